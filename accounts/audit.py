@@ -1,0 +1,42 @@
+"""record(): the one way synchronous code writes an AuditEvent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest
+
+from accounts.models.audit import AuditEvent
+
+if TYPE_CHECKING:
+    from accounts.models.users import User
+
+
+def one_line(text: str, limit: int = 255) -> str:
+    """Text from outside, bounded and without control characters."""
+    return "".join(c if c.isprintable() else " " for c in text[:limit])
+
+
+def client_address(request: HttpRequest | None) -> str:
+    """The address the request came from, empty without a request."""
+    return str(request.META.get("REMOTE_ADDR") or "")[:45] if request else ""
+
+
+def record(
+    action: str,
+    *,
+    actor: User | str | None = None,
+    request: HttpRequest | None = None,
+    object: str = "",  # noqa: A002
+    denied: str = "",
+    **fields: Any,
+) -> AuditEvent:
+    """Write one event; `denied` is the reason when something was refused."""
+    if denied:
+        fields |= {"decision": AuditEvent.Verdict.DENIED, "reason": denied}
+    if request is not None:
+        fields.setdefault("address", client_address(request))
+        fields.setdefault("request_id", request.headers.get("X-Request-ID", "")[:64])
+    event = AuditEvent(action=action, object=one_line(object), **fields)
+    event.acted_by(actor).save()
+    return event

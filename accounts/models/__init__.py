@@ -1,0 +1,21 @@
+"""The rows that decide, one noun a file."""
+
+from accounts.models.audit import AuditEvent
+from accounts.models.keys import SigningKey
+from accounts.models.revocation import RevokedToken
+from accounts.models.roles import Role, RoleAssignment, Scope
+from accounts.models.tokens import Door, IssuedToken, TokenKind
+from accounts.models.users import User
+
+__all__ = [
+    "AuditEvent",
+    "Door",
+    "IssuedToken",
+    "RevokedToken",
+    "Role",
+    "RoleAssignment",
+    "Scope",
+    "SigningKey",
+    "TokenKind",
+    "User",
+]

@@ -1,0 +1,102 @@
+"""AuditEvent: what happened, by whom and why. Rows are added, never changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from accounts.models.users import User
+
+APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
+
+
+class AuditQuerySet(models.QuerySet["AuditEvent"]):
+    """Reading is free; the bulk verbs that would rewrite history are closed."""
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def delete(self) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def purge(self, before: Any) -> int:
+        """Drop the events older than `before` (retention); return how many."""
+        old = models.QuerySet(self.model, using=self.db).filter(at__lt=before)
+        return old._raw_delete(self.db)
+
+    purge.queryset_only = True  # type: ignore[attr-defined]
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+
+class AuditEvent(models.Model):
+    """One event. `actor` is text so that history outlives the account."""
+
+    class Verdict(models.TextChoices):
+        """What was decided, where something was."""
+
+        NONE = "", _("not a decision")
+        ALLOWED = "allowed", _("allowed")
+        DENIED = "denied", _("denied")
+
+    at = models.DateTimeField(_("when"), default=timezone.now, db_index=True)
+    action = models.CharField(
+        max_length=64, db_index=True, help_text=_("For example tool.called.")
+    )
+    actor = models.CharField(max_length=150, blank=True, db_index=True)
+    actor_id = models.BigIntegerField(null=True, blank=True, db_index=True)
+    client_id = models.CharField(_("client"), max_length=255, blank=True)
+    token_id = models.CharField(
+        _("token id"),
+        max_length=64,
+        blank=True,
+        db_index=True,
+        help_text=_("The jti of the token used or concerned, never the token."),
+    )
+    address = models.CharField(max_length=45, blank=True)
+    object = models.CharField(max_length=255, blank=True)
+    decision = models.CharField(
+        max_length=8, blank=True, choices=Verdict, default=Verdict.NONE
+    )
+    reason = models.CharField(max_length=255, blank=True)
+    via = models.CharField(
+        max_length=255, blank=True, help_text=_("The rule or row that decided.")
+    )
+    outcome = models.CharField(
+        max_length=16, blank=True, help_text=_("Of a call: ok or error.")
+    )
+    duration_ms = models.FloatField(_("duration (ms)"), null=True, blank=True)
+    request_id = models.CharField(max_length=64, blank=True, db_index=True)
+    changes = models.JSONField(
+        default=dict, blank=True, help_text=_("Field: [before, after].")
+    )
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-at", "-id")
+        verbose_name = _("audit event")
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert; an event that has a row already is refused."""
+        if self.pk is not None:
+            raise TypeError(APPEND_ONLY)
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: see `AuditQuerySet.purge` for retention."""
+        raise TypeError(APPEND_ONLY)
+
+    def acted_by(self, actor: User | str | None) -> AuditEvent:
+        """Name who acted: a user, a word such as "command line", or nobody."""
+        if actor is None or isinstance(actor, str):
+            self.actor = (actor or "")[:150]
+        else:
+            self.actor, self.actor_id = actor.get_username(), actor.pk
+        return self

@@ -1,0 +1,41 @@
+"""RevokedToken: the one table that says which tokens no longer count."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class RevokedTokenQuerySet(models.QuerySet["RevokedToken"]):
+    """Looking up and cleaning."""
+
+    def purge(self, before: datetime | None = None) -> int:
+        """Forget revocations of tokens that have expired by themselves."""
+        return self.filter(until__lt=before or timezone.now()).delete()[0]
+
+    purge.queryset_only = True  # type: ignore[attr-defined]
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+
+class RevokedToken(models.Model):
+    """A token id (`jti`) refused from now on, by whom and why."""
+
+    jti = models.CharField(_("token id"), max_length=64, primary_key=True)
+    until = models.DateTimeField(
+        help_text=_("When the token would have expired; the row can go after that."),
+        db_index=True,
+    )
+    revoked_at = models.DateTimeField(default=timezone.now)
+    revoked_by = models.CharField(max_length=150, blank=True)
+    reason = models.CharField(max_length=255, blank=True)
+
+    objects = RevokedTokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-revoked_at",)
+
+    def __str__(self) -> str:
+        return self.jti

@@ -1,0 +1,139 @@
+"""Scope, Role and RoleAssignment: what may be done, bundled, and who holds it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from accounts.models.users import User
+
+ACT_WITHIN_ROLES = "mcp"
+"""The scope with which a token acts within its user's roles."""
+
+scope_name_validator = RegexValidator(
+    r"\A[\x21\x23-\x5B\x5D-\x7E]+\Z",
+    _("A scope is printable ASCII without spaces, quotes or backslashes (RFC 6749)."),
+)
+
+
+class Scope(models.Model):
+    """One name as OAuth writes it, such as `User.Read` or `tool:delete_product`."""
+
+    name = models.CharField(
+        max_length=255, unique=True, validators=[scope_name_validator]
+    )
+    description = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text=_("What it lets somebody do, in words for people."),
+    )
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.Model):
+    """A set of scopes under a name; people hold roles, never scopes."""
+
+    name = models.CharField(max_length=100, unique=True)
+    description = models.CharField(max_length=255, blank=True)
+    scopes = models.ManyToManyField(Scope, blank=True, related_name="roles")
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RoleAssignmentQuerySet(models.QuerySet["RoleAssignment"]):
+    """Which assignments count now, and the verbs that give and take roles."""
+
+    def unexpired(self, at: datetime | None = None) -> RoleAssignmentQuerySet:
+        """Those that count at `at` (now by default)."""
+        moment = at or timezone.now()
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=moment))
+
+    def grant(
+        self,
+        user: User,
+        role: Role,
+        *,
+        granted_by: User | None = None,
+        reason: str = "",
+        expires_at: datetime | None = None,
+    ) -> tuple[RoleAssignment, bool]:
+        """Give `role` to `user`, or renew it: (row, whether it is new)."""
+        return self.update_or_create(
+            user=user,
+            role=role,
+            defaults={
+                "granted_by": granted_by,
+                "reason": reason,
+                "expires_at": expires_at,
+                "granted_at": timezone.now(),
+            },
+        )
+
+
+class RoleAssignment(models.Model):
+    """A role somebody holds: by whom given, why, and until when."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="role_assignments",
+    )
+    role = models.ForeignKey(
+        Role, on_delete=models.PROTECT, related_name="assignments"
+    )
+    granted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+    )
+    reason = models.CharField(max_length=255, blank=True)
+    granted_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("Empty: for good.")
+    )
+
+    objects = RoleAssignmentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("role__name",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=("user", "role"), name="one_assignment_per_user_and_role"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} holds {self.role}"
+
+    @property
+    def expired(self) -> bool:
+        """Whether its end has passed."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    def withdraw(self, *, actor: Any, reason: str = "role withdrawn") -> int:
+        """Take the role away; the last one takes the tokens too (their number)."""
+        user = self.user
+        self.delete()
+        if user.role_assignments.exists():
+            return 0
+        return user.tokens.live().revoke(actor=actor, reason=reason)

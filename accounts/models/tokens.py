@@ -1,0 +1,146 @@
+"""IssuedToken: the one list of tokens, whatever door they came through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models.audit import AuditEvent
+from accounts.models.revocation import RevokedToken
+
+
+class TokenKind(models.TextChoices):
+    """What a token is for."""
+
+    ACCESS = "access", _("access")
+    REFRESH = "refresh", _("refresh")
+    PERSONAL = "personal", _("personal access token")
+
+
+class Door(models.TextChoices):
+    """How a token was obtained."""
+
+    PASSWORD = "password", _("password (/api/token/)")  # noqa: S105
+    AUTHORIZATION_CODE = "authorization_code", _("sign-in in the browser")
+    DEVICE = "device", _("device code")
+    CLIENT_CREDENTIALS = "client_credentials", _("client credentials")
+    PERSONAL = "personal", _("personal access token")
+    COMMAND = "command", _("command line")
+
+
+class TokenQuerySet(models.QuerySet["IssuedToken"]):
+    """The states of tokens and the verb that ends them."""
+
+    def with_revoked(self) -> TokenQuerySet:
+        """Annotate `revoked` (bool), from the revocation table."""
+        revoked = RevokedToken.objects.filter(jti=OuterRef("jti"))
+        return self.annotate(revoked=Exists(revoked))
+
+    def live(self) -> TokenQuerySet:
+        """Neither expired nor revoked."""
+        alive = self.with_revoked().filter(expires_at__gt=timezone.now())
+        return alive.filter(revoked=False)
+
+    def revoke(self, *, actor: Any, reason: str) -> int:
+        """Revoke these tokens from the next message on; return how many were live."""
+        by = getattr(actor, "username", actor) or ""
+        with transaction.atomic():
+            rows = list(self.live().select_related(None))
+            now = timezone.now()
+            RevokedToken.objects.bulk_create(
+                [
+                    RevokedToken(
+                        jti=row.jti,
+                        until=row.expires_at,
+                        revoked_at=now,
+                        revoked_by=by[:150],
+                        reason=reason[:255],
+                    )
+                    for row in rows
+                ],
+                ignore_conflicts=True,
+                batch_size=500,
+            )
+            AuditEvent.objects.bulk_create(
+                [row.revocation_event(actor, reason) for row in rows], batch_size=500
+            )
+        return len(rows)
+
+    revoke.queryset_only = True  # type: ignore[attr-defined]
+    revoke.alters_data = True  # type: ignore[attr-defined]
+
+    def purge(self, before: Any = None) -> int:
+        """Drop rows of tokens expired before `before` (now by default)."""
+        return self.filter(expires_at__lt=before or timezone.now()).delete()[0]
+
+    purge.queryset_only = True  # type: ignore[attr-defined]
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+
+TokenManager = models.Manager.from_queryset(TokenQuerySet)
+
+
+class IssuedToken(models.Model):
+    """One token's record. The token itself is stored nowhere."""
+
+    jti = models.CharField(_("token id"), max_length=64, unique=True)
+    kind = models.CharField(max_length=8, choices=TokenKind)
+    door = models.CharField(max_length=20, choices=Door)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="tokens",
+    )
+    username = models.CharField(max_length=150)
+    client_id = models.CharField(_("client"), max_length=255, db_index=True)
+    scope = models.TextField(help_text=_("What the token may do, space separated."))
+    family = models.UUIDField(
+        db_index=True, help_text=_("Tokens that grew from one sign-in.")
+    )
+    kid = models.CharField(_("signing key"), max_length=64, blank=True)
+    issued_at = models.DateTimeField(db_index=True)
+    issued_to = models.CharField(_("from address"), max_length=45, blank=True)
+    expires_at = models.DateTimeField(db_index=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    last_used_from = models.CharField(max_length=45, blank=True)
+    redeemed_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("When this refresh token was used.")
+    )
+    successor = models.OneToOneField(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    objects = TokenManager()
+
+    class Meta:
+        ordering = ("-issued_at", "-id")
+        verbose_name = _("token")
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.jti[:8]} of {self.username}"
+
+    @property
+    def state(self) -> str:
+        """`active`, `expired` or `revoked`."""
+        revoked = getattr(self, "revoked", None)
+        if revoked is None:
+            revoked = RevokedToken.objects.filter(jti=self.jti).exists()
+        if revoked:
+            return "revoked"
+        return "expired" if self.expires_at <= timezone.now() else "active"
+
+    def revocation_event(self, actor: Any, reason: str) -> AuditEvent:
+        """The event that says this token was revoked (unsaved)."""
+        return AuditEvent(
+            action="token.revoked",
+            object=f"{self.kind} token of {self.username}"[:255],
+            client_id=self.client_id,
+            token_id=self.jti,
+            reason=reason[:255],
+        ).acted_by(actor)

@@ -1,0 +1,57 @@
+"""User: a person or a service account; an end of access ends its tokens too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.db import models, transaction
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models.tokens import IssuedToken, TokenManager
+
+
+class UserQuerySet(models.QuerySet["User"]):
+    """Bulk verbs on accounts."""
+
+    def deactivate(self, *, actor: Any, reason: str = "account deactivated") -> int:
+        """Close these accounts and revoke their tokens; return how many closed."""
+        with transaction.atomic():
+            ids = list(
+                self.filter(is_active=True)
+                .select_for_update()
+                .values_list("pk", flat=True)
+            )
+            User.objects.filter(pk__in=ids).update(is_active=False)
+            tokens = IssuedToken.objects.filter(user_id__in=ids).live()
+            tokens.revoke(actor=actor, reason=reason)
+        return len(ids)
+
+    deactivate.queryset_only = True  # type: ignore[attr-defined]
+    deactivate.alters_data = True  # type: ignore[attr-defined]
+
+
+class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # type: ignore[misc]
+    """Django's manager with the verbs above."""
+
+
+class User(AbstractUser):
+    """An account. What it may do is in its roles, not in these columns."""
+
+    if TYPE_CHECKING:
+        tokens: TokenManager[IssuedToken]
+
+    is_service_account = models.BooleanField(
+        default=False,
+        help_text=_("A program, not a person: it signs in by client credentials."),
+    )
+
+    objects = UserManager()  # type: ignore[misc]
+
+    class Meta(AbstractUser.Meta):  # type: ignore[name-defined,misc]
+        ordering = ("username",)
+
+    def end_access(self, *, actor: Any, reason: str) -> int:
+        """Revoke every live token of this account; return how many."""
+        return self.tokens.live().revoke(actor=actor, reason=reason)

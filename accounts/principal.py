@@ -1,0 +1,134 @@
+"""Principal: who a message acts as; authenticate(raw) turns a token into one.
+
+RFC 6750, 8725, 9068. Refusals carry a reason for the audit trail; clients learn
+only `invalid_token`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from django.conf import settings
+
+from accounts.keyring import TokenRefused, verify
+from accounts.models import Door, IssuedToken, RoleAssignment
+from accounts.models.roles import ACT_WITHIN_ROLES
+
+SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+"""A user's primary key as text; anything else is nobody (`true` is not user 1)."""
+
+
+class Unauthenticated(Exception):
+    """The credential does not count. `reason` is a word for the audit trail."""
+
+    def __init__(self, reason: str, claims: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.claims = claims or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user acting through a token: what the roles give and the token lets through."""
+
+    user_id: int
+    username: str
+    client_id: str
+    jti: str
+    door: str
+    roles: tuple[str, ...]
+    grants: Mapping[str, tuple[str, ...]]
+    """Role scope -> names of the unexpired roles that give it."""
+    token_scopes: frozenset[str]
+    expires_at: int
+    """End of the token, epoch seconds."""
+    ends_at: float
+    """When this object stops being true by the clock alone, epoch seconds."""
+
+    @property
+    def acts_within_roles(self) -> bool:
+        """Whether the token carries `mcp`."""
+        return ACT_WITHIN_ROLES in self.token_scopes
+
+    @property
+    def can_step_up(self) -> bool:
+        """Whether the client can ask its person for a wider token."""
+        return self.door == Door.AUTHORIZATION_CODE
+
+
+def authenticate(raw: str) -> Principal:
+    """The principal of an access token for this MCP endpoint.
+
+    Raises Unauthenticated; database errors pass through (the door answers 503).
+    """
+    return load(verify_access(raw))
+
+
+def verify_access(raw: str) -> dict[str, Any]:
+    """What needs no account: signature, time, issuer, kind, audience. The claims."""
+    try:
+        claims = verify(raw)
+    except TokenRefused as error:
+        raise Unauthenticated(error.reason) from error
+    if claims["token_type"] != "access":  # noqa: S105
+        raise Unauthenticated("wrong_token_type", claims)
+    if not _meant_for_us(claims.get("aud")):
+        raise Unauthenticated("wrong_audience", claims)
+    if not SUBJECT.fullmatch(claims["sub"]):
+        raise Unauthenticated("unknown_subject", claims)
+    return claims
+
+
+def _meant_for_us(audience: Any) -> bool:
+    named = audience if isinstance(audience, list) else [audience]
+    ours = settings.RESOURCE_URL.rstrip("/")
+    return any(isinstance(aud, str) and aud.rstrip("/") == ours for aud in named)
+
+
+def load(claims: Mapping[str, Any]) -> Principal:
+    """Look up the account, the token's row and the roles as they are now."""
+    rows = IssuedToken.objects.with_revoked().select_related("user")
+    row = rows.filter(jti=claims["jti"]).first()
+    if row is None or row.user is None or str(row.user.pk) != claims["sub"]:
+        raise Unauthenticated("unknown_token_or_user", claims)
+    if row.revoked:  # type: ignore[attr-defined]
+        raise Unauthenticated("revoked", claims)
+    if not row.user.is_active:
+        raise Unauthenticated("inactive_user", claims)
+    roles, grants, ends = roles_of(row.user.pk)
+    return Principal(
+        user_id=row.user.pk,
+        username=row.user.username,
+        client_id=row.client_id,
+        jti=row.jti,
+        door=row.door,
+        roles=roles,
+        grants=grants,
+        token_scopes=frozenset(claims["scope"].split()),
+        expires_at=claims["exp"],
+        ends_at=min([claims["exp"], *ends]),
+    )
+
+
+def roles_of(
+    user_id: int, at: datetime | None = None
+) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], list[float]]:
+    """Unexpired roles, the scopes they give, and the ends (epoch s) of those with one."""
+    held = RoleAssignment.objects.filter(user_id=user_id).unexpired(at)
+    names: dict[str, None] = {}
+    grants: dict[str, tuple[str, ...]] = {}
+    ends: list[float] = []
+    for role, scope, end in held.values_list(
+        "role__name", "role__scopes__name", "expires_at"
+    ):
+        names[role] = None
+        if scope is not None:
+            grants[scope] = (*grants.get(scope, ()), role)
+        if end is not None:
+            ends.append(end.timestamp())
+    return tuple(names), MappingProxyType(grants), ends

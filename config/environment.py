@@ -1,0 +1,243 @@
+"""Environment: every setting Portico reads, typed, with all errors told at once."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+Names = Annotated[list[str], NoDecode]
+"""A list written with commas."""
+
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
+
+
+class Environment(BaseSettings):
+    """Environment variables (or lines of `.env`, or files in /run/secrets)."""
+
+    model_config = SettingsConfigDict(
+        env_file=BASE_DIR / ".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        secrets_dir="/run/secrets" if Path("/run/secrets").is_dir() else None,
+    )
+
+    ENVIRONMENT: Literal["development", "production"] = Field(
+        "development",
+        description="`production` demands secrets and refuses unsafe settings.",
+    )
+    DATA_DIR: Path = Field(
+        BASE_DIR / "var",
+        description="Where the SQLite database, secrets and static files live "
+        "(default `var/`).",
+    )
+    DATABASE_URL: str = Field(
+        "",
+        description="`postgres://user:password@host/name`; empty: SQLite in DATA_DIR.",
+    )
+    SECRET_KEY: SecretStr = Field(
+        SecretStr(""),
+        description="Signs sessions. Made in DATA_DIR in development; required in "
+        "production, 50 characters or more.",
+    )
+    KEY_ENCRYPTION_KEY: SecretStr = Field(
+        SecretStr(""),
+        description="Encrypts the signing keys at rest. Made in DATA_DIR in "
+        "development; required in production, 32 characters or more.",
+    )
+    HOST: str = Field("127.0.0.1", description="Address `make serve` listens on.")
+    PORT: int = Field(
+        8000, ge=1, le=65535, description="Port `make serve` listens on."
+    )
+    WORKERS: int = Field(1, ge=1, le=64, description="Server processes.")
+    ISSUER_URL: str = Field(
+        "",
+        description="The public origin, such as `https://portico.example.com`; no "
+        "path, no trailing slash. Default `http://127.0.0.1:PORT`.",
+    )
+    ALLOWED_HOSTS: Names = Field(
+        [],
+        description="Further host names to answer to. The issuer's own and, in "
+        "development, the loopback names always count.",
+    )
+    ALLOWED_ORIGINS: Names = Field(
+        [],
+        description="Web origins whose pages may call /mcp, such as "
+        "`https://app.example.com` or `http://localhost:*`. Default: the loopback "
+        "ones in development, none in production.",
+    )
+    ACCESS_TOKEN_LIFETIME: int = Field(
+        1800, ge=1, le=86400, description="Seconds an access token lasts."
+    )
+    REFRESH_TOKEN_LIFETIME: int = Field(
+        14 * 86400, ge=60, le=365 * 86400, description="Seconds a refresh token lasts."
+    )
+    REFRESH_TOKEN_GRACE: int = Field(
+        30,
+        ge=0,
+        le=300,
+        description="Seconds in which a refresh token used again gives the same "
+        "successor; later its whole family ends.",
+    )
+    SIGNING_ALGORITHM: Literal["ES256", "RS256", "EdDSA"] = Field(
+        "ES256", description="Algorithm of new signing keys."
+    )
+    EXTRA_APPS: Names = Field(
+        [],
+        description="Django apps with an `mcp_tools.py`, importable from PYTHONPATH "
+        "or this folder.",
+    )
+    MAX_BODY_SIZE: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Largest body at /mcp, in bytes."
+    )
+    MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Sessions of the 2025 protocols, which live in one process: "
+        "`auto` is on with one worker.",
+    )
+    AUDIT_RETENTION: int = Field(
+        365, ge=1, description="Days that `manage.py purge` keeps audit events."
+    )
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What is logged, from this level up."
+    )
+    TIME_ZONE: str = Field("UTC", description="Time zone of the admin's pages.")
+    LANGUAGE_CODE: str = Field("en", description="Language where none is asked for.")
+
+    @field_validator("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "EXTRA_APPS", mode="before")
+    @classmethod
+    def split(cls, value: Any) -> Any:
+        """Take `a, b` for a list."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("ISSUER_URL")
+    @classmethod
+    def bare_origin(cls, value: str) -> str:
+        """An origin and nothing else: one string, used everywhere."""
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.netloc):
+            raise ValueError("write scheme://host[:port], such as https://h.example")
+        if value and (parts.path or parts.query or parts.fragment):
+            raise ValueError("leave away the path and the trailing slash")
+        return value.lower()
+
+    @field_validator("ALLOWED_ORIGINS")
+    @classmethod
+    def origins(cls, value: list[str]) -> list[str]:
+        """Each is scheme://host[:port|:*]."""
+        for origin in value:
+            scheme, mark, host = origin.partition("://")
+            if not mark or not scheme or not host or "/" in host:
+                raise ValueError(f"write {origin!r} as scheme://host or scheme://host:*")
+        return value
+
+    @property
+    def production(self) -> bool:
+        """Whether this is the real thing."""
+        return self.ENVIRONMENT == "production"
+
+    @property
+    def issuer(self) -> str:
+        """The one issuer string, without trailing slash."""
+        return self.ISSUER_URL or f"http://127.0.0.1:{self.PORT}"
+
+    @property
+    def hosts(self) -> list[str]:
+        """Host names answered to."""
+        own = urlsplit(self.issuer).hostname or "127.0.0.1"
+        own = f"[{own}]" if ":" in own else own
+        near = [] if self.production else LOOPBACK
+        return list(dict.fromkeys([own, *self.ALLOWED_HOSTS, *near]))
+
+    @property
+    def origins_allowed(self) -> list[str]:
+        """Web origins allowed at /mcp beside the issuer's own."""
+        if self.ALLOWED_ORIGINS or self.production:
+            return self.ALLOWED_ORIGINS
+        return [f"http://{host}:*" for host in LOOPBACK]
+
+    @property
+    def sessions(self) -> bool:
+        """Whether older clients get sessions."""
+        return self.MCP_SESSIONS == "on" or (
+            self.MCP_SESSIONS == "auto" and self.WORKERS == 1
+        )
+
+    def secret(self, name: Literal["SECRET_KEY", "KEY_ENCRYPTION_KEY"]) -> str:
+        """A secret from the environment, or from its file in DATA_DIR."""
+        given: str = getattr(self, name).get_secret_value()
+        return given or kept_secret(self.DATA_DIR / name.lower())
+
+    def problems(self) -> list[str]:
+        """What production needs and does not have, each with its mend."""
+        if not self.production:
+            return []
+        found = [
+            f"{name}: set it to {length} random characters or more."
+            for name, length in (("SECRET_KEY", 50), ("KEY_ENCRYPTION_KEY", 32))
+            if len(getattr(self, name).get_secret_value()) < length
+        ]
+        if not self.issuer.startswith("https://"):
+            found.append("ISSUER_URL: set it to the public https:// origin.")
+        return found
+
+
+def kept_secret(path: Path) -> str:
+    """The secret in `path`, made there at first (0600, and only by one process)."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with open(path, "x", opener=_private) as file:
+            file.write(secrets.token_urlsafe(64))
+    except FileExistsError:
+        pass
+    return _read_when_written(path)
+
+
+def _private(path: str, flags: int) -> int:
+    import os
+
+    return os.open(path, flags, 0o600)
+
+
+def _read_when_written(path: Path) -> str:
+    import time
+
+    for _ in range(100):
+        text = path.read_text().strip()
+        if text:
+            return text
+        time.sleep(0.01)
+    raise OSError(f"{path} is empty: delete it and start again.")
+
+
+def lifetime(seconds: int) -> timedelta:
+    """Seconds as Django's settings want them."""
+    return timedelta(seconds=seconds)
+
+
+def read() -> Environment:
+    """The environment, or every error at once and exit code 1."""
+    try:
+        found = Environment()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        refuse(lines)
+    if found.problems():
+        refuse(found.problems())
+    return found
+
+
+def refuse(lines: list[str]) -> Any:
+    """Say what is wrong with the settings and stop."""
+    told = "\n".join(f"  {line}" for line in lines)
+    sys.exit(f"Portico cannot start with these settings:\n{told}\nSee docs/settings.md.")

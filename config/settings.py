@@ -1,0 +1,160 @@
+"""Django's settings, made from the typed environment (config/environment.py)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import dj_database_url
+
+from config import environment
+
+env = environment.read()
+
+BASE_DIR = environment.BASE_DIR
+ENVIRONMENT = env.ENVIRONMENT
+DATA_DIR = env.DATA_DIR.resolve()
+DEBUG = False
+SECRET_KEY = env.secret("SECRET_KEY")
+KEY_ENCRYPTION_KEY = env.secret("KEY_ENCRYPTION_KEY")
+HOST, PORT, WORKERS = env.HOST, env.PORT, env.WORKERS
+ISSUER_URL = env.issuer
+RESOURCE_URL = f"{ISSUER_URL}/mcp"
+ALLOWED_HOSTS = env.hosts
+ALLOWED_ORIGINS = env.origins_allowed
+ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.ACCESS_TOKEN_LIFETIME)
+REFRESH_TOKEN_LIFETIME = timedelta(seconds=env.REFRESH_TOKEN_LIFETIME)
+REFRESH_TOKEN_GRACE = timedelta(seconds=env.REFRESH_TOKEN_GRACE)
+SIGNING_ALGORITHM = env.SIGNING_ALGORITHM
+EXTRA_APPS = env.EXTRA_APPS
+MAX_BODY_SIZE = env.MAX_BODY_SIZE
+MCP_SESSIONS = env.sessions
+AUDIT_RETENTION = timedelta(days=env.AUDIT_RETENTION)
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "accounts",
+    "mcp_bridge",
+    *EXTRA_APPS,
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = True
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def database(url: str) -> dict[str, Any]:
+    """PostgreSQL with a pool, or SQLite that waits for its turn to write."""
+    if url:
+        found: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
+    else:
+        name = DATA_DIR / "portico.sqlite3"
+        found = {"ENGINE": "django.db.backends.sqlite3", "NAME": name}
+    options = found.setdefault("OPTIONS", {})
+    if "sqlite" in found["ENGINE"]:
+        pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+        options.update(
+            transaction_mode="IMMEDIATE", timeout=20, init_command=pragmas
+        )
+        found["CONN_MAX_AGE"] = None
+    else:
+        options.setdefault("pool", {"min_size": 1, "max_size": 12, "timeout": 10})
+    return found
+
+
+DATABASES = {"default": database(env.DATABASE_URL)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = [
+    "accounts.hashers.TunedArgon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+_validation = "django.contrib.auth.password_validation"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"{_validation}.UserAttributeSimilarityValidator"},
+    {"NAME": f"{_validation}.MinimumLengthValidator"},
+    {"NAME": f"{_validation}.CommonPasswordValidator"},
+    {"NAME": f"{_validation}.NumericPasswordValidator"},
+    {"NAME": "accounts.validators.EndAccessOnPasswordChange"},
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "/admin/"
+
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": ACCESS_TOKEN_LIFETIME,
+    "REFRESH_TOKEN_LIFETIME": REFRESH_TOKEN_LIFETIME,
+    "USER_ID_CLAIM": "sub",
+}
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [
+        "rest_framework.parsers.JSONParser",
+        "rest_framework.parsers.FormParser",
+    ],
+    "UNAUTHENTICATED_USER": None,
+}
+
+LANGUAGE_CODE = env.LANGUAGE_CODE
+TIME_ZONE = env.TIME_ZONE
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+    },
+}
+
+HTTPS = ISSUER_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
+    "loggers": {"mcp": {"level": "WARNING"}, "django.request": {"level": "ERROR"}},
+}

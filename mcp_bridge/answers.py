@@ -1,0 +1,97 @@
+"""HTTP answers the door gives by itself: challenges (RFC 6750, 9728) and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from starlette.types import Send
+
+from accounts.models.roles import ACT_WITHIN_ROLES
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete response: status, JSON body (None: empty) and extra headers."""
+
+    status: int
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def send(self, send: Send) -> None:
+        """Write it to the client; nothing of ours may be cached."""
+        content = b"" if self.body is None else json.dumps(self.body).encode()
+        headers = {
+            "content-length": str(len(content)),
+            "cache-control": "no-store",
+            **({"content-type": "application/json"} if content else {}),
+            **self.headers,
+        }
+        raw = [(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
+        start = {"type": "http.response.start", "status": self.status, "headers": raw}
+        await send(start)
+        await send({"type": "http.response.body", "body": content})
+
+
+def metadata_url() -> str:
+    """Where this resource's metadata lives (RFC 9728 3.1, path insertion)."""
+    return f"{settings.ISSUER_URL}/.well-known/oauth-protected-resource/mcp"
+
+
+def _challenge(**parameters: str) -> dict[str, str]:
+    pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items())
+    return {"www-authenticate": f"Bearer {pairs}"}
+
+
+def unauthorized(token_sent: bool) -> Answer:
+    """401; `error` only if a token was sent (RFC 6750 3.1)."""
+    where = {"resource_metadata": metadata_url(), "scope": ACT_WITHIN_ROLES}
+    if not token_sent:
+        text = "Send an access token in the Authorization header."
+        body = {"error": "unauthorized", "error_description": text}
+        return Answer(401, body, _challenge(**where))
+    text = "The access token is invalid, expired or revoked."
+    problem = {"error": "invalid_token", "error_description": text}
+    return Answer(401, problem, _challenge(**problem, **where))
+
+
+def insufficient_scope(scopes: Iterable[str]) -> Answer:
+    """403: a wider token would do; every scope to ask for in one challenge."""
+    wanted = " ".join(sorted(scopes))
+    problem = {
+        "error": "insufficient_scope",
+        "error_description": "The access token does not name what this needs.",
+    }
+    challenge = _challenge(
+        error=problem["error"],
+        scope=wanted,
+        resource_metadata=metadata_url(),
+        error_description=problem["error_description"],
+    )
+    return Answer(403, {**problem, "scope": wanted}, challenge)
+
+
+def protocol_error(status: int, code: int, text: str) -> Answer:
+    """A JSON-RPC error without a request id."""
+    error = {"code": code, "message": text}
+    return Answer(status, {"jsonrpc": "2.0", "id": None, "error": error})
+
+
+def plain(status: int, error: str, text: str, **headers: str) -> Answer:
+    """A refusal that is not JSON-RPC's business."""
+    return Answer(status, {"error": error, "error_description": text}, headers)
+
+
+def unavailable() -> Answer:
+    """503: the database is away, so nothing can be decided."""
+    text = "The database cannot be reached; nothing was decided."
+    return plain(503, "temporarily_unavailable", text, **{"retry-after": "5"})
+
+
+def too_large() -> Answer:
+    """413 with the limit."""
+    text = f"The body is larger than {settings.MAX_BODY_SIZE} bytes."
+    return plain(413, "invalid_request", text)

@@ -1,0 +1,11 @@
+"""The app that serves /mcp."""
+
+from django.apps import AppConfig
+
+
+class McpBridgeConfig(AppConfig):
+    """The door, the decision and the catalogue."""
+
+    name = "mcp_bridge"
+    verbose_name = "MCP"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,102 @@
+"""What is checked before anybody is asked who they are: Host, Origin, body size.
+
+MCP Streamable HTTP, Security: a foreign Origin is 403, a foreign Host 421.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mcp_bridge.answers import Answer, plain, too_large
+
+
+class TooLarge(Exception):
+    """The body passed MAX_BODY_SIZE."""
+
+
+class Disconnected(Exception):
+    """The client went away while sending."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a header (lower-case name), None if absent."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return None
+
+
+def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
+    """One expression for `scheme://host[:port]` entries; `:*` is any port or none."""
+    own = urlsplit(settings.ISSUER_URL)
+    entries = [f"{own.scheme}://{own.netloc}", *allowed]
+    parts = [
+        re.escape(e.removesuffix(":*")) + (r"(?::\d+)?" if e.endswith(":*") else "")
+        for e in entries
+    ]
+    return re.compile("|".join(parts), re.IGNORECASE)
+
+
+class Edge:
+    """Pure ASGI: 421 for a foreign Host, 403 for a foreign Origin, 413 for a giant."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.origins = origin_pattern(settings.ALLOWED_ORIGINS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may be looked at."""
+        refusal = self.refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, send)
+        else:
+            await refusal.send(send)
+
+    def refusal(self, scope: Scope) -> Answer | None:
+        """The answer to a request that goes no further."""
+        domain, _ = split_domain_port(header(scope, b"host") or "")
+        if not domain or not validate_host(domain, settings.ALLOWED_HOSTS):
+            return plain(421, "invalid_host", "This host is not in ALLOWED_HOSTS.")
+        origin = header(scope, b"origin")
+        if origin and not self.origins.fullmatch(origin):
+            return plain(403, "invalid_origin", "This origin is not in ALLOWED_ORIGINS.")
+        declared = header(scope, b"content-length") or "0"
+        if declared.isdigit() and int(declared) > settings.MAX_BODY_SIZE:
+            return too_large()
+        return None
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body. Raises TooLarge or Disconnected."""
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = event.get("body", b"")
+        size += len(chunk)
+        if size > settings.MAX_BODY_SIZE:
+            raise TooLarge
+        chunks.append(chunk)
+        more = event.get("more_body", False)
+    return b"".join(chunks)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body read already, then whatever comes."""
+    pending = [body]
+
+    async def replayed() -> Message:
+        if pending:
+            first = pending.pop()
+            return {"type": "http.request", "body": first, "more_body": False}
+        return await receive()
+
+    return replayed

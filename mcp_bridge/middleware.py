@@ -1,0 +1,180 @@
+"""The door at /mcp: Bearer -> Principal -> Decision -> the SDK, or a challenge.
+
+MCP basic/authorization; RFC 6750. Decides on the body: older requests may lie in
+their Mcp-Method and Mcp-Name headers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from mcp.server.auth.middleware.auth_context import auth_context_var
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
+
+from accounts.keymaterial import KeyUnreadable
+from accounts.principal import Principal, Unauthenticated
+from mcp_bridge import answers
+from mcp_bridge.audit import Trail
+from mcp_bridge.current import Call, call_var
+from mcp_bridge.decision import decide, scopes_to_ask
+from mcp_bridge.edge import Disconnected, TooLarge, header, read_body, replay
+from mcp_bridge.freshness import facts
+from mcp_bridge.messages import BadMessage, Message, parse
+from mcp_bridge.streams import Guarded
+
+logger = logging.getLogger(__name__)
+
+Locate = Callable[[Message], Message]
+"""Resolves a resource URI to the resource or template that would serve it."""
+
+BODILESS = {
+    "GET": Message("stream/open", always_open=True),
+    "DELETE": Message("session/end", always_open=True),
+}
+"""HTTP method -> what it means at /mcp where there is no body (2025-11-25)."""
+
+
+class Door:
+    """Pure ASGI: refuses, challenges, or hands the message to the SDK's app."""
+
+    def __init__(self, app: ASGIApp, locate: Locate) -> None:
+        self.app, self.locate = app, locate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; without a database nothing is let through."""
+        trail = Trail(scope)
+        raw = bearer(header(scope, b"authorization"))
+        if raw is None:
+            await answers.unauthorized(token_sent=False).send(send)
+            return
+        try:
+            await self.admit(scope, receive, send, raw, trail)
+        except Unauthenticated as refusal:
+            await self.challenge(refusal, trail, send)
+        except (BadMessage, TooLarge) as problem:
+            await body_refusal(problem).send(send)
+        except Disconnected:
+            return
+        except (DatabaseError, KeyUnreadable):
+            logger.exception("Nothing could be decided")
+            await answers.unavailable().send(send)
+
+    async def admit(
+        self, scope: Scope, receive: Receive, send: Send, raw: str, trail: Trail
+    ) -> None:
+        """Authenticate, read, decide; then serve, or ask for a wider token."""
+        principal, catalogue = await facts(raw)
+        message, receive = await self.read(scope, receive)
+        decision = decide(principal, message, catalogue)
+        call = Call(principal, message, catalogue, decision)
+        if decision.needs_wider_token:
+            await trail.decided(call)
+            wanted = scopes_to_ask(principal, decision)
+            await answers.insufficient_scope(wanted).send(send)
+            return
+        on_record = OnRecord(send, trail, call, held=scope["method"] == "POST")
+        await self.serve(scope, receive, on_record, call, raw)
+
+    async def challenge(self, why: Unauthenticated, trail: Trail, send: Send) -> None:
+        """401 for a token that does not count, once that is on record."""
+        answer = answers.unauthorized(token_sent=True)
+        try:
+            await trail.refused(why)
+        except DatabaseError:
+            logger.exception("A refusal could not be recorded")
+            answer = answers.unavailable()
+        await answer.send(send)
+
+    async def read(self, scope: Scope, receive: Receive) -> tuple[Message, Receive]:
+        """The message and a `receive` that gives it again. Raises as its parts do."""
+        if scope["method"] != "POST":
+            known = BODILESS.get(scope["method"])
+            return known or Message(f"http/{scope['method']}"), receive
+        body = await read_body(receive)
+        return self.locate(parse(body)), replay(body, receive)
+
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, call: Call, raw: str
+    ) -> None:
+        """Run the SDK's app as this principal."""
+        user = AuthenticatedUser(sdk_token(call.principal))
+        call_token, user_token = call_var.set(call), auth_context_var.set(user)
+        try:
+            guarded = Guarded(self.app, call, raw)
+            await guarded({**scope, "user": user}, receive, send)
+        finally:
+            auth_context_var.reset(user_token)
+            call_var.reset(call_token)
+
+
+def bearer(value: str | None) -> str | None:
+    """The token of an Authorization header; None if it carries no Bearer token."""
+    scheme, _, raw = (value or "").partition(" ")
+    return raw.strip() if scheme.lower() == "bearer" and raw.strip() else None
+
+
+def sdk_token(principal: Principal) -> AccessToken:
+    """The SDK's view of the principal: sessions and requestState belong to it.
+
+    It carries the token's id in place of the token, so no tool can pass it on.
+    """
+    return AccessToken(
+        token=principal.jti,
+        client_id=principal.client_id,
+        scopes=sorted(principal.token_scopes),
+        expires_at=principal.expires_at,
+        resource=settings.RESOURCE_URL,
+        subject=str(principal.user_id),
+        claims={"iss": settings.ISSUER_URL},
+    )
+
+
+def body_refusal(problem: BadMessage | TooLarge) -> answers.Answer:
+    """413 for a giant, 400 for what is not one JSON-RPC message."""
+    if isinstance(problem, BadMessage):
+        return answers.protocol_error(400, problem.code, str(problem))
+    return answers.too_large()
+
+
+class OnRecord:
+    """A `send` that has the message on record before the first byte leaves.
+
+    The head of an answer is `held` until its first content, so that the record
+    knows how the call ended where it ended in one piece. If the record cannot be
+    written the client gets 503 and nothing of the answer.
+    """
+
+    def __init__(self, send: Send, trail: Trail, call: Call, *, held: bool) -> None:
+        self.send, self.trail, self.call, self.held = send, trail, call, held
+        self.head: Event | None = None
+        self.recorded = self.failed = False
+
+    async def __call__(self, event: Event) -> None:
+        """Pass `event` on, in its time."""
+        if event["type"] == "http.response.start" and self.held:
+            self.head = event
+            return
+        if not self.recorded:
+            await self.record()
+        if self.failed:
+            return
+        if self.head is not None:
+            head, self.head = self.head, None
+            await self.send(head)
+        await self.send(event)
+
+    async def record(self) -> None:
+        """Write the event, or answer 503 in place of what was to come."""
+        self.recorded = True
+        try:
+            await self.trail.decided(self.call)
+        except DatabaseError:
+            logger.exception("A call could not be recorded")
+            self.failed = True
+            await answers.unavailable().send(self.send)

@@ -1,0 +1,122 @@
+"""The door: /mcp goes to the MCP side, all else to Django.
+
+Django's handler has no lifespan and a mounted app's never runs, so the session
+manager is started here; every scope type but http is refused here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
+
+from mcp_bridge.catalog import autodiscover, sync
+from mcp_bridge.db import in_database
+from mcp_bridge.edge import Edge, header, origin_pattern
+from mcp_bridge.middleware import Door
+from mcp_bridge.server import PorticoServer
+
+logger = logging.getLogger(__name__)
+
+MCP_PATHS = frozenset({"/mcp", "/mcp/"})
+OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/jwks\.json\Z")
+"""Public documents that any web page may read (OAuth 2.1 3.2)."""
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}", re.ASCII)
+
+
+class Router:
+    """The ASGI application."""
+
+    def __init__(self, django: ASGIApp) -> None:
+        self.server = autodiscover()
+        self.django = django
+        self.public = CORSMiddleware(
+            django, allow_origins=["*"], allow_methods=["GET"], allow_headers=["*"]
+        )
+        self.mcp = mcp_app(self.server)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one scope."""
+        if scope["type"] == "lifespan":
+            await self.lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self.http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one request by its path, exactly."""
+        scope, send = with_request_id(scope, send)
+        if scope["path"] in MCP_PATHS:
+            await self.mcp(scope, receive, send)
+        elif OPEN_PATHS.match(scope["path"]):
+            await self.public(scope, receive, send)
+        else:
+            await self.django(scope, receive, send)
+
+    async def lifespan(self, receive: Receive, send: Send) -> None:
+        """Sync the catalogue and run the session manager while the server lives."""
+        async with AsyncExitStack() as stack:
+            await receive()
+            try:
+                await in_database(sync)
+            except DatabaseError as error:
+                await send({"type": "lifespan.startup.failed", "message": mend(error)})
+                return
+            await stack.enter_async_context(self.server.session_manager.run())
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def mend(error: DatabaseError) -> str:
+    """One sentence for the log when the rows cannot be read at start."""
+    detail = str(error).strip().splitlines()[0] if str(error).strip() else "no detail"
+    return f"The database is not ready ({detail}); run: python manage.py migrate"
+
+
+def mcp_app(server: PorticoServer) -> ASGIApp:
+    """Edge -> CORS -> Door -> the SDK's session manager, for /mcp alone."""
+    server.streamable_http_app(
+        stateless_http=not settings.MCP_SESSIONS,
+        max_request_body_size=settings.MAX_BODY_SIZE,
+        transport_security=TransportSecuritySettings(
+            enable_dns_rebinding_protection=False
+        ),
+    )
+
+    async def sdk(scope: Scope, receive: Receive, send: Send) -> None:
+        await server.session_manager.handle_request(scope, receive, send)
+
+    cors = CORSMiddleware(
+        Door(sdk, server.locate),
+        allow_origin_regex=origin_pattern(settings.ALLOWED_ORIGINS).pattern,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["WWW-Authenticate", "Mcp-Session-Id"],
+    )
+    return Edge(cors)
+
+
+def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
+    """Give the request an id of its own (or a proxy's sane one) and answer with it."""
+    given = header(scope, b"x-request-id") or ""
+    name = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+    pair = (b"x-request-id", name.encode())
+    others: list[Any] = [h for h in scope["headers"] if h[0] != b"x-request-id"]
+
+    async def stamped(event: Event) -> None:
+        if event["type"] == "http.response.start":
+            event = {**event, "headers": [*event["headers"], pair]}
+        await send(event)
+
+    return {**scope, "headers": [*others, pair]}, stamped

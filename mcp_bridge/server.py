@@ -1,0 +1,310 @@
+"""`mcp`: the SDK's MCPServer whose primitives carry scopes and know their caller.
+
+Authors write `mcp_tools.py` in an installed app:
+
+    from mcp_bridge.server import mcp
+
+    @mcp.tool(scopes=["User.Write"])
+    def rename(product: int, name: str) -> str: ...
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.request_state import RequestStateSecurity
+from mcp.server.subscriptions import InMemorySubscriptionBus, ServerEvent
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ResourceUpdated
+from mcp_types import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    CallToolResult,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    GetPromptResult,
+    InputRequiredResult,
+)
+from pydantic import AnyUrl, BaseModel
+
+from mcp_bridge.current import Call, current_call
+from mcp_bridge.db import own_thread, tidy
+from mcp_bridge.decision import Key, Reason, judge
+from mcp_bridge.messages import Message
+from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.visibility import (
+    VisiblePrompts,
+    VisibleResources,
+    VisibleTools,
+    usable,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXTRA_METHODS = frozenset(
+    {"logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
+)
+"""Methods an author may serve; all others are decided and served here."""
+
+
+class PorticoServer(MCPServer[Any]):
+    """MCPServer whose decorators take `scopes` and `sensitive`."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, subscriptions=CallerBus(self), **options)
+        self._tool_manager = self.tools = VisibleTools()
+        self._prompt_manager = self.prompts = VisiblePrompts()
+        self._resource_manager = self.resources = VisibleResources()
+        self.access: dict[Key, tuple[tuple[str, ...], bool]] = {}
+        self.completers: list[Callable[..., Awaitable[Completion | None]]] = []
+
+    def tool(  # type: ignore[override]
+        self,
+        name: str | None = None,
+        *,
+        scopes: Sequence[str] = (),
+        sensitive: bool = False,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Register a tool that any one of `scopes` (or `tool:NAME`) gives access to.
+
+        `sensitive`: a token must name such a scope, `mcp` is not enough. `options`
+        are those of the SDK's own decorator.
+        """
+        if callable(name):
+            raise TypeError("Write @mcp.tool(), with the parentheses.")
+
+        def register(fn: F) -> F:
+            known = name or fn.__name__
+            self._claim(PrimitiveKind.TOOL, known, scopes, sensitive)
+            self.add_tool(at_home(fn), name=known, **options)
+            return fn
+
+        return register
+
+    def resource(  # type: ignore[override]
+        self,
+        uri: str,
+        *,
+        scopes: Sequence[str] = (),
+        sensitive: bool = False,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Register a resource, or a template where `uri` has {parameters}; as `tool`."""
+        if callable(uri):
+            raise TypeError('Write @mcp.resource("scheme://path"), with its URI.')
+        kind = PrimitiveKind.RESOURCE
+        if "{" in uri:
+            kind = PrimitiveKind.RESOURCE_TEMPLATE
+        sdk_resource = super().resource
+
+        def register(fn: F) -> F:
+            self._claim(kind, uri, scopes, sensitive)
+            sdk_resource(uri, **options)(at_home(fn))
+            return fn
+
+        return register
+
+    def prompt(  # type: ignore[override]
+        self,
+        name: str | None = None,
+        *,
+        scopes: Sequence[str] = (),
+        sensitive: bool = False,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Register a prompt; as `tool`."""
+        if callable(name):
+            raise TypeError("Write @mcp.prompt(), with the parentheses.")
+
+        def register(fn: F) -> F:
+            known = name or fn.__name__
+            self._claim(PrimitiveKind.PROMPT, known, scopes, sensitive)
+            made = Prompt.from_function(at_home(fn), name=known, **options)
+            self.add_prompt(made)
+            return fn
+
+        return register
+
+    def completion(self) -> Callable[[F], F]:
+        """Register a completer; the first that gives an answer is taken."""
+
+        def register(fn: F) -> F:
+            self.completers.append(fn)
+            self._lowlevel_server.add_request_handler(
+                "completion/complete", CompleteRequestParams, self.complete
+            )
+            return fn
+
+        return register
+
+    def add_request_handler(
+        self,
+        method: str,
+        params_type: type[BaseModel],
+        handler: Callable[..., Awaitable[Any]],
+    ) -> None:
+        """Serve one of EXTRA_METHODS with a handler of the SDK's low-level form."""
+        if method not in EXTRA_METHODS:
+            allowed = ", ".join(sorted(EXTRA_METHODS))
+            raise ImproperlyConfigured(f"{method} cannot be added; only {allowed}.")
+        self._lowlevel_server.add_request_handler(method, params_type, handler)
+
+    def _claim(
+        self, kind: str, name: str, scopes: Sequence[str], sensitive: bool
+    ) -> None:
+        key = (str(kind), name)
+        if key in self.access:
+            raise ImproperlyConfigured(
+                f"Two apps offer a {kind} named {name}; rename one of them."
+            )
+        if isinstance(scopes, str):
+            raise ImproperlyConfigured(f"{kind} {name}: scopes is a list of names.")
+        self.access[key] = (tuple(scopes), sensitive)
+
+    def locate(self, message: Message) -> Message:
+        """Aim a message about a resource URI at what would serve it."""
+        target = message.target
+        if target is None or not message.method.startswith("resources/"):
+            return message
+        key = self.resources.locate(target[1])
+        return message if key is None else message.about(*key)
+
+    async def complete(
+        self, ctx: Any, params: CompleteRequestParams
+    ) -> CompleteResult:
+        """Ask the completers; about a hidden or unknown primitive nothing is known."""
+        call = current_call()
+        if call is not None and call.decision.allowed:
+            for completer in self.completers:
+                found = await completer(params.ref, params.argument, params.context)
+                if found is not None:
+                    return CompleteResult(completion=found)
+        return CompleteResult(completion=Completion(values=[]))
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Any = None
+    ) -> CallToolResult | InputRequiredResult:
+        """As the SDK's, with the outcome noted for the audit."""
+        result = await noted(super().call_tool(name, arguments, context))
+        if getattr(result, "is_error", False):
+            note("error")
+        return result
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """As the SDK's, with the outcome noted for the audit."""
+        return await noted(super().read_resource(uri, context))
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """As the SDK's; an unknown or hidden prompt is invalid params (spec: prompts)."""
+        if self.prompts.get_prompt(name) is None:
+            raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
+        return await noted(super().get_prompt(name, arguments, context))
+
+
+class CallerBus(InMemorySubscriptionBus):
+    """Events reach a subscriber only about what its caller may read at that moment."""
+
+    def __init__(self, server: PorticoServer) -> None:
+        super().__init__()
+        self.server = server
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Register `listener` for the caller being served."""
+        call = current_call()
+
+        def deliver(event: ServerEvent) -> None:
+            if call is not None and self.concerns(call, event):
+                listener(event)
+
+        return super().subscribe(deliver)
+
+    def concerns(self, call: Call, event: ServerEvent) -> bool:
+        """Whether `event` may reach the caller; that lists changed may reach all."""
+        if not isinstance(event, ResourceUpdated):
+            return True
+        key = self.server.resources.locate(str(event.uri))
+        rule = call.catalogue.get(key) if key else None
+        return judge(call.principal, rule).allowed
+
+
+async def gate(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
+    """The last check inside the SDK: only what was decided is handled."""
+    call = current_call()
+    if call is None or call.message.method != ctx.method:
+        raise MCPError(INVALID_REQUEST, "The message was not decided.")
+    if call.decision.reason is Reason.UNKNOWN_METHOD:
+        raise MCPError(METHOD_NOT_FOUND, "Method not found", data=ctx.method)
+    if ctx.method in EXTRA_METHODS and not call.decision.allowed:
+        uri = (ctx.params or {}).get("uri")
+        raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", data={"uri": uri})
+    return await call_next(ctx)
+
+
+def at_home(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` with database connections of its own, closed after it."""
+    if not inspect.isroutine(fn):
+        return fn
+    if not inspect.iscoroutinefunction(fn):
+        return tidy(fn)
+
+    @wraps(fn)
+    async def housed(*args: Any, **kwargs: Any) -> Any:
+        async with own_thread():
+            return await fn(*args, **kwargs)
+
+    return housed
+
+
+def note(outcome: str) -> None:
+    """Remember for the audit how the call ended."""
+    call = current_call()
+    if call is not None:
+        call.outcome = outcome
+
+
+async def noted(work: Awaitable[Any]) -> Any:
+    """The result of `work`, with `ok` or `error` noted."""
+    note("error")
+    result = await work
+    note("ok")
+    return result
+
+
+INSTRUCTIONS = (
+    "Portico shows each person the tools, resources and prompts their roles allow. "
+    "Call whoami to see who you are signed in as."
+)
+
+mcp = PorticoServer(
+    "portico",
+    title="Portico",
+    version="0.1.0",
+    instructions=INSTRUCTIONS,
+    middleware=[gate],
+    request_state_security=RequestStateSecurity(
+        keys=[f"portico request state {settings.SECRET_KEY}"]
+    ),
+)
+
+__all__ = ["PorticoServer", "mcp", "usable"]

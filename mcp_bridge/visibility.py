@@ -1,0 +1,114 @@
+"""The SDK's managers, seen through the caller's eyes: what is hidden does not exist.
+
+Calls, lists, schema look-ups and header validation all ask these, so a hidden
+primitive answers exactly as an unknown one, by construction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server.mcpserver.context import Context
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.prompts import Prompt, PromptManager
+from mcp.server.mcpserver.resources import Resource, ResourceManager, ResourceTemplate
+from mcp.server.mcpserver.resources.templates import ResourceSecurityError
+from mcp.server.mcpserver.tools import Tool, ToolManager
+from mcp_types import InputRequiredResult
+from pydantic import AnyUrl
+
+from mcp_bridge.current import current_call
+from mcp_bridge.decision import Key, judge, visible
+from mcp_bridge.models import PrimitiveKind
+
+
+def usable(kind: str, name: str) -> bool:
+    """Whether the caller may use it now; nobody may outside a message."""
+    call = current_call()
+    if call is None:
+        return False
+    return judge(call.principal, call.catalogue.get((str(kind), name))).allowed
+
+
+def listed(kind: str, name: str) -> bool:
+    """Whether the caller's lists show it."""
+    call = current_call()
+    if call is None:
+        return False
+    return visible(call.principal, call.catalogue.get((str(kind), name)))
+
+
+class VisibleTools(ToolManager):
+    """Tools that exist for the caller."""
+
+    def get_tool(self, name: str) -> Tool | None:
+        """The tool, None where it is unknown to the caller."""
+        return super().get_tool(name) if usable(PrimitiveKind.TOOL, name) else None
+
+    def list_tools(self) -> list[Tool]:
+        """Those to show."""
+        return [t for t in self.everything() if listed(PrimitiveKind.TOOL, t.name)]
+
+    def everything(self) -> list[Tool]:
+        """All that code registered, for the catalogue."""
+        return super().list_tools()
+
+
+class VisiblePrompts(PromptManager):
+    """Prompts that exist for the caller."""
+
+    def get_prompt(self, name: str) -> Prompt | None:
+        """The prompt, None where it is unknown to the caller."""
+        return super().get_prompt(name) if usable(PrimitiveKind.PROMPT, name) else None
+
+    def list_prompts(self) -> list[Prompt]:
+        """Those to show."""
+        return [p for p in self.everything() if listed(PrimitiveKind.PROMPT, p.name)]
+
+    def everything(self) -> list[Prompt]:
+        """All that code registered, for the catalogue."""
+        return super().list_prompts()
+
+
+class VisibleResources(ResourceManager):
+    """Resources and templates that exist for the caller."""
+
+    def locate(self, uri: str) -> Key | None:
+        """(kind, name) of what would serve `uri`: a resource, else the first template."""
+        if uri in self._resources:
+            return str(PrimitiveKind.RESOURCE), uri
+        for template in self._templates.values():
+            try:
+                if template.matches(uri) is not None:
+                    kind = str(PrimitiveKind.RESOURCE_TEMPLATE)
+                    return kind, template.uri_template
+            except ResourceSecurityError:
+                return None
+        return None
+
+    async def get_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any]
+    ) -> Resource | InputRequiredResult:
+        """The resource. Raises ResourceNotFoundError where the caller has none."""
+        key = self.locate(str(uri))
+        if key is None or not usable(*key):
+            raise ResourceNotFoundError(f"Unknown resource: {uri}")
+        return await super().get_resource(uri, context)
+
+    def list_resources(self) -> list[Resource]:
+        """Those to show."""
+        kind = PrimitiveKind.RESOURCE
+        return [r for r in self.every_resource() if listed(kind, str(r.uri))]
+
+    def list_templates(self) -> list[ResourceTemplate]:
+        """Those to show."""
+        kind = PrimitiveKind.RESOURCE_TEMPLATE
+        return [t for t in self.every_template() if listed(kind, t.uri_template)]
+
+    def every_resource(self) -> list[Resource]:
+        """All that code registered, for the catalogue."""
+        return super().list_resources()
+
+    def every_template(self) -> list[ResourceTemplate]:
+        """All that code registered, for the catalogue."""
+        return super().list_templates()
