@@ -18,7 +18,13 @@ from rest_framework_simplejwt import tokens as simplejwt
 from accounts import keyring
 from accounts.models import AuditEvent, IssuedToken, RevokedToken, TokenKind, User
 from accounts.models.roles import ACT_WITHIN_ROLES
-from accounts.principal import SUBJECT, roles_of
+from accounts.principal import (
+    SUBJECT,
+    Unauthenticated,
+    load,
+    roles_of,
+    verify_access,
+)
 
 OWN_CLIENT = "portico"
 """`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
@@ -226,6 +232,29 @@ def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
     if user is None or row is None or revoked:
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
     return row, user
+
+
+def check(raw: str) -> None:
+    """Raise InvalidGrant unless `raw` is a live access or refresh token of ours."""
+    try:
+        claims = keyring.verify(raw)
+        if claims["token_type"] == TokenKind.ACCESS:
+            load(verify_access(raw))
+            return
+    except (keyring.TokenRefused, Unauthenticated) as error:
+        raise InvalidGrant("The token is invalid, expired or revoked.") from error
+    with transaction.atomic():
+        row, _ = _locked(verify_refresh(raw))
+    if row.redeemed_at is not None:
+        raise InvalidGrant("The refresh token was used before.")
+
+
+def end_family(raw: str, *, address: str = "") -> int:
+    """Sign out: revoke all that grew from this refresh token's sign-in."""
+    with transaction.atomic():
+        row, user = _locked(verify_refresh(raw))
+        family = IssuedToken.objects.filter(family=row.family)
+        return family.revoke(actor=user, reason=f"signed out from {address or 'afar'}")
 
 
 def _first_use(row: IssuedToken, user: User, address: str) -> TokenPair:

@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     *EXTRA_APPS,
 ]
 MIDDLEWARE = [
+    "accounts.middleware.DatabaseAway",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",

@@ -1,0 +1,1 @@
+"""The /api/token/ family on SimpleJWT's views, and the public keys."""

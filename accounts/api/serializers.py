@@ -1,0 +1,93 @@
+"""What the token endpoints take and give; the verbs are in accounts.tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from rest_framework import serializers
+from rest_framework_simplejwt.serializers import TokenObtainSerializer
+
+from accounts import tokens
+from accounts.audit import client_address
+from accounts.models import Door
+
+LONGEST_TOKEN = 16_384
+LONGEST_PASSWORD = 1_024
+
+
+def answer(pair: tokens.TokenPair) -> dict[str, Any]:
+    """SimpleJWT's `access` and `refresh` with RFC 6749 5.1's other members."""
+    return {
+        "access": pair.access,
+        "refresh": pair.refresh,
+        "token_type": "Bearer",
+        "expires_in": pair.expires_in,
+        "scope": pair.row.scope,
+    }
+
+
+class TokenSerializer(serializers.Serializer[Any]):
+    """A body with one token in it."""
+
+    @property
+    def address(self) -> str:
+        """Where the request came from."""
+        request: HttpRequest | None = self.context.get("request")
+        return client_address(request)
+
+
+class ObtainSerializer(TokenObtainSerializer, TokenSerializer):  # type: ignore[misc]
+    """username, password and perhaps a narrower scope -> a pair of tokens."""
+
+    scope = serializers.CharField(
+        required=False, allow_blank=True, max_length=4_096, default=""
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"] = serializers.CharField(max_length=150)
+        self.fields["password"] = serializers.CharField(
+            write_only=True, trim_whitespace=False, max_length=LONGEST_PASSWORD
+        )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Authenticate, then issue."""
+        super().validate(attrs)
+        scope = tokens.allowed_scope(self.user, attrs["scope"])
+        pair = tokens.issue(
+            self.user, door=Door.PASSWORD, scope=scope, address=self.address
+        )
+        return answer(pair)
+
+
+class RefreshSerializer(TokenSerializer):
+    """refresh -> the next pair."""
+
+    refresh = serializers.CharField(max_length=LONGEST_TOKEN)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Redeem it."""
+        return answer(tokens.rotate(attrs["refresh"], address=self.address))
+
+
+class VerifySerializer(TokenSerializer):
+    """token -> nothing, if it counts."""
+
+    token = serializers.CharField(max_length=LONGEST_TOKEN)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Check it as /mcp and /api/token/refresh/ would."""
+        tokens.check(attrs["token"])
+        return {}
+
+
+class BlacklistSerializer(TokenSerializer):
+    """refresh -> its family ended."""
+
+    refresh = serializers.CharField(max_length=LONGEST_TOKEN)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """End it and all that grew from the same sign-in."""
+        tokens.end_family(attrs["refresh"], address=self.address)
+        return {}

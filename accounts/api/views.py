@@ -1,0 +1,106 @@
+"""/api/token/ obtain, refresh, verify, blacklist (SimpleJWT) and the JWK Set.
+
+Errors are those of RFC 6749 5.2, in JSON; nothing is cached (OAuth 2.1 3.2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.views import TokenViewBase
+
+from accounts import tokens
+from accounts.api import serializers
+from accounts.keyring import public_jwks
+
+WRONG_CREDENTIALS = "The user name or the password is wrong."
+"""One sentence for both, so that nobody learns which names exist."""
+
+
+def told(error: exceptions.ValidationError) -> str:
+    """Every field's complaint in one line."""
+    detail: Any = error.detail
+    if isinstance(detail, dict):
+        pairs: Iterable[tuple[str, Any]] = detail.items()
+        return " ".join(f"{name}: {' '.join(map(str, t))}" for name, t in pairs)
+    return " ".join(map(str, detail))
+
+
+def problem(error: Exception) -> tuple[int, str, str] | None:
+    """(status, RFC 6749 code, sentence) for what may go wrong; None if unforeseen."""
+    match error:
+        case tokens.InvalidScope():
+            return 400, error.error, str(error)
+        case tokens.TokenProblem():
+            return 401, error.error, str(error)
+        case exceptions.ValidationError():
+            return 400, "invalid_request", told(error)
+        case exceptions.AuthenticationFailed() | TokenError():
+            return 401, "invalid_grant", WRONG_CREDENTIALS
+        case RecursionError():
+            return 400, "invalid_request", "The body is nested too deeply."
+        case exceptions.APIException():
+            return error.status_code, "invalid_request", str(error.detail)
+    return None
+
+
+class TokenView(TokenViewBase):  # type: ignore[misc]
+    """What the four endpoints share."""
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Turn a refusal into RFC 6749's JSON; the unforeseen stays unforeseen."""
+        found = problem(exc)
+        if found is None:
+            raise exc
+        status, error, sentence = found
+        body = {"error": error, "error_description": sentence, "detail": sentence}
+        response = Response(body, status=status)
+        response.exception = True
+        if status == 401:
+            response["WWW-Authenticate"] = f'Bearer realm="api", error="{error}"'
+        return response
+
+    def finalize_response(
+        self, request: Any, response: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Forbid caching, of refusals too."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response["Cache-Control"] = "no-store"
+        response["Pragma"] = "no-cache"
+        return response
+
+
+class ObtainView(TokenView):
+    """POST username, password [, scope]: a new pair of tokens."""
+
+    serializer_class = serializers.ObtainSerializer
+
+
+class RefreshView(TokenView):
+    """POST refresh: the next pair."""
+
+    serializer_class = serializers.RefreshSerializer
+
+
+class VerifyView(TokenView):
+    """POST token: 200 if it counts, 401 if not."""
+
+    serializer_class = serializers.VerifySerializer
+
+
+class BlacklistView(TokenView):
+    """POST refresh: end that sign-in."""
+
+    serializer_class = serializers.BlacklistSerializer
+
+
+def jwks(request: HttpRequest) -> JsonResponse:
+    """GET /oauth/jwks.json: the public keys (RFC 7517 5)."""
+    response = JsonResponse(public_jwks())
+    response["Cache-Control"] = "public, max-age=60"
+    return response

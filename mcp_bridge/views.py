@@ -1,0 +1,24 @@
+"""Protected Resource Metadata (RFC 9728): where clients learn whom to ask for a token."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+
+from accounts.models.roles import ACT_WITHIN_ROLES
+
+
+@require_safe
+def protected_resource(request: HttpRequest) -> JsonResponse:
+    """The document, the same at both well-known places."""
+    return JsonResponse(
+        {
+            "resource": settings.RESOURCE_URL,
+            "authorization_servers": [settings.ISSUER_URL],
+            "scopes_supported": [ACT_WITHIN_ROLES],
+            "bearer_methods_supported": ["header"],
+            "resource_name": "Portico",
+        },
+        headers={"Cache-Control": "public, max-age=60"},
+    )
