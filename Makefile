@@ -1,0 +1,65 @@
+# make serve | test | lint | lock | clean   (needs python3.11 or newer, and make)
+.SILENT:
+.DEFAULT_GOAL := help
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+FIND = for p in $(PYTHONS); do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo $$p; break; }; done
+export PORT
+
+.PHONY: help serve test lint lock clean
+
+help:
+	echo "make serve   start Portico on http://127.0.0.1:$(PORT)"
+	echo "make test    run every test"
+	echo "make lint    check style, types and settings"
+	echo "make lock    write the hashed locks anew"
+
+serve: $(VENV)/.runtime
+	exec $(BIN)/python manage.py up
+
+test: $(VENV)/.dev
+	$(BIN)/python -m tests.run
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/python -m tests.checks
+
+lock: $(VENV)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.9"
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+		--generate-hashes --quiet --no-header --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --quiet --no-header --constraint requirements.txt \
+		--output-file tests/requirements.txt
+
+$(VENV)/bin/python:
+	python=$$($(FIND)); \
+	if [ -z "$$python" ]; then \
+		echo "Portico needs Python 3.11 or newer; install it (apt-get install python3)." >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$python ..."; \
+	if ! $$python -m venv $(VENV) >/dev/null 2>&1; then \
+		rm -rf $(VENV); \
+		echo "Python's venv module is missing; install it: apt-get install python3-venv" >&2; \
+		exit 1; \
+	fi
+
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	echo "Installing the locked packages ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: tests/requirements.txt requirements.txt | $(VENV)/bin/python
+	echo "Installing the locked packages for development ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache tests/clients/node_modules

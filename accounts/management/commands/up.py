@@ -1,0 +1,130 @@
+"""`manage.py up`: everything between a clone and a running server, safe to repeat."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management import BaseCommand, CommandError, call_command
+from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+
+from accounts.models import Role, RoleAssignment, SigningKey, User
+
+PASSWORD_BYTES = 15
+
+
+class Command(BaseCommand):
+    """Prepare the development server and become it."""
+
+    help = "Migrate, make keys and the first admin, then serve (development)."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: Any) -> None:
+        """`--prepare-only` stops before serving."""
+        parser.add_argument(
+            "--prepare-only", action="store_true", help="Stop before serving."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check, prepare, tell, serve."""
+        if settings.ENVIRONMENT == "production":
+            raise CommandError(
+                "`up` is for development; in production run migrate and uvicorn as "
+                "docs/production.md shows."
+            )
+        if not options["prepare_only"]:
+            self.check_port()
+        try:
+            self.prepare()
+        except OperationalError as error:
+            raise CommandError(database_mend(error)) from error
+        if not options["prepare_only"]:
+            self.serve()
+
+    def check_port(self) -> None:
+        """Fail before the long part if somebody else listens."""
+        family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.HOST.strip("[]"), settings.PORT))
+            except OSError as error:
+                raise CommandError(
+                    f"{settings.HOST}:{settings.PORT} cannot be used "
+                    f"({error.strerror}); choose another: PORT=8001 make serve"
+                ) from error
+
+    def prepare(self) -> None:
+        """Schema, static files, signing key, first admin."""
+        executor = MigrationExecutor(connection)
+        targets = executor.loader.graph.leaf_nodes()
+        if executor.migration_plan(targets):
+            self.stdout.write("Preparing the database ...")
+            call_command("migrate", verbosity=0, interactive=False)
+        if not (settings.STATIC_ROOT / "staticfiles.json").exists():
+            call_command("collectstatic", verbosity=0, interactive=False)
+        SigningKey.objects.ensure_active()
+        self.first_admin()
+
+    def first_admin(self) -> None:
+        """Make one if there is none, from DJANGO_SUPERUSER_* or with a new password."""
+        with transaction.atomic():
+            if User.objects.filter(is_superuser=True).exists():
+                return
+            name = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
+            given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+            email = os.environ.get("DJANGO_SUPERUSER_EMAIL", "")
+            password = given or secrets.token_urlsafe(PASSWORD_BYTES)
+            user = User.objects.create_superuser(name, email, password)
+            RoleAssignment.objects.grant(
+                user, Role.objects.get(name="Admin"), reason="first admin"
+            )
+        self.tell_admin(name, "" if given else password)
+
+    def tell_admin(self, name: str, password: str) -> None:
+        """Print the new password, this once; one that was given is not repeated."""
+        self.stdout.write(f"\n  First admin   {name}")
+        if password:
+            self.stdout.write(f"  Password      {password}   (shown this once)")
+
+    def serve(self) -> None:
+        """Print where everything is, then become uvicorn: signals reach it."""
+        self.stdout.write(where())
+        self.stdout.flush()
+        command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
+        command += ["--host", settings.HOST.strip("[]"), "--port", str(settings.PORT)]
+        command += ["--workers", str(settings.WORKERS), "--no-server-header"]
+        command += ["--no-access-log", "--log-level", "warning", "--lifespan", "on"]
+        command += ["--timeout-graceful-shutdown", "5", "--loop", "auto"]
+        connection.close()
+        os.execv(sys.executable, command)  # noqa: S606
+
+
+def where() -> str:
+    """The addresses, and how a client connects."""
+    issuer, resource = settings.ISSUER_URL, settings.RESOURCE_URL
+    return f"""
+  Admin         {issuer}/admin/
+  MCP           {resource}
+  A token       curl {issuer}/api/token/ -d username=NAME -d password=PASSWORD
+  A client      claude mcp add --transport http portico {resource} \\
+                  --header "Authorization: Bearer TOKEN"
+"""
+
+
+def database_mend(error: DatabaseError) -> str:
+    """One sentence with the mend for what SQLite and PostgreSQL say."""
+    text = " ".join(str(error).split())
+    if "locked" in text:
+        return (
+            "The database is locked by another process; stop it (another "
+            "`make serve`?) and try again."
+        )
+    if "unable to open" in text or "readonly" in text:
+        return f"{settings.DATA_DIR} cannot be written; set DATA_DIR to a folder of yours."
+    return f"The database cannot be used ({text}); check DATABASE_URL."
