@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.http import HttpRequest
 
 from accounts.models.audit import AuditEvent
-
-if TYPE_CHECKING:
-    from accounts.models.users import User
 
 
 def one_line(text: str, limit: int = 255) -> str:
@@ -25,9 +22,9 @@ def client_address(request: HttpRequest | None) -> str:
 def record(
     action: str,
     *,
-    actor: User | str | None = None,
+    actor: Any = None,
     request: HttpRequest | None = None,
-    object: str = "",  # noqa: A002
+    object: str = "",
     denied: str = "",
     **fields: Any,
 ) -> AuditEvent:

@@ -104,9 +104,7 @@ def _header(raw: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(raw)
     except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
         raise TokenRefused("malformed", "That is not a token.") from error
-    if not isinstance(header.get("kid"), str) or not isinstance(
-        header.get("alg"), str
-    ):
+    if not isinstance(header.get("kid"), str) or not isinstance(header.get("alg"), str):
         raise TokenRefused("malformed", "The token names no signing key.")
     return header
 
@@ -132,7 +130,7 @@ def _decode(raw: str, key: SigningKey, allow_expired: bool) -> dict[str, Any]:
 
 
 def check_claims(claims: dict[str, Any]) -> None:
-    """Refuse odd claims: text where a number belongs, true for 1, lists, far futures."""
+    """Refuse odd claims: text for a number, true for 1, lists, far futures."""
     for name in ("exp", "iat"):
         value = claims.get(name)
         if type(value) is not int or not 0 < value <= LAST_MOMENT:
@@ -154,6 +152,9 @@ def _jwk(key: SigningKey) -> dict[str, Any]:
     return {**jwk, "kid": key.kid, "alg": key.algorithm, "use": "sig"}
 
 
+claims_in = verify
+
+
 class Keyring(TokenBackend):
     """SimpleJWT's seam: every Token class signs and verifies through the rows."""
 
@@ -167,4 +168,4 @@ class Keyring(TokenBackend):
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
         """Verify always; SimpleJWT's `verify=False` only forgives the time."""
         raw = token.decode() if isinstance(token, bytes) else token
-        return globals()["verify"](raw, allow_expired=not verify)
+        return claims_in(raw, allow_expired=not verify)

@@ -118,7 +118,7 @@ def load(claims: Mapping[str, Any]) -> Principal:
 def roles_of(
     user_id: int, at: datetime | None = None
 ) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], list[float]]:
-    """Unexpired roles, the scopes they give, and the ends (epoch s) of those with one."""
+    """Unexpired roles, the scopes they give, and their ends (epoch seconds)."""
     held = RoleAssignment.objects.filter(user_id=user_id).unexpired(at)
     names: dict[str, None] = {}
     grants: dict[str, tuple[str, ...]] = {}

@@ -54,7 +54,7 @@ class AccessToken(simplejwt.AccessToken):
     @classmethod
     def for_user(cls, user: Any) -> AccessToken:
         """Issue an access token to `user` (SimpleJWT's own entry point)."""
-        return cls(issue(user, door="command", refresh=False).access)  # type: ignore[arg-type]
+        return cls(issue(user, door="command", refresh=False).access)
 
 
 class RefreshToken(simplejwt.RefreshToken):
@@ -65,7 +65,7 @@ class RefreshToken(simplejwt.RefreshToken):
     @classmethod
     def for_user(cls, user: Any) -> RefreshToken:
         """Issue a pair to `user` and return its refresh token."""
-        return cls(issue(user, door="command").refresh)  # type: ignore[arg-type]
+        return cls(issue(user, door="command").refresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,4 +302,3 @@ def _record(
         reason=reason,
         via=str(row.door),
     ).acted_by(actor).save()
-

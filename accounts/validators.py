@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils.translation import gettext as _
 
+from accounts.audit import record
 from accounts.models import User
 
 
@@ -27,4 +28,5 @@ class EndAccessOnPasswordChange:
     ) -> None:
         """Revoke every live token of the account."""
         if isinstance(user, User):
-            user.end_access(actor=user, reason="password changed")
+            record("user.password_changed", object=user.username)
+            user.end_access(actor=None, reason="password changed")

@@ -54,9 +54,7 @@ class Environment(BaseSettings):
         "development; required in production, 32 characters or more.",
     )
     HOST: str = Field("127.0.0.1", description="Address `make serve` listens on.")
-    PORT: int = Field(
-        8000, ge=1, le=65535, description="Port `make serve` listens on."
-    )
+    PORT: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on.")
     WORKERS: int = Field(1, ge=1, le=64, description="Server processes.")
     ISSUER_URL: str = Field(
         "",
@@ -138,7 +136,9 @@ class Environment(BaseSettings):
         for origin in value:
             scheme, mark, host = origin.partition("://")
             if not mark or not scheme or not host or "/" in host:
-                raise ValueError(f"write {origin!r} as scheme://host or scheme://host:*")
+                raise ValueError(
+                    f"write {origin!r} as scheme://host or scheme://host:*"
+                )
         return value
 
     @property
@@ -240,4 +240,6 @@ def read() -> Environment:
 def refuse(lines: list[str]) -> Any:
     """Say what is wrong with the settings and stop."""
     told = "\n".join(f"  {line}" for line in lines)
-    sys.exit(f"Portico cannot start with these settings:\n{told}\nSee docs/settings.md.")
+    sys.exit(
+        f"Portico cannot start with these settings:\n{told}\nSee docs/settings.md."
+    )

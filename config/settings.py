@@ -82,9 +82,7 @@ def database(url: str) -> dict[str, Any]:
     options = found.setdefault("OPTIONS", {})
     if "sqlite" in found["ENGINE"]:
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-        options.update(
-            transaction_mode="IMMEDIATE", timeout=20, init_command=pragmas
-        )
+        options.update(transaction_mode="IMMEDIATE", timeout=20, init_command=pragmas)
         found["CONN_MAX_AGE"] = None
     else:
         options.setdefault("pool", {"min_size": 1, "max_size": 12, "timeout": 10})

@@ -43,7 +43,7 @@ async def in_database(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
 @asynccontextmanager
 async def own_thread() -> AsyncIterator[None]:
-    """Give the ORM calls of one asynchronous tool a thread and connections of their own.
+    """Give the ORM calls of one asynchronous tool a thread of their own.
 
     Without it Django's `aget()` and friends of every call in the process would
     queue for a single thread.

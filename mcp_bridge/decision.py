@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from accounts.principal import Principal
 from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.principal import Principal
 from mcp_bridge.messages import OPEN_METHODS, Message
 
 Key = tuple[str, str]

@@ -65,7 +65,9 @@ class Edge:
             return plain(421, "invalid_host", "This host is not in ALLOWED_HOSTS.")
         origin = header(scope, b"origin")
         if origin and not self.origins.fullmatch(origin):
-            return plain(403, "invalid_origin", "This origin is not in ALLOWED_ORIGINS.")
+            return plain(
+                403, "invalid_origin", "This origin is not in ALLOWED_ORIGINS."
+            )
         declared = header(scope, b"content-length") or "0"
         if declared.isdigit() and int(declared) > settings.MAX_BODY_SIZE:
             return too_large()

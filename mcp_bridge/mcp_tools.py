@@ -48,7 +48,7 @@ async def me() -> dict[str, Any]:
 
 
 def _user(username: str) -> User:
-    found = User.objects.filter(username=username).first()
+    found: User | None = User.objects.filter(username=username).first()
     if found is None:
         raise ToolError(f"There is no user named {username}.")
     return found

@@ -60,9 +60,7 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
         counts = dict.fromkeys(("added", "changed", "vanished", "returned"), 0)
         offered = {(offer.kind, offer.name): offer for offer in offers}
         with transaction.atomic():
-            rows = {
-                (row.kind, row.name): row for row in self.all().select_for_update()
-            }
+            rows = {(row.kind, row.name): row for row in self.all().select_for_update()}
             for key, offer in offered.items():
                 row = rows.get(key)
                 outcome = row.meet(offer) if row else self._add(offer)

@@ -51,6 +51,7 @@ from mcp_bridge.visibility import (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 EXTRA_METHODS = frozenset(
     {"logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
@@ -93,7 +94,7 @@ class PorticoServer(MCPServer[Any]):
 
         return register
 
-    def resource(  # type: ignore[override]
+    def resource(
         self,
         uri: str,
         *,
@@ -101,7 +102,7 @@ class PorticoServer(MCPServer[Any]):
         sensitive: bool = False,
         **options: Any,
     ) -> Callable[[F], F]:
-        """Register a resource, or a template where `uri` has {parameters}; as `tool`."""
+        """Register a resource, a template where `uri` has {parameters}; as `tool`."""
         if callable(uri):
             raise TypeError('Write @mcp.resource("scheme://path"), with its URI.')
         kind = PrimitiveKind.RESOURCE
@@ -181,9 +182,7 @@ class PorticoServer(MCPServer[Any]):
         key = self.resources.locate(target[1])
         return message if key is None else message.about(*key)
 
-    async def complete(
-        self, ctx: Any, params: CompleteRequestParams
-    ) -> CompleteResult:
+    async def complete(self, ctx: Any, params: CompleteRequestParams) -> CompleteResult:
         """Ask the completers; about a hidden or unknown primitive nothing is known."""
         call = current_call()
         if call is not None and call.decision.allowed:
@@ -214,7 +213,7 @@ class PorticoServer(MCPServer[Any]):
         arguments: dict[str, Any] | None = None,
         context: Context[Any, Any] | None = None,
     ) -> GetPromptResult | InputRequiredResult:
-        """As the SDK's; an unknown or hidden prompt is invalid params (spec: prompts)."""
+        """As the SDK's; an unknown or hidden prompt is invalid params (prompts)."""
         if self.prompts.get_prompt(name) is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
         return await noted(super().get_prompt(name, arguments, context))
@@ -283,7 +282,7 @@ def note(outcome: str) -> None:
         call.outcome = outcome
 
 
-async def noted(work: Awaitable[Any]) -> Any:
+async def noted(work: Awaitable[T]) -> T:
     """The result of `work`, with `ok` or `error` noted."""
     note("error")
     result = await work

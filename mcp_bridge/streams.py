@@ -1,4 +1,4 @@
-"""Open streams end when the right to them does: at expiry, and soon after revocation."""
+"""Open streams end when the right to them does: at expiry or after revocation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Guarded:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def watch(self, stream: anyio.CancelScope) -> None:
-        """Look at the rows now and then; what the stream carries is filtered by them."""
+        """Look at the rows now and then; they also filter what the stream carries."""
         call = self.call
         while time.time() < call.principal.expires_at:
             await anyio.sleep(LOOK_EVERY)

@@ -1,4 +1,4 @@
-"""Protected Resource Metadata (RFC 9728): where clients learn whom to ask for a token."""
+"""Protected Resource Metadata (RFC 9728): whom clients ask for a token."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class VisibleResources(ResourceManager):
     """Resources and templates that exist for the caller."""
 
     def locate(self, uri: str) -> Key | None:
-        """(kind, name) of what would serve `uri`: a resource, else the first template."""
+        """(kind, name) of what serves `uri`: a resource, else the first template."""
         if uri in self._resources:
             return str(PrimitiveKind.RESOURCE), uri
         for template in self._templates.values():

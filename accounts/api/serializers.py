@@ -37,7 +37,7 @@ class TokenSerializer(serializers.Serializer[Any]):
         return client_address(request)
 
 
-class ObtainSerializer(TokenObtainSerializer, TokenSerializer):  # type: ignore[misc]
+class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
     """username, password and perhaps a narrower scope -> a pair of tokens."""
 
     scope = serializers.CharField(

@@ -49,7 +49,7 @@ def problem(error: Exception) -> tuple[int, str, str] | None:
     return None
 
 
-class TokenView(TokenViewBase):  # type: ignore[misc]
+class TokenView(TokenViewBase):
     """What the four endpoints share."""
 
     def handle_exception(self, exc: Exception) -> Response:

@@ -25,8 +25,8 @@ class AuditQuerySet(models.QuerySet["AuditEvent"]):
 
     def purge(self, before: Any) -> int:
         """Drop the events older than `before` (retention); return how many."""
-        old = models.QuerySet(self.model, using=self.db).filter(at__lt=before)
-        return old._raw_delete(self.db)
+        old: Any = models.QuerySet(self.model, using=self.db).filter(at__lt=before)
+        return int(old._raw_delete(self.db))
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

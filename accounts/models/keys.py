@@ -43,18 +43,18 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
         """Put the next key to use, retire the active one gently, make a new next."""
         wanted = algorithm or settings.SIGNING_ALGORITHM
         with transaction.atomic():
-            rows = list(self.model.objects.select_for_update().exclude(
-                state=KeyState.RETIRED
-            ))
+            rows = list(
+                self.model.objects.select_for_update().exclude(state=KeyState.RETIRED)
+            )
             current = next((k for k in rows if k.state == KeyState.ACTIVE), None)
             chosen = self._take_next(rows, wanted)
             if current is not None:
                 current.move(KeyState.RETIRING)
             chosen.move(KeyState.ACTIVE)
             self._make(wanted).save()
-            AuditEvent(action="key.rotated", object=f"signing key {chosen.kid}").acted_by(
-                actor
-            ).save()
+            AuditEvent(
+                action="key.rotated", object=f"signing key {chosen.kid}"
+            ).acted_by(actor).save()
         return chosen
 
     def _take_next(self, rows: list[SigningKey], wanted: str) -> SigningKey:

@@ -95,9 +95,7 @@ class RoleAssignment(models.Model):
         on_delete=models.CASCADE,
         related_name="role_assignments",
     )
-    role = models.ForeignKey(
-        Role, on_delete=models.PROTECT, related_name="assignments"
-    )
+    role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="assignments")
     granted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
@@ -134,6 +132,6 @@ class RoleAssignment(models.Model):
         """Take the role away; the last one takes the tokens too (their number)."""
         user = self.user
         self.delete()
-        if user.role_assignments.exists():
+        if RoleAssignment.objects.filter(user=user).unexpired().exists():
             return 0
-        return user.tokens.live().revoke(actor=actor, reason=reason)
+        return user.end_access(actor=actor, reason=reason)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.audit import AuditEvent
-from accounts.models.revocation import RevokedToken
+from accounts.models.revocation import RevokedToken, RevokedTokenQuerySet
 
 
 class TokenKind(models.TextChoices):
@@ -25,7 +25,7 @@ class TokenKind(models.TextChoices):
 class Door(models.TextChoices):
     """How a token was obtained."""
 
-    PASSWORD = "password", _("password (/api/token/)")  # noqa: S105
+    PASSWORD = "password", _("password (/api/token/)")
     AUTHORIZATION_CODE = "authorization_code", _("sign-in in the browser")
     DEVICE = "device", _("device code")
     CLIENT_CREDENTIALS = "client_credentials", _("client credentials")
@@ -33,18 +33,20 @@ class Door(models.TextChoices):
     COMMAND = "command", _("command line")
 
 
+def _revocation() -> RevokedTokenQuerySet:
+    return RevokedToken.objects.filter(jti=OuterRef("jti"))
+
+
 class TokenQuerySet(models.QuerySet["IssuedToken"]):
     """The states of tokens and the verb that ends them."""
 
     def with_revoked(self) -> TokenQuerySet:
         """Annotate `revoked` (bool), from the revocation table."""
-        revoked = RevokedToken.objects.filter(jti=OuterRef("jti"))
-        return self.annotate(revoked=Exists(revoked))
+        return self.annotate(revoked=Exists(_revocation()))
 
     def live(self) -> TokenQuerySet:
         """Neither expired nor revoked."""
-        alive = self.with_revoked().filter(expires_at__gt=timezone.now())
-        return alive.filter(revoked=False)
+        return self.filter(~Exists(_revocation()), expires_at__gt=timezone.now())
 
     def revoke(self, *, actor: Any, reason: str) -> int:
         """Revoke these tokens from the next message on; return how many were live."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models.tokens import IssuedToken, TokenManager
+from accounts.models.tokens import IssuedToken
 
 
 class UserQuerySet(models.QuerySet["User"]):
@@ -39,9 +39,6 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
 class User(AbstractUser):
     """An account. What it may do is in its roles, not in these columns."""
 
-    if TYPE_CHECKING:
-        tokens: TokenManager[IssuedToken]
-
     is_service_account = models.BooleanField(
         default=False,
         help_text=_("A program, not a person: it signs in by client credentials."),
@@ -49,9 +46,10 @@ class User(AbstractUser):
 
     objects = UserManager()  # type: ignore[misc]
 
-    class Meta(AbstractUser.Meta):  # type: ignore[name-defined,misc]
+    class Meta(AbstractUser.Meta):
         ordering = ("username",)
 
     def end_access(self, *, actor: Any, reason: str) -> int:
         """Revoke every live token of this account; return how many."""
-        return self.tokens.live().revoke(actor=actor, reason=reason)
+        live = IssuedToken.objects.filter(user=self).live()
+        return live.revoke(actor=actor, reason=reason)

@@ -126,5 +126,7 @@ def database_mend(error: DatabaseError) -> str:
             "`make serve`?) and try again."
         )
     if "unable to open" in text or "readonly" in text:
-        return f"{settings.DATA_DIR} cannot be written; set DATA_DIR to a folder of yours."
+        return (
+            f"{settings.DATA_DIR} cannot be written; set DATA_DIR to a folder of yours."
+        )
     return f"The database cannot be used ({text}); check DATABASE_URL."

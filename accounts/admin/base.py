@@ -1,0 +1,116 @@
+"""What the admin pages share: every change on record, with before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+
+from accounts.audit import record
+
+M = TypeVar("M", bound=models.Model)
+
+if TYPE_CHECKING:
+    Base = admin.ModelAdmin
+else:
+
+    class Base(admin.ModelAdmin):
+        """django-stubs knows ModelAdmin as generic; Django itself does not."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return cls
+
+
+def shown(value: Any) -> Any:
+    """A form value as JSON for the audit: rows by name, dates as text."""
+    if isinstance(value, models.Model):
+        return str(value)
+    if isinstance(value, (list, tuple, set, models.QuerySet)):
+        return sorted(str(shown(item)) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def differences(form: Any) -> dict[str, list[Any]]:
+    """Field -> [before, after] of a bound form; passwords only by name."""
+    found = {}
+    for name in form.changed_data:
+        if "password" in name:
+            found[name] = ["(hidden)", "(hidden)"]
+        elif name in form.cleaned_data:
+            before = form.initial.get(name)
+            found[name] = [shown(before), shown(form.cleaned_data[name])]
+    return found
+
+
+class Audited(Base[M]):
+    """Writes an AuditEvent `<noun>.added`, `.changed` or `.deleted` for each change."""
+
+    noun = "row"
+
+    def save_related(
+        self, request: HttpRequest, form: Any, formsets: Any, change: bool
+    ) -> None:
+        """Record once the row and its relations are saved."""
+        super().save_related(request, form, formsets, change)
+        changes = differences(form)
+        if changes or not change:
+            self.note(request, "changed" if change else "added", form.instance, changes)
+
+    def delete_model(self, request: HttpRequest, obj: M) -> None:
+        """Record, then delete."""
+        self.note(request, "deleted", obj)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        """The bulk action deletes one by one, so that each is on record."""
+        for obj in queryset:
+            self.delete_model(request, obj)
+
+    def note(
+        self,
+        request: HttpRequest,
+        verb: str,
+        obj: models.Model,
+        changes: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """One event about `obj`."""
+        record(
+            f"{self.noun}.{verb}",
+            actor=request.user,
+            request=request,
+            object=str(obj),
+            changes=changes or {},
+            **fields,
+        )
+
+
+class ReadOnly(Base[M]):
+    """Rows that nobody edits, adds or deletes by hand."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never."""
+        return False
+
+
+def may(request: HttpRequest, permission: str) -> bool:
+    """Whether this member of staff holds a Django permission."""
+    return bool(request.user.has_perm(permission))
+
+
+def names(rows: Iterable[models.Model]) -> str:
+    """Rows in one line."""
+    return ", ".join(map(str, rows))

@@ -1,0 +1,141 @@
+"""Users: their roles, and the end of their access."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin.base import Audited, names
+from accounts.models import RoleAssignment, User
+
+OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
+"""Fields with which somebody could raise rights in the admin itself."""
+
+
+class RoleAssignmentInline(admin.TabularInline):  # type: ignore[type-arg]
+    """The roles of one user, with their end, giver and reason."""
+
+    model = RoleAssignment
+    fk_name = "user"
+    extra = 0
+    fields = ("role", "expires_at", "reason", "granted_by", "granted_at")
+    readonly_fields = ("granted_by", "granted_at")
+    verbose_name = _("role")
+    verbose_name_plural = _("roles")
+
+
+@admin.register(User)
+class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
+    """Accounts with their roles inline."""
+
+    noun = "user"
+    list_display = ("username", "email", "roles_held", "is_active", "is_staff")
+    search_fields = ("username", "email", "first_name", "last_name")
+    list_filter = ("is_active", "is_staff", "role_assignments__role")
+    fieldsets = (
+        (None, {"fields": ("username", "password", "is_active", "is_service_account")}),
+        (_("Person"), {"fields": ("first_name", "last_name", "email")}),
+        (
+            _("This admin"),
+            {
+                "classes": ("collapse",),
+                "fields": OWN_RIGHTS,
+                "description": _("What the account may do in these pages."),
+            },
+        ),
+        (_("Dates"), {"fields": ("last_login", "date_joined")}),
+    )
+    readonly_fields = ("last_login", "date_joined")
+    filter_horizontal = ("groups", "user_permissions")
+    inlines = (RoleAssignmentInline,)
+    actions = ("revoke_tokens", "deactivate")
+
+    @admin.action(
+        description=_("Revoke every token of the selected users"),
+        permissions=["change"],
+    )
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """End their access from the next message on."""
+        ended = sum(
+            user.end_access(actor=request.user, reason="revoked in the admin")
+            for user in queryset
+        )
+        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
+        self.message_user(request, told, messages.SUCCESS)
+
+    @admin.action(
+        description=_("Deactivate the selected users"), permissions=["change"]
+    )
+    def deactivate(self, request: HttpRequest, queryset: Any) -> None:
+        """Close the accounts and revoke their tokens."""
+        for user in queryset.filter(is_active=True):
+            self.note(request, "deactivated", user)
+        closed = queryset.deactivate(actor=request.user)
+        told = ngettext("%d user deactivated.", "%d users deactivated.", closed)
+        self.message_user(request, told % closed, messages.SUCCESS)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """With roles, in one more query."""
+        rows = super().get_queryset(request)
+        return rows.prefetch_related("role_assignments__role")
+
+    @admin.display(description=_("roles"))
+    def roles_held(self, obj: User) -> str:
+        """Names of the roles that count now."""
+        held = [a for a in obj.role_assignments.all() if not a.expired]
+        return names(a.role for a in held) or "-"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Rights in the admin are a superuser's to give."""
+        fixed = super().get_readonly_fields(request, obj)
+        return fixed if request.user.is_superuser else (*fixed, *OWN_RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A superuser's account is a superuser's to change."""
+        allowed = super().has_change_permission(request, obj)
+        above = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return allowed and not above
+
+    def save_model(
+        self, request: HttpRequest, obj: User, form: Any, change: bool
+    ) -> None:
+        """Save; an account that is closed loses its tokens too."""
+        super().save_model(request, obj, form, change)
+        if change and "is_active" in form.changed_data and not obj.is_active:
+            obj.end_access(actor=request.user, reason="account deactivated")
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """Revoke first: the list of tokens outlives the account."""
+        obj.end_access(actor=request.user, reason="account deleted")
+        super().delete_model(request, obj)
+
+    def save_formset(
+        self, request: HttpRequest, form: Any, formset: Any, change: bool
+    ) -> None:
+        """Give and take roles through the model's verbs, each on record."""
+        if formset.model is not RoleAssignment:
+            super().save_formset(request, form, formset, change)
+            return
+        for assignment in formset.save(commit=False):
+            new = assignment.pk is None
+            assignment.granted_by = request.user
+            assignment.save()
+            verb = "granted" if new else "extended"
+            self.note_role(request, verb, assignment)
+        for assignment in formset.deleted_objects:
+            self.note_role(request, "withdrawn", assignment)
+            assignment.withdraw(actor=request.user)
+
+    def note_role(self, request: HttpRequest, verb: str, held: RoleAssignment) -> None:
+        """One event about an assignment."""
+        noun, self.noun = self.noun, "role"
+        try:
+            self.note(request, verb, held, reason=held.reason)
+        finally:
+            self.noun = noun

@@ -1,0 +1,105 @@
+"""Tools, resources and prompts: who may use them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin.base import Audited
+from mcp_bridge.models import Primitive
+
+
+@admin.register(Primitive)
+class PrimitiveAdmin(Audited[Primitive]):
+    """Rows come from code when the server starts; access is set here."""
+
+    noun = "primitive"
+    list_display = ("name", "kind", "enabled", "sensitive", "scopes", "review")
+    list_filter = ("kind", "enabled", "sensitive", "required_scopes")
+    search_fields = ("name", "title", "description", "required_scopes__name")
+    fields = (
+        "kind",
+        "name",
+        "title",
+        "description",
+        "enabled",
+        "sensitive",
+        "required_scopes",
+        "first_seen_at",
+        "last_seen_at",
+        "changed_at",
+        "vanished_at",
+    )
+    readonly_fields = (
+        "kind",
+        "name",
+        "title",
+        "description",
+        "first_seen_at",
+        "last_seen_at",
+        "changed_at",
+        "vanished_at",
+    )
+    filter_horizontal = ("required_scopes",)
+    actions = ("enable", "disable", "accept")
+
+    @admin.action(description=_("Enable the selected"), permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
+        """Let them be used; what code no longer offers stays off."""
+        self.switch(request, queryset.filter(enabled=False, vanished_at=None), True)
+
+    @admin.action(description=_("Disable the selected"), permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
+        """Take them from everybody, from the next message on."""
+        self.switch(request, queryset.filter(enabled=True), False)
+
+    @admin.action(
+        description=_("Accept the changed definition of the selected"),
+        permissions=["change"],
+    )
+    def accept(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
+        """Somebody has looked at the change."""
+        for primitive in queryset.exclude(changed_at=None):
+            primitive.accept_definition()
+            self.note(request, "accepted", primitive)
+
+    def switch(self, request: HttpRequest, rows: QuerySet[Primitive], on: bool) -> None:
+        """Enable or disable, each on record."""
+        count = 0
+        for primitive in rows:
+            primitive.enabled = on
+            primitive.save(update_fields=["enabled"])
+            self.note(request, "changed", primitive, {"enabled": [not on, on]})
+            count += 1
+        told = ngettext("%d changed.", "%d changed.", count) % count
+        self.message_user(request, told, messages.SUCCESS)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Primitive]:
+        """With scopes, in one more query."""
+        return super().get_queryset(request).prefetch_related("required_scopes")
+
+    @admin.display(description=_("any of these scopes"))
+    def scopes(self, obj: Primitive) -> str:
+        """What it takes."""
+        return ", ".join(scope.name for scope in obj.required_scopes.all()) or "-"
+
+    @admin.display(description=_("look at"))
+    def review(self, obj: Primitive) -> Any:
+        """What an admin should look at."""
+        if obj.vanished_at is not None:
+            return _("no longer in code")
+        return _("definition changed") if obj.changed_at is not None else ""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Code adds them."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only what code no longer offers; a row of what it offers would come back."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and (obj is None or obj.vanished_at is not None)
