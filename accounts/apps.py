@@ -13,7 +13,7 @@ class AccountsConfig(AppConfig):
         """Wire SimpleJWT's backend and the sign-in events, once models exist."""
         from rest_framework_simplejwt.tokens import Token
 
-        from accounts import signins
+        from accounts import checks, signins  # noqa: F401
         from accounts.keyring import Keyring
 
         Token._token_backend = Keyring()

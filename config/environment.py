@@ -176,7 +176,10 @@ class Environment(BaseSettings):
     def secret(self, name: Literal["SECRET_KEY", "KEY_ENCRYPTION_KEY"]) -> str:
         """A secret from the environment, or from its file in DATA_DIR."""
         given: str = getattr(self, name).get_secret_value()
-        return given or kept_secret(self.DATA_DIR / name.lower())
+        try:
+            return given or kept_secret(self.DATA_DIR / name.lower())
+        except OSError as error:
+            return str(refuse([f"DATA_DIR: {error}; set it to a folder of yours."]))
 
     def problems(self) -> list[str]:
         """What production needs and does not have, each with its mend."""

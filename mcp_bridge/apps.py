@@ -9,3 +9,7 @@ class McpBridgeConfig(AppConfig):
     name = "mcp_bridge"
     verbose_name = "MCP"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks, once models exist."""
+        from mcp_bridge import checks  # noqa: F401

@@ -1,0 +1,128 @@
+"""System checks with ids: what is wrong with this installation, and the mend."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from accounts.keymaterial import KeyUnreadable, private_key
+from accounts.models import RoleAssignment, SigningKey, User
+from accounts.models.keys import KeyState
+
+Found = list[checks.CheckMessage]
+
+
+@checks.register("portico")
+def settings_fit_together(**kwargs: Any) -> Found:
+    """Combinations that are legal one by one and unsafe together."""
+    found: Found = []
+    sqlite = "sqlite" in settings.DATABASES["default"]["ENGINE"]
+    if sqlite and settings.ENVIRONMENT == "production":
+        found.append(
+            checks.Warning(
+                "SQLite in production serves one host only.",
+                hint="Set DATABASE_URL to a PostgreSQL database.",
+                id="portico.W001",
+            )
+        )
+    if settings.WORKERS > 1 and settings.MCP_SESSIONS:
+        found.append(
+            checks.Warning(
+                "Sessions are on with several workers, and a session lives in one.",
+                hint="Set MCP_SESSIONS=off, or send each session to one worker.",
+                id="portico.W002",
+            )
+        )
+    return found
+
+
+def answered(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
+    """A database check that turns a silent database into an error with a mend."""
+
+    def run(databases: Any = None, **kwargs: Any) -> Found:
+        if not databases:
+            return []
+        try:
+            return list(check())
+        except DatabaseError as error:
+            text = " ".join(str(error).split())
+            hint = "Start the database, check DATABASE_URL, run manage.py migrate."
+            problem = f"The database does not answer {check.__name__}: {text}"
+            return [checks.Error(problem, hint=hint, id="portico.E001")]
+
+    return checks.register(run, checks.Tags.database)
+
+
+@answered
+def migrations_applied() -> Iterable[checks.CheckMessage]:
+    """The schema is that of the code."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        names = ", ".join(str(migration) for migration, _ in plan[:5])
+        yield checks.Error(
+            f"{len(plan)} migrations are not applied ({names}).",
+            hint="Run: manage.py migrate",
+            id="portico.E002",
+        )
+
+
+@answered
+def keys_can_sign() -> Iterable[checks.CheckMessage]:
+    """There is an active key, and KEY_ENCRYPTION_KEY opens it."""
+    key = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
+    if key is None:
+        yield checks.Error(
+            "No signing key is active, so no token can be issued.",
+            hint="Run: manage.py rotate_signing_key",
+            id="portico.E003",
+        )
+        return
+    try:
+        private_key(key.kid, bytes(key.private_encrypted))
+    except KeyUnreadable as error:
+        yield checks.Error(
+            str(error),
+            hint="Bring back the old KEY_ENCRYPTION_KEY, or rotate_signing_key.",
+            id="portico.E004",
+        )
+
+
+@answered
+def somebody_administers() -> Iterable[checks.CheckMessage]:
+    """An active superuser exists, and somebody holds a role."""
+    if not User.objects.filter(is_superuser=True, is_active=True).exists():
+        yield checks.Error(
+            "Nobody can administer: there is no active superuser.",
+            hint="Run: manage.py add_user NAME --superuser --password-stdin",
+            id="portico.E005",
+        )
+    if not RoleAssignment.objects.unexpired().exists():
+        yield checks.Warning(
+            "Nobody holds a role, so nobody can use any tool.",
+            hint="Run: manage.py grant NAME User",
+            id="portico.W003",
+        )
+
+
+@checks.register("portico")
+def secrets_are_private(**kwargs: Any) -> Found:
+    """The files with secrets are readable by their owner only."""
+    found: Found = []
+    for name in ("secret_key", "key_encryption_key"):
+        path = settings.DATA_DIR / name
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            found.append(
+                checks.Error(
+                    f"{path} can be read by others.",
+                    hint=f"Run: chmod 600 {path}",
+                    id="portico.E006",
+                )
+            )
+    return found

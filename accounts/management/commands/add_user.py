@@ -1,0 +1,72 @@
+"""`manage.py add_user NAME --role R ... --password-stdin`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management import BaseCommand, CommandError
+from django.db import transaction
+
+from accounts.audit import record
+from accounts.management.lookups import ACTOR, role_named, user_named
+from accounts.models import RoleAssignment, User
+
+
+class Command(BaseCommand):
+    """Add an account with its roles; repeating it is an error, not a change."""
+
+    help = "Add a user, with roles."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Name, roles, and where the password comes from."""
+        parser.add_argument("username")
+        parser.add_argument("--role", action="append", default=[], metavar="ROLE")
+        parser.add_argument("--email", default="")
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="Read it from one line."
+        )
+        parser.add_argument("--staff", action="store_true", help="May use the admin.")
+        parser.add_argument("--superuser", action="store_true")
+        parser.add_argument("--service-account", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check everything, then add in one transaction."""
+        name = options["username"]
+        roles = [role_named(role) for role in options["role"]]
+        user = User(
+            username=name,
+            email=options["email"],
+            is_staff=options["staff"] or options["superuser"],
+            is_superuser=options["superuser"],
+            is_service_account=options["service_account"],
+        )
+        self.set_password(user, options["password_stdin"])
+        try:
+            user.full_clean(exclude=["password"])
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
+        with transaction.atomic():
+            user.save()
+            record("user.added", actor=ACTOR, object=name)
+            for role in roles:
+                RoleAssignment.objects.grant(user, role, reason="added with the user")
+                record("role.granted", actor=ACTOR, object=f"{name} holds {role}")
+        held = ", ".join(role.name for role in roles) or "no role"
+        self.stdout.write(f"Added {user_named(name)} with {held}.")
+
+    def set_password(self, user: User, from_stdin: bool) -> None:
+        """Without a password the account cannot sign in by one."""
+        if not from_stdin:
+            user.set_unusable_password()
+            return
+        raw = sys.stdin.readline().rstrip("\r\n")
+        if not raw:
+            raise CommandError("No password on standard input: echo PASSWORD | ...")
+        try:
+            validate_password(raw, user)
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
+        user.set_password(raw)

@@ -1,0 +1,47 @@
+"""`manage.py purge`: forget what no longer matters; for cron or a timer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import BaseCommand
+from django.utils import timezone
+
+from accounts.audit import record
+from accounts.management.lookups import ACTOR
+from accounts.models import AuditEvent, IssuedToken, RevokedToken, SigningKey
+from accounts.models.keys import KeyState
+
+
+class Command(BaseCommand):
+    """Drop what has expired and what retention has passed; safe to repeat."""
+
+    help = "Drop expired tokens, revocations and sessions, and old audit events."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Each kind in turn, counted."""
+        now = timezone.now()
+        counts = {
+            "tokens": IssuedToken.objects.all().purge(now),
+            "revocations": RevokedToken.objects.all().purge(now),
+            "audit events": AuditEvent.objects.all().purge(
+                now - settings.AUDIT_RETENTION
+            ),
+            "signing keys retired": self.retire_keys(now),
+        }
+        SessionStore.clear_expired()
+        told = ", ".join(f"{count} {what}" for what, count in counts.items())
+        record("purge.done", actor=ACTOR, object=told)
+        self.stdout.write(f"Purged {told}.")
+
+    def retire_keys(self, now: Any) -> int:
+        """Keys whose last token has expired."""
+        done = 0
+        for key in SigningKey.objects.filter(state=KeyState.RETIRING):
+            if key.needed_until < now:
+                key.move(KeyState.RETIRED)
+                record("key.retired", actor=ACTOR, object=f"signing key {key.kid}")
+                done += 1
+        return done

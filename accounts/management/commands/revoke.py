@@ -1,0 +1,57 @@
+"""`manage.py revoke --user U | --client C | --family F | --jti ID | --token-stdin`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+from uuid import UUID
+
+from django.core.management import BaseCommand, CommandError
+
+from accounts.keyring import TokenRefused, verify
+from accounts.management.lookups import ACTOR, user_named
+from accounts.models import IssuedToken
+
+
+class Command(BaseCommand):
+    """End tokens from the next message on."""
+
+    help = "Revoke tokens: of a user, a client, a family, or a single one."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Exactly one way of saying which."""
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--user")
+        which.add_argument("--client", metavar="CLIENT_ID")
+        which.add_argument("--family", help="UUID of a refresh family.")
+        which.add_argument("--jti", help="A token's id.")
+        which.add_argument("--token-stdin", action="store_true", help="Read the token.")
+        parser.add_argument("--reason", default="revoked on the command line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Find and revoke."""
+        chosen = IssuedToken.objects.filter(**self.which(options))
+        if not chosen.exists():
+            raise CommandError("No such token was ever issued.")
+        ended = chosen.revoke(actor=ACTOR, reason=options["reason"])
+        self.stdout.write(f"{ended} tokens revoked.")
+
+    def which(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The filter that the options mean."""
+        if options["user"]:
+            return {"user": user_named(options["user"])}
+        if options["client"]:
+            return {"client_id": options["client"]}
+        if options["family"]:
+            try:
+                return {"family": UUID(options["family"])}
+            except ValueError as error:
+                raise CommandError("--family takes a UUID.") from error
+        return {"jti": options["jti"] or self.jti_from_stdin()}
+
+    def jti_from_stdin(self) -> str:
+        """The id in a pasted token."""
+        try:
+            return str(verify(sys.stdin.read().strip(), allow_expired=True)["jti"])
+        except TokenRefused as error:
+            raise CommandError("That is not a token issued here.") from error

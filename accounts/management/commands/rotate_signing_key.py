@@ -1,0 +1,26 @@
+"""`manage.py rotate_signing_key [--algorithm ES256]`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import BaseCommand
+
+from accounts.management.lookups import ACTOR
+from accounts.models import SigningKey
+
+
+class Command(BaseCommand):
+    """Sign with the next key from now on; tokens signed before stay valid."""
+
+    help = "Put the next signing key to use and announce another."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Perhaps another algorithm."""
+        choices = SigningKey.Algorithm.values
+        parser.add_argument("--algorithm", choices=choices, default="")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Rotate."""
+        key = SigningKey.objects.rotate(actor=ACTOR, algorithm=options["algorithm"])
+        self.stdout.write(f"New tokens are signed with {key.kid} ({key.algorithm}).")

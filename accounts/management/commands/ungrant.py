@@ -1,0 +1,35 @@
+"""`manage.py ungrant USER ROLE`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+
+from accounts.audit import record
+from accounts.management.lookups import ACTOR, role_named, user_named
+from accounts.models import RoleAssignment
+
+
+class Command(BaseCommand):
+    """Take a role; it stops counting with the next message."""
+
+    help = "Take a role from a user; the last one takes the user's tokens too."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Who, what, why."""
+        parser.add_argument("username")
+        parser.add_argument("role")
+        parser.add_argument("--reason", default="")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Take it."""
+        user, role = user_named(options["username"]), role_named(options["role"])
+        held = RoleAssignment.objects.filter(user=user, role=role).first()
+        if held is None:
+            raise CommandError(f"{user} does not hold {role}.")
+        record(
+            "role.withdrawn", actor=ACTOR, object=str(held), reason=options["reason"]
+        )
+        ended = held.withdraw(actor=ACTOR)
+        self.stdout.write(f"{user} no longer holds {role}; {ended} tokens revoked.")

@@ -1,0 +1,7 @@
+"""Products in the admin."""
+
+from django.contrib import admin
+
+from examples.products.models import Product
+
+admin.site.register(Product)

@@ -1,0 +1,48 @@
+"""What an assistant may do with products, and which scope each thing needs."""
+
+from decimal import Decimal
+from typing import Any
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+from examples.products.models import Product
+from mcp_bridge.current import current_principal
+from mcp_bridge.server import mcp
+
+
+@mcp.tool(scopes=["Guest.Read"])
+def list_products(contains: str = "") -> list[dict[str, Any]]:
+    """List products whose name contains a text."""
+    found = Product.objects.filter(name__icontains=contains)
+    return [{"name": p.name, "price": str(p.price)} for p in found[:100]]
+
+
+@mcp.tool(scopes=["User.Write"])
+async def create_product(name: str, price: Decimal) -> str:
+    """Add a product."""
+    if await Product.objects.filter(name=name).aexists():
+        raise ToolError(f"There is a product named {name} already.")
+    product = await Product.objects.acreate(name=name, price=price)
+    return f"{current_principal().username} added {product.name}."
+
+
+@mcp.tool(scopes=["Admin.Write"], sensitive=True)
+def delete_product(name: str) -> str:
+    """Delete a product; the token has to name Admin.Write."""
+    deleted, _ = Product.objects.filter(name=name).delete()
+    if not deleted:
+        raise ToolError(f"There is no product named {name}.")
+    return f"{current_principal().username} deleted {name}."
+
+
+@mcp.resource("products://{name}", scopes=["Guest.Read"], mime_type="text/plain")
+def product(name: str) -> str:
+    """One product, in a line."""
+    found = Product.objects.filter(name=name).first()
+    return f"{found.name}: {found.price}" if found else f"No product named {name}."
+
+
+@mcp.prompt(scopes=["User.Write"])
+def describe_product(name: str) -> str:
+    """Ask for a text about a product."""
+    return f"Write two friendly sentences that sell the product {name!r}."

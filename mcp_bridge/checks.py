@@ -1,0 +1,36 @@
+"""System checks of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.core import checks
+
+from accounts.checks import answered
+from mcp_bridge.models import Primitive
+
+
+@answered
+def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
+    """Nothing changed in code unseen."""
+    changed = Primitive.objects.exclude(changed_at=None).values_list("name", flat=True)
+    if changed:
+        yield checks.Warning(
+            f"Definitions changed and nobody has accepted them: {', '.join(changed)}.",
+            hint="Look at them in the admin under Primitives.",
+            id="portico.W101",
+        )
+
+
+@answered
+def everything_is_reachable() -> Iterable[checks.CheckMessage]:
+    """Each primitive in code is within somebody's role."""
+    alone = Primitive.objects.filter(enabled=True, required_scopes__roles=None)
+    covered = Primitive.objects.filter(required_scopes__roles__isnull=False)
+    names = alone.exclude(pk__in=covered).values_list("name", flat=True).distinct()
+    if names:
+        yield checks.Warning(
+            f"No role gives access to: {', '.join(names)}.",
+            hint="Add one of their scopes to a role in the admin.",
+            id="portico.W102",
+        )

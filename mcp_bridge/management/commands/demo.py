@@ -1,0 +1,66 @@
+"""`manage.py demo`: people and data to try Portico with, in development only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management import BaseCommand, CommandError, call_command
+from django.db import transaction
+
+from accounts.audit import record
+from accounts.management.lookups import ACTOR
+from accounts.models import Role, RoleAssignment, User
+from mcp_bridge.catalog import sync
+
+PASSWORD = "portico-demo"  # noqa: S105
+PEOPLE = {
+    "alice": (("User",), False),
+    "bob": (("Guest",), False),
+    "carol": (("Admin",), True),
+}
+"""Name -> (roles, runs the admin)."""
+
+
+class Command(BaseCommand):
+    """alice may call, bob may look, carol runs the admin; apps bring sample data."""
+
+    help = "Add alice, bob, carol and the installed apps' sample data (development)."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Add what is missing; never change who is there already."""
+        if settings.ENVIRONMENT != "development":
+            raise CommandError("demo is for a development database only.")
+        with transaction.atomic():
+            made = [name for name in PEOPLE if self.add(name)]
+        sync()
+        for label in self.sample_data():
+            call_command("loaddata", label, verbosity=0)
+        for name in made:
+            roles = ", ".join(PEOPLE[name][0])
+            self.stdout.write(f"{name}  password {PASSWORD}  role {roles}")
+        if not made:
+            self.stdout.write("alice, bob and carol are there already.")
+
+    def add(self, name: str) -> bool:
+        """One person with roles; False if the name is taken."""
+        roles, runs_admin = PEOPLE[name]
+        if User.objects.filter(username=name).exists():
+            return False
+        user = User.objects.create_user(
+            name, password=PASSWORD, is_staff=runs_admin, is_superuser=runs_admin
+        )
+        record("user.added", actor=ACTOR, object=name, reason="demo")
+        for role in roles:
+            RoleAssignment.objects.grant(
+                user, Role.objects.get(name=role), reason="demo"
+            )
+        return True
+
+    def sample_data(self) -> list[str]:
+        """Fixtures named demo.json of the installed apps."""
+        configs = apps.get_app_configs()
+        paths = [Path(config.path) / "fixtures" / "demo.json" for config in configs]
+        return [str(path) for path in paths if path.exists()]
