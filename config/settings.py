@@ -84,6 +84,7 @@ def database(url: str) -> dict[str, Any]:
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
         options.update(transaction_mode="IMMEDIATE", timeout=20, init_command=pragmas)
         found["CONN_MAX_AGE"] = None
+        found["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
     else:
         options.setdefault("pool", {"min_size": 1, "max_size": 12, "timeout": 10})
     return found

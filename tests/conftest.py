@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test.utils import setup_databases, teardown_databases
+
+from accounts.models import User
+from tests.people import person
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any
+) -> Iterator[None]:
+    """The run's database, also where only flow tests (and their server) use it."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """May call: role User."""
+    return person("alice", "User")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """May not: role Guest."""
+    return person("bob", "Guest")
+
+
+@pytest.fixture
+def carol(db: None) -> User:
+    """Runs the admin: superuser with role Admin."""
+    return person("carol", "Admin", admin=True)

@@ -1,0 +1,54 @@
+"""Flows: whole stories over real HTTP, on the database of this run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from tests.flows import wire
+from tests.flows.server import Portico, portico
+from tests.people import person
+
+
+@pytest.fixture(scope="session")
+def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The run's database, open: flows share it with the server and roll nothing back."""
+    with django_db_blocker.unblock(), wire.HTTP:
+        yield
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: Any) -> Path:
+    """A DATA_DIR with collected static files."""
+    made: Path = tmp_path_factory.mktemp("data")
+    from django.test import override_settings
+
+    with override_settings(STATIC_ROOT=made / "static"):
+        call_command("collectstatic", verbosity=0, interactive=False)
+    return made
+
+
+@pytest.fixture(scope="session")
+def server(rows: None, folder: Path) -> Iterator[Portico]:
+    """One process, sessions on."""
+    with portico(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def workers(rows: None, folder: Path) -> Iterator[Portico]:
+    """Two processes, stateless."""
+    with portico(folder, WORKERS="2") as running:
+        yield running
+
+
+@pytest.fixture
+def cast(rows: None) -> None:
+    """alice with User, bob with Guest, carol with Admin; all tools as in code."""
+    person("alice", "User")
+    person("bob", "Guest")
+    person("carol", "Admin", admin=True)

@@ -1,0 +1,137 @@
+"""A real Portico: the ASGI application in uvicorn, on the tests' own database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from django.conf import settings
+from django.db import connection
+from django.test import override_settings
+
+from accounts import tokens
+from accounts.models import User
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+STARTS_WITHIN = 30.0
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def database_url() -> str:
+    """The URL of the database pytest-django made for this run."""
+    found: dict[str, Any] = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{found['NAME']}"
+    user, password = found.get("USER") or "", found.get("PASSWORD") or ""
+    host, port = found.get("HOST") or "", found.get("PORT") or ""
+    if str(host).startswith("/"):
+        return f"postgres://{user}:{password}@/{found['NAME']}?host={host}"
+    return f"postgres://{user}:{password}@{host}:{port}/{found['NAME']}"
+
+
+@dataclass
+class Portico:
+    """A running server and the ways in."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The issuer."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def mcp_url(self) -> str:
+        """The MCP endpoint."""
+        return f"{self.url}/mcp"
+
+    def issued(self, username: str, **options: Any) -> tokens.TokenPair:
+        """Tokens of this server's issuer, straight from the verb."""
+        user = User.objects.get(username=username)
+        with self.settings():
+            return tokens.issue(user, **{"door": "password", **options})
+
+    def token(self, username: str, scope: str = "mcp", **options: Any) -> str:
+        """An access token."""
+        return self.issued(username, scope=scope, **options).access
+
+    def settings(self) -> Any:
+        """This server's issuer as this process's settings."""
+        return override_settings(ISSUER_URL=self.url, RESOURCE_URL=self.mcp_url)
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """End it and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+
+
+@contextmanager
+def portico(folder: Path, **environment: str) -> Iterator[Portico]:
+    """Start a server, wait until it answers, and stop it afterwards."""
+    port = free_port()
+    env = {**os.environ, **environment_of(folder, port), **environment}
+    command = [sys.executable, "-m", "coverage", "run", "-m", "uvicorn"]
+    command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
+    command += ["--no-access-log", "--workers", env["WORKERS"]]
+    command += ["--timeout-graceful-shutdown", "1"]
+    log = folder / f"server-{port}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT
+        )
+    server = Portico(port, process, log, env)
+    try:
+        wait_for(server)
+        yield server
+    finally:
+        server.stop()
+
+
+def environment_of(folder: Path, port: int) -> dict[str, str]:
+    """What the server must share with this process, and what must be its own."""
+    return {
+        "DATA_DIR": str(folder),
+        "DATABASE_URL": database_url(),
+        "SECRET_KEY": settings.SECRET_KEY,
+        "KEY_ENCRYPTION_KEY": settings.KEY_ENCRYPTION_KEY,
+        "PORT": str(port),
+        "WORKERS": "1",
+        "EXTRA_APPS": "tests.shop",
+        "PYTHONWARNINGS": "default",
+    }
+
+
+def wait_for(server: Portico) -> None:
+    """Until /healthz answers; the log if it never does."""
+    end = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < end and server.process.poll() is None:
+        try:
+            httpx2.get(f"{server.url}/healthz", timeout=1)
+            return
+        except httpx2.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(f"The server did not start:\n{server.log.read_text()}")

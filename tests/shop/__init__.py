@@ -1,0 +1,1 @@
+"""An app with one primitive of each kind and need, for the flow tests."""
