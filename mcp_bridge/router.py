@@ -81,7 +81,10 @@ class Router:
 def mend(error: DatabaseError) -> str:
     """One sentence for the log when the rows cannot be read at start."""
     detail = str(error).strip().splitlines()[0] if str(error).strip() else "no detail"
-    return f"The database is not ready ({detail}); run: python manage.py migrate"
+    return (
+        f"The database is not ready ({detail}): start it, check DATABASE_URL, or "
+        "run manage.py migrate."
+    )
 
 
 def mcp_app(server: PorticoServer) -> ASGIApp:

@@ -39,7 +39,8 @@ def database_url() -> str:
     if connection.vendor == "sqlite":
         return f"sqlite:///{found['NAME']}"
     user, password = found.get("USER") or "", found.get("PASSWORD") or ""
-    host, port = found.get("HOST") or "", found.get("PORT") or ""
+    host = found.get("HOST") or found["OPTIONS"].get("host", "")
+    port = found.get("PORT") or 5432
     if str(host).startswith("/"):
         return f"postgres://{user}:{password}@/{found['NAME']}?host={host}"
     return f"postgres://{user}:{password}@{host}:{port}/{found['NAME']}"
