@@ -55,7 +55,7 @@ class Router:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request by its path, exactly."""
-        scope, send = with_request_id(scope, send)
+        scope, send = with_request_id(trimmed(scope), send)
         if scope["path"] in MCP_PATHS:
             await self.mcp(scope, receive, send)
         elif OPEN_PATHS.match(scope["path"]):
@@ -108,6 +108,12 @@ def mcp_app(server: PorticoServer) -> ASGIApp:
         expose_headers=["WWW-Authenticate", "Mcp-Session-Id"],
     )
     return Edge(cors)
+
+
+def trimmed(scope: Scope) -> Scope:
+    """Header values without the blanks around them (RFC 9110 5.5; httptools keeps)."""
+    headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    return {**scope, "headers": headers}
 
 
 def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:

@@ -160,7 +160,16 @@ class PorticoServer(MCPServer[Any]):
         if method not in EXTRA_METHODS:
             allowed = ", ".join(sorted(EXTRA_METHODS))
             raise ImproperlyConfigured(f"{method} cannot be added; only {allowed}.")
-        self._lowlevel_server.add_request_handler(method, params_type, handler)
+
+        async def decided(ctx: ServerRequestContext[Any, Any], params: Any) -> Any:
+            call = current_call()
+            if call is None or not call.decision.allowed:
+                uri = str(getattr(params, "uri", ""))
+                text = f"Unknown resource: {uri}"
+                raise MCPError(INVALID_PARAMS, text, data={"uri": uri})
+            return await handler(ctx, params)
+
+        self._lowlevel_server.add_request_handler(method, params_type, decided)
 
     def _claim(
         self, kind: str, name: str, scopes: Sequence[str], sensitive: bool
@@ -254,9 +263,6 @@ async def gate(
         raise MCPError(INVALID_REQUEST, "The message was not decided.")
     if call.decision.reason is Reason.UNKNOWN_METHOD:
         raise MCPError(METHOD_NOT_FOUND, "Method not found", data=ctx.method)
-    if ctx.method in EXTRA_METHODS and not call.decision.allowed:
-        uri = (ctx.params or {}).get("uri")
-        raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", data={"uri": uri})
     return await call_next(ctx)
 
 

@@ -1,0 +1,1 @@
+"""The conformance suite's "everything" server, as an app (EXTRA_APPS)."""

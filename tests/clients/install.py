@@ -1,0 +1,60 @@
+"""The clients of other makers, installed once: npm packages and an older SDK."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from tests.missing import missing
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+MODULES = HERE / "node_modules"
+OLDER = ROOT / ".cache" / "mcp1"
+"""A virtual environment with the SDK before 2.0."""
+
+
+@cache
+def node() -> str:
+    """Node 22, from the npm package `node`, with the pinned packages beside it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        missing("npm", "install Node.js: apt-get install npm")
+    stamp, lock = MODULES / ".installed", HERE / "package-lock.json"
+    if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
+        command = [str(npm), "ci", "--no-audit", "--no-fund", "--silent"]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+        if done.returncode:
+            missing("the npm registry", f"npm ci failed: {done.stderr[-300:]}")
+        stamp.write_bytes(lock.read_bytes())
+    return str(MODULES / ".bin" / "node")
+
+
+@cache
+def older_python() -> str:
+    """A Python with `mcp<2`, from its own hashed lock."""
+    python = OLDER / "bin" / "python"
+    stamp, lock = OLDER / ".installed", HERE / "mcp1-requirements.txt"
+    if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", OLDER], check=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+        command += ["--disable-pip-version-check", "-r", str(lock)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            missing("the package index", f"pip failed: {done.stderr[-300:]}")
+        stamp.write_bytes(lock.read_bytes())
+    return str(python)
+
+
+def run(command: list[str], timeout: float = 60, **environment: str) -> str:
+    """What a command prints; the test fails with its errors if it fails."""
+    env = {**os.environ, **environment}
+    done = subprocess.run(
+        command, cwd=HERE, env=env, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
