@@ -27,7 +27,7 @@ test: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy .
+	EXTRA_APPS=examples.products $(BIN)/mypy .
 	$(BIN)/python -m tests.checks
 
 lock: $(VENV)/.dev

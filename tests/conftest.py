@@ -18,7 +18,7 @@ def django_db_setup(
 ) -> Iterator[None]:
     """The run's database, also where only flow tests (and their server) use it."""
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+        made = setup_databases(verbosity=0, interactive=False)
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)

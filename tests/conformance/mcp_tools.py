@@ -163,10 +163,8 @@ def watched() -> str:
     return "watched"
 
 
-@mcp.resource(
-    "test://template/{id}/data", scopes=SCOPES, mime_type="application/json"
-)
-def template(id: str) -> str:  # noqa: A002
+@mcp.resource("test://template/{id}/data", scopes=SCOPES, mime_type="application/json")
+def template(id: str) -> str:
     """Data by id."""
     data = {"id": id, "templateTest": True, "data": f"Data for ID: {id}"}
     return json.dumps(data)
@@ -185,7 +183,7 @@ def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
 
 
 @mcp.prompt(scopes=SCOPES)
-def test_prompt_with_embedded_resource(resourceUri: str) -> list[Any]:  # noqa: N803
+def test_prompt_with_embedded_resource(resourceUri: str) -> list[Any]:
     """A prompt with a resource."""
     inside = embedded(
         resourceUri, "text/plain", "Embedded resource content for testing."

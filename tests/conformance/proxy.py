@@ -62,7 +62,13 @@ async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None
 @contextmanager
 def proxy(upstream: int, port: int, token: str) -> Iterator[str]:
     """The URL of a proxy running in a process of its own."""
-    command = [sys.executable, "-m", "tests.conformance.proxy", str(upstream), str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.conformance.proxy",
+        str(upstream),
+        str(port),
+    ]
     process = subprocess.Popen(command, env={**os.environ, "TOKEN": token})
     end = monotonic() + 10
     while monotonic() < end:

@@ -40,7 +40,9 @@ class FormReader(HTMLParser):
         if tag == "form":
             form = Form(found.get("action", ""), found.get("method", "get").lower())
             self.forms.append(form)
-        elif self.forms and found.get("name") is not None or tag in ("option", "button"):
+        elif (
+            self.forms and found.get("name") is not None or tag in ("option", "button")
+        ):
             self.note(tag, found)
 
     def note(self, tag: str, found: dict[str, str]) -> None:
@@ -155,7 +157,7 @@ class Browser:
         """Run an action on rows of a list page."""
         self.open(path)
         form = self.form("action")
-        chosen = {"action": action, "_selected_action": [str(key) for key in keys]}
+        chosen: Fields = {"action": action, "_selected_action": [str(key) for key in keys]}
         if everything:
             chosen["select_across"] = "1"
         return self.submit(form, **chosen)

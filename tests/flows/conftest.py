@@ -16,7 +16,7 @@ from tests.people import person
 
 @pytest.fixture(scope="session")
 def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The run's database, open: flows share it with the server and roll nothing back."""
+    """The run's database, open: flows share it with the server, nothing rolls back."""
     with django_db_blocker.unblock(), wire.HTTP:
         yield
 

@@ -333,7 +333,9 @@ def test_nobody_edits_tokens_keys_or_events(
 def test_every_list_and_page_of_the_admin_opens(carol: Browser, client: Wire) -> None:
     """ours: never a 500; search and filters included."""
     index = carol.open("/admin/").page.text
-    lists = {p for p in index.split('"') if p.startswith("/admin/") and p.count("/") == 4}
+    lists = {
+        p for p in index.split('"') if p.startswith("/admin/") and p.count("/") == 4
+    }
     assert len(lists) >= 8
     for path in lists:
         for query in ("", "?q=alice", "?o=1", "?e=1"):

@@ -25,7 +25,7 @@ async def conversation(url: str, token: str, mode: str) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
         transport = streamable_http_client(url, http_client=http)
-        async with Client(transport, mode=mode) as client:  # type: ignore[arg-type]
+        async with Client(transport, mode=mode) as client:
             tools = (await client.list_tools()).tools
             called = await client.call_tool("whoami", {})
             hidden = await client.call_tool("rule", {})
@@ -88,9 +88,10 @@ def hasty(rows: None, folder: Path) -> Any:
 
 def renewed(told: str) -> None:
     """Three calls over two seconds: one sign-in and a renewal at least."""
-    assert told.count("whoami:") == 3 and told.count("'alice'") + told.count(
-        '"alice"'
-    ) == 3
+    assert (
+        told.count("whoami:") == 3
+        and told.count("'alice'") + told.count('"alice"') == 3
+    )
     assert told.count("got a token") >= 2
 
 

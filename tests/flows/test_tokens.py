@@ -150,7 +150,9 @@ def test_eight_parallel_uses_give_one_successor(server: Portico) -> None:
     for _ in range(3):
         refresh = post(server, **ALICE).json()["refresh"]
         with ThreadPoolExecutor(8) as pool:
-            work = [pool.submit(post, server, "refresh/", refresh=refresh) for _ in "8" * 8]
+            work = [
+                pool.submit(post, server, "refresh/", refresh=refresh) for _ in "8" * 8
+            ]
         answers = [job.result() for job in work]
         assert [a.status_code for a in answers] == [200] * 8
         assert len({a.json()["refresh"] for a in answers}) == 1
@@ -242,7 +244,12 @@ def test_an_access_token_is_no_refresh_token(server: Portico, path: str) -> None
 def test_a_refresh_with_odd_claims_is_401(server: Portico) -> None:
     """RFC 8725 3."""
     claims = verified(server, server.issued("alice").refresh)
-    odd: list[dict[str, Any]] = [{"sub": True}, {"sub": "x"}, {"jti": "x"}, {"exp": "a"}]
+    odd: list[dict[str, Any]] = [
+        {"sub": True},
+        {"sub": "x"},
+        {"jti": "x"},
+        {"exp": "a"},
+    ]
     odd += [{"exp": -5}, {"exp": 10**40}, {"scope": 7}, {"token_type": []}]
     for change in odd:
         with server.settings():

@@ -56,13 +56,13 @@ def fail() -> str:
 @mcp.tool(scopes=["User.Read"])
 def count_users() -> int:
     """Use the ORM from a synchronous tool."""
-    return User.objects.count()
+    return int(User.objects.count())
 
 
 @mcp.tool(scopes=["User.Read"])
 async def count_users_async() -> int:
     """Use the ORM from an asynchronous tool."""
-    return await User.objects.acount()
+    return int(await User.objects.acount())
 
 
 @mcp.tool(scopes=["User.Read"])
