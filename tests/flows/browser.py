@@ -157,7 +157,10 @@ class Browser:
         """Run an action on rows of a list page."""
         self.open(path)
         form = self.form("action")
-        chosen: Fields = {"action": action, "_selected_action": [str(key) for key in keys]}
+        chosen: Fields = {
+            "action": action,
+            "_selected_action": [str(key) for key in keys],
+        }
         if everything:
             chosen["select_across"] = "1"
         return self.submit(form, **chosen)

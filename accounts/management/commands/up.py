@@ -56,7 +56,8 @@ class Command(BaseCommand):
             except OSError as error:
                 raise CommandError(
                     f"{settings.HOST}:{settings.PORT} cannot be used "
-                    f"({error.strerror}); choose another: PORT=8001 make serve"
+                    f"({error.strerror}); choose another: "
+                    f"PORT={settings.PORT + 1} make serve"
                 ) from error
 
     def prepare(self) -> None:

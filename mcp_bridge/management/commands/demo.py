@@ -13,7 +13,6 @@ from django.db import transaction
 from accounts.audit import record
 from accounts.management.lookups import ACTOR
 from accounts.models import Role, RoleAssignment, User
-from mcp_bridge.catalog import sync
 
 PASSWORD = "portico-demo"  # noqa: S105
 PEOPLE = {
@@ -35,7 +34,6 @@ class Command(BaseCommand):
             raise CommandError("demo is for a development database only.")
         with transaction.atomic():
             made = [name for name in PEOPLE if self.add(name)]
-        sync()
         for label in self.sample_data():
             call_command("loaddata", label, verbosity=0)
         for name in made:

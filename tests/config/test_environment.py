@@ -1,0 +1,205 @@
+"""Settings: typed, every error at once, each with its mend."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import settings_docs
+from config.environment import Environment, kept_secret
+from tests.flows.server import ROOT, free_port
+
+pytestmark = pytest.mark.once
+
+
+def manage(
+    folder: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run manage.py with these variables only."""
+    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(folder), **environment}
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_every_error_is_told_at_once(tmp_path: Path) -> None:
+    """ours: names the variable and the mend, no traceback."""
+    wrong = {
+        "PORT": "eighty",
+        "ISSUER_URL": "https://h.example/path/",
+        "ALLOWED_ORIGINS": "h.example",
+        "SIGNING_ALGORITHM": "none",
+        "ACCESS_TOKEN_LIFETIME": "0",
+        "ENVIRONMENT": "staging",
+    }
+    done = manage(tmp_path, "check", **wrong)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert all(f"  {name}: " in done.stderr for name in wrong)
+    assert "docs/settings.md" in done.stderr
+
+
+def test_production_demands_secrets_and_https(tmp_path: Path) -> None:
+    """ours: no default for a secret."""
+    done = manage(tmp_path, "check", ENVIRONMENT="production")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    for name in ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "ISSUER_URL"):
+        assert f"  {name}: set it to" in done.stderr
+    assert not (tmp_path / "secret_key").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    """ours."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = manage(blocked / "var", "check")
+    assert done.returncode == 1 and "DATA_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
+    """ours: O_EXCL, 0600."""
+    path = tmp_path / "deep" / "secret_key"
+    first = kept_secret(path)
+    assert kept_secret(path) == first and len(first) > 50
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_settings_pages_are_current() -> None:
+    """ours: docs that a test reads."""
+    assert settings_docs.main(["--check"]) == 0
+    told = settings_docs.table()
+    assert all(f"| `{name}` |" in told for name in Environment.model_fields)
+
+
+def test_origins_default_to_loopback_in_development_only() -> None:
+    """ours."""
+    near = Environment(_env_file=None)  # type: ignore[call-arg]
+    far = Environment(  # type: ignore[call-arg]
+        _env_file=None, ENVIRONMENT="production", ISSUER_URL="https://[2001:db8::1]"
+    )
+    assert "http://localhost:*" in near.origins_allowed
+    assert far.origins_allowed == [] and far.hosts == ["[2001:db8::1]"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "asked", "on"),
+    [(1, "auto", True), (2, "auto", False), (2, "on", True), (1, "off", False)],
+)
+def test_sessions_are_on_with_one_worker(workers: int, asked: str, on: bool) -> None:
+    """architecture 6."""
+    found = Environment(_env_file=None, WORKERS=workers, MCP_SESSIONS=asked)  # type: ignore[call-arg,arg-type]
+    assert found.sessions is on
+
+
+def test_up_prepares_everything_and_repeats(tmp_path: Path) -> None:
+    """ours: safe to repeat; the password is printed once and given ones never."""
+    first = manage(tmp_path, "up", "--prepare-only")
+    assert first.returncode == 0, first.stderr
+    assert "First admin   admin" in first.stdout and "shown this once" in first.stdout
+    again = manage(tmp_path, "up", "--prepare-only")
+    assert again.returncode == 0 and "Password" not in again.stdout
+    told = manage(tmp_path, "doctor")
+    assert told.returncode == 0, told.stdout
+
+
+def test_up_takes_the_first_admin_from_the_environment(tmp_path: Path) -> None:
+    """Django's own variable names."""
+    given = {
+        "DJANGO_SUPERUSER_USERNAME": "root",
+        "DJANGO_SUPERUSER_PASSWORD": "given-horse-1",
+        "DJANGO_SUPERUSER_EMAIL": "root@example.com",
+    }
+    done = manage(tmp_path, "up", "--prepare-only", **given)
+    assert "First admin   root" in done.stdout
+    assert "given-horse-1" not in done.stdout + done.stderr
+
+
+def test_up_is_not_for_production(tmp_path: Path) -> None:
+    """ours."""
+    production = {
+        "ENVIRONMENT": "production",
+        "SECRET_KEY": "x" * 60,
+        "KEY_ENCRYPTION_KEY": "y" * 40,
+        "ISSUER_URL": "https://h.example",
+    }
+    done = manage(tmp_path, "up", **production)
+    assert done.returncode == 1 and "development" in done.stderr
+    demo = manage(tmp_path, "demo", **production)
+    assert demo.returncode == 1 and "development" in demo.stderr
+
+
+def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
+    """ours: checked before the long part."""
+    import socket
+
+    port = free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        done = manage(tmp_path, "up", PORT=str(port))
+    assert done.returncode == 1 and f"PORT={port + 1}" in done.stderr
+    assert not (tmp_path / "portico.sqlite3").exists()
+
+
+def test_a_locked_database_is_one_sentence(tmp_path: Path) -> None:
+    """ours."""
+    import sqlite3
+
+    manage(tmp_path, "up", "--prepare-only")
+    holder = sqlite3.connect(tmp_path / "portico.sqlite3", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    holder.execute("DELETE FROM accounts_user")
+    try:
+        url = f"sqlite:///{tmp_path}/portico.sqlite3?timeout=1"
+        done = manage(tmp_path, "up", "--prepare-only", DATABASE_URL=url)
+    finally:
+        holder.rollback()
+        holder.close()
+    assert done.returncode == 1 and "locked by another process" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreachable_postgres_is_one_sentence(tmp_path: Path) -> None:
+    """ours."""
+    url = f"postgres://nobody@127.0.0.1:{free_port()}/none?connect_timeout=1"
+    done = manage(tmp_path, "up", "--prepare-only", DATABASE_URL=url)
+    assert done.returncode == 1 and "check DATABASE_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_make_without_python_says_what_to_install(tmp_path: Path) -> None:
+    """ours: one sentence with the mend."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "requirements.txt").write_text("")
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for tool in ("make", "sh", "echo", "rm", "touch"):
+        found = subprocess.run(["which", tool], capture_output=True, text=True)
+        (bare / tool).symlink_to(found.stdout.strip() or f"/bin/{tool}")
+    env = {"PATH": str(bare)}
+    command = [str(bare / "make"), "serve"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode and "Python 3.11 or newer" in done.stderr
+
+
+def test_make_without_the_venv_module_says_what_to_install(tmp_path: Path) -> None:
+    """ours: Debian splits it off."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "requirements.txt").write_text("")
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    fake = bare / "python3"
+    fake.write_text('#!/bin/sh\n[ "$1" = "-c" ] && exit 0\nexit 1\n')
+    fake.chmod(0o755)
+    env = {"PATH": f"{bare}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["make", "serve"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode and "apt-get install python3-venv" in done.stderr
