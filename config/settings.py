@@ -44,7 +44,6 @@ INSTALLED_APPS = [
     *EXTRA_APPS,
 ]
 MIDDLEWARE = [
-    "accounts.middleware.DatabaseAway",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -82,11 +81,12 @@ def database(url: str) -> dict[str, Any]:
     options = found.setdefault("OPTIONS", {})
     if "sqlite" in found["ENGINE"]:
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-        options.update(transaction_mode="IMMEDIATE", timeout=20, init_command=pragmas)
+        options.setdefault("timeout", 20)
+        options |= {"transaction_mode": "IMMEDIATE", "init_command": pragmas}
         found["CONN_MAX_AGE"] = None
         found["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
     else:
-        options.setdefault("pool", {"min_size": 1, "max_size": 12, "timeout": 10})
+        options.setdefault("pool", {"min_size": 1, "max_size": 12, "timeout": 5})
     return found
 
 

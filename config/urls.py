@@ -11,3 +11,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("accounts.api.urls")),
     path("", include("mcp_bridge.urls")),
 ]
+
+handler500 = "config.health.server_error"

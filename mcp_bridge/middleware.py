@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import anyio
 from django.conf import settings
 from django.db import Error as DatabaseError
 from mcp.server.auth.middleware.auth_context import auth_context_var
@@ -154,9 +155,15 @@ class OnRecord:
         self.send, self.trail, self.call, self.held = send, trail, call, held
         self.head: Event | None = None
         self.recorded = self.failed = False
+        self.lock = anyio.Lock()
 
     async def __call__(self, event: Event) -> None:
-        """Pass `event` on, in its time."""
+        """Pass `event` on, in its time; a ping must not overtake the record."""
+        async with self.lock:
+            await self.forward(event)
+
+    async def forward(self, event: Event) -> None:
+        """As above, one at a time."""
         if event["type"] == "http.response.start" and self.held:
             self.head = event
             return

@@ -78,8 +78,8 @@ def test_the_settings_pages_are_current() -> None:
 
 def test_origins_default_to_loopback_in_development_only() -> None:
     """ours."""
-    near = Environment(_env_file=None)  # type: ignore[call-arg]
-    far = Environment(  # type: ignore[call-arg]
+    near = Environment(_env_file=None)
+    far = Environment(
         _env_file=None, ENVIRONMENT="production", ISSUER_URL="https://[2001:db8::1]"
     )
     assert "http://localhost:*" in near.origins_allowed
@@ -92,7 +92,7 @@ def test_origins_default_to_loopback_in_development_only() -> None:
 )
 def test_sessions_are_on_with_one_worker(workers: int, asked: str, on: bool) -> None:
     """architecture 6."""
-    found = Environment(_env_file=None, WORKERS=workers, MCP_SESSIONS=asked)  # type: ignore[call-arg,arg-type]
+    found = Environment(_env_file=None, WORKERS=workers, MCP_SESSIONS=asked)
     assert found.sessions is on
 
 

@@ -24,6 +24,7 @@ from accounts.models import User
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_WITHIN = 30.0
+DEMO_PASSWORD = "portico-demo"
 
 
 def free_port() -> int:
@@ -75,6 +76,12 @@ class Portico:
         """An access token."""
         return self.issued(username, scope=scope, **options).access
 
+    def signed_in(self, username: str, password: str = DEMO_PASSWORD) -> str:
+        """An access token by the password door."""
+        body = {"username": username, "password": password}
+        answer = httpx2.post(f"{self.url}/api/token/", json=body)
+        return str(answer.json()["access"])
+
     def settings(self) -> Any:
         """This server's issuer as this process's settings."""
         return override_settings(ISSUER_URL=self.url, RESOURCE_URL=self.mcp_url)
@@ -110,6 +117,21 @@ def portico(folder: Path, **environment: str) -> Iterator[Portico]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def own_portico(folder: Path, **environment: str) -> Iterator[Portico]:
+    """A server with a SQLite database of its own, prepared as a newcomer's is."""
+    env = {**os.environ, "DATA_DIR": str(folder), "DATABASE_URL": "", **environment}
+    for command in (["up", "--prepare-only"], ["demo"]):
+        manage = [sys.executable, "manage.py", *command]
+        subprocess.run(manage, cwd=ROOT, env=env, check=True, capture_output=True)
+    secrets = {
+        name.upper(): (folder / name).read_text()
+        for name in ("secret_key", "key_encryption_key")
+    }
+    with portico(folder, DATABASE_URL="", **secrets, **environment) as running:
+        yield running
 
 
 def environment_of(folder: Path, port: int) -> dict[str, str]:

@@ -7,15 +7,15 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.clients.install import MODULES, node
 from tests.conformance.proxy import proxy
-from tests.flows.server import Portico, free_port, portico
-from tests.people import person
+from tests.flows.server import Portico, free_port, own_portico
 
-pytestmark = [pytest.mark.node, pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [pytest.mark.node, pytest.mark.once]
 SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
 OLDER, NEWER = "2025-11-25", "2026-07-28"
 SCENARIOS = {OLDER: 30, NEWER: 37}
@@ -62,25 +62,27 @@ def scored(revision: str) -> set[str]:
     return set(re.findall(r"- ([\w-]+)", re.sub(r"#.*", "", listed.group())))
 
 
-@pytest.fixture(scope="session")
-def everything(rows: None, folder: Path) -> Iterator[Portico]:
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: Any) -> Iterator[Portico]:
     """With the fixture app, one process, sessions on."""
-    with portico(folder, EXTRA_APPS="tests.conformance") as running:
+    folder = tmp_path_factory.mktemp("everything")
+    with own_portico(folder, EXTRA_APPS="tests.conformance") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
-def stateless(rows: None, folder: Path) -> Iterator[Portico]:
-    """With the fixture app, without sessions, as several workers are."""
-    extra = {"EXTRA_APPS": "tests.conformance", "MCP_SESSIONS": "off"}
-    with portico(folder, **extra) as running:
+@pytest.fixture(scope="module")
+def stateless(tmp_path_factory: Any) -> Iterator[Portico]:
+    """With the fixture app and two workers, so without sessions."""
+    extra = {"EXTRA_APPS": "tests.conformance", "WORKERS": "2"}
+    with own_portico(tmp_path_factory.mktemp("stateless"), **extra) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
-def plain(rows: None, folder: Path) -> Iterator[Portico]:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: Any) -> Iterator[Portico]:
     """Without the fixture app."""
-    with portico(folder, EXTRA_APPS="") as running:
+    folder = tmp_path_factory.mktemp("plain")
+    with own_portico(folder, EXTRA_APPS="") as running:
         yield running
 
 
@@ -88,7 +90,7 @@ def results(
     server: Portico, out: Path, *arguments: str, token: str = ""
 ) -> dict[str, bool]:
     """Scenario -> whether none of its checks failed."""
-    raw = token or server.token("alice")
+    raw = token or server.signed_in("alice")
     with proxy(server.port, free_port(), raw) as url:
         command = [node(), str(SUITE), "server", "--url", f"{url}/mcp", "-o", str(out)]
         subprocess.run([*command, *arguments], capture_output=True, timeout=120)
@@ -136,7 +138,6 @@ def test_what_needs_no_fixture_passes_without_one(
     plain: Portico, tmp_path: Path, revision: str
 ) -> None:
     """ours: with Portico's own tools only."""
-    person("alice", "Admin")
     for name in WITHOUT_FIXTURE[revision]:
         arguments = ["--scenario", name, "--spec-version", revision]
         found = results(plain, tmp_path / name, *arguments)

@@ -1,0 +1,100 @@
+"""The database away: 503 with Retry-After, nothing let through, back by itself."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+from accounts.models import AuditEvent
+from tests.flows.server import Portico, portico
+from tests.flows.wire import ERAS, HTTP, wire
+from tests.people import PASSWORD
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+@pytest.fixture(scope="module")
+def impatient(rows: None, folder: Path) -> Iterator[Portico]:
+    """A server that waits one second for SQLite's lock."""
+    given = {}
+    if connection.vendor == "sqlite":
+        name = connection.settings_dict["NAME"]
+        given["DATABASE_URL"] = f"sqlite:///{name}?timeout=1"
+    with portico(folder, **given) as running:
+        yield running
+
+
+@contextmanager
+def locked_sqlite() -> Iterator[None]:
+    """Somebody else writes and does not finish."""
+    holder = sqlite3.connect(
+        str(connection.settings_dict["NAME"]), isolation_level=None
+    )
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        holder.rollback()
+        holder.close()
+
+
+@contextmanager
+def closed_postgres() -> Iterator[None]:
+    """The database takes no connections and drops those there are."""
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]
+    alias: Any = connections.create_connection("default")
+    alias.settings_dict = {**connection.settings_dict, "NAME": "postgres"}
+    alias.settings_dict["OPTIONS"] = {
+        k: v for k, v in connection.settings_dict["OPTIONS"].items() if k != "pool"
+    }
+    with alias.cursor() as cursor:
+        cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [name],
+        )
+        try:
+            yield
+        finally:
+            cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    alias.close()
+
+
+def away() -> Any:
+    """This run's database, away."""
+    return locked_sqlite() if connection.vendor == "sqlite" else closed_postgres()
+
+
+@pytest.mark.spec("ours: fail closed")
+@pytest.mark.parametrize("era", ERAS)
+def test_without_a_database_nothing_is_let_through(
+    impatient: Portico, era: str
+) -> None:
+    """architecture 2: 503 with Retry-After; never a 500; back by itself."""
+    client = wire(impatient, "alice", era)
+    body = {"username": "alice", "password": PASSWORD}
+    token_url = f"{impatient.url}/api/token/"
+    before = AuditEvent.objects.filter(action="tool.called").count()
+    with away():
+        called = client.call("look")
+        issued = HTTP.post(token_url, json=body)
+        health = HTTP.get(f"{impatient.url}/healthz")
+    assert health.status_code == 200
+    for refused in (called, issued):
+        assert refused.status_code == 503, refused.text
+        assert refused.headers["retry-after"] and "looks" not in refused.text
+        assert "Traceback" not in refused.text
+    assert AuditEvent.objects.filter(action="tool.called").count() == before
+    for _ in range(20):
+        if client.call("look").status_code == 200:
+            break
+    assert client.text("look") == "alice looks at shelf"
+    assert HTTP.post(token_url, json=body).status_code == 200
