@@ -97,7 +97,7 @@ def test_algorithms_cannot_be_confused(alice: User) -> None:
     claims = keyring.verify(tokens.issue(alice, door="command").access)
     header = {"kid": key.kid, "typ": "at+jwt"}
     forged = [
-        jwt.encode(claims, None, algorithm="none", headers=header),
+        jwt.encode(claims, "", algorithm="none", headers=header),
         jwt.encode(claims, "k" * 40, algorithm="HS256", headers=header),
         jwt.encode(claims, "k" * 40, algorithm="HS256", headers={"kid": "x"}),
         jwt.encode(claims, "k" * 40, algorithm="HS256"),
