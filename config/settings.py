@@ -86,6 +86,8 @@ def database(url: str) -> dict[str, Any]:
         found["CONN_MAX_AGE"] = None
         found["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
     else:
+        # A restarted server leaves dead connections in the pool: look before use.
+        found["CONN_HEALTH_CHECKS"] = True
         options.setdefault("pool", {"min_size": 1, "max_size": 12, "timeout": 5})
     return found
 
