@@ -15,6 +15,8 @@ class AccountsConfig(AppConfig):
 
         from accounts import checks, signins  # noqa: F401
         from accounts.keyring import Keyring
+        from accounts.oauth import documents
 
         Token._token_backend = Keyring()
         signins.connect()
+        documents.install()

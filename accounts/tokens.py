@@ -5,6 +5,10 @@ RFC 9068 (access tokens as JWT), OAuth 2.1 4.3 (refresh rotation and replay).
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import secrets
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -25,6 +29,9 @@ from accounts.principal import (
     roles_of,
     verify_access,
 )
+
+OPAQUE = "portico_rt_"
+"""How a refresh token of an OAuth client begins, so that scanners find leaked ones."""
 
 OWN_CLIENT = "portico"
 """`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
@@ -103,18 +110,24 @@ def issue(
     client_id: str = OWN_CLIENT,
     address: str = "",
     refresh: bool = True,
+    opaque: bool = False,
+    family: UUID | None = None,
     lifetime: timedelta | None = None,
     actor: Any = None,
 ) -> TokenPair:
     """Issue an access token, with a refresh token beside it unless told otherwise.
 
-    `scope` is taken as checked. Raises InvalidGrant when the account was closed
-    or its password changed since `user` was loaded.
+    `scope` is taken as checked; an `opaque` refresh token is a random secret of which
+    only the hash is kept, as OAuth clients get it. Raises InvalidGrant when the
+    account was closed or its password changed since `user` was loaded.
     """
     with transaction.atomic():
         _still_the_same(user)
-        family, about = uuid4(), (door, scope, client_id, address)
-        pair = _pair(user, family, about, refresh=refresh, lifetime=lifetime)
+        about = (door, scope, client_id, address)
+        pair = _pair(user, family or uuid4(), about, refresh=False, lifetime=lifetime)
+        if refresh:
+            raw = OPAQUE + secrets.token_urlsafe(32) if opaque else ""
+            pair = _with_refresh(pair, user, about, raw)
         _record("token.issued", pair.row, actor or user, address)
     return pair
 
@@ -136,12 +149,32 @@ def _pair(
 ) -> TokenPair:
     span = lifetime or settings.ACCESS_TOKEN_LIFETIME
     row = _row(user, TokenKind.ACCESS, family, about, span)
-    access = _mint(row, user)
-    if not refresh:
-        return TokenPair(access, row)
-    long_span = settings.REFRESH_TOKEN_LIFETIME
-    second = _row(user, TokenKind.REFRESH, family, about, long_span)
-    return TokenPair(access, row, _mint(second, user), second)
+    pair = TokenPair(_mint(row, user), row)
+    return _with_refresh(pair, user, about, "") if refresh else pair
+
+
+def _with_refresh(
+    pair: TokenPair, user: User, about: tuple[str, str, str, str], raw: str
+) -> TokenPair:
+    """The pair completed: with the opaque token `raw`, or a signed one without."""
+    span = settings.REFRESH_TOKEN_LIFETIME
+    row = _row(user, TokenKind.REFRESH, pair.row.family, about, span)
+    if raw:
+        row.secret_hash = secret_hash(raw)
+        row.save()
+    return replace(pair, refresh=raw or _mint(row, user), refresh_row=row)
+
+
+def secret_hash(raw: str) -> str:
+    """What is kept of an opaque token: 256 random bits need no slow hash."""
+    return hashlib.sha256(raw.encode()).hexdigest()
+
+
+def _following(raw: str) -> str:
+    """The opaque token after `raw`: always the same one, and only we can tell it."""
+    key = settings.SECRET_KEY.encode()
+    digest = hmac.digest(key, b"portico refresh successor " + raw.encode(), "sha256")
+    return OPAQUE + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _row(
@@ -194,21 +227,35 @@ def claims_of(row: IssuedToken, user: User) -> dict[str, Any]:
     return claims
 
 
-def rotate(raw: str, *, address: str = "") -> TokenPair:
+def rotate(raw: str, *, address: str = "", client_id: str = "") -> TokenPair:
     """Redeem a refresh token for a new pair. Raises InvalidGrant.
+
+    An opaque one was issued to an OAuth client, which has to be `client_id`.
 
     Used again within REFRESH_TOKEN_GRACE it gives the same successor (a client
     that lost the answer, or two windows at once); later, its whole family ends.
     """
-    claims = verify_refresh(raw)
+    claims = _claims(raw, client_id)
     with transaction.atomic():
         row, user = _locked(claims)
+        following = _following(raw) if row.secret_hash else ""
         if row.redeemed_at is None:
-            return _first_use(row, user, address)
+            return _first_use(row, user, address, following)
         if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
-            return _same_successor(row, user, address)
+            return _same_successor(row, user, address, following)
         _end_replayed_family(row, address)
     raise InvalidGrant("The refresh token was used before; sign in again.")
+
+
+def _claims(raw: str, client_id: str) -> dict[str, Any]:
+    """What identifies the row of a refresh token: signed claims, or its hash."""
+    if not client_id:
+        return verify_refresh(raw)
+    rows = IssuedToken.objects.filter(secret_hash=secret_hash(raw))
+    row = rows.filter(kind=TokenKind.REFRESH, client_id=client_id).first()
+    if row is None or row.user_id is None or row.expires_at <= timezone.now():
+        raise InvalidGrant("The refresh token is not valid.")
+    return {"sub": str(row.user_id), "jti": row.jti}
 
 
 def verify_refresh(raw: str) -> dict[str, Any]:
@@ -257,9 +304,10 @@ def end_family(raw: str, *, address: str = "") -> int:
         return family.revoke(actor=user, reason=f"signed out from {address or 'afar'}")
 
 
-def _first_use(row: IssuedToken, user: User, address: str) -> TokenPair:
+def _first_use(row: IssuedToken, user: User, address: str, following: str) -> TokenPair:
     about = (row.door, row.scope, row.client_id, address)
-    pair = _pair(user, row.family, about)
+    access = _pair(user, row.family, about, refresh=False)
+    pair = _with_refresh(access, user, about, following)
     row.redeemed_at = row.last_used_at = timezone.now()
     row.last_used_from = address
     row.successor = pair.refresh_row
@@ -268,14 +316,17 @@ def _first_use(row: IssuedToken, user: User, address: str) -> TokenPair:
     return pair
 
 
-def _same_successor(row: IssuedToken, user: User, address: str) -> TokenPair:
+def _same_successor(
+    row: IssuedToken, user: User, address: str, following: str
+) -> TokenPair:
     successor = row.successor
     if successor is None or successor.state != "active":
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
     about = (row.door, row.scope, row.client_id, address)
     pair = _pair(user, row.family, about, refresh=False)
     _record("token.refreshed", pair.row, user, address, reason="within the grace")
-    return replace(pair, refresh=_mint(successor, user), refresh_row=successor)
+    again = following or _mint(successor, user)
+    return replace(pair, refresh=again, refresh_row=successor)
 
 
 def _end_replayed_family(row: IssuedToken, address: str) -> None:

@@ -93,6 +93,15 @@ class Environment(BaseSettings):
         description="Django apps with an `mcp_tools.py`, importable from PYTHONPATH "
         "or this folder.",
     )
+    CLIENT_REGISTRATION: Literal["open", "off"] = Field(
+        "open",
+        description="Whether MCP clients may register themselves (RFC 7591).",
+    )
+    CLIENT_METADATA_DOCUMENTS: bool = Field(
+        True,
+        description="Whether a client's https URL may be its id (CIMD): its document "
+        "is fetched from public addresses only.",
+    )
     MAX_BODY_SIZE: int = Field(
         4 * 1024 * 1024, ge=1024, description="Largest body at /mcp, in bytes."
     )

@@ -1,9 +1,11 @@
 """All paths but /mcp."""
 
 from django.contrib import admin
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
+from accounts.signin import SignInView
 from config.health import healthz
 
 admin.site.site_header = admin.site.site_title = "Portico"
@@ -14,7 +16,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/admin/")),
     path("healthz", healthz),
     path("admin/", admin.site.urls),
+    path("accounts/login/", SignInView.as_view(), name="sign-in"),
+    path("accounts/logout/", LogoutView.as_view(), name="sign-out"),
     path("", include("accounts.api.urls")),
+    path("", include("accounts.oauth.urls")),
     path("", include("mcp_bridge.urls")),
 ]
 

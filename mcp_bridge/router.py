@@ -28,8 +28,8 @@ from mcp_bridge.server import PorticoServer
 logger = logging.getLogger(__name__)
 
 MCP_PATHS = frozenset({"/mcp", "/mcp/"})
-OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/jwks\.json\Z")
-"""Public documents that any web page may read (OAuth 2.1 3.2)."""
+OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/(?:jwks\.json|token|register|revoke)\Z")
+"""What any web page may read or post to without cookies (OAuth 2.1 3.2)."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}", re.ASCII)
 
 
@@ -40,7 +40,10 @@ class Router:
         self.server = autodiscover()
         self.django = django
         self.public = CORSMiddleware(
-            django, allow_origins=["*"], allow_methods=["GET"], allow_headers=["*"]
+            django,
+            allow_origins=["*"],
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
         )
         self.mcp = mcp_app(self.server)
 

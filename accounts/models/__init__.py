@@ -6,11 +6,27 @@ from accounts.models.revocation import RevokedToken
 from accounts.models.roles import Role, RoleAssignment, Scope
 from accounts.models.tokens import Door, IssuedToken, TokenKind
 from accounts.models.users import User
+from accounts.oauth.models import (
+    Consent,
+    OAuthAccessToken,
+    OAuthClient,
+    OAuthDeviceGrant,
+    OAuthGrant,
+    OAuthIDToken,
+    OAuthRefreshToken,
+)
 
 __all__ = [
     "AuditEvent",
+    "Consent",
     "Door",
     "IssuedToken",
+    "OAuthAccessToken",
+    "OAuthClient",
+    "OAuthDeviceGrant",
+    "OAuthGrant",
+    "OAuthIDToken",
+    "OAuthRefreshToken",
     "RevokedToken",
     "Role",
     "RoleAssignment",

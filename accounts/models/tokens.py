@@ -114,6 +114,16 @@ class IssuedToken(models.Model):
     redeemed_at = models.DateTimeField(
         null=True, blank=True, help_text=_("When this refresh token was used.")
     )
+    secret_hash = models.CharField(
+        max_length=64,
+        unique=True,
+        null=True,
+        editable=False,
+        help_text=_("SHA-256 (hex) of an opaque token; none for a signed one."),
+    )
+    name = models.CharField(
+        max_length=100, blank=True, help_text=_("What its owner calls it.")
+    )
     successor = models.OneToOneField(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )

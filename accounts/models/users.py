@@ -36,7 +36,7 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
     """Django's manager with the verbs above."""
 
 
-class User(AbstractUser):
+class User(AbstractUser):  # type: ignore[django-manager-missing]
     """An account. What it may do is in its roles, not in these columns."""
 
     is_service_account = models.BooleanField(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urljoin
 
 import httpx2
@@ -99,7 +99,7 @@ class Browser:
         self.http = httpx2.Client(base_url=url, follow_redirects=True, timeout=20)
         self.page = httpx2.Response(200)
 
-    def __enter__(self) -> Browser:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

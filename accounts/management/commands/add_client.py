@@ -1,0 +1,72 @@
+"""`manage.py add_client NAME --redirect-uri URI ... [--public]`: from a script."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+
+from accounts.audit import record
+from accounts.management.lookups import ACTOR, user_named
+from accounts.models import OAuthClient
+from accounts.oauth.registration import BadMetadata, checked_uri
+
+
+class Command(BaseCommand):
+    """Register a client that people see as put here by their administrator."""
+
+    help = "Register an OAuth client; its secret is printed once."
+
+    def add_arguments(self, parser: Any) -> None:
+        """What it is and where it returns to."""
+        parser.add_argument("name")
+        parser.add_argument("--redirect-uri", action="append", default=[])
+        parser.add_argument("--public", action="store_true", help="Without a secret.")
+        parser.add_argument("--client-id", help="Default: a random one.")
+        parser.add_argument(
+            "--service-account", metavar="USER", help="Acts as USER on its own."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check, register, print as JSON."""
+        uris, account = self.checked(options)
+        known = options["client_id"] or secrets.token_urlsafe(16)
+        if OAuthClient.objects.filter(client_id=known).exists():
+            raise CommandError(f"There is a client {known} already.")
+        secret = "" if options["public"] else secrets.token_urlsafe(48)
+        grants = ["authorization_code", "refresh_token"] if uris else []
+        client = OAuthClient(
+            client_id=known,
+            name=options["name"],
+            redirect_uris=" ".join(uris),
+            client_type="public" if options["public"] else "confidential",
+            token_endpoint_auth_method="none" if options["public"] else METHOD,
+            authorization_grant_type=OAuthClient.GRANT_AUTHORIZATION_CODE,
+            client_secret=secret,
+            grant_types=grants + (["client_credentials"] if account else []),
+            service_account=account,
+        )
+        client.save()
+        record("client.registered", actor=ACTOR, object=f"client {client}")
+        told = {"client_id": client.client_id}
+        self.stdout.write(
+            json.dumps(told | ({"client_secret": secret} if secret else {}))
+        )
+
+    def checked(self, options: dict[str, Any]) -> tuple[list[str], Any]:
+        """Redirect URIs and service account. Raises CommandError."""
+        try:
+            uris = [checked_uri(uri) for uri in options["redirect_uri"]]
+        except BadMetadata as error:
+            raise CommandError(str(error)) from error
+        account = options["service_account"]
+        if account and options["public"]:
+            raise CommandError("A client that acts on its own needs a secret.")
+        if not uris and not account:
+            raise CommandError("Give a --redirect-uri, or a --service-account.")
+        return uris, user_named(account) if account else None
+
+
+METHOD = "client_secret_basic"

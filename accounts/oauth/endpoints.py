@@ -1,0 +1,213 @@
+"""Token, revocation (RFC 7009) and introspection (RFC 7662) endpoints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_post_parameters
+from oauth2_provider.views.mixins import OAuthLibMixin
+from oauthlib.common import Request
+
+from accounts import keyring, tokens
+from accounts.audit import client_address
+from accounts.models import IssuedToken, OAuthClient, TokenKind
+from accounts.oauth.authorize import tidied
+from accounts.oauth.validator import Validator
+from accounts.principal import Unauthenticated, load, verify_access
+
+GRANTS = ("authorization_code", "client_credentials", "refresh_token")
+FORM = "application/x-www-form-urlencoded"
+
+
+class Problem(Exception):
+    """A refusal with the code of RFC 6749 5.2."""
+
+    def __init__(self, error: str, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.error, self.status = error, status
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+@method_decorator(
+    sensitive_post_parameters("client_secret", "code", "refresh_token", "token"),
+    name="dispatch",
+)
+class Endpoint(OAuthLibMixin, View):
+    """What clients post forms to; answers are JSON and never cached."""
+
+    http_method_names = ["post", "options"]
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Tidy, serve, and turn a refusal into the RFC's JSON."""
+        try:
+            with transaction.atomic():
+                response = self.serve(request, self.parameters(request))
+        except Problem as problem:
+            response = self.refusal(request, problem)
+        except tokens.TokenProblem as problem:
+            response = self.refusal(request, Problem(problem.error, str(problem)))
+        response["Cache-Control"] = "no-store"
+        response["Pragma"] = "no-cache"
+        return response
+
+    def parameters(self, request: HttpRequest) -> QueryDict:
+        """The form, tidied, also for the toolkit. Raises Problem."""
+        if request.content_type != FORM:
+            raise Problem("invalid_request", f"Send the parameters as {FORM}.")
+        try:
+            form = tidied(request.POST)
+        except ValueError as error:
+            raise Problem("invalid_request", str(error)) from error
+        if any("\x00" in value for values in form.lists() for value in values[1]):
+            raise Problem("invalid_request", "A parameter has a NUL character in it.")
+        request.POST = form  # type: ignore[assignment]
+        return form
+
+    def refusal(self, request: HttpRequest, problem: Problem) -> HttpResponse:
+        """RFC 6749 5.2; a failed Basic gets its challenge."""
+        body = {"error": problem.error, "error_description": str(problem)}
+        response = JsonResponse(body, status=problem.status)
+        if problem.status == 401 and "authorization" in request.headers:
+            response["WWW-Authenticate"] = 'Basic realm="oauth"'
+        return response
+
+    def client(self, request: HttpRequest) -> OAuthClient:
+        """The client, authenticated as it registered to be. Raises Problem."""
+        core = self.get_oauthlib_core()
+        asked = Request(*core._extract_params(request))
+        validator = Validator()
+        if validator.client_authentication_required(asked):
+            known = validator.authenticate_client(asked)
+        else:
+            known = validator.authenticate_client_id(asked.client_id, asked)
+        if not known or not isinstance(asked.client, OAuthClient):
+            raise Problem("invalid_client", "Client authentication failed.", 401)
+        return asked.client
+
+    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """The endpoint's own work."""
+        raise NotImplementedError
+
+
+class TokenView(Endpoint):
+    """POST /oauth/token."""
+
+    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """By grant type."""
+        grant = form.get("grant_type")
+        if grant not in GRANTS:
+            known = ", ".join(GRANTS)
+            code = "unsupported_grant_type" if grant else "invalid_request"
+            raise Problem(code, f"grant_type is one of {known}.")
+        if grant == "refresh_token":
+            return self.refresh(request, form)
+        _, headers, body, status = self.create_token_response(request)
+        answer = json.loads(body)
+        answer.pop("resource", None)
+        response = JsonResponse(answer, status=status)
+        if "WWW-Authenticate" in headers:
+            response["WWW-Authenticate"] = headers["WWW-Authenticate"]
+        return response
+
+    def refresh(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """Rotate; scope and audience stay those of the grant (RFC 6749 6)."""
+        client = self.client(request)
+        raw = form.get("refresh_token")
+        if not raw:
+            raise Problem("invalid_request", "refresh_token is missing.")
+        refuse_other_resource(form)
+        address = client_address(request)
+        try:
+            pair = tokens.rotate(raw, address=address, client_id=client.client_id)
+        except tokens.InvalidGrant as error:
+            return self.refusal(request, Problem(error.error, str(error)))
+        asked = set(form.get("scope", "").split())
+        if asked - set(pair.row.scope.split()):
+            raise Problem("invalid_scope", "The grant does not cover that scope.")
+        client.used()
+        return JsonResponse(
+            {
+                "access_token": pair.access,
+                "token_type": "Bearer",
+                "expires_in": pair.expires_in,
+                "refresh_token": pair.refresh,
+                "scope": pair.row.scope,
+            }
+        )
+
+
+def refuse_other_resource(form: QueryDict) -> None:
+    """RFC 8707 2.2: within the grant, which is for our endpoint. Raises Problem."""
+    ours = settings.RESOURCE_URL.rstrip("/").lower()
+    for resource in form.getlist("resource"):
+        if resource.rstrip("/").lower() != ours:
+            text = f"This server issues tokens for {settings.RESOURCE_URL} only."
+            raise Problem("invalid_target", text)
+
+
+def row_of(raw: str) -> IssuedToken | None:
+    """The list's row of a token of either kind, live or not."""
+    rows = IssuedToken.objects.with_revoked().select_related("user")
+    row = rows.filter(secret_hash=tokens.secret_hash(raw)).first()
+    if row is not None:
+        return row
+    try:
+        jti = keyring.verify(raw, allow_expired=True)["jti"]
+    except keyring.TokenRefused:
+        return None
+    return rows.filter(jti=jti).first()
+
+
+class RevokeView(Endpoint):
+    """POST /oauth/revoke: 200 whether or not there was something to revoke."""
+
+    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """A refresh token takes its family; an access token goes alone."""
+        client = self.client(request)
+        if "token" not in form:
+            raise Problem("invalid_request", "token is missing.")
+        row = row_of(str(form["token"]))
+        if row is not None and row.client_id == client.client_id:
+            chosen = IssuedToken.objects.filter(pk=row.pk)
+            if row.kind == TokenKind.REFRESH:
+                chosen = IssuedToken.objects.filter(family=row.family)
+            chosen.revoke(
+                actor=row.user or row.username, reason="revoked by the client"
+            )
+        return JsonResponse({})
+
+
+class IntrospectView(Endpoint):
+    """POST /oauth/introspect, for confidential clients."""
+
+    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """`active` and, of a live token, what it is (RFC 7662 2.2)."""
+        client = self.client(request)
+        if client.client_type != OAuthClient.CLIENT_CONFIDENTIAL:
+            raise Problem("invalid_client", "Introspection needs a secret.", 401)
+        if "token" not in form:
+            raise Problem("invalid_request", "token is missing.")
+        return JsonResponse(self.told(str(form["token"])))
+
+    def told(self, raw: str) -> dict[str, Any]:
+        """What one may know of a token."""
+        try:
+            claims = verify_access(raw)
+            principal = load(claims)
+        except Unauthenticated:
+            return {"active": False}
+        kept = ("iss", "aud", "sub", "client_id", "jti", "iat", "exp", "scope")
+        known = {name: claims[name] for name in kept}
+        return {
+            "active": True,
+            "token_type": "Bearer",
+            "username": principal.username,
+            **known,
+        }

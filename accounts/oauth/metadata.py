@@ -1,0 +1,49 @@
+"""Authorization Server Metadata (RFC 8414): only what works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
+
+from accounts.models.roles import ACT_WITHIN_ROLES
+
+AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic"]
+
+
+def document() -> dict[str, Any]:
+    """The document, every URL beginning with the one issuer string."""
+    issuer = settings.ISSUER_URL
+    found: dict[str, Any] = {
+        "issuer": issuer,
+        "authorization_endpoint": f"{issuer}/oauth/authorize",
+        "token_endpoint": f"{issuer}/oauth/token",
+        "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "jwks_uri": f"{issuer}/oauth/jwks.json",
+        "scopes_supported": [ACT_WITHIN_ROLES],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": [
+            "authorization_code",
+            "refresh_token",
+            "client_credentials",
+        ],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": AUTH_METHODS,
+        "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+        "introspection_endpoint_auth_methods_supported": AUTH_METHODS[1:],
+        "authorization_response_iss_parameter_supported": True,
+        "client_id_metadata_document_supported": settings.OAUTH2_PROVIDER[
+            "CIMD_ENABLED"
+        ],
+    }
+    if settings.CLIENT_REGISTRATION == "open":
+        found["registration_endpoint"] = f"{issuer}/oauth/register"
+    return found
+
+
+def metadata(request: HttpRequest) -> JsonResponse:
+    """GET /.well-known/oauth-authorization-server."""
+    return JsonResponse(document(), headers={"Cache-Control": "public, max-age=60"})

@@ -1,0 +1,148 @@
+"""OAuthClient and the toolkit's other models, all swapped for ours.
+
+Access and refresh tokens are rows of the one list (`IssuedToken`); the toolkit's own
+token tables stay empty and exist because its models point at each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from oauth2_provider import models as toolkit
+
+from accounts.models.tokens import IssuedToken
+
+GRANTS = {
+    "authorization_code": toolkit.AbstractApplication.GRANT_AUTHORIZATION_CODE,
+    "refresh_token": toolkit.AbstractApplication.GRANT_AUTHORIZATION_CODE,
+    "client_credentials": toolkit.AbstractApplication.GRANT_CLIENT_CREDENTIALS,
+}
+"""RFC 7591 grant type -> the toolkit's constant."""
+
+
+class OAuthClientManager(models.Manager["OAuthClient"]):
+    """Finding a client by its public id."""
+
+    def get_by_natural_key(self, client_id: str) -> OAuthClient:
+        """The toolkit's own look-up."""
+        return self.get(client_id=client_id)
+
+
+class OAuthClient(toolkit.AbstractApplication):
+    """A program that signs people in: put here by an admin, itself or its document."""
+
+    token_endpoint_auth_method = models.CharField(
+        max_length=32,
+        default="none",
+        choices=[(m, m) for m in ("none", "client_secret_basic", "client_secret_post")],
+    )
+    grant_types = models.JSONField(default=list, blank=True)
+    blocked = models.BooleanField(
+        default=False, help_text=_("On: it cannot sign anybody in, nor refresh.")
+    )
+    service_account = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text=_("Whom it acts as with client credentials."),
+    )
+    registered = models.JSONField(default=dict, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = OAuthClientManager()
+
+    class Meta(toolkit.AbstractApplication.Meta):
+        verbose_name = _("OAuth client")
+
+    def __str__(self) -> str:
+        return f"{self.name or self.client_id}"
+
+    def natural_key(self) -> tuple[str]:
+        """By public id."""
+        return (str(self.client_id),)
+
+    def allows_grant_type(self, *grant_types: str) -> bool:
+        """Several at once, unlike the toolkit's own model (W3)."""
+        allowed = {GRANTS[g] for g in self.grant_types if g in GRANTS}
+        return bool(allowed & set(grant_types))
+
+    def is_usable(self, request: Any) -> bool:
+        """Blocked clients are as unknown ones."""
+        return not self.blocked
+
+    def get_allowed_schemes(self) -> list[str]:
+        """Schemes it may be redirected to: those of its registered URIs."""
+        return sorted({urlsplit(uri).scheme for uri in self.redirect_uris.split()})
+
+    @property
+    def verified(self) -> bool:
+        """Whether an admin put it here; others name themselves."""
+        return bool(self.registration_source == self.RegistrationSource.MANUAL)
+
+    def used(self) -> None:
+        """Note that it was."""
+        OAuthClient.objects.filter(pk=self.pk).update(last_used_at=timezone.now())
+
+    def tokens(self) -> Any:
+        """Its tokens in the one list."""
+        return IssuedToken.objects.filter(client_id=self.client_id)
+
+
+class OAuthGrant(toolkit.AbstractGrant):
+    """An authorization code: `code` is a SHA-256, the code itself is stored nowhere."""
+
+    family = models.UUIDField(default=uuid4)
+    redeemed_at = models.DateTimeField(null=True, blank=True)
+
+
+class OAuthIDToken(toolkit.AbstractIDToken):
+    """Unused: no OpenID Connect."""
+
+
+class OAuthAccessToken(toolkit.AbstractAccessToken):
+    """Unused: access tokens are IssuedToken rows."""
+
+
+class OAuthRefreshToken(toolkit.AbstractRefreshToken):
+    """Unused: refresh tokens are IssuedToken rows."""
+
+
+class OAuthDeviceGrant(toolkit.AbstractDeviceGrant):
+    """Unused until the device flow is served."""
+
+
+class Consent(models.Model):
+    """What somebody allowed a client: remembered per client and scope."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="consents"
+    )
+    client = models.ForeignKey(
+        OAuthClient, on_delete=models.CASCADE, related_name="consents"
+    )
+    scope = models.TextField(help_text=_("What was allowed, space separated."))
+    redirect_host = models.CharField(max_length=255, blank=True)
+    given_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("-given_at",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=("user", "client"), name="one_consent_per_user_and_client"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} allowed {self.client}"
+
+    def covers(self, scopes: list[str]) -> bool:
+        """Whether nothing in `scopes` is new."""
+        return set(scopes) <= set(self.scope.split())

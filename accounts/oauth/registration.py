@@ -1,0 +1,195 @@
+"""Dynamic client registration (RFC 7591): complete answers, public limits.
+
+A client can only register what any client may do: sign people in with a code. What it
+asks for beyond that is left out or refused, never granted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+
+from accounts.audit import one_line, record
+from accounts.models import OAuthClient
+
+LARGEST = 16_384
+MOST_URIS = 10
+LONGEST = 2_000
+METHODS = ("none", "client_secret_basic", "client_secret_post")
+SERVED = ("authorization_code", "refresh_token")
+PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
+"""Schemes without a dot that well-known clients use; others need a reverse domain."""
+ECHOED = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "application_type")
+ECHOED_TOO = ("software_id", "software_version", "contacts")
+
+
+class BadMetadata(Exception):
+    """The document cannot be registered; `error` is RFC 7591 3.2.2's code."""
+
+    def __init__(self, text: str, error: str = "invalid_client_metadata") -> None:
+        super().__init__(text)
+        self.error = error
+
+
+def checked_uri(uri: Any) -> str:
+    """A redirect URI we may send codes to. Raises BadMetadata (OAuth 2.1 2.3.1)."""
+    wrong = "invalid_redirect_uri"
+    if not isinstance(uri, str) or not 0 < len(uri) <= LONGEST:
+        raise BadMetadata("Each redirect URI is a text.", wrong)
+    if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
+        raise BadMetadata(f"{one_line(uri, 80)} has a blank or a fragment.", wrong)
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadMetadata(f"{one_line(uri, 80)} is no URI.", wrong) from error
+    if "@" in parts.netloc or "*" in uri:
+        raise BadMetadata("No user names and no wildcards in redirect URIs.", wrong)
+    if parts.scheme == "https" and host:
+        return uri
+    if parts.scheme == "http" and is_loopback(host):
+        return uri
+    private = parts.scheme in PRIVATE_SCHEMES or "." in parts.scheme
+    if private and parts.scheme not in ("http", "https"):
+        return uri
+    raise BadMetadata(
+        f"{one_line(uri, 80)}: use https, loopback http or a scheme with a dot.",
+        wrong,
+    )
+
+
+def is_loopback(host: str | None) -> bool:
+    """localhost, 127.0.0.0/8 or ::1."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def fields(data: dict[str, Any]) -> dict[str, Any]:
+    """Columns of the client that `data` describes. Raises BadMetadata."""
+    uris = data.get("redirect_uris")
+    if not isinstance(uris, list) or not 0 < len(uris) <= MOST_URIS:
+        text = f"redirect_uris is a list of 1 to {MOST_URIS} URIs."
+        raise BadMetadata(text, "invalid_redirect_uri")
+    method = data.get("token_endpoint_auth_method") or "client_secret_basic"
+    if method not in METHODS:
+        raise BadMetadata(f"token_endpoint_auth_method is one of {', '.join(METHODS)}.")
+    name = data.get("client_name") or ""
+    if not isinstance(name, str) or len(name) > 255:
+        raise BadMetadata("client_name is a text of at most 255 characters.")
+    public = method == "none"
+    return {
+        "name": one_line(name),
+        "redirect_uris": " ".join(checked_uri(uri) for uri in uris),
+        "token_endpoint_auth_method": method,
+        "client_type": "public" if public else "confidential",
+        "authorization_grant_type": OAuthClient.GRANT_AUTHORIZATION_CODE,
+        "grant_types": served(data),
+    }
+
+
+def served(data: dict[str, Any]) -> list[str]:
+    """Of the grant types asked for, those anybody may have. Raises BadMetadata."""
+    asked = data.get("grant_types") or ["authorization_code"]
+    kinds = data.get("response_types") or ["code"]
+    if not isinstance(asked, list) or not isinstance(kinds, list):
+        raise BadMetadata("grant_types and response_types are lists.")
+    if "authorization_code" not in asked or "code" not in kinds:
+        raise BadMetadata("Clients register for authorization_code and code.")
+    return [grant for grant in SERVED if grant in asked] or list(SERVED)
+
+
+def answer(client: OAuthClient, secret: str) -> dict[str, Any]:
+    """RFC 7591 3.2.1: everything registered, nothing null."""
+    told: dict[str, Any] = {
+        "client_id": client.client_id,
+        "client_id_issued_at": int(time.time()),
+        "redirect_uris": client.redirect_uris.split(),
+        "grant_types": client.grant_types,
+        "response_types": ["code"],
+        "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        **client.registered,
+    }
+    if client.name:
+        told["client_name"] = client.name
+    if secret:
+        told |= {"client_secret": secret, "client_secret_expires_at": 0}
+    return told
+
+
+def echoed(data: dict[str, Any]) -> dict[str, Any]:
+    """Metadata kept as given, where it is harmless text."""
+    kept = {
+        name: data[name]
+        for name in (*ECHOED, *ECHOED_TOO)
+        if isinstance(data.get(name), (str, list)) and data[name]
+    }
+    scope = data.get("scope")
+    return {**kept, "scope": scope} if isinstance(scope, str) and scope else kept
+
+
+def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
+    """A new client and, if it is confidential, its secret. Raises BadMetadata."""
+    columns = fields(data)
+    secret = "" if columns["client_type"] == "public" else secrets.token_urlsafe(48)
+    client = OAuthClient(
+        client_id=secrets.token_urlsafe(24),
+        client_secret=secret,
+        registration_source=OAuthClient.RegistrationSource.DCR,
+        registered=echoed(data),
+        **columns,
+    )
+    client.save()
+    return client, secret
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class RegisterView(View):
+    """POST /oauth/register."""
+
+    http_method_names = ["post", "options"]
+
+    def post(self, request: HttpRequest) -> JsonResponse:
+        """201 with the client, or 400 with the reason."""
+        if settings.CLIENT_REGISTRATION != "open":
+            told = {"error": "access_denied"}
+            told["error_description"] = "Registration is off; ask the administrator."
+            return JsonResponse(told, status=403)
+        try:
+            client, secret = register(self.document(request))
+        except BadMetadata as bad:
+            body = {"error": bad.error, "error_description": str(bad)}
+            return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
+        record(
+            "client.registered",
+            request=request,
+            object=f"client {client}",
+            client_id=client.client_id,
+        )
+        headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+        return JsonResponse(answer(client, secret), status=201, headers=headers)
+
+    def document(self, request: HttpRequest) -> dict[str, Any]:
+        """The body. Raises BadMetadata."""
+        if int(request.headers.get("Content-Length") or 0) > LARGEST:
+            raise BadMetadata(f"The document is larger than {LARGEST} bytes.")
+        try:
+            data = json.loads(request.body)
+        except (ValueError, RecursionError) as error:
+            raise BadMetadata("The body is not JSON.") from error
+        if not isinstance(data, dict) or "\\u0000" in json.dumps(data):
+            raise BadMetadata("The body is a JSON object without NUL characters.")
+        return data

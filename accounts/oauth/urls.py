@@ -1,0 +1,17 @@
+"""Paths of the authorization server."""
+
+from django.urls import path
+
+from accounts.oauth import authorize, endpoints, metadata, registration
+
+WELL_KNOWN = ".well-known/oauth-authorization-server"
+
+urlpatterns = [
+    path(WELL_KNOWN, metadata.metadata, name="oauth-metadata"),
+    path(f"{WELL_KNOWN}/mcp", metadata.metadata),
+    path("oauth/authorize", authorize.AuthorizeView.as_view(), name="oauth-authorize"),
+    path("oauth/token", endpoints.TokenView.as_view(), name="oauth-token"),
+    path("oauth/revoke", endpoints.RevokeView.as_view(), name="oauth-revoke"),
+    path("oauth/introspect", endpoints.IntrospectView.as_view(), name="introspect"),
+    path("oauth/register", registration.RegisterView.as_view(), name="oauth-register"),
+]

@@ -1,0 +1,131 @@
+"""Validator: where the toolkit asks, the rows of Portico answer.
+
+OAuth 2.1 4.1, 7.5; RFC 7636; RFC 8252 7.3; RFC 8707.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from django.utils import timezone
+from oauth2_provider.oauth2_validators import OAuth2Validator
+from oauthlib.oauth2.rfc6749 import errors
+
+from accounts.models import AuditEvent, IssuedToken, OAuthGrant
+
+
+def code_hash(code: str) -> str:
+    """What is kept of an authorization code."""
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+class Validator(OAuth2Validator):
+    """Codes are hashed, their replay ends what they bought; tokens go to the list."""
+
+    def _extract_basic_auth(self, request: Any) -> str | None:
+        """As the toolkit's, with the scheme in any case (RFC 9110 11.1)."""
+        scheme, _, value = str(
+            request.headers.get("HTTP_AUTHORIZATION") or ""
+        ).partition(" ")
+        return value.strip() if scheme.lower() == "basic" and value.strip() else None
+
+    def _create_authorization_code(
+        self, request: Any, code: dict[str, Any], expires: Any = None
+    ) -> Any:
+        """As the toolkit's, with the hash in the place of the code."""
+        hashed = {**code, "code": code_hash(code["code"])}
+        return super()._create_authorization_code(request, hashed, expires)
+
+    def validate_code(
+        self, client_id: str, code: str, client: Any, request: Any, *a: Any, **k: Any
+    ) -> bool:
+        """One use by an active account; a second one ends what the first bought."""
+        rows = OAuthGrant.objects.select_for_update(of=("self",))
+        grant = rows.filter(code=code_hash(code), application=client).first()
+        if grant is None:
+            return False
+        if grant.redeemed_at is not None:
+            self.end_replayed(grant)
+            return False
+        if grant.is_expired() or not grant.user.is_active:
+            return False
+        request.grant, request.user = grant, grant.user
+        request.scopes = grant.scope.split()
+        return True
+
+    def end_replayed(self, grant: OAuthGrant) -> None:
+        """OAuth 2.1 4.1.3: revoke all tokens issued for the code."""
+        family = IssuedToken.objects.filter(family=grant.family)
+        ended = family.revoke(actor=None, reason="authorization code replayed")
+        AuditEvent(
+            action="code.replayed",
+            object=f"authorization code of {grant.user}"[:255],
+            client_id=grant.application.client_id,
+            reason=f"{ended} live tokens revoked",
+        ).acted_by(grant.user).save()
+
+    def get_code_challenge(self, code: str, request: Any) -> str | None:
+        """Of the grant found above."""
+        return request.grant.code_challenge or None
+
+    def get_code_challenge_method(self, code: str, request: Any) -> str | None:
+        """Likewise."""
+        return request.grant.code_challenge_method or None
+
+    def get_default_redirect_uri(
+        self, client_id: str, request: Any, *args: Any, **kwargs: Any
+    ) -> str:
+        """At the token endpoint it may be left out (OAuth 2.1 10.2)."""
+        grant = getattr(request, "grant", None)
+        if grant is not None:
+            return str(grant.redirect_uri)
+        return str(super().get_default_redirect_uri(client_id, request))
+
+    def confirm_redirect_uri(
+        self,
+        client_id: str,
+        code: str,
+        redirect_uri: str,
+        client: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> bool:
+        """If sent, the very one of the authorization request."""
+        grant = OAuthGrant.objects.get(code=code_hash(code), application=client)
+        return bool(redirect_uri == grant.redirect_uri)
+
+    def invalidate_authorization_code(
+        self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Keep the row, used: a replay has to be noticed."""
+        mine = OAuthGrant.objects.filter(pk=request.grant.pk, redeemed_at=None)
+        if not mine.update(redeemed_at=timezone.now()):
+            raise errors.InvalidGrantError(request=request)
+        request.client.used()
+
+    def get_authorization_code_scopes(
+        self, client_id: str, code: str, redirect_uri: str, request: Any
+    ) -> list[str]:
+        """Of the grant found above."""
+        return list(request.scopes)
+
+    def validate_grant_type(
+        self,
+        client_id: str,
+        grant_type: str,
+        client: Any,
+        request: Any,
+        *a: Any,
+        **k: Any,
+    ) -> bool:
+        """As the toolkit's; client credentials act as the client's service account."""
+        if not super().validate_grant_type(client_id, grant_type, client, request):
+            return False
+        if grant_type == "client_credentials":
+            request.user = client.service_account
+            return bool(request.user is not None and request.user.is_active)
+        return True
+
+    def save_bearer_token(self, token: Any, request: Any, *a: Any, **k: Any) -> None:
+        """Nothing left to do: the generator put it on the one list."""
