@@ -81,7 +81,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         except OAuthToolkitError as error:
             return self.problem(request, error)
         prompts = request.GET.get("prompt", "").split()
-        given = Consent.objects.filter(user_id=request.user.pk, client=client).first()
+        given = Consent.objects.filter(user_id=me(request), client=client).first()
         if given is not None and given.covers(scopes) and "consent" not in prompts:
             if given.redirect_host == host_of(credentials["redirect_uri"]):
                 return self.allow(request, client, scopes, credentials)
@@ -137,10 +137,10 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             credentials={**credentials, "resource": []},
             allow=True,
         )
-        before = Consent.objects.filter(user_id=request.user.pk, client=client).first()
+        before = Consent.objects.filter(user_id=me(request), client=client).first()
         known = set(before.scope.split()) if before else set()
         Consent.objects.update_or_create(
-            user_id=request.user.pk,
+            user_id=me(request),
             client=client,
             defaults={
                 "scope": " ".join(sorted(known | set(scopes))),
@@ -201,6 +201,11 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         """What is wrong, in words."""
         context = {"error": error, "text": text, "back": back}
         return secured(render(request, "oauth/error.html", context, status=400))
+
+
+def me(request: HttpRequest) -> int:
+    """Primary key of who is signed in."""
+    return int(request.user.pk or 0)
 
 
 def host_of(uri: str) -> str:
