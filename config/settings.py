@@ -145,6 +145,9 @@ OAUTH2_PROVIDER = {
     "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
     "CLIENT_SECRET_HASHER": "accounts_client_secret",
     "ALLOW_LOCALHOST_LOOPBACK": True,
+    # Loopback http and private schemes come from each client's own registration.
+    "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "PKCE_REQUIRED": True,
     "CIMD_ENABLED": env.CLIENT_METADATA_DOCUMENTS,
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,

@@ -37,11 +37,13 @@ TOLERATED = {"offline_access"}
 def tidied(query: QueryDict) -> QueryDict:
     """Empty parameters are left out (OAuth 2.1 3.1), tolerated scopes too.
 
-    Raises ValueError naming a parameter that comes twice.
+    Raises ValueError naming a parameter that comes twice or cannot be text.
     """
     clean = QueryDict(mutable=True)
     for name, values in query.lists():
         kept = [value for value in values if value]
+        if any("\x00" in value for value in kept):
+            raise ValueError(f"The parameter {name[:40]} has a NUL character in it.")
         if len(kept) > 1 and name != "resource":
             raise ValueError(f"The parameter {name} comes more than once.")
         clean.setlist(name, kept) if kept else None

@@ -65,8 +65,6 @@ class Endpoint(OAuthLibMixin, View):
             form = tidied(request.POST)
         except ValueError as error:
             raise Problem("invalid_request", str(error)) from error
-        if any("\x00" in value for values in form.lists() for value in values[1]):
-            raise Problem("invalid_request", "A parameter has a NUL character in it.")
         request.POST = form  # type: ignore[assignment]
         return form
 

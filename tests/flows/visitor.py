@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -69,9 +71,23 @@ def callback(url: str) -> dict[str, str]:
     return {name: values[0] for name, values in found.items()}
 
 
+def main(url: str) -> None:
+    """Run as the browser of another program: answer, then go to its callback."""
+    server = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
+    with Visitor(server, os.environ.get("VISITOR", "alice")) as visitor:
+        end = visitor.visit(url)
+    print(end, flush=True)
+    if os.environ.get("VISITOR_RETURNS"):
+        httpx2.get(end, timeout=20)
+
+
 def metadata_of(url: str) -> dict[str, Any]:
     """The authorization server's metadata."""
     found: dict[str, Any] = httpx2.get(
         f"{url}/.well-known/oauth-authorization-server"
     ).json()
     return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
