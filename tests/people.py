@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from accounts.models import Role, RoleAssignment, User
+from tests.password import PASSWORD
 
-PASSWORD = "correct-horse-7"
+__all__ = ["PASSWORD", "person"]
 
 
 def person(name: str, *roles: str, admin: bool = False) -> User:

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
-from tests.people import PASSWORD
+from tests.password import PASSWORD
 
 Fields = dict[str, Any]
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ def environment(visitor: Path) -> dict[str, str]:
         "HOME": str(home),
         "BROWSER": str(visitor.parent / "xdg-open"),
         "MCP_INSPECTOR_SECRET_STORE": "file",
+        "MCP_AUTO_OPEN_ENABLED": "true",
         "DISPLAY": "",
     }
 
@@ -109,6 +111,8 @@ def remote(server: Portico, visitor: Path) -> str:
         text=True,
     )
     assert process.stdin is not None and process.stdout is not None
+    patience = Timer(45, process.kill)
+    patience.start()
     info = {"name": "tests", "version": "1"}
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
     whoami = {"name": "whoami", "arguments": {}}
@@ -125,6 +129,7 @@ def remote(server: Portico, visitor: Path) -> str:
                 process.stdout.readline()
         return process.stdout.readline()
     finally:
+        patience.cancel()
         process.kill()
         process.communicate()
 
@@ -138,15 +143,16 @@ def test_the_authorization_conformance_suite(
 
     port = free_port()
     back = f"http://127.0.0.1:{port}/callback"
-    known = made("conformance", "--redirect-uri", back)
+    known = made("conformance", "--public", "--redirect-uri", back)
     command = [node(), str(SUITE), "authorization", "--url", server.url]
-    command += ["--client-id", known["client_id"], "--client-secret"]
-    command += [known["client_secret"], "-p", str(port), "-o", str(tmp_path)]
+    command += ["--client-id", known["client_id"], "-p", str(port), "-o", str(tmp_path)]
     env = {**os.environ, **environment(visitor)}
     process = subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
+    patience = Timer(45, process.kill)
+    patience.start()
     printed = ""
     for line in process.stdout:
         printed += line
@@ -155,11 +161,14 @@ def test_the_authorization_conformance_suite(
             opener = str(visitor.parent / "xdg-open")
             subprocess.run([opener, line[start:].split()[0]], env=env, check=True)
     process.wait(60)
+    patience.cancel()
     checks = [
         check
         for path in tmp_path.glob("**/checks.json")
         for check in json.loads(path.read_text())
     ]
     states = {check["id"]: check["status"] for check in checks}
+    failed = [check for check in checks if check["status"] == "FAILURE"]
+    assert not failed, json.dumps(failed)
     assert len({p.parent for p in tmp_path.glob("**/checks.json")}) == 2, printed
     assert set(states.values()) <= {"SUCCESS", "INFO"}, states

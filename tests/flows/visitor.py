@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import httpx2
 
 from tests.flows.browser import Browser, Form
-from tests.people import PASSWORD
+from tests.password import PASSWORD
 
 
 class Visitor(Browser):

@@ -1,0 +1,3 @@
+"""The one password of the test people."""
+
+PASSWORD = "correct-horse-7"
