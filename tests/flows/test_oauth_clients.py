@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from accounts.models import IssuedToken
-from tests.clients.install import HERE, MODULES, node, run
+from tests.clients.install import HERE, MODULES, node, older_python, run
 from tests.flows.server import ROOT, Portico, free_port
 from tests.flows.wire import Wire
 
@@ -69,9 +69,19 @@ def test_the_typescript_sdk_signs_a_person_in(
     """@modelcontextprotocol/sdk 1.x and client 2.x: sign in, list, call, refresh."""
     script = str(HERE / "oauth.mjs")
     command = [node(), script, generation, server.mcp_url, str(visitor)]
-    found: dict[str, Any] = json.loads(run(command, **environment(visitor)))
+    found: dict[str, Any] = json.loads(run(command, 60, **environment(visitor)))
     assert "alice" in found["whoami"] and "alice" in found["again"]
     assert "look" in found["tools"] and found["refreshed"] and found["asked"] == 1
+    ended(server, found["client"], found["access"])
+
+
+def test_the_older_python_sdk_signs_a_person_in(server: Portico, visitor: Path) -> None:
+    """mcp 1.30: sign in, call, refresh."""
+    command = [older_python(), str(HERE / "older_oauth.py"), server.mcp_url]
+    told = run([*command, str(visitor)], 60, **environment(visitor))
+    found: dict[str, Any] = json.loads(told)
+    assert "alice" in found["whoami"] and "alice" in found["again"]
+    assert found["refreshed"] and found["asked"] == 1
     ended(server, found["client"], found["access"])
 
 
@@ -85,7 +95,7 @@ def test_the_inspector_signs_a_person_in(
     command += ["--transport", "http", "--protocol-era", protocol, "--format", "json"]
     command += ["--method", "tools/call", "--tool-name", "whoami"]
     command += ["--callback-url", f"http://127.0.0.1:{port}/oauth/callback"]
-    told = run(command, timeout=90, **environment(visitor))
+    told = run(command, 90, **environment(visitor))
     assert "alice" in told
 
 
@@ -160,7 +170,7 @@ def test_the_authorization_conformance_suite(
         if start >= 0:
             opener = str(visitor.parent / "xdg-open")
             subprocess.run([opener, line[start:].split()[0]], env=env, check=True)
-    process.wait(60)
+    process.communicate(timeout=60)
     patience.cancel()
     checks = [
         check
