@@ -20,9 +20,10 @@ from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 
 from accounts import keyring
-from accounts.models import AuditEvent, IssuedToken, RevokedToken, TokenKind, User
+from accounts.models import AuditEvent, Door, IssuedToken, RevokedToken, TokenKind, User
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.principal import (
+    PERSONAL,
     SUBJECT,
     Unauthenticated,
     load,
@@ -225,6 +226,20 @@ def claims_of(row: IssuedToken, user: User) -> dict[str, Any]:
         claims["aud"] = settings.RESOURCE_URL
         claims["roles"] = sorted(roles_of(user.pk)[0])
     return claims
+
+
+def issue_personal(
+    user: User, *, name: str, scope: str, lifetime: timedelta, address: str = ""
+) -> tuple[IssuedToken, str]:
+    """A personal token: (its row, the token, shown once). Raises InvalidScope."""
+    about = (Door.PERSONAL.value, allowed_scope(user, scope), OWN_CLIENT, address)
+    raw = PERSONAL + secrets.token_urlsafe(32)
+    with transaction.atomic():
+        row = _row(user, TokenKind.PERSONAL, uuid4(), about, lifetime)
+        row.name, row.secret_hash = name, secret_hash(raw)
+        row.save()
+        _record("token.issued", row, user, address)
+    return row, raw
 
 
 def rotate(raw: str, *, address: str = "", client_id: str = "") -> TokenPair:

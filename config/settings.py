@@ -111,7 +111,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "accounts.validators.EndAccessOnPasswordChange"},
 ]
 LOGIN_URL = "sign-in"
-LOGIN_REDIRECT_URL = "/admin/"
+LOGIN_REDIRECT_URL = "/portal/connect/"
+LOGOUT_REDIRECT_URL = "/accounts/login/"
 
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": ACCESS_TOKEN_LIFETIME,

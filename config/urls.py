@@ -13,13 +13,14 @@ admin.site.index_title = "Who may do what"
 admin.site.site_url = None
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("", RedirectView.as_view(url="/admin/")),
+    path("", RedirectView.as_view(url="/portal/connect/")),
     path("healthz", healthz),
     path("admin/", admin.site.urls),
     path("accounts/login/", SignInView.as_view(), name="sign-in"),
     path("accounts/logout/", LogoutView.as_view(), name="sign-out"),
     path("", include("accounts.api.urls")),
     path("", include("accounts.oauth.urls")),
+    path("", include("accounts.portal.urls")),
     path("", include("mcp_bridge.urls")),
 ]
 

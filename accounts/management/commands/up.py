@@ -112,9 +112,9 @@ def where() -> str:
     return f"""
   Admin         {issuer}/admin/
   MCP           {resource}
+  Connect       {issuer}/portal/connect/
   A token       curl {issuer}/api/token/ -d username=NAME -d password=PASSWORD
-  A client      claude mcp add --transport http portico {resource} \\
-                  --header "Authorization: Bearer TOKEN"
+  A client      claude mcp add --transport http portico {resource}
 """
 
 

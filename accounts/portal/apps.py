@@ -1,0 +1,48 @@
+"""Connected apps: what I allowed which client, and taking it back."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+
+from accounts.audit import record
+from accounts.models import IssuedToken
+from accounts.portal.pages import Page
+
+
+class AppsView(Page):
+    """GET lists; POST `revoke=ID` takes one back from the next message on."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """My consents with their last use."""
+        given = self.me.consents.select_related("client")
+        used = {
+            row.client_id: row.last_used_at
+            for row in IssuedToken.objects.filter(user=self.me).order_by("last_used_at")
+            if row.last_used_at is not None
+        }
+        apps = [(consent, used.get(consent.client.client_id)) for consent in given]
+        return render(request, "portal/apps.html", {"apps": apps})
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Forget the consent and revoke the client's tokens of mine."""
+        key = request.POST.get("revoke", "")
+        consent = get_object_or_404(self.me.consents, pk=key if key.isdigit() else 0)
+        mine = IssuedToken.objects.filter(
+            user=self.me, client_id=consent.client.client_id
+        )
+        with transaction.atomic():
+            ended = mine.revoke(actor=self.me, reason="revoked in the portal")
+            record(
+                "consent.withdrawn",
+                actor=self.me,
+                request=request,
+                object=f"client {consent.client}",
+            )
+            consent.delete()
+        told = _("Access taken back; %d tokens ended.") % ended
+        messages.success(request, told)
+        return redirect("portal-apps")
