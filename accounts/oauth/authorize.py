@@ -236,5 +236,5 @@ def secured(response: HttpResponse, form_target: str = "") -> HttpResponse:
         f"form-action 'self' {form_target}; frame-ancestors 'none'"
     )
     response["Content-Security-Policy"] = policy
-    response["Referrer-Policy"] = "no-referrer"
+    response["Referrer-Policy"] = "same-origin"
     return response
