@@ -14,6 +14,7 @@ from accounts.oauth.models import (
     OAuthGrant,
     OAuthIDToken,
     OAuthRefreshToken,
+    UsedAssertion,
 )
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "Scope",
     "SigningKey",
     "TokenKind",
+    "UsedAssertion",
     "User",
 ]

@@ -1,8 +1,8 @@
-"""Token, revocation (RFC 7009) and introspection (RFC 7662) endpoints."""
+"""What OAuth clients post to: revocation (RFC 7009), introspection (RFC 7662)."""
 
 from __future__ import annotations
 
-import json
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -16,13 +16,12 @@ from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.common import Request
 
 from accounts import keyring, tokens
-from accounts.audit import client_address
-from accounts.models import IssuedToken, OAuthClient, TokenKind
+from accounts.models import IssuedToken, OAuthClient, TokenKind, UsedAssertion
 from accounts.oauth.authorize import tidied
 from accounts.oauth.validator import Validator
 from accounts.principal import Unauthenticated, load, verify_access
 
-GRANTS = ("authorization_code", "client_credentials", "refresh_token")
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -32,6 +31,29 @@ class Problem(Exception):
     def __init__(self, error: str, text: str, status: int = 400) -> None:
         super().__init__(text)
         self.error, self.status = error, status
+
+
+def asserted(request: HttpRequest) -> OAuthClient:
+    """The client whose key signed the assertion (RFC 7523 3). Raises Problem."""
+    wrong = Problem("invalid_client", "The client assertion does not count.", 401)
+    if request.POST.get("client_assertion_type") != ASSERTION:
+        raise wrong
+    raw = str(request.POST["client_assertion"])
+    client = OAuthClient.objects.filter(client_id=keyring.issuer_of(raw)).first()
+    if client is None or client.blocked or not client.signs_itself:
+        raise wrong
+    ours = [settings.ISSUER_URL, f"{settings.ISSUER_URL}/oauth/token"]
+    try:
+        claims = keyring.verify_assertion(raw, client.client_jwks, ours)
+    except keyring.TokenRefused as error:
+        raise wrong from error
+    stated = request.POST.get("client_id", client.client_id)
+    key = tokens.secret_hash(f"{client.client_id} {claims['jti']}")
+    until = datetime.fromtimestamp(claims["exp"], UTC)
+    _, new = UsedAssertion.objects.get_or_create(key=key, defaults={"until": until})
+    if not new or {claims["sub"], claims["iss"], stated} != {client.client_id}:
+        raise wrong
+    return client
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -78,6 +100,8 @@ class Endpoint(OAuthLibMixin, View):
 
     def client(self, request: HttpRequest) -> OAuthClient:
         """The client, authenticated as it registered to be. Raises Problem."""
+        if "client_assertion" in request.POST:
+            return asserted(request)
         core = self.get_oauthlib_core()
         asked = Request(*core._extract_params(request))
         validator = Validator()
@@ -85,6 +109,8 @@ class Endpoint(OAuthLibMixin, View):
             known = validator.authenticate_client(asked)
         else:
             known = validator.authenticate_client_id(asked.client_id, asked)
+        if isinstance(asked.client, OAuthClient) and asked.client.signs_itself:
+            known = False
         if not known or not isinstance(asked.client, OAuthClient):
             raise Problem("invalid_client", "Client authentication failed.", 401)
         return asked.client
@@ -92,53 +118,6 @@ class Endpoint(OAuthLibMixin, View):
     def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
         """The endpoint's own work."""
         raise NotImplementedError
-
-
-class TokenView(Endpoint):
-    """POST /oauth/token."""
-
-    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
-        """By grant type."""
-        grant = form.get("grant_type")
-        if grant not in GRANTS:
-            known = ", ".join(GRANTS)
-            code = "unsupported_grant_type" if grant else "invalid_request"
-            raise Problem(code, f"grant_type is one of {known}.")
-        if grant == "refresh_token":
-            return self.refresh(request, form)
-        _, headers, body, status = self.create_token_response(request)
-        answer = json.loads(body)
-        answer.pop("resource", None)
-        response = JsonResponse(answer, status=status)
-        if "WWW-Authenticate" in headers:
-            response["WWW-Authenticate"] = headers["WWW-Authenticate"]
-        return response
-
-    def refresh(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
-        """Rotate; scope and audience stay those of the grant (RFC 6749 6)."""
-        client = self.client(request)
-        raw = form.get("refresh_token")
-        if not raw:
-            raise Problem("invalid_request", "refresh_token is missing.")
-        refuse_other_resource(form)
-        address = client_address(request)
-        try:
-            pair = tokens.rotate(raw, address=address, client_id=client.client_id)
-        except tokens.InvalidGrant as error:
-            return self.refusal(request, Problem(error.error, str(error)))
-        asked = set(form.get("scope", "").split())
-        if asked - set(pair.row.scope.split()):
-            raise Problem("invalid_scope", "The grant does not cover that scope.")
-        client.used()
-        return JsonResponse(
-            {
-                "access_token": pair.access,
-                "token_type": "Bearer",
-                "expires_in": pair.expires_in,
-                "refresh_token": pair.refresh,
-                "scope": pair.row.scope,
-            }
-        )
 
 
 def refuse_other_resource(form: QueryDict) -> None:

@@ -11,7 +11,6 @@ from accounts.models import Door
 
 DOORS = {
     "authorization_code": Door.AUTHORIZATION_CODE,
-    "client_credentials": Door.CLIENT_CREDENTIALS,
 }
 
 

@@ -7,9 +7,16 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 
+from accounts.keyring import ASSERTION_ALGORITHMS
 from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.oauth.models import DEVICE_GRANT
 
-AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic"]
+AUTH_METHODS = [
+    "none",
+    "client_secret_post",
+    "client_secret_basic",
+    "private_key_jwt",
+]
 
 
 def document() -> dict[str, Any]:
@@ -21,6 +28,8 @@ def document() -> dict[str, Any]:
         "token_endpoint": f"{issuer}/oauth/token",
         "revocation_endpoint": f"{issuer}/oauth/revoke",
         "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "device_authorization_endpoint": f"{issuer}/oauth/device",
+        "token_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
         "jwks_uri": f"{issuer}/oauth/jwks.json",
         "scopes_supported": [ACT_WITHIN_ROLES],
         "response_types_supported": ["code"],
@@ -29,6 +38,7 @@ def document() -> dict[str, Any]:
             "authorization_code",
             "refresh_token",
             "client_credentials",
+            DEVICE_GRANT,
         ],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": AUTH_METHODS,

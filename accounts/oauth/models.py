@@ -18,12 +18,20 @@ from oauth2_provider import models as toolkit
 
 from accounts.models.tokens import IssuedToken
 
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+
 GRANTS = {
     "authorization_code": toolkit.AbstractApplication.GRANT_AUTHORIZATION_CODE,
     "refresh_token": toolkit.AbstractApplication.GRANT_AUTHORIZATION_CODE,
     "client_credentials": toolkit.AbstractApplication.GRANT_CLIENT_CREDENTIALS,
 }
 """RFC 7591 grant type -> the toolkit's constant."""
+
+
+AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
+
+
+SIGNED = "private_key_jwt"
 
 
 class OAuthClientManager(models.Manager["OAuthClient"]):
@@ -40,7 +48,7 @@ class OAuthClient(toolkit.AbstractApplication):
     token_endpoint_auth_method = models.CharField(
         max_length=32,
         default="none",
-        choices=[(m, m) for m in ("none", "client_secret_basic", "client_secret_post")],
+        choices=[(m, m) for m in AUTH_METHODS],
     )
     grant_types = models.JSONField(default=list, blank=True)
     blocked = models.BooleanField(
@@ -53,6 +61,11 @@ class OAuthClient(toolkit.AbstractApplication):
         blank=True,
         related_name="+",
         help_text=_("Whom it acts as with client credentials."),
+    )
+    client_jwks = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text=_("JWK Set of its public keys, for private_key_jwt."),
     )
     registered = models.JSONField(default=dict, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -87,6 +100,11 @@ class OAuthClient(toolkit.AbstractApplication):
         """Whether an admin put it here; others name themselves."""
         return bool(self.registration_source == self.RegistrationSource.MANUAL)
 
+    @property
+    def signs_itself(self) -> bool:
+        """Whether it proves itself with a key and by nothing else."""
+        return bool(self.token_endpoint_auth_method == SIGNED)
+
     def used(self) -> None:
         """Note that it was."""
         OAuthClient.objects.filter(pk=self.pk).update(last_used_at=timezone.now())
@@ -116,7 +134,20 @@ class OAuthRefreshToken(toolkit.AbstractRefreshToken):
 
 
 class OAuthDeviceGrant(toolkit.AbstractDeviceGrant):
-    """Unused until the device flow is served."""
+    """A device waiting for its person; `device_code` is a SHA-256."""
+
+    client_id = models.CharField(max_length=255, db_index=True)
+    polled_at = models.DateTimeField(null=True, blank=True)
+
+
+class UsedAssertion(models.Model):
+    """The id of a client assertion seen before (RFC 7523 3): it counts once."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Consent(models.Model):

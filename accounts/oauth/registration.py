@@ -21,12 +21,13 @@ from django.views.decorators.csrf import csrf_exempt
 
 from accounts.audit import one_line, record
 from accounts.models import OAuthClient
+from accounts.oauth.models import DEVICE_GRANT
 
 LARGEST = 16_384
 MOST_URIS = 10
 LONGEST = 2_000
 METHODS = ("none", "client_secret_basic", "client_secret_post")
-SERVED = ("authorization_code", "refresh_token")
+SERVED = ("authorization_code", "refresh_token", DEVICE_GRANT)
 PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
 """Schemes without a dot that well-known clients use; others need a reverse domain."""
 ECHOED = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "application_type")
@@ -109,7 +110,7 @@ def served(data: dict[str, Any]) -> list[str]:
         raise BadMetadata("grant_types and response_types are lists.")
     if "authorization_code" not in asked or "code" not in kinds:
         raise BadMetadata("Clients register for authorization_code and code.")
-    return [grant for grant in SERVED if grant in asked] or list(SERVED)
+    return [grant for grant in SERVED if grant in asked]
 
 
 def answer(client: OAuthClient, secret: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from accounts.oauth import authorize, endpoints, metadata, registration
+from accounts.oauth import authorize, device, endpoints, metadata, registration, token
 
 WELL_KNOWN = ".well-known/oauth-authorization-server"
 
@@ -10,8 +10,10 @@ urlpatterns = [
     path(WELL_KNOWN, metadata.metadata, name="oauth-metadata"),
     path(f"{WELL_KNOWN}/mcp", metadata.metadata),
     path("oauth/authorize", authorize.AuthorizeView.as_view(), name="oauth-authorize"),
-    path("oauth/token", endpoints.TokenView.as_view(), name="oauth-token"),
+    path("oauth/token", token.TokenView.as_view(), name="oauth-token"),
     path("oauth/revoke", endpoints.RevokeView.as_view(), name="oauth-revoke"),
     path("oauth/introspect", endpoints.IntrospectView.as_view(), name="introspect"),
+    path("oauth/device", device.DeviceView.as_view(), name="oauth-device"),
+    path("device", device.DevicePage.as_view(), name="device"),
     path("oauth/register", registration.RegisterView.as_view(), name="oauth-register"),
 ]

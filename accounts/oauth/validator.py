@@ -110,22 +110,5 @@ class Validator(OAuth2Validator):
         """Of the grant found above."""
         return list(request.scopes)
 
-    def validate_grant_type(
-        self,
-        client_id: str,
-        grant_type: str,
-        client: Any,
-        request: Any,
-        *a: Any,
-        **k: Any,
-    ) -> bool:
-        """As the toolkit's; client credentials act as the client's service account."""
-        if not super().validate_grant_type(client_id, grant_type, client, request):
-            return False
-        if grant_type == "client_credentials":
-            request.user = client.service_account
-            return bool(request.user is not None and request.user.is_active)
-        return True
-
     def save_bearer_token(self, token: Any, request: Any, *a: Any, **k: Any) -> None:
         """Nothing left to do: the generator put it on the one list."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
@@ -11,6 +12,7 @@ from django.core.management import BaseCommand, CommandError
 from accounts.audit import record
 from accounts.management.lookups import ACTOR, user_named
 from accounts.models import OAuthClient
+from accounts.oauth.models import DEVICE_GRANT, SIGNED
 from accounts.oauth.registration import BadMetadata, checked_uri
 
 
@@ -26,6 +28,10 @@ class Command(BaseCommand):
         parser.add_argument("--public", action="store_true", help="Without a secret.")
         parser.add_argument("--client-id", help="Default: a random one.")
         parser.add_argument(
+            "--jwks", metavar="FILE", help="Its public keys: it signs, no secret."
+        )
+        parser.add_argument("--device", action="store_true", help="Device flow too.")
+        parser.add_argument(
             "--service-account", metavar="USER", help="Acts as USER on its own."
         )
 
@@ -35,14 +41,18 @@ class Command(BaseCommand):
         known = options["client_id"] or secrets.token_urlsafe(16)
         if OAuthClient.objects.filter(client_id=known).exists():
             raise CommandError(f"There is a client {known} already.")
-        secret = "" if options["public"] else secrets.token_urlsafe(48)
+        jwks = self.keys(options["jwks"])
+        secret = "" if options["public"] or jwks else secrets.token_urlsafe(48)
+        method = "none" if options["public"] else METHOD
         grants = ["authorization_code", "refresh_token"] if uris else []
+        grants += [DEVICE_GRANT, "refresh_token"] if options["device"] else []
         client = OAuthClient(
             client_id=known,
             name=options["name"],
             redirect_uris=" ".join(uris),
             client_type="public" if options["public"] else "confidential",
-            token_endpoint_auth_method="none" if options["public"] else METHOD,
+            token_endpoint_auth_method=SIGNED if jwks else method,
+            client_jwks=jwks,
             authorization_grant_type=OAuthClient.GRANT_AUTHORIZATION_CODE,
             client_secret=secret,
             grant_types=grants + (["client_credentials"] if account else []),
@@ -64,9 +74,22 @@ class Command(BaseCommand):
         account = options["service_account"]
         if account and options["public"]:
             raise CommandError("A client that acts on its own needs a secret.")
-        if not uris and not account:
-            raise CommandError("Give a --redirect-uri, or a --service-account.")
+        if not uris and not account and not options["device"]:
+            raise CommandError("Give a --redirect-uri, --device or --service-account.")
         return uris, user_named(account) if account else None
+
+    def keys(self, path: str | None) -> dict[str, Any]:
+        """The JWK Set in a file. Raises CommandError."""
+        if path is None:
+            return {}
+        try:
+            found = json.loads(Path(path).read_text())
+            private = [key for key in found["keys"] if "d" in key]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"{path} is no JWK Set: {error}") from error
+        if private or not found["keys"]:
+            raise CommandError(f"{path} has to hold public keys, and only such.")
+        return {"keys": found["keys"]}
 
 
 METHOD = "client_secret_basic"

@@ -1,0 +1,178 @@
+"""Device authorization (RFC 8628): a code on one machine, the decision on another.
+
+The toolkit's own flow redeems a code for any client, several times and after its end;
+here it is bound to its client, used once, and slowed down.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.shortcuts import render
+from django.utils import timezone
+
+from accounts import tokens
+from accounts.audit import client_address, record
+from accounts.models import Door, OAuthClient, OAuthDeviceGrant, Scope
+from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.oauth.endpoints import Endpoint, Problem, refuse_other_resource
+from accounts.oauth.models import DEVICE_GRANT
+from accounts.portal.pages import Page
+from accounts.principal import roles_of
+
+LASTS = timedelta(minutes=10)
+INTERVAL = 5
+"""Seconds between two polls; RFC 8628 3.5 adds as many after each slow_down."""
+LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+"""No vowels, so no words; no digits, so nothing to confuse (RFC 8628 6.1)."""
+
+
+def new_user_code() -> str:
+    """Eight letters people can type, about 34 bits."""
+    drawn = "".join(secrets.choice(LETTERS) for _ in range(8))
+    return f"{drawn[:4]}-{drawn[4:]}"
+
+
+def tidy_code(text: str) -> str:
+    """What somebody typed, as it was shown."""
+    letters = "".join(c for c in text.upper() if c in LETTERS)[:8]
+    return f"{letters[:4]}-{letters[4:]}"
+
+
+class DeviceView(Endpoint):
+    """POST /oauth/device: a device_code for the client, a user_code for the person."""
+
+    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """RFC 8628 3.1, 3.2."""
+        client = self.client(request)
+        if DEVICE_GRANT not in client.grant_types:
+            raise Problem("unauthorized_client", "Not registered for this grant.")
+        refuse_other_resource(form)
+        asked = form.get("scope", "").split() or [ACT_WITHIN_ROLES]
+        known = set(Scope.objects.filter(name__in=asked).values_list("name", flat=True))
+        if set(asked) - known:
+            raise Problem("invalid_scope", "There is no such scope.")
+        raw, user_code = secrets.token_urlsafe(32), new_user_code()
+        OAuthDeviceGrant.objects.create(
+            device_code=tokens.secret_hash(raw),
+            user_code=user_code,
+            client_id=client.client_id,
+            scope=" ".join(asked),
+            interval=INTERVAL,
+            expires=timezone.now() + LASTS,
+        )
+        page = f"{settings.ISSUER_URL}/device"
+        return JsonResponse(
+            {
+                "device_code": raw,
+                "user_code": user_code,
+                "verification_uri": page,
+                "verification_uri_complete": f"{page}?user_code={user_code}",
+                "expires_in": int(LASTS.total_seconds()),
+                "interval": INTERVAL,
+            }
+        )
+
+
+def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> tokens.TokenPair:
+    """Trade an allowed device code, once, by its own client. Raises Problem."""
+    rows = OAuthDeviceGrant.objects.select_for_update(of=("self",))
+    grant = rows.filter(
+        device_code=tokens.secret_hash(raw), client_id=client.client_id
+    ).first()
+    if grant is None:
+        raise Problem("invalid_grant", "There is no such device code.")
+    if grant.expires <= timezone.now():
+        raise Problem("expired_token", "The device code has expired.")
+    if grant.status == OAuthDeviceGrant.DENIED:
+        raise Problem("access_denied", "The person said no.")
+    if grant.status != OAuthDeviceGrant.AUTHORIZED:
+        raise waiting(grant)
+    pair = tokens.issue(
+        grant.user,
+        door=Door.DEVICE,
+        scope=grant.scope,
+        client_id=client.client_id,
+        address=client_address(request),
+        opaque=True,
+    )
+    grant.delete()
+    client.used()
+    return pair
+
+
+def waiting(grant: OAuthDeviceGrant) -> Problem:
+    """authorization_pending, or slow_down for a client in a hurry (RFC 8628 3.5)."""
+    now, last = timezone.now(), grant.polled_at
+    hurried = last is not None and now - last < timedelta(seconds=grant.interval)
+    grant.polled_at = now
+    grant.interval += INTERVAL if hurried else 0
+    grant.save(update_fields=["polled_at", "interval"])
+    if hurried:
+        return Problem("slow_down", f"Wait {grant.interval} seconds between polls.")
+    return Problem("authorization_pending", "The person has not decided yet.")
+
+
+class DevicePage(Page):
+    """/device: type the code, see who asks, decide. Plain forms."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Ask for the code, or show what it stands for."""
+        typed = request.GET.get("user_code", "")
+        if not typed:
+            return render(request, "oauth/device.html", {})
+        return self.question(tidy_code(typed))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """The decision."""
+        grant = self.waiting(tidy_code(request.POST.get("user_code", "")))
+        if grant is None:
+            return self.unknown()
+        allow = request.POST.get("decision") == "allow"
+        held = {ACT_WITHIN_ROLES, *roles_of(self.me.pk)[1]}
+        scopes = [name for name in grant.scope.split() if name in held]
+        grant.user, grant.scope = self.me, " ".join(scopes)
+        good = allow and bool(scopes)
+        grant.status = OAuthDeviceGrant.AUTHORIZED if good else OAuthDeviceGrant.DENIED
+        grant.save()
+        action = "consent.given" if good else "consent.denied"
+        record(
+            action,
+            actor=self.me,
+            request=request,
+            object=f"device of client {grant.client_id}"[:255],
+            client_id=grant.client_id,
+            via=grant.scope[:255],
+        )
+        return render(request, "oauth/device.html", {"done": True, "allowed": good})
+
+    def waiting(self, code: str) -> OAuthDeviceGrant | None:
+        """The grant of a code nobody has decided yet."""
+        rows = OAuthDeviceGrant.objects.filter(
+            user_code=code,
+            status=OAuthDeviceGrant.AUTHORIZATION_PENDING,
+            expires__gt=timezone.now(),
+        )
+        found: OAuthDeviceGrant | None = rows.first()
+        return found
+
+    def question(self, code: str) -> HttpResponse:
+        """Who asks for what, with the code to compare."""
+        grant = self.waiting(code)
+        client = OAuthClient.objects.filter(
+            client_id=grant.client_id if grant else ""
+        ).first()
+        if grant is None or client is None:
+            return self.unknown()
+        words = dict(Scope.objects.values_list("name", "description"))
+        scopes = [(name, words.get(name) or name) for name in grant.scope.split()]
+        context: dict[str, Any] = {"code": code, "client": client, "scopes": scopes}
+        return render(self.request, "oauth/device.html", context)
+
+    def unknown(self) -> HttpResponse:
+        """Typed wrongly, too old, or decided already."""
+        return render(self.request, "oauth/device.html", {"wrong": True}, status=400)

@@ -1,0 +1,102 @@
+"""The token endpoint: codes through the toolkit, the other grants by our own verbs."""
+
+from __future__ import annotations
+
+import json
+
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+
+from accounts import tokens
+from accounts.audit import client_address
+from accounts.models import Door
+from accounts.oauth.device import redeem
+from accounts.oauth.endpoints import Endpoint, Problem, refuse_other_resource
+from accounts.oauth.models import DEVICE_GRANT
+
+GRANTS = ("authorization_code", "client_credentials", "refresh_token", DEVICE_GRANT)
+
+
+class TokenView(Endpoint):
+    """POST /oauth/token."""
+
+    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """By grant type."""
+        grant = form.get("grant_type")
+        if grant not in GRANTS:
+            known = ", ".join(GRANTS)
+            code = "unsupported_grant_type" if grant else "invalid_request"
+            raise Problem(code, f"grant_type is one of {known}.")
+        if grant == "refresh_token":
+            return self.refresh(request, form)
+        if grant == DEVICE_GRANT:
+            return self.device(request, form)
+        if grant == "client_credentials":
+            return self.on_its_own(request, form)
+        _, headers, body, status = self.create_token_response(request)
+        answer = json.loads(body)
+        answer.pop("resource", None)
+        response = JsonResponse(answer, status=status)
+        if "WWW-Authenticate" in headers:
+            response["WWW-Authenticate"] = headers["WWW-Authenticate"]
+        return response
+
+    def refresh(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """Rotate; scope and audience stay those of the grant (RFC 6749 6)."""
+        client = self.client(request)
+        raw = form.get("refresh_token")
+        if not raw:
+            raise Problem("invalid_request", "refresh_token is missing.")
+        refuse_other_resource(form)
+        address = client_address(request)
+        try:
+            pair = tokens.rotate(raw, address=address, client_id=client.client_id)
+        except tokens.InvalidGrant as error:
+            return self.refusal(request, Problem(error.error, str(error)))
+        asked = set(form.get("scope", "").split())
+        if asked - set(pair.row.scope.split()):
+            raise Problem("invalid_scope", "The grant does not cover that scope.")
+        client.used()
+        return answer(pair)
+
+    def device(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """RFC 8628 3.4."""
+        client = self.client(request)
+        if DEVICE_GRANT not in client.grant_types:
+            raise Problem("unauthorized_client", "Not registered for this grant.")
+        try:
+            pair = redeem(client, form.get("device_code", ""), request)
+        except Problem as problem:
+            return self.refusal(request, problem)
+        return answer(pair)
+
+    def on_its_own(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """Client credentials: as the service account, without a refresh token."""
+        client = self.client(request)
+        account = client.service_account
+        allowed = "client_credentials" in client.grant_types
+        if not allowed or account is None or not account.is_active:
+            raise Problem("unauthorized_client", "It has no service account.")
+        refuse_other_resource(form)
+        pair = tokens.issue(
+            account,
+            door=Door.CLIENT_CREDENTIALS,
+            scope=tokens.allowed_scope(account, form.get("scope", "")),
+            client_id=client.client_id,
+            address=client_address(request),
+            refresh=False,
+        )
+        client.used()
+        return answer(pair)
+
+
+def answer(pair: tokens.TokenPair) -> JsonResponse:
+    """RFC 6749 5.1; the scope is always told."""
+    told = {
+        "access_token": pair.access,
+        "token_type": "Bearer",
+        "expires_in": pair.expires_in,
+        "scope": pair.row.scope,
+    }
+    if pair.refresh:
+        told["refresh_token"] = pair.refresh
+    return JsonResponse(told)
