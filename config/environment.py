@@ -93,9 +93,21 @@ class Environment(BaseSettings):
         description="Django apps with an `mcp_tools.py`, importable from PYTHONPATH "
         "or this folder.",
     )
-    CLIENT_REGISTRATION: Literal["open", "off"] = Field(
+    CLIENT_REGISTRATION: Literal["open", "token", "off"] = Field(
         "open",
-        description="Whether MCP clients may register themselves (RFC 7591).",
+        description="Whether MCP clients may register themselves (RFC 7591): anybody, "
+        "who has REGISTRATION_TOKEN, or nobody.",
+    )
+    REGISTRATION_TOKEN: SecretStr = Field(
+        SecretStr(""),
+        description="The initial access token that `CLIENT_REGISTRATION=token` asks "
+        "for, 20 characters or more.",
+    )
+    UNUSED_CLIENTS_AFTER: int = Field(
+        30,
+        ge=1,
+        description="Days after which `manage.py purge` drops clients that registered "
+        "themselves and have no live token.",
     )
     CLIENT_METADATA_DOCUMENTS: bool = Field(
         True,
@@ -192,9 +204,13 @@ class Environment(BaseSettings):
 
     def problems(self) -> list[str]:
         """What production needs and does not have, each with its mend."""
+        found = []
+        if self.CLIENT_REGISTRATION == "token":
+            if len(self.REGISTRATION_TOKEN.get_secret_value()) < 20:
+                found.append("REGISTRATION_TOKEN: set it to 20 characters or more.")
         if not self.production:
-            return []
-        found = [
+            return found
+        found += [
             f"{name}: set it to {length} random characters or more."
             for name, length in (("SECRET_KEY", 50), ("KEY_ENCRYPTION_KEY", 32))
             if len(getattr(self, name).get_secret_value()) < length

@@ -89,7 +89,9 @@ def database(url: str) -> dict[str, Any]:
     else:
         # A restarted server leaves dead connections in the pool: look before use.
         found["CONN_HEALTH_CHECKS"] = True
-        options.setdefault("pool", {"min_size": 1, "max_size": 12, "timeout": 5})
+        # Attempts that go on for long would keep requests waiting after it is back.
+        patience = {"timeout": 5, "reconnect_timeout": 2}
+        options.setdefault("pool", {"min_size": 1, "max_size": 12, **patience})
     return found
 
 
@@ -151,6 +153,7 @@ OAUTH2_PROVIDER = {
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "PKCE_REQUIRED": True,
     "CIMD_ENABLED": env.CLIENT_METADATA_DOCUMENTS,
+    "CIMD_REGISTRATION_PERMISSION_CLASSES": ("accounts.oauth.documents.HostPolicy",),
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
@@ -159,6 +162,8 @@ OAUTH2_PROVIDER = {
     "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
 }
 CLIENT_REGISTRATION = env.CLIENT_REGISTRATION
+REGISTRATION_TOKEN = env.REGISTRATION_TOKEN.get_secret_value()
+UNUSED_CLIENTS_AFTER = timedelta(days=env.UNUSED_CLIENTS_AFTER)
 
 LANGUAGE_CODE = env.LANGUAGE_CODE
 TIME_ZONE = env.TIME_ZONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from django.contrib import admin, messages
@@ -12,6 +13,7 @@ from django.utils.translation import ngettext
 from accounts.admin.base import Audited, ReadOnly
 from accounts.models import (
     Consent,
+    DocumentHost,
     OAuthAccessToken,
     OAuthClient,
     OAuthGrant,
@@ -59,7 +61,7 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         "last_used_at",
     )
     readonly_fields = ("client_id", "registration_source", "created", "last_used_at")
-    actions = ("block", "unblock", "revoke_tokens")
+    actions = ("block", "unblock", "revoke_tokens", "rotate_secret")
 
     @admin.display(description=_("client id"))
     def short_id(self, obj: OAuthClient) -> str:
@@ -100,11 +102,34 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
         self.message_user(request, told, messages.SUCCESS)
 
+    @admin.action(
+        description=_("Make a new secret, shown once"), permissions=["change"]
+    )
+    def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
+        """The old one ends at once; public clients have none."""
+        for client in queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL):
+            secret = secrets.token_urlsafe(48)
+            client.client_secret = secret
+            client.save(update_fields=["client_secret"])
+            self.note(request, "secret_rotated", client)
+            told = _("New secret of %(name)s, shown this once: %(secret)s")
+            given = {"name": client, "secret": secret}
+            self.message_user(request, told % given, messages.SUCCESS)
+
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
         """Save; a client that is blocked loses its tokens."""
         super().save_model(request, obj, form, change)
         if change and "blocked" in form.changed_data and obj.blocked:
             obj.tokens().revoke(actor=request.user, reason="client blocked")
+
+
+@admin.register(DocumentHost)
+class DocumentHostAdmin(Audited[DocumentHost]):
+    """Hosts whose client documents are trusted or refused."""
+
+    noun = "document_host"
+    list_display = ("host", "trusted")
+    search_fields = ("host",)
 
 
 @admin.register(Consent)

@@ -8,6 +8,7 @@ from accounts.models.tokens import Door, IssuedToken, TokenKind
 from accounts.models.users import User
 from accounts.oauth.models import (
     Consent,
+    DocumentHost,
     OAuthAccessToken,
     OAuthClient,
     OAuthDeviceGrant,
@@ -20,6 +21,7 @@ from accounts.oauth.models import (
 __all__ = [
     "AuditEvent",
     "Consent",
+    "DocumentHost",
     "Door",
     "IssuedToken",
     "OAuthAccessToken",

@@ -13,6 +13,7 @@ from django.contrib.auth.mixins import LoginRequiredMixin
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
@@ -133,7 +134,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         credentials: dict[str, Any],
     ) -> HttpResponse:
         """Remember the answer and send the code."""
-        uri, _, _, _ = self.create_authorization_response(
+        uri, *_rest = self.create_authorization_response(
             request=request,
             scopes=" ".join(scopes),
             credentials={**credentials, "resource": []},
@@ -182,7 +183,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             "client": client,
             "host": host_of(uri),
             "local": is_loopback(uri),
-            "scopes": [(name, words.get(name) or name) for name in scopes],
+            "groups": grouped([(name, words.get(name) or name) for name in scopes]),
             "action": request.get_full_path(),
         }
         response = render(request, "oauth/authorize.html", context)
@@ -203,6 +204,21 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         """What is wrong, in words."""
         context = {"error": error, "text": text, "back": back}
         return secured(render(request, "oauth/error.html", context, status=400))
+
+
+def grouped(scopes: list[tuple[str, str]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(heading, [(scope, words)]): within roles, to look, to change, one by one."""
+    headings = {
+        "mcp": _("Within your roles, except what is sensitive"),
+        "Read": _("Look, sensitive things included"),
+        "Write": _("Change, sensitive things included"),
+        "": _("Use one by one, even if sensitive"),
+    }
+    found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in headings}
+    for name, words in scopes:
+        last = name.rpartition(".")[2]
+        found[last if last in headings else ""].append((name, words))
+    return [(headings[kind], items) for kind, items in found.items() if items]
 
 
 def me(request: HttpRequest) -> int:

@@ -7,9 +7,11 @@ once, refuses private addresses and redirects, and caps size and time.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from oauth2_provider import cimd
 
+from accounts.models import DocumentHost
 from accounts.oauth.registration import BadMetadata, fields
 
 
@@ -29,6 +31,15 @@ def columns(metadata: dict[str, Any]) -> dict[str, Any]:
         return fields({**metadata, "token_endpoint_auth_method": "none"})
     except BadMetadata as error:
         raise cimd.CIMDError(str(error)) from error
+
+
+class HostPolicy:
+    """The toolkit asks before it fetches: the admin's list of hosts answers."""
+
+    def has_permission(self, request: Any, client_id: str) -> bool:
+        """Whether the document of this URL may be fetched."""
+        host = urlsplit(client_id).hostname
+        return not DocumentHost.objects.filter(host=host, trusted=False).exists()
 
 
 def install() -> None:

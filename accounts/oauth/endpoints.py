@@ -39,7 +39,8 @@ def asserted(request: HttpRequest) -> OAuthClient:
     if request.POST.get("client_assertion_type") != ASSERTION:
         raise wrong
     raw = str(request.POST["client_assertion"])
-    client = OAuthClient.objects.filter(client_id=keyring.issuer_of(raw)).first()
+    known = OAuthClient.objects.filter(client_id=keyring.issuer_of(raw))
+    client: OAuthClient | None = known.first()
     if client is None or client.blocked or not client.signs_itself:
         raise wrong
     ours = [settings.ISSUER_URL, f"{settings.ISSUER_URL}/oauth/token"]

@@ -49,7 +49,7 @@ def document() -> dict[str, Any]:
             "CIMD_ENABLED"
         ],
     }
-    if settings.CLIENT_REGISTRATION == "open":
+    if settings.CLIENT_REGISTRATION != "off":
         found["registration_endpoint"] = f"{issuer}/oauth/register"
     return found
 

@@ -34,12 +34,31 @@ AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_ke
 SIGNED = "private_key_jwt"
 
 
-class OAuthClientManager(models.Manager["OAuthClient"]):
+class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
+    """Cleaning up after clients that register on every connection (trap T20)."""
+
+    def purge(self, now: Any) -> int:
+        """Drop self-registered clients unused for long, never one with a live token."""
+        source = toolkit.AbstractApplication.RegistrationSource
+        before = now - settings.UNUSED_CLIENTS_AFTER
+        idle = models.Q(last_used_at=None, created__lt=before)
+        idle |= models.Q(last_used_at__lt=before)
+        live = IssuedToken.objects.live().filter(client_id=models.OuterRef("client_id"))
+        own = self.filter(idle, registration_source__in=(source.DCR, source.CIMD))
+        gone = own.filter(~models.Exists(live), blocked=False)
+        return sum(1 for client in gone if client.delete())
+
+    purge.queryset_only = True  # type: ignore[attr-defined]
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+
+class OAuthClientManager(models.Manager.from_queryset(OAuthClientQuerySet)):  # type: ignore[misc]
     """Finding a client by its public id."""
 
     def get_by_natural_key(self, client_id: str) -> OAuthClient:
         """The toolkit's own look-up."""
-        return self.get(client_id=client_id)
+        found: OAuthClient = self.get(client_id=client_id)
+        return found
 
 
 class OAuthClient(toolkit.AbstractApplication):
@@ -97,7 +116,10 @@ class OAuthClient(toolkit.AbstractApplication):
 
     @property
     def verified(self) -> bool:
-        """Whether an admin put it here; others name themselves."""
+        """Whether an admin put it here, or trusts the host of its document."""
+        if self.registration_source == self.RegistrationSource.CIMD:
+            host = urlsplit(self.client_id).hostname
+            return DocumentHost.objects.filter(host=host, trusted=True).exists()
         return bool(self.registration_source == self.RegistrationSource.MANUAL)
 
     @property
@@ -138,6 +160,23 @@ class OAuthDeviceGrant(toolkit.AbstractDeviceGrant):
 
     client_id = models.CharField(max_length=255, db_index=True)
     polled_at = models.DateTimeField(null=True, blank=True)
+
+
+class DocumentHost(models.Model):
+    """A host whose client documents are trusted, or refused; others are unverified."""
+
+    host = models.CharField(max_length=255, unique=True)
+    trusted = models.BooleanField(
+        default=True,
+        help_text=_("On: its clients count as verified. Off: they are refused."),
+    )
+
+    class Meta:
+        ordering = ("host",)
+        verbose_name = _("client document host")
+
+    def __str__(self) -> str:
+        return self.host
 
 
 class UsedAssertion(models.Model):

@@ -6,6 +6,7 @@ asks for beyond that is left out or refused, never granted.
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import json
 import secrets
@@ -157,6 +158,25 @@ def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
     return client, secret
 
 
+def gate(request: HttpRequest) -> JsonResponse | None:
+    """The refusal where registration is off or wants an initial access token."""
+    if settings.CLIENT_REGISTRATION == "open":
+        return None
+    told = {"error": "access_denied"}
+    if settings.CLIENT_REGISTRATION == "off":
+        told["error_description"] = "Registration is off; ask the administrator."
+        return JsonResponse(told, status=403)
+    scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
+    wanted = settings.REGISTRATION_TOKEN.encode()
+    if scheme.lower() == "bearer" and hmac.compare_digest(raw.encode(), wanted):
+        return None
+    told["error"] = "invalid_token"
+    told["error_description"] = "Registration needs an initial access token."
+    response = JsonResponse(told, status=401)
+    response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
 @method_decorator(csrf_exempt, name="dispatch")
 class RegisterView(View):
     """POST /oauth/register."""
@@ -165,10 +185,9 @@ class RegisterView(View):
 
     def post(self, request: HttpRequest) -> JsonResponse:
         """201 with the client, or 400 with the reason."""
-        if settings.CLIENT_REGISTRATION != "open":
-            told = {"error": "access_denied"}
-            told["error_description"] = "Registration is off; ask the administrator."
-            return JsonResponse(told, status=403)
+        refused = gate(request)
+        if refused is not None:
+            return refused
         try:
             client, secret = register(self.document(request))
         except BadMetadata as bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -11,7 +12,16 @@ from django.utils import timezone
 
 from accounts.audit import record
 from accounts.management.lookups import ACTOR
-from accounts.models import AuditEvent, IssuedToken, RevokedToken, SigningKey
+from accounts.models import (
+    AuditEvent,
+    IssuedToken,
+    OAuthClient,
+    OAuthDeviceGrant,
+    OAuthGrant,
+    RevokedToken,
+    SigningKey,
+    UsedAssertion,
+)
 from accounts.models.keys import KeyState
 
 
@@ -29,12 +39,22 @@ class Command(BaseCommand):
             "audit events": AuditEvent.objects.all().purge(
                 now - settings.AUDIT_RETENTION
             ),
+            "unused clients": OAuthClient.objects.all().purge(now),
+            "codes": self.forget_codes(now),
             "signing keys retired": self.retire_keys(now),
         }
         SessionStore.clear_expired()
         told = ", ".join(f"{count} {what}" for what, count in counts.items())
         record("purge.done", actor=ACTOR, object=told)
         self.stdout.write(f"Purged {told}.")
+
+    def forget_codes(self, now: Any) -> int:
+        """Codes, device codes and assertions that are over; a day for replays."""
+        day = timedelta(days=1)
+        gone = OAuthGrant.objects.filter(expires__lt=now - day).delete()[0]
+        gone += OAuthDeviceGrant.objects.filter(expires__lt=now - day).delete()[0]
+        gone += UsedAssertion.objects.filter(until__lt=now).delete()[0]
+        return int(gone)
 
     def retire_keys(self, now: Any) -> int:
         """Keys whose last token has expired."""

@@ -1,0 +1,202 @@
+"""Client documents (CIMD), the registration switch, and cleaning up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+from oauth2_provider import cimd
+from oauth2_provider.settings import oauth2_settings
+
+from accounts import tokens
+from accounts.models import AuditEvent, DocumentHost, OAuthClient, User
+from accounts.oauth import documents
+from accounts.oauth.registration import register
+
+pytestmark = pytest.mark.django_db
+CLAUDE = {
+    "client_id": "https://claude.ai/oauth/claude-code-client-metadata",
+    "client_name": "Claude Code",
+    "client_uri": "https://claude.ai",
+    "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
+    "grant_types": [
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    ],
+    "response_types": ["code"],
+    "token_endpoint_auth_method": "none",
+}
+VSCODE = {
+    "client_id": "https://vscode.dev/oauth/client-metadata.json",
+    "client_name": "Visual Studio Code",
+    "redirect_uris": [
+        "https://insiders.vscode.dev/redirect",
+        "https://vscode.dev/redirect",
+        "http://127.0.0.1/",
+        "http://127.0.0.1:33418/",
+    ],
+    "grant_types": [
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+    ],
+    "response_types": ["code"],
+    "token_endpoint_auth_method": "none",
+    "application_type": "native",
+}
+
+
+def offered(monkeypatch: Any, document: dict[str, Any]) -> OAuthClient | None:
+    """The client of a document, fetched by a stand-in: no network beyond loopback."""
+
+    class Fetcher:
+        def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+            return document, 300
+
+    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
+    from django.core.cache import cache
+
+    cache.clear()
+    found: OAuthClient | None = cimd.resolve_cimd_application(
+        str(document.get("client_id", "https://x.example/doc")), request=None
+    )
+    return found
+
+
+def test_our_rules_stand_in_the_toolkits_place() -> None:
+    """W3: fails if the next release moves what this rests on."""
+    assert cimd._build_application_kwargs is documents.columns
+    assert cimd.SafeMetadataFetcher is not None
+
+
+@pytest.mark.spec("CIMD 4.1")
+@pytest.mark.parametrize("document", [CLAUDE, VSCODE], ids=["claude", "vscode"])
+def test_published_documents_are_accepted(
+    monkeypatch: Any, document: dict[str, Any]
+) -> None:
+    """CIMD 4.1: as Claude Code and VS Code publish them; any loopback port (T10)."""
+    client = offered(monkeypatch, document)
+    assert client is not None and client.client_id == document["client_id"]
+    assert client.name == document["client_name"] and not client.verified
+    assert "authorization_code" in client.grant_types
+    if document is CLAUDE:
+        assert client.redirect_uri_allowed("http://localhost:53999/callback")
+        assert client.redirect_uri_allowed("http://127.0.0.1:1/callback")
+    assert not client.redirect_uri_allowed("http://localhost.evil.example/callback")
+    assert not client.redirect_uri_allowed("http://127.0.0.1:1/other")
+
+
+BROKEN: list[dict[str, Any]] = [
+    {"client_id": "https://claude.ai/another"},
+    {"client_secret": "x"},
+    {"client_secret_expires_at": 0},
+    {"token_endpoint_auth_method": "client_secret_basic"},
+    {"client_name": ""},
+    {"client_name": ["x"]},
+    {"redirect_uris": []},
+    {"redirect_uris": ["http://evil.example/cb"]},
+    {"redirect_uris": ["javascript:alert(1)"]},
+    {"redirect_uris": "https://claude.ai/cb"},
+    {"grant_types": ["client_credentials"]},
+    {"grant_types": "authorization_code"},
+]
+
+
+@pytest.mark.spec("CIMD 4.1")
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+def test_malformed_documents_are_refused(
+    monkeypatch: Any, broken: dict[str, Any]
+) -> None:
+    """CIMD 4.1, 6.2."""
+    document = {**CLAUDE, **broken}
+    asked = {**document, "client_id": CLAUDE["client_id"]}
+
+    class Fetcher:
+        def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+            return document, 300
+
+    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
+    from django.core.cache import cache
+
+    cache.clear()
+    assert cimd.resolve_cimd_application(asked["client_id"], request=None) is None
+
+
+@pytest.mark.spec("CIMD 6.5")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/doc",
+        "https://localhost/doc",
+        "https://[::1]/doc",
+        "https://10.0.0.1/doc",
+        "https://169.254.169.254/latest",
+        "https://[::ffff:127.0.0.1]/doc",
+        "https://0.0.0.0/doc",
+        "http://claude.ai/doc",
+        "https://claude.ai",
+        "https://u@claude.ai/doc",
+        "https://claude.ai/doc#f",
+        "https://claude.ai/a/../doc",
+    ],
+)
+def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
+    """CIMD 3, 6.5: with the real fetcher."""
+    from django.core.cache import cache
+
+    cache.clear()
+    assert cimd.resolve_cimd_application(url, request=None) is None
+    with pytest.raises(cimd.CIMDError):
+        cimd.SafeMetadataFetcher().fetch(url)
+
+
+def test_the_admins_list_of_hosts_decides(monkeypatch: Any) -> None:
+    """CIMD 6.8: trusted counts as verified, the others as refused."""
+    DocumentHost.objects.create(host="claude.ai", trusted=True)
+    client = offered(monkeypatch, CLAUDE)
+    assert client is not None and client.verified
+    DocumentHost.objects.create(host="vscode.dev", trusted=False)
+    assert offered(monkeypatch, VSCODE) is None
+
+
+def post(body: dict[str, Any], **headers: Any) -> Any:
+    """Register."""
+    path = "/oauth/register"
+    return Client().post(path, body, content_type="application/json", **headers)
+
+
+@pytest.mark.spec("RFC 7591 3")
+def test_the_registration_switch(settings: Any) -> None:
+    """RFC 7591 3: open, with an initial access token, off."""
+    body = {"redirect_uris": ["https://a.example/cb"]}
+    assert post(body).status_code == 201
+    settings.CLIENT_REGISTRATION = "token"
+    settings.REGISTRATION_TOKEN = "initial-access-token-1"
+    assert post(body).status_code == 401
+    bad = {"HTTP_AUTHORIZATION": "Bearer wrong"}
+    assert post(body, **bad).status_code == 401
+    good = {"HTTP_AUTHORIZATION": "Bearer initial-access-token-1"}
+    assert post(body, **good).status_code == 201
+    settings.CLIENT_REGISTRATION = "off"
+    assert post(body, **good).status_code == 403
+    found = Client().get("/.well-known/oauth-authorization-server").json()
+    assert "registration_endpoint" not in found
+    assert AuditEvent.objects.filter(action="client.registered").exists()
+
+
+def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
+    """trap T20: never while a token is alive."""
+    body = {"redirect_uris": ["https://a.example/cb"]}
+    idle, used = register(body)[0], register(body)[0]
+    tokens.issue(alice, door="command", client_id=used.client_id)
+    old = timezone.now() - timedelta(days=60)
+    OAuthClient.objects.filter(pk__in=[idle.pk, used.pk]).update(created=old)
+    fresh = register(body)[0]
+    call_command("purge")
+    left = set(OAuthClient.objects.values_list("pk", flat=True))
+    assert idle.pk not in left and {used.pk, fresh.pk} <= left
