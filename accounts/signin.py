@@ -1,23 +1,19 @@
-"""The sign-in page people meet on their way to allow a client."""
+"""The sign-in page people meet on their way to allow a client: allauth's, secured."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.views import LoginView
+from allauth.account.views import LoginView
 from django.http import HttpRequest
 
 from accounts.oauth.authorize import secured
 
 
 class SignInView(LoginView):
-    """Django's own, with our page and a strict policy."""
-
-    redirect_authenticated_user = True
+    """allauth's own view with a strict policy and our template."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """As Django's, secured."""
-        response = super().dispatch(request, *args, **kwargs)
-        if hasattr(response, "render"):
-            return secured(response.render())
-        return secured(response)  # type: ignore[arg-type]
+        """As allauth's, secured."""
+        response: Any = super().dispatch(request, *args, **kwargs)
+        return secured(response.render() if hasattr(response, "render") else response)

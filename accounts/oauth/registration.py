@@ -148,7 +148,7 @@ def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
     columns = fields(data)
     secret = "" if columns["client_type"] == "public" else secrets.token_urlsafe(48)
     client = OAuthClient(
-        client_id=secrets.token_urlsafe(24),
+        client_id=secrets.token_hex(16),
         client_secret=secret,
         registration_source=OAuthClient.RegistrationSource.DCR,
         registered=echoed(data),

@@ -85,7 +85,7 @@ class Person:
 
     def sign_in(self) -> None:
         """As alice, on the sign-in page."""
-        self.page.fill("input[name=username]", "alice")
+        self.page.fill("input[name=login]", "alice")
         self.page.fill("input[name=password]", PASSWORD)
         self.page.click("button[type=submit]")
 

@@ -30,7 +30,7 @@ def alice(server: Portico) -> Iterator[Browser]:
     with Browser(server.url) as browser:
         browser.open("/portal/")
         form = browser.form("password")
-        browser.submit(form, username="alice", password=PASSWORD)
+        browser.submit(form, login="alice", password=PASSWORD)
         assert "My tools" in browser.page.text
         yield browser
 

@@ -55,7 +55,7 @@ class Visitor(Browser):
         """Fill and press."""
         fields: dict[str, Any] = dict(form.fields)
         if "password" in fields:
-            fields |= {"username": self.username, "password": PASSWORD}
+            fields |= {"login": self.username, "password": PASSWORD}
         else:
             name, value, _ = self.button(form) or ("", "", "")
             fields[name] = value

@@ -38,7 +38,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Check, register, print as JSON."""
         uris, account = self.checked(options)
-        known = options["client_id"] or secrets.token_urlsafe(16)
+        known = options["client_id"] or secrets.token_hex(16)
         if OAuthClient.objects.filter(client_id=known).exists():
             raise CommandError(f"There is a client {known} already.")
         jwks = self.keys(options["jwks"])
