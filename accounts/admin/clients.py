@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +21,8 @@ from accounts.models import (
     OAuthIDToken,
     OAuthRefreshToken,
 )
+from accounts.oauth.models import AUTH_METHODS
+from accounts.oauth.registration import SERVED, BadMetadata, checked_uri
 
 for toolkits_own in (
     OAuthAccessToken,
@@ -30,6 +33,28 @@ for toolkits_own in (
 ):
     if admin.site.is_registered(toolkits_own):
         admin.site.unregister(toolkits_own)
+
+
+class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The rules of registration hold for admins too."""
+
+    grant_types = forms.MultipleChoiceField(
+        choices=[(grant, grant) for grant in (*SERVED, "client_credentials")],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["authorization_code", "refresh_token"],
+    )
+
+    class Meta:
+        model = OAuthClient
+        fields = ("name", "redirect_uris", "token_endpoint_auth_method")
+
+    def clean_redirect_uris(self) -> str:
+        """https, loopback http, or a private scheme."""
+        try:
+            uris = [checked_uri(u) for u in self.cleaned_data["redirect_uris"].split()]
+        except BadMetadata as error:
+            raise forms.ValidationError(str(error)) from error
+        return " ".join(uris)
 
 
 @admin.register(OAuthClient)
@@ -47,31 +72,29 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     )
     list_filter = ("registration_source", "blocked", "client_type")
     search_fields = ("name", "client_id", "redirect_uris")
+    form = OAuthClientForm
     fields = (
         "name",
         "client_id",
         "registration_source",
         "redirect_uris",
-        "client_type",
         "token_endpoint_auth_method",
         "grant_types",
+        "client_jwks",
         "service_account",
+        "approved",
         "blocked",
         "created",
         "last_used_at",
     )
     readonly_fields = ("client_id", "registration_source", "created", "last_used_at")
-    actions = ("block", "unblock", "revoke_tokens", "rotate_secret")
+    actions = ("approve", "block", "unblock", "revoke_tokens", "rotate_secret")
 
     @admin.display(description=_("client id"))
     def short_id(self, obj: OAuthClient) -> str:
         """Its beginning, or the whole of a URL."""
         known = str(obj.client_id)
         return known if known.startswith("https://") else known[:12]
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A script adds them and shows the secret once: manage.py add_client."""
-        return False
 
     @admin.action(description=_("Block: end its tokens too"), permissions=["change"])
     def block(self, request: HttpRequest, queryset: Any) -> None:
@@ -85,6 +108,16 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         """Let it sign people in again."""
         for client in queryset.filter(blocked=True):
             self.switch(request, client, False)
+
+    @admin.action(
+        description=_("Approve: people see them as verified"), permissions=["change"]
+    )
+    def approve(self, request: HttpRequest, queryset: Any) -> None:
+        """Somebody has looked at who they are."""
+        for client in queryset.filter(approved=False):
+            client.approved = True
+            client.save(update_fields=["approved"])
+            self.note(request, "approved", client)
 
     def switch(self, request: HttpRequest, client: OAuthClient, on: bool) -> None:
         """Block or unblock one, on record."""
@@ -108,16 +141,29 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
         """The old one ends at once; public clients have none."""
         for client in queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL):
-            secret = secrets.token_urlsafe(48)
-            client.client_secret = secret
+            client.client_secret = self.told_secret(request, client)
             client.save(update_fields=["client_secret"])
             self.note(request, "secret_rotated", client)
-            told = _("New secret of %(name)s, shown this once: %(secret)s")
-            given = {"name": client, "secret": secret}
-            self.message_user(request, told % given, messages.SUCCESS)
+
+    def told_secret(self, request: HttpRequest, client: OAuthClient) -> str:
+        """A new secret, on the next page and nowhere else."""
+        secret = secrets.token_urlsafe(48)
+        told = _("The secret of %(name)s, shown this once: %(secret)s")
+        given = {"name": client.name or client.client_id, "secret": secret}
+        self.message_user(request, told % given, messages.SUCCESS)
+        return secret
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        """Save; a client that is blocked loses its tokens."""
+        """Save; a new one gets its id and secret, a blocked one loses its tokens."""
+        public = obj.token_endpoint_auth_method == AUTH_METHODS[0]
+        obj.client_type = "public" if public else "confidential"
+        obj.authorization_grant_type = OAuthClient.GRANT_AUTHORIZATION_CODE
+        if not change:
+            obj.client_id = secrets.token_hex(16)
+            secret = "" if public or obj.signs_itself else None
+            obj.client_secret = (
+                self.told_secret(request, obj) if secret is None else secret
+            )
         super().save_model(request, obj, form, change)
         if change and "blocked" in form.changed_data and obj.blocked:
             obj.tokens().revoke(actor=request.user, reason="client blocked")
@@ -130,6 +176,15 @@ class DocumentHostAdmin(Audited[DocumentHost]):
     noun = "document_host"
     list_display = ("host", "trusted")
     search_fields = ("host",)
+
+
+@admin.register(OAuthGrant)
+class OAuthGrantAdmin(ReadOnly[OAuthGrant]):
+    """Codes under way and used; their hashes are nobody's business."""
+
+    list_display = ("user", "application", "scope", "created", "expires", "redeemed_at")
+    fields = (*list_display, "redirect_uri", "family")
+    search_fields = ("user__username", "application__name")
 
 
 @admin.register(Consent)

@@ -70,6 +70,10 @@ class OAuthClient(toolkit.AbstractApplication):
         choices=[(m, m) for m in AUTH_METHODS],
     )
     grant_types = models.JSONField(default=list, blank=True)
+    approved = models.BooleanField(
+        default=False,
+        help_text=_("On: people see it as verified, although it registered itself."),
+    )
     blocked = models.BooleanField(
         default=False, help_text=_("On: it cannot sign anybody in, nor refresh.")
     )
@@ -116,7 +120,9 @@ class OAuthClient(toolkit.AbstractApplication):
 
     @property
     def verified(self) -> bool:
-        """Whether an admin put it here, or trusts the host of its document."""
+        """Whether an admin put it here, approved it, or trusts its document's host."""
+        if self.approved:
+            return True
         if self.registration_source == self.RegistrationSource.CIMD:
             host = urlsplit(self.client_id).hostname
             return DocumentHost.objects.filter(host=host, trusted=True).exists()

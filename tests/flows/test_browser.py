@@ -13,6 +13,8 @@ import pytest
 
 from tests.flows.server import Portico
 from tests.flows.test_oauth import question, registered
+from tests.flows.test_oauth_headless import GRANT as DEVICE
+from tests.flows.test_oauth_headless import begin
 from tests.flows.wire import wire
 from tests.missing import missing
 from tests.password import PASSWORD
@@ -132,6 +134,35 @@ def test_allow_and_deny_reach_the_client(
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_url("**/callback?code=**")
     assert "iss=" in seen[-1]
+
+
+def test_step_up_and_the_device_page(
+    server: Portico, visitor: Person, landing: Any, request: Any
+) -> None:
+    """Show 4: a wider question is asked again; the device page by hand."""
+    port, seen = landing
+    grants = ["authorization_code", "refresh_token", DEVICE]
+    client_id = registered(server, grant_types=grants)["client_id"]
+    back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
+    visitor.page.goto(question(server, client_id, **back)[0])
+    visitor.sign_in()
+    visitor.page.click("button[value=allow]")
+    visitor.page.wait_for_url("**/callback?code=**")
+    wider = question(server, client_id, **back, scope="mcp User.Write")[0]
+    visitor.page.goto(wider)
+    assert "sensitive things included" in visitor.page.inner_text("main")
+    shot(visitor, "step-up", request)
+    visitor.page.click("button[value=allow]")
+    visitor.page.wait_for_url("**/callback?code=**")
+    begun = begin(server, client_id)
+    visitor.page.goto(begun["verification_uri"])
+    visitor.page.fill("input[name=user_code]", begun["user_code"].lower())
+    visitor.page.click("button[type=submit]")
+    shot(visitor, "device", request)
+    assert visitor.fits()
+    visitor.page.click("button[value=allow]")
+    visitor.page.wait_for_selector("text=goes on by itself")
+    assert len(seen) == 2
 
 
 def test_the_connect_page_sees_the_first_call(

@@ -314,6 +314,18 @@ def test_the_redirect_uri_may_be_left_out_at_the_token_endpoint(
     assert answer.headers["cache-control"] == "no-store"
 
 
+def test_somebody_deactivated_on_the_way_gets_nothing(server: Portico) -> None:
+    """Show 6: between the decision and the token; W7."""
+    person("rupert", "User")
+    client_id = registered(server)["client_id"]
+    url, raw = question(server, client_id)
+    with Visitor(server.url, "rupert") as visitor:
+        code = callback(visitor.visit(url))["code"]
+    User.objects.filter(username="rupert").update(is_active=False)
+    answer = redeem(server, client_id, code, raw)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+
+
 def refresh(server: Portico, client_id: str, raw: str, **more: Any) -> httpx2.Response:
     """Use a refresh token."""
     form = {"grant_type": "refresh_token", "client_id": client_id, "refresh_token": raw}

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from accounts.models import IssuedToken
+from accounts.models import Consent, IssuedToken
 from tests.clients.install import HERE, MODULES, node, older_python, run
+from tests.flows.browser import Browser
 from tests.flows.server import ROOT, Portico, free_port
 from tests.flows.wire import Wire
+from tests.password import PASSWORD
 
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("cast")]
 
@@ -57,8 +59,12 @@ def ended(server: Portico, client_id: str, access: str) -> None:
     """Taken away: refused at the next message."""
     live = Wire(server, access)
     assert live.allowed("look")
-    tokens = IssuedToken.objects.filter(client_id=client_id)
-    assert tokens.revoke(actor="alice", reason="revoked in the test")
+    with Browser(server.url) as browser:
+        browser.open("/portal/apps/")
+        browser.submit(browser.form("password"), login="alice", password=PASSWORD)
+        key = str(Consent.objects.get(client__client_id=client_id).pk)
+        form = next(f for f in browser.forms if ("revoke", key, "Revoke") in f.buttons)
+        browser.submit(form, revoke=key)
     assert live.post("ping").status_code == 401
 
 
@@ -97,6 +103,8 @@ def test_the_inspector_signs_a_person_in(
     command += ["--callback-url", f"http://127.0.0.1:{port}/oauth/callback"]
     told = run(command, 90, **environment(visitor))
     assert "alice" in told
+    last = IssuedToken.objects.filter(door="authorization_code").first()
+    assert last is not None and last.username == "alice"
 
 
 def test_mcp_remote_signs_a_person_in(server: Portico, visitor: Path) -> None:
