@@ -74,6 +74,8 @@ def test_our_rules_stand_in_the_toolkits_place() -> None:
     assert cimd.SafeMetadataFetcher is not None
 
 
+@pytest.mark.spec("RFC 8252 7.3: any loopback port")
+@pytest.mark.spec("MCP REG: client id metadata documents")
 @pytest.mark.spec("CIMD 4.1")
 @pytest.mark.parametrize("document", [CLAUDE, VSCODE], ids=["claude", "vscode"])
 def test_published_documents_are_accepted(
@@ -155,6 +157,7 @@ def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
         cimd.SafeMetadataFetcher().fetch(url)
 
 
+@pytest.mark.spec("MCP SEC Trust: policy by host")
 def test_the_admins_list_of_hosts_decides(monkeypatch: Any) -> None:
     """CIMD 6.8: trusted counts as verified, the others as refused."""
     DocumentHost.objects.create(host="claude.ai", trusted=True)
@@ -189,6 +192,7 @@ def test_the_registration_switch(settings: Any) -> None:
     assert AuditEvent.objects.filter(action="client.registered").exists()
 
 
+@pytest.mark.spec("RFC 7591 5: unused registrations expire")
 def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
     """trap T20: never while a token is alive."""
     body = {"redirect_uris": ["https://a.example/cb"]}

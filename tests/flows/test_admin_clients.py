@@ -28,6 +28,7 @@ def secret_on(page: str) -> str:
     return page.split("shown this once: ")[1].split("<")[0].strip()
 
 
+@pytest.mark.spec("MCP REG: pre-registration")
 def test_a_client_is_added_and_its_secret_rotated(
     server: Portico, carol: Browser
 ) -> None:

@@ -107,6 +107,9 @@ def redeem(
     return token(server, **form)
 
 
+@pytest.mark.spec("RFC 8414 3.3: issuer identical, no redirect, no 5xx")
+@pytest.mark.spec("RFC 8414 2: token_endpoint_auth_methods_supported has none")
+@pytest.mark.spec("SEC: code_challenge_methods_supported S256")
 @pytest.mark.spec("RFC 8414 2")
 @pytest.mark.spec("RFC 9207 2.3")
 def test_the_metadata_says_what_works(server: Portico) -> None:
@@ -126,6 +129,8 @@ def test_the_metadata_says_what_works(server: Portico) -> None:
         assert answer.status_code in (200, 404)
 
 
+@pytest.mark.spec("OAuth 2.1 3.2.3: no-store, Bearer, expires_in, scope")
+@pytest.mark.spec("RFC 8707 2: tokens bound to the resource")
 @pytest.mark.spec("OAuth 2.1 4.1")
 @pytest.mark.spec("RFC 7636 4")
 @pytest.mark.spec("RFC 9207 2")
@@ -144,6 +149,7 @@ def test_a_person_signs_a_client_in(server: Portico) -> None:
     assert answer["refresh_token"] not in kept
 
 
+@pytest.mark.spec("MCP BP Confused Deputy: consent per client")
 def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
     """ours: asked once; a new scope or prompt=consent asks again."""
     client_id, _ = signed_in(server)
@@ -168,6 +174,7 @@ def test_step_up_opens_a_sensitive_tool(server: Portico) -> None:
     assert Wire(server, wider["access_token"]).text("erase") == "erased"
 
 
+@pytest.mark.spec("OAuth 2.1 3.2.3: granted scope is returned")
 def test_scopes_beyond_the_roles_are_not_given(server: Portico) -> None:
     """OAuth 2.1 3.2.3: a subset is granted and named."""
     asked = "mcp Admin.Write offline_access"
@@ -175,6 +182,7 @@ def test_scopes_beyond_the_roles_are_not_given(server: Portico) -> None:
     assert answer["scope"] == "mcp"
 
 
+@pytest.mark.spec("RFC 6749 4.1.2.1: state echoed on errors")
 @pytest.mark.spec("RFC 9207 2")
 def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
     """RFC 6749 4.1.2.1, RFC 9207 2 (W2)."""
@@ -206,6 +214,9 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.spec("OAuth 2.1 4.1.2.1: no redirect to unknown clients or URIs")
+@pytest.mark.spec("OAuth 2.1 2.3.1: exact redirect match, no fragment")
+@pytest.mark.spec("OAuth 2.1 3.1: repeated parameters are an error")
 @pytest.mark.spec("OAuth 2.1 7.12.2")
 @pytest.mark.spec("RFC 8707 2.1")
 @pytest.mark.parametrize("changed", WRONG, ids=str)
@@ -222,6 +233,7 @@ def test_a_wrong_question_gets_a_page_and_no_redirect(
         assert "did not work" in visitor.page.text
 
 
+@pytest.mark.spec("OAuth 2.1 7.12.2: sign in before any redirect")
 def test_nobody_is_redirected_before_signing_in(server: Portico) -> None:
     """OAuth 2.1 7.12.2 (trap T12): wrong or right, first the sign-in page."""
     client_id = registered(server)["client_id"]
@@ -269,6 +281,7 @@ def test_a_replayed_code_ends_what_it_bought(server: Portico) -> None:
     assert not OAuthGrant.objects.filter(code=code).exists(), "codes are hashed"
 
 
+@pytest.mark.spec("OAuth 2.1 4.1.3: code bound to client, redirect, challenge")
 @pytest.mark.spec("RFC 7636 4.6")
 @pytest.mark.parametrize(
     "changed",
@@ -301,6 +314,7 @@ def test_a_code_is_bound_to_its_request(
     )
 
 
+@pytest.mark.spec("OAuth 2.1 10.2: redirect_uri optional at the token endpoint")
 def test_the_redirect_uri_may_be_left_out_at_the_token_endpoint(
     server: Portico,
 ) -> None:
@@ -355,6 +369,8 @@ def test_parallel_refreshes_give_one_successor(server: Portico) -> None:
         assert live.post("ping").status_code == 401
 
 
+@pytest.mark.spec("OAuth 2.1 4.3: refresh bound to client, scope, resource")
+@pytest.mark.spec("RFC 8707 2.2: resource within the grant")
 def test_a_refresh_token_is_bound_to_its_client_and_person(server: Portico) -> None:
     """OAuth 2.1 4.3; W7."""
     person("quinn", "User")
@@ -397,6 +413,7 @@ def made(*arguments: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.spec("OAuth 2.1 2.4.1: wrong secrets are invalid_client")
 @pytest.mark.spec("RFC 7662 2")
 def test_introspection_needs_a_secret(server: Portico) -> None:
     """RFC 7662 2.1, 2.2."""
@@ -433,6 +450,7 @@ def test_a_service_account_acts_on_its_own(server: Portico) -> None:
     assert refused.status_code in (400, 401)
 
 
+@pytest.mark.spec("OAuth 2.1 3.2.4: error codes")
 @pytest.mark.parametrize(
     ("form", "error"),
     [
@@ -560,6 +578,7 @@ def test_malformed_registrations_are_refused(server: Portico, body: Any) -> None
     assert OAuthClient.objects.count() == before
 
 
+@pytest.mark.spec("RFC 7591 5: no privileges by registration")
 def test_registration_never_gives_more_than_signing_people_in(server: Portico) -> None:
     """RFC 7591 5: unregistered privileges are impossible."""
     greedy = registered(

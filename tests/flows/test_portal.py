@@ -57,6 +57,7 @@ def test_the_portal_is_for_signed_in_people(server: Portico, path: str) -> None:
     assert answer.headers["location"].startswith("/accounts/login/")
 
 
+@pytest.mark.spec("MCP SEC Token Theft: stored hashed")
 @pytest.mark.parametrize("era", ERAS)
 def test_a_personal_token_works_until_it_is_revoked(
     server: Portico, alice: Browser, era: str
