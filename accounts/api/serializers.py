@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 
-from accounts import tokens
+from accounts import refresh, tokens
 from accounts.audit import client_address
 from accounts.models import Door
 
@@ -68,7 +68,7 @@ class RefreshSerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Redeem it."""
-        return answer(tokens.rotate(attrs["refresh"], address=self.address))
+        return answer(refresh.rotate(attrs["refresh"], address=self.address))
 
 
 class VerifySerializer(TokenSerializer):
@@ -78,7 +78,7 @@ class VerifySerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check it as /mcp and /api/token/refresh/ would."""
-        tokens.check(attrs["token"])
+        refresh.check(attrs["token"])
         return {}
 
 
@@ -89,5 +89,5 @@ class BlacklistSerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """End it and all that grew from the same sign-in."""
-        tokens.end_family(attrs["refresh"], address=self.address)
+        refresh.end_family(attrs["refresh"], address=self.address)
         return {}

@@ -6,7 +6,7 @@ import json
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 
-from accounts import tokens
+from accounts import refresh, tokens
 from accounts.audit import client_address
 from accounts.models import Door
 from accounts.oauth.device import redeem
@@ -49,7 +49,7 @@ class TokenView(Endpoint):
         refuse_other_resource(form)
         address = client_address(request)
         try:
-            pair = tokens.rotate(raw, address=address, client_id=client.client_id)
+            pair = refresh.rotate(raw, address=address, client_id=client.client_id)
         except tokens.InvalidGrant as error:
             return self.refusal(request, Problem(error.error, str(error)))
         asked = set(form.get("scope", "").split())

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from accounts import keyring, tokens
+from accounts import keyring, refresh, tokens
 from accounts.models import (
     AuditEvent,
     IssuedToken,
@@ -115,7 +115,7 @@ def test_issue_token(alice: User) -> None:
     answer = json.loads(
         run("issue_token", "alice", "--json", "--refresh", "--minutes", "5")
     )
-    assert answer["expires_in"] == 300 and tokens.rotate(answer["refresh"])
+    assert answer["expires_in"] == 300 and refresh.rotate(answer["refresh"])
     with pytest.raises(CommandError, match="do not give: Admin.Write"):
         run("issue_token", "alice", "--scope", "Admin.Write")
     with pytest.raises(CommandError, match="no user nobody"):

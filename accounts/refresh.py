@@ -1,0 +1,150 @@
+"""Refresh tokens: redeemed under a lock, forgiving for a moment, ended on replay.
+
+OAuth 2.1 4.3; RFC 9700 4.14.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import keyring
+from accounts.models import IssuedToken, RevokedToken, TokenKind, User
+from accounts.principal import SUBJECT, Unauthenticated, load, verify_access
+from accounts.tokens import (
+    OPAQUE,
+    InvalidGrant,
+    TokenPair,
+    mint,
+    pair_for,
+    record_token,
+    secret_hash,
+    with_refresh,
+)
+
+
+def _following(raw: str) -> str:
+    """The opaque token after `raw`: always the same one, and only we can tell it."""
+    key = settings.SECRET_KEY.encode()
+    digest = hmac.digest(key, b"portico refresh successor " + raw.encode(), "sha256")
+    return OPAQUE + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def rotate(raw: str, *, address: str = "", client_id: str = "") -> TokenPair:
+    """Redeem a refresh token for a new pair. Raises InvalidGrant.
+
+    An opaque one was issued to an OAuth client, which has to be `client_id`.
+
+    Used again within REFRESH_TOKEN_GRACE it gives the same successor (a client
+    that lost the answer, or two windows at once); later, its whole family ends.
+    """
+    claims = _claims(raw, client_id)
+    with transaction.atomic():
+        row, user = _locked(claims)
+        following = _following(raw) if row.secret_hash else ""
+        if row.redeemed_at is None:
+            return _first_use(row, user, address, following)
+        if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
+            return _same_successor(row, user, address, following)
+        _end_replayed_family(row, address)
+    raise InvalidGrant("The refresh token was used before; sign in again.")
+
+
+def _claims(raw: str, client_id: str) -> dict[str, Any]:
+    """What identifies the row of a refresh token: signed claims, or its hash."""
+    if not client_id:
+        return verify_refresh(raw)
+    rows = IssuedToken.objects.filter(secret_hash=secret_hash(raw))
+    row = rows.filter(kind=TokenKind.REFRESH, client_id=client_id).first()
+    if row is None or row.user_id is None or row.expires_at <= timezone.now():
+        raise InvalidGrant("The refresh token is not valid.")
+    return {"sub": str(row.user_id), "jti": row.jti}
+
+
+def verify_refresh(raw: str) -> dict[str, Any]:
+    """The claims of a refresh token of ours. Raises InvalidGrant."""
+    try:
+        claims = keyring.verify(raw)
+    except keyring.TokenRefused as error:
+        raise InvalidGrant("The refresh token is not valid.") from error
+    if claims["token_type"] != "refresh" or not SUBJECT.fullmatch(claims["sub"]):  # noqa: S105
+        raise InvalidGrant("That is not a refresh token.")
+    return claims
+
+
+def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
+    """The row and its account, locked in the order `issue` locks them."""
+    users = User.objects.select_for_update().filter(is_active=True)
+    user = users.filter(pk=int(claims["sub"])).first()
+    rows = IssuedToken.objects.select_for_update(of=("self",))
+    row = rows.filter(jti=claims["jti"], user=user).first() if user else None
+    revoked = RevokedToken.objects.filter(jti=claims["jti"]).exists()
+    if user is None or row is None or revoked:
+        raise InvalidGrant("The refresh token is no longer valid; sign in again.")
+    return row, user
+
+
+def check(raw: str) -> None:
+    """Raise InvalidGrant unless `raw` is a live access or refresh token of ours."""
+    try:
+        claims = keyring.verify(raw)
+        if claims["token_type"] == TokenKind.ACCESS:
+            load(verify_access(raw))
+            return
+    except (keyring.TokenRefused, Unauthenticated) as error:
+        raise InvalidGrant("The token is invalid, expired or revoked.") from error
+    with transaction.atomic():
+        row, _ = _locked(verify_refresh(raw))
+    if row.redeemed_at is not None:
+        raise InvalidGrant("The refresh token was used before.")
+
+
+def end_family(raw: str, *, address: str = "") -> int:
+    """Sign out: revoke all that grew from this refresh token's sign-in."""
+    with transaction.atomic():
+        row, user = _locked(verify_refresh(raw))
+        family = IssuedToken.objects.filter(family=row.family)
+        return family.revoke(actor=user, reason=f"signed out from {address or 'afar'}")
+
+
+def _first_use(row: IssuedToken, user: User, address: str, following: str) -> TokenPair:
+    about = (row.door, row.scope, row.client_id, address)
+    access = pair_for(user, row.family, about, refresh=False)
+    pair = with_refresh(access, user, about, following)
+    row.redeemed_at = row.last_used_at = timezone.now()
+    row.last_used_from = address
+    row.successor = pair.refresh_row
+    row.save()
+    record_token("token.refreshed", pair.row, user, address)
+    return pair
+
+
+def _same_successor(
+    row: IssuedToken, user: User, address: str, following: str
+) -> TokenPair:
+    successor = row.successor
+    if successor is None or successor.state != "active":
+        raise InvalidGrant("The refresh token is no longer valid; sign in again.")
+    about = (row.door, row.scope, row.client_id, address)
+    pair = pair_for(user, row.family, about, refresh=False)
+    record_token("token.refreshed", pair.row, user, address, reason="within the grace")
+    again = following or mint(successor, user)
+    return replace(pair, refresh=again, refresh_row=successor)
+
+
+def _end_replayed_family(row: IssuedToken, address: str) -> None:
+    family = IssuedToken.objects.filter(family=row.family)
+    ended = family.revoke(actor=None, reason="refresh token replayed")
+    record_token(
+        "token.replayed",
+        row,
+        row.username,
+        address,
+        reason=f"family ended, {ended} live tokens revoked",
+    )
