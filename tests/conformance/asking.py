@@ -69,8 +69,11 @@ def answer(ctx: Ctx, key: str, member: str) -> Any:
 
 @mcp.tool(scopes=SCOPES)
 async def test_sampling(prompt: str, ctx: Ctx) -> str:
-    """Ask the client's model."""
-    said = await ctx.session.create_message(saying(prompt), max_tokens=100)
+    """Ask the client's model, on the stream of this call: it may have no other yet."""
+    here = ctx.request_context.request_id
+    said = await ctx.session.create_message(
+        saying(prompt), max_tokens=100, related_request_id=here
+    )
     return f"LLM response: {getattr(said.content, 'text', '')}"
 
 

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
+
+STARTS_WITHIN = 10.0
 
 
 class Proxy:
@@ -27,17 +29,14 @@ class Proxy:
     async def relay(
         self, near: asyncio.StreamReader, back: asyncio.StreamWriter
     ) -> None:
-        """One connection."""
-        try:
+        """One connection; where either side ends it, both do: that means cancel."""
+        with suppress(asyncio.IncompleteReadError, OSError):
             head = await near.readuntil(b"\r\n\r\n")
             far, on = await asyncio.open_connection("127.0.0.1", self.upstream)
             on.write(self.rewritten(head.decode("latin-1")).encode("latin-1"))
-            upload = asyncio.create_task(pump(near, on))
-            await pump(far, back)
-            upload.cancel()
+            ways = [asyncio.create_task(p) for p in (pump(near, on), pump(far, back))]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             on.close()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
         back.close()
 
     def rewritten(self, head: str) -> str:
@@ -54,33 +53,35 @@ class Proxy:
 
 async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     """Copy until the end."""
-    while chunk := await source.read(65536):
-        sink.write(chunk)
-        await sink.drain()
+    with suppress(OSError):
+        while chunk := await source.read(65536):
+            sink.write(chunk)
+            await sink.drain()
 
 
 @contextmanager
 def proxy(upstream: int, port: int, token: str) -> Iterator[str]:
     """The URL of a proxy running in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.conformance.proxy",
-        str(upstream),
-        str(port),
-    ]
+    command = [sys.executable, "-m", "tests.conformance.proxy"]
+    command += [str(upstream), str(port)]
     process = subprocess.Popen(command, env={**os.environ, "TOKEN": token})
-    end = monotonic() + 10
-    while monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        sleep(0.02)
     try:
+        wait_for(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait(10)
+
+
+def wait_for(port: int) -> None:
+    """Until somebody listens."""
+    end = monotonic() + STARTS_WITHIN
+    while monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        sleep(0.02)
+    raise AssertionError(f"The proxy did not start on port {port}.")
 
 
 if __name__ == "__main__":
