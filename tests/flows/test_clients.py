@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,11 +12,9 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.clients.install import HERE, node, older_python, run
-from tests.flows.server import Portico, portico
-from tests.people import PASSWORD, person
+from tests.flows.server import Portico
 
 pytestmark = pytest.mark.usefixtures("cast")
-EXAMPLES = HERE.parent.parent / "examples" / "clients"
 
 
 async def conversation(url: str, token: str, mode: str) -> dict[str, Any]:
@@ -77,49 +74,3 @@ def test_the_typescript_sdk(server: Portico, generation: str) -> None:
     script = str(HERE / "sdk.mjs")
     command = [node(), script, generation, server.mcp_url, server.token("alice")]
     as_alice(json.loads(run(command)))
-
-
-@pytest.fixture(scope="module")
-def hasty(rows: None, folder: Path) -> Any:
-    """A server whose access tokens last two seconds."""
-    with portico(folder, ACCESS_TOKEN_LIFETIME="2") as running:
-        yield running
-
-
-def renewed(told: str) -> None:
-    """Three calls over two seconds: one sign-in and a renewal at least."""
-    assert (
-        told.count("whoami:") == 3
-        and told.count("'alice'") + told.count('"alice"') == 3
-    )
-    assert told.count("got a token") >= 2
-
-
-def test_the_python_example(hasty: Portico) -> None:
-    """examples/clients/python: fetch, connect, call, renew."""
-    import sys
-
-    script = str(EXAMPLES / "python" / "client.py")
-    renewed(run([sys.executable, script, hasty.url, "alice", PASSWORD, "3"]))
-
-
-@pytest.mark.node
-def test_the_typescript_example(hasty: Portico, tmp_path: Path) -> None:
-    """examples/clients/typescript: the same."""
-    binary = node()
-    script = tmp_path / "client.ts"
-    script.write_text((EXAMPLES / "typescript" / "client.ts").read_text())
-    (tmp_path / "node_modules").symlink_to(HERE / "node_modules")
-    renewed(run([binary, str(script), hasty.url, "alice", PASSWORD, "3"]))
-
-
-def test_an_example_with_a_wrong_password_says_so(server: Portico) -> None:
-    """ours."""
-    import subprocess
-    import sys
-
-    person("alice", "User")
-    command = [sys.executable, str(EXAMPLES / "python" / "client.py")]
-    command += [server.url, "alice", "wrong"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode and "401" in done.stderr

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx2
@@ -21,6 +21,10 @@ MARGIN = 5
 """Seconds before the end at which a token is renewed rather than used."""
 
 
+class NoToken(Exception):
+    """The server gives none: wrong password, account closed."""
+
+
 class PorticoTokens(httpx2.Auth):
     """Puts a fresh access token on every request.
 
@@ -28,70 +32,70 @@ class PorticoTokens(httpx2.Auth):
     the token, a clock is off) is tried once more with a new one.
     """
 
-    requires_response_body = True
-
     def __init__(self, url: str, username: str, password: str) -> None:
-        self.url = url
+        self.url = f"{url}/api/token/"
         self.credentials = {"username": username, "password": password}
         self.tokens: dict[str, Any] = {}
         self.renew_at = 0.0
+        self.lock = asyncio.Lock()
 
-    def obtain(self) -> httpx2.Request:
-        """The request for the first pair, or for the next one."""
-        if self.tokens.get("refresh"):
-            body = {"refresh": self.tokens["refresh"]}
-            return httpx2.Request("POST", f"{self.url}/api/token/refresh/", json=body)
-        return httpx2.Request("POST", f"{self.url}/api/token/", json=self.credentials)
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """httpx's hook: called for every request; never reads the answer, which may
+        be a stream that stays open."""
+        token = await self.access()
+        request.headers["Authorization"] = f"Bearer {token}"
+        response = yield request
+        if response.status_code == 401:
+            token = await self.access(refused=token)
+            request.headers["Authorization"] = f"Bearer {token}"
+            yield request
 
-    def keep(self, response: httpx2.Response) -> None:
-        """Remember the pair and when to renew it."""
-        if response.status_code == 401 and self.tokens:
-            self.tokens = {}  # the refresh token ended too: sign in again
-            return
-        response.raise_for_status()
-        self.tokens = response.json()
+    async def access(self, refused: str = "") -> str:
+        """A token to use now; requests that wait at the same time share one renewal."""
+        async with self.lock:
+            late = time.monotonic() >= self.renew_at
+            if not self.tokens or late or self.tokens["access"] == refused:
+                await self.renew()
+            return str(self.tokens["access"])
+
+    async def renew(self) -> None:
+        """The next pair of tokens; the first one if the refresh token ended too."""
+        async with httpx2.AsyncClient(timeout=30) as http:
+            answer = None
+            if self.tokens:
+                body = {"refresh": self.tokens["refresh"]}
+                answer = await http.post(f"{self.url}refresh/", json=body)
+            if answer is None or answer.status_code == 401:
+                answer = await http.post(self.url, json=self.credentials)
+        if answer.is_error:
+            raise NoToken(f"No token ({answer.status_code}): {answer.text}")
+        self.tokens = answer.json()
         lasts = self.tokens["expires_in"]
         self.renew_at = time.monotonic() + max(lasts - MARGIN, lasts / 2)
         print("got a token", flush=True)
 
-    def auth_flow(
-        self, request: httpx2.Request
-    ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """httpx's hook: called for every request, in a coroutine or not."""
-        for last_try in (False, True):
-            while not self.tokens or time.monotonic() >= self.renew_at:
-                self.keep((yield self.obtain()))
-            request.headers["Authorization"] = f"Bearer {self.tokens['access']}"
-            response = yield request
-            if response.status_code != 401 or last_try:
-                return
-            self.renew_at = 0.0
 
-
-async def repeat(every: float, times: int) -> AsyncGenerator[int, None]:
-    """Count slowly."""
-    for number in range(times):
-        if number:
-            await asyncio.sleep(every)
-        yield number
-
-
-async def main(
-    url: str, username: str, password: str, times: int = 1, every: float = 1.0
-) -> None:
+async def main(url: str, username: str, password: str, times: int) -> None:
     """Show what this account may do, and do some of it."""
     auth = PorticoTokens(url, username, password)
+    try:
+        await auth.access()
+    except (NoToken, httpx2.TransportError) as problem:
+        sys.exit(str(problem))
     async with httpx2.AsyncClient(auth=auth, timeout=30) as http:
         transport = streamable_http_client(f"{url}/mcp", http_client=http)
         async with Client(transport) as client:
             tools = (await client.list_tools()).tools
             print("tools:", ", ".join(sorted(tool.name for tool in tools)))
-            async for _ in repeat(every, times):
+            for count in range(times):
+                await asyncio.sleep(1 if count else 0)
                 answer = await client.call_tool("whoami", {})
                 print("whoami:", answer.structured_content, flush=True)
 
 
 if __name__ == "__main__":
     server, name, secret, *rest = sys.argv[1:]
-    count = int(rest[0]) if rest else 1
-    asyncio.run(main(server.rstrip("/"), name, secret, count))
+    times = int(rest[0]) if rest else 1
+    asyncio.run(main(server.rstrip("/"), name, secret, times))

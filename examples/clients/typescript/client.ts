@@ -40,16 +40,16 @@ class PorticoTokens {
       // no refresh token yet, or it ended too: sign in
       answer = await this.post("", { username: this.username, password: this.password });
     }
-    if (!answer.ok) throw new Error(`No token: ${await answer.text()}`);
+    if (!answer.ok) throw new Error(`No token (${answer.status}): ${await answer.text()}`);
     this.tokens = (await answer.json()) as Tokens;
     const lasts = this.tokens.expires_in;
     this.renewAt = Date.now() + Math.max(lasts - MARGIN, lasts / 2) * 1000;
     console.log("got a token");
   }
 
-  private async access(): Promise<string> {
-    if (!this.tokens || Date.now() >= this.renewAt) {
-      // requests that wait at the same time share one renewal
+  /** A token to use now; requests that wait at the same time share one renewal. */
+  async access(refused?: string): Promise<string> {
+    if (!this.tokens || Date.now() >= this.renewAt || this.tokens.access === refused) {
       this.renewing ??= this.renew().finally(() => (this.renewing = undefined));
       await this.renewing;
     }
@@ -57,20 +57,26 @@ class PorticoTokens {
   }
 
   fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
-    const send = async () => {
+    const send = (token: string) => {
       const headers = new Headers(init.headers);
-      headers.set("authorization", `Bearer ${await this.access()}`);
+      headers.set("authorization", `Bearer ${token}`);
       return fetch(input, { ...init, headers });
     };
-    const answer = await send();
+    const token = await this.access();
+    const answer = await send(token);
     if (answer.status !== 401) return answer;
-    this.renewAt = 0; // revoked, or a clock is off: once more with a new token
-    return send();
+    return send(await this.access(token)); // revoked, or a clock is off: once more with a new one
   };
 }
 
 async function main(url: string, username: string, password: string, times: number) {
   const tokens = new PorticoTokens(url, username, password);
+  try {
+    await tokens.access();
+  } catch (problem) {
+    console.error((problem as Error).message);
+    process.exit(1);
+  }
   const transport = new StreamableHTTPClientTransport(new URL(`${url}/mcp`), { fetch: tokens.fetch });
   const client = new Client({ name: "portico-example", version: "1.0.0" });
   await client.connect(transport);
