@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
+from django.contrib.auth import logout
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.utils.decorators import method_decorator
@@ -24,6 +26,7 @@ from oauthlib.oauth2.rfc6749.errors import (
     AccessDeniedError,
     CustomOAuth2Error,
     InvalidScopeError,
+    OAuth2Error,
 )
 
 from accounts.audit import record
@@ -63,6 +66,12 @@ def with_issuer(uri: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
+class InteractionRequired(OAuth2Error):  # type: ignore[misc]
+    """OIDC Core 3.1.2.6."""
+
+    error = "interaction_required"
+
+
 @method_decorator(never_cache, name="dispatch")
 class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     """GET shows what is asked; POST carries the decision back to the same URL."""
@@ -84,11 +93,39 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         except OAuthToolkitError as error:
             return self.problem(request, error)
         prompts = request.GET.get("prompt", "").split()
+        if "login" in prompts:
+            return self.sign_in_again(request)
         given = Consent.objects.filter(user_id=me(request), client=client).first()
         if given is not None and given.covers(scopes) and "consent" not in prompts:
             if given.redirect_host == host_of(credentials["redirect_uri"]):
                 return self.allow(request, client, scopes, credentials)
+        if "none" in prompts:
+            return self.without_asking(request, client, credentials, given is not None)
         return self.question(request, client, scopes, credentials["redirect_uri"])
+
+    def sign_in_again(self, request: HttpRequest) -> HttpResponse:
+        """prompt=login: forget who this is, and ask once (OIDC Core 3.1.2.1)."""
+        logout(request)
+        query = QueryDict(mutable=True)
+        query.update(request.GET)
+        kept = [p for p in query.get("prompt", "").split() if p != "login"]
+        query["prompt"] = " ".join(kept)
+        return redirect_to_login(f"{request.path}?{query.urlencode()}")
+
+    def without_asking(
+        self,
+        request: HttpRequest,
+        client: OAuthClient,
+        credentials: dict[str, Any],
+        known: bool,
+    ) -> HttpResponse:
+        """prompt=none where a question is due: back to a client allowed before."""
+        text = "The person has to be asked."
+        error = InteractionRequired(text, state=credentials.get("state"))
+        error.redirect_uri = credentials["redirect_uri"]
+        if known:
+            return self.leave(error.in_uri(error.redirect_uri), client)
+        return self.problem(request, OAuthToolkitError(error))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """The answer: a button with `decision` allow or deny."""

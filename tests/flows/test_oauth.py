@@ -174,6 +174,24 @@ def test_step_up_opens_a_sensitive_tool(server: Portico) -> None:
     assert Wire(server, wider["access_token"]).text("erase") == "erased"
 
 
+@pytest.mark.spec("OIDC Core 3.1.2.1: prompt")
+def test_prompt_none_and_login(server: Portico) -> None:
+    """OIDC Core 3.1.2.1, 3.1.2.6: as the SDKs' clients may send it."""
+    client_id = registered(server)["client_id"]
+    with Visitor(server.url, "alice") as visitor:
+        silent = question(server, client_id, prompt="none")[0]
+        assert visitor.visit(silent).startswith(server.url), "never allowed before"
+        visitor.visit(question(server, client_id)[0])
+        assert "code" in callback(visitor.visit(silent))
+        more = question(server, client_id, prompt="none", scope="mcp User.Read")[0]
+        found = callback(visitor.visit(more))
+        assert found["error"] == "interaction_required" and found["iss"] == server.url
+        before = len(visitor.seen)
+        again = question(server, client_id, prompt="login")[0]
+        assert "code" in callback(visitor.visit(again))
+        assert any("Password" in page for page in visitor.seen[before:])
+
+
 @pytest.mark.spec("OAuth 2.1 3.2.3: granted scope is returned")
 def test_scopes_beyond_the_roles_are_not_given(server: Portico) -> None:
     """OAuth 2.1 3.2.3: a subset is granted and named."""
