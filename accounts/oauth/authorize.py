@@ -66,7 +66,7 @@ def with_issuer(uri: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
-class InteractionRequired(OAuth2Error):  # type: ignore[misc]
+class InteractionRequired(OAuth2Error):
     """OIDC Core 3.1.2.6."""
 
     error = "interaction_required"
