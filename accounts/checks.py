@@ -31,6 +31,16 @@ def settings_fit_together(**kwargs: Any) -> Found:
                 id="portico.W001",
             )
         )
+    if settings.HTTPS and not settings.TRUSTED_PROXIES:
+        found.append(
+            checks.Warning(
+                "TRUSTED_PROXIES is empty, so no proxy is believed that a request "
+                "came by https, and every page redirects to https again.",
+                hint="Set it to the proxy's address (uvicorn with its own TLS: "
+                "silence this check).",
+                id="portico.W004",
+            )
+        )
     if settings.WORKERS > 1 and settings.MCP_SESSIONS:
         found.append(
             checks.Warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -72,6 +73,12 @@ class Environment(BaseSettings):
         "`https://app.example.com` or `http://localhost:*`. Default: the loopback "
         "ones in development, none in production.",
     )
+    TRUSTED_PROXIES: Names = Field(
+        [],
+        description="Addresses or networks (CIDR) of the proxies in front, `unix` for "
+        "a Unix socket: their X-Forwarded-For and X-Forwarded-Proto are believed, "
+        "nobody else's. Run uvicorn with `--no-proxy-headers`.",
+    )
     ACCESS_TOKEN_LIFETIME: int = Field(
         1800, ge=1, le=86400, description="Seconds an access token lasts."
     )
@@ -131,7 +138,13 @@ class Environment(BaseSettings):
     TIME_ZONE: str = Field("UTC", description="Time zone of the admin's pages.")
     LANGUAGE_CODE: str = Field("en", description="Language where none is asked for.")
 
-    @field_validator("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "EXTRA_APPS", mode="before")
+    @field_validator(
+        "ALLOWED_HOSTS",
+        "ALLOWED_ORIGINS",
+        "EXTRA_APPS",
+        "TRUSTED_PROXIES",
+        mode="before",
+    )
     @classmethod
     def split(cls, value: Any) -> Any:
         """Take `a, b` for a list."""
@@ -160,6 +173,19 @@ class Environment(BaseSettings):
                 raise ValueError(
                     f"write {origin!r} as scheme://host or scheme://host:*"
                 )
+        return value
+
+    @field_validator("TRUSTED_PROXIES")
+    @classmethod
+    def networks(cls, value: list[str]) -> list[str]:
+        """Each is an address, a network or the word `unix`."""
+        for network in value:
+            try:
+                _ = network == "unix" or ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"write {network!r} as an address or a network, such as 10.0.0.0/8"
+                ) from error
         return value
 
     @property

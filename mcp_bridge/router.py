@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
+from accounts.proxies import seen
 from mcp_bridge.catalog import autodiscover, sync
 from mcp_bridge.db import in_database
 from mcp_bridge.edge import Edge, header, origin_pattern
@@ -58,7 +59,7 @@ class Router:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request by its path, exactly."""
-        scope, send = with_request_id(trimmed(scope), send)
+        scope, send = with_request_id(trimmed(seen(scope)), send)
         if scope["path"] in MCP_PATHS:
             await self.mcp(scope, receive, send)
         elif OPEN_PATHS.match(scope["path"]):

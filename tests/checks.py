@@ -15,6 +15,7 @@ PRODUCTION = {
     "SECRET_KEY": "lint only, not a secret, long enough and varied 0123456789",
     "KEY_ENCRYPTION_KEY": "lint only, not a secret, long enough",
     "DATABASE_URL": "postgres://portico@127.0.0.1:1/portico",
+    "TRUSTED_PROXIES": "127.0.0.1",
 }
 CHECKS: list[tuple[list[str], dict[str, str]]] = [
     (["manage.py", "check", "--deploy", "--fail-level", "WARNING"], PRODUCTION),

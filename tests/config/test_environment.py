@@ -33,6 +33,7 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
         "PORT": "eighty",
         "ISSUER_URL": "https://h.example/path/",
         "ALLOWED_ORIGINS": "h.example",
+        "TRUSTED_PROXIES": "10.0.0.0/8, everybody",
         "SIGNING_ALGORITHM": "none",
         "ACCESS_TOKEN_LIFETIME": "0",
         "ENVIRONMENT": "staging",

@@ -104,7 +104,7 @@ def portico(folder: Path, **environment: str) -> Iterator[Portico]:
     env = {**os.environ, **environment_of(folder, port), **environment}
     command = [sys.executable, "-m", "coverage", "run", "-m", "uvicorn"]
     command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
-    command += ["--no-access-log", "--workers", env["WORKERS"]]
+    command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
     command += ["--timeout-graceful-shutdown", "1"]
     log = folder / f"server-{port}.log"
     with log.open("wb") as out:
