@@ -29,7 +29,7 @@ from oauthlib.oauth2.rfc6749.errors import (
     OAuth2Error,
 )
 
-from accounts.audit import record
+from accounts.audit import one_line, record
 from accounts.models import Consent, OAuthClient, Scope
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.principal import roles_of
@@ -232,8 +232,17 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         uri = ""
         if not isinstance(error, FatalClientError) and inner.redirect_uri:
             uri = with_issuer(inner.in_uri(inner.redirect_uri))
-        text = str(inner.description or inner.error)
+        text = str(inner.description or self.explained(request, inner))
         return self.refuse(request, str(inner.error), text, uri)
+
+    def explained(self, request: HttpRequest, error: Any) -> str:
+        """What the libraries refuse without a word."""
+        if not isinstance(error, InvalidScopeError):
+            return str(error.error)
+        asked = request.GET.get("scope", "").split()
+        known = Scope.objects.filter(name__in=asked).values_list("name", flat=True)
+        unknown = one_line(", ".join(sorted(set(asked) - set(known))))
+        return _("There is no such scope here: %s.") % unknown
 
     def refuse(
         self, request: HttpRequest, error: str, text: str, back: str = ""

@@ -16,11 +16,17 @@ from django.views.decorators.debug import sensitive_variables
 from accounts import tokens
 from accounts.audit import client_address
 from accounts.models import IssuedToken, TokenKind, User
-from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.models.roles import ACT_WITHIN_ROLES, Scope
 from accounts.portal.pages import Page
 from accounts.principal import roles_of
 
 LONGEST_DAYS = 365
+WORDS = ("name", "description")
+
+
+def in_words(name: str, description: str) -> str:
+    """A scope as people read it, with its name."""
+    return f"{description} ({name})" if description else name
 
 
 class TokenForm(forms.Form):
@@ -42,11 +48,12 @@ class TokenForm(forms.Form):
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         held = sorted(roles_of(user.pk)[1])
+        words = dict(Scope.objects.filter(name__in=held).values_list(*WORDS))
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
         field.choices = [
             (ACT_WITHIN_ROLES, _("act within my roles, except what is sensitive")),
-            *((name, name) for name in held),
+            *((name, in_words(name, words.get(name, ""))) for name in held),
         ]
 
 

@@ -702,3 +702,12 @@ def test_the_python_sdk_signs_a_person_in(server: Portico, storage: Storage) -> 
     )
     live = Wire(server, storage.tokens.access_token)
     assert live.post("ping").status_code == 401
+
+
+def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
+    """RFC 6749 4.1.2.1: refused before anybody is sent anywhere, and said which."""
+    client_id = registered(server)["client_id"]
+    with Visitor(server.url, "alice") as visitor:
+        asked = question(server, client_id, scope="mcp Nothing.Known")[0]
+        assert visitor.visit(asked).startswith(server.url)
+        assert "no such scope here: Nothing.Known." in visitor.seen[-1]
