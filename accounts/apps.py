@@ -13,10 +13,11 @@ class AccountsConfig(AppConfig):
         """Wire SimpleJWT's backend and the sign-in events, once models exist."""
         from rest_framework_simplejwt.tokens import Token
 
-        from accounts import checks, signins  # noqa: F401
+        from accounts import checks, lockout, signins  # noqa: F401
         from accounts.keyring import Keyring
         from accounts.oauth import documents
 
         Token._token_backend = Keyring()
         signins.connect()
+        lockout.connect()
         documents.install()

@@ -33,4 +33,6 @@ def sign_in_failed(
 ) -> None:
     """A name and password did not fit; the name is on record, the password never."""
     name = str(credentials.get("username", ""))
-    record("user.sign_in_failed", request=request, object=name, denied="credentials")
+    shut = getattr(request, "axes_locked_out", False)
+    why = "locked_out" if shut else "credentials"
+    record("user.sign_in_failed", request=request, object=name, denied=why)

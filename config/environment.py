@@ -92,6 +92,24 @@ class Environment(BaseSettings):
         description="Seconds in which a refresh token used again gives the same "
         "successor; later its whole family ends.",
     )
+    LOCKOUT_AFTER: int = Field(
+        5,
+        ge=1,
+        description="Wrong passwords after which an account is locked out for an "
+        "address; ten times as many lock an account for everybody, or an address.",
+    )
+    LOCKOUT_SECONDS: int = Field(
+        900, ge=1, le=86400, description="Seconds a lock-out lasts."
+    )
+    HASHING_AT_ONCE: int = Field(
+        1, ge=1, le=64, description="Passwords a process hashes at the same time."
+    )
+    HASHING_WAIT: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="Seconds a sign-in waits for its turn to be hashed; then 429.",
+    )
     SIGNING_ALGORITHM: Literal["ES256", "RS256", "EdDSA"] = Field(
         "ES256", description="Algorithm of new signing keys."
     )

@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "accounts",
     "allauth",
     "allauth.account",
+    "axes",
     "mcp_bridge",
     *EXTRA_APPS,
 ]
@@ -57,6 +58,8 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "accounts.toomany.TooManyMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -103,6 +106,22 @@ DATABASES = {"default": database(env.DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["accounts.lockout.PasswordDoor"]
+LOCKOUT_AFTER = env.LOCKOUT_AFTER
+AXES_FAILURE_LIMIT = LOCKOUT_AFTER
+AXES_COOLOFF_TIME = timedelta(seconds=env.LOCKOUT_SECONDS)
+AXES_HANDLER = "accounts.lockout.Counter"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "username", "ip_address"]
+AXES_LOCKOUT_CALLABLE = "accounts.lockout.response"
+AXES_USERNAME_CALLABLE = "accounts.lockout.name_tried"
+AXES_CLIENT_IP_CALLABLE = "accounts.lockout.address_tried_from"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+# Sign-ins are on record in the audit; here only counts are kept, and no forms.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "login", "csrfmiddlewaretoken", "code"]
+HASHING_AT_ONCE, HASHING_WAIT = env.HASHING_AT_ONCE, env.HASHING_WAIT
 PASSWORD_HASHERS = [
     "accounts.hashers.TunedArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -124,8 +143,8 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
-# Those who know their password are not held up by others at the same address.
-ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": "20/m/ip,10/300s/key"}
+# The lock-out counts wrong passwords; two systems would contradict each other.
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}
 
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": ACCESS_TOKEN_LIFETIME,
@@ -208,5 +227,9 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
-    "loggers": {"mcp": {"level": "WARNING"}, "django.request": {"level": "ERROR"}},
+    "loggers": {
+        "mcp": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+        "axes": {"level": "ERROR"},
+    },
 }

@@ -1,5 +1,23 @@
 """The admin, one file a noun."""
 
-from accounts.admin import audit, clients, keys, revocation, roles, tokens, users
+from accounts.admin import (
+    audit,
+    clients,
+    keys,
+    lockout,
+    revocation,
+    roles,
+    tokens,
+    users,
+)
 
-__all__ = ["audit", "clients", "keys", "revocation", "roles", "tokens", "users"]
+__all__ = [
+    "audit",
+    "clients",
+    "keys",
+    "lockout",
+    "revocation",
+    "roles",
+    "tokens",
+    "users",
+]

@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import Audited, names
+from accounts.admin.lockout import told_unlocked
+from accounts.lockout import unlock
 from accounts.models import RoleAssignment, User
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
@@ -54,7 +56,7 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
     readonly_fields = ("last_login", "date_joined")
     filter_horizontal = ("groups", "user_permissions")
     inlines = (RoleAssignmentInline,)
-    actions = ("revoke_tokens", "deactivate")
+    actions = ("revoke_tokens", "deactivate", "unlock")
 
     @admin.action(
         description=_("Revoke every token of the selected users"),
@@ -79,6 +81,14 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
         closed = queryset.deactivate(actor=request.user)
         told = ngettext("%d user deactivated.", "%d users deactivated.", closed)
         self.message_user(request, told % closed, messages.SUCCESS)
+
+    @admin.action(description=_("Unlock after wrong passwords"), permissions=["change"])
+    def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Forget the wrong passwords counted for these accounts."""
+        forgotten = sum(
+            unlock(username=user.username, actor=request.user) for user in queryset
+        )
+        told_unlocked(self, request, forgotten)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """With roles, in one more query."""

@@ -10,6 +10,7 @@ from rest_framework_simplejwt.serializers import TokenObtainSerializer
 
 from accounts import refresh, tokens
 from accounts.audit import client_address
+from accounts.lockout import forgive
 from accounts.models import Door
 
 LONGEST_TOKEN = 16_384
@@ -58,6 +59,7 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
         pair = tokens.issue(
             self.user, door=Door.PASSWORD, scope=scope, address=self.address
         )
+        forgive(self.context["request"], self.user.username)
         return answer(pair)
 
 

@@ -17,6 +17,8 @@ from rest_framework_simplejwt.views import TokenViewBase
 from accounts import tokens
 from accounts.api import serializers
 from accounts.keyring import public_jwks
+from accounts.lockout import locked_out
+from accounts.toomany import TooMany
 
 WRONG_CREDENTIALS = "The user name or the password is wrong."
 """One sentence for both, so that nobody learns which names exist."""
@@ -38,6 +40,8 @@ def problem(error: Exception) -> tuple[int, str, str] | None:
             return 400, error.error, str(error)
         case tokens.TokenProblem():
             return 401, error.error, str(error)
+        case TooMany():
+            return error.status, error.error, str(error)
         case exceptions.ValidationError():
             return 400, "invalid_request", told(error)
         case exceptions.AuthenticationFailed() | TokenError():
@@ -54,6 +58,7 @@ class TokenView(TokenViewBase):
 
     def handle_exception(self, exc: Exception) -> Response:
         """Turn a refusal into RFC 6749's JSON; the unforeseen stays unforeseen."""
+        exc = locked_out(self.request) or exc
         found = problem(exc)
         if found is None:
             raise exc
@@ -61,6 +66,8 @@ class TokenView(TokenViewBase):
         body = {"error": error, "error_description": sentence, "detail": sentence}
         response = Response(body, status=status)
         response.exception = True
+        if isinstance(exc, TooMany):
+            response["Retry-After"] = str(exc.wait)
         if status == 401:
             response["WWW-Authenticate"] = f'Bearer realm="api", error="{error}"'
         return response

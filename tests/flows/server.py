@@ -143,6 +143,7 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
         "KEY_ENCRYPTION_KEY": settings.KEY_ENCRYPTION_KEY,
         "PORT": str(port),
         "WORKERS": "1",
+        "LOCKOUT_AFTER": "1000",
         "EXTRA_APPS": "tests.shop",
         "PYTHONWARNINGS": "default",
     }

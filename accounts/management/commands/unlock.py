@@ -1,0 +1,33 @@
+"""`manage.py unlock [USER] [--address IP]`: open the door after wrong passwords."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+
+from accounts.lockout import unlock
+from accounts.management.lookups import ACTOR
+from accounts.proxies import tidy_address
+
+
+class Command(BaseCommand):
+    """Forget the wrong passwords counted for an account, an address, or both."""
+
+    help = "Unlock an account or an address that is locked out."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Which."""
+        parser.add_argument("username", nargs="?", default="")
+        parser.add_argument("--address", default="", metavar="IP")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Unlock and say how much was forgotten."""
+        name, typed = options["username"], options["address"]
+        if not name and not typed:
+            raise CommandError("Name a user, or an address with --address.")
+        address = tidy_address(typed)
+        if typed and not address:
+            raise CommandError(f"{typed} is no address.")
+        forgotten = unlock(username=name, address=address, actor=ACTOR)
+        self.stdout.write(f"Unlocked; {forgotten} counts forgotten.")
