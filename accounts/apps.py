@@ -1,12 +1,22 @@
 """The app's start: SimpleJWT signs and verifies through our keys."""
 
 from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
+from django.utils.translation import gettext_lazy as _
+
+
+class PorticoAdminConfig(admin_apps.AdminConfig):
+    """django.contrib.admin with our site as `admin.site`."""
+
+    default = False
+    default_site = "accounts.site.PorticoSite"
 
 
 class AccountsConfig(AppConfig):
     """Who may do what."""
 
     name = "accounts"
+    verbose_name = _("Access")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

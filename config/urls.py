@@ -8,10 +8,6 @@ from django.views.generic import RedirectView
 from accounts.signin import SignInView
 from config.health import healthz
 
-admin.site.site_header = admin.site.site_title = "Portico"
-admin.site.index_title = "Who may do what"
-admin.site.site_url = None
-
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/portal/connect/")),
     path("healthz", healthz),

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import Audited
+from accounts.site import Section
 from mcp_bridge.models import Primitive
 
 
@@ -19,6 +20,15 @@ class PrimitiveAdmin(Audited[Primitive]):
     """Rows come from code when the server starts; access is set here."""
 
     noun = "primitive"
+    place = (Section.TOOLS, 10)
+    intro = _(
+        "What the code has on offer. Who may use each is decided by scopes, from the "
+        "next message on."
+    )
+    nothing_yet = _(
+        "Nothing is on offer. Add an app with an mcp_tools.py to EXTRA_APPS and start "
+        "again."
+    )
     list_display = ("name", "kind", "enabled", "sensitive", "scopes", "review")
     list_filter = ("kind", "enabled", "sensitive", "required_scopes")
     search_fields = ("name", "title", "description", "required_scopes__name")

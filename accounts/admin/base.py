@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
+from django.utils.text import capfirst
 
 from accounts.audit import record
+from accounts.site import ELSEWHERE, Place
 
 M = TypeVar("M", bound=models.Model)
 
@@ -47,7 +49,26 @@ def differences(form: Any) -> dict[str, list[Any]]:
     return found
 
 
-class Audited(Base[M]):
+class Placed(Base[M]):
+    """A list with its place in the navigation and a word for those new to it."""
+
+    place: Place = ELSEWHERE
+    intro: Any = ""
+    """What the list is, in one plain sentence."""
+    nothing_yet: Any = ""
+    """What to do next where it is empty."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """Under the plural's own name."""
+        own = {
+            "title": capfirst(self.model._meta.verbose_name_plural),
+            "intro": self.intro,
+            "nothing_yet": self.nothing_yet,
+        }
+        return super().changelist_view(request, {**own, **(extra_context or {})})
+
+
+class Audited(Placed[M]):
     """Writes an AuditEvent `<noun>.added`, `.changed` or `.deleted` for each change."""
 
     noun = "row"
@@ -90,7 +111,7 @@ class Audited(Base[M]):
         )
 
 
-class ReadOnly(Base[M]):
+class ReadOnly(Placed[M]):
     """Rows that nobody edits, adds or deletes by hand."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -23,6 +23,7 @@ from accounts.models import (
 )
 from accounts.oauth.models import AUTH_METHODS
 from accounts.oauth.registration import SERVED, BadMetadata, checked_uri
+from accounts.site import Section
 
 for toolkits_own in (
     OAuthAccessToken,
@@ -62,6 +63,15 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     """Names come from outside and are shown as text."""
 
     noun = "client"
+    place = (Section.TOKENS, 30)
+    intro = _(
+        "Programs that sign people in. Those that registered themselves count as "
+        "unverified until somebody approves them."
+    )
+    nothing_yet = _(
+        "No client has registered. Clients do it by themselves when somebody connects,"
+        " or add one here."
+    )
     list_display = (
         "name",
         "short_id",
@@ -174,6 +184,11 @@ class DocumentHostAdmin(Audited[DocumentHost]):
     """Hosts whose client documents are trusted or refused."""
 
     noun = "document_host"
+    place = (Section.TOKENS, 50)
+    intro = _("Hosts whose client documents are trusted, or refused.")
+    nothing_yet = _(
+        "None named: clients that are known by a document count as unverified."
+    )
     list_display = ("host", "trusted")
     search_fields = ("host",)
 
@@ -182,6 +197,9 @@ class DocumentHostAdmin(Audited[DocumentHost]):
 class OAuthGrantAdmin(ReadOnly[OAuthGrant]):
     """Codes under way and used; their hashes are nobody's business."""
 
+    place = (Section.TOKENS, 60)
+    intro = _("Codes of sign-ins under way; only their hashes are kept.")
+    nothing_yet = _("No sign-in is under way.")
     list_display = ("user", "application", "scope", "created", "expires", "redeemed_at")
     fields = (*list_display, "redirect_uri", "family")
     search_fields = ("user__username", "application__name")
@@ -191,5 +209,8 @@ class OAuthGrantAdmin(ReadOnly[OAuthGrant]):
 class ConsentAdmin(ReadOnly[Consent]):
     """Who allowed which client what."""
 
+    place = (Section.TOKENS, 40)
+    intro = _("Which client somebody allowed what. They take it back in the portal.")
+    nothing_yet = _("Nobody has allowed a client anything yet.")
     list_display = ("user", "client", "scope", "redirect_host", "given_at")
     search_fields = ("user__username", "client__name", "client__client_id")

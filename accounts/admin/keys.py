@@ -16,12 +16,17 @@ from accounts.admin.base import ReadOnly, may
 from accounts.audit import record
 from accounts.models import SigningKey
 from accounts.models.keys import KeyState
+from accounts.site import Section
 
 
 @admin.register(SigningKey)
 class SigningKeyAdmin(ReadOnly[SigningKey]):
     """The keys tokens are signed with; private parts are never shown."""
 
+    place = (Section.SYSTEM, 10)
+    intro = gettext_lazy(
+        "What tokens are signed with. Private parts are encrypted and never shown."
+    )
     list_display = ("kid", "algorithm", "state", "created_at", "needed_until")
     list_filter = ("state", "algorithm")
     fields = (

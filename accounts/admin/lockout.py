@@ -12,12 +12,14 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import ReadOnly, may
 from accounts.lockout import unlock
+from accounts.site import Section
 
 
 @admin.register(AccessAttempt)
 class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
     """Look and unlock; names are as typed, whether or not an account is called so."""
 
+    place = (Section.SYSTEM, 20)
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time")
     fields = (*list_display, "user_agent", "path_info")
     search_fields = ("username", "ip_address")

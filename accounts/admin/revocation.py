@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import ReadOnly, may
 from accounts.keyring import TokenRefused, verify
 from accounts.models import IssuedToken, RevokedToken
+from accounts.site import Section
 
 JTI = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -60,6 +61,9 @@ def id_of(pasted: str) -> str:
 class RevokedTokenAdmin(ReadOnly[RevokedToken]):
     """The revocation table. Rows are added, never edited or deleted by hand."""
 
+    place = (Section.TOKENS, 20)
+    intro = _("Tokens refused from now on, although they have not expired.")
+    nothing_yet = _("Nothing is revoked. Add one here by pasting a token or its id.")
     list_display = ("jti", "revoked_at", "revoked_by", "reason", "until")
     search_fields = ("jti", "revoked_by", "reason")
     date_hierarchy = "revoked_at"

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import Audited
 from accounts.models import Role, Scope
+from accounts.site import Section
 
 
 @admin.register(Scope)
@@ -16,6 +17,11 @@ class ScopeAdmin(Audited[Scope]):
     """Names of what may be done."""
 
     noun = "scope"
+    place = (Section.PEOPLE, 30)
+    intro = _(
+        "What tools ask for and roles give. Every tool has a scope of its own, such as"
+        " tool:whoami."
+    )
     list_display = ("name", "description", "given_by")
     search_fields = ("name", "description")
 
@@ -34,6 +40,12 @@ class RoleAdmin(Audited[Role]):
     """Bundles of scopes."""
 
     noun = "role"
+    place = (Section.PEOPLE, 20)
+    intro = _(
+        "A role is a set of scopes. Who holds it may use every tool that accepts one "
+        "of them."
+    )
+    nothing_yet = _("Add a role and give it scopes, or use the access matrix.")
     list_display = ("name", "description", "scope_names", "holders")
     search_fields = ("name", "description", "scopes__name")
     filter_horizontal = ("scopes",)

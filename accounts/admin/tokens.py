@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import ReadOnly, may
 from accounts.models import IssuedToken
+from accounts.site import Section
 
 REASON = "revoked in the admin"
 
@@ -47,6 +48,14 @@ class StateFilter(admin.SimpleListFilter):
 class IssuedTokenAdmin(ReadOnly[IssuedToken]):
     """Look, filter, revoke: one, a selection, or all that match the filter."""
 
+    place = (Section.TOKENS, 10)
+    intro = _(
+        "Every token that was issued, by whatever way. The token itself is stored "
+        "nowhere."
+    )
+    nothing_yet = _(
+        "Nobody has signed in with a client yet. The portal's Connect page shows how."
+    )
     list_display = (
         "token",
         "username",

@@ -15,6 +15,7 @@ from accounts.admin.base import Audited, names
 from accounts.admin.lockout import told_unlocked
 from accounts.lockout import unlock
 from accounts.models import RoleAssignment, User
+from accounts.site import Section
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 """Fields with which somebody could raise rights in the admin itself."""
@@ -37,6 +38,11 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
     """Accounts with their roles inline."""
 
     noun = "user"
+    place = (Section.PEOPLE, 10)
+    intro = _(
+        "People and programs. What they may use comes from their roles; the next "
+        "message follows a change."
+    )
     list_display = ("username", "email", "roles_held", "is_active", "is_staff")
     search_fields = ("username", "email", "first_name", "last_name")
     list_filter = ("is_active", "is_staff", "role_assignments__role")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from tests.flows import chromium as windows
 from tests.flows import wire
 from tests.flows.server import Portico, portico
 from tests.people import person
@@ -52,3 +53,10 @@ def cast(rows: None) -> None:
     person("alice", "User")
     person("bob", "Guest")
     person("carol", "Admin", admin=True)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A real one."""
+    with windows.launched() as browser:
+        yield browser

@@ -36,7 +36,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         browser.sign_in("carol")
-        assert "Who may do what" in browser.page.text
+        assert "Signing keys" in browser.page.text
         yield browser
 
 

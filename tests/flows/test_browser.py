@@ -11,33 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.flows.chromium import LOOKS, Person
 from tests.flows.server import Portico
 from tests.flows.test_oauth import question, registered
 from tests.flows.test_oauth_headless import GRANT as DEVICE
 from tests.flows.test_oauth_headless import begin
 from tests.flows.wire import wire
-from tests.missing import missing
-from tests.password import PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """Debian's chromium under Playwright."""
-    from playwright.sync_api import sync_playwright
-
-    if not os.path.exists(CHROMIUM):
-        missing("chromium", "install it: apt-get install chromium")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture
@@ -64,37 +45,6 @@ def landing() -> Iterator[tuple[int, list[str]]]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-class Person:
-    """Somebody at a window of a certain look."""
-
-    def __init__(self, chromium: Any, scheme: str, width: int) -> None:
-        size = {"width": width, "height": 800}
-        self.window = chromium.new_context(color_scheme=scheme, viewport=size)
-        self.page = self.window.new_page()
-        self.page.set_default_timeout(8_000)
-        self.errors: list[str] = []
-        self.page.on("console", self.heard)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def heard(self, message: Any) -> None:
-        """What the browser complains of."""
-        if message.type in ("error", "warning") and "favicon" not in str(
-            message.location
-        ):
-            self.errors.append(message.text)
-
-    def sign_in(self) -> None:
-        """As alice, on the sign-in page."""
-        self.page.fill("input[name=login]", "alice")
-        self.page.fill("input[name=password]", PASSWORD)
-        self.page.click("button[type=submit]")
-
-    def fits(self) -> bool:
-        """Whether nothing sticks out sideways."""
-        script = "document.documentElement.scrollWidth <= window.innerWidth"
-        return bool(self.page.evaluate(script))
 
 
 @pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")

@@ -1,0 +1,144 @@
+"""The admin site: what is in it stands by what people look for, not by app.
+
+Outside `accounts.admin`, whose modules register with the site while they load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.admin.sites import AdminSite
+from django.core.exceptions import PermissionDenied
+from django.db.models import TextChoices
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils.translation import gettext_lazy as _
+from django.views import View
+
+
+class Section(TextChoices):
+    """Groups of the navigation, in their order."""
+
+    PEOPLE = "people", _("People and access")
+    TOOLS = "tools", _("Tools")
+    TOKENS = "tokens", _("Tokens and clients")
+    AUDIT = "audit", _("Audit")
+    SYSTEM = "system", _("System")
+
+
+Place = tuple[Section, int]
+"""Where in the navigation: the group, and the rank in it (small ones first)."""
+
+ELSEWHERE: Place = (Section.SYSTEM, 90)
+"""Where models of other apps stand, which name no place."""
+
+
+class SitePage(View):
+    """A page of the admin that is no model's: `@site_page` puts it there."""
+
+    path = ""
+    name = ""
+    title: Any = ""
+    place: Place = ELSEWHERE
+    permission = ""
+    """The Django permission without which the page is 403 and not in the menu."""
+    template = ""
+    parent: tuple[str, Any] | None = None
+    """(URL name, title) of the page one step up, for the breadcrumbs."""
+    in_menu = True
+
+    @classmethod
+    def allowed(cls, request: HttpRequest) -> bool:
+        """Whether this member of staff may open it."""
+        return not cls.permission or bool(request.user.has_perm(cls.permission))
+
+    def page(self, context: dict[str, Any], status: int = 200) -> HttpResponse:
+        """The page with what every admin page shows around it."""
+        shared = admin.site.each_context(self.request)
+        return TemplateResponse(
+            self.request,
+            self.template,
+            {**shared, "title": self.title, "parent": self.parent, **context},
+            status=status,
+        )
+
+
+class PorticoSite(AdminSite):
+    """Django's site with pages of its own, one navigation and the dashboard."""
+
+    site_header = site_title = "Portico"
+    index_title = _("Dashboard")
+    site_url = "/portal/"
+    empty_value_display = "-"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pages: dict[str, type[SitePage]] = {}
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        """The pages' before the models'."""
+        own: list[URLResolver | URLPattern] = [
+            path(page.path, self.admin_view(gated(page)), name=page.name)
+            for page in self.pages.values()
+        ]
+        return own + super().get_urls()
+
+    def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
+        """Pages and models by section; of one app by Django's own order."""
+        if app_label is not None:
+            return super().get_app_list(request, app_label)
+        found: dict[str, list[tuple[int, dict[str, Any]]]] = {s: [] for s in Section}
+        for page in self.pages.values():
+            if page.in_menu and page.allowed(request):
+                section, rank = page.place
+                found[section].append((rank, entry_of(page)))
+        for app in super().get_app_list(request):
+            for model in app["models"]:
+                where = getattr(self._registry[model["model"]], "place", ELSEWHERE)
+                found[where[0]].append((where[1], model))
+        return [self.group(Section(key), found[key]) for key in found if found[key]]
+
+    def group(self, section: Section, entries: list[Any]) -> dict[str, Any]:
+        """One section in the shape of Django's app list."""
+        ordered = sorted(entries, key=lambda entry: (entry[0], str(entry[1]["name"])))
+        return {
+            "name": section.label,
+            "app_label": section.value,
+            "app_url": "",
+            "has_module_perms": True,
+            "models": [model for _rank, model in ordered],
+        }
+
+
+def entry_of(page: type[SitePage]) -> dict[str, Any]:
+    """A page in the shape of Django's model entries."""
+    return {
+        "model": None,
+        "name": page.title,
+        "object_name": page.name,
+        "perms": {},
+        "admin_url": reverse(f"admin:{page.name}"),
+        "add_url": None,
+        "view_only": True,
+    }
+
+
+def gated(page: type[SitePage]) -> Callable[..., Any]:
+    """The view, for those with its permission."""
+    view = page.as_view()
+
+    def run(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if not page.allowed(request):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return run
+
+
+def site_page(page: type[SitePage]) -> type[SitePage]:
+    """Class decorator: put the page on the site."""
+    cast(PorticoSite, admin.site).pages[page.name] = page
+    return page

@@ -1,0 +1,40 @@
+"""One policy for every page, which a view may narrow or widen for itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
+
+from accounts.csp import HEADER, ContentSecurityPolicyMiddleware, override
+
+SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
+
+
+def answered(response: HttpResponse) -> str:
+    """The policy the middleware puts on `response`."""
+    with override_settings(SECURE_CSP=SITE):
+        seen = ContentSecurityPolicyMiddleware(lambda request: response)
+        answer: Any = seen(RequestFactory().get("/"))
+    return str(answer[HEADER])
+
+
+def test_every_response_carries_the_sites_policy() -> None:
+    """CSP Level 3."""
+    wanted = "default-src 'none'; form-action 'self'; upgrade"
+    assert answered(HttpResponse()) == wanted
+
+
+def test_a_view_replaces_single_directives() -> None:
+    """ours: the consent page lets its form end at the client."""
+    with override_settings(SECURE_CSP=SITE):
+        response = override(HttpResponse(), {"form-action": ["'self'", "https://c"]})
+    assert "form-action 'self' https://c" in answered(response)
+    assert "default-src 'none'" in answered(response)
+
+
+def test_a_header_set_by_hand_stays() -> None:
+    """ours."""
+    response = HttpResponse(headers={HEADER: "sandbox"})
+    assert answered(response) == "sandbox"

@@ -1,0 +1,89 @@
+"""Somebody at a real Chromium's window: what it complains of, what sticks out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.missing import missing
+from tests.password import PASSWORD
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# Without axe's own loading of style sheets, which strict CSP forbids.
+AXE = {"runOnly": ["wcag2a", "wcag2aa"], "preload": False}
+LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Debian's chromium under Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    if not os.path.exists(CHROMIUM):
+        missing("chromium", "install it: apt-get install chromium")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+class Person:
+    """Somebody at a window of a certain look."""
+
+    def __init__(self, chromium: Any, scheme: str, width: int) -> None:
+        size = {"width": width, "height": 800}
+        self.window = chromium.new_context(
+            color_scheme=scheme, viewport=size, reduced_motion="reduce"
+        )
+        self.page = self.window.new_page()
+        self.page.set_default_timeout(8_000)
+        self.errors: list[str] = []
+        self.page.on("console", self.heard)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def heard(self, message: Any) -> None:
+        """What the browser complains of; a broken policy is one of its errors."""
+        if message.type in ("error", "warning") and "favicon" not in str(
+            message.location
+        ):
+            self.errors.append(message.text)
+
+    def sign_in(self, username: str = "alice") -> None:
+        """On the sign-in page."""
+        self.page.fill("input[name=login]", username)
+        self.page.fill("input[name=password]", PASSWORD)
+        self.page.click("button[type=submit]")
+
+    def enter(self, url: str, username: str, password: str = PASSWORD) -> None:
+        """To the admin, through its own sign-in page."""
+        self.page.goto(f"{url}/admin/")
+        self.page.fill("input[type=text], input[name=login]", username)
+        self.page.fill("input[type=password]", password)
+        self.page.press("input[type=password]", "Enter")
+        self.page.wait_for_url("**/admin/")
+
+    def look(self, scheme: str, width: int) -> None:
+        """Change the window without loading the page anew."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.set_viewport_size({"width": width, "height": 800})
+
+    def fits(self) -> bool:
+        """Whether nothing sticks out sideways."""
+        script = "document.documentElement.scrollWidth <= window.innerWidth"
+        return bool(self.page.evaluate(script))
+
+    def unfit(self) -> list[str]:
+        """What axe finds against WCAG 2 A and AA, one line a rule."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page, options=AXE)
+        return [
+            f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+            for rule in found.response["violations"]
+            for node in rule["nodes"][:3]
+        ]

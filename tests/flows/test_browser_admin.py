@@ -1,0 +1,89 @@
+"""The admin in a real Chromium: every page in light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accounts.models import AuditEvent, IssuedToken, Role, SigningKey, User
+from accounts.oauth.models import OAuthClient
+from mcp_bridge.models import Primitive
+from tests.flows.chromium import Person
+from tests.flows.server import Portico
+from tests.flows.test_oauth import registered
+from tests.flows.wire import wire
+
+pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+
+ADMIN = "/admin/"
+LISTS = [
+    "accounts/user/",
+    "accounts/role/",
+    "accounts/scope/",
+    "mcp_bridge/primitive/",
+    "accounts/issuedtoken/",
+    "accounts/revokedtoken/",
+    "accounts/oauthclient/",
+    "accounts/consent/",
+    "accounts/documenthost/",
+    "accounts/oauthgrant/",
+    "accounts/auditevent/",
+    "accounts/signingkey/",
+    "auth/group/",
+]
+FORMS = ["accounts/user/add/", "accounts/revokedtoken/add/", "accounts/role/add/"]
+ROWS = [
+    ("accounts/user/", User),
+    ("accounts/role/", Role),
+    ("mcp_bridge/primitive/", Primitive),
+    ("accounts/issuedtoken/", IssuedToken),
+    ("accounts/oauthclient/", OAuthClient),
+    ("accounts/auditevent/", AuditEvent),
+    ("accounts/signingkey/", SigningKey),
+]
+PAGES: list[str] = []
+
+
+@pytest.fixture
+def carol(server: Portico, chromium: Any) -> Any:
+    """At a wide, light window of the admin."""
+    registered(server, client_name="Window")
+    wire(server, "alice").call("rule")
+    person = Person(chromium, "light", 1366)
+    person.enter(server.url, "carol")
+    yield person
+    person.window.close()
+
+
+def paths() -> list[str]:
+    """Every kind of page the admin has."""
+    rows = [f"{path}{model.objects.first().pk}/change/" for path, model in ROWS]  # type: ignore[attr-defined]
+    return ["", *PAGES, *LISTS, *FORMS, *rows]
+
+
+def test_every_page_of_the_admin(server: Portico, carol: Person) -> None:
+    """Show 1: no console error, no CSP report, axe clean, nothing sticks out."""
+    problems: list[str] = []
+    for path in paths():
+        carol.page.goto(f"{server.url}{ADMIN}{path}")
+        for scheme, width in (("light", 1366), ("dark", 390)):
+            carol.look(scheme, width)
+            shot(carol, path, f"{scheme}-{width}")
+            where = f"{path} {scheme} {width}"
+            problems += [f"{where}: {line}" for line in carol.unfit()]
+            problems += [] if carol.fits() else [f"{where}: sticks out"]
+        problems += [f"{path}: {error}" for error in carol.errors]
+        carol.errors.clear()
+        carol.look("light", 1366)
+    assert not problems, "\n".join(problems)
+
+
+def shot(person: Person, path: str, look: str) -> None:
+    """A picture, where SCREENSHOTS names a folder."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        name = path.strip("/").replace("/", "-").replace("?", "-") or "index"
+        person.page.screenshot(path=str(Path(folder) / f"{name}-{look}.png"))
