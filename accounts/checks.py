@@ -41,6 +41,15 @@ def settings_fit_together(**kwargs: Any) -> Found:
                 id="portico.W004",
             )
         )
+    if settings.WORKERS > 1 and not settings.VALKEY_URL:
+        found.append(
+            checks.Warning(
+                f"{settings.WORKERS} workers count rate limits each for itself, so "
+                "every limit is as many times as high.",
+                hint="Set VALKEY_URL to a Valkey or Redis that all workers share.",
+                id="portico.W005",
+            )
+        )
     if settings.WORKERS > 1 and settings.MCP_SESSIONS:
         found.append(
             checks.Warning(

@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from accounts.audit import client_address, record
 from accounts.hashers import hashing_slot
+from accounts.proxies import neighbourhood
 from accounts.toomany import TooMany, answer, locked_text
 
 WIDER = 10
@@ -41,7 +42,7 @@ def name_tried(request: Any, credentials: dict[str, Any] | None) -> str:
 
 def address_tried_from(request: HttpRequest) -> str | None:
     """For axes: the address that accounts/proxies.py found."""
-    return client_address(request) or None
+    return neighbourhood(client_address(request)) or None
 
 
 class Counter(AxesDatabaseHandler):
@@ -135,7 +136,7 @@ def unlock(*, username: str = "", address: str = "", actor: Any) -> int:
     if username:
         rows |= Q(username=folded(username))
     if address:
-        rows |= Q(ip_address=address)
+        rows |= Q(ip_address=neighbourhood(address))
     forgotten: int = AccessAttempt.objects.filter(rows).delete()[0] if rows else 0
     what = " ".join(filter(None, (username, address)))
     record("user.unlocked", actor=actor, object=what, changes={"attempts": forgotten})

@@ -37,6 +37,14 @@ def tidy_address(text: str) -> str:
     return str(mapped or found)
 
 
+def neighbourhood(address: str) -> str:
+    """What is counted as one address: in IPv6 the /64 one household has."""
+    found = tidy_address(address)
+    if ":" not in found:
+        return found
+    return str(ip_network(f"{found}/64", strict=False).network_address)
+
+
 def within(address: str, networks: Iterable[str]) -> bool:
     """Whether the address lies in one of these CIDR networks; no address does not."""
     found = tidy_address(address)

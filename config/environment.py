@@ -17,6 +17,13 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 Names = Annotated[list[str], NoDecode]
 """A list written with commas."""
 
+Limit = Annotated[
+    str, Field(pattern=r"^(off|[1-9][0-9]{0,8}/(second|minute|hour|day))$")
+]
+"""How often: `120/minute`, or `off`."""
+LIMIT_FORM = "Written as `60/minute` (second, hour, day) or `off`, like those below."
+
+STORES = ("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 
 
@@ -110,6 +117,45 @@ class Environment(BaseSettings):
         le=60,
         description="Seconds a sign-in waits for its turn to be hashed; then 429.",
     )
+    VALKEY_URL: str = Field(
+        "",
+        description="`redis://` or `valkey://` URL of the store in which all workers "
+        "count rate limits; empty: each process counts for itself.",
+    )
+    LIMIT_PASSWORD: Limit = Field(
+        "60/minute", description="Sign-ins tried from one address. " + LIMIT_FORM
+    )
+    LIMIT_MAIL: Limit = Field(
+        "10/hour", description="Password mails asked for from one address."
+    )
+    LIMIT_REGISTER: Limit = Field(
+        "120/hour", description="Clients that register themselves from one address."
+    )
+    LIMIT_TOKEN: Limit = Field(
+        "240/minute",
+        description="Token requests of a client at one address; all its clients "
+        "together have ten times as much, here and below.",
+    )
+    LIMIT_AUTHORIZE: Limit = Field(
+        "120/minute", description="Authorization requests of a person at one address."
+    )
+    LIMIT_INTROSPECT: Limit = Field(
+        "3000/minute", description="Introspections by a client at one address."
+    )
+    LIMIT_DEVICE: Limit = Field(
+        "60/minute", description="Device codes asked for, typed and decided."
+    )
+    LIMIT_MCP: Limit = Field(
+        "12000/minute", description="Messages at /mcp with one token."
+    )
+    LIMIT_MCP_USER: Limit = Field(
+        "24000/minute", description="Messages at /mcp of one person, with all tokens."
+    )
+    LIMIT_MCP_REFUSED: Limit = Field(
+        "300/minute",
+        description="Messages at /mcp with the same token that does not count; an "
+        "address has ten times as much. Tokens that count are never held up by it.",
+    )
     SIGNING_ALGORITHM: Literal["ES256", "RS256", "EdDSA"] = Field(
         "ES256", description="Algorithm of new signing keys."
     )
@@ -191,6 +237,14 @@ class Environment(BaseSettings):
                 raise ValueError(
                     f"write {origin!r} as scheme://host or scheme://host:*"
                 )
+        return value
+
+    @field_validator("VALKEY_URL")
+    @classmethod
+    def store(cls, value: str) -> str:
+        """A URL of Redis' kind."""
+        if value and urlsplit(value).scheme not in STORES:
+            raise ValueError(f"write it as one of {', '.join(STORES)} and ://host:port")
         return value
 
     @field_validator("TRUSTED_PROXIES")

@@ -61,6 +61,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "accounts.toomany.TooManyMiddleware",
+    "accounts.limits.LimitsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -124,6 +125,13 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "login", "csrfmiddlewaretoken", "code"]
 HASHING_AT_ONCE, HASHING_WAIT = env.HASHING_AT_ONCE, env.HASHING_WAIT
+VALKEY_URL = env.VALKEY_URL
+LIMIT_PASSWORD, LIMIT_MAIL = env.LIMIT_PASSWORD, env.LIMIT_MAIL
+LIMIT_REGISTER, LIMIT_TOKEN = env.LIMIT_REGISTER, env.LIMIT_TOKEN
+LIMIT_AUTHORIZE, LIMIT_INTROSPECT = env.LIMIT_AUTHORIZE, env.LIMIT_INTROSPECT
+LIMIT_DEVICE = env.LIMIT_DEVICE
+LIMIT_MCP, LIMIT_MCP_USER = env.LIMIT_MCP, env.LIMIT_MCP_USER
+LIMIT_MCP_REFUSED = env.LIMIT_MCP_REFUSED
 PASSWORD_HASHERS = [
     "accounts.hashers.TunedArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -145,8 +153,8 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
-# The lock-out counts wrong passwords; two systems would contradict each other.
-ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}
+# The lock-out and accounts/limits.py count; two systems would contradict each other.
+ACCOUNT_RATE_LIMITS = False
 
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": ACCESS_TOKEN_LIFETIME,

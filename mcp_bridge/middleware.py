@@ -20,7 +20,8 @@ from starlette.types import Message as Event
 
 from accounts.keymaterial import KeyUnreadable
 from accounts.principal import Principal, Unauthenticated
-from mcp_bridge import answers
+from accounts.toomany import TooMany
+from mcp_bridge import answers, limits
 from mcp_bridge.audit import Trail
 from mcp_bridge.current import Call, call_var
 from mcp_bridge.decision import decide, scopes_to_ask
@@ -57,7 +58,9 @@ class Door:
         try:
             await self.admit(scope, receive, send, raw, trail)
         except Unauthenticated as refusal:
-            await self.challenge(refusal, trail, send)
+            await self.challenge(refusal, trail, send, raw)
+        except TooMany as problem:
+            await limits.answer(problem).send(send)
         except (BadMessage, TooLarge) as problem:
             await body_refusal(problem).send(send)
         except Disconnected:
@@ -71,6 +74,7 @@ class Door:
     ) -> None:
         """Authenticate, read, decide; then serve, or ask for a wider token."""
         principal, catalogue = await facts(raw)
+        await limits.admit(principal)
         message, receive = await self.read(scope, receive)
         decision = decide(principal, message, catalogue)
         call = Call(principal, message, catalogue, decision)
@@ -82,11 +86,16 @@ class Door:
         on_record = OnRecord(send, trail, call, held=scope["method"] == "POST")
         await self.serve(scope, receive, on_record, call, raw)
 
-    async def challenge(self, why: Unauthenticated, trail: Trail, send: Send) -> None:
-        """401 for a token that does not count, once that is on record."""
+    async def challenge(
+        self, why: Unauthenticated, trail: Trail, send: Send, raw: str
+    ) -> None:
+        """401 for a token that does not count, once on record; 429 in a flood."""
         answer = answers.unauthorized(token_sent=True)
         try:
+            await limits.admit_refusal(raw, trail.address)
             await trail.refused(why)
+        except TooMany as problem:
+            answer = limits.answer(problem)
         except DatabaseError:
             logger.exception("A refusal could not be recorded")
             answer = answers.unavailable()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.test.utils import setup_databases, teardown_databases
 
+from accounts.limits import LOCAL
 from accounts.models import User
 from tests.people import person
 
@@ -22,6 +23,12 @@ def django_db_setup(
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(autouse=True)
+def uncounted() -> None:
+    """What tests before have asked for counts against nobody."""
+    LOCAL.counts.clear()
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
         "PORT": "eighty",
         "ISSUER_URL": "https://h.example/path/",
         "ALLOWED_ORIGINS": "h.example",
+        "LIMIT_TOKEN": "many",
+        "VALKEY_URL": "http://h",
         "TRUSTED_PROXIES": "10.0.0.0/8, everybody",
         "SIGNING_ALGORITHM": "none",
         "ACCESS_TOKEN_LIFETIME": "0",

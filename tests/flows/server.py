@@ -21,9 +21,11 @@ from django.test import override_settings
 
 from accounts import tokens
 from accounts.models import User
+from config.environment import Environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_WITHIN = 30.0
+LIMITS = [n for n in Environment.model_fields if n.startswith("LIMIT_")]
 DEMO_PASSWORD = "portico-demo"
 
 
@@ -144,6 +146,7 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
         "PORT": str(port),
         "WORKERS": "1",
         "LOCKOUT_AFTER": "1000",
+        **dict.fromkeys(LIMITS, "100000/minute"),
         "EXTRA_APPS": "tests.shop",
         "PYTHONWARNINGS": "default",
     }

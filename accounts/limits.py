@@ -1,0 +1,278 @@
+"""Rate limits: how often a door may be used, by whom, and who is told to wait.
+
+Sliding windows: in this process, or (VALKEY_URL) in Valkey or Redis for every worker
+through the `limits` library. Its own memory storage starts a thread every 10 ms and
+walks over all keys, so one process counts by `Windows` below.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from threading import Lock
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from limits import RateLimitItemPerSecond
+from limits.errors import StorageError
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from accounts.audit import client_address
+from accounts.proxies import neighbourhood
+from accounts.toomany import CannotCount, TooMany, answer
+
+logger = logging.getLogger(__name__)
+
+FORM = "application/x-www-form-urlencoded"
+SPANS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+WIDER = 10
+"""How many times a limit all clients (or people) of one address have together."""
+MOST_KEYS = 100_000
+PATIENCE = 1.0
+"""Seconds the shared store has to answer."""
+LOOK_AGAIN = 2.0
+"""Seconds after which a store that was away is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many in so many seconds."""
+
+    most: int
+    span: int
+
+    def times(self, factor: int) -> Limit:
+        """A wider one."""
+        return Limit(self.most * factor, self.span)
+
+
+@lru_cache(maxsize=256)
+def parsed(text: str) -> Limit | None:
+    """`120/minute` as a Limit; None for `off`. The settings have checked the form."""
+    if text == "off":
+        return None
+    most, _slash, word = text.partition("/")
+    return Limit(int(most), SPANS[word])
+
+
+class Windows:
+    """Sliding windows of one process: the last window counts by its overlap."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, tuple[int, int, int]] = {}
+        self.lock = Lock()
+
+    def hit(self, key: str, limit: Limit, now: float | None = None) -> float:
+        """Count one: 0 if it is within the limit, else the seconds to wait."""
+        moment = (time.time() if now is None else now) / limit.span
+        index, passed = int(moment), moment % 1
+        with self.lock:
+            at, current, last = self.counts.get(key, (index, 0, 0))
+            if at != index:
+                current, last = 0, current if at == index - 1 else 0
+            if last * (1 - passed) + current + 1 > limit.most:
+                return limit.span * _until(limit.most, current, last, passed)
+            self.counts[key] = (index, current + 1, last)
+            if len(self.counts) > MOST_KEYS:
+                self.forget()
+        return 0.0
+
+    def forget(self) -> None:
+        """Drop the older half: a flood of keys must not fill the memory."""
+        for key in list(self.counts)[: MOST_KEYS // 2]:
+            del self.counts[key]
+
+
+def _until(most: int, current: int, last: int, passed: float) -> float:
+    """In windows: how long until one more fits."""
+    if current + 1 <= most:
+        return 1 - (most - 1 - current) / last - passed
+    return 1 - passed + (1 - (most - 1) / current)
+
+
+LOCAL = Windows()
+
+
+class Shared:
+    """The store all workers count in, and what is known of its health."""
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {
+            "socket_timeout": PATIENCE,
+            "socket_connect_timeout": PATIENCE,
+        }
+        store = RedisStorage(redis_url(url), wrap_exceptions=True, **options)
+        self.limiter = SlidingWindowCounterRateLimiter(store)
+        self.health = Health()
+
+    def hit(self, key: str, limit: Limit) -> float:
+        """As Windows.hit. Raises StorageError while the store is away."""
+        item = RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
+        with self.health:
+            if self.limiter.hit(item, key):
+                return 0.0
+            left = self.limiter.get_window_stats(item, key).reset_time
+            return max(1.0, left - time.time())
+
+
+class Health:
+    """Asks an absent store again only now and then, and says once that it is away."""
+
+    def __init__(self) -> None:
+        self.again_at = 0.0
+
+    def __enter__(self) -> None:
+        if time.monotonic() < self.again_at:
+            raise StorageError(ConnectionError("away a moment ago"))
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, StorageError):
+            if not self.again_at:
+                logger.error("The store of the rate limits is away: %s", error)
+            self.again_at = time.monotonic() + LOOK_AGAIN
+        elif error is None and self.again_at:
+            logger.warning("The store of the rate limits is back")
+            self.again_at = 0.0
+
+
+def redis_url(url: str) -> str:
+    """Valkey speaks Redis' protocol; one client library serves both."""
+    return re.sub(r"\Avalkey", "redis", url)
+
+
+@cache
+def shared(url: str) -> Shared:
+    """The store at `url`, one per process."""
+    return Shared(url)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A limit by its setting, and whether the door shuts when nobody can count."""
+
+    setting: str
+    closed: bool = False
+
+
+DOORS = {
+    "password": Door("LIMIT_PASSWORD", closed=True),
+    "mail": Door("LIMIT_MAIL", closed=True),
+    "register": Door("LIMIT_REGISTER", closed=True),
+    "token": Door("LIMIT_TOKEN"),
+    "authorize": Door("LIMIT_AUTHORIZE"),
+    "introspect": Door("LIMIT_INTROSPECT"),
+    "device": Door("LIMIT_DEVICE"),
+}
+
+
+def limit_of(setting: str) -> Limit | None:
+    """What a setting says."""
+    return parsed(getattr(settings, setting))
+
+
+def count(door: str, key: str, factor: int = 1) -> None:
+    """Count one use of a door. Raises TooMany, or CannotCount where it shuts."""
+    about = DOORS[door]
+    limit = limit_of(about.setting)
+    if limit is None:
+        return
+    wait = counted(f"{door} {key}", limit.times(factor), about.closed)
+    if wait:
+        raise TooMany(_("Too many requests; wait a little."), wait)
+
+
+def counted(key: str, limit: Limit, closed: bool) -> float:
+    """Seconds to wait (0: none), by the shared store or by this process."""
+    if not settings.VALKEY_URL:
+        return LOCAL.hit(key, limit)
+    try:
+        return shared(settings.VALKEY_URL).hit(key, limit)
+    except StorageError as error:
+        if closed:
+            text = _("Sign-in is not possible at this moment; try again.")
+            raise CannotCount(text, LOOK_AGAIN) from error
+        return LOCAL.hit(key, limit)
+
+
+Who = Callable[[HttpRequest], str]
+
+
+def by_client(request: HttpRequest) -> str:
+    """The client a request claims to be: it shares an address with others."""
+    form = request.POST if request.content_type == FORM else {}
+    given = form.get("client_id") or request.headers.get("Authorization", "")
+    return str(given)[:255]
+
+
+def by_person(request: HttpRequest) -> str:
+    """Who is signed in."""
+    return str(request.user.pk or "")
+
+
+def nobody(request: HttpRequest) -> str:
+    """The address alone."""
+    return ""
+
+
+RULES: list[tuple[str, str, str, Who]] = [
+    ("POST", r"/api/token/", "password", nobody),
+    ("POST", r"/api/token/\w+/", "token", nobody),
+    ("POST", r"/(?:admin|accounts)/login/", "password", nobody),
+    (
+        "POST",
+        r"/accounts/(?:2fa|reauthenticate|password/change)/.*",
+        "password",
+        nobody,
+    ),
+    ("POST", r"/accounts/password/reset/", "mail", nobody),
+    ("POST", r"/oauth/register", "register", nobody),
+    ("POST", r"/oauth/(?:token|revoke)", "token", by_client),
+    ("POST", r"/oauth/introspect", "introspect", by_client),
+    ("POST", r"/oauth/device", "device", by_client),
+    ("GET|POST", r"/device", "device", by_person),
+    ("GET|POST", r"/oauth/authorize", "authorize", by_person),
+]
+"""Method, path, door, and who is counted first; the address comes second."""
+
+COMPILED = [(re.compile(f"(?:{m}) {p}"), door, who) for m, p, door, who in RULES]
+
+
+class LimitsMiddleware:
+    """Django middleware: counts requests by the rules before their view is called."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Pass on."""
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
+        """None, or the refusal (Django hands on no exceptions from here)."""
+        asked = f"{request.method} {request.path}"
+        for pattern, door, who in COMPILED:
+            if pattern.fullmatch(asked):
+                return self.refusal(request, door, who)
+        return None
+
+    def refusal(self, request: HttpRequest, door: str, who: Who) -> HttpResponse | None:
+        """Of a request that is one too many."""
+        try:
+            self.counted(request, door, who(request))
+        except TooMany as problem:
+            return answer(request, problem)
+        return None
+
+    def counted(self, request: HttpRequest, door: str, who: str) -> None:
+        """Client or person first, then everybody of the address."""
+        address = neighbourhood(client_address(request))
+        count(door, f"{address} {who}")
+        if who:
+            count(door, address, WIDER)

@@ -1,0 +1,103 @@
+"""How often /mcp may be called: by a token, by its person, and with wrong tokens.
+
+The address comes last and counts refused tokens only, so that one hosted client's
+address, which many people share, locks nobody out. Without VALKEY_URL this costs a
+few dictionary look-ups; with it one round trip per limit. While the store is away
+each process counts for itself: the tokens have been judged by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
+
+from accounts.limits import LOCAL, PATIENCE, WIDER, Health, Limit, limit_of, redis_url
+from accounts.principal import Principal
+from accounts.proxies import neighbourhood
+from accounts.toomany import TooMany
+from mcp_bridge.answers import Answer, plain
+
+
+class Shared:
+    """The store all workers count in, asked without waiting in the event loop."""
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {
+            "socket_timeout": PATIENCE,
+            "socket_connect_timeout": PATIENCE,
+        }
+        store = RedisStorage(
+            f"async+{redis_url(url)}",
+            wrap_exceptions=True,
+            implementation="redispy",
+            **options,
+        )
+        self.limiter = SlidingWindowCounterRateLimiter(store)
+        self.health = Health()
+
+    async def hit(self, key: str, limit: Limit) -> float:
+        """0 within the limit, else seconds to wait. Raises StorageError when away."""
+        item = RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
+        with self.health:
+            if await self.limiter.hit(item, key):
+                return 0.0
+            stats = await self.limiter.get_window_stats(item, key)
+            return max(1.0, stats.reset_time - time.time())
+
+
+@cache
+def shared(url: str) -> Shared:
+    """The store at `url`, one per process."""
+    return Shared(url)
+
+
+async def counted(key: str, limit: Limit | None) -> float:
+    """Count one: 0 within the limit, else seconds to wait."""
+    if limit is None:
+        return 0.0
+    if not settings.VALKEY_URL:
+        return LOCAL.hit(key, limit)
+    try:
+        return await shared(settings.VALKEY_URL).hit(key, limit)
+    except StorageError:
+        return LOCAL.hit(key, limit)
+
+
+async def admit(principal: Principal) -> None:
+    """Count a message of this token and of its person. Raises TooMany."""
+    wait = await counted(f"mcp token {principal.jti}", limit_of("LIMIT_MCP"))
+    wait = wait or await counted(
+        f"mcp user {principal.user_id}", limit_of("LIMIT_MCP_USER")
+    )
+    if wait:
+        raise TooMany("Too many messages; wait a little.", wait)
+
+
+async def admit_refusal(raw: str, address: str) -> None:
+    """Count a token that does not count, and its address. Raises TooMany.
+
+    Tokens over their limit do not weigh on the address: a client that repeats an
+    ended token must not use up what its neighbours have.
+    """
+    limit = limit_of("LIMIT_MCP_REFUSED")
+    token = hashlib.sha256(raw.encode()).hexdigest()[:32]
+    wait = await counted(f"mcp refused {token}", limit)
+    if not wait and limit:
+        where = neighbourhood(address)
+        wait = await counted(f"mcp refused from {where}", limit.times(WIDER))
+    if wait:
+        raise TooMany("Too many requests with tokens that do not count.", wait)
+
+
+def answer(problem: TooMany) -> Answer:
+    """429 with Retry-After (RFC 6585 4)."""
+    headers = {"retry-after": str(problem.wait)}
+    return plain(429, problem.error, str(problem), **headers)
