@@ -18,6 +18,8 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 from django.views import View
 
+from accounts import dashboard
+
 
 class Section(TextChoices):
     """Groups of the navigation, in their order."""
@@ -43,8 +45,8 @@ class SitePage(View):
     name = ""
     title: Any = ""
     place: Place = ELSEWHERE
-    permission = ""
-    """The Django permission without which the page is 403 and not in the menu."""
+    permissions: tuple[str, ...] = ()
+    """The Django permissions without which it is 403 and not in the menu."""
     template = ""
     parent: tuple[str, Any] | None = None
     """(URL name, title) of the page one step up, for the breadcrumbs."""
@@ -53,7 +55,7 @@ class SitePage(View):
     @classmethod
     def allowed(cls, request: HttpRequest) -> bool:
         """Whether this member of staff may open it."""
-        return not cls.permission or bool(request.user.has_perm(cls.permission))
+        return all(request.user.has_perm(name) for name in cls.permissions)
 
     def page(self, context: dict[str, Any], status: int = 200) -> HttpResponse:
         """The page with what every admin page shows around it."""
@@ -85,6 +87,11 @@ class PorticoSite(AdminSite):
             for page in self.pages.values()
         ]
         return own + super().get_urls()
+
+    def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """The dashboard above the list of pages."""
+        shown = {**dashboard.context(request), **(extra_context or {})}
+        return super().index(request, shown)
 
     def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
         """Pages and models by section; of one app by Django's own order."""

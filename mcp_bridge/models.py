@@ -127,6 +127,8 @@ class Primitive(models.Model):
 
     class Meta:
         ordering = ("kind", "name")
+        verbose_name = _("tool, resource or prompt")
+        verbose_name_plural = _("tools, resources and prompts")
         constraints = [
             models.UniqueConstraint(
                 fields=("kind", "name"), name="one_row_per_primitive"

@@ -5,8 +5,10 @@ from accounts.admin import (
     clients,
     keys,
     lockout,
+    notices,
     revocation,
     roles,
+    system,
     tokens,
     users,
 )
@@ -16,8 +18,10 @@ __all__ = [
     "clients",
     "keys",
     "lockout",
+    "notices",
     "revocation",
     "roles",
+    "system",
     "tokens",
     "users",
 ]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from axes.models import AccessAttempt
+from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import ReadOnly, may
+from accounts.attention import Notice, attention
 from accounts.lockout import unlock
 from accounts.site import Section
 
@@ -47,3 +52,17 @@ def told_unlocked(page: Any, request: HttpRequest, forgotten: int) -> None:
     """How much was forgotten, in words."""
     told = ngettext("%d count forgotten.", "%d counts forgotten.", forgotten)
     page.message_user(request, told % forgotten, messages.SUCCESS)
+
+
+@attention("axes.view_accessattempt")
+def locked_out() -> Iterator[Notice]:
+    """Accounts with as many wrong passwords as shut a door, not long ago."""
+    since = timezone.now() - settings.AXES_COOLOFF_TIME
+    rows = AccessAttempt.objects.filter(
+        failures_since_start__gte=settings.LOCKOUT_AFTER, attempt_time__gt=since
+    )
+    names = list(rows.values_list("username", flat=True)[:20])
+    if names:
+        url = reverse("admin:axes_accessattempt_changelist")
+        told = _("Locked out after wrong passwords: %s") % ", ".join(map(str, names))
+        yield Notice(told, url, urgent=True)

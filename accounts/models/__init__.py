@@ -1,6 +1,7 @@
 """The rows that decide, one noun a file."""
 
 from accounts.models.audit import AuditEvent
+from accounts.models.hours import AuditHour
 from accounts.models.keys import SigningKey
 from accounts.models.revocation import RevokedToken
 from accounts.models.roles import Role, RoleAssignment, Scope
@@ -20,6 +21,7 @@ from accounts.oauth.models import (
 
 __all__ = [
     "AuditEvent",
+    "AuditHour",
     "Consent",
     "DocumentHost",
     "Door",

@@ -48,6 +48,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
 
     class Meta(AbstractUser.Meta):
         ordering = ("username",)
+        permissions = (("view_system", _("Can see the system page")),)
 
     def end_access(self, *, actor: Any, reason: str) -> int:
         """Revoke every live token of this account; return how many."""

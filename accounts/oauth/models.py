@@ -148,6 +148,9 @@ class OAuthGrant(toolkit.AbstractGrant):
     family = models.UUIDField(default=uuid4)
     redeemed_at = models.DateTimeField(null=True, blank=True)
 
+    class Meta(toolkit.AbstractGrant.Meta):
+        verbose_name = _("authorization code")
+
 
 class OAuthIDToken(toolkit.AbstractIDToken):
     """Unused: no OpenID Connect."""

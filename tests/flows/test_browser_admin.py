@@ -44,7 +44,7 @@ ROWS = [
     ("accounts/auditevent/", AuditEvent),
     ("accounts/signingkey/", SigningKey),
 ]
-PAGES: list[str] = []
+PAGES = ["?range=7d", "system/"]
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.conf import settings
 from django.core import checks
 from django.core.management import BaseCommand
+
+from accounts import system
 
 
 class Command(BaseCommand):
@@ -18,16 +19,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Look at everything and say it in words."""
-        production = settings.ENVIRONMENT == "production"
-        found = checks.run_checks(
-            databases=["default"], include_deployment_checks=production
-        )
-        for message in sorted(found, key=lambda m: -m.level):
-            word = "broken" if message.level >= checks.ERROR else "look at"
-            self.stdout.write(f"{word}: {message.msg}  [{message.id}]")
-            if message.hint:
-                self.stdout.write(f"  mend: {message.hint}")
-        broken = sum(message.level >= checks.ERROR for message in found)
-        if broken:
+        found = system.findings()
+        for line in system.lines(found):
+            self.stdout.write(line)
+        if any(message.level >= checks.ERROR for message in found):
             sys.exit(1)
-        self.stdout.write("Nothing is broken." if found else "All is well.")

@@ -14,6 +14,7 @@ from accounts.audit import record
 from accounts.management.lookups import ACTOR
 from accounts.models import (
     AuditEvent,
+    AuditHour,
     IssuedToken,
     OAuthClient,
     OAuthDeviceGrant,
@@ -44,6 +45,8 @@ class Command(BaseCommand):
             "signing keys retired": self.retire_keys(now),
         }
         SessionStore.clear_expired()
+        AuditHour.objects.all().purge(now)
+        AuditHour.objects.all().roll_up(now)
         told = ", ".join(f"{count} {what}" for what, count in counts.items())
         record("purge.done", actor=ACTOR, object=told)
         self.stdout.write(f"Purged {told}.")

@@ -1,0 +1,110 @@
+"""What needs attention among people, tokens and the installation itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core.checks import ERROR
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import ngettext
+
+from accounts.attention import Notice, attention
+from accounts.models import IssuedToken, RoleAssignment, TokenKind
+from accounts.system import findings
+
+SOON = timedelta(days=7)
+UNUSED = timedelta(days=90)
+
+
+def listing(model: str, **query: Any) -> str:
+    """A list of the admin, filtered."""
+    return f"{reverse(f'admin:accounts_{model}_changelist')}?{urlencode(query)}"
+
+
+@attention("accounts.view_roleassignment")
+def assignments_that_end() -> Iterator[Notice]:
+    """Roles that end within a week."""
+    now = timezone.now()
+    ending = RoleAssignment.objects.filter(
+        expires_at__gt=now, expires_at__lt=now + SOON
+    )
+    names = list(ending.values_list("user__username", flat=True)[:51])
+    if names:
+        told = ngettext(
+            "%(n)s role ends within 7 days: %(who)s",
+            "%(n)s roles end within 7 days: %(who)s",
+            len(names),
+        )
+        url = listing("user", role_assignments__expires_at__lt=(now + SOON).isoformat())
+        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+
+
+@attention("accounts.view_issuedtoken")
+def personal_tokens_that_end() -> Iterator[Notice]:
+    """Programs that stop working within a week."""
+    now = timezone.now()
+    ending = IssuedToken.objects.filter(
+        kind=TokenKind.PERSONAL, expires_at__gt=now, expires_at__lt=now + SOON
+    ).live()
+    names = list(ending.values_list("username", flat=True)[:51])
+    if names:
+        told = ngettext(
+            "%(n)s personal token ends within 7 days: %(who)s",
+            "%(n)s personal tokens end within 7 days: %(who)s",
+            len(names),
+        )
+        url = listing(
+            "issuedtoken",
+            kind__exact=TokenKind.PERSONAL,
+            state="active",
+            expires_at__lt=(now + SOON).isoformat(),
+        )
+        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+
+
+@attention("accounts.view_issuedtoken")
+def tokens_nobody_uses() -> Iterator[Notice]:
+    """Live personal tokens that have not been used for 90 days."""
+    before = timezone.now() - UNUSED
+    idle = Q(last_used_at__lt=before) | Q(last_used_at=None)
+    tokens = IssuedToken.objects.filter(
+        idle, kind=TokenKind.PERSONAL, issued_at__lt=before
+    ).live()
+    names = list(tokens.values_list("username", flat=True)[:51])
+    if names:
+        told = ngettext(
+            "%(n)s personal token was not used for 90 days: %(who)s",
+            "%(n)s personal tokens were not used for 90 days: %(who)s",
+            len(names),
+        )
+        url = listing(
+            "issuedtoken",
+            kind__exact=TokenKind.PERSONAL,
+            state="active",
+            issued_at__lt=before.isoformat(),
+        )
+        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+
+
+@attention("accounts.view_system")
+def failing_checks() -> Iterator[Notice]:
+    """What `manage.py doctor` says."""
+    for message in findings():
+        urgent = message.level >= ERROR
+        yield Notice(message.msg, reverse("admin:system"), urgent)
+
+
+def many(names: list[str]) -> str:
+    """How many, where more than a page of them are not counted."""
+    return f"{len(names)}" if len(names) <= 50 else "50+"
+
+
+def few(names: list[str]) -> str:
+    """The first names."""
+    shown = ", ".join(dict.fromkeys(names[:5]))
+    return f"{shown} ..." if len(names) > 5 else shown

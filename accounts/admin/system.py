@@ -1,0 +1,33 @@
+"""The system page: what `manage.py doctor` says, versions, settings."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
+
+from accounts import system
+from accounts.site import Section, SitePage, site_page
+
+
+@site_page
+class SystemPage(SitePage):
+    """Look only."""
+
+    path, name, title = "system/", "system", _("System")
+    place = (Section.SYSTEM, 1)
+    permissions = ("accounts.view_system",)
+    template = "admin/system.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Everything on one page."""
+        found = system.findings()
+        return self.page(
+            {
+                "closing": system.closing(found),
+                "messages_found": [(system.word(m), m) for m in found],
+                "versions": system.versions(),
+                "settings_shown": system.settings_shown(),
+                "workers": settings.WORKERS,
+            }
+        )

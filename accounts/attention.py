@@ -1,0 +1,47 @@
+"""What needs somebody's attention: a list any app adds to.
+
+@attention("accounts.view_user")
+def quiet_users() -> Iterator[Notice]: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+from django.utils.functional import Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line: what it is, where it is dealt with, whether it cannot wait."""
+
+    text: str | Promise
+    url: str = ""
+    urgent: bool = False
+
+
+Finder = Callable[[], Iterable[Notice]]
+_finders: list[tuple[str, Finder]] = []
+
+
+def attention(permission: str) -> Callable[[Finder], Finder]:
+    """Decorator: ask this finder for those who hold `permission`."""
+
+    def register(finder: Finder) -> Finder:
+        _finders.append((permission, finder))
+        return finder
+
+    return register
+
+
+def notices(request: HttpRequest) -> list[Notice]:
+    """All that is for this member of staff, the urgent first."""
+    found = [
+        notice
+        for permission, finder in _finders
+        if request.user.has_perm(permission)
+        for notice in finder()
+    ]
+    return sorted(found, key=lambda notice: not notice.urgent)

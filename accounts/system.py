@@ -1,0 +1,94 @@
+"""The state of this installation in words: for `doctor` and for the admin."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.db import connection
+
+VERSIONS = (
+    "django",
+    "mcp",
+    "djangorestframework-simplejwt",
+    "django-oauth-toolkit",
+    "django-allauth",
+    "uvicorn",
+)
+SHOWN = (
+    "ENVIRONMENT",
+    "ISSUER_URL",
+    "RESOURCE_URL",
+    "ALLOWED_HOSTS",
+    "ALLOWED_ORIGINS",
+    "WORKERS",
+    "MCP_SESSIONS",
+    "MAX_BODY_SIZE",
+    "ACCESS_TOKEN_LIFETIME",
+    "REFRESH_TOKEN_LIFETIME",
+    "REFRESH_TOKEN_GRACE",
+    "SIGNING_ALGORITHM",
+    "CLIENT_REGISTRATION",
+    "UNUSED_CLIENTS_AFTER",
+    "AUDIT_RETENTION",
+    "EXTRA_APPS",
+    "TIME_ZONE",
+    "LANGUAGE_CODE",
+)
+MASKED = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "REGISTRATION_TOKEN")
+
+
+def findings() -> list[checks.CheckMessage]:
+    """What every check says, the database's too, the worst first."""
+    production = settings.ENVIRONMENT == "production"
+    found = checks.run_checks(
+        databases=["default"], include_deployment_checks=production
+    )
+    return sorted(found, key=lambda message: -message.level)
+
+
+def word(message: checks.CheckMessage) -> str:
+    """How bad it is."""
+    return "broken" if message.level >= checks.ERROR else "look at"
+
+
+def lines(found: list[checks.CheckMessage]) -> Iterator[str]:
+    """What `doctor` prints."""
+    for message in found:
+        yield f"{word(message)}: {message.msg}  [{message.id}]"
+        if message.hint:
+            yield f"  mend: {message.hint}"
+    if closing(found):
+        yield closing(found)
+
+
+def closing(found: list[checks.CheckMessage]) -> str:
+    """The last line: how good it is, where nothing is broken."""
+    if any(message.level >= checks.ERROR for message in found):
+        return ""
+    return "Nothing is broken." if found else "All is well."
+
+
+def versions() -> list[tuple[str, str]]:
+    """(what, its version), the database's own included."""
+    found = [("Python", platform.python_version())]
+    found += [(name, metadata.version(name)) for name in VERSIONS]
+    return [*found, (connection.vendor, database_version())]
+
+
+def database_version() -> str:
+    """As the server says it."""
+    version: Any = connection.get_database_version()
+    return ".".join(map(str, version))
+
+
+def settings_shown() -> list[tuple[str, str]]:
+    """(setting, value); secrets say only whether they are set."""
+    shown = [(name, str(getattr(settings, name))) for name in SHOWN]
+    return shown + [
+        (name, "(set)" if getattr(settings, name) else "(empty)") for name in MASKED
+    ]
