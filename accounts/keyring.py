@@ -175,19 +175,30 @@ def verify_assertion(
     try:
         kid = jwt.get_unverified_header(raw).get("kid")
         keys = [k for k in jwt.PyJWKSet.from_dict(jwks).keys if kid in (None, k.key_id)]
-        claims: dict[str, Any] = jwt.decode(
-            raw,
-            keys[0].key,
-            algorithms=ASSERTION_ALGORITHMS,
-            audience=audiences,
-            options={"require": ["exp", "iss", "sub", "jti", "aud"]},
-        )
-    except (jwt.PyJWTError, IndexError, ValueError, RecursionError) as error:
+        claims = _claimed(raw, keys, audiences)
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise TokenRefused("assertion", "The assertion is not valid.") from error
-    now = time.time()
-    if type(claims["exp"]) is not int or claims["exp"] > now + LONGEST_ASSERTION:
+    end = claims["exp"]
+    if type(end) not in (int, float) or end > time.time() + LONGEST_ASSERTION:
         raise TokenRefused("assertion", "The assertion lasts too long.")
     return claims
+
+
+def _claimed(raw: str, keys: list[jwt.PyJWK], audiences: list[str]) -> dict[str, Any]:
+    """Claims of an assertion by any of `keys`: many clients name no `kid`."""
+    wrong: jwt.PyJWTError = jwt.InvalidKeyError("no such key")
+    for key in keys:
+        try:
+            return jwt.decode(
+                raw,
+                key.key,
+                algorithms=ASSERTION_ALGORITHMS,
+                audience=audiences,
+                options={"require": ["exp", "iss", "sub", "jti", "aud"]},
+            )
+        except jwt.PyJWTError as error:
+            wrong = error
+    raise wrong
 
 
 claims_in = verify

@@ -16,10 +16,18 @@ from django.utils import timezone
 
 from accounts import keyring
 from accounts.models import IssuedToken, RevokedToken, TokenKind, User
-from accounts.principal import SUBJECT, Unauthenticated, load, verify_access
+from accounts.principal import (
+    PERSONAL,
+    SUBJECT,
+    Unauthenticated,
+    load,
+    verify_access,
+)
 from accounts.tokens import (
     OPAQUE,
+    About,
     InvalidGrant,
+    InvalidScope,
     TokenPair,
     mint,
     pair_for,
@@ -36,10 +44,13 @@ def _following(raw: str) -> str:
     return OPAQUE + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def rotate(raw: str, *, address: str = "", client_id: str = "") -> TokenPair:
-    """Redeem a refresh token for a new pair. Raises InvalidGrant.
+def rotate(
+    raw: str, *, address: str = "", client_id: str = "", scope: str = ""
+) -> TokenPair:
+    """Redeem a refresh token for a new pair. Raises InvalidGrant, InvalidScope.
 
-    An opaque one was issued to an OAuth client, which has to be `client_id`.
+    An opaque one was issued to an OAuth client, which has to be `client_id`. `scope`
+    narrows the access token, not the refresh token that follows (RFC 6749 6).
 
     Used again within REFRESH_TOKEN_GRACE it gives the same successor (a client
     that lost the answer, or two windows at once); later, its whole family ends.
@@ -48,10 +59,11 @@ def rotate(raw: str, *, address: str = "", client_id: str = "") -> TokenPair:
     with transaction.atomic():
         row, user = _locked(claims)
         following = _following(raw) if row.secret_hash else ""
+        about = (row.door, _narrowed(row, scope), row.client_id, address)
         if row.redeemed_at is None:
-            return _first_use(row, user, address, following)
+            return _first_use(row, user, about, following)
         if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
-            return _same_successor(row, user, address, following)
+            return _same_successor(row, user, about, following)
         _end_replayed_family(row, address)
     raise InvalidGrant("The refresh token was used before; sign in again.")
 
@@ -91,8 +103,11 @@ def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
 
 
 def check(raw: str) -> None:
-    """Raise InvalidGrant unless `raw` is a live access or refresh token of ours."""
+    """Raise InvalidGrant unless `raw` is a live token of ours, of whatever kind."""
     try:
+        if raw.startswith(PERSONAL):
+            load(verify_access(raw))
+            return
         claims = keyring.verify(raw)
         if claims["token_type"] == TokenKind.ACCESS:
             load(verify_access(raw))
@@ -113,10 +128,19 @@ def end_family(raw: str, *, address: str = "") -> int:
         return family.revoke(actor=user, reason=f"signed out from {address or 'afar'}")
 
 
-def _first_use(row: IssuedToken, user: User, address: str, following: str) -> TokenPair:
-    about = (row.door, row.scope, row.client_id, address)
+def _narrowed(row: IssuedToken, scope: str) -> str:
+    """What of the grant is asked for: all of it without a wish. Raises InvalidScope."""
+    asked = list(dict.fromkeys(scope.split()))
+    if not set(asked) <= set(row.scope.split()):
+        raise InvalidScope("The grant does not cover that scope.")
+    return " ".join(asked) or row.scope
+
+
+def _first_use(row: IssuedToken, user: User, about: About, following: str) -> TokenPair:
     access = pair_for(user, row.family, about, refresh=False)
-    pair = with_refresh(access, user, about, following)
+    door, _, client_id, address = about
+    whole = (door, row.scope, client_id, address)
+    pair = with_refresh(access, user, whole, following)
     row.redeemed_at = row.last_used_at = timezone.now()
     row.last_used_from = address
     row.successor = pair.refresh_row
@@ -126,14 +150,14 @@ def _first_use(row: IssuedToken, user: User, address: str, following: str) -> To
 
 
 def _same_successor(
-    row: IssuedToken, user: User, address: str, following: str
+    row: IssuedToken, user: User, about: About, following: str
 ) -> TokenPair:
     successor = row.successor
     if successor is None or successor.state != "active":
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
-    about = (row.door, row.scope, row.client_id, address)
     pair = pair_for(user, row.family, about, refresh=False)
-    record_token("token.refreshed", pair.row, user, address, reason="within the grace")
+    reason = "within the grace"
+    record_token("token.refreshed", pair.row, user, about[-1], reason=reason)
     again = following or mint(successor, user)
     return replace(pair, refresh=again, refresh_row=successor)
 

@@ -29,6 +29,10 @@ OWN_CLIENT = "portico"
 """`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
 
 
+About = tuple[str, str, str, str]
+"""(door, scope, client_id, address) of a token to issue."""
+
+
 class TokenProblem(Exception):
     """Family of the refusals below. `error` is the RFC 6749 5.2 code."""
 
@@ -136,7 +140,7 @@ def _still_the_same(user: User) -> None:
 def pair_for(
     user: User,
     family: UUID,
-    about: tuple[str, str, str, str],
+    about: About,
     *,
     refresh: bool = True,
     lifetime: timedelta | None = None,
@@ -148,9 +152,7 @@ def pair_for(
     return with_refresh(pair, user, about, "") if refresh else pair
 
 
-def with_refresh(
-    pair: TokenPair, user: User, about: tuple[str, str, str, str], raw: str
-) -> TokenPair:
+def with_refresh(pair: TokenPair, user: User, about: About, raw: str) -> TokenPair:
     """The pair completed: with the opaque token `raw`, or a signed one without."""
     span = settings.REFRESH_TOKEN_LIFETIME
     row = _row(user, TokenKind.REFRESH, pair.row.family, about, span)
@@ -169,7 +171,7 @@ def _row(
     user: User,
     kind: TokenKind,
     family: UUID,
-    about: tuple[str, str, str, str],
+    about: About,
     lifetime: timedelta,
 ) -> IssuedToken:
     door, scope, client_id, address = about

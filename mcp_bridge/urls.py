@@ -10,6 +10,7 @@ METADATA = ".well-known/oauth-protected-resource"
 urlpatterns = [
     path(METADATA, protected_resource, name="protected-resource"),
     path(f"{METADATA}/mcp", protected_resource, name="protected-resource-mcp"),
+    path(f"{METADATA}/mcp/", protected_resource),
     path("portal/", portal.HomeView.as_view(), name="portal-home"),
     path("portal/connect/", portal.ConnectView.as_view(), name="portal-connect"),
     path("portal/connect/status", portal.StatusView.as_view(), name="portal-status"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from accounts.models.roles import ACT_WITHIN_ROLES
 
 
+@csrf_exempt
 @require_safe
 def protected_resource(request: HttpRequest) -> JsonResponse:
     """The document, the same at both well-known places."""

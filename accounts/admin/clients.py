@@ -22,7 +22,8 @@ from accounts.models import (
     OAuthRefreshToken,
 )
 from accounts.oauth.models import AUTH_METHODS
-from accounts.oauth.registration import SERVED, BadMetadata, checked_uri
+from accounts.oauth.redirects import BadRedirect, checked_uri
+from accounts.oauth.registration import SERVED
 from accounts.site import Section
 
 for toolkits_own in (
@@ -53,7 +54,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         """https, loopback http, or a private scheme."""
         try:
             uris = [checked_uri(u) for u in self.cleaned_data["redirect_uris"].split()]
-        except BadMetadata as error:
+        except BadRedirect as error:
             raise forms.ValidationError(str(error)) from error
         return " ".join(uris)
 

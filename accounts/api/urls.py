@@ -1,7 +1,6 @@
 """Paths of the token API."""
 
 from django.urls import path
-from django.views.decorators.http import require_safe
 
 from accounts.api import views
 
@@ -10,5 +9,5 @@ urlpatterns = [
     path("api/token/refresh/", views.RefreshView.as_view(), name="token-refresh"),
     path("api/token/verify/", views.VerifyView.as_view(), name="token-verify"),
     path("api/token/blacklist/", views.BlacklistView.as_view(), name="token-blacklist"),
-    path("oauth/jwks.json", require_safe(views.jwks), name="jwks"),
+    path("oauth/jwks.json", views.jwks, name="jwks"),
 ]

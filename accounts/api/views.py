@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import TokenError
@@ -106,6 +108,8 @@ class BlacklistView(TokenView):
     serializer_class = serializers.BlacklistSerializer
 
 
+@csrf_exempt
+@require_safe
 def jwks(request: HttpRequest) -> JsonResponse:
     """GET /oauth/jwks.json: the public keys (RFC 7517 5)."""
     response = JsonResponse(public_jwks())

@@ -5,16 +5,17 @@ OAuth 2.1 4.1.1, 7.11, 7.12; RFC 8707; RFC 9207. Plain HTML forms, no JavaScript
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.utils.decorators import method_decorator
+from django.utils.http import MAX_URL_LENGTH
 from django.utils.translation import gettext as _
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -33,38 +34,22 @@ from accounts.audit import one_line, record
 from accounts.csp import override
 from accounts.models import Consent, OAuthClient, Scope
 from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.oauth.parameters import foreign_resource, tidied
+from accounts.oauth.redirects import (
+    BadRedirect,
+    checked_uri,
+    host_of,
+    is_loopback,
+    origin_of,
+    with_issuer,
+)
 from accounts.principal import roles_of
 
-TOLERATED = {"offline_access"}
-"""Asked for by habit; refresh tokens come without it."""
+CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+"""What S256 gives (RFC 7636 4.2)."""
 
-
-def tidied(query: QueryDict) -> QueryDict:
-    """Empty parameters are left out (OAuth 2.1 3.1), tolerated scopes too.
-
-    Raises ValueError naming a parameter that comes twice or cannot be text.
-    """
-    clean = QueryDict(mutable=True)
-    for name, values in query.lists():
-        kept = [value for value in values if value]
-        if any("\x00" in value for value in kept):
-            raise ValueError(f"The parameter {name[:40]} has a NUL character in it.")
-        if len(kept) > 1 and name != "resource":
-            raise ValueError(f"The parameter {name} comes more than once.")
-        clean.setlist(name, kept) if kept else None
-    asked = [s for s in clean.get("scope", "").split() if s not in TOLERATED]
-    clean.pop("scope", None)
-    if asked:
-        clean["scope"] = " ".join(asked)
-    return clean
-
-
-def with_issuer(uri: str) -> str:
-    """The redirect with `iss`, once (RFC 9207 2)."""
-    parts = urlsplit(uri)
-    query = [(k, v) for k, v in parse_qsl(parts.query, True) if k != "iss"]
-    query.append(("iss", settings.ISSUER_URL))
-    return urlunsplit(parts._replace(query=urlencode(query)))
+WAITING = "oauth_question"
+"""Parameter and session key of a question too long to be carried by an address."""
 
 
 class InteractionRequired(OAuth2Error):
@@ -79,20 +64,35 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Tidy the question before anybody reads it; sign in before all else."""
+        asked = request.GET
+        if WAITING in asked:
+            asked = QueryDict(request.session.get(WAITING, ""))
         try:
-            query = tidied(request.GET)
+            query = tidied(asked)
         except ValueError as error:
             return self.refuse(request, "invalid_request", str(error))
         request.GET = query  # type: ignore[assignment]
         request.META["QUERY_STRING"] = query.urlencode()
-        return super().dispatch(request, *args, **kwargs)
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except OAuthToolkitError as error:
+            return self.problem(request, error)
+
+    def handle_no_permission(self) -> Any:
+        """First the sign-in page, then back here."""
+        return self.to_sign_in(self.request.GET)
+
+    def to_sign_in(self, query: QueryDict) -> HttpResponse:
+        """The sign-in page; the way back is kept in the session where it is long."""
+        back = f"{self.request.path}?{query.urlencode()}"
+        if len(back) > MAX_URL_LENGTH:
+            self.request.session[WAITING] = query.urlencode()
+            back = f"{self.request.path}?{WAITING}=1"
+        return redirect_to_login(back)
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """The question, unless this person has answered it before."""
-        try:
-            client, scopes, credentials = self.asked(request)
-        except OAuthToolkitError as error:
-            return self.problem(request, error)
+        client, scopes, credentials = self.asked(request)
         prompts = request.GET.get("prompt", "").split()
         if "login" in prompts:
             return self.sign_in_again(request)
@@ -111,7 +111,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         query.update(request.GET)
         kept = [p for p in query.get("prompt", "").split() if p != "login"]
         query["prompt"] = " ".join(kept)
-        return redirect_to_login(f"{request.path}?{query.urlencode()}")
+        return self.to_sign_in(query)
 
     def without_asking(
         self,
@@ -130,34 +130,26 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """The answer: a button with `decision` allow or deny."""
-        try:
-            client, scopes, credentials = self.asked(request)
-            if request.POST.get("decision") != "allow":
-                self.note(request, "consent.denied", client, scopes)
-                denied = AccessDeniedError(state=credentials.get("state"))
-                denied.redirect_uri = credentials["redirect_uri"]
-                return self.leave(denied.in_uri(denied.redirect_uri), client)
+        client, scopes, credentials = self.asked(request)
+        if request.POST.get("decision") == "allow":
             return self.allow(request, client, scopes, credentials)
-        except OAuthToolkitError as error:
-            return self.problem(request, error)
+        self.note(request, "consent.denied", client, scopes)
+        denied = AccessDeniedError(state=credentials.get("state"))
+        denied.redirect_uri = credentials["redirect_uri"]
+        return self.leave(denied.in_uri(denied.redirect_uri), client)
 
     def asked(
         self, request: HttpRequest
     ) -> tuple[OAuthClient, list[str], dict[str, Any]]:
         """Client, scopes this person can give, the rest. Raises OAuthToolkitError."""
         names, credentials = self.validate_authorization_request(request)
-        client = OAuthClient.objects.get(client_id=credentials["client_id"])
         here, state = credentials["redirect_uri"], credentials.get("state")
-        ours = settings.RESOURCE_URL.rstrip("/").lower()
-        for resource in request.GET.getlist("resource"):
-            if resource.rstrip("/").lower() != ours:
-                text = f"This server issues tokens for {settings.RESOURCE_URL} only."
-                wrong = CustomOAuth2Error("invalid_target", text, state=state)
-                raise OAuthToolkitError(wrong, redirect_uri=here)
-        held = {ACT_WITHIN_ROLES, *roles_of(request.user.pk)[1]}  # type: ignore[arg-type]
+        refuse_odd(request.GET, credentials)
+        client = OAuthClient.objects.get(client_id=credentials["client_id"])
+        held = {ACT_WITHIN_ROLES, *roles_of(me(request))[1]}
         scopes = [name for name in dict.fromkeys(names) if name in held]
         if not scopes:
-            text = "Your roles give none of the scopes that were asked for."
+            text = _("Your roles give none of the scopes that were asked for.")
             raise OAuthToolkitError(
                 InvalidScopeError(text, state=state), redirect_uri=here
             )
@@ -220,7 +212,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         context = {
             "client": client,
             "host": host_of(uri),
-            "local": is_loopback(uri),
+            "local": is_loopback(urlsplit(uri).hostname),
             "groups": grouped([(name, words.get(name) or name) for name in scopes]),
             "action": request.get_full_path(),
         }
@@ -253,6 +245,32 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         return secured(render(request, "oauth/error.html", context, status=400))
 
 
+def refuse_odd(query: QueryDict, credentials: dict[str, Any]) -> None:
+    """What the toolkit lets pass. Raises OAuthToolkitError."""
+    uri, state = credentials["redirect_uri"], credentials.get("state")
+    try:
+        checked_uri(uri)
+    except BadRedirect as error:
+        wrong = CustomOAuth2Error("invalid_request", str(error))
+        raise OAuthToolkitError(wrong) from error
+    code, text = complaint(query, credentials)
+    if text:
+        wrong = CustomOAuth2Error(code, text, state=state)
+        raise OAuthToolkitError(wrong, redirect_uri=uri)
+
+
+def complaint(query: QueryDict, credentials: dict[str, Any]) -> tuple[str, str]:
+    """(error, what is wrong in words, empty if nothing is)."""
+    if query.get("response_mode", "query") != "query":
+        return "invalid_request", _("response_mode has to be query.")
+    if credentials.get("code_challenge_method") != "S256":
+        return "invalid_request", _("code_challenge_method has to be S256.")
+    if not CHALLENGE.fullmatch(credentials["code_challenge"]):
+        text = _("code_challenge has to be the 43 characters that S256 gives.")
+        return "invalid_request", text
+    return "invalid_target", foreign_resource(query)
+
+
 def grouped(scopes: list[tuple[str, str]]) -> list[tuple[str, list[tuple[str, str]]]]:
     """(heading, [(scope, words)]): within roles, to look, to change, one by one."""
     headings = {
@@ -271,25 +289,6 @@ def grouped(scopes: list[tuple[str, str]]) -> list[tuple[str, list[tuple[str, st
 def me(request: HttpRequest) -> int:
     """Primary key of who is signed in."""
     return int(request.user.pk or 0)
-
-
-def host_of(uri: str) -> str:
-    """Where a redirect goes: a host, or the scheme of a private one."""
-    parts = urlsplit(uri)
-    return (parts.hostname or f"{parts.scheme}:")[:255]
-
-
-def origin_of(uri: str) -> str:
-    """The redirect as a CSP source."""
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https"):
-        return f"{parts.scheme}://{parts.netloc}"
-    return f"{parts.scheme}:"
-
-
-def is_loopback(uri: str) -> bool:
-    """Whether it stays on the person's own machine."""
-    return urlsplit(uri).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def secured(response: HttpResponse, form_target: str = "") -> HttpResponse:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
@@ -16,12 +16,11 @@ from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.common import Request
 
 from accounts import keyring, tokens
-from accounts.models import IssuedToken, OAuthClient, TokenKind, UsedAssertion
-from accounts.oauth.authorize import tidied
+from accounts.models import IssuedToken, OAuthClient, TokenKind
+from accounts.oauth.parameters import foreign_resource, tidied
 from accounts.oauth.validator import Validator
 from accounts.principal import Unauthenticated, load, verify_access
 
-ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -31,30 +30,6 @@ class Problem(Exception):
     def __init__(self, error: str, text: str, status: int = 400) -> None:
         super().__init__(text)
         self.error, self.status = error, status
-
-
-def asserted(request: HttpRequest) -> OAuthClient:
-    """The client whose key signed the assertion (RFC 7523 3). Raises Problem."""
-    wrong = Problem("invalid_client", "The client assertion does not count.", 401)
-    if request.POST.get("client_assertion_type") != ASSERTION:
-        raise wrong
-    raw = str(request.POST["client_assertion"])
-    known = OAuthClient.objects.filter(client_id=keyring.issuer_of(raw))
-    client: OAuthClient | None = known.first()
-    if client is None or client.blocked or not client.signs_itself:
-        raise wrong
-    ours = [settings.ISSUER_URL, f"{settings.ISSUER_URL}/oauth/token"]
-    try:
-        claims = keyring.verify_assertion(raw, client.client_jwks, ours)
-    except keyring.TokenRefused as error:
-        raise wrong from error
-    stated = request.POST.get("client_id", client.client_id)
-    key = tokens.secret_hash(f"{client.client_id} {claims['jti']}")
-    until = datetime.fromtimestamp(claims["exp"], UTC)
-    _, new = UsedAssertion.objects.get_or_create(key=key, defaults={"until": until})
-    if not new or {claims["sub"], claims["iss"], stated} != {client.client_id}:
-        raise wrong
-    return client
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -83,11 +58,21 @@ class Endpoint(OAuthLibMixin, View):
     def parameters(self, request: HttpRequest) -> QueryDict:
         """The form, tidied, also for the toolkit. Raises Problem."""
         if request.content_type != FORM:
-            raise Problem("invalid_request", f"Send the parameters as {FORM}.")
+            raise Problem("invalid_request", _("Send the parameters as %s.") % FORM)
+        if request.GET:
+            text = _("Send the parameters in the body, not in the address.")
+            raise Problem("invalid_request", text)
         try:
             form = tidied(request.POST)
         except ValueError as error:
             raise Problem("invalid_request", str(error)) from error
+        except SuspiciousOperation as error:
+            raise Problem("invalid_request", _("The form is too large.")) from error
+        ways = ["authorization" in request.headers]
+        ways += [name in form for name in ("client_secret", "client_assertion")]
+        if sum(ways) > 1:
+            text = _("Prove the client in one way only.")
+            raise Problem("invalid_request", text)
         request.POST = form  # type: ignore[assignment]
         return form
 
@@ -101,8 +86,6 @@ class Endpoint(OAuthLibMixin, View):
 
     def client(self, request: HttpRequest) -> OAuthClient:
         """The client, authenticated as it registered to be. Raises Problem."""
-        if "client_assertion" in request.POST:
-            return asserted(request)
         core = self.get_oauthlib_core()
         asked = Request(*core._extract_params(request))
         validator = Validator()
@@ -110,8 +93,6 @@ class Endpoint(OAuthLibMixin, View):
             known = validator.authenticate_client(asked)
         else:
             known = validator.authenticate_client_id(asked.client_id, asked)
-        if isinstance(asked.client, OAuthClient) and asked.client.signs_itself:
-            known = False
         if not known or not isinstance(asked.client, OAuthClient):
             raise Problem("invalid_client", "Client authentication failed.", 401)
         return asked.client
@@ -123,11 +104,9 @@ class Endpoint(OAuthLibMixin, View):
 
 def refuse_other_resource(form: QueryDict) -> None:
     """RFC 8707 2.2: within the grant, which is for our endpoint. Raises Problem."""
-    ours = settings.RESOURCE_URL.rstrip("/").lower()
-    for resource in form.getlist("resource"):
-        if resource.rstrip("/").lower() != ours:
-            text = f"This server issues tokens for {settings.RESOURCE_URL} only."
-            raise Problem("invalid_target", text)
+    text = foreign_resource(form)
+    if text:
+        raise Problem("invalid_target", text)
 
 
 def row_of(raw: str) -> IssuedToken | None:
@@ -182,7 +161,7 @@ class IntrospectView(Endpoint):
         except Unauthenticated:
             return {"active": False}
         kept = ("iss", "aud", "sub", "client_id", "jti", "iat", "exp", "scope")
-        known = {name: claims[name] for name in kept}
+        known = {name: claims[name] for name in kept if name in claims}
         return {
             "active": True,
             "token_type": "Bearer",

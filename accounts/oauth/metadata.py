@@ -6,6 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from accounts.keyring import ASSERTION_ALGORITHMS
 from accounts.models.roles import ACT_WITHIN_ROLES
@@ -54,6 +56,8 @@ def document() -> dict[str, Any]:
     return found
 
 
+@csrf_exempt
+@require_safe
 def metadata(request: HttpRequest) -> JsonResponse:
     """GET /.well-known/oauth-authorization-server."""
     return JsonResponse(document(), headers={"Cache-Control": "public, max-age=60"})

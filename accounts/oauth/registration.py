@@ -7,14 +7,13 @@ asks for beyond that is left out or refused, never granted.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import secrets
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, JsonResponse
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -23,16 +22,21 @@ from django.views.decorators.csrf import csrf_exempt
 from accounts.audit import one_line, record
 from accounts.models import OAuthClient
 from accounts.oauth.models import DEVICE_GRANT
+from accounts.oauth.redirects import BadRedirect, checked_uri
 
 LARGEST = 16_384
 MOST_URIS = 10
-LONGEST = 2_000
 METHODS = ("none", "client_secret_basic", "client_secret_post")
 SERVED = ("authorization_code", "refresh_token", DEVICE_GRANT)
-PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
-"""Schemes without a dot that well-known clients use; others need a reverse domain."""
-ECHOED = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "application_type")
-ECHOED_TOO = ("software_id", "software_version", "contacts")
+ECHOED = (
+    "application_type",
+    "client_uri",
+    "logo_uri",
+    "policy_uri",
+    "software_id",
+    "software_version",
+    "tos_uri",
+)
 
 
 class BadMetadata(Exception):
@@ -43,49 +47,8 @@ class BadMetadata(Exception):
         self.error = error
 
 
-def checked_uri(uri: Any) -> str:
-    """A redirect URI we may send codes to. Raises BadMetadata (OAuth 2.1 2.3.1)."""
-    wrong = "invalid_redirect_uri"
-    if not isinstance(uri, str) or not 0 < len(uri) <= LONGEST:
-        raise BadMetadata("Each redirect URI is a text.", wrong)
-    if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
-        raise BadMetadata(f"{one_line(uri, 80)} has a blank or a fragment.", wrong)
-    try:
-        parts = urlsplit(uri)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise BadMetadata(f"{one_line(uri, 80)} is no URI.", wrong) from error
-    if "@" in parts.netloc or "*" in uri:
-        raise BadMetadata("No user names and no wildcards in redirect URIs.", wrong)
-    if parts.scheme == "https" and host:
-        return uri
-    if parts.scheme == "http" and is_loopback(host):
-        return uri
-    private = parts.scheme in PRIVATE_SCHEMES or "." in parts.scheme
-    if private and parts.scheme not in ("http", "https"):
-        return uri
-    raise BadMetadata(
-        f"{one_line(uri, 80)}: use https, loopback http or a scheme with a dot.",
-        wrong,
-    )
-
-
-def is_loopback(host: str | None) -> bool:
-    """localhost, 127.0.0.0/8 or ::1."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
 def fields(data: dict[str, Any]) -> dict[str, Any]:
     """Columns of the client that `data` describes. Raises BadMetadata."""
-    uris = data.get("redirect_uris")
-    if not isinstance(uris, list) or not 0 < len(uris) <= MOST_URIS:
-        text = f"redirect_uris is a list of 1 to {MOST_URIS} URIs."
-        raise BadMetadata(text, "invalid_redirect_uri")
     method = data.get("token_endpoint_auth_method") or "client_secret_basic"
     if method not in METHODS:
         raise BadMetadata(f"token_endpoint_auth_method is one of {', '.join(METHODS)}.")
@@ -95,12 +58,23 @@ def fields(data: dict[str, Any]) -> dict[str, Any]:
     public = method == "none"
     return {
         "name": one_line(name),
-        "redirect_uris": " ".join(checked_uri(uri) for uri in uris),
+        "redirect_uris": " ".join(redirects(data.get("redirect_uris"))),
         "token_endpoint_auth_method": method,
         "client_type": "public" if public else "confidential",
         "authorization_grant_type": OAuthClient.GRANT_AUTHORIZATION_CODE,
         "grant_types": served(data),
     }
+
+
+def redirects(uris: Any) -> list[str]:
+    """The redirect URIs, each once. Raises BadMetadata."""
+    if not isinstance(uris, list) or not 0 < len(uris) <= MOST_URIS:
+        text = f"redirect_uris is a list of 1 to {MOST_URIS} URIs."
+        raise BadMetadata(text, "invalid_redirect_uri")
+    try:
+        return list(dict.fromkeys(checked_uri(uri) for uri in uris))
+    except BadRedirect as error:
+        raise BadMetadata(str(error), "invalid_redirect_uri") from error
 
 
 def served(data: dict[str, Any]) -> list[str]:
@@ -134,13 +108,12 @@ def answer(client: OAuthClient, secret: str) -> dict[str, Any]:
 
 def echoed(data: dict[str, Any]) -> dict[str, Any]:
     """Metadata kept as given, where it is harmless text."""
-    kept = {
-        name: data[name]
-        for name in (*ECHOED, *ECHOED_TOO)
-        if isinstance(data.get(name), (str, list)) and data[name]
-    }
-    scope = data.get("scope")
-    return {**kept, "scope": scope} if isinstance(scope, str) and scope else kept
+    kept = (*ECHOED, "scope")
+    told = {n: data[n] for n in kept if isinstance(data.get(n), str) and data[n]}
+    contacts = data.get("contacts")
+    if isinstance(contacts, list) and all(isinstance(c, str) for c in contacts):
+        return {**told, "contacts": contacts}
+    return told
 
 
 def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
@@ -204,12 +177,24 @@ class RegisterView(View):
 
     def document(self, request: HttpRequest) -> dict[str, Any]:
         """The body. Raises BadMetadata."""
-        if int(request.headers.get("Content-Length") or 0) > LARGEST:
+        try:
+            body = request.body
+        except SuspiciousOperation:
+            body = b"x" * (LARGEST + 1)
+        if len(body) > LARGEST:
             raise BadMetadata(f"The document is larger than {LARGEST} bytes.")
         try:
-            data = json.loads(request.body)
+            data = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise BadMetadata("The body is not JSON.") from error
-        if not isinstance(data, dict) or "\\u0000" in json.dumps(data):
-            raise BadMetadata("The body is a JSON object without NUL characters.")
+        if not isinstance(data, dict) or not storable(data):
+            raise BadMetadata("The body is a JSON object of plain text.")
         return data
+
+
+def storable(data: dict[str, Any]) -> bool:
+    """Whether a database takes it: no NUL, no half of a surrogate pair."""
+    try:
+        return b"\\u0000" not in json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False

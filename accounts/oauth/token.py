@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.utils.translation import gettext_lazy as _
 
 from accounts import refresh, tokens
 from accounts.audit import client_address
@@ -14,6 +15,14 @@ from accounts.oauth.endpoints import Endpoint, Problem, refuse_other_resource
 from accounts.oauth.models import DEVICE_GRANT
 
 GRANTS = ("authorization_code", "client_credentials", "refresh_token", DEVICE_GRANT)
+
+
+WORDS = {
+    "invalid_client": _("Client authentication failed."),
+    "invalid_grant": _("The code or its verifier is wrong, used or too old."),
+    "unauthorized_client": _("Not registered for this grant."),
+}
+"""What the toolkit refuses without a word."""
 
 
 class TokenView(Endpoint):
@@ -32,13 +41,19 @@ class TokenView(Endpoint):
             return self.device(request, form)
         if grant == "client_credentials":
             return self.on_its_own(request, form)
-        _, headers, body, status = self.create_token_response(request)
+        return self.code(request, form)
+
+    def code(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+        """OAuth 2.1 4.1.3, by the toolkit; its refusals get our words."""
+        refuse_other_resource(form)
+        *_rest, body, status = self.create_token_response(request)
         answer = json.loads(body)
+        if status != 200:
+            error = answer["error"]
+            text = answer.get("error_description") or WORDS.get(error, error)
+            return self.refusal(request, Problem(error, str(text), status))
         answer.pop("resource", None)
-        response = JsonResponse(answer, status=status)
-        if "WWW-Authenticate" in headers:
-            response["WWW-Authenticate"] = headers["WWW-Authenticate"]
-        return response
+        return JsonResponse(answer)
 
     def refresh(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
         """Rotate; scope and audience stay those of the grant (RFC 6749 6)."""
@@ -47,14 +62,11 @@ class TokenView(Endpoint):
         if not raw:
             raise Problem("invalid_request", "refresh_token is missing.")
         refuse_other_resource(form)
-        address = client_address(request)
+        told = {"address": client_address(request), "scope": form.get("scope", "")}
         try:
-            pair = refresh.rotate(raw, address=address, client_id=client.client_id)
+            pair = refresh.rotate(raw, client_id=client.client_id, **told)
         except tokens.InvalidGrant as error:
             return self.refusal(request, Problem(error.error, str(error)))
-        asked = set(form.get("scope", "").split())
-        if asked - set(pair.row.scope.split()):
-            raise Problem("invalid_scope", "The grant does not cover that scope.")
         client.used()
         return answer(pair)
 

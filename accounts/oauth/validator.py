@@ -13,6 +13,7 @@ from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.oauth2.rfc6749 import errors
 
 from accounts.models import AuditEvent, IssuedToken, OAuthGrant
+from accounts.oauth.assertions import asserted
 
 
 def code_hash(code: str) -> str:
@@ -29,6 +30,28 @@ class Validator(OAuth2Validator):
             request.headers.get("HTTP_AUTHORIZATION") or ""
         ).partition(" ")
         return value.strip() if scheme.lower() == "basic" and value.strip() else None
+
+    def client_authentication_required(self, request: Any, *a: Any, **k: Any) -> bool:
+        """As the toolkit's; an assertion is a proof too."""
+        if getattr(request, "client_assertion", None):
+            return True
+        return bool(super().client_authentication_required(request, *a, **k))
+
+    def authenticate_client(self, request: Any, *a: Any, **k: Any) -> bool:
+        """By a key where it has one, and then by nothing else; or by its secret.
+
+        A public client may come with an empty secret, one that needs a secret may not.
+        """
+        if getattr(request, "client_assertion", None):
+            request.client = asserted(request)
+            return request.client is not None
+        if not super().authenticate_client(request, *a, **k):
+            return False
+        client, stated = request.client, request.client_id
+        if client.signs_itself or stated not in (None, client.client_id):
+            return False
+        public = client.client_type == client.CLIENT_PUBLIC
+        return bool(public or not self._check_secret("", client.client_secret))
 
     def _create_authorization_code(
         self, request: Any, code: dict[str, Any], expires: Any = None
@@ -91,9 +114,11 @@ class Validator(OAuth2Validator):
         *args: Any,
         **kwargs: Any,
     ) -> bool:
-        """If sent, the very one of the authorization request."""
+        """If sent, the very one of the authorization request (RFC 6749 5.2)."""
         grant = OAuthGrant.objects.get(code=code_hash(code), application=client)
-        return bool(redirect_uri == grant.redirect_uri)
+        if redirect_uri != grant.redirect_uri:
+            raise errors.InvalidGrantError("The code was for another redirect_uri.")
+        return True
 
     def invalidate_authorization_code(
         self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any

@@ -18,6 +18,8 @@ BASE = oauth2_validators.OAuth2Validator
 OVERRIDDEN = [
     "_create_authorization_code",
     "_extract_basic_auth",
+    "authenticate_client",
+    "client_authentication_required",
     "confirm_redirect_uri",
     "get_authorization_code_scopes",
     "get_code_challenge",

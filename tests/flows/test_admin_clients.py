@@ -8,8 +8,8 @@ import pytest
 
 from accounts.models import Consent, OAuthClient
 from tests.flows.browser import Browser
+from tests.flows.oauth import refresh, registered, signed_in
 from tests.flows.server import Portico
-from tests.flows.test_oauth import refresh, registered, signed_in
 from tests.flows.wire import HTTP, Wire
 
 pytestmark = pytest.mark.usefixtures("cast")

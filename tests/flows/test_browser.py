@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.flows.chromium import LOOKS, Person
+from tests.flows.oauth import question, registered
 from tests.flows.server import Portico
-from tests.flows.test_oauth import question, registered
 from tests.flows.test_oauth_headless import GRANT as DEVICE
 from tests.flows.test_oauth_headless import begin
 from tests.flows.wire import wire

@@ -12,8 +12,8 @@ from accounts.models import AuditEvent, IssuedToken, Role, SigningKey, User
 from accounts.oauth.models import OAuthClient
 from mcp_bridge.models import Primitive
 from tests.flows.chromium import Person
+from tests.flows.oauth import registered
 from tests.flows.server import Portico
-from tests.flows.test_oauth import registered
 from tests.flows.wire import wire
 
 pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]

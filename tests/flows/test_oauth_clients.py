@@ -15,6 +15,7 @@ import pytest
 from accounts.models import Consent, IssuedToken
 from tests.clients.install import HERE, MODULES, node, older_python, run
 from tests.flows.browser import Browser
+from tests.flows.oauth import made
 from tests.flows.server import ROOT, Portico, free_port
 from tests.flows.wire import Wire
 from tests.password import PASSWORD
@@ -157,7 +158,6 @@ def test_the_authorization_conformance_suite(
 ) -> None:
     """Show 3: no failure and no skipped grant."""
     from tests.flows.test_conformance import SUITE
-    from tests.flows.test_oauth import made
 
     port = free_port()
     back = f"http://127.0.0.1:{port}/callback"

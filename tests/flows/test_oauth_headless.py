@@ -19,8 +19,8 @@ from django.utils import timezone
 from jwt.algorithms import ECAlgorithm
 
 from accounts.models import IssuedToken, OAuthClient, OAuthDeviceGrant
+from tests.flows.oauth import code_of, made, refresh, registered
 from tests.flows.server import Portico
-from tests.flows.test_oauth import made, refresh, registered
 from tests.flows.visitor import Visitor
 from tests.flows.wire import HTTP, Wire
 from tests.people import person
@@ -205,6 +205,35 @@ def test_wrong_assertions_are_refused(server: Portico, robot: tuple[str, Any]) -
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
     OAuthClient.objects.filter(client_id=client_id).update(blocked=True)
     assert present(server, assertion(client_id, key, server.url)).status_code == 401
+
+
+@pytest.mark.spec("RFC 7523 2.2: who signs, proves itself by nothing else")
+def test_a_client_that_signs_redeems_codes_by_signing_only(
+    server: Portico, tmp_path: Path
+) -> None:
+    """RFC 7523 2.2; OAuth 2.1 2.4: neither nothing nor an empty secret will do."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    path = tmp_path / "jwks.json"
+    public = [ECAlgorithm.to_jwk(key.public_key(), as_dict=True) for key in keys]
+    path.write_text(json.dumps({"keys": public}))
+    back = ("--redirect-uri", "http://127.0.0.1/callback")
+    client_id = made("signer", *back, "--jwks", str(path))["client_id"]
+    code, raw = code_of(server, client_id)
+    url = f"{server.url}/oauth/token"
+    form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
+    for bare in (
+        {"client_id": client_id},
+        {"client_id": client_id, "client_secret": ""},
+    ):
+        answer = HTTP.post(url, data={**form, **bare})
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert HTTP.post(url, data=form, auth=(client_id, "")).status_code == 401
+    claims = {"iss": client_id, "sub": client_id, "aud": server.url, "jti": raw}
+    claims["exp"] = time.time() + 60  # type: ignore[assignment]
+    signed = jwt.encode(claims, keys[1], algorithm="ES256")
+    form |= {"client_assertion": signed, "client_assertion_type": BEARER}
+    answer = HTTP.post(url, data=form)
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize(

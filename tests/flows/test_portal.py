@@ -13,8 +13,8 @@ from django.utils import timezone
 from accounts.models import AuditEvent, IssuedToken
 from mcp_bridge.snippets import snippets
 from tests.flows.browser import Browser
+from tests.flows.oauth import question, signed_in
 from tests.flows.server import Portico
-from tests.flows.test_oauth import question, signed_in
 from tests.flows.visitor import Visitor
 from tests.flows.wire import ERAS, HTTP, Wire, wire
 from tests.password import PASSWORD

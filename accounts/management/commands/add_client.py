@@ -13,7 +13,7 @@ from accounts.audit import record
 from accounts.management.lookups import ACTOR, user_named
 from accounts.models import OAuthClient
 from accounts.oauth.models import DEVICE_GRANT, SIGNED
-from accounts.oauth.registration import BadMetadata, checked_uri
+from accounts.oauth.redirects import BadRedirect, checked_uri
 
 
 class Command(BaseCommand):
@@ -69,7 +69,7 @@ class Command(BaseCommand):
         """Redirect URIs and service account. Raises CommandError."""
         try:
             uris = [checked_uri(uri) for uri in options["redirect_uri"]]
-        except BadMetadata as error:
+        except BadRedirect as error:
             raise CommandError(str(error)) from error
         account = options["service_account"]
         if account and options["public"]:

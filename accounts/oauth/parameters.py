@@ -1,0 +1,39 @@
+"""What a request may say at whichever endpoint (OAuth 2.1 3.1, 3.2; RFC 8707)."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+TOLERATED = {"offline_access"}
+"""Asked for by habit; refresh tokens come without it."""
+
+
+def tidied(query: QueryDict) -> QueryDict:
+    """Empty parameters are left out (OAuth 2.1 3.1), tolerated scopes too.
+
+    Raises ValueError naming a parameter that comes twice or cannot be text.
+    """
+    clean = QueryDict(mutable=True)
+    for name, values in query.lists():
+        kept = [value for value in values if value]
+        if any("\x00" in value for value in kept):
+            text = _("The parameter %s has a NUL character in it.")
+            raise ValueError(text % name[:40])
+        if len(kept) > 1 and name != "resource":
+            raise ValueError(_("The parameter %s comes more than once.") % name[:40])
+        clean.setlist(name, kept) if kept else None
+    asked = [s for s in clean.get("scope", "").split() if s not in TOLERATED]
+    clean.pop("scope", None)
+    if asked:
+        clean["scope"] = " ".join(asked)
+    return clean
+
+
+def foreign_resource(query: QueryDict) -> str:
+    """What is wrong where a `resource` is not our endpoint, empty if nothing is."""
+    ours = settings.RESOURCE_URL.rstrip("/").lower()
+    if all(r.rstrip("/").lower() == ours for r in query.getlist("resource")):
+        return ""
+    return _("This server issues tokens for %s only.") % settings.RESOURCE_URL

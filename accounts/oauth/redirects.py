@@ -1,0 +1,82 @@
+"""Redirect URIs: which may be registered, and what is made of them.
+
+OAuth 2.1 2.3.1, 8.4; RFC 8252 7; RFC 9207 2.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from django.conf import settings
+
+from accounts.audit import one_line
+
+LONGEST = 2_000
+PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
+"""Schemes without a dot that well-known clients use; others need a reverse domain."""
+
+
+class BadRedirect(ValueError):
+    """A URI nobody may be sent to, with the reason."""
+
+
+def checked_uri(uri: Any) -> str:
+    """A redirect URI we may send codes to. Raises BadRedirect (OAuth 2.1 2.3.1)."""
+    if not isinstance(uri, str) or not 0 < len(uri) <= LONGEST:
+        raise BadRedirect("Each redirect URI is a text.")
+    shown = one_line(uri, 80)
+    if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
+        raise BadRedirect(f"{shown} has a blank or a fragment.")
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadRedirect(f"{shown} is no URI.") from error
+    if "@" in parts.netloc or "*" in uri:
+        raise BadRedirect("No user names and no wildcards in redirect URIs.")
+    if not allowed(parts.scheme, host):
+        raise BadRedirect(f"{shown}: use https, loopback http or a scheme with a dot.")
+    return uri
+
+
+def allowed(scheme: str, host: str | None) -> bool:
+    """https anywhere, http on this machine, or a private scheme."""
+    if scheme == "https":
+        return bool(host)
+    if scheme == "http":
+        return is_loopback(host)
+    return scheme in PRIVATE_SCHEMES or "." in scheme
+
+
+def is_loopback(host: str | None) -> bool:
+    """localhost, 127.0.0.0/8 or ::1."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(uri: str) -> str:
+    """Where a redirect goes: a host, or the scheme of a private one."""
+    parts = urlsplit(uri)
+    return (parts.hostname or f"{parts.scheme}:")[:255]
+
+
+def origin_of(uri: str) -> str:
+    """The redirect as a CSP source."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}:"
+
+
+def with_issuer(uri: str) -> str:
+    """The redirect with `iss`, once (RFC 9207 2)."""
+    parts = urlsplit(uri)
+    query = [(k, v) for k, v in parse_qsl(parts.query, True) if k != "iss"]
+    query.append(("iss", settings.ISSUER_URL))
+    return urlunsplit(parts._replace(query=urlencode(query)))
