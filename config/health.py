@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from django.core.exceptions import (
+    DisallowedHost,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+)
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -16,10 +21,25 @@ PASSING: dict[type[Exception], str] = {
 }
 """What is over by itself or by an operator's hand -> what to say of it."""
 
+REFUSED: dict[type[Exception], str] = {
+    RequestDataTooBig: "The body is too large.",
+    TooManyFieldsSent: "The form has too many fields.",
+    DisallowedHost: "This host name is not in ALLOWED_HOSTS.",
+}
+"""What Django refuses by itself -> what to say of it."""
+
 
 def healthz(request: HttpRequest) -> JsonResponse:
     """200 as soon as requests are served; asks nothing of the database."""
     return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: what its own limits refuse before a view sees it."""
+    found = [told for kind, told in REFUSED.items() if isinstance(exception, kind)]
+    told = found[0] if found else "The request is malformed."
+    body = {"error": "invalid_request", "error_description": told}
+    return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

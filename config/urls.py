@@ -21,4 +21,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("mcp_bridge.urls")),
 ]
 
+handler400 = "config.health.bad_request"
 handler500 = "config.health.server_error"

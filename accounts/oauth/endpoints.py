@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import SuspiciousOperation
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.utils.decorators import method_decorator
@@ -66,8 +65,6 @@ class Endpoint(OAuthLibMixin, View):
             form = tidied(request.POST)
         except ValueError as error:
             raise Problem("invalid_request", str(error)) from error
-        except SuspiciousOperation as error:
-            raise Problem("invalid_request", _("The form is too large.")) from error
         ways = ["authorization" in request.headers]
         ways += [name in form for name in ("client_secret", "client_assertion")]
         if sum(ways) > 1:
