@@ -2,7 +2,10 @@
 
 from django.apps import AppConfig
 from django.contrib.admin import apps as admin_apps
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
+
+from accounts.staff import fill_groups
 
 
 class PorticoAdminConfig(admin_apps.AdminConfig):
@@ -31,3 +34,4 @@ class AccountsConfig(AppConfig):
         signins.connect()
         lockout.connect()
         documents.install()
+        post_migrate.connect(fill_groups, dispatch_uid="portico-groups")

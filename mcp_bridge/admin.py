@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -11,8 +12,29 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import Audited
+from accounts.delegation import widens
+from accounts.models import User
 from accounts.site import Section
 from mcp_bridge.models import Primitive
+
+
+class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Only a superuser lets more people in; others may shut doors."""
+
+    actor: User
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what would widen."""
+        cleaned = super().clean() or {}
+        changes = {
+            name: (self.initial.get(name), cleaned[name])
+            for name in self.changed_data
+            if name in cleaned
+        }
+        if not self.actor.is_superuser and widens(changes):
+            told = _("Only a superuser lets more people use it; you may narrow it.")
+            raise forms.ValidationError(told)
+        return cleaned
 
 
 @admin.register(Primitive)
@@ -57,8 +79,19 @@ class PrimitiveAdmin(Audited[Primitive]):
     )
     filter_horizontal = ("required_scopes",)
     actions = ("enable", "disable", "accept")
+    form = PrimitiveForm
 
-    @admin.action(description=_("Enable the selected"), permissions=["change"])
+    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """With who fills it in."""
+        made: Any = super().get_form(request, obj, **kwargs)
+        made.actor = request.user
+        return made
+
+    def has_widen_permission(self, request: Any) -> bool:
+        """Letting more people in is a superuser's."""
+        return bool(request.user.is_superuser)
+
+    @admin.action(description=_("Enable the selected"), permissions=["widen"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
         """Let them be used; what code no longer offers stays off."""
         self.switch(request, queryset.filter(enabled=False, vanished_at=None), True)

@@ -3,9 +3,11 @@
 from accounts.admin import (
     audit,
     clients,
+    grants,
     keys,
     lockout,
     notices,
+    requests,
     revocation,
     roles,
     system,
@@ -16,9 +18,11 @@ from accounts.admin import (
 __all__ = [
     "audit",
     "clients",
+    "grants",
     "keys",
     "lockout",
     "notices",
+    "requests",
     "revocation",
     "roles",
     "system",

@@ -72,6 +72,7 @@ class Audited(Placed[M]):
     """Writes an AuditEvent `<noun>.added`, `.changed` or `.deleted` for each change."""
 
     noun = "row"
+    verbs = ("added", "changed", "deleted")
 
     def save_related(
         self, request: HttpRequest, form: Any, formsets: Any, change: bool
@@ -80,11 +81,12 @@ class Audited(Placed[M]):
         super().save_related(request, form, formsets, change)
         changes = differences(form)
         if changes or not change:
-            self.note(request, "changed" if change else "added", form.instance, changes)
+            verb = self.verbs[1 if change else 0]
+            self.note(request, verb, form.instance, changes)
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
         """Record, then delete."""
-        self.note(request, "deleted", obj)
+        self.note(request, self.verbs[2], obj)
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import Audited, ReadOnly
+from accounts.delegation import above
 from accounts.models import (
     Consent,
     DocumentHost,
@@ -20,6 +21,7 @@ from accounts.models import (
     OAuthGrant,
     OAuthIDToken,
     OAuthRefreshToken,
+    User,
 )
 from accounts.oauth.models import AUTH_METHODS
 from accounts.oauth.redirects import BadRedirect, checked_uri
@@ -101,6 +103,22 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     readonly_fields = ("client_id", "registration_source", "created", "last_used_at")
     actions = ("approve", "block", "unblock", "revoke_tokens", "rotate_secret")
 
+    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+        """A client that acts as somebody is changed by those who may do as much."""
+        allowed = super().has_change_permission(request, obj)
+        account = obj.service_account if obj is not None else None
+        return allowed and (account is None or not above(request.user, account))
+
+    def formfield_for_foreignkey(
+        self, db_field: Any, request: Any, **kwargs: Any
+    ) -> Any:
+        """Whom it may act as: a service account that can do no more than the giver."""
+        if db_field.name == "service_account" and not request.user.is_superuser:
+            programs = User.objects.filter(is_service_account=True)
+            known = [u.pk for u in programs if not above(request.user, u)]
+            kwargs["queryset"] = programs.filter(pk__in=known)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
     @admin.display(description=_("client id"))
     def short_id(self, obj: OAuthClient) -> str:
         """Its beginning, or the whole of a URL."""
@@ -152,6 +170,8 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
         """The old one ends at once; public clients have none."""
         for client in queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL):
+            if not self.has_change_permission(request, client):
+                continue
             client.client_secret = self.told_secret(request, client)
             client.save(update_fields=["client_secret"])
             self.note(request, "secret_rotated", client)

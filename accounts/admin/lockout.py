@@ -31,8 +31,8 @@ class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
     actions = ("unlock",)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
-        """Those who may change accounts."""
-        return may(request, "accounts.change_user")
+        """Those who may unlock accounts."""
+        return may(request, "accounts.unlock_user")
 
     @admin.action(
         description=_("Unlock the selected accounts and addresses"),

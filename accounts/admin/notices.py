@@ -40,7 +40,7 @@ def assignments_that_end() -> Iterator[Notice]:
             "%(n)s roles end within 7 days: %(who)s",
             len(names),
         )
-        url = listing("user", role_assignments__expires_at__lt=(now + SOON).isoformat())
+        url = listing("roleassignment", end="soon")
         yield Notice(told % {"n": many(names), "who": few(names)}, url)
 
 

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django import forms
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import Audited
-from accounts.models import Role, Scope
+from accounts.delegation import beyond, holds_role, holds_scope
+from accounts.models import Role, Scope, User
 from accounts.site import Section
+
+
+class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A role may be given only scopes that who edits it holds."""
+
+    actor: User
+
+    def clean_scopes(self) -> Any:
+        """Refuse scopes beyond one's own."""
+        wanted = self.cleaned_data["scopes"]
+        told = beyond(self.actor, (scope.name for scope in wanted))
+        if told:
+            raise forms.ValidationError(told)
+        return wanted
 
 
 @admin.register(Scope)
@@ -24,6 +42,28 @@ class ScopeAdmin(Audited[Scope]):
     )
     list_display = ("name", "description", "given_by")
     search_fields = ("name", "description")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A scope in use changes its meaning with its name."""
+        fixed = super().get_readonly_fields(request, obj)
+        plain = obj is None or request.user.is_superuser
+        return fixed if plain else (*fixed, "name")
+
+    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+        """What one holds oneself is for others to change."""
+        allowed = super().has_change_permission(request, obj)
+        return allowed and self.may_touch(request, obj)
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Likewise."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and self.may_touch(request, obj)
+
+    def may_touch(self, request: Any, obj: Scope | None) -> bool:
+        """Superusers any, others those that they do not hold."""
+        if obj is None or request.user.is_superuser:
+            return True
+        return not holds_scope(request.user, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Scope]:
         """With the roles that give each."""
@@ -49,6 +89,30 @@ class RoleAdmin(Audited[Role]):
     list_display = ("name", "description", "scope_names", "holders")
     search_fields = ("name", "description", "scopes__name")
     filter_horizontal = ("scopes",)
+    form = RoleForm
+
+    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """With who fills it in."""
+        made: Any = super().get_form(request, obj, **kwargs)
+        made.actor = request.user
+        return made
+
+    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+        """What one holds, or what reaches beyond, is for others to change."""
+        allowed = super().has_change_permission(request, obj)
+        return allowed and self.may_touch(request, obj)
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Likewise."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and self.may_touch(request, obj)
+
+    def may_touch(self, request: Any, obj: Role | None) -> bool:
+        """Superusers any, others those within their rights that they do not hold."""
+        if obj is None or request.user.is_superuser:
+            return True
+        given = obj.scopes.values_list("name", flat=True)
+        return not holds_role(request.user, obj) and not beyond(request.user, given)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
         """With scopes and the number of holders."""

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account import admin as allauths_admin
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Audited, names
+from accounts.admin.base import Audited, may, names
+from accounts.admin.confirm import ending, unconfirmed
+from accounts.admin.grants import RoleAssignmentInline
 from accounts.admin.lockout import told_unlocked
+from accounts.delegation import above
 from accounts.lockout import unlock
-from accounts.models import RoleAssignment, User
+from accounts.models import IssuedToken, RoleAssignment, User
 from accounts.site import Section
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 """Fields with which somebody could raise rights in the admin itself."""
 
 
-class RoleAssignmentInline(admin.TabularInline):  # type: ignore[type-arg]
-    """The roles of one user, with their end, giver and reason."""
-
-    model = RoleAssignment
-    fk_name = "user"
-    extra = 0
-    fields = ("role", "expires_at", "reason", "granted_by", "granted_at")
-    readonly_fields = ("granted_by", "granted_at")
-    verbose_name = _("role")
-    verbose_name_plural = _("roles")
+# What staff may do comes in ready groups, and an address is where a new password is
+# sent: editing either would be a way up.
+for way_up in (Group, allauths_admin.EmailAddress):
+    if admin.site.is_registered(way_up):
+        admin.site.unregister(way_up)
 
 
 @admin.register(User)
@@ -64,31 +64,52 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
     inlines = (RoleAssignmentInline,)
     actions = ("revoke_tokens", "deactivate", "unlock")
 
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Those who may end tokens may end all of a person's."""
+        return may(request, "accounts.change_issuedtoken")
+
     @admin.action(
         description=_("Revoke every token of the selected users"),
-        permissions=["change"],
+        permissions=["revoke"],
     )
-    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
         """End their access from the next message on."""
-        ended = sum(
-            user.end_access(actor=request.user, reason="revoked in the admin")
-            for user in queryset
-        )
+        tokens = IssuedToken.objects.filter(user__in=queryset.values("pk"))
+        page = unconfirmed(self, request, str(_("Revoke all?")), ending(tokens))
+        if page is not None:
+            return page
+        ended = tokens.revoke(actor=request.user, reason="revoked in the admin")
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
         self.message_user(request, told, messages.SUCCESS)
+        return None
 
     @admin.action(
         description=_("Deactivate the selected users"), permissions=["change"]
     )
-    def deactivate(self, request: HttpRequest, queryset: Any) -> None:
+    def deactivate(self, request: HttpRequest, queryset: Any) -> Any:
         """Close the accounts and revoke their tokens."""
-        for user in queryset.filter(is_active=True):
+        closing = queryset.filter(is_active=True, pk__in=self.below(request, queryset))
+        page = unconfirmed(self, request, str(_("Deactivate?")), closed(closing))
+        if page is not None:
+            return page
+        for user in closing:
             self.note(request, "deactivated", user)
-        closed = queryset.deactivate(actor=request.user)
-        told = ngettext("%d user deactivated.", "%d users deactivated.", closed)
-        self.message_user(request, told % closed, messages.SUCCESS)
+        count = closing.deactivate(actor=request.user)
+        told = ngettext("%d user deactivated.", "%d users deactivated.", count)
+        self.message_user(request, told % count, messages.SUCCESS)
+        return None
 
-    @admin.action(description=_("Unlock after wrong passwords"), permissions=["change"])
+    def below(self, request: HttpRequest, queryset: Any) -> Any:
+        """Those of the selected that this member of staff may change."""
+        if request.user.is_superuser:
+            return queryset.values("pk")
+        return [u.pk for u in queryset if self.has_change_permission(request, u)]
+
+    def has_unlock_permission(self, request: HttpRequest) -> bool:
+        """Who may unlock, without changing anything else."""
+        return may(request, "accounts.unlock_user")
+
+    @admin.action(description=_("Unlock after wrong passwords"), permissions=["unlock"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """Forget the wrong passwords counted for these accounts."""
         forgotten = sum(
@@ -112,11 +133,21 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
         fixed = super().get_readonly_fields(request, obj)
         return fixed if request.user.is_superuser else (*fixed, *OWN_RIGHTS)
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A superuser's account is a superuser's to change."""
+    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+        """Nobody changes an account that may do more than their own."""
         allowed = super().has_change_permission(request, obj)
-        above = obj is not None and obj.is_superuser and not request.user.is_superuser
-        return allowed and not above
+        return allowed and (obj is None or not above(request.user, obj))
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Likewise."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and (obj is None or not above(request.user, obj))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Who may delete an account may delete what hangs on it."""
+        found, counts, needed, protected = super().get_deleted_objects(objs, request)
+        own = {self.opts.verbose_name} & set(needed)
+        return found, counts, own, protected
 
     def save_model(
         self, request: HttpRequest, obj: User, form: Any, change: bool
@@ -155,3 +186,10 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
             self.note(request, verb, held, reason=held.reason)
         finally:
             self.noun = noun
+
+
+def closed(users: Any) -> str:
+    """What deactivating these accounts does, in numbers."""
+    count = users.count()
+    told = ngettext("%d account is closed.", "%d accounts are closed.", count) % count
+    return f"{told} {ending(IssuedToken.objects.filter(user__in=users.values('pk')))}"

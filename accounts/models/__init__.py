@@ -3,6 +3,7 @@
 from accounts.models.audit import AuditEvent
 from accounts.models.hours import AuditHour
 from accounts.models.keys import SigningKey
+from accounts.models.requests import AccessRequest
 from accounts.models.revocation import RevokedToken
 from accounts.models.roles import Role, RoleAssignment, Scope
 from accounts.models.tokens import Door, IssuedToken, TokenKind
@@ -20,6 +21,7 @@ from accounts.oauth.models import (
 )
 
 __all__ = [
+    "AccessRequest",
     "AuditEvent",
     "AuditHour",
     "Consent",

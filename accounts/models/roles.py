@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -128,10 +128,24 @@ class RoleAssignment(models.Model):
         """Whether its end has passed."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
+    def extend(self, by: timedelta) -> None:
+        """Move the end on, from now if it has passed; what has none keeps none."""
+        if self.expires_at is not None:
+            self.expires_at = max(self.expires_at, timezone.now()) + by
+            self.save(update_fields=["expires_at"])
+
+    def end(self, *, actor: Any, reason: str = "role ended") -> int:
+        """Let it count no longer but keep the row; the last takes the tokens too."""
+        self.expires_at = timezone.now()
+        self.save(update_fields=["expires_at"])
+        return self._end_access_without_roles(actor, reason)
+
     def withdraw(self, *, actor: Any, reason: str = "role withdrawn") -> int:
         """Take the role away; the last one takes the tokens too (their number)."""
-        user = self.user
         self.delete()
-        if RoleAssignment.objects.filter(user=user).unexpired().exists():
+        return self._end_access_without_roles(actor, reason)
+
+    def _end_access_without_roles(self, actor: Any, reason: str) -> int:
+        if RoleAssignment.objects.filter(user=self.user).unexpired().exists():
             return 0
-        return user.end_access(actor=actor, reason=reason)
+        return self.user.end_access(actor=actor, reason=reason)

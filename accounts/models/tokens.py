@@ -13,6 +13,9 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models.audit import AuditEvent
 from accounts.models.revocation import RevokedToken, RevokedTokenQuerySet
 
+REVOKED_AT_ONCE = 1000
+"""Rows in memory while many tokens are revoked."""
+
 
 class TokenKind(models.TextChoices):
     """What a token is for."""
@@ -48,30 +51,46 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
         """Neither expired nor revoked."""
         return self.filter(~Exists(_revocation()), expires_at__gt=timezone.now())
 
+    def effect(self) -> dict[str, int]:
+        """What revoking these would end: live `tokens`, of `people`, by `clients`."""
+        return (
+            self.live()
+            .order_by()
+            .aggregate(
+                tokens=models.Count("pk"),
+                people=models.Count("user_id", distinct=True),
+                clients=models.Count("client_id", distinct=True),
+            )
+        )
+
     def revoke(self, *, actor: Any, reason: str) -> int:
         """Revoke these tokens from the next message on; return how many were live."""
-        by = getattr(actor, "username", actor) or ""
+        ended = last = 0
         with transaction.atomic():
-            rows = list(self.live().select_related(None))
-            now = timezone.now()
-            RevokedToken.objects.bulk_create(
-                [
-                    RevokedToken(
-                        jti=row.jti,
-                        until=row.expires_at,
-                        revoked_at=now,
-                        revoked_by=by[:150],
-                        reason=reason[:255],
-                    )
-                    for row in rows
-                ],
-                ignore_conflicts=True,
-                batch_size=500,
-            )
-            AuditEvent.objects.bulk_create(
-                [row.revocation_event(actor, reason) for row in rows], batch_size=500
-            )
-        return len(rows)
+            live = self.live().select_related(None).order_by("pk")
+            while rows := list(live.filter(pk__gt=last)[:REVOKED_AT_ONCE]):
+                self._revoke(rows, actor, reason)
+                ended, last = ended + len(rows), rows[-1].pk
+        return ended
+
+    def _revoke(self, rows: list[IssuedToken], actor: Any, reason: str) -> None:
+        by, now = getattr(actor, "username", actor) or "", timezone.now()
+        RevokedToken.objects.bulk_create(
+            [
+                RevokedToken(
+                    jti=row.jti,
+                    until=row.expires_at,
+                    revoked_at=now,
+                    revoked_by=by[:150],
+                    reason=reason[:255],
+                )
+                for row in rows
+            ],
+            ignore_conflicts=True,
+        )
+        AuditEvent.objects.bulk_create(
+            [row.revocation_event(actor, reason) for row in rows]
+        )
 
     revoke.queryset_only = True  # type: ignore[attr-defined]
     revoke.alters_data = True  # type: ignore[attr-defined]

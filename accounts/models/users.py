@@ -48,7 +48,10 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
 
     class Meta(AbstractUser.Meta):
         ordering = ("username",)
-        permissions = (("view_system", _("Can see the system page")),)
+        permissions = (
+            ("view_system", _("Can see the system page")),
+            ("unlock_user", _("Can unlock accounts that are locked out")),
+        )
 
     def end_access(self, *, actor: Any, reason: str) -> int:
         """Revoke every live token of this account; return how many."""

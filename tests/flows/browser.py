@@ -153,8 +153,15 @@ class Browser:
             raise AssertionError(self.page.text[start : start + 2000])
         return self
 
-    def act(self, path: str, action: str, *keys: Any, everything: bool = False) -> Any:
-        """Run an action on rows of a list page."""
+    def act(
+        self,
+        path: str,
+        action: str,
+        *keys: Any,
+        everything: bool = False,
+        confirm: bool = True,
+    ) -> Browser:
+        """Run an action on rows of a list page, and say yes where it asks."""
         self.open(path)
         form = self.form("action")
         chosen: Fields = {
@@ -163,4 +170,10 @@ class Browser:
         }
         if everything:
             chosen["select_across"] = "1"
-        return self.submit(form, **chosen)
+        self.submit(form, **chosen)
+        asked = [form for form in self.forms if "confirmed" in form.fields]
+        if asked and confirm:
+            again = asked[0]
+            again.fields["_selected_action"] = chosen["_selected_action"]
+            self.submit(again)
+        return self

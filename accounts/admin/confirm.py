@@ -1,0 +1,48 @@
+"""The page between an action and its effect: what it would do, in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+
+def unconfirmed(
+    page: admin.ModelAdmin[Any], request: HttpRequest, question: str, effect: str
+) -> TemplateResponse | None:
+    """The page that asks, or None once it was answered with yes."""
+    if request.POST.get("confirmed") == "yes":
+        return None
+    context = {
+        **page.admin_site.each_context(request),
+        "title": question,
+        "effect": effect,
+        "action": request.POST.get("action", ""),
+        "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
+        "select_across": request.POST.get("select_across", "0"),
+        "here": request.get_full_path(),
+        "parent": (request.get_full_path(), page.opts.verbose_name_plural),
+    }
+    return TemplateResponse(request, "admin/confirm.html", context)
+
+
+def ending(tokens: Any) -> str:
+    """What revoking these tokens does: "12 live tokens of 3 people ..."."""
+    counts = tokens.effect()
+    if not counts["tokens"]:
+        return _("None of them is live: nothing would end.")
+    parts = {
+        "tokens": ngettext("%d live token", "%d live tokens", counts["tokens"]),
+        "people": ngettext("%d person", "%d people", counts["people"]),
+        "clients": ngettext("%d client", "%d clients", counts["clients"]),
+    }
+    words = {name: text % counts[name] for name, text in parts.items()}
+    return (
+        _("%(tokens)s of %(people)s through %(clients)s: the end is the next message.")
+        % words
+    )

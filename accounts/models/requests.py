@@ -1,0 +1,147 @@
+"""AccessRequest: a person asks for a role with a reason; staff approve or decline."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import IntegrityError, models, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.models.roles import Role, RoleAssignment
+
+if TYPE_CHECKING:
+    from accounts.models.users import User
+
+
+class NotPossible(Exception):
+    """What was asked does not fit the state of things; the text says why."""
+
+
+class RequestState(models.TextChoices):
+    """Open until somebody decides or the person thinks better of it."""
+
+    OPEN = "open", gettext_lazy("open")
+    APPROVED = "approved", gettext_lazy("approved")
+    DECLINED = "declined", gettext_lazy("declined")
+    WITHDRAWN = "withdrawn", gettext_lazy("withdrawn")
+
+
+class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
+    """Which wait, and the verb that makes one."""
+
+    def open(self) -> AccessRequestQuerySet:
+        """Those nobody has decided."""
+        return self.filter(state=RequestState.OPEN)
+
+    def ask(
+        self, user: User, role: Role, *, reason: str, until: datetime | None = None
+    ) -> AccessRequest:
+        """Ask for `role`. Raises NotPossible: held for good, or asked already."""
+        mine = RoleAssignment.objects.filter(user=user, role=role)
+        if mine.filter(expires_at=None).exists():
+            raise NotPossible(_("You hold %s for good already.") % role)
+        try:
+            with transaction.atomic():
+                return self.create(user=user, role=role, reason=reason, until=until)
+        except IntegrityError as error:
+            told = _("You have asked for %s already; nobody has decided yet.")
+            raise NotPossible(told % role) from error
+
+
+class AccessRequest(models.Model):
+    """Who asks for which role, why and until when; who decided, and how."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="access_requests",
+        verbose_name=gettext_lazy("person"),
+    )
+    role = models.ForeignKey(Role, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=255)
+    until = models.DateTimeField(gettext_lazy("wanted until"), null=True, blank=True)
+    state = models.CharField(
+        max_length=9, choices=RequestState, default=RequestState.OPEN, db_index=True
+    )
+    asked_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    given_until = models.DateTimeField(
+        null=True, blank=True, help_text=gettext_lazy("Empty: for good.")
+    )
+    answer = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text=gettext_lazy("A word to the person, shown in the portal."),
+    )
+
+    objects = AccessRequestQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-asked_at", "-id")
+        constraints = [
+            models.UniqueConstraint(
+                fields=("user", "role"),
+                condition=Q(state="open"),
+                name="one_open_request_per_user_and_role",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} asks for {self.role}"
+
+    def approve(
+        self, *, actor: User, until: datetime | None, answer: str = ""
+    ) -> RoleAssignment:
+        """Give the role until then; what is held longer is not cut short."""
+        with transaction.atomic():
+            self._decide(RequestState.APPROVED, actor, answer)
+            now = RoleAssignment.objects.filter(user=self.user, role=self.role).first()
+            if now is not None and not now.expired:
+                lasts = None in (until, now.expires_at)
+                until = None if lasts else max(until, now.expires_at)  # type: ignore[type-var]
+            self.given_until = until
+            self.save(update_fields=["given_until"])
+            held, _new = RoleAssignment.objects.grant(
+                self.user,
+                self.role,
+                granted_by=actor,
+                reason=self.reason,
+                expires_at=until,
+            )
+        return held
+
+    def decline(self, *, actor: User, answer: str = "") -> None:
+        """Say no."""
+        with transaction.atomic():
+            self._decide(RequestState.DECLINED, actor, answer)
+
+    def withdraw(self) -> None:
+        """The person no longer wants it."""
+        with transaction.atomic():
+            self._decide(RequestState.WITHDRAWN, None, "")
+
+    def _decide(self, state: RequestState, actor: User | None, answer: str) -> None:
+        """Move on from open, once. Raises NotPossible if somebody was quicker."""
+        rows = AccessRequest.objects.filter(pk=self.pk, state=RequestState.OPEN)
+        fields = {
+            "state": state,
+            "decided_at": timezone.now(),
+            "decided_by": actor,
+            "answer": answer,
+        }
+        if not rows.update(**fields):
+            raise NotPossible(_("%s: decided already.") % self)
+        for name, value in fields.items():
+            setattr(self, name, value)
