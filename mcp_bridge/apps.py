@@ -1,6 +1,7 @@
 """The app that serves /mcp."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate, pre_migrate
 
 
 class McpBridgeConfig(AppConfig):
@@ -11,5 +12,8 @@ class McpBridgeConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, once models exist."""
-        from mcp_bridge import checks  # noqa: F401
+        """Register the checks and the triggers' upkeep, once models exist."""
+        from mcp_bridge import checks, triggers  # noqa: F401
+
+        pre_migrate.connect(triggers.suspend, sender=self)
+        post_migrate.connect(triggers.install, sender=self)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from django.core import checks
 
 from accounts.checks import answered
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import ChangeCounter, Primitive
+from mcp_bridge.triggers import missing
 
 
 @answered
@@ -33,4 +34,17 @@ def everything_is_reachable() -> Iterable[checks.CheckMessage]:
             f"No role gives access to: {', '.join(names)}.",
             hint="Add one of their scopes to a role in the admin.",
             id="portico.W102",
+        )
+
+
+@answered
+def changes_are_numbered() -> Iterable[checks.CheckMessage]:
+    """Every change trigger is there and the numbers count."""
+    lost = missing()
+    if lost or not ChangeCounter.objects.exclude(epoch="").exists():
+        told = f"missing: {', '.join(lost)}" if lost else "a migrate did not finish"
+        yield checks.Error(
+            f"Changes are not numbered ({told}), so every message reads every row.",
+            hint="Run: manage.py migrate",
+            id="portico.E103",
         )

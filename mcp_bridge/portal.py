@@ -15,7 +15,7 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.portal.pages import Page
 from accounts.principal import Principal, roles_of
 from mcp_bridge.decision import Reason, judge
-from mcp_bridge.freshness import read_catalogue
+from mcp_bridge.rules import read_catalogue
 from mcp_bridge.snippets import snippets
 
 

@@ -23,6 +23,7 @@ from accounts.proxies import seen
 from mcp_bridge.catalog import autodiscover, sync
 from mcp_bridge.db import in_database
 from mcp_bridge.edge import Edge, header, origin_pattern
+from mcp_bridge.freshness import remembering
 from mcp_bridge.middleware import Door
 from mcp_bridge.server import PorticoServer
 
@@ -76,6 +77,7 @@ class Router:
             except DatabaseError as error:
                 await send({"type": "lifespan.startup.failed", "message": mend(error)})
                 return
+            await stack.enter_async_context(remembering())
             await stack.enter_async_context(self.server.session_manager.run())
             await send({"type": "lifespan.startup.complete"})
             await receive()

@@ -110,6 +110,12 @@ def test_up_prepares_everything_and_repeats(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stdout
 
 
+def test_migrate_works_on_an_empty_database(tmp_path: Path) -> None:
+    """ours: checks that name what a migrate mends must not stop it."""
+    done = manage(tmp_path, "migrate", "--verbosity", "0")
+    assert done.returncode == 0, done.stderr
+
+
 def test_up_takes_the_first_admin_from_the_environment(tmp_path: Path) -> None:
     """Django's own variable names."""
     given = {

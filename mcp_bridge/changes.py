@@ -1,0 +1,98 @@
+"""Which rows a decision depends on, and whom a change to them concerns.
+
+A table a decision begins to read is added to `watched()`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.db import models
+
+from accounts.models import (
+    IssuedToken,
+    OAuthClient,
+    RevokedToken,
+    Role,
+    RoleAssignment,
+    Scope,
+    SigningKey,
+    User,
+)
+from mcp_bridge.models import Primitive
+
+KEPT = 10_000
+"""Length of the change log; who has seen less forgets everything."""
+
+
+class Kind(StrEnum):
+    """What a change makes untrue. The first three name one by a key."""
+
+    USER = "user"
+    TOKEN = "token"  # noqa: S105
+    CLIENT = "client"
+    PEOPLE = "people"
+    CATALOGUE = "catalogue"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A table: whom its rows concern, and which of its changes matter.
+
+    Columns count unless they are `ignored`, so that a new one counts by itself.
+    """
+
+    model: type[models.Model]
+    kind: Kind
+    key: str = ""
+    ignored: tuple[str, ...] = ()
+    insert: bool = True
+    delete: bool = True
+    while_live: bool = False
+    """Deletions count only before `expires_at`: what is over is not remembered."""
+
+    @property
+    def table(self) -> str:
+        """Its name in the database."""
+        return self.model._meta.db_table
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that count."""
+        fields = self.model._meta.local_concrete_fields
+        return [str(f.column) for f in fields if f.name not in self.ignored]
+
+    @property
+    def unique(self) -> list[str]:
+        """Columns by which SQLite's REPLACE removes a row without a word."""
+        fields = self.model._meta.local_concrete_fields
+        return [str(field.column) for field in fields if field.unique]
+
+
+def watched() -> Iterator[Watched]:
+    """Every table behind authenticate() and the catalogue."""
+    personal = ("password", "last_login", "first_name", "last_name", "email")
+    yield Watched(
+        User, Kind.USER, "id", ignored=(*personal, "date_joined"), insert=False
+    )
+    yield Watched(RoleAssignment, Kind.USER, "user_id", ignored=("reason",))
+    used = ("last_used_at", "last_used_from", "redeemed_at", "successor", "name")
+    yield Watched(
+        IssuedToken, Kind.TOKEN, "jti", ignored=used, insert=False, while_live=True
+    )
+    # That a revocation goes concerns nobody: refusals are not remembered.
+    yield Watched(RevokedToken, Kind.TOKEN, "jti", delete=False)
+    yield Watched(
+        OAuthClient, Kind.CLIENT, "client_id", ignored=("last_used_at", "updated")
+    )
+    yield Watched(SigningKey, Kind.ALL, insert=False)
+    yield Watched(Role, Kind.PEOPLE, ignored=("description",), insert=False)
+    yield Watched(Role.scopes.through, Kind.PEOPLE)
+    yield Watched(Scope, Kind.ALL, ignored=("description",), insert=False)
+    texts = ("title", "description", "definition")
+    times = ("first_seen_at", "last_seen_at", "changed_at", "vanished_at")
+    yield Watched(Primitive, Kind.CATALOGUE, ignored=(*texts, *times, "enabled_before"))
+    yield Watched(Primitive.required_scopes.through, Kind.CATALOGUE)

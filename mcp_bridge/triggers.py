@@ -1,0 +1,59 @@
+"""The triggers that number changes: installed after every migrate, verified at start.
+
+They are the one way that also sees bulk updates and SQL from elsewhere. SQLite's
+migrations rebuild tables and silently lose triggers, so none survive a migrate: while
+one runs nothing is remembered (the epoch is empty), after it a new epoch begins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from django.db import connection, transaction
+
+from mcp_bridge import triggers_postgresql, triggers_sqlite
+from mcp_bridge.models import ChangeCounter
+
+
+def dialect() -> Any:
+    """The module that speaks this database's SQL."""
+    return triggers_sqlite if connection.vendor == "sqlite" else triggers_postgresql
+
+
+def install(**kwargs: Any) -> None:
+    """Make every trigger anew and begin an epoch (signal: post_migrate)."""
+    if not _tables_exist():
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        _drop_all(cursor)
+        for statement in dialect().statements():
+            cursor.execute(statement)
+        epoch = {"epoch": uuid4().hex}
+        ChangeCounter.objects.update_or_create(pk=1, defaults=epoch)
+
+
+def suspend(**kwargs: Any) -> None:
+    """Say that changes are not numbered, then drop the triggers (pre_migrate)."""
+    if not _tables_exist():
+        return
+    ChangeCounter.objects.update(epoch="")
+    with transaction.atomic(), connection.cursor() as cursor:
+        _drop_all(cursor)
+
+
+def missing() -> list[str]:
+    """Names of triggers that are not there, or not as this code makes them."""
+    with connection.cursor() as cursor:
+        found = dialect().installed(cursor)
+    wanted = dialect().wanted()
+    return sorted(name for name, text in wanted.items() if found.get(name) != text)
+
+
+def _tables_exist() -> bool:
+    return ChangeCounter._meta.db_table in connection.introspection.table_names()
+
+
+def _drop_all(cursor: Any) -> None:
+    for statement in dialect().drops(cursor):
+        cursor.execute(statement)
