@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +21,15 @@ OLDER = ROOT / ".cache" / "mcp1"
 """A virtual environment with the SDK before 2.0."""
 
 
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """The runs on both databases go on at once and share what is installed."""
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with (ROOT / ".cache" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @cache
 def node() -> str:
     """Node 22, from the npm package `node`, with the pinned packages beside it."""
@@ -25,12 +37,13 @@ def node() -> str:
     if npm is None:
         missing("npm", "install Node.js: apt-get install npm")
     stamp, lock = MODULES / ".installed", HERE / "package-lock.json"
-    if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
-        command = [str(npm), "ci", "--no-audit", "--no-fund", "--silent"]
-        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
-        if done.returncode:
-            missing("the npm registry", f"npm ci failed: {done.stderr[-300:]}")
-        stamp.write_bytes(lock.read_bytes())
+    with one_at_a_time():
+        if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
+            command = [str(npm), "ci", "--no-audit", "--no-fund", "--silent"]
+            done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+            if done.returncode:
+                missing("the npm registry", f"npm ci failed: {done.stderr[-300:]}")
+            stamp.write_bytes(lock.read_bytes())
     return str(MODULES / ".bin" / "node")
 
 
@@ -39,14 +52,16 @@ def older_python() -> str:
     """A Python with `mcp<2`, from its own hashed lock."""
     python = OLDER / "bin" / "python"
     stamp, lock = OLDER / ".installed", HERE / "mcp1-requirements.txt"
-    if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", OLDER], check=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
-        command += ["--disable-pip-version-check", "-r", str(lock)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            missing("the package index", f"pip failed: {done.stderr[-300:]}")
-        stamp.write_bytes(lock.read_bytes())
+    with one_at_a_time():
+        if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", OLDER], check=True)
+            command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
+            command += ["--require-hashes", "--disable-pip-version-check"]
+            command += ["-r", str(lock)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                missing("the package index", f"pip failed: {done.stderr[-300:]}")
+            stamp.write_bytes(lock.read_bytes())
     return str(python)
 
 
