@@ -122,6 +122,7 @@ def test_the_connect_page_sees_the_first_call(
     visitor.page.goto(f"{server.url}/portal/connect/")
     visitor.sign_in()
     visitor.page.wait_for_selector("text=Waiting for the first call")
+    visitor.page.wait_for_selector("button.copy")
     shot(visitor, "connect", request)
     assert visitor.page.locator("button.copy").count() >= 6 and visitor.fits()
     wire(server, "alice").call("look")
