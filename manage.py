@@ -5,11 +5,17 @@ import sys
 
 
 def main() -> None:
-    """Run one command; broken settings end in sentences, not in a traceback."""
+    """Run one command; broken settings and databases end in sentences."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
+    from django.db import DatabaseError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except DatabaseError as error:
+        from accounts.management.database import mend
+
+        sys.exit(mend(error))
 
 
 if __name__ == "__main__":

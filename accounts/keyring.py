@@ -158,6 +158,27 @@ LONGEST_ASSERTION = 600
 """Seconds: RFC 7523 3 leaves it to us how far away an assertion's end may be."""
 
 
+def public_keys(jwks: Any) -> dict[str, Any]:
+    """A client's JWK Set, as it is kept. Raises ValueError unless it is all public."""
+    found = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(found, list) or not found:
+        raise ValueError("it has to have a list of `keys`.")
+    if not all(isinstance(key, dict) and _is_public(key) for key in found):
+        raise ValueError("it has to hold public keys (RSA, EC, OKP), and only such.")
+    return {"keys": found}
+
+
+def _is_public(key: dict[str, Any]) -> bool:
+    """Whether it is a key we can verify with, and no secret."""
+    if key.get("kty") == "oct" or "d" in key:
+        return False
+    try:
+        jwt.PyJWK(key)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def issuer_of(raw: str) -> str:
     """The `iss` an assertion claims, unverified; empty if it is none."""
     try:

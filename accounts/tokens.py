@@ -167,6 +167,19 @@ def secret_hash(raw: str) -> str:
     return hashlib.sha256(raw.encode()).hexdigest()
 
 
+def row_of(raw: str) -> IssuedToken | None:
+    """The list's row of a token of whatever kind, live or not."""
+    rows = IssuedToken.objects.with_revoked().select_related("user")
+    row = rows.filter(secret_hash=secret_hash(raw)).first()
+    if row is not None:
+        return row
+    try:
+        jti = keyring.verify(raw, allow_expired=True)["jti"]
+    except keyring.TokenRefused:
+        return None
+    return rows.filter(jti=jti).first()
+
+
 def _row(
     user: User,
     kind: TokenKind,

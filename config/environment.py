@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from datetime import timedelta
+from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +25,16 @@ Limit = Annotated[
 LIMIT_FORM = "Written as `60/minute` (second, hour, day) or `off`, like those below."
 
 STORES = ("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
+DATABASES = ("postgres", "postgresql", "sqlite")
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
+
+
+def found(module: str) -> bool:
+    """Whether it can be imported, without importing the last part."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 class Environment(BaseSettings):
@@ -245,6 +255,24 @@ class Environment(BaseSettings):
         """A URL of Redis' kind."""
         if value and urlsplit(value).scheme not in STORES:
             raise ValueError(f"write it as one of {', '.join(STORES)} and ://host:port")
+        return value
+
+    @field_validator("DATABASE_URL")
+    @classmethod
+    def known_database(cls, value: str) -> str:
+        """PostgreSQL, or a SQLite file of another place."""
+        if value and urlsplit(value).scheme not in DATABASES:
+            raise ValueError(f"write it as one of {', '.join(DATABASES)} and ://...")
+        return value
+
+    @field_validator("EXTRA_APPS")
+    @classmethod
+    def importable(cls, value: list[str]) -> list[str]:
+        """Each is a module somewhere on the path, or the AppConfig in one."""
+        for name in value:
+            parent = name.rpartition(".")[0]
+            if not found(name) and not (parent and found(parent)):
+                raise ValueError(f"no module {name}; put its folder on PYTHONPATH")
         return value
 
     @field_validator("TRUSTED_PROXIES")

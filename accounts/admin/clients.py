@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import Audited, ReadOnly
 from accounts.delegation import above
+from accounts.keyring import public_keys
 from accounts.models import (
     Consent,
     DocumentHost,
@@ -23,7 +24,7 @@ from accounts.models import (
     OAuthRefreshToken,
     User,
 )
-from accounts.oauth.models import AUTH_METHODS
+from accounts.oauth.models import AUTH_METHODS, SIGNED
 from accounts.oauth.redirects import BadRedirect, checked_uri
 from accounts.oauth.registration import SERVED
 from accounts.site import Section
@@ -59,6 +60,22 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         except BadRedirect as error:
             raise forms.ValidationError(str(error)) from error
         return " ".join(uris)
+
+    def clean_client_jwks(self) -> dict[str, Any]:
+        """Public keys only; none where it has a secret."""
+        jwks = self.cleaned_data.get("client_jwks")
+        try:
+            return public_keys(jwks) if jwks else {}
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def clean(self) -> dict[str, Any]:
+        """Who signs has keys to verify it with."""
+        given = super().clean() or self.cleaned_data
+        signs = given.get("token_endpoint_auth_method") == SIGNED
+        if signs and not given.get("client_jwks") and "client_jwks" not in self.errors:
+            self.add_error("client_jwks", _("private_key_jwt needs public keys."))
+        return given
 
 
 @admin.register(OAuthClient)

@@ -11,9 +11,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnly, may
-from accounts.keyring import TokenRefused, verify
 from accounts.models import IssuedToken, RevokedToken
 from accounts.site import Section
+from accounts.tokens import row_of
 
 JTI = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -33,10 +33,11 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_token_or_id(self) -> IssuedToken:
         """The row of the token meant."""
-        pasted = "".join(self.cleaned_data["token_or_id"].split())
-        row = IssuedToken.objects.filter(jti=id_of(pasted)).first()
+        row = meant("".join(self.cleaned_data["token_or_id"].split()))
         if row is None:
-            raise forms.ValidationError(_("No token with this id was ever issued."))
+            raise forms.ValidationError(
+                _("This is neither a token issued here nor the id of one.")
+            )
         if row.state == "revoked":
             raise forms.ValidationError(_("This token is revoked already."))
         if row.state == "expired":
@@ -44,17 +45,12 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
         return row
 
 
-def id_of(pasted: str) -> str:
-    """The `jti` in what was pasted. Raises forms.ValidationError."""
+def meant(pasted: str) -> IssuedToken | None:
+    """The row of the token or `jti` that was pasted."""
     pasted = pasted.removeprefix("Bearer")
     if JTI.fullmatch(pasted.lower()):
-        return pasted.lower()
-    try:
-        return str(verify(pasted, allow_expired=True)["jti"])
-    except TokenRefused as error:
-        raise forms.ValidationError(
-            _("This is neither a token issued here nor a token id (32 hex digits).")
-        ) from error
+        return IssuedToken.objects.filter(jti=pasted.lower()).first()
+    return row_of(pasted)
 
 
 @admin.register(RevokedToken)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from argparse import ArgumentTypeError
 from datetime import datetime, timedelta
 
 from django.core.management import CommandError
@@ -33,11 +35,22 @@ def role_named(name: str) -> Role:
     return found
 
 
+LONGEST = 255
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def short(text: str) -> str:
+    """An argument that fits its column."""
+    if len(text) > LONGEST or "\x00" in text:
+        raise ArgumentTypeError(f"write at most {LONGEST} characters of plain text")
+    return text
+
+
 def moment(text: str) -> datetime:
     """`2026-12-31`, a date and time, or `8h`, `30d` from now. Raises CommandError."""
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    if text[:-1].isdigit() and text[-1:] in units:
-        return timezone.now() + timedelta(**{units[text[-1]]: int(text[:-1])})
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
+    if found:
+        return timezone.now() + timedelta(**{UNITS[found[2]]: int(found[1])})
     try:
         parsed, day = parse_datetime(text), parse_date(text)
     except ValueError as error:

@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.common import Request
 
-from accounts import keyring, tokens
+from accounts import tokens
 from accounts.models import IssuedToken, OAuthClient, TokenKind
 from accounts.oauth.parameters import foreign_resource, tidied
 from accounts.oauth.validator import Validator
@@ -106,19 +106,6 @@ def refuse_other_resource(form: QueryDict) -> None:
         raise Problem("invalid_target", text)
 
 
-def row_of(raw: str) -> IssuedToken | None:
-    """The list's row of a token of either kind, live or not."""
-    rows = IssuedToken.objects.with_revoked().select_related("user")
-    row = rows.filter(secret_hash=tokens.secret_hash(raw)).first()
-    if row is not None:
-        return row
-    try:
-        jti = keyring.verify(raw, allow_expired=True)["jti"]
-    except keyring.TokenRefused:
-        return None
-    return rows.filter(jti=jti).first()
-
-
 class RevokeView(Endpoint):
     """POST /oauth/revoke: 200 whether or not there was something to revoke."""
 
@@ -127,7 +114,7 @@ class RevokeView(Endpoint):
         client = self.client(request)
         if "token" not in form:
             raise Problem("invalid_request", "token is missing.")
-        row = row_of(str(form["token"]))
+        row = tokens.row_of(str(form["token"]))
         if row is not None and row.client_id == client.client_id:
             chosen = IssuedToken.objects.filter(pk=row.pk)
             if row.kind == TokenKind.REFRESH:

@@ -35,6 +35,8 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
         "ALLOWED_ORIGINS": "h.example",
         "LIMIT_TOKEN": "many",
         "VALKEY_URL": "http://h",
+        "DATABASE_URL": "mysql://h/x",
+        "EXTRA_APPS": "examples.products, no.such",
         "TRUSTED_PROXIES": "10.0.0.0/8, everybody",
         "SIGNING_ALGORITHM": "none",
         "ACCESS_TOKEN_LIFETIME": "0",
@@ -62,6 +64,16 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     done = manage(blocked / "var", "check")
     assert done.returncode == 1 and "DATA_DIR" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "doctor", "issue_token x"])
+def test_a_database_not_prepared_is_said_in_a_sentence(
+    tmp_path: Path, command: str
+) -> None:
+    """ours: exit code 1 and the mend, no traceback."""
+    done = manage(tmp_path, *command.split())
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "run manage.py migrate" in done.stderr + done.stdout
 
 
 def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from django.core.management import CommandError
 from django.utils import timezone
 from jwt.algorithms import ECAlgorithm
 
@@ -234,15 +233,3 @@ def test_a_client_that_signs_redeems_codes_by_signing_only(
     form |= {"client_assertion": signed, "client_assertion_type": BEARER}
     answer = HTTP.post(url, data=form)
     assert answer.status_code == 200, answer.text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"keys": []}', '{"keys": [{"d": "secret"}]}']
-)
-def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
-    """ours."""
-    person("robot", "User")
-    path = tmp_path / "jwks.json"
-    path.write_text(text)
-    with pytest.raises(CommandError):
-        made("bad", "--service-account", "robot", "--jwks", str(path))

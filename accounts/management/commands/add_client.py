@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
+from django.db import transaction
 
+from accounts import keyring
 from accounts.audit import record
-from accounts.management.lookups import ACTOR, user_named
+from accounts.management.lookups import ACTOR, short, user_named
 from accounts.models import OAuthClient
 from accounts.oauth.models import DEVICE_GRANT, SIGNED
 from accounts.oauth.redirects import BadRedirect, checked_uri
@@ -23,10 +27,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         """What it is and where it returns to."""
-        parser.add_argument("name")
+        parser.add_argument("name", type=short)
         parser.add_argument("--redirect-uri", action="append", default=[])
         parser.add_argument("--public", action="store_true", help="Without a secret.")
-        parser.add_argument("--client-id", help="Default: a random one.")
+        parser.add_argument(
+            "--client-id", type=client_id, help="Default: a random one."
+        )
         parser.add_argument(
             "--jwks", metavar="FILE", help="Its public keys: it signs, no secret."
         )
@@ -58,8 +64,9 @@ class Command(BaseCommand):
             grant_types=grants + (["client_credentials"] if account else []),
             service_account=account,
         )
-        client.save()
-        record("client.registered", actor=ACTOR, object=f"client {client}")
+        with transaction.atomic():
+            client.save()
+            record("client.registered", actor=ACTOR, object=f"client {client}")
         told = {"client_id": client.client_id}
         self.stdout.write(
             json.dumps(told | ({"client_secret": secret} if secret else {}))
@@ -72,8 +79,11 @@ class Command(BaseCommand):
         except BadRedirect as error:
             raise CommandError(str(error)) from error
         account = options["service_account"]
-        if account and options["public"]:
-            raise CommandError("A client that acts on its own needs a secret.")
+        if options["public"] and (account or options["jwks"]):
+            raise CommandError(
+                "A public client has no secret and no key: leave away --public, or "
+                "--service-account and --jwks."
+            )
         if not uris and not account and not options["device"]:
             raise CommandError("Give a --redirect-uri, --device or --service-account.")
         return uris, user_named(account) if account else None
@@ -83,13 +93,16 @@ class Command(BaseCommand):
         if path is None:
             return {}
         try:
-            found = json.loads(Path(path).read_text())
-            private = [key for key in found["keys"] if "d" in key]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return keyring.public_keys(json.loads(Path(path).read_text()))
+        except (OSError, ValueError, RecursionError) as error:
             raise CommandError(f"{path} is no JWK Set: {error}") from error
-        if private or not found["keys"]:
-            raise CommandError(f"{path} has to hold public keys, and only such.")
-        return {"keys": found["keys"]}
+
+
+def client_id(text: str) -> str:
+    """A name for a client: VSCHAR without blanks (RFC 6749 A.1), no URL (CIMD 6.9)."""
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", text) or text.startswith("https://"):
+        raise ArgumentTypeError("write 1 to 255 printable characters, and no URL")
+    return text
 
 
 METHOD = "client_secret_basic"

@@ -35,7 +35,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Check everything, then add in one transaction."""
         name = options["username"]
-        roles = [role_named(role) for role in options["role"]]
+        roles = [role_named(role) for role in dict.fromkeys(options["role"])]
         user = User(
             username=name,
             email=options["email"],

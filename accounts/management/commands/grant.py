@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management import BaseCommand
+from django.db import transaction
 
 from accounts.audit import record
-from accounts.management.lookups import ACTOR, moment, role_named, user_named
+from accounts.management.lookups import ACTOR, moment, role_named, short, user_named
 from accounts.models import RoleAssignment
 
 
@@ -21,16 +22,18 @@ class Command(BaseCommand):
         parser.add_argument("username")
         parser.add_argument("role")
         parser.add_argument("--until", help="2026-12-31, 8h or 30d; else for good.")
-        parser.add_argument("--reason", default="")
+        parser.add_argument("--reason", default="", type=short)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Give or renew it."""
         user, role = user_named(options["username"]), role_named(options["role"])
         until = moment(options["until"]) if options["until"] else None
-        held, new = RoleAssignment.objects.grant(
-            user, role, reason=options["reason"], expires_at=until
-        )
-        verb = "role.granted" if new else "role.extended"
-        record(verb, actor=ACTOR, object=str(held), reason=options["reason"])
+        reason = options["reason"]
+        with transaction.atomic():
+            held, new = RoleAssignment.objects.grant(
+                user, role, reason=reason, expires_at=until
+            )
+            verb = "role.granted" if new else "role.extended"
+            record(verb, actor=ACTOR, object=str(held), reason=reason)
         end = f" until {until:%Y-%m-%d %H:%M %Z}" if until else ""
         self.stdout.write(f"{held}{end}.")

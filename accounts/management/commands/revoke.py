@@ -8,8 +8,8 @@ from uuid import UUID
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.keyring import TokenRefused, verify
-from accounts.management.lookups import ACTOR, user_named
+from accounts import tokens
+from accounts.management.lookups import ACTOR, short, user_named
 from accounts.models import IssuedToken
 
 
@@ -23,10 +23,12 @@ class Command(BaseCommand):
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--user")
         which.add_argument("--client", metavar="CLIENT_ID")
-        which.add_argument("--family", help="UUID of a refresh family.")
+        which.add_argument("--family", type=UUID, help="UUID of a refresh family.")
         which.add_argument("--jti", help="A token's id.")
         which.add_argument("--token-stdin", action="store_true", help="Read the token.")
-        parser.add_argument("--reason", default="revoked on the command line")
+        parser.add_argument(
+            "--reason", default="revoked on the command line", type=short
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Find and revoke."""
@@ -38,20 +40,19 @@ class Command(BaseCommand):
 
     def which(self, options: dict[str, Any]) -> dict[str, Any]:
         """The filter that the options mean."""
-        if options["user"]:
+        if options["user"] is not None:
             return {"user": user_named(options["user"])}
-        if options["client"]:
+        if options["client"] is not None:
             return {"client_id": options["client"]}
-        if options["family"]:
-            try:
-                return {"family": UUID(options["family"])}
-            except ValueError as error:
-                raise CommandError("--family takes a UUID.") from error
-        return {"jti": options["jti"] or self.jti_from_stdin()}
+        if options["family"] is not None:
+            return {"family": options["family"]}
+        if options["jti"] is not None:
+            return {"jti": options["jti"]}
+        return {"pk": self.pasted().pk}
 
-    def jti_from_stdin(self) -> str:
-        """The id in a pasted token."""
-        try:
-            return str(verify(sys.stdin.read().strip(), allow_expired=True)["jti"])
-        except TokenRefused as error:
-            raise CommandError("That is not a token issued here.") from error
+    def pasted(self) -> IssuedToken:
+        """The row of the token on standard input."""
+        row = tokens.row_of(sys.stdin.read().strip())
+        if row is None:
+            raise CommandError("That is not a token issued here.")
+        return row

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
+from django.db import transaction
 
 from accounts.audit import record
-from accounts.management.lookups import ACTOR, role_named, user_named
+from accounts.management.lookups import ACTOR, role_named, short, user_named
 from accounts.models import RoleAssignment
 
 
@@ -20,7 +21,7 @@ class Command(BaseCommand):
         """Who, what, why."""
         parser.add_argument("username")
         parser.add_argument("role")
-        parser.add_argument("--reason", default="")
+        parser.add_argument("--reason", default="", type=short)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Take it."""
@@ -28,8 +29,8 @@ class Command(BaseCommand):
         held = RoleAssignment.objects.filter(user=user, role=role).first()
         if held is None:
             raise CommandError(f"{user} does not hold {role}.")
-        record(
-            "role.withdrawn", actor=ACTOR, object=str(held), reason=options["reason"]
-        )
-        ended = held.withdraw(actor=ACTOR)
+        told, reason = str(held), options["reason"]
+        with transaction.atomic():
+            record("role.withdrawn", actor=ACTOR, object=told, reason=reason)
+            ended = held.withdraw(actor=ACTOR)
         self.stdout.write(f"{user} no longer holds {role}; {ended} tokens revoked.")

@@ -10,9 +10,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, call_command
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
+from accounts.management.database import mend
 from accounts.models import Role, RoleAssignment, SigningKey, User
 
 PASSWORD_BYTES = 15
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         try:
             self.prepare()
         except OperationalError as error:
-            raise CommandError(database_mend(error)) from error
+            raise CommandError(mend(error)) from error
         if not options["prepare_only"]:
             self.serve()
 
@@ -117,18 +118,3 @@ def where() -> str:
   A token       curl {issuer}/api/token/ -d username=NAME -d password=PASSWORD
   A client      claude mcp add --transport http portico {resource}
 """
-
-
-def database_mend(error: DatabaseError) -> str:
-    """One sentence with the mend for what SQLite and PostgreSQL say."""
-    text = " ".join(str(error).split())
-    if "locked" in text:
-        return (
-            "The database is locked by another process; stop it (another "
-            "`make serve`?) and try again."
-        )
-    if "unable to open" in text or "readonly" in text:
-        return (
-            f"{settings.DATA_DIR} cannot be written; set DATA_DIR to a folder of yours."
-        )
-    return f"The database cannot be used ({text}); check DATABASE_URL."
