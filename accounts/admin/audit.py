@@ -2,16 +2,73 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
-from django.utils.translation import gettext_lazy as _
+from typing import Any
 
-from accounts.admin.base import ReadOnly
-from accounts.models import AuditEvent
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+
+from accounts.admin.base import ReadOnly, may
+from accounts.admin.biglists import BigList, PeriodFilter, TypedFilter, distinct
+from accounts.admin.exports import exported
+from accounts.admin.savedviews import keep, offered
+from accounts.audit import record
+from accounts.models import AuditEvent, AuditSeal
 from accounts.site import Section
+
+VERIFIED_AT_ONCE = 100
+"""Seals that the button checks, the newest; the command checks all."""
+
+
+class WhoFilter(TypedFilter):
+    """By whom, and why it was refused."""
+
+    title = _("who and why")
+    inputs = (
+        ("actor", "text", _("Person")),
+        ("client_id", "text", _("Client id")),
+        ("object", "text", _("About")),
+        ("reason", "text", _("Reason of a refusal")),
+    )
+
+    def condition(self, name: str, value: str) -> dict[str, Any]:
+        """Reasons are indexed for refusals."""
+        if name == "reason":
+            return {"decision": AuditEvent.Verdict.DENIED, "reason": value}
+        return {name: value}
+
+
+class WhenFilter(PeriodFilter):
+    """From when to when."""
+
+    title = _("time")
+    inputs = (("at__gte", "text", _("From")), ("at__lt", "text", _("To")))
+
+
+class ActionFilter(admin.SimpleListFilter):
+    """What was done: the actions there are."""
+
+    title = _("action")
+    parameter_name = "action"
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        """Those on record."""
+        return [(name, name) for name in distinct(AuditEvent, "action")]
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """Narrow to one."""
+        return queryset.filter(action=self.value()) if self.value() else queryset
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnly[AuditEvent]):
+class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
     """Search and filter; superusers cannot edit or delete either."""
 
     place = (Section.AUDIT, 10)
@@ -25,8 +82,177 @@ class AuditEventAdmin(ReadOnly[AuditEvent]):
         "reason",
         "address",
     )
-    list_filter = ("decision", "action", "reason", "at")
-    search_fields = ("actor", "object", "token_id", "request_id", "client_id", "via")
-    date_hierarchy = "at"
-    show_full_result_count = False
+    list_filter = (WhenFilter, "decision", WhoFilter, ActionFilter)
+    sortable_by = ("at",)
+    search_fields = ("actor",)
+    search_help_text = _(
+        "A whole user name, action, client, token or request id, or the beginning of "
+        "what it is about."
+    )
+    finds = (
+        "actor",
+        "action",
+        "client_id",
+        "token_id",
+        "request_id",
+        "object__prefix",
+    )
+    newest_first = ("-at", "-id")
     list_per_page = 50
+    change_list_template = "admin/accounts/auditevent/change_list.html"
+    fields = (
+        "at",
+        "action",
+        "actor",
+        "client_id",
+        "token",
+        "address",
+        "object",
+        "decision",
+        "reason",
+        "via",
+        "outcome",
+        "duration_ms",
+        "request_id",
+        "before_and_after",
+    )
+
+    @admin.display(description=_("token"))
+    def token(self, obj: AuditEvent) -> str:
+        """Its id, as a link into the list of tokens."""
+        if not obj.token_id:
+            return "-"
+        tokens = reverse("admin:accounts_issuedtoken_changelist")
+        return format_html(
+            '<a href="{}?q={}">{}</a>', tokens, obj.token_id, obj.token_id
+        )
+
+    @admin.display(description=_("before and after"))
+    def before_and_after(self, obj: AuditEvent) -> str:
+        """What was changed, as a table."""
+        if not obj.changes:
+            return "-"
+        rows = [(name, *pair(value)) for name, value in obj.changes.items()]
+        line = '<tr><th scope="row">{}</th><td>{}</td><td>{}</td></tr>'
+        head = (gettext("Field"), gettext("Before"), gettext("After"))
+        return format_html(
+            '<table class="plain"><thead><tr><th scope="col">{}</th>'
+            '<th scope="col">{}</th><th scope="col">{}</th></tr></thead>'
+            "<tbody>{}</tbody></table>",
+            *head,
+            format_html_join("", line, rows),
+        )
+
+    def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
+        """An export has every row; the list the newest."""
+        if getattr(request, "exporting", False):
+            return self.search_all(queryset, term), False
+        return super().get_search_results(request, queryset, term)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Exports, saved views, the verify button."""
+        view = self.admin_site.admin_view
+        own = [
+            path("export/<slug:form>/", view(self.export), name="audit-export"),
+            path("views/", view(self.views), name="audit-views"),
+            path("verify/", view(self.verify), name="audit-verify"),
+        ]
+        return own + super().get_urls()
+
+    def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+        """With the saved views; what waits to be sealed is, a little of it."""
+        AuditSeal.objects.all().seal(most=2)
+        context = {"offered": offered(request), "may_share": may_share(request)}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
+        """All that the filters and the search match, as a file, on record."""
+        if not self.has_view_permission(request):
+            return HttpResponse(gettext("You may not see the audit."), status=403)
+        request.exporting = True  # type: ignore[attr-defined]
+        try:
+            found = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters as error:
+            return HttpResponse(f"{error}", status=400, content_type="text/plain")
+        return exported(request, found, form)
+
+    @method_decorator(require_POST)
+    def views(self, request: HttpRequest) -> HttpResponseBase:
+        """Keep a view or drop one."""
+        if not self.has_view_permission(request):
+            return HttpResponse(gettext("You may not see the audit."), status=403)
+        return keep(self, request, may_share(request))
+
+    @method_decorator(require_POST)
+    def verify(self, request: HttpRequest) -> HttpResponseBase:
+        """Check the newest seals and say what does not fit."""
+        if not self.has_view_permission(request):
+            return HttpResponse(gettext("You may not see the audit."), status=403)
+        AuditSeal.objects.all().seal(most=VERIFIED_AT_ONCE)
+        checked = list(AuditSeal.objects.all().verify(VERIFIED_AT_ONCE))
+        problem = checked[-1].problem if checked else ""
+        record("audit.verified", actor=request.user, request=request, object=problem)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Does the audit fit its seals?"),
+            "parent": (reverse("admin:accounts_auditevent_changelist"), _("Audit")),
+            "seals": len(checked),
+            "events": sum(seal.events for seal in checked),
+            "all_seals": AuditSeal.objects.count(),
+            "head": AuditSeal.objects.all().head(),
+            "problem": problem,
+        }
+        return TemplateResponse(
+            request, "admin/accounts/auditevent/verify.html", context
+        )
+
+
+def may_share(request: HttpRequest) -> bool:
+    """Who puts views before everybody."""
+    return may(request, "accounts.add_savedview")
+
+
+def pair(value: Any) -> tuple[str, str]:
+    """Before and after as text; one value stands alone."""
+    if isinstance(value, list) and len(value) == 2:
+        return words(value[0]), words(value[1])
+    return "", words(value)
+
+
+def words(value: Any) -> str:
+    """A value of a change, lists with commas."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
+
+
+@admin.register(AuditSeal)
+class AuditSealAdmin(ReadOnly[AuditSeal]):
+    """The hash chain over the audit."""
+
+    place = (Section.AUDIT, 20)
+    intro = _(
+        "Each seal covers a range of events and the seal before it. Note the newest "
+        "digest elsewhere: manage.py verify_audit --head compares with it."
+    )
+    list_display = ("number", "events", "first_at", "last_at", "short", "purged_at")
+    fields = (
+        "number",
+        "events",
+        "after_id",
+        "last_id",
+        "first_at",
+        "last_at",
+        "previous",
+        "content",
+        "digest",
+        "sealed_at",
+        "purged_at",
+    )
+    show_full_result_count = False
+    change_list_template = "admin/accounts/auditseal/change_list.html"
+
+    @admin.display(description=_("digest"))
+    def short(self, obj: AuditSeal) -> str:
+        """Its beginning."""
+        return obj.digest[:16]

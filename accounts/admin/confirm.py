@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
@@ -13,7 +12,7 @@ from django.utils.translation import ngettext
 
 
 def unconfirmed(
-    page: admin.ModelAdmin[Any], request: HttpRequest, question: str, effect: str
+    page: Any, request: HttpRequest, question: str, effect: str
 ) -> TemplateResponse | None:
     """The page that asks, or None once it was answered with yes."""
     if request.POST.get("confirmed") == "yes":

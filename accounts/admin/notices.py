@@ -62,7 +62,7 @@ def personal_tokens_that_end() -> Iterator[Notice]:
             "issuedtoken",
             kind__exact=TokenKind.PERSONAL,
             state="active",
-            expires_at__lt=(now + SOON).isoformat(),
+            expiry="week",
         )
         yield Notice(told % {"n": many(names), "who": few(names)}, url)
 
@@ -86,7 +86,7 @@ def tokens_nobody_uses() -> Iterator[Notice]:
             "issuedtoken",
             kind__exact=TokenKind.PERSONAL,
             state="active",
-            issued_at__lt=before.isoformat(),
+            use="90",
         )
         yield Notice(told % {"n": many(names), "who": few(names)}, url)
 

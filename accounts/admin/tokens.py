@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin, messages
@@ -12,40 +13,122 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import ReadOnly, may
-from accounts.models import IssuedToken
+from accounts.admin.biglists import BigList, PeriodFilter, TypedFilter
+from accounts.admin.confirm import ending, unconfirmed
+from accounts.models import IssuedToken, RevokedToken, TokenKind
 from accounts.site import Section
 
 REASON = "revoked in the admin"
+SHOWN_OF_A_FAMILY = 200
 
 
-class StateFilter(admin.SimpleListFilter):
+class ChosenFilter(admin.SimpleListFilter):
+    """A filter whose choices are conditions, by name."""
+
+    named: tuple[tuple[str, Any], ...] = ()
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        """The names."""
+        return self.named
+
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """What a choice means."""
+        raise NotImplementedError
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """Narrow to the chosen one."""
+        condition = self.condition(self.value(), timezone.now())
+        return queryset if condition is None else queryset.filter(condition)
+
+
+class StateFilter(ChosenFilter):
     """active, expired or revoked."""
 
     title = _("state")
     parameter_name = "state"
+    named = (
+        ("active", _("active")),
+        ("expired", _("expired")),
+        ("revoked", _("revoked")),
+    )
 
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, Any]]:
-        """The three states."""
-        return [
-            ("active", _("active")),
-            ("expired", _("expired")),
-            ("revoked", _("revoked")),
-        ]
-
-    def queryset(self, request: Any, queryset: Any) -> Any:
-        """Narrow to the chosen one."""
-        now = timezone.now()
-        chosen: dict[str | None, Q] = {
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """The revocation table first: a revoked token stays revoked when over."""
+        revoked = Q(jti__in=RevokedToken.objects.values("jti"))
+        return {
             "active": Q(revoked=False, expires_at__gt=now),
             "expired": Q(revoked=False, expires_at__lte=now),
-            "revoked": Q(revoked=True),
-        }
-        condition = chosen.get(self.value())
-        return queryset if condition is None else queryset.filter(condition)
+            "revoked": revoked,
+        }.get(chosen or "")
+
+
+class UseFilter(ChosenFilter):
+    """Tokens that nobody seems to need."""
+
+    title = _("use")
+    parameter_name = "use"
+    named = (
+        ("never", _("never used")),
+        ("30", _("unused for 30 days")),
+        ("90", _("unused for 90 days")),
+    )
+
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """Used last before, or issued before and never used."""
+        if chosen == "never":
+            return Q(last_used_at=None)
+        if chosen not in ("30", "90"):
+            return None
+        since = now - timedelta(days=int(chosen))
+        return Q(last_used_at__lt=since) | Q(last_used_at=None, issued_at__lt=since)
+
+
+class ExpiryFilter(ChosenFilter):
+    """Tokens that end soon."""
+
+    title = _("expiry")
+    parameter_name = "expiry"
+    named = (
+        ("hour", _("within an hour")),
+        ("day", _("within a day")),
+        ("week", _("within 7 days")),
+        ("later", _("later")),
+    )
+    reach = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """Between now and then."""
+        week = now + timedelta(days=7)
+        if chosen == "later":
+            return Q(expires_at__gt=week)
+        until = {"week": week} | {name: now + by for name, by in self.reach.items()}
+        if chosen not in until:
+            return None
+        return Q(expires_at__gt=now, expires_at__lte=until[chosen])
+
+
+class WhoseFilter(TypedFilter):
+    """Of one person, through one client, of one sign-in."""
+
+    title = _("person and client")
+    inputs = (
+        ("username", "text", _("Person")),
+        ("client_id", "text", _("Client id")),
+    )
+
+
+class IssuedFilter(PeriodFilter):
+    """When it was issued."""
+
+    title = _("issued")
+    inputs = (
+        ("issued_at__gte", "date", _("From")),
+        ("issued_at__lte", "date", _("To")),
+    )
 
 
 @admin.register(IssuedToken)
-class IssuedTokenAdmin(ReadOnly[IssuedToken]):
+class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     """Look, filter, revoke: one, a selection, or all that match the filter."""
 
     place = (Section.TOKENS, 10)
@@ -65,15 +148,47 @@ class IssuedTokenAdmin(ReadOnly[IssuedToken]):
         "last_used_at",
         "expires_at",
     )
-    list_filter = (StateFilter, "kind", "door", "client_id", "expires_at")
-    search_fields = ("jti", "username", "client_id", "last_used_from")
-    date_hierarchy = "issued_at"
-    show_full_result_count = False
+    sortable_by = ("expires_at",)
+    list_filter = (
+        WhoseFilter,
+        StateFilter,
+        UseFilter,
+        ExpiryFilter,
+        "kind",
+        "door",
+        IssuedFilter,
+    )
+    search_fields = ("jti",)
+    search_help_text = _(
+        "The beginning of a token id, or a whole user name, client id or family."
+    )
+    finds = ("jti__prefix", "username", "client_id")
+    newest_first = ("-issued_at", "-id")
+    fields = (
+        "jti",
+        "kind",
+        "door",
+        "user",
+        "username",
+        "client_id",
+        "name",
+        "scope",
+        "state_shown",
+        "issued_at",
+        "issued_to",
+        "expires_at",
+        "last_used_at",
+        "last_used_from",
+        "redeemed_at",
+        "family",
+        "kid",
+    )
+    change_form_template = "admin/accounts/issuedtoken/change_form.html"
     actions = ("revoke", "revoke_families", "revoke_clients", "revoke_users")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """With the state."""
-        return IssuedToken.objects.with_revoked().order_by("-issued_at", "-id")
+        return IssuedToken.objects.with_revoked().order_by(*self.newest_first)
 
     @admin.display(description=_("token"), ordering="jti")
     def token(self, obj: IssuedToken) -> str:
@@ -85,42 +200,91 @@ class IssuedTokenAdmin(ReadOnly[IssuedToken]):
         """active, expired or revoked."""
         return obj.state
 
+    def change_view(
+        self,
+        request: Any,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> Any:
+        """With its family, and what of it may be ended."""
+        row = self.get_object(request, object_id)
+        context = dict(extra_context or {})
+        if row is not None:
+            context |= {
+                "generations": generations(row.family),
+                "may_revoke": self.has_revoke_permission(request),
+                "list_path": request.path.rsplit("/", 3)[0] + "/",
+            }
+        return super().change_view(request, object_id, form_url, context)
+
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         """Those who may change tokens may end them; nobody edits them."""
         return may(request, "accounts.change_issuedtoken")
 
     @admin.action(description=_("Revoke the selected tokens"), permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: Any) -> None:
+    def revoke(self, request: HttpRequest, queryset: Any) -> Any:
         """End the selected, from the next message on."""
-        self.end(request, IssuedToken.objects.filter(pk__in=queryset.values("pk")))
+        return self.end(request, IssuedToken.objects.filter(pk__in=keys(queryset)))
 
     @admin.action(
         description=_("Revoke all that grew from the same sign-ins"),
         permissions=["revoke"],
     )
-    def revoke_families(self, request: HttpRequest, queryset: Any) -> None:
+    def revoke_families(self, request: HttpRequest, queryset: Any) -> Any:
         """End whole refresh families."""
-        families = queryset.values("family")
-        self.end(request, IssuedToken.objects.filter(family__in=families))
+        families = queryset.order_by().values("family")
+        return self.end(request, IssuedToken.objects.filter(family__in=families))
 
     @admin.action(
         description=_("Revoke all tokens of the same clients"), permissions=["revoke"]
     )
-    def revoke_clients(self, request: HttpRequest, queryset: Any) -> None:
+    def revoke_clients(self, request: HttpRequest, queryset: Any) -> Any:
         """End all of those clients."""
-        clients = queryset.values("client_id")
-        self.end(request, IssuedToken.objects.filter(client_id__in=clients))
+        clients = queryset.order_by().values("client_id")
+        return self.end(request, IssuedToken.objects.filter(client_id__in=clients))
 
     @admin.action(
         description=_("Revoke all tokens of the same users"), permissions=["revoke"]
     )
-    def revoke_users(self, request: HttpRequest, queryset: Any) -> None:
+    def revoke_users(self, request: HttpRequest, queryset: Any) -> Any:
         """End all of those users."""
-        users = queryset.values("user_id")
-        self.end(request, IssuedToken.objects.filter(user_id__in=users))
+        users = queryset.order_by().values("user_id")
+        return self.end(request, IssuedToken.objects.filter(user_id__in=users))
 
-    def end(self, request: HttpRequest, tokens: Any) -> None:
-        """Revoke and say how many were live."""
+    def end(self, request: HttpRequest, tokens: Any) -> Any:
+        """Ask, revoke, and say how many were live."""
+        page = unconfirmed(self, request, str(_("Revoke?")), ending(tokens))
+        if page is not None:
+            return page
         ended = tokens.revoke(actor=request.user, reason=REASON)
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
         self.message_user(request, told, messages.SUCCESS)
+        return None
+
+
+def keys(queryset: Any) -> Any:
+    """The rows of a list, whatever it is ordered and annotated by."""
+    return queryset.order_by().values("pk")
+
+
+def generations(family: Any) -> list[tuple[IssuedToken | None, list[IssuedToken]]]:
+    """A sign-in as it grew: each refresh token with the access tokens of its time.
+
+    A sign-in without refresh tokens is one generation of access tokens.
+    """
+    rows = IssuedToken.objects.with_revoked().filter(family=family)
+    found = list(rows.order_by("issued_at", "id")[:SHOWN_OF_A_FAMILY])
+    refresh = [row for row in found if row.kind == TokenKind.REFRESH]
+    grown: list[tuple[IssuedToken | None, list[IssuedToken]]] = [
+        (row, []) for row in refresh
+    ] or [(None, [])]
+    for row in found:
+        if row.kind != TokenKind.REFRESH:
+            # Both of a pair are issued at once, the access token perhaps a bit before.
+            before = [r for r in refresh if r.issued_at <= row.issued_at + PAIRED]
+            grown[max(len(before) - 1, 0)][1].append(row)
+    return grown
+
+
+PAIRED = timedelta(seconds=1)

@@ -6,6 +6,8 @@ from accounts.models.keys import SigningKey
 from accounts.models.requests import AccessRequest
 from accounts.models.revocation import RevokedToken
 from accounts.models.roles import Role, RoleAssignment, Scope
+from accounts.models.savedviews import SavedView
+from accounts.models.seals import AuditSeal
 from accounts.models.tokens import Door, IssuedToken, TokenKind
 from accounts.models.users import User
 from accounts.oauth.models import (
@@ -24,6 +26,7 @@ __all__ = [
     "AccessRequest",
     "AuditEvent",
     "AuditHour",
+    "AuditSeal",
     "Consent",
     "DocumentHost",
     "Door",
@@ -37,6 +40,7 @@ __all__ = [
     "RevokedToken",
     "Role",
     "RoleAssignment",
+    "SavedView",
     "Scope",
     "SigningKey",
     "TokenKind",

@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import prefix  # noqa: F401  (registers a lookup)
 from accounts.models.audit import AuditEvent
 from accounts.models.revocation import RevokedToken, RevokedTokenQuerySet
 
@@ -152,6 +153,7 @@ class IssuedToken(models.Model):
     class Meta:
         ordering = ("-issued_at", "-id")
         verbose_name = _("token")
+        indexes = [models.Index(fields=["username", "issued_at"], name="token_owner")]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.jti[:8]} of {self.username}"

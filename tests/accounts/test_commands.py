@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts import keyring, refresh, tokens
 from accounts.models import (
     AuditEvent,
+    AuditSeal,
     IssuedToken,
     RevokedToken,
     Role,
@@ -162,8 +163,10 @@ def test_purge_forgets_what_no_longer_matters(alice: User) -> None:
     past = timezone.now() - timedelta(days=400)
     IssuedToken.objects.filter(user=alice).update(expires_at=past)
     RevokedToken.objects.filter(jti=pair.row.jti).update(until=past)
-    old = AuditEvent(action="test.old", at=past)
-    old.save()
+    AuditSeal.objects.all().seal()
+    AuditEvent(action="test.old", at=past).save()
+    AuditSeal.objects.all().seal()
+    AuditSeal.objects.filter(number=1).update(purged_at=past)
     SigningKey.objects.rotate(actor="test")
     SigningKey.objects.filter(state="retiring").update(retiring_at=past)
     told = run("purge")

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts import dashboard
 from accounts.figures import SIGNED_IN, SPANS, gather
-from accounts.models import AuditEvent, AuditHour, User
+from accounts.models import AuditEvent, AuditHour, AuditSeal, User
 from accounts.models.hours import HOUR, Facet
 from tests.people import person
 
@@ -39,7 +39,7 @@ def event(ago: timedelta, action: str = "tool.called", **fields: Any) -> AuditEv
 @pytest.fixture
 def history() -> None:
     """Calls in the running hour, five hours and ten days ago; a sign-in."""
-    AuditEvent.objects.all().purge(datetime(2100, 1, 1, tzinfo=UTC))
+    AuditSeal.objects.all().purge(datetime(2100, 1, 1, tzinfo=UTC))
     for hours in (0, 5, 240):
         event(HOUR * hours)
         event(HOUR * hours, "tool.denied", actor="bob", object="tool rule")
@@ -80,7 +80,7 @@ def test_durations_are_within_five_percent(history: None) -> None:
 
 def test_nothing_happened(db: None) -> None:
     """ours: an installation of today has figures too."""
-    AuditEvent.objects.all().purge(datetime(2100, 1, 1, tzinfo=UTC))
+    AuditSeal.objects.all().purge(datetime(2100, 1, 1, tzinfo=UTC))
     found = gather(SPANS["30d"], NOW)
     assert found.percentile(0.5) is None and found.total("calls") == 0
 

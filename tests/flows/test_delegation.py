@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 SITE = admin.site
 OWN_TRACES = (
     "auditevent",
+    "auditseal",
     "session",
     "logentry",
     "savedview",

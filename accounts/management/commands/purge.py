@@ -13,8 +13,8 @@ from django.utils import timezone
 from accounts.audit import record
 from accounts.management.lookups import ACTOR
 from accounts.models import (
-    AuditEvent,
     AuditHour,
+    AuditSeal,
     IssuedToken,
     OAuthClient,
     OAuthDeviceGrant,
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         counts = {
             "tokens": IssuedToken.objects.all().purge(now),
             "revocations": RevokedToken.objects.all().purge(now),
-            "audit events": AuditEvent.objects.all().purge(
+            "audit events": AuditSeal.objects.all().purge(
                 now - settings.AUDIT_RETENTION
             ),
             "unused clients": OAuthClient.objects.all().purge(now),

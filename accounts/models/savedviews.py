@@ -1,0 +1,46 @@
+"""SavedView: a search of the audit under a name, one's own or shared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from accounts.models.users import User
+
+
+class SavedViewQuerySet(models.QuerySet["SavedView"]):
+    """Which somebody sees."""
+
+    def seen_by(self, user: User) -> SavedViewQuerySet:
+        """Their own and the shared ones."""
+        return self.filter(models.Q(owner=user) | models.Q(shared=True))
+
+
+class SavedView(models.Model):
+    """The query string of a list, by name."""
+
+    name = models.CharField(max_length=80)
+    query = models.CharField(max_length=2000, blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views"
+    )
+    shared = models.BooleanField(
+        default=False, help_text=_("Everybody who may see the audit sees it.")
+    )
+
+    objects = SavedViewQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("name", "pk")
+        constraints = [
+            models.UniqueConstraint(
+                fields=("owner", "name"), name="one_view_per_owner_and_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
