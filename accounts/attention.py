@@ -24,13 +24,19 @@ class Notice:
 
 Finder = Callable[[], Iterable[Notice]]
 _finders: list[tuple[str, Finder]] = []
+told_elsewhere: set[str] = set()
+"""Ids of system checks that a finder tells with a better link."""
 
 
-def attention(permission: str) -> Callable[[Finder], Finder]:
-    """Decorator: ask this finder for those who hold `permission`."""
+def attention(permission: str, instead_of: str = "") -> Callable[[Finder], Finder]:
+    """Decorator: ask this finder for those who hold `permission`.
+
+    `instead_of` is the id of a system check that says the same.
+    """
 
     def register(finder: Finder) -> Finder:
         _finders.append((permission, finder))
+        told_elsewhere.add(instead_of)
         return finder
 
     return register

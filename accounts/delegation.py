@@ -68,6 +68,16 @@ def beyond(actor: User, scopes: Iterable[str]) -> str:
     return ""
 
 
+def objection_to_scope(actor: User, role: Role, scope: str) -> str:
+    """Why `actor` may not give this scope to `role` or take it; empty if they may."""
+    if actor.is_superuser:
+        return ""
+    if holds_role(actor, role):
+        return _("You hold %s yourself: it is for others to change.") % role
+    given = role.scopes.values_list("name", flat=True)
+    return beyond(actor, [*given, *([scope] if scope else [])])
+
+
 def above(actor: User, user: User) -> bool:
     """Whether `user` may do things `actor` may not, so that only others change it."""
     if actor.is_superuser or actor.pk == user.pk:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from accounts.models import (
     OAuthClient,
     RoleAssignment,
     TokenKind,
+    User,
 )
 from accounts.models.roles import ACT_WITHIN_ROLES
 
@@ -157,6 +158,26 @@ def _token_row(jti: str) -> dict[str, Any] | None:
     columns = (*of_token, *of_user, "revoked", "blocked")
     found = rows.filter(jti=jti, user__isnull=False).values(*columns)
     return next(iter(found), None)
+
+
+def imagined(user: User, token_scopes: Iterable[str]) -> Principal:
+    """`user` as they would come with a token of these scopes from a browser sign-in.
+
+    For pages that say what somebody could do; no message is ever served to it.
+    """
+    roles, grants, _ends = roles_of(user.pk)
+    return Principal(
+        user_id=user.pk,
+        username=user.username,
+        client_id="",
+        jti="",
+        door=Door.AUTHORIZATION_CODE,
+        roles=roles,
+        grants=grants,
+        token_scopes=frozenset(token_scopes),
+        expires_at=0,
+        ends_at=0.0,
+    )
 
 
 def roles_of(

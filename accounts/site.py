@@ -11,7 +11,7 @@ from typing import Any, cast
 from django.contrib import admin
 from django.contrib.admin.sites import AdminSite
 from django.core.exceptions import PermissionDenied
-from django.db.models import TextChoices
+from django.db.models import Model, TextChoices
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
@@ -143,6 +143,27 @@ def gated(page: type[SitePage]) -> Callable[..., Any]:
         return view(request, *args, **kwargs)
 
     return run
+
+
+RowLinks = Callable[[Any, Any], list[tuple[Any, str]]]
+"""(request, row) -> buttons (words, URL) for the row's page."""
+_row_links: list[tuple[type[Model], RowLinks]] = []
+
+
+def row_link(model: type[Model]) -> Callable[[RowLinks], RowLinks]:
+    """Decorator: show these buttons on the pages of `model`'s rows."""
+
+    def register(links: RowLinks) -> RowLinks:
+        _row_links.append((model, links))
+        return links
+
+    return register
+
+
+def links_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
+    """Buttons for one row's page."""
+    found = [links(request, row) for model, links in _row_links if type(row) is model]
+    return [link for links in found for link in links]
 
 
 def site_page(page: type[SitePage]) -> type[SitePage]:

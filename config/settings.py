@@ -228,6 +228,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# A page of the access matrix without JavaScript sends a field for every tick.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 SECURE_CSP = {
     "default-src": ["'none'"],
     "script-src": ["'self'"],

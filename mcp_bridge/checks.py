@@ -11,10 +11,23 @@ from mcp_bridge.models import ChangeCounter, Primitive
 from mcp_bridge.triggers import missing
 
 
+def changed_names() -> list[str]:
+    """What changed in code and nobody has looked at."""
+    changed = Primitive.objects.exclude(changed_at=None)
+    return list(changed.values_list("name", flat=True))
+
+
+def unreachable_names() -> list[str]:
+    """What is on offer and within nobody's role."""
+    covered = Primitive.objects.filter(required_scopes__roles__isnull=False)
+    alone = Primitive.objects.filter(enabled=True).exclude(pk__in=covered)
+    return list(alone.values_list("name", flat=True))
+
+
 @answered
 def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
     """Nothing changed in code unseen."""
-    changed = Primitive.objects.exclude(changed_at=None).values_list("name", flat=True)
+    changed = changed_names()
     if changed:
         yield checks.Warning(
             f"Definitions changed and nobody has accepted them: {', '.join(changed)}.",
@@ -26,9 +39,7 @@ def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
 @answered
 def everything_is_reachable() -> Iterable[checks.CheckMessage]:
     """Each primitive in code is within somebody's role."""
-    alone = Primitive.objects.filter(enabled=True, required_scopes__roles=None)
-    covered = Primitive.objects.filter(required_scopes__roles__isnull=False)
-    names = alone.exclude(pk__in=covered).values_list("name", flat=True).distinct()
+    names = unreachable_names()
     if names:
         yield checks.Warning(
             f"No role gives access to: {', '.join(names)}.",

@@ -30,6 +30,11 @@ SCOPE_PREFIX = {
 }
 
 
+def own_scope(kind: str, name: str) -> str:
+    """The scope that stands for one primitive alone."""
+    return f"{SCOPE_PREFIX[PrimitiveKind(kind)]}:{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What code has on offer: one primitive with the access its author proposes."""
@@ -46,7 +51,7 @@ class Offer:
     @property
     def own_scope(self) -> str:
         """The scope that stands for this primitive alone, such as `tool:whoami`."""
-        return f"{SCOPE_PREFIX[PrimitiveKind(self.kind)]}:{self.name}"
+        return own_scope(self.kind, self.name)
 
 
 class PrimitiveQuerySet(models.QuerySet["Primitive"]):
@@ -137,6 +142,11 @@ class Primitive(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.name}"
+
+    @property
+    def own_scope(self) -> str:
+        """The scope that stands for it alone, such as `tool:whoami`."""
+        return own_scope(self.kind, self.name)
 
     def meet(self, offer: Offer) -> str:
         """Take in what code says now: `changed`, `returned` or nothing new."""

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import AuditEvent
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.portal.pages import Page
-from accounts.principal import Principal, roles_of
+from accounts.principal import imagined, roles_of
 from mcp_bridge.decision import Reason, judge
 from mcp_bridge.rules import read_catalogue
 from mcp_bridge.snippets import snippets
@@ -63,7 +63,8 @@ class HomeView(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Judged by the same rule as a message would be."""
-        me = self.as_principal()
+        scopes = {ACT_WITHIN_ROLES, *roles_of(self.me.pk)[1]}
+        me = imagined(self.me, scopes)
         rules = read_catalogue().values()
         mine = [rule for rule in rules if judge(me, rule).allowed]
         denied = AuditEvent.objects.filter(
@@ -72,19 +73,3 @@ class HomeView(Page):
         refusals = [(event, why(event)) for event in denied[:10]]
         context = {"roles": me.roles, "rules": mine, "refusals": refusals}
         return render(request, "portal/home.html", context)
-
-    def as_principal(self) -> Principal:
-        """Me with the widest token I could have."""
-        roles, grants, _until = roles_of(self.me.pk)
-        return Principal(
-            user_id=self.me.pk,
-            username=self.me.username,
-            client_id="",
-            jti="",
-            door="",
-            roles=roles,
-            grants=grants,
-            token_scopes=frozenset({ACT_WITHIN_ROLES, *grants}),
-            expires_at=0,
-            ends_at=0.0,
-        )

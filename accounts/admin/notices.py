@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from accounts.attention import Notice, attention
+from accounts.attention import Notice, attention, told_elsewhere
 from accounts.models import IssuedToken, RoleAssignment, TokenKind
 from accounts.system import findings
 
@@ -95,6 +95,8 @@ def tokens_nobody_uses() -> Iterator[Notice]:
 def failing_checks() -> Iterator[Notice]:
     """What `manage.py doctor` says."""
     for message in findings():
+        if message.id in told_elsewhere:
+            continue
         urgent = message.level >= ERROR
         yield Notice(message.msg, reverse("admin:system"), urgent)
 

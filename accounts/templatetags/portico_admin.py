@@ -7,6 +7,8 @@ from typing import Any
 from django import template
 from django.utils.safestring import SafeString
 
+from accounts.site import links_of
+
 register = template.Library()
 
 
@@ -24,3 +26,9 @@ def labelled(field: Any) -> SafeString:
     for part in getattr(widget, "widgets", []):
         part.attrs.setdefault("aria-label", name)
     return SafeString(bound.as_widget(attrs={"aria-label": name}))
+
+
+@register.simple_tag(takes_context=True)
+def links_of_row(context: Any, row: Any) -> list[tuple[Any, str]]:
+    """Buttons that other pages put on this row's page."""
+    return links_of(context["request"], row) if row is not None else []

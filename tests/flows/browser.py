@@ -55,7 +55,7 @@ class FormReader(HTMLParser):
             form.buttons.append((name, found.get("value", ""), found.get("value", "")))
         elif tag == "input" and kind in ("checkbox", "radio"):
             if "checked" in found:
-                form.fields[name] = found.get("value", "on")
+                self.tick(form, name, found.get("value", "on"))
         elif tag == "input":
             form.fields[name] = found.get("value", "")
         elif tag == "select":
@@ -68,6 +68,15 @@ class FormReader(HTMLParser):
             form.fields[name] = ""
         elif tag == "button":
             self.button = (name, found.get("value", ""))
+
+    def tick(self, form: Form, name: str, value: str) -> None:
+        """A ticked box; several of one name are a list."""
+        before = form.fields.get(name)
+        if before is None:
+            form.fields[name] = value
+        else:
+            form.fields[name] = [*(before if isinstance(before, list) else [before])]
+            form.fields[name].append(value)
 
     def choose(self, form: Form, value: str) -> None:
         """A selected option."""
