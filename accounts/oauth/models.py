@@ -111,8 +111,8 @@ class OAuthClient(toolkit.AbstractApplication):
         return bool(allowed & set(grant_types))
 
     def is_usable(self, request: Any) -> bool:
-        """Blocked clients are as unknown ones."""
-        return not self.blocked
+        """Blocked clients, and those of refused hosts, are as unknown ones."""
+        return not self.blocked and self.host_trusted is not False
 
     def get_allowed_schemes(self) -> list[str]:
         """Schemes it may be redirected to: those of its registered URIs."""
@@ -121,12 +121,16 @@ class OAuthClient(toolkit.AbstractApplication):
     @property
     def verified(self) -> bool:
         """Whether an admin put it here, approved it, or trusts its document's host."""
-        if self.approved:
-            return True
-        if self.registration_source == self.RegistrationSource.CIMD:
-            host = urlsplit(self.client_id).hostname
-            return DocumentHost.objects.filter(host=host, trusted=True).exists()
-        return bool(self.registration_source == self.RegistrationSource.MANUAL)
+        put_here = self.registration_source == self.RegistrationSource.MANUAL
+        return bool(self.approved or put_here or self.host_trusted)
+
+    @property
+    def host_trusted(self) -> bool | None:
+        """What the admin says of its document's host; None: nothing, or none."""
+        if self.registration_source != self.RegistrationSource.CIMD:
+            return None
+        hosts = DocumentHost.objects.filter(host=urlsplit(self.client_id).hostname)
+        return hosts.values_list("trusted", flat=True).first()
 
     @property
     def signs_itself(self) -> bool:

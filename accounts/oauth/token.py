@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +17,9 @@ from accounts.oauth.models import DEVICE_GRANT
 
 GRANTS = ("authorization_code", "client_credentials", "refresh_token", DEVICE_GRANT)
 
+
+VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
+"""RFC 7636 4.1."""
 
 WORDS = {
     "invalid_client": _("Client authentication failed."),
@@ -46,6 +50,9 @@ class TokenView(Endpoint):
     def code(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
         """OAuth 2.1 4.1.3, by the toolkit; its refusals get our words."""
         refuse_other_resource(form)
+        verifier = form.get("code_verifier")
+        if verifier and not VERIFIER.fullmatch(verifier):
+            raise Problem("invalid_grant", str(WORDS["invalid_grant"]))
         *_rest, body, status = self.create_token_response(request)
         answer = json.loads(body)
         if status != 200:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 
 import pytest
+import urllib3
+from django.core.cache import cache
 from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
@@ -59,8 +63,6 @@ def offered(monkeypatch: Any, document: dict[str, Any]) -> OAuthClient | None:
             return document, 300
 
     monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
-    from django.core.cache import cache
-
     cache.clear()
     found: OAuthClient | None = cimd.resolve_cimd_application(
         str(document.get("client_id", "https://x.example/doc")), request=None
@@ -109,6 +111,7 @@ BROKEN: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.spec("CIMD 6.2: no shared secrets")
 @pytest.mark.spec("CIMD 4.1")
 @pytest.mark.parametrize("broken", BROKEN, ids=str)
 def test_malformed_documents_are_refused(
@@ -123,12 +126,56 @@ def test_malformed_documents_are_refused(
             return document, 300
 
     monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
-    from django.core.cache import cache
-
     cache.clear()
     assert cimd.resolve_cimd_application(asked["client_id"], request=None) is None
 
 
+def served(monkeypatch: Any, body: bytes, **options: Any) -> OAuthClient | None:
+    """The client of a document that a server sends so, through the real fetcher."""
+    response = urllib3.HTTPResponse(
+        BytesIO(body),
+        headers={"content-type": options.get("kind", "application/json")},
+        status=options.get("status", 200),
+        preload_content=False,
+    )
+    monkeypatch.setattr(cimd, "_resolve_and_validate", lambda *a: ["192.0.2.1"])
+    monkeypatch.setattr(
+        urllib3.HTTPSConnectionPool, "urlopen", lambda *a, **k: response
+    )
+    cache.clear()
+    found: OAuthClient | None = cimd.resolve_cimd_application(
+        CLAUDE["client_id"], request=None
+    )
+    return found
+
+
+@pytest.mark.spec("CIMD 4: 200 and JSON only, no redirects, small")
+@pytest.mark.parametrize(
+    ("options", "good"),
+    [
+        ({}, True),
+        ({"kind": "application/client+json; charset=utf-8"}, True),
+        ({"status": 302}, False),
+        ({"status": 404}, False),
+        ({"status": 500}, False),
+        ({"kind": "text/html"}, False),
+        ({"body": b"x" + b" " * 20_000}, False),
+        ({"body": b"not json"}, False),
+        ({"body": b"[]"}, False),
+    ],
+    ids=str,
+)
+def test_a_document_is_taken_as_json_and_nothing_else(
+    monkeypatch: Any, options: dict[str, Any], good: bool
+) -> None:
+    """CIMD 4, 4.4, 6.6: a failure leaves no client behind."""
+    body = options.pop("body", json.dumps(CLAUDE).encode())
+    client = served(monkeypatch, body, **options)
+    assert (client is not None) is good
+    assert OAuthClient.objects.filter(client_id=CLAUDE["client_id"]).exists() is good
+
+
+@pytest.mark.spec("CIMD 3: URL rules")
 @pytest.mark.spec("CIMD 6.5")
 @pytest.mark.parametrize(
     "url",
@@ -149,8 +196,6 @@ def test_malformed_documents_are_refused(
 )
 def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
     """CIMD 3, 6.5: with the real fetcher."""
-    from django.core.cache import cache
-
     cache.clear()
     assert cimd.resolve_cimd_application(url, request=None) is None
     with pytest.raises(cimd.CIMDError):
@@ -165,6 +210,9 @@ def test_the_admins_list_of_hosts_decides(monkeypatch: Any) -> None:
     assert client is not None and client.verified
     DocumentHost.objects.create(host="vscode.dev", trusted=False)
     assert offered(monkeypatch, VSCODE) is None
+    assert client.is_usable(None)
+    DocumentHost.objects.update(trusted=False)
+    assert not client.is_usable(None), "refused later too"
 
 
 def post(body: dict[str, Any], **headers: Any) -> Any:

@@ -27,6 +27,7 @@ def manage(
     )
 
 
+@pytest.mark.spec("RFC 8414 3.1: an issuer without a path")
 def test_every_error_is_told_at_once(tmp_path: Path) -> None:
     """ours: names the variable and the mend, no traceback."""
     wrong = {
@@ -48,9 +49,11 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
     assert "docs/settings.md" in done.stderr
 
 
+@pytest.mark.spec("OAuth 2.1 1.5: https")
 def test_production_demands_secrets_and_https(tmp_path: Path) -> None:
     """ours: no default for a secret."""
-    done = manage(tmp_path, "check", ENVIRONMENT="production")
+    unsafe = {"ENVIRONMENT": "production", "ISSUER_URL": "http://portico.example"}
+    done = manage(tmp_path, "check", **unsafe)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     for name in ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "ISSUER_URL"):
         assert f"  {name}: set it to" in done.stderr

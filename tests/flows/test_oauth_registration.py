@@ -69,6 +69,7 @@ REAL: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.spec("RFC 7591 2: defaults")
 @pytest.mark.spec("RFC 7591 3.2.1")
 @pytest.mark.parametrize("name", REAL)
 def test_what_real_clients_register_is_accepted(server: Portico, name: str) -> None:
@@ -83,6 +84,13 @@ def test_what_real_clients_register_is_accepted(server: Portico, name: str) -> N
     assert ("client_secret" in found) is secret
     assert (found.get("client_secret_expires_at") == 0) is secret
     assert {"grant_types", "response_types"} <= set(found)
+    given = REAL[name]
+    method = given.get("token_endpoint_auth_method", "client_secret_basic")
+    assert found["token_endpoint_auth_method"] == method
+    assert found["grant_types"] == given.get("grant_types", ["authorization_code"])
+    assert found["response_types"] == ["code"]
+    assert found.get("application_type") == given.get("application_type")
+    assert not found["client_id"].startswith("https://")
 
 
 BAD_CLIENTS: list[Any] = [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken, OAuthGrant, User
+from accounts.oauth.validator import code_hash
 from accounts.tokens import issue_personal
 from tests.flows.oauth import (
     code_of,
@@ -28,6 +32,7 @@ from tests.people import person
 pytestmark = pytest.mark.usefixtures("cast")
 
 
+@pytest.mark.spec("MCP SEC Token Theft: stored hashed")
 @pytest.mark.spec("OAuth 2.1 4.1.3")
 def test_a_replayed_code_ends_what_it_bought(server: Portico) -> None:
     """OAuth 2.1 4.1.3."""
@@ -191,10 +196,11 @@ def test_a_service_account_acts_on_its_own(server: Portico) -> None:
     wrong = HTTP.post(f"{server.url}/oauth/token", data=form, auth=(basic[0], "no"))
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
     public = registered(server)["client_id"]
-    refused = token(server, grant_type="client_credentials", client_id=public)
-    assert refused.status_code in (400, 401)
+    asked = token(server, grant_type="client_credentials", client_id=public)
+    assert refused(asked) == (400, "unauthorized_client")
 
 
+@pytest.mark.spec("OAuth 2.1 10: no password, no implicit grant")
 @pytest.mark.spec("OAuth 2.1 3.2.4: error codes")
 @pytest.mark.parametrize(
     ("form", "error"),
@@ -231,6 +237,7 @@ def test_a_refresh_may_ask_for_less(server: Portico) -> None:
     assert whole["scope"] == "mcp User.Write"
 
 
+@pytest.mark.spec("MCP AUTH Overview 1: confidential and public clients")
 @pytest.mark.spec("OAuth 2.1 2.4: one way to authenticate, in the body or Basic")
 def test_a_secret_counts_in_one_place_only(server: Portico) -> None:
     """OAuth 2.1 2.4.1: Basic or body, not both, never in the address."""
@@ -306,3 +313,55 @@ def test_introspection_knows_personal_tokens(server: Portico) -> None:
     told = HTTP.post(url, data={"token": raw}, auth=basic).json()
     assert told == {"active": False}
     assert HTTP.post(verify, json={"token": raw}).status_code == 401
+
+
+@pytest.mark.spec("OAuth 2.1 4.1.2: codes are short-lived and unguessable")
+def test_a_code_is_long_to_guess_and_short_to_live(server: Portico) -> None:
+    """OAuth 2.1 4.1.2, 7.5; RFC 6749 10.10: 160 bits, a minute."""
+    client_id = registered(server)["client_id"]
+    codes = [code_of(server, client_id) for _ in range(2)]
+    for code, _ in codes:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{27,}", code), "27 * 6 bits; VS Code's rule"
+    grant = OAuthGrant.objects.get(code=code_hash(codes[1][0]))
+    assert grant.expires - timezone.now() <= timedelta(minutes=1)
+    OAuthGrant.objects.filter(pk=grant.pk).update(expires=timezone.now())
+    answer = redeem(server, client_id, *codes[1])
+    assert refused(answer) == (400, "invalid_grant")
+
+
+@pytest.mark.spec("RFC 7636 4.1: 43 to 128 characters")
+@pytest.mark.parametrize("raw", ["short", "x" * 129, "x" * 42 + "!", "x" * 42 + "é"])
+def test_a_verifier_has_the_length_of_the_rfc(server: Portico, raw: str) -> None:
+    """RFC 7636 4.1, 4.6: although its hash is right."""
+    client_id = registered(server)["client_id"]
+    digest = hashlib.sha256(raw.encode()).digest()
+    challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    code, _ = code_of(server, client_id, code_challenge=challenge)
+    answer = redeem(server, client_id, code, raw)
+    assert refused(answer) == (400, "invalid_grant")
+
+
+@pytest.mark.spec("OAuth 2.1 4.3: refresh tokens expire when idle")
+def test_an_idle_refresh_token_ends(server: Portico) -> None:
+    """OAuth 2.1 4.3."""
+    client_id, answer = signed_in(server)
+    rows = IssuedToken.objects.filter(client_id=client_id, kind="refresh")
+    rows.update(expires_at=timezone.now())
+    late = refresh(server, client_id, answer["refresh_token"])
+    assert refused(late) == (400, "invalid_grant")
+
+
+@pytest.mark.spec("MCP SEC Token Theft: never logged")
+def test_no_secret_reaches_the_log(server: Portico) -> None:
+    """MCP SEC; OAuth 2.1 7.1: codes, tokens, secrets, verifiers."""
+    known = registered(server, token_endpoint_auth_method="client_secret_post")
+    client_id, secret = known["client_id"], known["client_secret"]
+    code, raw = code_of(server, client_id)
+    proof = {"client_secret": secret}
+    answer = redeem(server, client_id, code, raw, **proof).json()
+    refresh(server, client_id, answer["refresh_token"], **proof)
+    redeem(server, client_id, code, raw, **proof)
+    Wire(server, answer["access_token"]).call("look")
+    logged = server.log.read_text()
+    for told in (secret, code, raw, answer["access_token"], answer["refresh_token"]):
+        assert told not in logged

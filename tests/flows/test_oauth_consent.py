@@ -1,0 +1,134 @@
+"""The consent page: what a person is shown, asked once, and only here."""
+
+from __future__ import annotations
+
+import pytest
+
+from accounts.models import AuditEvent, Consent, OAuthClient, User
+from tests.flows.oauth import question, registered, signed_in
+from tests.flows.server import Portico
+from tests.flows.visitor import Visitor, callback
+from tests.flows.wire import HTTP
+from tests.people import person
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+@pytest.mark.spec("MCP SEC Localhost Redirects: the redirect's host is shown")
+@pytest.mark.spec("MCP BP consent UI: client, scopes, redirect")
+def test_the_page_says_who_asks_for_what_and_where_it_leads(server: Portico) -> None:
+    """MCP SEC, BP; CIMD 6.4: as text, with a warning where nobody looked at it."""
+    uris = ["https://app.example/cb", "http://127.0.0.1/callback"]
+    client_id = registered(server, client_name="Notes <b>", redirect_uris=uris)[
+        "client_id"
+    ]
+    with Visitor(server.url, "alice", "neither") as visitor:
+        asked = {"redirect_uri": uris[0], "scope": "mcp User.Write"}
+        visitor.visit(question(server, client_id, **asked)[0])
+        page = visitor.page.text
+        assert "app.example" in page and client_id in page and "alice" in page
+        assert "Notes &lt;b&gt;" in page and "Not verified" in page
+        assert "(mcp)" in page and "(User.Write)" in page
+        assert "this computer" not in page
+        visitor.visit(question(server, client_id)[0])
+        assert "127.0.0.1 (this computer)" in visitor.page.text
+    OAuthClient.objects.filter(client_id=client_id).update(approved=True)
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        assert "Not verified" not in visitor.page.text
+
+
+@pytest.mark.spec("MCP BP Confused Deputy: consent per client")
+def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
+    """ours: asked once; a new scope, host or prompt=consent asks again."""
+    uris = ["http://127.0.0.1/callback", "https://app.example/cb"]
+    client_id = registered(server, redirect_uris=uris)["client_id"]
+    signed_in(server, client_id=client_id)
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        assert not any("asks for access" in page for page in visitor.seen)
+        asks = ({"scope": "mcp User.Write"}, {"prompt": "consent"})
+        for count, changed in enumerate(asks, 1):
+            visitor.visit(question(server, client_id, **changed)[0])
+            assert sum("asks for access" in page for page in visitor.seen) == count
+        visitor.visit(question(server, client_id, redirect_uri=uris[1])[0])
+        assert sum("asks for access" in page for page in visitor.seen) == 3
+    with Visitor(server.url, "bob") as other:
+        other.visit(question(server, client_id)[0])
+        assert sum("asks for access" in page for page in other.seen) == 1
+
+
+@pytest.mark.spec("OAuth 2.1 7.5.4: no 307 after a form")
+@pytest.mark.spec("MCP BP consent UI: CSRF")
+def test_an_answer_counts_from_the_page_only(server: Portico) -> None:
+    """OAuth 2.1 7.5.4; MCP BP: without the form's token nothing is decided."""
+    client_id = registered(server)["client_id"]
+    url, _ = question(server, client_id)
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(url)
+        forged = visitor.http.post(url, data={"decision": "allow"})
+        assert forged.status_code == 403
+        assert not Consent.objects.filter(client__client_id=client_id).exists()
+        visitor.decision = "allow"
+        form = visitor.next_form()
+        assert form is not None
+        visitor.answer(form)
+        assert visitor.page.status_code == 302
+    outside = HTTP.post(url, data={"decision": "allow"})
+    assert outside.status_code in (302, 403)
+    assert "code=" not in outside.headers.get("location", "")
+
+
+@pytest.mark.spec("MCP BP consent cookies")
+def test_the_cookies_of_a_decision_are_kept_from_scripts(server: Portico) -> None:
+    """MCP BP: HttpOnly, SameSite=Lax; Secure wherever the issuer is https."""
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(question(server, registered(server)["client_id"])[0])
+        session = next(c for c in visitor.http.cookies.jar if c.name == "sessionid")
+        assert session.has_nonstandard_attr("HttpOnly")
+        assert session.get_nonstandard_attr("SameSite") == "Lax"
+
+
+@pytest.mark.spec("OAuth 2.1 7.11")
+def test_the_pages_cannot_be_framed_and_run_no_scripts(server: Portico) -> None:
+    """OAuth 2.1 7.11: clickjacking; strict CSP; the sign-in page too."""
+    client_id = registered(server, client_name="<script>alert(1)</script>")["client_id"]
+    url, _ = question(server, client_id)
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(url)
+        page = visitor.page
+    sign_in = HTTP.get(server.url + HTTP.get(url).headers["location"])
+    for shown in (page, sign_in):
+        assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
+        assert shown.headers["x-frame-options"] == "DENY"
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'none'" in policy
+    assert "form-action 'self' http://127.0.0.1:43117" in policy
+    assert "<script>" not in page.text and "&lt;script&gt;" in page.text
+
+
+@pytest.mark.spec("RFC 6749 4.1.2.1: state echoed on errors")
+@pytest.mark.spec("RFC 9207 2")
+def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
+    """RFC 6749 4.1.2.1, RFC 9207 2 (W2)."""
+    client_id = registered(server)["client_id"]
+    with Visitor(server.url, "alice", "deny") as visitor:
+        found = callback(visitor.visit(question(server, client_id)[0]))
+    assert found["error"] == "access_denied" and "code" not in found
+    assert (found["state"], found["iss"]) == ("xyz", server.url)
+    assert AuditEvent.objects.filter(action="consent.denied").exists()
+
+
+def test_somebody_deactivated_at_the_page_is_asked_to_sign_in(server: Portico) -> None:
+    """ours: between the question and the answer; a session ends with its account."""
+    person("sybil", "User")
+    client_id = registered(server)["client_id"]
+    with Visitor(server.url, "sybil", "neither") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        visitor.decision = "allow"
+        form = visitor.next_form()
+        assert form is not None
+        User.objects.filter(username="sybil").update(is_active=False)
+        visitor.answer(form)
+        assert visitor.page.headers["location"].startswith("/accounts/login/")
+    assert not Consent.objects.filter(user__username="sybil").exists()
