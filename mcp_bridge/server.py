@@ -22,9 +22,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.request_state import RequestStateSecurity
-from mcp.server.subscriptions import InMemorySubscriptionBus, ServerEvent
 from mcp.shared.exceptions import MCPError
-from mcp.shared.subscriptions import ResourceUpdated
 from mcp_types import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -38,11 +36,12 @@ from mcp_types import (
 )
 from pydantic import AnyUrl, BaseModel
 
-from mcp_bridge.current import Call, current_call
+from mcp_bridge.current import current_call
 from mcp_bridge.db import own_thread, tidy
-from mcp_bridge.decision import Key, Reason, judge
+from mcp_bridge.decision import Key, Reason
 from mcp_bridge.messages import Message
 from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.subscriptions import CallerBus
 from mcp_bridge.visibility import (
     VisiblePrompts,
     VisibleResources,
@@ -63,10 +62,12 @@ class PorticoServer(MCPServer[Any]):
     """MCPServer whose decorators take `scopes` and `sensitive`."""
 
     def __init__(self, name: str, **options: Any) -> None:
-        super().__init__(name, subscriptions=CallerBus(self), **options)
+        self.resources = VisibleResources()
+        bus = CallerBus(self.resources)
+        super().__init__(name, subscriptions=bus, **options)
+        self._resource_manager = self.resources
         self._tool_manager = self.tools = VisibleTools()
         self._prompt_manager = self.prompts = VisiblePrompts()
-        self._resource_manager = self.resources = VisibleResources()
         self.access: dict[Key, tuple[tuple[str, ...], bool]] = {}
         self.completers: list[Callable[..., Awaitable[Completion | None]]] = []
 
@@ -226,32 +227,6 @@ class PorticoServer(MCPServer[Any]):
         if self.prompts.get_prompt(name) is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
         return await noted(super().get_prompt(name, arguments, context))
-
-
-class CallerBus(InMemorySubscriptionBus):
-    """Events reach a subscriber only about what its caller may read at that moment."""
-
-    def __init__(self, server: PorticoServer) -> None:
-        super().__init__()
-        self.server = server
-
-    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Register `listener` for the caller being served."""
-        call = current_call()
-
-        def deliver(event: ServerEvent) -> None:
-            if call is not None and self.concerns(call, event):
-                listener(event)
-
-        return super().subscribe(deliver)
-
-    def concerns(self, call: Call, event: ServerEvent) -> bool:
-        """Whether `event` may reach the caller; that lists changed may reach all."""
-        if not isinstance(event, ResourceUpdated):
-            return True
-        key = self.server.resources.locate(str(event.uri))
-        rule = call.catalogue.get(key) if key else None
-        return judge(call.principal, rule).allowed
 
 
 async def gate(

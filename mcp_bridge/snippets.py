@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 
 TOKEN = "YOUR_TOKEN"  # noqa: S105
+PROTOCOL, OURS = "2026-07-28", "io.modelcontextprotocol/"
+BEARER = f"Authorization: Bearer {TOKEN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,64 +33,77 @@ def pretty(value: object) -> str:
 
 def snippets(url: str) -> list[Snippet]:
     """For every client, with the real URL of the MCP endpoint filled in."""
-    header = {"Authorization": f"Bearer {TOKEN}"}
-    bearer = f"Authorization: Bearer {TOKEN}"
+    return [
+        claude(url),
+        vscode(url),
+        cursor(url),
+        codex(url),
+        inspector(url),
+        curl(url),
+    ]
+
+
+def claude(url: str) -> Snippet:
+    """Claude Code."""
+    add = f"claude mcp add --transport http portico {url}"
+    with_token = f'{add} --header "{BEARER}"'
+    return Snippet("Claude Code", "claude", "a shell", add, with_token)
+
+
+def vscode(url: str) -> Snippet:
+    """VS Code; it asks for the token and keeps it, so that the file holds none."""
     plain = {"type": "http", "url": url}
+    asked = {"type": "promptString", "id": "t", "description": "Token"}
+    headers = {"Authorization": "Bearer ${input:t}"}
     secret = {
-        "inputs": [
-            {
-                "type": "promptString",
-                "id": "t",
-                "description": "Token",
-                "password": True,
-            }
-        ],
-        "servers": {
-            "portico": {**plain, "headers": {"Authorization": "Bearer ${input:t}"}}
-        },
+        "inputs": [{**asked, "password": True}],
+        "servers": {"portico": {**plain, "headers": headers}},
     }
+    sign_in = {"servers": {"portico": plain}}
+    where = ".vscode/mcp.json"
+    return Snippet("VS Code", "vscode", where, pretty(sign_in), pretty(secret))
+
+
+def cursor(url: str) -> Snippet:
+    """Cursor, with the link that installs it."""
     config = base64.b64encode(json.dumps({"url": url}).encode()).decode()
-    cursor = (
-        f"cursor://anysphere.cursor-deeplink/mcp/install?name=portico&config={config}"
-    )
-    claude = f"claude mcp add --transport http portico {url}"
+    link = "cursor://anysphere.cursor-deeplink/mcp/install?name=portico&config="
+    plain = {"mcpServers": {"portico": {"url": url}}}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    secret = {"mcpServers": {"portico": {"url": url, "headers": headers}}}
+    where = "~/.cursor/mcp.json"
+    texts = pretty(plain), pretty(secret)
+    return Snippet("Cursor", "cursor", where, *texts, f"{link}{config}")
+
+
+def codex(url: str) -> Snippet:
+    """Codex."""
+    plain = f'[mcp_servers.portico]\nurl = "{url}"'
+    with_token = f'{plain}\nbearer_token_env_var = "PORTICO_TOKEN"'
+    where = "~/.codex/config.toml, then: codex mcp login portico"
+    return Snippet("Codex", "codex", where, plain, with_token)
+
+
+def inspector(url: str) -> Snippet:
+    """MCP Inspector's command line."""
     inspect = "npx @modelcontextprotocol/inspector --cli"
     call = f"{inspect} {url} --transport http --method tools/list"
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    curl = (
-        f"curl {url} -H '{bearer}' -H 'Content-Type: application/json' "
-        "-H 'Accept: application/json, text/event-stream' "
-        f"-d '{json.dumps(hello)}'"
-    )
-    return [
-        Snippet(
-            "Claude Code", "claude", "a shell", claude, f'{claude} --header "{bearer}"'
-        ),
-        Snippet(
-            "VS Code",
-            "vscode",
-            ".vscode/mcp.json",
-            pretty({"servers": {"portico": plain}}),
-            pretty(secret),
-        ),
-        Snippet(
-            "Cursor",
-            "cursor",
-            "~/.cursor/mcp.json",
-            pretty({"mcpServers": {"portico": {"url": url}}}),
-            pretty({"mcpServers": {"portico": {"url": url, "headers": header}}}),
-            cursor,
-        ),
-        Snippet(
-            "Codex",
-            "codex",
-            "~/.codex/config.toml, then: codex mcp login portico",
-            f'[mcp_servers.portico]\nurl = "{url}"',
-            f'[mcp_servers.portico]\nurl = "{url}"\n'
-            'bearer_token_env_var = "PORTICO_TOKEN"',
-        ),
-        Snippet(
-            "Inspector", "inspector", "a shell", call, f'{call} --header "{bearer}"'
-        ),
-        Snippet("curl", "curl", "a shell (it cannot sign in)", "", curl),
+    with_token = f'{call} --header "{BEARER}"'
+    return Snippet("Inspector", "inspector", "a shell", call, with_token)
+
+
+def curl(url: str) -> Snippet:
+    """curl: one message of the protocol that has no sessions."""
+    headers = [
+        BEARER,
+        "Content-Type: application/json",
+        "Accept: application/json, text/event-stream",
+        f"MCP-Protocol-Version: {PROTOCOL}",
+        "Mcp-Method: tools/list",
     ]
+    meta = {f"{OURS}protocolVersion": PROTOCOL, f"{OURS}clientCapabilities": {}}
+    params = {"_meta": meta}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params}
+    parts = [f"-H '{header}'" for header in headers]
+    command = " ".join(["curl", url, *parts, f"-d '{json.dumps(asked)}'"])
+    return Snippet("curl", "curl", "a shell (it cannot sign in)", "", command)

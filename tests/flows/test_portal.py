@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken
-from mcp_bridge.snippets import snippets
+from mcp_bridge.snippets import TOKEN, snippets
 from tests.flows.browser import Browser
 from tests.flows.oauth import question, signed_in
 from tests.flows.server import Portico
@@ -160,6 +162,17 @@ def test_every_snippet_names_the_real_address() -> None:
     for slug in ("vscode", "cursor"):
         assert json.loads(found[slug].sign_in) and json.loads(found[slug].with_token)
     assert found["cursor"].link.startswith("cursor://anysphere.cursor-deeplink/")
+
+
+@pytest.mark.parametrize("processes", ["server", "workers"])
+def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> None:
+    """ours: with sessions and without."""
+    running: Portico = request.getfixturevalue(processes)
+    line = snippets(running.mcp_url)[-1].with_token
+    typed = shlex.split(line.replace(TOKEN, running.token("alice")))
+    done = subprocess.run([*typed, "-s"], capture_output=True, check=True, timeout=20)
+    names = {tool["name"] for tool in json.loads(done.stdout)["result"]["tools"]}
+    assert {"look", "whoami"} <= names
 
 
 def test_refusals_are_explained_without_giving_secrets_away(
