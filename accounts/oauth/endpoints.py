@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from django.db import transaction
@@ -94,9 +95,9 @@ class Endpoint(OAuthLibMixin, View):
             raise Problem("invalid_client", "Client authentication failed.", 401)
         return asked.client
 
+    @abstractmethod
     def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
         """The endpoint's own work."""
-        raise NotImplementedError
 
 
 def refuse_other_resource(form: QueryDict) -> None:

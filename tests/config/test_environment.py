@@ -157,6 +157,13 @@ def test_up_is_not_for_production(tmp_path: Path) -> None:
     assert demo.returncode == 1 and "development" in demo.stderr
 
 
+def test_an_address_of_another_machine_is_one_sentence(tmp_path: Path) -> None:
+    """ours: another PORT would not mend it."""
+    done = manage(tmp_path, "up", HOST="203.0.113.9", PORT=str(free_port()))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "set HOST to an address of this machine" in done.stderr
+
+
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     """ours: checked before the long part."""
     import socket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -55,11 +56,7 @@ class Command(BaseCommand):
             try:
                 probe.bind((settings.HOST.strip("[]"), settings.PORT))
             except OSError as error:
-                raise CommandError(
-                    f"{settings.HOST}:{settings.PORT} cannot be used "
-                    f"({error.strerror}); choose another: "
-                    f"PORT={settings.PORT + 1} make serve"
-                ) from error
+                raise CommandError(listening_mend(error)) from error
 
     def prepare(self) -> None:
         """Schema, static files, signing key, first admin."""
@@ -118,3 +115,11 @@ def where() -> str:
   A token       curl {issuer}/api/token/ -d username=NAME -d password=PASSWORD
   A client      claude mcp add --transport http portico {resource}
 """
+
+
+def listening_mend(error: OSError) -> str:
+    """One sentence: another PORT, or a HOST that is this machine's."""
+    where = f"{settings.HOST}:{settings.PORT} cannot be used ({error.strerror})"
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return f"{where}; choose another: PORT={settings.PORT % 65535 + 1} make serve"
+    return f"{where}; set HOST to an address of this machine, such as 127.0.0.1."

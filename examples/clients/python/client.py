@@ -96,6 +96,8 @@ async def main(url: str, username: str, password: str, times: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit("usage: client.py URL USERNAME PASSWORD [TIMES]")
     server, name, secret, *rest = sys.argv[1:]
     times = int(rest[0]) if rest else 1
     asyncio.run(main(server.rstrip("/"), name, secret, times))

@@ -91,4 +91,8 @@ async function main(url: string, username: string, password: string, times: numb
 }
 
 const [url, username, password, times = "1"] = process.argv.slice(2);
+if (!password) {
+  console.error("usage: node client.ts URL USERNAME PASSWORD [TIMES]");
+  process.exit(1);
+}
 await main(url.replace(/\/$/, ""), username, password, Number(times));
