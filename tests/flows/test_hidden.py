@@ -82,6 +82,7 @@ def test_hidden_is_unknown(
     assert answers[0][0] in (200, 400, 404)
 
 
+@pytest.mark.spec("MCP HTTP Custom Headers")
 @pytest.mark.parametrize("value", ["north", "=?base64?bm9ydGg=?=", ""])
 def test_header_validation_does_not_give_a_hidden_tool_away(
     server: Portico, value: str

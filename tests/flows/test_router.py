@@ -20,6 +20,7 @@ PRM = "/.well-known/oauth-protected-resource"
 
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
 @pytest.mark.parametrize("era", ERAS)
+@pytest.mark.spec("ours: no redirect between /mcp and /mcp/")
 def test_mcp_answers_with_and_without_slash(
     server: Portico, path: str, era: str
 ) -> None:
@@ -33,6 +34,7 @@ def test_mcp_answers_with_and_without_slash(
     assert bare.status_code == 401
 
 
+@pytest.mark.spec("RFC 9728 3.3: resource identical")
 @pytest.mark.spec("RFC 9728 3")
 @pytest.mark.parametrize("path", [PRM, f"{PRM}/mcp"])
 def test_protected_resource_metadata_is_at_both_places(
@@ -108,6 +110,7 @@ def test_health_needs_no_database(server: Portico) -> None:
     assert HTTP.get(f"{server.url}/healthz").json() == {"status": "ok"}
 
 
+@pytest.mark.spec("2025-11-25 BP Session Hijacking: bound to the user")
 def test_sessions_belong_to_their_owner(server: Portico) -> None:
     """2025-11-25 BP, Session Hijacking (trap T16)."""
     owner = wire(server, "alice", LEGACY)
