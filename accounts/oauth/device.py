@@ -135,10 +135,11 @@ class DevicePage(Page):
         allow = request.POST.get("decision") == "allow"
         held = {ACT_WITHIN_ROLES, *roles_of(self.me.pk)[1]}
         scopes = [name for name in grant.scope.split() if name in held]
-        grant.user, grant.scope = self.me, " ".join(scopes)
         good = allow and bool(scopes)
-        grant.status = OAuthDeviceGrant.AUTHORIZED if good else OAuthDeviceGrant.DENIED
-        grant.save()
+        status = OAuthDeviceGrant.AUTHORIZED if good else OAuthDeviceGrant.DENIED
+        undecided = OAuthDeviceGrant.objects.filter(pk=grant.pk, status=grant.status)
+        if not undecided.update(user=self.me, scope=" ".join(scopes), status=status):
+            return self.unknown()
         action = "consent.given" if good else "consent.denied"
         record(
             action,
@@ -146,7 +147,7 @@ class DevicePage(Page):
             request=request,
             object=f"device of client {grant.client_id}"[:255],
             client_id=grant.client_id,
-            via=grant.scope[:255],
+            via=" ".join(scopes)[:255],
         )
         return render(request, "oauth/device.html", {"done": True, "allowed": good})
 

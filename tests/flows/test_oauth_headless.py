@@ -122,6 +122,36 @@ def test_wrong_device_requests_get_the_code_of_the_rfc(
     assert poll(server, plain, "nope").json()["error"] == "unauthorized_client"
 
 
+def test_what_the_roles_do_not_give_is_not_allowed_to_a_device(
+    server: Portico, television: str
+) -> None:
+    """RFC 8628 3.5: pressing allow gives nothing that nobody has to give."""
+    begun = begin(server, television, scope="Admin.Write")
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(begun["verification_uri_complete"])
+    answer = poll(server, television, begun["device_code"])
+    assert answer.json()["error"] == "access_denied"
+
+
+def test_codes_nobody_waits_for_get_a_page(server: Portico, television: str) -> None:
+    """RFC 8628 3.3: mistyped, garbage, of a client that is gone, sent twice."""
+    gone = registered(server, grant_types=["authorization_code", GRANT])["client_id"]
+    codes = [begin(server, client)["user_code"] for client in (television, gone)]
+    OAuthClient.objects.filter(client_id=gone).delete()
+    with Visitor(server.url, "alice", "neither") as visitor:
+        for typed in ("ZZZZ-ZZZZ", "%00%ff", "x" * 500, codes[1]):
+            visitor.visit(f"{server.url}/device?user_code={typed}")
+            assert visitor.page.status_code == 400
+            assert "No device waits" in visitor.page.text
+        visitor.visit(f"{server.url}/device?user_code={codes[0].lower()}")
+        visitor.decision = "allow"
+        form = visitor.next_form()
+        assert form is not None
+        for status in (200, 400):
+            visitor.answer(form)
+            assert visitor.page.status_code == status
+
+
 @pytest.fixture
 def robot(tmp_path: Path) -> Iterator[tuple[str, Any]]:
     """A client with a service account and a key of its own."""
