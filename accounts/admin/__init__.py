@@ -12,6 +12,7 @@ from accounts.admin import (
     roles,
     system,
     tokens,
+    userimport,
     users,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "roles",
     "system",
     "tokens",
+    "userimport",
     "users",
 ]

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy
 
 from accounts.audit import record
 from accounts.site import ELSEWHERE, Place
@@ -24,6 +25,9 @@ else:
 
         def __class_getitem__(cls, item: Any) -> Any:
             return cls
+
+
+PARTS = (gettext_lazy("date"), gettext_lazy("time"))
 
 
 def shown(value: Any) -> Any:
@@ -57,6 +61,15 @@ class Placed(Base[M]):
     """What the list is, in one plain sentence."""
     nothing_yet: Any = ""
     """What to do next where it is empty."""
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Date and time are two boxes under one label: each is named for itself."""
+        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
+        for part, word in zip(
+            getattr(getattr(field, "widget", None), "widgets", []), PARTS, strict=False
+        ):
+            part.attrs.setdefault("aria-label", f"{capfirst(field.label)}, {word}")
+        return field
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Under the plural's own name."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar
 
-from django.contrib.admin import ListFilter
+from django.contrib.admin import ListFilter, ShowFacets
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.paginator import Paginator
 from django.db import connection
@@ -48,6 +48,7 @@ class BigList:
 
     paginator: Any = BoundedPaginator
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER
     finds: ClassVar[tuple[str, ...]] = ()
     """Indexed look-ups that a search tries, such as `actor` or `jti__prefix`."""
     newest_first: ClassVar[tuple[str, ...]] = ()

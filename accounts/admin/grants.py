@@ -49,6 +49,18 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
         return getattr(self.instance, name) if present else None
 
 
+class GrantByNameForm(GrantForm):
+    """The same where the person is not known yet: by name, for there may be many."""
+
+    user = forms.ModelChoiceField(
+        queryset=User.objects.all(),
+        to_field_name="username",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        label=_("user name"),
+        error_messages={"invalid_choice": _("There is no such user.")},
+    )
+
+
 class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
     """The lines on a user's page: taking a role away has its limits too."""
 
@@ -122,7 +134,7 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
     place = (Section.PEOPLE, 15)
     intro = _("Who holds which role, by whom given, why and until when.")
     nothing_yet = _("Nobody holds such a role. Give one here, perhaps until a date.")
-    form = GrantForm
+    form = GrantByNameForm
     list_display = ("user", "role", "end", "reason", "granted_by", "granted_at")
     list_filter = (EndFilter, "role")
     list_select_related = ("user", "role", "granted_by")
@@ -130,7 +142,6 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
     show_full_result_count = False
     fields = ("user", "role", "expires_at", "reason", "granted_by", "granted_at")
     readonly_fields = ("granted_by", "granted_at")
-    autocomplete_fields = ("user",)
     actions = ("extend_day", "extend_week", "extend_month", "end_now")
 
     @admin.display(description=_("end"), ordering="expires_at")

@@ -160,7 +160,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     )
     search_fields = ("jti",)
     search_help_text = _(
-        "The beginning of a token id, or a whole user name, client id or family."
+        "The beginning of a token id, or a whole user name or client id."
     )
     finds = ("jti__prefix", "username", "client_id")
     newest_first = ("-issued_at", "-id")

@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import Audited, may, names
 from accounts.admin.confirm import ending, unconfirmed
+from accounts.admin.glance import at_a_glance
 from accounts.admin.grants import RoleAssignmentInline
 from accounts.admin.lockout import told_unlocked
 from accounts.delegation import above
@@ -62,6 +63,7 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
     readonly_fields = ("last_login", "date_joined")
     filter_horizontal = ("groups", "user_permissions")
     inlines = (RoleAssignmentInline,)
+    change_form_template = "admin/accounts/user/change_form.html"
     actions = ("revoke_tokens", "deactivate", "unlock")
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
@@ -127,6 +129,20 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
         """Names of the roles that count now."""
         held = [a for a in obj.role_assignments.all() if not a.expired]
         return names(a.role for a in held) or "-"
+
+    def change_view(
+        self,
+        request: Any,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> Any:
+        """With what the person has open."""
+        user = self.get_object(request, object_id)
+        context = dict(extra_context or {})
+        if user is not None and self.has_view_permission(request, user):
+            context["at_a_glance"] = at_a_glance(request, user)
+        return super().change_view(request, object_id, form_url, context)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Rights in the admin are a superuser's to give."""

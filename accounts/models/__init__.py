@@ -1,6 +1,7 @@
 """The rows that decide, one noun a file."""
 
 from accounts.models.audit import AuditEvent
+from accounts.models.drafts import ImportDraft
 from accounts.models.hours import AuditHour
 from accounts.models.keys import SigningKey
 from accounts.models.requests import AccessRequest
@@ -30,6 +31,7 @@ __all__ = [
     "Consent",
     "DocumentHost",
     "Door",
+    "ImportDraft",
     "IssuedToken",
     "OAuthAccessToken",
     "OAuthClient",

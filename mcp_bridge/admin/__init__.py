@@ -1,5 +1,5 @@
 """The admin's part about MCP: tools, who may use them, and why."""
 
-from mcp_bridge.admin import check, matrix, notices, primitives
+from mcp_bridge.admin import check, matrix, notices, policy, primitives
 
-__all__ = ["check", "matrix", "notices", "primitives"]
+__all__ = ["check", "matrix", "notices", "policy", "primitives"]

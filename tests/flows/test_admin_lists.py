@@ -279,3 +279,16 @@ def test_the_audit_is_for_those_who_may(server: Portico) -> None:
             answer = browser.http.post(f"{AUDIT}{path}", headers=headers)
             assert answer.status_code == 403
     assert User.objects.filter(username="rosa").exists()
+
+
+def test_a_person_at_a_glance(carol: Browser, server: Portico) -> None:
+    """issue: sessions and tokens with counts and links."""
+    xaver = person("xaver", "Guest")
+    IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="anew")
+    wire(server, "xaver").call("rule")
+    page = carol.open(f"/admin/accounts/user/{xaver.pk}/change/").page.text
+    assert "<strong>2</strong> live tokens" in page
+    assert "username=xaver&amp;state=active" in page
+    assert "</strong> refusals" in page and "last sign-in" in page
+    for path in ("auditevent/?actor=xaver&decision__exact=denied",):
+        assert carol.open(f"/admin/accounts/{path}").page.status_code == 200

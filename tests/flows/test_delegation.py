@@ -224,6 +224,10 @@ def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, An
         values = choices[name]
         for value in [values] if many else values:
             yield {name: value}
+    if "user" in form.fields:
+        for user in ("alice", "bert", "mallory"):
+            for name in named:
+                yield from ({"user": user, name: value} for value in choices[name])
     flags = [n for n in form.fields if n.startswith("is_")] + [
         "is_superuser",
         "is_staff",
@@ -260,7 +264,11 @@ def options(text: str) -> dict[str, list[str]]:
                 box.append(given.get("value") or "on")
 
     Reader().feed(text)
-    return {name: values[-12:] for name, values in found.items() if "-__" not in name}
+    return {
+        name: [*dict.fromkeys(values[:3] + values[-3:])]
+        for name, values in found.items()
+        if "-__" not in name
+    }
 
 
 def known(page: Any) -> list[str]:

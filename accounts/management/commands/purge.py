@@ -15,6 +15,7 @@ from accounts.management.lookups import ACTOR
 from accounts.models import (
     AuditHour,
     AuditSeal,
+    ImportDraft,
     IssuedToken,
     OAuthClient,
     OAuthDeviceGrant,
@@ -41,6 +42,7 @@ class Command(BaseCommand):
                 now - settings.AUDIT_RETENTION
             ),
             "unused clients": OAuthClient.objects.all().purge(now),
+            "drafts": ImportDraft.objects.all().purge(now),
             "codes": self.forget_codes(now),
             "signing keys retired": self.retire_keys(now),
         }

@@ -1,0 +1,46 @@
+"""ImportDraft: a file between its dry run and its use, one per person and kind."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+KEPT = timedelta(days=1)
+
+
+class ImportDraftQuerySet(models.QuerySet["ImportDraft"]):
+    """Cleaning up."""
+
+    def purge(self, now: Any) -> int:
+        """Forget drafts that nobody used."""
+        return self.filter(made_at__lt=now - KEPT).delete()[0]
+
+    purge.queryset_only = True  # type: ignore[attr-defined]
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+
+class ImportDraft(models.Model):
+    """What was uploaded to look at; used once, forgotten after a day."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"
+    )
+    kind = models.CharField(max_length=16)
+    content = models.TextField()
+    made_at = models.DateTimeField(default=timezone.now)
+
+    objects = ImportDraftQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=("owner", "kind"), name="one_draft_per_owner_and_kind"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} draft of {self.owner}"

@@ -1,0 +1,19 @@
+"""`manage.py export_policy > policy.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import BaseCommand
+
+from mcp_bridge.policy import export_text
+
+
+class Command(BaseCommand):
+    """Write the policy to standard output."""
+
+    help = "Print roles, scopes and who may use what, as JSON."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """As text."""
+        self.stdout.write(export_text(), ending="")

@@ -1,0 +1,41 @@
+"""`manage.py import_policy FILE [--dry-run]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+
+from accounts.management.lookups import ACTOR
+from mcp_bridge.policy import apply, diff
+
+
+class Command(BaseCommand):
+    """Show what a policy file changes, or change it in one transaction."""
+
+    help = "Compare a policy file with what is, and apply it."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Which file, and whether only to look."""
+        parser.add_argument("file")
+        parser.add_argument("--dry-run", action="store_true", help="Change nothing.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Compare, tell, apply."""
+        try:
+            raw = Path(options["file"]).read_bytes()
+        except OSError as error:
+            raise CommandError(f"{options['file']}: {error.strerror}.") from error
+        found = diff(raw)
+        if found.problems:
+            listed = "\n".join(map(str, found.problems))
+            raise CommandError(f"Nothing was changed.\n{listed}")
+        for change in found.changes:
+            self.stdout.write(f"{'add' if change.new else 'change'} {change}")
+            for name, before, after in change.fields:
+                self.stdout.write(f"  {name}: {before} -> {after}")
+        if options["dry_run"]:
+            self.stdout.write(f"{len(found.changes)} items would change.")
+        else:
+            self.stdout.write(f"{apply(raw, found.mark, ACTOR)} items changed.")
