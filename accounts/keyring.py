@@ -143,10 +143,11 @@ def check_claims(claims: dict[str, Any]) -> None:
 
 def public_jwks() -> dict[str, list[dict[str, Any]]]:
     """The JWK Set (RFC 7517) of the keys next, active and retiring."""
-    return {"keys": [_jwk(key) for key in SigningKey.objects.published()]}
+    return {"keys": [public_jwk(key) for key in SigningKey.objects.published()]}
 
 
-def _jwk(key: SigningKey) -> dict[str, Any]:
+def public_jwk(key: SigningKey) -> dict[str, Any]:
+    """One key as a JWK."""
     algorithm: Any = get_default_algorithms()[key.algorithm]
     jwk: dict[str, Any] = algorithm.to_jwk(public_key(key.public_pem), as_dict=True)
     jwk.pop("key_ops", None)

@@ -160,6 +160,27 @@ def row_link(model: type[Model]) -> Callable[[RowLinks], RowLinks]:
     return register
 
 
+RowCell = Callable[[Any], tuple[Any, str] | None]
+"""A row -> (words, URL) for a list of such rows; asks the database nothing."""
+_row_cells: list[tuple[type[Model], RowCell]] = []
+
+
+def row_cell(model: type[Model]) -> Callable[[RowCell], RowCell]:
+    """Decorator: show this link beside each of `model`'s rows, where its list asks."""
+
+    def register(cell: RowCell) -> RowCell:
+        _row_cells.append((model, cell))
+        return cell
+
+    return register
+
+
+def cells_of(row: Any) -> list[tuple[Any, str]]:
+    """Links beside one row of a list."""
+    found = [cell(row) for model, cell in _row_cells if type(row) is model]
+    return [link for link in found if link is not None]
+
+
 def links_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
     """Buttons for one row's page."""
     found = [links(request, row) for model, links in _row_links if type(row) is model]

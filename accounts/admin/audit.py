@@ -21,7 +21,7 @@ from accounts.admin.exports import exported
 from accounts.admin.savedviews import keep, offered
 from accounts.audit import record
 from accounts.models import AuditEvent, AuditSeal
-from accounts.site import Section
+from accounts.site import Section, cells_of
 
 VERIFIED_AT_ONCE = 100
 """Seals that the button checks, the newest; the command checks all."""
@@ -79,7 +79,7 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
         "action",
         "object",
         "decision",
-        "reason",
+        "reason_linked",
         "address",
     )
     list_filter = (WhenFilter, "decision", WhoFilter, ActionFilter)
@@ -116,6 +116,15 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
         "request_id",
         "before_and_after",
     )
+
+    @admin.display(description=_("reason"))
+    def reason_linked(self, obj: AuditEvent) -> str:
+        """With a way to the explanation, where something was refused."""
+        return format_html(
+            "{} {}",
+            obj.reason or "-",
+            format_html_join(" ", '<a href="{1}">{0}</a>', cells_of(obj)),
+        )
 
     @admin.display(description=_("token"))
     def token(self, obj: AuditEvent) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
@@ -140,6 +142,11 @@ class ReadOnly(Placed[M]):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never."""
         return False
+
+
+def badge(text: Any, look: str = "") -> SafeString:
+    """A word with a colour (`good`, `warn`, `bad`): the word says it alone, too."""
+    return format_html('<span class="badge {}">{}</span>', look, text)
 
 
 def may(request: HttpRequest, permission: str) -> bool:

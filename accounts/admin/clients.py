@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Audited, ReadOnly
+from accounts.admin.base import Audited, ReadOnly, badge
 from accounts.delegation import above
 from accounts.keyring import public_keys
 from accounts.models import (
@@ -78,6 +83,9 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         return given
 
 
+UNVERIFIED = _("unverified: it has named itself")
+
+
 @admin.register(OAuthClient)
 class OAuthClientAdmin(Audited[OAuthClient]):
     """Names come from outside and are shown as text."""
@@ -94,12 +102,13 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     )
     list_display = (
         "name",
-        "short_id",
+        "standing",
         "registration_source",
-        "blocked",
-        "created",
+        "returns_to",
+        "people",
         "last_used_at",
     )
+    list_per_page = 50
     list_filter = ("registration_source", "blocked", "client_type")
     search_fields = ("name", "client_id", "redirect_uris")
     form = OAuthClientForm
@@ -114,10 +123,19 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         "service_account",
         "approved",
         "blocked",
+        "standing",
+        "people",
         "created",
         "last_used_at",
     )
-    readonly_fields = ("client_id", "registration_source", "created", "last_used_at")
+    readonly_fields = (
+        "client_id",
+        "registration_source",
+        "standing",
+        "people",
+        "created",
+        "last_used_at",
+    )
     actions = ("approve", "block", "unblock", "revoke_tokens", "rotate_secret")
 
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:
@@ -136,11 +154,35 @@ class OAuthClientAdmin(Audited[OAuthClient]):
             kwargs["queryset"] = programs.filter(pk__in=known)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
-    @admin.display(description=_("client id"))
-    def short_id(self, obj: OAuthClient) -> str:
-        """Its beginning, or the whole of a URL."""
-        known = str(obj.client_id)
-        return known if known.startswith("https://") else known[:12]
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:
+        """With the number of people who allowed it."""
+        rows = super().get_queryset(request)
+        found: QuerySet[OAuthClient] = rows.annotate(allowed_by=Count("consents"))
+        return found
+
+    @admin.display(description=_("standing"))
+    def standing(self, obj: OAuthClient) -> SafeString:
+        """What people see on the consent page."""
+        if obj.blocked:
+            return badge(_("blocked"), "bad")
+        verified = obj.pk is not None and obj.verified
+        return badge(_("verified"), "good") if verified else badge(UNVERIFIED, "warn")
+
+    @admin.display(description=_("returns to"))
+    def returns_to(self, obj: OAuthClient) -> SafeString:
+        """Every redirect exactly as registered."""
+        uris = ((uri,) for uri in obj.redirect_uris.split())
+        told = format_html_join(mark_safe("<br>"), "<code>{}</code>", uris)
+        return told or badge("-")
+
+    @admin.display(description=_("people"), ordering="allowed_by")
+    def people(self, obj: OAuthClient) -> SafeString | str:
+        """How many allowed it, and who."""
+        number = getattr(obj, "allowed_by", 0)
+        url = reverse("admin:accounts_consent_changelist")
+        query = urlencode({"client__id__exact": obj.pk})
+        link = format_html('<a href="{}?{}">{}</a>', url, query, number)
+        return link if number else "0"
 
     @admin.action(description=_("Block: end its tokens too"), permissions=["change"])
     def block(self, request: HttpRequest, queryset: Any) -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from accounts.admin.base import ReadOnly, may
+from accounts.admin.base import ReadOnly, badge, may
 from accounts.audit import record
+from accounts.keyring import public_jwk
 from accounts.models import SigningKey
 from accounts.models.keys import KeyState
 from accounts.site import Section
+
+LOOKS = {KeyState.ACTIVE: "good", KeyState.RETIRING: "warn"}
+"""State -> look of its badge."""
 
 
 @admin.register(SigningKey)
@@ -27,7 +36,7 @@ class SigningKeyAdmin(ReadOnly[SigningKey]):
     intro = gettext_lazy(
         "What tokens are signed with. Private parts are encrypted and never shown."
     )
-    list_display = ("kid", "algorithm", "state", "created_at", "needed_until")
+    list_display = ("short_kid", "algorithm", "state_shown", "activated_at", "needed")
     list_filter = ("state", "algorithm")
     fields = (
         "kid",
@@ -38,10 +47,43 @@ class SigningKeyAdmin(ReadOnly[SigningKey]):
         "activated_at",
         "retiring_at",
         "retired_at",
-        "needed_until",
+        "needed",
+        "published_as",
     )
     actions = ("retire",)
     change_list_template = "admin/accounts/signingkey/change_list.html"
+
+    @admin.display(description=gettext_lazy("key id"), ordering="kid")
+    def short_kid(self, obj: SigningKey) -> str:
+        """Its beginning."""
+        return f"{obj.kid[:12]}..." if len(obj.kid) > 15 else obj.kid
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def state_shown(self, obj: SigningKey) -> SafeString:
+        """In words and colour."""
+        return badge(obj.get_state_display(), LOOKS.get(KeyState(obj.state), ""))
+
+    @admin.display(description=gettext_lazy("needed until"))
+    def needed(self, obj: SigningKey) -> str:
+        """When the last token it signed is over."""
+        words = {
+            KeyState.NEXT: _("not used yet"),
+            KeyState.ACTIVE: _("in use"),
+            KeyState.RETIRED: _("over"),
+        }
+        if obj.state in words:
+            return words[KeyState(obj.state)]
+        if obj.needed_until <= timezone.now():
+            return _("not any more: retire it, or let manage.py purge do it")
+        return date_format(timezone.localtime(obj.needed_until), "DATETIME_FORMAT")
+
+    @admin.display(description=gettext_lazy("published at /oauth/jwks.json as"))
+    def published_as(self, obj: SigningKey) -> SafeString:
+        """Its public part as others see it (RFC 7517)."""
+        if obj.state == KeyState.RETIRED:
+            return badge(_("not published: retired"))
+        text = json.dumps(public_jwk(obj), indent=2)
+        return format_html('<pre class="block">{}</pre>', text)
 
     def has_rotate_permission(self, request: HttpRequest) -> bool:
         """Those who may change keys may rotate and retire; nobody edits them."""

@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from accounts.admin.revocation import meant
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
 from accounts.principal import Principal, Unauthenticated
-from accounts.site import Section, SitePage, row_link, site_page
+from accounts.site import Section, SitePage, row_cell, row_link, site_page
 from mcp_bridge import access
 from mcp_bridge.models import Primitive, PrimitiveKind
 from mcp_bridge.rules import read_catalogue
@@ -92,11 +92,20 @@ class AccessCheck(SitePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """The verdicts, the rule that decided each, and the mend."""
+        event = request.GET.get("event", "")
+        if event.isdecimal() and len(event) < 19:
+            return self.of_event(event)
         form = CheckForm(request.GET or None)
         shown: dict[str, Any] = {"form": form, "paste": PasteForm()}
         if form.is_bound and form.is_valid():
             shown |= answer(**form.cleaned_data)
         return self.page(shown)
+
+    def of_event(self, key: str) -> HttpResponse:
+        """On to the page about what one event of the audit was about."""
+        event = AuditEvent.objects.filter(pk=key).first()
+        links = of_event(self.request, event) if event is not None else []
+        return HttpResponseRedirect(links[0][1] if links else self.request.path)
 
     @method_decorator(sensitive_post_parameters("token"))
     @method_decorator(sensitive_variables())
@@ -202,6 +211,14 @@ def of_event(request: HttpRequest, event: AuditEvent) -> list[tuple[Any, str]]:
     if target and event.actor:
         return link(request, user=event.actor, **query)
     return []
+
+
+@row_cell(AuditEvent)
+def why(event: AuditEvent) -> tuple[Any, str] | None:
+    """Beside each refusal of the log."""
+    if event.decision != AuditEvent.Verdict.DENIED or not event.token_id:
+        return None
+    return _("why?"), f"{reverse('admin:access_check')}?event={event.pk}"
 
 
 @row_link(Role)

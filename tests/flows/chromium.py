@@ -53,10 +53,10 @@ class Person:
         ):
             self.errors.append(message.text)
 
-    def sign_in(self, username: str = "alice") -> None:
+    def sign_in(self, username: str = "alice", password: str = PASSWORD) -> None:
         """On the sign-in page."""
         self.page.fill("input[name=login]", username)
-        self.page.fill("input[name=password]", PASSWORD)
+        self.page.fill("input[name=password]", password)
         self.page.click("button[type=submit]")
 
     def enter(self, url: str, username: str, password: str = PASSWORD) -> None:

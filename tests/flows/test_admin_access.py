@@ -250,5 +250,10 @@ def test_the_check_is_a_click_away(carol: Browser, server: Portico) -> None:
         page: Any = carol.open(f"/admin/{path}/change/").page
         found = re.findall(r'href="(/admin/access/[^"]+)"', page.text)
         assert any(query in link for link in found), path
+    listed = carol.open("/admin/accounts/auditevent/?actor=bob").page.text
+    assert f"?event={event.pk}" in listed
+    by_event = carol.open(f"{CHECK}?event={event.pk}").page
+    assert f"primitive={rule.pk}" in str(by_event.url)
+    assert str(carol.open(f"{CHECK}?event=999999").page.url).endswith(CHECK)
     denied = f"/admin/access/check/?jti={event.token_id}&primitive={rule.pk}"
     assert "role_lacks_scope" in told(carol, denied)
