@@ -1,4 +1,4 @@
-# make serve | test | lint | lock | clean   (needs python3.11 or newer, and make)
+# make serve | test | bench | lint | lock | clean   (needs python3.11 or newer, and make)
 .SILENT:
 .DEFAULT_GOAL := help
 PORT ?= 8000
@@ -10,11 +10,12 @@ FIND = for p in $(PYTHONS); do \
 	&& { echo $$p; break; }; done
 export PORT
 
-.PHONY: help serve test lint lock clean
+.PHONY: help serve test bench lint lock clean
 
 help:
 	echo "make serve   start Portico on http://127.0.0.1:$(PORT)"
 	echo "make test    run every test"
+	echo "make bench   measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
 	echo "make lint    check style, types and settings"
 	echo "make lock    write the hashed locks anew"
 
@@ -23,6 +24,9 @@ serve: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.run
+
+bench: $(VENV)/.dev $(VENV)-bench/.installed
+	$(BIN)/python -m bench $(TABLES)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -37,6 +41,8 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --quiet --no-header --constraint requirements.txt \
 		--output-file tests/requirements.txt
+	$(BIN)/uv pip compile bench/requirements.in --universal --python-version 3.11 \
+		--generate-hashes --quiet --no-header --output-file bench/requirements.txt
 
 $(VENV)/bin/python:
 	python=$$($(FIND)); \
@@ -61,5 +67,12 @@ $(VENV)/.dev: tests/requirements.txt requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/requirements.txt
 	touch $@ $(VENV)/.runtime
 
+$(VENV)-bench/.installed: bench/requirements.txt | $(VENV)/bin/python
+	echo "Installing the peers to measure beside ..."
+	$(BIN)/python -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes -r bench/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache tests/clients/node_modules
+	rm -rf $(VENV) $(VENV)-bench .cache .mypy_cache .ruff_cache .pytest_cache tests/clients/node_modules

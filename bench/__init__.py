@@ -1,0 +1,1 @@
+"""Benchmarks: what Portico costs, measured beside its peers on this machine."""

@@ -1,0 +1,1 @@
+"""The tools that every peer offers, as a Portico app."""

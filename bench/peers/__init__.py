@@ -1,0 +1,1 @@
+"""One module per peer: an ASGI `app`, and `python -m` prints a token for it."""

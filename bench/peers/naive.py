@@ -1,0 +1,108 @@
+"""The usual tutorial: SimpleJWT and the ORM on every request, before `MCPServer`.
+
+User, blacklist and groups are read on each message, as a revocation that counts at
+once demands; SimpleJWT's defaults (HS256) otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import django
+from asgiref.sync import sync_to_async
+from django.conf import settings
+
+from bench.peers import plain_django
+
+LIBRARY = "rest_framework_simplejwt"
+settings.configure(
+    **plain_django.settings("naive", "rest_framework", f"{LIBRARY}.token_blacklist"),
+    ROOT_URLCONF="bench.peers.naive",
+    PASSWORD_HASHERS=["bench.peers.hashers.SmallArgon2"],
+    SIMPLE_JWT={
+        "ACCESS_TOKEN_LIFETIME": timedelta(days=1),
+        "ROTATE_REFRESH_TOKENS": True,
+        "BLACKLIST_AFTER_ROTATION": True,
+    },
+)
+django.setup()
+
+from django.contrib.auth.models import Group, User  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.urls import path  # noqa: E402
+from rest_framework_simplejwt.authentication import JWTAuthentication  # noqa: E402
+from rest_framework_simplejwt.exceptions import (  # noqa: E402
+    AuthenticationFailed,
+    InvalidToken,
+)
+from rest_framework_simplejwt.token_blacklist.models import (  # noqa: E402
+    BlacklistedToken,
+)
+from rest_framework_simplejwt.tokens import RefreshToken  # noqa: E402
+from rest_framework_simplejwt.views import (  # noqa: E402
+    TokenObtainPairView,
+    TokenRefreshView,
+)
+
+from bench.peers.bare import served  # noqa: E402
+
+urlpatterns = [
+    path("api/token/", TokenObtainPairView.as_view()),
+    path("api/token/refresh/", TokenRefreshView.as_view()),
+]
+authentication = JWTAuthentication()
+
+
+def allowed(raw: bytes) -> bool:
+    """Whether the bearer of `raw` may call: four look-ups a message."""
+    try:
+        token = authentication.get_validated_token(raw)
+        user = authentication.get_user(token)
+    except (InvalidToken, AuthenticationFailed):
+        return False
+    if BlacklistedToken.objects.filter(token__jti=token["jti"]).exists():
+        return False
+    return bool(user.groups.filter(name="User").exists())
+
+
+class Check:
+    """Pure ASGI in front of the SDK's app; the rest of the paths are Django's."""
+
+    def __init__(self) -> None:
+        self.mcp, self.django = served(), get_asgi_application()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request, or 401."""
+        if scope["type"] == "lifespan":
+            await self.mcp(scope, receive, send)
+            return
+        if scope["path"] != "/mcp":
+            await self.django(scope, receive, send)
+            return
+        raw = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
+        if await sync_to_async(allowed)(raw):
+            await self.mcp(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def prepare() -> str:
+    """Tables, a user, its token; BENCH_REFRESH refresh tokens go to a file."""
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    user = User.objects.create_user("caller", password="caller")
+    user.groups.add(Group.objects.create(name="User"))
+    many = range(int(os.getenv("BENCH_REFRESH", "0")))
+    refresh = "\n".join(str(RefreshToken.for_user(user)) for _ in many)
+    (plain_django.FOLDER / "tokens.refresh").write_text(refresh)
+    return str(RefreshToken.for_user(user).access_token)
+
+
+if __name__ == "__main__":
+    print(prepare())
+else:
+    app = Check()

@@ -1,0 +1,69 @@
+"""`python -m bench.reliability [kills] [consistency]`: the long runs of two tests.
+
+Both are in `make test` too, shorter; here their figures go to docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.page import put, table
+from bench.processes import ROOT
+
+PAGE = ROOT / "docs" / "reliability.md"
+RUNS = {
+    "kills": ("tests/flows/test_kill.py", {"KILLS": "50"}),
+    "consistency": (
+        "tests/flows/test_consistency.py",
+        {"CONSISTENCY_FLIPS": "1000"},
+    ),
+}
+TITLES = {
+    "kills": "Killed in the middle of work",
+    "consistency": "Never decided by what was",
+}
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
+def run(test: str, longer: dict[str, str]) -> list[dict[str, Any]]:
+    """The test on both databases; the figures it noted. Exits if it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures"
+        env = {**os.environ, **longer, "FIGURES": str(figures)}
+        command = [sys.executable, "-m", "tests.run", test]
+        if subprocess.call(command, cwd=ROOT, env=env):
+            sys.exit(f"{test} failed: no figures are written.")
+        return [json.loads(line) for line in figures.read_text().splitlines()]
+
+
+def shown(rows: list[dict[str, Any]]) -> str:
+    """The figures as a table."""
+    names = [name for name in rows[0] if name not in ("what", "database")]
+    head = ["run", "database", *(name.replace("_", " ") for name in names)]
+    lines = [
+        [row["what"], NAMES[row["database"]], *(f"{row[name]:,}" for name in names)]
+        for row in rows
+    ]
+    return table(head, lines)
+
+
+def main() -> None:
+    """Run what is asked for (both by default) and write each section."""
+    for name in sys.argv[1:] or list(RUNS):
+        test, longer = RUNS[name]
+        rows = run(
+            test, {**longer, **{k: os.environ[k] for k in longer if k in os.environ}}
+        )
+        told = f"Measured {machine.stamp()} with `python -m bench.reliability {name}`."
+        put(name, TITLES[name], f"{shown(rows)}\n\n{told}", PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Every server of a run, prepared: Portico in its modes and the peers beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.databases import Portico, Postgres
+from bench.processes import ROOT, Server
+
+PORTICO = Path(sys.executable)
+PEERS = ROOT / ".venv-bench" / "bin" / "python"
+USERS, CALLERS, REFRESHES = 100_000, 10_000, 12_000
+FEW, MANY = 1_000, 1_000_000
+TOOLS = 10_000
+
+
+@contextmanager
+def serving(*servers: Server) -> Iterator[None]:
+    """Start them side by side, wait for all, and stop them afterwards."""
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.wait()
+        yield
+    finally:
+        for server in servers:
+            server.stop()
+
+
+@dataclass
+class Stage:
+    """Where databases are prepared once, at first need, and servers are made."""
+
+    folder: Path
+    postgres: Postgres
+
+    def __post_init__(self) -> None:
+        self.ready: dict[str, Portico] = {}
+
+    @property
+    def vendors(self) -> list[str]:
+        """The databases there are."""
+        return ["SQLite", *(["PostgreSQL"] if self.postgres.url else [])]
+
+    def bare(self, **environment: str) -> Server:
+        """`MCPServer` without authorization."""
+        app, folder = "bench.peers.bare:app", self.folder / "bare"
+        return Server("bare MCPServer", PORTICO, app, folder, environment)
+
+    def sdk_bearer(self) -> Server:
+        """The SDK's bearer auth."""
+        return self.with_key("MCPServer, SDK bearer auth, JWT", PORTICO, "sdk_bearer")
+
+    def fastmcp(self) -> Server:
+        """FastMCP's JWT verifier."""
+        return self.with_key("FastMCP, its JWT verifier", PEERS, "fast")
+
+    def with_key(self, name: str, python: Path, module: str) -> Server:
+        """A peer that verifies a JWT of its own key."""
+        server = Server(name, python, f"bench.peers.{module}:app", self.folder / module)
+        server.tokens = [self.token_of(server, "keys")]
+        return server
+
+    def naive(self, vendor: str, refresh: int = 0) -> Server:
+        """SimpleJWT and the ORM per request."""
+        server = self.django_peer(
+            "SimpleJWT + ORM per request", PORTICO, "naive", vendor
+        )
+        server.environment["BENCH_REFRESH"] = str(refresh)
+        server.tokens = [self.token_of(server, "naive")]
+        return server
+
+    def mcpz(self, vendor: str) -> Server:
+        """django-mcpz behind uvicorn."""
+        server = self.django_peer("django-mcpz, its tokens", PEERS, "mcpz", vendor)
+        server.tokens = [self.token_of(server, "mcpz")]
+        return server
+
+    def threaded(self, asgi: Server) -> Server:
+        """The same django-mcpz behind gunicorn's threads."""
+        app, name = asgi.app.replace(":app", ":wsgi"), f"{asgi.name}, gunicorn"
+        folder, environment = asgi.folder, asgi.environment
+        return Server(name, PEERS, app, folder, environment, asgi.tokens, wsgi=True)
+
+    def django_peer(self, name: str, python: Path, module: str, vendor: str) -> Server:
+        """A Django peer with a database of its own."""
+        folder = self.folder / f"{module}-{vendor}"
+        app = f"bench.peers.{module}:app"
+        shutil.rmtree(folder, ignore_errors=True)
+        url = self.postgres.made(f"bench_{module}") if vendor != "SQLite" else ""
+        return Server(f"{name}, {vendor}", python, app, folder, {"DATABASE_URL": url})
+
+    def token_of(self, server: Server, module: str) -> str:
+        """What the peer's module prints after preparing."""
+        server.folder.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, **server.environment, "BENCH_FOLDER": str(server.folder)}
+        command = [str(server.python), "-m", f"bench.peers.{module}"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"{server.name} could not be prepared:\n{done.stderr}")
+        return done.stdout.split()[-1]
+
+    def database(self, vendor: str, kind: str = "base") -> Portico:
+        """`base`, `large` (a million revoked) or `tools` (ten thousand of them)."""
+        name = f"{kind}-{vendor}"
+        if name not in self.ready:
+            print(f"  preparing {name} ...", file=sys.stderr, flush=True)
+            url = self.postgres.made(f"bench_{kind}") if vendor != "SQLite" else ""
+            made = Portico(self.folder / name, url)
+            if kind == "tools":
+                made.options["BENCH_TOOLS"] = str(TOOLS)
+            count = MANY if kind == "large" else FEW
+            people = {"callers": CALLERS, "refresh": REFRESHES if kind == "base" else 0}
+            rows = {"users": USERS, "tokens": count, "revoked": count, "audit": 0}
+            made.prepare(**rows, **people)
+            self.ready[name] = made
+        return self.ready[name]
+
+    def portico(
+        self,
+        vendor: str,
+        audit: str = "batch",
+        kind: str = "base",
+        workers: int = 1,
+        **environment: str,
+    ) -> Server:
+        """A Portico on a prepared database; one caller's token."""
+        held = self.database(vendor, kind)
+        options = {**held.environment, "AUDIT_DURABILITY": audit, **environment}
+        options.setdefault("MCP_SESSIONS", "off")
+        name = f"Portico, {vendor}, audit {audit}"
+        app, tokens = "config.asgi:application", held.tokens[:1]
+        return Server(name, PORTICO, app, held.folder, options, tokens, workers)

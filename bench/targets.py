@@ -1,0 +1,62 @@
+"""What the project set itself, and whether a figure meets it."""
+
+from __future__ import annotations
+
+from bench.rounds import Figures, Results
+
+BATCH = {"SQLite": 1.00, "PostgreSQL": 0.95}
+DURABLE = {"SQLite": 0.80, "PostgreSQL": 0.70}
+ALONE = {"SQLite": 0.90, "PostgreSQL": 0.60}
+AGAINST = {
+    "SDK bearer": {"SQLite": 1.4, "PostgreSQL": 1.3},
+    "FastMCP": {"SQLite": 4.0, "PostgreSQL": 4.0},
+    "SimpleJWT": {"SQLite": 4.0, "PostgreSQL": 4.0},
+    "django-mcpz": {"SQLite": 2.0, "PostgreSQL": 2.0},
+}
+MANY_REVOKED, MANY_TOKENS = 0.95, 0.90
+MEMORY_MB = 60.0
+
+
+def to_bare(label: str, connections: int) -> float | None:
+    """The ratio to bare that a Portico is to reach, where one was set."""
+    if not label.startswith("Portico"):
+        return None
+    vendor = "PostgreSQL" if "PostgreSQL" in label else "SQLite"
+    if "batch" in label:
+        return (ALONE if connections == 1 else BATCH)[vendor]
+    if "durable" in label and connections > 1:
+        return DURABLE[vendor]
+    return None
+
+
+def against(label: str, vendor: str) -> float:
+    """How many times a peer's rate a Portico is to reach."""
+    return next(goal[vendor] for name, goal in AGAINST.items() if name in label)
+
+
+def verdict(value: float, goal: float | None, over: bool = False) -> str:
+    """`meets 0.80` or `misses 0.80`; nothing where no goal was set."""
+    if goal is None:
+        return ""
+    met = value > goal if over else value >= goal
+    return f"{'meets' if met else '**misses**'} {goal:.2f}"
+
+
+def cell(figures: Figures, goal: float | None = None) -> str:
+    """Median, spread, verdict."""
+    told = f"{figures.ratio:.2f} ({figures.spread})"
+    said = verdict(figures.ratio, goal)
+    return f"{told} {said}".strip()
+
+
+def wrong(found: Results) -> str:
+    """One sentence on wrong answers."""
+    bad = [
+        f"{label} at {c}: {f.wrong} of {sum(s.requests for s in f.slices)}"
+        for (label, c), f in found.items()
+        if f.wrong
+    ]
+    total = sum(s.requests for f in found.values() for s in f.slices)
+    if not bad:
+        return f"Of {total:,} answers none was wrong."
+    return f"Wrong answers (not counted as calls): {'; '.join(bad)}. In all {total:,}."

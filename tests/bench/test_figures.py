@@ -1,0 +1,81 @@
+"""Medians, goals and the page: what stands there is what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import targets
+from bench.page import put, table
+from bench.rounds import Figures, Results, compare
+from bench.wrk import Load, Slice, call
+
+pytestmark = pytest.mark.once
+
+
+class Runner:
+    """A contender whose slices are given."""
+
+    def __init__(self, label: str, rates: list[float]) -> None:
+        self.label, self.rates, self.asked = label, rates, 0
+
+    def bear(self, connections: int, seconds: int) -> tuple[Slice, float]:
+        """The next rate."""
+        rate = self.rates[self.asked % len(self.rates)]
+        self.asked += 1
+        return Slice(rate, 1, 2, wrong=int(rate == 7), requests=10), 100.0
+
+
+def found(base: list[float], other: list[float], rounds: int) -> Results:
+    """What a comparison of these gives."""
+    pair = Runner("bare", base), Runner("Portico, SQLite, audit batch", other)
+    return compare(pair[0], [pair[1]], (16,), rounds)  # type: ignore[arg-type, list-item]
+
+
+def test_a_ratio_is_of_one_round_and_the_first_is_discarded() -> None:
+    """ours: each over the base of the same moment; the median of them."""
+    results = found([1, 100, 200, 400], [999, 50, 120, 400], 3)
+    ours = results["Portico, SQLite, audit batch", 16]
+    assert ours.ratios == [0.5, 0.6, 1.0] and ours.ratio == 0.6
+    assert ours.spread == "0.50-1.00" and ours.rate == 120
+
+
+def test_wrong_answers_are_told() -> None:
+    """ours: a fast error is not a fast call."""
+    assert "none was wrong" in targets.wrong(found([1], [2], 1))
+    assert "batch at 16: 1 of 10" in targets.wrong(found([1], [7], 1))
+
+
+def test_goals_are_held_against_the_median() -> None:
+    """ours: meets or misses, by database, audit and concurrency."""
+    name = "Portico, {}, audit {}"
+    assert targets.to_bare(name.format("SQLite", "batch"), 16) == 1.0
+    assert targets.to_bare(name.format("PostgreSQL", "durable"), 64) == 0.7
+    assert targets.to_bare(name.format("PostgreSQL", "durable"), 1) is None
+    assert targets.to_bare("FastMCP, its JWT verifier", 16) is None
+    assert targets.against("django-mcpz, its tokens, SQLite", "SQLite") == 2.0
+    assert targets.cell(Figures(ratios=[0.7, 0.8, 0.9]), 0.8).endswith("meets 0.80")
+    assert "**misses** 0.81" in targets.cell(Figures(ratios=[0.7, 0.8, 0.9]), 0.81)
+
+
+def test_a_section_replaces_itself_alone(tmp_path: Path) -> None:
+    """ours: tables are run again one by one."""
+    page = tmp_path / "page.md"
+    page.write_text("# Head\n")
+    for name, text in (("one", "1"), ("two", "2"), ("one", r"3 \1")):
+        put(name, name.title(), text, page)
+    written = page.read_text()
+    assert written.startswith("# Head\n") and written.count("## ") == 2
+    assert written.index(r"3 \1") < written.index("2\n") and "\n1\n" not in written
+    assert table(["a"], [["b"]]) == "| a |\n| --- |\n| b |"
+
+
+def test_each_token_is_written_with_a_body(tmp_path: Path) -> None:
+    """ours: as call.lua reads them."""
+    folder = call().write(tmp_path / "call", ["one", "two"])
+    lines = (folder / "requests").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["Bearer one", "Bearer two"]
+    assert "Mcp-Name: greet" in (folder / "headers").read_text()
+    once = Load(bodies=("a", "b", "c")).write(tmp_path / "once", [])
+    assert (once / "requests").read_text() == "\ta\n\tb\n\tc\n"

@@ -1,0 +1,19 @@
+"""Figures of a long run, for the pages that quote them (bench/reliability.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+
+
+def note(what: str, **figures: Any) -> None:
+    """Add a line to the file FIGURES, where one is named."""
+    target = os.environ.get("FIGURES")
+    if target:
+        line = {"what": what, "database": connection.vendor, **figures}
+        with Path(target).open("a") as out:
+            out.write(f"{json.dumps(line)}\n")
