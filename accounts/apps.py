@@ -26,12 +26,13 @@ class AccountsConfig(AppConfig):
         """Wire SimpleJWT's backend and the sign-in events, once models exist."""
         from rest_framework_simplejwt.tokens import Token
 
-        from accounts import checks, lockout, signins  # noqa: F401
+        from accounts import checks, lockout, secondfactor, signins  # noqa: F401
         from accounts.keyring import Keyring
         from accounts.oauth import documents
 
         Token._token_backend = Keyring()
         signins.connect()
         lockout.connect()
+        secondfactor.connect()
         documents.install()
         post_migrate.connect(fill_groups, dispatch_uid="portico-groups")

@@ -48,22 +48,27 @@ def generate(algorithm: str) -> MadeKey:
     return MadeKey(kid, public_pem.decode(), _encrypt(private_pem, kid))
 
 
-def _wrapping_key() -> AESGCM:
+PURPOSE = b"portico signing keys v1"
+
+
+def wrapping_key(purpose: bytes) -> AESGCM:
+    """The key that encrypts at rest, one of its own for each purpose."""
     secret = settings.KEY_ENCRYPTION_KEY.encode()
-    hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=b"portico signing keys v1")
+    hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=purpose)
     return AESGCM(hkdf.derive(secret))
 
 
 def _encrypt(private_pem: bytes, kid: str) -> bytes:
     nonce = os.urandom(12)
-    return nonce + _wrapping_key().encrypt(nonce, private_pem, kid.encode())
+    return nonce + wrapping_key(PURPOSE).encrypt(nonce, private_pem, kid.encode())
 
 
 @lru_cache(maxsize=8)
 def private_key(kid: str, encrypted: bytes) -> Any:
     """Open a stored private key. Raises KeyUnreadable."""
     try:
-        pem = _wrapping_key().decrypt(encrypted[:12], encrypted[12:], kid.encode())
+        key = wrapping_key(PURPOSE)
+        pem = key.decrypt(encrypted[:12], encrypted[12:], kid.encode())
     except (InvalidTag, ValueError) as error:
         message = f"Signing key {kid} does not open with this KEY_ENCRYPTION_KEY."
         raise KeyUnreadable(message) from error

@@ -16,6 +16,7 @@ from axes.models import AccessAttempt
 from axes.signals import user_locked_out
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import PermissionDenied
 from django.db.models import Max, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
@@ -117,6 +118,20 @@ def locked_out(request: Any) -> TooMany | None:
         return None
     counter = AxesProxyHandler.get_implementation()
     return TooMany(locked_text(), counter.wait(request, request.axes_credentials))
+
+
+def refuse_if_shut(request: Any, username: str) -> None:
+    """Raises TooMany: for doors that look at something other than a password."""
+    if shut(request, username):
+        tried = {"username": username}
+        counter = AxesProxyHandler.get_implementation()
+        raise TooMany(locked_text(), counter.wait(request, tried))
+
+
+def failed(request: Any, username: str) -> None:
+    """A wrong second factor counts as a wrong password does."""
+    tried = {"username": username, "factor": "second"}
+    user_login_failed.send(sender=__name__, credentials=tried, request=request)
 
 
 def forgive(request: Any, username: str) -> None:

@@ -34,5 +34,6 @@ def sign_in_failed(
     """A name and password did not fit; the name is on record, the password never."""
     name = str(credentials.get("username", ""))
     shut = getattr(request, "axes_locked_out", False)
-    why = "locked_out" if shut else "credentials"
+    factor = "second_factor" if "factor" in credentials else "credentials"
+    why = "locked_out" if shut else factor
     record("user.sign_in_failed", request=request, object=name, denied=why)

@@ -10,15 +10,19 @@ from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.sites import AdminSite
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, TextChoices
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 from django.views import View
 
 from accounts import dashboard
+from accounts.secondfactor import owes_factor
 
 
 class Section(TextChoices):
@@ -79,6 +83,21 @@ class PorticoSite(AdminSite):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.pages: dict[str, type[SitePage]] = {}
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Active staff, with a second factor where that is asked of them."""
+        allowed = super().has_permission(request)
+        return allowed and not owes_factor(request.user)
+
+    def login(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """There is one sign-in, with every factor it knows: allauth's."""
+        if super().has_permission(request):
+            owes = owes_factor(request.user)
+            return redirect("portal-security" if owes else "admin:index")
+        if request.user.is_authenticated:
+            raise PermissionDenied
+        target = request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index")
+        return redirect_to_login(target)
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """The pages' before the models'."""

@@ -118,6 +118,25 @@ class Environment(BaseSettings):
     LOCKOUT_SECONDS: int = Field(
         900, ge=1, le=86400, description="Seconds a lock-out lasts."
     )
+    STAFF_SECOND_FACTOR: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether staff need a second factor (app or passkey): `auto` is on "
+        "in production.",
+    )
+    EMAIL_HOST: str = Field(
+        "",
+        description="Mail server for password resets and notices. Empty: printed in "
+        "development, not sent in production.",
+    )
+    EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Its port.")
+    EMAIL_USER: str = Field("", description="User name at the mail server, if any.")
+    EMAIL_PASSWORD: SecretStr = Field(SecretStr(""), description="Password there.")
+    EMAIL_TLS: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the connection to the mail server is encrypted."
+    )
+    EMAIL_FROM: str = Field(
+        "portico@localhost", description="Sender of mails to people."
+    )
     HASHING_AT_ONCE: int = Field(
         1, ge=1, le=64, description="Passwords a process hashes at the same time."
     )
@@ -319,6 +338,20 @@ class Environment(BaseSettings):
         return self.MCP_SESSIONS == "on" or (
             self.MCP_SESSIONS == "auto" and self.WORKERS == 1
         )
+
+    @property
+    def staff_second_factor(self) -> bool:
+        """Whether staff are obliged."""
+        auto = self.STAFF_SECOND_FACTOR == "auto" and self.production
+        return auto or self.STAFF_SECOND_FACTOR == "on"
+
+    @property
+    def email_backend(self) -> str:
+        """Where mails go."""
+        if self.EMAIL_HOST:
+            return "django.core.mail.backends.smtp.EmailBackend"
+        kind = "dummy" if self.production else "console"
+        return f"django.core.mail.backends.{kind}.EmailBackend"
 
     def secret(self, name: Literal["SECRET_KEY", "KEY_ENCRYPTION_KEY"]) -> str:
         """A secret from the environment, or from its file in DATA_DIR."""

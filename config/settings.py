@@ -45,6 +45,9 @@ INSTALLED_APPS = [
     "rest_framework",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "django.contrib.humanize",
     "axes",
     "mcp_bridge",
     *EXTRA_APPS,
@@ -60,6 +63,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "accounts.secondfactor.StaffFactorMiddleware",
     "accounts.toomany.TooManyMiddleware",
     "accounts.limits.LimitsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -153,6 +157,31 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+MFA_ADAPTER = "accounts.secondfactor.EncryptedFactors"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_FORMS = {
+    "authenticate": "accounts.secondfactor.CodeForm",
+    "reauthenticate": "accounts.secondfactor.AgainForm",
+}
+MFA_PASSKEY_LOGIN_ENABLED = MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_TOTP_ISSUER = "Portico"
+MFA_RATE_LIMITS = False
+# WebAuthn knows http on localhost only; behind https the origin has to be ours.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not ISSUER_URL.startswith("https://")
+STAFF_SECOND_FACTOR = env.staff_second_factor
+EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = (
+    env.email_backend,
+    env.EMAIL_HOST,
+    env.EMAIL_PORT,
+)
+EMAIL_HOST_USER = env.EMAIL_USER
+EMAIL_HOST_PASSWORD = env.EMAIL_PASSWORD.get_secret_value()
+EMAIL_USE_TLS, EMAIL_USE_SSL = env.EMAIL_TLS == "starttls", env.EMAIL_TLS == "tls"
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.EMAIL_FROM
+ACCOUNT_EMAIL_NOTIFICATIONS = bool(EMAIL_HOST)
 # The lock-out and accounts/limits.py count; two systems would contradict each other.
 ACCOUNT_RATE_LIMITS = False
 

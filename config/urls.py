@@ -5,7 +5,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
-from accounts.signin import SignInView
+from accounts.signin import SecondStepView, SignInView
 from config.health import healthz
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -14,6 +14,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("accounts/login/", SignInView.as_view(), name="account_login"),
     path("accounts/logout/", LogoutView.as_view(), name="sign-out"),
+    path(
+        "accounts/2fa/authenticate/",
+        SecondStepView.as_view(),
+        name="mfa_authenticate",
+    ),
+    path("accounts/2fa/", RedirectView.as_view(url="/portal/security/")),
+    path("accounts/2fa/", include("allauth.mfa.urls")),
     path("accounts/", include("allauth.account.urls")),
     path("", include("accounts.api.urls")),
     path("", include("accounts.oauth.urls")),

@@ -21,6 +21,7 @@ from accounts.admin.lockout import told_unlocked
 from accounts.delegation import above
 from accounts.lockout import unlock
 from accounts.models import IssuedToken, RoleAssignment, User
+from accounts.secondfactor import reset
 from accounts.site import Section
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
@@ -64,7 +65,7 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
     filter_horizontal = ("groups", "user_permissions")
     inlines = (RoleAssignmentInline,)
     change_form_template = "admin/accounts/user/change_form.html"
-    actions = ("revoke_tokens", "deactivate", "unlock")
+    actions = ("revoke_tokens", "deactivate", "unlock", "reset_factors")
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         """Those who may end tokens may end all of a person's."""
@@ -118,6 +119,17 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
             unlock(username=user.username, actor=request.user) for user in queryset
         )
         told_unlocked(self, request, forgotten)
+
+    @admin.action(
+        description=_("Reset second factors: they were lost"), permissions=["change"]
+    )
+    def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Of accounts with no more rights: it makes them easier to enter."""
+        actor = request.user
+        below = [user for user in queryset if not above(actor, user)]
+        gone = sum(reset(user, actor=actor) for user in below)
+        told = ngettext("%d factor removed.", "%d factors removed.", gone) % gone
+        self.message_user(request, told, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """With roles, in one more query."""

@@ -12,6 +12,7 @@ from accounts import refresh, tokens
 from accounts.audit import client_address
 from accounts.lockout import forgive
 from accounts.models import Door
+from accounts.secondfactor import check_otp
 
 LONGEST_TOKEN = 16_384
 LONGEST_PASSWORD = 1_024
@@ -39,10 +40,14 @@ class TokenSerializer(serializers.Serializer[Any]):
 
 
 class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
-    """username, password and perhaps a narrower scope -> a pair of tokens."""
+    """username, password, perhaps otp and a narrower scope -> a pair of tokens."""
 
     scope = serializers.CharField(
         required=False, allow_blank=True, max_length=4_096, default=""
+    )
+
+    otp = serializers.CharField(
+        required=False, allow_blank=True, max_length=32, default=""
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,6 +60,7 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Authenticate, then issue."""
         super().validate(attrs)
+        check_otp(self.context["request"], self.user, attrs["otp"])
         scope = tokens.allowed_scope(self.user, attrs["scope"])
         pair = tokens.issue(
             self.user, door=Door.PASSWORD, scope=scope, address=self.address

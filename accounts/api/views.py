@@ -85,7 +85,7 @@ class TokenView(TokenViewBase):
 
 
 class ObtainView(TokenView):
-    """POST username, password [, scope]: a new pair of tokens."""
+    """POST username, password [, otp, scope]: a new pair of tokens."""
 
     serializer_class = serializers.ObtainSerializer
 

@@ -5,9 +5,11 @@ from django.urls import path
 from accounts.portal.access import AccessView
 from accounts.portal.apps import AppsView
 from accounts.portal.personal import PersonalTokensView
+from accounts.portal.security import SecurityView
 
 urlpatterns = [
     path("portal/access/", AccessView.as_view(), name="portal-access"),
+    path("portal/security/", SecurityView.as_view(), name="portal-security"),
     path("portal/apps/", AppsView.as_view(), name="portal-apps"),
     path("portal/tokens/", PersonalTokensView.as_view(), name="portal-tokens"),
 ]

@@ -147,9 +147,9 @@ class Browser:
         return self
 
     def sign_in(self, username: str, password: str = PASSWORD) -> Browser:
-        """Through the admin's sign-in page."""
+        """On the sign-in page, to the admin."""
         self.open("/admin/login/")
-        self.submit(self.form("username"), username=username, password=password)
+        self.submit(self.form("password"), login=username, password=password)
         return self
 
     def save(self, path: str, **changed: Any) -> Browser:

@@ -1,0 +1,25 @@
+"""`manage.py reset_second_factor USER`: for who lost app, passkey and codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import BaseCommand
+
+from accounts.management.lookups import ACTOR, user_named
+from accounts.secondfactor import reset
+
+
+class Command(BaseCommand):
+    """Remove every second factor of an account."""
+
+    help = "Remove the second factors of an account that lost them."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Whose."""
+        parser.add_argument("username")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Remove and say how many."""
+        gone = reset(user_named(options["username"]), actor=ACTOR)
+        self.stdout.write(f"{gone} second factors removed.")

@@ -1,0 +1,57 @@
+"""Security: second factors, password, sessions, and the way out of everywhere."""
+
+from __future__ import annotations
+
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.internal.flows.sessions import end_sessions
+from allauth.usersessions.models import UserSession
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+
+from accounts.audit import record
+from accounts.portal.pages import Page
+from accounts.secondfactor import owes_factor
+
+
+class SecurityView(Page):
+    """GET shows; POST `end=ID` ends a session, `everywhere` all of them and tokens."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """What protects the account, and where it is signed in."""
+        mine = Authenticator.objects.filter(user_id=self.me.pk)
+        context = {
+            "factors": {row.type: row for row in mine},
+            "keys": [row for row in mine if row.type == Authenticator.Type.WEBAUTHN],
+            "sessions": UserSession.objects.purge_and_list(self.me),
+            "owes": owes_factor(self.me),
+        }
+        return render(request, "portal/security.html", context)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """By the button pressed."""
+        if "everywhere" in request.POST:
+            return self.everywhere(request)
+        key = request.POST.get("end", "")
+        chosen = UserSession.objects.filter(
+            user_id=self.me.pk, pk=key if key.isdigit() else 0
+        )
+        for session in chosen:
+            told = f"session from {session.ip}"
+            record("session.ended", request=request, actor=self.me, object=told)
+            end_sessions(request, [session])
+            messages.success(request, _("The session is ended."))
+        return redirect("portal-security")
+
+    def everywhere(self, request: HttpRequest) -> HttpResponse:
+        """All sessions and all tokens of mine, this session too."""
+        me = self.me
+        ended = me.end_access(actor=me, reason="signed out everywhere")
+        sessions = list(UserSession.objects.filter(user_id=me.pk))
+        told = f"{len(sessions)} sessions, {ended} tokens"
+        record("user.signed_out_everywhere", request=request, actor=me, object=told)
+        end_sessions(request, sessions)
+        logout(request)
+        return redirect("account_login")
