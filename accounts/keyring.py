@@ -5,7 +5,9 @@ RFC 7515, 7517, 7518, 8725. The only importer of `jwt`.
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import time
 from typing import Any
 
@@ -100,12 +102,28 @@ def verify(raw: str, *, allow_expired: bool = False) -> dict[str, Any]:
     return claims
 
 
+KID = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+
+
+def _canonical(part: str) -> bool:
+    """base64url in its one spelling: no padding, no bits to spare (RFC 7515 2)."""
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except (ValueError, UnicodeError):
+        return False
+    return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == part
+
+
 def _header(raw: str) -> dict[str, Any]:
+    if not all(_canonical(part) for part in raw.split(".")):
+        raise TokenRefused("malformed", "That is not a token.")
     try:
         header = jwt.get_unverified_header(raw)
     except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
         raise TokenRefused("malformed", "That is not a token.") from error
-    if not isinstance(header.get("kid"), str) or not isinstance(header.get("alg"), str):
+    kid = header.get("kid")
+    named = isinstance(kid, str) and KID.fullmatch(kid)
+    if not named or not isinstance(header.get("alg"), str):
         raise TokenRefused("malformed", "The token names no signing key.")
     return header
 

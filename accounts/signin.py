@@ -11,7 +11,7 @@ from allauth.mfa.base.views import AuthenticateView
 from django.http import HttpRequest, HttpResponse
 
 from accounts.csp import override
-from accounts.oauth.authorize import origin_of
+from accounts.oauth.redirects import origin_of
 
 SOURCE = re.compile(
     r"https?://[\w.:\[\]-]+|(?!javascript|data|blob)[a-z][\w.+-]*:", re.A

@@ -125,7 +125,7 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
     )
     def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """Of accounts with no more rights: it makes them easier to enter."""
-        actor = request.user
+        actor: Any = request.user
         below = [user for user in queryset if not above(actor, user)]
         gone = sum(reset(user, actor=actor) for user in below)
         told = ngettext("%d factor removed.", "%d factors removed.", gone) % gone

@@ -11,9 +11,9 @@ from axes.models import AccessAttempt
 
 from accounts.models import Consent
 from tests.flows.chromium import LOOKS, Person
+from tests.flows.oauth import question, registered
 from tests.flows.server import Portico
 from tests.flows.test_browser import landing  # noqa: F401
-from tests.flows.test_oauth import question, registered
 from tests.flows.test_second_factor import code
 from tests.people import PASSWORD
 
