@@ -26,7 +26,7 @@ class AccountsConfig(AppConfig):
         """Wire SimpleJWT's backend and the sign-in events, once models exist."""
         from rest_framework_simplejwt.tokens import Token
 
-        from accounts import checks, lockout, secondfactor, signins  # noqa: F401
+        from accounts import checks, external, lockout, secondfactor, signins  # noqa: F401
         from accounts.keyring import Keyring
         from accounts.oauth import documents
 
@@ -34,5 +34,6 @@ class AccountsConfig(AppConfig):
         signins.connect()
         lockout.connect()
         secondfactor.connect()
+        external.connect()
         documents.install()
         post_migrate.connect(fill_groups, dispatch_uid="portico-groups")

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
 from accounts.keyring import TokenRefused, verify
@@ -23,11 +24,13 @@ from accounts.models import (
     Door,
     IssuedToken,
     OAuthClient,
+    Role,
     RoleAssignment,
     TokenKind,
     User,
 )
 from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.proxies import listed, within
 
 PERSONAL = "portico_pat_"
 """How a personal access token begins, so that scanners find leaked ones."""
@@ -62,6 +65,35 @@ class Principal:
     """End of the token, epoch seconds."""
     ends_at: float
     """When this object stops being true by the clock alone, epoch seconds."""
+    networks: tuple[tuple[str, ...], ...] = ()
+    """Of the token and of the client: the address has to lie in each of them."""
+    role_networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Role -> where it counts, for roles that do not count from anywhere."""
+
+    def seen_from(self, address: str) -> Principal:
+        """As a message from `address` may act. Raises Unauthenticated."""
+        if not self.networks and not self.role_networks:
+            return self
+        if not all(within(address, allowed) for allowed in self.networks):
+            raise Unauthenticated("wrong_network", self.as_claims())
+        bound = self.role_networks.items()
+        away = {role for role, networks in bound if not within(address, networks)}
+        return self.without(away) if away else self
+
+    def as_claims(self) -> dict[str, Any]:
+        """What the audit wants to know of a refused one."""
+        known = {"jti": self.jti, "client_id": self.client_id}
+        return {**known, "sub": str(self.user_id)}
+
+    def without(self, away: set[str]) -> Principal:
+        """Fewer roles, and what only they give gone."""
+        kept = {
+            scope: tuple(role for role in roles if role not in away)
+            for scope, roles in self.grants.items()
+        }
+        grants = MappingProxyType({scope: r for scope, r in kept.items() if r})
+        roles = tuple(role for role in self.roles if role not in away)
+        return replace(self, roles=roles, grants=grants, role_networks={})
 
     @property
     def acts_within_roles(self) -> bool:
@@ -131,10 +163,14 @@ def load(claims: Mapping[str, Any]) -> Principal:
         "expired": row["expires_at"] <= timezone.now(),
         "blocked_client": row["blocked"],
     }
+    idle_at = idle_end(row)
+    against["idle"] = idle_at is not None and idle_at <= time.time()
     for reason, applies in against.items():
         if applies:
             raise Unauthenticated(reason, claims)
     roles, grants, ends = roles_of(row["user_id"])
+    ends += [idle_at] if idle_at is not None else []
+    bound = (listed(row["networks"]), listed(row["client_networks"] or ""))
     return Principal(
         user_id=row["user_id"],
         username=row["user__username"],
@@ -146,16 +182,40 @@ def load(claims: Mapping[str, Any]) -> Principal:
         token_scopes=frozenset(claims["scope"].split()),
         expires_at=claims["exp"],
         ends_at=min([claims["exp"], row["expires_at"].timestamp(), *ends]),
+        networks=tuple(networks for networks in bound if networks),
+        role_networks=role_networks(roles),
     )
+
+
+def idle_end(row: Mapping[str, Any]) -> float | None:
+    """When the token ends unless it is used before, epoch seconds; None if never."""
+    limits = [settings.TOKEN_MAX_IDLE, row["client_max_idle"]]
+    span = min([limit for limit in limits if limit], default=None)
+    if span is None:
+        return None
+    last: datetime = row["last_used_at"] or row["issued_at"]
+    return last.timestamp() + float(span)
+
+
+def role_networks(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Of these roles, those that count from somewhere only."""
+    bound = Role.objects.filter(name__in=names).exclude(networks="")
+    return {name: listed(text) for name, text in bound.values_list("name", "networks")}
 
 
 def _token_row(jti: str) -> dict[str, Any] | None:
     """What a decision reads of a token and its account, in one query."""
-    client = OAuthClient.objects.filter(client_id=OuterRef("client_id"), blocked=True)
-    rows = IssuedToken.objects.with_revoked().annotate(blocked=Exists(client))
-    of_token = ("user_id", "client_id", "jti", "door", "expires_at")
+    client = OAuthClient.objects.filter(client_id=OuterRef("client_id"))
+    rows = IssuedToken.objects.with_revoked().annotate(
+        blocked=Exists(client.filter(blocked=True)),
+        client_networks=Subquery(client.values("networks")),
+        client_max_idle=Subquery(client.values("max_idle")),
+    )
+    of_token = ("user_id", "client_id", "jti", "door", "networks")
+    times = ("expires_at", "issued_at", "last_used_at")
     of_user = ("user__username", "user__is_active")
-    columns = (*of_token, *of_user, "revoked", "blocked")
+    of_client = ("blocked", "client_networks", "client_max_idle")
+    columns = (*of_token, *times, *of_user, *of_client, "revoked")
     found = rows.filter(jti=jti, user__isnull=False).values(*columns)
     return next(iter(found), None)
 

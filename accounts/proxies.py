@@ -50,7 +50,18 @@ def within(address: str, networks: Iterable[str]) -> bool:
     found = tidy_address(address)
     if not found:
         return False
-    return any(ip_address(found) in ip_network(net, strict=False) for net in networks)
+    return any(ip_address(found) in parsed(net) for net in networks)
+
+
+@lru_cache(maxsize=1024)
+def parsed(network: str) -> Any:
+    """A network, or one address as a network. Raises ValueError."""
+    return ip_network(network, strict=False)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Networks as people write them in one field: blanks, commas or lines between."""
+    return tuple(text.replace(",", " ").split())
 
 
 @lru_cache(maxsize=1024)

@@ -23,12 +23,14 @@ from accounts.principal import (
     load,
     verify_access,
 )
+from accounts.proxies import listed, within
 from accounts.tokens import (
     OPAQUE,
     About,
     InvalidGrant,
     InvalidScope,
     TokenPair,
+    bind,
     mint,
     pair_for,
     record_token,
@@ -58,6 +60,9 @@ def rotate(
     claims = _claims(raw, client_id)
     with transaction.atomic():
         row, user = _locked(claims)
+        bound = listed(row.networks)
+        if bound and not within(address, bound):
+            raise InvalidGrant("The refresh token does not count from this address.")
         following = _following(raw) if row.secret_hash else ""
         about = (row.door, _narrowed(row, scope), row.client_id, address)
         if row.redeemed_at is None:
@@ -145,6 +150,7 @@ def _first_use(row: IssuedToken, user: User, about: About, following: str) -> To
     row.last_used_from = address
     row.successor = pair.refresh_row
     row.save()
+    bind(pair, row.networks)
     record_token("token.refreshed", pair.row, user, address)
     return pair
 
@@ -157,6 +163,7 @@ def _same_successor(
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
     pair = pair_for(user, row.family, about, refresh=False)
     reason = "within the grace"
+    bind(pair, row.networks)
     record_token("token.refreshed", pair.row, user, about[-1], reason=reason)
     again = following or mint(successor, user)
     return replace(pair, refresh=again, refresh_row=successor)

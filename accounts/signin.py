@@ -11,6 +11,7 @@ from allauth.mfa.base.views import AuthenticateView
 from django.http import HttpRequest, HttpResponse
 
 from accounts.csp import override
+from accounts.external import origins
 from accounts.oauth.redirects import origin_of
 
 SOURCE = re.compile(
@@ -18,7 +19,7 @@ SOURCE = re.compile(
 )
 
 
-def on_the_way(response: Any, target: str) -> HttpResponse:
+def on_the_way(response: Any, target: str, *further: str) -> HttpResponse:
     """Chromium applies form-action to every redirect after the form.
 
     Whoever allowed a client before goes from this form through the authorization
@@ -30,7 +31,7 @@ def on_the_way(response: Any, target: str) -> HttpResponse:
     except ValueError:
         source = ""
     known = urlsplit(target).path == "/oauth/authorize" and SOURCE.fullmatch(source)
-    targets = ["'self'", source] if known else ["'self'"]
+    targets = ["'self'", *further, *([source] if known else [])]
     rendered = response.render() if hasattr(response, "render") else response
     return override(rendered, {"form-action": targets})
 
@@ -42,7 +43,7 @@ class SignInView(LoginView):
         """As allauth's, secured."""
         response = super().dispatch(request, *args, **kwargs)
         asked = request.POST.get("next") or request.GET.get("next", "")
-        return on_the_way(response, str(asked))
+        return on_the_way(response, str(asked), *origins())
 
 
 class SecondStepView(AuthenticateView):

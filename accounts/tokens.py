@@ -109,6 +109,7 @@ def issue(
     opaque: bool = False,
     family: UUID | None = None,
     lifetime: timedelta | None = None,
+    networks: str = "",
     actor: Any = None,
 ) -> TokenPair:
     """Issue an access token, with a refresh token beside it unless told otherwise.
@@ -126,8 +127,17 @@ def issue(
         if refresh:
             raw = OPAQUE + secrets.token_urlsafe(32) if opaque else ""
             pair = with_refresh(pair, user, about, raw)
+        bind(pair, networks)
         record_token("token.issued", pair.row, actor or user, address)
     return pair
+
+
+def bind(pair: TokenPair, networks: str) -> None:
+    """Let both tokens of a pair count from these networks only."""
+    for row in (pair.row, pair.refresh_row):
+        if row is not None and networks:
+            row.networks = networks
+            row.save(update_fields=["networks"])
 
 
 def _still_the_same(user: User) -> None:
@@ -231,7 +241,13 @@ def claims_of(row: IssuedToken, user: User) -> dict[str, Any]:
 
 
 def issue_personal(
-    user: User, *, name: str, scope: str, lifetime: timedelta, address: str = ""
+    user: User,
+    *,
+    name: str,
+    scope: str,
+    lifetime: timedelta,
+    address: str = "",
+    networks: str = "",
 ) -> tuple[IssuedToken, str]:
     """A personal token: (its row, the token, shown once). Raises InvalidScope."""
     about = (Door.PERSONAL.value, allowed_scope(user, scope), OWN_CLIENT, address)
@@ -239,6 +255,7 @@ def issue_personal(
     with transaction.atomic():
         row = _row(user, TokenKind.PERSONAL, uuid4(), about, lifetime)
         row.name, row.secret_hash = name, secret_hash(raw)
+        row.networks = networks
         row.save()
         record_token("token.issued", row, user, address)
     return row, raw

@@ -102,6 +102,12 @@ class Environment(BaseSettings):
     REFRESH_TOKEN_LIFETIME: int = Field(
         14 * 86400, ge=60, le=365 * 86400, description="Seconds a refresh token lasts."
     )
+    TOKEN_MAX_IDLE: int = Field(
+        0,
+        ge=0,
+        description="Seconds unused after which any token ends, 300 or more; 0: never. "
+        "Clients may have a shorter one.",
+    )
     REFRESH_TOKEN_GRACE: int = Field(
         30,
         ge=0,
@@ -217,6 +223,21 @@ class Environment(BaseSettings):
     MAX_BODY_SIZE: int = Field(
         4 * 1024 * 1024, ge=1024, description="Largest body at /mcp, in bytes."
     )
+    MAX_FORM_SIZE: int = Field(
+        1024 * 1024,
+        ge=16 * 1024,
+        description="Largest body everywhere else, in bytes.",
+    )
+    BODY_TIMEOUT: float = Field(
+        30.0, gt=0, le=3600, description="Seconds a body has to arrive; then 408."
+    )
+    HEAD_TIMEOUT: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="Seconds the head of a request has to arrive; then the connection "
+        "is closed (with `uvicorn --http config.protocol:Patient`).",
+    )
     MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Sessions of the 2025 protocols, which live in one process: "
@@ -305,6 +326,14 @@ class Environment(BaseSettings):
                 raise ValueError(
                     f"write {network!r} as an address or a network, such as 10.0.0.0/8"
                 ) from error
+        return value
+
+    @field_validator("TOKEN_MAX_IDLE")
+    @classmethod
+    def noticeable(cls, value: int) -> int:
+        """Use is noted once a minute."""
+        if 0 < value < 300:
+            raise ValueError("write 0, or 300 and more: use is noted once a minute")
         return value
 
     @property

@@ -25,10 +25,14 @@ ALLOWED_ORIGINS = env.origins_allowed
 TRUSTED_PROXIES = env.TRUSTED_PROXIES
 ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.ACCESS_TOKEN_LIFETIME)
 REFRESH_TOKEN_LIFETIME = timedelta(seconds=env.REFRESH_TOKEN_LIFETIME)
+TOKEN_MAX_IDLE = env.TOKEN_MAX_IDLE
 REFRESH_TOKEN_GRACE = timedelta(seconds=env.REFRESH_TOKEN_GRACE)
 SIGNING_ALGORITHM = env.SIGNING_ALGORITHM
 EXTRA_APPS = env.EXTRA_APPS
 MAX_BODY_SIZE = env.MAX_BODY_SIZE
+MAX_FORM_SIZE = env.MAX_FORM_SIZE
+BODY_TIMEOUT, HEAD_TIMEOUT = env.BODY_TIMEOUT, env.HEAD_TIMEOUT
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_FORM_SIZE
 MCP_SESSIONS = env.sessions
 AUDIT_RETENTION = timedelta(days=env.AUDIT_RETENTION)
 
@@ -46,6 +50,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "allauth.usersessions",
     "django.contrib.humanize",
     "axes",
@@ -54,6 +60,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "accounts.headers.HeadersMiddleware",
     "accounts.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -159,6 +166,7 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
+SOCIALACCOUNT_ADAPTER = "accounts.external.Providers"
 MFA_ADAPTER = "accounts.secondfactor.EncryptedFactors"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_FORMS = {
@@ -248,6 +256,9 @@ STORAGES = {
 
 HTTPS = ISSUER_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+if HTTPS:
+    # The browser itself holds such cookies to https, this host and every path.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = HTTPS
 # No header is believed here: accounts/proxies.py has put the scheme right before.

@@ -1,10 +1,12 @@
 """All paths but /mcp."""
 
+from allauth.socialaccount.providers.openid_connect import views as openid
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
+from accounts import external
 from accounts.signin import SecondStepView, SignInView
 from config.health import healthz
 
@@ -21,6 +23,17 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("accounts/2fa/", RedirectView.as_view(url="/portal/security/")),
     path("accounts/2fa/", include("allauth.mfa.urls")),
+    path("accounts/social/", include("allauth.socialaccount.urls")),
+    path(
+        "accounts/oidc/<slug:provider_id>/login/",
+        external.guarded(openid.login),
+        name="openid_connect_login",
+    ),
+    path(
+        "accounts/oidc/<slug:provider_id>/login/callback/",
+        external.guarded(openid.callback),
+        name="openid_connect_callback",
+    ),
     path("accounts/", include("allauth.account.urls")),
     path("", include("accounts.api.urls")),
     path("", include("accounts.oauth.urls")),

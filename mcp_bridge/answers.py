@@ -95,3 +95,9 @@ def too_large() -> Answer:
     """413 with the limit."""
     text = f"The body is larger than {settings.MAX_BODY_SIZE} bytes."
     return plain(413, "invalid_request", text)
+
+
+def too_slow() -> Answer:
+    """408; the connection ends, for the rest of the body may still come."""
+    text = f"The body did not arrive within {settings.BODY_TIMEOUT:g} seconds."
+    return plain(408, "request_timeout", text, connection="close")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import anyio
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,10 @@ from mcp_bridge.answers import Answer, plain, too_large
 
 class TooLarge(Exception):
     """The body passed MAX_BODY_SIZE."""
+
+
+class TooSlow(Exception):
+    """The body did not arrive within BODY_TIMEOUT."""
 
 
 class Disconnected(Exception):
@@ -75,7 +80,14 @@ class Edge:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body. Raises TooLarge or Disconnected."""
+    """The whole body, in time. Raises TooLarge, TooSlow or Disconnected."""
+    with anyio.move_on_after(settings.BODY_TIMEOUT):
+        return await whole_body(receive)
+    raise TooSlow
+
+
+async def whole_body(receive: Receive) -> bytes:
+    """The body, however long it takes."""
     chunks: list[bytes] = []
     size, more = 0, True
     while more:

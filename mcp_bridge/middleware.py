@@ -25,7 +25,7 @@ from mcp_bridge import answers, limits
 from mcp_bridge.audit import Trail
 from mcp_bridge.current import Call, call_var
 from mcp_bridge.decision import decide, scopes_to_ask
-from mcp_bridge.edge import Disconnected, TooLarge, header, read_body, replay
+from mcp_bridge.edge import Disconnected, TooLarge, TooSlow, header, read_body, replay
 from mcp_bridge.freshness import facts
 from mcp_bridge.messages import BadMessage, Message, parse
 from mcp_bridge.streams import Guarded
@@ -61,7 +61,7 @@ class Door:
             await self.challenge(refusal, trail, send, raw)
         except TooMany as problem:
             await limits.answer(problem).send(send)
-        except (BadMessage, TooLarge) as problem:
+        except (BadMessage, TooLarge, TooSlow) as problem:
             await body_refusal(problem).send(send)
         except Disconnected:
             return
@@ -74,6 +74,7 @@ class Door:
     ) -> None:
         """Authenticate, read, decide; then serve, or ask for a wider token."""
         principal, catalogue = await facts(raw)
+        principal = principal.seen_from(trail.address)
         await limits.admit(principal)
         message, receive = await self.read(scope, receive)
         decision = decide(principal, message, catalogue)
@@ -145,8 +146,10 @@ def sdk_token(principal: Principal) -> AccessToken:
     )
 
 
-def body_refusal(problem: BadMessage | TooLarge) -> answers.Answer:
-    """413 for a giant, 400 for what is not one JSON-RPC message."""
+def body_refusal(problem: BadMessage | TooLarge | TooSlow) -> answers.Answer:
+    """413 for a giant, 408 for a dawdler, 400 for what is not one message."""
+    if isinstance(problem, TooSlow):
+        return answers.too_slow()
     if isinstance(problem, BadMessage):
         return answers.protocol_error(400, problem.code, str(problem))
     return answers.too_large()

@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from accounts.proxies import seen
+from mcp_bridge import draining
+from mcp_bridge.bodies import Bounded
 from mcp_bridge.catalog import autodiscover, sync
 from mcp_bridge.db import in_database
 from mcp_bridge.edge import Edge, header, origin_pattern
@@ -40,9 +42,9 @@ class Router:
 
     def __init__(self, django: ASGIApp) -> None:
         self.server = autodiscover()
-        self.django = django
+        self.django = Bounded(django, settings.MAX_FORM_SIZE)
         self.public = CORSMiddleware(
-            django,
+            self.django,
             allow_origins=["*"],
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
@@ -77,6 +79,7 @@ class Router:
             except DatabaseError as error:
                 await send({"type": "lifespan.startup.failed", "message": mend(error)})
                 return
+            draining.listen()
             await stack.enter_async_context(remembering())
             await stack.enter_async_context(self.server.session_manager.run())
             await send({"type": "lifespan.startup.complete"})

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from accounts.principal import Unauthenticated
+from mcp_bridge import draining
 from mcp_bridge.current import Call
 from mcp_bridge.freshness import facts
 
@@ -23,9 +24,11 @@ class Guarded:
     def __init__(self, app: ASGIApp, call: Call, raw: str) -> None:
         self.app, self.call, self.raw = app, call, raw
         self.streaming = False
+        self.address = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve; watch from the first byte of a stream on."""
+        self.address = (scope.get("client") or ("", 0))[0]
         async with anyio.create_task_group() as tasks:
 
             async def noticing(event: Event) -> None:
@@ -45,10 +48,11 @@ class Guarded:
     async def watch(self, stream: anyio.CancelScope) -> None:
         """Look at the rows now and then; they also filter what the stream carries."""
         call = self.call
-        while time.time() < call.principal.expires_at:
+        while time.time() < call.principal.expires_at and not draining.begun():
             await anyio.sleep(LOOK_EVERY)
             try:
-                call.principal, call.catalogue = await facts(self.raw)
+                principal, call.catalogue = await facts(self.raw)
+                call.principal = principal.seen_from(self.address)
             except (Unauthenticated, DatabaseError):
                 break
         stream.cancel()

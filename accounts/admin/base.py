@@ -47,7 +47,7 @@ def differences(form: Any) -> dict[str, list[Any]]:
     """Field -> [before, after] of a bound form; passwords only by name."""
     found = {}
     for name in form.changed_data:
-        if "password" in name:
+        if "password" in name or "secret" in name:
             found[name] = ["(hidden)", "(hidden)"]
         elif name in form.cleaned_data:
             before = form.initial.get(name)

@@ -121,6 +121,8 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         "grant_types",
         "client_jwks",
         "service_account",
+        "networks",
+        "max_idle",
         "approved",
         "blocked",
         "standing",

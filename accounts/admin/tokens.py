@@ -146,6 +146,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
         "client_id",
         "state_shown",
         "last_used_at",
+        "last_used_from",
         "expires_at",
     )
     sortable_by = ("expires_at",)

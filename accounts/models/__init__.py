@@ -4,6 +4,7 @@ from accounts.models.audit import AuditEvent
 from accounts.models.drafts import ImportDraft
 from accounts.models.hours import AuditHour
 from accounts.models.keys import SigningKey
+from accounts.models.providers import ClaimRule, SignInProvider
 from accounts.models.requests import AccessRequest
 from accounts.models.revocation import RevokedToken
 from accounts.models.roles import Role, RoleAssignment, Scope
@@ -28,6 +29,7 @@ __all__ = [
     "AuditEvent",
     "AuditHour",
     "AuditSeal",
+    "ClaimRule",
     "Consent",
     "DocumentHost",
     "Door",
@@ -44,6 +46,7 @@ __all__ = [
     "RoleAssignment",
     "SavedView",
     "Scope",
+    "SignInProvider",
     "SigningKey",
     "TokenKind",
     "UsedAssertion",

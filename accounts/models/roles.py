@@ -12,6 +12,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts import networks
+
 if TYPE_CHECKING:
     from accounts.models.users import User
 
@@ -49,6 +51,7 @@ class Role(models.Model):
     name = models.CharField(max_length=100, unique=True)
     description = models.CharField(max_length=255, blank=True)
     scopes = models.ManyToManyField(Scope, blank=True, related_name="roles")
+    networks = models.TextField(_("counts from"), **networks.options())
 
     class Meta:
         ordering = ("name",)

@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts import networks
 from accounts.models import prefix  # noqa: F401  (registers a lookup)
 from accounts.models.audit import AuditEvent
 from accounts.models.revocation import RevokedToken, RevokedTokenQuerySet
@@ -144,6 +145,7 @@ class IssuedToken(models.Model):
     name = models.CharField(
         max_length=100, blank=True, help_text=_("What its owner calls it.")
     )
+    networks = models.TextField(_("counts from"), **networks.options())
     successor = models.OneToOneField(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )

@@ -16,10 +16,12 @@ from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.common import Request
 
 from accounts import tokens
+from accounts.audit import client_address
 from accounts.models import IssuedToken, OAuthClient, TokenKind
 from accounts.oauth.parameters import foreign_resource, tidied
 from accounts.oauth.validator import Validator
 from accounts.principal import Unauthenticated, load, verify_access
+from accounts.proxies import listed, within
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -93,6 +95,10 @@ class Endpoint(OAuthLibMixin, View):
             known = validator.authenticate_client_id(asked.client_id, asked)
         if not known or not isinstance(asked.client, OAuthClient):
             raise Problem("invalid_client", "Client authentication failed.", 401)
+        networks = listed(asked.client.networks)
+        if networks and not within(client_address(request), networks):
+            text = _("This client may not be used from this address.")
+            raise Problem("unauthorized_client", text)
         return asked.client
 
     @abstractmethod

@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from django.conf import settings
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from oauth2_provider import models as toolkit
 
+from accounts import networks
 from accounts.models.tokens import IssuedToken
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -89,6 +91,14 @@ class OAuthClient(toolkit.AbstractApplication):
         default=dict,
         blank=True,
         help_text=_("JWK Set of its public keys, for private_key_jwt."),
+    )
+    networks = models.TextField(_("used from"), **networks.options())
+    max_idle = models.PositiveIntegerField(
+        _("seconds unused"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(300)],
+        help_text=_("After which its tokens end; 300 or more. Empty: as the setting."),
     )
     registered = models.JSONField(default=dict, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)

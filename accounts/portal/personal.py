@@ -17,6 +17,7 @@ from accounts import tokens
 from accounts.audit import client_address
 from accounts.models import IssuedToken, TokenKind, User
 from accounts.models.roles import ACT_WITHIN_ROLES, Scope
+from accounts.networks import HELP, only_networks
 from accounts.portal.pages import Page
 from accounts.principal import roles_of
 
@@ -38,6 +39,13 @@ class TokenForm(forms.Form):
         max_value=LONGEST_DAYS,
         initial=90,
         label=gettext_lazy("Days until it ends"),
+    )
+    networks = forms.CharField(
+        required=False,
+        max_length=500,
+        validators=[only_networks],
+        label=gettext_lazy("Where it may be used from"),
+        help_text=HELP,
     )
     scopes = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
@@ -86,6 +94,7 @@ class PersonalTokensView(Page):
             scope=" ".join(form.cleaned_data["scopes"]),
             lifetime=timedelta(days=form.cleaned_data["days"]),
             address=client_address(request),
+            networks=form.cleaned_data["networks"],
         )
         return self.show(TokenForm(self.me), raw)
 

@@ -106,8 +106,9 @@ def portico(folder: Path, **environment: str) -> Iterator[Portico]:
     env = {**os.environ, **environment_of(folder, port), **environment}
     command = [sys.executable, "-m", "coverage", "run", "-m", "uvicorn"]
     command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
+    command += ["--http", "config.protocol:Patient"]
     command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
-    command += ["--timeout-graceful-shutdown", "1"]
+    command += ["--timeout-graceful-shutdown", environment.get("GRACE", "1")]
     log = folder / f"server-{port}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

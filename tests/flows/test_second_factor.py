@@ -114,8 +114,8 @@ def test_the_password_door_asks_for_a_code(obliged: Portico) -> None:
 def test_a_code_counts_once_across_processes(rows: None, folder: Path) -> None:
     """RFC 6238 5.2: the step is noted in the database."""
     with_app("alice")
-    now = code()
     with portico(folder) as one, portico(folder) as two:
+        now = code()
         told = {obtain(server, otp=now).status_code for server in (one, two)}
     assert told == {200, 401}
 

@@ -6,11 +6,13 @@ import json
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
 from accounts import tokens
 from accounts.management.lookups import ACTOR, user_named
 from accounts.models import Door
+from accounts.networks import only_networks
 
 LONGEST_MINUTES = 365 * 24 * 60
 
@@ -28,6 +30,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--refresh", action="store_true", help="With a refresh one."
         )
+        parser.add_argument(
+            "--network",
+            action="append",
+            default=[],
+            metavar="CIDR",
+            help="Counts from here only; may be repeated.",
+        )
         parser.add_argument("--json", action="store_true", help="As /api/token/.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -43,6 +52,7 @@ class Command(BaseCommand):
                 scope=tokens.allowed_scope(user, options["scope"]),
                 refresh=options["refresh"],
                 lifetime=timedelta(minutes=minutes) if minutes else None,
+                networks=self.networks(options["network"]),
                 actor=ACTOR,
             )
         except tokens.TokenProblem as error:
@@ -53,3 +63,12 @@ class Command(BaseCommand):
         answer = {"access": pair.access, "expires_in": pair.expires_in}
         answer |= {"refresh": pair.refresh} if pair.refresh else {}
         self.stdout.write(json.dumps({**answer, "scope": pair.row.scope}))
+
+    def networks(self, given: list[str]) -> str:
+        """As the column keeps them. Raises CommandError."""
+        text = " ".join(given)
+        try:
+            only_networks(text)
+        except ValidationError as error:
+            raise CommandError(error.messages[0]) from error
+        return text

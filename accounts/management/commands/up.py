@@ -98,7 +98,7 @@ class Command(BaseCommand):
         command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
         command += ["--host", settings.HOST.strip("[]"), "--port", str(settings.PORT)]
         command += ["--workers", str(settings.WORKERS), "--no-server-header"]
-        command += ["--no-proxy-headers"]
+        command += ["--no-proxy-headers", "--http", "config.protocol:Patient"]
         command += ["--no-access-log", "--log-level", "warning", "--lifespan", "on"]
         command += ["--timeout-graceful-shutdown", "5", "--loop", "auto"]
         connection.close()

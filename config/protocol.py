@@ -1,0 +1,54 @@
+"""uvicorn's HTTP protocol with an end to waiting for a request's head (slowloris).
+
+For `uvicorn --http config.protocol:Patient`: uvicorn itself waits for ever for the
+headers of a request that has begun, and for the first byte on a new connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from django.conf import settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class Patient(HttpToolsProtocol):
+    """Closes connections whose request does not arrive in time."""
+
+    waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first request is awaited."""
+        super().connection_made(transport)
+        self.expect()
+
+    def on_message_begin(self) -> None:
+        """A head has begun: it has as long again."""
+        self.expect()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """It is here; bodies are mcp_bridge/bodies.py's business."""
+        self.stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is waited for."""
+        self.stop_waiting()
+        super().connection_lost(exc)
+
+    def expect(self) -> None:
+        """Begin to wait."""
+        self.stop_waiting()
+        self.waiting = self.loop.call_later(settings.HEAD_TIMEOUT, self.give_up)
+
+    def stop_waiting(self) -> None:
+        """Enough."""
+        if self.waiting is not None:
+            self.waiting.cancel()
+            self.waiting = None
+
+    def give_up(self) -> None:
+        """Too slow."""
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,128 @@
+"""A small, real OpenID provider over HTTP: discovery, code with PKCE, tokens, userinfo.
+
+OpenID Connect Core 1.0, RFC 7636. `person` is who sits at it, with what claims.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+CLIENT_ID, CLIENT_SECRET = "portico", "a secret between the two"
+KEY = rsa.generate_private_key(65537, 2048)
+
+
+class Idp:
+    """What it knows; `url` is its issuer."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.person: dict[str, Any] = {"sub": "nobody"}
+        self.codes: dict[str, dict[str, str]] = {}
+        self.access: dict[str, dict[str, Any]] = {}
+        self.broken = False
+
+    def discovery(self) -> dict[str, Any]:
+        """OpenID Connect Discovery 1.0."""
+        return {
+            "issuer": self.url,
+            "authorization_endpoint": f"{self.url}/authorize",
+            "token_endpoint": f"{self.url}/token",
+            "userinfo_endpoint": f"{self.url}/userinfo",
+            "jwks_uri": f"{self.url}/jwks",
+            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        }
+
+    def authorize(self, query: dict[str, str]) -> str:
+        """Back with a code: who sits here has agreed."""
+        assert query["client_id"] == CLIENT_ID and query["response_type"] == "code"
+        assert query["code_challenge_method"] == "S256", "PKCE, please"
+        code = secrets.token_urlsafe(16)
+        self.codes[code] = query
+        back = {"code": code, "state": query["state"]}
+        return f"{query['redirect_uri']}?{urlencode(back)}"
+
+    def token(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """A code once, by the client that asked, with its verifier."""
+        asked = self.codes.pop(form.get("code", ""), None)
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        known = form.get("client_secret") == CLIENT_SECRET
+        if not asked or not known or challenge != asked["code_challenge"]:
+            return 400, {"error": "invalid_grant"}
+        raw = secrets.token_urlsafe(16)
+        self.access[raw] = dict(self.person)
+        now = int(time.time())
+        claims = {"iss": self.url, "aud": CLIENT_ID, "iat": now, "exp": now + 60}
+        signed = jwt.encode(
+            {**self.person, **claims}, KEY, algorithm="RS256", headers={"kid": "k1"}
+        )
+        told = {"access_token": raw, "token_type": "Bearer", "id_token": signed}
+        return 200, told
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """The four endpoints."""
+
+    idp: Idp
+
+    def do_GET(self) -> None:
+        """Discovery, the person's page, userinfo."""
+        parts = urlsplit(self.path)
+        query = {k: v[0] for k, v in parse_qs(parts.query).items()}
+        if self.idp.broken:
+            self.send_error(500)
+        elif parts.path == "/.well-known/openid-configuration":
+            self.told(200, self.idp.discovery())
+        elif parts.path == "/authorize":
+            self.send_response(302)
+            self.send_header("location", self.idp.authorize(query))
+            self.end_headers()
+        else:
+            raw = self.headers.get("authorization", "").removeprefix("Bearer ")
+            claims = self.idp.access.get(raw)
+            self.told(200 if claims else 401, claims or {})
+
+    def do_POST(self) -> None:
+        """The token endpoint."""
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        self.told(*self.idp.token({k: v[0] for k, v in parse_qs(body).items()}))
+
+    def told(self, status: int, data: dict[str, Any]) -> None:
+        """As JSON."""
+        content = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Quietly."""
+
+
+@contextmanager
+def idp() -> Iterator[Idp]:
+    """A provider on a port of its own."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Handler.idp = Idp(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield Handler.idp
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
