@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0008_sign_in_providers'),
+        ('accounts', '0009_sign_in_providers'),
     ]
 
     operations = [

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0007_seals_and_views'),
+        ('accounts', '0008_import_drafts'),
     ]
 
     operations = [
