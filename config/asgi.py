@@ -5,15 +5,26 @@ import os
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from config.workers import bound_statements, refuse_uncounted_workers
+from mcp_bridge.metrics_files import share
+
+share()
+bound_statements()
 django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
+from config.tracing import traced  # noqa: E402
+from mcp_bridge.metrics import ON, Metrics  # noqa: E402
 from mcp_bridge.router import Router  # noqa: E402
 
+refuse_uncounted_workers()
 settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 static = ServeStaticASGI(
     django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
 )
-application = Router(static)
+application = traced(Router(static))
+if ON:
+    application = Metrics(application, settings.METRICS_TOKEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib.util import find_spec
 from ipaddress import ip_network
@@ -243,11 +244,25 @@ class Environment(BaseSettings):
         description="Sessions of the 2025 protocols, which live in one process: "
         "`auto` is on with one worker.",
     )
+    SESSION_PREFIX: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9]{0,16}$",
+        description="Stands before the ids of this process' sessions (`8001-...`), so "
+        "that a proxy can send each to where it lives (`deploy/`).",
+    )
     AUDIT_RETENTION: int = Field(
         365, ge=1, description="Days that `manage.py purge` keeps audit events."
     )
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged, from this level up."
+    )
+    LOG_FORMAT: Literal["line", "json"] = Field(
+        "line", description="How log lines look: text for people, JSON for machines."
+    )
+    METRICS_TOKEN: SecretStr = Field(
+        SecretStr(""),
+        description="Turns on `/metrics` (Prometheus) for who sends it as a Bearer "
+        "token, 20 characters or more.",
     )
     TIME_ZONE: str = Field("UTC", description="Time zone of the admin's pages.")
     LANGUAGE_CODE: str = Field("en", description="Language where none is asked for.")
@@ -391,21 +406,43 @@ class Environment(BaseSettings):
             return str(refuse([f"DATA_DIR: {error}; set it to a folder of yours."]))
 
     def problems(self) -> list[str]:
-        """What production needs and does not have, each with its mend."""
-        found = []
-        if self.CLIENT_REGISTRATION == "token":
-            if len(self.REGISTRATION_TOKEN.get_secret_value()) < 20:
-                found.append("REGISTRATION_TOKEN: set it to 20 characters or more.")
-        if not self.production:
-            return found
-        found += [
+        """What is unsafe or missing, each with its mend."""
+        found = list(self.short_tokens())
+        return found + self.production_problems() if self.production else found
+
+    def short_tokens(self) -> Iterator[str]:
+        """Tokens others send that could be guessed."""
+        used = {
+            "REGISTRATION_TOKEN": self.CLIENT_REGISTRATION == "token",
+            "METRICS_TOKEN": bool(self.METRICS_TOKEN.get_secret_value()),
+        }
+        for name, needed in used.items():
+            if needed and len(getattr(self, name).get_secret_value()) < 20:
+                yield f"{name}: set it to 20 characters or more."
+
+    def production_problems(self) -> list[str]:
+        """What production needs and does not have."""
+        found = [
             f"{name}: set it to {length} random characters or more."
             for name, length in (("SECRET_KEY", 50), ("KEY_ENCRYPTION_KEY", 32))
-            if len(getattr(self, name).get_secret_value()) < length
+            if guessable(getattr(self, name).get_secret_value(), length)
         ]
+        secret = self.SECRET_KEY.get_secret_value()
+        if secret and secret == self.KEY_ENCRYPTION_KEY.get_secret_value():
+            found.append("KEY_ENCRYPTION_KEY: make it another one than SECRET_KEY.")
         if not self.issuer.startswith("https://"):
             found.append("ISSUER_URL: set it to the public https:// origin.")
+        if self.WORKERS > 1 and self.DATABASE_URL.partition(":")[0] in ("", "sqlite"):
+            found.append("DATABASE_URL: several WORKERS need PostgreSQL, not SQLite.")
+        if self.WORKERS > 1 and not self.VALKEY_URL:
+            found.append("VALKEY_URL: several WORKERS count their limits in one store.")
         return found
+
+
+def guessable(secret: str, length: int) -> bool:
+    """Whether a secret is short, dull, or one that Django's templates print."""
+    dull = len(set(secret)) < 8 or secret.startswith("django-insecure-")
+    return len(secret) < length or dull
 
 
 def kept_secret(path: Path) -> str:

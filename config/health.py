@@ -9,7 +9,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     TooManyFieldsSent,
 )
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.keymaterial import KeyUnreadable
@@ -17,6 +17,7 @@ from accounts.keymaterial import KeyUnreadable
 PASSING: dict[type[Exception], str] = {
     OperationalError: "The database cannot be reached or is busy; try again.",
     InterfaceError: "The database cannot be reached; try again.",
+    InternalError: "The database takes no changes just now; try again.",
     KeyUnreadable: "Tokens cannot be signed: run manage.py doctor on the server.",
 }
 """What is over by itself or by an operator's hand -> what to say of it."""

@@ -34,7 +34,9 @@ MAX_FORM_SIZE = env.MAX_FORM_SIZE
 BODY_TIMEOUT, HEAD_TIMEOUT = env.BODY_TIMEOUT, env.HEAD_TIMEOUT
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_FORM_SIZE
 MCP_SESSIONS = env.sessions
+SESSION_PREFIX = env.SESSION_PREFIX
 AUDIT_RETENTION = timedelta(days=env.AUDIT_RETENTION)
+METRICS_TOKEN = env.METRICS_TOKEN.get_secret_value()
 
 INSTALLED_APPS = [
     # Ours before the admin: its templates are ours to override.
@@ -47,6 +49,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
     "allauth",
     "allauth.account",
     "allauth.mfa",
@@ -207,6 +210,17 @@ REST_FRAMEWORK = {
         "rest_framework.parsers.FormParser",
     ],
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Portico",
+    "DESCRIPTION": "Tokens, the OAuth 2.1 authorization server, and /mcp.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": [],
+    "SERVE_AUTHENTICATION": [],
+    "POSTPROCESSING_HOOKS": ["config.openapi.complete"],
 }
 
 OAUTH2_PROVIDER_APPLICATION_MODEL = "accounts.OAuthClient"
@@ -265,7 +279,7 @@ SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^(?:healthz|readyz)$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 # A page of the access matrix without JavaScript sends a field for every tick.
@@ -287,13 +301,15 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+        "portico": {"()": "config.logs.formatter", "layout": env.LOG_FORMAT}
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "portico"}},
     "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
     "loggers": {
         "mcp": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
         "axes": {"level": "ERROR"},
+        # The server's own lines in the same form and place as all others.
+        "uvicorn": {"handlers": [], "propagate": True},
     },
 }

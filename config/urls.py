@@ -9,10 +9,14 @@ from django.views.generic import RedirectView
 from accounts import external
 from accounts.signin import SecondStepView, SignInView
 from config.health import healthz
+from config.openapi import schema_view
+from config.readiness import readyz
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/portal/connect/")),
     path("healthz", healthz),
+    path("readyz", readyz),
+    path("api/schema/", schema_view, name="schema"),
     path("admin/", admin.site.urls),
     path("accounts/login/", SignInView.as_view(), name="account_login"),
     path("accounts/logout/", LogoutView.as_view(), name="sign-out"),

@@ -13,6 +13,7 @@ from starlette.types import Scope
 from accounts.audit import one_line
 from accounts.models import AuditEvent, IssuedToken
 from accounts.principal import Principal, Unauthenticated
+from mcp_bridge import metrics
 from mcp_bridge.current import Call
 from mcp_bridge.db import in_database
 from mcp_bridge.edge import header
@@ -71,10 +72,12 @@ class Trail:
             object=f"subject {refusal.claims['sub']}"[:255] if refusal.claims else "",
         )
         await in_database(event.save)
+        metrics.decided(False, refusal.reason)
 
     async def decided(self, call: Call) -> None:
         """A message that was decided, whichever way."""
         await in_database(_write, self.message_event(call), call.principal)
+        metrics.decided(call.decision.allowed, call.decision.reason)
 
     def message_event(self, call: Call) -> AuditEvent:
         """The unsaved event of one message."""

@@ -9,32 +9,30 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import AsyncExitStack
-from typing import Any
-from uuid import uuid4
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.types import Message as Event
 
 from accounts.proxies import seen
 from mcp_bridge import draining
 from mcp_bridge.bodies import Bounded
 from mcp_bridge.catalog import autodiscover, sync
 from mcp_bridge.db import in_database
-from mcp_bridge.edge import Edge, header, origin_pattern
+from mcp_bridge.edge import Edge, origin_pattern
 from mcp_bridge.freshness import remembering
 from mcp_bridge.middleware import Door
+from mcp_bridge.request_id import with_request_id
 from mcp_bridge.server import PorticoServer
+from mcp_bridge.session_route import SessionRoute
 
 logger = logging.getLogger(__name__)
 
 MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/(?:jwks\.json|token|register|revoke)\Z")
 """What any web page may read or post to without cookies (OAuth 2.1 3.2)."""
-REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}", re.ASCII)
 
 
 class Router:
@@ -50,6 +48,8 @@ class Router:
             allow_headers=["*"],
         )
         self.mcp = mcp_app(self.server)
+        if settings.SESSION_PREFIX:
+            self.mcp = SessionRoute(self.mcp, settings.SESSION_PREFIX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one scope."""
@@ -82,8 +82,10 @@ class Router:
             draining.listen()
             await stack.enter_async_context(remembering())
             await stack.enter_async_context(self.server.session_manager.run())
+            self.server.running = True
             await send({"type": "lifespan.startup.complete"})
             await receive()
+            self.server.running = False
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -123,18 +125,3 @@ def trimmed(scope: Scope) -> Scope:
     """Header values without the blanks around them (RFC 9110 5.5; httptools keeps)."""
     headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
     return {**scope, "headers": headers}
-
-
-def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
-    """Give the request an id of its own (or a proxy's sane one) and answer with it."""
-    given = header(scope, b"x-request-id") or ""
-    name = given if REQUEST_ID.fullmatch(given) else uuid4().hex
-    pair = (b"x-request-id", name.encode())
-    others: list[Any] = [h for h in scope["headers"] if h[0] != b"x-request-id"]
-
-    async def stamped(event: Event) -> None:
-        if event["type"] == "http.response.start":
-            event = {**event, "headers": [*event["headers"], pair]}
-        await send(event)
-
-    return {**scope, "headers": [*others, pair]}, stamped

@@ -70,6 +70,7 @@ class PorticoServer(MCPServer[Any]):
         self._prompt_manager = self.prompts = VisiblePrompts()
         self.access: dict[Key, tuple[tuple[str, ...], bool]] = {}
         self.completers: list[Callable[..., Awaitable[Completion | None]]] = []
+        self.running = False
 
     def tool(  # type: ignore[override]
         self,

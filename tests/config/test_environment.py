@@ -60,6 +60,32 @@ def test_production_demands_secrets_and_https(tmp_path: Path) -> None:
     assert not (tmp_path / "secret_key").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"SECRET_KEY": "x" * 60}, "SECRET_KEY"),
+        ({"SECRET_KEY": "django-insecure-" + "0123456789" * 5}, "SECRET_KEY"),
+        ({"KEY_ENCRYPTION_KEY": "0123456789abcdef" * 4}, "KEY_ENCRYPTION_KEY"),
+        ({"WORKERS": "2", "DATABASE_URL": ""}, "DATABASE_URL"),
+        ({"WORKERS": "2", "VALKEY_URL": ""}, "VALKEY_URL"),
+        ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN"),
+    ],
+)
+def test_production_refuses_what_is_unsafe(given: dict[str, str], told: str) -> None:
+    """ours: each by name; nothing else is complained of."""
+    safe = {
+        "ENVIRONMENT": "production",
+        "ISSUER_URL": "https://h.example",
+        "SECRET_KEY": "0123456789abcdef" * 4,
+        "KEY_ENCRYPTION_KEY": "fedcba9876543210" * 3,
+        "DATABASE_URL": "postgres://h/d",
+        "VALKEY_URL": "redis://h",
+    }
+    assert not Environment(_env_file=None, **safe).problems()  # type: ignore[arg-type]
+    found = Environment(_env_file=None, **{**safe, **given}).problems()  # type: ignore[arg-type]
+    assert [line.partition(":")[0] for line in found] == [told]
+
+
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     """ours."""
     blocked = tmp_path / "file"
@@ -147,8 +173,8 @@ def test_up_is_not_for_production(tmp_path: Path) -> None:
     """ours."""
     production = {
         "ENVIRONMENT": "production",
-        "SECRET_KEY": "x" * 60,
-        "KEY_ENCRYPTION_KEY": "y" * 40,
+        "SECRET_KEY": "0123456789abcdef" * 4,
+        "KEY_ENCRYPTION_KEY": "fedcba9876543210" * 3,
         "ISSUER_URL": "https://h.example",
     }
     done = manage(tmp_path, "up", **production)

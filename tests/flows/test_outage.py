@@ -87,7 +87,11 @@ def test_without_a_database_nothing_is_let_through(
         called = client.call("look")
         issued = HTTP.post(token_url, json=body)
         health = HTTP.get(f"{impatient.url}/healthz")
+        ready = HTTP.get(f"{impatient.url}/readyz")
     assert health.status_code == 200
+    if connection.vendor == "postgresql":
+        assert ready.status_code == 503
+        assert ready.json()["problems"]["database"]
     for refused in (called, issued):
         assert refused.status_code == 503, refused.text
         assert refused.headers["retry-after"] and "looks" not in refused.text

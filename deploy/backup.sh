@@ -1,0 +1,23 @@
+#!/bin/sh
+# backup.sh FILE: a consistent copy of Portico's database while it serves.
+# Settings as for the server (environment or .env); run it in Portico's folder.
+# Keep KEY_ENCRYPTION_KEY and SECRET_KEY elsewhere: without them the copy signs nothing.
+set -eu
+umask 077
+file=$1
+python=${PYTHON:-.venv/bin/python}
+case ${DATABASE_URL:-} in
+  sqlite:///*) sqlite=${DATABASE_URL#sqlite:///}; sqlite=${sqlite%%\?*} ;;
+  *) sqlite=${DATA_DIR:-var}/portico.sqlite3 ;;
+esac
+case ${DATABASE_URL:-} in
+  postgres*) pg_dump --format=custom --no-owner --dbname="$DATABASE_URL" --file="$file" ;;
+  *) "$python" - "$sqlite" "$file" <<'PYTHON'
+import sqlite3, sys
+source = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+target = sqlite3.connect(sys.argv[2])
+source.backup(target)
+assert target.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+PYTHON
+  ;;
+esac

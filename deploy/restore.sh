@@ -1,0 +1,24 @@
+#!/bin/sh
+# restore.sh FILE: put a copy made by backup.sh back. Stop the servers first.
+# Tokens revoked after the copy was made would count again, so all are revoked here:
+# people sign in anew. KEEP_TOKENS=yes leaves that away.
+set -eu
+file=$1
+python=${PYTHON:-.venv/bin/python}
+case ${DATABASE_URL:-} in
+  sqlite:///*) sqlite=${DATABASE_URL#sqlite:///}; sqlite=${sqlite%%\?*} ;;
+  *) sqlite=${DATA_DIR:-var}/portico.sqlite3 ;;
+esac
+case ${DATABASE_URL:-} in
+  postgres*)
+    pg_restore --clean --if-exists --no-owner --single-transaction --dbname="$DATABASE_URL" "$file" ;;
+  *)
+    rm -f "$sqlite-wal" "$sqlite-shm"
+    cp "$file" "$sqlite.new"
+    mv "$sqlite.new" "$sqlite" ;;
+esac
+"$python" manage.py migrate --noinput
+if [ "${KEEP_TOKENS:-no}" != yes ]; then
+  "$python" manage.py revoke --everything --reason "database restored" || true
+fi
+"$python" manage.py doctor || true

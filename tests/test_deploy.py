@@ -1,0 +1,163 @@
+"""deploy/: every file parses, and what it names exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import get_commands
+
+from config.environment import Environment
+from tests.flows.production import served
+from tests.flows.server import ROOT, free_port
+from tests.missing import missing
+
+pytestmark = pytest.mark.once
+DEPLOY = ROOT / "deploy"
+OURS = set(Environment.model_fields)
+FOREIGN = {"PATH", "PYTHONUNBUFFERED", "PORTICO_HOST", "PORTICO_UPSTREAMS"} | {
+    "POSTGRES_USER",
+    "POSTGRES_DB",
+    "POSTGRES_PASSWORD_FILE",
+    "POSTGRES_PASSWORD",
+}
+
+
+def text(name: str) -> str:
+    """One file of deploy/."""
+    return (DEPLOY / name).read_text()
+
+
+def compose() -> dict[str, Any]:
+    """compose.yaml, read."""
+    found: dict[str, Any] = yaml.safe_load(text("compose.yaml"))
+    return found
+
+
+def manifests() -> dict[str, dict[str, Any]]:
+    """Kubernetes objects by kind."""
+    listed = yaml.safe_load(text("kubernetes/portico.yaml"))["items"]
+    return {item["kind"]: item for item in listed}
+
+
+def pods() -> list[dict[str, Any]]:
+    """The pod specifications in them."""
+    found = manifests()
+    cron = found["CronJob"]["spec"]["jobTemplate"]
+    holders = [found["Job"], found["Deployment"], cron]
+    return [holder["spec"]["template"]["spec"] for holder in holders]
+
+
+def test_every_setting_named_exists() -> None:
+    """ours: environment blocks, secrets, systemd and the image."""
+    named = set(manifests()["ConfigMap"]["data"]) | set(compose()["secrets"])
+    for service in compose()["services"].values():
+        named |= set(service.get("environment", {}))
+    image = re.findall(r"^ENV (.*)$", text("Dockerfile"), re.MULTILINE)
+    units = re.findall(r"^Environment=(.*)$", text("systemd/portico@.service"), re.M)
+    for line in image + units:
+        named |= {pair.partition("=")[0] for pair in line.split()}
+    assert named - FOREIGN <= OURS, named - FOREIGN - OURS
+
+
+def test_every_command_named_exists() -> None:
+    """ours: manage.py commands and uvicorn's options."""
+    everything = "\n".join(p.read_text() for p in DEPLOY.rglob("*") if p.is_file())
+    everything += (ROOT / "docs" / "runbooks.md").read_text()
+    commands = set(re.findall(r"manage\.py[\",]*\s+([a-z_]+)", everything))
+    assert {"migrate", "purge", "revoke", "collectstatic"} <= commands
+    assert commands <= set(get_commands()), commands - set(get_commands())
+    asked = [sys.executable, "-m", "uvicorn", "--help"]
+    known = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    for option in set(served(8001)) | set(compose()["services"]["web"]["command"]):
+        assert not option.startswith("--") or option in known, option
+
+
+def test_containers_have_few_rights() -> None:
+    """ours: no root, read-only root, no capabilities, no service account token."""
+    for pod in pods():
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"]
+            assert rights["allowPrivilegeEscalation"] is False
+            assert rights["capabilities"] == {"drop": ["ALL"]}
+    for name in ("web", "migrate", "purge"):
+        service = compose()["services"][name]
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+    assert re.search(r"^USER 10001$", text("Dockerfile"), re.MULTILINE)
+
+
+def test_a_writable_place_is_given_where_one_is_needed() -> None:
+    """ours: on a read-only root DATA_DIR is in the image and only read."""
+    assert "collectstatic" in text("Dockerfile")
+    assert "metrics:/data/metrics" in compose()["services"]["web"]["volumes"]
+
+
+def test_probes_name_a_host_that_is_answered() -> None:
+    """ours: a pod's own address is refused."""
+    container = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    issuer = manifests()["ConfigMap"]["data"]["ISSUER_URL"]
+    for kind, path in (("readiness", "/readyz"), ("liveness", "/healthz")):
+        asked = container[f"{kind}Probe"]["httpGet"]
+        assert asked["path"] == path
+        hosts = [h["value"] for h in asked["httpHeaders"] if h["name"] == "Host"]
+        assert f"https://{hosts[0]}" == issuer
+
+
+def test_selectors_find_their_pods() -> None:
+    """ours: each means the pods of the Deployment."""
+    found = manifests()
+    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    chosen = [
+        found["Service"]["spec"]["selector"],
+        found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ]
+    assert all(selector.items() <= labels.items() for selector in chosen)
+
+
+def test_the_images_steps_work(tmp_path: Path) -> None:
+    """ours: what the Dockerfile copies is enough to collect files and to start."""
+    steps = text("Dockerfile")
+    copied = re.findall(r"^COPY (\S+) \S+$", steps.partition("FROM python")[2], re.M)
+    application = tmp_path / "app"
+    application.mkdir()
+    for name in copied:
+        if name not in ("requirements.txt", "deploy/healthcheck.py"):
+            (application / name).symlink_to(ROOT / name)
+    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data")}
+    command = [sys.executable, "manage.py", "collectstatic", "--noinput", "-v", "0"]
+    subprocess.run(command, cwd=application, env=env, check=True)
+    assert (tmp_path / "data" / "static" / "staticfiles.json").exists()
+    check = [sys.executable, str(DEPLOY / "healthcheck.py")]
+    env["PORT"] = str(free_port())
+    assert subprocess.run(check, env=env).returncode == 1
+
+
+def test_shell_scripts_parse() -> None:
+    """ours."""
+    for script in DEPLOY.glob("*.sh"):
+        subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+def test_systemd_units_are_sound() -> None:
+    """systemd-analyze where it is installed; otherwise the sections."""
+    for unit in (DEPLOY / "systemd").iterdir():
+        sections = re.findall(r"^\[(\w+)\]$", unit.read_text(), re.MULTILINE)
+        assert sections[0] == "Unit", unit.name
+        assert len(sections) >= 2, unit.name
+
+
+def test_skips_are_failures_in_ci(monkeypatch: Any) -> None:
+    """ours: a machine without nginx must not pass silently there."""
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception):
+        missing("nginx", "apt-get install nginx-light")
