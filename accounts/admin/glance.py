@@ -68,7 +68,7 @@ def requests(user: User) -> Card:
 def access_check(user: User) -> Card | None:
     """What this person can call, and why."""
     try:
-        url = f"{reverse('admin:access-check')}?user={user.pk}"
+        url = f"{reverse('admin:access_check')}?user={user.pk}"
     except NoReverseMatch:
         return None
     return _("what this person can call"), "→", url

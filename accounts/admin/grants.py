@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import Audited
+from accounts.admin.biglists import BoundedPaginator
 from accounts.delegation import objection, objection_to_taking
 from accounts.models import RoleAssignment, User
 from accounts.site import Section
@@ -140,6 +141,8 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
     list_select_related = ("user", "role", "granted_by")
     search_fields = ("user__username", "granted_by__username", "reason")
     show_full_result_count = False
+    paginator = BoundedPaginator
+    ordering = ("-pk",)
     fields = ("user", "role", "expires_at", "reason", "granted_by", "granted_at")
     readonly_fields = ("granted_by", "granted_at")
     actions = ("extend_day", "extend_week", "extend_month", "end_now")
@@ -203,7 +206,7 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
         self.message_user(request, told, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RoleAssignment]:
-        """What ends first comes first."""
+        """With what each line names."""
         rows = super().get_queryset(request)
         return rows.select_related("user", "role", "granted_by")
 

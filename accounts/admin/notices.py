@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import ngettext
 
 from accounts.attention import Notice, attention, told_elsewhere
-from accounts.models import IssuedToken, RoleAssignment, TokenKind
+from accounts.models import AccessRequest, IssuedToken, RoleAssignment, TokenKind
 from accounts.system import findings
 
 SOON = timedelta(days=7)
@@ -41,6 +41,22 @@ def assignments_that_end() -> Iterator[Notice]:
             len(names),
         )
         url = listing("roleassignment", end="soon")
+        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+
+
+@attention("accounts.view_accessrequest")
+def requests_that_wait() -> Iterator[Notice]:
+    """People who asked for a role."""
+    names = list(
+        AccessRequest.objects.all().open().values_list("user__username", flat=True)[:51]
+    )
+    if names:
+        told = ngettext(
+            "%(n)s request for access waits: %(who)s",
+            "%(n)s requests for access wait: %(who)s",
+            len(names),
+        )
+        url = listing("accessrequest", state__exact="open")
         yield Notice(told % {"n": many(names), "who": few(names)}, url)
 
 

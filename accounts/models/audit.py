@@ -95,6 +95,11 @@ class AuditEvent(models.Model):
                 condition=models.Q(decision="denied"),
                 name="audit_denied",
             ),
+            models.Index(
+                fields=["at"],
+                condition=models.Q(decision=""),
+                name="audit_undecided",
+            ),
         ]
 
     def __str__(self) -> str:

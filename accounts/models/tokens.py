@@ -121,7 +121,7 @@ class IssuedToken(models.Model):
         related_name="tokens",
     )
     username = models.CharField(max_length=150)
-    client_id = models.CharField(_("client"), max_length=255, db_index=True)
+    client_id = models.CharField(_("client"), max_length=255)
     scope = models.TextField(help_text=_("What the token may do, space separated."))
     family = models.UUIDField(
         db_index=True, help_text=_("Tokens that grew from one sign-in.")
@@ -155,7 +155,10 @@ class IssuedToken(models.Model):
     class Meta:
         ordering = ("-issued_at", "-id")
         verbose_name = _("token")
-        indexes = [models.Index(fields=["username", "issued_at"], name="token_owner")]
+        indexes = [
+            models.Index(fields=["username", "issued_at"], name="token_owner"),
+            models.Index(fields=["client_id", "issued_at"], name="token_client"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.jti[:8]} of {self.username}"

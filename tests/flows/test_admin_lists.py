@@ -140,7 +140,8 @@ def test_long_lists_count_no_further_than_they_show(
         connection,
     ) as queries:
         assert (paginator.count, paginator.more) == (1, 1)
-    assert len(queries) == 1 and "LIMIT 2" in queries[0]["sql"]
+        assert len(paginator.page(1).object_list) <= 1
+    assert len(queries) == 2 and "LIMIT 2" in queries[0]["sql"]
 
 
 def test_events_are_found_by_what_people_ask_for(carol: Browser) -> None:

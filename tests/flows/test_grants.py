@@ -138,6 +138,7 @@ def test_access_is_asked_for_and_approved(
     nina.submit(nina.form("reason"), role=user, reason="again")
     assert "You have asked for User already" in nina.page.text
     asked = AccessRequest.objects.get(user__username="nina", state="open")
+    assert "for access wait" in carol.open("/admin/").page.text
     carol.open(f"{REQUESTS}{asked.pk}/change/")
     assert "the audit of May" in carol.page.text and day in carol.page.text
     carol.submit(carol.form("answer"), "_approve", answer="You are welcome")

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import BaseCommand
+from django.db import connection
 from django.utils import timezone
 
 from accounts.audit import record
@@ -47,6 +48,7 @@ class Command(BaseCommand):
             "signing keys retired": self.retire_keys(now),
         }
         SessionStore.clear_expired()
+        self.look_anew()
         AuditHour.objects.all().purge(now)
         AuditHour.objects.all().roll_up(now)
         told = ", ".join(f"{count} {what}" for what, count in counts.items())
@@ -70,3 +72,10 @@ class Command(BaseCommand):
                 record("key.retired", actor=ACTOR, object=f"signing key {key.kid}")
                 done += 1
         return done
+
+    def look_anew(self) -> None:
+        """SQLite knows which index is best only when told to look (PostgreSQL does)."""
+        if connection.vendor == "sqlite":
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA analysis_limit=1000")
+                cursor.execute("ANALYZE")
