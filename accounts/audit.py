@@ -11,7 +11,10 @@ from accounts.models.audit import AuditEvent
 
 def one_line(text: str, limit: int = 255) -> str:
     """Text from outside, bounded and without control characters."""
-    return "".join(c if c.isprintable() else " " for c in text[:limit])
+    text = text[:limit]
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def client_address(request: HttpRequest | None) -> str:

@@ -22,6 +22,7 @@ HOP_HEADERS = frozenset({FOR, PROTO, b"x-forwarded-host", b"x-real-ip", b"forwar
 """What claims to know the way; dropped once read, so that nothing else believes it."""
 
 
+@lru_cache(maxsize=4096)
 def tidy_address(text: str) -> str:
     """An address without port, brackets, zone and IPv4-in-IPv6; empty if it is none."""
     text = text.strip().strip('"')

@@ -253,6 +253,12 @@ class Environment(BaseSettings):
     AUDIT_RETENTION: int = Field(
         365, ge=1, description="Days that `manage.py purge` keeps audit events."
     )
+    AUDIT_DURABILITY: Literal["durable", "batch", "off"] = Field(
+        "durable",
+        description="When a message at /mcp is answered: once its audit event is "
+        "committed (`durable`: what was answered is on record, whatever happens), once "
+        "it is queued (`batch`: a crash can lose 50 ms), or without one (`off`).",
+    )
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged, from this level up."
     )

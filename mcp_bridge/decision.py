@@ -52,6 +52,17 @@ class Catalogue(Mapping[Key, Rule]):
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules = {rule.key: rule for rule in rules}
+        self._by_scope: dict[tuple[str, str], list[tuple[int, Rule]]] = {}
+        for place, rule in enumerate(self._rules.values()):
+            for scope in rule.required:
+                self._by_scope.setdefault((rule.kind, scope), []).append((place, rule))
+
+    def opened_by(self, kind: str, scopes: Iterable[str]) -> list[Rule]:
+        """The rules of a kind that one of `scopes` meets, in the catalogue's order."""
+        found: dict[int, Rule] = {}
+        for scope in scopes:
+            found.update(self._by_scope.get((kind, scope), ()))
+        return [found[place] for place in sorted(found)]
 
     def __getitem__(self, key: Key) -> Rule:
         return self._rules[key]
@@ -112,6 +123,15 @@ def visible(principal: Principal, rule: Rule | None) -> bool:
     """Whether a list shows it: usable now, or after asking for a wider token."""
     decision = judge(principal, rule)
     return decision.allowed or (decision.needs_wider_token and principal.can_step_up)
+
+
+def visible_names(
+    principal: Principal, catalogue: Catalogue, kind: str
+) -> Iterator[str]:
+    """Names a list of this kind shows, found by the scopes the roles give."""
+    for rule in catalogue.opened_by(kind, principal.grants):
+        if visible(principal, rule):
+            yield rule.name
 
 
 def scopes_to_ask(principal: Principal, decision: Decision) -> frozenset[str]:

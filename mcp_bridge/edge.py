@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import anyio
@@ -51,24 +52,27 @@ def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
 class Edge:
     """Pure ASGI: 421 for a foreign Host, 403 for a foreign Origin, 413 for a giant."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, for_pages: ASGIApp) -> None:
+        self.app, self.for_pages = app, for_pages
         self.origins = origin_pattern(settings.ALLOWED_ORIGINS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may be looked at."""
-        refusal = self.refusal(scope)
-        if refusal is None:
+        """Pass on what may be looked at; what a web page sends, by way of CORS."""
+        origin = header(scope, b"origin")
+        refusal = self.refusal(scope, origin)
+        if refusal is not None:
+            await refusal.send(send)
+        elif origin is None:
             await self.app(scope, receive, send)
         else:
-            await refusal.send(send)
+            await self.for_pages(scope, receive, send)
 
-    def refusal(self, scope: Scope) -> Answer | None:
+    def refusal(self, scope: Scope, origin: str | None) -> Answer | None:
         """The answer to a request that goes no further."""
-        domain, _ = split_domain_port(header(scope, b"host") or "")
-        if not domain or not validate_host(domain, settings.ALLOWED_HOSTS):
+        if not allowed_host(
+            header(scope, b"host") or "", tuple(settings.ALLOWED_HOSTS)
+        ):
             return plain(421, "invalid_host", "This host is not in ALLOWED_HOSTS.")
-        origin = header(scope, b"origin")
         if origin and not self.origins.fullmatch(origin):
             return plain(
                 403, "invalid_origin", "This origin is not in ALLOWED_ORIGINS."
@@ -77,6 +81,13 @@ class Edge:
         if declared.isdigit() and int(declared) > settings.MAX_BODY_SIZE:
             return too_large()
         return None
+
+
+@lru_cache(maxsize=256)
+def allowed_host(host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether a Host header names one of ours."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, allowed)
 
 
 async def read_body(receive: Receive) -> bytes:

@@ -6,6 +6,7 @@ JSON-RPC 2.0; MCP 2025-11-25 and 2026-07-28 (both refuse batches).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +49,10 @@ REFERENCES = {
 """completion/complete: `ref.type` -> the same."""
 
 
+STREAM_KEYS = frozenset({"progressToken", "io.modelcontextprotocol/logLevel"})
+"""Keys of `_meta` by which a request asks to be told more than its result."""
+
+
 class BadMessage(Exception):
     """The body is not one JSON-RPC message; `code` is JSON-RPC's."""
 
@@ -65,6 +70,8 @@ class Message:
     always_open: bool = False
     """A client's answer to a question, or opening or ending a stream."""
     malformed: bool = False
+    streams: bool = False
+    """Asks for a stream: progress, log messages, or what subscriptions bring."""
 
     def about(self, kind: str, name: str) -> Message:
         """The same message with its target resolved."""
@@ -86,20 +93,26 @@ def parse(body: bytes) -> Message:
     method = decoded.get("method")
     if not isinstance(method, str):
         raise BadMessage(INVALID_REQUEST, "A message names its method as text.")
-    return _aimed(Message(method), decoded.get("params"))
+    params = decoded.get("params")
+    return _aimed(method, params if isinstance(params, dict) else {})
 
 
-def _aimed(message: Message, params: Any) -> Message:
+def _aimed(method: str, given: Mapping[str, Any]) -> Message:
     """The message with the primitive its parameters name."""
-    given = params if isinstance(params, dict) else {}
-    found = TARGETS.get(message.method)
-    if message.method == "completion/complete":
-        given = given["ref"] if isinstance(given.get("ref"), dict) else {}
+    streams = method == "subscriptions/listen" or _opted_in(given.get("_meta"))
+    found = TARGETS.get(method)
+    if method == "completion/complete":
+        ref = given.get("ref")
+        given = ref if isinstance(ref, dict) else {}
         found = REFERENCES.get(str(given.get("type")), (PrimitiveKind.PROMPT, ""))
     if found is None:
-        return message
+        return Message(method, streams=streams)
     kind, parameter = found
     name = given.get(parameter)
     if not isinstance(name, str):
-        return replace(message, malformed=True)
-    return message.about(kind, name)
+        return Message(method, malformed=True, streams=streams)
+    return Message(method, (str(kind), name), streams=streams)
+
+
+def _opted_in(meta: Any) -> bool:
+    return isinstance(meta, dict) and not STREAM_KEYS.isdisjoint(meta)

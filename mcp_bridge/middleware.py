@@ -6,17 +6,17 @@ their Mcp-Method and Mcp-Name headers.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import anyio
 from django.conf import settings
 from django.db import Error as DatabaseError
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.types import Message as Event
+from starlette.types import Receive, Scope, Send
 
 from accounts.keymaterial import KeyUnreadable
 from accounts.principal import Principal, Unauthenticated
@@ -28,12 +28,14 @@ from mcp_bridge.decision import decide, scopes_to_ask
 from mcp_bridge.edge import Disconnected, TooLarge, TooSlow, header, read_body, replay
 from mcp_bridge.freshness import facts
 from mcp_bridge.messages import BadMessage, Message, parse
+from mcp_bridge.replies import OnePiece, OnRecord
 from mcp_bridge.streams import Guarded
+from mcp_bridge.transport import Transport
 
 logger = logging.getLogger(__name__)
 
-Locate = Callable[[Message], Message]
-"""Resolves a resource URI to the resource or template that would serve it."""
+MOST_USERS = 1_000
+"""SDK users kept; making one costs more than a whole decision."""
 
 BODILESS = {
     "GET": Message("stream/open", always_open=True),
@@ -45,8 +47,8 @@ BODILESS = {
 class Door:
     """Pure ASGI: refuses, challenges, or hands the message to the SDK's app."""
 
-    def __init__(self, app: ASGIApp, locate: Locate) -> None:
-        self.app, self.locate = app, locate
+    def __init__(self, transport: Transport) -> None:
+        self.transport, self.locate = transport, transport.server.locate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; without a database nothing is let through."""
@@ -84,8 +86,27 @@ class Door:
             wanted = scopes_to_ask(principal, decision)
             await answers.insufficient_scope(wanted).send(send)
             return
-        on_record = OnRecord(send, trail, call, held=scope["method"] == "POST")
-        await self.serve(scope, receive, on_record, call, raw)
+        with as_caller(call) as user:
+            scope["user"] = user
+            if self.transport.one_piece(scope, message):
+                await self.answer(scope, receive, OnePiece(send, receive, trail, call))
+            else:
+                held = scope["method"] == "POST"
+                stream = OnRecord(send, trail, call, held=held)
+                guarded = Guarded(self.transport.streaming, call, raw)
+                await guarded(scope, receive, stream)
+
+    async def answer(self, scope: Scope, receive: Receive, reply: OnePiece) -> None:
+        """Serve in one piece; if the client leaves, the call ends and that is told."""
+        try:
+            await self.transport.in_one_piece(scope, receive, reply)
+        except asyncio.CancelledError:
+            if not reply.left:
+                raise
+            reply.call.outcome = "cancelled"
+            await reply.leave()
+        finally:
+            reply.stop()
 
     async def challenge(
         self, why: Unauthenticated, trail: Trail, send: Send, raw: str
@@ -110,24 +131,39 @@ class Door:
         body = await read_body(receive)
         return self.locate(parse(body)), replay(body, receive)
 
-    async def serve(
-        self, scope: Scope, receive: Receive, send: Send, call: Call, raw: str
-    ) -> None:
-        """Run the SDK's app as this principal."""
-        user = AuthenticatedUser(sdk_token(call.principal))
-        call_token, user_token = call_var.set(call), auth_context_var.set(user)
-        try:
-            guarded = Guarded(self.app, call, raw)
-            await guarded({**scope, "user": user}, receive, send)
-        finally:
-            auth_context_var.reset(user_token)
-            call_var.reset(call_token)
+
+@contextmanager
+def as_caller(call: Call) -> Iterator[AuthenticatedUser]:
+    """Make this call the one being served, for the SDK and for tools."""
+    user = sdk_user(call.principal)
+    call_token, user_token = call_var.set(call), auth_context_var.set(user)
+    try:
+        yield user
+    finally:
+        auth_context_var.reset(user_token)
+        call_var.reset(call_token)
 
 
 def bearer(value: str | None) -> str | None:
     """The token of an Authorization header; None if it carries no Bearer token."""
     scheme, _, raw = (value or "").partition(" ")
     return raw.strip() if scheme.lower() == "bearer" and raw.strip() else None
+
+
+known_users: dict[int, tuple[Principal, AuthenticatedUser]] = {}
+"""By the address of the principal, which is held so that it stays its own."""
+
+
+def sdk_user(principal: Principal) -> AuthenticatedUser:
+    """The SDK's user of a principal, made once for each."""
+    found = known_users.get(id(principal))
+    if found is not None and found[0] is principal:
+        return found[1]
+    if len(known_users) >= MOST_USERS:
+        known_users.clear()
+    user = AuthenticatedUser(sdk_token(principal))
+    known_users[id(principal)] = principal, user
+    return user
 
 
 def sdk_token(principal: Principal) -> AccessToken:
@@ -153,47 +189,3 @@ def body_refusal(problem: BadMessage | TooLarge | TooSlow) -> answers.Answer:
     if isinstance(problem, BadMessage):
         return answers.protocol_error(400, problem.code, str(problem))
     return answers.too_large()
-
-
-class OnRecord:
-    """A `send` that has the message on record before the first byte leaves.
-
-    The head of an answer is `held` until its first content, so that the record
-    knows how the call ended where it ended in one piece. If the record cannot be
-    written the client gets 503 and nothing of the answer.
-    """
-
-    def __init__(self, send: Send, trail: Trail, call: Call, *, held: bool) -> None:
-        self.send, self.trail, self.call, self.held = send, trail, call, held
-        self.head: Event | None = None
-        self.recorded = self.failed = False
-        self.lock = anyio.Lock()
-
-    async def __call__(self, event: Event) -> None:
-        """Pass `event` on, in its time; a ping must not overtake the record."""
-        async with self.lock:
-            await self.forward(event)
-
-    async def forward(self, event: Event) -> None:
-        """As above, one at a time."""
-        if event["type"] == "http.response.start" and self.held:
-            self.head = event
-            return
-        if not self.recorded:
-            await self.record()
-        if self.failed:
-            return
-        if self.head is not None:
-            head, self.head = self.head, None
-            await self.send(head)
-        await self.send(event)
-
-    async def record(self) -> None:
-        """Write the event, or answer 503 in place of what was to come."""
-        self.recorded = True
-        try:
-            await self.trail.decided(self.call)
-        except DatabaseError:
-            logger.exception("A call could not be recorded")
-            self.failed = True
-            await answers.unavailable().send(self.send)

@@ -12,21 +12,22 @@ from contextlib import AsyncExitStack
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from accounts.proxies import seen
 from mcp_bridge import draining
+from mcp_bridge.audit import uses
 from mcp_bridge.bodies import Bounded
 from mcp_bridge.catalog import autodiscover, sync
 from mcp_bridge.db import in_database
 from mcp_bridge.edge import Edge, origin_pattern
 from mcp_bridge.freshness import remembering
 from mcp_bridge.middleware import Door
+from mcp_bridge.recorder import recording
 from mcp_bridge.request_id import with_request_id
-from mcp_bridge.server import PorticoServer
 from mcp_bridge.session_route import SessionRoute
+from mcp_bridge.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class Router:
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
         )
-        self.mcp = mcp_app(self.server)
+        self.transport = Transport(self.server)
+        self.mcp = mcp_app(self.transport)
         if settings.SESSION_PREFIX:
             self.mcp = SessionRoute(self.mcp, settings.SESSION_PREFIX)
 
@@ -80,8 +82,10 @@ class Router:
                 await send({"type": "lifespan.startup.failed", "message": mend(error)})
                 return
             draining.listen()
+            stack.push_async_callback(uses.close)
+            await stack.enter_async_context(recording())
             await stack.enter_async_context(remembering())
-            await stack.enter_async_context(self.server.session_manager.run())
+            await stack.enter_async_context(self.transport.running())
             self.server.running = True
             await send({"type": "lifespan.startup.complete"})
             await receive()
@@ -98,30 +102,21 @@ def mend(error: DatabaseError) -> str:
     )
 
 
-def mcp_app(server: PorticoServer) -> ASGIApp:
-    """Edge -> CORS -> Door -> the SDK's session manager, for /mcp alone."""
-    server.streamable_http_app(
-        stateless_http=not settings.MCP_SESSIONS,
-        max_request_body_size=settings.MAX_BODY_SIZE,
-        transport_security=TransportSecuritySettings(
-            enable_dns_rebinding_protection=False
-        ),
-    )
-
-    async def sdk(scope: Scope, receive: Receive, send: Send) -> None:
-        await server.session_manager.handle_request(scope, receive, send)
-
+def mcp_app(transport: Transport) -> ASGIApp:
+    """Edge -> CORS, where a page asks -> Door, for /mcp alone."""
+    door = Door(transport)
     cors = CORSMiddleware(
-        Door(sdk, server.locate),
+        door,
         allow_origin_regex=origin_pattern(settings.ALLOWED_ORIGINS).pattern,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
         expose_headers=["WWW-Authenticate", "Mcp-Session-Id"],
     )
-    return Edge(cors)
+    return Edge(door, cors)
 
 
 def trimmed(scope: Scope) -> Scope:
     """Header values without the blanks around them (RFC 9110 5.5; httptools keeps)."""
-    headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-    return {**scope, "headers": headers}
+    pairs = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    scope["headers"] = pairs
+    return scope

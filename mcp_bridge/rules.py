@@ -17,7 +17,8 @@ def read_catalogue() -> Catalogue:
     shared: dict[frozenset[str], frozenset[str]] = {}
     rules = []
     columns = ("pk", "kind", "name", "enabled", "sensitive")
-    for pk, kind, name, enabled, sensitive in Primitive.objects.values_list(*columns):
+    rows = Primitive.objects.order_by("pk").values_list(*columns)
+    for pk, kind, name, enabled, sensitive in rows:
         scopes = frozenset(required[pk])
         scopes = shared.setdefault(scopes, scopes)
         rules.append(Rule(kind, name, enabled, sensitive, scopes))

@@ -11,6 +11,7 @@ Authors write `mcp_tools.py` in an installed app:
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
@@ -52,6 +53,8 @@ from mcp_bridge.visibility import (
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+MIRROR = "x-mcp-header"
+"""In a tool's schema: a header repeats this argument (SEP-2243)."""
 EXTRA_METHODS = frozenset(
     {"logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
@@ -69,6 +72,7 @@ class PorticoServer(MCPServer[Any]):
         self._tool_manager = self.tools = VisibleTools()
         self._prompt_manager = self.prompts = VisiblePrompts()
         self.access: dict[Key, tuple[tuple[str, ...], bool]] = {}
+        self.mirrored: dict[str, bool] = {}
         self.completers: list[Callable[..., Awaitable[Completion | None]]] = []
         self.running = False
 
@@ -202,6 +206,15 @@ class PorticoServer(MCPServer[Any]):
                 if found is not None:
                     return CompleteResult(completion=found)
         return CompleteResult(completion=Completion(values=[]))
+
+    def _tool_input_schema(self, name: str) -> dict[str, Any] | None:
+        """The schema by which headers are compared; None where it names no header."""
+        tool = self.tools.get_tool(name)
+        if tool is None:
+            return None
+        if name not in self.mirrored:
+            self.mirrored[name] = MIRROR in json.dumps(tool.parameters)
+        return tool.parameters if self.mirrored[name] else None
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Any = None

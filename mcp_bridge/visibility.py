@@ -6,7 +6,8 @@ primitive answers exactly as an unknown one, by construction.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from mcp.server.mcpserver.context import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
@@ -18,8 +19,10 @@ from mcp_types import InputRequiredResult
 from pydantic import AnyUrl
 
 from mcp_bridge.current import current_call
-from mcp_bridge.decision import Key, judge, visible
+from mcp_bridge.decision import Key, judge, visible_names
 from mcp_bridge.models import PrimitiveKind
+
+T = TypeVar("T")
 
 
 def usable(kind: str, name: str) -> bool:
@@ -27,15 +30,19 @@ def usable(kind: str, name: str) -> bool:
     call = current_call()
     if call is None:
         return False
-    return judge(call.principal, call.catalogue.get((str(kind), name))).allowed
+    key = str(kind), name
+    if key == call.message.target:
+        return call.decision.allowed
+    return judge(call.principal, call.catalogue.get(key)).allowed
 
 
-def listed(kind: str, name: str) -> bool:
-    """Whether the caller's lists show it."""
+def listed(kind: str, offered: Mapping[str, T]) -> list[T]:
+    """What the caller's lists show of what is on offer, in time of what they show."""
     call = current_call()
     if call is None:
-        return False
-    return visible(call.principal, call.catalogue.get((str(kind), name)))
+        return []
+    names = visible_names(call.principal, call.catalogue, str(kind))
+    return [offered[name] for name in names if name in offered]
 
 
 class VisibleTools(ToolManager):
@@ -47,7 +54,7 @@ class VisibleTools(ToolManager):
 
     def list_tools(self) -> list[Tool]:
         """Those to show."""
-        return [t for t in self.everything() if listed(PrimitiveKind.TOOL, t.name)]
+        return listed(PrimitiveKind.TOOL, self._tools)
 
     def everything(self) -> list[Tool]:
         """All that code registered, for the catalogue."""
@@ -63,7 +70,7 @@ class VisiblePrompts(PromptManager):
 
     def list_prompts(self) -> list[Prompt]:
         """Those to show."""
-        return [p for p in self.everything() if listed(PrimitiveKind.PROMPT, p.name)]
+        return listed(PrimitiveKind.PROMPT, self._prompts)
 
     def everything(self) -> list[Prompt]:
         """All that code registered, for the catalogue."""
@@ -97,13 +104,11 @@ class VisibleResources(ResourceManager):
 
     def list_resources(self) -> list[Resource]:
         """Those to show."""
-        kind = PrimitiveKind.RESOURCE
-        return [r for r in self.every_resource() if listed(kind, str(r.uri))]
+        return listed(PrimitiveKind.RESOURCE, self._resources)
 
     def list_templates(self) -> list[ResourceTemplate]:
         """Those to show."""
-        kind = PrimitiveKind.RESOURCE_TEMPLATE
-        return [t for t in self.every_template() if listed(kind, t.uri_template)]
+        return listed(PrimitiveKind.RESOURCE_TEMPLATE, self._templates)
 
     def every_resource(self) -> list[Resource]:
         """All that code registered, for the catalogue."""

@@ -16,6 +16,7 @@ from mcp_bridge.decision import (
     judge,
     scopes_to_ask,
     visible,
+    visible_names,
 )
 from mcp_bridge.messages import Message
 
@@ -155,3 +156,16 @@ def test_the_narrowest_scope_is_asked_for() -> None:
         missing=frozenset({"A.Write", "tool:t"}),
     )
     assert scopes_to_ask(who, verdict) == {"tool:t"}
+
+
+def test_a_list_looks_only_at_what_the_roles_open() -> None:
+    """ours: ten thousand tools of others cost nothing."""
+    mine = [Rule("tool", f"mine{n}", n != 1, False, frozenset({"s"})) for n in range(3)]
+    both = Rule("tool", "both", True, False, frozenset({"s", "t"}))
+    others = [Rule("tool", f"o{n}", True, False, frozenset({"x"})) for n in range(50)]
+    prompt = Rule("prompt", "mine", True, False, frozenset({"s"}))
+    catalogue = Catalogue([*others, *mine, both, prompt])
+    opened = catalogue.opened_by("tool", ["t", "s"])
+    assert opened == [*mine, both]
+    who = principal(frozenset({"s", "t"}), frozenset({"mcp"}))
+    assert list(visible_names(who, catalogue, "tool")) == ["mine0", "mine2", "both"]

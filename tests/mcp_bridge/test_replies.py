@@ -1,0 +1,160 @@
+"""Answers in one piece: nothing of a stream is lost in them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from opentelemetry import trace
+
+from mcp_bridge import replies, transport
+from mcp_bridge.current import Call
+from mcp_bridge.decision import Catalogue, Decision, Reason
+from mcp_bridge.messages import Message, parse
+from mcp_bridge.middleware import Door
+from mcp_bridge.replies import OnePiece
+from mcp_bridge.server import PorticoServer
+from tests.mcp_bridge.test_freshness import principal
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+BODY = {"type": "http.response.body", "body": b"{}"}
+
+
+class Trail:
+    """Remembers how calls ended; may fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.outcomes: list[str] = []
+        self.error = error
+
+    async def decided(self, call: Call) -> None:
+        """As the real one."""
+        if self.error is not None:
+            raise self.error
+        self.outcomes.append(call.outcome)
+
+
+def serve(app: Any, trail: Trail, events: list[Any]) -> list[dict[str, Any]]:
+    """What a client is sent by `app` behind the door, while it sends `events`."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    async def receive() -> Any:
+        if events:
+            return events.pop(0)
+        return await asyncio.Event().wait()
+
+    async def told() -> None:
+        call = Call(
+            principal("alice"),
+            Message("tools/call"),
+            Catalogue(),
+            Decision(True, Reason.GRANTED),
+        )
+        door = Door.__new__(Door)
+        door.transport = transport.Transport.__new__(transport.Transport)
+        door.transport.in_one_piece = app
+        reply = OnePiece(send, receive, trail, call)  # type: ignore[arg-type]
+        await door.answer({"type": "http"}, receive, reply)
+
+    asyncio.run(told())
+    return sent
+
+
+async def slow(scope: Any, receive: Any, send: Any) -> None:
+    """A tool that takes its time."""
+    await asyncio.sleep(0.1)
+    await send(START)
+    await send(BODY)
+
+
+async def quick(scope: Any, receive: Any, send: Any) -> None:
+    """One that does not."""
+    await send(START)
+    await send(BODY)
+
+
+async def never(scope: Any, receive: Any, send: Any) -> None:
+    """One that waits for good."""
+    await asyncio.Event().wait()
+
+
+def test_a_quick_answer_leaves_in_one_piece_once_recorded() -> None:
+    """ours."""
+    trail = Trail()
+    assert serve(quick, trail, []) == [START, BODY]
+    assert trail.outcomes == [""]
+
+
+@pytest.mark.parametrize("app", [quick, slow])
+def test_what_cannot_be_recorded_is_503(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """architecture 5."""
+    monkeypatch.setattr(replies, "PATIENT", 0.001)
+    monkeypatch.setattr(replies, "PING_EVERY", 0.01)
+    sent = serve(app, Trail(OperationalError("gone")), [])
+    assert sent[0]["status"] == 503 and len(sent) == 2
+
+
+@pytest.mark.spec("MCP HTTP: closing the response stream cancels")
+def test_a_client_that_leaves_ends_its_call_and_that_is_on_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MCP 2026-07-28 transports: disconnection is cancellation."""
+    monkeypatch.setattr(replies, "PATIENT", 0.001)
+    trail = Trail()
+    other, gone = {"type": "http.request"}, {"type": "http.disconnect"}
+    assert serve(never, trail, [other, gone]) == []
+    assert trail.outcomes == ["cancelled"]
+
+
+def test_a_slow_answer_becomes_a_stream_that_is_kept_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ours: as the SDK's own streams do, so that no proxy cuts it."""
+    monkeypatch.setattr(replies, "PATIENT", 0.001)
+    monkeypatch.setattr(replies, "PING_EVERY", 0.01)
+    trail = Trail()
+    head, *pings, last = serve(slow, trail, [])
+    assert head == replies.STREAM_HEAD
+    assert pings and all(p["body"].startswith(b": ping") for p in pings)
+    assert last["body"] == b"event: message\r\ndata: {}\r\n\r\n"
+    assert not last.get("more_body") and trail.outcomes == [""]
+
+
+@pytest.mark.parametrize(
+    ("body", "streams"),
+    [
+        (b'{"method":"tools/call","params":{"name":"x"}}', False),
+        (b'{"method":"tools/call","params":{"name":"x","_meta":{}}}', False),
+        (b'{"method":"tools/list","params":{"_meta":{"progressToken":0}}}', True),
+        (b'{"method":"subscriptions/listen"}', True),
+        (
+            b'{"method":"tools/list","params":{"_meta":'
+            b'{"io.modelcontextprotocol/logLevel":"info"}}}',
+            True,
+        ),
+    ],
+)
+def test_streams_are_for_requests_that_ask(body: bytes, streams: bool) -> None:
+    """MCP 2026-07-28: progress, log messages and subscriptions are asked for."""
+    message = parse(b'{"jsonrpc":"2.0","id":1,' + body[1:])
+    assert message.streams is streams
+
+
+def test_spans_are_made_only_where_somebody_receives_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ours: idle tracing costs a sixth of a call."""
+    server = PorticoServer("traced")
+    monkeypatch.setattr(transport, "get_tracer_provider", trace.NoOpTracerProvider)
+    transport.leave_untraced(server)
+    assert any(type(m).__module__ == transport.TRACING for m in server.middleware)
+    monkeypatch.setattr(transport, "get_tracer_provider", trace.ProxyTracerProvider)
+    transport.leave_untraced(server)
+    assert not any(type(m).__module__ == transport.TRACING for m in server.middleware)
