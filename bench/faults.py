@@ -42,18 +42,19 @@ class Watch:
     over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        raws = [sign_in(self.server) for _ in range(CLIENTS)]
         self.threads = [
-            threading.Thread(target=self.work, args=(n,), daemon=True)
-            for n in range(CLIENTS)
+            threading.Thread(target=self.work, args=(n, raw), daemon=True)
+            for n, raw in enumerate(raws)
         ]
 
-    def work(self, number: int) -> None:
+    def work(self, number: int, raw: str) -> None:
         """One client: calls, and now and then a sign-in."""
         import httpx2
 
         from tests.flows.wire import Wire
 
-        client = Wire(self.server, sign_in(self.server))  # type: ignore[arg-type]
+        client = Wire(self.server, raw)  # type: ignore[arg-type]
         draw = random.Random(number)
         with httpx2.Client(timeout=30) as http:
             client.http = http

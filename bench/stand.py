@@ -146,6 +146,7 @@ def stand(workers: int = 2, **more: str) -> Iterator[Stand]:
             "VALKEY_URL": store.connection_url,
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "METRICS_TOKEN": "soak-soak-soak-soak-soak",
+            "LOG_LEVEL": "WARNING",
             **dict.fromkeys(OFF.split(), "off"),
             **more,
         }
