@@ -36,6 +36,10 @@ class RevokedToken(models.Model):
 
     class Meta:
         ordering = ("-revoked_at",)
+        indexes = [
+            models.Index(fields=["revoked_at"], name="revoked_at"),
+            models.Index(fields=["revoked_by", "revoked_at"], name="revoked_by"),
+        ]
 
     def __str__(self) -> str:
         return self.jti
