@@ -61,6 +61,18 @@ decisions = Counter(
     "portico_decisions", "Messages decided at /mcp.", ("verdict", "reason")
 )
 
+audit_queue = Gauge(
+    "portico_audit_queue",
+    "Call events waiting for their commit.",
+    multiprocess_mode="livesum",
+)
+
+
+def waiting(events: int) -> None:
+    """Note how many call events this process has to commit."""
+    if ON:
+        audit_queue.set(events)
+
 
 def decided(allowed: bool, reason: str) -> None:
     """Count one decision at /mcp."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import DataError, Error, IntegrityError
 
-from mcp_bridge import sinks
+from mcp_bridge import metrics, sinks
 from mcp_bridge.db import in_database
 from mcp_bridge.sinks import CallEvent
 
@@ -88,6 +88,7 @@ class Recorder:
     def commit(self) -> None:
         """Hand the first of the queue to the thread."""
         self.started, self.busy = False, True
+        metrics.waiting(len(self.queue))
         size = min(len(self.queue), AT_ONCE)
         batch = [self.queue.popleft() for _ in range(size)]
         events = [waiting.event for waiting in batch]
@@ -108,6 +109,7 @@ class Recorder:
             logger.error("Audit events wait: %s", error)
             self.queue.extendleft(reversed(batch))
         self.let_in(error)
+        metrics.waiting(len(self.queue))
         if self.queue:
             again = BATCH_EVERY if error is None else RETRY_AFTER
             self.start(0.0 if self.durable else again)

@@ -82,6 +82,7 @@ def test_metrics_count_django_and_mcp_of_all_workers(watched: Portico) -> None:
             break
     assert found == wanted
     assert after["portico_http_requests_in_flight"] == 0
+    assert after["portico_audit_queue"] == 0
 
 
 @pytest.mark.once
