@@ -1,4 +1,4 @@
-# make serve | test | bench | lint | lock | clean   (needs python3.11 or newer, and make)
+# make serve | test | bench | lint | messages | lock | clean   (needs python3.11 or newer, and make)
 .SILENT:
 .DEFAULT_GOAL := help
 PORT ?= 8000
@@ -10,14 +10,15 @@ FIND = for p in $(PYTHONS); do \
 	&& { echo $$p; break; }; done
 export PORT
 
-.PHONY: help serve test bench lint lock clean
+.PHONY: help serve test bench lint messages lock clean
 
 help:
-	echo "make serve   start Portico on http://127.0.0.1:$(PORT)"
-	echo "make test    run every test"
-	echo "make bench   measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
-	echo "make lint    check style, types and settings"
-	echo "make lock    write the hashed locks anew"
+	echo "make serve     start Portico on http://127.0.0.1:$(PORT)"
+	echo "make test      run every test"
+	echo "make bench     measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
+	echo "make lint      check style, types and settings"
+	echo "make messages  collect and compile the translations (needs gettext)"
+	echo "make lock      write the hashed locks anew"
 
 serve: $(VENV)/.runtime
 	exec $(BIN)/python manage.py up
@@ -33,6 +34,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	EXTRA_APPS=examples.products $(BIN)/mypy .
 	$(BIN)/python -m tests.checks
+
+messages: $(VENV)/.dev
+	$(BIN)/python -m tests.messages
 
 lock: $(VENV)/.dev
 	$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.9"

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from accounts.languages import in_english
 from accounts.models.audit import AuditEvent
 
 
@@ -27,16 +28,20 @@ def record(
     *,
     actor: Any = None,
     request: HttpRequest | None = None,
-    object: str = "",
+    object: Any = "",
     denied: str = "",
     **fields: Any,
 ) -> AuditEvent:
-    """Write one event; `denied` is the reason when something was refused."""
+    """Write one event; `denied` is the reason when something was refused.
+
+    `object` is text or a row, which is named in English.
+    """
     if denied:
         fields |= {"decision": AuditEvent.Verdict.DENIED, "reason": denied}
     if request is not None:
         fields.setdefault("address", client_address(request))
         fields.setdefault("request_id", request.headers.get("X-Request-ID", "")[:64])
-    event = AuditEvent(action=action, object=one_line(object), **fields)
+    with in_english():
+        event = AuditEvent(action=action, object=one_line(str(object)), **fields)
     event.acted_by(actor).save()
     return event

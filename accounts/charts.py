@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.translation import gettext as _
 
 from accounts.figures import Slot
 
@@ -117,4 +118,4 @@ def moment(slot: Slot) -> str:
     """A slot's beginning, as short as it can be."""
     start = timezone.localtime(slot.start)
     daily = (slot.end - slot.start).days
-    return date_format(start, "j M" if daily else "j M H:i")
+    return date_format(start, _("j M") if daily else _("j M H:i"))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext_noop as _
+
 SCOPES = {
-    "mcp": "Act within one's roles.",
-    "Admin.Write": "Administer users, roles and tokens.",
-    "User.Write": "Change things.",
-    "User.Read": "Look at things.",
-    "Guest.Read": "Look at what everybody may see.",
+    "mcp": _("Act within one's roles."),
+    "Admin.Write": _("Administer users, roles and tokens."),
+    "User.Write": _("Change things."),
+    "User.Read": _("Look at things."),
+    "Guest.Read": _("Look at what everybody may see."),
 }
 ROLES = {
     "Admin": (
-        "May do everything, administration included.",
+        _("May do everything, administration included."),
         ("Admin.Write", "User.Write", "User.Read", "Guest.Read"),
     ),
-    "User": ("May look and change.", ("User.Write", "User.Read", "Guest.Read")),
-    "Guest": ("May look at what everybody may see.", ("Guest.Read",)),
+    "User": (_("May look and change."), ("User.Write", "User.Read", "Guest.Read")),
+    "Guest": (_("May look at what everybody may see."), ("Guest.Read",)),
 }
 
 

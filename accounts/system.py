@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.db import connection
+from django.utils.translation import gettext as _
 
 VERSIONS = (
     "django",
@@ -37,7 +38,7 @@ SHOWN = (
     "AUDIT_RETENTION",
     "EXTRA_APPS",
     "TIME_ZONE",
-    "LANGUAGE_CODE",
+    "PAGE_LANGUAGE",
 )
 MASKED = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "REGISTRATION_TOKEN")
 
@@ -53,7 +54,7 @@ def findings() -> list[checks.CheckMessage]:
 
 def word(message: checks.CheckMessage) -> str:
     """How bad it is."""
-    return "broken" if message.level >= checks.ERROR else "look at"
+    return _("broken") if message.level >= checks.ERROR else _("look at")
 
 
 def lines(found: list[checks.CheckMessage]) -> Iterator[str]:
@@ -70,7 +71,7 @@ def closing(found: list[checks.CheckMessage]) -> str:
     """The last line: how good it is, where nothing is broken."""
     if any(message.level >= checks.ERROR for message in found):
         return ""
-    return "Nothing is broken." if found else "All is well."
+    return _("Nothing is broken.") if found else _("All is well.")
 
 
 def versions() -> list[tuple[str, str]]:
@@ -90,5 +91,6 @@ def settings_shown() -> list[tuple[str, str]]:
     """(setting, value); secrets say only whether they are set."""
     shown = [(name, str(getattr(settings, name))) for name in SHOWN]
     return shown + [
-        (name, "(set)" if getattr(settings, name) else "(empty)") for name in MASKED
+        (name, _("(set)") if getattr(settings, name) else _("(empty)"))
+        for name in MASKED
     ]

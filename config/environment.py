@@ -271,7 +271,11 @@ class Environment(BaseSettings):
         "token, 20 characters or more.",
     )
     TIME_ZONE: str = Field("UTC", description="Time zone of the admin's pages.")
-    LANGUAGE_CODE: str = Field("en", description="Language where none is asked for.")
+    PAGE_LANGUAGE: Literal["en", "ko"] = Field(
+        "en",
+        description="Language of the pages where neither the person nor the browser "
+        "asks for one.",
+    )
 
     @field_validator(
         "ALLOWED_HOSTS",

@@ -67,7 +67,7 @@ MIDDLEWARE = [
     "accounts.headers.HeadersMiddleware",
     "accounts.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "accounts.languages.PageLanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -257,7 +257,13 @@ CLIENT_REGISTRATION = env.CLIENT_REGISTRATION
 REGISTRATION_TOKEN = env.REGISTRATION_TOKEN.get_secret_value()
 UNUSED_CLIENTS_AFTER = timedelta(days=env.UNUSED_CLIENTS_AFTER)
 
-LANGUAGE_CODE = env.LANGUAGE_CODE
+# Pages choose (accounts/languages.py); commands, logs and answers to programs do not.
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ko", "한국어")]
+PAGE_LANGUAGE = env.PAGE_LANGUAGE
+LANGUAGE_COOKIE_NAME = "portico_language"
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
+LANGUAGE_COOKIE_HTTPONLY, LANGUAGE_COOKIE_SAMESITE = True, "Lax"
 TIME_ZONE = env.TIME_ZONE
 USE_TZ = True
 STATIC_URL = "/static/"
@@ -270,7 +276,7 @@ STORAGES = {
 }
 
 HTTPS = ISSUER_URL.startswith("https://")
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = HTTPS
 if HTTPS:
     # The browser itself holds such cookies to https, this host and every path.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"

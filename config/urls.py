@@ -5,6 +5,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
+from django.views.i18n import set_language
 
 from accounts import external
 from accounts.signin import SecondStepView, SignInView
@@ -39,6 +40,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="openid_connect_callback",
     ),
     path("accounts/", include("allauth.account.urls")),
+    path("accounts/language/", set_language, name="set-language"),
     path("", include("accounts.api.urls")),
     path("", include("accounts.oauth.urls")),
     path("", include("accounts.portal.urls")),

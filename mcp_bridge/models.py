@@ -96,16 +96,19 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
 class Primitive(models.Model):
     """Who may use it: enabled, sensitive, and the scopes of which one is needed."""
 
-    kind = models.CharField(max_length=20, choices=PrimitiveKind)
+    kind = models.CharField(_("kind"), max_length=20, choices=PrimitiveKind)
     name = models.CharField(
-        max_length=255, help_text=_("Tool or prompt name; URI of a resource.")
+        _("name"),
+        max_length=255,
+        help_text=_("Tool or prompt name; URI of a resource."),
     )
-    title = models.CharField(max_length=255, blank=True)
-    description = models.TextField(blank=True)
+    title = models.CharField(_("title"), max_length=255, blank=True)
+    description = models.TextField(_("description"), blank=True)
     enabled = models.BooleanField(
-        default=True, help_text=_("Off: nobody can see or use it.")
+        _("enabled"), default=True, help_text=_("Off: nobody can see or use it.")
     )
     sensitive = models.BooleanField(
+        _("sensitive"),
         default=False,
         help_text=_("A token must name its scope; acting within roles is not enough."),
     )
@@ -114,6 +117,7 @@ class Primitive(models.Model):
         blank=True,
         related_name="primitives",
         help_text=_("Any one of them is enough. None: nobody can use it."),
+        verbose_name=_("required scopes"),
     )
     definition = models.CharField(max_length=64, editable=False)
     changed_at = models.DateTimeField(
@@ -123,9 +127,15 @@ class Primitive(models.Model):
         editable=False,
         help_text=_("Its definition changed in code and nobody has accepted it yet."),
     )
-    first_seen_at = models.DateTimeField(default=timezone.now, editable=False)
-    last_seen_at = models.DateTimeField(default=timezone.now, editable=False)
-    vanished_at = models.DateTimeField(null=True, blank=True, editable=False)
+    first_seen_at = models.DateTimeField(
+        _("first seen at"), default=timezone.now, editable=False
+    )
+    last_seen_at = models.DateTimeField(
+        _("last seen at"), default=timezone.now, editable=False
+    )
+    vanished_at = models.DateTimeField(
+        _("vanished at"), null=True, blank=True, editable=False
+    )
     enabled_before = models.BooleanField(default=True, editable=False)
 
     objects = PrimitiveQuerySet.as_manager()

@@ -15,6 +15,8 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.portal.pages import Page
 from accounts.principal import imagined, roles_of
 from mcp_bridge.decision import Reason, judge
+from mcp_bridge.explained import in_words
+from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.rules import read_catalogue
 from mcp_bridge.snippets import snippets
 
@@ -52,7 +54,7 @@ class StatusView(Page):
 def why(event: AuditEvent) -> str:
     """The reason in words; what is hidden is not told from what does not exist."""
     if event.reason == Reason.TOKEN_LACKS_SCOPE:
-        return _("The token is too narrow: %s.") % event.via
+        return _("The token is too narrow: %s.") % in_words(event.via)
     if event.reason in (Reason.UNKNOWN_METHOD, Reason.MALFORMED):
         return _("The message was not understood.")
     return _("Not there for your roles; ask your administrator.")
@@ -66,7 +68,11 @@ class HomeView(Page):
         scopes = {ACT_WITHIN_ROLES, *roles_of(self.me.pk)[1]}
         me = imagined(self.me, scopes)
         rules = read_catalogue().values()
-        mine = [rule for rule in rules if judge(me, rule).allowed]
+        mine = [
+            (PrimitiveKind(rule.kind).label, rule)
+            for rule in rules
+            if judge(me, rule).allowed
+        ]
         denied = AuditEvent.objects.filter(
             actor_id=self.me.pk, decision=AuditEvent.Verdict.DENIED
         )

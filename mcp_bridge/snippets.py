@@ -9,6 +9,8 @@ import base64
 import json
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 TOKEN = "YOUR_TOKEN"  # noqa: S105
 PROTOCOL, OURS = "2026-07-28", "io.modelcontextprotocol/"
 BEARER = f"Authorization: Bearer {TOKEN}"
@@ -47,7 +49,7 @@ def claude(url: str) -> Snippet:
     """Claude Code."""
     add = f"claude mcp add --transport http portico {url}"
     with_token = f'{add} --header "{BEARER}"'
-    return Snippet("Claude Code", "claude", "a shell", add, with_token)
+    return Snippet("Claude Code", "claude", _("a shell"), add, with_token)
 
 
 def vscode(url: str) -> Snippet:
@@ -80,7 +82,7 @@ def codex(url: str) -> Snippet:
     """Codex."""
     plain = f'[mcp_servers.portico]\nurl = "{url}"'
     with_token = f'{plain}\nbearer_token_env_var = "PORTICO_TOKEN"'
-    where = "~/.codex/config.toml, then: codex mcp login portico"
+    where = _("~/.codex/config.toml, then: codex mcp login portico")
     return Snippet("Codex", "codex", where, plain, with_token)
 
 
@@ -89,7 +91,7 @@ def inspector(url: str) -> Snippet:
     inspect = "npx @modelcontextprotocol/inspector --cli"
     call = f"{inspect} {url} --transport http --method tools/list"
     with_token = f'{call} --header "{BEARER}"'
-    return Snippet("Inspector", "inspector", "a shell", call, with_token)
+    return Snippet("Inspector", "inspector", _("a shell"), call, with_token)
 
 
 def curl(url: str) -> Snippet:
@@ -106,4 +108,4 @@ def curl(url: str) -> Snippet:
     asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params}
     parts = [f"-H '{header}'" for header in headers]
     command = " ".join(["curl", url, *parts, f"-d '{json.dumps(asked)}'"])
-    return Snippet("curl", "curl", "a shell (it cannot sign in)", "", command)
+    return Snippet("curl", "curl", _("a shell (it cannot sign in)"), "", command)

@@ -14,6 +14,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
 from accounts.audit import record
+from accounts.languages import in_english
 from accounts.site import ELSEWHERE, Place
 
 M = TypeVar("M", bound=models.Model)
@@ -94,7 +95,8 @@ class Audited(Placed[M]):
     ) -> None:
         """Record once the row and its relations are saved."""
         super().save_related(request, form, formsets, change)
-        changes = differences(form)
+        with in_english():
+            changes = differences(form)
         if changes or not change:
             verb = self.verbs[1 if change else 0]
             self.note(request, verb, form.instance, changes)
@@ -122,7 +124,7 @@ class Audited(Placed[M]):
             f"{self.noun}.{verb}",
             actor=request.user,
             request=request,
-            object=str(obj),
+            object=obj,
             changes=changes or {},
             **fields,
         )

@@ -49,6 +49,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
     """The rules of registration hold for admins too."""
 
     grant_types = forms.MultipleChoiceField(
+        label=_("grant types"),
         choices=[(grant, grant) for grant in (*SERVED, "client_credentials")],
         widget=forms.CheckboxSelectMultiple,
         initial=["authorization_code", "refresh_token"],
@@ -150,12 +151,10 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         self, db_field: Any, request: Any, **kwargs: Any
     ) -> Any:
         """Whom it may act as: a service account that can do no more than the giver."""
-        if db_field.name == "service_account":
+        if db_field.name == "service_account" and not request.user.is_superuser:
             programs = User.objects.filter(is_service_account=True)
-            if not request.user.is_superuser:
-                known = [u.pk for u in programs if not above(request.user, u)]
-                programs = programs.filter(pk__in=known)
-            kwargs["queryset"] = programs
+            known = [u.pk for u in programs if not above(request.user, u)]
+            kwargs["queryset"] = programs.filter(pk__in=known)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:

@@ -18,6 +18,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
     """The secret is written, never shown."""
 
     client_secret = forms.CharField(
+        label=_("client secret"),
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text=_("Kept encrypted. Empty: as it is."),
@@ -47,7 +48,7 @@ class ClaimRuleInline(admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(SignInProvider)
 class SignInProviderAdmin(Audited[SignInProvider]):
-    """Rules give roles, so nobody below a superuser writes them; auditors look."""
+    """Rules give roles, so nobody below a superuser writes them."""
 
     noun = "provider"
     place = (Section.PEOPLE, 60)
@@ -76,6 +77,14 @@ class SignInProviderAdmin(Audited[SignInProvider]):
         for rule in formset.deleted_objects:
             gone = {"rule": [str(rule), None]}
             self.note(request, "rule_deleted", form.instance, gone)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Superusers."""
+        return bool(request.user.is_superuser)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Superusers."""
+        return bool(request.user.is_superuser)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Superusers."""

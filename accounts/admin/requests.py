@@ -139,8 +139,8 @@ class AccessRequestAdmin(ReadOnly[AccessRequest]):
             held = asked.approve(actor=request.user, until=until, answer=answer)
             about = {"actor": request.user, "request": request, "reason": asked.reason}
             ends = {"expires_at": [str(asked.until or ""), str(held.expires_at or "")]}
-            record("access.approved", object=str(asked), changes=ends, **about)
-            record("role.granted", object=str(held), **about)
+            record("access.approved", object=asked, changes=ends, **about)
+            record("role.granted", object=held, **about)
         self.message_user(request, _("%s: approved.") % asked, messages.SUCCESS)
 
     def say_no(self, request: Any, asked: Any, answer: str) -> None:
@@ -151,7 +151,7 @@ class AccessRequestAdmin(ReadOnly[AccessRequest]):
                 "access.declined",
                 actor=request.user,
                 request=request,
-                object=str(asked),
+                object=asked,
                 reason=answer,
             )
         self.message_user(request, _("%s: declined.") % asked, messages.SUCCESS)

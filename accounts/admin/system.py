@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.checks import ERROR
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
@@ -25,7 +26,9 @@ class SystemPage(SitePage):
         return self.page(
             {
                 "closing": system.closing(found),
-                "messages_found": [(system.word(m), m) for m in found],
+                "messages_found": [
+                    (m.level >= ERROR, system.word(m), m) for m in found
+                ],
                 "versions": system.versions(),
                 "settings_shown": system.settings_shown(),
                 "workers": settings.WORKERS,

@@ -16,6 +16,7 @@ from accounts.admin.base import ReadOnly, may
 from accounts.admin.biglists import BigList, PeriodFilter, TypedFilter
 from accounts.admin.confirm import ending, unconfirmed
 from accounts.models import IssuedToken, TokenKind
+from accounts.models.tokens import STATES
 from accounts.site import Section
 
 REASON = "revoked in the admin"
@@ -46,11 +47,7 @@ class StateFilter(ChosenFilter):
 
     title = _("state")
     parameter_name = "state"
-    named = (
-        ("active", _("active")),
-        ("expired", _("expired")),
-        ("revoked", _("revoked")),
-    )
+    named = tuple(STATES.items())
 
     def condition(self, chosen: str | None, now: datetime) -> Q | None:
         """A revoked token stays revoked when it is over."""
@@ -198,7 +195,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     @admin.display(description=_("state"))
     def state_shown(self, obj: IssuedToken) -> str:
         """active, expired or revoked."""
-        return obj.state
+        return obj.state_in_words
 
     def change_view(
         self,

@@ -38,9 +38,11 @@ class AuditEvent(models.Model):
         DENIED = "denied", _("denied")
 
     at = models.DateTimeField(_("when"), default=timezone.now, db_index=True)
-    action = models.CharField(max_length=64, help_text=_("For example tool.called."))
-    actor = models.CharField(max_length=150, blank=True)
-    actor_id = models.BigIntegerField(null=True, blank=True)
+    action = models.CharField(
+        _("action"), max_length=64, help_text=_("For example tool.called.")
+    )
+    actor = models.CharField(_("actor"), max_length=150, blank=True)
+    actor_id = models.BigIntegerField(_("actor id"), null=True, blank=True)
     client_id = models.CharField(_("client"), max_length=255, blank=True)
     token_id = models.CharField(
         _("token id"),
@@ -48,22 +50,25 @@ class AuditEvent(models.Model):
         blank=True,
         help_text=_("The jti of the token used or concerned, never the token."),
     )
-    address = models.CharField(max_length=45, blank=True)
-    object = models.CharField(max_length=255, blank=True)
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    object = models.CharField(_("object"), max_length=255, blank=True)
     decision = models.CharField(
-        max_length=8, blank=True, choices=Verdict, default=Verdict.NONE
+        _("decision"), max_length=8, blank=True, choices=Verdict, default=Verdict.NONE
     )
-    reason = models.CharField(max_length=255, blank=True)
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
     via = models.CharField(
-        max_length=255, blank=True, help_text=_("The rule or row that decided.")
+        _("via"),
+        max_length=255,
+        blank=True,
+        help_text=_("The rule or row that decided."),
     )
     outcome = models.CharField(
-        max_length=16, blank=True, help_text=_("Of a call: ok or error.")
+        _("outcome"), max_length=16, blank=True, help_text=_("Of a call: ok or error.")
     )
     duration_ms = models.FloatField(_("duration (ms)"), null=True, blank=True)
-    request_id = models.CharField(max_length=64, blank=True)
+    request_id = models.CharField(_("request id"), max_length=64, blank=True)
     changes = models.JSONField(
-        default=dict, blank=True, help_text=_("Field: [before, after].")
+        _("changes"), default=dict, blank=True, help_text=_("Field: [before, after].")
     )
 
     objects = AuditQuerySet.as_manager()
@@ -71,6 +76,7 @@ class AuditEvent(models.Model):
     class Meta:
         ordering = ("-at", "-id")
         verbose_name = _("audit event")
+        verbose_name_plural = _("audit events")
         # Each way of looking gives its rows in the order of the list, so the newest
         # of millions need no sorting. Seven trees, as many as event writing can bear.
         indexes = [

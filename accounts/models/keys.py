@@ -82,26 +82,28 @@ class SigningKey(models.Model):
     class Algorithm(models.TextChoices):
         """JWS algorithms (RFC 7518, RFC 8037)."""
 
-        ES256 = "ES256"
-        RS256 = "RS256"
-        EDDSA = "EdDSA"
+        ES256 = "ES256", "ES256"
+        RS256 = "RS256", "RS256"
+        EDDSA = "EdDSA", "EdDSA"
 
     kid = models.CharField(_("key id"), max_length=64, unique=True)
-    algorithm = models.CharField(max_length=8, choices=Algorithm)
+    algorithm = models.CharField(_("algorithm"), max_length=8, choices=Algorithm)
     state = models.CharField(
-        max_length=8, choices=KeyState, default=KeyState.NEXT, db_index=True
+        _("state"), max_length=8, choices=KeyState, default=KeyState.NEXT, db_index=True
     )
     public_pem = models.TextField(_("public key"))
     private_encrypted = models.BinaryField()
-    created_at = models.DateTimeField(default=timezone.now)
-    activated_at = models.DateTimeField(null=True, blank=True)
-    retiring_at = models.DateTimeField(null=True, blank=True)
-    retired_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+    activated_at = models.DateTimeField(_("activated at"), null=True, blank=True)
+    retiring_at = models.DateTimeField(_("retiring at"), null=True, blank=True)
+    retired_at = models.DateTimeField(_("retired at"), null=True, blank=True)
 
     objects = SigningKeyQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created_at", "-id")
+        verbose_name = _("signing key")
+        verbose_name_plural = _("signing keys")
         constraints = [
             models.UniqueConstraint(
                 fields=("state",),

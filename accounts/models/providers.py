@@ -44,15 +44,18 @@ class SignInProvider(models.Model):
         unique=True,
         help_text=_("Part of the address it returns to: /accounts/oidc/NAME/..."),
     )
-    name = models.CharField(max_length=40, help_text=_("What its button says."))
+    name = models.CharField(
+        _("name"), max_length=40, help_text=_("What its button says.")
+    )
     issuer = models.CharField(
+        _("issuer"),
         max_length=255,
         validators=[https_or_loopback],
         help_text=_("Where /.well-known/openid-configuration is found."),
     )
-    client_id = models.CharField(max_length=191)
+    client_id = models.CharField(_("client id"), max_length=191)
     secret_encrypted = models.TextField(blank=True, editable=False)
-    enabled = models.BooleanField(default=True)
+    enabled = models.BooleanField(_("enabled"), default=True)
     sign_up = models.BooleanField(
         _("makes accounts"),
         default=False,
@@ -73,6 +76,7 @@ class SignInProvider(models.Model):
     class Meta:
         ordering = ("name",)
         verbose_name = _("sign-in provider")
+        verbose_name_plural = _("sign-in providers")
 
     def __str__(self) -> str:
         return self.name
@@ -134,18 +138,27 @@ class ClaimRule(models.Model):
     """Somebody whose claim has this value holds this role."""
 
     provider = models.ForeignKey(
-        SignInProvider, on_delete=models.CASCADE, related_name="rules"
+        SignInProvider,
+        on_delete=models.CASCADE,
+        related_name="rules",
+        verbose_name=_("provider"),
     )
     claim = models.CharField(
+        _("claim"),
         max_length=100,
         help_text=_("Such as groups, or realm_access.roles for one inside another."),
     )
-    value = models.CharField(max_length=255, help_text=_("Compared exactly."))
-    role = models.ForeignKey(Role, on_delete=models.CASCADE, related_name="+")
+    value = models.CharField(
+        _("value"), max_length=255, help_text=_("Compared exactly.")
+    )
+    role = models.ForeignKey(
+        Role, on_delete=models.CASCADE, related_name="+", verbose_name=_("role")
+    )
 
     class Meta:
         ordering = ("claim", "value")
         verbose_name = _("claim rule")
+        verbose_name_plural = _("claim rules")
         constraints = [
             models.UniqueConstraint(
                 fields=("provider", "claim", "value", "role"), name="one_claim_rule"

@@ -62,25 +62,39 @@ class AccessRequest(models.Model):
         related_name="access_requests",
         verbose_name=gettext_lazy("person"),
     )
-    role = models.ForeignKey(Role, on_delete=models.CASCADE, related_name="+")
-    reason = models.CharField(max_length=255)
+    role = models.ForeignKey(
+        Role,
+        on_delete=models.CASCADE,
+        related_name="+",
+        verbose_name=gettext_lazy("role"),
+    )
+    reason = models.CharField(gettext_lazy("reason"), max_length=255)
     until = models.DateTimeField(gettext_lazy("wanted until"), null=True, blank=True)
     state = models.CharField(
-        max_length=9, choices=RequestState, default=RequestState.OPEN, db_index=True
+        gettext_lazy("state"),
+        max_length=9,
+        choices=RequestState,
+        default=RequestState.OPEN,
+        db_index=True,
     )
-    asked_at = models.DateTimeField(default=timezone.now)
-    decided_at = models.DateTimeField(null=True, blank=True)
+    asked_at = models.DateTimeField(gettext_lazy("asked at"), default=timezone.now)
+    decided_at = models.DateTimeField(gettext_lazy("decided at"), null=True, blank=True)
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
         related_name="+",
+        verbose_name=gettext_lazy("decided by"),
     )
     given_until = models.DateTimeField(
-        null=True, blank=True, help_text=gettext_lazy("Empty: for good.")
+        gettext_lazy("given until"),
+        null=True,
+        blank=True,
+        help_text=gettext_lazy("Empty: for good."),
     )
     answer = models.CharField(
+        gettext_lazy("answer"),
         max_length=255,
         blank=True,
         help_text=gettext_lazy("A word to the person, shown in the portal."),
@@ -90,6 +104,8 @@ class AccessRequest(models.Model):
 
     class Meta:
         ordering = ("-asked_at", "-id")
+        verbose_name = gettext_lazy("access request")
+        verbose_name_plural = gettext_lazy("access requests")
         constraints = [
             models.UniqueConstraint(
                 fields=("user", "role"),
@@ -99,7 +115,8 @@ class AccessRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} asks for {self.role}"
+        told = _("%(user)s asks for %(role)s")
+        return told % {"user": self.user, "role": self.role}
 
     def approve(
         self, *, actor: User, until: datetime | None, answer: str = ""

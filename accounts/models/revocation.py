@@ -25,21 +25,20 @@ class RevokedToken(models.Model):
 
     jti = models.CharField(_("token id"), max_length=64, primary_key=True)
     until = models.DateTimeField(
+        _("until"),
         help_text=_("When the token would have expired; the row can go after that."),
         db_index=True,
     )
-    revoked_at = models.DateTimeField(default=timezone.now)
-    revoked_by = models.CharField(max_length=150, blank=True)
-    reason = models.CharField(max_length=255, blank=True)
+    revoked_at = models.DateTimeField(_("revoked at"), default=timezone.now)
+    revoked_by = models.CharField(_("revoked by"), max_length=150, blank=True)
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
 
     objects = RevokedTokenQuerySet.as_manager()
 
     class Meta:
         ordering = ("-revoked_at",)
-        indexes = [
-            models.Index(fields=["revoked_at"], name="revoked_at"),
-            models.Index(fields=["revoked_by", "revoked_at"], name="revoked_by"),
-        ]
+        verbose_name = _("revoked token")
+        verbose_name_plural = _("revoked tokens")
 
     def __str__(self) -> str:
         return self.jti

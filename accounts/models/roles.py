@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import networks
@@ -26,20 +28,35 @@ scope_name_validator = RegexValidator(
 )
 
 
+class ScopeQuerySet(models.QuerySet["Scope"]):
+    """Scopes as people read them."""
+
+    def in_words(self, names: Iterable[str]) -> dict[str, str]:
+        """Name -> what it lets somebody do, else the name again; in their order."""
+        known = dict(self.filter(name__in=names).values_list("name", "description"))
+        told = {name: gettext(text) for name, text in known.items() if text}
+        return {name: told.get(name, name) for name in names}
+
+
 class Scope(models.Model):
     """One name as OAuth writes it, such as `User.Read` or `tool:delete_product`."""
 
     name = models.CharField(
-        max_length=255, unique=True, validators=[scope_name_validator]
+        _("name"), max_length=255, unique=True, validators=[scope_name_validator]
     )
     description = models.CharField(
+        _("description"),
         max_length=255,
         blank=True,
         help_text=_("What it lets somebody do, in words for people."),
     )
 
+    objects = ScopeQuerySet.as_manager()
+
     class Meta:
         ordering = ("name",)
+        verbose_name = _("scope")
+        verbose_name_plural = _("scopes")
 
     def __str__(self) -> str:
         return self.name
@@ -48,13 +65,17 @@ class Scope(models.Model):
 class Role(models.Model):
     """A set of scopes under a name; people hold roles, never scopes."""
 
-    name = models.CharField(max_length=100, unique=True)
-    description = models.CharField(max_length=255, blank=True)
-    scopes = models.ManyToManyField(Scope, blank=True, related_name="roles")
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    description = models.CharField(_("description"), max_length=255, blank=True)
+    scopes = models.ManyToManyField(
+        Scope, blank=True, related_name="roles", verbose_name=_("scopes")
+    )
     networks = models.TextField(_("counts from"), **networks.options())
 
     class Meta:
         ordering = ("name",)
+        verbose_name = _("role")
+        verbose_name_plural = _("roles")
 
     def __str__(self) -> str:
         return self.name
@@ -97,8 +118,14 @@ class RoleAssignment(models.Model):
         settings.AUTH_USER_MODEL,
         on_delete=models.CASCADE,
         related_name="role_assignments",
+        verbose_name=_("user"),
     )
-    role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="assignments")
+    role = models.ForeignKey(
+        Role,
+        on_delete=models.PROTECT,
+        related_name="assignments",
+        verbose_name=_("role"),
+    )
     granted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
@@ -106,17 +133,22 @@ class RoleAssignment(models.Model):
         blank=True,
         editable=False,
         related_name="+",
+        verbose_name=_("granted by"),
     )
-    reason = models.CharField(max_length=255, blank=True)
-    granted_at = models.DateTimeField(default=timezone.now, editable=False)
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
+    granted_at = models.DateTimeField(
+        _("granted at"), default=timezone.now, editable=False
+    )
     expires_at = models.DateTimeField(
-        null=True, blank=True, help_text=_("Empty: for good.")
+        _("expires at"), null=True, blank=True, help_text=_("Empty: for good.")
     )
 
     objects = RoleAssignmentQuerySet.as_manager()
 
     class Meta:
         ordering = ("role__name",)
+        verbose_name = _("role assignment")
+        verbose_name_plural = _("role assignments")
         constraints = [
             models.UniqueConstraint(
                 fields=("user", "role"), name="one_assignment_per_user_and_role"
@@ -124,7 +156,8 @@ class RoleAssignment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} holds {self.role}"
+        told = gettext("%(user)s holds %(role)s")
+        return told % {"user": self.user, "role": self.role}
 
     @property
     def expired(self) -> bool:

@@ -23,19 +23,26 @@ class SavedViewQuerySet(models.QuerySet["SavedView"]):
 class SavedView(models.Model):
     """The query string of a list, by name."""
 
-    name = models.CharField(max_length=80)
-    query = models.CharField(max_length=2000, blank=True)
+    name = models.CharField(_("name"), max_length=80)
+    query = models.CharField(_("query"), max_length=2000, blank=True)
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="saved_views",
+        verbose_name=_("owner"),
     )
     shared = models.BooleanField(
-        default=False, help_text=_("Everybody who may see the audit sees it.")
+        _("shared"),
+        default=False,
+        help_text=_("Everybody who may see the audit sees it."),
     )
 
     objects = SavedViewQuerySet.as_manager()
 
     class Meta:
         ordering = ("name", "pk")
+        verbose_name = _("saved view")
+        verbose_name_plural = _("saved views")
         constraints = [
             models.UniqueConstraint(
                 fields=("owner", "name"), name="one_view_per_owner_and_name"

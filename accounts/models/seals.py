@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db import IntegrityError, OperationalError, connection, models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.audit import AuditEvent
@@ -165,21 +166,29 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
 class AuditSeal(models.Model):
     """SHA-256 over the seal before and the events with after_id < id <= last_id."""
 
-    number = models.PositiveIntegerField(primary_key=True)
+    number = models.PositiveIntegerField(_("number"), primary_key=True)
     previous = models.CharField(
-        max_length=64, unique=True, help_text=_("Digest of the seal before.")
+        _("previous"),
+        max_length=64,
+        unique=True,
+        help_text=_("Digest of the seal before."),
     )
-    after_id = models.BigIntegerField()
-    last_id = models.BigIntegerField()
-    events = models.PositiveIntegerField()
+    after_id = models.BigIntegerField(_("after id"))
+    last_id = models.BigIntegerField(_("last id"))
+    events = models.PositiveIntegerField(_("events"))
     first_at = models.DateTimeField(_("from"))
     last_at = models.DateTimeField(_("to"))
-    content = models.CharField(max_length=64, help_text=_("SHA-256 of the events."))
-    digest = models.CharField(max_length=64, unique=True)
-    marks = models.BinaryField(default=b"")
-    sealed_at = models.DateTimeField(default=timezone.now)
+    content = models.CharField(
+        _("content"), max_length=64, help_text=_("SHA-256 of the events.")
+    )
+    digest = models.CharField(_("digest"), max_length=64, unique=True)
+    marks = models.BinaryField(_("marks"), default=b"")
+    sealed_at = models.DateTimeField(_("sealed at"), default=timezone.now)
     purged_at = models.DateTimeField(
-        null=True, blank=True, help_text=_("When retention dropped its events.")
+        _("purged at"),
+        null=True,
+        blank=True,
+        help_text=_("When retention dropped its events."),
     )
 
     objects = AuditSealQuerySet.as_manager()
@@ -187,9 +196,10 @@ class AuditSeal(models.Model):
     class Meta:
         ordering = ("-number",)
         verbose_name = _("audit seal")
+        verbose_name_plural = _("audit seals")
 
     def __str__(self) -> str:
-        return f"seal {self.number}"
+        return gettext("seal %d") % self.number
 
     @classmethod
     def over(cls, rows: list[Row], head: AuditSeal | None) -> AuditSeal:

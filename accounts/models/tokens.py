@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import networks
@@ -36,6 +37,10 @@ class Door(models.TextChoices):
     CLIENT_CREDENTIALS = "client_credentials", _("client credentials")
     PERSONAL = "personal", _("personal access token")
     COMMAND = "command", _("command line")
+
+
+STATES = {"active": _("active"), "expired": _("expired"), "revoked": _("revoked")}
+"""A token's state -> what people read."""
 
 
 def _revocation() -> RevokedTokenQuerySet:
@@ -112,28 +117,34 @@ class IssuedToken(models.Model):
     """One token's record. The token itself is stored nowhere."""
 
     jti = models.CharField(_("token id"), max_length=64, unique=True)
-    kind = models.CharField(max_length=8, choices=TokenKind)
-    door = models.CharField(max_length=20, choices=Door)
+    kind = models.CharField(_("kind"), max_length=8, choices=TokenKind)
+    door = models.CharField(_("door"), max_length=20, choices=Door)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
         null=True,
         related_name="tokens",
+        verbose_name=_("user"),
     )
-    username = models.CharField(max_length=150)
+    username = models.CharField(_("username"), max_length=150)
     client_id = models.CharField(_("client"), max_length=255)
-    scope = models.TextField(help_text=_("What the token may do, space separated."))
+    scope = models.TextField(
+        _("scope"), help_text=_("What the token may do, space separated.")
+    )
     family = models.UUIDField(
-        db_index=True, help_text=_("Tokens that grew from one sign-in.")
+        _("family"), db_index=True, help_text=_("Tokens that grew from one sign-in.")
     )
     kid = models.CharField(_("signing key"), max_length=64, blank=True)
-    issued_at = models.DateTimeField(db_index=True)
+    issued_at = models.DateTimeField(_("issued at"), db_index=True)
     issued_to = models.CharField(_("from address"), max_length=45, blank=True)
-    expires_at = models.DateTimeField(db_index=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
-    last_used_from = models.CharField(max_length=45, blank=True)
+    expires_at = models.DateTimeField(_("expires at"), db_index=True)
+    last_used_at = models.DateTimeField(_("last used at"), null=True, blank=True)
+    last_used_from = models.CharField(_("last used from"), max_length=45, blank=True)
     redeemed_at = models.DateTimeField(
-        null=True, blank=True, help_text=_("When this refresh token was used.")
+        _("redeemed at"),
+        null=True,
+        blank=True,
+        help_text=_("When this refresh token was used."),
     )
     secret_hash = models.CharField(
         max_length=64,
@@ -143,11 +154,16 @@ class IssuedToken(models.Model):
         help_text=_("SHA-256 (hex) of an opaque token; none for a signed one."),
     )
     name = models.CharField(
-        max_length=100, blank=True, help_text=_("What its owner calls it.")
+        _("name"), max_length=100, blank=True, help_text=_("What its owner calls it.")
     )
     networks = models.TextField(_("counts from"), **networks.options())
     successor = models.OneToOneField(
-        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("successor"),
     )
 
     objects = TokenManager()
@@ -155,13 +171,21 @@ class IssuedToken(models.Model):
     class Meta:
         ordering = ("-issued_at", "-id")
         verbose_name = _("token")
+        verbose_name_plural = _("tokens")
         indexes = [
             models.Index(fields=["username", "issued_at"], name="token_owner"),
             models.Index(fields=["client_id", "issued_at"], name="token_client"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.jti[:8]} of {self.username}"
+        told = gettext("%(kind)s %(id)s of %(user)s")
+        kind = self.get_kind_display()
+        return told % {"kind": kind, "id": self.jti[:8], "user": self.username}
+
+    @property
+    def state_in_words(self) -> str:
+        """The state for people."""
+        return str(STATES[self.state])
 
     @property
     def state(self) -> str:

@@ -40,6 +40,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
     """An account. What it may do is in its roles, not in these columns."""
 
     is_service_account = models.BooleanField(
+        _("is service account"),
         default=False,
         help_text=_("A program, not a person: it signs in by client credentials."),
     )

@@ -17,6 +17,7 @@ from django.shortcuts import render
 from django.utils.decorators import method_decorator
 from django.utils.http import MAX_URL_LENGTH
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
@@ -32,6 +33,7 @@ from oauthlib.oauth2.rfc6749.errors import (
 
 from accounts.audit import one_line, record
 from accounts.csp import override
+from accounts.languages import in_english
 from accounts.models import Consent, OAuthClient, Scope
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.parameters import foreign_resource, tidied
@@ -121,7 +123,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         known: bool,
     ) -> HttpResponse:
         """prompt=none where a question is due: back to a client allowed before."""
-        text = "The person has to be asked."
+        text = gettext_noop("The person has to be asked.")
         error = InteractionRequired(text, state=credentials.get("state"))
         error.redirect_uri = credentials["redirect_uri"]
         if known:
@@ -144,12 +146,15 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         """Client, scopes this person can give, the rest. Raises OAuthToolkitError."""
         names, credentials = self.validate_authorization_request(request)
         here, state = credentials["redirect_uri"], credentials.get("state")
-        refuse_odd(request.GET, credentials)
+        with in_english():
+            refuse_odd(request.GET, credentials)
         client = OAuthClient.objects.get(client_id=credentials["client_id"])
         held = {ACT_WITHIN_ROLES, *roles_of(me(request))[1]}
         scopes = [name for name in dict.fromkeys(names) if name in held]
         if not scopes:
-            text = _("Your roles give none of the scopes that were asked for.")
+            text = gettext_noop(
+                "Your roles give none of the scopes that were asked for."
+            )
             raise OAuthToolkitError(
                 InvalidScopeError(text, state=state), redirect_uri=here
             )
@@ -208,24 +213,28 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         self, request: HttpRequest, client: OAuthClient, scopes: list[str], uri: str
     ) -> HttpResponse:
         """The consent page."""
-        words = dict(Scope.objects.values_list("name", "description"))
+        words = Scope.objects.in_words(scopes)
         context = {
             "client": client,
             "host": host_of(uri),
             "local": is_loopback(urlsplit(uri).hostname),
-            "groups": grouped([(name, words.get(name) or name) for name in scopes]),
+            "groups": grouped([(name, words[name]) for name in scopes]),
             "action": request.get_full_path(),
         }
         response = render(request, "oauth/authorize.html", context)
         return secured(response, origin_of(uri))
 
     def problem(self, request: HttpRequest, error: OAuthToolkitError) -> HttpResponse:
-        """An error page; a client that is known gets a link back, never a redirect."""
+        """An error page; a client that is known gets a link back, never a redirect.
+
+        What the link says is ASCII (RFC 6749 4.1.2.1); the page says it translated.
+        """
         inner = error.oauthlib_error
         uri = ""
         if not isinstance(error, FatalClientError) and inner.redirect_uri:
             uri = with_issuer(inner.in_uri(inner.redirect_uri))
-        text = str(inner.description or self.explained(request, inner))
+        said = str(inner.description or "")
+        text = _(said) if said else self.explained(request, inner)
         return self.refuse(request, str(inner.error), text, uri)
 
     def explained(self, request: HttpRequest, error: Any) -> str:

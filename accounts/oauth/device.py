@@ -169,8 +169,7 @@ class DevicePage(Page):
         ).first()
         if grant is None or client is None:
             return self.unknown()
-        words = dict(Scope.objects.values_list("name", "description"))
-        scopes = [(name, words.get(name) or name) for name in grant.scope.split()]
+        scopes = list(Scope.objects.in_words(grant.scope.split()).items())
         context: dict[str, Any] = {"code": code, "client": client, "scopes": scopes}
         return render(self.request, "oauth/device.html", context)
 

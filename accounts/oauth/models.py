@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from oauth2_provider import models as toolkit
 
@@ -67,17 +68,21 @@ class OAuthClient(toolkit.AbstractApplication):
     """A program that signs people in: put here by an admin, itself or its document."""
 
     token_endpoint_auth_method = models.CharField(
+        _("token endpoint auth method"),
         max_length=32,
         default="none",
         choices=[(m, m) for m in AUTH_METHODS],
     )
-    grant_types = models.JSONField(default=list, blank=True)
+    grant_types = models.JSONField(_("grant types"), default=list, blank=True)
     approved = models.BooleanField(
+        _("approved"),
         default=False,
         help_text=_("On: people see it as verified, although it registered itself."),
     )
     blocked = models.BooleanField(
-        default=False, help_text=_("On: it cannot sign anybody in, nor refresh.")
+        _("blocked"),
+        default=False,
+        help_text=_("On: it cannot sign anybody in, nor refresh."),
     )
     service_account = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -86,8 +91,10 @@ class OAuthClient(toolkit.AbstractApplication):
         blank=True,
         related_name="+",
         help_text=_("Whom it acts as with client credentials."),
+        verbose_name=_("service account"),
     )
     client_jwks = models.JSONField(
+        _("client jwks"),
         default=dict,
         blank=True,
         help_text=_("JWK Set of its public keys, for private_key_jwt."),
@@ -101,12 +108,15 @@ class OAuthClient(toolkit.AbstractApplication):
         help_text=_("After which its tokens end; 300 or more. Empty: as the setting."),
     )
     registered = models.JSONField(default=dict, blank=True, editable=False)
-    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(
+        _("last used at"), null=True, blank=True, editable=False
+    )
 
     objects = OAuthClientManager()
 
     class Meta(toolkit.AbstractApplication.Meta):
         verbose_name = _("OAuth client")
+        verbose_name_plural = _("OAuth clients")
 
     def __str__(self) -> str:
         return f"{self.name or self.client_id}"
@@ -159,11 +169,12 @@ class OAuthClient(toolkit.AbstractApplication):
 class OAuthGrant(toolkit.AbstractGrant):
     """An authorization code: `code` is a SHA-256, the code itself is stored nowhere."""
 
-    family = models.UUIDField(default=uuid4)
-    redeemed_at = models.DateTimeField(null=True, blank=True)
+    family = models.UUIDField(_("family"), default=uuid4)
+    redeemed_at = models.DateTimeField(_("redeemed at"), null=True, blank=True)
 
     class Meta(toolkit.AbstractGrant.Meta):
         verbose_name = _("authorization code")
+        verbose_name_plural = _("authorization codes")
 
 
 class OAuthIDToken(toolkit.AbstractIDToken):
@@ -188,8 +199,9 @@ class OAuthDeviceGrant(toolkit.AbstractDeviceGrant):
 class DocumentHost(models.Model):
     """A host whose client documents are trusted, or refused; others are unverified."""
 
-    host = models.CharField(max_length=255, unique=True)
+    host = models.CharField(_("host"), max_length=255, unique=True)
     trusted = models.BooleanField(
+        _("trusted"),
         default=True,
         help_text=_("On: its clients count as verified. Off: they are refused."),
     )
@@ -197,6 +209,7 @@ class DocumentHost(models.Model):
     class Meta:
         ordering = ("host",)
         verbose_name = _("client document host")
+        verbose_name_plural = _("client document hosts")
 
     def __str__(self) -> str:
         return self.host
@@ -216,17 +229,27 @@ class Consent(models.Model):
     """What somebody allowed a client: remembered per client and scope."""
 
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="consents"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="consents",
+        verbose_name=_("user"),
     )
     client = models.ForeignKey(
-        OAuthClient, on_delete=models.CASCADE, related_name="consents"
+        OAuthClient,
+        on_delete=models.CASCADE,
+        related_name="consents",
+        verbose_name=_("client"),
     )
-    scope = models.TextField(help_text=_("What was allowed, space separated."))
-    redirect_host = models.CharField(max_length=255, blank=True)
-    given_at = models.DateTimeField(default=timezone.now)
+    scope = models.TextField(
+        _("scope"), help_text=_("What was allowed, space separated.")
+    )
+    redirect_host = models.CharField(_("redirect host"), max_length=255, blank=True)
+    given_at = models.DateTimeField(_("given at"), default=timezone.now)
 
     class Meta:
         ordering = ("-given_at",)
+        verbose_name = _("consent")
+        verbose_name_plural = _("consents")
         constraints = [
             models.UniqueConstraint(
                 fields=("user", "client"), name="one_consent_per_user_and_client"
@@ -234,7 +257,8 @@ class Consent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} allowed {self.client}"
+        told = gettext("%(user)s allowed %(client)s")
+        return told % {"user": self.user, "client": self.client}
 
     def covers(self, scopes: list[str]) -> bool:
         """Whether nothing in `scopes` is new."""

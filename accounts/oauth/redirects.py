@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from accounts.audit import one_line
 
@@ -25,19 +26,20 @@ class BadRedirect(ValueError):
 def checked_uri(uri: Any) -> str:
     """A redirect URI we may send codes to. Raises BadRedirect (OAuth 2.1 2.3.1)."""
     if not isinstance(uri, str) or not 0 < len(uri) <= LONGEST:
-        raise BadRedirect("Each redirect URI is a text.")
+        raise BadRedirect(_("Each redirect URI is a text."))
     shown = one_line(uri, 80)
     if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
-        raise BadRedirect(f"{shown} has a blank or a fragment.")
+        raise BadRedirect(_("%s has a blank or a fragment.") % shown)
     try:
         parts = urlsplit(uri)
-        host, _ = parts.hostname, parts.port
+        host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise BadRedirect(f"{shown} is no URI.") from error
+        raise BadRedirect(_("%s is no URI.") % shown) from error
     if "@" in parts.netloc or "*" in uri:
-        raise BadRedirect("No user names and no wildcards in redirect URIs.")
+        raise BadRedirect(_("No user names and no wildcards in redirect URIs."))
     if not allowed(parts.scheme, host):
-        raise BadRedirect(f"{shown}: use https, loopback http or a scheme with a dot.")
+        text = _("%s: use https, loopback http or a scheme with a dot.")
+        raise BadRedirect(text % shown)
     return uri
 
 

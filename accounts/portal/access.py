@@ -108,6 +108,6 @@ class AccessView(Page):
             action,
             actor=self.me,
             request=self.request,
-            object=str(asked),
+            object=asked,
             reason=asked.reason,
         )

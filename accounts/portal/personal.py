@@ -22,12 +22,11 @@ from accounts.portal.pages import Page
 from accounts.principal import roles_of
 
 LONGEST_DAYS = 365
-WORDS = ("name", "description")
 
 
-def in_words(name: str, description: str) -> str:
+def labelled(name: str, words: str) -> str:
     """A scope as people read it, with its name."""
-    return f"{description} ({name})" if description else name
+    return f"{words} ({name})" if words != name else name
 
 
 class TokenForm(forms.Form):
@@ -56,12 +55,12 @@ class TokenForm(forms.Form):
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         held = sorted(roles_of(user.pk)[1])
-        words = dict(Scope.objects.filter(name__in=held).values_list(*WORDS))
+        words = Scope.objects.in_words(held)
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
         field.choices = [
             (ACT_WITHIN_ROLES, _("act within my roles, except what is sensitive")),
-            *((name, in_words(name, words.get(name, ""))) for name in held),
+            *((name, labelled(name, words[name])) for name in held),
         ]
 
 

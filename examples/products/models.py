@@ -1,16 +1,19 @@
 """Products with a price."""
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class Product(models.Model):
     """One thing for sale."""
 
-    name = models.CharField(max_length=100, unique=True)
-    price = models.DecimalField(max_digits=8, decimal_places=2)
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    price = models.DecimalField(_("price"), max_digits=8, decimal_places=2)
 
     class Meta:
         ordering = ("name",)
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
 
     def __str__(self) -> str:
         return self.name

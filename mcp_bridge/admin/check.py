@@ -17,6 +17,7 @@ from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
 from accounts.principal import Principal, Unauthenticated
 from accounts.site import Section, SitePage, row_cell, row_link, site_page
 from mcp_bridge import access
+from mcp_bridge.explained import in_words
 from mcp_bridge.models import Primitive, PrimitiveKind
 from mcp_bridge.rules import read_catalogue
 
@@ -168,6 +169,7 @@ def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str
             "kind": PrimitiveKind(one.rule.kind).label,
             "pk": keys.get(one.rule.key),
             "decision": one.decision,
+            "why": in_words(one.decision.via),
             "mend": access.mend(one.decision, one.rule),
         }
         for one in sorted(found, key=lambda v: not v.decision.allowed)
