@@ -123,7 +123,7 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
         return format_html(
             "{} {}",
             obj.reason or "-",
-            format_html_join(" ", '<a href="{1}">{0}</a>', cells_of(obj)),
+            format_html_join(" ", '<a class="why" href="{1}">{0}</a>', cells_of(obj)),
         )
 
     @admin.display(description=_("token"))

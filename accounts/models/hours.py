@@ -21,7 +21,7 @@ HOUR = timedelta(hours=1)
 KEPT = timedelta(days=31)
 SETTLED = timedelta(minutes=2)
 """An hour is over this long after its end: events are written a little late."""
-BUSIEST = 200
+BUSIEST = 100
 """Names kept per hour of each facet: with more than that in one hour, the sums of
 the quietest are too low."""
 AT_ONCE = 4

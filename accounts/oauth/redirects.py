@@ -6,6 +6,7 @@ OAuth 2.1 2.3.1, 8.4; RFC 8252 7; RFC 9207 2.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -15,6 +16,8 @@ from django.utils.translation import gettext as _
 from accounts.audit import one_line
 
 LONGEST = 2_000
+SOURCE = re.compile(r"[A-Za-z0-9.:\-\[\]]+", re.ASCII)
+"""Host and port as a CSP source may hold them."""
 PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
 """Schemes without a dot that well-known clients use; others need a reverse domain."""
 
@@ -69,10 +72,11 @@ def host_of(uri: str) -> str:
 
 
 def origin_of(uri: str) -> str:
-    """The redirect as a CSP source."""
+    """The redirect as one CSP source; empty if it would be more than one."""
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
-        return f"{parts.scheme}://{parts.netloc}"
+        one = SOURCE.fullmatch(parts.netloc)
+        return f"{parts.scheme}://{parts.netloc}" if one else ""
     return f"{parts.scheme}:"
 
 

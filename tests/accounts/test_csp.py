@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
 from accounts.csp import HEADER, ContentSecurityPolicyMiddleware, override
+from accounts.oauth.redirects import origin_of
 
 SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
 
@@ -38,3 +40,18 @@ def test_a_header_set_by_hand_stays() -> None:
     """ours."""
     response = HttpResponse(headers={HEADER: "sandbox"})
     assert answered(response) == "sandbox"
+
+
+@pytest.mark.parametrize(
+    ("uri", "source"),
+    [
+        ("http://127.0.0.1:43117/callback", "http://127.0.0.1:43117"),
+        ("http://[::1]:5/callback", "http://[::1]:5"),
+        ("app.example:/callback", "app.example:"),
+        ("http://127.0.0.1:1; script-src */x", ""),
+        ("http://127.0.0.1:1 https://evil.example/x", ""),
+    ],
+)
+def test_an_address_from_outside_is_one_source_or_none(uri: str, source: str) -> None:
+    """ours: no second directive through a redirect's port."""
+    assert origin_of(uri) == source
