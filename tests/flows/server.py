@@ -24,7 +24,7 @@ from accounts.models import User
 from config.environment import Environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-STARTS_WITHIN = 30.0
+STARTS_WITHIN = 90.0
 LIMITS = [n for n in Environment.model_fields if n.startswith("LIMIT_")]
 DEMO_PASSWORD = "portico-demo"
 
