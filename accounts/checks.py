@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
 
 from accounts.keymaterial import KeyUnreadable, private_key
 from accounts.models import RoleAssignment, SigningKey, User
@@ -26,35 +27,42 @@ def settings_fit_together(**kwargs: Any) -> Found:
     if sqlite and settings.ENVIRONMENT == "production":
         found.append(
             checks.Warning(
-                "SQLite in production serves one host only.",
-                hint="Set DATABASE_URL to a PostgreSQL database.",
+                _("SQLite in production serves one host only."),
+                hint=_("Set DATABASE_URL to a PostgreSQL database."),
                 id="portico.W001",
             )
         )
     if settings.HTTPS and not settings.TRUSTED_PROXIES:
         found.append(
             checks.Warning(
-                "TRUSTED_PROXIES is empty, so no proxy is believed that a request "
-                "came by https, and every page redirects to https again.",
-                hint="Set it to the proxy's address (uvicorn with its own TLS: "
-                "silence this check).",
+                _(
+                    "TRUSTED_PROXIES is empty, so no proxy is believed that a request "
+                    "came by https, and every page redirects to https again."
+                ),
+                hint=_(
+                    "Set it to the proxy's address (uvicorn with its own TLS: "
+                    "silence this check)."
+                ),
                 id="portico.W004",
             )
         )
     if settings.WORKERS > 1 and not settings.VALKEY_URL:
         found.append(
             checks.Warning(
-                f"{settings.WORKERS} workers count rate limits each for itself, so "
-                "every limit is as many times as high.",
-                hint="Set VALKEY_URL to a Valkey or Redis that all workers share.",
+                _(
+                    "%d workers count rate limits each for itself, so every limit is "
+                    "as many times as high."
+                )
+                % settings.WORKERS,
+                hint=_("Set VALKEY_URL to a Valkey or Redis that all workers share."),
                 id="portico.W005",
             )
         )
     if settings.WORKERS > 1 and settings.MCP_SESSIONS:
         found.append(
             checks.Warning(
-                "Sessions are on with several workers, and a session lives in one.",
-                hint="Set MCP_SESSIONS=off, or send each session to one worker.",
+                _("Sessions are on with several workers, and a session lives in one."),
+                hint=_("Set MCP_SESSIONS=off, or send each session to one worker."),
                 id="portico.W002",
             )
         )
@@ -71,8 +79,9 @@ def answered(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
             return list(check())
         except DatabaseError as error:
             text = " ".join(str(error).split())
-            hint = "Start the database, check DATABASE_URL, run manage.py migrate."
-            problem = f"The database does not answer {check.__name__}: {text}"
+            hint = _("Start the database, check DATABASE_URL, run manage.py migrate.")
+            told = _("The database does not answer %(check)s: %(text)s")
+            problem = told % {"check": check.__name__, "text": text}
             return [checks.Error(problem, hint=hint, id="portico.E001")]
 
     return checks.register(run, checks.Tags.database)
@@ -84,10 +93,11 @@ def migrations_applied() -> Iterable[checks.CheckMessage]:
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:
-        names = ", ".join(str(migration) for migration, _ in plan[:5])
+        names = ", ".join(str(migration) for migration, _back in plan[:5])
         yield checks.Error(
-            f"{len(plan)} migrations are not applied ({names}).",
-            hint="Run: manage.py migrate",
+            _("%(count)d migrations are not applied (%(names)s).")
+            % {"count": len(plan), "names": names},
+            hint=_("Run: %s") % "manage.py migrate",
             id="portico.E002",
         )
 
@@ -98,8 +108,8 @@ def keys_can_sign() -> Iterable[checks.CheckMessage]:
     key = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
     if key is None:
         yield checks.Error(
-            "No signing key is active, so no token can be issued.",
-            hint="Run: manage.py rotate_signing_key",
+            _("No signing key is active, so no token can be issued."),
+            hint=_("Run: %s") % "manage.py rotate_signing_key",
             id="portico.E003",
         )
         return
@@ -108,7 +118,7 @@ def keys_can_sign() -> Iterable[checks.CheckMessage]:
     except KeyUnreadable as error:
         yield checks.Error(
             str(error),
-            hint="Bring back the old KEY_ENCRYPTION_KEY, or rotate_signing_key.",
+            hint=_("Bring back the old KEY_ENCRYPTION_KEY, or rotate_signing_key."),
             id="portico.E004",
         )
 
@@ -118,14 +128,14 @@ def somebody_administers() -> Iterable[checks.CheckMessage]:
     """An active superuser exists, and somebody holds a role."""
     if not User.objects.filter(is_superuser=True, is_active=True).exists():
         yield checks.Error(
-            "Nobody can administer: there is no active superuser.",
-            hint="Run: manage.py add_user NAME --superuser --password-stdin",
+            _("Nobody can administer: there is no active superuser."),
+            hint=_("Run: %s") % "manage.py add_user NAME --superuser --password-stdin",
             id="portico.E005",
         )
     if not RoleAssignment.objects.unexpired().exists():
         yield checks.Warning(
-            "Nobody holds a role, so nobody can use any tool.",
-            hint="Run: manage.py grant NAME User",
+            _("Nobody holds a role, so nobody can use any tool."),
+            hint=_("Run: %s") % "manage.py grant NAME User",
             id="portico.W003",
         )
 
@@ -139,8 +149,8 @@ def secrets_are_private(**kwargs: Any) -> Found:
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             found.append(
                 checks.Error(
-                    f"{path} can be read by others.",
-                    hint=f"Run: chmod 600 {path}",
+                    _("%s can be read by others.") % path,
+                    hint=_("Run: %s") % f"chmod 600 {path}",
                     id="portico.E006",
                 )
             )

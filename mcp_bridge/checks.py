@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.core import checks
+from django.utils.translation import gettext as _
 
 from accounts.checks import answered
 from mcp_bridge.models import ChangeCounter, Primitive
@@ -30,8 +31,9 @@ def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
     changed = changed_names()
     if changed:
         yield checks.Warning(
-            f"Definitions changed and nobody has accepted them: {', '.join(changed)}.",
-            hint="Look at them in the admin under Primitives.",
+            _("Definitions changed and nobody has accepted them: %s.")
+            % ", ".join(changed),
+            hint=_("Look at them in the admin under Primitives."),
             id="portico.W101",
         )
 
@@ -42,8 +44,8 @@ def everything_is_reachable() -> Iterable[checks.CheckMessage]:
     names = unreachable_names()
     if names:
         yield checks.Warning(
-            f"No role gives access to: {', '.join(names)}.",
-            hint="Add one of their scopes to a role in the admin.",
+            _("No role gives access to: %s.") % ", ".join(names),
+            hint=_("Add one of their scopes to a role in the admin."),
             id="portico.W102",
         )
 
@@ -53,9 +55,12 @@ def changes_are_numbered() -> Iterable[checks.CheckMessage]:
     """Every change trigger is there and the numbers count."""
     lost = missing()
     if lost or not ChangeCounter.objects.exclude(epoch="").exists():
-        told = f"missing: {', '.join(lost)}" if lost else "a migrate did not finish"
+        told = _("a migrate did not finish")
+        if lost:
+            told = _("missing: %s") % ", ".join(lost)
         yield checks.Error(
-            f"Changes are not numbered ({told}), so every message reads every row.",
-            hint="Run: manage.py migrate",
+            _("Changes are not numbered (%s), so every message reads every row.")
+            % told,
+            hint=_("Run: %s") % "manage.py migrate",
             id="portico.E103",
         )
