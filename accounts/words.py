@@ -1,10 +1,13 @@
-"""Words of libraries that their own catalogues do not translate: marked here.
+"""Words of libraries whose own catalogues lack them: marked here.
 
 Nothing uses these names; `make messages` finds the marks, and Django looks the words
 up in every catalogue.
 """
 
 from django.utils.translation import gettext_noop as _
+
+DJANGO = (_("users"),)
+"""Said better than in Django's own catalogue."""
 
 TOOLKIT = (
     _("created"),

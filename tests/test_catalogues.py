@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.catalogue import APPS, FILE, ROOT, Entry, compiled, entries
+from tests.marks import marks
 
 pytestmark = pytest.mark.once
 
@@ -60,3 +61,12 @@ def test_the_compiled_catalogue_says_the_same(app: str) -> None:
         for one in entries(ROOT / app / f"{FILE}.po")
     }
     assert {key.rpartition("\x04")[2]: text for key, text in known.items()} == wanted
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_every_marked_word_is_in_the_catalogue_and_nothing_else(app: str) -> None:
+    """ours: new words need `make messages` and a translation; it drops old ones."""
+    marked = marks(app)
+    known = {one.key for one in entries(ROOT / app / f"{FILE}.po")}
+    assert {k: marked[k] for k in marked if k not in known} == {}
+    assert known - marked.keys() == set()

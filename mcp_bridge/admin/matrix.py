@@ -200,7 +200,8 @@ class AccessMatrix(SitePage):
             messages.error(request, _("Nothing was saved. %s") % error)
             return self.show(view, status=403)
         told = ngettext("%d change saved.", "%d changes saved.", len(done)) % len(done)
-        messages.success(request, f"{told} {_('The next message follows it.')}")
+        follows = _("The next message follows it.")
+        messages.success(request, f"{told} {follows}")
         return HttpResponseRedirect(view.url(view.page))
 
     def stale(self, view: View, ticked: set[str] | None) -> HttpResponse:
