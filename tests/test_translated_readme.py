@@ -1,0 +1,46 @@
+"""README.ko.md keeps step with README.md: what can be compared is the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.catalogue import ROOT
+
+pytestmark = pytest.mark.once
+
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)]+)\)|<(https?://[^>]+)>")
+HEADING = re.compile(r"^#+", re.MULTILINE)
+READMES = {"README.md", "README.ko.md"}
+
+
+def read(name: str) -> str:
+    """One of the two."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def links(text: str) -> list[str]:
+    """Where it leads, in order, but for the other README."""
+    found = [first or second for first, second in LINK.findall(text)]
+    return [link for link in found if link not in READMES]
+
+
+def shape(text: str) -> list[str]:
+    """Its headings by level."""
+    return HEADING.findall(BLOCK.sub("", text))
+
+
+def test_the_korean_readme_has_the_same_code_links_and_headings() -> None:
+    """ours: a change of the one has to be made in the other too."""
+    english, korean = read("README.md"), read("README.ko.md")
+    assert BLOCK.findall(korean) == BLOCK.findall(english)
+    assert links(korean) == links(english)
+    assert shape(korean) == shape(english)
+
+
+def test_the_two_lead_to_each_other() -> None:
+    """ours."""
+    assert "](README.ko.md)" in read("README.md")
+    assert "](README.md)" in read("README.ko.md")
