@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.hashers import check_password, make_password
 from django.test import Client, override_settings
 
-from accounts.hashers import hashing_slot
+from accounts.hashers import hashed, hashing_slot
 from accounts.toomany import TooMany
 from tests.people import PASSWORD
 
@@ -53,6 +53,19 @@ def test_who_waits_too_long_is_not_hashed() -> None:
             with pytest.raises(TooMany, match="at this moment"):
                 work()
     assert check_password(PASSWORD, known)
+
+
+@pytest.mark.once
+@override_settings(PASSWORD_HASHERS=[HASHER])
+def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
+    """ours: a thread per request must not keep 19 MiB each."""
+    seen = {hashed(threading.get_ident) for _ in range(3)}
+    for _ in range(3):
+        asker = threading.Thread(target=lambda: seen.add(hashed(threading.get_ident)))
+        asker.start()
+        asker.join()
+    assert len(seen) == 1 and threading.get_ident() not in seen
+    assert check_password(PASSWORD, make_password(PASSWORD))
 
 
 @pytest.mark.spec("RFC 6585 4")
