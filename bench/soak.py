@@ -128,7 +128,7 @@ class Client:
 
         from accounts.models import Role, RoleAssignment, User
 
-        bystander = User.objects.get(username=f"bystander{self.random.randrange(5)}")
+        bystander = User.objects.get(username=self.name.replace("soak", "bystander"))
         guest = Role.objects.get(name="Guest")
         RoleAssignment.objects.grant(bystander, guest, reason="soak")
         RoleAssignment.objects.filter(user=bystander).delete()
@@ -199,7 +199,6 @@ def people() -> None:
 
     for number in range(PEOPLE):
         person(f"soak{number}", "User")
-    for number in range(5):
         person(f"bystander{number}")
 
 
