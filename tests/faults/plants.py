@@ -11,7 +11,7 @@ from accounts.principal import Principal
 from mcp_bridge.freshness import Memory
 from mcp_bridge.remembered import People
 
-SLOWLY = 0.02
+SLOWLY = 0.08
 """Seconds that a read takes longer, so that commits fall into it."""
 
 

@@ -210,3 +210,10 @@ def test_other_scope_types_do_nothing() -> None:
 
     router = Router.__new__(Router)
     asyncio.run(router({"type": "other"}, None, None))  # type: ignore[arg-type]
+
+
+def test_nothing_is_logged_per_request(server: Portico) -> None:
+    """ours: that is the audit's; `--no-access-log` holds."""
+    client = wire(server, "alice")
+    assert client.call("look").status_code == 200
+    assert "POST /mcp" not in server.log.read_text()
