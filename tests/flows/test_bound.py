@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts import tokens
@@ -55,6 +57,15 @@ def works(response: httpx2.Response) -> bool:
         return False
     answer = message_in(response)
     return "result" in answer and not answer["result"].get("isError", False)
+
+
+def noted_use(rows: QuerySet[IssuedToken]) -> bool:
+    """Whether the use just made gets on record: uses are written in batches."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if rows.exclude(last_used_at=None).exists():
+            return True
+    return False
 
 
 def test_a_token_counts_from_its_networks_only(behind: Portico) -> None:
@@ -115,6 +126,7 @@ def test_an_unused_token_ends(behind: Portico, rows: None, folder: Path) -> None
     long_ago = timezone.now() - timedelta(minutes=10)
     row.update(issued_at=long_ago, last_used_at=None)
     assert works(look(behind, raw, HOME))
+    assert noted_use(row), "its use is written down within a second"
     OAuthClient.objects.filter(client_id=client).update(max_idle=300)
     assert works(look(behind, raw, HOME)), "used a moment ago"
     row.update(last_used_at=long_ago, networks="0.0.0.0/0")
