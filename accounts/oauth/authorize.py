@@ -202,7 +202,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         )
 
     def leave(self, uri: str, client: OAuthClient) -> HttpResponse:
-        """Redirect to the client, custom schemes included (trap T11)."""
+        """Redirect to the client, custom schemes included."""
         response: HttpResponse = OAuth2ResponseRedirect(
             with_issuer(uri), client.get_allowed_schemes()
         )

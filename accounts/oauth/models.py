@@ -38,7 +38,7 @@ SIGNED = "private_key_jwt"
 
 
 class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
-    """Cleaning up after clients that register on every connection (trap T20)."""
+    """Cleaning up after clients that register on every connection."""
 
     def purge(self, now: Any) -> int:
         """Drop self-registered clients unused for long, never one with a live token."""

@@ -242,7 +242,7 @@ def test_the_registration_switch(settings: Any) -> None:
 
 @pytest.mark.spec("RFC 7591 5: unused registrations expire")
 def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
-    """trap T20: never while a token is alive."""
+    """ours: never while a token is alive."""
     body = {"redirect_uris": ["https://a.example/cb"]}
     idle, used = register(body)[0], register(body)[0]
     tokens.issue(alice, door="command", client_id=used.client_id)

@@ -169,7 +169,7 @@ def test_primitives_disabled_by_an_action(carol: Browser, client: Wire) -> None:
 def test_a_token_revoked_in_the_list(
     carol: Browser, client: Wire, server: Portico
 ) -> None:
-    """demand 2: revoke means now; others are not touched."""
+    """ours: revoke means now; others are not touched."""
     other = wire(server, "alice")
     jti = jti_of(client)
     carol.act(TOKENS, "revoke", IssuedToken.objects.get(jti=jti).pk)
@@ -284,7 +284,7 @@ def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> N
 
 
 def test_what_an_admin_changes_is_on_record(carol: Browser, client: Wire) -> None:
-    """demand 8, gap 7: who changed which permission, with before and after."""
+    """ours: who changed which permission, with before and after."""
     carol.save(primitive_page("look"), sensitive="on")
     carol.save(primitive_page("look"), sensitive=None)
     event = AuditEvent.objects.filter(action="primitive.changed")[1]

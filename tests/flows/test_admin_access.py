@@ -57,7 +57,7 @@ def saved(browser: Browser) -> str:
 
 
 def test_a_tick_rules_the_next_message(carol: Browser, client: Wire) -> None:
-    """Show 3: tick, review, save; and back again."""
+    """ours: tick, review, save; and back again."""
     carol.open(f"{MATRIX}?q=lonely")
     carol.submit(carol.form("version"), on=[*ticks(carol), key("Guest", "lonely")])
     assert "Guest" in carol.page.text and "tool:lonely" in carol.page.text
@@ -189,7 +189,7 @@ def told(browser: Browser, path: str) -> str:
 
 
 def test_why_somebody_can_or_cannot(carol: Browser, server: Portico) -> None:
-    """demand 16: the verdict of the real rule, what decided, and the mend."""
+    """ours: the verdict of the real rule, what decided, and the mend."""
     tool = {t.name: t.pk for t in Primitive.objects.filter(kind="tool")}
     text = told(carol, f"{CHECK}?user=alice&primitive={tool['look']}")
     assert "allowed" in text and "role User gives User.Read" in text

@@ -190,7 +190,7 @@ def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
 def test_lists_hold_what_the_role_allows_and_nothing_else(
     server: Portico, era: str
 ) -> None:
-    """demand 1: everybody sees his own tools."""
+    """ours: everybody sees his own tools."""
     alice, bob = wire(server, "alice", era), wire(server, "bob", era)
     assert {"look", "whoami"} <= alice.tools()
     assert not {"rule", "lonely", "list_users"} & alice.tools()
@@ -295,7 +295,7 @@ def test_header_and_body_must_agree(server: Portico) -> None:
 
 
 def test_lying_headers_of_the_older_era_do_not_matter(server: Portico) -> None:
-    """ours: decided on the body (trap T15)."""
+    """ours: decided on the body."""
     client = wire(server, "alice", LEGACY)
     lie = {"mcp-method": "tools/call", "mcp-name": "look"}
     hidden = client.post("tools/call", {"name": "rule", "arguments": {}}, lie)
@@ -345,7 +345,7 @@ def test_every_message_is_on_record_with_its_reason(server: Portico) -> None:
 
 
 def test_last_use_is_on_the_list(server: Portico) -> None:
-    """demand 7: last used, from where."""
+    """ours: last used, from where."""
     pair = server.issued("alice")
     client = Wire(server, pair.access)
     row = pair.row

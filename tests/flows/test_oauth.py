@@ -185,7 +185,7 @@ def test_a_wrong_question_gets_a_page_and_no_redirect(
 
 @pytest.mark.spec("OAuth 2.1 7.12.2: sign in before any redirect")
 def test_nobody_is_redirected_before_signing_in(server: Portico) -> None:
-    """OAuth 2.1 7.12.2 (trap T12): wrong or right, first the sign-in page."""
+    """OAuth 2.1 7.12.2: wrong or right, first the sign-in page."""
     client_id = registered(server)["client_id"]
     for changed in ({}, {"scope": "No.Such"}, {"prompt": "none"}):
         answer = HTTP.get(question(server, client_id, **changed)[0])

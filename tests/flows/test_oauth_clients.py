@@ -156,7 +156,7 @@ def remote(server: Portico, visitor: Path) -> str:
 def test_the_authorization_conformance_suite(
     server: Portico, visitor: Path, tmp_path: Path
 ) -> None:
-    """Show 3: no failure and no skipped grant."""
+    """ours: no failure and no skipped grant."""
     from tests.flows.test_conformance import SUITE
 
     port = free_port()

@@ -195,7 +195,7 @@ def present(server: Portico, raw: str, **more: str) -> httpx2.Response:
 def test_a_client_signs_for_itself(
     server: Portico, robot: tuple[str, Any], audience: str
 ) -> None:
-    """RFC 7523 2.2, 3 (trap T24): issuer or token endpoint as audience, once."""
+    """RFC 7523 2.2, 3: issuer or token endpoint as audience, once."""
     client_id, key = robot
     raw = assertion(client_id, key, f"{server.url}{audience}")
     answer = present(server, raw)

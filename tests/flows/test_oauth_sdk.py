@@ -91,7 +91,7 @@ def storage() -> Iterator[Storage]:
 
 
 def test_the_python_sdk_signs_a_person_in(server: Portico, storage: Storage) -> None:
-    """Show 1: discovery, registration, sign-in, call, refresh, refused at the end."""
+    """ours: discovery, registration, sign-in, call, refresh, refused at the end."""
     visits: list[str] = []
     auth = provider(server, storage, visits)
     first, second = asyncio.run(twice(server, auth))

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 @pytest.mark.spec("OAuth 2.1 4.3.1")
 def test_parallel_refreshes_give_one_successor(server: Portico) -> None:
-    """OAuth 2.1 4.3.1, trap T9: opaque, hashed, and still the same one."""
+    """OAuth 2.1 4.3.1: opaque, hashed, and still the same one."""
     client_id, answer = signed_in(server)
     raw = answer["refresh_token"]
     with ThreadPoolExecutor(8) as pool:
@@ -53,7 +53,7 @@ def test_parallel_refreshes_give_one_successor(server: Portico) -> None:
 @pytest.mark.spec("OAuth 2.1 4.3: refresh bound to client, scope, resource")
 @pytest.mark.spec("RFC 8707 2.2: resource within the grant")
 def test_a_refresh_token_is_bound_to_its_client_and_person(server: Portico) -> None:
-    """OAuth 2.1 4.3; W7."""
+    """OAuth 2.1 4.3."""
     person("quinn", "User")
     client_id, answer = signed_in(server, "quinn")
     other = registered(server)["client_id"]

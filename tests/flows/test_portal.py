@@ -65,7 +65,7 @@ def test_the_portal_is_for_signed_in_people(server: Portico, path: str) -> None:
 def test_a_personal_token_works_until_it_is_revoked(
     server: Portico, alice: Browser, era: str
 ) -> None:
-    """demand 7: hashed, shown once, last used, revoked at once."""
+    """ours: hashed, shown once, last used, revoked at once."""
     raw = new_token(alice)
     client = Wire(server, raw, era).open()
     assert client.text("look") == "alice looks at shelf"
@@ -122,7 +122,7 @@ def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
 
 
 def test_a_connected_app_is_revoked(server: Portico, alice: Browser) -> None:
-    """demand 2: refused at the next message, and asked again the next time."""
+    """ours: refused at the next message, and asked again the next time."""
     client_id, answer = signed_in(server)
     client = Wire(server, answer["access_token"])
     assert client.allowed("look")
@@ -139,7 +139,7 @@ def test_a_connected_app_is_revoked(server: Portico, alice: Browser) -> None:
 
 
 def test_the_connect_page_turns_to_connected(server: Portico, alice: Browser) -> None:
-    """demand 14: by a real client's call."""
+    """ours: by a real client's call."""
     page = alice.open("/portal/connect/").page
     assert server.mcp_url in page.text and "Waiting for the first call" in page.text
     since = page.text.split('data-since="')[1].split('"')[0]
@@ -181,7 +181,7 @@ def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> N
 def test_refusals_are_explained_without_giving_secrets_away(
     server: Portico, alice: Browser
 ) -> None:
-    """demand 16: why, and whom to ask; hidden is still as unknown."""
+    """ours: why, and whom to ask; hidden is still as unknown."""
     client = wire(server, "alice")
     for tool in ("rule", "nope", "erase"):
         client.call(tool)

@@ -45,7 +45,7 @@ def http(front: Fronted, monkeypatch: Any) -> Iterator[httpx2.Client]:
 def test_the_sdks_client_signs_in_calls_and_is_revoked(
     front: Fronted, http: httpx2.Client
 ) -> None:
-    """Show 5: discovery, registration, sign-in, list, call, refresh, revoked."""
+    """ours: discovery, registration, sign-in, list, call, refresh, revoked."""
     storage, visits = Storage(), list[str]()
     first, second = asyncio.run(twice(front, provider(front, storage, visits)))
     assert first != second and len(visits) == 1

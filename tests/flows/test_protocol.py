@@ -125,7 +125,7 @@ def test_an_envelope_is_needed(server: Portico) -> None:
 
 @pytest.mark.spec("MCP VER: server/discover, and initialize for older clients")
 def test_discovery_is_there_for_who_has_a_token(server: Portico) -> None:
-    """MCP VER (trap T21): nothing is told anonymously."""
+    """MCP VER: nothing is told anonymously."""
     told = wire(server, "alice").ask("server/discover")["result"]
     assert MODERN in told["supportedVersions"]
     for era, method in ((MODERN, "server/discover"), (LEGACY, "initialize")):

@@ -24,7 +24,7 @@ PRM = "/.well-known/oauth-protected-resource"
 def test_mcp_answers_with_and_without_slash(
     server: Portico, path: str, era: str
 ) -> None:
-    """trap T3: no redirect."""
+    """ours: no redirect."""
     client = Wire(server, server.token("alice"), era)
     body = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}}
     headers = client.headers("ping", {})
@@ -53,7 +53,7 @@ def test_protected_resource_metadata_is_at_both_places(
 
 @pytest.mark.spec("OAuth 2.1 3.2 CORS")
 def test_browser_clients_may_ask_first(server: Portico) -> None:
-    """trap T13: preflight answered, challenge readable; the admin gets no CORS."""
+    """ours: preflight answered, challenge readable; the admin gets no CORS."""
     ask = {
         "origin": "http://localhost:6274",
         "access-control-request-method": "POST",
@@ -112,7 +112,7 @@ def test_health_needs_no_database(server: Portico) -> None:
 
 @pytest.mark.spec("2025-11-25 BP Session Hijacking: bound to the user")
 def test_sessions_belong_to_their_owner(server: Portico) -> None:
-    """2025-11-25 BP, Session Hijacking (trap T16)."""
+    """2025-11-25 BP, Session Hijacking."""
     owner = wire(server, "alice", LEGACY)
     assert owner.session
     thief = Wire(server, server.token("carol"), LEGACY, owner.session)

@@ -178,7 +178,7 @@ def test_a_replay_after_the_grace_ends_the_family(server: Portico) -> None:
 
 
 def test_within_the_grace_the_same_successor_comes_again(server: Portico) -> None:
-    """trap T9: parallel windows do not kill the grant."""
+    """ours: parallel windows do not kill the grant."""
     refresh = post(server, **ALICE).json()["refresh"]
     first = post(server, "refresh/", refresh=refresh).json()
     again = post(server, "refresh/", refresh=refresh).json()

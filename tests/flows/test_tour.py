@@ -82,7 +82,7 @@ def say(shell: subprocess.Popen[str], command: str) -> str:
 
 
 def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
-    """Show 1: every line of the README."""
+    """ours: every line of the README."""
     if not (ROOT / ".venv" / "bin" / "python").exists():
         pytest.skip("runs where `make test` made .venv")
     port, serving = free_port(), None

@@ -243,7 +243,7 @@ def test_a_connection_idle_for_long_is_looked_at_first(
 def test_last_uses_are_noted_once_a_minute(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """demand 7: last used, from where."""
+    """ours: last used, from where."""
     written: list[list[Use]] = []
 
     async def in_database(work: Any, noted: list[Use]) -> None:
