@@ -53,6 +53,12 @@ class Validator(OAuth2Validator):
         public = client.client_type == client.CLIENT_PUBLIC
         return bool(public or not self._check_secret("", client.client_secret))
 
+    def _load_application(self, client_id: str | None, request: Any) -> Any:
+        """As the toolkit's; PostgreSQL takes no NUL, so no client has one."""
+        if "\x00" in (client_id or ""):
+            return None
+        return super()._load_application(client_id, request)
+
     def _create_authorization_code(
         self, request: Any, code: dict[str, Any], expires: Any = None
     ) -> Any:

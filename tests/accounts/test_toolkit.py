@@ -18,6 +18,7 @@ BASE = oauth2_validators.OAuth2Validator
 OVERRIDDEN = [
     "_create_authorization_code",
     "_extract_basic_auth",
+    "_load_application",
     "authenticate_client",
     "client_authentication_required",
     "confirm_redirect_uri",
