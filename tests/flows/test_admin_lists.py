@@ -187,7 +187,7 @@ def test_a_change_is_shown_before_and_after(carol: Browser) -> None:
 def test_views_are_kept_for_oneself_or_for_all(carol: Browser, audrey: Browser) -> None:
     """issue: saved views, per staff member or shared."""
     for browser, name in ((audrey, "Mine"), (carol, "Ours")):
-        browser.open(f"{AUDIT}?decision__exact=denied&p=0")
+        browser.open(f"{AUDIT}?decision__exact=denied&p=1")
         browser.submit(browser.form("name"), name=name, shared="on")
         assert f"Kept as {name}." in browser.page.text
         assert "decision__exact=denied" in str(browser.page.url)

@@ -36,6 +36,7 @@ def corporate() -> Iterator[Idp]:
 def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
     """Its row, opened for sign-up, with a rule for each shape of claim."""
     SignInProvider.objects.all().delete()
+    User.objects.filter(username__startswith="erin").delete()
     corporate.broken = False
     row = SignInProvider(
         slug="corp",
