@@ -35,9 +35,10 @@ def lines(database: Postgres, peers: Path) -> list[str]:
 
 
 def stamp() -> str:
-    """When, and of which commit."""
+    """When, of which commit, and how busy the machine was in the last minutes."""
     commit = _first_line(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}"
+    busy = f"load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores"
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}, {busy}"
 
 
 def _cpu() -> str:
