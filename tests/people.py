@@ -15,10 +15,9 @@ def person(name: str, *roles: str, admin: bool = False) -> User:
         user = User.objects.create_user(
             name, password=PASSWORD, is_staff=admin, is_superuser=admin
         )
-    state = {"is_active": True, "is_staff": admin, "is_superuser": admin}
-    if any(getattr(user, name) is not value for name, value in state.items()):
-        User.objects.filter(pk=user.pk).update(**state)
-        user.refresh_from_db()
+    if not user.is_active:
+        user.is_active = True
+        user.save(update_fields=["is_active"])
     RoleAssignment.objects.filter(user=user).exclude(role__name__in=roles).delete()
     for role in roles:
         RoleAssignment.objects.grant(user, Role.objects.get(name=role))

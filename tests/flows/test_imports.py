@@ -117,10 +117,10 @@ def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
 
 def test_imports_are_a_superusers(server: Portico) -> None:
     """issue: import and policy import; exports for those who see all of it."""
-    judy = person("judy")
-    judy.is_staff = True
-    judy.save()
+    ines = person("ines")
+    ines.is_staff = True
+    ines.save()
     with Browser(server.url) as browser:
-        browser.sign_in("judy")
+        browser.sign_in("ines")
         for path in (USERS, POLICY, f"{POLICY}export/"):
             assert browser.open(path).page.status_code == 403
