@@ -50,5 +50,10 @@ def carol(db: None) -> User:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The walk through every admin page comes first: before others leave rows."""
-    items.sort(key=lambda item: "test_browser_admin" not in item.nodeid)
+    """Of the flows the walk through the admin comes first: before others leave rows."""
+    flows = [item for item in items if item.nodeid.startswith("tests/flows/")]
+    if flows:
+        start = items.index(flows[0])
+        flows.sort(key=lambda item: "test_browser_admin" not in item.nodeid)
+        others = [item for item in items[start:] if item not in flows]
+        items[start:] = [*flows, *others]
