@@ -49,11 +49,14 @@ def carol(db: None) -> User:
     return person("carol", "Admin", admin=True)
 
 
+LEAVE_ROWS = ("tests/examples/", "tests/flows/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the flows the walk through the admin comes first: before others leave rows."""
-    flows = [item for item in items if item.nodeid.startswith("tests/flows/")]
-    if flows:
-        start = items.index(flows[0])
-        flows.sort(key=lambda item: "test_browser_admin" not in item.nodeid)
-        others = [item for item in items[start:] if item not in flows]
-        items[start:] = [*flows, *others]
+    """What leaves rows behind comes last, the walk through the admin first of it."""
+
+    def turn(item: pytest.Item) -> tuple[bool, bool]:
+        leaves = item.nodeid.startswith(LEAVE_ROWS)
+        return leaves, leaves and "test_browser_admin" not in item.nodeid
+
+    items.sort(key=turn)

@@ -66,13 +66,17 @@ def look_joined() -> None:
 
 
 def load_joined() -> None:
-    """`load`: a request joins a load of rows that began before a change."""
+    """`load`: a request joins a load of rows that began before a change.
+
+    What was loaded is forgotten at once, so that some load is always under way.
+    """
     sound = Memory.shared
 
     async def shared(self: Memory, key: bytes, work: Any) -> Any:
         async def slowly(load: Any) -> Any:
             found = await outcome(work(load))
             await asyncio.sleep(SLOWLY)
+            self.people.drop(key)
             return found()
 
         if not awake("load"):

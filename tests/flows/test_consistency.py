@@ -185,8 +185,6 @@ def test_planted_faults_are_noticed(
     faulty: tuple[Portico, Path], crowd: list[Subject], fault: str, harmless: bool
 ) -> None:
     """ours: what would let an old state through makes these trials fail."""
-    if fault == "load" and connection.vendor == "postgresql":
-        pytest.skip("its window is too narrow here to be hit in every run")
     server, chosen = faulty
     trials, flips = Trials([server]), 0
     dropped = triggers_dropped() if fault == "unverified" else nullcontext()

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -27,14 +28,21 @@ pytestmark = pytest.mark.usefixtures("cast")
 TOKENS = "/portal/tokens/"
 
 
-@pytest.fixture
-def alice(server: Portico) -> Iterator[Browser]:
-    """alice, signed in."""
+@contextmanager
+def signed_in_as(server: Portico, name: str) -> Iterator[Browser]:
+    """Somebody at the portal."""
     with Browser(server.url) as browser:
         browser.open("/portal/")
         form = browser.form("password")
-        browser.submit(form, login="alice", password=PASSWORD)
+        browser.submit(form, login=name, password=PASSWORD)
         assert "My tools" in browser.page.text
+        yield browser
+
+
+@pytest.fixture
+def alice(server: Portico) -> Iterator[Browser]:
+    """alice, signed in."""
+    with signed_in_as(server, "alice") as browser:
         yield browser
 
 
@@ -178,14 +186,14 @@ def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> N
     assert {"look", "whoami"} <= names
 
 
-def test_refusals_are_explained_without_giving_secrets_away(
-    server: Portico, alice: Browser
-) -> None:
+def test_refusals_are_explained_without_giving_secrets_away(server: Portico) -> None:
     """ours: why, and whom to ask; hidden is still as unknown."""
-    client = wire(server, "alice")
+    person("petra", "User")
+    client = wire(server, "petra")
     for tool in ("rule", "nope", "erase"):
         client.call(tool)
-    text = alice.open("/portal/").page.text
+    with signed_in_as(server, "petra") as petra:
+        text = petra.page.text
     assert "tool look" not in text and ">look<" in text
     assert text.count("Not there for your roles") >= 2
     assert "The token is too narrow" in text

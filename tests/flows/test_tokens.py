@@ -84,7 +84,7 @@ BAD: list[tuple[Any, int, str]] = [
     ({"username": "a\u0000b", "password": PASSWORD}, 400, "invalid_request"),
     ({"username": "x" * 200, "password": PASSWORD}, 400, "invalid_request"),
     ({"username": "alice", "password": "x" * 5000}, 400, "invalid_request"),
-    ({"username": "alice", "password": "x" * 3_000_000}, 400, "invalid_request"),
+    ({"username": "alice", "password": "x" * 3_000_000}, 413, "invalid_request"),
     ({"username": "alice", "password": "\ud800"}, 400, "invalid_request"),
     ([], 400, "invalid_request"),
     ("text", 400, "invalid_request"),

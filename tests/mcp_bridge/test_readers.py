@@ -162,11 +162,13 @@ def test_a_lost_connection_is_away_and_then_back(rows: None) -> None:
         else:
             assert isinstance(reader, PostgresReader) and reader.connection
             pid = reader.connection.info.backend_pid
+            flight = Flight("SELECT pg_sleep(20)")
+            reader.others.append(flight)
+            asked, look = reader.asked(flight), asyncio.ensure_future(reader.look())
             await commit(lambda: terminate(pid))
-            with pytest.raises(Away):
-                for _ in range(50):
-                    await reader.look()
-                    await asyncio.sleep(0.01)
+            for waiting in (asked, look):
+                with pytest.raises(Away):
+                    await waiting
         assert (await reader.look()).epoch
 
     told(tell)
