@@ -130,6 +130,24 @@ class Audited(Placed[M]):
         )
 
 
+class Guarded(Audited[M]):
+    """Rows that some staff may not touch, whatever Django permission they hold."""
+
+    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+        """Django's permission, for what one may touch."""
+        allowed = super().has_change_permission(request, obj)
+        return allowed and (obj is None or self.may_touch(request.user, obj))
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Likewise."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and (obj is None or self.may_touch(request.user, obj))
+
+    def may_touch(self, actor: Any, obj: M) -> bool:
+        """Whether this row is the actor's to change (accounts/delegation.py)."""
+        raise NotImplementedError
+
+
 class ReadOnly(Placed[M]):
     """Rows that nobody edits, adds or deletes by hand."""
 

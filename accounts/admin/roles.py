@@ -10,7 +10,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import Audited
+from accounts.admin.base import Guarded
 from accounts.delegation import beyond, holds_role, holds_scope
 from accounts.models import Role, Scope, User
 from accounts.site import Section
@@ -31,7 +31,7 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Scope)
-class ScopeAdmin(Audited[Scope]):
+class ScopeAdmin(Guarded[Scope]):
     """Names of what may be done."""
 
     noun = "scope"
@@ -49,21 +49,9 @@ class ScopeAdmin(Audited[Scope]):
         plain = obj is None or request.user.is_superuser
         return fixed if plain else (*fixed, "name")
 
-    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        """What one holds oneself is for others to change."""
-        allowed = super().has_change_permission(request, obj)
-        return allowed and self.may_touch(request, obj)
-
-    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Likewise."""
-        allowed = super().has_delete_permission(request, obj)
-        return allowed and self.may_touch(request, obj)
-
-    def may_touch(self, request: Any, obj: Scope | None) -> bool:
+    def may_touch(self, actor: Any, obj: Scope) -> bool:
         """Superusers any, others those that they do not hold."""
-        if obj is None or request.user.is_superuser:
-            return True
-        return not holds_scope(request.user, obj)
+        return actor.is_superuser or not holds_scope(actor, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Scope]:
         """With the roles that give each."""
@@ -76,7 +64,7 @@ class ScopeAdmin(Audited[Scope]):
 
 
 @admin.register(Role)
-class RoleAdmin(Audited[Role]):
+class RoleAdmin(Guarded[Role]):
     """Bundles of scopes."""
 
     noun = "role"
@@ -97,22 +85,12 @@ class RoleAdmin(Audited[Role]):
         made.actor = request.user
         return made
 
-    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        """What one holds, or what reaches beyond, is for others to change."""
-        allowed = super().has_change_permission(request, obj)
-        return allowed and self.may_touch(request, obj)
-
-    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Likewise."""
-        allowed = super().has_delete_permission(request, obj)
-        return allowed and self.may_touch(request, obj)
-
-    def may_touch(self, request: Any, obj: Role | None) -> bool:
+    def may_touch(self, actor: Any, obj: Role) -> bool:
         """Superusers any, others those within their rights that they do not hold."""
-        if obj is None or request.user.is_superuser:
+        if actor.is_superuser:
             return True
         given = obj.scopes.values_list("name", flat=True)
-        return not holds_role(request.user, obj) and not beyond(request.user, given)
+        return not holds_role(actor, obj) and not beyond(actor, given)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
         """With scopes and the number of holders."""

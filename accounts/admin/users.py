@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Audited, may, names
+from accounts.admin.base import Guarded, may, names
 from accounts.admin.confirm import ending, unconfirmed
 from accounts.admin.glance import at_a_glance
 from accounts.admin.grants import RoleAssignmentInline
@@ -36,7 +36,7 @@ for way_up in (Group, allauths_admin.EmailAddress):
 
 
 @admin.register(User)
-class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
     """Accounts with their roles inline."""
 
     noun = "user"
@@ -161,15 +161,9 @@ class UserAdmin(Audited[User], DjangoUserAdmin):  # type: ignore[type-arg]
         fixed = super().get_readonly_fields(request, obj)
         return fixed if request.user.is_superuser else (*fixed, *OWN_RIGHTS)
 
-    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+    def may_touch(self, actor: Any, obj: User) -> bool:
         """Nobody changes an account that may do more than their own."""
-        allowed = super().has_change_permission(request, obj)
-        return allowed and (obj is None or not above(request.user, obj))
-
-    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Likewise."""
-        allowed = super().has_delete_permission(request, obj)
-        return allowed and (obj is None or not above(request.user, obj))
+        return not above(actor, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Who may delete an account may delete what hangs on it."""

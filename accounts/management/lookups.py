@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.core.management import CommandError
 from django.utils import timezone
@@ -33,6 +34,14 @@ def role_named(name: str) -> Role:
         known = ", ".join(Role.objects.values_list("name", flat=True))
         raise CommandError(f"There is no role {name}; there are: {known or 'none'}")
     return found
+
+
+def file_named(path: str) -> bytes:
+    """What is in a file. Raises CommandError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}.") from error
 
 
 LONGEST = 255

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.management.lookups import ACTOR
+from accounts.management.lookups import ACTOR, file_named
 from mcp_bridge.policy import apply, diff
 
 
@@ -23,10 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Compare, tell, apply."""
-        try:
-            raw = Path(options["file"]).read_bytes()
-        except OSError as error:
-            raise CommandError(f"{options['file']}: {error.strerror}.") from error
+        raw = file_named(options["file"])
         found = diff(raw)
         if found.problems:
             listed = "\n".join(map(str, found.problems))
