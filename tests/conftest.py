@@ -49,14 +49,11 @@ def carol(db: None) -> User:
     return person("carol", "Admin", admin=True)
 
 
-LEAVE_ROWS = ("tests/examples/", "tests/flows/")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What leaves rows behind comes last, the walk through the admin first of it."""
+    """Flows leave rows behind and come last, the walk through the admin first."""
 
     def turn(item: pytest.Item) -> tuple[bool, bool]:
-        leaves = item.nodeid.startswith(LEAVE_ROWS)
-        return leaves, leaves and "test_browser_admin" not in item.nodeid
+        flow = item.nodeid.startswith("tests/flows/")
+        return flow, flow and "test_browser_admin" not in item.nodeid
 
     items.sort(key=turn)
