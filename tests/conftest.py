@@ -50,10 +50,5 @@ def carol(db: None) -> User:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Flows leave rows behind and come last, the walk through the admin first."""
-
-    def turn(item: pytest.Item) -> tuple[bool, bool]:
-        flow = item.nodeid.startswith("tests/flows/")
-        return flow, flow and "test_browser_admin" not in item.nodeid
-
-    items.sort(key=turn)
+    """Flows leave rows behind and come last."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/flows/"))

@@ -48,7 +48,7 @@ class ClaimRuleInline(admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(SignInProvider)
 class SignInProviderAdmin(Audited[SignInProvider]):
-    """Rules give roles, so nobody below a superuser writes them."""
+    """Rules give roles, so nobody below a superuser writes them; auditors look."""
 
     noun = "provider"
     place = (Section.PEOPLE, 60)
@@ -77,14 +77,6 @@ class SignInProviderAdmin(Audited[SignInProvider]):
         for rule in formset.deleted_objects:
             gone = {"rule": [str(rule), None]}
             self.note(request, "rule_deleted", form.instance, gone)
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """Superusers."""
-        return bool(request.user.is_superuser)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Superusers."""
-        return bool(request.user.is_superuser)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Superusers."""
