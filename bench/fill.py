@@ -136,7 +136,8 @@ def audit(count: int, holders: int) -> None:
         token_id="HEX(i % 1000000)",
         address="'10.0.' || (i % 250) || '.7'",
         object="'tool greet_' || (i % 50)",
-        decision="CASE WHEN i % 20 IN (15, 19) THEN 'denied' ELSE 'allowed' END",
+        decision="CASE WHEN i % 20 IN (15, 19) THEN 'denied' WHEN i % 20 IN (16, 17) "
+        "THEN '' ELSE 'allowed' END",
         reason="CASE i % 20 WHEN 15 THEN 'no_role' WHEN 19 THEN 'expired' "
         "ELSE 'allowed' END",
         via="'role User'",

@@ -151,10 +151,12 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         self, db_field: Any, request: Any, **kwargs: Any
     ) -> Any:
         """Whom it may act as: a service account that can do no more than the giver."""
-        if db_field.name == "service_account" and not request.user.is_superuser:
+        if db_field.name == "service_account":
             programs = User.objects.filter(is_service_account=True)
-            known = [u.pk for u in programs if not above(request.user, u)]
-            kwargs["queryset"] = programs.filter(pk__in=known)
+            if not request.user.is_superuser:
+                known = [u.pk for u in programs if not above(request.user, u)]
+                programs = programs.filter(pk__in=known)
+            kwargs["queryset"] = programs
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnly, may
+from accounts.admin.biglists import BigList
 from accounts.models import IssuedToken, RevokedToken
 from accounts.site import Section
 from accounts.tokens import row_of
@@ -54,16 +55,18 @@ def meant(pasted: str) -> IssuedToken | None:
 
 
 @admin.register(RevokedToken)
-class RevokedTokenAdmin(ReadOnly[RevokedToken]):
+class RevokedTokenAdmin(BigList, ReadOnly[RevokedToken]):
     """The revocation table. Rows are added, never edited or deleted by hand."""
 
     place = (Section.TOKENS, 20)
     intro = _("Tokens refused from now on, although they have not expired.")
     nothing_yet = _("Nothing is revoked. Add one here by pasting a token or its id.")
     list_display = ("jti", "revoked_at", "revoked_by", "reason", "until")
-    search_fields = ("jti", "revoked_by", "reason")
-    date_hierarchy = "revoked_at"
-    show_full_result_count = False
+    search_fields = ("jti", "revoked_by")
+    search_help_text = _("The beginning of a token id, or the whole name of a person.")
+    ordering = ("-revoked_at",)
+    finds = ("jti__prefix", "revoked_by")
+    newest_first = ("-revoked_at",)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """By those who may."""

@@ -37,6 +37,10 @@ class RevokedToken(models.Model):
 
     class Meta:
         ordering = ("-revoked_at",)
+        indexes = [
+            models.Index(fields=["revoked_at"], name="revoked_at"),
+            models.Index(fields=["revoked_by", "revoked_at"], name="revoked_by"),
+        ]
         verbose_name = _("revoked token")
         verbose_name_plural = _("revoked tokens")
 

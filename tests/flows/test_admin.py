@@ -194,6 +194,8 @@ def test_a_token_revoked_by_pasting(carol: Browser, client: Wire, pasted: str) -
     assert client.call("look").status_code == 401
     row = RevokedToken.objects.get(jti=jti_of(client))
     assert (row.revoked_by, row.reason) == ("carol", "leaked")
+    for words, shown in ((row.jti[:12], True), ("carol", True), ("nobody", False)):
+        assert (row.jti in carol.open(f"{REVOKED}?q={words}").page.text) is shown
 
 
 @pytest.mark.parametrize("text", ["nonsense", "0" * 32, "a.b.c"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from accounts.models import Consent, OAuthClient
+from accounts.models import Consent, OAuthClient, User
 from tests.flows.browser import Browser
 from tests.flows.oauth import refresh, registered, signed_in
 from tests.flows.server import Portico
@@ -83,3 +83,10 @@ def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) ->
         assert page.status_code == 200
     page = carol.open(f"/admin/accounts/consent/{key}/change/").page
     assert page.status_code == 200 and 'name="_save"' not in page.text
+
+
+def test_a_client_may_act_as_a_service_account_only(carol: Browser) -> None:
+    """ours: people are not on offer, however many there are."""
+    User.objects.get_or_create(username="robot", is_service_account=True)
+    page = carol.open("/admin/accounts/oauthclient/add/").page.text
+    assert ">robot</option>" in page and ">alice</option>" not in page

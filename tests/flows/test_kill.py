@@ -54,17 +54,28 @@ class Load:
             thread.join(20)
 
 
+def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
+    """One server, load and SIGKILL: calls answered, and those not on record."""
+    with portico(folder, **environment) as server:
+        load = Load(server, server.token("alice"), most)
+        load.until_killed()
+    rows = AuditEvent.objects.filter(action="tool.called", outcome="ok")
+    written = set(rows.values_list("request_id", flat=True))
+    return len(load.answered), len(set(load.answered) - written)
+
+
 @pytest.mark.spec("ours: what was answered is on record, killed or not")
 def test_what_was_answered_before_a_kill_is_on_record(folder: Path, cast: None) -> None:
     """architecture 5: answered calls minus audit rows is zero."""
     chance, answered, missing = random.Random(11), 0, 0
     for _ in range(KILLS):
-        with portico(folder) as server:
-            load = Load(server, server.token("alice"), chance.randint(20, 300))
-            load.until_killed()
-        rows = AuditEvent.objects.filter(action="tool.called", outcome="ok")
-        written = set(rows.values_list("request_id", flat=True))
-        answered += len(load.answered)
-        missing += len(set(load.answered) - written)
+        calls, lost = killed(folder, chance.randint(20, 300))
+        answered, missing = answered + calls, missing + lost
     note("kills", kills=KILLS, answered=answered, missing=missing)
     assert answered >= 20 * KILLS and missing == 0
+
+
+def test_what_is_not_on_record_is_noticed(folder: Path, cast: None) -> None:
+    """ours: the same count sees what an audit that is off does not write."""
+    answered, missing = killed(folder, 20, AUDIT_DURABILITY="off")
+    assert missing == answered >= 20
