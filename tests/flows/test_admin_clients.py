@@ -87,6 +87,7 @@ def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) ->
 
 def test_a_client_may_act_as_a_service_account_only(carol: Browser) -> None:
     """ours: people are not on offer, however many there are."""
-    User.objects.get_or_create(username="robot", is_service_account=True)
+    machine = User.objects.create(username="machine", is_service_account=True)
     page = carol.open("/admin/accounts/oauthclient/add/").page.text
-    assert ">robot</option>" in page and ">alice</option>" not in page
+    assert ">machine</option>" in page and ">alice</option>" not in page
+    machine.delete()
