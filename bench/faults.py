@@ -14,11 +14,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ from typing import Any
 from bench.stand import ROOT, Stand, stand, write_section
 
 LASTS = 6.0
+FROZEN = 12.0
+DISK = "400m"
 CLIENTS = 4
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 Fault = Callable[[Stand], Any]
@@ -137,6 +140,51 @@ def control(folder: Path, *arguments: str) -> None:
     command = [str(program), "-D", str(folder), *arguments]
     owner = folder.stat().st_uid
     subprocess.run(command, check=True, user=owner, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def database_frozen(server: Stand) -> Iterator[None]:
+    """PostgreSQL stopped in the middle of what it does: it takes and says nothing."""
+    folder = Path(os.environ["DATA_DIR"]) / "postgres"
+    parent = int((folder / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    os.kill(parent, signal.SIGSTOP)  # first, so that no child is born meanwhile
+    frozen = [parent, *map(int, children.read_text().split())]
+    try:
+        for pid in frozen[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(FROZEN - LASTS)
+        yield
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def small_disk() -> Iterator[None]:
+    """A file system of its own for all that a stand writes (needs root, Linux)."""
+    with tempfile.TemporaryDirectory(prefix="portico-disk-") as name:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", name]
+        subprocess.run(mount, check=True)
+        usual, tempfile.tempdir = tempfile.tempdir, name
+        try:
+            yield
+        finally:
+            tempfile.tempdir = usual
+            subprocess.run(["umount", "-l", name], check=True)
+
+
+@contextmanager
+def whole_disk_full(server: Stand) -> Iterator[None]:
+    """The file system of PostgreSQL, the workers' files and logs has no room left."""
+    filler = server.folder.parent / "filler"
+    with filler.open("wb", buffering=0) as out, suppress(OSError):
+        while True:
+            out.write(bytes(4096))
+    try:
+        yield
+    finally:
+        filler.unlink()
 
 
 @contextmanager
@@ -279,6 +327,7 @@ def clock_stepped(server: Stand) -> Iterator[None]:
 
 FAULTS: dict[str, tuple[str, Fault]] = {
     "database stopped": ("postgres", database_stopped),
+    "database frozen": ("postgres", database_frozen),
     "database slow (locked)": ("postgres", database_slow),
     "database read-only": ("postgres", database_read_only),
     "Valkey stopped": ("postgres", valkey_stopped),
@@ -286,6 +335,7 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "signing key rotated 10 times": ("postgres", key_rotated),
     "migration, two jobs": ("postgres", migration),
     "10,000 revocations": ("postgres", ten_thousand_revoked),
+    "PostgreSQL: disk full": ("disk", whole_disk_full),
     "SQLite: disk full": ("sqlite", disk_full),
     "SQLite: locked": ("sqlite", sqlite_locked),
     "clock an hour ahead": ("clock", clock_stepped),
@@ -330,11 +380,12 @@ def group(kind: str, names: list[str]) -> list[str]:
     """The rows of the faults that share a kind of server."""
     chosen = [n for n in names if FAULTS[n][0] == kind]
     more: dict[str, str] = {}
-    if kind != "postgres":
+    if kind in ("sqlite", "clock"):
         more = {"DATABASE_URL": "sqlite:///FOLDER/portico.sqlite3?timeout=1"}
     if not chosen:
         return []
-    with stand(workers=2 if kind == "postgres" else 1, **more) as server:
+    place = small_disk() if kind == "disk" else nullcontext()
+    with place, stand(workers=1 if more else 2, **more) as server:
         from tests.people import person
 
         person("alice", "User")

@@ -1,6 +1,6 @@
-"""`python -m bench.reliability [kills] [consistency]`: the long runs of two tests.
+"""`python -m bench.reliability [kills] [consistency] [proxied]`: long runs of tests.
 
-Both are in `make test` too, shorter; here their figures go to docs/reliability.md.
+All are in `make test` too, shorter; here their figures go to docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -24,10 +24,16 @@ RUNS = {
         "tests/flows/test_consistency.py",
         {"CONSISTENCY_FLIPS": "1000"},
     ),
+    "proxied": (
+        "tests/flows/test_production.py::"
+        "test_no_process_behind_the_proxy_decides_by_what_was",
+        {"CONSISTENCY_FLIPS": "2000"},
+    ),
 }
 TITLES = {
     "kills": "Killed in the middle of work",
     "consistency": "Never decided by what was",
+    "proxied": "Nor behind a proxy",
 }
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
@@ -55,7 +61,7 @@ def shown(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run what is asked for (both by default) and write each section."""
+    """Run what is asked for (all by default) and write each section."""
     for name in sys.argv[1:] or list(RUNS):
         test, longer = RUNS[name]
         rows = run(

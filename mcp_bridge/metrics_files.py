@@ -12,6 +12,10 @@ from pathlib import Path
 from django.conf import settings
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+KINDS = ("counter", "histogram", "gauge_livesum")
+"""The files of a worker, as prometheus_client names those of metrics.py."""
+ROOM = 256 * 1024
+"""Bytes of each, for more series than the few labels can make."""
 
 
 def share() -> None:
@@ -29,7 +33,20 @@ def shared_folder(root: Path) -> Path:
         if other.name.isdigit() and not alive(int(other.name)):
             shutil.rmtree(other, ignore_errors=True)
     forget_dead(mine, os.getpid())
+    reserve(mine)
     return mine
+
+
+def reserve(folder: Path) -> None:
+    """Take the room for this worker's files now, while there is some.
+
+    They are written through mmap, and where the disk has become full the first write
+    to a page kills the process (SIGBUS).
+    """
+    for kind in KINDS:
+        with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+            if not file.tell():
+                file.write(bytes(ROOM))
 
 
 def alive(pid: int) -> bool:

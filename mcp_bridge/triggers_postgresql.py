@@ -13,20 +13,31 @@ from mcp_bridge.changes import KEPT, Watched, watched
 
 CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
 MANY = 1000
-"""A statement that concerns more is noted as one that concerns everybody."""
+"""A transaction that concerns more is noted as one that concerns everybody."""
 
 HEAD = """CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path FROM CURRENT AS $body${body}$body$"""
 
 NOTE = f"""
+DECLARE
+  fresh text[];
 BEGIN
-  INSERT INTO {CHANGE} (kind, key)
-  (SELECT '{{kind}}', {{key}} FROM ({{rows}}) AS touched
-   EXCEPT SELECT kind, key FROM {CHANGE} WHERE number IS NULL)
-  LIMIT {MANY};
-  IF FOUND AND (SELECT count(*) FROM {CHANGE} WHERE number IS NULL) >= {MANY} THEN
+  IF EXISTS (SELECT FROM {CHANGE} WHERE number IS NULL AND kind = 'all') THEN
+    RETURN NULL;
+  END IF;
+  fresh := ARRAY(
+    (SELECT {{key}} FROM ({{rows}}) AS touched
+     EXCEPT SELECT key FROM {CHANGE} WHERE number IS NULL AND kind = '{{kind}}')
+    LIMIT {MANY});
+  IF cardinality(fresh) = 0 THEN
+    RETURN NULL;
+  END IF;
+  IF (SELECT count(*) FROM {CHANGE} WHERE number IS NULL) + cardinality(fresh)
+     >= {MANY} THEN
     DELETE FROM {CHANGE} WHERE number IS NULL;
     INSERT INTO {CHANGE} (kind, key) VALUES ('all', '');
+  ELSE
+    INSERT INTO {CHANGE} (kind, key) SELECT '{{kind}}', unnest(fresh);
   END IF;
   RETURN NULL;
 END"""
@@ -42,10 +53,11 @@ DECLARE
   amount bigint;
   last bigint;
 BEGIN
-  SELECT count(*) INTO amount FROM {CHANGE} WHERE number IS NULL;
-  IF amount = 0 THEN
+  -- Fired for each note; the first numbers all, and the others see it at once.
+  IF NOT EXISTS (SELECT FROM {CHANGE} WHERE id = NEW.id AND number IS NULL) THEN
     RETURN NULL;
   END IF;
+  SELECT count(*) INTO amount FROM {CHANGE} WHERE number IS NULL;
   INSERT INTO {COUNTER} (id, epoch, number) VALUES (1, '', amount)
   ON CONFLICT (id) DO UPDATE SET number = {COUNTER}.number + amount
   RETURNING number INTO last;

@@ -6,7 +6,6 @@ Raw sockets, because a message must be on its way microseconds after a commit.
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ def request_of(server: Portico, raw: str) -> bytes:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     body = json.dumps(message).encode()
     head = (
-        f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"
+        f"POST /mcp HTTP/1.1\r\nhost: {server.host}\r\n"
         f"authorization: Bearer {raw}\r\ncontent-type: application/json\r\n"
         "accept: application/json, text/event-stream\r\n"
         f"mcp-protocol-version: {MODERN}\r\nmcp-method: tools/call\r\n"
@@ -44,8 +43,7 @@ class Line:
 
     def __init__(self, server: Portico) -> None:
         self.server = server
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = server.connected()
         self.held = b""
         self.request_id = ""
         """Of the last answer."""
@@ -63,6 +61,9 @@ class Line:
             body = self.chunks()
         else:
             body = self.take(int(value_of(fields, b"content-length")))
+        if value_of(fields, b"connection") == "close":  # nginx, after 1,000 requests
+            self.close()
+            self.socket = self.server.connected()
         if head.startswith(b"HTTP/1.1 401"):
             return REFUSED
         if b"looks at" in body:

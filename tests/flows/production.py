@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from tests.flows.server import ROOT, Portico, environment_of, free_port
 from tests.missing import missing
 
 STARTS_WITHIN = 30.0
+METRICS_TOKEN = "metrics-token-of-these-tests"
 HTTP_BLOCK = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; {user}
 events {{ }}
@@ -53,11 +55,20 @@ class Fronted(Portico):
         """The issuer."""
         return f"https://localhost:{self.port}"
 
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What trusts the self-made authority."""
+        return ssl.create_default_context(cafile=str(self.authority))
+
     def client(self, address: str = "127.0.0.1") -> httpx2.Client:
-        """One that trusts the self-made authority and comes from this address."""
-        context = ssl.create_default_context(cafile=str(self.authority))
-        way = httpx2.HTTPTransport(verify=context, local_address=address)
+        """One that trusts the authority and comes from this address."""
+        way = httpx2.HTTPTransport(verify=self.context, local_address=address)
         return httpx2.Client(transport=way, timeout=30)
+
+    def connected(self) -> socket.socket:
+        """A raw connection, in TLS."""
+        raw = super().connected()
+        return self.context.wrap_socket(raw, server_hostname="localhost")
 
 
 @dataclass
@@ -91,6 +102,14 @@ class Backend:
             return httpx2.get(url, headers=headers, timeout=6).status_code == 200
         except httpx2.TransportError:
             return False
+
+    def decided(self) -> int:
+        """Messages it has decided since it started."""
+        headers = {"host": "localhost", "authorization": f"Bearer {METRICS_TOKEN}"}
+        headers["x-forwarded-proto"] = "https"
+        told = httpx2.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
+        counts = re.findall(r"^portico_decisions_total{.*} (\S+)$", told.text, re.M)
+        return int(sum(map(float, counts)))
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """As systemd does: drains, then ends."""
@@ -138,7 +157,7 @@ def certificates(folder: Path) -> tuple[Path, Path]:
 
 def nginx_site(folder: Path, port: int, backends: list[Backend]) -> str:
     """deploy/nginx.conf with this test's ports, name and certificate."""
-    text = (ROOT / "deploy/nginx.conf").read_text()
+    text = with_ports((ROOT / "deploy/nginx.conf").read_text(), backends)
     certificate, key = certificates(folder)
     for old, new in (
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
@@ -146,12 +165,22 @@ def nginx_site(folder: Path, port: int, backends: list[Backend]) -> str:
         ("portico.example.com", "localhost"),
         ("/etc/ssl/portico/fullchain.pem", str(certificate)),
         ("/etc/ssl/portico/privkey.pem", str(key)),
-        ("8001", str(backends[0].port)),
-        ("8002", str(backends[1].port)),
     ):
         assert old in text, old
         text = text.replace(old, new)
     return text.replace("Host $host", "Host $http_host")
+
+
+def with_ports(text: str, backends: list[Backend]) -> str:
+    """The two processes of the file as these; each line on the second for all more."""
+    first, *others = (str(backend.port) for backend in backends)
+
+    def lines(line: re.Match[str]) -> str:
+        return "".join(line[0].replace("8002", port) for port in others)
+
+    assert "8001" in text and "8002" in text
+    text = re.sub(r"^.*(?<!\d)8002(?!\d).*\n", lines, text, flags=re.MULTILINE)
+    return re.sub(r"(?<!\d)8001(?!\d)", first, text)
 
 
 @dataclass
@@ -209,13 +238,13 @@ class Nginx:
 
 
 @contextmanager
-def production(folder: Path, store: str) -> Iterator[Fronted]:
-    """Two processes and nginx in front, on the run's database and a Valkey."""
+def production(folder: Path, store: str, processes: int) -> Iterator[Fronted]:
+    """Processes and nginx in front, on the run's database and a Valkey."""
     port, log = free_port(), folder / "backends.log"
     with ExitStack() as stack:
         backends = [
             Backend(own, production_environment(folder, port, own, store), log)
-            for own in (free_port(), free_port())
+            for own in (free_port() for _ in range(processes))
         ]
         SigningKey.objects.ensure_active()
         for backend in backends:
@@ -247,6 +276,7 @@ def production_environment(
         "TRUSTED_PROXIES": "127.0.0.1",
         "SESSION_PREFIX": str(own),
         "LOG_FORMAT": "json",
+        "METRICS_TOKEN": METRICS_TOKEN,
     }
 
 

@@ -88,6 +88,17 @@ class Portico:
         """This server's issuer as this process's settings."""
         return override_settings(ISSUER_URL=self.url, RESOURCE_URL=self.mcp_url)
 
+    @property
+    def host(self) -> str:
+        """What the Host header says."""
+        return self.url.partition("://")[2]
+
+    def connected(self) -> socket.socket:
+        """A raw connection."""
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
     def stop(self, how: int = signal.SIGTERM) -> None:
         """End it and wait."""
         if self.process.poll() is None:

@@ -17,6 +17,7 @@ from accounts.management.commands.migrate import alone
 from accounts.models import AuditEvent, SigningKey
 from config import logs, readiness, tracing
 from mcp_bridge.metrics import route_of
+from mcp_bridge.metrics_files import KINDS, ROOM
 from tests.flows.server import ROOT, Portico, portico
 from tests.flows.valkey import valkey
 from tests.flows.wire import HTTP, Wire, wire
@@ -83,6 +84,15 @@ def test_metrics_count_django_and_mcp_of_all_workers(watched: Portico) -> None:
     assert found == wanted
     assert after["portico_http_requests_in_flight"] == 0
     assert after["portico_audit_queue"] == 0
+
+
+@pytest.mark.once
+def test_metrics_have_their_room_on_the_disk(watched: Portico) -> None:
+    """ours: what is written through mmap on a full disk ends the process."""
+    folder = Path(watched.environment["DATA_DIR"]) / "metrics"
+    files = list(folder.glob("*/*.db"))
+    assert len(files) == 2 * len(KINDS), "two workers' files, and no others"
+    assert all(file.stat().st_blocks * 512 >= ROOM for file in files)
 
 
 @pytest.mark.once

@@ -1,4 +1,4 @@
-"""Production as documented: nginx, TLS, two processes, PostgreSQL, Valkey."""
+"""Production as documented: nginx, TLS, three processes, PostgreSQL, Valkey."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ import pytest
 from django.db import connection
 
 from accounts.models import AuditEvent, IssuedToken
+from tests.figures import note
+from tests.flows.changes import by_update
+from tests.flows.hammer import Hammer
 from tests.flows.production import Fronted, production
+from tests.flows.test_consistency import FLIPS, Trials, subject
 from tests.flows.test_oauth_sdk import Storage, provider, twice
 from tests.flows.valkey import valkey
 from tests.flows.wire import LEGACY, MODERN, Wire, message_in
@@ -26,10 +30,10 @@ CALLS = 6
 
 @pytest.fixture(scope="module")
 def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[Fronted]:
-    """Two processes behind nginx."""
+    """Three processes behind nginx."""
     if connection.vendor != "postgresql":
         pytest.skip("several processes need PostgreSQL")
-    with valkey() as store, production(folder, store.connection_url) as running:
+    with valkey() as store, production(folder, store.connection_url, 3) as running:
         yield running
 
 
@@ -79,6 +83,33 @@ def test_the_edges_are_closed(front: Fronted, http: httpx2.Client) -> None:
         client.post("ping", extra={"x-forwarded-for": "6.6.6.6"})
     event = AuditEvent.objects.order_by("-pk").first()
     assert event is not None and event.address == "127.0.0.2"
+
+
+@pytest.mark.parametrize("processes", [3, 2])
+def test_no_process_behind_the_proxy_decides_by_what_was(
+    front: Fronted, processes: int
+) -> None:
+    """ours: any request on any process; a change rules the next message on each."""
+    unused = front.backends[processes:]
+    used = front.backends[:processes]
+    for backend in unused:
+        front.proxy.take_out(backend.port)
+    before = [backend.decided() for backend in used]
+    with front.settings():
+        people = [subject(f"fronted-{number}") for number in range(4)]
+        trials = Trials([front], lines=6)
+        with Hammer([front], people, lines=3) as hammer:
+            trials.run(by_update(), people, FLIPS // 2)
+        trials.close()
+    for backend in unused:
+        front.proxy.put_back(backend.port)
+    stale = trials.stale + hammer.stale
+    told = {"flips": FLIPS // 2 * 2, "messages": trials.count}
+    note(f"{processes} processes behind nginx", **told, in_passing=hammer.count)
+    assert not stale
+    share = (trials.count + hammer.count) / processes / 4
+    for backend, decided in zip(used, before, strict=True):
+        assert backend.decided() - decided > share, "one of them was hardly asked"
 
 
 class Crowd:

@@ -184,6 +184,26 @@ def test_a_change_to_very_many_is_noted_without_flooding(db: None) -> None:
         assert len(found) >= 1200
 
 
+def test_nor_do_many_statements_of_one_transaction(alice: User) -> None:
+    """ours: each concerns few; together they concern everybody, said once."""
+    if connection.vendor == "sqlite":
+        return
+    settle()
+    before = ChangeCounter.objects.get().number
+    rows = [revocation(number) for number in range(1200)]
+    for start in range(0, 1200, 300):
+        RevokedToken.objects.bulk_create(rows[start : start + 300])
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    settle()
+    assert ChangeCounter.objects.get().number == before + 1
+    assert Change.objects.get(number=before + 1).kind == "all"
+
+
+def revocation(number: int) -> RevokedToken:
+    """Of a token that nobody has (unsaved)."""
+    return RevokedToken(jti=f"many-{number}", until=timezone.now())
+
+
 def test_the_change_log_is_pruned(alice: User) -> None:
     """ours."""
     settle()
