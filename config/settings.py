@@ -97,6 +97,14 @@ TEMPLATES = [
 ]
 
 
+KEPT_ALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
 def database(url: str) -> dict[str, Any]:
     """PostgreSQL with a pool, or SQLite that waits for its turn to write."""
     if url:
@@ -117,6 +125,9 @@ def database(url: str) -> dict[str, Any]:
         # Attempts that go on for long would keep requests waiting after it is back.
         patience = {"timeout": 5, "reconnect_timeout": 2}
         options.setdefault("pool", {"min_size": 1, "max_size": 12, **patience})
+        # A cable that was pulled is noticed within 10 seconds, not within two hours.
+        for name, value in KEPT_ALIVE.items():
+            options.setdefault(name, value)
     return found
 
 

@@ -231,3 +231,14 @@ async def facts(raw: str) -> tuple[Principal, Catalogue]:
 def read(raw: str) -> tuple[Principal, Catalogue]:
     """The same from the rows, with nothing remembered."""
     return authenticate(raw), read_catalogue()
+
+
+async def database_away() -> bool:
+    """Whether a read that begins now gets no answer; False where no server runs."""
+    if memory is None:
+        return False
+    try:
+        await memory.look()
+    except Away:
+        return True
+    return False

@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import DataError, Error, IntegrityError
+from django.db import DataError, Error, IntegrityError, OperationalError
 
 from mcp_bridge import metrics, sinks
 from mcp_bridge.db import in_database
@@ -31,6 +31,9 @@ ROOM = 10_000
 BATCH_EVERY = 0.05
 RETRY_AFTER = 1.0
 LAST_TRIES = 3
+PATIENCE = 8.0
+"""Seconds a commit may take before those who wait for it are refused: as long as a
+statement may. Past it the database says nothing at all."""
 
 Place = asyncio.Future[None]
 
@@ -92,14 +95,27 @@ class Recorder:
         size = min(len(self.queue), AT_ONCE)
         batch = [self.queue.popleft() for _ in range(size)]
         events = [waiting.event for waiting in batch]
-        job = asyncio.get_running_loop().run_in_executor(self.thread, insert, events)
+        loop = asyncio.get_running_loop()
+        self.alarm = loop.call_later(PATIENCE, self.refuse, batch)
+        job = loop.run_in_executor(self.thread, insert, events)
         job.add_done_callback(partial(self.committed, batch))
+
+    def refuse(self, batch: list[Waiting]) -> None:
+        """The commit does not return: nobody waits on, durable events are let go."""
+        error = OperationalError(f"no commit within {PATIENCE:g} s")
+        if self.durable:
+            waiting, self.queue = [*batch, *self.queue], deque()
+            self.settle(waiting, dict.fromkeys(range(len(waiting)), error))
+        self.let_in(error)
+        loop = asyncio.get_running_loop()
+        self.alarm = loop.call_later(PATIENCE, self.refuse, [])
 
     def committed(
         self, batch: list[Waiting], job: asyncio.Future[dict[int, Error]]
     ) -> None:
         """Tell who waits how it ended, and go on."""
         self.busy = False
+        self.alarm.cancel()
         error = job.exception()
         if error is None:
             self.settle(batch, job.result())

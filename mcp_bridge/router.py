@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from accounts.proxies import seen
 from mcp_bridge import draining
+from mcp_bridge.attended import Attended
 from mcp_bridge.audit import uses
 from mcp_bridge.bodies import Bounded
 from mcp_bridge.catalog import autodiscover, sync
@@ -41,7 +42,7 @@ class Router:
 
     def __init__(self, django: ASGIApp) -> None:
         self.server = autodiscover()
-        self.django = Bounded(django, settings.MAX_FORM_SIZE)
+        self.django = Bounded(Attended(django), settings.MAX_FORM_SIZE)
         self.public = CORSMiddleware(
             self.django,
             allow_origins=["*"],

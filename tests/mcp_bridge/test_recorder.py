@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -167,6 +168,36 @@ def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
             await asyncio.sleep(0.001)
 
     story("batch", tell)
+
+
+@pytest.mark.parametrize("durability", ["durable", "batch"])
+def test_a_commit_that_does_not_return_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    """ours: a frozen database; what was refused is not written afterwards."""
+    frozen, written = threading.Event(), list[str]()
+
+    def insert(events: list[CallEvent]) -> None:
+        frozen.wait(20)
+        written.extend(event.action for event in events)
+
+    monkeypatch.setattr(sinks, "insert", insert)
+    monkeypatch.setattr(recorder, "PATIENCE", 0.02)
+    monkeypatch.setattr(recorder, "ROOM", 2)
+
+    async def tell(made: Recorder) -> None:
+        first = asyncio.create_task(made.write(event("first")))
+        while not made.busy:
+            await asyncio.sleep(0)
+        later = [made.write(event(f"later-{n}")) for n in range(3)]
+        ends = await asyncio.gather(first, *later, return_exceptions=True)
+        kept = 0 if durability == "durable" else 3
+        assert [isinstance(e, OperationalError) for e in ends].count(False) == kept
+        frozen.set()
+
+    story(durability, tell)
+    lost = {"later-0", "later-1", "later-2"} if durability == "durable" else {"later-2"}
+    assert "first" in written and not lost & set(written)
 
 
 def test_what_cannot_be_committed_at_the_end_is_told(
