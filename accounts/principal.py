@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
+from sys import intern
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +39,10 @@ PERSONAL = "portico_pat_"
 
 SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 """A user's primary key as text; anything else is nobody (`true` is not user 1)."""
+
+
+ANYWHERE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""The networks of roles that count from anywhere."""
 
 
 class Unauthenticated(Exception):
@@ -174,12 +180,12 @@ def load(claims: Mapping[str, Any]) -> Principal:
     return Principal(
         user_id=row["user_id"],
         username=row["user__username"],
-        client_id=row["client_id"],
+        client_id=intern(row["client_id"]),
         jti=row["jti"],
-        door=row["door"],
+        door=intern(row["door"]),
         roles=roles,
         grants=grants,
-        token_scopes=frozenset(claims["scope"].split()),
+        token_scopes=scopes_in(claims["scope"]),
         expires_at=claims["exp"],
         ends_at=min([claims["exp"], row["expires_at"].timestamp(), *ends]),
         networks=tuple(networks for networks in bound if networks),
@@ -197,10 +203,11 @@ def idle_end(row: Mapping[str, Any]) -> float | None:
     return last.timestamp() + float(span)
 
 
-def role_networks(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def role_networks(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """Of these roles, those that count from somewhere only."""
     bound = Role.objects.filter(name__in=names).exclude(networks="")
-    return {name: listed(text) for name, text in bound.values_list("name", "networks")}
+    found = bound.values_list("name", "networks")
+    return {name: listed(text) for name, text in found} or ANYWHERE
 
 
 def _token_row(jti: str) -> dict[str, Any] | None:
@@ -245,15 +252,29 @@ def roles_of(
 ) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], list[float]]:
     """Unexpired roles, the scopes they give, and their ends (epoch seconds)."""
     held = RoleAssignment.objects.filter(user_id=user_id).unexpired(at)
-    names: dict[str, None] = {}
+    rows = held.values_list("role__name", "role__scopes__name", "expires_at")
+    found = [(role, scope, end) for role, scope, end in rows]
+    ends = [end.timestamp() for _, _, end in found if end is not None]
+    roles, grants = given(tuple((role, scope) for role, scope, _ in found))
+    return roles, grants, ends
+
+
+# Thousands of principals are remembered at a time and most of them hold the same: each
+# of these values is kept once, not once for each.
+@lru_cache(maxsize=1024)
+def given(
+    pairs: tuple[tuple[str, str | None], ...],
+) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
+    """The roles of these (role, scope) pairs, and scope -> roles that give it."""
     grants: dict[str, tuple[str, ...]] = {}
-    ends: list[float] = []
-    for role, scope, end in held.values_list(
-        "role__name", "role__scopes__name", "expires_at"
-    ):
-        names[role] = None
+    for role, scope in pairs:
         if scope is not None:
             grants[scope] = (*grants.get(scope, ()), role)
-        if end is not None:
-            ends.append(end.timestamp())
-    return tuple(names), MappingProxyType(grants), ends
+    roles = tuple(dict.fromkeys(role for role, _ in pairs))
+    return roles, MappingProxyType(grants)
+
+
+@lru_cache(maxsize=1024)
+def scopes_in(text: str) -> frozenset[str]:
+    """The scopes of a `scope` claim."""
+    return frozenset(text.split())

@@ -418,7 +418,8 @@ def main() -> None:
         rows += [r.removeprefix("ROW ") for r in told if r.startswith("ROW ")]
     head = (
         f"`python -m bench.faults` on {datetime.now(UTC):%Y-%m-%d}, {CLIENTS} clients "
-        f"calling and signing in all the time, each fault {LASTS:g} s.\n\n"
+        f"calling and signing in all the time, each fault {LASTS:g} s "
+        f"({FROZEN:g} where the database is frozen).\n\n"
         "| fault | answers meanwhile | served again after | calls answered | on record "
         "|\n| --- | --- | --- | --- | --- |\n"
     )

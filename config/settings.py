@@ -126,8 +126,8 @@ def database(url: str) -> dict[str, Any]:
         patience = {"timeout": 5, "reconnect_timeout": 2}
         options.setdefault("pool", {"min_size": 1, "max_size": 12, **patience})
         # A cable that was pulled is noticed within 10 seconds, not within two hours.
-        for name, value in KEPT_ALIVE.items():
-            options.setdefault(name, value)
+        for option, value in KEPT_ALIVE.items():
+            options.setdefault(option, value)
     return found
 
 

@@ -13,8 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mcp_bridge.answers import unavailable
 from mcp_bridge.freshness import database_away
 
-ASKED_AFTER = 2.0
-"""Seconds without an answer after which the database is asked whether it is there."""
+ASKED_AFTER = 6.0
+"""Seconds without an answer after which the database is asked whether it is there.
+
+A database that refuses is answered for before by the page itself, in its own words:
+the pool waits for a connection for 5 seconds."""
 
 
 class Attended:

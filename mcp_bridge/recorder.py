@@ -31,9 +31,9 @@ ROOM = 10_000
 BATCH_EVERY = 0.05
 RETRY_AFTER = 1.0
 LAST_TRIES = 3
+CLOSES_EVERY = 0.01
 PATIENCE = 8.0
-"""Seconds a commit may take before those who wait for it are refused: as long as a
-statement may. Past it the database says nothing at all."""
+"""Seconds a commit may take, as long as a statement; past it who waits is refused."""
 
 Place = asyncio.Future[None]
 
@@ -159,14 +159,20 @@ class Recorder:
     async def close(self) -> None:
         """Commit what waits; say what cannot be."""
         tries = LAST_TRIES
-        while self.queue and tries:
-            events = [waiting.event for waiting in self.queue]
+        while (self.busy or self.queue) and tries:
+            if self.busy:
+                await asyncio.sleep(CLOSES_EVERY)
+                continue
+            # Out of the queue first: a commit that was planned would write it again.
+            batch, self.queue = list(self.queue), deque()
+            events = [waiting.event for waiting in batch]
             try:
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self.thread, insert, events)
-                self.queue.clear()
+                job = loop.run_in_executor(self.thread, insert, events)
+                self.settle(batch, await job)
             except Error as error:
                 tries -= 1
+                self.queue.extendleft(reversed(batch))
                 logger.error("%s audit events still wait: %s", len(events), error)
         self.thread.shutdown()
 

@@ -10,9 +10,10 @@ import pytest
 from django.db import connection
 
 from accounts.models import User
-from mcp_bridge import readers
+from mcp_bridge import readers, readers_postgresql
 from mcp_bridge.models import ChangeCounter
-from mcp_bridge.readers import Away, Flight, PostgresReader, Reader, SqliteReader
+from mcp_bridge.readers import Away, Reader, SqliteReader
+from mcp_bridge.readers_postgresql import Flight, PostgresReader
 from tests.people import person
 
 
@@ -34,6 +35,13 @@ def told(tell: Callable[[Reader], Coroutine[Any, Any, None]]) -> None:
             made.close()
 
     asyncio.run(whole())
+
+
+def reads(monkeypatch: pytest.MonkeyPatch, **queries: str) -> None:
+    """Have both readers ask something else."""
+    for name, query in queries.items():
+        monkeypatch.setattr(readers, name, query)
+        monkeypatch.setattr(readers_postgresql, name, query)
 
 
 async def commit(work: Callable[[], Any]) -> None:
@@ -186,11 +194,11 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
     """ours: fail closed."""
 
     async def tell(reader: Reader) -> None:
-        monkeypatch.setattr(readers, "LOOK", "SELECT nonsense")
+        reads(monkeypatch, LOOK="SELECT nonsense")
         bad = readers.reader()
         with pytest.raises(Away):
             await bad.look()
-        monkeypatch.setattr(readers, "NEWS", "SELECT nonsense {0} {1}")
+        reads(monkeypatch, NEWS="SELECT nonsense {0} {1}")
         with pytest.raises(Away):
             await bad.news(readers.NOWHERE, readers.NOWHERE)
         bad.close()
@@ -208,8 +216,8 @@ def test_silence_ends_the_connection(
     """ours: a database that hangs is away."""
     if connection.vendor == "sqlite":
         return
-    monkeypatch.setattr(readers, "PATIENCE", 0.05)
-    monkeypatch.setattr(readers, "LOOK", "SELECT 'e', 1 FROM pg_sleep(2)")
+    monkeypatch.setattr(readers_postgresql, "PATIENCE", 0.05)
+    reads(monkeypatch, LOOK="SELECT 'e', 1 FROM pg_sleep(2)")
 
     async def tell(reader: Reader) -> None:
         with pytest.raises(Away, match="no answer"):

@@ -213,6 +213,21 @@ def test_what_cannot_be_committed_at_the_end_is_told(
     assert "1 audit events still wait" in caplog.text
 
 
+def test_closing_writes_nothing_twice(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: a commit that was planned comes while the last one is under way."""
+    monkeypatch.setattr(recorder, "BATCH_EVERY", 0.0005)
+
+    async def tell(made: Recorder) -> None:
+        for number in range(20):
+            await made.write(event(f"e{number}"))
+
+    for _ in range(20):
+        story("batch", tell)
+    assert len(table.names) == 400
+
+
 def test_who_stops_waiting_is_recorded_all_the_same(table: Table) -> None:
     """ours: a client that leaves does not take its event along."""
 
