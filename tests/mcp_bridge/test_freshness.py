@@ -322,7 +322,7 @@ def test_the_memory_is_bounded() -> None:
     people.put(b"cid", principal("cid"))
     assert set(people.known) == {b"ann", b"cid"}
     assert set(people.tokens) == {"jti-ann", "jti-cid"}
-    assert people.users == {"1": {b"ann", b"cid"}}
+    assert people.users == {1: {b"ann", b"cid"}}
     people.drop(b"ann")
     people.drop(b"ann")
     people.drop(b"cid")
