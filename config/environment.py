@@ -239,6 +239,13 @@ class Environment(BaseSettings):
         description="Seconds the head of a request has to arrive; then the connection "
         "is closed (with `uvicorn --http config.protocol:Patient`).",
     )
+    SEND_TIMEOUT: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="Seconds a client has to take what is ready for it; then the "
+        "connection is cut (with `uvicorn --http config.protocol:Patient`).",
+    )
     MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Sessions of the 2025 protocols, which live in one process: "

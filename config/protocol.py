@@ -1,12 +1,15 @@
-"""uvicorn's HTTP protocol with an end to waiting for a request's head (slowloris).
+"""uvicorn's HTTP protocol with an end to waiting for slow clients (slowloris).
 
 For `uvicorn --http config.protocol:Patient`: uvicorn itself waits for ever for the
-headers of a request that has begun, and for the first byte on a new connection.
+headers of a request that has begun, for the first byte on a new connection, and for a
+client to take its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +19,7 @@ class Patient(HttpToolsProtocol):
     """Closes connections whose request does not arrive in time."""
 
     waiting: asyncio.TimerHandle | None = None
+    sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request is awaited."""
@@ -35,7 +39,31 @@ class Patient(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is waited for."""
         self.stop_waiting()
+        self.taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client takes less than it gets."""
+        super().pause_writing()
+        self.taken()
+        self.sending = self.loop.call_later(settings.SEND_TIMEOUT, self.cut)
+
+    def resume_writing(self) -> None:
+        """It has taken enough."""
+        self.taken()
+        super().resume_writing()
+
+    def taken(self) -> None:
+        """Nobody is waited for to take anything."""
+        if self.sending is not None:
+            self.sending.cancel()
+            self.sending = None
+
+    def cut(self) -> None:
+        """End it by a reset: closing would keep what is to be sent, and wait for it."""
+        raw = self.transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def expect(self) -> None:
         """Begin to wait."""

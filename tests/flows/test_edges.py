@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 import time
@@ -18,12 +19,19 @@ from tests.flows.wire import HTTP, LEGACY, Wire, wire
 from tests.people import PASSWORD
 
 pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
-HASTY = {"BODY_TIMEOUT": "1", "HEAD_TIMEOUT": "1", "MAX_FORM_SIZE": "20000"}
+HASTY = {
+    "BODY_TIMEOUT": "1",
+    "HEAD_TIMEOUT": "1",
+    "SEND_TIMEOUT": "1",
+    "MAX_FORM_SIZE": "20000",
+}
 
 
 @pytest.fixture(scope="module")
 def hasty(rows: None, folder: Path) -> Iterator[Portico]:
-    """Little patience, small forms."""
+    """Little patience, small forms, and a large file."""
+    (folder / "static").mkdir(exist_ok=True)
+    (folder / "static" / "large.bin").write_bytes(bytes(16_000_000))
     with portico(folder, **HASTY) as running:
         yield running
 
@@ -93,6 +101,21 @@ def test_a_head_that_does_not_come_closes_the_connection(
         begun = time.monotonic()
         assert line.recv(4096) == b""
         assert 0.5 < time.monotonic() - begun < 5
+
+
+def test_a_client_that_takes_nothing_is_cut_off(hasty: Portico) -> None:
+    """ours: what is ready for it is not kept for ever, and others do not wait."""
+    asked = b"GET /static/large.bin HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(20)
+        line.connect(("127.0.0.1", hasty.port))
+        line.sendall(asked)
+        assert line.recv(15) == b"HTTP/1.1 200 OK"
+        assert httpx2.get(f"{hasty.url}/healthz").status_code == 200
+        ended = select.poll()
+        ended.register(line, select.POLLRDHUP | select.POLLHUP)
+        assert ended.poll(20_000), "it still waits for us to read"
 
 
 def unfinished(server: Portico, client: Wire) -> tuple[socket.socket, bytes]:
