@@ -35,6 +35,8 @@ CAUGHT_UP = 1_000
 """Changes a worker reads one by one; after more it forgets everything."""
 VERIFY_EVERY = 5.0
 """Seconds between two looks whether the triggers are still there."""
+AGED_EVERY = 300.0
+"""Seconds after which a principal that nobody asked for is forgotten, at least."""
 
 
 class Load(NamedTuple):
@@ -189,10 +191,14 @@ class Memory:
         self.trusted = not lost
 
     async def keep_verifying(self) -> None:
-        """Verify now and then, as long as the server runs."""
+        """Verify and age now and then, as long as the server runs."""
+        aged = time.monotonic()
         while True:
             await asyncio.sleep(VERIFY_EVERY)
             await self.verify()
+            if time.monotonic() - aged >= AGED_EVERY:
+                aged = time.monotonic()
+                self.people.age()
 
 
 memory: Memory | None = None

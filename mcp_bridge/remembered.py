@@ -22,6 +22,8 @@ class People:
         self.tokens: dict[str, Key] = {}
         self.users: dict[int, Key | set[Key]] = {}
         """Their keys; the key alone where there is one, a quarter of the memory."""
+        self.idle: set[Key] = set()
+        """Those known at the last ageing and not used since."""
 
     def __len__(self) -> int:
         return len(self.known)
@@ -31,7 +33,14 @@ class People:
         principal = self.known.get(key)
         if principal is not None:
             self.known.move_to_end(key)
+            self.idle.discard(key)
         return principal
+
+    def age(self) -> None:
+        """Forget who was not used since this was last called."""
+        for key in list(self.idle):
+            self.drop(key)
+        self.idle = set(self.known)
 
     def put(self, key: Key, principal: Principal) -> None:
         """Remember; forget the longest unused where there are too many."""
@@ -54,6 +63,7 @@ class People:
         principal = self.known.pop(key, None)
         if principal is None:
             return
+        self.idle.discard(key)
         self.tokens.pop(principal.jti, None)
         keys = self.users[principal.user_id]
         if isinstance(keys, set):
@@ -66,6 +76,7 @@ class People:
         self.known.clear()
         self.tokens.clear()
         self.users.clear()
+        self.idle.clear()
 
     def forget(self, change: Change) -> None:
         """Forget whom `change` concerns, and nobody else."""

@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 NOTED_EVERY = 60.0
 """How exact a token's "last used" is: a row is not rewritten for every message."""
 WRITTEN_AFTER = 0.5
-MOST_TOKENS = 50_000
+AT_LEAST = 1_000
+"""Tokens noted before those that no longer matter are looked for."""
 
 
 class Uses:
@@ -24,6 +25,7 @@ class Uses:
 
     def __init__(self) -> None:
         self.noted: dict[str, float] = {}
+        self.room = AT_LEAST
         self.waiting: list[Use] = []
         self.writing: asyncio.Task[None] | None = None
 
@@ -32,12 +34,17 @@ class Uses:
         now = time.time()
         if now - self.noted.get(jti, 0.0) < NOTED_EVERY:
             return
-        if len(self.noted) >= MOST_TOKENS:
-            self.noted.clear()
+        if len(self.noted) >= self.room:
+            self.forget_old(now)
         self.noted[jti] = now
         self.waiting.append(Use(jti, now, address))
         if self.writing is None:
             self.writing = asyncio.create_task(self.later())
+
+    def forget_old(self, now: float) -> None:
+        """Drop what is noted anew anyhow; seldom, for all are looked at."""
+        young = {j: at for j, at in self.noted.items() if now - at < NOTED_EVERY}
+        self.noted, self.room = young, max(AT_LEAST, 2 * len(young))
 
     async def later(self) -> None:
         """Write after a while, so that many go together."""

@@ -327,3 +327,34 @@ def test_the_memory_is_bounded() -> None:
     people.drop(b"ann")
     people.drop(b"cid")
     assert not people.users and not people.tokens
+
+
+def test_who_is_not_asked_for_is_forgotten_in_time() -> None:
+    """ours: tokens that were refreshed or left lie in no worker's memory for long."""
+    people = People(9)
+    for name in ("ann", "ben", "cid"):
+        people.put(name.encode(), principal(name))
+    people.age()
+    people.get(b"ann")
+    people.drop(b"cid")
+    people.put(b"dan", principal("dan"))
+    people.age()
+    assert set(people.known) == {b"ann", b"dan"}
+    people.clear()
+    people.age()
+    assert not people.known and not people.idle
+
+
+def test_a_worker_sees_to_that(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ours: while it runs."""
+    monkeypatch.setattr(freshness, "VERIFY_EVERY", 0.0)
+    monkeypatch.setattr(freshness, "AGED_EVERY", 0.0)
+
+    async def tell(memory: Memory, script: Script) -> None:
+        memory.people.put(b"ann", principal("ann"))
+        upkeep = asyncio.create_task(memory.keep_verifying())
+        while memory.people.known:
+            await asyncio.sleep(0)
+        upkeep.cancel()
+
+    story(tell)
