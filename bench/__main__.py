@@ -24,6 +24,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "tokens": ("Ten thousand tokens in use", tables.tokens),
     "workers": ("Two workers", tables.workers),
     "memory": ("Memory", tables.memory),
+    "metrics": ("What metrics cost", tables.metrics),
     "issuing": ("Issuing and refreshing tokens", tables.issuing),
 }
 QUICK = ("calls", "memory")

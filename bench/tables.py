@@ -176,7 +176,11 @@ def revoked(stage: Stage, rounds: int) -> str:
 
 
 def within(
-    found: Results, vendor: str, base: Contender, other: Contender, goal: float
+    found: Results,
+    vendor: str,
+    base: Contender,
+    other: Contender,
+    goal: float | None,
 ) -> list[list[str]]:
     """Rows that set two loads side by side."""
     rows = []
@@ -185,6 +189,21 @@ def within(
         cells = [f"{vendor}, {c}", f"{one.rate:,.0f}", f"{two.rate:,.0f}"]
         rows.append([*cells, targets.cell(two, goal)])
     return rows
+
+
+def metrics(stage: Stage, rounds: int) -> str:
+    """The same server without and with Prometheus metrics, two workers each."""
+    vendor = stage.vendors[-1]
+    shared = {"WORKERS": "2", "MCP_SESSIONS": "off"}
+    off = stage.portico(vendor, workers=2, **shared)
+    on = stage.portico(vendor, workers=2, METRICS_TOKEN="measured-" * 3, **shared)
+    with serving(off, on):
+        base = contender(off, label="metrics off")
+        other = contender(on, label="metrics on")
+        found = compare(base, [other], CONNECTIONS, rounds)
+    rows = within(found, f"{vendor}, two workers", base, other, None)
+    head = ["database, connections", "calls/s, metrics off", "on", "ratio"]
+    return table(head, rows)
 
 
 def tokens(stage: Stage, rounds: int) -> str:
