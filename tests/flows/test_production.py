@@ -105,7 +105,8 @@ def test_no_process_behind_the_proxy_decides_by_what_was(
         front.proxy.put_back(backend.port)
     stale = trials.stale + hammer.stale
     told = {"flips": FLIPS // 2 * 2, "messages": trials.count}
-    note(f"{processes} processes behind nginx", **told, in_passing=hammer.count)
+    told |= {"in_passing": hammer.count, "stale": len(stale)}
+    note(f"{processes} processes behind nginx", **told)
     assert not stale
     share = (trials.count + hammer.count) / processes / 4
     for backend, decided in zip(used, before, strict=True):
