@@ -5,16 +5,15 @@ Whatever a member of staff sends, nobody's rights grow beyond what that member h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
-from django.core import serializers
+from django.db import transaction
 from django.urls import reverse
 
 from accounts.models import (
@@ -26,27 +25,15 @@ from accounts.models import (
     Scope,
     User,
 )
-from accounts.principal import roles_of
 from mcp_bridge.models import Primitive
 from tests.flows.browser import Browser, Form
+from tests.flows.rights import Watch, everything
 from tests.flows.server import Portico
 from tests.flows.wire import wire
 from tests.people import person
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 SITE = admin.site
-OWN_TRACES = (
-    "auditevent",
-    "auditseal",
-    "session",
-    "logentry",
-    "savedview",
-    "accesslog",
-    "usersession",
-)
-"""What looking, signing in and keeping one's own links write."""
-
-
 PEOPLE = (("alice", "User"), ("bert", "Guest"), ("carol", "Admin"))
 
 
@@ -123,70 +110,6 @@ def put_back() -> Iterator[None]:
         primitive.required_scopes.set(primitive.required_scopes.all())
     for role in roles:
         role.scopes.set(role.scopes.all())
-
-
-def reach(user: User) -> set[str]:
-    """Everything an account may do, as words that can be compared."""
-    _roles, grants, _ends = roles_of(user.pk)
-    found = {f"scope {name}" for name in grants}
-    found |= {f"admin {perm}" for perm in user.get_all_permissions()}
-    flags = ("is_superuser", "is_staff")
-    found |= {f"flag {flag}" for flag in flags if getattr(user, flag)}
-    rules = Primitive.objects.filter(
-        enabled=True, required_scopes__name__in=list(grants)
-    ).prefetch_related("required_scopes")
-    found |= {f"use {p}" for p in rules}
-    found |= {f"use {p} by any token" for p in rules if not p.sensitive}
-    for client in OAuthClient.objects.filter(service_account=user):
-        found.add(f"client {client.client_id}")
-    return found
-
-
-def rights() -> dict[str, set[str]]:
-    """What everybody may do now."""
-    return {user.username: reach(user) for user in User.objects.all()}
-
-
-def secrets() -> dict[str, str]:
-    """What carol's and other superusers' accounts are opened with."""
-    above = User.objects.filter(is_superuser=True)
-    held = {u.username: f"{u.password} {u.email} {u.username}" for u in above}
-    clients = OAuthClient.objects.filter(service_account__in=above)
-    held |= {c.client_id: str(c.client_secret) for c in clients}
-    for model in apps.get_models():
-        if model.__module__.startswith("allauth."):
-            fields = {field.name for field in model._meta.get_fields()}
-            if "user" in fields:
-                rows = model._default_manager.filter(user__in=above).order_by("pk")
-                held[model._meta.label] = str(serializers.serialize("python", rows))
-    return held
-
-
-def grown(before: dict[str, set[str]], actor: str) -> dict[str, set[str]]:
-    """Rights that somebody has now and had not, beyond what the actor held."""
-    now = rights()
-    gave = before[actor]
-    found = {
-        name: now[name] - before.get(name, set()) - (gave if name != actor else set())
-        for name in now
-    }
-    return {name: more for name, more in found.items() if more}
-
-
-def everything() -> str:
-    """All rows but the traces of looking, as text."""
-    kept = [m for m in apps.get_models() if m._meta.model_name not in OWN_TRACES]
-    text = []
-    for model in kept:
-        rows = model._default_manager.order_by("pk")
-        if model is User:
-            rows = rows.defer("last_login")
-        found = serializers.serialize("python", rows)
-        for row in found:
-            for moving in ("last_login", "last_used_at", "last_used_from"):
-                row["fields"].pop(moving, None)
-        text.append(str(found))
-    return "\n".join(text)
 
 
 @pytest.fixture(scope="module")
@@ -290,10 +213,42 @@ def known(page: Any) -> list[str]:
     return [str(pk) for pk in rows.values_list("pk", flat=True)[:4]]
 
 
+RAISES: dict[str, Callable[[User], Any]] = {
+    "a role": lambda user: RoleAssignment.objects.grant(
+        user, Role.objects.get(name="Admin")
+    ),
+    "a role's scope": lambda _user: Role.objects.get(name="Guest").scopes.add(
+        Scope.objects.get(name="Admin.Write")
+    ),
+    "a tool's scope": lambda _user: Primitive.objects.get(
+        name="rule"
+    ).required_scopes.set(Scope.objects.filter(name="Guest.Read")),
+    "a flag": lambda user: User.objects.filter(pk=user.pk).update(is_superuser=True),
+    "an admin's password": lambda _user: User.objects.filter(username="carol").update(
+        password="plain"
+    ),
+    "an admin's client": lambda _user: OAuthClient.objects.filter(
+        client_id="acts-as-carol"
+    ).update(client_secret="plain"),
+}
+
+
+@pytest.mark.parametrize("name", RAISES)
+def test_the_watch_sees_who_is_raised(mallory: Browser, name: str) -> None:
+    """Else the tests below would mean nothing."""
+    watch = Watch("mallory")
+    watch.check("nothing has changed")
+    with transaction.atomic():
+        RAISES[name](User.objects.get(username="mallory"))
+        with pytest.raises(AssertionError):
+            watch.check(name)
+        transaction.set_rollback(True)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
     """issue: nobody but a superuser can raise their own rights or those of others."""
-    before, opened = rights(), secrets()
+    watch = Watch("mallory")
     paths = [f"{list_of(page)}add/"]
     for key in known(page):
         row = f"{list_of(page)}{quote(key, safe='')}"
@@ -312,14 +267,14 @@ def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> Non
             for attempt in attempts(form, choices):
                 mallory.submit(form, **attempt)
                 assert mallory.page.status_code in (200, 403, 404), path
-                assert grown(before, "mallory") == {}, f"{path} with {attempt}"
-                assert secrets() == opened, f"{path} with {attempt}"
+                watch.check(f"{path} with {attempt}")
+    watch.check_all(page.opts.label)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_action_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
     """issue: bulk actions too, on whatever is selected."""
-    before, opened = rights(), secrets()
+    watch = Watch("mallory")
     harmless = {"delete_selected", "deactivate", "withdraw"}
     names = set(options(mallory.open(list_of(page)).page.text).get("action", []))
     token = mallory.http.cookies.get("csrftoken") or ""
@@ -329,7 +284,8 @@ def test_no_action_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> N
         headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
         answer = mallory.http.post(list_of(page), data=sent, headers=headers)
         assert answer.status_code in (200, 403), action
-        assert grown(before, "mallory") == {} and secrets() == opened, action
+        watch.check(action)
+    watch.check_all(page.opts.label)
 
 
 def pages_of_their_own() -> list[str]:
@@ -344,7 +300,7 @@ def pages_of_their_own() -> list[str]:
 @pytest.mark.parametrize("path", pages_of_their_own())
 def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
     """issue: matrix, import, policy, and whatever comes."""
-    before, opened = rights(), secrets()
+    watch = Watch("mallory")
     mallory.open(path)
     assert mallory.page.status_code in (200, 403, 404, 405), path
     choices, here = options(mallory.page.text), str(mallory.page.url)
@@ -356,11 +312,11 @@ def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
         for attempt in [dict(choices), *attempts(form, choices)]:
             mallory.submit(form, **attempt)
             assert mallory.page.status_code < 500, f"{path} with {attempt}"
-            assert grown(before, "mallory") == {}, f"{path} with {attempt}"
+            watch.check(f"{path} with {attempt}")
     token = mallory.http.cookies.get("csrftoken") or ""
     headers = {"referer": here, "x-csrftoken": token}
     assert mallory.http.post(path, data={}, headers=headers).status_code < 500
-    assert grown(before, "mallory") == {} and secrets() == opened
+    watch.check_all(path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
