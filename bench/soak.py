@@ -46,6 +46,11 @@ class Tally:
                 text = f"{operation} {answer.status_code} {answer.text[:120]}"
                 self.wrong.append(text)
 
+    def broken(self, operation: str, error: Exception) -> None:
+        """No answer at all."""
+        with self.lock:
+            self.wrong.append(f"{operation} {error!r}")
+
 
 class Client:
     """One person's client; never repeats what failed."""
@@ -62,9 +67,15 @@ class Client:
         self.login()
 
     def asked(self, operation: str, wanted: int, send: Any, *arguments: Any) -> Any:
-        """Do one thing and note how it went."""
+        """Do one thing and note how it went; a connection that broke is wrong too."""
+        import httpx2
+
         began = time.perf_counter()
-        answer = send(*arguments)
+        try:
+            answer = send(*arguments)
+        except httpx2.TransportError as error:
+            self.tally.broken(operation, error)
+            return None
         self.tally.note(operation, wanted, answer, time.perf_counter() - began)
         return answer
 
@@ -75,7 +86,7 @@ class Client:
             return self.wire.http.post(f"{self.server.url}{path}", json=body)
 
         answer = self.asked(operation, 200, send)
-        if answer.status_code == 200:
+        if answer is not None and answer.status_code == 200:
             told = answer.json()
             self.wire.token, self.refresh = told["access"], told["refresh"]
 
@@ -266,10 +277,11 @@ def main() -> int:
         memory.start()
         steady(clients, SHARE * most, 60 * minutes)
         memory.over.set()
-        text = report(minutes, most, tally, memory, answered() - before)
+        rows = answered() - before
+        text = report(minutes, most, tally, memory, rows)
     print(text)
     write_section(ROOT / "docs" / "reliability.md", "soak", text)
-    return len(tally.wrong)
+    return len(tally.wrong) + (rows != tally.messages)
 
 
 if __name__ == "__main__":

@@ -172,14 +172,14 @@ def nginx_site(folder: Path, port: int, backends: list[Backend]) -> str:
 
 
 def with_ports(text: str, backends: list[Backend]) -> str:
-    """The two processes of the file as these; each line on the second for all more."""
+    """The file's two processes as these; the second's lines again for each more."""
     first, *others = (str(backend.port) for backend in backends)
 
     def lines(line: re.Match[str]) -> str:
         return "".join(line[0].replace("8002", port) for port in others)
 
     assert "8001" in text and "8002" in text
-    text = re.sub(r"^.*(?<!\d)8002(?!\d).*\n", lines, text, flags=re.MULTILINE)
+    text = re.sub(r"^[^#\n]*8002.*\n", lines, text, flags=re.MULTILINE)
     return re.sub(r"(?<!\d)8001(?!\d)", first, text)
 
 
