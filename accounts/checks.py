@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.keymaterial import KeyUnreadable, private_key
-from accounts.models import RoleAssignment, SigningKey, User
+from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
 from accounts.models.keys import KeyState
 
 Found = list[checks.CheckMessage]
@@ -137,6 +139,19 @@ def somebody_administers() -> Iterable[checks.CheckMessage]:
             _("Nobody holds a role, so nobody can use any tool."),
             hint=_("Run: %s") % "manage.py grant NAME User",
             id="portico.W003",
+        )
+
+
+@answered
+def audit_is_sealed() -> Iterable[checks.CheckMessage]:
+    """Nothing of the audit waits longer than a day for its seal."""
+    _count, since = AuditSeal.objects.all().unsealed(1)
+    if since is not None and since < timezone.now() - timedelta(days=1):
+        yield checks.Warning(
+            _("Audit events since %s are not sealed: rewriting them would not show.")
+            % f"{since:%Y-%m-%d %H:%M %Z}",
+            hint=_("Run manage.py seal_audit from a timer, every minute or so."),
+            id="portico.W006",
         )
 
 

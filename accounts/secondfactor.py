@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidTag
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -30,6 +31,8 @@ from accounts.lockout import failed, refuse_if_shut
 from accounts.tokens import InvalidGrant, TokenProblem
 
 PURPOSE = b"portico second factors v1"
+KINDS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+FACTORS = Authenticator.objects.filter(type__in=KINDS)
 STEP = 30
 """Seconds a TOTP code lasts."""
 CODES = (Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES)
@@ -59,9 +62,17 @@ class EncryptedFactors(DefaultMFAAdapter):
 
 def enrolled(user: Any) -> bool:
     """Whether signing in takes more than the password."""
-    kinds = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
-    mine = Authenticator.objects.filter(user_id=user.pk, type__in=kinds)
-    return bool(mine.exists())
+    return bool(FACTORS.filter(user_id=user.pk).exists())
+
+
+def with_factor(users: Any) -> Any:
+    """Those of these accounts that have one."""
+    return users.filter(Exists(FACTORS.filter(user_id=OuterRef("pk"))))
+
+
+def without_factor(users: Any) -> Any:
+    """The others."""
+    return users.filter(~Exists(FACTORS.filter(user_id=OuterRef("pk"))))
 
 
 def owes_factor(user: Any) -> bool:

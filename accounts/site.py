@@ -123,7 +123,9 @@ class PorticoSite(AdminSite):
                 found[section].append((rank, entry_of(page)))
         for app in super().get_app_list(request):
             for model in app["models"]:
-                where = getattr(self._registry[model["model"]], "place", ELSEWHERE)
+                its = self._registry[model["model"]]
+                where = getattr(its, "place", ELSEWHERE)
+                model["name"] = getattr(its, "called", "") or model["name"]
                 found[where[0]].append((where[1], model))
         return [self.group(Section(key), found[key]) for key in found if found[key]]
 

@@ -1,6 +1,7 @@
 """The admin, one file a noun."""
 
 from accounts.admin import (
+    allauths,
     audit,
     clients,
     grants,
@@ -18,6 +19,7 @@ from accounts.admin import (
 )
 
 __all__ = [
+    "allauths",
     "audit",
     "clients",
     "grants",

@@ -9,15 +9,24 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
-from accounts.admin.base import ReadOnly, may
-from accounts.admin.biglists import BigList, PeriodFilter, TypedFilter, distinct
+from accounts.admin.base import ReadOnly, badge, may
+from accounts.admin.biglists import (
+    COUNTED,
+    BigList,
+    PeriodFilter,
+    TypedFilter,
+    Unindexed,
+    distinct,
+)
 from accounts.admin.exports import exported
+from accounts.admin.lookback import LookingBack, edge
 from accounts.admin.savedviews import keep, offered
 from accounts.audit import record
 from accounts.models import AuditEvent, AuditSeal
@@ -74,20 +83,20 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
     place = (Section.AUDIT, 10)
     intro = _("What happened, by whom and why. Nobody can change or delete a line.")
     list_display = (
-        "at",
+        "moment",
         "actor",
         "action",
         "object",
-        "decision",
+        "verdict",
         "reason_linked",
         "address",
     )
     list_filter = (WhenFilter, "decision", WhoFilter, ActionFilter)
-    sortable_by = ("at",)
+    sortable_by = ("moment",)
     search_fields = ("actor",)
     search_help_text = _(
         "A whole user name, action, client, token or request id, or the beginning of "
-        "what it is about."
+        "what it is about (among the newest)."
     )
     finds = (
         "actor",
@@ -101,7 +110,7 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
     list_per_page = 50
     change_list_template = "admin/accounts/auditevent/change_list.html"
     fields = (
-        "at",
+        "moment",
         "action",
         "actor",
         "client_id",
@@ -116,6 +125,23 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
         "request_id",
         "before_and_after",
     )
+
+    @admin.display(description=_("when"), ordering="at")
+    def moment(self, obj: AuditEvent) -> str:
+        """To the second; to the microsecond for those who point at it."""
+        when = timezone.localtime(obj.at)
+        return format_html(
+            '<time class="moment" datetime="{0}" title="{0}">{1}</time>',
+            when.isoformat(),
+            f"{when:%Y-%m-%d %H:%M:%S}",
+        )
+
+    @admin.display(description=_("decision"))
+    def verdict(self, obj: AuditEvent) -> str:
+        """allowed or denied, where something was decided."""
+        looks: dict[str, str] = {obj.Verdict.ALLOWED: "good", obj.Verdict.DENIED: "bad"}
+        look = looks.get(obj.decision)
+        return badge(obj.get_decision_display(), look) if look else "-"
 
     @admin.display(description=_("reason"))
     def reason_linked(self, obj: AuditEvent) -> str:
@@ -152,6 +178,18 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
             format_html_join("", line, rows),
         )
 
+    def get_changelist(self, request: Any, **kwargs: Any) -> Any:
+        """One that looks back so far."""
+        return LookingBack
+
+    def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
+        """Beginnings match millions: they are sought among the newest."""
+        since = edge() if look_up == "object__prefix" else None
+        if since is None:
+            return super().found_by(look_up, queryset, word)
+        newest = queryset.filter(at__gte=since)
+        return newest.alias(walked=Unindexed("object")).filter(walked__prefix=word)
+
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
         """An export has every row; the list the newest."""
         if getattr(request, "exporting", False):
@@ -170,7 +208,7 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
         """With the saved views; what waits to be sealed is, a little of it."""
-        AuditSeal.objects.all().seal(most=2)
+        AuditSeal.objects.all().seal(most=1)
         context = {"offered": offered(request), "may_share": may_share(request)}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
@@ -260,6 +298,12 @@ class AuditSealAdmin(ReadOnly[AuditSeal]):
     )
     show_full_result_count = False
     change_list_template = "admin/accounts/auditseal/change_list.html"
+
+    def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+        """With what no seal covers yet."""
+        count, since = AuditSeal.objects.all().unsealed(COUNTED)
+        own = {"unsealed": count, "unsealed_since": since, "counted": COUNTED}
+        return super().changelist_view(request, {**own, **(extra_context or {})})
 
     @admin.display(description=_("digest"))
     def short(self, obj: AuditSeal) -> str:

@@ -60,6 +60,8 @@ class Placed(Base[M]):
     """A list with its place in the navigation and a word for those new to it."""
 
     place: Place = ELSEWHERE
+    called: Any = ""
+    """Its name here, where the model's own says too little."""
     intro: Any = ""
     """What the list is, in one plain sentence."""
     nothing_yet: Any = ""
@@ -77,7 +79,7 @@ class Placed(Base[M]):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Under the plural's own name."""
         own = {
-            "title": capfirst(self.model._meta.verbose_name_plural),
+            "title": self.called or capfirst(self.model._meta.verbose_name_plural),
             "intro": self.intro,
             "nothing_yet": self.nothing_yet,
         }

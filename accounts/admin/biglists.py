@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar
 
-from django.contrib.admin import ListFilter, ShowFacets
+from django.contrib.admin import ChoicesFieldListFilter, ListFilter, ShowFacets
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Page, Paginator
 from django.db import connection
-from django.db.models import Q
+from django.db.models import F, Func, Q
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
@@ -45,10 +46,43 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     def page(self, number: Any) -> Page[Any]:
         """The rows of one page by their keys."""
         valid = self.validate_number(number)
-        first = (valid - 1) * self.per_page
-        last = min(first + self.per_page, self.count)
         rows: Any = self.object_list
-        return Page(rows.filter(pk__in=self.keys[first:last]), valid, self)
+        return Page(rows.filter(pk__in=self.keys_of(valid)), valid, self)
+
+    def keys_of(self, number: int) -> list[Any]:
+        """The keys of one page."""
+        first = (number - 1) * self.per_page
+        return self.keys[first : min(first + self.per_page, self.count)]
+
+
+class Unindexed(Func):
+    """A column whose index SQLite must not choose: it would sort all that match.
+
+    Without it SQLite walks along the list's own order until it has enough.
+    """
+
+    template = "%(expressions)s"
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """The unary plus, which takes no index along."""
+        return self.as_sql(compiler, connection, template="+%(expressions)s")
+
+
+class BigChangeList(ChangeList):
+    """Rows by the keys that were counted, and by nothing else.
+
+    Django would ask for a short list twice, and with the filters beside the keys SQLite
+    walks the filter's index.
+    """
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Of this page, or all where few enough are shown as one."""
+        super().get_results(request)
+        counted: Any = self.paginator
+        whole = self.show_all and self.can_show_all
+        keys = counted.keys if whole else counted.keys_of(self.page_num)
+        rows = self.model_admin.get_queryset(request).filter(pk__in=keys)
+        self.result_list = rows.order_by(*self.queryset.query.order_by)
 
 
 class BigList:
@@ -60,6 +94,10 @@ class BigList:
     finds: ClassVar[tuple[str, ...]] = ()
     """Indexed look-ups that a search tries, such as `actor` or `jti__prefix`."""
     newest_first: ClassVar[tuple[str, ...]] = ()
+
+    def get_changelist(self, request: Any, **kwargs: Any) -> Any:
+        """The class of the list."""
+        return BigChangeList
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
         """Other pages link by any column: who sees one row sees all but hashes."""
@@ -80,9 +118,14 @@ class BigList:
             return queryset, False
         keys: set[int] = set()
         for look_up in self.finds:
-            rows = queryset.filter(**{look_up: word}).order_by(*self.newest_first)
+            rows = self.found_by(look_up, queryset, word)
+            rows = rows.order_by(*self.newest_first)
             keys.update(rows.values_list("pk", flat=True)[:FOUND])
         return queryset.filter(pk__in=keys), False
+
+    def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
+        """What one look-up of a search finds."""
+        return queryset.filter(**{look_up: word})
 
     def search_all(self, queryset: Any, term: str) -> Any:
         """Every row that a search means, for exports."""
@@ -90,6 +133,19 @@ class BigList:
         for look_up in self.finds:
             condition |= Q(**{look_up: term.strip()})
         return queryset.filter(condition) if term.strip() else queryset
+
+
+class UnsortedChoices(ChoicesFieldListFilter):
+    """Choices that each have very many rows: walk the list's order, sort nothing."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Narrow to one, whatever index the column has."""
+        chosen = self.lookup_val
+        if not chosen:
+            return queryset
+        told: Any = chosen[-1] if isinstance(chosen, list) else chosen
+        column = Unindexed(F(str(self.field_path)))
+        return queryset.alias(walked=column).filter(walked=told)
 
 
 class TypedFilter(ListFilter):

@@ -10,6 +10,9 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts.models import IssuedToken
+from accounts.models.browsers import browsers_of
+
 
 def unconfirmed(
     page: Any, request: HttpRequest, question: str, effect: str
@@ -28,6 +31,19 @@ def unconfirmed(
         "parent": (request.get_full_path(), page.opts.verbose_name_plural),
     }
     return TemplateResponse(request, "admin/confirm.html", context)
+
+
+def leaving(users: Any, keep: str) -> str:
+    """What signing these accounts out of everything does."""
+    tokens = ending(IssuedToken.objects.filter(user__in=users))
+    count = browsers_of(users, keep).count()
+    told = ngettext("%d browser is signed out.", "%d browsers are signed out.", count)
+    return f"{tokens} {told % count}"
+
+
+def own_session(request: HttpRequest) -> str:
+    """The key of the session that asks: ending it would end the answer too."""
+    return str(request.session.session_key or "")
 
 
 def ending(tokens: Any) -> str:

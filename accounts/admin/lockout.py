@@ -24,7 +24,9 @@ from accounts.site import Section
 class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
     """Look and unlock; names are as typed, whether or not an account is called so."""
 
-    place = (Section.SYSTEM, 20)
+    place, called = (Section.SYSTEM, 20), _("Wrong passwords")
+    intro = _("Failed sign-ins that are counted. Unlocking forgets them.")
+    nothing_yet = _("Nobody has typed a wrong password lately.")
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time")
     fields = (*list_display, "user_agent", "path_info")
     search_fields = ("username", "ip_address")

@@ -14,7 +14,8 @@ from django.utils import timezone
 from django.utils.translation import ngettext
 
 from accounts.attention import Notice, attention, told_elsewhere
-from accounts.models import AccessRequest, IssuedToken, RoleAssignment, TokenKind
+from accounts.models import AccessRequest, IssuedToken, RoleAssignment, TokenKind, User
+from accounts.secondfactor import without_factor
 from accounts.system import findings
 
 SOON = timedelta(days=7)
@@ -41,6 +42,21 @@ def assignments_that_end() -> Iterator[Notice]:
             len(names),
         )
         url = listing("roleassignment", end="soon")
+        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+
+
+@attention("accounts.view_user")
+def staff_without_a_second_factor() -> Iterator[Notice]:
+    """A password alone opens the admin, or would: then they are kept out of it."""
+    staff = without_factor(User.objects.filter(is_staff=True, is_active=True))
+    names = list(staff.order_by("username").values_list("username", flat=True)[:51])
+    if names:
+        told = ngettext(
+            "%(n)s member of staff has no second factor: %(who)s",
+            "%(n)s members of staff have no second factor: %(who)s",
+            len(names),
+        )
+        url = listing("user", is_staff__exact=1, is_active__exact=1, factor="none")
         yield Notice(told % {"n": many(names), "who": few(names)}, url)
 
 

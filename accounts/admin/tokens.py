@@ -12,8 +12,14 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import ReadOnly, may
-from accounts.admin.biglists import BigList, PeriodFilter, TypedFilter
+from accounts.admin.base import ReadOnly, badge, may
+from accounts.admin.biglists import (
+    BigList,
+    PeriodFilter,
+    TypedFilter,
+    Unindexed,
+    UnsortedChoices,
+)
 from accounts.admin.confirm import ending, unconfirmed
 from accounts.models import IssuedToken, TokenKind
 from accounts.models.tokens import STATES
@@ -39,7 +45,9 @@ class ChosenFilter(admin.SimpleListFilter):
     def queryset(self, request: Any, queryset: Any) -> Any:
         """Narrow to the chosen one."""
         condition = self.condition(self.value(), timezone.now())
-        return queryset if condition is None else queryset.filter(condition)
+        if condition is None:
+            return queryset
+        return queryset.alias(ends=Unindexed("expires_at")).filter(condition)
 
 
 class StateFilter(ChosenFilter):
@@ -52,8 +60,8 @@ class StateFilter(ChosenFilter):
     def condition(self, chosen: str | None, now: datetime) -> Q | None:
         """A revoked token stays revoked when it is over."""
         return {
-            "active": Q(revoked=False, expires_at__gt=now),
-            "expired": Q(revoked=False, expires_at__lte=now),
+            "active": Q(revoked=False, ends__gt=now),
+            "expired": Q(revoked=False, ends__lte=now),
             "revoked": Q(revoked=True),
         }.get(chosen or "")
 
@@ -70,13 +78,14 @@ class UseFilter(ChosenFilter):
     )
 
     def condition(self, chosen: str | None, now: datetime) -> Q | None:
-        """Used last before, or issued before and never used."""
+        """Issued before, and since then not used."""
         if chosen == "never":
             return Q(last_used_at=None)
         if chosen not in ("30", "90"):
             return None
         since = now - timedelta(days=int(chosen))
-        return Q(last_used_at__lt=since) | Q(last_used_at=None, issued_at__lt=since)
+        unused = Q(last_used_at__lt=since) | Q(last_used_at=None)
+        return unused & Q(issued_at__lt=since)
 
 
 class ExpiryFilter(ChosenFilter):
@@ -96,11 +105,12 @@ class ExpiryFilter(ChosenFilter):
         """Between now and then."""
         week = now + timedelta(days=7)
         if chosen == "later":
-            return Q(expires_at__gt=week)
-        until = {"week": week} | {name: now + by for name, by in self.reach.items()}
-        if chosen not in until:
+            return Q(ends__gt=week)
+        if chosen == "week":
+            return Q(ends__gt=now, ends__lte=week)
+        if chosen not in self.reach:
             return None
-        return Q(expires_at__gt=now, expires_at__lte=until[chosen])
+        return Q(expires_at__gt=now, expires_at__lte=now + self.reach[chosen])
 
 
 class WhoseFilter(TypedFilter):
@@ -142,7 +152,6 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
         "client_id",
         "state_shown",
         "last_used_at",
-        "last_used_from",
         "expires_at",
     )
     sortable_by = ("expires_at",)
@@ -151,7 +160,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
         StateFilter,
         UseFilter,
         ExpiryFilter,
-        "kind",
+        ("kind", UnsortedChoices),
         "door",
         IssuedFilter,
     )
@@ -195,7 +204,8 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     @admin.display(description=_("state"))
     def state_shown(self, obj: IssuedToken) -> str:
         """active, expired or revoked."""
-        return obj.state_in_words
+        looks = {"active": "good", "revoked": "bad"}
+        return badge(obj.state_in_words, looks.get(obj.state, ""))
 
     def change_view(
         self,

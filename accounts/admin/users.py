@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from allauth.account import admin as allauths_admin
 from django.contrib import admin, messages
@@ -14,14 +14,14 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.base import Guarded, may, names
-from accounts.admin.confirm import ending, unconfirmed
+from accounts.admin.confirm import leaving, own_session, unconfirmed
 from accounts.admin.glance import at_a_glance
 from accounts.admin.grants import RoleAssignmentInline
 from accounts.admin.lockout import told_unlocked
 from accounts.delegation import above
 from accounts.lockout import unlock
-from accounts.models import IssuedToken, RoleAssignment, User
-from accounts.secondfactor import reset
+from accounts.models import RoleAssignment, User
+from accounts.secondfactor import reset, with_factor, without_factor
 from accounts.site import Section
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
@@ -33,6 +33,22 @@ OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 for way_up in (Group, allauths_admin.EmailAddress):
     if admin.site.is_registered(way_up):
         admin.site.unregister(way_up)
+
+
+class FactorFilter(admin.SimpleListFilter):
+    """Who needs more than a password."""
+
+    title, parameter_name = _("second factor"), "factor"
+    chosen: ClassVar[dict[str, Any]] = {"some": with_factor, "none": without_factor}
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        """Both."""
+        return [("some", _("has one")), ("none", _("has none"))]
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """Narrow to one."""
+        narrowed = self.chosen.get(self.value() or "")
+        return narrowed(queryset) if narrowed else queryset
 
 
 @admin.register(User)
@@ -47,7 +63,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
     )
     list_display = ("username", "email", "roles_held", "is_active", "is_staff")
     search_fields = ("username", "email", "first_name", "last_name")
-    list_filter = ("is_active", "is_staff", "role_assignments__role")
+    list_filter = ("is_active", "is_staff", "role_assignments__role", FactorFilter)
     fieldsets = (
         (None, {"fields": ("username", "password", "is_active", "is_service_account")}),
         (_("Person"), {"fields": ("first_name", "last_name", "email")}),
@@ -72,18 +88,23 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         return may(request, "accounts.change_issuedtoken")
 
     @admin.action(
-        description=_("Revoke every token of the selected users"),
+        description=_("End every token and browser session of the selected users"),
         permissions=["revoke"],
     )
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
-        """End their access from the next message on."""
-        tokens = IssuedToken.objects.filter(user__in=queryset.values("pk"))
-        page = unconfirmed(self, request, str(_("Revoke all?")), ending(tokens))
+        """End their access from the next message on; the actor stays signed in."""
+        users = User.objects.filter(pk__in=queryset.order_by().values("pk"))
+        keep = own_session(request)
+        effect = leaving(users.values("pk"), keep)
+        page = unconfirmed(self, request, str(_("Revoke all?")), effect)
         if page is not None:
             return page
-        ended = tokens.revoke(actor=request.user, reason="revoked in the admin")
-        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
-        self.message_user(request, told, messages.SUCCESS)
+        tokens, browsers = users.sign_out(
+            actor=request.user, reason="revoked in the admin", keep=keep
+        )
+        told = ngettext("%d token revoked.", "%d tokens revoked.", tokens) % tokens
+        out = ngettext("%d browser signed out.", "%d browsers signed out.", browsers)
+        self.message_user(request, f"{told} {out % browsers}", messages.SUCCESS)
         return None
 
     @admin.action(
@@ -92,7 +113,9 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
     def deactivate(self, request: HttpRequest, queryset: Any) -> Any:
         """Close the accounts and revoke their tokens."""
         closing = queryset.filter(is_active=True, pk__in=self.below(request, queryset))
-        page = unconfirmed(self, request, str(_("Deactivate?")), closed(closing))
+        page = unconfirmed(
+            self, request, str(_("Deactivate?")), closed(request, closing)
+        )
         if page is not None:
             return page
         for user in closing:
@@ -177,12 +200,17 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         """Save; an account that is closed loses its tokens too."""
         super().save_model(request, obj, form, change)
         if change and "is_active" in form.changed_data and not obj.is_active:
-            obj.end_access(actor=request.user, reason="account deactivated")
+            self.signed_out(request, obj, "account deactivated")
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         """Revoke first: the list of tokens outlives the account."""
-        obj.end_access(actor=request.user, reason="account deleted")
+        self.signed_out(request, obj, "account deleted")
         super().delete_model(request, obj)
+
+    def signed_out(self, request: HttpRequest, user: User, reason: str) -> None:
+        """Out of everything but the browser that asks."""
+        account, keep = User.objects.filter(pk=user.pk), own_session(request)
+        account.sign_out(actor=request.user, reason=reason, keep=keep)
 
     def save_formset(
         self, request: HttpRequest, form: Any, formset: Any, change: bool
@@ -210,8 +238,8 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
             self.noun = noun
 
 
-def closed(users: Any) -> str:
+def closed(request: HttpRequest, users: Any) -> str:
     """What deactivating these accounts does, in numbers."""
     count = users.count()
     told = ngettext("%d account is closed.", "%d accounts are closed.", count) % count
-    return f"{told} {ending(IssuedToken.objects.filter(user__in=users.values('pk')))}"
+    return f"{told} {leaving(users.order_by().values('pk'), own_session(request))}"

@@ -105,6 +105,13 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         """The newest."""
         return self.order_by("-number").first()
 
+    def unsealed(self, most: int) -> tuple[int, datetime | None]:
+        """How many events no seal covers yet (`most` at most), and since when."""
+        head = self.head()
+        waiting = AuditEvent.objects.filter(id__gt=head.last_id if head else 0)
+        oldest = waiting.order_by("id").values_list("at", flat=True).first()
+        return waiting.order_by("id")[:most].count(), oldest
+
     def seal(self, most: int | None = None) -> int:
         """Seal what is settled, at most `most` ranges; return how many were made."""
         until, made = settled(), 0

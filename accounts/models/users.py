@@ -9,6 +9,8 @@ from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models.audit import AuditEvent
+from accounts.models.browsers import browsers_of, end_browsers
 from accounts.models.tokens import IssuedToken
 
 
@@ -23,11 +25,31 @@ class UserQuerySet(models.QuerySet["User"]):
                 .select_for_update()
                 .values_list("pk", flat=True)
             )
-            User.objects.filter(pk__in=ids).update(is_active=False)
-            tokens = IssuedToken.objects.filter(user_id__in=ids).live()
-            tokens.revoke(actor=actor, reason=reason)
+            closed = User.objects.filter(pk__in=ids)
+            closed.update(is_active=False)
+            closed.sign_out(actor=actor, reason=reason)
         return len(ids)
 
+    def sign_out(self, *, actor: Any, reason: str, keep: str = "") -> tuple[int, int]:
+        """End every live token and every browser session; how many of each.
+
+        `keep` is the key of the session that the actor is using.
+        """
+        ids = list(self.values_list("pk", flat=True))
+        with transaction.atomic():
+            live = IssuedToken.objects.filter(user_id__in=ids).live()
+            tokens = live.revoke(actor=actor, reason=reason)
+            browsers = end_browsers(browsers_of(ids, keep))
+            AuditEvent.objects.bulk_create(
+                AuditEvent(action="session.ended", object=name, reason=reason).acted_by(
+                    actor
+                )
+                for name in browsers
+            )
+        return tokens, len(browsers)
+
+    sign_out.queryset_only = True  # type: ignore[attr-defined]
+    sign_out.alters_data = True  # type: ignore[attr-defined]
     deactivate.queryset_only = True  # type: ignore[attr-defined]
     deactivate.alters_data = True  # type: ignore[attr-defined]
 

@@ -11,6 +11,7 @@ from django.db import connection, models
 from django.utils import timezone
 
 from accounts.audit import record
+from accounts.checks import audit_is_sealed
 from accounts.management.commands import seal_audit
 from accounts.models import AuditEvent, AuditSeal, seals
 from accounts.models.seals import SEALED_AT_ONCE
@@ -196,3 +197,22 @@ def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> N
     with pytest.raises(CommandError, match=f"event {chain[5].pk} of seal 2 was"):
         call_command("verify_audit")
     assert SEALED_AT_ONCE == 1000 and connection.vendor in ("sqlite", "postgresql")
+
+
+def test_what_waits_for_its_seal_is_told(chain: list[AuditEvent]) -> None:
+    """ours: how many, since when; `doctor` once it waits for more than a day."""
+    seals_of_all = AuditSeal.objects.all()
+    assert seals_of_all.unsealed(5) == (0, None) and not list(found_by_doctor())
+    for _number in range(3):
+        event = record("test.happened")
+    count, since = seals_of_all.unsealed(2)
+    assert count == 2 and since is not None and not found_by_doctor()
+    raw(pk=event.pk - 2).update(at=timezone.now() - timedelta(days=2))
+    assert [message.id for message in found_by_doctor()] == ["portico.W006"]
+    seals_of_all.seal()
+    assert seals_of_all.unsealed(5) == (0, None) and not found_by_doctor()
+
+
+def found_by_doctor() -> list[Any]:
+    """What the check of the seals says."""
+    return list(audit_is_sealed(databases=["default"]))

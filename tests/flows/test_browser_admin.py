@@ -26,6 +26,13 @@ LISTS = [
     "accounts/oauthclient/",
     "accounts/auditevent/",
     "accounts/signingkey/",
+    "usersessions/usersession/",
+    "mfa/authenticator/",
+    "socialaccount/socialaccount/",
+    "axes/accessattempt/",
+    "accounts/signinprovider/",
+    "accounts/oauthgrant/",
+    "accounts/consent/",
 ]
 FORMS = ["accounts/revokedtoken/add/", "accounts/role/add/"]
 ROWS = [

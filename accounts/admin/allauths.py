@@ -1,0 +1,98 @@
+"""What allauth keeps about sign-ins: to look at, without any secret in it.
+
+allauth's own pages would show session keys and providers' secrets, and let them be
+written past Portico's own rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.mfa import admin as mfa_admin
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount import admin as social_admin
+from allauth.socialaccount.models import SocialAccount
+from allauth.usersessions import admin as sessions_admin
+from allauth.usersessions.models import UserSession
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin.base import ReadOnly, may
+from accounts.admin.confirm import own_session
+from accounts.audit import record
+from accounts.models.browsers import end_browsers
+from accounts.site import Section
+
+THEIRS = (
+    mfa_admin.Authenticator,
+    social_admin.SocialAccount,
+    social_admin.SocialApp,
+    social_admin.SocialToken,
+    sessions_admin.UserSession,
+)
+for theirs in THEIRS:
+    admin.site.unregister(theirs)
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(ReadOnly[Authenticator]):
+    """Who has which second factor."""
+
+    place, called = (Section.PEOPLE, 70), _("Second factors")
+    intro = _("Apps, keys and recovery codes of people, reset on a user's page.")
+    nothing_yet = _("Nobody has a second factor yet. It is set up in the portal.")
+    list_display = fields = ("user", "type", "created_at", "last_used_at")
+    list_filter = ("type",)
+    search_fields = ("user__username",)
+    list_select_related = ("user",)
+    show_full_result_count = False
+
+
+@admin.register(UserSession)
+class UserSessionAdmin(ReadOnly[UserSession]):
+    """Where people are signed in with a browser."""
+
+    place, called = (Section.PEOPLE, 65), _("Browser sessions")
+    intro = _("Where people are signed in to the admin and the portal.")
+    list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
+    search_fields = ("user__username", "ip")
+    list_select_related = ("user",)
+    show_full_result_count = False
+    actions = ("end",)
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        """Those who may end tokens may end sign-ins."""
+        return may(request, "accounts.change_issuedtoken")
+
+    @admin.action(description=_("End the selected sessions"), permissions=["end"])
+    def end(self, request: HttpRequest, queryset: Any) -> None:
+        """All of them but the one that asks."""
+        chosen = queryset.order_by().exclude(session_key=own_session(request))
+        ended = end_browsers(chosen)
+        for name in ended:
+            reason = "ended in the admin"
+            record(
+                "session.ended",
+                actor=request.user,
+                request=request,
+                object=name,
+                reason=reason,
+            )
+        count = len(ended)
+        told = ngettext("%d browser signed out.", "%d browsers signed out.", count)
+        self.message_user(request, told % count, messages.SUCCESS)
+
+
+@admin.register(SocialAccount)
+class SocialAccountAdmin(ReadOnly[SocialAccount]):
+    """Whose account is whose at a provider."""
+
+    place, called = (Section.PEOPLE, 62), _("Accounts at providers")
+    intro = _("Which account signs in with which account of a sign-in provider.")
+    nothing_yet = _("Nobody has signed in through a provider yet.")
+    list_display = fields = ("user", "provider", "uid", "date_joined", "last_login")
+    search_fields = ("user__username", "uid")
+    list_select_related = ("user",)
+    show_full_result_count = False

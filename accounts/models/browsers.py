@@ -1,0 +1,30 @@
+"""Where people are signed in with a browser (allauth's rows), and the end of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
+from django.db import models
+from django.utils import timezone
+
+
+def browsers_of(users: Any, keep: str = "") -> models.QuerySet[UserSession]:
+    """Sessions of these accounts (ids or a query of them) that still count.
+
+    `keep` is the key of one that is left out: the reader's own.
+    """
+    alive = Session.objects.filter(expire_date__gt=timezone.now())
+    found: models.QuerySet[UserSession] = UserSession.objects.filter(
+        user_id__in=users, session_key__in=alive.values("pk")
+    )
+    return found.exclude(session_key=keep)
+
+
+def end_browsers(sessions: models.QuerySet[UserSession]) -> list[str]:
+    """Sign out; the name of each session's account, in their order."""
+    rows = list(sessions.order_by("user__username").select_related("user"))
+    Session.objects.filter(pk__in=[row.session_key for row in rows]).delete()
+    UserSession.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    return [row.user.get_username() for row in rows]
