@@ -7,6 +7,7 @@ one runs nothing is remembered (the epoch is empty), after it a new epoch begins
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -25,12 +26,12 @@ def install(**kwargs: Any) -> None:
     """Make every trigger anew and begin an epoch (signal: post_migrate)."""
     if not _tables_exist():
         return
-    with transaction.atomic(), connection.cursor() as cursor:
-        _drop_all(cursor)
+    suspend()
+    with _together(), connection.cursor() as cursor:
         for statement in dialect().statements():
             cursor.execute(statement)
-        epoch = {"epoch": uuid4().hex}
-        ChangeCounter.objects.update_or_create(pk=1, defaults=epoch)
+    epoch = {"epoch": uuid4().hex}
+    ChangeCounter.objects.update_or_create(pk=1, defaults=epoch)
 
 
 def suspend(**kwargs: Any) -> None:
@@ -38,8 +39,9 @@ def suspend(**kwargs: Any) -> None:
     if not _tables_exist():
         return
     ChangeCounter.objects.update(epoch="")
-    with transaction.atomic(), connection.cursor() as cursor:
-        _drop_all(cursor)
+    with _together(), connection.cursor() as cursor:
+        for statement in dialect().drops(cursor):
+            cursor.execute(statement)
 
 
 def missing() -> list[str]:
@@ -54,6 +56,11 @@ def _tables_exist() -> bool:
     return ChangeCounter._meta.db_table in connection.introspection.table_names()
 
 
-def _drop_all(cursor: Any) -> None:
-    for statement in dialect().drops(cursor):
-        cursor.execute(statement)
+def _together() -> AbstractContextManager[Any]:
+    """One transaction on SQLite. On PostgreSQL each statement is one of its own.
+
+    Holding one table's lock while waiting for the next would meet requests in a
+    deadlock. Nothing counts until the new epoch, so half of it harms nobody.
+    """
+    sqlite = connection.vendor == "sqlite"
+    return transaction.atomic() if sqlite else nullcontext()

@@ -9,7 +9,7 @@ from django.db import DatabaseError
 def mend(error: DatabaseError) -> str:
     """For what SQLite and PostgreSQL say."""
     text = " ".join(str(error).split()) or "no detail"
-    if "locked" in text:
+    if "is locked" in text:
         return (
             "The database is locked by another process; stop it (another "
             "`make serve`?) and try again."
