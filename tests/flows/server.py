@@ -115,7 +115,8 @@ def portico(folder: Path, **environment: str) -> Iterator[Portico]:
     """Start a server, wait until it answers, and stop it afterwards."""
     port = free_port()
     env = {**os.environ, **environment_of(folder, port), **environment}
-    command = [sys.executable, "-m", "coverage", "run", "-m", "uvicorn"]
+    measured = ["coverage", "run", "-m"] if "MEASURE_SERVERS" in os.environ else []
+    command = [sys.executable, "-m", *measured, "uvicorn"]
     command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
     command += ["--http", "config.protocol:Patient"]
     command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
