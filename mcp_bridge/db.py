@@ -6,9 +6,8 @@ thread, and no request signal would ever close a connection: both are done here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -41,17 +40,17 @@ async def in_database(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     return await hop(*args, **kwargs)
 
 
-@asynccontextmanager
-async def own_thread() -> AsyncIterator[None]:
-    """Give the ORM calls of one asynchronous tool a thread of their own.
+async def with_own_thread(work: Awaitable[T]) -> T:
+    """The result of `work`, an asynchronous tool whose ORM calls get a thread.
 
-    Without it Django's `aget()` and friends of every call in the process would
-    queue for a single thread.
+    Without one of their own Django's `aget()` and friends of every call in the
+    process would queue for a single thread. It is made at the first such call, and
+    ended, its connections closed, after the tool.
     """
     context: Any = ThreadSensitiveContext()
     async with context:
         try:
-            yield
+            return await work
         finally:
             if context in SyncToAsync.context_to_thread_executor:
                 await sync_to_async(connections.close_all)()

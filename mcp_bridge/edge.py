@@ -5,12 +5,12 @@ MCP Streamable HTTP, Security: a foreign Origin is 403, a foreign Host 421.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-import anyio
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -92,9 +92,11 @@ def allowed_host(host: str, allowed: tuple[str, ...]) -> bool:
 
 async def read_body(receive: Receive) -> bytes:
     """The whole body, in time. Raises TooLarge, TooSlow or Disconnected."""
-    with anyio.move_on_after(settings.BODY_TIMEOUT):
-        return await whole_body(receive)
-    raise TooSlow
+    try:
+        async with asyncio.timeout(settings.BODY_TIMEOUT):
+            return await whole_body(receive)
+    except TimeoutError as error:
+        raise TooSlow from error
 
 
 async def whole_body(receive: Receive) -> bytes:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -86,8 +84,9 @@ class Door:
             wanted = scopes_to_ask(principal, decision)
             await answers.insufficient_scope(wanted).send(send)
             return
-        with as_caller(call) as user:
-            scope["user"] = user
+        scope["user"] = user = sdk_user(principal)
+        call_token, user_token = call_var.set(call), auth_context_var.set(user)
+        try:
             if self.transport.one_piece(scope, message):
                 await self.answer(scope, receive, OnePiece(send, receive, trail, call))
             else:
@@ -95,6 +94,9 @@ class Door:
                 stream = OnRecord(send, trail, call, held=held)
                 guarded = Guarded(self.transport.streaming, call, raw)
                 await guarded(scope, receive, stream)
+        finally:
+            auth_context_var.reset(user_token)
+            call_var.reset(call_token)
 
     async def answer(self, scope: Scope, receive: Receive, reply: OnePiece) -> None:
         """Serve in one piece; if the client leaves, the call ends and that is told."""
@@ -130,18 +132,6 @@ class Door:
             return known or Message(f"http/{scope['method']}"), receive
         body = await read_body(receive)
         return self.locate(parse(body)), replay(body, receive)
-
-
-@contextmanager
-def as_caller(call: Call) -> Iterator[AuthenticatedUser]:
-    """Make this call the one being served, for the SDK and for tools."""
-    user = sdk_user(call.principal)
-    call_token, user_token = call_var.set(call), auth_context_var.set(user)
-    try:
-        yield user
-    finally:
-        auth_context_var.reset(user_token)
-        call_var.reset(call_token)
 
 
 def bearer(value: str | None) -> str | None:

@@ -8,9 +8,12 @@ raised as Away, a DatabaseError: nothing can be decided.
 from __future__ import annotations
 
 import sqlite3
+from mmap import mmap
 from typing import NamedTuple, Protocol
 
 from django.db import DatabaseError, connection
+
+from mcp_bridge.wal_index import HEADER, wal_index
 
 LOOK = "SELECT epoch, number FROM mcp_bridge_changecounter"
 NEWS = (
@@ -57,28 +60,36 @@ class Reader(Protocol):
 class SqliteReader:
     """A connection of its own, read on the event loop: microseconds, never a lock.
 
-    In WAL mode a reader waits for no writer.
+    In WAL mode a reader waits for no writer, and the WAL-index says for next to
+    nothing that nobody has committed.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.connection: sqlite3.Connection | None = None
-        self.version = -1
+        self.index: mmap | None = None
+        self.header = b""
         self.point = NOWHERE
 
     async def look(self) -> Point:
-        """As the protocol says; while no other connection wrote, nothing changed."""
+        """As the protocol says; while nobody has committed, nothing changed."""
+        if self.index is None or self.index[:HEADER] != self.header:
+            self.read()
+        return self.point
+
+    def read(self) -> None:
+        """Read the row. Raises Away."""
+        # Before the row: what is committed in between is seen by the next look.
+        header = self.index[:HEADER] if self.index else b""
         try:
             opened = self.connection or self.open()
-            (version,) = opened.execute("PRAGMA data_version").fetchone()
-            if version != self.version:
-                row = opened.execute(LOOK).fetchone()
-                self.point = Point(*row) if row else NOWHERE
-                self.version = version
-        except sqlite3.Error as error:
+            row = opened.execute(LOOK).fetchone()
+            if self.index is None:
+                self.index = wal_index(opened, self.name)
+        except (sqlite3.Error, OSError) as error:
             self.close()
             raise Away(str(error)) from error
-        return self.point
+        self.point, self.header = Point(*row) if row else NOWHERE, header
 
     async def news(self, after: Point, upto: Point) -> list[Change]:
         """As the protocol says."""
@@ -96,14 +107,13 @@ class SqliteReader:
             f"file:{self.name}?mode=rw", uri=True, timeout=0.2, isolation_level=None
         )
         self.connection.execute("PRAGMA query_only = ON")
-        self.version = -1
         return self.connection
 
     def close(self) -> None:
         """As the protocol says."""
         if self.connection is not None:
             self.connection.close()
-            self.connection = None
+            self.connection = self.index = None
 
 
 def reader() -> Reader:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from uuid import uuid4
+from random import getrandbits
+from time import time_ns
 
 from starlette.types import Message as Event
 from starlette.types import Scope, Send
@@ -16,12 +17,24 @@ request_id: ContextVar[str] = ContextVar("portico_request_id", default="")
 """Seen by synchronous views, tools and libraries too: asgiref copies the context."""
 
 
+def new_id() -> str:
+    """32 hex digits: milliseconds, then randomness (as in a UUID version 7).
+
+    In order of time, so that the index over a million of them is written at its end.
+    It is no secret, so the system is not asked for the randomness.
+    """
+    return f"{time_ns() // 1_000_000:012x}{getrandbits(80):020x}"
+
+
 def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
     """Give the request an id of its own (or a proxy's sane one) and answer with it."""
-    given = next((v.decode("latin-1") for k, v in scope["headers"] if k == NAME), "")
-    name = given if SANE.fullmatch(given) else uuid4().hex
+    headers = scope["headers"]
+    given = [value.decode("latin-1") for known, value in headers if known == NAME]
+    if given:
+        headers = [pair for pair in headers if pair[0] != NAME]
+    sane = given and SANE.fullmatch(given[0])
+    name = given[0] if sane else new_id()
     pair = (NAME, name.encode())
-    others = [h for h in scope["headers"] if h[0] != NAME]
     request_id.set(name)
 
     async def stamped(event: Event) -> None:
@@ -29,4 +42,4 @@ def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
             event = {**event, "headers": [*event["headers"], pair]}
         await send(event)
 
-    return {**scope, "headers": [*others, pair]}, stamped
+    return {**scope, "headers": [*headers, pair]}, stamped

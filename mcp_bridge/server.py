@@ -38,7 +38,7 @@ from mcp_types import (
 from pydantic import AnyUrl, BaseModel
 
 from mcp_bridge.current import current_call
-from mcp_bridge.db import own_thread, tidy
+from mcp_bridge.db import tidy, with_own_thread
 from mcp_bridge.decision import Key, Reason
 from mcp_bridge.messages import Message
 from mcp_bridge.models import PrimitiveKind
@@ -264,8 +264,7 @@ def at_home(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(fn)
     async def housed(*args: Any, **kwargs: Any) -> Any:
-        async with own_thread():
-            return await fn(*args, **kwargs)
+        return await with_own_thread(fn(*args, **kwargs))
 
     return housed
 
