@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import machine, tables
+from bench import machine, parts, tables
 from bench.databases import postgres
 from bench.page import put
 from bench.stage import PEERS, Stage
@@ -24,6 +24,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "tokens": ("Ten thousand tokens in use", tables.tokens),
     "workers": ("Two workers", tables.workers),
     "memory": ("Memory", tables.memory),
+    "parts": ("Where the time of a call goes", parts.parts),
     "metrics": ("What metrics cost", tables.metrics),
     "issuing": ("Issuing and refreshing tokens", tables.issuing),
 }

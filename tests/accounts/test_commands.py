@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts import keyring, refresh, tokens
+from accounts.management.commands.up import uncollected
 from accounts.models import (
     AuditEvent,
     AuditSeal,
@@ -250,3 +253,16 @@ def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
     tokens.issue(alice, door="command")
     held = RoleAssignment.objects.get(user=alice, role__name="User")
     assert held.withdraw(actor="test") == 2
+
+
+def test_static_files_are_collected_again_when_one_is_newer(
+    settings: Any, tmp_path: Path
+) -> None:
+    """ours: after an upgrade the pages have their new looks."""
+    settings.STATIC_ROOT = tmp_path
+    assert uncollected()
+    manifest = tmp_path / "staticfiles.json"
+    manifest.touch()
+    assert not uncollected()
+    os.utime(manifest, (0, 0))
+    assert uncollected()

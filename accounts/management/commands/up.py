@@ -7,9 +7,11 @@ import os
 import secrets
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
 from django.core.management import BaseCommand, CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
@@ -65,7 +67,7 @@ class Command(BaseCommand):
         if executor.migration_plan(targets):
             self.stdout.write("Preparing the database ...")
             call_command("migrate", verbosity=0, interactive=False)
-        if not (settings.STATIC_ROOT / "staticfiles.json").exists():
+        if uncollected():
             call_command("collectstatic", verbosity=0, interactive=False)
         SigningKey.objects.ensure_active()
         self.first_admin()
@@ -103,6 +105,19 @@ class Command(BaseCommand):
         command += ["--timeout-graceful-shutdown", "5", "--loop", "auto"]
         connection.close()
         os.execv(sys.executable, command)  # noqa: S606
+
+
+def uncollected() -> bool:
+    """Whether a static file is newer than what was collected: after an upgrade."""
+    manifest = settings.STATIC_ROOT / "staticfiles.json"
+    if not manifest.exists():
+        return True
+    collected = manifest.stat().st_mtime
+    return any(
+        Path(storage.path(name)).stat().st_mtime > collected
+        for finder in get_finders()
+        for name, storage in finder.list([])
+    )
 
 
 def where() -> str:
