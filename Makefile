@@ -26,7 +26,7 @@ serve: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.run
 
-bench: $(VENV)/.dev $(VENV)-bench/.installed
+bench: $(VENV)/.dev $(VENV)-served/.installed $(VENV)-bench/.installed
 	$(BIN)/python -m bench $(TABLES)
 
 lint: $(VENV)/.dev
@@ -71,6 +71,13 @@ $(VENV)/.dev: tests/requirements.txt requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/requirements.txt
 	touch $@ $(VENV)/.runtime
 
+$(VENV)-served/.installed: requirements.txt | $(VENV)/bin/python
+	echo "Installing the locked packages to be measured ..."
+	$(BIN)/python -m venv $(VENV)-served
+	$(VENV)-served/bin/pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes -r requirements.txt
+	touch $@
+
 $(VENV)-bench/.installed: bench/requirements.txt | $(VENV)/bin/python
 	echo "Installing the peers to measure beside ..."
 	$(BIN)/python -m venv $(VENV)-bench
@@ -79,4 +86,4 @@ $(VENV)-bench/.installed: bench/requirements.txt | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench .cache .mypy_cache .ruff_cache .pytest_cache tests/clients/node_modules
+	rm -rf $(VENV) $(VENV)-served $(VENV)-bench .cache .mypy_cache .ruff_cache .pytest_cache tests/clients/node_modules

@@ -14,7 +14,8 @@ from pathlib import Path
 from bench.databases import Portico, Postgres
 from bench.processes import ROOT, Server
 
-PORTICO = Path(sys.executable)
+PORTICO = ROOT / ".venv-served" / "bin" / "python"
+"""What is served in production: some packages load others where those are there."""
 PEERS = ROOT / ".venv-bench" / "bin" / "python"
 USERS, CALLERS, REFRESHES = 100_000, 10_000, 12_000
 FEW, MANY = 1_000, 1_000_000

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+import types
+from collections.abc import Coroutine, Generator, Iterable
+from functools import lru_cache, partial
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -16,6 +18,9 @@ from django.http.request import split_domain_port, validate_host
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_bridge.answers import Answer, plain, too_large
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class TooLarge(Exception):
@@ -55,6 +60,7 @@ class Edge:
     def __init__(self, app: ASGIApp, for_pages: ASGIApp) -> None:
         self.app, self.for_pages = app, for_pages
         self.origins = origin_pattern(settings.ALLOWED_ORIGINS)
+        self.hosts = tuple(settings.ALLOWED_HOSTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may be looked at; what a web page sends, by way of CORS."""
@@ -69,9 +75,7 @@ class Edge:
 
     def refusal(self, scope: Scope, origin: str | None) -> Answer | None:
         """The answer to a request that goes no further."""
-        if not allowed_host(
-            header(scope, b"host") or "", tuple(settings.ALLOWED_HOSTS)
-        ):
+        if not allowed_host(header(scope, b"host") or "", self.hosts):
             return plain(421, "invalid_host", "This host is not in ALLOWED_HOSTS.")
         if origin and not self.origins.fullmatch(origin):
             return plain(
@@ -91,12 +95,36 @@ def allowed_host(host: str, allowed: tuple[str, ...]) -> bool:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body, in time. Raises TooLarge, TooSlow or Disconnected."""
+    """The whole body, in time. Raises TooLarge, TooSlow or Disconnected.
+
+    Most bodies are here already; only one that is waited for needs a deadline.
+    """
+    reading = whole_body(receive)
+    try:
+        waits_for = reading.send(None)
+    except StopIteration as complete:
+        return bytes(complete.value)
     try:
         async with asyncio.timeout(settings.BODY_TIMEOUT):
-            return await whole_body(receive)
+            return await resumed(reading, waits_for)
     except TimeoutError as error:
         raise TooSlow from error
+
+
+@types.coroutine
+def resumed(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
+    """The rest of a coroutine that was begun and gave what it waits for."""
+    while True:
+        try:
+            yield waits_for
+        except BaseException as error:  # a cancellation is for `work`
+            step = partial(work.throw, error)
+        else:
+            step = partial(work.send, None)
+        try:
+            waits_for = step()
+        except StopIteration as complete:
+            return cast(R, complete.value)
 
 
 async def whole_body(receive: Receive) -> bytes:

@@ -73,10 +73,9 @@ async def counted(key: str, limit: Limit | None) -> float:
 
 async def admit(principal: Principal) -> None:
     """Count a message of this token and of its person. Raises TooMany."""
-    wait = await counted(f"mcp token {principal.jti}", limit_of("LIMIT_MCP"))
-    wait = wait or await counted(
-        f"mcp user {principal.user_id}", limit_of("LIMIT_MCP_USER")
-    )
+    token, user = f"mcp token {principal.jti}", f"mcp user {principal.user_id}"
+    wait = await counted(token, limit_of("LIMIT_MCP"))
+    wait = wait or await counted(user, limit_of("LIMIT_MCP_USER"))
     if wait:
         raise TooMany("Too many messages; wait a little.", wait)
 

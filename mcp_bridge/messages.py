@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mcp_bridge.models import PrimitiveKind
@@ -72,6 +72,8 @@ class Message:
     malformed: bool = False
     streams: bool = False
     """Asks for a stream: progress, log messages, or what subscriptions bring."""
+    content: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The whole of it, decoded."""
 
     def about(self, kind: str, name: str) -> Message:
         """The same message with its target resolved."""
@@ -89,16 +91,16 @@ def parse(body: bytes) -> Message:
             INVALID_REQUEST, "Body must be a single JSON-RPC 2.0 message object."
         )
     if "method" not in decoded and ("result" in decoded or "error" in decoded):
-        return Message("response", always_open=True)
-    method = decoded.get("method")
+        return Message("response", always_open=True, content=decoded)
+    return _aimed(decoded)
+
+
+def _aimed(content: Mapping[str, Any]) -> Message:
+    """The message with the primitive its parameters name. Raises BadMessage."""
+    method, params = content.get("method"), content.get("params")
     if not isinstance(method, str):
         raise BadMessage(INVALID_REQUEST, "A message names its method as text.")
-    params = decoded.get("params")
-    return _aimed(method, params if isinstance(params, dict) else {})
-
-
-def _aimed(method: str, given: Mapping[str, Any]) -> Message:
-    """The message with the primitive its parameters name."""
+    given: Mapping[str, Any] = params if isinstance(params, dict) else {}
     streams = method == "subscriptions/listen" or _opted_in(given.get("_meta"))
     found = TARGETS.get(method)
     if method == "completion/complete":
@@ -106,12 +108,12 @@ def _aimed(method: str, given: Mapping[str, Any]) -> Message:
         given = ref if isinstance(ref, dict) else {}
         found = REFERENCES.get(str(given.get("type")), (PrimitiveKind.PROMPT, ""))
     if found is None:
-        return Message(method, streams=streams)
+        return Message(method, streams=streams, content=content)
     kind, parameter = found
     name = given.get(parameter)
     if not isinstance(name, str):
-        return Message(method, malformed=True, streams=streams)
-    return Message(method, (str(kind), name), streams=streams)
+        return Message(method, malformed=True, streams=streams, content=content)
+    return Message(method, (str(kind), name), streams=streams, content=content)
 
 
 def _opted_in(meta: Any) -> bool:

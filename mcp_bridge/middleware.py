@@ -101,7 +101,8 @@ class Door:
     async def answer(self, scope: Scope, receive: Receive, reply: OnePiece) -> None:
         """Serve in one piece; if the client leaves, the call ends and that is told."""
         try:
-            await self.transport.in_one_piece(scope, receive, reply)
+            content = reply.call.message.content
+            await self.transport.exchange.serve(scope, receive, reply, content)
         except asyncio.CancelledError:
             if not reply.left:
                 raise

@@ -27,14 +27,17 @@ def new_id() -> str:
 
 
 def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
-    """Give the request an id of its own (or a proxy's sane one) and answer with it."""
+    """Give the request an id of its own (or a proxy's sane one) and answer with it.
+
+    The scope is changed, not copied.
+    """
     headers = scope["headers"]
     given = [value.decode("latin-1") for known, value in headers if known == NAME]
-    if given:
-        headers = [pair for pair in headers if pair[0] != NAME]
     sane = given and SANE.fullmatch(given[0])
     name = given[0] if sane else new_id()
     pair = (NAME, name.encode())
+    kept = [known for known in headers if known[0] != NAME] if given else headers
+    scope["headers"] = [*kept, pair]
     request_id.set(name)
 
     async def stamped(event: Event) -> None:
@@ -42,4 +45,4 @@ def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
             event = {**event, "headers": [*event["headers"], pair]}
         await send(event)
 
-    return {**scope, "headers": [*headers, pair]}, stamped
+    return scope, stamped

@@ -19,6 +19,7 @@ from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from starlette.types import ASGIApp, Scope
 
 from mcp_bridge.edge import header
+from mcp_bridge.exchange import Exchange
 from mcp_bridge.messages import Message
 from mcp_bridge.server import PorticoServer
 
@@ -45,7 +46,8 @@ class Transport:
         )
         self.streaming: ASGIApp = server.session_manager.handle_request
         # Past the SDK's own body limit: the door has read the body already.
-        self.in_one_piece: ASGIApp = self.single.asgi_app.app
+        sdk: ASGIApp = self.single.asgi_app.app
+        self.exchange = Exchange(server._lowlevel_server, sdk)
 
     def one_piece(self, scope: Scope, message: Message) -> bool:
         """Whether the message is of the new era and asked for no stream."""
@@ -61,6 +63,7 @@ class Transport:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.server.session_manager.run())
             await stack.enter_async_context(self.single.run())
+            self.exchange.lifespan_state = self.single._lifespan_state
             settle_memory()
             yield
         gc.unfreeze()

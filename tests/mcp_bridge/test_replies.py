@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from mcp.server import lowlevel
 from opentelemetry import trace
 
 from mcp_bridge import replies, transport
 from mcp_bridge.current import Call
 from mcp_bridge.decision import Catalogue, Decision, Reason
+from mcp_bridge.exchange import Exchange
 from mcp_bridge.messages import Message, parse
 from mcp_bridge.middleware import Door
 from mcp_bridge.replies import OnePiece
@@ -57,9 +59,9 @@ def serve(app: Any, trail: Trail, events: list[Any]) -> list[dict[str, Any]]:
         )
         door = Door.__new__(Door)
         door.transport = transport.Transport.__new__(transport.Transport)
-        door.transport.in_one_piece = app
+        door.transport.exchange = Exchange(lowlevel.Server("none"), app)
         reply = OnePiece(send, receive, trail, call)  # type: ignore[arg-type]
-        await door.answer({"type": "http"}, receive, reply)
+        await door.answer({"type": "http", "headers": []}, receive, reply)
 
     asyncio.run(told())
     return sent
