@@ -1,9 +1,11 @@
-"""One request, one answer in the new era, with the body parsed once, by the door.
+"""One request, one answer, with the body parsed once, by the door.
 
-MCP 2026-07-28 basic/transports. The SDK's own entry reads the body a second time and
-takes the answer through one more model: a fifth of a call. What is plainly right goes
-from here to the SDK's dispatch. All else (a header that says otherwise or comes twice,
-a notification, a mirrored argument) goes to the SDK's entry, which knows what to say.
+MCP basic/transports. The SDK's own entries read the body a second time and take the
+answer through one more model (2026-07-28: a fifth of a call), or make streams, a
+dispatcher and a task for it (before, without sessions: two thirds). What is plainly
+right goes from here to the SDK's dispatch. All else (a header that says otherwise or
+comes twice, a notification, a mirrored argument) goes to the SDK's entry, which knows
+what to say.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     MCP_PARAM_HEADER_PREFIX,
+    MCP_PROTOCOL_VERSION_HEADER,
     InboundModernRoute,
     classify_inbound_request,
 )
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import JSONRPCError, JSONRPCResponse
+from mcp_types import DEFAULT_NEGOTIATED_VERSION, JSONRPCError, JSONRPCResponse
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -70,7 +74,7 @@ class OneAnswer:
 
 
 class Exchange:
-    """Serves requests of the new era in one piece; `sdk` is the SDK's own entry."""
+    """Serves requests in one piece, without a session; `sdk` is the SDK's entry."""
 
     def __init__(self, server: Server[Any], sdk: ASGIApp) -> None:
         self.server, self.sdk = server, sdk
@@ -102,7 +106,8 @@ class Exchange:
             body = encoded(content["id"], result)
         except Exception as problem:
             error = modern_error_data(problem)
-            status = ERROR_CODE_HTTP_STATUS.get(error.code, 200)
+            if route.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                status = ERROR_CODE_HTTP_STATUS.get(error.code, 200)
             failed = JSONRPCError(jsonrpc="2.0", id=content["id"], error=error)
             body = dumped(failed)
         finally:
@@ -124,9 +129,14 @@ class Exchange:
             and headers.get("content-type", "").lower().startswith(JSON)
             and takes_json(headers.get("accept", ""))
             and is_request(content)
-            and not self.mirrors(headers, content)
         )
-        found = classify_inbound_request(content, headers=headers) if usual else None
+        version = headers.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
+        if not usual or version in HANDSHAKE_PROTOCOL_VERSIONS:
+            older = usual and content["method"] != "initialize"
+            return InboundModernRoute(version, None, None) if older else None
+        if self.mirrors(headers, content):
+            return None
+        found = classify_inbound_request(content, headers=headers)
         return found if isinstance(found, InboundModernRoute) else None
 
     def mirrors(self, headers: Mapping[str, str], content: Content) -> bool:

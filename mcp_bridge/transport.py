@@ -1,8 +1,8 @@
-"""The SDK's session managers: one answers in one piece, one streams.
+"""Which way a message is served: in one piece, or by the SDK's session managers.
 
-An answer in one piece costs a third less; it is given where the request asked for
-no stream. MCP 2026-07-28 basic/transports; older requests always get streams, because
-in them the server may ask and tell without being asked.
+An answer in one piece costs far less; it is given where the request asked for no
+stream. MCP 2026-07-28 basic/transports. In older requests the server may ask and tell
+without being asked: they get streams, unless nothing that serves them could do that.
 """
 
 from __future__ import annotations
@@ -23,6 +23,16 @@ from mcp_bridge.exchange import Exchange
 from mcp_bridge.messages import Message
 from mcp_bridge.server import PorticoServer
 
+SILENT = frozenset(
+    {
+        "ping",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+    }
+)
+"""Methods whose handlers, the SDK's own, only answer."""
 TRACING = "mcp.server._otel"
 """The SDK's module of the middleware that makes a span for every message."""
 
@@ -50,11 +60,23 @@ class Transport:
         self.exchange = Exchange(server._lowlevel_server, sdk)
 
     def one_piece(self, scope: Scope, message: Message) -> bool:
-        """Whether the message is of the new era and asked for no stream."""
+        """Whether the message asked for no stream and none could carry anything."""
         if message.streams or scope["method"] != "POST":
             return False
         version = header(scope, b"mcp-protocol-version")
-        return version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS
+        if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+            return True
+        return not settings.MCP_SESSIONS and self.silent(message)
+
+    def silent(self, message: Message) -> bool:
+        """Whether what serves the message has no way to say more than its answer.
+
+        A tool that is hidden from the caller is as silent as one that does not exist.
+        """
+        if message.method != "tools/call" or message.target is None:
+            return message.method in SILENT
+        tool = self.server.tools.get_tool(message.target[1])
+        return tool is None or not (tool.context_kwarg or tool.resolved_params)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

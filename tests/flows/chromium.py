@@ -79,6 +79,7 @@ class Person:
 
     def fits(self) -> bool:
         """Whether nothing sticks out sideways."""
+        self.page.wait_for_function("document.readyState === 'complete'")
         script = "document.documentElement.scrollWidth <= window.innerWidth"
         return bool(self.page.evaluate(script))
 

@@ -41,7 +41,14 @@ def confirm(alice: Person) -> None:
     """The password once more, before something sensitive."""
     if "Confirm Access" in alice.page.inner_text("main"):
         alice.page.fill("input[type=password]", PASSWORD)
-        alice.page.click("main button[type=submit]")
+        with alice.page.expect_navigation():
+            alice.page.click("main button[type=submit]")
+
+
+def follow(alice: Person, text: str) -> None:
+    """A link to another page, and that page."""
+    with alice.page.expect_navigation():
+        alice.page.click(f"text={text}")
 
 
 def fits_everywhere(alice: Person) -> None:
@@ -70,7 +77,7 @@ def test_an_app_is_set_up_and_opens_the_way_to_a_client(
     page.wait_for_url("**/callback?code=**")
     page.goto(f"{server.url}/portal/security/")
     fits_everywhere(alice)
-    page.click("text=Set up an app")
+    follow(alice, "Set up an app")
     confirm(alice)
     fits_everywhere(alice)
     secret = page.input_value("#authenticator_secret")
@@ -101,7 +108,7 @@ def test_a_passkey_signs_in_without_a_password(server: Portico, alice: Person) -
     page = alice.page
     page.goto(f"{here(server)}/accounts/login/?next=/portal/security/")
     alice.sign_in()
-    page.click("text=Add a passkey")
+    follow(alice, "Add a passkey")
     confirm(alice)
     fits_everywhere(alice)
     page.fill("input[name=name]", "My laptop")

@@ -210,6 +210,24 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
     told(tell)
 
 
+def test_behind_a_pooler_nothing_is_prepared(
+    rows: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: PgBouncer may run the next statement where nothing was prepared."""
+    if connection.vendor == "sqlite":
+        return
+
+    async def tell(reader: Reader) -> None:
+        assert isinstance(reader, PostgresReader)
+        assert (await reader.look()).epoch and reader.prepares
+        monkeypatch.setattr(readers_postgresql, "PREPARED", b"elsewhere")
+        with pytest.raises(Away):
+            await reader.look()
+        assert (await reader.look()).epoch and not reader.prepares
+
+    told(tell)
+
+
 def test_silence_ends_the_connection(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

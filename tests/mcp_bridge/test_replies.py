@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from django.test import override_settings
 from mcp.server import lowlevel
+from mcp.server.mcpserver import Context
 from opentelemetry import trace
 
 from mcp_bridge import replies, transport
-from mcp_bridge.current import Call
+from mcp_bridge.current import Call, call_var
 from mcp_bridge.decision import Catalogue, Decision, Reason
 from mcp_bridge.exchange import Exchange
 from mcp_bridge.messages import Message, parse
@@ -147,6 +149,62 @@ def test_streams_are_for_requests_that_ask(body: bytes, streams: bool) -> None:
     """MCP 2026-07-28: progress, log messages and subscriptions are asked for."""
     message = parse(b'{"jsonrpc":"2.0","id":1,' + body[1:])
     assert message.streams is streams
+
+
+silent = PorticoServer("silent")
+
+
+@silent.tool()
+async def short() -> str:
+    """Only answers."""
+    return ""
+
+
+@silent.tool()
+async def talking(context: Context[Any, Any]) -> str:
+    """Could tell and ask."""
+    return ""
+
+
+CALL = '{"name":"%s"}'
+NEW_ERA, OLD_ERA = "2026-07-28", "2025-06-18"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "version", "allowed", "without", "within"),
+    [
+        ("tools/call", CALL % "short", OLD_ERA, True, True, False),
+        ("tools/call", CALL % "short", "", True, True, False),
+        ("tools/call", CALL % "talking", OLD_ERA, True, False, False),
+        ("tools/call", CALL % "talking", OLD_ERA, False, True, False),
+        ("tools/call", CALL % "nobody", OLD_ERA, False, True, False),
+        ("tools/call", '{"name":3}', OLD_ERA, False, False, False),
+        ("tools/list", "{}", OLD_ERA, True, True, False),
+        ("tools/list", '{"_meta":{"progressToken":1}}', OLD_ERA, True, False, False),
+        ("resources/read", '{"uri":"a://b"}', OLD_ERA, True, False, False),
+        ("initialize", "{}", OLD_ERA, True, False, False),
+        ("tools/call", CALL % "talking", NEW_ERA, True, True, True),
+        ("subscriptions/listen", "{}", NEW_ERA, True, False, False),
+    ],
+)
+def test_older_requests_are_served_in_one_piece_where_nothing_else_could_be_said(
+    method: str, params: str, version: str, allowed: bool, without: bool, within: bool
+) -> None:
+    """Without sessions; a hidden tool is served as one that does not exist."""
+    message = parse(
+        f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'.encode()
+    )
+    headers = [(b"mcp-protocol-version", version.encode())] if version else []
+    scope = {"type": "http", "method": "POST", "headers": headers}
+    decision = Decision(allowed, Reason.GRANTED if allowed else Reason.DISABLED)
+    token = call_var.set(Call(principal("alice"), message, Catalogue(), decision))
+    served = transport.Transport(silent)
+    try:
+        for sessions, expected in ((False, without), (True, within)):
+            with override_settings(MCP_SESSIONS=sessions):
+                assert served.one_piece(scope, message) is expected
+    finally:
+        call_var.reset(token)
 
 
 def test_spans_are_made_only_where_somebody_receives_them(
