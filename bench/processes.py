@@ -61,7 +61,10 @@ class Server:
             return [*python, "gunicorn", self.app, *bind, *threads]
         listen = ["--port", str(self.port), "--workers", str(self.workers)]
         quiet = ["--no-access-log", "--log-level", "warning", "--lifespan", "auto"]
-        fast = ["--loop", "uvloop", "--http", "httptools"]
+        # Portico with the protocol it is served with, which looks after slow clients.
+        ours = self.app.startswith("config.asgi")
+        http = "config.protocol:Patient" if ours else "httptools"
+        fast = ["--loop", "uvloop", "--http", http]
         return [*python, "uvicorn", self.app, *listen, *quiet, *fast]
 
     def start(self) -> None:

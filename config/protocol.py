@@ -18,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class Patient(HttpToolsProtocol):
     """Closes connections whose request does not arrive in time."""
 
+    begun = awaited = False
+    """Whether a head has begun, and whether the rest of it is waited for."""
     waiting: asyncio.TimerHandle | None = None
     sending: asyncio.TimerHandle | None = None
 
@@ -26,13 +28,21 @@ class Patient(HttpToolsProtocol):
         super().connection_made(transport)
         self.expect()
 
+    def data_received(self, data: bytes) -> None:
+        """A head that has begun and is not here at once has as long again."""
+        super().data_received(data)
+        if self.begun and not self.awaited:
+            self.awaited = True
+            self.expect()
+
     def on_message_begin(self) -> None:
-        """A head has begun: it has as long again."""
-        self.expect()
+        """A head begins."""
+        self.begun, self.awaited = True, False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """It is here; bodies are mcp_bridge/bodies.py's business."""
+        self.begun = False
         self.stop_waiting()
         super().on_headers_complete()
 
