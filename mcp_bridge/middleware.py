@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import cached_property
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from starlette.authentication import SimpleUser
 from starlette.types import Receive, Scope, Send
 
 from accounts.keymaterial import KeyUnreadable
@@ -31,9 +33,6 @@ from mcp_bridge.streams import Guarded
 from mcp_bridge.transport import Transport
 
 logger = logging.getLogger(__name__)
-
-MOST_USERS = 1_000
-"""SDK users kept; making one costs more than a whole decision."""
 
 BODILESS = {
     "GET": Message("stream/open", always_open=True),
@@ -84,7 +83,7 @@ class Door:
             wanted = scopes_to_ask(principal, decision)
             await answers.insufficient_scope(wanted).send(send)
             return
-        scope["user"] = user = sdk_user(principal)
+        scope["user"] = user = Caller(principal)
         call_token, user_token = call_var.set(call), auth_context_var.set(user)
         try:
             if self.transport.one_piece(scope, message):
@@ -141,20 +140,22 @@ def bearer(value: str | None) -> str | None:
     return raw.strip() if scheme.lower() == "bearer" and raw.strip() else None
 
 
-known_users: dict[int, tuple[Principal, AuthenticatedUser]] = {}
-"""By the address of the principal, which is held so that it stays its own."""
+class Caller(AuthenticatedUser):
+    """The SDK's user of a principal; few ask for its token, so it is made for them."""
 
+    def __init__(self, principal: Principal) -> None:
+        SimpleUser.__init__(self, principal.client_id)
+        self.principal = principal
 
-def sdk_user(principal: Principal) -> AuthenticatedUser:
-    """The SDK's user of a principal, made once for each."""
-    found = known_users.get(id(principal))
-    if found is not None and found[0] is principal:
-        return found[1]
-    if len(known_users) >= MOST_USERS:
-        known_users.clear()
-    user = AuthenticatedUser(sdk_token(principal))
-    known_users[id(principal)] = principal, user
-    return user
+    @cached_property
+    def access_token(self) -> AccessToken:  # type: ignore[override]
+        """What sessions and requestState belong to."""
+        return sdk_token(self.principal)
+
+    @cached_property
+    def scopes(self) -> list[str]:  # type: ignore[override]
+        """Those the token names."""
+        return self.access_token.scopes
 
 
 def sdk_token(principal: Principal) -> AccessToken:

@@ -14,7 +14,7 @@ from tests.flows.server import Portico
 from tests.flows.vectors import VECTORS, Genuine, as_json, b64
 from tests.flows.wire import HTTP, Wire
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cast")]
 BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
