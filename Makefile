@@ -32,7 +32,6 @@ bench: $(VENV)/.dev $(VENV)-served/.installed $(VENV)-bench/.installed
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	EXTRA_APPS=examples.products $(BIN)/mypy .
 	$(BIN)/python -m tests.checks
 
 messages: $(VENV)/.dev

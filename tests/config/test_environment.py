@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from config import settings_docs
 from config.environment import Environment, kept_secret
-from tests.flows.server import ROOT, free_port
+from tests.flows.server import ROOT, free_port, prepared
 
 pytestmark = pytest.mark.once
 
@@ -207,7 +208,7 @@ def test_a_locked_database_is_one_sentence(tmp_path: Path) -> None:
     """ours."""
     import sqlite3
 
-    manage(tmp_path, "up", "--prepare-only")
+    copytree(prepared(), tmp_path, dirs_exist_ok=True)
     holder = sqlite3.connect(tmp_path / "portico.sqlite3", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     holder.execute("DELETE FROM accounts_user")

@@ -34,6 +34,8 @@ from tests.people import person
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 SITE = admin.site
+MOST_FIELDS = 30
+"""Fields of one form (the matrix has one for each cell) that are tried one by one."""
 PEOPLE = (("alice", "User"), ("bert", "Guest"), ("carol", "Admin"))
 
 
@@ -142,6 +144,9 @@ def helpdesk(server: Portico, scene: None) -> Iterator[Browser]:
 def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     """Ways to fill a form in that could raise somebody: everything at once, each."""
     named = [name for name in choices if name]
+    yield dict(choices)
+    if len(named) > MOST_FIELDS:
+        named = [*named[: MOST_FIELDS // 2], *named[-MOST_FIELDS // 2 :]]
     for name in named:
         many = isinstance(form.fields.get(name), list)
         values = choices[name]
@@ -310,7 +315,7 @@ def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
         if harmless or {"confirmed", "action"} & form.fields.keys():
             continue
         form.action = form.action or here
-        for attempt in [dict(choices), *attempts(form, choices)]:
+        for attempt in attempts(form, choices):
             mallory.submit(form, **attempt)
             assert mallory.page.status_code < 500, f"{path} with {attempt}"
             watch.check(f"{path} with {attempt}")

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from mcp_bridge.exchange import Exchange, dumped, encoded
 
+pytestmark = pytest.mark.once
 META = "io.modelcontextprotocol/"
 NEW, OLD = "2026-07-28", "2025-11-25"
 ENVELOPE = {
