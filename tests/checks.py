@@ -1,4 +1,4 @@
-"""The part of `make lint` that runs Django: types, deployment checks, migrations, docs."""
+"""The part of `make lint` that runs Django and mypy: types, deployment, migrations."""
 
 from __future__ import annotations
 
