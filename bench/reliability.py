@@ -42,7 +42,8 @@ def run(test: str, longer: dict[str, str]) -> list[dict[str, Any]]:
     """The test on both databases; the figures it noted. Exits if it failed."""
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures"
-        env = {**os.environ, **longer, "FIGURES": str(figures)}
+        patient = {"PYTEST_ADDOPTS": "-o faulthandler_timeout=1800"}
+        env = {**os.environ, **patient, **longer, "FIGURES": str(figures)}
         command = [sys.executable, "-m", "tests.run", test]
         if subprocess.call(command, cwd=ROOT, env=env):
             sys.exit(f"{test} failed: no figures are written.")

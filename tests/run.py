@@ -86,11 +86,11 @@ class Run:
         return "\n  ".join([f"{self.name}: {word}", *bad])
 
 
-def runs(url: str) -> list[Run]:
+def runs(url: str, wanted: list[str]) -> list[Run]:
     """What `url` (PostgreSQL) allows. Tracing doubles the work of a server: that
-    part is measured on SQLite, the tests' own process everywhere.
+    part is measured on SQLite, in whole runs, the tests' own process everywhere.
     """
-    measured = {"MEASURE_SERVERS": "1"}
+    measured = {} if wanted else {"MEASURE_SERVERS": "1"}
     found = [Run("SQLite", "not once", measured), Run("once", "once", measured)]
     if url:
         found.append(Run("PostgreSQL", "not once", {"DATABASE_URL": url}))
@@ -100,7 +100,7 @@ def runs(url: str) -> list[Run]:
 def all_of_it(folder: Path, wanted: list[str]) -> bool:
     """Run everything at once; whether something failed."""
     with postgres(folder) as url:
-        started = runs(url)
+        started = runs(url, wanted)
         for number, run in enumerate(started):
             run.start(folder / str(number), wanted)
         codes = [run.end() for run in started]
