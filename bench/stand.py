@@ -131,7 +131,7 @@ def stand(workers: int = 2, **more: str) -> Iterator[Stand]:
         folder = Path(name)
         url = more.pop("DATABASE_URL", None)
         if url is None:
-            url = stack.enter_context(postgres(folder))
+            url = stack.enter_context(postgres(folder, durable=True))
         store, port = ValkeyServer(port=free_port()), free_port()
         store.start()
         stack.callback(lambda: store.is_running() and store.stop())

@@ -18,12 +18,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENDS = {0: "passed", 5: "none of these tests"}
 """Exit codes of pytest that are no failure."""
+FAST = ("fsync", "synchronous_commit", "full_page_writes")
+"""What a test database does without."""
 CLEARED = ("DATABASE_URL", "EXTRA_APPS", "PORT", "ISSUER_URL", "WORKERS")
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A real PostgreSQL: TEST_DATABASE_URL, else one from PyPI; "" if there is none."""
+def postgres(folder: Path, durable: bool = False) -> Iterator[str]:
+    """A real PostgreSQL: TEST_DATABASE_URL, else one from PyPI; "" if there is none.
+
+    Unless it is to be `durable`, commits do not wait for the disk.
+    """
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
@@ -37,7 +42,7 @@ def postgres(folder: Path) -> Iterator[str]:
         yield ""
         return
     with server:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        for setting in () if durable else FAST:
             server.psql(f"ALTER SYSTEM SET {setting} = off")
         server.psql("SELECT pg_reload_conf()")
         yield server.get_uri("postgres")
