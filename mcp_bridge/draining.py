@@ -10,17 +10,20 @@ import signal
 import threading
 from typing import Any
 
-_told = threading.Event()
+_told = False
+"""A plain name and no threading.Event: its lock is not one to be taken in a handler,
+which a second signal (a terminal's and make's own) enters while the first is in it."""
 
 
 def begun() -> bool:
     """Whether this process is about to end."""
-    return _told.is_set()
+    return _told
 
 
 def listen() -> None:
     """Hear of SIGTERM and SIGINT, before uvicorn does what it does about them."""
-    _told.clear()
+    global _told
+    _told = False
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -31,7 +34,8 @@ def listen() -> None:
 
 def _first(theirs: Any) -> Any:
     def handler(number: int, frame: Any) -> None:
-        _told.set()
+        global _told
+        _told = True
         theirs(number, frame)
 
     handler.portico = True  # type: ignore[attr-defined]

@@ -20,6 +20,8 @@ ENDS = {0: "passed", 5: "none of these tests"}
 """Exit codes of pytest that are no failure."""
 FAST = ("fsync", "synchronous_commit", "full_page_writes")
 """What a test database does without."""
+LAST_WORDS = 80
+"""Lines shown again of a run that ended without naming a test: one that hung."""
 CLEARED = ("DATABASE_URL", "EXTRA_APPS", "PORT", "ISSUER_URL", "WORKERS")
 
 
@@ -84,9 +86,11 @@ class Run:
         return self.log.read_text(errors="replace")
 
     def summary(self, code: int) -> str:
-        """How it ended, and the lines of what failed once more."""
+        """How it ended, and once more what failed: its lines, else its last words."""
         lines = self.printed().splitlines()
         bad = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+        if code not in ENDS and not bad:
+            bad = lines[-LAST_WORDS:]
         word = ENDS.get(code, f"FAILED ({code})")
         return "\n  ".join([f"{self.name}: {word}", *bad])
 

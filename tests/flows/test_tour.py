@@ -17,6 +17,7 @@ import pytest
 from tests.flows.server import ROOT, free_port
 
 pytestmark = pytest.mark.once
+ENDS_WITHIN = 60.0
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
@@ -78,7 +79,11 @@ def say(shell: subprocess.Popen[str], command: str) -> str:
     assert shell.stdin is not None and shell.stdout is not None
     shell.stdin.write(f"{command}\necho '<end>'\n")
     shell.stdin.flush()
-    return "".join(iter(shell.stdout.readline, "<end>\n"))
+    printed = ""
+    while (line := shell.stdout.readline()) != "<end>\n":
+        assert line, f"$ {command}\n{printed}\nended the shell"
+        printed += line
+    return printed
 
 
 def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
@@ -98,7 +103,7 @@ def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
     finally:
         if serving is not None:
             os.killpg(serving.pid, signal.SIGTERM)
-            serving.communicate()
+            serving.communicate(timeout=ENDS_WITHIN)
     assert len(steps()) >= 10
 
 

@@ -1,0 +1,38 @@
+"""Shutting down hears of a signal that comes while it hears of another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.flows.server import ROOT
+
+pytestmark = pytest.mark.once
+NESTED = """
+import signal, sys
+from mcp_bridge import draining
+
+heard = []
+signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+draining.listen()
+
+def again(frame, event, argument):
+    if len(heard) < 20:
+        heard.append(event)
+        signal.raise_signal(signal.SIGTERM)
+
+sys.setprofile(again)
+signal.raise_signal(signal.SIGTERM)
+sys.setprofile(None)
+print(draining.begun(), heard.count(signal.SIGTERM) > 1)
+"""
+"""A second signal at every call and return on the way of the first."""
+
+
+def test_a_signal_within_a_signal_does_not_stop_it_for_ever() -> None:
+    """ours: Ctrl-C under make is two of them, and the second finds the first."""
+    command = [sys.executable, "-c", NESTED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "True True\n", done.stderr
