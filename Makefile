@@ -70,18 +70,12 @@ $(VENV)/.dev: tests/requirements.txt requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/requirements.txt
 	touch $@ $(VENV)/.runtime
 
-$(VENV)-served/.installed: requirements.txt | $(VENV)/bin/python
-	echo "Installing the locked packages to be measured ..."
-	$(BIN)/python -m venv $(VENV)-served
-	$(VENV)-served/bin/pip install --quiet --disable-pip-version-check --no-deps \
-		--require-hashes -r requirements.txt
-	touch $@
-
-$(VENV)-bench/.installed: bench/requirements.txt | $(VENV)/bin/python
-	echo "Installing the peers to measure beside ..."
-	$(BIN)/python -m venv $(VENV)-bench
-	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check --no-deps \
-		--require-hashes -r bench/requirements.txt
+$(VENV)-served/.installed: requirements.txt
+$(VENV)-bench/.installed: bench/requirements.txt
+$(VENV)-served/.installed $(VENV)-bench/.installed: | $(VENV)/bin/python
+	echo "Installing the locked packages of $(@D) ..."
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	touch $@
 
 clean:

@@ -57,6 +57,8 @@ class Run:
     name: str
     marks: str
     environment: dict[str, str]
+    only: str = ""
+    """The one package that is traced (tracing doubles the work); else all of ours."""
 
     def start(self, folder: Path, wanted: list[str]) -> None:
         """Begin; its coverage is added to the others'."""
@@ -64,8 +66,9 @@ class Run:
         self.log = folder / "out"
         env = {k: v for k, v in os.environ.items() if k not in CLEARED}
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
-        command = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
-        command += ["-m", self.marks, *wanted]
+        narrowed = [f"--source={self.only}"] if self.only else []
+        command = [sys.executable, "-m", "coverage", "run", *narrowed]
+        command += ["-m", "pytest", "-m", self.marks, *wanted]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
@@ -96,13 +99,15 @@ class Run:
 
 
 def runs(url: str, wanted: list[str]) -> list[Run]:
-    """What `url` (PostgreSQL) allows. Tracing doubles the work of a server: that
-    part is measured on SQLite, in whole runs, the tests' own process everywhere.
+    """What `url` (PostgreSQL) allows. Servers are traced on SQLite, in whole runs; the
+    rest where it adds something: not again on PostgreSQL, nor in flows done once.
     """
     measured = {} if wanted else {"MEASURE_SERVERS": "1"}
-    found = [Run("SQLite", "not once", measured), Run("once", "once", measured)]
+    found = [Run("SQLite", "not once", measured)]
+    found.append(Run("once", "once", {"UNTRACED_FLOWS": "1"}))
     if url:
-        found.append(Run("PostgreSQL", "not once", {"DATABASE_URL": url}))
+        there = {"DATABASE_URL": url}
+        found.append(Run("PostgreSQL", "not once", there, only="mcp_bridge"))
     return found
 
 
