@@ -20,6 +20,7 @@ ENDS = {0: "passed", 5: "none of these tests"}
 """Exit codes of pytest that are no failure."""
 FAST = ("fsync", "synchronous_commit", "full_page_writes")
 """What a test database does without."""
+TRACED = ("-m", "coverage", "run")
 LAST_WORDS = 80
 """Lines shown again of a run that ended without naming a test: one that hung."""
 CLEARED = ("DATABASE_URL", "EXTRA_APPS", "PORT", "ISSUER_URL", "WORKERS")
@@ -57,8 +58,8 @@ class Run:
     name: str
     marks: str
     environment: dict[str, str]
-    only: str = ""
-    """The one package that is traced (tracing doubles the work); else all of ours."""
+    tracer: tuple[str, ...] = ()
+    """What its own process is run under; tracing doubles the work."""
 
     def start(self, folder: Path, wanted: list[str]) -> None:
         """Begin; its coverage is added to the others'."""
@@ -66,9 +67,8 @@ class Run:
         self.log = folder / "out"
         env = {k: v for k, v in os.environ.items() if k not in CLEARED}
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
-        narrowed = [f"--source={self.only}"] if self.only else []
-        command = [sys.executable, "-m", "coverage", "run", *narrowed]
-        command += ["-m", "pytest", "-m", self.marks, *wanted]
+        command = [sys.executable, *self.tracer, "-m", "pytest"]
+        command += ["-m", self.marks, *wanted]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
@@ -99,15 +99,14 @@ class Run:
 
 
 def runs(url: str, wanted: list[str]) -> list[Run]:
-    """What `url` (PostgreSQL) allows. Servers are traced on SQLite, in whole runs; the
-    rest where it adds something: not again on PostgreSQL, nor in flows done once.
+    """What `url` (PostgreSQL) allows, each traced where that adds something: servers
+    in whole runs on SQLite, what tells databases apart on PostgreSQL too.
     """
     measured = {} if wanted else {"MEASURE_SERVERS": "1"}
-    found = [Run("SQLite", "not once", measured)]
-    found.append(Run("once", "once", {"UNTRACED_FLOWS": "1"}))
+    found = [Run("SQLite", "not once", measured, TRACED), Run("once", "once", {})]
     if url:
-        there = {"DATABASE_URL": url}
-        found.append(Run("PostgreSQL", "not once", there, only="mcp_bridge"))
+        there, narrow = {"DATABASE_URL": url}, (*TRACED, "--source=mcp_bridge")
+        found.append(Run("PostgreSQL", "not once", there, narrow))
     return found
 
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from coverage import Coverage
 from django.core.management import call_command
 
 from tests.flows import chromium as windows
 from tests.flows import wire
 from tests.flows.server import Portico, portico
 from tests.people import person
-
-
-@pytest.fixture(scope="session", autouse=True)
-def untraced() -> None:
-    """Flows come last: from here on this process is not traced, where a run says so."""
-    tracing = Coverage.current()
-    if tracing is not None and "UNTRACED_FLOWS" in os.environ:
-        tracing.stop()
 
 
 @pytest.fixture(scope="session")
