@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib import import_module
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -29,6 +30,7 @@ from accounts.proxies import neighbourhood
 from accounts.toomany import CannotCount, TooMany, answer
 
 logger = logging.getLogger(__name__)
+Store = TypeVar("Store")
 
 FORM = "application/x-www-form-urlencoded"
 SPANS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -104,11 +106,7 @@ class Shared:
     """The store all workers count in, and what is known of its health."""
 
     def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {
-            "socket_timeout": PATIENCE,
-            "socket_connect_timeout": PATIENCE,
-        }
-        store = RedisStorage(redis_url(url), wrap_exceptions=True, **options)
+        store = opened(RedisStorage, redis_url(url))
         self.limiter = SlidingWindowCounterRateLimiter(store)
         self.health = Health()
 
@@ -145,6 +143,17 @@ class Health:
 def redis_url(url: str) -> str:
     """Valkey speaks Redis' protocol; one client library serves both."""
     return re.sub(r"\Avalkey", "redis", url)
+
+
+def opened(kind: Callable[..., Store], url: str, **options: Any) -> Store:
+    """A storage of `limits`, told how long it may wait.
+
+    `limits` looks up redis in sys.modules, and takes what another thread has imported
+    half for a version too old; the import here waits until it is whole.
+    """
+    import_module("redis")
+    options |= {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+    return kind(url, wrap_exceptions=True, **options)
 
 
 @cache

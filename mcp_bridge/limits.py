@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import time
 from functools import cache
-from typing import Any
 
 from django.conf import settings
 from limits import RateLimitItemPerSecond
@@ -19,7 +18,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
-from accounts.limits import LOCAL, PATIENCE, WIDER, Health, Limit, limit_of, redis_url
+from accounts.limits import LOCAL, WIDER, Health, Limit, limit_of, opened, redis_url
 from accounts.principal import Principal
 from accounts.proxies import neighbourhood
 from accounts.toomany import TooMany
@@ -30,16 +29,8 @@ class Shared:
     """The store all workers count in, asked without waiting in the event loop."""
 
     def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {
-            "socket_timeout": PATIENCE,
-            "socket_connect_timeout": PATIENCE,
-        }
-        store = RedisStorage(
-            f"async+{redis_url(url)}",
-            wrap_exceptions=True,
-            implementation="redispy",
-            **options,
-        )
+        there = f"async+{redis_url(url)}"
+        store = opened(RedisStorage, there, implementation="redispy")
         self.limiter = SlidingWindowCounterRateLimiter(store)
         self.health = Health()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from django.test import override_settings
 
@@ -9,9 +12,33 @@ from accounts import limits
 from accounts.checks import settings_fit_together
 from accounts.limits import Limit, Windows, parsed
 from accounts.proxies import neighbourhood
+from tests.flows.server import ROOT
 
 pytestmark = pytest.mark.once
 HOUR = 3600.0
+HALF_IMPORTED = """
+import os, sys, threading
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+from accounts import limits
+from mcp_bridge import limits as of_mcp
+
+half, go_on = threading.Event(), threading.Event()
+
+def waits(event, about):
+    if event == "import" and about[0] == "redis.asyncio":
+        half.set()
+        go_on.wait(10)
+
+sys.addaudithook(waits)
+threading.Thread(target=__import__, args=["redis"]).start()
+assert half.wait(10) and not hasattr(sys.modules["redis"], "__version__")
+threading.Timer(0.2, go_on.set).start()
+print(type({module}.shared("valkey://127.0.0.1:1")).__name__)
+"""
+"""redis as another thread has imported it up to its first line."""
 
 
 def test_a_window_slides() -> None:
@@ -53,3 +80,12 @@ def test_several_workers_without_a_store_are_told() -> None:
         assert "portico.W005" in [found.id for found in settings_fit_together()]
     with override_settings(WORKERS=3, VALKEY_URL="redis://h", MCP_SESSIONS=False):
         assert settings_fit_together() == []
+
+
+@pytest.mark.parametrize("module", ["limits", "of_mcp"])
+def test_two_that_need_the_store_first_at_once(module: str) -> None:
+    """ours: /readyz imports redis in a thread while the first message comes in."""
+    code = HALF_IMPORTED.replace("{module}", module)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "Shared\n", done.stderr
