@@ -83,12 +83,14 @@ def sign_in(person: Person, server: Portico, name: str) -> None:
     person.page.wait_for_url("**/portal/**")
 
 
-def pictures(chromium: Any, server: Portico, folder: Path) -> None:
+def pictures(
+    chromium: Any, server: Portico, folder: Path, pages: list[tuple[str, str, str]]
+) -> None:
     """Every page in both looks, by its person."""
-    for name in dict.fromkeys(person for _, _, person in PAGES):
+    for name in dict.fromkeys(person for _, _, person in pages):
         person = Person(chromium, "light", SIZE["width"])
         sign_in(person, server, name)
-        for picture, path, whose in PAGES:
+        for picture, path, whose in pages:
             if whose == name:
                 take(person, f"{server.url}{path}", folder / picture)
         person.window.close()
@@ -106,15 +108,15 @@ def take(person: Person, url: str, target: Path) -> None:
         print(f"{target.name}-{scheme}.png")
 
 
-def main() -> None:
-    """All of PAGES."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+def main(folder: Path = FOLDER, pages: list[tuple[str, str, str]] = PAGES) -> None:
+    """Take them."""
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="portico-") as name, HTTP:
         with own_portico(Path(name), EXTRA_APPS="examples.products") as server:
             calls(server)
             history(server)
             with launched() as chromium:
-                pictures(chromium, server, FOLDER)
+                pictures(chromium, server, folder, pages)
 
 
 if __name__ == "__main__":

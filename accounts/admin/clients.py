@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -49,7 +50,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
     """The rules of registration hold for admins too."""
 
     grant_types = forms.MultipleChoiceField(
-        label=_("grant types"),
+        label=capfirst(_("grant types")),
         choices=[(grant, grant) for grant in (*SERVED, "client_credentials")],
         widget=forms.CheckboxSelectMultiple,
         initial=["authorization_code", "refresh_token"],

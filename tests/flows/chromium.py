@@ -19,6 +19,19 @@ AXE = {
     "preload": False,
     "resultTypes": ["violations"],
 }
+UNDER_BUTTONS = """
+() => {
+  const box = e => e.getBoundingClientRect();
+  const meet = (a, b) => a.left < b.right && b.left < a.right
+    && a.top < b.bottom && b.top < a.bottom;
+  const all = Array.from(document.querySelectorAll(
+    "#content :is(p, table, fieldset, .cards > *, .panel)"));
+  const tools = Array.from(document.querySelectorAll("#content .object-tools a"));
+  return all.filter(e => tools.some(t => meet(box(e), box(t))) && e.checkVisibility())
+    .map(e => e.textContent.trim().slice(0, 40));
+}
+"""
+"""What lies under the buttons that float beside a heading."""
 LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
 
 
@@ -82,6 +95,10 @@ class Person:
         self.page.wait_for_function("document.readyState === 'complete'")
         script = "document.documentElement.scrollWidth <= window.innerWidth"
         return bool(self.page.evaluate(script))
+
+    def covered(self) -> list[str]:
+        """The beginning of every block that the buttons beside the heading cover."""
+        return list(self.page.evaluate(UNDER_BUTTONS))
 
     def unfit(self) -> list[str]:
         """What axe finds against WCAG 2 A and AA, one line a rule."""

@@ -156,6 +156,7 @@ def prepared() -> Path:
 def own_portico(folder: Path, **environment: str) -> Iterator[Portico]:
     """A server with a SQLite database of its own, prepared as a newcomer's is."""
     copytree(prepared(), folder, dirs_exist_ok=True)
+    manage(folder, "migrate", **environment)
     manage(folder, "demo", **environment)
     secrets = {
         name.upper(): (folder / name).read_text()

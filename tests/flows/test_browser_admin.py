@@ -77,6 +77,7 @@ def test_every_page_of_the_admin(server: Portico, carol: Person) -> None:
             where = f"{path} {scheme} {width}"
             problems += [f"{where}: {line}" for line in carol.unfit()]
             problems += [] if carol.fits() else [f"{where}: sticks out"]
+            problems += [f"{where}: covered: {text}" for text in carol.covered()]
         problems += [f"{path}: {error}" for error in carol.errors]
         carol.errors.clear()
         carol.look("light", 1366)

@@ -1,0 +1,38 @@
+"""The command that takes the pictures of docs/screenshots."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.server import ROOT
+from tests.missing import missing
+
+pytestmark = pytest.mark.once
+ONE_OF_EACH = """
+from pathlib import Path
+from tests.screenshots import PAGES, main
+main(Path({folder!r}), [PAGES[0], PAGES[-1]])
+"""
+"""The first page, the admin's, and the last, the portal's."""
+
+
+def test_the_command_takes_its_pictures(tmp_path: Path) -> None:
+    """ours: a server of its own, the people's calls, the admin and the portal."""
+    if not os.path.exists("/usr/bin/chromium"):
+        missing("chromium", "install it: apt-get install chromium")
+    code = ONE_OF_EACH.format(folder=str(tmp_path / "taken"))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    taken = sorted(path.name for path in (tmp_path / "taken").iterdir())
+    looks = [
+        f"{page}-{scheme}.png"
+        for page in ("dashboard", "portal-tools")
+        for scheme in ("dark", "light")
+    ]
+    assert taken == looks
