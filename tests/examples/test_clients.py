@@ -20,8 +20,9 @@ from mcp_types import ElicitResult
 
 from accounts.models import IssuedToken, TokenKind
 from tests.clients.install import HERE, node
-from tests.flows.server import ROOT, Portico, free_port, portico
+from tests.flows.server import ROOT, Portico, portico
 from tests.people import PASSWORD, person
+from tests.ports import free_port
 
 pytestmark = pytest.mark.once
 EXAMPLES = ROOT / "examples" / "clients"

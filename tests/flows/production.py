@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from accounts.models import SigningKey
-from tests.flows.server import ROOT, Portico, environment_of, free_port
+from tests.flows.server import ROOT, Portico, environment_of
 from tests.missing import missing
+from tests.ports import free_port
 
 STARTS_WITHIN = 30.0
 METRICS_TOKEN = "metrics-token-of-these-tests"

@@ -25,18 +25,12 @@ from django.test import override_settings
 from accounts import tokens
 from accounts.models import User
 from config.environment import Environment
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_WITHIN = 90.0
 LIMITS = [n for n in Environment.model_fields if n.startswith("LIMIT_")]
 DEMO_PASSWORD = "portico-demo"
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def database_url() -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from tests.flows.server import ROOT, database_url, environment_of, free_port, portico
+from tests.flows.server import ROOT, database_url, environment_of, portico
 from tests.flows.server import Portico as Server
 from tests.flows.wire import Wire, wire
 from tests.people import PASSWORD
+from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("cast")
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.clients.install import MODULES, node
 from tests.conformance.proxy import proxy
-from tests.flows.server import Portico, free_port, own_portico
+from tests.flows.server import Portico, own_portico
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.node, pytest.mark.once]
 SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"

@@ -16,9 +16,10 @@ from accounts.models import Consent, IssuedToken
 from tests.clients.install import HERE, MODULES, node, older_python, run
 from tests.flows.browser import Browser
 from tests.flows.oauth import made
-from tests.flows.server import ROOT, Portico, free_port
+from tests.flows.server import ROOT, Portico
 from tests.flows.wire import Wire
 from tests.password import PASSWORD
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("cast")]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.flows.server import ROOT, free_port
+from tests.flows.server import ROOT
+from tests.ports import free_port
 
 pytestmark = pytest.mark.once
 ENDS_WITHIN = 60.0

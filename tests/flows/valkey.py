@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.flows.server import free_port
 from tests.missing import missing
+from tests.ports import free_port
 
 
 @contextmanager
