@@ -18,7 +18,7 @@ from accounts.models import AuditEvent, IssuedToken
 from tests.figures import note
 from tests.flows.changes import by_update
 from tests.flows.hammer import Hammer
-from tests.flows.production import Fronted, production
+from tests.flows.production import Fronted, caddy, production
 from tests.flows.test_consistency import FLIPS, Trials, subject
 from tests.flows.test_oauth_sdk import Storage, provider, twice
 from tests.flows.valkey import valkey
@@ -111,6 +111,22 @@ def test_no_process_behind_the_proxy_decides_by_what_was(
     share = (trials.count + hammer.count) / processes / 4
     for backend, decided in zip(used, before, strict=True):
         assert backend.decided() - decided > share, "one of them was hardly asked"
+
+
+def test_caddy_in_front(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ours: the file of the composed set-up serves the SDK's client as nginx' does."""
+    with caddy(front) as passed:
+        monkeypatch.setenv("SSL_CERT_FILE", str(passed.authority))
+        storage, visits = Storage(), list[str]()
+        asyncio.run(twice(passed, provider(passed, storage, visits)))
+        assert len(visits) == 1
+        with passed.client() as http:
+            client = Wire(passed, storage.tokens.access_token, http=http)
+            client.post("ping", extra={"x-forwarded-for": "6.6.6.6"})
+            for path in ("/readyz", "/metrics"):
+                assert http.get(f"{passed.url}{path}").status_code == 404
+    event = AuditEvent.objects.order_by("-pk").first()
+    assert event is not None and event.address == "127.0.0.1"
 
 
 class Crowd:
