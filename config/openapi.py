@@ -234,10 +234,10 @@ class SchemaView(SpectacularJSONAPIView):
 
     lock = Lock()
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
+    def dispatch(self, *args: Any, **kwargs: Any) -> Any:
         """The document."""
         with self.lock:
-            return super().get(*args, **kwargs)
+            return super().dispatch(*args, **kwargs)
 
 
 schema_view = SchemaView.as_view()
