@@ -1,4 +1,6 @@
-"""/healthz, and what Django answers when something breaks: 503 for what passes."""
+"""/healthz, and what Django answers when something breaks: 503 for what passes, 409
+for changes that met.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,17 @@ from django.core.exceptions import (
     RequestDataTooBig,
     TooManyFieldsSent,
 )
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 
 from accounts.keymaterial import KeyUnreadable
+from mcp_bridge.request_id import request_id
 
 PASSING: dict[type[Exception], str] = {
     OperationalError: "The database cannot be reached or is busy; try again.",
@@ -21,6 +30,17 @@ PASSING: dict[type[Exception], str] = {
     KeyUnreadable: "Tokens cannot be signed: run manage.py doctor on the server.",
 }
 """What is over by itself or by an operator's hand -> what to say of it."""
+
+MET = {
+    "23503",
+    "23505",
+    "SQLITE_CONSTRAINT_FOREIGNKEY",
+    "SQLITE_CONSTRAINT_PRIMARYKEY",
+    "SQLITE_CONSTRAINT_UNIQUE",
+}
+"""Two changes met: a row was deleted while another came to depend on it, or two made
+the same row. The forms looked before; each saw nothing of the other yet."""
+RETRY = {503: {"Retry-After": "5"}}
 
 REFUSED: dict[type[Exception], str] = {
     RequestDataTooBig: "The body is too large.",
@@ -44,11 +64,34 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: 503 with Retry-After where trying again makes sense."""
+    """Django's handler500: 503 with Retry-After where trying again makes sense, 409
+    where two changes met; a page for people at a page, JSON for programs.
+    """
     error = sys.exc_info()[1]
-    found = [told for kind, told in PASSING.items() if isinstance(error, kind)]
-    told = found[0] if found else "Something broke; it is in the server's log."
-    name = "temporarily_unavailable" if found else "server_error"
-    headers = {"Cache-Control": "no-store"} | ({"Retry-After": "5"} if found else {})
+    status, name, told = judged(error)
+    headers = {"Cache-Control": "no-store"} | RETRY.get(status, {})
+    if "text/html" in request.headers.get("Accept", ""):
+        context = {"status": status, "id": request_id.get()}
+        page = render(request, "failed.html", context, status=status)
+        for header, value in headers.items():
+            page[header] = value
+        return page
     body = {"error": name, "error_description": told}
-    return JsonResponse(body, status=503 if found else 500, headers=headers)
+    return JsonResponse(body, status=status, headers=headers)
+
+
+def judged(error: BaseException | None) -> tuple[int, str, str]:
+    """(status, error, error_description) of what a view raised."""
+    for kind, told in PASSING.items():
+        if isinstance(error, kind):
+            return 503, "temporarily_unavailable", told
+    if isinstance(error, IntegrityError) and state_of(error.__cause__) in MET:
+        told = "Something this depends on was changed at the same moment; try again."
+        return 409, "conflict", told
+    return 500, "server_error", "Something broke; it is in the server's log."
+
+
+def state_of(error: BaseException | None) -> str:
+    """What PostgreSQL's or SQLite's driver calls it; empty if neither."""
+    found = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    return str(found or "")

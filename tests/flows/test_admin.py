@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import (
@@ -373,3 +375,30 @@ def test_staff_without_permission_cannot_revoke(server: Portico) -> None:
         browser.http.post(f"{KEYS}rotate/", data={}, headers=headers)
     assert client.allowed("look")
     assert SigningKey.objects.get(state="active") == signing
+
+
+def waits_for_a_lock() -> bool:
+    """Whether somebody waits for what this connection holds."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="one writer at a time")
+def test_a_person_deleted_while_they_sign_in(carol: Browser, server: Portico) -> None:
+    """ours: 409 and a page that says so, nothing half done, and the next try works."""
+    erin = person("erin", "User")
+    page = f"{USERS}{erin.pk}/delete/"
+    carol.http.headers["accept"] = "text/html"
+    carol.open(page)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            server.token("erin")
+            deleted = pool.submit(carol.submit, carol.form("post"))
+            while not waits_for_a_lock():
+                assert not deleted.done(), carol.page.text
+        deleted.result()
+    assert carol.page.status_code == 409 and "Somebody was faster" in carol.page.text
+    assert User.objects.filter(username="erin").exists()
+    carol.open(page).submit(carol.form("post"))
+    assert not User.objects.filter(username="erin").exists()
