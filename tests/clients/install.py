@@ -54,8 +54,10 @@ def older_python() -> str:
     stamp, lock = OLDER / ".installed", HERE / "mcp1-requirements.txt"
     with one_at_a_time():
         if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", OLDER], check=True)
-            command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
+            bare = ["-m", "venv", "--clear", "--without-pip", str(OLDER)]
+            subprocess.run([sys.executable, *bare], check=True)
+            command = [sys.executable, "-m", "pip", "--python", str(python), "install"]
+            command += ["--quiet", "--no-deps", "--no-compile"]
             command += ["--require-hashes", "--disable-pip-version-check"]
             command += ["-r", str(lock)]
             done = subprocess.run(command, capture_output=True, text=True)

@@ -31,6 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_WITHIN = 90.0
 LIMITS = [n for n in Environment.model_fields if n.startswith("LIMIT_")]
 DEMO_PASSWORD = "portico-demo"
+FILL = """
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("demo")
+"""
+"""The tables of the extra apps, and the three people."""
 
 
 def database_url() -> str:
@@ -150,8 +156,7 @@ def prepared() -> Path:
 def own_portico(folder: Path, **environment: str) -> Iterator[Portico]:
     """A server with a SQLite database of its own, prepared as a newcomer's is."""
     copytree(prepared(), folder, dirs_exist_ok=True)
-    manage(folder, "migrate", **environment)
-    manage(folder, "demo", **environment)
+    manage(folder, "shell", "-c", FILL, **environment)
     secrets = {
         name.upper(): (folder / name).read_text()
         for name in ("secret_key", "key_encryption_key")
