@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
+
+from accounts.answers import page_or_json
 
 
 class TooMany(Exception):
@@ -34,16 +35,10 @@ class CannotCount(TooMany):
 
 def answer(request: HttpRequest, problem: TooMany) -> HttpResponse:
     """A page for people at a page, JSON for programs."""
-    headers = {"Retry-After": str(problem.wait), "Cache-Control": "no-store"}
-    if "text/html" in request.headers.get("Accept", ""):
-        minutes = math.ceil(problem.wait / 60)
-        context = {"text": str(problem), "minutes": minutes}
-        page = render(request, "too_many.html", context, status=problem.status)
-        for name, value in headers.items():
-            page[name] = value
-        return page
-    body = {"error": problem.error, "error_description": str(problem)}
-    return JsonResponse(body, status=problem.status, headers=headers)
+    context = {"text": str(problem), "minutes": math.ceil(problem.wait / 60)}
+    page, told = ("too_many.html", context), (problem.error, str(problem))
+    wait = {"Retry-After": str(problem.wait)}
+    return page_or_json(request, problem.status, page, told, **wait)
 
 
 def locked_text() -> str:

@@ -18,8 +18,8 @@ from django.db import (
     OperationalError,
 )
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
 
+from accounts.answers import page_or_json
 from accounts.keymaterial import KeyUnreadable
 from mcp_bridge.request_id import request_id
 
@@ -67,28 +67,20 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500: 503 with Retry-After where trying again makes sense, 409
     where two changes met; a page for people at a page, JSON for programs.
     """
-    error = sys.exc_info()[1]
-    status, name, told = judged(error)
-    headers = {"Cache-Control": "no-store"} | RETRY.get(status, {})
-    if "text/html" in request.headers.get("Accept", ""):
-        context = {"status": status, "id": request_id.get()}
-        page = render(request, "failed.html", context, status=status)
-        for header, value in headers.items():
-            page[header] = value
-        return page
-    body = {"error": name, "error_description": told}
-    return JsonResponse(body, status=status, headers=headers)
+    status, told = judged(sys.exc_info()[1])
+    page = (f"{status}.html", {"id": request_id.get()})
+    return page_or_json(request, status, page, told, **RETRY.get(status, {}))
 
 
-def judged(error: BaseException | None) -> tuple[int, str, str]:
-    """(status, error, error_description) of what a view raised."""
+def judged(error: BaseException | None) -> tuple[int, tuple[str, str]]:
+    """What a view raised, as status and (error, error_description)."""
     for kind, told in PASSING.items():
         if isinstance(error, kind):
-            return 503, "temporarily_unavailable", told
+            return 503, ("temporarily_unavailable", told)
     if isinstance(error, IntegrityError) and state_of(error.__cause__) in MET:
         told = "Something this depends on was changed at the same moment; try again."
-        return 409, "conflict", told
-    return 500, "server_error", "Something broke; it is in the server's log."
+        return 409, ("conflict", told)
+    return 500, ("server_error", "Something broke; it is in the server's log.")
 
 
 def state_of(error: BaseException | None) -> str:

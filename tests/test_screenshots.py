@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.flows.server import ROOT
-from tests.missing import missing
+from tests.flows.chromium import needed
+from tests.fresh import printed
 
 pytestmark = pytest.mark.once
 ONE_OF_EACH = """
@@ -23,12 +20,8 @@ main(Path({folder!r}), [PAGES[0], PAGES[-1]])
 
 def test_the_command_takes_its_pictures(tmp_path: Path) -> None:
     """ours: a server of its own, the people's calls, the admin and the portal."""
-    if not os.path.exists("/usr/bin/chromium"):
-        missing("chromium", "install it: apt-get install chromium")
-    code = ONE_OF_EACH.format(folder=str(tmp_path / "taken"))
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    needed()
+    printed(ONE_OF_EACH.format(folder=str(tmp_path / "taken")), timeout=300)
     taken = sorted(path.name for path in (tmp_path / "taken").iterdir())
     looks = [
         f"{page}-{scheme}.png"

@@ -13,10 +13,8 @@ from django.test import Client, override_settings
 from accounts.hashers import hashed, hashing_slot
 from accounts.toomany import TooMany
 from tests.people import PASSWORD
+from tests.static import UNCOLLECTED
 
-PLAIN = {
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-}
 HASHER = "accounts.hashers.TunedArgon2PasswordHasher"
 
 
@@ -69,7 +67,7 @@ def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
 
 
 @pytest.mark.spec("RFC 6585 4")
-@override_settings(HASHING_WAIT=0.01, PASSWORD_HASHERS=[HASHER], STORAGES=PLAIN)
+@override_settings(HASHING_WAIT=0.01, PASSWORD_HASHERS=[HASHER], STORAGES=UNCOLLECTED)
 @pytest.mark.parametrize("accept", ["*/*", "text/html,*/*"])
 @pytest.mark.parametrize("path", ["/api/token/", "/accounts/login/"])
 def test_a_busy_door_answers_429(alice: Any, path: str, accept: str) -> None:

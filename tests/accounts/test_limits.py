@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from django.test import override_settings
 
@@ -12,7 +9,7 @@ from accounts import limits
 from accounts.checks import settings_fit_together
 from accounts.limits import Limit, Windows, parsed
 from accounts.proxies import neighbourhood
-from tests.flows.server import ROOT
+from tests.fresh import printed
 
 pytestmark = pytest.mark.once
 HOUR = 3600.0
@@ -85,7 +82,4 @@ def test_several_workers_without_a_store_are_told() -> None:
 @pytest.mark.parametrize("module", ["limits", "of_mcp"])
 def test_two_that_need_the_store_first_at_once(module: str) -> None:
     """ours: /readyz imports redis in a thread while the first message comes in."""
-    code = HALF_IMPORTED.replace("{module}", module)
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
-    assert done.stdout == "Shared\n", done.stderr
+    assert printed(HALF_IMPORTED.replace("{module}", module)) == "Shared\n"

@@ -12,12 +12,9 @@ from django.test import override_settings
 
 from accounts.models import Role, Scope
 from config.health import server_error
+from tests.static import UNCOLLECTED
 
 pytestmark = pytest.mark.django_db
-STORAGES = {
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-}
-"""Nothing is collected here."""
 
 
 def raised(kind: str) -> None:
@@ -29,7 +26,7 @@ def raised(kind: str) -> None:
     raise OperationalError("away")
 
 
-@override_settings(STORAGES=STORAGES)
+@override_settings(STORAGES=UNCOLLECTED)
 def answered(rf: Any, kind: str, accept: str) -> HttpResponse:
     """What Django's handler500 makes of it."""
     try:

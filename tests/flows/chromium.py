@@ -35,13 +35,18 @@ UNDER_BUTTONS = """
 LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
 
 
+def needed() -> None:
+    """Skip where there is no chromium; in CI fail."""
+    if not os.path.exists(CHROMIUM):
+        missing("chromium", "install it: apt-get install chromium")
+
+
 @contextmanager
 def launched() -> Iterator[Any]:
     """Debian's chromium under Playwright."""
     from playwright.sync_api import sync_playwright
 
-    if not os.path.exists(CHROMIUM):
-        missing("chromium", "install it: apt-get install chromium")
+    needed()
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -338,4 +338,4 @@ def answers(front: Fronted) -> None:
                     return
             except httpx2.TransportError:
                 time.sleep(0.05)
-    raise AssertionError((front.authority.parent / "nginx.log").read_text())
+    raise AssertionError((front.proxy.folder / "nginx.log").read_text())

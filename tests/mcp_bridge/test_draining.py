@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.flows.server import ROOT
+from tests.fresh import printed
 
 pytestmark = pytest.mark.once
 NESTED = """
@@ -33,6 +30,4 @@ print(draining.begun(), heard.count(signal.SIGTERM) > 1)
 
 def test_a_signal_within_a_signal_does_not_stop_it_for_ever() -> None:
     """ours: Ctrl-C under make is two of them, and the second finds the first."""
-    command = [sys.executable, "-c", NESTED]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
-    assert done.stdout == "True True\n", done.stderr
+    assert printed(NESTED) == "True True\n"
