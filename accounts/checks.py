@@ -14,7 +14,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.keymaterial import KeyUnreadable, private_key
+from accounts.encryption import KeyUnreadable
+from accounts.keymaterial import private_key
 from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
 from accounts.models.keys import KeyState
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
 
-
-class KeyUnreadable(Exception):
-    """The stored private key does not open with this KEY_ENCRYPTION_KEY."""
+from accounts.encryption import KeyUnreadable, seal, unseal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +38,18 @@ def generate(algorithm: str) -> MadeKey:
         serialization.NoEncryption(),
     )
     kid = hashlib.sha256(public_pem).hexdigest()[:16]
-    return MadeKey(kid, public_pem.decode(), _encrypt(private_pem, kid))
+    return MadeKey(kid, public_pem.decode(), seal(PURPOSE, private_pem, kid.encode()))
 
 
 PURPOSE = b"portico signing keys v1"
-
-
-def wrapping_key(purpose: bytes) -> AESGCM:
-    """The key that encrypts at rest, one of its own for each purpose."""
-    secret = settings.KEY_ENCRYPTION_KEY.encode()
-    hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=purpose)
-    return AESGCM(hkdf.derive(secret))
-
-
-def _encrypt(private_pem: bytes, kid: str) -> bytes:
-    nonce = os.urandom(12)
-    return nonce + wrapping_key(PURPOSE).encrypt(nonce, private_pem, kid.encode())
 
 
 @lru_cache(maxsize=8)
 def private_key(kid: str, encrypted: bytes) -> Any:
     """Open a stored private key. Raises KeyUnreadable."""
     try:
-        key = wrapping_key(PURPOSE)
-        pem = key.decrypt(encrypted[:12], encrypted[12:], kid.encode())
-    except (InvalidTag, ValueError) as error:
+        pem = unseal(PURPOSE, encrypted, kid.encode())
+    except KeyUnreadable as error:
         message = f"Signing key {kid} does not open with this KEY_ENCRYPTION_KEY."
         raise KeyUnreadable(message) from error
     return serialization.load_pem_private_key(pem, password=None)

@@ -6,7 +6,6 @@ RFC 6238 5.2: a code counts once, also when it is tried at another worker.
 from __future__ import annotations
 
 import base64
-import os
 import time
 from typing import Any
 
@@ -16,7 +15,6 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.internal.flows.sessions import end_other_sessions
-from cryptography.exceptions import InvalidTag
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -26,7 +24,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts.audit import record
-from accounts.keymaterial import KeyUnreadable, wrapping_key
+from accounts.encryption import KeyUnreadable, seal, unseal
 from accounts.lockout import failed, refuse_if_shut
 from accounts.tokens import InvalidGrant, TokenProblem
 
@@ -46,16 +44,14 @@ class EncryptedFactors(DefaultMFAAdapter):
 
     def encrypt(self, text: str) -> str:
         """AES-256-GCM, nonce in front, as text."""
-        nonce = os.urandom(12)
-        sealed = wrapping_key(PURPOSE).encrypt(nonce, text.encode(), None)
-        return base64.b64encode(nonce + sealed).decode()
+        return base64.b64encode(seal(PURPOSE, text.encode())).decode()
 
     def decrypt(self, encrypted_text: str) -> str:
         """The secret. Raises KeyUnreadable under another key."""
         try:
             raw = base64.b64decode(encrypted_text, validate=True)
-            return wrapping_key(PURPOSE).decrypt(raw[:12], raw[12:], None).decode()
-        except (InvalidTag, ValueError) as error:
+            return unseal(PURPOSE, raw).decode()
+        except (KeyUnreadable, ValueError) as error:
             text = "A second factor does not open with this KEY_ENCRYPTION_KEY."
             raise KeyUnreadable(text) from error
 

@@ -20,7 +20,7 @@ from django.db import (
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.answers import page_or_json
-from accounts.keymaterial import KeyUnreadable
+from accounts.encryption import KeyUnreadable
 from mcp_bridge.request_id import request_id
 
 PASSING: dict[type[Exception], str] = {

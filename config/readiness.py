@@ -13,7 +13,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, JsonResponse
 
 from accounts import limits
-from accounts.keymaterial import KeyUnreadable, private_key
+from accounts.encryption import KeyUnreadable
+from accounts.keymaterial import private_key
 from accounts.models import SigningKey
 from accounts.models.keys import KeyState
 from mcp_bridge.server import mcp

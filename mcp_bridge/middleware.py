@@ -18,7 +18,7 @@ from mcp.server.auth.provider import AccessToken
 from starlette.authentication import SimpleUser
 from starlette.types import Receive, Scope, Send
 
-from accounts.keymaterial import KeyUnreadable
+from accounts.encryption import KeyUnreadable
 from accounts.principal import Principal, Unauthenticated
 from accounts.toomany import TooMany
 from mcp_bridge import answers, limits

@@ -7,19 +7,17 @@ without it.
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.keymaterial import KeyUnreadable, wrapping_key
+from accounts.encryption import KeyUnreadable, seal, unseal
 from accounts.models.audit import AuditEvent
 from accounts.models.roles import Role, RoleAssignment
 
@@ -93,16 +91,15 @@ class SignInProvider(models.Model):
             return ""
         try:
             raw = base64.b64decode(self.secret_encrypted)
-            return wrapping_key(PURPOSE).decrypt(raw[:12], raw[12:], None).decode()
-        except (InvalidTag, ValueError) as error:
+            return unseal(PURPOSE, raw).decode()
+        except (KeyUnreadable, ValueError) as error:
             text = f"The secret of {self.slug} does not open: enter it again."
             raise KeyUnreadable(text) from error
 
     def keep_secret(self, raw: str) -> None:
         """Encrypt; save is the caller's."""
-        nonce = os.urandom(12)
-        sealed = wrapping_key(PURPOSE).encrypt(nonce, raw.encode(), None)
-        self.secret_encrypted = base64.b64encode(nonce + sealed).decode()
+        sealed = seal(PURPOSE, raw.encode())
+        self.secret_encrypted = base64.b64encode(sealed).decode()
 
     def apply(self, user: User, claims: dict[str, Any]) -> None:
         """Give and take roles as the claims say now; both on record."""

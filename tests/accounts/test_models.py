@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from accounts import keyring, tokens
 from accounts.audit import one_line
-from accounts.keymaterial import KeyUnreadable
+from accounts.encryption import KeyUnreadable
 from accounts.models import AuditEvent, IssuedToken, RevokedToken, SigningKey, User
 from accounts.models.roles import scope_name_validator
 from accounts.principal import Unauthenticated, authenticate

@@ -17,7 +17,7 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.test import override_settings
 
-from accounts.keymaterial import KeyUnreadable
+from accounts.encryption import KeyUnreadable
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.secondfactor import EncryptedFactors
 from tests.flows.browser import Browser
