@@ -1,7 +1,8 @@
-"""Delegated administration: what staff may give and touch, by what they hold.
+"""Delegated administration: what somebody may give, take and end, by what they hold.
 
 A superuser may do everything. Everybody else gives only what their own roles give
-them, no longer than they have it themselves, and never to themselves.
+them, no longer and from no more networks than they have it, and never to themselves.
+Every way in asks here: pages and actions of the admin, imports, MCP tools.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db.models import Q, QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import Role, RoleAssignment, Scope, User
+from accounts.networks import covers
+from accounts.secondfactor import owes_factor
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """The end of what is held for good."""
@@ -20,13 +25,20 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 SUPERUSERS_TO_GIVE = frozenset({"Admin.Write"})
 """Scopes whose holders administer: only a superuser gives or takes them."""
 
+ENDS_TOKENS = "accounts.change_issuedtoken"
+"""Whoever has this permission ends tokens as a job, whatever their roles give."""
 
-def held(user: User) -> dict[str, datetime]:
-    """Scope -> until when the user's roles give it (NEVER: for good)."""
+
+def held(user: User, networks: str = "") -> dict[str, datetime]:
+    """Scope -> until when the user's roles give it (NEVER: for good).
+
+    Only what they give in all of `networks` counts; empty: from anywhere.
+    """
     found: dict[str, datetime] = {}
     rows = RoleAssignment.objects.filter(user=user).unexpired()
-    for scope, end in rows.values_list("role__scopes__name", "expires_at"):
-        if scope is not None:
+    columns = ("role__scopes__name", "role__networks", "expires_at")
+    for scope, bound, end in rows.values_list(*columns):
+        if scope is not None and covers(bound, networks):
             found[scope] = max(found.get(scope, end or NEVER), end or NEVER)
     return found
 
@@ -36,8 +48,8 @@ def objection(actor: User, user: User, role: Role, until: datetime | None) -> st
     told = objection_to_taking(actor, user, role)
     if told or actor.is_superuser:
         return told
-    mine = held(actor)
-    ends = [mine[name] for name in role.scopes.values_list("name", flat=True)]
+    mine, now = held(actor, role.networks), timezone.now()
+    ends = [mine.get(name, now) for name in role.scopes.values_list("name", flat=True)]
     if (until or NEVER) > min(ends, default=NEVER):
         latest = _("You hold what %(role)s gives until %(end)s: give it no longer.")
         return latest % {"role": role, "end": f"{min(ends):%Y-%m-%d %H:%M %Z}"}
@@ -52,17 +64,17 @@ def objection_to_taking(actor: User, user: User, role: Role) -> str:
         return _("Your own roles are somebody else's to change.")
     if user.is_superuser:
         return _("The roles of a superuser are a superuser's to change.")
-    return beyond(actor, role.scopes.values_list("name", flat=True))
+    return beyond(actor, role.scopes.values_list("name", flat=True), role.networks)
 
 
-def beyond(actor: User, scopes: Iterable[str]) -> str:
+def beyond(actor: User, scopes: Iterable[str], networks: str = "") -> str:
     """Why these scopes are not the actor's to give or take; empty if they are."""
     wanted = set(scopes)
     if actor.is_superuser or not wanted:
         return ""
     if wanted & SUPERUSERS_TO_GIVE:
         return _("What administers is a superuser's to give or take.")
-    lacking = sorted(wanted - held(actor).keys())
+    lacking = sorted(wanted - held(actor, networks).keys())
     if lacking:
         return _("You do not hold %s yourself.") % ", ".join(lacking)
     return ""
@@ -75,16 +87,63 @@ def objection_to_scope(actor: User, role: Role, scope: str) -> str:
     if holds_role(actor, role):
         return _("You hold %s yourself: it is for others to change.") % role
     given = role.scopes.values_list("name", flat=True)
-    return beyond(actor, [*given, *([scope] if scope else [])])
+    return beyond(actor, [*given, *([scope] if scope else [])], role.networks)
+
+
+def objection_to_ending(actor: User, user: User) -> str:
+    """Why `actor` may not end tokens and sign-ins of `user`; empty if they may."""
+    if not_to_end(actor).filter(pk=user.pk).exists():
+        told = _("%s may do more than you: ask a superuser to end their access.")
+        return told % user
+    return ""
+
+
+def not_to_end(actor: User) -> QuerySet[User]:
+    """People whose tokens and sign-ins are not the actor's to end.
+
+    Somebody trusted to end tokens does so for everybody who does not administer; a
+    helpdesk holds no scope, so comparing what is held would leave it nobody.
+    """
+    if actor.is_superuser or not sees(actor, ENDS_TOKENS):
+        return those_above(actor)
+    scopes = {"role__scopes__name__in": SUPERUSERS_TO_GIVE}
+    holders = RoleAssignment.objects.unexpired().filter(**scopes).values("user")
+    administer = Q(is_superuser=True) | Q(is_staff=True) | Q(pk__in=holders)
+    found: QuerySet[User] = User.objects.filter(administer).exclude(pk=actor.pk)
+    return found
+
+
+def those_above(actor: User) -> QuerySet[User]:
+    """People who may do things `actor` may not, so that only others change them."""
+    if actor.is_superuser:
+        nobody: QuerySet[User] = User.objects.none()
+        return nobody
+    holders = RoleAssignment.objects.unexpired().filter(role__in=giving_more(actor))
+    higher = Q(is_superuser=True) | Q(is_staff=True) | Q(pk__in=holders.values("user"))
+    found: QuerySet[User] = User.objects.filter(higher).exclude(pk=actor.pk)
+    return found
+
+
+def giving_more(actor: User) -> list[Role]:
+    """Roles that give something, or from somewhere, that the actor has not."""
+    roles = list(Role.objects.prefetch_related("scopes"))
+    mine = {bound: held(actor, bound).keys() for bound in {r.networks for r in roles}}
+    return [
+        role
+        for role in roles
+        if not {scope.name for scope in role.scopes.all()} <= mine[role.networks]
+    ]
 
 
 def above(actor: User, user: User) -> bool:
-    """Whether `user` may do things `actor` may not, so that only others change it."""
-    if actor.is_superuser or actor.pk == user.pk:
-        return False
-    if user.is_superuser or user.is_staff:
-        return True
-    return not held(user).keys() <= held(actor).keys()
+    """Whether `user` may do things `actor` may not."""
+    return those_above(actor).filter(pk=user.pk).exists()
+
+
+def sees(actor: User, permission: str) -> bool:
+    """Whether the admin would show `actor` what this Django permission opens."""
+    in_the_admin = actor.is_active and actor.is_staff and not owes_factor(actor)
+    return in_the_admin and actor.has_perm(permission)
 
 
 def holds_role(actor: User, role: Role) -> bool:

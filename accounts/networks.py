@@ -25,6 +25,20 @@ def only_networks(value: str) -> None:
             raise ValidationError(told % network[:50]) from error
 
 
+def covers(outer: str, inner: str) -> bool:
+    """Whether every address that `inner` lets in is in `outer`; empty is everywhere."""
+    wide, narrow = listed(outer), listed(inner)
+    if not wide:
+        return True
+    return bool(narrow) and all(any(inside(n, w) for w in wide) for n in narrow)
+
+
+def inside(network: str, other: str) -> bool:
+    """Whether a network is a part of another."""
+    part, whole = parsed(network), parsed(other)
+    return bool(part.version == whole.version and part.subnet_of(whole))
+
+
 def options() -> dict[str, Any]:
     """What the columns have in common."""
     return {

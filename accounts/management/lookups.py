@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentTypeError
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from django.core.management import CommandError
-from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 
 from accounts.models import Role, User
+from accounts.moments import future
 
 ACTOR = "command line"
 """Who acts in the audit trail when a command does."""
@@ -45,7 +43,6 @@ def file_named(path: str) -> bytes:
 
 
 LONGEST = 255
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def short(text: str) -> str:
@@ -57,18 +54,7 @@ def short(text: str) -> str:
 
 def moment(text: str) -> datetime:
     """`2026-12-31`, a date and time, or `8h`, `30d` from now. Raises CommandError."""
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
-    if found:
-        return timezone.now() + timedelta(**{UNITS[found[2]]: int(found[1])})
     try:
-        parsed, day = parse_datetime(text), parse_date(text)
+        return future(text)
     except ValueError as error:
-        raise CommandError(f"{text} is no date: {error}") from error
-    if parsed is None and day is not None:
-        parsed = datetime.combine(day, datetime.max.time())
-    if parsed is None:
-        raise CommandError(f"{text!r} is no moment; write 2026-12-31, 8h or 30d.")
-    aware = parsed if timezone.is_aware(parsed) else timezone.make_aware(parsed)
-    if aware <= timezone.now():
-        raise CommandError(f"{text} has passed already.")
-    return aware
+        raise CommandError(str(error)) from error

@@ -1,0 +1,32 @@
+"""Moments as people type them: `2026-12-31`, a date and time, or `8h` from now."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def future(text: str) -> datetime:
+    """The moment; a day means its last one. Raises ValueError with a sentence."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
+    if found:
+        return timezone.now() + timedelta(**{UNITS[found[2]]: int(found[1])})
+    try:
+        parsed, day = parse_datetime(text), parse_date(text)
+    except ValueError as error:
+        raise ValueError(f"{text} is no date: {error}") from error
+    if day is not None and len(text) <= len("2026-12-31"):
+        parsed = datetime.combine(day, datetime.max.time())
+    if parsed is None:
+        raise ValueError(f"{text!r} is no moment; write 2026-12-31, 8h or 30d.")
+    aware = parsed if timezone.is_aware(parsed) else timezone.make_aware(parsed)
+    if aware.year == datetime.max.year:
+        raise ValueError(f"{text} is too late: the database ends with that year.")
+    if aware <= timezone.now():
+        raise ValueError(f"{text} has passed already.")
+    return aware

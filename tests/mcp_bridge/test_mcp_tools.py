@@ -1,0 +1,49 @@
+"""Administration tools: what a real server's settings would have to be changed for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from mcp.server.mcpserver.exceptions import ToolError
+
+from accounts.models import User
+from accounts.principal import imagined
+from mcp_bridge import mcp_tools
+from mcp_bridge.current import Call, call_var
+from mcp_bridge.decision import Catalogue, Decision, Reason
+from mcp_bridge.messages import Message
+
+
+@contextmanager
+def called_by(user: User) -> Iterator[None]:
+    """As the tool runs within a message."""
+    verdict = Decision(True, Reason.GRANTED)
+    message = Message("tools/call")
+    call = Call(imagined(user, ["mcp"]), message, Catalogue(), verdict)
+    token = call_var.set(call)
+    yield
+    call_var.reset(token)
+
+
+CALLS: list[Callable[[], Any]] = [
+    lambda: mcp_tools.list_users(),
+    lambda: mcp_tools.recent_refusals(),
+    lambda: mcp_tools.grant_role("bob", "User"),
+    lambda: mcp_tools.revoke_role("bob", "Guest"),
+    lambda: mcp_tools.revoke_tokens("bob"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_staff_without_a_second_factor_set_it_up_first(
+    carol: User, bob: User, settings: Any, call: Callable[[], Any]
+) -> None:
+    """The admin keeps them out, so this way in does too."""
+    with called_by(carol):
+        call()
+        settings.STAFF_SECOND_FACTOR = True
+        with pytest.raises(ToolError, match="/portal/security/"):
+            call()
