@@ -195,12 +195,17 @@ def load(claims: Mapping[str, Any]) -> Principal:
 
 def idle_end(row: Mapping[str, Any]) -> float | None:
     """When the token ends unless it is used before, epoch seconds; None if never."""
-    limits = [settings.TOKEN_MAX_IDLE, row["client_max_idle"]]
-    span = min([limit for limit in limits if limit], default=None)
+    span = idle_span(row["client_max_idle"])
     if span is None:
         return None
     last: datetime = row["last_used_at"] or row["issued_at"]
-    return last.timestamp() + float(span)
+    return last.timestamp() + span
+
+
+def idle_span(of_client: int | None) -> float | None:
+    """Seconds unused after which a token of this client ends; None if it does not."""
+    limits = [limit for limit in (settings.TOKEN_MAX_IDLE, of_client) if limit]
+    return float(min(limits)) if limits else None
 
 
 def role_networks(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:

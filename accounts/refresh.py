@@ -5,45 +5,42 @@ OAuth 2.1 4.3; RFC 9700 4.14.
 
 from __future__ import annotations
 
-import base64
-import hmac
+import time
 from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from accounts import keyring
-from accounts.models import IssuedToken, RevokedToken, TokenKind, User
+from accounts.encryption import KeyUnreadable, seal, unseal
+from accounts.models import IssuedToken, OAuthClient, RevokedToken, TokenKind, User
 from accounts.principal import (
     PERSONAL,
     SUBJECT,
     Unauthenticated,
+    idle_span,
     load,
     verify_access,
 )
 from accounts.proxies import listed, within
 from accounts.tokens import (
-    OPAQUE,
     About,
     InvalidGrant,
     InvalidScope,
     TokenPair,
     bind,
     mint,
+    new_opaque,
     pair_for,
     record_token,
     secret_hash,
     with_refresh,
 )
 
-
-def _following(raw: str) -> str:
-    """The opaque token after `raw`: always the same one, and only we can tell it."""
-    key = settings.SECRET_KEY.encode()
-    digest = hmac.digest(key, b"portico refresh successor " + raw.encode(), "sha256")
-    return OPAQUE + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+PURPOSE = b"portico refresh successors v1"
 
 
 def rotate(
@@ -63,12 +60,12 @@ def rotate(
         bound = listed(row.networks)
         if bound and not within(address, bound):
             raise InvalidGrant("The refresh token does not count from this address.")
-        following = _following(raw) if row.secret_hash else ""
+        _refuse_idle(row)
         about = (row.door, _narrowed(row, scope), row.client_id, address)
         if row.redeemed_at is None:
-            return _first_use(row, user, about, following)
+            return _first_use(row, user, about)
         if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
-            return _same_successor(row, user, about, following)
+            return _same_successor(row, user, about)
         _end_replayed_family(row, address)
     raise InvalidGrant("The refresh token was used before; sign in again.")
 
@@ -121,6 +118,7 @@ def check(raw: str) -> None:
         raise InvalidGrant("The token is invalid, expired or revoked.") from error
     with transaction.atomic():
         row, _ = _locked(verify_refresh(raw))
+        _refuse_idle(row)
     if row.redeemed_at is not None:
         raise InvalidGrant("The refresh token was used before.")
 
@@ -141,32 +139,67 @@ def _narrowed(row: IssuedToken, scope: str) -> str:
     return " ".join(asked) or row.scope
 
 
-def _first_use(row: IssuedToken, user: User, about: About, following: str) -> TokenPair:
+def _refuse_idle(row: IssuedToken) -> None:
+    """Raise InvalidGrant where no token of the family was used for too long."""
+    clients = OAuthClient.objects.filter(client_id=row.client_id)
+    span = idle_span(clients.values_list("max_idle", flat=True).first())
+    if span is None:
+        return
+    family = IssuedToken.objects.filter(family=row.family)
+    used = family.aggregate(last=Max("last_used_at"), issued=Max("issued_at"))
+    newest = max(at for at in (used["last"], used["issued"]) if at is not None)
+    if newest.timestamp() + span <= time.time():
+        raise InvalidGrant("The tokens were unused for too long; sign in again.")
+
+
+def _first_use(row: IssuedToken, user: User, about: About) -> TokenPair:
     access = pair_for(user, row.family, about, refresh=False)
     door, _, client_id, address = about
     whole = (door, row.scope, client_id, address)
-    pair = with_refresh(access, user, whole, following)
+    pair = with_refresh(access, user, whole, new_opaque() if row.secret_hash else "")
     row.redeemed_at = row.last_used_at = timezone.now()
     row.last_used_from = address
     row.successor = pair.refresh_row
+    row.successor_sealed = _sealed(row, pair.refresh)
     row.save()
+    _forget_successors(row)
     bind(pair, row.networks)
     record_token("token.refreshed", pair.row, user, address)
     return pair
 
 
-def _same_successor(
-    row: IssuedToken, user: User, about: About, following: str
-) -> TokenPair:
+def _sealed(row: IssuedToken, following: str) -> bytes | None:
+    """What an opaque successor is given again from; a signed one is signed again."""
+    if not row.secret_hash or not settings.REFRESH_TOKEN_GRACE:
+        return None
+    return seal(PURPOSE, following.encode(), row.jti.encode())
+
+
+def _forget_successors(row: IssuedToken) -> None:
+    """Drop what the family's earlier grace periods needed; `purge` drops the rest."""
+    over = timezone.now() - settings.REFRESH_TOKEN_GRACE
+    IssuedToken.objects.filter(family=row.family).forget_successors(over)
+
+
+def _same_successor(row: IssuedToken, user: User, about: About) -> TokenPair:
     successor = row.successor
     if successor is None or successor.state != "active":
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
+    again = _unsealed(row) if row.secret_hash else mint(successor, user)
     pair = pair_for(user, row.family, about, refresh=False)
     reason = "within the grace"
     bind(pair, row.networks)
     record_token("token.refreshed", pair.row, user, about[-1], reason=reason)
-    again = following or mint(successor, user)
     return replace(pair, refresh=again, refresh_row=successor)
+
+
+def _unsealed(row: IssuedToken) -> str:
+    try:
+        sealed = bytes(row.successor_sealed or b"")
+        return unseal(PURPOSE, sealed, row.jti.encode()).decode()
+    except KeyUnreadable as error:
+        text = "The refresh token is no longer valid; sign in again."
+        raise InvalidGrant(text) from error
 
 
 def _end_replayed_family(row: IssuedToken, address: str) -> None:

@@ -125,11 +125,16 @@ def issue(
             user, family or uuid4(), about, refresh=False, lifetime=lifetime
         )
         if refresh:
-            raw = OPAQUE + secrets.token_urlsafe(32) if opaque else ""
+            raw = new_opaque() if opaque else ""
             pair = with_refresh(pair, user, about, raw)
         bind(pair, networks)
         record_token("token.issued", pair.row, actor or user, address)
     return pair
+
+
+def new_opaque() -> str:
+    """A refresh token of 256 random bits."""
+    return OPAQUE + secrets.token_urlsafe(32)
 
 
 def bind(pair: TokenPair, networks: str) -> None:

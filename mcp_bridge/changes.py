@@ -79,7 +79,8 @@ def watched() -> Iterator[Watched]:
         User, Kind.USER, "id", ignored=(*personal, "date_joined"), insert=False
     )
     yield Watched(RoleAssignment, Kind.USER, "user_id", ignored=("reason",))
-    used = ("last_used_at", "last_used_from", "redeemed_at", "successor", "name")
+    refreshed = ("redeemed_at", "successor", "successor_sealed")
+    used = ("last_used_at", "last_used_from", "name", *refreshed)
     yield Watched(
         IssuedToken, Kind.TOKEN, "jti", ignored=used, insert=False, while_live=True
     )

@@ -109,6 +109,16 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]
 
+    def forget_successors(self, redeemed_before: Any) -> int:
+        """Drop the sealed successors of tokens redeemed before that time."""
+        over = self.filter(
+            successor_sealed__isnull=False, redeemed_at__lt=redeemed_before
+        )
+        return over.update(successor_sealed=None)
+
+    forget_successors.queryset_only = True  # type: ignore[attr-defined]
+    forget_successors.alters_data = True  # type: ignore[attr-defined]
+
 
 TokenManager = models.Manager.from_queryset(TokenQuerySet)
 
@@ -165,6 +175,8 @@ class IssuedToken(models.Model):
         related_name="+",
         verbose_name=_("successor"),
     )
+    # The opaque successor, encrypted: a client that lost the answer asks again.
+    successor_sealed = models.BinaryField(null=True, editable=False)
 
     objects = TokenManager()
 
