@@ -26,7 +26,14 @@ class AccountsConfig(AppConfig):
         """Wire SimpleJWT's backend and the sign-in events, once models exist."""
         from rest_framework_simplejwt.tokens import Token
 
-        from accounts import checks, external, lockout, secondfactor, signins  # noqa: F401
+        from accounts import (  # noqa: F401
+            checks,
+            external,
+            lockout,
+            secondfactor,
+            sessions,
+            signins,
+        )
         from accounts.keyring import Keyring
         from accounts.oauth import documents
 
@@ -36,4 +43,5 @@ class AccountsConfig(AppConfig):
         secondfactor.connect()
         external.connect()
         documents.install()
+        sessions.install()
         post_migrate.connect(fill_groups, dispatch_uid="portico-groups")

@@ -12,6 +12,7 @@ from django.utils.translation import ngettext
 
 from accounts.models import IssuedToken
 from accounts.models.browsers import browsers_of
+from accounts.sessions import current_key
 
 
 def unconfirmed(
@@ -42,8 +43,8 @@ def leaving(users: Any, keep: str) -> str:
 
 
 def own_session(request: HttpRequest) -> str:
-    """The key of the session that asks: ending it would end the answer too."""
-    return str(request.session.session_key or "")
+    """The stored key of the session that asks: ending it would end the answer too."""
+    return current_key(request)
 
 
 def ending(tokens: Any) -> str:

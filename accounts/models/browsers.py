@@ -13,7 +13,7 @@ from django.utils import timezone
 def browsers_of(users: Any, keep: str = "") -> models.QuerySet[UserSession]:
     """Sessions of these accounts (ids or a query of them) that still count.
 
-    `keep` is the key of one that is left out: the reader's own.
+    `keep` is the stored key of one that is left out: the reader's own.
     """
     alive = Session.objects.filter(expire_date__gt=timezone.now())
     found: models.QuerySet[UserSession] = UserSession.objects.filter(

@@ -33,7 +33,7 @@ class UserQuerySet(models.QuerySet["User"]):
     def sign_out(self, *, actor: Any, reason: str, keep: str = "") -> tuple[int, int]:
         """End every live token and every browser session; how many of each.
 
-        `keep` is the key of the session that the actor is using.
+        `keep` is the stored key of the session that the actor is using.
         """
         ids = list(self.values_list("pk", flat=True))
         with transaction.atomic():

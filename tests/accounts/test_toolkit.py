@@ -6,6 +6,8 @@ import inspect
 from typing import Any
 
 import pytest
+from allauth.usersessions.models import UserSession, UserSessionManager
+from django.contrib.sessions.backends import db as sessions
 from mcp.server.mcpserver import MCPServer
 from oauth2_provider import cimd, models, oauth2_validators
 from oauth2_provider.oauth2_backends import OAuthLibCore
@@ -54,6 +56,12 @@ def test_each_override_overrides_something(name: str) -> None:
         (models.AbstractApplication, "allows_grant_type"),
         (models.AbstractApplication, "is_usable"),
         (models.AbstractApplication, "get_allowed_schemes"),
+        (sessions.SessionStore, "_get_session_from_db"),
+        (sessions.SessionStore, "create_model_instance"),
+        (UserSessionManager, "create_from_request"),
+        (UserSession, "_session_store"),
+        (UserSession, "is_current"),
+        (UserSession, "end"),
     ],
 )
 def test_what_is_called_or_replaced_is_there(where: Any, name: str) -> None:

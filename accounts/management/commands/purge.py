@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import BaseCommand
 from django.db import connection
 from django.utils import timezone
@@ -26,6 +25,7 @@ from accounts.models import (
     UsedAssertion,
 )
 from accounts.models.keys import KeyState
+from accounts.sessions import SessionStore
 
 
 class Command(BaseCommand):
