@@ -1,5 +1,5 @@
 """/healthz, and what Django answers when something breaks: 503 for what passes, 409
-for changes that met.
+for changes that met, 400 for values that no column can hold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from django.core.exceptions import (
     TooManyFieldsSent,
 )
 from django.db import (
+    DataError,
     IntegrityError,
     InterfaceError,
     InternalError,
@@ -41,6 +42,10 @@ MET = {
 """Two changes met: a row was deleted while another came to depend on it, or two made
 the same row. The forms looked before; each saw nothing of the other yet."""
 RETRY = {503: {"Retry-After": "5"}}
+
+UNFIT = (DataError, OverflowError)
+"""The database or its driver refuses a value of the request: a number too large for
+its column, a NUL. Forms look for neither in the keys of rows that they are sent."""
 
 REFUSED: dict[type[Exception], str] = {
     RequestDataTooBig: "The body is too large.",
@@ -80,6 +85,8 @@ def judged(error: BaseException | None) -> tuple[int, tuple[str, str]]:
     if isinstance(error, IntegrityError) and state_of(error.__cause__) in MET:
         told = "Something this depends on was changed at the same moment; try again."
         return 409, ("conflict", told)
+    if isinstance(error, UNFIT) or "integer string conversion" in str(error):
+        return 400, ("invalid_request", "A value is too large or has odd characters.")
     return 500, ("server_error", "Something broke; it is in the server's log.")
 
 

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from accounts.audit import record
 from accounts.delegation import objection_to_scope
 from accounts.models import Role, Scope
+from accounts.row_ids import row_id
 from mcp_bridge.models import Primitive
 
 
@@ -136,12 +137,8 @@ class Matrix:
         found = []
         for code in codes:
             role_key, _dash, primitive_key = code[1:].partition("-")
-            if not (role_key.isdecimal() and primitive_key.isdecimal()):
-                continue
-            role, primitive = (
-                roles.get(int(role_key)),
-                primitives.get(int(primitive_key)),
-            )
+            role = roles.get(row_id(role_key))
+            primitive = primitives.get(row_id(primitive_key))
             if role is None or primitive is None:
                 continue
             cell, give = self.cell(primitive, role), code.startswith("+")

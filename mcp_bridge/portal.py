@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -40,7 +41,7 @@ class StatusView(Page):
     def get(self, request: HttpRequest) -> JsonResponse:
         """{"connected": bool, "what": "tool whoami"}."""
         text = request.GET.get("since", "")
-        since = int(text) if text.isdigit() and len(text) < 12 else 0
+        since = int(text) if re.fullmatch("[0-9]{1,11}", text) else 0
         mine = AuditEvent.objects.filter(
             actor_id=self.me.pk,
             at__gte=datetime.fromtimestamp(since, UTC),

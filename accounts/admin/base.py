@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -56,6 +58,34 @@ def differences(form: Any) -> dict[str, list[Any]]:
     return found
 
 
+class JSONFormField(forms.JSONField):
+    """Also refuses what `json` raises other errors for: huge numbers, deep nesting."""
+
+    def to_python(self, value: Any) -> Any:
+        """The parsed value. Raises ValidationError."""
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError) as error:
+            raise ValidationError(
+                self.error_messages["invalid"], code="invalid", params={"value": "..."}
+            ) from error
+
+
+class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
+    """Rows of another model on a form: at most `most` rows.
+
+    Django builds as many forms as the browser says, up to 2,000, and each of them asks
+    the database for its choices: one request would hold a worker for half a minute.
+    """
+
+    most = 200
+
+    def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
+        """Django's, with both bounds."""
+        bounds = {"max_num": self.most, "absolute_max": self.most}
+        return super().get_formset(request, obj, **{**bounds, **kwargs})
+
+
 class Placed(Base[M]):
     """A list with its place in the navigation and a word for those new to it."""
 
@@ -66,6 +96,7 @@ class Placed(Base[M]):
     """What the list is, in one plain sentence."""
     nothing_yet: Any = ""
     """What to do next where it is empty."""
+    formfield_overrides = {models.JSONField: {"form_class": JSONFormField}}
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """Date and time are two boxes under one label: each is named for itself."""

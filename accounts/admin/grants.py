@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Audited
+from accounts.admin.base import Audited, BoundedInline
 from accounts.admin.biglists import BoundedPaginator
 from accounts.delegation import objection, objection_to_taking
 from accounts.models import RoleAssignment, User
@@ -78,7 +78,7 @@ class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
                     raise ValidationError(told)
 
 
-class RoleAssignmentInline(admin.TabularInline):  # type: ignore[type-arg]
+class RoleAssignmentInline(BoundedInline):
     """The roles of one user, with their end, giver and reason."""
 
     model = RoleAssignment

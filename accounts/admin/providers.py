@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import Audited
+from accounts.admin.base import Audited, BoundedInline
 from accounts.models import ClaimRule, SignInProvider
 from accounts.site import Section
 
@@ -39,7 +39,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         )
 
 
-class ClaimRuleInline(admin.TabularInline):  # type: ignore[type-arg]
+class ClaimRuleInline(BoundedInline):
     """Claim, value, role."""
 
     model = ClaimRule

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.models import SavedView
+from accounts.row_ids import row_id
 
 
 def offered(request: Any) -> list[SavedView]:
@@ -44,7 +45,7 @@ def dropped(request: Any) -> HttpResponseRedirect:
     mine = SavedView.objects.all().seen_by(request.user)
     if not request.user.is_superuser:
         mine = mine.filter(owner=request.user)
-    mine.filter(pk=key if key.isdigit() else 0).delete()
+    mine.filter(pk=row_id(key)).delete()
     return back("")
 
 

@@ -17,6 +17,7 @@ from accounts.audit import record
 from accounts.models import AccessRequest, Role, User
 from accounts.models.requests import NotPossible
 from accounts.portal.pages import Page
+from accounts.row_ids import row_id
 
 
 class AccessForm(forms.Form):
@@ -93,7 +94,7 @@ class AccessView(Page):
     def withdraw(self, key: str) -> HttpResponse:
         """Take one of mine back."""
         mine = self.me.access_requests.all()
-        asked = get_object_or_404(mine, pk=key if key.isdigit() else 0)
+        asked = get_object_or_404(mine, pk=row_id(key))
         try:
             asked.withdraw()
         except NotPossible as error:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.audit import record
 from accounts.models import IssuedToken
 from accounts.portal.pages import Page
+from accounts.row_ids import row_id
 
 
 class AppsView(Page):
@@ -30,7 +31,7 @@ class AppsView(Page):
     def post(self, request: HttpRequest) -> HttpResponse:
         """Forget the consent and revoke the client's tokens of mine."""
         key = request.POST.get("revoke", "")
-        consent = get_object_or_404(self.me.consents, pk=key if key.isdigit() else 0)
+        consent = get_object_or_404(self.me.consents, pk=row_id(key))
         mine = IssuedToken.objects.filter(
             user=self.me, client_id=consent.client.client_id
         )

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from accounts.audit import record
 from accounts.portal.pages import Page
+from accounts.row_ids import row_id
 from accounts.secondfactor import owes_factor
 
 
@@ -35,9 +36,7 @@ class SecurityView(Page):
         if "everywhere" in request.POST:
             return self.everywhere(request)
         key = request.POST.get("end", "")
-        chosen = UserSession.objects.filter(
-            user_id=self.me.pk, pk=key if key.isdigit() else 0
-        )
+        chosen = UserSession.objects.filter(user_id=self.me.pk, pk=row_id(key))
         for session in chosen:
             told = f"session from {session.ip}"
             record("session.ended", request=request, actor=self.me, object=told)

@@ -15,6 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from accounts.admin.revocation import meant
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
 from accounts.principal import Principal, Unauthenticated
+from accounts.row_ids import row_id
 from accounts.site import Section, SitePage, row_cell, row_link, site_page
 from mcp_bridge import access
 from mcp_bridge.explained import in_words
@@ -94,7 +95,7 @@ class AccessCheck(SitePage):
     def get(self, request: HttpRequest) -> HttpResponse:
         """The verdicts, the rule that decided each, and the mend."""
         event = request.GET.get("event", "")
-        if event.isdecimal() and len(event) < 19:
+        if row_id(event):
             return self.of_event(event)
         form = CheckForm(request.GET or None)
         shown: dict[str, Any] = {"form": form, "paste": PasteForm()}
@@ -119,7 +120,7 @@ class AccessCheck(SitePage):
             told = list(paste.errors.values())
             return self.page({**shown, "paste_errors": told}, status=400)
         query = {"jti": paste.cleaned_data["token"]}
-        if request.POST.get("primitive", "").isdigit():
+        if row_id(request.POST.get("primitive", "")):
             query["primitive"] = request.POST["primitive"]
         return HttpResponseRedirect(
             f"{reverse('admin:access_check')}?{urlencode(query)}"

@@ -1,0 +1,128 @@
+"""Odd values in every field of every form that a signed-in person can reach.
+
+A wrong value is the sender's mistake: 4xx, or the page again, and never a 5xx.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+from django.urls import get_resolver
+
+from accounts.models import Role
+from tests.flows.browser import Browser, Form
+from tests.flows.server import Portico
+from tests.password import PASSWORD
+from tests.people import person
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+ODD = ["²", "9" * 20, "9" * 5_000, "\x00", "9999-12-31"]
+"""`str.isdigit` is true for the first; `int` refuses the first and the third."""
+NO_FIELD = {"csrfmiddlewaretoken"}
+ELSEWHERE = ("logout", "language")
+"""Forms that stand on every page and end the session or change its language."""
+
+
+def portal_paths() -> list[str]:
+    """Every portal page of the URL conf: a new one is tried without being listed."""
+    found = [str(pattern.pattern) for pattern in get_resolver().url_patterns]
+    for included in get_resolver().url_patterns:
+        found += [str(p.pattern) for p in getattr(included, "url_patterns", [])]
+    return sorted({f"/{path}" for path in found if path.startswith("portal/")})
+
+
+@pytest.fixture(scope="module")
+def somebody(server: Portico, rows: None) -> Iterator[Browser]:
+    """bob at the portal."""
+    person("bob", "Guest")
+    with Browser(server.url) as browser:
+        browser.open("/portal/")
+        browser.submit(browser.form("password"), login="bob", password=PASSWORD)
+        yield browser
+
+
+def fields_of(form: Form) -> set[str]:
+    """Names of its fields and buttons."""
+    buttons = {name for name, _value, _words in form.buttons if name}
+    return {*form.fields, *buttons} - NO_FIELD
+
+
+def answers(browser: Browser, form: Form, page: str) -> Iterator[tuple[str, int]]:
+    """Each field with each odd value: what was sent, and the status."""
+    headers = {"referer": page}
+    for name in sorted(fields_of(form)):
+        for value in ODD:
+            sent = {**form.fields, name: value}
+            answer = browser.http.post(
+                urljoin(page, form.action),
+                data=sent,
+                headers=headers,
+                follow_redirects=False,
+            )
+            yield f"{page} {name}={value[:12]!r}", answer.status_code
+
+
+@pytest.mark.parametrize("path", portal_paths())
+def test_no_form_of_the_portal_breaks(somebody: Browser, path: str) -> None:
+    """Also the buttons that only show while there is a row to act on."""
+    somebody.open(path)
+    page = str(somebody.page.url)
+    assert somebody.page.status_code == 200, path
+    forms = [form for form in somebody.forms if form.method == "post"]
+    forms = [f for f in forms if not any(word in f.action for word in ELSEWHERE)]
+    token = somebody.http.cookies.get("csrftoken") or ""
+    rows = dict.fromkeys(("revoke", "end", "withdraw"), "")
+    for name, value in rows.items():
+        sent = {"csrfmiddlewaretoken": token, name: value}
+        forms.append(Form(path, "post", sent))
+    for form in forms:
+        broken = [sent for sent in answers(somebody, form, page) if sent[1] >= 500]
+        assert not broken
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_no_query_of_the_portal_breaks(somebody: Browser, value: str) -> None:
+    """`since` is a number; the others are ignored."""
+    for path in portal_paths():
+        params = dict.fromkeys(("since", "p", "page", "next", "user_code"), value)
+        if len(value) < 1_000:
+            assert somebody.http.get(path, params=params).status_code < 500, path
+
+
+HUGE = "9" * 30
+"""Larger than any id that a database can hold."""
+FORMS: dict[str, dict[str, Any]] = {
+    "/admin/accounts/role/add/": {"name": "odd", "scopes": [HUGE]},
+    "/admin/accounts/oauthclient/add/": {"client_jwks": "9" * 5_000},
+    "/admin/accounts/user/add/": {"role_assignments-TOTAL_FORMS": HUGE},
+    "/admin/accounts/signinprovider/add/": {"rules-TOTAL_FORMS": HUGE},
+}
+"""One form for each way in which an odd value broke a page of the admin."""
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_no_form_of_the_admin_breaks(server: Portico, path: str) -> None:
+    """Soon, too: a browser that asks for many rows does not get them."""
+    with Browser(server.url) as browser:
+        browser.sign_in("carol")
+        browser.open(path)
+        start = time.monotonic()
+        browser.submit(browser.form("_save"), "_save", **FORMS[path])
+        assert browser.page.status_code in (200, 400), browser.page.status_code
+        assert time.monotonic() - start < 10
+        assert "odd" not in Role.objects.values_list("name", flat=True)
+
+
+def test_a_value_that_no_column_holds_is_the_senders_mistake(server: Portico) -> None:
+    """As a page for people and as JSON for programs."""
+    with Browser(server.url) as browser:
+        browser.sign_in("carol")
+        for kind in ("text/html", "application/json"):
+            path = f"/admin/access/matrix/?role={HUGE}"
+            answer = browser.http.get(path, headers={"accept": kind})
+            assert answer.status_code in (200, 400), answer.text[:200]
