@@ -8,17 +8,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.signals import user_logged_in
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount import signals
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp
+from allauth.socialaccount.providers.base import AuthProcess
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from requests import RequestException
 
 from accounts.audit import one_line, record
+from accounts.linking import LinkRefused, link, refuse_second_identity, unlink
 from accounts.models import SignInProvider
+from accounts.oidc import OIDCProvider
 
 logger = logging.getLogger(__name__)
+
+BROKEN = (RequestException, OAuth2Error, KeyError, TypeError, ValueError)
+"""What allauth raises where a provider is away or answers with something else."""
 
 
 class Providers(DefaultSocialAccountAdapter):
@@ -34,6 +42,44 @@ class Providers(DefaultSocialAccountAdapter):
         if client_id:
             rows = rows.filter(client_id=client_id)
         return [app_of(row) for row in rows]
+
+    def get_provider(
+        self, request: HttpRequest, provider: Any, client_id: Any = None
+    ) -> OIDCProvider:
+        """The one kind there is. Raises SocialApp.DoesNotExist."""
+        app = self.get_app(request, provider=provider, client_id=client_id)
+        return OIDCProvider(request, app=app)
+
+    def new_user(self, request: HttpRequest, sociallogin: Any) -> Any:
+        """Its address comes from a provider, so it links nobody else."""
+        user = super().new_user(request, sociallogin)
+        user.email_set_by_admin = False
+        return user
+
+    def authenticate_by_email(self, sociallogin: Any) -> None:
+        """Nobody: allauth also looks at addresses that people add themselves."""
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: Any) -> None:
+        """Link an unknown identity to its account, or refuse it with a page."""
+        row = row_of(sociallogin)
+        if row is None or sociallogin.is_existing:
+            return
+        try:
+            if sociallogin.state.get("process") == AuthProcess.CONNECT:
+                if request.user.is_authenticated:
+                    refuse_second_identity(row, request.user)
+            elif link(request, row, sociallogin.account):
+                sociallogin.user = sociallogin.account.user
+                self.send_link_mail(sociallogin)
+        except LinkRefused as refused:
+            raise ImmediateHttpResponse(refusal(request, row, refused)) from refused
+
+    def send_link_mail(self, sociallogin: Any) -> None:
+        """Tell the person, outside of the transaction."""
+        account = sociallogin.account
+        context = {"account": account, "provider": sociallogin.provider}
+        mail = "socialaccount/email/account_connected"
+        self.send_notification_mail(mail, sociallogin.user, context=context)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
         """Only through a provider that the administrator opened for it."""
@@ -66,9 +112,21 @@ def app_of(row: SignInProvider) -> SocialApp:
         settings={
             "server_url": row.issuer.rstrip("/"),
             "oauth_pkce_enabled": True,
-            "email_authentication": row.link_by_email,
         },
     )
+
+
+def refusal(
+    request: HttpRequest, row: SignInProvider, refused: LinkRefused
+) -> HttpResponse:
+    """A page that says why; on record."""
+    record(
+        "user.sign_in_failed", request=request, object=row.slug, denied=refused.reason
+    )
+    page, context = "socialaccount/refused.html", {"text": str(refused)}
+    answer = render(request, page, context, status=403)
+    answer["Cache-Control"] = "no-store"
+    return answer
 
 
 def row_of(sociallogin: Any) -> SignInProvider | None:
@@ -90,7 +148,7 @@ def guarded(view: Any) -> Any:
     def run(request: HttpRequest, provider_id: str) -> Any:
         try:
             return view(request, provider_id)
-        except (RequestException, OAuth2Error, KeyError, ValueError) as error:
+        except BROKEN as error:
             about = SimpleNamespace(app=SimpleNamespace(provider_id=provider_id))
             Providers().on_authentication_error(request, about, exception=error)
             page = "socialaccount/authentication_error.html"
@@ -102,8 +160,10 @@ def guarded(view: Any) -> Any:
 
 
 def connect() -> None:
-    """Apply the claims once somebody is in, every factor given."""
+    """Apply the claims once somebody is in; record what people connect themselves."""
     user_logged_in.connect(on_sign_in, dispatch_uid="portico-claims")
+    signals.social_account_added.connect(on_added, dispatch_uid="portico-linked")
+    signals.social_account_removed.connect(on_removed, dispatch_uid="portico-unlinked")
 
 
 def on_sign_in(user: Any, sociallogin: Any = None, **kwargs: Any) -> None:
@@ -114,3 +174,14 @@ def on_sign_in(user: Any, sociallogin: Any = None, **kwargs: Any) -> None:
     told = sociallogin.account.extra_data
     claims = {**told.get("id_token", {}), **told.get("userinfo", {})}
     row.apply(user, claims)
+
+
+def on_added(request: HttpRequest, sociallogin: Any, **kwargs: Any) -> None:
+    """Somebody signed in connected an identity of theirs."""
+    about, user = f"at provider {sociallogin.account.provider}", sociallogin.user
+    record("user.linked", request=request, actor=user, object=user, reason=about)
+
+
+def on_removed(request: HttpRequest, socialaccount: Any, **kwargs: Any) -> None:
+    """Somebody signed in disconnected one of theirs."""
+    unlink(request, socialaccount, socialaccount.user)

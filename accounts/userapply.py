@@ -78,7 +78,11 @@ class Batch:
         """Columns of those that there were."""
         old = [step for step in self.steps if step.what == "change"]
         columns = {c for s in old for c in s.values if c != "is_active" or s.values[c]}
+        if "email" in columns:
+            columns.add("email_set_by_admin")
         for s in old:
+            if "email" in s.changes:
+                users[s.username].email_set_by_admin = True
             for column, value in s.values.items():
                 if column in columns and (column != "is_active" or value):
                     setattr(users[s.username], column, value)

@@ -130,7 +130,9 @@ class Reader:
             return None
         cells = {name: value.strip() for name, value in row.items()}
         name = self.name(line, cells["username"])
-        values = {column: cells[column] for column in TEXTS if cells.get(column)}
+        values: dict[str, Any] = {c: cells[c] for c in TEXTS if cells.get(c)}
+        if "email" in values:
+            values["email"] = values["email"].lower()
         for column, attribute in FLAGS.items():
             cell = cells.get(column, "")
             if cell.lower() in WORDS:

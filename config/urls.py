@@ -1,17 +1,40 @@
 """All paths but /mcp."""
 
-from allauth.socialaccount.providers.openid_connect import views as openid
+from typing import NoReturn
+
+from allauth.account import views as account
+from allauth.socialaccount import views as social
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
-from django.urls import URLPattern, URLResolver, include, path
+from django.http import Http404, HttpRequest
+from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
-from accounts import external
+from accounts import external, oidc
 from accounts.signin import SecondStepView, SignInView
 from config.health import healthz
 from config.openapi import schema_view
 from config.readiness import readyz
+
+NOT_SERVED = {
+    "account_email": "accounts/email/",
+    "account_signup": "accounts/signup/",
+    "account_email_verification_sent": "accounts/confirm-email/",
+    "account_confirm_email": "accounts/confirm-email/<str:key>/",
+    "account_confirm_login_code": "accounts/login/code/confirm/",
+    "socialaccount_signup": "accounts/social/signup/",
+}
+"""Pages of allauth by which people would choose an address or a name themselves.
+
+allauth's code asks for their paths, so the names stay.
+"""
+
+
+def not_served(request: HttpRequest, **parts: str) -> NoReturn:
+    """404, to everybody."""
+    raise Http404
+
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/portal/connect/")),
@@ -21,6 +44,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("accounts/login/", SignInView.as_view(), name="account_login"),
     path("accounts/logout/", LogoutView.as_view(), name="sign-out"),
+    path("accounts/logout/", LogoutView.as_view(), name="account_logout"),
     path(
         "accounts/2fa/authenticate/",
         SecondStepView.as_view(),
@@ -28,18 +52,65 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("accounts/2fa/", RedirectView.as_view(url="/portal/security/")),
     path("accounts/2fa/", include("allauth.mfa.urls")),
-    path("accounts/social/", include("allauth.socialaccount.urls")),
+    path(
+        "accounts/social/",
+        social.connections,
+        name="socialaccount_connections",
+    ),
+    path(
+        "accounts/social/login/cancelled/",
+        social.login_cancelled,
+        name="socialaccount_login_cancelled",
+    ),
+    path(
+        "accounts/social/login/error/",
+        social.login_error,
+        name="socialaccount_login_error",
+    ),
     path(
         "accounts/oidc/<slug:provider_id>/login/",
-        external.guarded(openid.login),
+        external.guarded(oidc.login),
         name="openid_connect_login",
     ),
     path(
         "accounts/oidc/<slug:provider_id>/login/callback/",
-        external.guarded(openid.callback),
+        external.guarded(oidc.callback),
         name="openid_connect_callback",
     ),
-    path("accounts/", include("allauth.account.urls")),
+    path("accounts/", RedirectView.as_view(url="/portal/security/")),
+    path("accounts/inactive/", account.account_inactive, name="account_inactive"),
+    path(
+        "accounts/reauthenticate/",
+        account.reauthenticate,
+        name="account_reauthenticate",
+    ),
+    path(
+        "accounts/password/change/",
+        account.password_change,
+        name="account_change_password",
+    ),
+    path("accounts/password/set/", account.password_set, name="account_set_password"),
+    path(
+        "accounts/password/reset/",
+        account.password_reset,
+        name="account_reset_password",
+    ),
+    path(
+        "accounts/password/reset/done/",
+        account.password_reset_done,
+        name="account_reset_password_done",
+    ),
+    path(
+        "accounts/password/reset/key/done/",
+        account.password_reset_from_key_done,
+        name="account_reset_password_from_key_done",
+    ),
+    re_path(
+        r"^accounts/password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
+        account.password_reset_from_key,
+        name="account_reset_password_from_key",
+    ),
+    *(path(where, not_served, name=name) for name, where in NOT_SERVED.items()),
     path("accounts/language/", set_language, name="set-language"),
     path("", include("accounts.api.urls")),
     path("", include("accounts.oauth.urls")),

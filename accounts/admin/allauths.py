@@ -22,6 +22,8 @@ from django.utils.translation import ngettext
 from accounts.admin.base import ReadOnly, may
 from accounts.admin.confirm import own_session
 from accounts.audit import record
+from accounts.delegation import above
+from accounts.linking import unlink
 from accounts.models.browsers import end_browsers
 from accounts.site import Section
 
@@ -96,3 +98,23 @@ class SocialAccountAdmin(ReadOnly[SocialAccount]):
     search_fields = ("user__username", "uid")
     list_select_related = ("user",)
     show_full_result_count = False
+    actions = ("unlink",)
+
+    def has_unlink_permission(self, request: HttpRequest) -> bool:
+        """Those who may change accounts."""
+        return may(request, "accounts.change_user")
+
+    @admin.action(
+        description=_("Unlink the selected identities from their accounts"),
+        permissions=["unlink"],
+    )
+    def unlink(self, request: HttpRequest, queryset: Any) -> None:
+        """Of accounts with no more rights than the actor's."""
+        actor: Any = request.user
+        chosen = queryset.order_by().select_related("user")
+        below = [row for row in chosen if not above(actor, row.user)]
+        for row in below:
+            unlink(request, row, actor)
+            row.delete()
+        told = ngettext("%d identity unlinked.", "%d identities unlinked.", len(below))
+        self.message_user(request, told % len(below), messages.SUCCESS)

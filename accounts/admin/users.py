@@ -66,7 +66,10 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
     list_filter = ("is_active", "is_staff", "role_assignments__role", FactorFilter)
     fieldsets = (
         (None, {"fields": ("username", "password", "is_active", "is_service_account")}),
-        (_("Person"), {"fields": ("first_name", "last_name", "email")}),
+        (
+            _("Person"),
+            {"fields": ("first_name", "last_name", "email", "email_set_by_admin")},
+        ),
         (
             _("This admin"),
             {
@@ -198,6 +201,10 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, obj: User, form: Any, change: bool
     ) -> None:
         """Save; an account that is closed loses its tokens too."""
+        if "email" in form.changed_data:
+            # The box said something about the address before, unless it changed too.
+            box_changed = "email_set_by_admin" in form.changed_data
+            obj.email_set_by_admin = obj.email_set_by_admin or not box_changed
         super().save_model(request, obj, form, change)
         if change and "is_active" in form.changed_data and not obj.is_active:
             self.signed_out(request, obj, "account deactivated")

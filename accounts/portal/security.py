@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from accounts.audit import record
+from accounts.models import SignInProvider
 from accounts.portal.pages import Page
 from accounts.row_ids import row_id
 from accounts.secondfactor import owes_factor
@@ -28,6 +29,7 @@ class SecurityView(Page):
             "keys": [row for row in mine if row.type == Authenticator.Type.WEBAUTHN],
             "sessions": UserSession.objects.purge_and_list(self.me),
             "owes": owes_factor(self.me),
+            "providers": SignInProvider.objects.filter(enabled=True).exists(),
         }
         return render(request, "portal/security.html", context)
 

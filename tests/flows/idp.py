@@ -33,11 +33,20 @@ class Idp:
         self.codes: dict[str, dict[str, str]] = {}
         self.access: dict[str, dict[str, Any]] = {}
         self.broken = False
+        self.userinfo: dict[str, Any] = {}
+        """What UserInfo says otherwise than the ID token."""
+        self.unsigned = False
+        self.calls_itself = url
+
+    def honest(self) -> None:
+        """Say the same everywhere again, signed."""
+        self.broken = self.unsigned = False
+        self.userinfo, self.calls_itself = {}, self.url
 
     def discovery(self) -> dict[str, Any]:
         """OpenID Connect Discovery 1.0."""
         return {
-            "issuer": self.url,
+            "issuer": self.calls_itself,
             "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "userinfo_endpoint": f"{self.url}/userinfo",
@@ -63,11 +72,14 @@ class Idp:
         if not asked or not known or challenge != asked["code_challenge"]:
             return 400, {"error": "invalid_grant"}
         raw = secrets.token_urlsafe(16)
-        self.access[raw] = dict(self.person)
+        self.access[raw] = {**self.person, **self.userinfo}
         now = int(time.time())
-        claims = {"iss": self.url, "aud": CLIENT_ID, "iat": now, "exp": now + 60}
+        issuer = self.calls_itself
+        claims = {"iss": issuer, "aud": CLIENT_ID, "iat": now, "exp": now + 60}
+        key: Any = None if self.unsigned else KEY
+        algorithm = "none" if self.unsigned else "RS256"
         signed = jwt.encode(
-            {**self.person, **claims}, KEY, algorithm="RS256", headers={"kid": "k1"}
+            {**self.person, **claims}, key, algorithm, headers={"kid": "k1"}
         )
         told = {"access_token": raw, "token_type": "Bearer", "id_token": signed}
         return 200, told
@@ -116,12 +128,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def idp() -> Iterator[Idp]:
     """A provider on a port of its own."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Handler.idp = Idp(f"http://127.0.0.1:{server.server_port}")
+    own = type("OwnHandler", (Handler,), {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), own)
+    running = Idp(f"http://127.0.0.1:{server.server_port}")
+    own.idp = running  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield Handler.idp
+        yield running
     finally:
         server.shutdown()
         thread.join()
