@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from requests import RequestException
 
+from accounts import remote
 from accounts.audit import one_line, record
 from accounts.linking import LinkRefused, link, refuse_second_identity, unlink
 from accounts.models import SignInProvider
@@ -27,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 BROKEN = (RequestException, OAuth2Error, KeyError, TypeError, ValueError)
 """What allauth raises where a provider is away or answers with something else."""
+
+SLOTS = remote.Slots(together=16, per_host=8, wait=2.0)
+"""Calls to providers at the same time; who finds no place waits a little, then 503."""
+CALL_LASTS = 5.0
+"""Seconds a provider has for one answer, from the look-up of its name to the end."""
 
 
 class Providers(DefaultSocialAccountAdapter):
@@ -80,6 +86,10 @@ class Providers(DefaultSocialAccountAdapter):
         context = {"account": account, "provider": sociallogin.provider}
         mail = "socialaccount/email/account_connected"
         self.send_notification_mail(mail, sociallogin.user, context=context)
+
+    def get_requests_session(self) -> remote.Session:
+        """For every call to a provider: bounded in number and time."""
+        return remote.Session(SLOTS, CALL_LASTS)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
         """Only through a provider that the administrator opened for it."""

@@ -10,7 +10,10 @@ from django.test.utils import setup_databases, teardown_databases
 
 from accounts.limits import LOCAL
 from accounts.models import User
+from tests.guard.waits import plant
 from tests.people import person
+
+plant()
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from accounts.csp import override
 from accounts.languages import in_english
 from accounts.models import Consent, OAuthClient, Scope
 from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.oauth import documents
 from accounts.oauth.parameters import foreign_resource, tidied
 from accounts.oauth.redirects import (
     BadRedirect,
@@ -143,7 +144,11 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     def asked(
         self, request: HttpRequest
     ) -> tuple[OAuthClient, list[str], dict[str, Any]]:
-        """Client, scopes this person can give, the rest. Raises OAuthToolkitError."""
+        """Client, scopes this person can give, the rest.
+
+        Raises OAuthToolkitError, TooMany.
+        """
+        documents.refresh(request.GET.get("client_id", ""), request)
         names, credentials = self.validate_authorization_request(request)
         here, state = credentials["redirect_uri"], credentials.get("state")
         with in_english():

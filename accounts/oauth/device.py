@@ -46,9 +46,10 @@ def tidy_code(text: str) -> str:
 class DeviceView(Endpoint):
     """POST /oauth/device: a device_code for the client, a user_code for the person."""
 
-    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+    def serve(
+        self, request: HttpRequest, form: QueryDict, client: OAuthClient
+    ) -> HttpResponse:
         """RFC 8628 3.1, 3.2."""
-        client = self.client(request)
         if DEVICE_GRANT not in client.grant_types:
             raise Problem("unauthorized_client", "Not registered for this grant.")
         refuse_other_resource(form)

@@ -1,18 +1,38 @@
-"""Client ID Metadata Documents: the toolkit fetches safely, our rules judge.
+"""Client ID Metadata Documents: the toolkit checks and keeps, our rules judge.
 
-draft-ietf-oauth-client-id-metadata-document-00 3, 4, 6. The toolkit's fetcher resolves
-once, refuses private addresses and redirects, and caps size and time.
+draft-ietf-oauth-client-id-metadata-document-00 3, 4, 6. Documents are fetched at the
+authorization endpoint only, for who is signed in and outside any transaction. At the
+other endpoints a client without a row has nothing to redeem.
 """
 
 from __future__ import annotations
 
+import logging
+import ssl
+import time
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+import urllib3
+from django.utils import timezone
+from django.utils.translation import gettext as _
 from oauth2_provider import cimd
+from oauth2_provider.settings import oauth2_settings
 
-from accounts.models import DocumentHost
+from accounts import remote
+from accounts.audit import one_line
+from accounts.models import DocumentHost, OAuthClient
 from accounts.oauth.registration import BadMetadata, fields
+from accounts.toomany import TooMany
+
+logger = logging.getLogger(__name__)
+
+SLOTS = remote.Slots(together=8, per_host=2)
+"""Fetches at the same time: hosts that say nothing keep their own places only."""
+SILENT_FOR = 30.0
+"""Seconds that a host which did not answer is not asked again."""
+MOST_SILENT = 1_000
 
 
 def columns(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +62,139 @@ class HostPolicy:
         return not DocumentHost.objects.filter(host=host, trusted=False).exists()
 
 
+class Silent:
+    """Hosts that did not answer a moment ago, whatever the path."""
+
+    def __init__(self) -> None:
+        self.until: dict[str, float] = {}
+        self.lock = Lock()
+
+    def add(self, host: str) -> None:
+        """Leave it alone for a while."""
+        with self.lock:
+            if len(self.until) >= MOST_SILENT:
+                del self.until[next(iter(self.until))]
+            self.until[host] = time.monotonic() + SILENT_FOR
+
+    def __contains__(self, host: str) -> bool:
+        return self.until.get(host, 0.0) > time.monotonic()
+
+
+SILENT = Silent()
+
+
+class Fetcher(cimd.SafeMetadataFetcher):
+    """The toolkit's, with one deadline for name, connection, head and body.
+
+    Its own timeouts begin anew with every byte, and names have none.
+    """
+
+    def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+        """The document and its age in seconds. Raises cimd.CIMDError."""
+        parts = cimd._validate_client_id_url(client_id)
+        host = place(client_id)
+        if host in SILENT:
+            raise cimd.CIMDError(f"{host} did not answer a moment ago")
+        try:
+            with remote.call(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS) as call:
+                return self.asked(parts, call)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            SILENT.add(host)
+            raise cimd.CIMDError(f"{host} did not answer: {error}") from error
+
+    def asked(self, parts: Any, call: remote.Call) -> tuple[dict[str, Any], int]:
+        """The answer of the first address that gives one.
+
+        The address is resolved and judged once, and connected to as it is: a second
+        look-up could give another.
+        """
+        port = parts.port or 443
+        wrong: Exception = cimd.CIMDError("no address")
+        for address in cimd._resolve_and_validate(parts.hostname, port):
+            pool = remote.HTTPSPool(
+                host=address,
+                port=port,
+                timeout=call.left,
+                retries=False,
+                maxsize=1,
+                ssl_context=ssl.create_default_context(),
+                server_hostname=parts.hostname,
+            )
+            try:
+                return self.read(pool, parts)
+            except urllib3.exceptions.HTTPError as error:
+                wrong = error
+            finally:
+                pool.close()
+        raise wrong
+
+    def read(self, pool: Any, parts: Any) -> tuple[dict[str, Any], int]:
+        """Ask and read. Redirects are not followed."""
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        accept = "application/json, application/*+json"
+        answer = pool.urlopen(
+            "GET",
+            path,
+            headers={"Host": parts.netloc, "Accept": accept},
+            redirect=False,
+            preload_content=False,
+        )
+        try:
+            found: tuple[dict[str, Any], int] = self._read_document(answer)
+            return found
+        finally:
+            answer.release_conn()
+
+
+def resolved(hostname: str, port: int) -> list[str]:
+    """The public addresses of a host; stands in for the toolkit's, which waits as long
+    as the resolver does. Raises cimd.CIMDError, OSError.
+    """
+    seconds = remote.left(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS)
+    found = remote.resolve(hostname, port, seconds)
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    private = [one for one in addresses if not cimd._ip_is_public(one)]
+    if private or not addresses:
+        raise cimd.CIMDError("client_id host resolves to no public address")
+    return addresses
+
+
+def place(client_id: str) -> str:
+    """Host and port of a document. Raises ValueError."""
+    parts = urlsplit(client_id)
+    return f"{parts.hostname}:{parts.port or 443}"
+
+
+def refresh(client_id: str, request: Any) -> None:
+    """Fetch the document of a URL client that is unknown or too old.
+
+    What cannot be fetched leaves no client, or the one known before. Raises TooMany.
+    """
+    if not oauth2_settings.CIMD_ENABLED or not cimd.is_cimd_client_id(client_id):
+        return
+    known = OAuthClient.objects.filter(client_id=client_id).first()
+    if known is not None and not stale(known):
+        return
+    try:
+        with SLOTS.slot(place(client_id)):
+            cimd.resolve_cimd_application(client_id, request)
+    except remote.Busy as error:
+        raise TooMany(_("Too many clients are being looked up; try again."), 5) from (
+            error
+        )
+    except ValueError:
+        logger.info("%s is no URL of a document", one_line(client_id))
+
+
+def stale(client: OAuthClient) -> bool:
+    """Whether its document has to be fetched again."""
+    source = client.RegistrationSource.CIMD
+    if client.registration_source != source or client.cimd_expires_at is None:
+        return False
+    return bool(timezone.now() > client.cimd_expires_at)
+
+
 def install() -> None:
-    """Put it in the toolkit's place; a test fails if that place moves."""
+    """Put ours in the toolkit's place; a test fails if that place moves."""
     cimd._build_application_kwargs = columns
+    cimd._resolve_and_validate = resolved

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
@@ -45,10 +44,15 @@ class Endpoint(OAuthLibMixin, View):
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Tidy, serve, and turn a refusal into the RFC's JSON."""
+        """Tidy, find the client, serve, and turn a refusal into the RFC's JSON.
+
+        No transaction is open here: each verb opens its own, for as long as it takes.
+        On SQLite one around all of it would keep every other writer waiting.
+        """
         try:
-            with transaction.atomic():
-                response = self.serve(request, self.parameters(request))
+            form = self.parameters(request)
+            self.check(form)
+            response = self.serve(request, form, self.client(request))
         except Problem as problem:
             response = self.refusal(request, problem)
         except tokens.TokenProblem as problem:
@@ -101,9 +105,14 @@ class Endpoint(OAuthLibMixin, View):
             raise Problem("unauthorized_client", text)
         return asked.client
 
+    def check(self, form: QueryDict) -> None:
+        """What is refused whoever asks. Raises Problem."""
+
     @abstractmethod
-    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
-        """The endpoint's own work."""
+    def serve(
+        self, request: HttpRequest, form: QueryDict, client: OAuthClient
+    ) -> HttpResponse:
+        """The endpoint's own work, for a client that is authenticated."""
 
 
 def refuse_other_resource(form: QueryDict) -> None:
@@ -116,9 +125,10 @@ def refuse_other_resource(form: QueryDict) -> None:
 class RevokeView(Endpoint):
     """POST /oauth/revoke: 200 whether or not there was something to revoke."""
 
-    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+    def serve(
+        self, request: HttpRequest, form: QueryDict, client: OAuthClient
+    ) -> HttpResponse:
         """A refresh token takes its family; an access token goes alone."""
-        client = self.client(request)
         if "token" not in form:
             raise Problem("invalid_request", "token is missing.")
         row = tokens.row_of(str(form["token"]))
@@ -135,9 +145,10 @@ class RevokeView(Endpoint):
 class IntrospectView(Endpoint):
     """POST /oauth/introspect, for confidential clients."""
 
-    def serve(self, request: HttpRequest, form: QueryDict) -> HttpResponse:
+    def serve(
+        self, request: HttpRequest, form: QueryDict, client: OAuthClient
+    ) -> HttpResponse:
         """`active` and, of a live token, what it is (RFC 7662 2.2)."""
-        client = self.client(request)
         if client.client_type != OAuthClient.CLIENT_CONFIDENTIAL:
             raise Problem("invalid_client", "Introspection needs a secret.", 401)
         if "token" not in form:

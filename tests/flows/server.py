@@ -25,6 +25,7 @@ from django.test import override_settings
 from accounts import tokens
 from accounts.models import User
 from config.environment import Environment
+from tests.guard.waits import MARK
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -135,6 +136,10 @@ def portico(folder: Path, **environment: str) -> Iterator[Portico]:
         yield server
     finally:
         server.stop()
+    waited = [
+        line for line in log.read_text(errors="replace").splitlines() if MARK in line
+    ]
+    assert not waited, f"{waited[0]}: the stack is in {log}"
 
 
 def manage(folder: Path, *arguments: str, **environment: str) -> None:
@@ -176,7 +181,7 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
         "WORKERS": "1",
         "LOCKOUT_AFTER": "1000",
         **dict.fromkeys(LIMITS, "100000/minute"),
-        "EXTRA_APPS": "tests.shop",
+        "EXTRA_APPS": "tests.shop,tests.guard",
         "PYTHONWARNINGS": "default",
     }
 

@@ -1,0 +1,56 @@
+"""Hosts that take a connection and say nothing, or hardly anything."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Silent:
+    """A host at every loopback address; `asked` are the addresses somebody used."""
+
+    port: int
+    drip: bytes = b""
+    """Sent one byte at a time, for as long as somebody listens."""
+    asked: list[str] = field(default_factory=list)
+    lines: list[socket.socket] = field(default_factory=list)
+
+    def serve(self, listening: socket.socket) -> None:
+        """Take connections until the listening socket is shut."""
+        with suppress(OSError):
+            while True:
+                line, _peer = listening.accept()
+                self.asked.append(line.getsockname()[0])
+                self.lines.append(line)
+                if self.drip:
+                    threading.Thread(target=self.dribble, args=(line,)).start()
+
+    def dribble(self, line: socket.socket) -> None:
+        """A byte now and then, for 20 seconds."""
+        with suppress(OSError):
+            for index in range(100):
+                line.sendall(self.drip[index % len(self.drip) :][:1])
+                time.sleep(0.2)
+
+
+@contextmanager
+def silent(drip: bytes = b"") -> Iterator[Silent]:
+    """Such a host."""
+    with socket.socket() as listening:
+        listening.bind(("0.0.0.0", 0))  # noqa: S104
+        listening.listen(64)
+        host = Silent(listening.getsockname()[1], drip)
+        thread = threading.Thread(target=host.serve, args=(listening,))
+        thread.start()
+        try:
+            yield host
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for line in host.lines:
+                line.close()

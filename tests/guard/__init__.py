@@ -1,0 +1,1 @@
+"""A guard for tests: what waits for others inside a transaction fails."""

@@ -1,0 +1,1 @@
+"""For servers under test: hosts of client documents may be on this machine."""
