@@ -6,38 +6,39 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
-
-from django.db import connection, transaction
 
 from accounts.models.seals import COLUMNS, Row
 
-AT_ONCE = 500
+AT_ONCE = 1000
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 """How a cell begins that a spreadsheet takes for a formula."""
 
 
 def pieces(queryset: Any, form: str) -> Iterator[bytes]:
-    """The events of `queryset` in `form` ("csv" or "jsonl").
+    """The events of `queryset` in `form` ("csv" or "jsonl"), by their time."""
+    if form == "csv":
+        yield csv_text([COLUMNS])
+    for batch in batches(queryset):
+        yield FORMS[form](batch)
 
-    On PostgreSQL by a server-side cursor, for which a transaction stays open; on
-    SQLite a transaction would keep every writer waiting, and none is needed.
+
+def batches(queryset: Any) -> Iterator[list[Row]]:
+    """Rows of COLUMNS, each batch by a query of its own that begins after the last.
+
+    A cursor would keep a transaction open for as long as somebody takes to read.
     """
-    held: Any = transaction.atomic() if on_postgres() else nullcontext()
-    with held:
-        rows = queryset.values_list(*COLUMNS).iterator(chunk_size=AT_ONCE)
-        if form == "csv":
-            yield csv_text([COLUMNS])
-        while batch := list(islice(rows, AT_ONCE)):
-            yield FORMS[form](batch)
-
-
-def on_postgres() -> bool:
-    """Whether there are server-side cursors."""
-    return connection.vendor == "postgresql"
+    backwards = (queryset.query.order_by or ("-at",))[0].startswith("-")
+    rows = queryset.order_by(*(("-at", "-id") if backwards else ("at", "id")))
+    rest = rows
+    while batch := list(rest.values_list(*COLUMNS)[:AT_ONCE]):
+        yield batch
+        key, at = batch[-1][:2]
+        if backwards:
+            rest = rows.filter(at__lte=at).exclude(at=at, id__gte=key)
+        else:
+            rest = rows.filter(at__gte=at).exclude(at=at, id__lte=key)
 
 
 def csv_lines(rows: list[Row]) -> bytes:

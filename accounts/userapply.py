@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, Role, RoleAssignment, User
 from accounts.problems import Stale
-from accounts.userimport import Plan, Step, plan
+from accounts.userimport import Plan, Step, Wanted, compared, understood
 
 AT_ONCE = 200
 REASON = "imported from CSV"
@@ -22,9 +22,10 @@ def apply(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
 
     One transaction: a consumer that stops, or an error, leaves nothing behind.
     """
+    lines, problems = understood(raw)
     with transaction.atomic():
-        made: Plan = plan(raw, actor)
-        if made.problems or made.mark != mark:
+        made: Plan = compared(lines, problems, actor)
+        if made.problems or made.mark != mark or not roles_exist(lines):
             raise Stale
         todo = [step for step in made.steps if step.what != "same"]
         yield 0, len(todo)
@@ -34,6 +35,12 @@ def apply(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
             yield start + len(batch), len(todo)
         summary = {what: ["", made.count(what)] for what in ("add", "change", "same")}
         note("users.imported", actor, f"{len(todo)} users", summary).save()
+
+
+def roles_exist(lines: list[Wanted]) -> bool:
+    """Whether no role went while the file was read."""
+    named = {name for line in lines for name in line.roles}
+    return Role.objects.filter(name__in=named).count() == len(named)
 
 
 def note(action: str, actor: Any, about: str, changes: Any, **more: Any) -> AuditEvent:

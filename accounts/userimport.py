@@ -73,10 +73,20 @@ class Plan:
 
 def plan(raw: bytes, actor: Any) -> Plan:
     """The dry run: every problem at once, or every change."""
+    return compared(*understood(raw), actor)
+
+
+def understood(raw: bytes) -> tuple[list[Wanted], list[Problem]]:
+    """The lines of a file, and what is wrong with it: long work, for no transaction."""
     text, problems = decoded(raw)
-    made = Plan(problems=problems)
-    if not problems:
-        wanted = list(Reader(text, made.problems).rows())
+    lines = [] if problems else list(Reader(text, problems).rows())
+    return lines, problems
+
+
+def compared(wanted: list[Wanted], problems: list[Problem], actor: Any) -> Plan:
+    """What these lines change, as things are now."""
+    made = Plan(problems=list(problems))
+    if not problems or wanted:
         made.steps = list(steps(wanted))
         made.problems += own_end(made.steps, actor)
     return made

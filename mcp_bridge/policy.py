@@ -6,6 +6,8 @@ What the file does not name stays as it is; nothing is deleted.
 from __future__ import annotations
 
 import json
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from json.decoder import JSONObject  # type: ignore[attr-defined]
@@ -105,34 +107,41 @@ class Diff:
 class Located(json.JSONDecoder):
     """A decoder that notes the line of every object (errors name it)."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.parse_object = located
+        self.breaks = [match.start() for match in re.finditer("\n", text)]
+        self.parse_object = self.located
         self.scan_once = py_make_scanner(self)
 
-
-def located(place: tuple[str, int], *rest: Any) -> tuple[Item, int]:
-    """json's own parser of objects, and where the object began."""
-    found, end = JSONObject(place, *rest)
-    found[LINE] = place[0].count("\n", 0, place[1]) + 1
-    return found, end
+    def located(self, place: tuple[str, int], *rest: Any) -> tuple[Item, int]:
+        """json's own parser of objects, and where the object began."""
+        found, end = JSONObject(place, *rest)
+        found[LINE] = bisect_left(self.breaks, place[1]) + 1
+        return found, end
 
 
 def diff(raw: bytes) -> Diff:
     """The dry run: every problem at once, or every change."""
+    return compared(*understood(raw))
+
+
+def understood(raw: bytes) -> tuple[Any, list[Problem]]:
+    """The document in a file, or what is wrong: long work, for no transaction."""
     text, problems = decoded(raw)
     if problems:
-        return Diff(problems=problems)
+        return None, problems
     try:
-        document = Located().decode(text)
+        return Located(text).decode(text), []
     except json.JSONDecodeError as error:
-        return Diff(problems=[Problem(error.lineno, "", error.msg)])
+        return None, [Problem(error.lineno, "", error.msg)]
     except RecursionError:
-        return Diff(problems=[Problem(0, "", _("it is nested too deeply"))])
-    problems += Reader(document).problems
-    if problems:
-        return Diff(problems=problems)
-    return Diff(changes=list(changes(document)))
+        return None, [Problem(0, "", _("it is nested too deeply"))]
+
+
+def compared(document: Any, problems: list[Problem]) -> Diff:
+    """What a document changes, as things are now."""
+    found = problems or Reader(document).problems
+    return Diff(problems=found) if found else Diff(changes=list(changes(document)))
 
 
 class Reader:
@@ -254,8 +263,9 @@ def settled(value: Any) -> Any:
 
 def apply(raw: bytes, mark: str, actor: Any) -> int:
     """Do what `diff` showed, in one transaction; how many items. Raises Stale."""
+    document, problems = understood(raw)
     with transaction.atomic():
-        found = diff(raw)
+        found = compared(document, problems)
         if found.problems or found.mark != mark:
             raise Stale
         for change in found.changes:

@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from accounts.models import SigningKey
 from accounts.proxies import seen
 from mcp_bridge import draining
 from mcp_bridge.attended import Attended
@@ -79,6 +80,8 @@ class Router:
             await receive()
             try:
                 await in_database(sync)
+                # Not at the first token: making a key takes long, in a transaction.
+                await in_database(SigningKey.objects.ensure_active)
             except DatabaseError as error:
                 await send({"type": "lifespan.startup.failed", "message": mend(error)})
                 return

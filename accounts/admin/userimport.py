@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import ImportDraft
 from accounts.problems import Stale
 from accounts.site import Section, SitePage, site_page
-from accounts.streaming import in_steps
+from accounts.streaming import at_own_pace, in_steps
 from accounts.userapply import apply
 from accounts.userimport import KNOWN, plan
 
@@ -109,7 +109,8 @@ def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
     """Paragraphs of which only the last is seen; the result is the last."""
     total = 0
     try:
-        for done, total in apply(draft.content.encode(), mark, actor):
+        raw = draft.content.encode()
+        for done, total in at_own_pace(lambda: apply(raw, mark, actor)):
             line = '<p><progress max="{}" value="{}"></progress> {}</p>'
             far = _("%(done)d of %(total)d") % {"done": done, "total": total}
             yield format_html(line, max(total, 1), done, far)

@@ -19,6 +19,7 @@ from accounts.admin.glance import at_a_glance
 from accounts.admin.grants import RoleAssignmentInline
 from accounts.admin.lockout import told_unlocked
 from accounts.delegation import above
+from accounts.hashers import hashed_before
 from accounts.lockout import unlock
 from accounts.models import RoleAssignment, User
 from accounts.secondfactor import reset, with_factor, without_factor
@@ -167,6 +168,13 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         """Names of the roles that count now."""
         held = [a for a in obj.role_assignments.all() if not a.expired]
         return names(a.role for a in held) or "-"
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """Django opens a transaction around the form: hash the password before."""
+        with hashed_before(request.POST.get("password1", "")):
+            return super().add_view(request, form_url, extra_context)
 
     def change_view(
         self,

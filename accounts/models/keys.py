@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -37,34 +37,42 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
     def ensure_active(self) -> SigningKey:
         """The active key, made now if there is none."""
         active = self.filter(state=KeyState.ACTIVE).first()
-        return active or self.rotate(actor="set-up")
+        if active is not None:
+            return active
+        try:
+            return self.rotate(actor="set-up")
+        except IntegrityError:
+            # Another process has made one meanwhile.
+            return self.get(state=KeyState.ACTIVE)
 
     def rotate(self, *, actor: Any, algorithm: str = "") -> SigningKey:
         """Put the next key to use, retire the active one gently, make a new next."""
         wanted = algorithm or settings.SIGNING_ALGORITHM
+        # An RSA key takes as long as its primes do: nobody waits for that in a lock.
+        fresh = [self._make(wanted), self._make(wanted)]
         with transaction.atomic():
             rows = list(
                 self.model.objects.select_for_update().exclude(state=KeyState.RETIRED)
             )
             current = next((k for k in rows if k.state == KeyState.ACTIVE), None)
-            chosen = self._take_next(rows, wanted)
+            chosen = self._take_next(rows, wanted) or fresh.pop()
             if current is not None:
                 current.move(KeyState.RETIRING)
             chosen.move(KeyState.ACTIVE)
-            self._make(wanted).save()
+            fresh.pop().save()
             AuditEvent(
                 action="key.rotated", object=f"signing key {chosen.kid}"
             ).acted_by(actor).save()
         return chosen
 
-    def _take_next(self, rows: list[SigningKey], wanted: str) -> SigningKey:
+    def _take_next(self, rows: list[SigningKey], wanted: str) -> SigningKey | None:
         """The announced key of the wanted algorithm; others of state next go."""
         waiting = [k for k in rows if k.state == KeyState.NEXT]
         chosen = next((k for k in waiting if k.algorithm == wanted), None)
         for key in waiting:
             if key is not chosen:
                 key.move(KeyState.RETIRED)
-        return chosen or self._make(wanted)
+        return chosen
 
     def _make(self, algorithm: str) -> SigningKey:
         made = generate(algorithm)

@@ -16,6 +16,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
+from accounts.hashers import hashed_before
 from accounts.management.database import mend
 from accounts.models import Role, RoleAssignment, SigningKey, User
 
@@ -74,13 +75,16 @@ class Command(BaseCommand):
 
     def first_admin(self) -> None:
         """Make one if there is none, from DJANGO_SUPERUSER_* or with a new password."""
-        with transaction.atomic():
-            if User.objects.filter(is_superuser=True).exists():
+        superusers = User.objects.filter(is_superuser=True)
+        if superusers.exists():
+            return
+        name = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
+        given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+        email = os.environ.get("DJANGO_SUPERUSER_EMAIL", "")
+        password = given or secrets.token_urlsafe(PASSWORD_BYTES)
+        with hashed_before(password), transaction.atomic():
+            if superusers.exists():
                 return
-            name = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
-            given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
-            email = os.environ.get("DJANGO_SUPERUSER_EMAIL", "")
-            password = given or secrets.token_urlsafe(PASSWORD_BYTES)
             user = User.objects.create_superuser(name, email, password)
             RoleAssignment.objects.grant(
                 user, Role.objects.get(name="Admin"), reason="first admin"

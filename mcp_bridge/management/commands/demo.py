@@ -11,6 +11,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import transaction
 
 from accounts.audit import record
+from accounts.hashers import hashed_before
 from accounts.management.lookups import ACTOR
 from accounts.models import Role, RoleAssignment, User
 
@@ -32,8 +33,7 @@ class Command(BaseCommand):
         """Add what is missing; never change who is there already."""
         if settings.ENVIRONMENT != "development":
             raise CommandError("demo is for a development database only.")
-        with transaction.atomic():
-            made = [name for name in PEOPLE if self.add(name)]
+        made = [name for name in PEOPLE if self.add(name)]
         for label in self.sample_data():
             call_command("loaddata", label, verbosity=0)
         for name in made:
@@ -47,14 +47,14 @@ class Command(BaseCommand):
         roles, runs_admin = PEOPLE[name]
         if User.objects.filter(username=name).exists():
             return False
-        user = User.objects.create_user(
-            name, password=PASSWORD, is_staff=runs_admin, is_superuser=runs_admin
-        )
-        record("user.added", actor=ACTOR, object=name, reason="demo")
-        for role in roles:
-            RoleAssignment.objects.grant(
-                user, Role.objects.get(name=role), reason="demo"
-            )
+        rights = {"is_staff": runs_admin, "is_superuser": runs_admin}
+        with hashed_before(PASSWORD), transaction.atomic():
+            user = User.objects.create_user(name, password=PASSWORD, **rights)
+            record("user.added", actor=ACTOR, object=name, reason="demo")
+            for role in roles:
+                RoleAssignment.objects.grant(
+                    user, Role.objects.get(name=role), reason="demo"
+                )
         return True
 
     def sample_data(self) -> list[str]:
