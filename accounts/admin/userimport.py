@@ -28,10 +28,7 @@ HERE = "<!-- progress -->"
 class SuperusersPage(SitePage):
     """A page that can raise rights."""
 
-    @classmethod
-    def allowed(cls, request: HttpRequest) -> bool:
-        """Nobody else's."""
-        return bool(request.user.is_superuser)
+    superusers_only = True
 
 
 def uploaded(request: HttpRequest) -> tuple[bytes, str]:

@@ -20,18 +20,20 @@ from mcp_bridge.policy import apply, diff, export_text
 
 @site_page
 class PolicyExportPage(SitePage):
-    """GET: the policy as a file, for those who may see roles and primitives."""
+    """GET: the policy as a file, for those who may see all that is in it."""
 
     path = "policy/export/"
     name = "policy-export"
     title = gettext_lazy("Export policy")
-    permission = "mcp_bridge.view_primitive"
+    permissions = (
+        "accounts.view_scope",
+        "accounts.view_role",
+        "mcp_bridge.view_primitive",
+    )
     in_menu = False
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """On record."""
-        if not request.user.has_perm("accounts.view_role"):
-            return HttpResponse(_("You may not see the roles."), status=403)
         record("policy.exported", actor=request.user, request=request)
         answer = HttpResponse(export_text(), content_type="application/json")
         name = f"policy-{timezone.now():%Y%m%d-%H%M%S}.json"
