@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
+from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.models import AccessRequest, AuditEvent, IssuedToken, User
+from accounts.site import PorticoSite
 
 Card = tuple[str, Any, str]
 
@@ -21,7 +23,7 @@ def at_a_glance(request: HttpRequest, user: User) -> list[Card]:
         sign_ins(user) if may_view(request, "auditevent") else None,
         refusals(user) if may_view(request, "auditevent") else None,
         requests(user) if may_view(request, "accessrequest") else None,
-        access_check(user),
+        access_check(request, user),
     ]
     return [card for card in found if card is not None]
 
@@ -65,10 +67,12 @@ def requests(user: User) -> Card:
     return _("open requests"), count, url
 
 
-def access_check(user: User) -> Card | None:
-    """What this person can call, and why."""
-    try:
-        url = f"{reverse('admin:access_check')}?user={user.pk}"
-    except NoReverseMatch:
+def access_check(request: HttpRequest, user: User) -> Card | None:
+    """What this person can call, and why; for those who may open that page."""
+    site = cast(PorticoSite, admin.site)
+    page = site.pages.get("access_check")
+    if page is None or not page.allowed(request):
         return None
+    query = urlencode({"user": user.username})
+    url = f"{reverse('admin:access_check')}?{query}"
     return _("what this person can call"), "→", url

@@ -6,12 +6,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
+from accounts.admin.base import may
 from accounts.admin.revocation import meant
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
 from accounts.principal import Principal, Unauthenticated
@@ -22,6 +24,7 @@ from mcp_bridge.explained import in_words
 from mcp_bridge.models import Primitive, PrimitiveKind
 from mcp_bridge.rules import read_catalogue
 
+VIEW_TOKENS = "accounts.view_issuedtoken"
 MOST = 100
 """People listed for one tool."""
 
@@ -93,15 +96,27 @@ class AccessCheck(SitePage):
     template = "admin/access_check.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The verdicts, the rule that decided each, and the mend."""
+        """The verdicts, the rule that decided each, and the mend.
+
+        Raises PermissionDenied for an event or a token of a list that is not theirs:
+        counting through the numbers would be reading it.
+        """
         event = request.GET.get("event", "")
+        if event and not may(request, "accounts.view_auditevent"):
+            raise PermissionDenied
+        if request.GET.get("jti") and not may(request, VIEW_TOKENS):
+            raise PermissionDenied
         if row_id(event):
             return self.of_event(event)
         form = CheckForm(request.GET or None)
-        shown: dict[str, Any] = {"form": form, "paste": PasteForm()}
+        shown: dict[str, Any] = {"form": form, "paste": self.paste_form()}
         if form.is_bound and form.is_valid():
             shown |= answer(**form.cleaned_data)
         return self.page(shown)
+
+    def paste_form(self) -> PasteForm | None:
+        """For those who may see tokens."""
+        return PasteForm() if may(self.request, VIEW_TOKENS) else None
 
     def of_event(self, key: str) -> HttpResponse:
         """On to the page about what one event of the audit was about."""
@@ -113,6 +128,8 @@ class AccessCheck(SitePage):
     @method_decorator(sensitive_variables())
     def post(self, request: HttpRequest) -> HttpResponse:
         """On to the page about the token's id."""
+        if not may(request, VIEW_TOKENS):
+            raise PermissionDenied
         paste = PasteForm(request.POST)
         if not paste.is_valid():
             # Not the form itself: it would write the token back into the page.
@@ -209,7 +226,7 @@ def of_event(request: HttpRequest, event: AuditEvent) -> list[tuple[Any, str]]:
     target = Primitive.objects.filter(kind=kind, name=name).first()
     known = IssuedToken.objects.filter(jti=event.token_id).exclude(kind="refresh")
     query: dict[str, Any] = {"primitive": target.pk} if target else {}
-    if event.token_id and known.exists():
+    if event.token_id and may(request, VIEW_TOKENS) and known.exists():
         return link(request, jti=event.token_id, **query)
     if target and event.actor:
         return link(request, user=event.actor, **query)
