@@ -8,12 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.admin.sites import all_sites
 from django.core import checks
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.declared_lookups import revealing, unguarded
 from accounts.encryption import KeyUnreadable
 from accounts.keymaterial import private_key
 from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
@@ -168,6 +170,40 @@ def secrets_are_private(**kwargs: Any) -> Found:
                     _("%s can be read by others.") % path,
                     hint=_("Run: %s") % f"chmod 600 {path}",
                     id="portico.E006",
+                )
+            )
+    return found
+
+
+@checks.register("portico")
+def lists_take_declared_lookups(**kwargs: Any) -> Found:
+    """No list of any admin site compares what it does not show."""
+    pages = [page for site in all_sites for page in site._registry.values()]
+    found: Found = []
+    for page in pages:
+        if unguarded(page):
+            found.append(
+                checks.Error(
+                    _("%(list)s takes lookups that it does not declare (%(names)s).")
+                    % {"list": page, "names": ", ".join(unguarded(page))},
+                    hint=_(
+                        "Inherit accounts.declared_lookups.DeclaredLookups, first of "
+                        "all, and name lookups in linked_lookups."
+                    ),
+                    obj=type(page),
+                    id="portico.E020",
+                )
+            )
+            continue
+        names = ", ".join(dict.fromkeys(revealing(page)))
+        if names:
+            found.append(
+                checks.Error(
+                    _("%(list)s filters, searches or sorts by secrets: %(names)s.")
+                    % {"list": page, "names": names},
+                    hint=_("Take these columns out; the admin leaves them out too."),
+                    obj=type(page),
+                    id="portico.E021",
                 )
             )
     return found

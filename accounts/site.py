@@ -10,11 +10,14 @@ from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.sites import AdminSite
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.contenttypes.views import shortcut
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db.models import Model, TextChoices
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
@@ -22,6 +25,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views import View
 
 from accounts import dashboard
+from accounts.autocomplete import DeclaredAutocompleteView
+from accounts.declared_lookups import DeclaredLookups
+from accounts.row_ids import row_id
 from accounts.secondfactor import owes_factor
 
 
@@ -51,6 +57,8 @@ class SitePage(View):
     place: Place = ELSEWHERE
     permissions: tuple[str, ...] = ()
     """The Django permissions without which it is 403 and not in the menu."""
+    superusers_only = False
+    """Whether nobody else may open it, whatever permissions they hold."""
     template = ""
     parent: tuple[str, Any] | None = None
     """(URL name, title) of the page one step up, for the breadcrumbs."""
@@ -59,6 +67,8 @@ class SitePage(View):
     @classmethod
     def allowed(cls, request: HttpRequest) -> bool:
         """Whether this member of staff may open it."""
+        if cls.superusers_only:
+            return bool(request.user.is_superuser)
         return all(request.user.has_perm(name) for name in cls.permissions)
 
     def page(self, context: dict[str, Any], status: int = 200) -> HttpResponse:
@@ -84,6 +94,16 @@ class PorticoSite(AdminSite):
         super().__init__(*args, **kwargs)
         self.pages: dict[str, type[SitePage]] = {}
 
+    def register(
+        self, model_or_iterable: Any, admin_class: Any = None, **options: Any
+    ) -> None:
+        """With declared lookups only, for lists of other apps too."""
+        kind = admin_class or admin.ModelAdmin
+        if not issubclass(kind, DeclaredLookups):
+            names = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+            kind = type(kind.__name__, (DeclaredLookups, kind), names)
+        super().register(model_or_iterable, kind, **options)
+
     def has_permission(self, request: HttpRequest) -> bool:
         """Active staff, with a second factor where that is asked of them."""
         allowed = super().has_permission(request)
@@ -105,7 +125,34 @@ class PorticoSite(AdminSite):
             path(page.path, self.admin_view(gated(page)), name=page.name)
             for page in self.pages.values()
         ]
+        own += [
+            path(
+                "r/<path:content_type_id>/<path:object_id>/",
+                self.admin_view(self.view_on_site),
+                name="view_on_site",
+            )
+        ]
         return own + super().get_urls()
+
+    def view_on_site(
+        self, request: HttpRequest, content_type_id: str, object_id: str
+    ) -> HttpResponse:
+        """To a row's own address, for those who may view the row.
+
+        Django's view tells any staff which rows of any model exist.
+        """
+        key = row_id(content_type_id)
+        kind = ContentType.objects.filter(pk=key).first()
+        page = self._registry.get(cast(Any, kind and kind.model_class()))
+        row = page.get_object(request, unquote(object_id)) if page else None
+        if page is None or row is None or not page.has_view_permission(request, row):
+            raise Http404
+        return shortcut(request, str(key), unquote(object_id))
+
+    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+        """For the fields that forms complete."""
+        view = DeclaredAutocompleteView.as_view(admin_site=self)
+        return cast(HttpResponse, view(request))
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """The dashboard above the list of pages."""
@@ -209,6 +256,11 @@ def links_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
 
 
 def site_page(page: type[SitePage]) -> type[SitePage]:
-    """Class decorator: put the page on the site."""
+    """Class decorator: put the page on the site.
+
+    Raises ImproperlyConfigured for a page that does not say who may open it.
+    """
+    if not page.permissions and not page.superusers_only:
+        raise ImproperlyConfigured(f"{page.__name__} declares no permissions")
     cast(PorticoSite, admin.site).pages[page.name] = page
     return page

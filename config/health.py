@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.core.exceptions import (
     DisallowedHost,
     RequestDataTooBig,
@@ -62,10 +63,20 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400: what its own limits refuse before a view sees it."""
+    if isinstance(exception, DisallowedModelAdminLookup):
+        return undeclared_lookup(request, exception)
     found = [told for kind, told in REFUSED.items() if isinstance(exception, kind)]
     told = found[0] if found else "The request is malformed."
     body = {"error": "invalid_request", "error_description": told}
     return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
+
+
+def undeclared_lookup(request: HttpRequest, error: Exception) -> HttpResponse:
+    """A list of the admin was asked to filter by what it does not declare."""
+    lookup = getattr(error, "lookup", "")
+    text = f"This list cannot be filtered by {lookup!a}. Use the filters it shows."
+    page = ("refused_filter.html", {"lookup": lookup, "list": request.path})
+    return page_or_json(request, 400, page, ("invalid_request", text))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

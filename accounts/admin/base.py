@@ -16,6 +16,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
 from accounts.audit import record
+from accounts.declared_lookups import DeclaredLookups
 from accounts.languages import in_english
 from accounts.site import ELSEWHERE, Place
 
@@ -86,7 +87,7 @@ class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
         return super().get_formset(request, obj, **{**bounds, **kwargs})
 
 
-class Placed(Base[M]):
+class Placed(DeclaredLookups, Base[M]):
     """A list with its place in the navigation and a word for those new to it."""
 
     place: Place = ELSEWHERE

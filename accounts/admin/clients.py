@@ -300,3 +300,4 @@ class ConsentAdmin(ReadOnly[Consent]):
     nothing_yet = _("Nobody has allowed a client anything yet.")
     list_display = ("user", "client", "scope", "redirect_host", "given_at")
     search_fields = ("user__username", "client__name", "client__client_id")
+    linked_lookups = ("client__id__exact",)

@@ -55,7 +55,8 @@ class ScopeAdmin(Guarded[Scope]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Scope]:
         """With the roles that give each."""
-        return super().get_queryset(request).prefetch_related("roles")
+        rows: QuerySet[Scope] = super().get_queryset(request)
+        return rows.prefetch_related("roles")
 
     @admin.display(description=_("given by"))
     def given_by(self, obj: Scope) -> str:
@@ -94,8 +95,8 @@ class RoleAdmin(Guarded[Role]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
         """With scopes and the number of holders."""
-        rows = super().get_queryset(request).prefetch_related("scopes")
-        return rows.annotate(held_by=Count("assignments"))
+        rows: QuerySet[Role] = super().get_queryset(request)
+        return rows.prefetch_related("scopes").annotate(held_by=Count("assignments"))
 
     @admin.display(description=_("scopes"))
     def scope_names(self, obj: Role) -> str:

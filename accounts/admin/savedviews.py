@@ -29,6 +29,11 @@ def keep(page: Any, request: Any, may_share: bool) -> HttpResponseRedirect:
         query=narrowing(request.POST.get("query", "")),
         shared=may_share and "shared" in request.POST,
     )
+    refused = page.refused_lookups(QueryDict(wanted.query), request)
+    if refused:
+        text = _("The audit cannot be filtered by %s.") % ", ".join(refused)
+        page.message_user(request, text, messages.ERROR)
+        return back("")
     try:
         wanted.full_clean()
     except ValidationError as error:

@@ -53,6 +53,7 @@ class PrimitiveAdmin(Audited[Primitive]):
     )
     list_display = ("name", "kind", "enabled", "sensitive", "scopes", "review")
     list_filter = ("kind", "enabled", "sensitive", "required_scopes")
+    linked_lookups = ("changed_at__isnull",)
     show_facets = admin.ShowFacets.NEVER  # One count for each of hundreds of scopes.
     search_fields = ("name", "title", "description", "required_scopes__name")
     fields = (
