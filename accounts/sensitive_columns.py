@@ -17,8 +17,8 @@ from django.db.models.constants import LOOKUP_SEP
 
 SECRET_WORDS = frozenset(
     "assertion challenge checksum data encrypted hash nonce otp passphrase passwd "
-    "password pin private recovery salt secret secrets seed session token tokens "
-    "verifier".split()
+    "password pin private recovery salt sealed secret secrets seed session token "
+    "tokens verifier".split()
 )
 PRIVATE_WORDS = frozenset(
     "address agent birth claims code codes content email emails ip key keys mail "

@@ -93,7 +93,7 @@ SENSITIVE = {
     "accounts.AuditEvent": "address changes",
     "accounts.AuditSeal": "content marks",
     "accounts.ImportDraft": "content",
-    "accounts.IssuedToken": "secret_hash",
+    "accounts.IssuedToken": "secret_hash successor_sealed",
     "accounts.OAuthAccessToken": "resource token token_checksum",
     "accounts.OAuthClient": "client_jwks client_secret grant_types registered"
     " token_endpoint_auth_method",
