@@ -20,6 +20,7 @@ from accounts.encryption import KeyUnreadable
 from accounts.keymaterial import private_key
 from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
 from accounts.models.keys import KeyState
+from accounts.models.verification import Verification
 
 Found = list[checks.CheckMessage]
 
@@ -155,6 +156,19 @@ def audit_is_sealed() -> Iterable[checks.CheckMessage]:
             % f"{since:%Y-%m-%d %H:%M %Z}",
             hint=_("Run manage.py seal_audit from a timer, every minute or so."),
             id="portico.W006",
+        )
+
+
+@answered
+def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
+    """No seal was removed at the end; `verify_audit` looks at all of them."""
+    seals = AuditSeal.objects.all()
+    problem = Verification(seals).end_problem(seals.head())
+    if problem:
+        yield checks.Error(
+            _("The audit was tampered with: %s.") % problem,
+            hint=_("Run: %s") % "manage.py verify_audit",
+            id="portico.E007",
         )
 
 

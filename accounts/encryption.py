@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -36,7 +37,16 @@ def unseal(purpose: bytes, sealed: bytes, about: bytes = b"") -> bytes:
         raise KeyUnreadable(text) from error
 
 
-def _cipher(purpose: bytes) -> AESGCM:
-    secret = settings.KEY_ENCRYPTION_KEY.encode()
+def derived_key(purpose: bytes) -> bytes:
+    """32 bytes that only KEY_ENCRYPTION_KEY gives, for each purpose its own."""
+    return _derived(settings.KEY_ENCRYPTION_KEY, purpose)
+
+
+@lru_cache(maxsize=16)
+def _derived(secret: str, purpose: bytes) -> bytes:
     hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=purpose)
-    return AESGCM(hkdf.derive(secret))
+    return hkdf.derive(secret.encode())
+
+
+def _cipher(purpose: bytes) -> AESGCM:
+    return AESGCM(derived_key(purpose))

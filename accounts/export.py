@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from accounts.models.seals import COLUMNS, Row
+from accounts.models.digests import COLUMNS, Row
 
 AT_ONCE = 1000
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")

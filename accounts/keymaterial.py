@@ -55,6 +55,15 @@ def private_key(kid: str, encrypted: bytes) -> Any:
     return serialization.load_pem_private_key(pem, password=None)
 
 
+def opens(kid: str, encrypted: bytes) -> bool:
+    """Whether KEY_ENCRYPTION_KEY opens this stored private key."""
+    try:
+        private_key(kid, encrypted)
+    except KeyUnreadable:
+        return False
+    return True
+
+
 @lru_cache(maxsize=64)
 def public_key(pem: str) -> Any:
     """Load a public key from PEM."""

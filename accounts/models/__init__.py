@@ -2,6 +2,7 @@
 
 from accounts.models.audit import AuditEvent
 from accounts.models.drafts import ImportDraft
+from accounts.models.heads import AuditHead
 from accounts.models.hours import AuditHour
 from accounts.models.keys import SigningKey
 from accounts.models.providers import ClaimRule, SignInProvider
@@ -27,6 +28,7 @@ from accounts.oauth.models import (
 __all__ = [
     "AccessRequest",
     "AuditEvent",
+    "AuditHead",
     "AuditHour",
     "AuditSeal",
     "ClaimRule",

@@ -26,6 +26,23 @@ class AuditQuerySet(models.QuerySet["AuditEvent"]):
     def delete(self) -> NoReturn:
         raise TypeError(APPEND_ONLY)
 
+    def bulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Insert; an id of one's own could be that of a sealed event or a gap's."""
+        objs = list(objs)
+        if kwargs.get("update_conflicts") or any(o.pk is not None for o in objs):
+            raise TypeError(APPEND_ONLY)
+        return super().bulk_create(objs, *args, **kwargs)
+
+    # Django's own short cuts past the two above; the base manager has them too.
+    def _update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def _raw_delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
 
 class AuditEvent(models.Model):
     """One event. `actor` is text so that history outlives the account."""
@@ -75,6 +92,7 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering = ("-at", "-id")
+        base_manager_name = "objects"
         verbose_name = _("audit event")
         verbose_name_plural = _("audit events")
         # Each way of looking gives its rows in the order of the list, so the newest
@@ -117,8 +135,14 @@ class AuditEvent(models.Model):
             raise TypeError(APPEND_ONLY)
         super().save(*args, **kwargs)
 
+    def save_base(self, *args: Any, **kwargs: Any) -> None:
+        """As `save`: Django offers it for saving without `save`."""
+        if self.pk is not None:
+            raise TypeError(APPEND_ONLY)
+        super().save_base(*args, **kwargs)
+
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: see `AuditQuerySet.purge` for retention."""
+        """Refused: retention is `AuditSeal.objects.all().purge()`."""
         raise TypeError(APPEND_ONLY)
 
     def acted_by(self, actor: User | str | None) -> AuditEvent:

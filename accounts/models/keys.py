@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.keymaterial import generate
+from accounts.keymaterial import generate, opens
 from accounts.models.audit import AuditEvent
 
 
@@ -33,6 +33,12 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
     def published(self) -> SigningKeyQuerySet:
         """Keys shown at /oauth/jwks.json."""
         return self.exclude(state=KeyState.RETIRED)
+
+    def openable(self) -> bool:
+        """Whether KEY_ENCRYPTION_KEY opens any key (also true where there is none)."""
+        stored = self.exclude(state=KeyState.RETIRED)
+        keys = list(stored.values_list("kid", "private_encrypted"))
+        return not keys or any(opens(kid, bytes(data)) for kid, data in keys)
 
     def ensure_active(self) -> SigningKey:
         """The active key, made now if there is none."""

@@ -7,66 +7,38 @@ covers a range of them afterwards. What it protects is in docs/administration.md
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, OperationalError, connection, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.audit import AuditEvent
+from accounts.models.digests import (
+    EventUnreadable,
+    Row,
+    authenticated,
+    content_of,
+    marks_of,
+    rows_between,
+)
+from accounts.models.heads import AuditHead
+from accounts.models.purges import PurgeRecord, retention_days
+from accounts.models.verification import Checked, Verification
 
 logger = logging.getLogger(__name__)
 
 SEALED_AT_ONCE = 1000
 """Events in one seal at most."""
 
-COLUMNS = (
-    "id",
-    "at",
-    "action",
-    "actor",
-    "actor_id",
-    "client_id",
-    "token_id",
-    "address",
-    "object",
-    "decision",
-    "reason",
-    "via",
-    "outcome",
-    "duration_ms",
-    "request_id",
-    "changes",
-)
-"""What of an event is sealed: everything."""
-
-MARK = 8
-"""Bytes of an event's hash kept in its seal, to name the one that does not fit."""
-
 PATIENCE = "200ms"
 """How long sealing may hold up those who write events (PostgreSQL)."""
-
-Row = tuple[Any, ...]
-
-
-def canonical(row: Row) -> bytes:
-    """One event as bytes, the same on both databases."""
-    plain = [
-        v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row
-    ]
-    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
-
-
-def rows_between(after: int, last: int) -> Any:
-    """Events with after < id <= last as rows of COLUMNS, oldest first."""
-    events = AuditEvent.objects.filter(id__gt=after, id__lte=last).order_by("id")
-    return events.values_list(*COLUMNS)
 
 
 def settled() -> int | None:
@@ -89,15 +61,6 @@ def settled() -> int | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What verifying one seal showed; `problem` is empty where it fits."""
-
-    number: int
-    events: int
-    problem: str = ""
-
-
 class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
     """Making seals, and checking them."""
 
@@ -112,8 +75,17 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         oldest = waiting.order_by("id").values_list("at", flat=True).first()
         return waiting.order_by("id")[:most].count(), oldest
 
+    def gaps(self) -> int:
+        """How many ids that lie within the seals belong to no event of theirs."""
+        ids = models.Sum(models.F("last_id") - models.F("after_id"))
+        found = self.aggregate(ids=ids, events=models.Sum("events"))
+        return (found["ids"] or 0) - (found["events"] or 0)
+
     def seal(self, most: int | None = None) -> int:
-        """Seal what is settled, at most `most` ranges; return how many were made."""
+        """Seal what is settled, at most `most` ranges; return how many were made.
+
+        Raises EventUnreadable at a row that only SQL can have written.
+        """
         until, made = settled(), 0
         while until is not None and (most is None or made < most):
             if not self._seal_next(until):
@@ -123,13 +95,15 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
 
     def _seal_next(self, until: int) -> bool:
         head = self.model.objects.head()
-        rows = list(rows_between(head.last_id if head else 0, until)[:SEALED_AT_ONCE])
+        after = head.last_id if head else 0
+        rows, hashes = rows_between(after, until, SEALED_AT_ONCE)
         if not rows:
             return False
-        made = self.model.over(rows, head)
+        made = self.model.over(rows, hashes, head)
         try:
             with transaction.atomic():
                 made.save(force_insert=True)
+                AuditHead.objects.all().advance(head, made)
         except IntegrityError:
             return False  # Somebody else was sealing the same range.
         logger.info("Audit sealed up to %s: %s", made.last_id, made.digest)
@@ -138,36 +112,84 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
     def verify(self, newest: int | None = None) -> Iterator[Checked]:
         """Check each seal against its events, oldest first; stop at a misfit.
 
-        With `newest` only so many, taking the one before them on trust.
+        With `newest` only so many, taking the one before them on trust, except that
+        the last seal whose events are gone is always looked at.
         """
-        seals = self.order_by("number")
-        before: AuditSeal | None = None
-        if newest is not None:
-            first = max(self.count() - newest, 0)
-            before = seals[first - 1 : first].first() if first else None
-            seals = seals.filter(number__gt=before.number) if before else seals
-        for seal in seals.iterator(chunk_size=100):
-            problem = seal.problem_after(before)
-            yield Checked(seal.number, seal.events, problem)
-            if problem:
-                return
-            before = seal
+        return Verification(self.all()).run(newest)
 
     def purge(self, before: datetime) -> int:
         """Drop the events of whole seals older than `before`; return how many.
 
-        Their seals stay, so the chain stays verifiable.
+        Their seals stay, so the chain stays verifiable, and a PurgeRecord says what
+        went. Each seal is a transaction: killed anywhere, the next run goes on.
+        Raises ValueError for what AUDIT_RETENTION still keeps.
         """
-        self.seal()
-        gone = 0
-        for seal in self.filter(purged_at=None).order_by("number"):
-            if seal.last_at >= before:
+        now = timezone.now()
+        if before > now - settings.AUDIT_RETENTION:
+            raise ValueError(f"AUDIT_RETENTION keeps events of {before} and later.")
+        self._seal_readable()
+        record = self._due(before, now)
+        if record is None:
+            return 0
+        record.write()
+        self._seal_readable()
+        due = self.filter(purged_at=None, number__lte=record.last_seal)
+        return sum(seal.purge_events() for seal in due._in_pages())
+
+    def _seal_readable(self) -> None:
+        with suppress(EventUnreadable):  # Old events go whatever the new ones are.
+            self.seal()
+
+    def _due(self, before: datetime, now: datetime) -> PurgeRecord | None:
+        """The seals whose turn it is; None if there are none."""
+        columns = ("number", "events", "last_at", "last_id", "digest")
+        first, last, events = 0, None, 0
+        waiting = self.filter(purged_at=None).order_by("number")
+        for row in waiting.values_list(*columns, named=True).iterator():
+            if row.last_at >= before:
                 break
-            gone += seal.purge_events()
-        return gone
+            first, last, events = first or row.number, row, events + row.events
+        if last is None:
+            return None
+        return PurgeRecord(
+            at=now,
+            first_seal=first,
+            last_seal=last.number,
+            events=events,
+            last_event=last.last_id,
+            last_digest=last.digest,
+            before=before,
+            retention_days=retention_days(),
+        )
+
+    def _in_pages(self) -> Iterator[AuditSeal]:
+        """Seals that are written to on the way: a cursor held open would keep SQLite
+        at what it has read, and no write is allowed from there.
+        """
+        rows, last = self.order_by("number").defer("marks"), 0
+        while page := list(rows.filter(number__gt=last)[:100]):
+            yield from page
+            last = page[-1].number
+
+    def reauthenticate(self) -> int:
+        """Authenticate every seal with the KEY_ENCRYPTION_KEY of now; return how many.
+
+        The hashes stay as they are: this says that somebody looked at them.
+        """
+        done = 0
+        for seal in self._in_pages():
+            seal.mac = seal.authentication()
+            seal.save(update_fields=["mac"])
+            done += 1
+        row = AuditHead.objects.first() or AuditHead()
+        row.name(self.head())
+        row.save()
+        return done
 
     seal.queryset_only = seal.alters_data = True  # type: ignore[attr-defined]
     purge.queryset_only = purge.alters_data = True  # type: ignore[attr-defined]
+    reauthenticate.queryset_only = True  # type: ignore[attr-defined]
+    reauthenticate.alters_data = True  # type: ignore[attr-defined]
 
 
 class AuditSeal(models.Model):
@@ -190,6 +212,7 @@ class AuditSeal(models.Model):
     )
     digest = models.CharField(_("digest"), max_length=64, unique=True)
     marks = models.BinaryField(_("marks"), default=b"")
+    mac = models.CharField(max_length=64, default="")
     sealed_at = models.DateTimeField(_("sealed at"), default=timezone.now)
     purged_at = models.DateTimeField(
         _("purged at"),
@@ -209,9 +232,10 @@ class AuditSeal(models.Model):
         return gettext("seal %d") % self.number
 
     @classmethod
-    def over(cls, rows: list[Row], head: AuditSeal | None) -> AuditSeal:
+    def over(
+        cls, rows: list[Row], hashes: list[bytes], head: AuditSeal | None
+    ) -> AuditSeal:
         """The seal (unsaved) of these rows of COLUMNS, after `head`."""
-        hashes = [hashlib.sha256(canonical(row)).digest() for row in rows]
         moments = [row[1] for row in rows]
         made = cls(
             number=head.number + 1 if head else 1,
@@ -221,10 +245,11 @@ class AuditSeal(models.Model):
             events=len(rows),
             first_at=min(moments),
             last_at=max(moments),
-            content=hashlib.sha256(b"".join(hashes)).hexdigest(),
+            content=content_of(hashes),
             marks=b"".join(marks_of(rows, hashes)),
         )
         made.digest = made.computed()
+        made.mac = made.authentication()
         return made
 
     def computed(self) -> str:
@@ -234,61 +259,20 @@ class AuditSeal(models.Model):
         words = (self.previous, self.number, *ends, *moments, self.content)
         return hashlib.sha256(" ".join(map(str, words)).encode()).hexdigest()
 
-    def problem_after(self, before: AuditSeal | None) -> str:
-        """What does not fit, by number and event id; empty if all does."""
-        number = before.number + 1 if before else 1
-        if self.number != number:
-            return f"seal {number} is missing"
-        if self.digest != self.computed():
-            return f"{self} was changed"
-        if before is not None and self.previous != before.digest:
-            return f"{self} does not follow {before}: one of them was replaced"
-        if before is not None and self.after_id != before.last_id:
-            return f"{self} does not begin where {before} ends"
-        if self.purged_at is not None:
-            return self._purged_problem(before)
-        return self._content_problem()
-
-    def _purged_problem(self, before: AuditSeal | None) -> str:
-        if before is not None and before.purged_at is None:
-            return f"{self} says it was purged, but {before} was not"
-        left = rows_between(self.after_id, self.last_id).first()
-        return f"event {left[0]} was inserted into purged {self}" if left else ""
-
-    def _content_problem(self) -> str:
-        rows = list(rows_between(self.after_id, self.last_id)[: self.events + 1])
-        hashes = [hashlib.sha256(canonical(row)).digest() for row in rows]
-        if hashlib.sha256(b"".join(hashes)).hexdigest() == self.content:
-            return ""
-        return self._named(rows, hashes)
-
-    def _named(self, rows: list[Row], hashes: list[bytes]) -> str:
-        """The first event that does not fit, by the marks kept."""
-        size, kept = MARK * 2, bytes(self.marks)
-        known = [kept[i : i + size] for i in range(0, len(kept), size)]
-        sealed = {int.from_bytes(mark[:MARK], "big"): mark for mark in known}
-        found = {row[0]: m for row, m in zip(rows, marks_of(rows, hashes), strict=True)}
-        for key in sorted(sealed.keys() | found.keys()):
-            if key not in found:
-                return f"event {key} of {self} was removed"
-            if key not in sealed:
-                return f"event {key} was inserted into {self}"
-            if sealed[key] != found[key]:
-                return f"event {key} of {self} was changed"
-        return f"the events of {self} do not fit its hash"
+    def authentication(self) -> str:
+        """The MAC over its digest and the columns that the digest leaves out."""
+        return authenticated("seal", self.digest, self.sealed_at, self.purged_at)
 
     def purge_events(self) -> int:
         """Drop its events (retention) and keep the seal; return how many."""
         rows: Any = models.QuerySet(AuditEvent)
         rows = rows.filter(id__gt=self.after_id, id__lte=self.last_id)
+        unpurged = AuditSeal.objects.filter(number=self.number, purged_at=None)
         with transaction.atomic():
+            if not unpurged.select_for_update().exists():
+                return 0  # Another purge was faster.
             gone = int(rows._raw_delete(rows.db))
             self.purged_at, self.marks = timezone.now(), b""
-            self.save(update_fields=["purged_at", "marks"])
+            self.mac = self.authentication()
+            self.save(update_fields=["purged_at", "marks", "mac"])
         return gone
-
-
-def marks_of(rows: list[Row], hashes: list[bytes]) -> list[bytes]:
-    """For each event its id and the beginning of its hash."""
-    pairs = zip(rows, hashes, strict=True)
-    return [int(row[0]).to_bytes(MARK, "big") + h[:MARK] for row, h in pairs]

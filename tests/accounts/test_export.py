@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.audit import record
 from accounts.export import RISKY, cell, pieces
 from accounts.models import AuditEvent
-from accounts.models.seals import COLUMNS
+from accounts.models.digests import COLUMNS
 
 
 @pytest.mark.parametrize("start", RISKY)

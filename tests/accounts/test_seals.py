@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, models
+from django.db import connection
 from django.utils import timezone
 
 from accounts.audit import record
@@ -15,27 +15,15 @@ from accounts.checks import audit_is_sealed
 from accounts.management.commands import seal_audit
 from accounts.models import AuditEvent, AuditSeal, seals
 from accounts.models.seals import SEALED_AT_ONCE
+from tests.audit import emptied, problem, raw
 
 pytestmark = pytest.mark.django_db
-
-
-def raw(**of: Any) -> Any:
-    """Events as somebody at the database's own prompt has them."""
-    return models.QuerySet(AuditEvent).filter(**of)
-
-
-def problem() -> str:
-    """What verifying finds."""
-    checked = list(AuditSeal.objects.all().verify())
-    return checked[-1].problem if checked else "nothing sealed"
 
 
 @pytest.fixture
 def chain(monkeypatch: Any) -> list[AuditEvent]:
     """Seven events under three seals."""
-    AuditSeal.objects.all().seal()
-    AuditSeal.objects.all().delete()
-    raw()._raw_delete("default")
+    emptied()
     monkeypatch.setattr(seals, "SEALED_AT_ONCE", 3)
     made = []
     for number in range(7):
@@ -137,24 +125,6 @@ def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
         kept.previous, kept.after_id = fine
         kept.previous = AuditSeal.objects.get(number=1).digest
         kept.after_id = AuditSeal.objects.get(number=1).last_id
-
-
-def test_retention_drops_whole_ranges_and_keeps_the_chain(
-    chain: list[AuditEvent],
-) -> None:
-    """issue: purging whole sealed ranges leaves the seal."""
-    now = timezone.now()
-    assert AuditSeal.objects.all().purge(now - timedelta(days=1)) == 0
-    second = AuditSeal.objects.get(number=2)
-    assert AuditSeal.objects.all().purge(second.last_at) == 3
-    assert problem() == "" and not raw(pk=chain[0].pk).exists()
-    assert raw(pk=chain[3].pk).exists()
-    AuditSeal.objects.filter(number=3).update(purged_at=now)
-    assert problem() == "seal 3 says it was purged, but seal 2 was not"
-    AuditSeal.objects.filter(number=3).update(purged_at=None)
-    back = record("test.happened")
-    raw(pk=back.pk).update(id=chain[0].pk)
-    assert problem() == f"event {chain[0].pk} was inserted into purged seal 1"
 
 
 def test_the_newest_are_checked_alone(chain: list[AuditEvent]) -> None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from accounts.admin import biglists
 from accounts.audit import record
 from accounts.models import AuditEvent, AuditSeal, IssuedToken, SavedView, User
+from tests.audit import raw
 from tests.flows.browser import Browser
 from tests.flows.server import Portico
 from tests.flows.wire import wire
@@ -239,7 +240,6 @@ def test_the_audit_is_exported_and_that_is_on_record(
 
 def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> None:
     """issue: verify button."""
-    AuditSeal.objects.all().delete()
     event = record("test.sealed", object="as it was")
     for _again in range(50):
         if not AuditSeal.objects.all().seal(most=20):
@@ -248,13 +248,21 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
     assert page.status_code == 200
     form = next(f for f in audrey.forms if f.action.endswith("/verify/"))
     assert "It fits" in audrey.submit(form).page.text
-    from django.db import models
-
-    rows: Any = models.QuerySet(AuditEvent).filter(pk=event.pk)
+    rows = raw(pk=event.pk)
     rows.update(object="as somebody wants it")
     told = audrey.submit(form).page.text
     assert f"event {event.pk} of seal" in told and "was changed" in told
     rows.update(object="as it was")
+    assert "It fits" in audrey.submit(form).page.text
+    newest = AuditSeal.objects.filter(pk=AuditSeal.objects.latest("number").pk)
+    seal = newest.get()
+    newest.update(purged_at=timezone.now())
+    assert "says it was purged" in audrey.submit(form).page.text
+    newest.update(purged_at=None)
+    newest.delete()
+    told = audrey.submit(form).page.text
+    assert f"seal {seal.number}" in told and "It fits" not in told
+    seal.save(force_insert=True)
     assert "It fits" in audrey.submit(form).page.text
     some = AuditSeal.objects.first()
     assert some is not None

@@ -6,7 +6,10 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
+from accounts.audit import record
+from accounts.management.lookups import ACTOR
 from accounts.models import AuditSeal
+from accounts.models.digests import EventUnreadable
 from accounts.models.seals import settled
 
 
@@ -15,6 +18,15 @@ class Command(BaseCommand):
 
     help = "Seal audit events into the hash chain and print its newest digest."
 
+    def add_arguments(self, parser: Any) -> None:
+        """What to do after KEY_ENCRYPTION_KEY was changed."""
+        parser.add_argument(
+            "--reauthenticate",
+            action="store_true",
+            help="Authenticate every seal with the KEY_ENCRYPTION_KEY of now, after it "
+            "was changed or after you have looked into what verify_audit said.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Make seals."""
         if settled() is None:
@@ -22,7 +34,24 @@ class Command(BaseCommand):
                 "The audit was being written to all the time; nothing was sealed. "
                 "Run it again in a moment."
             )
-        made = AuditSeal.objects.all().seal()
+        if options["reauthenticate"]:
+            self.reauthenticate()
+        try:
+            made = AuditSeal.objects.all().seal()
+        except EventUnreadable as error:
+            raise CommandError(
+                f"{error}, so nothing from there on is sealed: somebody wrote that row "
+                "past Portico. Look at it in the database, then correct or delete it."
+            ) from error
         head = AuditSeal.objects.all().head()
         newest = f"seal {head.number}, digest {head.digest}" if head else "none yet"
         self.stdout.write(f"{made} seals made; the newest is {newest}.")
+
+    def reauthenticate(self) -> None:
+        """With what did not fit before as an event, so that it cannot be hidden."""
+        checked = list(AuditSeal.objects.all().verify())
+        problem = checked[-1].problem if checked else ""
+        done = AuditSeal.objects.all().reauthenticate()
+        told = f"{done} seals; before: {problem or 'everything fitted'}"
+        record("audit.reauthenticated", actor=ACTOR, object=told)
+        self.stdout.write(f"Authenticated {told}.")

@@ -1,0 +1,29 @@
+"""The audit as somebody at the database's own prompt has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from accounts.models import AuditEvent, AuditHead, AuditSeal
+
+
+def raw(**of: Any) -> Any:
+    """Events, past the model that closes every verb."""
+    return models.QuerySet(AuditEvent).filter(**of)
+
+
+def emptied() -> None:
+    """An audit in which nothing has happened yet."""
+    raw()._raw_delete("default")
+    AuditSeal.objects.all().delete()
+    head = AuditHead.objects.first() or AuditHead()
+    head.name(None)
+    head.save()
+
+
+def problem(newest: int | None = None) -> str:
+    """What verifying finds."""
+    checked = list(AuditSeal.objects.all().verify(newest))
+    return checked[-1].problem if checked else "nothing sealed"
