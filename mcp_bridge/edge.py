@@ -94,23 +94,6 @@ def allowed_host(host: str, allowed: tuple[str, ...]) -> bool:
     return bool(domain) and validate_host(domain, allowed)
 
 
-async def read_body(receive: Receive) -> bytes:
-    """The whole body, in time. Raises TooLarge, TooSlow or Disconnected.
-
-    Most bodies are here already; only one that is waited for needs a deadline.
-    """
-    reading = whole_body(receive)
-    try:
-        waits_for = reading.send(None)
-    except StopIteration as complete:
-        return bytes(complete.value)
-    try:
-        async with asyncio.timeout(settings.BODY_TIMEOUT):
-            return await resumed(reading, waits_for)
-    except TimeoutError as error:
-        raise TooSlow from error
-
-
 @types.coroutine
 def resumed(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
     """The rest of a coroutine that was begun and gave what it waits for."""
@@ -127,31 +110,60 @@ def resumed(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
             return cast(R, complete.value)
 
 
-async def whole_body(receive: Receive) -> bytes:
-    """The body, however long it takes."""
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise Disconnected
-        chunk = event.get("body", b"")
-        size += len(chunk)
-        if size > settings.MAX_BODY_SIZE:
-            raise TooLarge
-        chunks.append(chunk)
-        more = event.get("more_body", False)
-    return b"".join(chunks)
+class IncomingBody:
+    """The body of one request, which may be waited for in several steps."""
 
+    __slots__ = ("chunks", "complete", "receive", "size")
 
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body read already, then whatever comes."""
-    pending = [body]
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.chunks: list[bytes] = []
+        self.size, self.complete = 0, False
 
-    async def replayed() -> Message:
-        if pending:
-            first = pending.pop()
-            return {"type": "http.request", "body": first, "more_body": False}
-        return await receive()
+    async def arrives(self, within: float) -> bool:
+        """Whether all of it is here within seconds. Raises TooLarge, Disconnected.
 
-    return replayed
+        Most bodies are here already; only one that is waited for needs a deadline.
+        """
+        reading = self.read()
+        try:
+            waits_for = reading.send(None)
+        except StopIteration:
+            return True
+        try:
+            async with asyncio.timeout(within):
+                await resumed(reading, waits_for)
+        except TimeoutError:
+            return False
+        return True
+
+    async def read(self) -> None:
+        """Take what comes until it is complete, however long it takes."""
+        while not self.complete:
+            event = await self.receive()
+            if event["type"] == "http.disconnect":
+                raise Disconnected
+            chunk = event.get("body", b"")
+            self.size += len(chunk)
+            if self.size > settings.MAX_BODY_SIZE:
+                raise TooLarge
+            self.chunks.append(chunk)
+            self.complete = not event.get("more_body", False)
+
+    def content(self) -> bytes:
+        """All of it."""
+        if len(self.chunks) > 1:
+            self.chunks = [b"".join(self.chunks)]
+        return self.chunks[0]
+
+    def replay(self) -> Receive:
+        """A `receive` that gives the body again, then whatever comes."""
+        pending = [self.content()]
+
+        async def replayed() -> Message:
+            if pending:
+                first = pending.pop()
+                return {"type": "http.request", "body": first, "more_body": False}
+            return await self.receive()
+
+        return replayed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import cached_property
 
 from django.conf import settings
@@ -24,11 +25,12 @@ from accounts.toomany import TooMany
 from mcp_bridge import answers, limits
 from mcp_bridge.audit import Trail
 from mcp_bridge.current import Call, call_var
-from mcp_bridge.decision import decide, scopes_to_ask
-from mcp_bridge.edge import Disconnected, TooLarge, TooSlow, header, read_body, replay
+from mcp_bridge.decision import Catalogue, decide, scopes_to_ask
+from mcp_bridge.edge import Disconnected, IncomingBody, TooLarge, TooSlow, header
 from mcp_bridge.freshness import facts
 from mcp_bridge.messages import BadMessage, Message, parse
-from mcp_bridge.replies import OnePiece, OnRecord
+from mcp_bridge.recheck import FRESH_FOR, Recheck, Withdrawn, recheck_var
+from mcp_bridge.replies import OnePiece, OnRecord, Recorded
 from mcp_bridge.streams import Guarded
 from mcp_bridge.transport import Transport
 
@@ -39,6 +41,12 @@ BODILESS = {
     "DELETE": Message("session/end", always_open=True),
 }
 """HTTP method -> what it means at /mcp where there is no body (2025-11-25)."""
+TOGETHER = 0.05
+"""Seconds a body is waited for before its token is looked at.
+
+Many clients send head and body apart. A body that is here is decided by one look; for
+one that comes later the token is looked at before it is waited for, and again after.
+"""
 
 
 class Door:
@@ -72,43 +80,115 @@ class Door:
         self, scope: Scope, receive: Receive, send: Send, raw: str, trail: Trail
     ) -> None:
         """Authenticate, read, decide; then serve, or ask for a wider token."""
-        principal, catalogue = await facts(raw)
-        principal = principal.seen_from(trail.address)
+        body = IncomingBody(receive)
+        here, read_at = await self.at_once(scope, body), time.perf_counter()
+        principal, catalogue = await who(raw, trail)
         await limits.admit(principal)
-        message, receive = await self.read(scope, receive)
-        decision = decide(principal, message, catalogue)
-        call = Call(principal, message, catalogue, decision)
-        if decision.needs_wider_token:
+        if not here and not await body.arrives(settings.BODY_TIMEOUT):
+            raise TooSlow
+        if not here or time.perf_counter() - read_at > FRESH_FOR:
+            # What was true before the wait may be over.
+            read_at = time.perf_counter()
+            principal, catalogue = await who(raw, trail)
+        message = self.message(scope, body)
+        call = Call(
+            principal, message, catalogue, decide(principal, message, catalogue)
+        )
+        if call.decision.needs_wider_token:
             await trail.decided(call)
-            wanted = scopes_to_ask(principal, decision)
-            await answers.insufficient_scope(wanted).send(send)
+            await wider_token(call).send(send)
             return
+        recheck = Recheck(call, raw, trail.address, read_at)
         scope["user"] = user = Caller(principal)
         call_token, user_token = call_var.set(call), auth_context_var.set(user)
+        recheck_token = recheck_var.set(recheck)
         try:
-            if self.transport.one_piece(scope, message):
-                await self.answer(scope, receive, OnePiece(send, receive, trail, call))
-            else:
-                held = scope["method"] == "POST"
-                stream = OnRecord(send, trail, call, held=held)
-                guarded = Guarded(self.transport.streaming, call, raw)
-                await guarded(scope, receive, stream)
+            await self.serve(scope, body, send, trail, recheck)
         finally:
+            recheck_var.reset(recheck_token)
             auth_context_var.reset(user_token)
             call_var.reset(call_token)
 
+    async def at_once(self, scope: Scope, body: IncomingBody) -> bool:
+        """Whether the message is complete before anybody is asked who sent it.
+
+        Whoever waits for `100 Continue` gets that only after the token was looked at.
+        """
+        if scope["method"] != "POST":
+            return True
+        return header(scope, b"expect") is None and await body.arrives(TOGETHER)
+
+    def message(self, scope: Scope, body: IncomingBody) -> Message:
+        """What is asked. Raises BadMessage."""
+        if scope["method"] == "POST":
+            return self.locate(parse(body.content()))
+        known = BODILESS.get(scope["method"])
+        return known or Message(f"http/{scope['method']}")
+
+    async def serve(
+        self, scope: Scope, body: IncomingBody, send: Send, trail: Trail, again: Recheck
+    ) -> None:
+        """Have the SDK answer; refuse in its place once the right to that has ended."""
+        receive = body.replay() if body.complete else body.receive
+        reply: OnePiece | OnRecord
+        if self.transport.one_piece(scope, again.call.message):
+            reply = OnePiece(send, receive, trail, again)
+            await self.answer(scope, receive, reply)
+            end = reply.end
+        else:
+            reply = OnRecord(send, trail, again.call, held=scope["method"] == "POST")
+            guarded = Guarded(self.transport.streaming, again)
+            await guarded(scope, receive, reply)
+            end = guarded.end
+        if end is not None:
+            await self.withhold(scope, body, reply, end)
+
     async def answer(self, scope: Scope, receive: Receive, reply: OnePiece) -> None:
-        """Serve in one piece; if the client leaves, the call ends and that is told."""
+        """Serve in one piece; a client that leaves ends the call, and that is told."""
         try:
             content = reply.call.message.content
             await self.transport.exchange.serve(scope, receive, reply, content)
         except asyncio.CancelledError:
-            if not reply.left:
+            if not reply.left and reply.end is None:
                 raise
-            reply.call.outcome = "cancelled"
-            await reply.leave()
+            if reply.serving is not None:
+                reply.serving.uncancel()
+            if reply.left:
+                reply.call.outcome = "cancelled"
+                await reply.leave()
         finally:
             reply.stop()
+
+    async def withhold(
+        self, scope: Scope, body: IncomingBody, reply: Recorded, end: Exception
+    ) -> None:
+        """Refuse in place of an answer; of a stream that is open, only the end.
+
+        What the call did stays done: it is on record as it was decided.
+        """
+        if not reply.recorded and not isinstance(end, DatabaseError):
+            reply.call.outcome = "withheld"
+            await reply.record()
+        if reply.begun:
+            await reply.close()
+        elif isinstance(end, Unauthenticated):
+            await answers.unauthorized(token_sent=True).send(reply.send)
+        elif isinstance(end, Withdrawn):
+            await self.refuse(scope, body, reply, end)
+        else:
+            await answers.unavailable().send(reply.send)
+
+    async def refuse(
+        self, scope: Scope, body: IncomingBody, reply: Recorded, end: Withdrawn
+    ) -> None:
+        """As a message is refused that comes now: hidden things do not exist."""
+        call, send = reply.call, reply.send
+        call.decision = end.decision
+        if end.decision.needs_wider_token:
+            await wider_token(call).send(send)
+            return
+        content = call.message.content
+        await self.transport.exchange.serve(scope, body.replay(), send, content)
 
     async def challenge(
         self, why: Unauthenticated, trail: Trail, send: Send, raw: str
@@ -125,13 +205,17 @@ class Door:
             answer = answers.unavailable()
         await answer.send(send)
 
-    async def read(self, scope: Scope, receive: Receive) -> tuple[Message, Receive]:
-        """The message and a `receive` that gives it again. Raises as its parts do."""
-        if scope["method"] != "POST":
-            known = BODILESS.get(scope["method"])
-            return known or Message(f"http/{scope['method']}"), receive
-        body = await read_body(receive)
-        return self.locate(parse(body)), replay(body, receive)
+
+async def who(raw: str, trail: Trail) -> tuple[Principal, Catalogue]:
+    """Who `raw` stands for at the client's address, and the rules, as they are now."""
+    principal, catalogue = await facts(raw)
+    return principal.seen_from(trail.address), catalogue
+
+
+def wider_token(call: Call) -> answers.Answer:
+    """403 that names the scopes to ask for."""
+    wanted = scopes_to_ask(call.principal, call.decision)
+    return answers.insufficient_scope(wanted)
 
 
 def bearer(value: str | None) -> str | None:

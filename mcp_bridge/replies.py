@@ -13,11 +13,14 @@ from starlette.types import Receive, Send
 from mcp_bridge import answers
 from mcp_bridge.audit import Trail
 from mcp_bridge.current import Call
+from mcp_bridge.recheck import ENDS, Recheck
 
 logger = logging.getLogger(__name__)
 
 PATIENT = 1.0
 """Seconds after which it is watched whether the client is still there."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether a slow call is still allowed."""
 PING_EVERY = 15.0
 """Seconds of silence after which a slow answer becomes a stream, as the SDK's do."""
 STREAM_HEAD: Event = {
@@ -37,6 +40,8 @@ class Recorded:
     def __init__(self, send: Send, trail: Trail, call: Call) -> None:
         self.send, self.trail, self.call = send, trail, call
         self.recorded = self.failed = False
+        self.begun = False
+        """Whether anything of the answer was sent."""
         self.head: Event | None = None
 
     async def record(self) -> None:
@@ -47,7 +52,11 @@ class Recorded:
         except DatabaseError:
             logger.exception("A call could not be recorded")
             self.failed = True
+            self.begun = True
             await answers.unavailable().send(self.send)
+
+    async def close(self) -> None:
+        """End the stream of an answer that does not go on."""
 
 
 class OnRecord(Recorded):
@@ -77,6 +86,7 @@ class OnRecord(Recorded):
             await self.record()
         if self.failed:
             return
+        self.begun = True
         if self.head is not None:
             head, self.head = self.head, None
             await self.send(head)
@@ -86,15 +96,19 @@ class OnRecord(Recorded):
 class OnePiece(Recorded):
     """A `send` for an answer in one piece, which nothing of a stream is lost in.
 
-    A client that leaves ends the call, and a slow answer becomes a stream that is
-    kept alive. Both cost nothing in the first second.
+    A client that leaves ends the call, and so does a message that is not allowed any
+    more (`end`: why); a slow answer becomes a stream that is kept alive. All of it
+    costs nothing in the first second.
     """
 
-    def __init__(self, send: Send, receive: Receive, trail: Trail, call: Call) -> None:
-        super().__init__(send, trail, call)
-        self.receive = receive
+    def __init__(
+        self, send: Send, receive: Receive, trail: Trail, recheck: Recheck
+    ) -> None:
+        super().__init__(send, trail, recheck.call)
+        self.receive, self.recheck = receive, recheck
         self.serving = asyncio.current_task()
-        self.left = self.streaming = False
+        self.left = self.streaming = self.finishing = False
+        self.end: Exception | None = None
         self.watching: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         self.alarm = loop.call_later(PATIENT, self.grow_impatient)
@@ -109,59 +123,98 @@ class OnePiece(Recorded):
             await self.finish(event)
         else:
             async with self.lock:
+                self.finishing = True
                 await self.finish(event)
 
     async def finish(self, event: Event) -> None:
-        """Record, then send the whole answer."""
+        """Record, then send the whole answer, where it may still be given."""
+        if self.recheck.due and not await self.holds():
+            return
         if not self.recorded:
             await self.record()
-        if self.failed:
+        # Again: the commit of the record may have taken long.
+        if self.failed or (self.recheck.due and not await self.holds()):
             return
         if self.streaming:
             await self.send({**event, "body": framed(event["body"])})
         elif self.head is not None:
+            self.begun = True
             await self.send(self.head)
             await self.send(event)
 
-    def grow_impatient(self) -> None:
-        """Watch the client from now on."""
-        self.lock = asyncio.Lock()
-        self.watching = asyncio.get_running_loop().create_task(self.watch())
+    async def holds(self) -> bool:
+        """Whether the message is still allowed."""
+        try:
+            await self.recheck.now()
+        except ENDS as problem:
+            self.end = problem
+        return self.end is None
 
-    async def watch(self) -> None:
-        """Until the client leaves: ping it now and then."""
-        while True:
+    def grow_impatient(self) -> None:
+        """Watch the client, and the right to the answer, from now on."""
+        self.lock = asyncio.Lock()
+        self.watching = asyncio.get_running_loop().create_task(self.watch(self.lock))
+
+    async def watch(self, lock: asyncio.Lock) -> None:
+        """Until the client leaves or the right ends: ping the client now and then."""
+        step = min(LOOK_EVERY, PING_EVERY)
+        silent = 0.0
+        while not self.end:
             try:
-                event = await asyncio.wait_for(self.receive(), PING_EVERY)
+                event = await asyncio.wait_for(self.receive(), step)
             except TimeoutError:
-                await self.ping()
+                silent += step
+                async with lock:
+                    await self.look(ping=silent >= PING_EVERY)
+                silent = 0.0 if silent >= PING_EVERY else silent
                 continue
             if event["type"] == "http.disconnect":
                 self.left = True
-                if self.serving is not None:
-                    self.serving.cancel()
+                self.interrupt()
                 return
+
+    async def look(self, *, ping: bool) -> None:
+        """End the call where it is not allowed any more; `ping`: else say it goes on.
+
+        A database that is away for a moment ends nothing: the last look decides.
+        """
+        if self.finishing:
+            return
+        if not await self.holds():
+            if not isinstance(self.end, DatabaseError):
+                self.interrupt()
+                return
+            self.end = None
+        if ping:
+            await self.ping()
+
+    def interrupt(self) -> None:
+        """Cancel the call."""
+        if self.serving is not None:
+            self.serving.cancel()
 
     async def ping(self) -> None:
         """Say that the call goes on; the answer becomes an event of a stream."""
-        if self.lock is None:
-            return
-        async with self.lock:
-            if not self.recorded:
-                await self.record()
-                self.streaming = not self.failed
-                if self.streaming:
-                    await self.send(STREAM_HEAD)
+        if not self.recorded:
+            await self.record()
+            self.streaming = not self.failed
             if self.streaming:
-                body = {"type": "http.response.body", "more_body": True}
-                await self.send({**body, "body": b": ping\r\n\r\n"})
+                self.begun = True
+                await self.send(STREAM_HEAD)
+        if self.streaming:
+            body = {"type": "http.response.body", "more_body": True}
+            await self.send({**body, "body": b": ping\r\n\r\n"})
 
     async def leave(self) -> None:
         """The client has left: the call is on record all the same."""
-        if self.serving is not None:
-            self.serving.uncancel()
         if not self.recorded:
             await self.record()
+
+    async def close(self) -> None:
+        """End the stream that pings have opened."""
+        if self.streaming:
+            body = {"type": "http.response.body", "body": b"", "more_body": False}
+            await self.send(body)
 
     def stop(self) -> None:
         """Nobody waits any more."""

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
+import anyio.from_thread
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -42,6 +43,7 @@ from mcp_bridge.db import tidy, with_own_thread
 from mcp_bridge.decision import Key, Reason
 from mcp_bridge.messages import Message
 from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.recheck import recheck_var
 from mcp_bridge.subscriptions import CallerBus
 from mcp_bridge.visibility import (
     VisiblePrompts,
@@ -260,13 +262,26 @@ def at_home(fn: Callable[..., Any]) -> Callable[..., Any]:
     if not inspect.isroutine(fn):
         return fn
     if not inspect.iscoroutinefunction(fn):
-        return tidy(fn)
+        return tidy(in_turn(fn))
 
     @wraps(fn)
     async def housed(*args: Any, **kwargs: Any) -> Any:
         return await with_own_thread(fn(*args, **kwargs))
 
     return housed
+
+
+def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn`, run only if the message is still allowed once a thread is free for it."""
+
+    @wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        recheck = recheck_var.get()
+        if recheck is not None and recheck.due:
+            anyio.from_thread.run(recheck.now)
+        return fn(*args, **kwargs)
+
+    return run
 
 
 def note(outcome: str) -> None:

@@ -2,64 +2,70 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 
 import anyio
-from django.db import Error as DatabaseError
-from starlette.types import ASGIApp, Receive, Scope, Send
+from anyio.abc import TaskGroup
+from starlette.types import ASGIApp, Receive, Scope
 from starlette.types import Message as Event
 
-from accounts.principal import Unauthenticated
 from mcp_bridge import draining
-from mcp_bridge.current import Call
-from mcp_bridge.freshness import facts
+from mcp_bridge.metrics import is_stream
+from mcp_bridge.recheck import ENDS, Recheck
+from mcp_bridge.replies import OnRecord
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the rows behind an open stream."""
 
 
 class Guarded:
-    """Pure ASGI: `app`, ended while it streams once its token no longer counts."""
+    """Pure ASGI: `app`, ended once its message is not allowed any more.
 
-    def __init__(self, app: ASGIApp, call: Call, raw: str) -> None:
-        self.app, self.call, self.raw = app, call, raw
+    `end` says why; where nothing of the answer was sent, the refusal is the caller's
+    to give.
+    """
+
+    def __init__(self, app: ASGIApp, recheck: Recheck) -> None:
+        self.app, self.recheck = app, recheck
         self.streaming = False
-        self.address = ""
+        self.end: Exception | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve; watch from the first byte of a stream on."""
-        self.address = (scope.get("client") or ("", 0))[0]
+    async def __call__(self, scope: Scope, receive: Receive, send: OnRecord) -> None:
+        """Serve; read the rows now and then, and before something held is sent."""
         async with anyio.create_task_group() as tasks:
+            # A timer, not a task: most answers are over before it is needed.
+            loop = asyncio.get_running_loop()
+            later = loop.call_later(LOOK_EVERY, tasks.start_soon, self.watch, tasks)
 
-            async def noticing(event: Event) -> None:
-                opens = event["type"] == "http.response.start" and _is_stream(event)
+            async def checked(event: Event) -> None:
+                if event["type"] == "http.response.start":
+                    self.streaming = is_stream(event)
+                elif event.get("body") and self.recheck.due and not await self.holds():
+                    tasks.cancel_scope.cancel()
+                if self.end is not None:
+                    return
                 await send(event)
-                if opens:
-                    self.streaming = True
-                    tasks.start_soon(self.watch, tasks.cancel_scope)
-                elif event["type"] == "http.response.body":
+                if event["type"] == "http.response.body":
                     self.streaming = self.streaming and event.get("more_body", False)
 
-            await self.app(scope, receive, noticing)
+            try:
+                await self.app(scope, receive, checked)
+            finally:
+                later.cancel()
             tasks.cancel_scope.cancel()
-        if self.streaming:
+        if self.streaming and (self.end is None or send.begun):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def watch(self, stream: anyio.CancelScope) -> None:
-        """Look at the rows now and then; they also filter what the stream carries."""
-        call = self.call
-        while time.time() < call.principal.expires_at and not draining.begun():
+    async def holds(self) -> bool:
+        """Whether the message is still allowed; they also filter what streams carry."""
+        try:
+            await self.recheck.now()
+        except ENDS as problem:
+            self.end = problem
+        return self.end is None
+
+    async def watch(self, tasks: TaskGroup) -> None:
+        """Until the right ends, or the server stops while a stream is open."""
+        while await self.holds() and not (self.streaming and draining.begun()):
             await anyio.sleep(LOOK_EVERY)
-            try:
-                principal, call.catalogue = await facts(self.raw)
-                call.principal = principal.seen_from(self.address)
-            except (Unauthenticated, DatabaseError):
-                break
-        stream.cancel()
-
-
-def _is_stream(event: Event) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in event["headers"]
-    )
+        tasks.cancel_scope.cancel()

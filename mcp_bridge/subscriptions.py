@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from mcp.server.subscriptions import InMemorySubscriptionBus, ServerEvent
 from mcp.shared.subscriptions import ResourceUpdated
 
 from mcp_bridge.current import Call, current_call
 from mcp_bridge.decision import judge
+from mcp_bridge.recheck import ENDS, Recheck, recheck_var
 from mcp_bridge.visibility import VisibleResources
 
 
@@ -18,16 +21,34 @@ class CallerBus(InMemorySubscriptionBus):
     def __init__(self, resources: VisibleResources) -> None:
         super().__init__()
         self.resources = resources
+        self.rechecks: list[Recheck] = []
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Deliver `event` by the rights that subscribers have now."""
+        if isinstance(event, ResourceUpdated):
+            due = [recheck for recheck in self.rechecks if recheck.due]
+            await asyncio.gather(*map(refresh, due))
+        await super().publish(event)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Register `listener` for the caller being served."""
-        call = current_call()
+        call, recheck = current_call(), recheck_var.get()
 
         def deliver(event: ServerEvent) -> None:
             if call is not None and self.concerns(call, event):
                 listener(event)
 
-        return super().subscribe(deliver)
+        leave = super().subscribe(deliver)
+        if recheck is None:
+            return leave
+        self.rechecks.append(recheck)
+
+        def unsubscribe() -> None:
+            leave()
+            with suppress(ValueError):
+                self.rechecks.remove(recheck)
+
+        return unsubscribe
 
     def concerns(self, call: Call, event: ServerEvent) -> bool:
         """Whether `event` may reach the caller; that lists changed may reach all."""
@@ -36,3 +57,9 @@ class CallerBus(InMemorySubscriptionBus):
         key = self.resources.locate(str(event.uri))
         rule = call.catalogue.get(key) if key else None
         return judge(call.principal, rule).allowed
+
+
+async def refresh(recheck: Recheck) -> None:
+    """Read what a subscriber may; the stream itself ends where nothing is left."""
+    with suppress(*ENDS):
+        await recheck.now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from opentelemetry import trace
 from mcp_bridge import replies, transport
 from mcp_bridge.current import Call, call_var
 from mcp_bridge.decision import Catalogue, Decision, Reason
+from mcp_bridge.edge import IncomingBody
 from mcp_bridge.exchange import Exchange
 from mcp_bridge.messages import Message, parse
 from mcp_bridge.middleware import Door
-from mcp_bridge.replies import OnePiece
+from mcp_bridge.recheck import Recheck
 from mcp_bridge.server import PorticoServer
 from tests.mcp_bridge.test_freshness import principal
 
@@ -40,7 +42,28 @@ class Trail:
         self.outcomes.append(call.outcome)
 
 
-def serve(app: Any, trail: Trail, events: list[Any]) -> list[dict[str, Any]]:
+class Fresh(Recheck):
+    """The rows are as they were: nothing is read again."""
+
+    due = False  # type: ignore[assignment]
+
+    async def now(self) -> None:
+        """As the real one."""
+
+
+class Failing(Recheck):
+    """The database answers with an error."""
+
+    due = True  # type: ignore[assignment]
+
+    async def now(self) -> None:
+        """As the real one."""
+        raise OperationalError("gone")
+
+
+def serve(
+    app: Any, trail: Trail, events: list[Any], recheck: type[Recheck] = Fresh
+) -> list[dict[str, Any]]:
     """What a client is sent by `app` behind the door, while it sends `events`."""
     sent: list[dict[str, Any]] = []
 
@@ -61,9 +84,12 @@ def serve(app: Any, trail: Trail, events: list[Any]) -> list[dict[str, Any]]:
         )
         door = Door.__new__(Door)
         door.transport = transport.Transport.__new__(transport.Transport)
+        door.transport.one_piece = lambda *_: True  # type: ignore[method-assign]
         door.transport.exchange = Exchange(lowlevel.Server("none"), app)
-        reply = OnePiece(send, receive, trail, call)  # type: ignore[arg-type]
-        await door.answer({"type": "http", "headers": []}, receive, reply)
+        again = recheck(call, "raw", "192.0.2.1", time.perf_counter())
+        scope = {"type": "http", "method": "POST", "headers": []}
+        body = IncomingBody(receive)
+        await door.serve(scope, body, send, trail, again)  # type: ignore[arg-type]
 
     asyncio.run(told())
     return sent
@@ -129,6 +155,17 @@ def test_a_slow_answer_becomes_a_stream_that_is_kept_alive(
     assert pings and all(p["body"].startswith(b": ping") for p in pings)
     assert last["body"] == b"event: message\r\ndata: {}\r\n\r\n"
     assert not last.get("more_body") and trail.outcomes == [""]
+
+
+def test_a_slow_answer_waits_for_a_database_that_is_back_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A failing look ends nothing before there is something to give; then it is 503."""
+    monkeypatch.setattr(replies, "PATIENT", 0.001)
+    monkeypatch.setattr(replies, "LOOK_EVERY", 0.01)
+    trail = Trail()
+    sent = serve(slow, trail, [], Failing)
+    assert [e.get("status") for e in sent] == [503, None] and trail.outcomes == []
 
 
 @pytest.mark.parametrize(

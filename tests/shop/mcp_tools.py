@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import anyio
@@ -72,6 +73,45 @@ async def slow(ctx: Context[Any, Any]) -> str:
         await ctx.report_progress(step, 3)
         await anyio.lowlevel.checkpoint()
     return "done"
+
+
+@mcp.tool(scopes=["User.Read"])
+async def ponder(seconds: float) -> str:
+    """Think for a while and say nothing meanwhile."""
+    await anyio.sleep(seconds)
+    return "pondered"
+
+
+@mcp.tool(scopes=["User.Read"])
+def grind(seconds: float) -> str:
+    """Keep a thread for a while."""
+    time.sleep(seconds)
+    return "ground"
+
+
+@mcp.tool(scopes=["User.Read"])
+async def climb(seconds: float, ctx: Context[Any, Any]) -> str:
+    """Report progress every tenth of a second."""
+    for step in range(int(seconds * 10)):
+        await ctx.report_progress(step, seconds * 10)
+        await anyio.sleep(0.1)
+    return "climbed"
+
+
+STAMPS: list[str] = []
+
+
+@mcp.tool(scopes=["User.Read"])
+def stamp(word: str) -> str:
+    """Leave a trace, from a thread."""
+    STAMPS.append(word)
+    return "stamped"
+
+
+@mcp.tool(scopes=["User.Read"])
+async def stamps() -> str:
+    """All traces left."""
+    return " ".join(STAMPS)
 
 
 @mcp.tool(scopes=["User.Read"])

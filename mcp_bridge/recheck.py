@@ -1,0 +1,67 @@
+"""Recheck: is a message that was allowed still allowed, while its answer is held?
+
+A message is decided by a read of the rows. What then takes longer than FRESH_FOR (a
+slow body, a queue, a long call, a stream) goes on only after another read.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+
+from django.db import Error as DatabaseError
+
+from accounts.principal import Unauthenticated
+from mcp_bridge.current import Call
+from mcp_bridge.decision import Decision, decide
+from mcp_bridge.freshness import facts
+
+FRESH_FOR = 0.05
+"""Seconds for which a read of the rows counts as made just now.
+
+A read before every answer was tried: on PostgreSQL it is a round trip more a call.
+"""
+
+
+class Withdrawn(Exception):
+    """The token counts, but the message is not allowed any more."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
+
+
+ENDS = (Unauthenticated, Withdrawn, DatabaseError)
+"""Why an answer does not go on."""
+
+
+class Recheck:
+    """Reads the rows behind one message again."""
+
+    __slots__ = ("address", "call", "raw", "read_at")
+
+    def __init__(self, call: Call, raw: str, address: str, read_at: float) -> None:
+        self.call, self.raw, self.address = call, raw, address
+        self.read_at = read_at
+        """When the last read began, by time.perf_counter()."""
+
+    @property
+    def due(self) -> bool:
+        """Whether the last read is too old to go on by."""
+        return time.perf_counter() - self.read_at > FRESH_FOR
+
+    async def now(self) -> None:
+        """Decide by the rows as they are now. Raises one of ENDS."""
+        call, began = self.call, time.perf_counter()
+        principal, catalogue = await facts(self.raw)
+        call.principal = principal.seen_from(self.address)
+        call.catalogue = catalogue
+        if call.decision.allowed:
+            decision = decide(call.principal, call.message, catalogue)
+            if not decision.allowed:
+                raise Withdrawn(decision)
+        self.read_at = began
+
+
+recheck_var: ContextVar[Recheck | None] = ContextVar("portico_recheck", default=None)
+"""Of the message being served. Not in Call: tools get that, and no raw token."""
