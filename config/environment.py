@@ -239,6 +239,15 @@ class Environment(BaseSettings):
         description="Seconds the head of a request has to arrive; then the connection "
         "is closed (with `uvicorn --http config.protocol:Patient`).",
     )
+    MAX_HEAD_SIZE: int = Field(
+        64 * 1024,
+        ge=8 * 1024,
+        description="Largest head of a request in bytes, request line and headers; "
+        "then 431 (with `uvicorn --http config.protocol:Patient`).",
+    )
+    MAX_HEADERS: int = Field(
+        200, ge=50, description="Header lines a request may have; then 431, likewise."
+    )
     SEND_TIMEOUT: float = Field(
         60.0,
         gt=0,

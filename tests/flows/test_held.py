@@ -53,7 +53,7 @@ def deleted(pair: TokenPair) -> None:
 
 def role_taken(pair: TokenPair) -> None:
     """The role that gives the tool is taken."""
-    RoleAssignment.objects.filter(user_id=pair.row.user_id).delete()
+    RoleAssignment.objects.filter(user=pair.row.user).delete()
 
 
 ENDS: dict[Callable[[TokenPair], None], str] = {

@@ -45,7 +45,7 @@ class Trail:
 class Fresh(Recheck):
     """The rows are as they were: nothing is read again."""
 
-    due = False  # type: ignore[assignment]
+    due = False
 
     async def now(self) -> None:
         """As the real one."""
@@ -54,7 +54,7 @@ class Fresh(Recheck):
 class Failing(Recheck):
     """The database answers with an error."""
 
-    due = True  # type: ignore[assignment]
+    due = True
 
     async def now(self) -> None:
         """As the real one."""
