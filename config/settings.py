@@ -189,6 +189,10 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_FORMS = {
     "authenticate": "accounts.secondfactor.CodeForm",
     "reauthenticate": "accounts.secondfactor.AgainForm",
+    "add_webauthn": "accounts.passkey_forms.AddForm",
+    "authenticate_webauthn": "accounts.passkey_forms.SecondStepForm",
+    "login_webauthn": "accounts.passkey_forms.SignInForm",
+    "reauthenticate_webauthn": "accounts.passkey_forms.ReauthenticateForm",
 }
 MFA_PASSKEY_LOGIN_ENABLED = MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Portico"

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -17,6 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.audit import record
 from accounts.declared_lookups import DeclaredLookups
+from accounts.json_form_field import JSONFormField
 from accounts.languages import in_english
 from accounts.site import ELSEWHERE, Place
 
@@ -57,19 +56,6 @@ def differences(form: Any) -> dict[str, list[Any]]:
             before = form.initial.get(name)
             found[name] = [shown(before), shown(form.cleaned_data[name])]
     return found
-
-
-class JSONFormField(forms.JSONField):
-    """Also refuses what `json` raises other errors for: huge numbers, deep nesting."""
-
-    def to_python(self, value: Any) -> Any:
-        """The parsed value. Raises ValidationError."""
-        try:
-            return super().to_python(value)
-        except (ValueError, RecursionError) as error:
-            raise ValidationError(
-                self.error_messages["invalid"], code="invalid", params={"value": "..."}
-            ) from error
 
 
 class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]

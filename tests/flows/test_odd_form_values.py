@@ -5,12 +5,15 @@ A wrong value is the sender's mistake: 4xx, or the page again, and never a 5xx.
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.urls import get_resolver
 
 from accounts.models import Role
@@ -126,3 +129,74 @@ def test_a_value_that_no_column_holds_is_the_senders_mistake(server: Portico) ->
             path = f"/admin/access/matrix/?role={HUGE}"
             answer = browser.http.get(path, headers={"accept": kind})
             assert answer.status_code in (200, 400), answer.text[:200]
+
+
+def encoded(text: str) -> str:
+    """base64url without padding, as WebAuthn writes bytes."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+RESPONSE = {
+    "clientDataJSON": encoded('{"type": "webauthn.get", "challenge": "eA"}'),
+    "authenticatorData": encoded("\0" * 37),
+    "attestationObject": encoded("\xa3"),
+    "signature": encoded("x"),
+    "userHandle": encoded("1"),
+}
+PASSKEYS = [
+    "[1]",
+    '{"id": "\\ud800"}',
+    "[" * 5_000,
+    "9" * 5_000,
+    '{"response": 1}',
+    *(
+        json.dumps(
+            {
+                "id": encoded("x"),
+                "rawId": encoded("x"),
+                "type": "public-key",
+                "response": {**RESPONSE, name: value},
+            }
+        )
+        for name in RESPONSE
+        for value in ("", 1, None, encoded("[1]"), encoded("9" * 40), "!")
+    ),
+]
+"""WebAuthn responses of an odd shape."""
+
+
+def post_passkeys(browser: Browser, path: str) -> Iterator[tuple[str, int]]:
+    """Each odd response at one page: what was sent, and the status."""
+    for text in PASSKEYS:
+        browser.http.get(path)
+        form = {"credential": text, "name": "key"}
+        form["csrfmiddlewaretoken"] = browser.http.cookies.get("csrftoken") or ""
+        headers = {"referer": str(browser.http.base_url)}
+        answer = browser.http.post(
+            path, data=form, headers=headers, follow_redirects=False
+        )
+        yield text[:200], answer.status_code
+
+
+def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
+    """Anybody can post there."""
+    with Browser(server.url) as browser:
+        browser.open("/accounts/login/")
+        sent = list(post_passkeys(browser, "/accounts/2fa/webauthn/login/"))
+        assert [one for one in sent if one[1] >= 500] == []
+
+
+def test_an_odd_passkey_is_not_registered(server: Portico) -> None:
+    """Nor is one asked for again."""
+    person("bob", "Guest")
+    with Browser(server.url) as browser:
+        browser.open("/portal/")
+        browser.submit(browser.form("password"), login="bob", password=PASSWORD)
+        browser.open("/accounts/2fa/webauthn/add/")
+        if "reauthenticate" in str(browser.page.url):
+            browser.submit(browser.form("password"), password=PASSWORD)
+        sent = list(post_passkeys(browser, "/accounts/2fa/webauthn/add/"))
+        assert {status for _text, status in sent} == {200}
+        sent = list(post_passkeys(browser, "/accounts/2fa/webauthn/reauthenticate/"))
+        assert [one for one in sent if one[1] >= 500] == []
+    assert not Authenticator.objects.filter(user__username="bob").exists()
