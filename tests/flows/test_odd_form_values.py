@@ -196,7 +196,7 @@ def test_an_odd_passkey_is_not_registered(server: Portico) -> None:
         if "reauthenticate" in str(browser.page.url):
             browser.submit(browser.form("password"), password=PASSWORD)
         sent = list(post_passkeys(browser, "/accounts/2fa/webauthn/add/"))
-        assert {status for _text, status in sent} == {200}
+        assert [one for one in sent if one[1] >= 400] == []
         sent = list(post_passkeys(browser, "/accounts/2fa/webauthn/reauthenticate/"))
         assert [one for one in sent if one[1] >= 500] == []
     assert not Authenticator.objects.filter(user__username="bob").exists()
