@@ -219,8 +219,11 @@ class Reader:
                 self.wrong(item[LINE], f"{section}.{name}", told)
 
 
+UNSTORABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and lone surrogates, which UTF-8 cannot hold: PostgreSQL refuses
+NUL, and no page can show the others."""
 KINDS: dict[type, str] = {
-    str: "a text",
+    str: "a text without control characters",
     bool: "true or false",
     list: "a list of scope names",
 }
@@ -229,7 +232,9 @@ KINDS: dict[type, str] = {
 def fits(value: Any, kind: type) -> bool:
     """Whether a value is of a field's type."""
     if kind is list:
-        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+        return isinstance(value, list) and all(fits(v, str) for v in value)
+    if kind is str:
+        return isinstance(value, str) and not UNSTORABLE.search(value)
     return isinstance(value, kind)
 
 
