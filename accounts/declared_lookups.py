@@ -8,6 +8,7 @@ its filters and `linked_lookups` only, from everybody.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 else:
     Base = object
 
+logger = logging.getLogger(__name__)
 OPERATORS = ("exact", "in", "isnull")
 RANGES = ("gt", "gte", "lt", "lte")
 RANGED = (
@@ -121,7 +123,7 @@ class DeclaredLookups(Base):
         refused = self.refused_lookups(request.GET, request)
         for lookup in refused:
             if [*fields_along(self.model, lookup)]:
-                raise LookupRefused(lookup)
+                raise refusal(request, lookup)
         try:
             # Names of no column are annotations, or mistyped: Django tries them out.
             if refused or too_much(request.GET) or not self.can_order(request):
@@ -183,6 +185,14 @@ class DeclaredLookups(Base):
         if NUL in object_id:
             return None
         return super().get_object(request, object_id, from_field)
+
+
+def refusal(request: HttpRequest, lookup: str) -> LookupRefused:
+    """The error, logged with the name: members of staff look for secrets so."""
+    error = LookupRefused(lookup)
+    who = request.user.get_username()
+    logger.warning("%s asked %s: %s", ascii(who), request.path, error)
+    return error
 
 
 @lru_cache(256)

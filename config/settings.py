@@ -36,12 +36,7 @@ SEND_TIMEOUT = env.SEND_TIMEOUT
 MAX_HEAD_SIZE, MAX_HEADERS = env.MAX_HEAD_SIZE, env.MAX_HEADERS
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_FORM_SIZE
 MCP_SESSIONS = env.sessions
-SESSION_PREFIX, SESSION_IDLE = env.SESSION_PREFIX, env.SESSION_IDLE
-MAX_SESSIONS_PER_USER, MAX_SESSIONS = env.MAX_SESSIONS_PER_USER, env.MAX_SESSIONS
-MAX_STREAMS_PER_USER, MAX_STREAMS = env.MAX_STREAMS_PER_USER, env.MAX_STREAMS
-MAX_CALLS_PER_USER, MAX_CALLS = env.MAX_CALLS_PER_USER, env.MAX_CALLS
-MAX_BODIES_PER_USER = max(env.MAX_BODIES_PER_USER, env.MAX_BODY_SIZE)
-MAX_BODIES = max(env.MAX_BODIES, MAX_BODIES_PER_USER)
+SESSION_PREFIX = env.SESSION_PREFIX
 AUDIT_DURABILITY = env.AUDIT_DURABILITY
 AUDIT_RETENTION = timedelta(days=env.AUDIT_RETENTION)
 METRICS_TOKEN = env.METRICS_TOKEN.get_secret_value()
@@ -341,6 +336,8 @@ LOGGING = {
         "mcp": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
         "axes": {"level": "ERROR"},
+        # accounts/declared_lookups.py writes one line with the name, no traceback.
+        "django.security.LookupRefused": {"level": "CRITICAL"},
         # The server's own lines in the same form and place as all others.
         "uvicorn": {"handlers": [], "propagate": True},
         # Configuring a logger resets those below it, --no-access-log included; a line
