@@ -36,7 +36,7 @@ BULK = [
 class Filters(forms.Form):
     """Which part of the matrix."""
 
-    q = forms.CharField(required=False, label=gettext_lazy("Name"))
+    q = forms.CharField(required=False, max_length=200, label=gettext_lazy("Name"))
     kind = forms.ChoiceField(
         required=False,
         label=gettext_lazy("Kind"),
