@@ -112,6 +112,9 @@ class AccessCheck(SitePage):
         shown: dict[str, Any] = {"form": form, "paste": self.paste_form()}
         if form.is_bound and form.is_valid():
             shown |= answer(**form.cleaned_data)
+        if not may(request, "accounts.view_roleassignment"):
+            # The list of users names their roles, but neither ends nor reasons.
+            shown |= {"held": None, "holders": None}
         return self.page(shown)
 
     def paste_form(self) -> PasteForm | None:
