@@ -13,10 +13,14 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import pytest
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
+from django.db import connection
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import AuditEvent, IssuedToken, RevokedToken, SavedView
+from mcp_bridge.models import Primitive
 from tests.flows.browser import Browser
 from tests.flows.server import Portico
 from tests.flows.wire import wire
@@ -289,7 +293,102 @@ def test_the_access_check_reads_no_list_that_is_not_theirs(
         sent = {"token": pasted}
         answer = rolf.http.post(check, data=sent, headers=headers)
         assert answer.status_code == 403
+    judy = person("judy")
+    judy.is_staff = True
+    judy.save()
+    codes = ("view_user", "view_role", "view_primitive")
+    judy.user_permissions.set(Permission.objects.filter(codename__in=codes))
+    look = Primitive.objects.get(name="look").pk
+    with Browser(server.url) as browser:
+        browser.sign_in("judy")
+        for query, named in ((f"primitive={look}", "Who"), ("user=alice", "Verdict")):
+            text = browser.open(f"{check}?{query}").page.text
+            assert named in text and "Roles held:" not in text
+            assert "people in all" not in text and "person in all" not in text
     audrey = staff["audrey"]
+    assert "in all" in audrey.open(f"{check}?primitive={look}").page.text
     assert "paste a token" in audrey.open(check).page.text
     assert audrey.open(f"{check}?jti={row.jti}").page.status_code == 200
     assert "jti=" in str(audrey.open(f"{check}?event={event.pk}").page.url)
+
+
+def own_urls() -> list[str]:
+    """Addresses that the lists have beside those of every ModelAdmin."""
+    found = []
+    for path, page in lists():
+        usual = {str(url.pattern) for url in admin.ModelAdmin.get_urls(page)}
+        own = [str(url.pattern) for url in page.get_urls()]
+        found += [path + route for route in own if route not in usual]
+    return found
+
+
+def test_own_addresses_of_lists_ask_for_permissions(
+    server: Portico, cast: None
+) -> None:
+    """A new export, or a button's target, is tried without being entered here."""
+    nils = person("nils")
+    nils.is_staff = True
+    nils.save()
+    urls = [re.sub(r"<slug:\w+>", "csv", path) for path in own_urls()]
+    urls = [re.sub(r"<\w+(:\w+)?>", "1", path) for path in urls]
+    assert f"{AUDIT}export/csv/" in urls and len(urls) > 4
+    before = AuditEvent.objects.exclude(action__startswith="user.").count()
+    with Browser(server.url) as browser:
+        browser.sign_in("nils")
+        token = browser.http.cookies.get("csrftoken") or ""
+        headers = {"referer": f"{server.url}/admin/", "x-csrftoken": token}
+        for path in urls:
+            for method in ("GET", "POST"):
+                answer = browser.http.request(
+                    method, path, headers=headers, follow_redirects=False
+                )
+                assert answer.status_code in (302, 403, 404, 405), (method, path)
+    assert AuditEvent.objects.exclude(action__startswith="user.").count() == before
+
+
+OF_ALL_TABLES = {"system"}
+"""What `doctor` says is about every table, and `view_system` is for that."""
+
+SHOWN_BESIDE = {
+    "accounts_scope": ("accounts_role", "mcp_bridge_primitive"),
+    "accounts_roleassignment": ("accounts_user",),
+}
+"""Tables whose rows other lists name: scopes of roles and tools, roles of users."""
+
+
+def tables_read(page: Any, request: Any) -> set[str]:
+    """What the database is asked for while the page is made."""
+    with CaptureQueriesContext(connection) as queries:
+        answer = page.as_view()(request)
+        if hasattr(answer, "render"):
+            answer.render()
+    sql = " ".join(query["sql"] for query in queries)
+    return set(re.findall(r'(?:FROM|JOIN) "(\w+)"', sql))
+
+
+@pytest.mark.once
+def test_a_page_declares_a_permission_for_every_list_it_reads(
+    server: Portico, cast: None, settings: Any
+) -> None:
+    """Somebody with exactly what a page declares may open those lists as well."""
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": plain}
+    site: Any = admin.site
+    primitive = Primitive.objects.get(name="look").pk
+    registered = {page.opts.db_table: page for page in site._registry.values()}
+    reader, read = person("reader"), set()
+    reader.is_staff = True
+    reader.save()
+    for page in site.pages.values():
+        if page.superusers_only or page.name in OF_ALL_TABLES:
+            continue
+        codes = [name.partition(".")[2] for name in page.permissions]
+        reader.user_permissions.set(Permission.objects.filter(codename__in=codes))
+        for query in ({}, {"user": "alice"}, {"primitive": primitive}):
+            request = RequestFactory().get(f"/admin/{page.path}", query)
+            request.user = type(reader).objects.get(pk=reader.pk)
+            for table in tables_read(page, request) & registered.keys():
+                read.add(table)
+                listed = registered[table].has_view_permission(request)
+                assert listed, (page.name, table)
+    assert "accounts_role" in read and "mcp_bridge_primitive" in read
