@@ -260,6 +260,53 @@ class Environment(BaseSettings):
         description="Sessions of the 2025 protocols, which live in one process: "
         "`auto` is on with one worker.",
     )
+    SESSION_IDLE: float = Field(
+        900.0,
+        gt=0,
+        le=86400,
+        description="Seconds after which a session that nobody uses ends; its client "
+        "opens another one.",
+    )
+    MAX_SESSIONS_PER_USER: int = Field(
+        100,
+        ge=1,
+        description="Sessions a person may have in a process; one more ends the one "
+        "that was not used for longest.",
+    )
+    MAX_SESSIONS: int = Field(
+        2000,
+        ge=1,
+        description="Sessions a process has; one more ends one of whoever has most.",
+    )
+    MAX_STREAMS_PER_USER: int = Field(
+        100,
+        ge=1,
+        description="Streams a person may keep open in a process to hear of changes; "
+        "then 429.",
+    )
+    MAX_STREAMS: int = Field(
+        2000, ge=1, description="Such streams of all people in a process; then 503."
+    )
+    MAX_CALLS_PER_USER: int = Field(
+        200,
+        ge=1,
+        description="Messages of a person that a process works on, or waits for the "
+        "body of, at the same time; then 429.",
+    )
+    MAX_CALLS: int = Field(
+        2000, ge=1, description="Such messages of all people in a process; then 503."
+    )
+    MAX_BODIES_PER_USER: int = Field(
+        32 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of a person's larger bodies that a process keeps at the "
+        "same time, at least MAX_BODY_SIZE; then 429.",
+    )
+    MAX_BODIES: int = Field(
+        512 * 1024 * 1024,
+        ge=1024,
+        description="Such bytes of all people in a process; then 503.",
+    )
     SESSION_PREFIX: str = Field(
         "",
         pattern=r"^[A-Za-z0-9]{0,16}$",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import types
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import lru_cache, partial
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
@@ -113,12 +113,14 @@ def resumed(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
 class IncomingBody:
     """The body of one request, which may be waited for in several steps."""
 
-    __slots__ = ("chunks", "complete", "receive", "size")
+    __slots__ = ("chunks", "complete", "grows", "receive", "size")
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
         self.chunks: list[bytes] = []
         self.size, self.complete = 0, False
+        self.grows: Callable[[int], None] | None = None
+        """Told how much is added; may raise."""
 
     async def arrives(self, within: float) -> bool:
         """Whether all of it is here within seconds. Raises TooLarge, Disconnected.
@@ -147,6 +149,8 @@ class IncomingBody:
             self.size += len(chunk)
             if self.size > settings.MAX_BODY_SIZE:
                 raise TooLarge
+            if self.grows is not None:
+                self.grows(len(chunk))
             self.chunks.append(chunk)
             self.complete = not event.get("more_body", False)
 

@@ -88,6 +88,6 @@ async def admit_refusal(raw: str, address: str) -> None:
 
 
 def answer(problem: TooMany) -> Answer:
-    """429 with Retry-After (RFC 6585 4)."""
+    """429 with Retry-After (RFC 6585 4), or 503."""
     headers = {"retry-after": str(problem.wait)}
-    return plain(429, problem.error, str(problem), **headers)
+    return plain(problem.status, problem.error, str(problem), **headers)

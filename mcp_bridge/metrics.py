@@ -67,6 +67,29 @@ audit_queue = Gauge(
     multiprocess_mode="livesum",
 )
 
+sessions = Gauge(
+    "portico_sessions_open",
+    "Sessions of the 2025 protocols.",
+    multiprocess_mode="livesum",
+)
+beyond = Counter(
+    "portico_over_bound",
+    "Calls and streams refused, and sessions ended, because there were too many.",
+    ("what",),
+)
+
+
+def over_bound(what: str) -> None:
+    """Count one that was too many."""
+    if ON:
+        beyond.labels(what).inc()
+
+
+def sessions_open(count: int) -> None:
+    """Note how many sessions this process has."""
+    if ON:
+        sessions.set(count)
+
 
 def waiting(events: int) -> None:
     """Note how many call events this process has to commit."""

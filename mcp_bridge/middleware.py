@@ -24,6 +24,7 @@ from accounts.principal import Principal, Unauthenticated
 from accounts.toomany import TooMany
 from mcp_bridge import answers, limits
 from mcp_bridge.audit import Trail
+from mcp_bridge.bounds import LARGE_BODY, LISTENING, Holding
 from mcp_bridge.current import Call, call_var
 from mcp_bridge.decision import Catalogue, decide, scopes_to_ask
 from mcp_bridge.edge import Disconnected, IncomingBody, TooLarge, TooSlow, header
@@ -84,30 +85,52 @@ class Door:
         here, read_at = await self.at_once(scope, body), time.perf_counter()
         principal, catalogue = await who(raw, trail)
         await limits.admit(principal)
-        if not here and not await body.arrives(settings.BODY_TIMEOUT):
-            raise TooSlow
-        if not here or time.perf_counter() - read_at > FRESH_FOR:
-            # What was true before the wait may be over.
-            read_at = time.perf_counter()
-            principal, catalogue = await who(raw, trail)
-        message = self.message(scope, body)
-        call = Call(
-            principal, message, catalogue, decide(principal, message, catalogue)
-        )
+        held = Holding(principal.user_id)
+        try:
+            if not here:
+                await self.rest(body, held)
+            elif body.size > LARGE_BODY:
+                held.grow(body.size)
+            if not here or time.perf_counter() - read_at > FRESH_FOR:
+                # What was true before the wait may be over.
+                read_at = time.perf_counter()
+                principal, catalogue = await who(raw, trail)
+            message = self.message(scope, body)
+            if message.method in LISTENING:
+                held.listen()
+            verdict = decide(principal, message, catalogue)
+            call = Call(principal, message, catalogue, verdict)
+            recheck = Recheck(call, raw, trail.address, read_at)
+            await self.decided(scope, body, send, trail, recheck)
+        finally:
+            held.end()
+
+    async def decided(
+        self, scope: Scope, body: IncomingBody, send: Send, trail: Trail, again: Recheck
+    ) -> None:
+        """Serve the call to whoever may see what is there, or ask for a wider token."""
+        call = again.call
         if call.decision.needs_wider_token:
             await trail.decided(call)
             await wider_token(call).send(send)
             return
-        recheck = Recheck(call, raw, trail.address, read_at)
-        scope["user"] = user = Caller(principal)
+        scope["user"] = user = Caller(call.principal)
         call_token, user_token = call_var.set(call), auth_context_var.set(user)
-        recheck_token = recheck_var.set(recheck)
+        recheck_token = recheck_var.set(again)
         try:
-            await self.serve(scope, body, send, trail, recheck)
+            await self.serve(scope, body, send, trail, again)
         finally:
             recheck_var.reset(recheck_token)
             auth_context_var.reset(user_token)
             call_var.reset(call_token)
+
+    async def rest(self, body: IncomingBody, held: Holding) -> None:
+        """Wait for what is missing of a body. Raises TooSlow, TooMany."""
+        if body.size:
+            held.grow(body.size)
+        body.grows = held.grow
+        if not await body.arrives(settings.BODY_TIMEOUT):
+            raise TooSlow
 
     async def at_once(self, scope: Scope, body: IncomingBody) -> bool:
         """Whether the message is complete before anybody is asked who sent it.

@@ -13,10 +13,11 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import anyio.from_thread
+import anyio.to_thread
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -38,6 +39,7 @@ from mcp_types import (
 )
 from pydantic import AnyUrl, BaseModel
 
+from mcp_bridge.bounds import TURNS
 from mcp_bridge.current import current_call
 from mcp_bridge.db import tidy, with_own_thread
 from mcp_bridge.decision import Key, Reason
@@ -262,11 +264,25 @@ def at_home(fn: Callable[..., Any]) -> Callable[..., Any]:
     if not inspect.isroutine(fn):
         return fn
     if not inspect.iscoroutinefunction(fn):
-        return tidy(in_turn(fn))
+        return in_thread(tidy(in_turn(fn)))
 
     @wraps(fn)
     async def housed(*args: Any, **kwargs: Any) -> Any:
         return await with_own_thread(fn(*args, **kwargs))
+
+    return housed
+
+
+def in_thread(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` in a thread, of which nobody's calls have more than their share."""
+
+    @wraps(fn)
+    async def housed(*args: Any, **kwargs: Any) -> Any:
+        work, call = partial(fn, *args, **kwargs), current_call()
+        if call is None:
+            return await anyio.to_thread.run_sync(work)
+        async with TURNS.of(call.principal.user_id) as turn:
+            return await anyio.to_thread.run_sync(turn.kept_by(work))
 
     return housed
 

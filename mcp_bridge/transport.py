@@ -22,6 +22,7 @@ from mcp_bridge.edge import header
 from mcp_bridge.exchange import Exchange
 from mcp_bridge.messages import Message
 from mcp_bridge.server import PorticoServer
+from mcp_bridge.sessions import BoundedSessions
 
 SILENT = frozenset(
     {
@@ -43,10 +44,11 @@ class Transport:
     def __init__(self, server: PorticoServer) -> None:
         self.server = server
         unprotected = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        server.streamable_http_app(
-            stateless_http=not settings.MCP_SESSIONS,
+        self.sessions = BoundedSessions(
+            server._lowlevel_server,
+            stateless=not settings.MCP_SESSIONS,
             max_request_body_size=settings.MAX_BODY_SIZE,
-            transport_security=unprotected,
+            security_settings=unprotected,
         )
         self.single = StreamableHTTPSessionManager(
             server._lowlevel_server,
@@ -54,7 +56,7 @@ class Transport:
             stateless=True,
             security_settings=unprotected,
         )
-        self.streaming: ASGIApp = server.session_manager.handle_request
+        self.streaming: ASGIApp = self.sessions.handle_request
         # Past the SDK's own body limit: the door has read the body already.
         sdk: ASGIApp = self.single.asgi_app.app
         self.exchange = Exchange(server._lowlevel_server, sdk)
@@ -83,7 +85,7 @@ class Transport:
         """Serve from here on."""
         leave_untraced(self.server)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.server.session_manager.run())
+            await stack.enter_async_context(self.sessions.run())
             await stack.enter_async_context(self.single.run())
             self.exchange.lifespan_state = self.single._lifespan_state
             settle_memory()
