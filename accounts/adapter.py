@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from smtplib import SMTPException
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.forms import ResetPasswordForm
+from allauth.core import context as current
+from django.contrib.sites.shortcuts import get_current_site
 from django.http import HttpRequest
 
-from accounts.audit import client_address, record
-
-logger = logging.getLogger(__name__)
-
+from accounts import mail
+from accounts.audit import client_address
 
 NOWHERE = "0.0.0.0"  # noqa: S104 - not bound to: a peer without address
 
@@ -32,11 +31,34 @@ class ClosedSignUp(DefaultAccountAdapter):
         """On record already: Django's own signal told (accounts/signins.py)."""
 
     def send_mail(self, template_prefix: str, email: str, context: Any) -> None:
-        """On record; a mail server that is away must break no page."""
+        """Build it now, send it after the answer (accounts/mail.py)."""
         about = template_prefix.rpartition("/")[2]
-        try:
-            super().send_mail(template_prefix, email, context)
-        except (OSError, SMTPException) as error:
-            logger.error("A mail (%s) could not be sent: %s", about, error)
-            about = f"{about}: not sent"
-        record("mail.sent", object=about, actor=context.get("user"))
+        asked = mail.without_host(current.request)
+        with current.request_context(asked):
+            site = get_current_site(asked)
+            given = {**context, "request": asked, "email": email, "current_site": site}
+            message = self.render_mail(template_prefix, email, given, mail.headers())
+        mail.send(message, about, actor=context.get("user"), request=asked)
+
+
+class ResetForm(ResetPasswordForm):
+    """Asks for a new password. Known and unknown addresses take the same time.
+
+    Who has the address is looked up after the answer, as is all that follows.
+    """
+
+    def clean_email(self) -> str:
+        """As it was typed."""
+        return str(self.cleaned_data["email"])
+
+    def save(self, request: HttpRequest, **kwargs: Any) -> str:
+        """Have it looked up and sent."""
+        email, asked = self.cleaned_data["email"], mail.without_host(request)
+
+        def work() -> None:
+            with current.request_context(asked):
+                ResetPasswordForm.clean_email(self)
+                ResetPasswordForm.save(self, asked, **kwargs)
+
+        mail.later("password_reset_key", work, request=asked)
+        return str(email)

@@ -30,6 +30,7 @@ class AccountsConfig(AppConfig):
             checks,
             external,
             lockout,
+            mail,
             secondfactor,
             sessions,
             signins,
@@ -42,6 +43,7 @@ class AccountsConfig(AppConfig):
         lockout.connect()
         secondfactor.connect()
         external.connect()
+        mail.connect()
         documents.install()
         sessions.install()
         post_migrate.connect(fill_groups, dispatch_uid="portico-groups")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from allauth.account.signals import user_logged_in
 from allauth.core.exceptions import ImmediateHttpResponse
@@ -14,12 +14,15 @@ from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp
 from allauth.socialaccount.providers.base import AuthProcess
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from requests import RequestException
 
 from accounts import remote
 from accounts.audit import one_line, record
+from accounts.issuer import elsewhere
 from accounts.linking import LinkRefused, link, refuse_second_identity, unlink
 from accounts.models import SignInProvider
 from accounts.oidc import OIDCProvider
@@ -156,6 +159,8 @@ def guarded(view: Any) -> Any:
     """allauth's view; a provider that is away or odd gets a page, and 503."""
 
     def run(request: HttpRequest, provider_id: str) -> Any:
+        if elsewhere(request):
+            return at_home(request)
         try:
             return view(request, provider_id)
         except BROKEN as error:
@@ -167,6 +172,15 @@ def guarded(view: Any) -> Any:
             return answer
 
     return run
+
+
+def at_home(request: HttpRequest) -> HttpResponse:
+    """The sign-in page at the issuer's host: a provider returns to that one, and the
+    session of who began elsewhere would not be there.
+    """
+    wanted = request.POST.get("next") or request.GET.get("next", "")
+    query = f"?{urlencode({'next': wanted})}" if wanted else ""
+    return redirect(f"{settings.ISSUER_URL}{reverse('account_login')}{query}")
 
 
 def connect() -> None:

@@ -8,10 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from allauth.account.views import LoginView
 from allauth.mfa.base.views import AuthenticateView
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from accounts.csp import override
 from accounts.external import origins
+from accounts.issuer import elsewhere
 from accounts.oauth.redirects import origin_of
 
 SOURCE = re.compile(
@@ -25,15 +27,23 @@ def on_the_way(response: Any, target: str, *further: str) -> HttpResponse:
     Whoever allowed a client before goes from this form through the authorization
     endpoint to that client, which therefore has to be among the form's targets.
     """
-    asked = parse_qs(urlsplit(target).query).get("redirect_uri", [""])
-    try:
-        source = origin_of(asked[0])
-    except ValueError:
-        source = ""
-    known = urlsplit(target).path == "/oauth/authorize" and SOURCE.fullmatch(source)
-    targets = ["'self'", *further, *([source] if known else [])]
+    source = client_of(target)
+    targets = ["'self'", *further, *([source] if SOURCE.fullmatch(source) else [])]
     rendered = response.render() if hasattr(response, "render") else response
     return override(rendered, {"form-action": targets})
+
+
+def client_of(target: str) -> str:
+    """Where the authorization endpoint would lead from here; empty where it is not the
+    target, or the target is no URL.
+    """
+    try:
+        parts = urlsplit(target)
+        if parts.path != "/oauth/authorize":
+            return ""
+        return origin_of(parse_qs(parts.query).get("redirect_uri", [""])[0])
+    except ValueError:
+        return ""
 
 
 class SignInView(LoginView):
@@ -43,7 +53,8 @@ class SignInView(LoginView):
         """As allauth's, secured."""
         response = super().dispatch(request, *args, **kwargs)
         asked = request.POST.get("next") or request.GET.get("next", "")
-        return on_the_way(response, str(asked), *origins())
+        home = [settings.ISSUER_URL] if elsewhere(request) else []
+        return on_the_way(response, str(asked), *home, *origins())
 
 
 class SecondStepView(AuthenticateView):

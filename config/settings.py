@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 
@@ -70,6 +71,7 @@ INSTALLED_APPS = [
     *EXTRA_APPS,
 ]
 MIDDLEWARE = [
+    "accounts.issuer.IssuerMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "accounts.headers.HeadersMiddleware",
     "accounts.csp.ContentSecurityPolicyMiddleware",
@@ -184,6 +186,7 @@ LOGOUT_REDIRECT_URL = "/accounts/login/"
 ACCOUNT_ADAPTER = "accounts.adapter.ClosedSignUp"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
+ACCOUNT_FORMS = {"reset_password": "accounts.adapter.ResetForm"}
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
@@ -307,6 +310,7 @@ if HTTPS:
 SESSION_ENGINE = "accounts.sessions"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = HTTPS
+SECURE_SSL_HOST = urlsplit(ISSUER_URL).netloc
 # No header is believed here: accounts/proxies.py has put the scheme right before.
 SECURE_PROXY_SSL_HEADER = None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0

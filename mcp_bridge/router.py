@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from accounts.mail import MAILER
 from accounts.models import SigningKey
 from accounts.proxies import seen
 from mcp_bridge import draining
@@ -86,6 +87,8 @@ class Router:
                 await send({"type": "lifespan.startup.failed", "message": mend(error)})
                 return
             draining.listen()
+            MAILER.start()
+            stack.push_async_callback(in_database, MAILER.close)
             stack.push_async_callback(uses.close)
             await stack.enter_async_context(recording())
             await stack.enter_async_context(remembering())
