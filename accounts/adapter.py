@@ -6,14 +6,23 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.forms import ResetPasswordForm
+from allauth.account.internal.stagekit import clear_login
 from allauth.core import context as current
+from allauth.core.exceptions import ImmediateHttpResponse
+from django.contrib import messages
 from django.contrib.sites.shortcuts import get_current_site
 from django.http import HttpRequest
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from accounts import mail
 from accounts.audit import client_address
 
 NOWHERE = "0.0.0.0"  # noqa: S104 - not bound to: a peer without address
+
+
+BEGUN_WITH = "auth_digest"
+"""Session key of the account's digest while a sign-in is under way."""
 
 
 class ClosedSignUp(DefaultAccountAdapter):
@@ -22,6 +31,22 @@ class ClosedSignUp(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         """Never."""
         return False
+
+    def pre_login(self, request: HttpRequest, user: Any, **known: Any) -> Any:
+        """Note what the account was like when its password was given."""
+        request.session[BEGUN_WITH] = user.auth_digest
+        return super().pre_login(request, user, **known)
+
+    def login(self, request: HttpRequest, user: Any) -> None:
+        """As allauth's, unless access ended between the password and the second step.
+
+        A sign-in half done is in no list of sessions, and lasts for minutes.
+        """
+        if request.session.pop(BEGUN_WITH, "") != user.auth_digest:
+            clear_login(request)
+            messages.error(request, _("Your access was ended: sign in again."))
+            raise ImmediateHttpResponse(redirect("account_login"))
+        super().login(request, user)
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """As everywhere (accounts/proxies.py)."""

@@ -28,6 +28,7 @@ class AccountsConfig(AppConfig):
 
         from accounts import (  # noqa: F401
             checks,
+            deletions,
             external,
             lockout,
             mail,
@@ -44,6 +45,7 @@ class AccountsConfig(AppConfig):
         secondfactor.connect()
         external.connect()
         mail.connect()
+        deletions.connect()
         documents.install()
         sessions.install()
         post_migrate.connect(fill_groups, dispatch_uid="portico-groups")

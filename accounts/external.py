@@ -197,7 +197,7 @@ def on_sign_in(user: Any, sociallogin: Any = None, **kwargs: Any) -> None:
         return
     told = sociallogin.account.extra_data
     claims = {**told.get("id_token", {}), **told.get("userinfo", {})}
-    row.apply(user, claims)
+    row.apply(user, claims, keep=kwargs.get("request"))
 
 
 def on_added(request: HttpRequest, sociallogin: Any, **kwargs: Any) -> None:

@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from accounts.audit import record
-from accounts.models import Consent, SignInProvider, User
+from accounts.models import SignInProvider, User
 
 
 class LinkRefused(Exception):
@@ -125,9 +125,9 @@ def end_what_was_before(user: User, row: SignInProvider) -> None:
     reason = f"linked {row.reason}"
     user.set_unusable_password()
     user.save(update_fields=["password"])
-    User.objects.filter(pk=user.pk).sign_out(actor=None, reason=reason)
+    # On the row itself: the session that follows is made of what it says afterwards.
+    user.end_access(actor=None, reason=reason)
     Authenticator.objects.filter(user=user).delete()
-    Consent.objects.filter(user=user).delete()
     for other in SocialAccount.objects.filter(user=user):
         if not equally_proved(other, user.email):
             other.delete()
@@ -146,4 +146,4 @@ def unlink(request: HttpRequest, account: SocialAccount, actor: Any) -> None:
     about, user = f"at provider {account.provider}", account.user
     record("user.unlinked", request=request, actor=actor, object=user, reason=about)
     for row in SignInProvider.objects.filter(slug=account.provider):
-        row.apply(user, {})
+        row.apply(user, {}, keep=request)

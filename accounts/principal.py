@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from accounts.keyring import TokenRefused, verify
@@ -32,6 +32,7 @@ from accounts.models import (
     User,
 )
 from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.models.tokens import OWN_CLIENT
 from accounts.proxies import listed, within
 
 PERSONAL = "portico_pat_"
@@ -167,6 +168,7 @@ def load(claims: Mapping[str, Any]) -> Principal:
         "revoked": row["revoked"],
         "inactive_user": not row["user__is_active"],
         "expired": row["expires_at"] <= timezone.now(),
+        "unknown_client": row["blocked"] is None and row["client_id"] != OWN_CLIENT,
         "blocked_client": row["blocked"],
     }
     idle_at = idle_end(row)
@@ -216,10 +218,14 @@ def role_networks(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
 
 
 def _token_row(jti: str) -> dict[str, Any] | None:
-    """What a decision reads of a token and its account, in one query."""
+    """What a decision reads of a token and its account, in one query.
+
+    `blocked` is None where there is no such client: its networks and limits are gone
+    with its row, so the token counts no longer.
+    """
     client = OAuthClient.objects.filter(client_id=OuterRef("client_id"))
     rows = IssuedToken.objects.with_revoked().annotate(
-        blocked=Exists(client.filter(blocked=True)),
+        blocked=Subquery(client.values("blocked")),
         client_networks=Subquery(client.values("networks")),
         client_max_idle=Subquery(client.values("max_idle")),
     )

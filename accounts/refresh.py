@@ -32,6 +32,7 @@ from accounts.tokens import (
     InvalidScope,
     TokenPair,
     bind,
+    lock,
     mint,
     new_opaque,
     pair_for,
@@ -78,7 +79,7 @@ def _claims(raw: str, client_id: str) -> dict[str, Any]:
     row = rows.filter(kind=TokenKind.REFRESH, client_id=client_id).first()
     if row is None or row.user_id is None or row.expires_at <= timezone.now():
         raise InvalidGrant("The refresh token is not valid.")
-    return {"sub": str(row.user_id), "jti": row.jti}
+    return {"sub": str(row.user_id), "jti": row.jti, "client_id": client_id}
 
 
 def verify_refresh(raw: str) -> dict[str, Any]:
@@ -93,13 +94,12 @@ def verify_refresh(raw: str) -> dict[str, Any]:
 
 
 def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
-    """The row and its account, locked in the order `issue` locks them."""
-    users = User.objects.select_for_update().filter(is_active=True)
-    user = users.filter(pk=int(claims["sub"])).first()
+    """The row and its account, locked (accounts/tokens.py: lock)."""
+    user = lock(int(claims["sub"]), claims["client_id"])
     rows = IssuedToken.objects.select_for_update(of=("self",))
-    row = rows.filter(jti=claims["jti"], user=user).first() if user else None
+    row = rows.filter(jti=claims["jti"], user=user).first()
     revoked = RevokedToken.objects.filter(jti=claims["jti"]).exists()
-    if user is None or row is None or revoked:
+    if row is None or revoked:
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
     return row, user
 

@@ -14,7 +14,6 @@ from allauth.mfa import signals
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
 from allauth.mfa.models import Authenticator
-from allauth.usersessions.internal.flows.sessions import end_other_sessions
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -26,6 +25,7 @@ from django.utils.translation import gettext as _
 from accounts.audit import record
 from accounts.encryption import KeyUnreadable, seal, unseal
 from accounts.lockout import failed, refuse_if_shut
+from accounts.models import User
 from accounts.tokens import InvalidGrant, TokenProblem
 
 PURPOSE = b"portico second factors v1"
@@ -179,19 +179,26 @@ def connect() -> None:
 
 
 def noted(verb: str) -> Any:
-    """A receiver that records, and signs other browsers out of a safer account."""
+    """A receiver that records, and signs the account's other browsers out."""
 
     def receiver(request: Any, user: Any, authenticator: Any, **kwargs: Any) -> None:
         about = f"{authenticator.get_type_display()} of {user.username}"
         record(f"second_factor.{verb}", request=request, actor=user, object=about)
-        if verb == "added":
-            end_other_sessions(request, user)
+        account = User.objects.filter(pk=user.pk)
+        account.sign_out_browsers(
+            actor=user, reason=f"second factor {verb}", keep=request
+        )
 
     return receiver
 
 
-def reset(user: Any, *, actor: Any) -> int:
-    """Take all second factors of somebody who lost them; how many. On record."""
-    gone: int = Authenticator.objects.filter(user_id=user.pk).delete()[0]
-    record("second_factor.reset", actor=actor, object=user.username)
+def reset(user: Any, *, actor: Any, keep: HttpRequest | None = None) -> int:
+    """Take all second factors of somebody who lost them; how many. On record.
+
+    Whoever has found the lost device may be signed in with it: all access ends.
+    """
+    with transaction.atomic():
+        gone: int = Authenticator.objects.filter(user_id=user.pk).delete()[0]
+        record("second_factor.reset", actor=actor, object=user.username)
+        user.end_access(actor=actor, reason="second factor reset", keep=keep)
     return gone

@@ -119,6 +119,16 @@ class PorticoSite(AdminSite):
         target = request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index")
         return redirect_to_login(target)
 
+    def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """There is one page for it: with the lock-out, and known to the sessions."""
+        return redirect("account_change_password")
+
+    def password_change_done(
+        self, request: HttpRequest, extra_context: Any = None
+    ) -> Any:
+        """Where one's password is."""
+        return redirect("portal-security")
+
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """The pages' before the models'."""
         own: list[URLResolver | URLPattern] = [

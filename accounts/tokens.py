@@ -15,8 +15,16 @@ from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 
 from accounts import keyring
-from accounts.models import AuditEvent, Door, IssuedToken, TokenKind, User
+from accounts.models import (
+    AuditEvent,
+    Door,
+    IssuedToken,
+    OAuthClient,
+    TokenKind,
+    User,
+)
 from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.models.tokens import OWN_CLIENT
 from accounts.principal import (
     PERSONAL,
     roles_of,
@@ -24,10 +32,6 @@ from accounts.principal import (
 
 OPAQUE = "portico_rt_"
 """How a refresh token of an OAuth client begins, so that scanners find leaked ones."""
-
-OWN_CLIENT = "portico"
-"""`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
-
 
 About = tuple[str, str, str, str]
 """(door, scope, client_id, address) of a token to issue."""
@@ -116,10 +120,10 @@ def issue(
 
     `scope` is taken as checked; an `opaque` refresh token is a random secret of which
     only the hash is kept, as OAuth clients get it. Raises InvalidGrant when the
-    account was closed or its password changed since `user` was loaded.
+    account was closed or its access ended since `user` was loaded.
     """
     with transaction.atomic():
-        _still_the_same(user)
+        lock_unchanged(user, client_id)
         about = (door, scope, client_id, address)
         pair = pair_for(
             user, family or uuid4(), about, refresh=False, lifetime=lifetime
@@ -145,11 +149,28 @@ def bind(pair: TokenPair, networks: str) -> None:
             row.save(update_fields=["networks"])
 
 
-def _still_the_same(user: User) -> None:
-    """Lock the account: a password change either sees this token or refuses it."""
-    now = User.objects.select_for_update().filter(pk=user.pk, is_active=True).first()
-    if now is None or now.password != user.password:
-        raise InvalidGrant("The account was closed or its password changed.")
+def lock(user_id: int, client_id: str) -> User:
+    """The account as it is now, its row locked after the client's.
+
+    Every end of access locks in this order too, so what is issued meanwhile is either
+    seen by it or refused here. Raises InvalidGrant where one of them does not count.
+    """
+    if client_id != OWN_CLIENT:
+        clients = OAuthClient.objects.select_for_update(no_key=True)
+        client = clients.filter(client_id=client_id).first()
+        if client is None or not client.is_usable(None):
+            raise InvalidGrant("The client was deleted or blocked.")
+    users = User.objects.select_for_update(no_key=True)
+    user: User | None = users.filter(pk=user_id, is_active=True).first()
+    if user is None:
+        raise InvalidGrant("The account was closed.")
+    return user
+
+
+def lock_unchanged(user: User, client_id: str = OWN_CLIENT) -> None:
+    """Lock; raise InvalidGrant where access has ended since `user` was loaded."""
+    if lock(user.pk, client_id).auth_digest != user.auth_digest:
+        raise InvalidGrant("The account's access was ended or its password changed.")
 
 
 def pair_for(
@@ -254,10 +275,14 @@ def issue_personal(
     address: str = "",
     networks: str = "",
 ) -> tuple[IssuedToken, str]:
-    """A personal token: (its row, the token, shown once). Raises InvalidScope."""
+    """A personal token: (its row, the token, shown once).
+
+    Raises InvalidScope, and InvalidGrant as `issue` does.
+    """
     about = (Door.PERSONAL.value, allowed_scope(user, scope), OWN_CLIENT, address)
     raw = PERSONAL + secrets.token_urlsafe(32)
     with transaction.atomic():
+        lock_unchanged(user)
         row = _row(user, TokenKind.PERSONAL, uuid4(), about, lifetime)
         row.name, row.secret_hash = name, secret_hash(raw)
         row.networks = networks

@@ -105,7 +105,9 @@ def refused_before(why: Unauthenticated) -> str:
     told = {
         "inactive_user": _("The account is closed: every token of it is refused."),
         "revoked": _("The token is revoked: it is refused whatever it asks."),
+        "idle": _("The token was unused for too long: it is refused."),
         "expired": _("The token has expired: it is refused whatever it asks."),
+        "unknown_client": _("Its client was deleted: it is refused whatever it asks."),
         "blocked_client": _("Its client is blocked: it is refused whatever it asks."),
         "wrong_token_type": _("A refresh token opens nothing: it is there to renew."),
     }

@@ -74,9 +74,11 @@ class Watched:
 
 def watched() -> Iterator[Watched]:
     """Every table behind authenticate() and the catalogue."""
-    personal = ("password", "last_login", "first_name", "last_name", "date_joined")
+    personal = ("first_name", "last_name", "date_joined")
     address = ("email", "email_set_by_admin")
-    yield Watched(User, Kind.USER, "id", ignored=(*personal, *address), insert=False)
+    signing_in = ("password", "session_epoch", "last_login")
+    ignored = (*personal, *address, *signing_in)
+    yield Watched(User, Kind.USER, "id", ignored=ignored, insert=False)
     yield Watched(RoleAssignment, Kind.USER, "user_id", ignored=("reason",))
     refreshed = ("redeemed_at", "successor", "successor_sealed")
     used = ("last_used_at", "last_used_from", "name", *refreshed)

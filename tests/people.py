@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from accounts.models import Role, RoleAssignment, User
+from accounts.models import OAuthClient, Role, RoleAssignment, User
 from tests.password import PASSWORD
 
-__all__ = ["PASSWORD", "person"]
+__all__ = ["PASSWORD", "person", "program"]
+
+
+def program(client_id: str) -> str:
+    """The id of a public client, made unless it is there."""
+    OAuthClient.objects.get_or_create(client_id=client_id, client_type="public")
+    return client_id
 
 
 def person(name: str, *roles: str, admin: bool = False) -> User:

@@ -222,10 +222,7 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     @admin.action(description=_("Revoke all its tokens"), permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
         """End them from the next message on."""
-        ended = sum(
-            client.tokens().revoke(actor=request.user, reason="client ended")
-            for client in queryset
-        )
+        ended = queryset.end_access(actor=request.user, reason="client ended")
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
         self.message_user(request, told, messages.SUCCESS)
 
@@ -262,7 +259,23 @@ class OAuthClientAdmin(Audited[OAuthClient]):
             )
         super().save_model(request, obj, form, change)
         if change and "blocked" in form.changed_data and obj.blocked:
-            obj.tokens().revoke(actor=request.user, reason="client blocked")
+            self.ended(request, obj, "client blocked")
+
+    def delete_model(self, request: HttpRequest, obj: OAuthClient) -> None:
+        """Revoke first: the list of tokens outlives the client."""
+        self.ended(request, obj, "client deleted")
+        super().delete_model(request, obj)
+
+    def ended(self, request: HttpRequest, client: OAuthClient, reason: str) -> None:
+        """Its tokens and codes, on record as the actor's."""
+        same = OAuthClient.objects.filter(pk=client.pk)
+        same.end_access(actor=request.user, reason=reason)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Who may delete a client may delete consents and codes with it."""
+        found, counts, needed, protected = super().get_deleted_objects(objs, request)
+        own = {self.opts.verbose_name} & set(needed)
+        return found, counts, own, protected
 
 
 @admin.register(DocumentHost)
@@ -277,6 +290,14 @@ class DocumentHostAdmin(Audited[DocumentHost]):
     )
     list_display = ("host", "trusted")
     search_fields = ("host",)
+
+    def save_model(
+        self, request: HttpRequest, obj: DocumentHost, form: Any, change: bool
+    ) -> None:
+        """Save; what clients of a refused host hold ends."""
+        super().save_model(request, obj, form, change)
+        if not obj.trusted:
+            obj.clients().end_access(actor=request.user, reason="host refused")
 
 
 @admin.register(OAuthGrant)

@@ -200,7 +200,7 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
                 self.message_user(request, f"{held}: {told}", messages.ERROR)
                 continue
             self.note(request, "ended", held, reason=held.reason)
-            held.end(actor=request.user)
+            held.end(actor=request.user, keep=request)
             done += 1
         told = ngettext("%d role ended.", "%d roles ended.", done) % done
         self.message_user(request, told, messages.SUCCESS)
@@ -236,4 +236,4 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
     def delete_model(self, request: Any, obj: RoleAssignment) -> None:
         """Withdraw: the last role takes the tokens too."""
         self.note(request, "withdrawn", obj, reason=obj.reason)
-        obj.withdraw(actor=request.user)
+        obj.withdraw(actor=request.user, keep=request)

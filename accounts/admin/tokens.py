@@ -21,7 +21,7 @@ from accounts.admin.biglists import (
     UnsortedChoices,
 )
 from accounts.admin.confirm import ending, unconfirmed
-from accounts.models import IssuedToken, TokenKind
+from accounts.models import IssuedToken, OAuthClient, TokenKind, User
 from accounts.models.tokens import STATES
 from accounts.site import Section
 
@@ -247,24 +247,44 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
         description=_("Revoke all tokens of the same clients"), permissions=["revoke"]
     )
     def revoke_clients(self, request: HttpRequest, queryset: Any) -> Any:
-        """End all of those clients."""
-        clients = queryset.order_by().values("client_id")
-        return self.end(request, IssuedToken.objects.filter(client_id__in=clients))
+        """End all of those clients, and codes of theirs under way."""
+        clients = list(queryset.order_by().values_list("client_id", flat=True))
+        tokens = IssuedToken.objects.filter(client_id__in=set(clients))
+        return self.end(request, tokens, self.end_clients)
+
+    def end_clients(self, request: HttpRequest, tokens: Any) -> int:
+        """These tokens, and what their clients have under way; how many tokens."""
+        names = set(tokens.order_by().values_list("client_id", flat=True))
+        clients, reason = OAuthClient.objects.filter(client_id__in=names), REASON
+        clients.end_pending(actor=request.user, reason=reason)
+        return self.end_tokens(request, tokens)
 
     @admin.action(
-        description=_("Revoke all tokens of the same users"), permissions=["revoke"]
+        description=_("Revoke all tokens of the same users, sign their browsers out"),
+        permissions=["revoke"],
     )
     def revoke_users(self, request: HttpRequest, queryset: Any) -> Any:
-        """End all of those users."""
+        """End all access of those users; the actor's browser stays signed in."""
         users = queryset.order_by().values("user_id")
-        return self.end(request, IssuedToken.objects.filter(user_id__in=users))
+        tokens = IssuedToken.objects.filter(user_id__in=users)
+        return self.end(request, tokens, self.end_users)
 
-    def end(self, request: HttpRequest, tokens: Any) -> Any:
-        """Ask, revoke, and say how many were live."""
+    def end_users(self, request: HttpRequest, tokens: Any) -> int:
+        """All access of whose tokens these are; how many tokens."""
+        users = User.objects.filter(pk__in=tokens.order_by().values("user_id"))
+        actor, reason = request.user, REASON
+        return int(users.sign_out(actor=actor, reason=reason, keep=request)[0])
+
+    def end_tokens(self, request: HttpRequest, tokens: Any) -> int:
+        """These tokens; how many were live."""
+        return int(tokens.revoke(actor=request.user, reason=REASON))
+
+    def end(self, request: HttpRequest, tokens: Any, verb: Any = None) -> Any:
+        """Ask, run the verb (`end_tokens`), and say how many were live."""
         page = unconfirmed(self, request, str(_("Revoke?")), ending(tokens))
         if page is not None:
             return page
-        ended = tokens.revoke(actor=request.user, reason=REASON)
+        ended = (verb or self.end_tokens)(request, tokens)
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
         self.message_user(request, told, messages.SUCCESS)
         return None

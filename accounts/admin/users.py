@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 from allauth.account import admin as allauths_admin
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -104,7 +106,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         if page is not None:
             return page
         tokens, browsers = users.sign_out(
-            actor=request.user, reason="revoked in the admin", keep=keep
+            actor=request.user, reason="revoked in the admin", keep=request
         )
         told = ngettext("%d token revoked.", "%d tokens revoked.", tokens) % tokens
         out = ngettext("%d browser signed out.", "%d browsers signed out.", browsers)
@@ -154,7 +156,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         """Of accounts with no more rights: it makes them easier to enter."""
         actor: Any = request.user
         below = [user for user in queryset if not above(actor, user)]
-        gone = sum(reset(user, actor=actor) for user in below)
+        gone = sum(reset(user, actor=actor, keep=request) for user in below)
         told = ngettext("%d factor removed.", "%d factors removed.", gone) % gone
         self.message_user(request, told, messages.SUCCESS)
 
@@ -190,6 +192,14 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
             context["at_a_glance"] = at_a_glance(request, user)
         return super().change_view(request, object_id, form_url, context)
 
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> Any:
+        """Somebody else's; one's own has its page, which asks for the old one."""
+        if unquote(id) == str(request.user.pk):
+            return redirect("account_change_password")
+        return super().user_change_password(request, id, form_url)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Rights in the admin are a superuser's to give."""
         fixed = super().get_readonly_fields(request, obj)
@@ -224,8 +234,8 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
 
     def signed_out(self, request: HttpRequest, user: User, reason: str) -> None:
         """Out of everything but the browser that asks."""
-        account, keep = User.objects.filter(pk=user.pk), own_session(request)
-        account.sign_out(actor=request.user, reason=reason, keep=keep)
+        account = User.objects.filter(pk=user.pk)
+        account.sign_out(actor=request.user, reason=reason, keep=request)
 
     def save_formset(
         self, request: HttpRequest, form: Any, formset: Any, change: bool
@@ -242,7 +252,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
             self.note_role(request, verb, assignment)
         for assignment in formset.deleted_objects:
             self.note_role(request, "withdrawn", assignment)
-            assignment.withdraw(actor=request.user)
+            assignment.withdraw(actor=request.user, keep=request)
 
     def note_role(self, request: HttpRequest, verb: str, held: RoleAssignment) -> None:
         """One event about an assignment."""

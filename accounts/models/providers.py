@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -101,18 +102,24 @@ class SignInProvider(models.Model):
         sealed = seal(PURPOSE, raw.encode())
         self.secret_encrypted = base64.b64encode(sealed).decode()
 
-    def apply(self, user: User, claims: dict[str, Any]) -> None:
-        """Give and take roles as the claims say now; both on record."""
+    def apply(
+        self, user: User, claims: dict[str, Any], keep: HttpRequest | None = None
+    ) -> None:
+        """Give and take roles as the claims say now; both on record.
+
+        Given first: who changes from one role to another is never without any, which
+        would end all access. `keep` is the request that signs in.
+        """
         matching = [rule for rule in self.rules.all() if rule.matches(claims)]
         due = {rule.role_id: rule.role for rule in matching}
         held = RoleAssignment.objects.filter(user=user).select_related("role")
         theirs = {a.role_id: a for a in held if a.reason == self.reason}
         own = {a.role_id for a in held if a.role_id not in theirs}
+        self.give(user, [role for key, role in due.items() if key not in own], theirs)
         for key, assignment in theirs.items():
             if key not in due:
                 self.note("role.withdrawn", user, assignment.role)
-                assignment.withdraw(actor=self.reason, reason=self.reason)
-        self.give(user, [role for key, role in due.items() if key not in own], theirs)
+                assignment.withdraw(actor=self.reason, reason=self.reason, keep=keep)
 
     def give(self, user: User, roles: Iterable[Role], known: dict[int, Any]) -> None:
         """Until some days after this sign-in."""

@@ -170,18 +170,23 @@ class RoleAssignment(models.Model):
             self.expires_at = max(self.expires_at, timezone.now()) + by
             self.save(update_fields=["expires_at"])
 
-    def end(self, *, actor: Any, reason: str = "role ended") -> int:
-        """Let it count no longer but keep the row; the last takes the tokens too."""
+    def end(self, *, actor: Any, reason: str = "role ended", keep: Any = None) -> int:
+        """Let it count no longer but keep the row; the last takes all access too."""
         self.expires_at = timezone.now()
         self.save(update_fields=["expires_at"])
-        return self._end_access_without_roles(actor, reason)
+        return self._end_access_without_roles(actor, reason, keep)
 
-    def withdraw(self, *, actor: Any, reason: str = "role withdrawn") -> int:
-        """Take the role away; the last one takes the tokens too (their number)."""
+    def withdraw(
+        self, *, actor: Any, reason: str = "role withdrawn", keep: Any = None
+    ) -> int:
+        """Take the role away; the last one takes all access too (tokens ended).
+
+        `keep` is the request whose browser stays signed in.
+        """
         self.delete()
-        return self._end_access_without_roles(actor, reason)
+        return self._end_access_without_roles(actor, reason, keep)
 
-    def _end_access_without_roles(self, actor: Any, reason: str) -> int:
+    def _end_access_without_roles(self, actor: Any, reason: str, keep: Any) -> int:
         if RoleAssignment.objects.filter(user=self.user).unexpired().exists():
             return 0
-        return self.user.end_access(actor=actor, reason=reason)
+        return self.user.end_access(actor=actor, reason=reason, keep=keep)

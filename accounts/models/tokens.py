@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import models, transaction
+from django.contrib.auth import get_user_model
+from django.db import connection, models, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -16,8 +18,13 @@ from accounts.models import prefix  # noqa: F401  (registers a lookup)
 from accounts.models.audit import AuditEvent
 from accounts.models.revocation import RevokedToken, RevokedTokenQuerySet
 
+K = TypeVar("K")
+
+OWN_CLIENT = "portico"
+"""`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
+
 REVOKED_AT_ONCE = 1000
-"""Rows in memory while many tokens are revoked."""
+"""Rows in memory, and keys in a statement, while many tokens are revoked."""
 
 
 class TokenKind(models.TextChoices):
@@ -47,6 +54,12 @@ def _revocation() -> RevokedTokenQuerySet:
     return RevokedToken.objects.filter(jti=OuterRef("jti"))
 
 
+def portions(keys: Sequence[K]) -> Iterator[Sequence[K]]:
+    """As many as one statement takes."""
+    for start in range(0, len(keys), REVOKED_AT_ONCE):
+        yield keys[start : start + REVOKED_AT_ONCE]
+
+
 class TokenQuerySet(models.QuerySet["IssuedToken"]):
     """The states of tokens and the verb that ends them."""
 
@@ -74,11 +87,19 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
         """Revoke these tokens from the next message on; return how many were live."""
         ended = last = 0
         with transaction.atomic():
+            self._lock_owners()
             live = self.live().select_related(None).order_by("pk")
             while rows := list(live.filter(pk__gt=last)[:REVOKED_AT_ONCE]):
                 self._revoke(rows, actor, reason)
                 ended, last = ended + len(rows), rows[-1].pk
         return ended
+
+    def _lock_owners(self) -> None:
+        """A refresh under way is over before, or waits and finds its token revoked."""
+        if connection.features.has_select_for_update:
+            owners = self.live().order_by().values("user_id")
+            users = get_user_model()._default_manager.filter(pk__in=owners)
+            list(users.order_by("pk").select_for_update(no_key=True).values("pk"))
 
     def _revoke(self, rows: list[IssuedToken], actor: Any, reason: str) -> None:
         by, now = getattr(actor, "username", actor) or "", timezone.now()

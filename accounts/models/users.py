@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from typing import Any
 
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models, transaction
+from django.db.models import F
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.audit import AuditEvent
 from accounts.models.browsers import browsers_of, end_browsers
-from accounts.models.tokens import IssuedToken
+from accounts.models.tokens import IssuedToken, portions
+from accounts.oauth.models import Consent, end_pending
+from accounts.sessions import current_key
 
 
 class AddressField(models.EmailField):  # type: ignore[type-arg]
@@ -35,13 +42,9 @@ class UserQuerySet(models.QuerySet["User"]):
     """Bulk verbs on accounts."""
 
     def deactivate(self, *, actor: Any, reason: str = "account deactivated") -> int:
-        """Close these accounts and revoke their tokens; return how many closed."""
+        """Close these accounts and end their access; return how many closed."""
         with transaction.atomic():
-            ids = list(
-                self.filter(is_active=True)
-                .select_for_update()
-                .values_list("pk", flat=True)
-            )
+            ids = self.filter(is_active=True).locked()
             closed = User.objects.filter(pk__in=ids)
             closed.update(is_active=False)
             closed.sign_out(actor=actor, reason=reason)
@@ -56,32 +59,91 @@ class UserQuerySet(models.QuerySet["User"]):
         rows = self.filter(email__iexact=address, email_set_by_admin=True)
         return [user for user in rows if user.email.lower() == address.lower()]
 
-    def sign_out(self, *, actor: Any, reason: str, keep: str = "") -> tuple[int, int]:
-        """End every live token and every browser session; how many of each.
+    def sign_out(
+        self, *, actor: Any, reason: str, keep: HttpRequest | None = None
+    ) -> tuple[int, int]:
+        """End all access of these accounts; how many live tokens and browsers.
 
-        `keep` is the stored key of the session that the actor is using.
+        That is tokens of every kind, codes under way, consents, and browser sessions
+        but for the one that `keep`, the request being answered, came with.
         """
-        ids = list(self.values_list("pk", flat=True))
+        tokens = browsers = 0
         with transaction.atomic():
-            live = IssuedToken.objects.filter(user_id__in=ids).live()
-            tokens = live.revoke(actor=actor, reason=reason)
-            browsers = end_browsers(browsers_of(ids, keep))
-            AuditEvent.objects.bulk_create(
-                AuditEvent(action="session.ended", object=name, reason=reason).acted_by(
-                    actor
-                )
-                for name in browsers
+            ids = self.locked()
+            for some in portions(ids):
+                whose: dict[str, Any] = {"user_id__in": some}
+                end_pending(actor=actor, reason=reason, **whose)
+                Consent.objects.filter(**whose).withdraw(actor=actor, reason=reason)
+                live = IssuedToken.objects.filter(**whose)
+                tokens += live.revoke(actor=actor, reason=reason)
+            browsers = self._end_browsers(ids, actor, reason, keep)
+        return tokens, browsers
+
+    def sign_out_browsers(
+        self, *, actor: Any, reason: str, keep: HttpRequest | None = None
+    ) -> int:
+        """End browser sessions and codes under way, `keep` excepted; how many browsers.
+
+        For accounts that are safer than before: their tokens stay.
+        """
+        with transaction.atomic():
+            ids = self.locked()
+            for some in portions(ids):
+                end_pending(actor=actor, reason=reason, user_id__in=some)
+            return self._end_browsers(ids, actor, reason, keep)
+
+    def locked(self) -> list[int]:
+        """Ids, their rows locked: a code that is redeemed meanwhile waits and loses."""
+        rows = User.objects.filter(pk__in=self.order_by().values("pk")).order_by("pk")
+        return list(rows.select_for_update(no_key=True).values_list("pk", flat=True))
+
+    def _end_browsers(
+        self, ids: list[int], actor: Any, reason: str, keep: HttpRequest | None
+    ) -> int:
+        names: list[str] = []
+        for some in portions(ids):
+            # No list has to know a session: the epoch is in what each is checked by.
+            User.objects.filter(pk__in=some).update(
+                session_epoch=F("session_epoch") + 1
             )
-        return tokens, len(browsers)
+            names += end_browsers(browsers_of(some, current_key(keep)))
+        said = {"action": "session.ended", "reason": reason[:255]}
+        AuditEvent.objects.bulk_create(
+            AuditEvent(object=name, **said).acted_by(actor) for name in names
+        )
+        if keep is not None and keep.user.pk in ids:
+            keep.user.refresh_from_db(fields=["session_epoch"])
+            update_session_auth_hash(keep, keep.user)
+        return len(names)
 
     sign_out.queryset_only = True  # type: ignore[attr-defined]
     sign_out.alters_data = True  # type: ignore[attr-defined]
+    sign_out_browsers.queryset_only = True  # type: ignore[attr-defined]
+    sign_out_browsers.alters_data = True  # type: ignore[attr-defined]
+    locked.queryset_only = True  # type: ignore[attr-defined]
     deactivate.queryset_only = True  # type: ignore[attr-defined]
     deactivate.alters_data = True  # type: ignore[attr-defined]
 
 
 class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # type: ignore[misc]
     """Django's manager with the verbs above."""
+
+
+class EpochField(models.PositiveIntegerField):  # type: ignore[type-arg]
+    """A number that only `update()` moves.
+
+    Saving a row that was read before its access ended would bring the earlier number
+    back, and with it the sessions that ended.
+    """
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """For a row there is already: the number it has."""
+        return super().pre_save(model_instance, add) if add else F(self.attname)
+
+    def deconstruct(self) -> Any:
+        """Migrations know it by its column."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.PositiveIntegerField", args, kwargs
 
 
 class User(AbstractUser):  # type: ignore[django-manager-missing]
@@ -92,6 +154,8 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         default=False,
         help_text=_("A program, not a person: it signs in by client credentials."),
     )
+    session_epoch = EpochField(default=0, editable=False)
+    """How often the account's browser sessions were ended."""
 
     email = AddressField(_("email address"), blank=True)
     email_set_by_admin = models.BooleanField(
@@ -112,7 +176,34 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
             ("unlock_user", _("Can unlock accounts that are locked out")),
         )
 
-    def end_access(self, *, actor: Any, reason: str) -> int:
-        """Revoke every live token of this account; return how many."""
-        live = IssuedToken.objects.filter(user=self).live()
-        return live.revoke(actor=actor, reason=reason)
+    def get_session_auth_hash(self) -> str:
+        """What a session is checked by: it changes with the password and the epoch."""
+        return self._with_epoch(super().get_session_auth_hash())
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        """The same under earlier secret keys."""
+        for known in super().get_session_auth_fallback_hash():
+            yield self._with_epoch(known)
+
+    def _with_epoch(self, known: str) -> str:
+        return hashlib.sha256(f"{known} {self.session_epoch}".encode()).hexdigest()
+
+    @property
+    def auth_digest(self) -> str:
+        """Kept with a code: access that ended meanwhile makes it worthless."""
+        return hashlib.sha256(self.get_session_auth_hash().encode()).hexdigest()
+
+    def set_unusable_password(self) -> None:
+        """As Django's. It counts as a new password, so `save` ends access."""
+        super().set_unusable_password()
+        if self.pk is not None:
+            self._password = ""
+
+    def end_access(
+        self, *, actor: Any, reason: str, keep: HttpRequest | None = None
+    ) -> int:
+        """End all access of this account (`UserQuerySet.sign_out`); live tokens."""
+        this = User.objects.filter(pk=self.pk)
+        tokens, _browsers = this.sign_out(actor=actor, reason=reason, keep=keep)
+        self.refresh_from_db(fields=["session_epoch"])
+        return int(tokens)

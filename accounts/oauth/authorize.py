@@ -6,12 +6,13 @@ OAuth 2.1 4.1.1, 7.11, 7.12; RFC 8707; RFC 9207. Plain HTML forms, no JavaScript
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.contrib.auth import logout
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import redirect_to_login
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.utils.decorators import method_decorator
@@ -31,10 +32,11 @@ from oauthlib.oauth2.rfc6749.errors import (
     OAuth2Error,
 )
 
+from accounts import tokens
 from accounts.audit import one_line, record
 from accounts.csp import override
 from accounts.languages import in_english
-from accounts.models import Consent, OAuthClient, Scope
+from accounts.models import Consent, OAuthClient, Scope, User
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth import documents
 from accounts.oauth.parameters import foreign_resource, tidied
@@ -173,13 +175,29 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         scopes: list[str],
         credentials: dict[str, Any],
     ) -> HttpResponse:
-        """Remember the answer and send the code."""
-        uri, *_rest = self.create_authorization_response(
-            request=request,
-            scopes=" ".join(scopes),
-            credentials={**credentials, "resource": []},
-            allow=True,
-        )
+        """Remember the answer and send the code; access that ended signs in again."""
+        try:
+            with transaction.atomic():
+                tokens.lock_unchanged(cast(User, request.user), client.client_id)
+                uri, *_rest = self.create_authorization_response(
+                    request=request,
+                    scopes=" ".join(scopes),
+                    credentials={**credentials, "resource": []},
+                    allow=True,
+                )
+                self.remember(request, client, scopes, credentials)
+        except tokens.InvalidGrant:
+            return self.to_sign_in(request.GET)
+        return self.leave(uri, client)
+
+    def remember(
+        self,
+        request: HttpRequest,
+        client: OAuthClient,
+        scopes: list[str],
+        credentials: dict[str, Any],
+    ) -> None:
+        """The consent, on record."""
         before = Consent.objects.filter(user_id=me(request), client=client).first()
         known = set(before.scope.split()) if before else set()
         Consent.objects.update_or_create(
@@ -191,7 +209,6 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             },
         )
         self.note(request, "consent.given", client, scopes)
-        return self.leave(uri, client)
 
     def note(
         self, request: HttpRequest, action: str, client: OAuthClient, scopes: list[str]

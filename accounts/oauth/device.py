@@ -81,10 +81,13 @@ class DeviceView(Endpoint):
 
 def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> tokens.TokenPair:
     """Trade an allowed device code, once, by its own client. Raises Problem."""
-    rows = OAuthDeviceGrant.objects.select_for_update(of=("self",))
-    grant = rows.filter(
+    known = OAuthDeviceGrant.objects.filter(
         device_code=tokens.secret_hash(raw), client_id=client.client_id
-    ).first()
+    )
+    decided = known.filter(user__isnull=False).values_list("user_id", flat=True).first()
+    user = tokens.lock(decided, client.client_id) if decided else None
+    # Read again: access that has just ended took the code along.
+    grant = known.select_for_update(of=("self",)).first()
     if grant is None:
         raise Problem("invalid_grant", "There is no such device code.")
     if grant.expires <= timezone.now():
@@ -93,8 +96,10 @@ def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> tokens.TokenP
         raise Problem("access_denied", "The person said no.")
     if grant.status != OAuthDeviceGrant.AUTHORIZED:
         raise waiting(grant)
+    if user is None or grant.auth_digest != user.auth_digest:
+        raise Problem("invalid_grant", "The account's access was ended.")
     pair = tokens.issue(
-        grant.user,
+        user,
         door=Door.DEVICE,
         scope=grant.scope,
         client_id=client.client_id,
@@ -139,7 +144,9 @@ class DevicePage(Page):
         good = allow and bool(scopes)
         status = OAuthDeviceGrant.AUTHORIZED if good else OAuthDeviceGrant.DENIED
         undecided = OAuthDeviceGrant.objects.filter(pk=grant.pk, status=grant.status)
-        if not undecided.update(user=self.me, scope=" ".join(scopes), status=status):
+        decision = {"user": self.me, "auth_digest": self.me.auth_digest}
+        decision |= {"scope": " ".join(scopes), "status": status}
+        if not undecided.update(**decision):
             return self.unknown()
         action = "consent.given" if good else "consent.denied"
         record(

@@ -11,15 +11,17 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from oauth2_provider import models as toolkit
 
 from accounts import networks
-from accounts.models.tokens import IssuedToken
+from accounts.models.audit import AuditEvent
+from accounts.models.tokens import IssuedToken, portions
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -53,6 +55,38 @@ class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]
+
+    def end_access(self, *, actor: Any, reason: str) -> int:
+        """End tokens and codes of these clients; how many tokens. Consents stay."""
+        with transaction.atomic():
+            names = self.end_pending(actor=actor, reason=reason)
+            return sum(
+                IssuedToken.objects.filter(client_id__in=some).revoke(
+                    actor=actor, reason=reason
+                )
+                for some in portions(names)
+            )
+
+    def end_pending(self, *, actor: Any, reason: str) -> list[str]:
+        """Delete their codes under way, their rows locked; the clients' public ids.
+
+        Locked before any account, as redeeming does (accounts/tokens.py: lock).
+        """
+        names: list[str] = []
+        with transaction.atomic():
+            keys = list(self.order_by("pk").values_list("pk", flat=True))
+            for some in portions(keys):
+                rows = OAuthClient.objects.filter(pk__in=some).order_by("pk")
+                locked = rows.select_for_update(no_key=True)
+                theirs = list(locked.values_list("client_id", flat=True))
+                end_pending(actor=actor, reason=reason, client_id__in=theirs)
+                names += theirs
+        return names
+
+    end_pending.queryset_only = True  # type: ignore[attr-defined]
+    end_pending.alters_data = True  # type: ignore[attr-defined]
+    end_access.queryset_only = True  # type: ignore[attr-defined]
+    end_access.alters_data = True  # type: ignore[attr-defined]
 
 
 class OAuthClientManager(models.Manager.from_queryset(OAuthClientQuerySet)):  # type: ignore[misc]
@@ -171,6 +205,8 @@ class OAuthGrant(toolkit.AbstractGrant):
 
     family = models.UUIDField(_("family"), default=uuid4)
     redeemed_at = models.DateTimeField(_("redeemed at"), null=True, blank=True)
+    auth_digest = models.CharField(max_length=64, default="", editable=False)
+    """The account's `auth_digest` when its person allowed it."""
 
     class Meta(toolkit.AbstractGrant.Meta):
         verbose_name = _("authorization code")
@@ -194,6 +230,47 @@ class OAuthDeviceGrant(toolkit.AbstractDeviceGrant):
 
     client_id = models.CharField(max_length=255, db_index=True)
     polled_at = models.DateTimeField(null=True, blank=True)
+    auth_digest = models.CharField(max_length=64, default="", editable=False)
+    """The account's `auth_digest` when its person decided."""
+
+
+def end_pending(*, actor: Any, reason: str, **whose: Any) -> int:
+    """Delete codes and device codes that would still give tokens; how many.
+
+    `whose` are conditions on `user_id` and `client_id`. A device code that nobody has
+    decided about is nobody's yet.
+    """
+    unexpired = {"expires__gt": timezone.now()}
+    named = {
+        key.replace("client_id", "application__client_id"): value
+        for key, value in whose.items()
+    }
+    codes = OAuthGrant.objects.filter(redeemed_at=None, **unexpired, **named)
+    devices = OAuthDeviceGrant.objects.filter(**unexpired, **whose)
+    devices = devices.exclude(status=OAuthDeviceGrant.DENIED)
+    kinds = (
+        ("authorization code", codes, "application__client_id"),
+        ("device code", devices, "client_id"),
+    )
+    events = [
+        ended(what, name, client_id, reason).acted_by(actor)
+        for what, rows, client in kinds
+        for name, client_id in rows.values_list("user__username", client)
+    ]
+    codes.delete()
+    devices.delete()
+    AuditEvent.objects.bulk_create(events)
+    return len(events)
+
+
+def ended(what: str, name: str | None, client_id: str, reason: str) -> AuditEvent:
+    """The event that says a grant was taken back (unsaved)."""
+    return AuditEvent(
+        action="consent.withdrawn" if what == "consent" else "code.revoked",
+        object=f"{what} of {name or 'nobody yet'}"[:255],
+        client_id=client_id,
+        reason=reason[:255],
+    )
 
 
 class DocumentHost(models.Model):
@@ -214,6 +291,20 @@ class DocumentHost(models.Model):
     def __str__(self) -> str:
         return self.host
 
+    def clients(self) -> OAuthClientQuerySet:
+        """Those whose document is there."""
+        documented = OAuthClient.objects.filter(
+            registration_source=OAuthClient.RegistrationSource.CIMD,
+            client_id__icontains=self.host,
+        )
+        here = [
+            row.pk
+            for row in documented.only("client_id")
+            if urlsplit(row.client_id).hostname == self.host
+        ]
+        found: OAuthClientQuerySet = OAuthClient.objects.filter(pk__in=here)
+        return found
+
 
 class UsedAssertion(models.Model):
     """The id of a client assertion seen before (RFC 7523 3): it counts once."""
@@ -223,6 +314,22 @@ class UsedAssertion(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class ConsentQuerySet(models.QuerySet["Consent"]):
+    """The verb that takes consents back."""
+
+    def withdraw(self, *, actor: Any, reason: str) -> int:
+        """Forget these: the next authorization asks again; how many there were."""
+        named = self.order_by().values_list("user__username", "client__client_id")
+        AuditEvent.objects.bulk_create(
+            ended("consent", name, client_id, reason).acted_by(actor)
+            for name, client_id in named
+        )
+        return self.delete()[0]
+
+    withdraw.queryset_only = True  # type: ignore[attr-defined]
+    withdraw.alters_data = True  # type: ignore[attr-defined]
 
 
 class Consent(models.Model):
@@ -246,6 +353,8 @@ class Consent(models.Model):
     redirect_host = models.CharField(_("redirect host"), max_length=255, blank=True)
     given_at = models.DateTimeField(_("given at"), default=timezone.now)
 
+    objects = ConsentQuerySet.as_manager()
+
     class Meta:
         ordering = ("-given_at",)
         verbose_name = _("consent")
@@ -259,6 +368,16 @@ class Consent(models.Model):
     def __str__(self) -> str:
         told = gettext("%(user)s allowed %(client)s")
         return told % {"user": self.user, "client": self.client}
+
+    def end(self, *, actor: Any, reason: str) -> int:
+        """Forget it, and end what its person holds through it; how many tokens."""
+        whose = {"user_id": self.user_id, "client_id": self.client.client_id}
+        with transaction.atomic():
+            get_user_model().objects.filter(pk=self.user_id).locked()
+            end_pending(actor=actor, reason=reason, **whose)
+            ended = IssuedToken.objects.filter(**whose)
+            self.delete()
+            return ended.revoke(actor=actor, reason=reason)
 
     def covers(self, scopes: list[str]) -> bool:
         """Whether nothing in `scopes` is new."""

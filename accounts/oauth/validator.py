@@ -12,6 +12,7 @@ from django.utils import timezone
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.oauth2.rfc6749 import errors
 
+from accounts import tokens
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, OAuthGrant
 from accounts.oauth.assertions import asserted
 
@@ -80,22 +81,31 @@ class Validator(OAuth2Validator):
     ) -> Any:
         """As the toolkit's, with the hash in the place of the code."""
         hashed = {**code, "code": code_hash(code["code"])}
-        return super()._create_authorization_code(request, hashed, expires)
+        grant = super()._create_authorization_code(request, hashed, expires)
+        grant.auth_digest = request.user.auth_digest
+        grant.save(update_fields=["auth_digest"])
+        return grant
 
     def validate_code(
         self, client_id: str, code: str, client: Any, request: Any, *a: Any, **k: Any
     ) -> bool:
         """One use by an active account; a second one ends what the first bought."""
-        rows = OAuthGrant.objects.select_for_update(of=("self",))
-        grant = rows.filter(code=code_hash(code), application=client).first()
+        known = OAuthGrant.objects.filter(code=code_hash(code), application=client)
+        owner = known.values_list("user_id", flat=True).first()
+        try:
+            user = tokens.lock(owner or 0, client.client_id)
+        except tokens.InvalidGrant:
+            return False
+        # Read again: access that has just ended took the code along.
+        grant = known.select_for_update(of=("self",)).first()
         if grant is None:
             return False
         if grant.redeemed_at is not None:
             self.end_replayed(grant)
             return False
-        if grant.is_expired() or not grant.user.is_active:
+        if grant.is_expired() or grant.auth_digest != user.auth_digest:
             return False
-        request.grant, request.user = grant, grant.user
+        request.grant, request.user = grant, user
         request.scopes = grant.scope.split()
         return True
 

@@ -32,18 +32,15 @@ class AppsView(Page):
         """Forget the consent and revoke the client's tokens of mine."""
         key = request.POST.get("revoke", "")
         consent = get_object_or_404(self.me.consents, pk=row_id(key))
-        mine = IssuedToken.objects.filter(
-            user=self.me, client_id=consent.client.client_id
-        )
         with transaction.atomic():
-            ended = mine.revoke(actor=self.me, reason="revoked in the portal")
             record(
                 "consent.withdrawn",
                 actor=self.me,
                 request=request,
                 object=f"client {consent.client}",
+                client_id=consent.client.client_id,
             )
-            consent.delete()
+            ended = consent.end(actor=self.me, reason="revoked in the portal")
         told = _("Access taken back; %d tokens ended.") % ended
         messages.success(request, told)
         return redirect("portal-apps")

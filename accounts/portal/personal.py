@@ -87,15 +87,25 @@ class PersonalTokensView(Page):
         form = TokenForm(self.me, request.POST)
         if not form.is_valid():
             return self.show(form, status=400)
+        try:
+            raw = self.made(form.cleaned_data)
+        except tokens.TokenProblem as error:
+            # Access ended, or a role went, while this was being answered.
+            form.add_error(None, str(error))
+            return self.show(form, status=400)
+        return self.show(TokenForm(self.me), raw)
+
+    def made(self, wanted: dict[str, Any]) -> str:
+        """The new token. Raises TokenProblem."""
         _row, raw = tokens.issue_personal(
             self.me,
-            name=form.cleaned_data["name"],
-            scope=" ".join(form.cleaned_data["scopes"]),
-            lifetime=timedelta(days=form.cleaned_data["days"]),
-            address=client_address(request),
-            networks=form.cleaned_data["networks"],
+            name=wanted["name"],
+            scope=" ".join(wanted["scopes"]),
+            lifetime=timedelta(days=wanted["days"]),
+            address=client_address(self.request),
+            networks=wanted["networks"],
         )
-        return self.show(TokenForm(self.me), raw)
+        return raw
 
     def revoke(self, jti: Any) -> HttpResponse:
         """End one of mine."""

@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from accounts.audit import record
-from accounts.models import SignInProvider
+from accounts.models import SignInProvider, User
 from accounts.portal.pages import Page
 from accounts.row_ids import row_id
 from accounts.secondfactor import owes_factor
@@ -49,10 +49,9 @@ class SecurityView(Page):
     def everywhere(self, request: HttpRequest) -> HttpResponse:
         """All sessions and all tokens of mine, this session too."""
         me = self.me
-        ended = me.end_access(actor=me, reason="signed out everywhere")
-        sessions = list(UserSession.objects.filter(user_id=me.pk))
-        told = f"{len(sessions)} sessions, {ended} tokens"
+        account = User.objects.filter(pk=me.pk)
+        ended, browsers = account.sign_out(actor=me, reason="signed out everywhere")
+        told = f"{browsers} sessions, {ended} tokens"
         record("user.signed_out_everywhere", request=request, actor=me, object=told)
-        end_sessions(request, sessions)
         logout(request)
         return redirect("account_login")

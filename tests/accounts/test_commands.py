@@ -27,7 +27,7 @@ from accounts.models import (
 )
 from mcp_bridge.models import Offer, Primitive
 from tests.audit import emptied
-from tests.people import person
+from tests.people import person, program
 
 pytestmark = pytest.mark.django_db
 
@@ -142,7 +142,8 @@ def test_revoke_each_way(alice: User, monkeypatch: Any) -> None:
         lambda pair: (["--token-stdin"], pair.access),
     ]
     for way in ways:
-        pair = tokens.issue(alice, door="command", client_id="some-client")
+        alice.refresh_from_db()
+        pair = tokens.issue(alice, door="command", client_id=program("some-client"))
         arguments, stdin = way(pair)
         run("revoke", *arguments, stdin=stdin, monkeypatch=monkeypatch)
         assert RevokedToken.objects.filter(jti=pair.row.jti).exists()

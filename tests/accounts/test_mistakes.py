@@ -22,7 +22,7 @@ from accounts.models import (
     User,
 )
 from tests.accounts.test_commands import run
-from tests.people import person
+from tests.people import person, program
 
 pytestmark = pytest.mark.django_db
 BACK = ("--redirect-uri", "https://a.example/cb")
@@ -78,7 +78,7 @@ def test_every_kind_of_token_is_revoked_by_pasting_it(
     alice: User, monkeypatch: Any
 ) -> None:
     """ours: signed, opaque and personal ones."""
-    pair = tokens.issue(alice, door="command", opaque=True, client_id="c")
+    pair = tokens.issue(alice, door="command", opaque=True, client_id=program("c"))
     row, raw = tokens.issue_personal(
         alice, name="script", scope="mcp", lifetime=timedelta(hours=1)
     )

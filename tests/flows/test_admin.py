@@ -25,7 +25,7 @@ from mcp_bridge.models import Primitive
 from tests.flows.browser import Browser
 from tests.flows.server import Portico
 from tests.flows.wire import ERAS, Wire, wire
-from tests.people import PASSWORD, person
+from tests.people import PASSWORD, person, program
 
 pytestmark = pytest.mark.usefixtures("cast")
 USERS, ROLES = "/admin/accounts/user/", "/admin/accounts/role/"
@@ -227,7 +227,7 @@ def test_tokens_revoked_by_what_they_share(
 ) -> None:
     """ours: all of a user, a client, a refresh family."""
     person("grace", "User")
-    pair = server.issued("grace", client_id="shared-client")
+    pair = server.issued("grace", client_id=program("shared-client"))
     client = Wire(server, pair.access)
     assert client.allowed("look")
     assert pair.refresh_row is not None

@@ -22,7 +22,7 @@ from tests.audit import raw
 from tests.flows.browser import Browser
 from tests.flows.server import Portico
 from tests.flows.wire import wire
-from tests.people import person
+from tests.people import person, program
 
 pytestmark = pytest.mark.usefixtures("cast")
 TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
@@ -54,7 +54,7 @@ def test_revoking_all_that_match_states_counts_and_effect(
     for name in ("theo", "tina"):
         person(name, "User")
     clients = [
-        wire(server, name, client_id="the-very-client")
+        wire(server, name, client_id=program("the-very-client"))
         for name in ("theo", "theo", "tina")
     ]
     found = IssuedToken.objects.filter(client_id="the-very-client").live()
@@ -76,8 +76,8 @@ def test_tokens_are_found_by_what_people_ask_for(
 ) -> None:
     """issue: person, client, door, kind, state, expiry, unused, never used."""
     person("uma", "User")
-    fresh = server.issued("uma", client_id="uma-client")
-    old = server.issued("uma", client_id="uma-client")
+    fresh = server.issued("uma", client_id=program("uma-client"))
+    old = server.issued("uma", client_id=program("uma-client"))
     long_ago = timezone.now() - timedelta(days=50)
     IssuedToken.objects.filter(pk=old.row.pk).update(
         issued_at=long_ago, last_used_at=long_ago

@@ -10,16 +10,21 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management import BaseCommand, CommandError
+from django.db import transaction
 
 from accounts import tokens
 from accounts.management.lookups import ACTOR, short, user_named
-from accounts.models import IssuedToken
+from accounts.models import IssuedToken, OAuthClient, User
+from accounts.oauth.models import end_pending
 
 
 class Command(BaseCommand):
-    """End tokens from the next message on."""
+    """End tokens from the next message on, and what gives new ones.
 
-    help = "Revoke tokens: of a user, a client, a family, or a single one."
+    Of a user also codes, consents and browser sessions; of a client also codes.
+    """
+
+    help = "Revoke tokens: all access of a user, of a client, a family, or one token."
 
     def add_arguments(self, parser: Any) -> None:
         """Exactly one way of saying which."""
@@ -36,18 +41,32 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Find and revoke."""
+        said: dict[str, Any] = {"actor": ACTOR, "reason": options["reason"]}
+        with transaction.atomic():
+            ended, browsers = self.end_access(options, said)
+        self.stdout.write(f"{ended} tokens revoked, {browsers} browsers signed out.")
+
+    def end_access(
+        self, options: dict[str, Any], said: dict[str, Any]
+    ) -> tuple[int, int]:
+        """(tokens, browsers) that end. Raises CommandError."""
+        if options["user"] is not None:
+            user = user_named(options["user"])
+            tokens, browsers = User.objects.filter(pk=user.pk).sign_out(**said)
+            return tokens, browsers
+        if options["everything"]:
+            tokens, browsers = User.objects.all().sign_out(**said)
+            end_pending(**said)
+            # What is left belongs to accounts that are gone.
+            return tokens + IssuedToken.objects.all().revoke(**said), browsers
         chosen = IssuedToken.objects.filter(**self.which(options))
-        if not chosen.exists():
+        clients = OAuthClient.objects.filter(client_id=options["client"])
+        if not chosen.exists() and not clients.exists():
             raise CommandError("No such token was ever issued.")
-        ended = chosen.revoke(actor=ACTOR, reason=options["reason"])
-        self.stdout.write(f"{ended} tokens revoked.")
+        return clients.end_access(**said) + chosen.revoke(**said), 0
 
     def which(self, options: dict[str, Any]) -> dict[str, Any]:
         """The filter that the options mean."""
-        if options["everything"]:
-            return {}
-        if options["user"] is not None:
-            return {"user": user_named(options["user"])}
         if options["client"] is not None:
             return {"client_id": options["client"]}
         if options["family"] is not None:
