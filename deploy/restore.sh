@@ -3,6 +3,7 @@
 # Tokens revoked after the copy was made would count again, so all are revoked here:
 # people sign in anew. KEEP_TOKENS=yes leaves that away.
 set -eu
+umask 077
 file=$1
 python=${PYTHON:-.venv/bin/python}
 case ${DATABASE_URL:-} in

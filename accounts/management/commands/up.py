@@ -37,6 +37,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check, prepare, tell, serve."""
+        # What it and the server it becomes write is nobody else's to read.
+        os.umask(0o077)
         if settings.ENVIRONMENT == "production":
             raise CommandError(
                 "`up` is for development; in production run migrate and uvicorn as "
