@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from allauth.account import app_settings
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.forms import ResetPasswordForm
+from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.internal.flows.reauthentication import did_recently_reauthenticate
 from allauth.account.internal.stagekit import clear_login
 from allauth.core import context as current
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.contrib import messages
+from django.contrib.auth import logout
+from django.contrib.auth.views import redirect_to_login
 from django.contrib.sites.shortcuts import get_current_site
 from django.http import HttpRequest
 from django.shortcuts import redirect
@@ -23,6 +29,13 @@ NOWHERE = "0.0.0.0"  # noqa: S104 - not bound to: a peer without address
 
 BEGUN_WITH = "auth_digest"
 """Session key of the account's digest while a sign-in is under way."""
+
+
+def signed_in_lately(request: HttpRequest) -> bool:
+    """Whether this session gave some proof within allauth's span of minutes."""
+    records = get_authentication_records(request, request.user)
+    last = max((record["at"] for record in records), default=0)
+    return bool(time.time() - last < app_settings.REAUTHENTICATION_TIMEOUT)
 
 
 class ClosedSignUp(DefaultAccountAdapter):
@@ -51,6 +64,34 @@ class ClosedSignUp(DefaultAccountAdapter):
     def get_client_ip(self, request: HttpRequest) -> str:
         """As everywhere (accounts/proxies.py)."""
         return client_address(request) or NOWHERE
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        """By a factor where there is one: a password must not remove it."""
+        methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        factors = [m for m in methods if m["id"] != "reauthenticate"]
+        return factors or methods
+
+    def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
+        """As allauth's, with two things it does not do.
+
+        It asks people without password and factor for nothing, so whoever has their
+        session for a moment could add a passkey: they sign in again. And it keeps a
+        posted form in the session meanwhile, codes too: people press again.
+        """
+        due = bool(super().is_reauthentication_required(app=app, **kwargs))
+        request = current.request
+        methods = self.get_reauthentication_methods(request.user)
+        if due and not methods and not signed_in_lately(request):
+            logout(request)
+            raise ImmediateHttpResponse(redirect_to_login(request.path))
+        if (
+            due
+            and request.method == "POST"
+            and not did_recently_reauthenticate(request)
+        ):
+            page = redirect_to_login(request.path, login_url=methods[0]["url"])
+            raise ImmediateHttpResponse(page)
+        return due
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
         """On record already: Django's own signal told (accounts/signins.py)."""

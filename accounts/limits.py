@@ -7,6 +7,7 @@ walks over all keys, so one process counts by `Windows` below.
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
 import time
@@ -16,6 +17,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from threading import Lock
 from typing import Any, TypeVar
+from urllib.parse import unquote_plus
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -214,10 +216,20 @@ Who = Callable[[HttpRequest], str]
 
 
 def by_client(request: HttpRequest) -> str:
-    """The client a request claims to be: it shares an address with others."""
+    """The client a request claims to be: it shares an address with others.
+
+    Never the secret beside it: keys are kept in a store, and guessing other secrets
+    must not give other counts.
+    """
     form = request.POST if request.content_type == FORM else {}
-    given = form.get("client_id") or request.headers.get("Authorization", "")
-    return str(given)[:255]
+    scheme, _blank, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            told = base64.b64decode(value).decode()
+        except ValueError:
+            return ""
+        return unquote_plus(told.partition(":")[0])[:255]
+    return str(form.get("client_id", ""))[:255]
 
 
 def by_person(request: HttpRequest) -> str:
@@ -234,13 +246,12 @@ RULES: list[tuple[str, str, str, Who]] = [
     ("POST", r"/api/token/", "password", nobody),
     ("POST", r"/api/token/\w+/", "token", nobody),
     ("POST", r"/(?:admin|accounts)/login/", "password", nobody),
-    (
-        "POST",
-        r"/accounts/(?:2fa|reauthenticate|password/change)/.*",
-        "password",
-        nobody,
-    ),
+    ("POST", r"/admin/password_change/", "password", nobody),
+    ("POST", r"/accounts/(?:2fa|reauthenticate)/.*", "password", nobody),
+    ("POST", r"/accounts/password/(?:change|set)/", "password", nobody),
+    ("GET|POST", r"/accounts/password/reset/key/.*", "password", nobody),
     ("POST", r"/accounts/password/reset/", "mail", nobody),
+    ("GET|POST", r"/accounts/oidc/.*", "authorize", nobody),
     ("POST", r"/oauth/register", "register", nobody),
     ("POST", r"/oauth/(?:token|revoke)", "token", by_client),
     ("POST", r"/oauth/introspect", "introspect", by_client),
@@ -251,6 +262,18 @@ RULES: list[tuple[str, str, str, Who]] = [
 """Method, path, door, and who is counted first; the address comes second."""
 
 COMPILED = [(re.compile(f"(?:{m}) {p}"), door, who) for m, p, door, who in RULES]
+
+READING = ("GET", "HEAD", "OPTIONS", "TRACE")
+"""Counted as GET (Django answers HEAD by it); every other method as POST."""
+
+
+def rule_for(method: str, path: str) -> tuple[str, Who] | None:
+    """The door and who is counted; None where nobody counts."""
+    asked = f"{'GET' if method in READING else 'POST'} {path}"
+    for pattern, door, who in COMPILED:
+        if pattern.fullmatch(asked):
+            return door, who
+    return None
 
 
 class LimitsMiddleware:
@@ -265,11 +288,8 @@ class LimitsMiddleware:
 
     def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
         """None, or the refusal (Django hands on no exceptions from here)."""
-        asked = f"{request.method} {request.path}"
-        for pattern, door, who in COMPILED:
-            if pattern.fullmatch(asked):
-                return self.refusal(request, door, who)
-        return None
+        rule = rule_for(str(request.method), request.path)
+        return None if rule is None else self.refusal(request, *rule)
 
     def refusal(self, request: HttpRequest, door: str, who: Who) -> HttpResponse | None:
         """Of a request that is one too many."""

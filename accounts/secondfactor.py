@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 
 from accounts.audit import record
 from accounts.encryption import KeyUnreadable, seal, unseal
-from accounts.lockout import failed, refuse_if_shut
+from accounts.lockout import judged
 from accounts.models import User
 from accounts.tokens import InvalidGrant, TokenProblem
 
@@ -78,12 +78,14 @@ def owes_factor(user: Any) -> bool:
 
 
 def take_code(user: Any, code: str) -> Authenticator | None:
-    """Use up a code of an app, or a recovery code; None if it is wrong."""
-    with transaction.atomic():
-        rows = Authenticator.objects.select_for_update().filter(user_id=user.pk)
-        for row in rows.filter(type__in=CODES).order_by("type"):
-            if row.wrap().validate_code(code) and first_use(row):
-                return row
+    """Use up a code of an app, or a recovery code; None if it is wrong.
+
+    In the caller's transaction, which also counts.
+    """
+    rows = Authenticator.objects.select_for_update().filter(user_id=user.pk)
+    for row in rows.filter(type__in=CODES).order_by("type"):
+        if row.wrap().validate_code(code) and first_use(row):
+            return row
     return None
 
 
@@ -104,10 +106,8 @@ def checked_code(request: Any, user: Any, code: str) -> Authenticator:
 
     Wrong codes count as wrong passwords do: the lock-out is one for both.
     """
-    refuse_if_shut(request, user.username)
-    found = take_code(user, code)
+    found = judged(request, user.username, lambda: take_code(user, code))
     if found is None:
-        failed(request, user.username)
         raise ValidationError(_("The code is wrong, or was used before."))
     return found
 

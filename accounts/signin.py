@@ -6,6 +6,8 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from allauth.account.adapter import get_adapter
+from allauth.account.forms import ChangePasswordForm
 from allauth.account.views import LoginView
 from allauth.mfa.base.views import AuthenticateView
 from django.conf import settings
@@ -55,6 +57,17 @@ class SignInView(LoginView):
         asked = request.POST.get("next") or request.GET.get("next", "")
         home = [settings.ISSUER_URL] if elsewhere(request) else []
         return on_the_way(response, str(asked), *home, *origins())
+
+
+class OldPasswordForm(ChangePasswordForm):
+    """allauth's form; the old password is judged under the lock-out, as any other."""
+
+    def clean_oldpassword(self) -> str:
+        """allauth's own would compare without counting."""
+        old = str(self.cleaned_data["oldpassword"])
+        if not get_adapter().reauthenticate(self.user, old):
+            raise get_adapter().validation_error("enter_current_password")
+        return old
 
 
 class SecondStepView(AuthenticateView):

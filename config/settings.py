@@ -155,10 +155,9 @@ AXES_USERNAME_CALLABLE = "accounts.lockout.name_tried"
 AXES_CLIENT_IP_CALLABLE = "accounts.lockout.address_tried_from"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-# Sign-ins are on record in the audit; here only counts are kept, and no forms.
+# Sign-ins are on record in the audit; of a form nothing is kept (accounts/lockout.py).
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
-AXES_SENSITIVE_PARAMETERS = ["username", "login", "csrfmiddlewaretoken", "code"]
 HASHING_AT_ONCE, HASHING_WAIT = env.HASHING_AT_ONCE, env.HASHING_WAIT
 VALKEY_URL = env.VALKEY_URL
 LIMIT_PASSWORD, LIMIT_MAIL = env.LIMIT_PASSWORD, env.LIMIT_MAIL
@@ -188,7 +187,10 @@ ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = _resets
 ACCOUNT_ADAPTER = "accounts.adapter.ClosedSignUp"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
-ACCOUNT_FORMS = {"reset_password": "accounts.adapter.ResetForm"}
+ACCOUNT_FORMS = {
+    "change_password": "accounts.signin.OldPasswordForm",
+    "reset_password": "accounts.adapter.ResetForm",
+}
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False

@@ -7,9 +7,10 @@ library's, so they are read where it reads them.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.environment import refuse
 
@@ -19,6 +20,9 @@ MEND = (
     "pip install 'portico[opentelemetry]' (see docs/production.md), or unset them."
 )
 UNTRACED = "healthz,readyz,metrics"
+KEYS = re.compile(r"(/accounts/password/reset/key/)[^/]+")
+"""Paths with a secret in them."""
+WHOLE = "portico.scope"
 
 
 def wanted() -> str:
@@ -42,13 +46,41 @@ def traced(app: ASGIApp) -> ASGIApp:
         provider = tracer_provider(kind)
     except ImportError:
         refuse([MEND])
-    wrapped: ASGIApp = OpenTelemetryMiddleware(
-        app,
-        tracer_provider=provider,
-        excluded_urls=UNTRACED,
-        exclude_spans=["receive", "send"],
+    return without_secrets(
+        OpenTelemetryMiddleware(
+            with_secrets(app),
+            tracer_provider=provider,
+            excluded_urls=UNTRACED,
+            exclude_spans=["receive", "send"],
+        )
     )
-    return wrapped
+
+
+def without_secrets(app: ASGIApp) -> ASGIApp:
+    """`app` with a scope that says where a request goes, and no more.
+
+    Queries hold codes and tokens, the path of a password reset its key; spans go to
+    systems that many people read.
+    """
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        path = KEYS.sub(r"\1-", scope["path"])
+        bare = {"path": path, "raw_path": path.encode(), "query_string": b""}
+        await app({**scope, **bare, WHOLE: scope}, receive, send)
+
+    return run
+
+
+def with_secrets(app: ASGIApp) -> ASGIApp:
+    """`app` with the scope as the server made it."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope.get(WHOLE, scope), receive, send)
+
+    return run
 
 
 def tracer_provider(kind: str) -> Any:

@@ -3,6 +3,7 @@
 from typing import NoReturn
 
 from allauth.account import views as account
+from allauth.account.decorators import reauthentication_required
 from allauth.socialaccount import views as social
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
@@ -89,7 +90,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
         account.password_change,
         name="account_change_password",
     ),
-    path("accounts/password/set/", account.password_set, name="account_set_password"),
+    path(
+        "accounts/password/set/",
+        reauthentication_required(app="allauth.account")(account.password_set),
+        name="account_set_password",
+    ),
     path(
         "accounts/password/reset/",
         account.password_reset,

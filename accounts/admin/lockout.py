@@ -28,7 +28,7 @@ class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
     intro = _("Failed sign-ins that are counted. Unlocking forgets them.")
     nothing_yet = _("Nobody has typed a wrong password lately.")
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time")
-    fields = (*list_display, "user_agent", "path_info")
+    fields = (*list_display, "path_info")
     search_fields = ("username", "ip_address")
     actions = ("unlock",)
 

@@ -67,6 +67,9 @@ class InteractionRequired(OAuth2Error):
 class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     """GET shows what is asked; POST carries the decision back to the same URL."""
 
+    # Without HEAD, which Django would answer by `get`: it issues codes and tells them.
+    http_method_names = ["get", "post", "options"]
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Tidy the question before anybody reads it; sign in before all else."""
         asked = request.GET

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from accounts import tokens
 from accounts.audit import client_address, record
+from accounts.lockout import DEVICE, judged
 from accounts.models import Door, OAuthClient, OAuthDeviceGrant, Scope
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.endpoints import Endpoint, Problem, refuse_other_resource
@@ -126,6 +127,9 @@ def waiting(grant: OAuthDeviceGrant) -> Problem:
 class DevicePage(Page):
     """/device: type the code, see who asks, decide. Plain forms."""
 
+    # Without HEAD, which Django would answer by `get`: it tells which codes live.
+    http_method_names = ["get", "post", "options"]
+
     def get(self, request: HttpRequest) -> HttpResponse:
         """Ask for the code, or show what it stands for."""
         typed = request.GET.get("user_code", "")
@@ -135,7 +139,7 @@ class DevicePage(Page):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """The decision."""
-        grant = self.waiting(tidy_code(request.POST.get("user_code", "")))
+        grant = self.typed(tidy_code(request.POST.get("user_code", "")))
         if grant is None:
             return self.unknown()
         allow = request.POST.get("decision") == "allow"
@@ -159,6 +163,14 @@ class DevicePage(Page):
         )
         return render(request, "oauth/device.html", {"done": True, "allowed": good})
 
+    def typed(self, code: str) -> OAuthDeviceGrant | None:
+        """As `waiting`; a wrong code counts, for live ones could be guessed.
+
+        Under a name of its own, so that wrong codes shut nobody out of signing in.
+        """
+        name = f"{DEVICE}{self.me.username}"
+        return judged(self.request, name, lambda: self.waiting(code))
+
     def waiting(self, code: str) -> OAuthDeviceGrant | None:
         """The grant of a code nobody has decided yet."""
         rows = OAuthDeviceGrant.objects.filter(
@@ -171,7 +183,7 @@ class DevicePage(Page):
 
     def question(self, code: str) -> HttpResponse:
         """Who asks for what, with the code to compare."""
-        grant = self.waiting(code)
+        grant = self.typed(code)
         client = OAuthClient.objects.filter(
             client_id=grant.client_id if grant else ""
         ).first()

@@ -92,7 +92,7 @@ class Endpoint(OAuthLibMixin, View):
         """The client, authenticated as it registered to be. Raises Problem."""
         core = self.get_oauthlib_core()
         asked = Request(*core._extract_params(request))
-        validator = Validator()
+        validator = Validator(asked=request)
         if validator.client_authentication_required(asked):
             known = validator.authenticate_client(asked)
         else:

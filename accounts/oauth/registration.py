@@ -19,6 +19,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from accounts.audit import one_line, record
+from accounts.lockout import REGISTRATION, judged
 from accounts.models import OAuthClient
 from accounts.oauth.models import DEVICE_GRANT
 from accounts.oauth.redirects import BadRedirect, checked_uri
@@ -130,6 +131,13 @@ def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
     return client, secret
 
 
+def known(request: HttpRequest, raw: str) -> bool:
+    """Whether this is the initial access token; wrong ones count."""
+    wanted = settings.REGISTRATION_TOKEN.encode()
+    sent = raw.encode(errors="replace")
+    return judged(request, REGISTRATION, lambda: hmac.compare_digest(sent, wanted))
+
+
 def gate(request: HttpRequest) -> JsonResponse | None:
     """The refusal where registration is off or wants an initial access token."""
     if settings.CLIENT_REGISTRATION == "open":
@@ -139,8 +147,7 @@ def gate(request: HttpRequest) -> JsonResponse | None:
         told["error_description"] = "Registration is off; ask the administrator."
         return JsonResponse(told, status=403)
     scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
-    wanted = settings.REGISTRATION_TOKEN.encode()
-    if scheme.lower() == "bearer" and hmac.compare_digest(raw.encode(), wanted):
+    if scheme.lower() == "bearer" and known(request, raw):
         return None
     told["error"] = "invalid_token"
     told["error_description"] = "Registration needs an initial access token."

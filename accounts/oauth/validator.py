@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from django.http import HttpRequest
 from django.utils import timezone
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.oauth2.rfc6749 import errors
 
 from accounts import tokens
+from accounts.lockout import CLIENT, judged
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, OAuthGrant
 from accounts.oauth.assertions import asserted
 
@@ -25,9 +27,13 @@ def code_hash(code: str) -> str:
 class Validator(OAuth2Validator):
     """Codes are hashed, their replay ends what they bought; tokens go to the list."""
 
-    def __init__(self, proved: OAuthClient | None = None) -> None:
-        """`proved` is the client where it has been authenticated already."""
-        self.proved = proved
+    def __init__(
+        self, proved: OAuthClient | None = None, asked: HttpRequest | None = None
+    ) -> None:
+        """`proved` is the client where it has been authenticated already; `asked` is
+        the request in which it proves itself, for the lock-out."""
+        self.proved, self.asked = proved, asked
+        self.claimed = ""
 
     def _extract_basic_auth(self, request: Any) -> str | None:
         """As the toolkit's, with the scheme in any case (RFC 9110 11.1)."""
@@ -61,7 +67,19 @@ class Validator(OAuth2Validator):
         if client.signs_itself or stated not in (None, client.client_id):
             return False
         public = client.client_type == client.CLIENT_PUBLIC
-        return bool(public or not self._check_secret("", client.client_secret))
+        return bool(public or not super()._check_secret("", client.client_secret))
+
+    def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
+        """As the toolkit's; a wrong one counts against the client at this address."""
+
+        def compare() -> bool:
+            return bool(
+                super(Validator, self)._check_secret(provided_secret, stored_secret)
+            )
+
+        if self.asked is None or not provided_secret:
+            return compare()
+        return judged(self.asked, f"{CLIENT}{self.claimed}", compare)
 
     def _load_application(self, client_id: str | None, request: Any) -> Any:
         """The row of a usable client. The toolkit's would fetch documents here,
@@ -74,6 +92,7 @@ class Validator(OAuth2Validator):
             found = OAuthClient.objects.filter(client_id=name).first()
         usable = found is not None and found.is_usable(request)
         request.client = found if usable else None
+        self.claimed = client_id or ""
         return request.client
 
     def _create_authorization_code(

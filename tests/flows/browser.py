@@ -114,6 +114,11 @@ class Browser:
     def __exit__(self, *error: object) -> None:
         self.http.close()
 
+    @property
+    def jar(self) -> Any:
+        """Its cookies."""
+        return self.http.cookies.jar
+
     def open(self, path: str) -> Browser:
         """Go to a page."""
         self.page = self.http.get(path)

@@ -136,6 +136,32 @@ def test_every_door_is_counted(
     assert 429 not in told[:-1] and told[-1] == 429
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "most"),
+    [
+        ("HEAD", "/device", 2),
+        ("OPTIONS", "/device", 2),
+        ("HEAD", "/oauth/authorize", 4),
+        ("PUT", "/oauth/device", 2),
+        ("GET", "/accounts/oidc/nowhere/login/", 4),
+        ("HEAD", "/accounts/password/reset/key/1-wrong-key/", 30),
+    ],
+)
+def test_other_methods_are_counted_too(
+    alone: Portico, method: str, path: str, most: int
+) -> None:
+    """HEAD as GET, what is no reading as POST; each from an address of its own."""
+    address = f"192.0.2.{len(method) * 10 + len(path)}"
+    headers = {"x-forwarded-for": address}
+    told = [
+        httpx2.request(
+            method, f"{alone.url}{path}", headers=headers, verify=False
+        ).status_code
+        for _ in range(most + 1)
+    ]
+    assert 429 not in told[:-1] and told[-1] == 429
+
+
 @pytest.mark.spec("ours: fail closed")
 def test_with_the_store_away_sign_in_shuts_and_mcp_goes_on(
     rows: None, folder: Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from accounts.models import AuditEvent, Consent, OAuthClient, User
+from accounts.models import AuditEvent, Consent, OAuthClient, OAuthGrant, User
 from tests.flows.oauth import question, registered, signed_in
 from tests.flows.server import Portico
 from tests.flows.visitor import Visitor, callback
@@ -56,6 +56,20 @@ def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
     with Visitor(server.url, "bob") as other:
         other.visit(question(server, client_id)[0])
         assert sum("asks for access" in page for page in other.seen) == 1
+
+
+def test_a_look_at_the_head_decides_and_tells_nothing(server: Portico) -> None:
+    """HEAD would be answered by GET: a code for a client allowed before, live codes."""
+    client_id = registered(server)["client_id"]
+    signed_in(server, client_id=client_id)
+    before = OAuthGrant.objects.count()
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        url = question(server, client_id)[0]
+        for path in (url, "/device", "/device?user_code=BCDF-GHJK"):
+            head = visitor.http.head(path)
+            assert head.status_code == 405 and "location" not in head.headers
+    assert OAuthGrant.objects.count() == before + 1
 
 
 @pytest.mark.spec("OAuth 2.1 7.5.4: no 307 after a form")
