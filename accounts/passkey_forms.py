@@ -50,7 +50,7 @@ class AddForm(_PasskeyForm, allauth.AddWebAuthnForm):
     def clean(self) -> dict[str, Any]:
         """Raises ValidationError."""
         with refused_if_malformed():
-            return dict(super().clean())
+            return dict(super().clean() or {})
 
 
 class SecondStepForm(_PasskeyForm, allauth.AuthenticateWebAuthnForm):
