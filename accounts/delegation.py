@@ -15,7 +15,15 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.models import Role, RoleAssignment, Scope, User
+from accounts.models import (
+    DocumentHost,
+    IssuedToken,
+    OAuthClient,
+    Role,
+    RoleAssignment,
+    SigningKey,
+    User,
+)
 from accounts.networks import covers
 from accounts.secondfactor import owes_factor
 
@@ -25,8 +33,12 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 SUPERUSERS_TO_GIVE = frozenset({"Admin.Write"})
 """Scopes whose holders administer: only a superuser gives or takes them."""
 
-ENDS_TOKENS = "accounts.change_issuedtoken"
-"""Whoever has this permission ends tokens as a job, whatever their roles give."""
+ENDS_TOKENS, UNLOCKS = "accounts.change_issuedtoken", "accounts.unlock_user"
+"""Who has such a permission does that as a job, whatever their own roles give."""
+
+
+class NotAllowed(Exception):
+    """A rule refuses what somebody wants to do; the text is its objection."""
 
 
 def held(user: User, networks: str = "") -> dict[str, datetime]:
@@ -80,31 +92,86 @@ def beyond(actor: User, scopes: Iterable[str], networks: str = "") -> str:
     return ""
 
 
-def objection_to_scope(actor: User, role: Role, scope: str) -> str:
-    """Why `actor` may not give this scope to `role` or take it; empty if they may."""
+def objection_to_role(actor: User, role: Role) -> str:
+    """Why `actor` may not change what `role` gives; empty if they may."""
     if actor.is_superuser:
         return ""
-    if holds_role(actor, role):
+    held_by = RoleAssignment.objects.filter(role=role)
+    if held_by.filter(user=actor).exists():
         return _("You hold %s yourself: it is for others to change.") % role
+    if held_by.filter(user__is_superuser=True).exists():
+        return _("A superuser holds %s: it is a superuser's to change.") % role
     given = role.scopes.values_list("name", flat=True)
-    return beyond(actor, [*given, *([scope] if scope else [])], role.networks)
+    return beyond(actor, given, role.networks)
+
+
+def objection_to_scope(actor: User, role: Role, scope: str) -> str:
+    """Why `actor` may not give this scope to `role` or take it; empty if they may."""
+    told = objection_to_role(actor, role)
+    return told or beyond(actor, [scope] if scope else [], role.networks)
+
+
+def objection_to_client(actor: User, client: OAuthClient) -> str:
+    """Why `actor` may not change this client; empty if they may."""
+    account = client.service_account
+    if account is None or not above(actor, account):
+        return ""
+    told: str = _("It acts as %s, who may do more than you.") % account
+    return told
+
+
+def objection_to_tokens_of(actor: User, client: OAuthClient) -> str:
+    """Why `actor` may not let its tokens count from elsewhere or longer, or go."""
+    owners = client.tokens().live().values("user")
+    if those_above(actor).filter(pk__in=owners).exists():
+        return _("People who may do more than you have tokens of it.")
+    return ""
+
+
+def objection_to_host(actor: User, host: DocumentHost) -> str:
+    """Why `actor` may not trust, refuse or forget this host of client documents."""
+    for client in host.clients().exclude(service_account=None):
+        told = objection_to_client(actor, client)
+        if told:
+            return f"{client}: {told}"
+    return ""
+
+
+def objection_to_retiring(actor: User, key: SigningKey) -> str:
+    """Why `actor` may not refuse the tokens that a key signed; empty if they may."""
+    signed = IssuedToken.objects.live().filter(kid=key.kid)
+    if signed.filter(user__in=out_of_reach(actor)).exists():
+        told = _("People who may do more than you have tokens signed with %s.")
+        return told % key.kid
+    return ""
+
+
+def objection_to_importing(actor: User | str) -> str:
+    """Why `actor` may not import users or a policy; the command line may.
+
+    Asked of the database: a long upload begins with what the actor was then.
+    """
+    superusers = User.objects.filter(is_superuser=True, is_active=True)
+    if isinstance(actor, str) or superusers.filter(pk=actor.pk).exists():
+        return ""
+    return _("Only a superuser imports users or a policy.")
 
 
 def objection_to_ending(actor: User, user: User) -> str:
     """Why `actor` may not end tokens and sign-ins of `user`; empty if they may."""
-    if not_to_end(actor).filter(pk=user.pk).exists():
+    if out_of_reach(actor).filter(pk=user.pk).exists():
         told = _("%s may do more than you: ask a superuser to end their access.")
         return told % user
     return ""
 
 
-def not_to_end(actor: User) -> QuerySet[User]:
-    """People whose tokens and sign-ins are not the actor's to end.
+def out_of_reach(actor: User, job: str = ENDS_TOKENS) -> QuerySet[User]:
+    """People whose sign-ins the actor may not end, or unlock, whatever their `job`.
 
-    Somebody trusted to end tokens does so for everybody who does not administer; a
+    Somebody with the permission `job` serves everybody who does not administer: a
     helpdesk holds no scope, so comparing what is held would leave it nobody.
     """
-    if actor.is_superuser or not sees(actor, ENDS_TOKENS):
+    if actor.is_superuser or not sees(actor, job):
         return those_above(actor)
     scopes = {"role__scopes__name__in": SUPERUSERS_TO_GIVE}
     holders = RoleAssignment.objects.unexpired().filter(**scopes).values("user")
@@ -144,16 +211,6 @@ def sees(actor: User, permission: str) -> bool:
     """Whether the admin would show `actor` what this Django permission opens."""
     in_the_admin = actor.is_active and actor.is_staff and not owes_factor(actor)
     return in_the_admin and actor.has_perm(permission)
-
-
-def holds_role(actor: User, role: Role) -> bool:
-    """Whether the actor's own rights would change with this role."""
-    return RoleAssignment.objects.filter(user=actor, role=role).exists()
-
-
-def holds_scope(actor: User, scope: Scope) -> bool:
-    """Whether the actor's own rights would change with this scope."""
-    return scope.name in held(actor)
 
 
 def widens(changes: Mapping[str, tuple[Any, Any]]) -> bool:

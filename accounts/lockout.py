@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -314,14 +314,20 @@ def response(request: HttpRequest, original: Any, credentials: Any) -> HttpRespo
     return answer(request, locked_out(request) or TooMany(locked_text(), 1))
 
 
-def unlock(*, username: str = "", address: str = "", actor: Any) -> int:
-    """Open the door again; how many counts were forgotten. On record."""
+def unlock(
+    *, username: str = "", address: str = "", keep: Iterable[str] = (), actor: Any
+) -> int:
+    """Open the door again; how many counts were forgotten. On record.
+
+    Counts of the names in `keep` stay, whatever the address.
+    """
     rows = Q()
     if username:
         rows |= Q(username=folded(username))
     if address:
         rows |= Q(ip_address=neighbourhood(address))
-    forgotten: int = AccessAttempt.objects.filter(rows).delete()[0] if rows else 0
+    counts = AccessAttempt.objects.exclude(username__in=[folded(n) for n in keep])
+    forgotten: int = counts.filter(rows).delete()[0] if rows else 0
     what = " ".join(filter(None, (username, address)))
     record("user.unlocked", actor=actor, object=what, changes={"attempts": forgotten})
     return forgotten

@@ -9,6 +9,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.utils import timezone
 
+from accounts.delegation import NotAllowed, objection_to_importing
 from accounts.models import AuditEvent, Role, RoleAssignment, User
 from accounts.problems import Stale
 from accounts.userimport import Plan, Step, Wanted, compared, understood
@@ -18,12 +19,17 @@ REASON = "imported from CSV"
 
 
 def apply(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
-    """Do what `plan` showed; yields (done, all). Raises Stale before any change.
+    """Do what `plan` showed; yields (done, all).
+
+    Raises Stale or NotAllowed before any change.
 
     One transaction: a consumer that stops, or an error, leaves nothing behind.
     """
     lines, problems = understood(raw)
     with transaction.atomic():
+        told = objection_to_importing(actor)
+        if told:
+            raise NotAllowed(told)
         made: Plan = compared(lines, problems, actor)
         if made.problems or made.mark != mark or not roles_exist(lines):
             raise Stale

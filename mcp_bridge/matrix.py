@@ -18,7 +18,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.audit import record
-from accounts.delegation import objection_to_scope
+from accounts.delegation import NotAllowed, objection_to_scope
 from accounts.models import Role, Scope
 from accounts.row_ids import row_id
 from mcp_bridge.models import Primitive
@@ -79,10 +79,6 @@ class Change:
 
 class Stale(Exception):
     """Somebody changed what was shown before it was saved."""
-
-
-class Refused(Exception):
-    """Who saves may not give or take what they want to."""
 
 
 class Matrix:
@@ -158,7 +154,7 @@ def pairs(through: Any, owner: str) -> dict[int, frozenset[str]]:
 def save(
     matrix: Matrix, version: str, codes: Iterable[str], *, actor: Any, request: Any
 ) -> list[Change]:
-    """Give and take own scopes, all or none, on record. Raises Stale, Refused."""
+    """Give and take own scopes, all or none, on record. Raises Stale, NotAllowed."""
     with transaction.atomic():
         locked = Role.objects.filter(pk__in=[r.pk for r in matrix.roles])
         list(locked.select_for_update().values_list("pk"))
@@ -170,7 +166,7 @@ def save(
         changes = now.read(codes)
         told = objection(actor, changes)
         if told:
-            raise Refused(told)
+            raise NotAllowed(told)
         for change in changes:
             apply(change, actor, request)
     return changes

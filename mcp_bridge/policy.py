@@ -18,6 +18,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts.delegation import NotAllowed, objection_to_importing
 from accounts.models import AuditEvent, Role, Scope
 from accounts.models.roles import scope_name_validator
 from accounts.problems import Problem, Stale, decoded, fingerprint
@@ -267,9 +268,15 @@ def settled(value: Any) -> Any:
 
 
 def apply(raw: bytes, mark: str, actor: Any) -> int:
-    """Do what `diff` showed, in one transaction; how many items. Raises Stale."""
+    """Do what `diff` showed, in one transaction; how many items.
+
+    Raises Stale or NotAllowed before any change.
+    """
     document, problems = understood(raw)
     with transaction.atomic():
+        told = objection_to_importing(actor)
+        if told:
+            raise NotAllowed(told)
         found = compared(document, problems)
         if found.problems or found.mark != mark:
             raise Stale

@@ -6,7 +6,7 @@ written past Portico's own rows.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from allauth.mfa import admin as mfa_admin
 from allauth.mfa.models import Authenticator
@@ -22,8 +22,9 @@ from django.utils.translation import ngettext
 from accounts.admin.base import ReadOnly, may
 from accounts.admin.confirm import own_session
 from accounts.audit import record
-from accounts.delegation import above
+from accounts.delegation import above, out_of_reach
 from accounts.linking import unlink
+from accounts.models import User
 from accounts.models.browsers import end_browsers
 from accounts.site import Section
 
@@ -71,7 +72,17 @@ class UserSessionAdmin(ReadOnly[UserSession]):
     @admin.action(description=_("End the selected sessions"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: Any) -> None:
         """All of them but the one that asks."""
+        others = out_of_reach(cast(User, request.user))
         chosen = queryset.order_by().exclude(session_key=own_session(request))
+        left = chosen.filter(user__in=others).count()
+        if left:
+            told = ngettext(
+                "%d session is of somebody who may do more than you: ask a superuser.",
+                "%d sessions are of people who may do more than you: ask a superuser.",
+                left,
+            )
+            self.message_user(request, told % left, messages.ERROR)
+        chosen = chosen.exclude(user__in=others)
         ended = end_browsers(chosen)
         for name in ended:
             reason = "ended in the admin"

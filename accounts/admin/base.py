@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import models
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.audit import record
 from accounts.declared_lookups import DeclaredLookups
@@ -166,6 +166,31 @@ class Guarded(Audited[M]):
     def may_touch(self, actor: Any, obj: M) -> bool:
         """Whether this row is the actor's to change (accounts/delegation.py)."""
         raise NotImplementedError
+
+
+MOST_REFUSALS = 20
+"""How many rows of a bulk action are named that it leaves out."""
+
+
+def within_reach(
+    page: Any, request: HttpRequest, rows: Iterable[M], rule: Callable[[Any, M], str]
+) -> list[M]:
+    """The selected rows that a rule of accounts/delegation.py lets the actor change.
+
+    A message names each of the others with the rule's objection.
+    """
+    found, refused = [], []
+    for row in rows:
+        told = rule(request.user, row)
+        found += [] if told else [row]
+        refused += [f"{row}: {told}"] if told else []
+    for told in refused[:MOST_REFUSALS]:
+        page.message_user(request, told, messages.ERROR)
+    more = len(refused) - MOST_REFUSALS
+    if more > 0:
+        told = ngettext("and %d more.", "and %d more.", more) % more
+        page.message_user(request, told, messages.ERROR)
+    return found
 
 
 class ReadOnly(Placed[M]):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,12 +20,19 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Audited, ReadOnly, badge
-from accounts.delegation import above
+from accounts.admin.base import Guarded, ReadOnly, badge, within_reach
+from accounts.admin.confirm import endable
+from accounts.delegation import (
+    objection_to_client,
+    objection_to_host,
+    objection_to_tokens_of,
+    those_above,
+)
 from accounts.keyring import public_keys
 from accounts.models import (
     Consent,
     DocumentHost,
+    IssuedToken,
     OAuthAccessToken,
     OAuthClient,
     OAuthGrant,
@@ -30,6 +40,7 @@ from accounts.models import (
     OAuthRefreshToken,
     User,
 )
+from accounts.networks import covers
 from accounts.oauth.models import AUTH_METHODS, SIGNED
 from accounts.oauth.redirects import BadRedirect, checked_uri
 from accounts.oauth.registration import SERVED
@@ -55,6 +66,8 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=forms.CheckboxSelectMultiple,
         initial=["authorization_code", "refresh_token"],
     )
+
+    actor: User
 
     class Meta:
         model = OAuthClient
@@ -82,14 +95,27 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         signs = given.get("token_endpoint_auth_method") == SIGNED
         if signs and not given.get("client_jwks") and "client_jwks" not in self.errors:
             self.add_error("client_jwks", _("private_key_jwt needs public keys."))
+        for name in self.loosened(given):
+            told = objection_to_tokens_of(self.actor, self.instance)
+            if told:
+                self.add_error(name, told)
         return given
+
+    def loosened(self, given: dict[str, Any]) -> Iterator[str]:
+        """Bounds of its tokens that the form would make wider."""
+        before = self.initial
+        networks = given.get("networks")
+        if networks is not None and not covers(before.get("networks", ""), networks):
+            yield "networks"
+        if (given.get("max_idle") or inf) > (before.get("max_idle") or inf):
+            yield "max_idle"
 
 
 UNVERIFIED = _("unverified: it has named itself")
 
 
 @admin.register(OAuthClient)
-class OAuthClientAdmin(Audited[OAuthClient]):
+class OAuthClientAdmin(Guarded[OAuthClient]):
     """Names come from outside and are shown as text."""
 
     noun = "client"
@@ -142,11 +168,22 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     )
     actions = ("approve", "block", "unblock", "revoke_tokens", "rotate_secret")
 
-    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+    def may_touch(self, actor: Any, obj: OAuthClient) -> bool:
         """A client that acts as somebody is changed by those who may do as much."""
-        allowed = super().has_change_permission(request, obj)
-        account = obj.service_account if obj is not None else None
-        return allowed and (account is None or not above(request.user, account))
+        return not objection_to_client(actor, obj)
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Its tokens go with it, also those of people who may do more."""
+        allowed = super().has_delete_permission(request, obj)
+        if obj is None or not allowed:
+            return allowed
+        return not objection_to_tokens_of(request.user, obj)
+
+    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """With who fills it in."""
+        made: Any = super().get_form(request, obj, **kwargs)
+        made.actor = request.user
+        return made
 
     def formfield_for_foreignkey(
         self, db_field: Any, request: Any, **kwargs: Any
@@ -154,10 +191,7 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         """Whom it may act as: a service account that can do no more than the giver."""
         if db_field.name == "service_account":
             programs = User.objects.filter(is_service_account=True)
-            if not request.user.is_superuser:
-                known = [u.pk for u in programs if not above(request.user, u)]
-                programs = programs.filter(pk__in=known)
-            kwargs["queryset"] = programs
+            kwargs["queryset"] = programs.exclude(pk__in=those_above(request.user))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:
@@ -193,14 +227,19 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     @admin.action(description=_("Block: end its tokens too"), permissions=["change"])
     def block(self, request: HttpRequest, queryset: Any) -> None:
         """Refuse it from now on."""
-        self.revoke_tokens(request, queryset)
-        for client in queryset.filter(blocked=False):
-            self.switch(request, client, True)
+        chosen = within_reach(self, request, queryset, objection_to_client)
+        ended = end_access(self, request, chosen, "client ended")
+        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
+        self.message_user(request, told, messages.SUCCESS)
+        for client in chosen:
+            if not client.blocked:
+                self.switch(request, client, True)
 
     @admin.action(description=_("Unblock"), permissions=["change"])
     def unblock(self, request: HttpRequest, queryset: Any) -> None:
         """Let it sign people in again."""
-        for client in queryset.filter(blocked=True):
+        blocked = queryset.filter(blocked=True)
+        for client in within_reach(self, request, blocked, objection_to_client):
             self.switch(request, client, False)
 
     @admin.action(
@@ -208,7 +247,8 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     )
     def approve(self, request: HttpRequest, queryset: Any) -> None:
         """Somebody has looked at who they are."""
-        for client in queryset.filter(approved=False):
+        others = queryset.filter(approved=False)
+        for client in within_reach(self, request, others, objection_to_client):
             client.approved = True
             client.save(update_fields=["approved"])
             self.note(request, "approved", client)
@@ -222,7 +262,8 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     @admin.action(description=_("Revoke all its tokens"), permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
         """End them from the next message on."""
-        ended = queryset.end_access(actor=request.user, reason="client ended")
+        chosen = within_reach(self, request, queryset, objection_to_client)
+        ended = end_access(self, request, chosen, "client ended")
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
         self.message_user(request, told, messages.SUCCESS)
 
@@ -231,9 +272,8 @@ class OAuthClientAdmin(Audited[OAuthClient]):
     )
     def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
         """The old one ends at once; public clients have none."""
-        for client in queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL):
-            if not self.has_change_permission(request, client):
-                continue
+        secret = queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL)
+        for client in within_reach(self, request, secret, objection_to_client):
             client.client_secret = self.told_secret(request, client)
             client.save(update_fields=["client_secret"])
             self.note(request, "secret_rotated", client)
@@ -259,17 +299,12 @@ class OAuthClientAdmin(Audited[OAuthClient]):
             )
         super().save_model(request, obj, form, change)
         if change and "blocked" in form.changed_data and obj.blocked:
-            self.ended(request, obj, "client blocked")
+            end_access(self, request, [obj], "client blocked")
 
     def delete_model(self, request: HttpRequest, obj: OAuthClient) -> None:
         """Revoke first: the list of tokens outlives the client."""
-        self.ended(request, obj, "client deleted")
+        end_access(self, request, [obj], "client deleted")
         super().delete_model(request, obj)
-
-    def ended(self, request: HttpRequest, client: OAuthClient, reason: str) -> None:
-        """Its tokens and codes, on record as the actor's."""
-        same = OAuthClient.objects.filter(pk=client.pk)
-        same.end_access(actor=request.user, reason=reason)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Who may delete a client may delete consents and codes with it."""
@@ -278,8 +313,38 @@ class OAuthClientAdmin(Audited[OAuthClient]):
         return found, counts, own, protected
 
 
+def end_access(
+    page: Any, request: HttpRequest, clients: Iterable[OAuthClient], reason: str
+) -> int:
+    """End what clients have: codes, and the tokens that are the actor's to end."""
+    names = [client.client_id for client in clients]
+    with transaction.atomic():
+        same = OAuthClient.objects.filter(client_id__in=names)
+        same.end_pending(actor=request.user, reason=reason)
+        tokens = IssuedToken.objects.filter(client_id__in=names)
+        return endable(page, request, tokens).revoke(actor=request.user, reason=reason)
+
+
+class HostForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A new host has its limits too: naming one can refuse its clients."""
+
+    actor: User
+
+    class Meta:
+        model = DocumentHost
+        fields = ("host", "trusted")
+
+    def clean_host(self) -> str:
+        """Refuse the host of a client that acts as somebody who may do more."""
+        host: str = self.cleaned_data["host"]
+        told = objection_to_host(self.actor, DocumentHost(host=host))
+        if told:
+            raise forms.ValidationError(told)
+        return host
+
+
 @admin.register(DocumentHost)
-class DocumentHostAdmin(Audited[DocumentHost]):
+class DocumentHostAdmin(Guarded[DocumentHost]):
     """Hosts whose client documents are trusted or refused."""
 
     noun = "document_host"
@@ -290,6 +355,17 @@ class DocumentHostAdmin(Audited[DocumentHost]):
     )
     list_display = ("host", "trusted")
     search_fields = ("host",)
+    form = HostForm
+
+    def may_touch(self, actor: Any, obj: DocumentHost) -> bool:
+        """Its clients may act as somebody who may do more."""
+        return not objection_to_host(actor, obj)
+
+    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """With who fills it in."""
+        made: Any = super().get_form(request, obj, **kwargs)
+        made.actor = request.user
+        return made
 
     def save_model(
         self, request: HttpRequest, obj: DocumentHost, form: Any, change: bool
@@ -297,7 +373,7 @@ class DocumentHostAdmin(Audited[DocumentHost]):
         """Save; what clients of a refused host hold ends."""
         super().save_model(request, obj, form, change)
         if not obj.trusted:
-            obj.clients().end_access(actor=request.user, reason="host refused")
+            end_access(self, request, obj.clients(), "host refused")
 
 
 @admin.register(OAuthGrant)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts.delegation import out_of_reach
 from accounts.models import IssuedToken
 from accounts.models.browsers import browsers_of
+from accounts.models.tokens import TokenQuerySet
 from accounts.sessions import current_key
 
 
@@ -32,6 +35,22 @@ def unconfirmed(
         "parent": (request.get_full_path(), page.opts.verbose_name_plural),
     }
     return TemplateResponse(request, "admin/confirm.html", context)
+
+
+def endable(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
+    """Those of these tokens that are the actor's to end; a message counts the rest."""
+    others = out_of_reach(request.user)
+    if request.user.is_superuser:
+        return tokens
+    left = tokens.filter(user__in=others).live().order_by().count()
+    if left:
+        told = ngettext(
+            "%d token belongs to somebody who may do more than you: ask a superuser.",
+            "%d tokens belong to people who may do more than you: ask a superuser.",
+            left,
+        )
+        page.message_user(request, told % left, messages.WARNING)
+    return tokens.exclude(user__in=others)
 
 
 def leaving(users: Any, keep: str) -> str:

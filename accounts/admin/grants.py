@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Audited, BoundedInline
+from accounts.admin.base import BoundedInline, Guarded, within_reach
 from accounts.admin.biglists import BoundedPaginator
 from accounts.delegation import objection, objection_to_taking
 from accounts.models import RoleAssignment, User
@@ -98,6 +98,11 @@ class RoleAssignmentInline(BoundedInline):
         return made
 
 
+def objection_to_withdrawing(actor: User, held: RoleAssignment) -> str:
+    """Why the actor may not take or end this assignment; empty if they may."""
+    return objection_to_taking(actor, held.user, held.role)
+
+
 class EndFilter(admin.SimpleListFilter):
     """For good, ending, over."""
 
@@ -127,7 +132,7 @@ class EndFilter(admin.SimpleListFilter):
 
 
 @admin.register(RoleAssignment)
-class RoleAssignmentAdmin(Audited[RoleAssignment]):
+class RoleAssignmentAdmin(Guarded[RoleAssignment]):
     """Who holds what, by whom given, why and until when."""
 
     noun = "role"
@@ -175,33 +180,32 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
 
     def extend(self, request: Any, queryset: Any, by: timedelta) -> None:
         """Move the ends on, as far as this giver may."""
-        done = 0
-        for held in queryset.exclude(expires_at=None):
+
+        def rule(actor: User, held: RoleAssignment) -> str:
+            until = max(held.expires_at or timezone.now(), timezone.now()) + by
+            return objection(actor, held.user, held.role, until)
+
+        dated = queryset.exclude(expires_at=None)
+        extended = within_reach(self, request, dated, rule)
+        for held in extended:
             before = held.expires_at
-            until = max(before, timezone.now()) + by
-            told = objection(request.user, held.user, held.role, until)
-            if told:
-                self.message_user(request, f"{held}: {told}", messages.ERROR)
-                continue
             held.extend(by)
             ends = {"expires_at": [str(before), str(held.expires_at)]}
             self.note(request, "extended", held, ends, reason=held.reason)
-            done += 1
+        done = len(extended)
         told = ngettext("%d role extended.", "%d roles extended.", done) % done
         self.message_user(request, told, messages.SUCCESS)
 
     @admin.action(description=_("End now"), permissions=["change"])
     def end_now(self, request: Any, queryset: Any) -> None:
         """Let the selected count no longer, from the next message on."""
-        done = 0
-        for held in queryset.unexpired():
-            told = objection_to_taking(request.user, held.user, held.role)
-            if told:
-                self.message_user(request, f"{held}: {told}", messages.ERROR)
-                continue
+        ended = within_reach(
+            self, request, queryset.unexpired(), objection_to_withdrawing
+        )
+        for held in ended:
             self.note(request, "ended", held, reason=held.reason)
             held.end(actor=request.user, keep=request)
-            done += 1
+        done = len(ended)
         told = ngettext("%d role ended.", "%d roles ended.", done) % done
         self.message_user(request, told, messages.SUCCESS)
 
@@ -221,16 +225,14 @@ class RoleAssignmentAdmin(Audited[RoleAssignment]):
         fixed = super().get_readonly_fields(request, obj)
         return fixed if obj is None else (*fixed, "user", "role")
 
-    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Who may take this very role."""
-        allowed = super().has_delete_permission(request, obj)
-        if not allowed or obj is None:
-            return allowed
-        return not objection_to_taking(request.user, obj.user, obj.role)
+    def may_touch(self, actor: Any, obj: RoleAssignment) -> bool:
+        """Who may take it may change it: the form says for how long."""
+        return not objection_to_withdrawing(actor, obj)
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        """The giver is who saves."""
-        obj.granted_by = request.user
+        """The giver is who changes it; saving it as it was changes nothing."""
+        if form.has_changed():
+            obj.granted_by = request.user
         super().save_model(request, obj, form, change)
 
     def delete_model(self, request: Any, obj: RoleAssignment) -> None:

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from accounts.admin.base import ReadOnly, badge, may
 from accounts.audit import record
+from accounts.delegation import objection_to_retiring
 from accounts.keyring import public_jwk
 from accounts.models import SigningKey
 from accounts.models.keys import KeyState
@@ -95,9 +96,12 @@ class SigningKeyAdmin(ReadOnly[SigningKey]):
     )
     def retire(self, request: HttpRequest, queryset: Any) -> None:
         """Retire retiring keys; the active one has to be rotated away first."""
+        actor: Any = request.user
         for key in queryset:
             if key.state == KeyState.ACTIVE:
                 told = _("%s signs new tokens: rotate first.") % key.kid
+                self.message_user(request, told, messages.ERROR)
+            elif told := objection_to_retiring(actor, key):
                 self.message_user(request, told, messages.ERROR)
             elif key.state != KeyState.RETIRED:
                 key.move(KeyState.RETIRED)

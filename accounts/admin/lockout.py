@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from axes.models import AccessAttempt
 from django.conf import settings
@@ -16,7 +16,9 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import ReadOnly, may
 from accounts.attention import Notice, attention
+from accounts.delegation import UNLOCKS, out_of_reach
 from accounts.lockout import unlock
+from accounts.models import User
 from accounts.site import Section
 
 
@@ -34,17 +36,23 @@ class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         """Those who may unlock accounts."""
-        return may(request, "accounts.unlock_user")
+        return may(request, UNLOCKS)
 
     @admin.action(
         description=_("Unlock the selected accounts and addresses"),
         permissions=["unlock"],
     )
     def unlock(self, request: HttpRequest, queryset: Any) -> None:
-        """Forget what is counted for these names and for these addresses."""
+        """Forget what is counted for these names and for these addresses.
+
+        But for the names of those who administer: helping to guess on would be free.
+        """
+        actor = cast(User, request.user)
+        others = out_of_reach(actor, UNLOCKS)
+        keep = list(others.values_list("username", flat=True))
         pairs = set(queryset.values_list("username", "ip_address"))
         forgotten = sum(
-            unlock(username=name or "", address=ip or "", actor=request.user)
+            unlock(username=name or "", address=ip or "", keep=keep, actor=actor)
             for name, ip in sorted(pairs, key=str)
         )
         told_unlocked(self, request, forgotten)

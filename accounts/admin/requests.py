@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import ReadOnly, may
+from accounts.admin.base import ReadOnly, may, within_reach
 from accounts.audit import record
 from accounts.delegation import objection
 from accounts.models import AccessRequest, User
@@ -53,6 +53,13 @@ class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
 def objection_to_approving(actor: User, asked: AccessRequest, until: Any) -> str:
     """Why the actor may not approve it; empty if they may."""
     return objection(actor, asked.user, asked.role, until)
+
+
+def as_asked(actor: User, asked: AccessRequest) -> str:
+    """Why the actor may not approve it until the moment asked for."""
+    if asked.until is not None and asked.until <= timezone.now():
+        return gettext("the moment asked for has passed; open it and choose one.")
+    return objection_to_approving(actor, asked, asked.until)
 
 
 @admin.register(AccessRequest)
@@ -116,31 +123,30 @@ class AccessRequestAdmin(ReadOnly[AccessRequest]):
     @admin.action(description=_("Approve as asked"), permissions=["change"])
     def approve(self, request: Any, queryset: Any) -> None:
         """Give each until the moment asked for."""
-        for asked in queryset.open():
-            told = objection_to_approving(request.user, asked, asked.until)
-            if asked.until is not None and asked.until <= timezone.now():
-                told = gettext(
-                    "the moment asked for has passed; open it and choose one."
-                )
-            if told:
-                self.message_user(request, f"{asked}: {told}", messages.ERROR)
-            else:
+        for asked in within_reach(self, request, queryset.open(), as_asked):
+            try:
                 self.say_yes(request, asked, asked.until, "")
+            except NotPossible as error:
+                self.message_user(request, str(error), messages.ERROR)
 
     @admin.action(description=_("Decline"), permissions=["change"])
     def decline(self, request: Any, queryset: Any) -> None:
         """Say no to each."""
         for asked in queryset.open():
-            self.say_no(request, asked, "")
+            try:
+                self.say_no(request, asked, "")
+            except NotPossible as error:
+                self.message_user(request, str(error), messages.ERROR)
 
     def say_yes(self, request: Any, asked: Any, until: Any, answer: str) -> None:
         """Approve one, on record."""
         with transaction.atomic():
-            held = asked.approve(actor=request.user, until=until, answer=answer)
+            held, given = asked.approve(actor=request.user, until=until, answer=answer)
             about = {"actor": request.user, "request": request, "reason": asked.reason}
             ends = {"expires_at": [str(asked.until or ""), str(held.expires_at or "")]}
             record("access.approved", object=asked, changes=ends, **about)
-            record("role.granted", object=held, **about)
+            if given:
+                record("role.granted", object=held, **about)
         self.message_user(request, _("%s: approved.") % asked, messages.SUCCESS)
 
     def say_no(self, request: Any, asked: Any, answer: str) -> None:

@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnly, may
 from accounts.admin.biglists import BigList
-from accounts.models import IssuedToken, RevokedToken
+from accounts.delegation import objection_to_ending
+from accounts.models import IssuedToken, RevokedToken, User
 from accounts.site import Section
 from accounts.tokens import row_of
 
@@ -28,13 +29,16 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text=_("Paste either. The token itself is not kept."),
     )
 
+    actor: User
+
     class Meta:
         model = RevokedToken
         fields = ("reason",)
 
     def clean_token_or_id(self) -> IssuedToken:
-        """The row of the token meant."""
-        row = meant("".join(self.cleaned_data["token_or_id"].split()))
+        """The row of the token meant; whoever has the token itself may end it."""
+        pasted = bare(self.cleaned_data["token_or_id"])
+        row = meant(pasted)
         if row is None:
             raise forms.ValidationError(
                 _("This is neither a token issued here nor the id of one.")
@@ -43,12 +47,20 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(_("This token is revoked already."))
         if row.state == "expired":
             raise forms.ValidationError(_("This token has expired already."))
+        told = objection_to_ending(self.actor, row.user) if row.user else ""
+        if told and JTI.fullmatch(pasted.lower()):
+            raise forms.ValidationError(told)
         return row
+
+
+def bare(text: str) -> str:
+    """What was pasted without blanks, and without the scheme of its header."""
+    return "".join(text.split()).removeprefix("Bearer")
 
 
 def meant(pasted: str) -> IssuedToken | None:
     """The row of the token or `jti` that was pasted."""
-    pasted = pasted.removeprefix("Bearer")
+    pasted = bare(pasted)
     if JTI.fullmatch(pasted.lower()):
         return IssuedToken.objects.filter(jti=pasted.lower()).first()
     return row_of(pasted)
@@ -78,7 +90,9 @@ class RevokedTokenAdmin(BigList, ReadOnly[RevokedToken]):
         """The paste box to add; the plain row to look."""
         if obj is None:
             kwargs["form"] = RevokeForm
-        return super().get_form(request, obj, **kwargs)
+        made: Any = super().get_form(request, obj, **kwargs)
+        made.actor = request.user
+        return made
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Likewise."""

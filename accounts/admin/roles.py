@@ -11,23 +11,24 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import Guarded
-from accounts.delegation import beyond, holds_role, holds_scope
-from accounts.models import Role, Scope, User
+from accounts.delegation import beyond, objection_to_role
+from accounts.models import ClaimRule, Role, Scope, User
 from accounts.site import Section
 
 
 class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A role may be given only scopes that who edits it holds."""
+    """A role may be given only scopes that who edits it holds, from where it counts."""
 
     actor: User
 
-    def clean_scopes(self) -> Any:
-        """Refuse scopes beyond one's own."""
-        wanted = self.cleaned_data["scopes"]
-        told = beyond(self.actor, (scope.name for scope in wanted))
+    def clean(self) -> dict[str, Any]:
+        """Refuse scopes beyond one's own; other networks can make them so."""
+        cleaned = super().clean() or {}
+        wanted = [scope.name for scope in cleaned.get("scopes", ())]
+        told = beyond(self.actor, wanted, cleaned.get("networks", ""))
         if told:
-            raise forms.ValidationError(told)
-        return wanted
+            self.add_error("scopes", told)
+        return cleaned
 
 
 @admin.register(Scope)
@@ -43,15 +44,9 @@ class ScopeAdmin(Guarded[Scope]):
     list_display = ("name", "description", "given_by")
     search_fields = ("name", "description")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """A scope in use changes its meaning with its name."""
-        fixed = super().get_readonly_fields(request, obj)
-        plain = obj is None or request.user.is_superuser
-        return fixed if plain else (*fixed, "name")
-
     def may_touch(self, actor: Any, obj: Scope) -> bool:
-        """Superusers any, others those that they do not hold."""
-        return actor.is_superuser or not holds_scope(actor, obj)
+        """Superusers: one's own is for others to change, and others' is beyond one."""
+        return bool(actor.is_superuser)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Scope]:
         """With the roles that give each."""
@@ -87,11 +82,15 @@ class RoleAdmin(Guarded[Role]):
         return made
 
     def may_touch(self, actor: Any, obj: Role) -> bool:
-        """Superusers any, others those within their rights that they do not hold."""
-        if actor.is_superuser:
-            return True
-        given = obj.scopes.values_list("name", flat=True)
-        return not holds_role(actor, obj) and not beyond(actor, given)
+        """Within the actor's rights, and held by nobody they may not change."""
+        return not objection_to_role(actor, obj)
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Rules of sign-in providers would go with it: those are a superuser's."""
+        allowed = super().has_delete_permission(request, obj)
+        if obj is None or request.user.is_superuser:
+            return allowed
+        return allowed and not ClaimRule.objects.filter(role=obj).exists()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
         """With scopes and the number of holders."""

@@ -20,7 +20,7 @@ from accounts.admin.biglists import (
     Unindexed,
     UnsortedChoices,
 )
-from accounts.admin.confirm import ending, unconfirmed
+from accounts.admin.confirm import endable, ending, unconfirmed
 from accounts.models import IssuedToken, OAuthClient, TokenKind, User
 from accounts.models.tokens import STATES
 from accounts.site import Section
@@ -281,6 +281,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
 
     def end(self, request: HttpRequest, tokens: Any, verb: Any = None) -> Any:
         """Ask, run the verb (`end_tokens`), and say how many were live."""
+        tokens = endable(self, request, tokens)
         page = unconfirmed(self, request, str(_("Revoke?")), ending(tokens))
         if page is not None:
             return page

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.delegation import NotAllowed
 from accounts.models import ImportDraft
 from accounts.problems import Stale
 from accounts.site import Section, SitePage, site_page
@@ -111,7 +112,7 @@ def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
             line = '<p><progress max="{}" value="{}"></progress> {}</p>'
             far = _("%(done)d of %(total)d") % {"done": done, "total": total}
             yield format_html(line, max(total, 1), done, far)
-    except Stale as error:
+    except (Stale, NotAllowed) as error:
         yield format_html('<p class="errornote" role="alert">{}</p>', str(error))
     except DatabaseError as error:
         told = _("The database refused (%s). Nothing was changed.") % error

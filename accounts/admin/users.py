@@ -15,12 +15,12 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Guarded, may, names
+from accounts.admin.base import MOST_REFUSALS, Guarded, may, names
 from accounts.admin.confirm import leaving, own_session, unconfirmed
 from accounts.admin.glance import at_a_glance
 from accounts.admin.grants import RoleAssignmentInline
 from accounts.admin.lockout import told_unlocked
-from accounts.delegation import above
+from accounts.delegation import UNLOCKS, above, out_of_reach, those_above
 from accounts.hashers import hashed_before
 from accounts.lockout import unlock
 from accounts.models import RoleAssignment, User
@@ -99,7 +99,9 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
     )
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
         """End their access from the next message on; the actor stays signed in."""
-        users = User.objects.filter(pk__in=queryset.order_by().values("pk"))
+        actor: Any = request.user
+        chosen = self.without(request, queryset, out_of_reach(actor))
+        users = User.objects.filter(pk__in=chosen.order_by().values("pk"))
         keep = own_session(request)
         effect = leaving(users.values("pk"), keep)
         page = unconfirmed(self, request, str(_("Revoke all?")), effect)
@@ -118,7 +120,9 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
     )
     def deactivate(self, request: HttpRequest, queryset: Any) -> Any:
         """Close the accounts and revoke their tokens."""
-        closing = queryset.filter(is_active=True, pk__in=self.below(request, queryset))
+        actor: Any = request.user
+        chosen = self.without(request, queryset, those_above(actor))
+        closing = chosen.filter(is_active=True)
         page = unconfirmed(
             self, request, str(_("Deactivate?")), closed(request, closing)
         )
@@ -131,21 +135,32 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         self.message_user(request, told % count, messages.SUCCESS)
         return None
 
-    def below(self, request: HttpRequest, queryset: Any) -> Any:
-        """Those of the selected that this member of staff may change."""
-        if request.user.is_superuser:
-            return queryset.values("pk")
-        return [u.pk for u in queryset if self.has_change_permission(request, u)]
+    def without(self, request: HttpRequest, users: Any, others: QuerySet[User]) -> Any:
+        """The selected but for `others`, whom a message names."""
+        left = users.filter(pk__in=others).order_by("username")
+        names_left = list(left.values_list("username", flat=True)[: MOST_REFUSALS + 1])
+        if names_left:
+            more = " ..." if len(names_left) > MOST_REFUSALS else ""
+            told = _("Left out, for they may do more than you: %s")
+            listed = ", ".join(names_left[:MOST_REFUSALS]) + more
+            self.message_user(request, told % listed, messages.ERROR)
+        return users.exclude(pk__in=others)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         """Who may unlock, without changing anything else."""
-        return may(request, "accounts.unlock_user")
+        return may(request, UNLOCKS)
 
     @admin.action(description=_("Unlock after wrong passwords"), permissions=["unlock"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Forget the wrong passwords counted for these accounts."""
+        """Forget the wrong passwords counted for these accounts.
+
+        Not of those who administer: whoever helps to guess could go on for ever.
+        """
+        actor: Any = request.user
+        others = out_of_reach(actor, UNLOCKS)
         forgotten = sum(
-            unlock(username=user.username, actor=request.user) for user in queryset
+            unlock(username=user.username, actor=actor)
+            for user in self.without(request, queryset, others)
         )
         told_unlocked(self, request, forgotten)
 
@@ -153,9 +168,15 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         description=_("Reset second factors: they were lost"), permissions=["change"]
     )
     def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Of accounts with no more rights: it makes them easier to enter."""
+        """Of accounts with no more rights: it makes them easier to enter.
+
+        Not one's own: the portal asks for the password first.
+        """
         actor: Any = request.user
-        below = [user for user in queryset if not above(actor, user)]
+        if queryset.filter(pk=actor.pk).exists():
+            own = _("Your own second factor is removed in the portal.")
+            self.message_user(request, own, messages.ERROR)
+        below = self.without(request, queryset, those_above(actor)).exclude(pk=actor.pk)
         gone = sum(reset(user, actor=actor, keep=request) for user in below)
         told = ngettext("%d factor removed.", "%d factors removed.", gone) % gone
         self.message_user(request, told, messages.SUCCESS)

@@ -120,24 +120,27 @@ class AccessRequest(models.Model):
 
     def approve(
         self, *, actor: User, until: datetime | None, answer: str = ""
-    ) -> RoleAssignment:
-        """Give the role until then; what is held longer is not cut short."""
+    ) -> tuple[RoleAssignment, bool]:
+        """Give the role until then: (row, whether it was given now).
+
+        What is held as long stays as it is: a sign-in provider knows its roles by
+        their reason, and would no longer take away what got another one here.
+        """
         with transaction.atomic():
             self._decide(RequestState.APPROVED, actor, answer)
-            now = RoleAssignment.objects.filter(user=self.user, role=self.role).first()
-            if now is not None and not now.expired:
-                lasts = None in (until, now.expires_at)
-                until = None if lasts else max(until, now.expires_at)  # type: ignore[type-var]
-            self.given_until = until
+            held = RoleAssignment.objects.filter(user=self.user, role=self.role).first()
+            given = held is None or not held.lasts_until(until)
+            if held is None or given:
+                held, _new = RoleAssignment.objects.grant(
+                    self.user,
+                    self.role,
+                    granted_by=actor,
+                    reason=self.reason,
+                    expires_at=until,
+                )
+            self.given_until = held.expires_at
             self.save(update_fields=["given_until"])
-            held, _new = RoleAssignment.objects.grant(
-                self.user,
-                self.role,
-                granted_by=actor,
-                reason=self.reason,
-                expires_at=until,
-            )
-        return held
+        return held, given
 
     def decline(self, *, actor: User, answer: str = "") -> None:
         """Say no."""

@@ -164,6 +164,14 @@ class RoleAssignment(models.Model):
         """Whether its end has passed."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
+    def lasts_until(self, moment: datetime | None) -> bool:
+        """Whether it counts until then at least; None: for good."""
+        if self.expired:
+            return False
+        if self.expires_at is None or moment is None:
+            return self.expires_at is None
+        return self.expires_at >= moment
+
     def extend(self, by: timedelta) -> None:
         """Move the end on, from now if it has passed; what has none keeps none."""
         if self.expires_at is not None:

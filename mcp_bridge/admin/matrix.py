@@ -18,9 +18,10 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from accounts.delegation import NotAllowed
 from accounts.models import Role
 from accounts.site import Section, SitePage, site_page
-from mcp_bridge.matrix import Cell, Change, Matrix, Refused, Stale, State, save
+from mcp_bridge.matrix import Cell, Change, Matrix, Stale, State, save
 from mcp_bridge.models import Primitive, PrimitiveKind
 
 LONGEST_PAGE = 100
@@ -196,7 +197,7 @@ class AccessMatrix(SitePage):
             )
         except Stale:
             return self.stale(view, None)
-        except Refused as error:
+        except NotAllowed as error:
             messages.error(request, _("Nothing was saved. %s") % error)
             return self.show(view, status=403)
         told = ngettext("%d change saved.", "%d changes saved.", len(done)) % len(done)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.admin.userimport import SuperusersPage, kept, uploaded
 from accounts.audit import record
+from accounts.delegation import NotAllowed
 from accounts.models import ImportDraft
 from accounts.problems import Stale
 from accounts.site import Section, SitePage, site_page
@@ -79,6 +80,8 @@ class PolicyImportPage(SuperusersPage):
             count = apply(draft.content.encode(), mark, request.user)
         except Stale as error:
             return self.page({"told": str(error)}, status=409)
+        except NotAllowed as error:
+            return self.page({"told": str(error)}, status=403)
         draft.delete()
         messages.success(request, _("Done: %d items were added or changed.") % count)
         return HttpResponseRedirect(request.path)

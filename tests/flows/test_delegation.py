@@ -1,32 +1,49 @@
 """Delegated administration, tried on every page the admin has: new ones too.
 
-Whatever a member of staff sends, nobody's rights grow beyond what that member holds.
+Whatever a member of staff sends, nobody's rights grow beyond what that member holds,
+and nobody who may do more loses anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from datetime import timedelta
+from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import (
     AccessRequest,
     AuditEvent,
+    ClaimRule,
+    IssuedToken,
     OAuthClient,
+    RevokedToken,
     Role,
     RoleAssignment,
     Scope,
+    SigningKey,
+    SignInProvider,
     User,
 )
 from mcp_bridge.models import Primitive
 from tests.flows.browser import Browser, Form
+from tests.flows.delegation_scene import (
+    NAMES,
+    issue_tokens,
+    put_back,
+    set_up,
+    staff,
+)
 from tests.flows.rights import Watch, everything
 from tests.flows.server import Portico
 from tests.flows.wire import wire
@@ -36,7 +53,8 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 SITE = admin.site
 MOST_FIELDS = 30
 """Fields of one form (the matrix has one for each cell) that are tried one by one."""
-PEOPLE = (("alice", "User"), ("bert", "Guest"), ("carol", "Admin"))
+MOST_ROWS = 6
+"""Rows of one list whose forms are tried."""
 
 
 def pages() -> list[Any]:
@@ -58,66 +76,18 @@ def list_of(page: Any) -> str:
     return reverse(f"admin:{page.opts.app_label}_{page.opts.model_name}_changelist")
 
 
-def staff(name: str, *roles: str, group: str = "", everything: bool = False) -> User:
-    """A member of staff who is no superuser."""
-    somebody = person(name, *roles)
-    somebody.is_staff = True
-    somebody.save()
-    somebody.groups.set(Group.objects.filter(name=group))
-    somebody.user_permissions.set(Permission.objects.all() if everything else [])
-    return somebody
-
-
 @pytest.fixture(scope="module")
 def scene(rows: None, server: Portico) -> Iterator[None]:
     """One row at least of what matters, so that every page has something to try."""
-    for name, role in PEOPLE:
-        person(name, role, admin=name == "carol")
-    AccessRequest.objects.filter(state="open").delete()
-    mallory = staff("mallory", "Guest", everything=True)
-    for user in (mallory, User.objects.get(username="bert")):
-        for role in ("Admin", "Guest"):
-            AccessRequest.objects.get_or_create(
-                user=user,
-                role=Role.objects.get(name=role),
-                reason="let me",
-                state="open",
-            )
-    client, _new = OAuthClient.objects.get_or_create(
-        client_id="acts-as-carol",
-        defaults={
-            "name": "Robot",
-            "client_type": "confidential",
-            "grant_types": ["client_credentials"],
-            "authorization_grant_type": "client-credentials",
-            "token_endpoint_auth_method": "client_secret_basic",
-        },
-    )
-    client.service_account = User.objects.get(username="carol")
-    client.save()
-    wire(server, "alice").call("look")
     with put_back():
+        set_up()
+        issue_tokens()
         yield
-    User.objects.filter(username__in=("mallory", "audrey", "henry")).delete()
-
-
-@contextmanager
-def put_back() -> Iterator[None]:
-    """Access as it was, for the tests that come after."""
-    primitives = list(Primitive.objects.prefetch_related("required_scopes"))
-    roles = list(Role.objects.prefetch_related("scopes"))
-    yield
-    for primitive in primitives:
-        primitive.save()
-        primitive.required_scopes.set(primitive.required_scopes.all())
-    for role in roles:
-        role.scopes.set(role.scopes.all())
 
 
 @pytest.fixture(scope="module")
 def mallory(server: Portico, scene: None) -> Iterator[Browser]:
     """Every Django permission there is, but no superuser; a Guest at /mcp."""
-    staff("mallory", "Guest", everything=True)
     with Browser(server.url) as browser:
         browser.sign_in("mallory")
         yield browser
@@ -143,8 +113,11 @@ def helpdesk(server: Portico, scene: None) -> Iterator[Browser]:
 
 def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     """Ways to fill a form in that could raise somebody: everything at once, each."""
-    named = [name for name in choices if name]
-    yield dict(choices)
+    named = [name for name in choices if name and "-__" not in name]
+    yield {name: choices[name] for name in named}
+    yield from more_rows(form, choices)
+    yield from ({name: ""} for name in BOUNDS if name in form.fields)
+    yield {name: "2099-01-01" for name in form.fields if name.endswith("_0")}
     if len(named) > MOST_FIELDS:
         named = [*named[: MOST_FIELDS // 2], *named[-MOST_FIELDS // 2 :]]
     for name in named:
@@ -171,10 +144,26 @@ def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, An
     yield {"password": "plain"}
 
 
+BOUNDS = ("networks", "max_idle", "reason", "expires_at_0", "given_until_0")
+"""Fields of which nothing is more than something."""
+
+
+def more_rows(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """Lines added to the inlines of a form, for each choice of each; and all taken."""
+    whole = {"username": "somebody-new", "usable_password": "false"}
+    for name in [name for name in form.fields if name.endswith("-TOTAL_FORMS")]:
+        prefix, total = name.removesuffix("-TOTAL_FORMS"), str(form.fields[name])
+        for field, values in choices.items():
+            if field.startswith(f"{prefix}-__prefix__-"):
+                line = field.replace("__prefix__", total)
+                more = {name: str(int(total) + 1)}
+                yield from ({**whole, **more, line: value} for value in values)
+        yield {f"{prefix}-{n}-DELETE": "on" for n in range(int(total))}
+        yield {f"{prefix}-{n}-expires_at_0": "" for n in range(int(total))}
+
+
 def options(text: str) -> dict[str, list[str]]:
     """Field -> the values its select offers."""
-    from html.parser import HTMLParser
-
     found: dict[str, list[str]] = {}
 
     class Reader(HTMLParser):
@@ -195,7 +184,6 @@ def options(text: str) -> dict[str, list[str]]:
     return {
         name: [*dict.fromkeys(values[:3] + values[-3:])]
         for name, values in found.items()
-        if "-__" not in name
     }
 
 
@@ -203,10 +191,11 @@ def known(page: Any) -> list[str]:
     """Keys of some rows, those of the people of the story among them."""
     rows = page.model._default_manager.order_by("pk")
     if page.model is User:
-        rows = rows.filter(username__in=("alice", "bert", "carol", "mallory"))
-    elif page.model is RoleAssignment:
-        names = ("alice", "bert", "carol", "mallory")
-        rows = rows.filter(user__username__in=names)
+        rows = rows.filter(username__in=NAMES)
+    elif page.model in (RoleAssignment, UserSession, Authenticator):
+        rows = rows.filter(user__username__in=NAMES)
+    elif page.model is IssuedToken:
+        rows = rows.live().filter(username__in=NAMES)
     elif page.model is Primitive:
         rows = rows.filter(name__in=("look", "rule", "grant_role"))
     elif page.model is Scope:
@@ -215,45 +204,121 @@ def known(page: Any) -> list[str]:
         rows = rows.open()
     else:
         rows = rows.reverse()
-    return [str(pk) for pk in rows.values_list("pk", flat=True)[:4]]
+    return [str(pk) for pk in rows.values_list("pk", flat=True)[:MOST_ROWS]]
 
 
-RAISES: dict[str, Callable[[User], Any]] = {
-    "a role": lambda user: RoleAssignment.objects.grant(
-        user, Role.objects.get(name="Admin")
-    ),
-    "a role's scope": lambda _user: Role.objects.get(name="Guest").scopes.add(
+def change(model: Any, fields: dict[str, Any], **which: Any) -> Any:
+    """Some columns of some rows, past every rule."""
+    assert model.objects.filter(**which).update(**fields), "nothing to change"
+
+
+def give(name: str, role: str, **more: Any) -> None:
+    """A role, past every rule."""
+    user, given = User.objects.get(username=name), Role.objects.get(name=role)
+    RoleAssignment.objects.grant(user, given, **more)
+
+
+def of(name: str, **more: Any) -> dict[str, Any]:
+    """Rows of one person."""
+    return {"user__username": name, **more}
+
+
+ANYWHERE = {"networks": ""}
+RAISES: dict[str, Callable[[], Any]] = {
+    "a role": lambda: give("mallory", "Admin"),
+    "a role of somebody else": lambda: give("bert", "User"),
+    "a role's scope": lambda: Role.objects.get(name="Guest").scopes.add(
         Scope.objects.get(name="Admin.Write")
     ),
-    "a tool's scope": lambda _user: Primitive.objects.get(
-        name="rule"
-    ).required_scopes.set(Scope.objects.filter(name="Guest.Read")),
-    "a flag": lambda user: User.objects.filter(pk=user.pk).update(is_superuser=True),
-    "an admin's password": lambda _user: User.objects.filter(username="carol").update(
-        password="plain"
+    "a role's networks": lambda: change(Role, ANYWHERE, name="Office"),
+    "a token's networks": lambda: change(IssuedToken, ANYWHERE, username="alice"),
+    "a client's networks": lambda: change(
+        OAuthClient, ANYWHERE, client_id="in-the-office"
     ),
-    "an admin's client": lambda _user: OAuthClient.objects.filter(
-        client_id="acts-as-carol"
-    ).update(client_secret="plain"),
+    "a tool's scope": lambda: Primitive.objects.get(name="rule").required_scopes.set(
+        Scope.objects.filter(name="Guest.Read")
+    ),
+    "a sensitive tool": lambda: change(
+        Primitive, {"sensitive": False}, name="grant_role"
+    ),
+    "a flag": lambda: change(User, {"is_superuser": True}, username="mallory"),
+    "a group": lambda: User.objects.get(username="mallory").groups.add(
+        Group.objects.get(name="Helpdesk")
+    ),
+    "a provider": lambda: change(
+        SignInProvider, {"link_by_email": True}, slug="corp-of-scene"
+    ),
+    "a provider's rule": lambda: change(
+        ClaimRule, {"role": Role.objects.get(name="Admin")}, value="Guest"
+    ),
+    "a revocation": lambda: RevokedToken.objects.all()[:1].get().delete(),
+    "an admin's password": lambda: change(User, {"password": "x"}, username="carol"),
+    "an admin's address": lambda: change(User, {"email": "x"}, username="carol"),
+    "an admin's client": lambda: change(
+        OAuthClient, {"client_secret": "plain"}, client_id="acts-as-carol"
+    ),
+    "a client of an admin": lambda: change(
+        OAuthClient,
+        {"service_account": User.objects.get(username="carol")},
+        client_id="in-the-office",
+    ),
 }
+"""Ways to raise somebody."""
+LOWERS: dict[str, Callable[[], Any]] = {
+    "a role": lambda: RoleAssignment.objects.filter(**of("carol")).delete(),
+    "a role's end": lambda: change(
+        RoleAssignment, {"expires_at": timezone.now()}, **of("paul")
+    ),
+    "a role's scope": lambda: Role.objects.get(name="Payroll").scopes.clear(),
+    "a scope": lambda: Scope.objects.filter(name="Payroll.Read").delete(),
+    "an account": lambda: change(User, {"is_active": False}, username="alice"),
+    "a token": lambda: IssuedToken.objects.filter(username="carol").revoke(
+        actor="x", reason="y"
+    ),
+    "a key": lambda: change(SigningKey, {"state": "retired"}, state="retiring"),
+    "a session": lambda: UserSession.objects.filter(**of("carol")).delete(),
+    "a factor": lambda: Authenticator.objects.filter(**of("carol")).delete(),
+    "a client": lambda: change(
+        OAuthClient, {"blocked": True}, client_id="acts-as-carol"
+    ),
+}
+"""Ways to take something from somebody who may do more."""
 
 
-@pytest.mark.parametrize("name", RAISES)
-def test_the_watch_sees_who_is_raised(mallory: Browser, name: str) -> None:
+@pytest.mark.parametrize(
+    "act",
+    [*RAISES.values(), *LOWERS.values()],
+    ids=[f"{n} given" for n in RAISES] + [f"{n} taken" for n in LOWERS],
+)
+def test_the_watch_sees_what_was_done(act: Callable[[], Any]) -> None:
     """Else the tests below would mean nothing."""
-    watch = Watch("mallory")
+    watch = Watch("mallory", *NAMES)
     watch.check("nothing has changed")
     with transaction.atomic():
-        RAISES[name](User.objects.get(username="mallory"))
+        act()
         with pytest.raises(AssertionError):
-            watch.check(name)
+            watch.check_all("what was done")
         transaction.set_rollback(True)
+
+
+def test_the_watch_sees_a_longer_end() -> None:
+    """Somebody who holds a role until a moment gives it no longer."""
+    give("mallory", "User", expires_at=timezone.now() + timedelta(hours=1))
+    watch = Watch("mallory", *NAMES)
+    with transaction.atomic():
+        give("bert", "User", expires_at=timezone.now() + timedelta(minutes=30))
+        watch.check("within what mallory holds")
+        give("bert", "User", expires_at=timezone.now() + timedelta(hours=2))
+        with pytest.raises(AssertionError):
+            watch.check("longer")
+        transaction.set_rollback(True)
+    RoleAssignment.objects.filter(**of("mallory", role__name="User")).delete()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
     """issue: nobody but a superuser can raise their own rights or those of others."""
-    watch = Watch("mallory")
+    watch = Watch("mallory", *NAMES)
     paths = [f"{list_of(page)}add/"]
     for key in known(page):
         row = f"{list_of(page)}{quote(key, safe='')}"
@@ -279,19 +344,36 @@ def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> Non
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_action_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
     """issue: bulk actions too, on whatever is selected."""
-    watch = Watch("mallory")
-    # What only takes away; the last two end browser sessions, which are secrets too.
-    harmless = {"delete_selected", "deactivate", "withdraw", "revoke_tokens", "end"}
     names = set(options(mallory.open(list_of(page)).page.text).get("action", []))
     token = mallory.http.cookies.get("csrftoken") or ""
-    keys = known(page)
-    for action in {*actions_of(page), *names} - harmless:
-        sent = {"action": action, "_selected_action": keys, "confirmed": "yes"}
-        headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
+    headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
+    for action in sorted({*actions_of(page), *names}):
+        set_up()
+        watch = Watch("mallory", *NAMES)
+        sent = {"action": action, "_selected_action": known(page)}
+        sent |= {"confirmed": "yes", "post": "yes"}
         answer = mallory.http.post(list_of(page), data=sent, headers=headers)
         assert answer.status_code in (200, 403), action
-        watch.check(action)
+        watch.check_all(f"{action} of {page.opts.label}")
+    set_up()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_deletion_in_the_admin_takes_from_anybody(
+    mallory: Browser, page: Any
+) -> None:
+    """What hangs on a row goes with it."""
+    set_up()
+    watch = Watch("mallory", *NAMES)
+    token = mallory.http.cookies.get("csrftoken") or ""
+    headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
+    for key in known(page):
+        path = f"{list_of(page)}{quote(key, safe='')}/delete/"
+        answer = mallory.http.post(path, data={"post": "yes"}, headers=headers)
+        assert answer.status_code in (200, 403), path
+        watch.check(path)
     watch.check_all(page.opts.label)
+    set_up()
 
 
 def pages_of_their_own() -> list[str]:
@@ -306,7 +388,7 @@ def pages_of_their_own() -> list[str]:
 @pytest.mark.parametrize("path", pages_of_their_own())
 def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
     """issue: matrix, import, policy, and whatever comes."""
-    watch = Watch("mallory")
+    watch = Watch("mallory", *NAMES)
     mallory.open(path)
     assert mallory.page.status_code in (200, 403, 404, 405), path
     choices, here = options(mallory.page.text), str(mallory.page.url)
