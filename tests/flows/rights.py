@@ -21,8 +21,7 @@ from accounts.models import (
     SignInProvider,
     User,
 )
-from accounts.networks import listed
-from accounts.proxies import within
+from accounts.proxies import listed, within
 from mcp_bridge.models import Primitive
 
 OWN_TRACES = (
@@ -56,7 +55,7 @@ class Rights:
 
     def __init__(self, ends: Iterable[datetime] = ()) -> None:
         """`ends`: moments for which it matters that something is held longer."""
-        self.ends = list(ends)
+        self.ends = [end for end in ends if end is not None]
         self.rules = list(Primitive.objects.prefetch_related("required_scopes"))
         self.found: dict[str, set[str]] = {}
         for user in User.objects.prefetch_related("groups"):
@@ -138,7 +137,8 @@ def ways_in() -> dict[str, str]:
         if model.__module__.startswith("allauth.") and model is not UserSession:
             fields = {field.name for field in model._meta.get_fields()}
             if "user" in fields:
-                for row in model._default_manager.order_by("pk").select_related("user"):
+                rows: Any = model._default_manager.order_by("pk")
+                for row in rows.select_related("user"):
                     held[row.user.username] += serializers.serialize("json", [row])
     return held
 
@@ -146,7 +146,7 @@ def ways_in() -> dict[str, str]:
 def providers() -> str:
     """Who may sign in from where, and what their claims give: superusers say."""
     rows = [*SignInProvider.objects.order_by("pk"), *ClaimRule.objects.order_by("pk")]
-    return serializers.serialize("json", rows)
+    return str(serializers.serialize("json", rows))
 
 
 class Watch:
@@ -161,7 +161,7 @@ class Watch:
         self.actor, self.people = actor, people
         own = RoleAssignment.objects.filter(user__username=actor).unexpired()
         ends = own.exclude(expires_at=None).values_list("expires_at", flat=True)
-        self.ends = list(ends)
+        self.ends = [end for end in ends if end is not None]
         self.before = Rights(self.ends).found
         mine = self.before[actor]
         self.above = {

@@ -232,7 +232,8 @@ def test_no_path_raises_anybody(mallory: Browser, path: str) -> None:
     for body in bodies(path):
         shape = "data" if path.startswith(("portal/", THEIRS)) else "json"
         for kind in {shape, "data"}:
-            answer = mallory.http.post(here, headers=headers, **{kind: body})
+            sent: dict[str, Any] = {kind: body}
+            answer = mallory.http.post(here, headers=headers, **sent)
             assert answer.status_code < 500 or "oidc" in here, (here, body)
             watch.check(f"{here} with {body}")
     watch.check_all(here)
