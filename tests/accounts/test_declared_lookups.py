@@ -105,7 +105,7 @@ SENSITIVE = {
     "accounts.SignInProvider": "secret_encrypted",
     "accounts.SigningKey": "private_encrypted",
     "accounts.UsedAssertion": "key",
-    "accounts.User": "email password",
+    "accounts.User": "email password session_epoch",
     "axes.AccessAttempt": "get_data ip_address post_data user_agent",
     "axes.AccessFailureLog": "ip_address user_agent",
     "axes.AccessLog": "ip_address session_hash user_agent",
