@@ -25,7 +25,7 @@ def manage(
     env = {"PATH": os.environ["PATH"], "DATA_DIR": str(folder), **environment}
     command = [sys.executable, "manage.py", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240
     )
 
 
