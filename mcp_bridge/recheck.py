@@ -38,20 +38,37 @@ ENDS = (Unauthenticated, Withdrawn, DatabaseError)
 class Recheck:
     """Reads the rows behind one message again."""
 
-    __slots__ = ("address", "call", "raw", "read_at")
+    __slots__ = ("address", "call", "ended", "raw", "read_at")
 
     def __init__(self, call: Call, raw: str, address: str, read_at: float) -> None:
         self.call, self.raw, self.address = call, raw, address
         self.read_at = read_at
         """When the last read began, by time.perf_counter()."""
+        self.ended: Exception | None = None
+        """Why the message was refused. It stays refused when the right comes back.
+
+        A tool that was not run for it is an error to the SDK; were the next read to
+        allow the message, that error would go out as its answer.
+        """
 
     @property
     def due(self) -> bool:
         """Whether the last read is too old to go on by."""
-        return time.perf_counter() - self.read_at > FRESH_FOR
+        late = time.perf_counter() - self.read_at > FRESH_FOR
+        return late or self.ended is not None
 
     async def now(self) -> None:
         """Decide by the rows as they are now. Raises one of ENDS."""
+        if self.ended is not None:
+            raise self.ended
+        try:
+            await self.read()
+        except ENDS as error:
+            self.ended = error
+            raise
+
+    async def read(self) -> None:
+        """The same, without a memory of what was refused."""
         call, began = self.call, time.perf_counter()
         principal, catalogue = await facts(self.raw)
         call.principal = principal.seen_from(self.address)
