@@ -94,7 +94,8 @@ def inside(browser: Browser) -> bool:
 
 
 def local(name: str, address: str = BOSS, **columns: Any) -> User:
-    """An account that an administrator made."""
+    """An account that an administrator made, instead of one that other tests left."""
+    User.objects.filter(username=name).delete()
     user: User = User.objects.create_user(name, address, PASSWORD, **columns)
     return user
 
