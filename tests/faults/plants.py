@@ -11,8 +11,12 @@ from accounts.principal import Principal
 from mcp_bridge.freshness import Memory
 from mcp_bridge.remembered import People
 
-SLOWLY = 0.08
-"""Seconds that a read takes longer, so that commits fall into it."""
+SLOWLY = 0.03
+"""Seconds that a read takes longer, so that commits fall into it.
+
+Less than mcp_bridge.recheck.FRESH_FOR: after more the message is decided again, which
+hides the fault.
+"""
 
 
 def awake(name: str) -> bool:
