@@ -150,6 +150,19 @@ class Audited(Placed[M]):
         )
 
 
+class ActorFormMixin(Base[M]):
+    """Its forms know who fills them in, as `actor`; their rules depend on that.
+
+    Django makes a class of its own of the form for each request, so nothing is shared.
+    """
+
+    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Django's, with the actor."""
+        form: Any = super().get_form(request, obj, **kwargs)
+        form.actor = request.user
+        return form
+
+
 class Guarded(Audited[M]):
     """Rows that some staff may not touch, whatever Django permission they hold."""
 

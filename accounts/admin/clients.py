@@ -20,7 +20,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Guarded, ReadOnly, badge, within_reach
+from accounts.admin.base import ActorFormMixin, Guarded, ReadOnly, badge, within_reach
 from accounts.admin.confirm import endable
 from accounts.delegation import (
     objection_to_client,
@@ -115,7 +115,7 @@ UNVERIFIED = _("unverified: it has named itself")
 
 
 @admin.register(OAuthClient)
-class OAuthClientAdmin(Guarded[OAuthClient]):
+class OAuthClientAdmin(ActorFormMixin[OAuthClient], Guarded[OAuthClient]):
     """Names come from outside and are shown as text."""
 
     noun = "client"
@@ -178,12 +178,6 @@ class OAuthClientAdmin(Guarded[OAuthClient]):
         if obj is None or not allowed:
             return allowed
         return not objection_to_tokens_of(request.user, obj)
-
-    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """With who fills it in."""
-        made: Any = super().get_form(request, obj, **kwargs)
-        made.actor = request.user
-        return made
 
     def formfield_for_foreignkey(
         self, db_field: Any, request: Any, **kwargs: Any
@@ -344,7 +338,7 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(DocumentHost)
-class DocumentHostAdmin(Guarded[DocumentHost]):
+class DocumentHostAdmin(ActorFormMixin[DocumentHost], Guarded[DocumentHost]):
     """Hosts whose client documents are trusted or refused."""
 
     noun = "document_host"
@@ -360,12 +354,6 @@ class DocumentHostAdmin(Guarded[DocumentHost]):
     def may_touch(self, actor: Any, obj: DocumentHost) -> bool:
         """Its clients may act as somebody who may do more."""
         return not objection_to_host(actor, obj)
-
-    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """With who fills it in."""
-        made: Any = super().get_form(request, obj, **kwargs)
-        made.actor = request.user
-        return made
 
     def save_model(
         self, request: HttpRequest, obj: DocumentHost, form: Any, change: bool

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import BoundedInline, Guarded, within_reach
+from accounts.admin.base import ActorFormMixin, BoundedInline, Guarded, within_reach
 from accounts.admin.biglists import BoundedPaginator
 from accounts.delegation import objection, objection_to_taking
 from accounts.models import RoleAssignment, User
@@ -132,7 +132,7 @@ class EndFilter(admin.SimpleListFilter):
 
 
 @admin.register(RoleAssignment)
-class RoleAssignmentAdmin(Guarded[RoleAssignment]):
+class RoleAssignmentAdmin(ActorFormMixin[RoleAssignment], Guarded[RoleAssignment]):
     """Who holds what, by whom given, why and until when."""
 
     noun = "role"
@@ -213,12 +213,6 @@ class RoleAssignmentAdmin(Guarded[RoleAssignment]):
         """With what each line names."""
         rows = super().get_queryset(request)
         return rows.select_related("user", "role", "granted_by")
-
-    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """With who fills it in."""
-        made: Any = super().get_form(request, obj, **kwargs)
-        made.actor = request.user
-        return made
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Whom and what is said once; end and reason can change."""

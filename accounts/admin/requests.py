@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import ReadOnly, may, within_reach
+from accounts.admin.base import ActorFormMixin, ReadOnly, may, within_reach
 from accounts.audit import record
 from accounts.delegation import objection
 from accounts.models import AccessRequest, User
@@ -63,7 +63,7 @@ def as_asked(actor: User, asked: AccessRequest) -> str:
 
 
 @admin.register(AccessRequest)
-class AccessRequestAdmin(ReadOnly[AccessRequest]):
+class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnly[AccessRequest]):
     """People ask in the portal; here they are answered."""
 
     place = (Section.PEOPLE, 16)
@@ -94,12 +94,6 @@ class AccessRequestAdmin(ReadOnly[AccessRequest]):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The question stands as it was asked."""
         return (*self.asked, "decided_by", "decided_at")
-
-    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """With who decides."""
-        made: Any = super().get_form(request, obj, **kwargs)
-        made.actor = request.user
-        return made
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
         """Approve or decline, by the button pressed."""

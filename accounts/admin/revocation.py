@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import ReadOnly, may
+from accounts.admin.base import ActorFormMixin, ReadOnly, may
 from accounts.admin.biglists import BigList
 from accounts.delegation import objection_to_ending
 from accounts.models import IssuedToken, RevokedToken, User
@@ -67,7 +67,7 @@ def meant(pasted: str) -> IssuedToken | None:
 
 
 @admin.register(RevokedToken)
-class RevokedTokenAdmin(BigList, ReadOnly[RevokedToken]):
+class RevokedTokenAdmin(ActorFormMixin[RevokedToken], BigList, ReadOnly[RevokedToken]):
     """The revocation table. Rows are added, never edited or deleted by hand."""
 
     place = (Section.TOKENS, 20)
@@ -90,9 +90,7 @@ class RevokedTokenAdmin(BigList, ReadOnly[RevokedToken]):
         """The paste box to add; the plain row to look."""
         if obj is None:
             kwargs["form"] = RevokeForm
-        made: Any = super().get_form(request, obj, **kwargs)
-        made.actor = request.user
-        return made
+        return super().get_form(request, obj, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Likewise."""

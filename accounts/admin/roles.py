@@ -10,7 +10,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import Guarded
+from accounts.admin.base import ActorFormMixin, Guarded
 from accounts.delegation import beyond, objection_to_role
 from accounts.models import ClaimRule, Role, Scope, User
 from accounts.site import Section
@@ -60,7 +60,7 @@ class ScopeAdmin(Guarded[Scope]):
 
 
 @admin.register(Role)
-class RoleAdmin(Guarded[Role]):
+class RoleAdmin(ActorFormMixin[Role], Guarded[Role]):
     """Bundles of scopes."""
 
     noun = "role"
@@ -74,12 +74,6 @@ class RoleAdmin(Guarded[Role]):
     search_fields = ("name", "description", "scopes__name")
     filter_horizontal = ("scopes",)
     form = RoleForm
-
-    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """With who fills it in."""
-        made: Any = super().get_form(request, obj, **kwargs)
-        made.actor = request.user
-        return made
 
     def may_touch(self, actor: Any, obj: Role) -> bool:
         """Within the actor's rights, and held by nobody they may not change."""

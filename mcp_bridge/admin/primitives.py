@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import Audited
+from accounts.admin.base import ActorFormMixin, Audited
 from accounts.delegation import widens
 from accounts.models import User
 from accounts.site import Section
@@ -38,7 +38,7 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Primitive)
-class PrimitiveAdmin(Audited[Primitive]):
+class PrimitiveAdmin(ActorFormMixin[Primitive], Audited[Primitive]):
     """Rows come from code when the server starts; access is set here."""
 
     noun = "primitive"
@@ -82,12 +82,6 @@ class PrimitiveAdmin(Audited[Primitive]):
     filter_horizontal = ("required_scopes",)
     actions = ("enable", "disable", "accept")
     form = PrimitiveForm
-
-    def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """With who fills it in."""
-        made: Any = super().get_form(request, obj, **kwargs)
-        made.actor = request.user
-        return made
 
     def has_widen_permission(self, request: Any) -> bool:
         """Letting more people in is a superuser's."""
