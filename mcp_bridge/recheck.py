@@ -45,11 +45,7 @@ class Recheck:
         self.read_at = read_at
         """When the last read began, by time.perf_counter()."""
         self.ended: Exception | None = None
-        """Why the message was refused. It stays refused when the right comes back.
-
-        A tool that was not run for it is an error to the SDK; were the next read to
-        allow the message, that error would go out as its answer.
-        """
+        """Why the tool was not run."""
 
     @property
     def due(self) -> bool:
@@ -61,14 +57,30 @@ class Recheck:
         """Decide by the rows as they are now. Raises one of ENDS."""
         if self.ended is not None:
             raise self.ended
+        await self.read()
+
+    async def before_running(self) -> None:
+        """The same for a tool that runs next; what is refused here stays refused.
+
+        A tool that was not run is an error to the SDK. Were the next read to allow the
+        message, that error would go out as its answer.
+        """
         try:
-            await self.read()
+            await self.now()
         except ENDS as error:
             self.ended = error
             raise
 
+    async def problem(self) -> Exception | None:
+        """Why the message may not go on, None if it may."""
+        try:
+            await self.now()
+        except ENDS as error:
+            return error
+        return None
+
     async def read(self) -> None:
-        """The same, without a memory of what was refused."""
+        """Read and decide. Raises one of ENDS."""
         call, began = self.call, time.perf_counter()
         principal, catalogue = await facts(self.raw)
         call.principal = principal.seen_from(self.address)

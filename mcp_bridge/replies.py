@@ -13,14 +13,14 @@ from starlette.types import Receive, Send
 from mcp_bridge import answers
 from mcp_bridge.audit import Trail
 from mcp_bridge.current import Call
-from mcp_bridge.recheck import ENDS, Recheck
+from mcp_bridge.recheck import Recheck
 
 logger = logging.getLogger(__name__)
 
 PATIENT = 1.0
 """Seconds after which it is watched whether the client is still there."""
 LOOK_EVERY = 0.5
-"""Seconds between two looks whether a slow call is still allowed."""
+"""Seconds between two looks whether a slow call or a stream is still allowed."""
 PING_EVERY = 15.0
 """Seconds of silence after which a slow answer becomes a stream, as the SDK's do."""
 STREAM_HEAD: Event = {
@@ -144,10 +144,8 @@ class OnePiece(Recorded):
 
     async def holds(self) -> bool:
         """Whether the message is still allowed."""
-        try:
-            await self.recheck.now()
-        except ENDS as problem:
-            self.end = problem
+        problem = await self.recheck.problem()
+        self.end = self.end or problem
         return self.end is None
 
     def grow_impatient(self) -> None:

@@ -294,7 +294,7 @@ def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         recheck = recheck_var.get()
         if recheck is not None and recheck.due:
-            anyio.from_thread.run(recheck.now)
+            anyio.from_thread.run(recheck.before_running)
         return fn(*args, **kwargs)
 
     return run

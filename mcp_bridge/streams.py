@@ -11,11 +11,8 @@ from starlette.types import Message as Event
 
 from mcp_bridge import draining
 from mcp_bridge.metrics import is_stream
-from mcp_bridge.recheck import ENDS, Recheck
-from mcp_bridge.replies import OnRecord
-
-LOOK_EVERY = 0.5
-"""Seconds between two looks at the rows behind an open stream."""
+from mcp_bridge.recheck import Recheck
+from mcp_bridge.replies import LOOK_EVERY, OnRecord
 
 
 class Guarded:
@@ -58,10 +55,8 @@ class Guarded:
 
     async def holds(self) -> bool:
         """Whether the message is still allowed; they also filter what streams carry."""
-        try:
-            await self.recheck.now()
-        except ENDS as problem:
-            self.end = problem
+        problem = await self.recheck.problem()
+        self.end = self.end or problem
         return self.end is None
 
     async def watch(self, tasks: TaskGroup) -> None:

@@ -11,7 +11,7 @@ from mcp.shared.subscriptions import ResourceUpdated
 
 from mcp_bridge.current import Call, current_call
 from mcp_bridge.decision import judge
-from mcp_bridge.recheck import ENDS, Recheck, recheck_var
+from mcp_bridge.recheck import Recheck, recheck_var
 from mcp_bridge.visibility import VisibleResources
 
 
@@ -27,7 +27,8 @@ class CallerBus(InMemorySubscriptionBus):
         """Deliver `event` by the rights that subscribers have now."""
         if isinstance(event, ResourceUpdated):
             due = [recheck for recheck in self.rechecks if recheck.due]
-            await asyncio.gather(*map(refresh, due))
+            # What ends a stream is found by its own watch.
+            await asyncio.gather(*(recheck.problem() for recheck in due))
         await super().publish(event)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
@@ -57,9 +58,3 @@ class CallerBus(InMemorySubscriptionBus):
         key = self.resources.locate(str(event.uri))
         rule = call.catalogue.get(key) if key else None
         return judge(call.principal, rule).allowed
-
-
-async def refresh(recheck: Recheck) -> None:
-    """Read what a subscriber may; the stream itself ends where nothing is left."""
-    with suppress(*ENDS):
-        await recheck.now()
