@@ -11,20 +11,31 @@ from django.utils.dateparse import parse_date, parse_datetime
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
+def day_or_moment(text: str, *, end: bool) -> datetime | None:
+    """A moment; of a day its first, or its last if it is an `end`. None if neither.
+
+    Raises ValueError for a date that no calendar has.
+    """
+    moment, day = parse_datetime(text), parse_date(text)
+    if day is not None and len(text) <= len("2026-12-31"):
+        clock = datetime.max.time() if end else datetime.min.time()
+        moment = datetime.combine(day, clock)
+    if moment is None:
+        return None
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+
+
 def future(text: str) -> datetime:
     """The moment; a day means its last one. Raises ValueError with a sentence."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
     if found:
         return timezone.now() + timedelta(**{UNITS[found[2]]: int(found[1])})
     try:
-        parsed, day = parse_datetime(text), parse_date(text)
+        aware = day_or_moment(text, end=True)
     except ValueError as error:
         raise ValueError(f"{text} is no date: {error}") from error
-    if day is not None and len(text) <= len("2026-12-31"):
-        parsed = datetime.combine(day, datetime.max.time())
-    if parsed is None:
+    if aware is None:
         raise ValueError(f"{text!r} is no moment; write 2026-12-31, 8h or 30d.")
-    aware = parsed if timezone.is_aware(parsed) else timezone.make_aware(parsed)
     if aware.year == datetime.max.year:
         raise ValueError(f"{text} is too late: the database ends with that year.")
     if aware <= timezone.now():

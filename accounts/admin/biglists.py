@@ -13,10 +13,10 @@ from django.core.paginator import Page, Paginator
 from django.db import connection
 from django.db.models import F, Func, Q
 from django.http import HttpRequest
-from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
+
+from accounts.moments import day_or_moment
 
 COUNTED = 10_000
 """Up to how many rows a list counts; above that it says "more than"."""
@@ -195,15 +195,12 @@ class PeriodFilter(TypedFilter):
 def moment_in(text: str, *, end: bool) -> datetime:
     """A day or a moment. Raises IncorrectLookupParameters (the list says so)."""
     try:
-        when, day = parse_datetime(text), parse_date(text)
+        when = day_or_moment(text, end=end)
     except ValueError as error:
         raise IncorrectLookupParameters(str(error)) from error
-    if day is not None and (when is None or len(text) <= len("2026-01-01")):
-        clock = datetime.max.time() if end else datetime.min.time()
-        when = datetime.combine(day, clock)
     if when is None:
         raise IncorrectLookupParameters(f"{text} is no day and no moment")
-    return when if timezone.is_aware(when) else timezone.make_aware(when)
+    return when
 
 
 def distinct(model: Any, column: str) -> list[str]:
