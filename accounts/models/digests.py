@@ -57,8 +57,13 @@ def canonical(row: Row) -> bytes:
     """One event as bytes, the same on both databases. Raises TypeError."""
     if not isinstance(row[1], datetime):  # Django reads a date it cannot parse as None.
         raise TypeError("at is no date")
+    return as_json(row)
+
+
+def as_json(values: Row) -> bytes:
+    """Compact JSON of them, moments in UTC. Raises TypeError."""
     plain = [
-        v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row
+        v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in values
     ]
     return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
@@ -112,8 +117,5 @@ def _unreadable(after: int, last: int, most: int) -> int | None:
 
 def authenticated(*parts: Any) -> str:
     """HMAC-SHA256 of these parts under a key that only KEY_ENCRYPTION_KEY gives."""
-    plain = [
-        p.astimezone(UTC).isoformat() if isinstance(p, datetime) else p for p in parts
-    ]
-    text = json.dumps(plain, separators=(",", ":")).encode()
-    return hmac.new(derived_key(PURPOSE), text, hashlib.sha256).hexdigest()
+    key = derived_key(PURPOSE)
+    return hmac.new(key, as_json(parts), hashlib.sha256).hexdigest()
