@@ -157,6 +157,8 @@ class PorticoSite(AdminSite):
         row = page.get_object(request, unquote(object_id)) if page else None
         if page is None or row is None or not page.has_view_permission(request, row):
             raise Http404
+        if page.get_view_on_site_url(row) is None:
+            raise Http404
         return shortcut(request, str(key), unquote(object_id))
 
     def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
@@ -238,8 +240,11 @@ def row_link(model: type[Model]) -> Callable[[RowLinks], RowLinks]:
     return register
 
 
-RowCell = Callable[[Any], tuple[Any, str] | None]
-"""A row -> (words, URL) for a list of such rows; asks the database nothing."""
+RowCell = Callable[[Any, Any], tuple[Any, str] | None]
+"""(request, row) -> (words, URL) for a list of such rows.
+
+It asks the database nothing, and gives no link that would be refused.
+"""
 _row_cells: list[tuple[type[Model], RowCell]] = []
 
 
@@ -253,9 +258,9 @@ def row_cell(model: type[Model]) -> Callable[[RowCell], RowCell]:
     return register
 
 
-def cells_of(row: Any) -> list[tuple[Any, str]]:
-    """Links beside one row of a list."""
-    found = [cell(row) for model, cell in _row_cells if type(row) is model]
+def cells_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
+    """Links beside one row of a list, for those who may follow them."""
+    found = [cell(request, row) for model, cell in _row_cells if type(row) is model]
     return [link for link in found if link is not None]
 
 

@@ -92,7 +92,7 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
         "action",
         "object",
         "verdict",
-        "reason_linked",
+        "reason",
         "address",
     )
     list_filter = (WhenFilter, "decision", WhoFilter, ActionFilter)
@@ -147,15 +147,6 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
         look = looks.get(obj.decision)
         return badge(obj.get_decision_display(), look) if look else "-"
 
-    @admin.display(description=_("reason"))
-    def reason_linked(self, obj: AuditEvent) -> str:
-        """With a way to the explanation, where something was refused."""
-        return format_html(
-            "{} {}",
-            obj.reason or "-",
-            format_html_join(" ", '<a class="why" href="{1}">{0}</a>', cells_of(obj)),
-        )
-
     @admin.display(description=_("token"))
     def token(self, obj: AuditEvent) -> str:
         """Its id, as a link into the list of tokens."""
@@ -181,6 +172,18 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
             *head,
             format_html_join("", line, rows),
         )
+
+    def get_list_display(self, request: Any) -> Any:
+        """With reasons that link to an explanation this person may open."""
+
+        @admin.display(description=_("reason"))
+        def reason(obj: AuditEvent) -> str:
+            links = cells_of(request, obj)
+            why = format_html_join(" ", '<a class="why" href="{1}">{0}</a>', links)
+            return format_html("{} {}", obj.reason or "-", why)
+
+        columns = super().get_list_display(request)
+        return [reason if column == "reason" else column for column in columns]
 
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
         """One that looks back so far."""

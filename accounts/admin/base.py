@@ -84,6 +84,9 @@ class Placed(DeclaredLookups, Base[M]):
     nothing_yet: Any = ""
     """What to do next where it is empty."""
     formfield_overrides = {models.JSONField: {"form_class": JSONFormField}}
+    # Rows have no page outside the admin; a model of a library may name one of its
+    # own views, which are not served here.
+    view_on_site = False
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """Date and time are two boxes under one label: each is named for itself."""

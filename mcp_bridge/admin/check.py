@@ -237,9 +237,10 @@ def of_event(request: HttpRequest, event: AuditEvent) -> list[tuple[Any, str]]:
 
 
 @row_cell(AuditEvent)
-def why(event: AuditEvent) -> tuple[Any, str] | None:
+def why(request: HttpRequest, event: AuditEvent) -> tuple[Any, str] | None:
     """Beside each refusal of the log."""
-    if event.decision != AuditEvent.Verdict.DENIED or not event.token_id:
+    refused = event.decision == AuditEvent.Verdict.DENIED and event.token_id
+    if not refused or not AccessCheck.allowed(request):
         return None
     return _("why?"), f"{reverse('admin:access_check')}?event={event.pk}"
 
