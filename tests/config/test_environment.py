@@ -211,8 +211,8 @@ def test_a_locked_database_is_one_sentence(tmp_path: Path) -> None:
 
     copytree(prepared(), tmp_path, dirs_exist_ok=True)
     holder = sqlite3.connect(tmp_path / "portico.sqlite3", isolation_level=None)
+    holder.execute("UPDATE accounts_user SET is_superuser = 0")
     holder.execute("BEGIN IMMEDIATE")
-    holder.execute("DELETE FROM accounts_user")
     try:
         url = f"sqlite:///{tmp_path}/portico.sqlite3?timeout=1"
         done = manage(tmp_path, "up", "--prepare-only", DATABASE_URL=url)

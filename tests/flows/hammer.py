@@ -6,6 +6,7 @@ Raw sockets, because a message must be on its way microseconds after a commit.
 from __future__ import annotations
 
 import json
+import select
 import threading
 import time
 from dataclasses import dataclass, field
@@ -49,7 +50,10 @@ class Line:
         """Of the last answer."""
 
     def send(self, request: bytes) -> None:
-        """Put a request on the wire."""
+        """Put a request on the wire; a server closes a connection left idle."""
+        if select.select([self.socket], [], [], 0)[0]:
+            self.close()
+            self.socket = self.server.connected()
         self.socket.sendall(request)
 
     def answer(self) -> str:

@@ -27,6 +27,7 @@ from mcp_bridge.models import Primitive
 OWN_TRACES = (
     "auditevent",
     "auditseal",
+    "audithead",
     "session",
     "logentry",
     "savedview",
