@@ -20,6 +20,7 @@ from accounts.admin.confirm import leaving, own_session, unconfirmed
 from accounts.admin.glance import at_a_glance
 from accounts.admin.grants import RoleAssignmentInline
 from accounts.admin.lockout import told_unlocked
+from accounts.audit import record
 from accounts.delegation import UNLOCKS, above, out_of_reach, those_above
 from accounts.hashers import hashed_before
 from accounts.lockout import unlock
@@ -277,11 +278,8 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
 
     def note_role(self, request: HttpRequest, verb: str, held: RoleAssignment) -> None:
         """One event about an assignment."""
-        noun, self.noun = self.noun, "role"
-        try:
-            self.note(request, verb, held, reason=held.reason)
-        finally:
-            self.noun = noun
+        about = {"actor": request.user, "request": request, "reason": held.reason}
+        record(f"role.{verb}", object=held, **about)
 
 
 def closed(request: HttpRequest, users: Any) -> str:

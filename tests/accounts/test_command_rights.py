@@ -1,0 +1,113 @@
+"""Commands that change rights or tokens: an operator may, and each is in the audit."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command, get_commands
+from django.utils import timezone
+
+from accounts.delegation import NotAllowed
+from accounts.management.lookups import ACTOR
+from accounts.models import AuditEvent, RoleAssignment, User
+from accounts.networks import covers
+from accounts.userapply import apply
+from accounts.userimport import plan
+from mcp_bridge import policy
+from tests.people import person
+
+CHANGING: dict[str, tuple[list[str], str]] = {
+    "add_client": (["Robot", "--service-account", "alice"], "client.registered"),
+    "add_user": (["zoe", "--role", "User"], "role.granted"),
+    "grant": (["alice", "Guest", "--until", "8h"], "role.granted"),
+    "import_policy": (["{policy}"], "policy.imported"),
+    "import_users": (["{users}"], "role.granted"),
+    "issue_token": (["alice"], "token.issued"),
+    "purge": ([], "purge.done"),
+    "reset_second_factor": (["alice"], "second_factor.reset"),
+    "revoke": (["--user", "alice"], "token.revoked"),
+    "rotate_signing_key": ([], "key.rotated"),
+    "ungrant": (["alice", "User"], "role.withdrawn"),
+    "unlock": (["alice"], "user.unlocked"),
+}
+"""Command -> what it is called with, and the event that tells of it."""
+READING = {"doctor", "export_audit", "export_policy", "seal_audit", "verify_audit"}
+STARTING = {"demo", "migrate", "up"}
+"""They fill or prepare an installation; `demo` records what it adds."""
+POLICY = '{"format": "portico-policy-1", "roles": [{"name": "New", "scopes": []}]}'
+
+
+def test_every_command_says_whether_it_changes_rights() -> None:
+    """A new one is added above."""
+    apps = ("accounts", "mcp_bridge")
+    ours = {name for name, app in get_commands().items() if app in apps}
+    assert ours == CHANGING.keys() | READING | STARTING
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_a_command_changes_is_in_the_audit(
+    alice: User, tmp_path: Path, name: str
+) -> None:
+    """By the verbs that the admin uses, as `command line`."""
+    call_command("issue_token", "alice", stdout=io.StringIO())
+    files = {"policy": tmp_path / "p.json", "users": tmp_path / "u.csv"}
+    files["policy"].write_text(POLICY)
+    files["users"].write_text("username,roles\nalice,Guest\n")
+    last = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    arguments, action = CHANGING[name]
+    call_command(name, *[a.format(**files) for a in arguments], stdout=io.StringIO())
+    found = AuditEvent.objects.filter(id__gt=last, action=action)
+    assert ACTOR in found.values_list("actor", flat=True)
+
+
+@pytest.mark.django_db
+def test_an_import_asks_again_who_applies_it() -> None:
+    """Somebody may have lost superuser since the page let the file in."""
+    somebody = person("somebody", "Guest")
+    somebody.is_superuser = True  # As it was when the request began.
+    raw = b"username,roles\nsomebody,Admin\n"
+    with pytest.raises(NotAllowed):
+        list(apply(raw, plan(raw, somebody).mark, somebody))
+    text = POLICY.encode()
+    with pytest.raises(NotAllowed):
+        policy.apply(text, policy.diff(text).mark, somebody)
+    assert not RoleAssignment.objects.filter(role__name="Admin", user=somebody)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "wide"),
+    [
+        ("", "", True),
+        ("", "10.0.0.0/8", True),
+        ("10.0.0.0/8", "", False),
+        ("10.0.0.0/8", "10.99.0.0/16", True),
+        ("10.0.0.0/8", "10.99.0.0/16 10.1.2.3", True),
+        ("10.99.0.0/16", "10.0.0.0/8", False),
+        ("10.0.0.0/8", "10.1.0.0/16, 192.0.2.1", False),
+        ("0.0.0.0/0", "2001:db8::/32", False),
+        ("0.0.0.0/0 ::/0", "2001:db8::/32", True),
+    ],
+)
+def test_networks_cover_others(outer: str, inner: str, wide: bool) -> None:
+    """What counts in `outer` counts wherever `inner` does."""
+    assert covers(outer, inner) is wide
+
+
+@pytest.mark.django_db
+def test_a_role_is_kept_by_a_request_that_asks_for_less() -> None:
+    """`lasts_until`: over, for good, later, earlier."""
+    now = timezone.now()
+    day = timedelta(days=1)
+    cases = [
+        (None, None, True),
+        (None, now + day, True),
+        (now + day, None, False),
+        (now + day, now + day / 2, True),
+        (now + day, now + 2 * day, False),
+        (now - day, now - 2 * day, False),
+    ]
+    for ends, moment, lasts in cases:
+        assert RoleAssignment(expires_at=ends).lasts_until(moment) is lasts
