@@ -278,8 +278,13 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
 
     def note_role(self, request: HttpRequest, verb: str, held: RoleAssignment) -> None:
         """One event about an assignment."""
-        about = {"actor": request.user, "request": request, "reason": held.reason}
-        record(f"role.{verb}", object=held, **about)
+        record(
+            f"role.{verb}",
+            actor=request.user,
+            request=request,
+            object=held,
+            reason=held.reason,
+        )
 
 
 def closed(request: HttpRequest, users: Any) -> str:
