@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from allauth.core import context
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils.translation import gettext as _
 
 from accounts.audit import record
 from accounts.models import User
+from accounts.models.audit import COMMAND_LINE
 
 
 class EndAccessOnPasswordChange:
@@ -26,7 +30,24 @@ class EndAccessOnPasswordChange:
     def password_changed(
         self, password: str, user: AbstractBaseUser | None = None
     ) -> None:
-        """Revoke every live token of the account."""
+        """Record who did it, and end all access of the account."""
         if isinstance(user, User):
-            record("user.password_changed", object=user.username)
-            user.end_access(actor=None, reason="password changed")
+            request, actor = context.request, acting()
+            record(
+                "user.password_changed",
+                actor=actor,
+                request=request,
+                object=user.username,
+            )
+            user.end_access(actor=actor, reason="password changed")
+
+
+def acting() -> Any:
+    """Who is signed in to the request being answered; without one an operator.
+
+    Django tells a validator neither, and its own pages and commands tell nobody.
+    """
+    if context.request is None:
+        return COMMAND_LINE
+    user = getattr(context.request, "user", None)
+    return user if user is not None and user.is_authenticated else None

@@ -9,9 +9,10 @@ from pathlib import Path
 from django.core.management import CommandError
 
 from accounts.models import Role, User
+from accounts.models.audit import COMMAND_LINE
 from accounts.moments import future
 
-ACTOR = "command line"
+ACTOR = COMMAND_LINE
 """Who acts in the audit trail when a command does."""
 
 

@@ -11,6 +11,8 @@ from django.utils.translation import gettext_lazy as _
 if TYPE_CHECKING:
     from accounts.models.users import User
 
+COMMAND_LINE = "command line"
+"""The actor where an operator acts: a command, or a shell."""
 APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
 
 

@@ -14,7 +14,8 @@ from django.db.models import F
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models.audit import AuditEvent
+from accounts.hashers import hashed_before
+from accounts.models.audit import COMMAND_LINE, AuditEvent
 from accounts.models.browsers import browsers_of, end_browsers
 from accounts.models.tokens import IssuedToken, portions
 from accounts.oauth.models import Consent, end_pending
@@ -127,6 +128,21 @@ class UserQuerySet(models.QuerySet["User"]):
 
 class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # type: ignore[misc]
     """Django's manager with the verbs above."""
+
+    def create_superuser(
+        self,
+        username: str,
+        email: str | None = None,
+        password: str | None = None,
+        **fields: Any,
+    ) -> User:
+        """As Django's, and recorded: its command `createsuperuser` records nothing."""
+        with hashed_before(password or ""), transaction.atomic(using=self.db):
+            user: User = super().create_superuser(username, email, password, **fields)
+            event = AuditEvent(action="user.added", object=user.username)
+            event.changes = {"is_superuser": [False, True]}
+            event.acted_by(COMMAND_LINE).save()
+        return user
 
 
 class EpochField(models.PositiveIntegerField):  # type: ignore[type-arg]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import io
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command, get_commands
@@ -12,7 +15,7 @@ from django.utils import timezone
 
 from accounts.delegation import NotAllowed
 from accounts.management.lookups import ACTOR
-from accounts.models import AuditEvent, RoleAssignment, User
+from accounts.models import AuditEvent, IssuedToken, RoleAssignment, User
 from accounts.networks import covers
 from accounts.userapply import apply
 from accounts.userimport import plan
@@ -61,6 +64,57 @@ def test_what_a_command_changes_is_in_the_audit(
     call_command(name, *[a.format(**files) for a in arguments], stdout=io.StringIO())
     found = AuditEvent.objects.filter(id__gt=last, action=action)
     assert ACTOR in found.values_list("actor", flat=True)
+
+
+NEW = "another longer passphrase 9"
+
+
+def new_events(run: Callable[[], Any]) -> list[tuple[str, str, str]]:
+    """(actor, action, object) of what `run` records, the first one first."""
+    last = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    run()
+    found = AuditEvent.objects.filter(id__gt=last).order_by("id")
+    return list(found.values_list("actor", "action", "object"))
+
+
+def test_djangos_own_command_records_the_superuser_it_creates(
+    carol: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`createsuperuser`, which the first administrator may come from."""
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", NEW)
+    given = {"username": "root", "email": "root@example.com", "verbosity": 0}
+    found = new_events(
+        lambda: call_command("createsuperuser", interactive=False, **given)
+    )
+    assert found == [(ACTOR, "user.added", "root")]
+    assert User.objects.get(username="root").check_password(NEW)
+
+
+def test_the_first_start_records_the_administrator_it_creates(alice: User) -> None:
+    """`up`: the account, and the role that it gets."""
+    User.objects.filter(is_superuser=True).delete()
+    found = new_events(
+        lambda: call_command("up", "--prepare-only", stdout=io.StringIO())
+    )
+    assert (ACTOR, "user.added", "admin") in found
+    assert (ACTOR, "role.granted", "admin holds Admin") in found
+
+
+def test_djangos_own_command_for_passwords_ends_access_and_says_who(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`changepassword`: what the form of the admin ends, in the same words."""
+    call_command("issue_token", "alice", stdout=io.StringIO())
+    epoch = alice.session_epoch
+    monkeypatch.setattr(getpass, "getpass", lambda prompt="": NEW)
+    found = new_events(
+        lambda: call_command("changepassword", "alice", stdout=io.StringIO())
+    )
+    assert (ACTOR, "user.password_changed", "alice") in found
+    assert ACTOR in {actor for actor, action, _ in found if action == "token.revoked"}
+    assert not IssuedToken.objects.filter(user=alice).live().exists()
+    alice.refresh_from_db()
+    assert alice.session_epoch > epoch
 
 
 @pytest.mark.django_db

@@ -259,13 +259,16 @@ def test_a_user_deleted(carol: Browser, server: Portico) -> None:
 
 
 def test_a_password_changed(carol: Browser, server: Portico) -> None:
-    """ours: ends all of the account."""
+    """ours: ends all of the account, and the audit says who did it."""
     ivan = person("ivan", "User")
     client = wire(server, "ivan")
     carol.open(f"{USERS}{ivan.pk}/password/")
     form = carol.form("password1")
     carol.submit(form, password1="another-horse-8", password2="another-horse-8")
     assert client.call("look").status_code == 401
+    event = AuditEvent.objects.filter(action="user.password_changed")[0]
+    assert (event.actor, event.object) == ("carol", "ivan")
+    assert event.address == "127.0.0.1"
 
 
 def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> None:

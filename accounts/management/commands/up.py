@@ -16,8 +16,10 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
+from accounts.audit import record
 from accounts.hashers import hashed_before
 from accounts.management.database import mend
+from accounts.management.lookups import ACTOR
 from accounts.models import Role, RoleAssignment, SigningKey, User
 
 PASSWORD_BYTES = 15
@@ -88,9 +90,10 @@ class Command(BaseCommand):
             if superusers.exists():
                 return
             user = User.objects.create_superuser(name, email, password)
-            RoleAssignment.objects.grant(
+            held, _new = RoleAssignment.objects.grant(
                 user, Role.objects.get(name="Admin"), reason="first admin"
             )
+            record("role.granted", actor=ACTOR, object=held, reason="first admin")
         self.tell_admin(name, "" if given else password)
 
     def tell_admin(self, name: str, password: str) -> None:

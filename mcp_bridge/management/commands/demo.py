@@ -52,9 +52,10 @@ class Command(BaseCommand):
             user = User.objects.create_user(name, password=PASSWORD, **rights)
             record("user.added", actor=ACTOR, object=name, reason="demo")
             for role in roles:
-                RoleAssignment.objects.grant(
+                held, _new = RoleAssignment.objects.grant(
                     user, Role.objects.get(name=role), reason="demo"
                 )
+                record("role.granted", actor=ACTOR, object=held, reason="demo")
         return True
 
     def sample_data(self) -> list[str]:
