@@ -23,7 +23,15 @@ FAST = ("fsync", "synchronous_commit", "full_page_writes")
 TRACED = ("-m", "coverage", "run")
 LAST_WORDS = 80
 """Lines shown again of a run that ended without naming a test: one that hung."""
-CLEARED = ("DATABASE_URL", "EXTRA_APPS", "PORT", "ISSUER_URL", "WORKERS")
+CLEARED = (
+    "DATABASE_URL",
+    "EXTRA_APPS",
+    "ISSUER_URL",
+    "PORT",
+    # A server and a command start some hundred times: compile each module once.
+    "PYTHONDONTWRITEBYTECODE",
+    "WORKERS",
+)
 
 
 @contextmanager
@@ -67,6 +75,7 @@ class Run:
         self.log = folder / "out"
         env = {k: v for k, v in os.environ.items() if k not in CLEARED}
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
+        env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
         command = [sys.executable, *self.tracer, "-m", "pytest"]
         command += ["-m", self.marks, *wanted]
         with self.log.open("wb") as out:
