@@ -58,9 +58,7 @@ def rotate(
     claims = _claims(raw, client_id)
     with transaction.atomic():
         row, user = _locked(claims)
-        bound = listed(row.networks)
-        if bound and not within(address, bound):
-            raise InvalidGrant("The refresh token does not count from this address.")
+        _refuse_elsewhere(row, address)
         _refuse_idle(row)
         about = (row.door, _narrowed(row, scope), row.client_id, address)
         if row.redeemed_at is None:
@@ -104,20 +102,21 @@ def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
     return row, user
 
 
-def check(raw: str) -> None:
-    """Raise InvalidGrant unless `raw` is a live token of ours, of whatever kind."""
+def check(raw: str, address: str = "") -> None:
+    """Raise InvalidGrant unless `raw` is live, ours and counts from `address`."""
     try:
         if raw.startswith(PERSONAL):
-            load(verify_access(raw))
+            load(verify_access(raw)).seen_from(address)
             return
         claims = keyring.verify(raw)
         if claims["token_type"] == TokenKind.ACCESS:
-            load(verify_access(raw))
+            load(verify_access(raw)).seen_from(address)
             return
     except (keyring.TokenRefused, Unauthenticated) as error:
         raise InvalidGrant("The token is invalid, expired or revoked.") from error
     with transaction.atomic():
         row, _ = _locked(verify_refresh(raw))
+        _refuse_elsewhere(row, address)
         _refuse_idle(row)
     if row.redeemed_at is not None:
         raise InvalidGrant("The refresh token was used before.")
@@ -137,6 +136,13 @@ def _narrowed(row: IssuedToken, scope: str) -> str:
     if not set(asked) <= set(row.scope.split()):
         raise InvalidScope("The grant does not cover that scope.")
     return " ".join(asked) or row.scope
+
+
+def _refuse_elsewhere(row: IssuedToken, address: str) -> None:
+    """Raise InvalidGrant where the token does not count from `address`."""
+    bound = listed(row.networks)
+    if bound and not within(address, bound):
+        raise InvalidGrant("The refresh token does not count from this address.")
 
 
 def _refuse_idle(row: IssuedToken) -> None:

@@ -74,7 +74,7 @@ FORMS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "/oauth/introspect": (
         "RFC 7662.",
         "token token_type_hint client_id client_secret",
-        (200, 400, 401),
+        (200, 400, 401, 403),
     ),
     "/oauth/device": (
         "RFC 8628 3.1.",

@@ -86,7 +86,7 @@ class VerifySerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check it as /mcp and /api/token/refresh/ would."""
-        refresh.check(attrs["token"])
+        refresh.check(attrs["token"], self.address)
         return {}
 
 

@@ -143,7 +143,10 @@ class RevokeView(Endpoint):
 
 
 class IntrospectView(Endpoint):
-    """POST /oauth/introspect, for confidential clients."""
+    """POST /oauth/introspect, for confidential clients that an administrator knows.
+
+    Anybody may register, so a secret alone proves nothing.
+    """
 
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
@@ -151,15 +154,18 @@ class IntrospectView(Endpoint):
         """`active` and, of a live token, what it is (RFC 7662 2.2)."""
         if client.client_type != OAuthClient.CLIENT_CONFIDENTIAL:
             raise Problem("invalid_client", "Introspection needs a secret.", 401)
+        if not client.verified:
+            text = "Only clients that an administrator approved may introspect."
+            raise Problem("unauthorized_client", text, 403)
         if "token" not in form:
             raise Problem("invalid_request", "token is missing.")
-        return JsonResponse(self.told(str(form["token"])))
+        return JsonResponse(self.told(str(form["token"]), client_address(request)))
 
-    def told(self, raw: str) -> dict[str, Any]:
-        """What one may know of a token."""
+    def told(self, raw: str, address: str) -> dict[str, Any]:
+        """What the token may do from `address`, judged as at /mcp."""
         try:
             claims = verify_access(raw)
-            principal = load(claims)
+            principal = load(claims).seen_from(address)
         except Unauthenticated:
             return {"active": False}
         kept = ("iss", "aud", "sub", "client_id", "jti", "iat", "exp", "scope")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.models import IssuedToken, User
+from accounts.models import IssuedToken, OAuthClient, User
 from accounts.tokens import issue_personal
 from tests.flows.oauth import (
     code_of,
@@ -238,6 +238,53 @@ def test_introspection_knows_personal_tokens(server: Portico) -> None:
     told = HTTP.post(url, data={"token": raw}, auth=basic).json()
     assert told == {"active": False}
     assert HTTP.post(verify, json={"token": raw}).status_code == 401
+
+
+@pytest.mark.parametrize("way", ["client_secret_basic", "client_secret_post"])
+def test_clients_that_nobody_approved_learn_nothing_of_tokens(
+    server: Portico, way: str
+) -> None:
+    """RFC 7662 4: anybody may register, also with a secret."""
+    known = registered(server, token_endpoint_auth_method=way)
+    proof = {name: known[name] for name in ("client_id", "client_secret")}
+    ask: dict[str, Any] = {"url": f"{server.url}/oauth/introspect"}
+    ask["data"] = {"token": server.token("alice")}
+    if way == "client_secret_basic":
+        ask["auth"] = tuple(proof.values())
+    else:
+        ask["data"] |= proof
+    assert refused(HTTP.post(**ask)) == (403, "unauthorized_client")
+    OAuthClient.objects.filter(client_id=known["client_id"]).update(approved=True)
+    assert HTTP.post(**ask).json()["active"] is True
+
+
+def bound_tokens(server: Portico, networks: str) -> dict[str, str]:
+    """One token of each kind that counts from `networks` only."""
+    alice = User.objects.get(username="alice")
+    about: Any = {"name": "bound", "scope": "mcp", "lifetime": timedelta(hours=1)}
+    _row, personal = issue_personal(alice, networks=networks, **about)
+    pair = server.issued("alice", networks=networks)
+    client_id = made("bound", "--redirect-uri", "https://b.example/cb")["client_id"]
+    OAuthClient.objects.filter(client_id=client_id).update(networks=networks)
+    through = server.token("alice", client_id=client_id)
+    found = {"personal": personal, "access": pair.access, "client": through}
+    return {**found, "refresh": pair.refresh}
+
+
+@pytest.mark.parametrize("kind", ["personal", "access", "refresh", "client"])
+def test_a_token_bound_to_networks_is_active_there_only(
+    server: Portico, kind: str
+) -> None:
+    """ours: introspection and verification answer as /mcp would."""
+    known = made("watcher", "--redirect-uri", "https://w.example/cb")
+    basic = (known["client_id"], known["client_secret"])
+    url, verify = f"{server.url}/oauth/introspect", f"{server.url}/api/token/verify/"
+    for networks, counts in (("10.99.0.0/16", False), ("127.0.0.0/8", True)):
+        raw = bound_tokens(server, networks)[kind]
+        active = HTTP.post(url, data={"token": raw}, auth=basic).json()["active"]
+        assert active is (counts and kind != "refresh")
+        status = HTTP.post(verify, json={"token": raw}).status_code
+        assert status == (200 if counts else 401)
 
 
 @pytest.mark.spec("OAuth 2.1 4.3: refresh tokens expire when idle")
