@@ -61,6 +61,13 @@ class ClosedSignUp(DefaultAccountAdapter):
             raise ImmediateHttpResponse(redirect("account_login"))
         super().login(request, user)
 
+    def is_safe_url(self, url: str) -> bool:
+        """As allauth's, which would raise a ValueError for `http://[`."""
+        try:
+            return bool(super().is_safe_url(url))
+        except ValueError:
+            return False
+
     def get_client_ip(self, request: HttpRequest) -> str:
         """As everywhere (accounts/proxies.py)."""
         return client_address(request) or NOWHERE

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import time
-from typing import Any
+from typing import Any, TypeGuard
 
 import jwt
 from cryptography.hazmat.primitives import hashes
@@ -172,7 +172,13 @@ def public_jwk(key: SigningKey) -> dict[str, Any]:
     return {**jwk, "kid": key.kid, "alg": key.algorithm, "use": "sig"}
 
 
-ASSERTION_ALGORITHMS = ["ES256", "RS256", "EdDSA", "PS256", "ES384", "RS512"]
+ALGORITHMS_OF = {
+    "EC": ["ES256", "ES384"],
+    "RSA": ["RS256", "PS256", "RS512"],
+    "OKP": ["EdDSA"],
+}
+"""Key type -> what it signs with; for the others PyJWT raises a TypeError."""
+ASSERTION_ALGORITHMS = [name for names in ALGORITHMS_OF.values() for name in names]
 LONGEST_ASSERTION = 600
 """Seconds: RFC 7523 3 leaves it to us how far away an assertion's end may be."""
 
@@ -187,13 +193,17 @@ def public_keys(jwks: Any) -> dict[str, Any]:
     return {"keys": found}
 
 
+ODD_KEY = (AttributeError, NotImplementedError, TypeError, ValueError)
+"""What PyJWT raises for members that are no text, and for `alg: none`."""
+
+
 def _is_public(key: dict[str, Any]) -> bool:
     """Whether it is a key we can verify with, and no secret."""
     if key.get("kty") == "oct" or "d" in key:
         return False
     try:
         jwt.PyJWK(key)
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
+    except (jwt.PyJWTError, *ODD_KEY):
         return False
     return True
 
@@ -202,10 +212,17 @@ def issuer_of(raw: str) -> str:
     """The `iss` an assertion claims, unverified; empty if it is none."""
     try:
         claims = jwt.decode(raw, options={"verify_signature": False})
-    except (jwt.InvalidTokenError, ValueError, RecursionError):
+    except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
         return ""
     name = claims.get("iss")
-    return name if isinstance(name, str) and "\x00" not in name else ""
+    return name if is_plain(name) else ""
+
+
+def is_plain(value: Any) -> TypeGuard[str]:
+    """Whether it is printable text: no NUL and no half of a surrogate pair, which
+    databases refuse.
+    """
+    return isinstance(value, str) and value.isprintable()
 
 
 def verify_assertion(
@@ -216,8 +233,10 @@ def verify_assertion(
         kid = jwt.get_unverified_header(raw).get("kid")
         keys = [k for k in jwt.PyJWKSet.from_dict(jwks).keys if kid in (None, k.key_id)]
         claims = _claimed(raw, keys, audiences)
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+    except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
         raise TokenRefused("assertion", "The assertion is not valid.") from error
+    if not all(is_plain(claims[name]) for name in ("iss", "sub", "jti")):
+        raise TokenRefused("assertion", "The assertion has odd claims.")
     end = claims["exp"]
     if type(end) not in (int, float) or end > time.time() + LONGEST_ASSERTION:
         raise TokenRefused("assertion", "The assertion lasts too long.")
@@ -232,7 +251,7 @@ def _claimed(raw: str, keys: list[jwt.PyJWK], audiences: list[str]) -> dict[str,
             return jwt.decode(
                 raw,
                 key.key,
-                algorithms=ASSERTION_ALGORITHMS,
+                algorithms=ALGORITHMS_OF.get(key.key_type or "", []),
                 audience=audiences,
                 options={"require": ["exp", "iss", "sub", "jti", "aud"]},
             )

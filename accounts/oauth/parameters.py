@@ -9,6 +9,16 @@ from django.utils.translation import gettext as _
 TOLERATED = {"offline_access"}
 """Asked for by habit; refresh tokens come without it."""
 
+OF_LIBRARIES = frozenset(
+    "access_token claims client encoding expires_in extra_credentials grant id_token "
+    "refresh_token_instance scopes user using_default_redirect_uri".split()
+)
+"""Attributes that oauthlib and the toolkit set on a request, and read before they do.
+
+oauthlib gives parameters as attributes: one so named would stand in for a row or name
+a codec. They are ignored, as every unknown parameter (OAuth 2.1 3.1).
+"""
+
 
 def tidied(query: QueryDict) -> QueryDict:
     """Empty parameters are left out (OAuth 2.1 3.1), tolerated scopes too.
@@ -17,6 +27,8 @@ def tidied(query: QueryDict) -> QueryDict:
     """
     clean = QueryDict(mutable=True)
     for name, values in query.lists():
+        if name in OF_LIBRARIES:
+            continue
         kept = [value for value in values if value]
         if any("\x00" in value for value in kept):
             text = _("The parameter %s has a NUL character in it.")

@@ -42,6 +42,11 @@ class Validator(OAuth2Validator):
         ).partition(" ")
         return value.strip() if scheme.lower() == "basic" and value.strip() else None
 
+    def _authenticate_basic_auth(self, request: Any) -> bool:
+        """As the toolkit's, which would raise a ValueError unless it is ASCII."""
+        sent = self._extract_basic_auth(request) or ""
+        return sent.isascii() and bool(super()._authenticate_basic_auth(request))
+
     def client_authentication_required(self, request: Any, *a: Any, **k: Any) -> bool:
         """As the toolkit's; an assertion is a proof too."""
         if self.proved is not None:

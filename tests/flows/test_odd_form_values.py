@@ -24,8 +24,9 @@ from tests.people import person
 
 pytestmark = pytest.mark.usefixtures("cast")
 
-ODD = ["²", "9" * 20, "9" * 5_000, "\x00", "9999-12-31"]
-"""`str.isdigit` is true for the first; `int` refuses the first and the third."""
+ODD = ["²", "9" * 20, "9" * 5_000, "\x00", "9999-12-31", "http://["]
+"""`str.isdigit` is true for the first; `int` refuses the first and the third.
+`urlsplit` refuses the last."""
 NO_FIELD = {"csrfmiddlewaretoken"}
 ELSEWHERE = ("logout", "language")
 """Forms that stand on every page and end the session or change its language."""
