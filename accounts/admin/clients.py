@@ -28,6 +28,7 @@ from accounts.delegation import (
     objection_to_tokens_of,
     those_above,
 )
+from accounts.hosts import HostField
 from accounts.keyring import public_keys
 from accounts.models import (
     Consent,
@@ -330,7 +331,8 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_host(self) -> str:
         """Refuse the host of a client that acts as somebody who may do more."""
-        host: str = self.cleaned_data["host"]
+        # The form reads plain text; its clients are found by the one spelling only.
+        host: str = HostField().to_python(self.cleaned_data["host"])
         told = objection_to_host(self.actor, DocumentHost(host=host))
         if told:
             raise forms.ValidationError(told)

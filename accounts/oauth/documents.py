@@ -22,6 +22,7 @@ from oauth2_provider.settings import oauth2_settings
 
 from accounts import remote
 from accounts.audit import one_line
+from accounts.hosts import host_of_document
 from accounts.models import DocumentHost, OAuthClient
 from accounts.oauth.registration import BadMetadata, fields
 from accounts.toomany import TooMany
@@ -58,7 +59,10 @@ class HostPolicy:
 
     def has_permission(self, request: Any, client_id: str) -> bool:
         """Whether the document of this URL may be fetched."""
-        host = urlsplit(client_id).hostname
+        try:
+            host = host_of_document(client_id)
+        except ValueError:
+            return False
         return not DocumentHost.objects.filter(host=host, trusted=False).exists()
 
 
@@ -92,7 +96,10 @@ class Fetcher(cimd.SafeMetadataFetcher):
     def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
         """The document and its age in seconds. Raises cimd.CIMDError."""
         parts = cimd._validate_client_id_url(client_id)
-        host = place(client_id)
+        try:
+            host = place(client_id)
+        except ValueError as error:
+            raise cimd.CIMDError("client_id URL has no host name") from error
         if host in SILENT:
             raise cimd.CIMDError(f"{host} did not answer a moment ago")
         try:
@@ -160,9 +167,8 @@ def resolved(hostname: str, port: int) -> list[str]:
 
 
 def place(client_id: str) -> str:
-    """Host and port of a document. Raises ValueError."""
-    parts = urlsplit(client_id)
-    return f"{parts.hostname}:{parts.port or 443}"
+    """Host and port of a document, in one spelling. Raises ValueError."""
+    return f"{host_of_document(client_id)}:{urlsplit(client_id).port or 443}"
 
 
 def refresh(client_id: str, request: Any) -> None:

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from oauth2_provider import models as toolkit
 
 from accounts import networks
+from accounts.hosts import HostField, host_of_document, is_at
 from accounts.models.audit import AuditEvent
 from accounts.models.tokens import IssuedToken, portions
 
@@ -183,7 +184,11 @@ class OAuthClient(toolkit.AbstractApplication):
         """What the admin says of its document's host; None: nothing, or none."""
         if self.registration_source != self.RegistrationSource.CIMD:
             return None
-        hosts = DocumentHost.objects.filter(host=urlsplit(self.client_id).hostname)
+        try:
+            host = host_of_document(self.client_id)
+        except ValueError:
+            return False  # Nobody could name it, neither to trust nor to refuse it.
+        hosts = DocumentHost.objects.filter(host=host)
         return hosts.values_list("trusted", flat=True).first()
 
     @property
@@ -276,7 +281,12 @@ def ended(what: str, name: str | None, client_id: str, reason: str) -> AuditEven
 class DocumentHost(models.Model):
     """A host whose client documents are trusted, or refused; others are unverified."""
 
-    host = models.CharField(_("host"), max_length=255, unique=True)
+    host = HostField(
+        _("host"),
+        max_length=255,
+        unique=True,
+        help_text=_("As in claude.ai: no scheme, port or path."),
+    )
     trusted = models.BooleanField(
         _("trusted"),
         default=True,
@@ -289,19 +299,15 @@ class DocumentHost(models.Model):
         verbose_name_plural = _("client document hosts")
 
     def __str__(self) -> str:
-        return self.host
+        return str(self.host)
 
     def clients(self) -> OAuthClientQuerySet:
         """Those whose document is there."""
         documented = OAuthClient.objects.filter(
-            registration_source=OAuthClient.RegistrationSource.CIMD,
-            client_id__icontains=self.host,
+            registration_source=OAuthClient.RegistrationSource.CIMD
         )
-        here = [
-            row.pk
-            for row in documented.only("client_id")
-            if urlsplit(row.client_id).hostname == self.host
-        ]
+        ids = documented.values_list("pk", "client_id").iterator()
+        here = [key for key, client_id in ids if is_at(client_id, self.host)]
         found: OAuthClientQuerySet = OAuthClient.objects.filter(pk__in=here)
         return found
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from importlib import import_module
 from io import BytesIO
 from typing import Any
 
 import pytest
 import urllib3
+from django.apps import apps
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from oauth2_provider import cimd
@@ -213,6 +217,87 @@ def test_the_admins_list_of_hosts_decides(monkeypatch: Any) -> None:
     assert client.is_usable(None)
     DocumentHost.objects.update(trusted=False)
     assert not client.is_usable(None), "refused later too"
+
+
+SPELLINGS = [
+    ("Evil.Example", "https://evil.example/c.json"),
+    ("evil.example.", "https://evil.example/c.json"),
+    ("evil.example", "https://EVIL.example./c.json"),
+    ("evil.example", "https://evil.example:8443/c.json"),
+    ("evil.example", "https://evil\u3002example/c.json"),
+    ("\uff45\uff56\uff49\uff4c.example", "https://evil.example/c.json"),
+    ("B\u00fccher.example", "https://xn--bcher-kva.example/c.json"),
+    ("xn--bcher-kva.example", "https://b\u00fccher.example/c.json"),
+    ("1.1.1.1", "https://16843009/c.json"),
+    ("0x1010101", "https://1.1.1.1/c.json"),
+    ("1.1.257", "https://[::ffff:1.1.1.1]/c.json"),
+    ("[2606:4700::0:1111]", "https://[2606:4700:0::1111]/c.json"),
+]
+"""(host as an administrator writes it, client id at that host)."""
+
+
+@pytest.mark.parametrize(("written", "client_id"), SPELLINGS)
+def test_a_host_is_refused_in_whichever_spelling(
+    monkeypatch: Any, written: str, client_id: str
+) -> None:
+    """CIMD 6.8: a resolver takes them all for one host."""
+    document = {**CLAUDE, "client_id": client_id}
+    client = offered(monkeypatch, document)
+    assert client is not None and client.is_usable(None) and not client.verified
+    row = DocumentHost.objects.create(host=written, trusted=True)
+    assert client.verified and row.host == DocumentHost.objects.get().host
+    row.trusted = False
+    row.save()
+    assert not client.is_usable(None) and [*row.clients()] == [client]
+    client.delete()
+    assert offered(monkeypatch, document) is None
+    with pytest.raises(ValidationError, match="already exists"):
+        DocumentHost(host=written).full_clean()
+
+
+@pytest.mark.parametrize(
+    "client_id",
+    ["https://evil.example../c", "https://a b/c", "https://*.example/c"]
+    + ["https://1.2.3.4.5/c", "https://evil%2eexample/c", f"https://{'a' * 64}.b/c"],
+)
+def test_a_document_at_no_host_makes_no_client(
+    monkeypatch: Any, client_id: str
+) -> None:
+    """CIMD 3: a host that nobody could refuse."""
+    assert offered(monkeypatch, {**CLAUDE, "client_id": client_id}) is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["https://evil.example", "//evil.example", "evil.example:443", "*.evil.example"]
+    + ["evil.example/path", "a b.example", ".example", "u@evil.example", "?", "a..b"]
+    + ["evil.example,good.example", "[::1]:443", "fe80::1%eth0", "-a.b", "1.2.3.256"],
+)
+def test_what_is_no_host_cannot_be_listed(written: str) -> None:
+    """ours: it would refuse nothing."""
+    with pytest.raises(ValidationError, match="no host name"):
+        DocumentHost(host=written).full_clean()
+    with pytest.raises(ValidationError, match="no host name"):
+        DocumentHost.objects.create(host=written)
+
+
+def test_hosts_of_before_are_spelled_alike() -> None:
+    """The migration: URLs and ports come off, and a refusal wins."""
+    before = {"Good.Example": True, "https://Evil.example/x": False}
+    before |= {"evil.example": True, "bad.example:443": False, "*.odd.example": False}
+    with connection.cursor() as cursor:
+        table = DocumentHost._meta.db_table
+        for host, trusted in before.items():
+            insert = f"INSERT INTO {table} (host, trusted) VALUES (%s, %s)"  # noqa: S608
+            cursor.execute(insert, [host, trusted])
+    migration = import_module("accounts.migrations.0021_document_hosts")
+    migration.one_spelling(apps, None)
+    assert dict(DocumentHost.objects.values_list("host", "trusted")) == {
+        "good.example": True,
+        "evil.example": False,
+        "bad.example": False,
+        "*.odd.example": False,
+    }
 
 
 def post(body: dict[str, Any], **headers: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 
-from accounts.models import Consent, OAuthClient, User
+from accounts.models import Consent, DocumentHost, OAuthClient, User
 from tests.flows.browser import Browser
 from tests.flows.oauth import refresh, registered, signed_in
 from tests.flows.server import Portico
@@ -71,6 +72,33 @@ def test_a_client_is_approved_and_blocked(server: Portico, carol: Browser) -> No
     carol.act(CLIENTS, "unblock", client.pk)
     again = refresh(server, client_id, answer["refresh_token"])
     assert again.json()["error"] == "invalid_grant", "the tokens stay ended"
+
+
+HOSTS = "/admin/accounts/documenthost/"
+
+
+@pytest.mark.parametrize("place", ["evil.example", "EVIL.example.", "evil.example:444"])
+def test_refusing_a_host_ends_what_its_clients_hold(
+    server: Portico, carol: Browser, place: str
+) -> None:
+    """CIMD 6.8: from the next message on, in whichever spelling of the host."""
+    client_id = f"https://{place}/{uuid4()}.json"
+    known = registered(server)["client_id"]
+    cimd = OAuthClient.RegistrationSource.CIMD
+    rows = OAuthClient.objects.filter(client_id=known)
+    rows.update(client_id=client_id, registration_source=cimd)
+    answer = signed_in(server, client_id=client_id)[1]
+    assert Wire(server, answer["access_token"]).allowed("look")
+    for odd in ("https://evil.example", "evil.example:443", "*.evil.example", "a b"):
+        with pytest.raises(AssertionError):
+            carol.save(f"{HOSTS}add/", host=odd)
+        assert "no host name" in carol.page.text
+    carol.save(f"{HOSTS}add/", host="Evil.Example.", trusted=None)
+    assert Wire(server, answer["access_token"]).post("ping").status_code == 401
+    again = refresh(server, client_id, answer["refresh_token"])
+    assert again.json()["error"] == "invalid_client"
+    assert DocumentHost.objects.filter(host="evil.example", trusted=False).exists()
+    DocumentHost.objects.all().delete()
 
 
 def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) -> None:

@@ -146,9 +146,10 @@ def test_a_document_host_is_refused_by_those_above_its_clients(
 ) -> None:
     """Refusing it stops a client that acts as carol, as blocking does."""
     path = f"{ADMIN}/documenthost/"
-    form = mallory.open(f"{path}add/").form("_save")
-    mallory.submit(form, "_save", host=HOST, trusted=None)
-    assert "It acts as carol" in mallory.page.text
+    for written in (HOST, HOST.upper(), f"{HOST}."):
+        form = mallory.open(f"{path}add/").form("_save")
+        mallory.submit(form, "_save", host=written, trusted=None)
+        assert "It acts as carol" in mallory.page.text
     assert not DocumentHost.objects.filter(host=HOST).exists()
     host = DocumentHost.objects.create(host=HOST, trusted=True)
     mallory.open(f"{path}{host.pk}/change/")

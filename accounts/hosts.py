@@ -1,0 +1,87 @@
+"""Host names of client documents in one spelling, whoever wrote them and how.
+
+A resolver takes many spellings of one host. A list that compared them as written would
+refuse one of them only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils.translation import gettext as _
+
+LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
+NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+"""Ends a host that the resolver reads as an IPv4 address, say 127.1 or 0x7f000001."""
+LONGEST = 253
+
+
+def canonical(host: str) -> str:
+    """Lower case, IDNA, no dot at the end, an address as it is usually written.
+
+    Raises ValueError unless it is a host. The codec is the one that the resolver uses.
+    """
+    if len(host) > LONGEST + len("."):
+        raise ValueError("too long")
+    if ":" in host:
+        return _ipv6(host.removeprefix("[").removesuffix("]"))
+    name = host.encode("idna").decode("ascii").lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > LONGEST or not all(LABEL.fullmatch(label) for label in labels):
+        raise ValueError("no host name")
+    if not NUMBER.fullmatch(labels[-1]):
+        return name
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except OSError as error:
+        raise ValueError("no IPv4 address") from error
+
+
+def _ipv6(text: str) -> str:
+    address = ipaddress.IPv6Address(text)
+    if address.scope_id is not None:
+        raise ValueError("no zone of an interface")
+    return str(address.ipv4_mapped or address)
+
+
+def host_of_document(client_id: str) -> str:
+    """The host of a client id that is a URL. Raises ValueError."""
+    return canonical(urlsplit(client_id).hostname or "")
+
+
+def is_at(client_id: str, host: str) -> bool:
+    """Whether the document of this client is at `host`."""
+    try:
+        return host_of_document(client_id) == host
+    except ValueError:
+        return False
+
+
+class HostField(models.CharField):  # type: ignore[type-arg]
+    """A host name, stored and looked for in one spelling."""
+
+    def to_python(self, value: Any) -> Any:
+        """Raises ValidationError where it is more, or less, than a host."""
+        text = super().to_python(value)
+        if not text:
+            return text
+        try:
+            return canonical(text)
+        except ValueError as error:
+            told = _(
+                "%s is no host name. Write it as in claude.ai: no scheme, port, path, "
+                "wildcard or blank."
+            )
+            raise ValidationError(told % text[:80], "invalid") from error
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        """The object shows what is stored."""
+        value = self.to_python(super().pre_save(model_instance, add))
+        setattr(model_instance, self.attname, value)
+        return value
