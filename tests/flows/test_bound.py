@@ -17,11 +17,14 @@ from django.utils import timezone
 
 from accounts import tokens
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, Role, User
+from accounts.oauth.models import DEVICE_GRANT
+from accounts.oauth.token import GRANTS
 from tests.flows.browser import Browser
-from tests.flows.oauth import made, signed_in
+from tests.flows.oauth import BACK, code_of, made, refused, signed_in
 from tests.flows.server import Portico, portico
+from tests.flows.visitor import Visitor
 from tests.flows.wire import HTTP, Wire, message_in
-from tests.people import PASSWORD
+from tests.people import PASSWORD, person
 
 pytestmark = pytest.mark.usefixtures("cast", "unbound")
 OFFICE, HOME = "192.0.2.7", "203.0.113.7"
@@ -104,6 +107,53 @@ def test_a_client_is_bound_where_it_posts_and_where_it_calls(behind: Portico) ->
     )
     good = HTTP.post(url, data=form, headers={"x-forwarded-for": OFFICE})
     assert good.status_code == 200
+
+
+def presented(server: Portico, grant: str, basic: tuple[str, str]) -> dict[str, str]:
+    """A form that gets this client tokens by this grant."""
+    url = f"{server.url}/oauth"
+    if grant in ("authorization_code", "refresh_token"):
+        code, raw = code_of(server, basic[0])
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
+        form["redirect_uri"] = BACK
+        if grant == "authorization_code":
+            return form
+        pair = HTTP.post(f"{url}/token", data=form, auth=basic).json()
+        return {"grant_type": grant, "refresh_token": pair["refresh_token"]}
+    if grant == "client_credentials":
+        return {"grant_type": grant, "scope": "mcp"}
+    assert grant == DEVICE_GRANT, "a grant that this test does not know"
+    begun = HTTP.post(f"{url}/device", data={"scope": "mcp"}, auth=basic).json()
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(begun["verification_uri_complete"])
+    return {"grant_type": grant, "device_code": begun["device_code"]}
+
+
+@pytest.mark.parametrize("grant", GRANTS)
+def test_a_client_gets_tokens_from_its_networks_only(
+    behind: Portico, grant: str
+) -> None:
+    """ours: by every grant that is served; a try from elsewhere uses nothing up."""
+    person("robot", "User")
+    about = ("--redirect-uri", "http://127.0.0.1/callback", "--device")
+    known = made("bound", *about, "--service-account", "robot")
+    basic = (known["client_id"], known["client_secret"])
+    form = presented(behind, grant, basic)
+    OAuthClient.objects.filter(client_id=basic[0]).update(networks=NET)
+    for address in (HOME, "198.51.100.1", "2001:db9::1"):
+        for endpoint in ("token", "device", "revoke", "introspect"):
+            answer = HTTP.post(
+                f"{behind.url}/oauth/{endpoint}",
+                data=form,
+                auth=basic,
+                headers={"x-forwarded-for": address},
+            )
+            assert refused(answer) == (400, "unauthorized_client"), endpoint
+    url, office = f"{behind.url}/oauth/token", {"x-forwarded-for": OFFICE}
+    good = HTTP.post(url, data=form, auth=basic, headers=office)
+    assert good.status_code == 200, good.text
+    assert works(look(behind, good.json()["access_token"], OFFICE))
+    assert look(behind, good.json()["access_token"], HOME).status_code == 401
 
 
 def test_a_role_counts_from_its_networks_only(behind: Portico) -> None:
