@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from django.contrib.auth import logout
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -42,6 +41,7 @@ from accounts.oauth import documents
 from accounts.oauth.parameters import foreign_resource, tidied
 from accounts.oauth.redirects import (
     BadRedirect,
+    anybody_can_take,
     checked_uri,
     host_of,
     is_loopback,
@@ -105,12 +105,12 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         if "login" in prompts:
             return self.sign_in_again(request)
         given = Consent.objects.filter(user_id=me(request), client=client).first()
-        if given is not None and given.covers(scopes) and "consent" not in prompts:
-            if given.redirect_host == host_of(credentials["redirect_uri"]):
-                return self.allow(request, client, scopes, credentials)
+        uri = credentials["redirect_uri"]
+        if "consent" not in prompts and answered(given, client, scopes, uri):
+            return self.allow(request, client, scopes, credentials)
         if "none" in prompts:
             return self.without_asking(request, client, credentials, given is not None)
-        return self.question(request, client, scopes, credentials["redirect_uri"])
+        return self.question(request, client, scopes, uri)
 
     def sign_in_again(self, request: HttpRequest) -> HttpResponse:
         """prompt=login: forget who this is, and ask once (OIDC Core 3.1.2.1)."""
@@ -242,7 +242,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         context = {
             "client": client,
             "host": host_of(uri),
-            "local": is_loopback(urlsplit(uri).hostname),
+            "local": is_loopback(host_of(uri)),
             "groups": grouped([(name, words[name]) for name in scopes]),
             "action": request.get_full_path(),
         }
@@ -277,6 +277,20 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         """What is wrong, in words."""
         context = {"error": error, "text": text, "back": back}
         return secured(render(request, "oauth/error.html", context, status=400))
+
+
+def answered(
+    given: Consent | None, client: OAuthClient, scopes: list[str], uri: str
+) -> bool:
+    """Whether this person has allowed as much before, to return to the same place.
+
+    Of a client that nobody looked at, another program may have taken the name: it is
+    asked for each time where any program could receive the code (RFC 8252 8.6).
+    """
+    if given is None or not given.covers(scopes):
+        return False
+    known = client.verified or not anybody_can_take(uri)
+    return known and given.redirect_host == host_of(uri)
 
 
 def refuse_odd(query: QueryDict, credentials: dict[str, Any]) -> None:

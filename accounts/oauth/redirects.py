@@ -14,10 +14,15 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from accounts.audit import one_line
+from accounts.hosts import canonical
 
 LONGEST = 2_000
+LONGEST_SCHEME = 100
+"""Pages show the whole of it, and a consent keeps the whole of it."""
 SOURCE = re.compile(r"[A-Za-z0-9.:\-\[\]]+", re.ASCII)
 """Host and port as a CSP source may hold them."""
+HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+", re.ASCII)
+"""A host name or an address; nothing that a browser would decode into another one."""
 PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
 """Schemes without a dot that well-known clients use; others need a reverse domain."""
 
@@ -33,6 +38,10 @@ def checked_uri(uri: Any) -> str:
     shown = one_line(uri, 80)
     if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
         raise BadRedirect(_("%s has a blank or a fragment.") % shown)
+    # Browsers read a backslash as a slash, and other alphabets have letters that look
+    # like ours: the page would name another host than the one it leads to.
+    if "\\" in uri or not uri.isascii():
+        raise BadRedirect(_("%s is no URI.") % shown)
     try:
         parts = urlsplit(uri)
         host, _port = parts.hostname, parts.port
@@ -49,10 +58,12 @@ def checked_uri(uri: Any) -> str:
 def allowed(scheme: str, host: str | None) -> bool:
     """https anywhere, http on this machine, or a private scheme."""
     if scheme == "https":
-        return bool(host)
+        return bool(host and HOST.fullmatch(host))
     if scheme == "http":
         return is_loopback(host)
-    return scheme in PRIVATE_SCHEMES or "." in scheme
+    return scheme in PRIVATE_SCHEMES or (
+        "." in scheme and len(scheme) <= LONGEST_SCHEME
+    )
 
 
 def is_loopback(host: str | None) -> bool:
@@ -66,9 +77,26 @@ def is_loopback(host: str | None) -> bool:
 
 
 def host_of(uri: str) -> str:
-    """Where a redirect goes: a host, or the scheme of a private one."""
+    """Where a redirect goes: a host, or the scheme of a private one.
+
+    What stands in the place of a host after a private scheme is the client's choice.
+    """
     parts = urlsplit(uri)
-    return (parts.hostname or f"{parts.scheme}:")[:255]
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return parts.hostname[:255]
+    return f"{parts.scheme}:"
+
+
+def anybody_can_take(uri: str) -> bool:
+    """Whether any program on the computer could receive it (RFC 8252 8.6)."""
+    parts = urlsplit(uri)
+    if parts.scheme != "https":
+        return True
+    try:
+        host = canonical(parts.hostname or "")
+    except ValueError:
+        return True
+    return is_loopback(host) or host.endswith(".localhost")
 
 
 def origin_of(uri: str) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import httpx2
 from django.core.management import call_command
 
+from accounts.models import OAuthClient
 from tests.flows.server import Portico
 from tests.flows.visitor import Visitor, callback
 from tests.flows.wire import HTTP
@@ -39,6 +40,12 @@ def registered(server: Portico, **metadata: Any) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+def approved(client_id: str) -> str:
+    """The same client, after an administrator looked at it."""
+    OAuthClient.objects.filter(client_id=client_id).update(approved=True)
+    return client_id
 
 
 def question(server: Portico, client_id: str, **changed: Any) -> tuple[str, str]:

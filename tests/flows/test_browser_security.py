@@ -11,7 +11,7 @@ from axes.models import AccessAttempt
 
 from accounts.models import Consent
 from tests.flows.chromium import LOOKS, Person
-from tests.flows.oauth import question, registered
+from tests.flows.oauth import approved, question, registered
 from tests.flows.server import Portico
 from tests.flows.test_browser import landing  # noqa: F401
 from tests.flows.test_second_factor import code
@@ -65,7 +65,7 @@ def test_an_app_is_set_up_and_opens_the_way_to_a_client(
 ) -> None:
     """ours: QR code under strict CSP; a client allowed before is reached directly."""
     port, seen = landing
-    client_id = registered(server)["client_id"]
+    client_id = approved(registered(server)["client_id"])
     asked = question(
         server, client_id, redirect_uri=f"http://127.0.0.1:{port}/callback"
     )[0]

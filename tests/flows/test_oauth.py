@@ -9,6 +9,7 @@ import pytest
 
 from accounts.models import IssuedToken
 from tests.flows.oauth import (
+    approved,
     question,
     registered,
     signed_in,
@@ -113,7 +114,7 @@ def test_step_up_opens_a_sensitive_tool(server: Portico) -> None:
 @pytest.mark.spec("OIDC Core 3.1.2.1: prompt")
 def test_prompt_none_and_login(server: Portico) -> None:
     """OIDC Core 3.1.2.1, 3.1.2.6: as the SDKs' clients may send it."""
-    client_id = registered(server)["client_id"]
+    client_id = approved(registered(server)["client_id"])
     with Visitor(server.url, "alice") as visitor:
         silent = question(server, client_id, prompt="none")[0]
         assert visitor.visit(silent).startswith(server.url), "never allowed before"

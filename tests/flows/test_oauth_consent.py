@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accounts.models import AuditEvent, Consent, OAuthClient, OAuthGrant, User
-from tests.flows.oauth import question, registered, signed_in
+from tests.flows.oauth import approved, question, registered, signed_in
 from tests.flows.server import Portico
 from tests.flows.visitor import Visitor, callback
 from tests.flows.wire import HTTP
@@ -42,7 +42,7 @@ def test_the_page_says_who_asks_for_what_and_where_it_leads(server: Portico) -> 
 def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
     """ours: asked once; a new scope, host or prompt=consent asks again."""
     uris = ["http://127.0.0.1/callback", "https://app.example/cb"]
-    client_id = registered(server, redirect_uris=uris)["client_id"]
+    client_id = approved(registered(server, redirect_uris=uris)["client_id"])
     signed_in(server, client_id=client_id)
     with Visitor(server.url, "alice") as visitor:
         visitor.visit(question(server, client_id)[0])
@@ -58,9 +58,87 @@ def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
         assert sum("asks for access" in page for page in other.seen) == 1
 
 
+PRIVATE = [
+    "evil.app://claude.ai/api/mcp/auth_callback",
+    "evil.app://127.0.0.1:8000/callback",
+    "evil.app:/callback",
+    "cursor://claude.ai/oauth/callback",
+    f"{'a' * 90}.app://claude.ai/callback",
+]
+
+
+@pytest.mark.spec("RFC 8252 8.6: private schemes belong to nobody")
+@pytest.mark.parametrize("uri", PRIVATE)
+def test_a_private_scheme_is_shown_whole_and_nothing_else(
+    server: Portico, uri: str
+) -> None:
+    """RFC 8252 8.6: what looks like a host there is the client's choice."""
+    client_id = registered(server, redirect_uris=[uri])["client_id"]
+    url, _ = question(server, client_id, redirect_uri=uri)
+    scheme = uri.partition(":")[0]
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(url)
+        shown = visitor.page.text.partition("You return to</dt>")[2]
+        assert shown.startswith(f"<dd>{scheme}:</dd>"), shown[:100]
+        visitor.decision = "allow"
+        assert visitor.visit(url).startswith(f"{scheme}:")
+    consent = Consent.objects.get(client__client_id=client_id)
+    assert consent.redirect_host == f"{scheme}:"
+
+
+@pytest.mark.spec("RFC 8252 8.6: no silent answer where any program may listen")
+@pytest.mark.parametrize(
+    ("uri", "silent"),
+    [
+        (PRIVATE[0], False),
+        ("cursor://anysphere.cursor-mcp/oauth/callback", False),
+        ("http://127.0.0.1:43117/callback", False),
+        ("http://localhost:43117/callback", False),
+        ("http://[::1]:43117/callback", False),
+        ("https://127.1/callback", False),
+        ("https://localhost./callback", False),
+        ("https://app.localhost/callback", False),
+        ("https://app.example/callback", True),
+    ],
+)
+def test_an_unverified_client_is_asked_for_where_any_program_may_listen(
+    server: Portico, uri: str, silent: bool
+) -> None:
+    """RFC 8252 8.6: each time, until an administrator approves it."""
+    client_id = registered(server, redirect_uris=[uri])["client_id"]
+    with Visitor(server.url, "alice") as visitor:
+        for asked in (1, 1 if silent else 2):
+            end = visitor.visit(question(server, client_id, redirect_uri=uri)[0])
+            assert "code=" in end
+            assert sum("asks for access" in page for page in visitor.seen) == asked
+        approved(client_id)
+        visitor.visit(question(server, client_id, redirect_uri=uri)[0])
+        assert sum("asks for access" in page for page in visitor.seen) == asked
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://evil.example\\.claude.ai/cb",
+        "https://claude.ai%2eevil.example/cb",
+        "https://cl\u0430ude.ai/cb",
+        "https://claude.ai\uff0eevil.example/cb",
+        f"{'a' * 200}.app://claude.ai/cb",
+    ],
+)
+def test_a_host_that_browsers_read_otherwise_is_not_registered(
+    server: Portico, uri: str
+) -> None:
+    """OAuth 2.1 2.3.1: the page would name another place than the browser goes to."""
+    body = {"redirect_uris": [uri], "token_endpoint_auth_method": "none"}
+    answer = HTTP.post(f"{server.url}/oauth/register", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "invalid_redirect_uri"
+
+
 def test_a_look_at_the_head_decides_and_tells_nothing(server: Portico) -> None:
     """HEAD would be answered by GET: a code for a client allowed before, live codes."""
-    client_id = registered(server)["client_id"]
+    client_id = approved(registered(server)["client_id"])
     signed_in(server, client_id=client_id)
     before = OAuthGrant.objects.count()
     with Visitor(server.url, "alice") as visitor:
