@@ -11,7 +11,8 @@ case ${DATABASE_URL:-} in
   *) sqlite=${DATA_DIR:-var}/portico.sqlite3 ;;
 esac
 case ${DATABASE_URL:-} in
-  postgres*) pg_dump --format=custom --no-owner --dbname="$DATABASE_URL" --file="$file" ;;
+  postgres*)
+    "$python" "$(dirname "$0")/libpq.py" pg_dump --format=custom --no-owner --file="$file" ;;
   *) "$python" - "$sqlite" "$file" <<'PYTHON'
 import sqlite3, sys
 source = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)

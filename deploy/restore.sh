@@ -12,7 +12,8 @@ case ${DATABASE_URL:-} in
 esac
 case ${DATABASE_URL:-} in
   postgres*)
-    pg_restore --clean --if-exists --no-owner --single-transaction --dbname="$DATABASE_URL" "$file" ;;
+    "$python" "$(dirname "$0")/libpq.py" \
+      pg_restore --clean --if-exists --no-owner --single-transaction "$file" ;;
   *)
     rm -f "$sqlite-wal" "$sqlite-shm"
     cp "$file" "$sqlite.new"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
+from urllib.parse import quote
 
 import pytest
 from django.db import connection
@@ -18,6 +22,9 @@ from tests.people import PASSWORD
 from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("cast")
+SECRETS = ("S3cret p@ss/%", "of the key")
+SLOWLY = '#!/bin/sh\nsleep 0.3\nPATH=${PATH#*:}; exec "${0##*/}" "$@"\n'
+"""A program of PostgreSQL that can be seen before it is done."""
 
 
 def tools() -> str:
@@ -41,6 +48,40 @@ def run(script: str, file: Path, **environment: str) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def watched() -> Iterator[set[str]]:
+    """The arguments of every process of this host meanwhile."""
+    seen: set[str] = set()
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    seen.add(path.read_bytes().decode(errors="replace"))
+                except OSError:
+                    pass
+
+    thread = Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def with_secrets(url: str) -> str:
+    """This URL with a password and with options that have no PG* variable."""
+    password, more = SECRETS
+    own = str(connection.settings_dict.get("PASSWORD") or password)
+    scheme, _mark, rest = url.partition("://")
+    user = rest.partition(":")[0]
+    end = f"{'&' if '?' in url else '?'}sslpassword={quote(more)}&keepalives_idle=5"
+    where = rest.partition("@")[2]
+    return f"{scheme}://{user}:{quote(own, safe='')}@{where}{end}"
 
 
 def place(folder: Path, name: str) -> dict[str, str]:
@@ -69,3 +110,32 @@ def test_a_restored_copy_serves_and_forgets_no_revocation(
         assert Wire(restored, before.token).post("ping").status_code == 401
         fresh = Wire(restored, restored.signed_in("alice", PASSWORD))
         assert fresh.text("look") == "alice looks at shelf"
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+@pytest.mark.parametrize("script", ["backup.sh", "restore.sh"])
+def test_no_process_shows_a_secret_in_its_arguments(
+    tmp_path: Path, script: str
+) -> None:
+    """ours: `ps` of another account, while PostgreSQL's programs run."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no password")
+    program = {"backup.sh": "pg_dump", "restore.sh": "pg_restore"}[script]
+    slow = tmp_path / "slow" / program
+    slow.parent.mkdir()
+    slow.write_text(SLOWLY)
+    slow.chmod(0o755)
+    there = place(tmp_path, "portico_watched")
+    url = with_secrets(database_url())
+    if script == "restore.sh":
+        run("backup.sh", tmp_path / "copy", DATABASE_URL=url)
+        url = with_secrets(there["DATABASE_URL"])
+    env = {**environment_of(tmp_path, free_port()), **there, "DATABASE_URL": url}
+    with watched() as seen:
+        path = f"{slow.parent}:{tools()}"
+        run(script, tmp_path / "copy", **{**env, "PATH": path})
+    assert any(program in line for line in seen)
+    # A password of the test database may be any word, such as `postgres`.
+    for secret in SECRETS[bool(connection.settings_dict.get("PASSWORD")) :]:
+        for form in (secret, quote(secret), quote(secret, safe="")):
+            assert [line for line in seen if form in line] == []
