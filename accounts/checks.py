@@ -21,6 +21,7 @@ from accounts.keymaterial import private_key
 from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
 from accounts.models.keys import KeyState
 from accounts.models.verification import Verification
+from accounts.proxies import too_wide
 
 Found = list[checks.CheckMessage]
 
@@ -50,6 +51,18 @@ def settings_fit_together(**kwargs: Any) -> Found:
                     "silence this check)."
                 ),
                 id="portico.W004",
+            )
+        )
+    if wide := [net for net in settings.TRUSTED_PROXIES if too_wide(net)]:
+        found.append(
+            checks.Warning(
+                _("Clients may have addresses in TRUSTED_PROXIES: %s.")
+                % ", ".join(wide),
+                hint=_(
+                    "List only the proxies' own addresses: whoever has one can "
+                    "forge the client address."
+                ),
+                id="portico.W008",
             )
         )
     if settings.WORKERS > 1 and not settings.VALKEY_URL:

@@ -21,6 +21,12 @@ FOR, PROTO = b"x-forwarded-for", b"x-forwarded-proto"
 HOP_HEADERS = frozenset({FOR, PROTO, b"x-forwarded-host", b"x-real-ip", b"forwarded"})
 """What claims to know the way; dropped once read, so that nothing else believes it."""
 
+WIDE = {4: 8, 6: 32}
+"""Prefixes this short are networks of many parties."""
+
+PRIVATE = ("172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
+"""Ranges that are private as a whole, beside those that are wide."""
+
 
 @lru_cache(maxsize=4096)
 def tidy_address(text: str) -> str:
@@ -58,6 +64,20 @@ def within(address: str, networks: Iterable[str]) -> bool:
 def parsed(network: str) -> Any:
     """A network, or one address as a network. Raises ValueError."""
     return ip_network(network, strict=False)
+
+
+def too_wide(network: str) -> bool:
+    """Whether so many addresses are hardly all proxies.
+
+    Loopback may be listed as a whole: clients of other hosts cannot have it.
+    """
+    if network == UNIX or parsed(network).is_loopback:
+        return False
+    net = parsed(network)
+    wide = net.prefixlen <= WIDE[net.version]
+    return wide or (
+        net.version == 4 and any(map(net.supernet_of, map(parsed, PRIVATE)))
+    )
 
 
 def listed(text: str) -> tuple[str, ...]:

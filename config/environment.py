@@ -95,7 +95,8 @@ class Environment(BaseSettings):
         [],
         description="Addresses or networks (CIDR) of the proxies in front, `unix` for "
         "a Unix socket: their X-Forwarded-For and X-Forwarded-Proto are believed, "
-        "nobody else's. Run uvicorn with `--no-proxy-headers`.",
+        "nobody else's. No client may have an address in these networks. Run uvicorn "
+        "with `--no-proxy-headers`.",
     )
     ACCESS_TOKEN_LIFETIME: int = Field(
         1800, ge=1, le=86400, description="Seconds an access token lasts."
@@ -412,7 +413,8 @@ class Environment(BaseSettings):
                 _ = network == "unix" or ip_network(network, strict=False)
             except ValueError as error:
                 raise ValueError(
-                    f"write {network!r} as an address or a network, such as 10.0.0.0/8"
+                    f"write {network!r} as the address or the network of your proxies, "
+                    "such as 10.0.0.5 or 10.0.0.4/30"
                 ) from error
         return value
 

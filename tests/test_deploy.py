@@ -69,6 +69,38 @@ def test_every_setting_named_exists() -> None:
     assert named - FOREIGN <= OURS, named - FOREIGN - OURS
 
 
+def proxies_shipped() -> dict[str, str]:
+    """TRUSTED_PROXIES as each file of deploy/ sets it."""
+    lines = [
+        (path.name, line)
+        for path in DEPLOY.rglob("*")
+        if path.is_file()
+        for line in re.findall(
+            r"^[^#\n]*TRUSTED_PROXIES[:=] *(.*)$", path.read_text(), re.M
+        )
+    ]
+    return {name: value.strip("\"' ") for name, value in lines}
+
+
+def test_no_file_trusts_a_network_of_clients(tmp_path: Path) -> None:
+    """ours: compose gives its proxy an address; other files must be edited first."""
+    found = proxies_shipped()
+    network = compose()["services"]["proxy"]["networks"]["inside"]
+    assert found.pop("compose.yaml") == network["ipv4_address"]
+    assert "portico.yaml" in found
+    for value in found.values():
+        env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "manage.py", "check"],
+            cwd=ROOT,
+            env={**env, "TRUSTED_PROXIES": value},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert f"TRUSTED_PROXIES: Value error, write {value!r}" in done.stderr
+
+
 def test_every_command_named_exists() -> None:
     """ours: manage.py commands and uvicorn's options."""
     everything = "\n".join(p.read_text() for p in DEPLOY.rglob("*") if p.is_file())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from accounts.checks import settings_fit_together
 from accounts.proxies import client_of, seen, tidy_address, within
 
 pytestmark = pytest.mark.once
@@ -49,6 +50,26 @@ def test_without_trusted_proxies_no_header_counts() -> None:
     assert client_of("", "203.0.113.7") == ""
     assert tidy_address("fe80::1%eth0") == "fe80::1"
     assert not within("", ["0.0.0.0/0"]) and within("::1", ["10.0.0.0/8", "::1"])
+
+
+@pytest.mark.parametrize(
+    ("network", "wide"),
+    [
+        *((everybody, True) for everybody in ("0.0.0.0/0", "::/0")),
+        *((half, True) for half in ("0.0.0.0/1", "128.0.0.0/1", "8000::/1")),
+        *((home, True) for home in ("10.0.0.0/8", "10.1.2.3/7", "172.16.0.0/12")),
+        *((home, True) for home in ("192.168.0.0/16", "100.64.0.0/10", "fd00::/8")),
+        *((home, True) for home in ("fc00::/7", "fe80::/10", "172.0.0.0/9")),
+        *((near, False) for near in ("127.0.0.1", "127.0.0.0/8", "::1", "unix")),
+        *((own, False) for own in ("10.0.0.5", "10.0.0.4/30", "172.30.0.2")),
+        *((own, False) for own in ("192.168.7.0/24", "fd00:1:2::/64")),
+    ],
+)
+def test_networks_that_clients_are_in_are_warned_of(network: str, wide: bool) -> None:
+    """ours: portico.W008 in `check --deploy` and in doctor names the network."""
+    with override_settings(TRUSTED_PROXIES=["192.0.2.1", network]):
+        found = [m for m in settings_fit_together() if m.id == "portico.W008"]
+    assert [network in message.msg for message in found] == [True] * wide
 
 
 def scope(peer: str, **headers: str) -> dict[str, Any]:
