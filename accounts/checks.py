@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts import private_files
 from accounts.declared_lookups import revealing, unguarded
 from accounts.encryption import KeyUnreadable
 from accounts.keymaterial import private_key
@@ -186,20 +187,44 @@ def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
 
 
 @checks.register("portico")
-def secrets_are_private(**kwargs: Any) -> Found:
-    """The files with secrets are readable by their owner only."""
-    found: Found = []
-    for name in ("secret_key", "key_encryption_key"):
-        path = settings.DATA_DIR / name
-        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-            found.append(
-                checks.Error(
-                    _("%s can be read by others.") % path,
-                    hint=_("Run: %s") % f"chmod 600 {path}",
-                    id="portico.E006",
-                )
+def keys_are_private(**kwargs: Any) -> Found:
+    """The generated keys are readable by their owner only; every command looks."""
+    return readable("portico.E006", private_files.keys())
+
+
+@answered
+def files_are_private() -> Iterable[checks.CheckMessage]:
+    """So are the database and `.env`; `doctor` looks, for timers have to go on."""
+    paths = [*private_files.database_files(), *settings.ENVIRONMENT_FILES]
+    yield from readable("portico.E008", paths)
+    folders = list(private_files.replaceable())
+    for folder in folders:
+        yield checks.Error(
+            _("Others can replace files in %s.") % folder,
+            hint=_("Run: %s") % private_files.chmod("go-w", [folder]),
+            id="portico.E009",
+        )
+    for folder in private_files.exposed([settings.DATA_DIR]):
+        if folder not in folders:
+            yield checks.Warning(
+                _("Other accounts of this host can list %s.") % folder,
+                hint=_("Run: %s") % private_files.chmod("700", [folder]),
+                id="portico.W007",
             )
-    return found
+
+
+def readable(check: str, paths: list[Path]) -> Found:
+    """One error for all of these that others can read."""
+    found = private_files.exposed(paths)
+    if not found:
+        return []
+    return [
+        checks.Error(
+            _("%s can be read by others.") % ", ".join(map(str, found)),
+            hint=_("Run: %s") % private_files.chmod("600", found),
+            id=check,
+        )
+    ]
 
 
 @checks.register("portico")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -520,18 +521,36 @@ def guessable(secret: str, length: int) -> bool:
     return len(secret) < length or dull
 
 
+def files_with_secrets() -> list[Path]:
+    """`.env`, if it gives a secret or a URL with a password."""
+    path = Path(str(Environment.model_config.get("env_file")))
+    lines = dotenv_values(path) if path.is_file() else {}
+    return [path] if any(is_secret(*line) for line in lines.items()) else []
+
+
+def is_secret(name: str, value: str | None) -> bool:
+    """Whether others should not read this setting."""
+    field = Environment.model_fields.get(name.upper())
+    if field is None or not value:
+        return False
+    try:
+        return field.annotation is SecretStr or bool(urlsplit(value).password)
+    except ValueError:
+        return True
+
+
 def kept_secret(path: Path) -> str:
     """The secret in `path`, made there at first (0600, and only by one process)."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with open(path, "x", opener=_private) as file:
+        with open(path, "x", opener=private) as file:
             file.write(secrets.token_urlsafe(64))
     except FileExistsError:
         pass
     return _read_when_written(path)
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
     import os
 
     return os.open(path, flags, 0o600)

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 import dj_database_url
 
-from config import environment
+from config import environment, sqlite
 
 env = environment.read()
 
 BASE_DIR = environment.BASE_DIR
 ENVIRONMENT = env.ENVIRONMENT
 DATA_DIR = env.DATA_DIR.resolve()
+ENVIRONMENT_FILES = environment.files_with_secrets()
 DEBUG = False
 SECRET_KEY = env.secret("SECRET_KEY")
 KEY_ENCRYPTION_KEY = env.secret("KEY_ENCRYPTION_KEY")
@@ -126,6 +127,7 @@ def database(url: str) -> dict[str, Any]:
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
         options.setdefault("timeout", 20)
         options |= {"transaction_mode": "IMMEDIATE", "init_command": pragmas}
+        options["factory"] = sqlite.PrivateConnection
         found["CONN_MAX_AGE"] = None
         found["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
     else:

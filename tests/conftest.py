@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,10 @@ from tests.guard.waits import plant
 from tests.people import person
 
 plant()
+
+
+# As `make serve` runs: the database of the tests is read by `doctor` too.
+os.umask(0o077)
 
 
 @pytest.fixture(scope="session")
