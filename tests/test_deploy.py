@@ -180,6 +180,25 @@ def test_the_images_steps_work(tmp_path: Path) -> None:
     assert subprocess.run(check, env=env).returncode == 1
 
 
+def test_the_image_has_nothing_that_installs(tmp_path: Path) -> None:
+    """ours: no pip and no setuptools, neither of /venv nor of the base."""
+    stages = re.split(r"^FROM ", text("Dockerfile").replace("\\\n", ""), flags=re.M)
+    build, final = stages[1], stages[-1]
+    (made,) = re.findall(r"python (-m venv .*?/venv) ", build)
+    venv = tmp_path / "venv"
+    command = [sys.executable, *made.replace("/venv", str(venv)).split()]
+    subprocess.run(command, check=True)
+    assert [*venv.rglob("pip*"), *venv.rglob("setuptools*")] == []
+    assert "/venv/bin/pip" not in build and "--require-hashes" in build
+    (removed,) = re.findall(r"^RUN .*pip uninstall --yes (.*?)&&", final, re.M)
+    assert {"pip", "setuptools", "wheel"} <= set(removed.split())
+    assert "/ensurepip" in final
+    for name in ("pip", "setuptools"):
+        assert not re.search(
+            rf"^{name}==", (ROOT / "requirements.txt").read_text(), re.M
+        )
+
+
 def test_shell_scripts_parse() -> None:
     """ours."""
     for script in DEPLOY.glob("*.sh"):
