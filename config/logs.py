@@ -5,12 +5,27 @@ Everything logs through the standard library; structlog only writes it out.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import structlog
 from structlog.types import EventDict, Processor
 
 from mcp_bridge.request_id import request_id
+
+KEYS = re.compile(r"(/accounts/password/reset/key/)[^/\s]+")
+"""The key of a password reset stands in its path, and Django logs paths."""
+
+
+def without_keys(text: str) -> str:
+    """A path, or a text with paths, without the keys of password resets."""
+    return KEYS.sub(r"\1-", text)
+
+
+def without_secrets(logger: Any, method: str, event: EventDict) -> EventDict:
+    """The line and the traceback that follows, for every logger of every library."""
+    parts = {name: event[name] for name in ("event", "exception") if event.get(name)}
+    return {**event, **{n: without_keys(str(text)) for n, text in parts.items()}}
 
 
 def with_request(logger: Any, method: str, event: EventDict) -> EventDict:
@@ -59,6 +74,7 @@ def formatter(layout: str) -> structlog.stdlib.ProcessorFormatter:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
+            without_secrets,
             WRITERS[layout],
         ],
     )

@@ -7,12 +7,12 @@ library's, so they are read where it reads them.
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.environment import refuse
+from config.logs import without_keys
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 MEND = (
@@ -20,8 +20,6 @@ MEND = (
     "pip install 'portico[opentelemetry]' (see docs/production.md), or unset them."
 )
 UNTRACED = "healthz,readyz,metrics"
-KEYS = re.compile(r"(/accounts/password/reset/key/)[^/]+")
-"""Paths with a secret in them."""
 WHOLE = "portico.scope"
 
 
@@ -67,7 +65,7 @@ def without_secrets(app: ASGIApp) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        path = KEYS.sub(r"\1-", scope["path"])
+        path = without_keys(scope["path"])
         bare = {"path": path, "raw_path": path.encode(), "query_string": b""}
         await app({**scope, **bare, WHOLE: scope}, receive, send)
 
