@@ -17,7 +17,7 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.views import redirect_to_login
 from django.contrib.sites.shortcuts import get_current_site
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
@@ -38,6 +38,19 @@ def signed_in_lately(request: HttpRequest) -> bool:
     return bool(time.time() - last < app_settings.REAUTHENTICATION_TIMEOUT)
 
 
+def ended_since(request: HttpRequest, user: Any) -> bool:
+    """Whether access ended, or the account, after its password was given here."""
+    return user is None or request.session.get(BEGUN_WITH) != user.auth_digest
+
+
+def begin_again(request: HttpRequest) -> HttpResponse:
+    """Forget the sign-in that is under way."""
+    clear_login(request)
+    request.session.pop(BEGUN_WITH, None)
+    messages.error(request, _("Your access was ended: sign in again."))
+    return redirect("account_login")
+
+
 class ClosedSignUp(DefaultAccountAdapter):
     """Sign-up is closed; all else is allauth's own."""
 
@@ -55,10 +68,9 @@ class ClosedSignUp(DefaultAccountAdapter):
 
         A sign-in half done is in no list of sessions, and lasts for minutes.
         """
-        if request.session.pop(BEGUN_WITH, "") != user.auth_digest:
-            clear_login(request)
-            messages.error(request, _("Your access was ended: sign in again."))
-            raise ImmediateHttpResponse(redirect("account_login"))
+        if ended_since(request, user):
+            raise ImmediateHttpResponse(begin_again(request))
+        del request.session[BEGUN_WITH]
         super().login(request, user)
 
     def is_safe_url(self, url: str) -> bool:

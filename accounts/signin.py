@@ -8,11 +8,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from allauth.account.adapter import get_adapter
 from allauth.account.forms import ChangePasswordForm
+from allauth.account.internal.stagekit import unstash_login
 from allauth.account.views import LoginView
 from allauth.mfa.base.views import AuthenticateView
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from accounts.adapter import begin_again, ended_since
 from accounts.csp import override
 from accounts.external import origins
 from accounts.issuer import elsewhere
@@ -74,7 +76,14 @@ class SecondStepView(AuthenticateView):
     """allauth's second step: a code or a passkey."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """As allauth's, secured."""
+        """As allauth's, secured.
+
+        allauth fails where the account is gone meanwhile, and sends people in a circle
+        where its second factors are.
+        """
+        under_way = unstash_login(request, peek=True)
+        if under_way and ended_since(request, under_way.user):
+            return begin_again(request)
         response = super().dispatch(request, *args, **kwargs)
         stage = getattr(request, "_login_stage", None)
         return on_the_way(response, (stage and stage.login.redirect_url) or "")
