@@ -11,12 +11,13 @@ import base64
 import logging
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import unquote_plus
 
 from django.conf import settings
@@ -66,32 +67,65 @@ def parsed(text: str) -> Limit | None:
     return Limit(int(most), SPANS[word])
 
 
+Window = tuple[int, int, int, float]
+"""Index, counts in it and in the last one, and when both say nothing any more.
+
+A plain tuple: a named one takes three times as long to make, for each message.
+"""
+NO_WINDOW: Window = (0, 0, 0, 0.0)
+"""Of a key that has not been counted."""
+
+
 class Windows:
-    """Sliding windows of one process: the last window counts by its overlap."""
+    """Sliding windows of one process: the last window counts by its overlap.
+
+    The keys used least recently come first.
+    """
 
     def __init__(self) -> None:
-        self.counts: dict[str, tuple[int, int, int]] = {}
+        self.counts: OrderedDict[str, Window] = OrderedDict()
         self.lock = Lock()
 
     def hit(self, key: str, limit: Limit, now: float | None = None) -> float:
         """Count one: 0 if it is within the limit, else the seconds to wait."""
-        moment = (time.time() if now is None else now) / limit.span
-        index, passed = int(moment), moment % 1
+        moment = time.time() if now is None else now
         with self.lock:
-            at, current, last = self.counts.get(key, (index, 0, 0))
-            if at != index:
-                current, last = 0, current if at == index - 1 else 0
-            if last * (1 - passed) + current + 1 > limit.most:
-                return limit.span * _until(limit.most, current, last, passed)
-            self.counts[key] = (index, current + 1, last)
+            index, current, last, wait = self.read(key, limit, moment)
+            if not wait:
+                ends = (index + 2) * limit.span
+                self.counts[key] = index, current + 1, last, ends
+            self.counts.move_to_end(key)
             if len(self.counts) > MOST_KEYS:
-                self.forget()
-        return 0.0
+                self.forget(moment)
+        return wait
 
-    def forget(self) -> None:
-        """Drop the older half: a flood of keys must not fill the memory."""
-        for key in list(self.counts)[: MOST_KEYS // 2]:
+    def wait(self, key: str, limit: Limit, now: float | None = None) -> float:
+        """What `hit` would say. Counts nothing, so that no key is kept for it."""
+        with self.lock:
+            return self.read(key, limit, time.time() if now is None else now)[3]
+
+    def read(self, key: str, limit: Limit, now: float) -> Window:
+        """The window of `key` now; in place of its end the seconds to wait."""
+        moment = now / limit.span
+        index, passed = int(moment), moment % 1
+        at, current, last, _ends = self.counts.get(key, NO_WINDOW)
+        if at != index:
+            current, last = 0, current if at == index - 1 else 0
+        if last * (1 - passed) + current + 1 <= limit.most:
+            return index, current, last, 0.0
+        wait = limit.span * _until(limit.most, current, last, passed)
+        return index, current, last, wait
+
+    def forget(self, now: float) -> None:
+        """Make room: a flood of keys must not fill the memory.
+
+        What is over goes first: a flood that one address may make within its limit
+        ends with its window, and must not push out counts of an hour or a day.
+        """
+        for key in [key for key, found in self.counts.items() if found[3] <= now]:
             del self.counts[key]
+        while len(self.counts) > MOST_KEYS // 2:
+            self.counts.popitem(last=False)
 
 
 def _until(most: int, current: int, last: int, passed: float) -> float:
@@ -104,6 +138,11 @@ def _until(most: int, current: int, last: int, passed: float) -> float:
 LOCAL = Windows()
 
 
+def item_of(limit: Limit) -> RateLimitItemPerSecond:
+    """A limit as the library writes it."""
+    return RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
+
+
 class Shared:
     """The store all workers count in, and what is known of its health."""
 
@@ -114,12 +153,20 @@ class Shared:
 
     def hit(self, key: str, limit: Limit) -> float:
         """As Windows.hit. Raises StorageError while the store is away."""
-        item = RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
+        item = item_of(limit)
         with self.health:
-            if self.limiter.hit(item, key):
-                return 0.0
-            left = self.limiter.get_window_stats(item, key).reset_time
-            return max(1.0, left - time.time())
+            return 0.0 if self.limiter.hit(item, key) else self.left(item, key)
+
+    def wait(self, key: str, limit: Limit) -> float:
+        """As Windows.wait. Raises StorageError while the store is away."""
+        item = item_of(limit)
+        with self.health:
+            return 0.0 if self.limiter.test(item, key) else self.left(item, key)
+
+    def left(self, item: RateLimitItemPerSecond, key: str) -> float:
+        """Seconds until one more fits."""
+        reset = self.limiter.get_window_stats(item, key).reset_time
+        return max(1.0, reset - time.time())
 
 
 class Health:
@@ -188,28 +235,39 @@ def limit_of(setting: str) -> Limit | None:
     return parsed(getattr(settings, setting))
 
 
-def count(door: str, key: str, factor: int = 1) -> None:
-    """Count one use of a door. Raises TooMany, or CannotCount where it shuts."""
+def count(door: str, address: str, who: str = "") -> None:
+    """Count one use of a door. Raises TooMany, or CannotCount where it shuts.
+
+    Client or person first, then everybody of the address: a client over its limit
+    does not use up what its neighbours have. But an address over its limit is
+    refused before that, or each name it invents would add a key to the store.
+    """
     about = DOORS[door]
     limit = limit_of(about.setting)
     if limit is None:
         return
-    wait = counted(f"{door} {key}", limit.times(factor), about.closed)
+    own, shared_by_all = f"{door} {address} {who}", f"{door} {address}"
+    wait = 0.0
+    if who:
+        wait = asked("wait", shared_by_all, limit.times(WIDER), about.closed)
+    wait = wait or asked("hit", own, limit, about.closed)
+    if who and not wait:
+        wait = asked("hit", shared_by_all, limit.times(WIDER), about.closed)
     if wait:
         raise TooMany(_("Too many requests; wait a little."), wait)
 
 
-def counted(key: str, limit: Limit, closed: bool) -> float:
+def asked(what: Literal["hit", "wait"], key: str, limit: Limit, closed: bool) -> float:
     """Seconds to wait (0: none), by the shared store or by this process."""
     if not settings.VALKEY_URL:
-        return LOCAL.hit(key, limit)
+        return float(getattr(LOCAL, what)(key, limit))
     try:
-        return shared(settings.VALKEY_URL).hit(key, limit)
+        return float(getattr(shared(settings.VALKEY_URL), what)(key, limit))
     except StorageError as error:
         if closed:
             text = _("Sign-in is not possible at this moment; try again.")
             raise CannotCount(text, LOOK_AGAIN) from error
-        return LOCAL.hit(key, limit)
+        return float(getattr(LOCAL, what)(key, limit))
 
 
 Who = Callable[[HttpRequest], str]
@@ -300,8 +358,5 @@ class LimitsMiddleware:
         return None
 
     def counted(self, request: HttpRequest, door: str, who: str) -> None:
-        """Client or person first, then everybody of the address."""
-        address = neighbourhood(client_address(request))
-        count(door, f"{address} {who}")
-        if who:
-            count(door, address, WIDER)
+        """As `count` says."""
+        count(door, neighbourhood(client_address(request)), who)

@@ -18,7 +18,16 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
-from accounts.limits import LOCAL, WIDER, Health, Limit, limit_of, opened, redis_url
+from accounts.limits import (
+    LOCAL,
+    WIDER,
+    Health,
+    Limit,
+    item_of,
+    limit_of,
+    opened,
+    redis_url,
+)
 from accounts.principal import Principal
 from accounts.proxies import neighbourhood
 from accounts.toomany import TooMany
@@ -36,12 +45,24 @@ class Shared:
 
     async def hit(self, key: str, limit: Limit) -> float:
         """0 within the limit, else seconds to wait. Raises StorageError when away."""
-        item = RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
+        item = item_of(limit)
         with self.health:
             if await self.limiter.hit(item, key):
                 return 0.0
-            stats = await self.limiter.get_window_stats(item, key)
-            return max(1.0, stats.reset_time - time.time())
+            return await self.left(item, key)
+
+    async def wait(self, key: str, limit: Limit) -> float:
+        """What `hit` would say; counts nothing. Raises StorageError when away."""
+        item = item_of(limit)
+        with self.health:
+            if await self.limiter.test(item, key):
+                return 0.0
+            return await self.left(item, key)
+
+    async def left(self, item: RateLimitItemPerSecond, key: str) -> float:
+        """Seconds until one more fits."""
+        stats = await self.limiter.get_window_stats(item, key)
+        return max(1.0, stats.reset_time - time.time())
 
 
 @cache
@@ -62,6 +83,16 @@ async def counted(key: str, limit: Limit | None) -> float:
         return LOCAL.hit(key, limit)
 
 
+async def room(key: str, limit: Limit) -> float:
+    """What `counted` would say; counts nothing."""
+    if not settings.VALKEY_URL:
+        return LOCAL.wait(key, limit)
+    try:
+        return await shared(settings.VALKEY_URL).wait(key, limit)
+    except StorageError:
+        return LOCAL.wait(key, limit)
+
+
 async def admit(principal: Principal) -> None:
     """Count a message of this token and of its person. Raises TooMany."""
     token, user = f"mcp token {principal.jti}", f"mcp user {principal.user_id}"
@@ -75,14 +106,17 @@ async def admit_refusal(raw: str, address: str) -> None:
     """Count a token that does not count, and its address. Raises TooMany.
 
     Tokens over their limit do not weigh on the address: a client that repeats an
-    ended token must not use up what its neighbours have.
+    ended token must not use up what its neighbours have. But an address over its
+    limit is refused before that, or each token it invents would add a key.
     """
     limit = limit_of("LIMIT_MCP_REFUSED")
+    if limit is None:
+        return
+    where, wide = f"mcp refused from {neighbourhood(address)}", limit.times(WIDER)
     token = hashlib.sha256(raw.encode()).hexdigest()[:32]
-    wait = await counted(f"mcp refused {token}", limit)
-    if not wait and limit:
-        where = neighbourhood(address)
-        wait = await counted(f"mcp refused from {where}", limit.times(WIDER))
+    wait = await room(where, wide)
+    wait = wait or await counted(f"mcp refused {token}", limit)
+    wait = wait or await counted(where, wide)
     if wait:
         raise TooMany("Too many requests with tokens that do not count.", wait)
 
