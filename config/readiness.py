@@ -17,6 +17,7 @@ from accounts.encryption import KeyUnreadable
 from accounts.keymaterial import private_key
 from accounts.models import SigningKey
 from accounts.models.keys import KeyState
+from mcp_bridge import freshness
 from mcp_bridge.server import mcp
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,12 @@ def database() -> None:
     """The database answers."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+
+
+def database_file() -> None:
+    """The database is the file that was opened when the server started."""
+    if freshness.replaced():
+        raise NotReady("The database was replaced or removed: restart the server.")
 
 
 def migrations() -> None:
@@ -67,7 +74,11 @@ def session_manager() -> None:
 
 
 IN_DATABASE: list[Callable[[], None]] = [migrations, signing_key]
-ELSEWHERE: list[Callable[[], None]] = [shared_store, session_manager]
+ELSEWHERE: list[Callable[[], None]] = [
+    database_file,
+    shared_store,
+    session_manager,
+]
 
 
 def problem(part: Callable[[], None]) -> str:

@@ -14,8 +14,9 @@ case ${DATABASE_URL:-} in
   postgres*)
     "$python" "$(dirname "$0")/libpq.py" pg_dump --format=custom --no-owner --file="$file" ;;
   *) "$python" - "$sqlite" "$file" <<'PYTHON'
-import sqlite3, sys
-source = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+import pathlib, sqlite3, sys
+name = pathlib.Path(sys.argv[1]).absolute().as_uri()  # quotes % ? #
+source = sqlite3.connect(f"{name}?mode=ro", uri=True)
 target = sqlite3.connect(sys.argv[2])
 source.backup(target)
 assert target.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,5 +1,7 @@
 #!/bin/sh
-# restore.sh FILE: put a copy made by backup.sh back. Stop the servers first.
+# restore.sh FILE: put a copy made by backup.sh back. Stop the servers first, and start
+# them afterwards: on SQLite a server that was left running keeps the old file open,
+# notices within 5 seconds, and answers 503 at /mcp and /readyz until it is restarted.
 # Tokens revoked after the copy was made would count again, so all are revoked here:
 # people sign in anew. KEEP_TOKENS=yes leaves that away.
 set -eu

@@ -179,7 +179,13 @@ class Memory:
         return not any(concerned(change) for change in later)
 
     async def verify(self) -> None:
-        """Look whether every trigger is there; without one nothing is remembered."""
+        """Look whether every trigger is there; without one nothing is remembered.
+
+        Nothing is decided at all where the database is another file by now.
+        """
+        if self.reader.replaced():
+            self.forget_everything(NOWHERE)
+            self.reader.close()
         try:
             lost = await in_database(missing)
         except DatabaseError as error:
@@ -213,6 +219,8 @@ async def remembering() -> AsyncIterator[Memory]:
     await memory.verify()
     if not memory.trusted:
         logger.error("Nothing is remembered: changes are not numbered; run migrate")
+    with suppress(Away):
+        await memory.look()  # From here on it is known which file was opened.
     upkeep = asyncio.create_task(memory.keep_verifying())
     try:
         yield memory
@@ -248,3 +256,8 @@ async def database_away() -> bool:
     except Away:
         return True
     return False
+
+
+def replaced() -> bool:
+    """Whether the database's file is another one than when the server started."""
+    return memory is not None and memory.reader.replaced()

@@ -136,6 +136,10 @@ class PostgresReader:
             flight.fail(error)
         self.close()
 
+    def replaced(self) -> bool:
+        """As the protocol says: a connection that is lost shows."""
+        return False
+
     def close(self) -> None:
         """As the protocol says."""
         if self.connection is not None:

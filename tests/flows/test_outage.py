@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from django.db import connection, connections
 
 from accounts.models import AuditEvent
 from tests.flows.server import Portico, portico
-from tests.flows.wire import ERAS, HTTP, wire
+from tests.flows.wire import ERAS, HTTP, Wire, wire
 from tests.people import PASSWORD
 
 pytestmark = pytest.mark.usefixtures("cast")
@@ -104,3 +106,41 @@ def test_without_a_database_nothing_is_let_through(
                 break
     assert client.text("look") == "alice looks at shelf"
     assert HTTP.post(token_url, json=body).status_code == 200
+
+
+def copy(path: Path) -> None:
+    """This run's database, in a file of its own."""
+    source = sqlite3.connect(str(connection.settings_dict["NAME"]))
+    target = sqlite3.connect(path)
+    source.backup(target)
+    target.close()
+    source.close()
+
+
+@pytest.mark.once
+def test_a_file_replaced_under_a_running_server_stops_all_decisions(
+    rows: None, tmp_path: Path
+) -> None:
+    """ours: as restore.sh does it where nobody stopped the server."""
+    path = tmp_path / "odd %41 name.sqlite3"
+    copy(path)
+    with portico(tmp_path, DATABASE_URL=f"sqlite:///{path}") as running:
+        client = Wire(running, running.signed_in("alice", PASSWORD))
+        assert client.text("look") == "alice looks at shelf"
+        copy(tmp_path / "new")
+        for end in ("-wal", "-shm"):
+            Path(f"{path}{end}").unlink()
+        os.replace(tmp_path / "new", path)
+        until = time.monotonic() + 8
+        ready = HTTP.get(f"{running.url}/readyz")
+        assert ready.status_code == 503
+        assert "restart the server" in ready.json()["problems"]["database_file"]
+        while client.call("look").status_code != 503:
+            assert time.monotonic() < until
+        refused = client.call("look")
+        assert refused.status_code == 503 and refused.headers["retry-after"]
+        assert str(path) in running.log.read_text()
+        assert HTTP.get(f"{running.url}/healthz").status_code == 200
+    with portico(tmp_path, DATABASE_URL=f"sqlite:///{path}") as running:
+        client = Wire(running, running.signed_in("alice", PASSWORD))
+        assert client.text("look") == "alice looks at shelf"

@@ -44,6 +44,7 @@ class Script:
         self.point = Point("e", 0)
         self.log: list[Change] = []
         self.away = False
+        self.other = False
 
     def change(self, kind: str, key: str = "") -> None:
         """Commit one change."""
@@ -60,6 +61,10 @@ class Script:
         """As the protocol says; takes a while."""
         await asyncio.sleep(0)
         return [c for c in self.log if after.number < c.number <= upto.number]
+
+    def replaced(self) -> bool:
+        """As the protocol says."""
+        return self.other
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -258,6 +263,18 @@ def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
         rows.asked.clear()
         await memory.facts("alice")
         assert ("alice" in rows.asked) is stale
+
+    story(tell)
+
+
+def test_another_database_file_empties_the_memory(rows: Rows) -> None:
+    """ours: what was read from the old one must not outlive it."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        script.other = True
+        await memory.verify()
+        assert len(memory.people) == 0 and memory.catalogue is None
 
     story(tell)
 

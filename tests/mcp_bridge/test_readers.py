@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,3 +264,117 @@ def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
         assert (await reader.look()).epoch
 
     told(tell)
+
+
+def counted(path: Path, epoch: str, number: int = 1) -> Path:
+    """A database of its own in WAL mode, with nothing but the counter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opened = sqlite3.connect(path, isolation_level=None)
+    opened.execute("PRAGMA journal_mode = wal")
+    opened.execute("CREATE TABLE mcp_bridge_changecounter (epoch, number)")
+    opened.execute(
+        "INSERT INTO mcp_bridge_changecounter VALUES (?, ?)", (epoch, number)
+    )
+    opened.close()
+    return path
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("odd", "other"),
+    [("%41", "A"), ("a?mode=ro", "a"), ("a#b", "a"), ("a b", "a"), ("ü", "u")],
+)
+def test_a_path_is_quoted(tmp_path: Path, odd: str, other: str) -> None:
+    """sqlite.org/uri.html: % ? # mean something in a URI, and are names in a path."""
+    ours = counted(tmp_path / odd / "portico.sqlite3", "ours")
+    counted(tmp_path / other / "portico.sqlite3", "theirs")
+    reader = SqliteReader(str(ours))
+    assert asyncio.run(reader.look()).epoch == "ours"
+    reader.close()
+
+
+def mv(path: Path) -> None:
+    """Another database takes the name, as restore.sh does it."""
+    counted(path.with_suffix(".new"), "new").replace(path)
+
+
+def gone(path: Path) -> None:
+    """No file has the name."""
+    path.unlink()
+
+
+def folder(path: Path) -> None:
+    """The folder is another one."""
+    path.parent.rename(path.parent.with_suffix(".old"))
+    counted(path, "new")
+
+
+def beside(end: str) -> Callable[[Path], None]:
+    """A file beside it is removed, as restore.sh does it first."""
+
+    def remove(path: Path) -> None:
+        Path(f"{path}{end}").unlink()
+
+    return remove
+
+
+WAYS = {
+    "mv": mv,
+    "rm": gone,
+    "mv of the folder": folder,
+    "rm of -wal": beside("-wal"),
+    "rm of -shm": beside("-shm"),
+}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("how", WAYS)
+def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """ours: the connection keeps the old file open, and sees nothing of the new one."""
+    path = counted(tmp_path / "in" / "portico.sqlite3", "old")
+    reader = SqliteReader(str(path))
+    assert asyncio.run(reader.look()).epoch == "old" and not reader.replaced()
+    WAYS[how](path)
+    assert reader.replaced() and reader.replaced()
+    for _ in range(2):
+        with pytest.raises(Away, match="restart the server"):
+            asyncio.run(reader.look())
+        with pytest.raises(Away, match="restart the server"):
+            asyncio.run(reader.news(readers.NOWHERE, readers.NOWHERE))
+    assert caplog.text.count(str(path)) == 1 and "restart the server" in caplog.text
+
+
+@pytest.mark.once
+def test_a_commit_to_the_old_file_shows_it_at_once(tmp_path: Path) -> None:
+    """ours: the server's own commits, of its audit for one, make it look."""
+    path = counted(tmp_path / "portico.sqlite3", "old")
+    reader = SqliteReader(str(path))
+    asyncio.run(reader.look())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("SELECT * FROM mcp_bridge_changecounter").fetchall()
+    mv(path)
+    other.execute("UPDATE mcp_bridge_changecounter SET number = 2")
+    with pytest.raises(Away, match="restart the server"):
+        asyncio.run(reader.look())
+    other.close()
+
+
+@pytest.mark.once
+def test_what_sqlite_does_by_itself_is_no_replacement(tmp_path: Path) -> None:
+    """ours: checkpoints, a VACUUM, connections that come and go, a lost connection."""
+    path = counted(tmp_path / "portico.sqlite3", "ours")
+    reader = SqliteReader(str(path))
+    asyncio.run(reader.look())
+    for statement in ("UPDATE mcp_bridge_changecounter SET number = 2", "VACUUM"):
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute(statement)
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        other.close()
+        assert asyncio.run(reader.look()).number == 2 and not reader.replaced()
+    reader.close()
+    counted(tmp_path / "another.sqlite3", "x")
+    assert not reader.replaced()
+    assert asyncio.run(reader.look()).number == 2
+    reader.close()
