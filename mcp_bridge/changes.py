@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from django.db import models
 
@@ -70,6 +71,18 @@ class Watched:
         """Columns by which SQLite's REPLACE removes a row without a word."""
         fields = self.model._meta.local_concrete_fields
         return [str(field.column) for field in fields if field.unique]
+
+
+class Outside(NamedTuple):
+    """A table that changes without a trigger, and why."""
+
+    table: str
+    why: str
+    """`subscription` or `inheritance`."""
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"{self.table} by {self.why}"
 
 
 def watched() -> Iterator[Watched]:

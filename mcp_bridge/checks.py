@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from accounts.checks import answered
 from mcp_bridge.models import ChangeCounter, Primitive
-from mcp_bridge.triggers import missing
+from mcp_bridge.triggers import state
 
 
 def changed_names() -> list[str]:
@@ -53,7 +53,8 @@ def everything_is_reachable() -> Iterable[checks.CheckMessage]:
 @answered
 def changes_are_numbered() -> Iterable[checks.CheckMessage]:
     """Every change trigger is there and the numbers count."""
-    lost = missing()
+    found = state()
+    lost = found.missing
     if lost or not ChangeCounter.objects.exclude(epoch="").exists():
         told = _("a migrate did not finish")
         if lost:
@@ -63,4 +64,14 @@ def changes_are_numbered() -> Iterable[checks.CheckMessage]:
             % told,
             hint=_("Run: %s") % "manage.py migrate",
             id="portico.E103",
+        )
+    if found.outside:
+        yield checks.Error(
+            _("Changes are not numbered (%s), so every message reads every row.")
+            % ", ".join(map(str, found.outside)),
+            hint=_(
+                "Drop the subscription or the inheritance: Portico's tables do not "
+                "support them."
+            ),
+            id="portico.E104",
         )

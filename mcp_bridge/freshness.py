@@ -25,7 +25,7 @@ from mcp_bridge.decision import Catalogue
 from mcp_bridge.readers import NOWHERE, Away, Change, Point, Reader, reader
 from mcp_bridge.remembered import People, concerns, concerns_catalogue
 from mcp_bridge.rules import read_catalogue
-from mcp_bridge.triggers import missing
+from mcp_bridge.triggers import State, state
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Memory:
         self.catalogue: Catalogue | None = None
         self.point = NOWHERE
         self.trusted = False
+        self.marks: tuple[Any, ...] = ()
         self.generation = 0
         self.recent: deque[Change] = deque(maxlen=CAUGHT_UP)
         self.loads: dict[bytes, tuple[Load, asyncio.Task[Any]]] = {}
@@ -181,20 +182,22 @@ class Memory:
     async def verify(self) -> None:
         """Look whether every trigger is there; without one nothing is remembered.
 
-        Nothing is decided at all where the database is another file by now.
+        Triggers that were switched off and on again make forget what was read
+        meanwhile. Nothing is decided where the database is another file by now.
         """
         if self.reader.replaced():
             self.forget_everything(NOWHERE)
             self.reader.close()
         try:
-            lost = await in_database(missing)
+            found: State = await in_database(state)
         except DatabaseError as error:
-            lost = [str(error)]
-        if lost and self.trusted:
-            logger.error("Changes are not numbered (%s): run migrate", lost[0])
-        if self.trusted is bool(lost):
+            found = State([str(error)], [], ())
+        trusted = not (found.missing or found.outside)
+        if self.trusted and not trusted:
+            report(found)
+        if trusted != self.trusted or found.marks != self.marks:
             self.forget_everything(NOWHERE)
-        self.trusted = not lost
+        self.trusted, self.marks = trusted, found.marks
 
     async def keep_verifying(self) -> None:
         """Verify and age now and then, as long as the server runs."""
@@ -205,6 +208,14 @@ class Memory:
             if time.monotonic() - aged >= AGED_EVERY:
                 aged = time.monotonic()
                 self.people.age()
+
+
+def report(found: State) -> None:
+    """Say in the log why nothing is remembered."""
+    for table in found.outside:
+        logger.error("Changes are not numbered (%s): this is not supported", table)
+    if found.missing:
+        logger.error("Changes are not numbered (%s): run migrate", found.missing[0])
 
 
 memory: Memory | None = None
@@ -218,7 +229,7 @@ async def remembering() -> AsyncIterator[Memory]:
     memory = Memory(reader())
     await memory.verify()
     if not memory.trusted:
-        logger.error("Nothing is remembered: changes are not numbered; run migrate")
+        logger.error("Nothing is remembered: changes are not numbered; run doctor")
     with suppress(Away):
         await memory.look()  # From here on it is known which file was opened.
     upkeep = asyncio.create_task(memory.keep_verifying())

@@ -8,12 +8,13 @@ one runs nothing is remembered (the epoch is empty), after it a new epoch begins
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from django.db import connection, transaction
 
 from mcp_bridge import triggers_postgresql, triggers_sqlite
+from mcp_bridge.changes import Outside
 from mcp_bridge.models import ChangeCounter
 
 
@@ -44,12 +45,31 @@ def suspend(**kwargs: Any) -> None:
             cursor.execute(statement)
 
 
+class State(NamedTuple):
+    """Whether changes are numbered, as somebody found it."""
+
+    missing: list[str]
+    """Triggers that are not there, or not as this code makes them."""
+    outside: list[Outside]
+    """Tables that change without any."""
+    marks: tuple[Any, ...]
+    """Another tuple: triggers were changed since, perhaps there and back."""
+
+
+def state() -> State:
+    """Look. The marks come first: what is changed meanwhile shows the next time."""
+    with connection.cursor() as cursor:
+        marks = dialect().marks(cursor)
+        found = dialect().installed(cursor)
+        outside = dialect().outside(cursor)
+    wanted = dialect().wanted()
+    lost = sorted(name for name, text in wanted.items() if found.get(name) != text)
+    return State(lost, outside, marks)
+
+
 def missing() -> list[str]:
     """Names of triggers that are not there, or not as this code makes them."""
-    with connection.cursor() as cursor:
-        found = dialect().installed(cursor)
-    wanted = dialect().wanted()
-    return sorted(name for name, text in wanted.items() if found.get(name) != text)
+    return state().missing
 
 
 def _tables_exist() -> bool:

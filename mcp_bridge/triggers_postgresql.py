@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_bridge.changes import KEPT, Watched, watched
+from mcp_bridge.changes import KEPT, Outside, Watched, watched
 
 CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
 MANY = 1000
@@ -72,6 +72,24 @@ BEGIN
 END"""
 
 
+OUTSIDE = """
+SELECT relname, 'subscription' FROM pg_class JOIN pg_subscription_rel ON srrelid = oid
+WHERE relname = ANY(%s) AND pg_table_is_visible(oid)
+UNION
+SELECT relname, 'inheritance' FROM pg_class JOIN pg_inherits
+  ON oid IN (inhparent, inhrelid)
+WHERE relname = ANY(%s) AND pg_table_is_visible(oid) ORDER BY 1, 2"""
+
+MARKS = r"""
+SELECT 'trigger', oid::text, xmin::text FROM pg_trigger WHERE tgname LIKE 'portico\_%%'
+UNION ALL
+SELECT 'function', oid::text, xmin::text FROM pg_proc WHERE proname LIKE 'portico\_%%'
+UNION ALL
+SELECT 'table', oid::text, xmin::text FROM pg_class
+WHERE relname = ANY(%s) AND pg_table_is_visible(oid) ORDER BY 1, 2"""
+"""The transactions that wrote these rows of the catalogue last."""
+
+
 def wanted() -> dict[str, str]:
     """Trigger -> body of its function; every one must also be enabled always."""
     made = {"portico_number": NUMBER}
@@ -79,6 +97,15 @@ def wanted() -> dict[str, str]:
         for event in _events(table):
             made[f"portico_{table.table}_{event}"] = _body(table, event)
     return made
+
+
+def owners() -> dict[str, str]:
+    """Trigger -> the table it is on."""
+    found = {"portico_number": CHANGE}
+    for table in watched():
+        for event in _events(table):
+            found[f"portico_{table.table}_{event}"] = table.table
+    return found
 
 
 def statements() -> list[str]:
@@ -89,31 +116,53 @@ def statements() -> list[str]:
         f"CREATE CONSTRAINT TRIGGER portico_number AFTER INSERT ON {CHANGE} "
         "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION portico_number()"
     )
-    tables = {"portico_number": CHANGE}
     for table in watched():
         for event, seen in _events(table).items():
             name = f"portico_{table.table}_{event}"
-            tables[name] = table.table
             made.append(
                 f"CREATE TRIGGER {name} AFTER {event.upper()} ON {table.table} {seen}"
                 f"FOR EACH STATEMENT EXECUTE FUNCTION {name}()"
             )
     # Always: a session that plays a replica (a restore, for one) skips the others.
     made += [
-        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"
-        for name, table in tables.items()
+        f"ALTER TABLE {owner} ENABLE ALWAYS TRIGGER {name}"
+        for name, owner in owners().items()
     ]
     return made
 
 
 def installed(cursor: Any) -> dict[str, str]:
-    """Trigger -> body of its function, of those that are enabled always."""
+    """Trigger -> body of its function, of those that are enabled always.
+
+    A trigger on a table that was renamed and made again does not count.
+    """
     cursor.execute(
-        "SELECT tgname, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid "
-        "WHERE tgname LIKE 'portico\\_%' AND tgenabled = 'A' AND tgrelid IN ("
-        "SELECT oid FROM pg_class WHERE pg_table_is_visible(oid))"
+        "SELECT tgname, relname, prosrc FROM pg_trigger "
+        "JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid "
+        "WHERE tgname LIKE 'portico\\_%' AND tgenabled = 'A' AND tgqual IS NULL "
+        "AND pg_table_is_visible(pg_class.oid)"
     )
-    return dict(cursor.fetchall())
+    on = owners()
+    return {
+        name: text for name, table, text in cursor.fetchall() if on.get(name) == table
+    }
+
+
+def outside(cursor: Any) -> list[Outside]:
+    """Tables whose rows are also changed where none of these triggers fires.
+
+    Statement triggers do not fire in apply workers, nor those of a table for
+    statements that name its parent or its child.
+    """
+    tables = sorted({COUNTER, *owners().values()})
+    cursor.execute(OUTSIDE, [tables, tables])
+    return [Outside(table, why) for table, why in cursor.fetchall()]
+
+
+def marks(cursor: Any) -> tuple[Any, ...]:
+    """What differs after a trigger was changed, even if it was changed back."""
+    cursor.execute(MARKS, [sorted(set(owners().values()))])
+    return tuple(cursor.fetchall())
 
 
 def drops(cursor: Any) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_bridge.changes import KEPT, Kind, Watched, watched
+from mcp_bridge.changes import KEPT, Kind, Outside, Watched, watched
 
 CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
 
@@ -34,6 +34,17 @@ def installed(cursor: Any) -> dict[str, str]:
         "AND name LIKE 'portico!_%' ESCAPE '!'"
     )
     return dict(cursor.fetchall())
+
+
+def outside(cursor: Any) -> list[Outside]:
+    """None: whatever writes to the file fires its triggers."""
+    return []
+
+
+def marks(cursor: Any) -> tuple[Any, ...]:
+    """What differs after a trigger was changed, even if it was changed back."""
+    cursor.execute("PRAGMA schema_version")
+    return tuple(cursor.fetchone())
 
 
 def drops(cursor: Any) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.db import connection, connections
@@ -124,7 +125,8 @@ def test_a_file_replaced_under_a_running_server_stops_all_decisions(
     """ours: as restore.sh does it where nobody stopped the server."""
     path = tmp_path / "odd %41 name.sqlite3"
     copy(path)
-    with portico(tmp_path, DATABASE_URL=f"sqlite:///{path}") as running:
+    url = f"sqlite:///{quote(str(path))}"
+    with portico(tmp_path, DATABASE_URL=url) as running:
         client = Wire(running, running.signed_in("alice", PASSWORD))
         assert client.text("look") == "alice looks at shelf"
         copy(tmp_path / "new")
@@ -141,6 +143,6 @@ def test_a_file_replaced_under_a_running_server_stops_all_decisions(
         assert refused.status_code == 503 and refused.headers["retry-after"]
         assert str(path) in running.log.read_text()
         assert HTTP.get(f"{running.url}/healthz").status_code == 200
-    with portico(tmp_path, DATABASE_URL=f"sqlite:///{path}") as running:
+    with portico(tmp_path, DATABASE_URL=url) as running:
         client = Wire(running, running.signed_in("alice", PASSWORD))
         assert client.text("look") == "alice looks at shelf"

@@ -281,3 +281,87 @@ def needed(table: str, column: str) -> bool:
     unused = {"last_used_at", "last_used_from", "redeemed_at", "name"}
     unused |= {"successor_id", "successor_sealed"}
     return not (table in whole and column in unused)
+
+
+def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
+    """ours: what was changed in between has no number."""
+    before = triggers.state().marks
+    assert triggers.state().marks == before
+    if connection.vendor == "sqlite":
+        made = triggers.dialect().wanted()["portico_accounts_user_update"]
+        sql('DROP TRIGGER "portico_accounts_user_update"')
+        sql(made)
+    else:
+        alter = "ALTER TABLE accounts_user {} TRIGGER portico_accounts_user_update"
+        sql(alter.format("DISABLE"))
+        assert triggers.missing() == ["portico_accounts_user_update"]
+        sql(alter.format("ENABLE"))
+        assert triggers.missing() == ["portico_accounts_user_update"]
+        sql(alter.format("ENABLE ALWAYS"))
+    found = triggers.state()
+    assert found.missing == [] and found.marks != before
+
+
+def test_changes_that_decide_nothing_leave_no_mark(alice: User) -> None:
+    """ours: or a worker would forget for nothing."""
+    before = triggers.state().marks
+    User.objects.update(last_login=timezone.now(), is_active=False)
+    alice.delete()
+    if connection.vendor == "postgresql":
+        sql("ANALYZE accounts_user")
+    assert triggers.state().marks == before
+
+
+INHERITANCE = {
+    "accounts_revokedtoken": ["CREATE TABLE child () INHERITS (accounts_revokedtoken)"],
+    "accounts_role_scopes": ["CREATE TABLE child () INHERITS (accounts_role_scopes)"],
+    "accounts_issuedtoken": [
+        "CREATE TABLE parent (jti varchar(64))",
+        "ALTER TABLE accounts_issuedtoken INHERIT parent",
+    ],
+}
+
+
+@pytest.mark.parametrize("table", INHERITANCE)
+def test_inheritance_of_a_watched_table_is_refused(db: None, table: str) -> None:
+    """ours: a statement fires the triggers of the table that it names only."""
+    if connection.vendor == "sqlite":
+        return
+    assert triggers.state().outside == []
+    for statement in INHERITANCE[table]:
+        sql(statement)
+    assert triggers.state().outside == [(table, "inheritance")]
+    (found,) = checks.changes_are_numbered(databases=["default"])
+    assert found.id == "portico.E104" and table in found.msg
+
+
+def test_inheritance_elsewhere_is_not(db: None) -> None:
+    """ours."""
+    if connection.vendor == "postgresql":
+        sql("CREATE TABLE child () INHERITS (accounts_auditevent)")
+    assert triggers.state().outside == []
+
+
+@pytest.mark.parametrize("table", ["accounts_user", "mcp_bridge_changecounter"])
+def test_a_subscription_to_a_watched_table_is_refused(db: None, table: str) -> None:
+    """ours: statement triggers do not fire in apply workers."""
+    if connection.vendor == "sqlite":
+        return
+    # As CREATE SUBSCRIPTION notes it, which needs another server.
+    sql(
+        "INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) "
+        "VALUES (1, %s::regclass, 'r')",
+        table,
+    )
+    assert triggers.state().outside == [(table, "subscription")]
+    (found,) = checks.changes_are_numbered(databases=["default"])
+    assert found.id == "portico.E104" and table in found.msg
+
+
+def test_a_trigger_on_a_renamed_table_does_not_count(db: None) -> None:
+    """ours: the table that has the name now has none."""
+    if connection.vendor == "sqlite":
+        return
+    sql("ALTER TABLE accounts_role_scopes RENAME TO before")
+    sql("CREATE TABLE accounts_role_scopes (LIKE before)")
+    assert "portico_accounts_role_scopes_insert" in triggers.missing()

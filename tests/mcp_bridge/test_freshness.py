@@ -13,12 +13,13 @@ from django.db import DatabaseError
 
 from accounts.principal import Principal
 from mcp_bridge import freshness
+from mcp_bridge.changes import Outside
 from mcp_bridge.decision import Catalogue
 from mcp_bridge.freshness import CAUGHT_UP, Memory
 from mcp_bridge.readers import Away, Change, Point
 from mcp_bridge.remembered import People
 from mcp_bridge.rules import read_catalogue
-from mcp_bridge.triggers import missing
+from mcp_bridge.triggers import State, state
 
 
 def principal(name: str, user_id: int = 1, ends_at: float = 0) -> Principal:
@@ -78,14 +79,16 @@ class Rows:
         self.during: Callable[[], None] = lambda: None
         self.ends_at = 0.0
         self.missing: list[str] | Exception = []
+        self.outside: list[Outside] = []
+        self.marks = ("one",)
 
     async def in_database(self, work: Any, *args: Any) -> Any:
         """In place of the thread pool."""
         await asyncio.sleep(0)
-        if work is missing:
+        if work is state:
             if isinstance(self.missing, Exception):
                 raise self.missing
-            return self.missing
+            return State(self.missing, self.outside, self.marks)
         self.during()
         if work is read_catalogue:
             self.asked.append("catalogue")
@@ -263,6 +266,38 @@ def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
         rows.asked.clear()
         await memory.facts("alice")
         assert ("alice" in rows.asked) is stale
+
+    story(tell)
+
+
+def test_tables_that_change_without_triggers_are_not_remembered(
+    rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ours: logical replication and inheritance."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        rows.outside = [Outside("accounts_user", "subscription")]
+        await memory.verify()
+        rows.asked.clear()
+        await memory.facts("alice")
+        await memory.facts("alice")
+        assert rows.asked == ["alice", "alice"] and len(memory.people) == 0
+        assert "accounts_user by subscription" in caplog.text
+
+    story(tell)
+
+
+def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
+    """ours: what changed in between was not numbered."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        await memory.verify()
+        assert len(memory.people) == 1
+        rows.marks = ("two",)
+        await memory.verify()
+        assert memory.trusted and len(memory.people) == 0
 
     story(tell)
 
