@@ -14,8 +14,10 @@ from typing import Any
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.webauthn import forms as allauth
+from allauth.mfa.webauthn.internal import auth
 from cryptography.exceptions import UnsupportedAlgorithm
 from django import forms
+from django.conf import settings
 
 from accounts.json_form_field import JSONFormField
 
@@ -40,6 +42,17 @@ def refused_if_malformed() -> Iterator[None]:
         raise get_adapter().validation_error("incorrect_code") from error
 
 
+def check_origin(response: Any) -> None:
+    """Raises ValueError unless the page of the response was ours.
+
+    fido2 also takes pages of subdomains and of other ports. In development a server has
+    several names (localhost, 127.0.0.1), so only https is compared.
+    """
+    origin = response.response.client_data.origin
+    if settings.ISSUER_URL.startswith("https://") and origin != settings.ISSUER_URL:
+        raise ValueError("a response made on another origin")
+
+
 class _PasskeyForm(forms.Form):
     credential = JSONFormField(required=True, widget=forms.HiddenInput)
 
@@ -50,6 +63,8 @@ class AddForm(_PasskeyForm, allauth.AddWebAuthnForm):
     def clean(self) -> dict[str, Any]:
         """Raises ValidationError."""
         with refused_if_malformed():
+            if credential := self.cleaned_data.get("credential"):
+                check_origin(auth.parse_registration_response(credential))
             return dict(super().clean() or {})
 
 
@@ -59,6 +74,8 @@ class SecondStepForm(_PasskeyForm, allauth.AuthenticateWebAuthnForm):
     def clean_credential(self) -> Authenticator:
         """The passkey's row. Raises ValidationError."""
         with refused_if_malformed():
+            response = self.cleaned_data["credential"]
+            check_origin(auth.parse_authentication_response(response))
             return super().clean_credential()
 
 
@@ -67,4 +84,16 @@ class ReauthenticateForm(SecondStepForm, allauth.ReauthenticateWebAuthnForm):
 
 
 class SignInForm(SecondStepForm, allauth.LoginWebAuthnForm):
-    """A passkey instead of a password."""
+    """A passkey instead of a password: it has to prove the person, too.
+
+    fido2 asks for that where the challenge did; but a challenge of a second step, which
+    does not, may be left in the session.
+    """
+
+    def clean_credential(self) -> Authenticator:
+        """The passkey's row. Raises ValidationError."""
+        found = super().clean_credential()
+        response = auth.parse_authentication_response(self.cleaned_data["credential"])
+        if not response.response.authenticator_data.is_user_verified():
+            raise get_adapter().validation_error("incorrect_code")
+        return found

@@ -211,7 +211,7 @@ MFA_FORMS = {
 MFA_PASSKEY_LOGIN_ENABLED = MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Portico"
 MFA_RATE_LIMITS = False
-# WebAuthn knows http on localhost only; behind https the origin has to be ours.
+# WebAuthn knows http on localhost only; accounts/passkey_forms.py compares origins.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not ISSUER_URL.startswith("https://")
 STAFF_SECOND_FACTOR = env.staff_second_factor
 EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = (
