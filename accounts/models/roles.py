@@ -197,4 +197,9 @@ class RoleAssignment(models.Model):
     def _end_access_without_roles(self, actor: Any, reason: str, keep: Any) -> int:
         if RoleAssignment.objects.filter(user=self.user).unexpired().exists():
             return 0
+        # Staff have the admin without a role; only a superuser ends their access. An
+        # actor that is no account is a command or a provider.
+        administers = self.user.is_staff or self.user.is_superuser
+        if administers and not getattr(actor, "is_superuser", True):
+            return 0
         return self.user.end_access(actor=actor, reason=reason, keep=keep)
