@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 
 from accounts import mail
 from accounts.audit import client_address
+from accounts.models import User
 
 NOWHERE = "0.0.0.0"  # noqa: S104 - not bound to: a peer without address
 
@@ -142,7 +143,7 @@ class ResetForm(ResetPasswordForm):
 
         def work() -> None:
             with current.request_context(asked):
-                ResetPasswordForm.clean_email(self)
+                self.users = User.objects.filter(is_active=True).reached_at(email)
                 ResetPasswordForm.save(self, asked, **kwargs)
 
         mail.later("password_reset_key", work, request=asked)

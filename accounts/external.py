@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from allauth.account.models import EmailAddress
 from allauth.account.signals import user_logged_in
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount import signals
@@ -63,6 +64,14 @@ class Providers(DefaultSocialAccountAdapter):
         """Its address comes from a provider, so it links nobody else."""
         user = super().new_user(request, sociallogin)
         user.email_set_by_admin = False
+        return user
+
+    def save_user(
+        self, request: HttpRequest, sociallogin: Any, form: Any = None
+    ) -> Any:
+        """Without allauth's row of the address: it would outlive a change of it."""
+        user = super().save_user(request, sociallogin, form)
+        EmailAddress.objects.filter(user=user).delete()
         return user
 
     def authenticate_by_email(self, sociallogin: Any) -> None:
