@@ -94,7 +94,9 @@ class DeclaredLookups(Base):
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """Every row of a popup carries this column."""
-        allowed = super().to_field_allowed(request, to_field)
+        own = {n for f in self.opts.concrete_fields for n in (f.name, f.attname)}
+        # Django knows relations to the model by name too, and fails on them.
+        allowed = to_field in own and super().to_field_allowed(request, to_field)
         return bool(allowed) and not reveals(self.model, to_field)
 
     def get_list_filter(self, request: Any) -> Any:
