@@ -40,7 +40,8 @@ WIDER = 10
 """How many times LOCKOUT_AFTER for an account from anywhere, an address for anybody."""
 IN_FLIGHT = "in flight "
 """How the user agent of an attempt begins that is counted and not judged yet."""
-CLIENT, REGISTRATION, DEVICE = "client:", "registration:", "device:"
+# Sign-in forms strip blanks, so nobody can type such a name at another endpoint.
+CLIENT, REGISTRATION, DEVICE = " client:", " registration:", " device:"
 """How names begin that are no user names: each has counts of its own.
 
 Wrong client secrets of a broken program must not shut its office out of signing in.
