@@ -29,6 +29,9 @@ LARGE_HEAD = (
 )
 
 
+NO_UPGRADE = "This server changes to no other protocol: leave out Upgrade."
+
+
 class Refused(Exception):
     """Stops the parser: the connection ends, and its client has been told."""
 
@@ -100,6 +103,10 @@ class Patient(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_PIPELINED:
             self.refuse(429, "Too many requests wait on this connection.")
             raise Refused
+        last = self.parser.should_upgrade() and not self._should_upgrade()
+        if last and self.announces_body():
+            self.refuse(400, NO_UPGRADE)
+            raise Refused
         self.begun = False
         self.unused = 0
         self.stop_waiting()
@@ -108,6 +115,16 @@ class Patient(HttpToolsProtocol):
         if self.cycle is not before:  # else it becomes a WebSocket
             # Trailers come by the same callback; they are no headers (RFC 9110 6.5.1).
             self.headers = []
+        if last:
+            # The parser takes what follows for another protocol's, or, in the next
+            # piece, for a request: a proxy could be made to send one it never saw.
+            self.deaf, self.cycle.keep_alive = True, False
+
+    def announces_body(self) -> bool:
+        """Whether the head says that a body follows."""
+        fields = dict(self.headers)
+        length = fields.get(b"content-length", b"0").strip(b" \t")
+        return b"transfer-encoding" in fields or length.strip(b"0") != b""
 
     def large_head(self) -> bool:
         """Whether the head is too large; counted only where it may be."""

@@ -271,3 +271,31 @@ def hasty_heads(rows: None, folder: Path) -> Iterator[Portico]:
     """A server with little patience."""
     with portico(folder, HEAD_TIMEOUT="1") as running:
         yield running
+
+
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+BODIES = {
+    "length": (b"Content-Length: %d\r\n" % len(GET + b"\r\n"), GET + b"\r\n"),
+    "chunked": (
+        b"Transfer-Encoding: chunked\r\n",
+        b"%x\r\n%s\r\n0\r\n\r\n" % (len(GET + b"\r\n"), GET + b"\r\n"),
+    ),
+    "none": (b"", GET + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"anything"])
+@pytest.mark.parametrize("what", BODIES)
+def test_what_follows_an_upgrade_is_no_request(
+    server: Portico, what: str, protocol: bytes
+) -> None:
+    """ours: a proxy that passes Upgrade on must not get two answers for one request."""
+    head, body = BODIES[what]
+    with server.connected() as line:
+        upgrade = UPGRADE.replace(b"h2c", protocol)
+        line.sendall(GET + upgrade + head + b"\r\n")
+        time.sleep(0.2)
+        sent(line, body)
+        found = answers(line, waits=True)
+    assert statuses(found) == ([b"200"] if what == "none" else [b"400"])
+    assert b"connection: close" in found
