@@ -152,7 +152,7 @@ class Exchange:
 
 def is_request(content: Content) -> bool:
     """Whether it is a request as JSON-RPC 2.0 words it, without a second look."""
-    known = type(content.get("id")) in (str, int)
+    known = type(content.get("id")) in (str, int) and "method" in content
     return known and isinstance(content.get("params", {}), dict)
 
 

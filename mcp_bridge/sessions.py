@@ -33,6 +33,9 @@ class BoundedSessions(StreamableHTTPSessionManager):
     async def _handle_stateful_request(
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        # Nothing is kept for resuming; the SDK would give such a request no answer.
+        heads = [pair for pair in scope["headers"] if pair[0] != b"last-event-id"]
+        scope = {**scope, "headers": heads}
         session_id = header(scope, b"mcp-session-id")
         owner = self._session_owners.get(session_id or "")
         if session_id and owner is not None:
