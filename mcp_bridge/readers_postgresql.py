@@ -15,7 +15,7 @@ PATIENCE = 5
 """Seconds a read may take before the database counts as away."""
 LOOKING, PREPARED = LOOK.encode(), b"portico_look"
 """The look as a prepared statement: half the work of the database."""
-POOLED = ("26000", "42P05")
+POOLED = ("26000", "42P05", "08P01")
 """SQLSTATEs by which a pooler betrays that the next statement runs elsewhere."""
 
 
