@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models, transaction
@@ -14,7 +15,6 @@ from django.db.models import F
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.hashers import hashed_before
 from accounts.models.audit import COMMAND_LINE, AuditEvent
 from accounts.models.browsers import browsers_of, end_browsers
 from accounts.models.tokens import IssuedToken, portions
@@ -141,8 +141,12 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
         **fields: Any,
     ) -> User:
         """As Django's, and recorded: its command `createsuperuser` records nothing."""
-        with hashed_before(password or ""), transaction.atomic(using=self.db):
-            user: User = super().create_superuser(username, email, password, **fields)
+        # Hashing takes long and waits for its turn: not inside the transaction.
+        encoded = make_password(password)
+        with transaction.atomic(using=self.db):
+            user: User = super().create_superuser(username, email, None, **fields)
+            user.password = encoded
+            user.save(update_fields=["password"])
             event = AuditEvent(action="user.added", object=user.username)
             event.changes = {"is_superuser": [False, True]}
             event.acted_by(COMMAND_LINE).save()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_refused_address_adds_no_keys(
     """ours: whatever names it invents; other addresses go on being counted."""
     with override_settings(**{f"LIMIT_{setting}": "2/day"}):
         told = [
-            refused(lambda n=n: limits.count(door, "192.0.2.1", f"client-{n}"))  # type: ignore[misc]
+            refused(partial(limits.count, door, "192.0.2.1", f"client-{n}"))
             for n in range(50)
         ]
         assert told == [False] * 2 * WIDER + [True] * (50 - 2 * WIDER)
