@@ -1,8 +1,9 @@
-"""The scopes and roles every installation begins with."""
+"""Descriptions of the scopes and roles that 0002_default_data adds.
+
+Marked for translation here: a migration holds plain text.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.utils.translation import gettext_noop as _
 
@@ -21,19 +22,3 @@ ROLES = {
     "User": (_("May look and change."), ("User.Write", "User.Read", "Guest.Read")),
     "Guest": (_("May look at what everybody may see."), ("Guest.Read",)),
 }
-
-
-def install(scope_model: Any, role_model: Any) -> None:
-    """Add what is missing; never change what an admin has set."""
-    scopes = {
-        name: scope_model.objects.get_or_create(
-            name=name, defaults={"description": description}
-        )[0]
-        for name, description in SCOPES.items()
-    }
-    for name, (description, given) in ROLES.items():
-        role, new = role_model.objects.get_or_create(
-            name=name, defaults={"description": description}
-        )
-        if new:
-            role.scopes.set([scopes[scope] for scope in given])

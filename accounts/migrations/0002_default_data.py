@@ -1,0 +1,43 @@
+"""The scopes, roles and staff groups every installation begins with."""
+
+from django.db import migrations
+
+SCOPES = {
+    "mcp": "Act within one's roles.",
+    "Admin.Write": "Administer users, roles and tokens.",
+    "User.Write": "Change things.",
+    "User.Read": "Look at things.",
+    "Guest.Read": "Look at what everybody may see.",
+}
+ROLES = {
+    "Admin": (
+        "May do everything, administration included.",
+        ("Admin.Write", "User.Write", "User.Read", "Guest.Read"),
+    ),
+    "User": ("May look and change.", ("User.Write", "User.Read", "Guest.Read")),
+    "Guest": ("May look at what everybody may see.", ("Guest.Read",)),
+}
+GROUPS = ("Auditors", "Helpdesk", "Role managers")
+"""Filled after every migrate, once the permissions exist (accounts/staff.py)."""
+
+
+def add(apps, schema_editor):
+    scope_model = apps.get_model("accounts", "Scope")
+    role_model = apps.get_model("accounts", "Role")
+    scopes = {
+        name: scope_model.objects.create(name=name, description=description)
+        for name, description in SCOPES.items()
+    }
+    for name, (description, names) in ROLES.items():
+        role = role_model.objects.create(name=name, description=description)
+        role.scopes.set([scopes[scope] for scope in names])
+    for name in GROUPS:
+        apps.get_model("auth", "Group").objects.get_or_create(name=name)
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("accounts", "0001_initial"),
+        ("auth", "0012_alter_user_first_name_max_length"),
+    ]
+    operations = [migrations.RunPython(add, migrations.RunPython.noop)]
