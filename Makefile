@@ -24,7 +24,7 @@ serve: $(VENV)/.runtime
 	exec $(BIN)/python manage.py up
 
 test: $(VENV)/.dev
-	$(BIN)/python -m tests.run
+	$(BIN)/python -m tests.tools.run
 
 bench: $(VENV)/.dev $(VENV)-served/.installed $(VENV)-bench/.installed
 	$(BIN)/python -m bench $(TABLES)
@@ -32,10 +32,10 @@ bench: $(VENV)/.dev $(VENV)-served/.installed $(VENV)-bench/.installed
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m tests.checks
+	$(BIN)/python -m tests.tools.lint
 
 messages: $(VENV)/.dev
-	$(BIN)/python -m tests.messages
+	$(BIN)/python -m tests.tools.messages
 
 lock: $(VENV)/.dev
 	$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.9"

@@ -13,7 +13,7 @@ def main() -> None:
     try:
         execute_from_command_line(sys.argv)
     except DatabaseError as error:
-        from accounts.management.database import mend
+        from accounts.management.errors import mend
 
         sys.exit(mend(error))
 

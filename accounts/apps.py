@@ -5,14 +5,14 @@ from django.contrib.admin import apps as admin_apps
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
-from accounts.staff import fill_groups
+from accounts.authorization.staff_groups import fill_groups
 
 
 class PorticoAdminConfig(admin_apps.AdminConfig):
     """django.contrib.admin with our site as `admin.site`."""
 
     default = False
-    default_site = "accounts.site.PorticoSite"
+    default_site = "accounts.admin_site.site.PorticoSite"
 
 
 class AccountsConfig(AppConfig):
@@ -26,26 +26,20 @@ class AccountsConfig(AppConfig):
         """Wire SimpleJWT's backend and the sign-in events, once models exist."""
         from rest_framework_simplejwt.tokens import Token
 
-        from accounts import (  # noqa: F401
-            checks,
-            deletions,
-            external,
-            lockout,
-            mail,
-            secondfactor,
-            sessions,
-            signins,
-        )
-        from accounts.keyring import Keyring
-        from accounts.oauth import documents
+        from accounts.authentication import lockout, mail, mfa, signals
+        from accounts.authentication.oidc import adapter
+        from accounts.authorization import deletions
+        from accounts.http import session_store
+        from accounts.oauth.clients import metadata_documents
+        from accounts.tokens.jwts import Keyring
 
         Token._token_backend = Keyring()
-        signins.connect()
+        signals.connect()
         lockout.connect()
-        secondfactor.connect()
-        external.connect()
+        mfa.connect()
+        adapter.connect()
         mail.connect()
         deletions.connect()
-        documents.install()
-        sessions.install()
+        metadata_documents.install()
+        session_store.install()
         post_migrate.connect(fill_groups, dispatch_uid="portico-groups")

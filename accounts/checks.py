@@ -15,14 +15,14 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts import private_files
-from accounts.declared_lookups import revealing, unguarded
-from accounts.encryption import KeyUnreadable
-from accounts.keymaterial import private_key
+from accounts.admin_site.declared_lookups import revealing, unguarded
+from accounts.crypto import private_files
+from accounts.crypto.encryption import KeyUnreadable
+from accounts.crypto.signing_keys import private_key
+from accounts.http.client_address import too_wide
 from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
-from accounts.models.keys import KeyState
-from accounts.models.verification import Verification
-from accounts.proxies import too_wide
+from accounts.models.audit.verification import Verification
+from accounts.models.signing_keys import KeyState
 
 Found = list[checks.CheckMessage]
 
@@ -239,7 +239,7 @@ def lists_take_declared_lookups(**kwargs: Any) -> Found:
                     _("%(list)s takes lookups that it does not declare (%(names)s).")
                     % {"list": page, "names": ", ".join(unguarded(page))},
                     hint=_(
-                        "Inherit accounts.declared_lookups.DeclaredLookups, first of "
+                        "Inherit accounts.admin_site.declared_lookups.DeclaredLookups, first of "
                         "all, and name lookups in linked_lookups."
                     ),
                     obj=type(page),

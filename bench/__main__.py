@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import machine, parts, tables
+from bench import call_profile, host_info, tables
 from bench.databases import postgres
-from bench.page import put
-from bench.stage import PEERS, Stage
+from bench.report_page import put
+from bench.servers import PEERS, Stage
 from bench.wrk import needed
 
 Table = Callable[[Stage, int], str]
@@ -24,7 +24,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "tokens": ("Ten thousand tokens in use", tables.tokens),
     "workers": ("Two workers", tables.workers),
     "memory": ("Memory", tables.memory),
-    "parts": ("Where the time of a call goes", parts.parts),
+    "parts": ("Where the time of a call goes", call_profile.parts),
     "metrics": ("What metrics cost", tables.metrics),
     "issuing": ("Issuing and refreshing tokens", tables.issuing),
 }
@@ -55,7 +55,7 @@ def main() -> None:
         folder.chmod(0o755)
         with postgres(folder) as database:
             stage = Stage(folder, database)
-            put("machine", "The machine", "\n".join(machine.lines(database, PEERS)))
+            put("machine", "The machine", "\n".join(host_info.lines(database, PEERS)))
             for table in names:
                 run(table, stage)
 
@@ -66,7 +66,7 @@ def run(name: str, stage: Stage) -> None:
     print(f"{title} ...", file=sys.stderr, flush=True)
     start = time.monotonic()
     text = table(stage, rounds())
-    told = f"Measured {machine.stamp()}; {rounds()} rounds kept."
+    told = f"Measured {host_info.stamp()}; {rounds()} rounds kept."
     put(name, title, f"{text}\n\n{told}")
     print(f"{title}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 

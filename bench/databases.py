@@ -106,7 +106,9 @@ class Portico:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.run("manage.py", "up", "--prepare-only")
         wanted = [f"--{name}={count}" for name, count in rows.items()]
-        self.run("-m", "bench.fill", *wanted, f"--tokens-to={self.folder / 'tokens'}")
+        self.run(
+            "-m", "bench.populate", *wanted, f"--tokens-to={self.folder / 'tokens'}"
+        )
 
     @property
     def tokens(self) -> list[str]:

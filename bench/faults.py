@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.stand import ROOT, Stand, stand, write_section
+from bench.installation import ROOT, Stand, stand, write_section
 
 LASTS = 6.0
 FROZEN = 12.0
@@ -55,7 +55,7 @@ class Watch:
         """One client: calls, and now and then a sign-in."""
         import httpx2
 
-        from tests.flows.wire import Wire
+        from tests.support.mcp_client import Wire
 
         client = Wire(self.server, raw)  # type: ignore[arg-type]
         draw = random.Random(number)
@@ -98,7 +98,7 @@ def attempt(client: Any, kind: str) -> Any:
 
 def credentials() -> dict[str, str]:
     """alice's."""
-    from tests.password import PASSWORD
+    from tests.support.cast import PASSWORD
 
     return {"username": "alice", "password": PASSWORD}
 
@@ -268,12 +268,12 @@ def migration(server: Stand) -> Iterator[None]:
 @contextmanager
 def ten_thousand_revoked(server: Stand) -> Iterator[None]:
     """10,000 tokens of somebody else revoked by one verb."""
-    from accounts import tokens
     from accounts.models import IssuedToken, User
-    from tests.people import person
+    from accounts.tokens.issue import issue
+    from tests.support.cast import person
 
     person("bob", "Guest")
-    row = tokens.issue(User.objects.get(username="bob"), door="password").row
+    row = issue(User.objects.get(username="bob"), door="password").row
     made = []
     for number in range(10_000):
         values = {
@@ -387,7 +387,7 @@ def group(kind: str, names: list[str]) -> list[str]:
         return []
     place = small_disk() if kind == "disk" else nullcontext()
     with place, stand(workers=1 if more else 2, **more) as server:
-        from tests.people import person
+        from tests.support.cast import person
 
         person("alice", "User")
         if kind == "clock":

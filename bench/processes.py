@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTS_WITHIN = 180.0
@@ -49,7 +49,7 @@ class Server:
         quiet = ["--no-access-log", "--log-level", "warning", "--lifespan", "auto"]
         # Portico with the protocol it is served with, which looks after slow clients.
         ours = self.app.startswith("config.asgi")
-        http = "config.protocol:Patient" if ours else "httptools"
+        http = "config.server.timeouts:Patient" if ours else "httptools"
         fast = ["--loop", "uvloop", "--http", http]
         return [*python, "uvicorn", self.app, *listen, *quiet, *fast]
 

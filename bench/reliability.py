@@ -13,19 +13,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import machine
-from bench.page import put, table
+from bench import host_info
 from bench.processes import ROOT
+from bench.report_page import put, table
 
 PAGE = ROOT / "docs" / "reliability.md"
 RUNS = {
-    "kills": ("tests/flows/test_kill.py", {"KILLS": "50"}),
+    "kills": ("tests/flows/consistency/test_kill.py", {"KILLS": "50"}),
     "consistency": (
-        "tests/flows/test_consistency.py",
+        "tests/flows/consistency/test_consistency.py",
         {"CONSISTENCY_FLIPS": "1000"},
     ),
     "proxied": (
-        "tests/flows/test_production.py::"
+        "tests/flows/operations/test_production.py::"
         "test_no_process_behind_the_proxy_decides_by_what_was",
         {"CONSISTENCY_FLIPS": "2000"},
     ),
@@ -44,7 +44,7 @@ def run(test: str, longer: dict[str, str]) -> list[dict[str, Any]]:
         figures = Path(folder) / "figures"
         patient = {"PYTEST_ADDOPTS": "-o faulthandler_timeout=1800"}
         env = {**os.environ, **patient, **longer, "FIGURES": str(figures)}
-        command = [sys.executable, "-m", "tests.run", test]
+        command = [sys.executable, "-m", "tests.tools.run", test]
         if subprocess.call(command, cwd=ROOT, env=env):
             sys.exit(f"{test} failed: no figures are written.")
         return [json.loads(line) for line in figures.read_text().splitlines()]
@@ -68,7 +68,9 @@ def main() -> None:
         rows = run(
             test, {**longer, **{k: os.environ[k] for k in longer if k in os.environ}}
         )
-        told = f"Measured {machine.stamp()} with `python -m bench.reliability {name}`."
+        told = (
+            f"Measured {host_info.stamp()} with `python -m bench.reliability {name}`."
+        )
         put(name, TITLES[name], f"{shown(rows)}\n\n{told}", PAGE)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.stand import ROOT, Stand, resident, stand, write_section
+from bench.installation import ROOT, Stand, resident, stand, write_section
 
 PEOPLE, CLIENTS = 20, 16
 SHARE = 0.7
@@ -58,7 +58,7 @@ class Client:
     def __init__(self, server: Stand, name: str, tally: Tally, seed: int) -> None:
         import httpx2
 
-        from tests.flows.wire import Wire
+        from tests.support.mcp_client import Wire
 
         self.name, self.tally, self.server = name, tally, server
         self.random = random.Random(seed)
@@ -92,7 +92,7 @@ class Client:
 
     def login(self) -> None:
         """With the password."""
-        from tests.password import PASSWORD
+        from tests.support.cast import PASSWORD
 
         body = {"username": self.name, "password": PASSWORD}
         self.post("login", "/api/token/", body)
@@ -206,7 +206,7 @@ class Memory(threading.Thread):
 
 def people() -> None:
     """Those who call, and those whose roles are edited meanwhile."""
-    from tests.people import person
+    from tests.support.cast import person
 
     for number in range(PEOPLE):
         person(f"soak{number}", "User")

@@ -9,10 +9,10 @@ from statistics import median
 import httpx2
 
 from bench import targets
-from bench.page import table
+from bench.interleaved import Contender, Results, compare
 from bench.processes import Server
-from bench.rounds import Contender, Results, compare
-from bench.stage import REFRESHES, Stage, serving
+from bench.report_page import table
+from bench.servers import REFRESHES, Stage, serving
 from bench.wrk import LEGACY, Load, call, listing, message
 
 CONNECTIONS = (1, 16, 64)

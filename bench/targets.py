@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.rounds import Figures, Results
+from bench.interleaved import Figures, Results
 
 BATCH = {"SQLite": 1.00, "PostgreSQL": 0.95}
 DURABLE = {"SQLite": 0.80, "PostgreSQL": 0.70}

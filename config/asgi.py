@@ -6,8 +6,8 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from config.workers import bound_statements, refuse_uncounted_workers
-from mcp_bridge.metrics_files import share
+from config.server.workers import bound_statements, refuse_uncounted_workers
+from mcp_bridge.metrics.multiprocess import share
 
 share()
 bound_statements()
@@ -16,9 +16,9 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
-from config.tracing import traced  # noqa: E402
-from mcp_bridge.metrics import ON, Metrics  # noqa: E402
-from mcp_bridge.router import Router  # noqa: E402
+from config.server.tracing import traced  # noqa: E402
+from mcp_bridge.application import Router  # noqa: E402
+from mcp_bridge.metrics.prometheus import ON, Metrics  # noqa: E402
 
 refuse_uncounted_workers()
 settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)

@@ -239,13 +239,13 @@ class Environment(BaseSettings):
         gt=0,
         le=3600,
         description="Seconds the head of a request has to arrive; then the connection "
-        "is closed (with `uvicorn --http config.protocol:Patient`).",
+        "is closed (with `uvicorn --http config.server.timeouts:Patient`).",
     )
     MAX_HEAD_SIZE: int = Field(
         64 * 1024,
         ge=8 * 1024,
         description="Largest head of a request in bytes, request line and headers; "
-        "then 431 (with `uvicorn --http config.protocol:Patient`).",
+        "then 431 (with `uvicorn --http config.server.timeouts:Patient`).",
     )
     MAX_HEADERS: int = Field(
         200, ge=50, description="Header lines a request may have; then 431, likewise."
@@ -255,7 +255,7 @@ class Environment(BaseSettings):
         gt=0,
         le=3600,
         description="Seconds a client has to take what is ready for it; then the "
-        "connection is cut (with `uvicorn --http config.protocol:Patient`).",
+        "connection is cut (with `uvicorn --http config.server.timeouts:Patient`).",
     )
     MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
         "auto",

@@ -72,21 +72,21 @@ INSTALLED_APPS = [
     *EXTRA_APPS,
 ]
 MIDDLEWARE = [
-    "accounts.issuer.IssuerMiddleware",
+    "accounts.http.issuer_urls.IssuerMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "accounts.headers.HeadersMiddleware",
-    "accounts.csp.ContentSecurityPolicyMiddleware",
+    "accounts.http.permissions_policy.HeadersMiddleware",
+    "accounts.http.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "accounts.languages.PageLanguageMiddleware",
+    "accounts.http.language.PageLanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "accounts.secondfactor.StaffFactorMiddleware",
-    "accounts.toomany.TooManyMiddleware",
-    "accounts.limits.LimitsMiddleware",
+    "accounts.authentication.mfa.StaffFactorMiddleware",
+    "accounts.rate_limits.errors.TooManyMiddleware",
+    "accounts.rate_limits.middleware.LimitsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -146,18 +146,19 @@ DATABASES = {"default": database(env.DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["accounts.lockout.PasswordDoor"]
+AUTHENTICATION_BACKENDS = ["accounts.authentication.lockout.PasswordDoor"]
 LOCKOUT_AFTER = env.LOCKOUT_AFTER
 AXES_FAILURE_LIMIT = LOCKOUT_AFTER
 AXES_COOLOFF_TIME = timedelta(seconds=env.LOCKOUT_SECONDS)
-AXES_HANDLER = "accounts.lockout.Counter"
+AXES_HANDLER = "accounts.authentication.lockout.Counter"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "username", "ip_address"]
-AXES_LOCKOUT_CALLABLE = "accounts.lockout.response"
-AXES_USERNAME_CALLABLE = "accounts.lockout.name_tried"
-AXES_CLIENT_IP_CALLABLE = "accounts.lockout.address_tried_from"
+AXES_LOCKOUT_CALLABLE = "accounts.authentication.lockout.response"
+AXES_USERNAME_CALLABLE = "accounts.authentication.lockout.name_tried"
+AXES_CLIENT_IP_CALLABLE = "accounts.authentication.lockout.address_tried_from"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-# Sign-ins are on record in the audit; of a form nothing is kept (accounts/lockout.py).
+# Sign-ins are on record in the audit; of a form nothing is kept
+# (accounts/authentication/lockout.py).
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 HASHING_AT_ONCE, HASHING_WAIT = env.HASHING_AT_ONCE, env.HASHING_WAIT
@@ -169,9 +170,9 @@ LIMIT_DEVICE = env.LIMIT_DEVICE
 LIMIT_MCP, LIMIT_MCP_USER = env.LIMIT_MCP, env.LIMIT_MCP_USER
 LIMIT_MCP_REFUSED = env.LIMIT_MCP_REFUSED
 PASSWORD_HASHERS = [
-    "accounts.hashers.TunedArgon2PasswordHasher",
+    "accounts.authentication.passwords.hashers.TunedArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
-    "accounts.hashers.ClientSecretHasher",
+    "accounts.authentication.passwords.hashers.ClientSecretHasher",
 ]
 _validation = "django.contrib.auth.password_validation"
 AUTH_PASSWORD_VALIDATORS = [
@@ -179,39 +180,40 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"{_validation}.MinimumLengthValidator"},
     {"NAME": f"{_validation}.CommonPasswordValidator"},
     {"NAME": f"{_validation}.NumericPasswordValidator"},
-    {"NAME": "accounts.validators.EndAccessOnPasswordChange"},
+    {"NAME": "accounts.authentication.passwords.validation.EndAccessOnPasswordChange"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/portal/connect/"
 LOGOUT_REDIRECT_URL = "/accounts/login/"
-_resets = "accounts.password_reset.ResetTokenGenerator"
+_resets = "accounts.authentication.passwords.reset_links.ResetTokenGenerator"
 ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = _resets
-ACCOUNT_ADAPTER = "accounts.adapter.ClosedSignUp"
+ACCOUNT_ADAPTER = "accounts.authentication.adapters.ClosedSignUp"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_FORMS = {
-    "change_password": "accounts.signin.OldPasswordForm",
-    "reset_password": "accounts.adapter.ResetForm",
+    "change_password": "accounts.authentication.views.OldPasswordForm",
+    "reset_password": "accounts.authentication.adapters.ResetForm",
 }
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
-SOCIALACCOUNT_ADAPTER = "accounts.external.Providers"
-MFA_ADAPTER = "accounts.secondfactor.EncryptedFactors"
+SOCIALACCOUNT_ADAPTER = "accounts.authentication.oidc.adapter.Providers"
+MFA_ADAPTER = "accounts.authentication.mfa.EncryptedFactors"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_FORMS = {
-    "authenticate": "accounts.secondfactor.CodeForm",
-    "reauthenticate": "accounts.secondfactor.AgainForm",
-    "add_webauthn": "accounts.passkey_forms.AddForm",
-    "authenticate_webauthn": "accounts.passkey_forms.SecondStepForm",
-    "login_webauthn": "accounts.passkey_forms.SignInForm",
-    "reauthenticate_webauthn": "accounts.passkey_forms.ReauthenticateForm",
+    "authenticate": "accounts.authentication.mfa.CodeForm",
+    "reauthenticate": "accounts.authentication.mfa.AgainForm",
+    "add_webauthn": "accounts.authentication.passkey_forms.AddForm",
+    "authenticate_webauthn": "accounts.authentication.passkey_forms.SecondStepForm",
+    "login_webauthn": "accounts.authentication.passkey_forms.SignInForm",
+    "reauthenticate_webauthn": "accounts.authentication.passkey_forms.ReauthenticateForm",
 }
 MFA_PASSKEY_LOGIN_ENABLED = MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Portico"
 MFA_RATE_LIMITS = False
-# WebAuthn knows http on localhost only; accounts/passkey_forms.py compares origins.
+# WebAuthn knows http on localhost only; accounts/authentication/passkey_forms.py
+# compares origins.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not ISSUER_URL.startswith("https://")
 STAFF_SECOND_FACTOR = env.staff_second_factor
 EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = (
@@ -225,7 +227,8 @@ EMAIL_USE_TLS, EMAIL_USE_SSL = env.EMAIL_TLS == "starttls", env.EMAIL_TLS == "tl
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.EMAIL_FROM
 ACCOUNT_EMAIL_NOTIFICATIONS = bool(EMAIL_HOST)
-# The lock-out and accounts/limits.py count; two systems would contradict each other.
+# The lock-out and accounts/rate_limits/middleware.py count; two systems would
+# contradict each other.
 ACCOUNT_RATE_LIMITS = False
 
 SIMPLE_JWT = {
@@ -252,7 +255,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": [],
     "SERVE_AUTHENTICATION": [],
-    "POSTPROCESSING_HOOKS": ["config.openapi.complete"],
+    "POSTPROCESSING_HOOKS": ["config.views.openapi.complete"],
 }
 
 OAUTH2_PROVIDER_APPLICATION_MODEL = "accounts.OAuthClient"
@@ -262,11 +265,11 @@ OAUTH2_PROVIDER_REFRESH_TOKEN_MODEL = "accounts.OAuthRefreshToken"  # noqa: S105
 OAUTH2_PROVIDER_ID_TOKEN_MODEL = "accounts.OAuthIDToken"  # noqa: S105
 OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "accounts.OAuthDeviceGrant"
 OAUTH2_PROVIDER = {
-    "OAUTH2_VALIDATOR_CLASS": "accounts.oauth.validator.Validator",
-    "SCOPES_BACKEND_CLASS": "accounts.oauth.scopes.RowScopes",
+    "OAUTH2_VALIDATOR_CLASS": "accounts.oauth.toolkit.validator.Validator",
+    "SCOPES_BACKEND_CLASS": "accounts.oauth.toolkit.scopes.RowScopes",
     "SCOPES": {"mcp": "Act within your roles"},
-    "ACCESS_TOKEN_GENERATOR": "accounts.oauth.issuing.access_token",
-    "REFRESH_TOKEN_GENERATOR": "accounts.oauth.issuing.refresh_token",
+    "ACCESS_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.access_token",
+    "REFRESH_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.refresh_token",
     "ACCESS_TOKEN_EXPIRE_SECONDS": env.ACCESS_TOKEN_LIFETIME,
     "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
     "CLIENT_SECRET_HASHER": "accounts_client_secret",
@@ -276,8 +279,10 @@ OAUTH2_PROVIDER = {
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "PKCE_REQUIRED": True,
     "CIMD_ENABLED": env.CLIENT_METADATA_DOCUMENTS,
-    "CIMD_METADATA_FETCHER": "accounts.oauth.documents.Fetcher",
-    "CIMD_REGISTRATION_PERMISSION_CLASSES": ("accounts.oauth.documents.HostPolicy",),
+    "CIMD_METADATA_FETCHER": "accounts.oauth.clients.metadata_documents.Fetcher",
+    "CIMD_REGISTRATION_PERMISSION_CLASSES": (
+        "accounts.oauth.clients.metadata_documents.HostPolicy",
+    ),
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
@@ -289,7 +294,8 @@ CLIENT_REGISTRATION = env.CLIENT_REGISTRATION
 REGISTRATION_TOKEN = env.REGISTRATION_TOKEN.get_secret_value()
 UNUSED_CLIENTS_AFTER = timedelta(days=env.UNUSED_CLIENTS_AFTER)
 
-# Pages choose (accounts/languages.py); commands, logs and answers to programs do not.
+# Pages choose (accounts/http/language.py); commands, logs and answers to programs do
+# not.
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]
 PAGE_LANGUAGE = env.PAGE_LANGUAGE
@@ -313,11 +319,12 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = HTTPS
 if HTTPS:
     # The browser itself holds such cookies to https, this host and every path.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
-SESSION_ENGINE = "accounts.sessions"
+SESSION_ENGINE = "accounts.http.session_store"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_SSL_HOST = urlsplit(ISSUER_URL).netloc
-# No header is believed here: accounts/proxies.py has put the scheme right before.
+# No header is believed here: accounts/http/client_address.py has put the scheme right
+# before.
 SECURE_PROXY_SSL_HEADER = None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
@@ -343,7 +350,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "portico": {"()": "config.logs.formatter", "layout": env.LOG_FORMAT}
+        "portico": {"()": "config.server.logs.formatter", "layout": env.LOG_FORMAT}
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "portico"}},
     "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
@@ -351,7 +358,8 @@ LOGGING = {
         "mcp": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
         "axes": {"level": "ERROR"},
-        # accounts/declared_lookups.py writes one line with the name, no traceback.
+        # accounts/admin_site/declared_lookups.py writes one line with the name, no
+        # traceback.
         "django.security.LookupRefused": {"level": "CRITICAL"},
         # The server's own lines in the same form and place as all others.
         "uvicorn": {"handlers": [], "propagate": True},

@@ -12,11 +12,11 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
-from accounts import external, oidc
-from accounts.signin import SecondStepView, SignInView
-from config.health import healthz
-from config.openapi import schema_view
-from config.readiness import readyz
+from accounts.authentication.oidc import adapter, provider
+from accounts.authentication.views import SecondStepView, SignInView
+from config.views.health import healthz
+from config.views.openapi import schema_view
+from config.views.readiness import readyz
 
 NOT_SERVED = {
     "account_email": "accounts/email/",
@@ -70,12 +70,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path(
         "accounts/oidc/<slug:provider_id>/login/",
-        external.guarded(oidc.login),
+        adapter.guarded(provider.login),
         name="openid_connect_login",
     ),
     path(
         "accounts/oidc/<slug:provider_id>/login/callback/",
-        external.guarded(oidc.callback),
+        adapter.guarded(provider.callback),
         name="openid_connect_callback",
     ),
     path("accounts/", RedirectView.as_view(url="/portal/security/")),
@@ -123,5 +123,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("mcp_bridge.urls")),
 ]
 
-handler400 = "config.health.bad_request"
-handler500 = "config.health.server_error"
+handler400 = "config.views.errors.bad_request"
+handler500 = "config.views.errors.server_error"

@@ -13,7 +13,8 @@ class McpBridgeConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks and the triggers' upkeep, once models exist."""
-        from mcp_bridge import checks, triggers  # noqa: F401
+        from mcp_bridge import checks  # noqa: F401
+        from mcp_bridge.cache.triggers.install import install, suspend
 
-        pre_migrate.connect(triggers.suspend, sender=self)
-        post_migrate.connect(triggers.install, sender=self)
+        pre_migrate.connect(suspend, sender=self)
+        post_migrate.connect(install, sender=self)

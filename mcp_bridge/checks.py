@@ -8,8 +8,8 @@ from django.core import checks
 from django.utils.translation import gettext as _
 
 from accounts.checks import answered
+from mcp_bridge.cache.triggers.install import state
 from mcp_bridge.models import ChangeCounter, Primitive
-from mcp_bridge.triggers import state
 
 
 def changed_names() -> list[str]:

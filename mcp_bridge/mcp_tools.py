@@ -1,8 +1,8 @@
 """What Portico itself offers over MCP: who am I, and the admin's daily acts.
 
 Admin.Write opens these tools; what they may do to whom is said by the same rules as in
-the admin (accounts/delegation.py). Those that write are sensitive: a client that acts
-within somebody's roles may read hostile text.
+the admin (accounts/authorization/delegation.py). Those that write are sensitive: a
+client that acts within somebody's roles may read hostile text.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from django.db.models import Prefetch
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from accounts.audit import record
-from accounts.delegation import (
+from accounts.audit.record import record
+from accounts.authorization.delegation import (
     objection,
     objection_to_ending,
     objection_to_taking,
     sees,
     those_above,
 )
-from accounts.languages import in_english
+from accounts.authorization.mfa_enrollment import owes_factor
+from accounts.http.language import in_english
 from accounts.models import AuditEvent, Role, RoleAssignment, User
-from accounts.moments import future
-from accounts.secondfactor import owes_factor
-from mcp_bridge.current import current_principal
-from mcp_bridge.server import mcp
+from accounts.parsing.moments import future
+from mcp_bridge.server import current_principal, mcp
 
 EVERYBODY = ["Guest.Read", "User.Read", "User.Write", "Admin.Write"]
 ADMINS = ["Admin.Write"]
@@ -101,7 +100,7 @@ def _end(text: str) -> datetime | None:
 
 
 def _check(rule: Callable[..., str], *about: Any) -> None:
-    """Ask one rule of accounts/delegation.py. Raises ToolError with its sentence."""
+    """Ask one rule of delegation.py. Raises ToolError with its sentence."""
     with in_english():
         told = rule(*about)
     if told:

@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from mcp_bridge import portal
-from mcp_bridge.views import protected_resource
+from mcp_bridge.metadata import protected_resource
+from mcp_bridge.portal import views
 
 METADATA = ".well-known/oauth-protected-resource"
 
@@ -11,7 +11,7 @@ urlpatterns = [
     path(METADATA, protected_resource, name="protected-resource"),
     path(f"{METADATA}/mcp", protected_resource, name="protected-resource-mcp"),
     path(f"{METADATA}/mcp/", protected_resource),
-    path("portal/", portal.HomeView.as_view(), name="portal-home"),
-    path("portal/connect/", portal.ConnectView.as_view(), name="portal-connect"),
-    path("portal/connect/status", portal.StatusView.as_view(), name="portal-status"),
+    path("portal/", views.HomeView.as_view(), name="portal-home"),
+    path("portal/connect/", views.ConnectView.as_view(), name="portal-connect"),
+    path("portal/connect/status", views.StatusView.as_view(), name="portal-status"),
 ]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.test.utils import setup_databases, teardown_databases
 
-from accounts.limits import LOCAL
 from accounts.models import User
-from tests.guard.waits import plant
-from tests.people import person
+from accounts.rate_limits.window import LOCAL
+from tests.apps.wait_guard.waits import plant
+from tests.support.cast import person
 
 plant()
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.catalogue import APPS, FILE, ROOT, Entry, compiled, entries
-from tests.marks import marks
+from tests.support.marked_strings import marks
+from tests.support.translations import APPS, FILE, ROOT, Entry, compiled, entries
 
 pytestmark = pytest.mark.once
 

@@ -15,10 +15,10 @@ import yaml
 from django.core.management import get_commands
 
 from config.environment import Environment
-from tests.flows.production import served
-from tests.flows.server import ROOT
-from tests.missing import missing
-from tests.ports import free_port
+from tests.support.ports import free_port
+from tests.support.production import served
+from tests.support.requirements_skip import missing
+from tests.support.server import ROOT
 
 pytestmark = pytest.mark.once
 DEPLOY = ROOT / "deploy"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.chromium import needed
-from tests.fresh import printed
+from tests.support.chromium import needed
+from tests.support.subprocess_python import printed
 
 pytestmark = pytest.mark.once
 ONE_OF_EACH = """
 from pathlib import Path
-from tests.screenshots import PAGES, main
+from tests.tools.screenshots import PAGES, main
 main(Path({folder!r}), [PAGES[0], PAGES[-1]])
 """
 """The first page, the admin's, and the last, the portal's."""

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.catalogue import ROOT
+from tests.support.translations import ROOT
 
 pytestmark = pytest.mark.once
 

@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from accounts.attention import Notice, attention, told_elsewhere
+from accounts.admin_site.notices import Notice, attention, told_elsewhere
+from accounts.admin_site.system_status import findings
+from accounts.authorization.mfa_enrollment import without_factor
 from accounts.models import AccessRequest, IssuedToken, RoleAssignment, TokenKind, User
-from accounts.secondfactor import without_factor
-from accounts.system import findings
 
 SOON = timedelta(days=7)
 UNUSED = timedelta(days=90)

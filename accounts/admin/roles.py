@@ -10,10 +10,10 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import ActorFormMixin, Guarded
-from accounts.delegation import beyond, objection_to_role
+from accounts.admin_site.base import ActorFormMixin, Guarded
+from accounts.admin_site.site import Section
+from accounts.authorization.delegation import beyond, objection_to_role
 from accounts.models import ClaimRule, Role, Scope, User
-from accounts.site import Section
 
 
 class RoleForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -7,8 +7,8 @@ from django.core.checks import ERROR
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from accounts import system
-from accounts.site import Section, SitePage, site_page
+from accounts.admin_site import system_status
+from accounts.admin_site.site import Section, SitePage, site_page
 
 
 @site_page
@@ -22,15 +22,15 @@ class SystemPage(SitePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Everything on one page."""
-        found = system.findings()
+        found = system_status.findings()
         return self.page(
             {
-                "closing": system.closing(found),
+                "closing": system_status.closing(found),
                 "messages_found": [
-                    (m.level >= ERROR, system.word(m), m) for m in found
+                    (m.level >= ERROR, system_status.word(m), m) for m in found
                 ],
-                "versions": system.versions(),
-                "settings_shown": system.settings_shown(),
+                "versions": system_status.versions(),
+                "settings_shown": system_status.settings_shown(),
                 "workers": settings.WORKERS,
             }
         )

@@ -15,18 +15,19 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import MOST_REFUSALS, Guarded, may, names
-from accounts.admin.confirm import leaving, own_session, unconfirmed
-from accounts.admin.glance import at_a_glance
-from accounts.admin.grants import RoleAssignmentInline
-from accounts.admin.lockout import told_unlocked
-from accounts.audit import record
-from accounts.delegation import UNLOCKS, above, out_of_reach, those_above
-from accounts.hashers import hashed_before
-from accounts.lockout import unlock
+from accounts.admin.failed_logins import told_unlocked
+from accounts.admin.role_assignments import RoleAssignmentInline
+from accounts.admin.user_summary import at_a_glance
+from accounts.admin_site.base import MOST_REFUSALS, Guarded, may, names
+from accounts.admin_site.confirmation import leaving, own_session, unconfirmed
+from accounts.admin_site.site import Section
+from accounts.audit.record import record
+from accounts.authentication.lockout import unlock
+from accounts.authentication.mfa import reset
+from accounts.authentication.passwords.hashers import hashed_before
+from accounts.authorization.delegation import UNLOCKS, above, out_of_reach, those_above
+from accounts.authorization.mfa_enrollment import with_factor, without_factor
 from accounts.models import RoleAssignment, User
-from accounts.secondfactor import reset, with_factor, without_factor
-from accounts.site import Section
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 """Fields with which somebody could raise rights in the admin itself."""

@@ -1,4 +1,4 @@
-"""What the token endpoints take and give; the verbs are in accounts.tokens."""
+"""What the token endpoints take and give; the verbs are in accounts.tokens.issue."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 
-from accounts import refresh, tokens
-from accounts.audit import client_address
-from accounts.lockout import forgive
+from accounts.authentication.lockout import forgive
+from accounts.authentication.mfa import check_otp
+from accounts.http.client_address import client_address
 from accounts.models import Door
-from accounts.secondfactor import check_otp
+from accounts.tokens.issue import TokenPair, allowed_scope, issue
+from accounts.tokens.refresh import check, end_family, rotate
 
 LONGEST_TOKEN = 16_384
 LONGEST_PASSWORD = 1_024
 
 
-def answer(pair: tokens.TokenPair) -> dict[str, Any]:
+def answer(pair: TokenPair) -> dict[str, Any]:
     """SimpleJWT's `access` and `refresh` with RFC 6749 5.1's other members."""
     return {
         "access": pair.access,
@@ -61,10 +62,8 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
         """Authenticate, then issue."""
         super().validate(attrs)
         check_otp(self.context["request"], self.user, attrs["otp"])
-        scope = tokens.allowed_scope(self.user, attrs["scope"])
-        pair = tokens.issue(
-            self.user, door=Door.PASSWORD, scope=scope, address=self.address
-        )
+        scope = allowed_scope(self.user, attrs["scope"])
+        pair = issue(self.user, door=Door.PASSWORD, scope=scope, address=self.address)
         forgive(self.context["request"], self.user.username)
         return answer(pair)
 
@@ -76,7 +75,7 @@ class RefreshSerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Redeem it."""
-        return answer(refresh.rotate(attrs["refresh"], address=self.address))
+        return answer(rotate(attrs["refresh"], address=self.address))
 
 
 class VerifySerializer(TokenSerializer):
@@ -86,7 +85,7 @@ class VerifySerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check it as /mcp and /api/token/refresh/ would."""
-        refresh.check(attrs["token"], self.address)
+        check(attrs["token"], self.address)
         return {}
 
 
@@ -97,5 +96,5 @@ class BlacklistSerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """End it and all that grew from the same sign-in."""
-        refresh.end_family(attrs["refresh"], address=self.address)
+        end_family(attrs["refresh"], address=self.address)
         return {}

@@ -16,11 +16,11 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.views import TokenViewBase
 
-from accounts import tokens
 from accounts.api import serializers
-from accounts.keyring import public_jwks
-from accounts.lockout import locked_out
-from accounts.toomany import TooMany
+from accounts.authentication.lockout import locked_out
+from accounts.errors import InvalidScope, TokenProblem
+from accounts.rate_limits.errors import TooMany
+from accounts.tokens.jwts import public_jwks
 
 WRONG_CREDENTIALS = "The user name or the password is wrong."
 """One sentence for both, so that nobody learns which names exist."""
@@ -38,9 +38,9 @@ def told(error: exceptions.ValidationError) -> str:
 def problem(error: Exception) -> tuple[int, str, str] | None:
     """(status, RFC 6749 code, sentence) for what may go wrong; None if unforeseen."""
     match error:
-        case tokens.InvalidScope():
+        case InvalidScope():
             return 400, error.error, str(error)
-        case tokens.TokenProblem():
+        case TokenProblem():
             return 401, error.error, str(error)
         case TooMany():
             return error.status, error.error, str(error)

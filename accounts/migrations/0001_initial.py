@@ -1,7 +1,7 @@
-import accounts.hosts
-import accounts.models.providers
+import accounts.http.ip_networks
+import accounts.models.identity_providers
 import accounts.models.users
-import accounts.networks
+import accounts.parsing.host_names
 import django.contrib.auth.validators
 import django.core.validators
 import django.db.models.deletion
@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
             name='DocumentHost',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('host', accounts.hosts.HostField(help_text='As in claude.ai: no scheme, port or path.', max_length=255, unique=True, verbose_name='host')),
+                ('host', accounts.parsing.host_names.HostField(help_text='As in claude.ai: no scheme, port or path.', max_length=255, unique=True, verbose_name='host')),
                 ('trusted', models.BooleanField(default=True, help_text='On: its clients count as verified. Off: they are refused.', verbose_name='trusted')),
             ],
             options={
@@ -73,7 +73,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, unique=True, verbose_name='name')),
                 ('description', models.CharField(blank=True, max_length=255, verbose_name='description')),
-                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.networks.only_networks], verbose_name='counts from')),
+                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.http.ip_networks.only_networks], verbose_name='counts from')),
             ],
             options={
                 'verbose_name': 'role',
@@ -100,7 +100,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('slug', models.SlugField(help_text='Part of the address it returns to: /accounts/oidc/NAME/...', unique=True, verbose_name='short name')),
                 ('name', models.CharField(help_text='What its button says.', max_length=40, verbose_name='name')),
-                ('issuer', models.CharField(help_text='Where /.well-known/openid-configuration is found.', max_length=255, validators=[accounts.models.providers.https_or_loopback], verbose_name='issuer')),
+                ('issuer', models.CharField(help_text='Where /.well-known/openid-configuration is found.', max_length=255, validators=[accounts.models.identity_providers.https_or_loopback], verbose_name='issuer')),
                 ('client_id', models.CharField(max_length=191, verbose_name='client id')),
                 ('secret_encrypted', models.TextField(blank=True, editable=False)),
                 ('enabled', models.BooleanField(default=True, verbose_name='enabled')),
@@ -218,7 +218,7 @@ class Migration(migrations.Migration):
                 ('approved', models.BooleanField(default=False, help_text='On: people see it as verified, although it registered itself.', verbose_name='approved')),
                 ('blocked', models.BooleanField(default=False, help_text='On: it cannot sign anybody in, nor refresh.', verbose_name='blocked')),
                 ('client_jwks', models.JSONField(blank=True, default=dict, help_text='JWK Set of its public keys, for private_key_jwt.', verbose_name='client jwks')),
-                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.networks.only_networks], verbose_name='used from')),
+                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.http.ip_networks.only_networks], verbose_name='used from')),
                 ('max_idle', models.PositiveIntegerField(blank=True, help_text='After which its tokens end; 300 or more. Empty: as the setting.', null=True, validators=[django.core.validators.MinValueValidator(300)], verbose_name='seconds unused')),
                 ('registered', models.JSONField(blank=True, default=dict, editable=False)),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last used at')),
@@ -460,7 +460,7 @@ class Migration(migrations.Migration):
                 ('redeemed_at', models.DateTimeField(blank=True, help_text='When this refresh token was used.', null=True, verbose_name='redeemed at')),
                 ('secret_hash', models.CharField(editable=False, help_text='SHA-256 (hex) of an opaque token; none for a signed one.', max_length=64, null=True, unique=True)),
                 ('name', models.CharField(blank=True, help_text='What its owner calls it.', max_length=100, verbose_name='name')),
-                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.networks.only_networks], verbose_name='counts from')),
+                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.http.ip_networks.only_networks], verbose_name='counts from')),
                 ('successor_sealed', models.BinaryField(null=True)),
                 ('successor', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='accounts.issuedtoken', verbose_name='successor')),
                 ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='tokens', to=settings.AUTH_USER_MODEL, verbose_name='user')),

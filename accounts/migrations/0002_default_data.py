@@ -18,7 +18,7 @@ ROLES = {
     "Guest": ("May look at what everybody may see.", ("Guest.Read",)),
 }
 GROUPS = ("Auditors", "Helpdesk", "Role managers")
-"""Filled after every migrate, once the permissions exist (accounts/staff.py)."""
+"""Filled after every migrate, once the permissions exist (accounts/authorization/staff_groups.py)."""
 
 
 def add(apps, schema_editor):

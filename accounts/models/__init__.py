@@ -1,19 +1,15 @@
 """The rows that decide, one noun a file."""
 
-from accounts.models.audit import AuditEvent
-from accounts.models.drafts import ImportDraft
-from accounts.models.heads import AuditHead
-from accounts.models.hours import AuditHour
-from accounts.models.keys import SigningKey
-from accounts.models.providers import ClaimRule, SignInProvider
-from accounts.models.requests import AccessRequest
-from accounts.models.revocation import RevokedToken
-from accounts.models.roles import Role, RoleAssignment, Scope
-from accounts.models.savedviews import SavedView
-from accounts.models.seals import AuditSeal
-from accounts.models.tokens import Door, IssuedToken, TokenKind
-from accounts.models.users import User
-from accounts.oauth.models import (
+from accounts.models.access_requests import AccessRequest
+from accounts.models.audit.events import AuditEvent
+from accounts.models.audit.heads import AuditHead
+from accounts.models.audit.rollups import AuditHour
+from accounts.models.audit.saved_views import SavedView
+from accounts.models.audit.seals import AuditSeal
+from accounts.models.identity_providers import ClaimRule, SignInProvider
+from accounts.models.import_drafts import ImportDraft
+from accounts.models.issued_tokens import Door, IssuedToken, TokenKind
+from accounts.models.oauth import (
     Consent,
     DocumentHost,
     OAuthAccessToken,
@@ -24,6 +20,10 @@ from accounts.oauth.models import (
     OAuthRefreshToken,
     UsedAssertion,
 )
+from accounts.models.revoked_tokens import RevokedToken
+from accounts.models.roles import Role, RoleAssignment, Scope
+from accounts.models.signing_keys import SigningKey
+from accounts.models.users import User
 
 __all__ = [
     "AccessRequest",

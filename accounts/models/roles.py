@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts import networks
+from accounts.http.ip_networks import options
 
 if TYPE_CHECKING:
     from accounts.models.users import User
@@ -70,7 +70,7 @@ class Role(models.Model):
     scopes = models.ManyToManyField(
         Scope, blank=True, related_name="roles", verbose_name=_("scopes")
     )
-    networks = models.TextField(_("counts from"), **networks.options())
+    networks = models.TextField(_("counts from"), **options())
 
     class Meta:
         ordering = ("name",)

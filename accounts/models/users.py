@@ -15,11 +15,11 @@ from django.db.models import F
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models.audit import COMMAND_LINE, AuditEvent
-from accounts.models.browsers import browsers_of, end_browsers
-from accounts.models.tokens import IssuedToken, portions
-from accounts.oauth.models import Consent, end_pending
-from accounts.sessions import current_key
+from accounts.http.session_store import current_key
+from accounts.models.audit.events import COMMAND_LINE, AuditEvent
+from accounts.models.browser_sessions import browsers_of, end_browsers
+from accounts.models.issued_tokens import IssuedToken, portions
+from accounts.models.oauth import Consent, end_pending
 
 
 class AddressField(models.EmailField):  # type: ignore[type-arg]

@@ -31,24 +31,24 @@ from oauthlib.oauth2.rfc6749.errors import (
     OAuth2Error,
 )
 
-from accounts import tokens
-from accounts.audit import one_line, record
-from accounts.csp import override
-from accounts.languages import in_english
+from accounts.audit.record import record
+from accounts.authorization.role_grants import roles_of
+from accounts.errors import BadRedirect, InvalidGrant
+from accounts.http.csp import origin_of, override
+from accounts.http.language import in_english
 from accounts.models import Consent, OAuthClient, Scope, User
 from accounts.models.roles import ACT_WITHIN_ROLES
-from accounts.oauth import documents
-from accounts.oauth.parameters import foreign_resource, tidied
-from accounts.oauth.redirects import (
-    BadRedirect,
+from accounts.oauth.clients import metadata_documents
+from accounts.oauth.redirect_uris import (
     anybody_can_take,
     checked_uri,
     host_of,
     is_loopback,
-    origin_of,
     with_issuer,
 )
-from accounts.principal import roles_of
+from accounts.oauth.request_parameters import foreign_resource, tidied
+from accounts.parsing.text import one_line
+from accounts.tokens.issue import lock_unchanged
 
 CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """What S256 gives (RFC 7636 4.2)."""
@@ -153,7 +153,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
 
         Raises OAuthToolkitError, TooMany.
         """
-        documents.refresh(request.GET.get("client_id", ""), request)
+        metadata_documents.refresh(request.GET.get("client_id", ""), request)
         names, credentials = self.validate_authorization_request(request)
         here, state = credentials["redirect_uri"], credentials.get("state")
         with in_english():
@@ -181,7 +181,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         """Remember the answer and send the code; access that ended signs in again."""
         try:
             with transaction.atomic():
-                tokens.lock_unchanged(cast(User, request.user), client.client_id)
+                lock_unchanged(cast(User, request.user), client.client_id)
                 uri, *_rest = self.create_authorization_response(
                     request=request,
                     scopes=" ".join(scopes),
@@ -189,7 +189,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
                     allow=True,
                 )
                 self.remember(request, client, scopes, credentials)
-        except tokens.InvalidGrant:
+        except InvalidGrant:
             return self.to_sign_in(request.GET)
         return self.leave(uri, client)
 

@@ -15,15 +15,18 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import render
 from django.utils import timezone
 
-from accounts import tokens
-from accounts.audit import client_address, record
-from accounts.lockout import DEVICE, judged
+from accounts.audit.record import record
+from accounts.authentication.lockout import DEVICE, judged
+from accounts.authentication.pages import Page
+from accounts.authorization.role_grants import roles_of
+from accounts.crypto.secrets import secret_hash
+from accounts.errors import Problem
+from accounts.http.client_address import client_address
 from accounts.models import Door, OAuthClient, OAuthDeviceGrant, Scope
+from accounts.models.oauth import DEVICE_GRANT
 from accounts.models.roles import ACT_WITHIN_ROLES
-from accounts.oauth.endpoints import Endpoint, Problem, refuse_other_resource
-from accounts.oauth.models import DEVICE_GRANT
-from accounts.portal.pages import Page
-from accounts.principal import roles_of
+from accounts.oauth.endpoint import Endpoint, refuse_other_resource
+from accounts.tokens.issue import TokenPair, issue, lock
 
 LASTS = timedelta(minutes=10)
 INTERVAL = 5
@@ -60,7 +63,7 @@ class DeviceView(Endpoint):
             raise Problem("invalid_scope", "There is no such scope.")
         raw, user_code = secrets.token_urlsafe(32), new_user_code()
         OAuthDeviceGrant.objects.create(
-            device_code=tokens.secret_hash(raw),
+            device_code=secret_hash(raw),
             user_code=user_code,
             client_id=client.client_id,
             scope=" ".join(asked),
@@ -80,13 +83,13 @@ class DeviceView(Endpoint):
         )
 
 
-def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> tokens.TokenPair:
+def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> TokenPair:
     """Trade an allowed device code, once, by its own client. Raises Problem."""
     known = OAuthDeviceGrant.objects.filter(
-        device_code=tokens.secret_hash(raw), client_id=client.client_id
+        device_code=secret_hash(raw), client_id=client.client_id
     )
     decided = known.filter(user__isnull=False).values_list("user_id", flat=True).first()
-    user = tokens.lock(decided, client.client_id) if decided else None
+    user = lock(decided, client.client_id) if decided else None
     # Read again: access that has just ended took the code along.
     grant = known.select_for_update(of=("self",)).first()
     if grant is None:
@@ -99,7 +102,7 @@ def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> tokens.TokenP
         raise waiting(grant)
     if user is None or grant.auth_digest != user.auth_digest:
         raise Problem("invalid_grant", "The account's access was ended.")
-    pair = tokens.issue(
+    pair = issue(
         user,
         door=Door.DEVICE,
         scope=grant.scope,

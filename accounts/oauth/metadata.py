@@ -9,9 +9,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from accounts.keyring import ASSERTION_ALGORITHMS
+from accounts.models.oauth import DEVICE_GRANT
 from accounts.models.roles import ACT_WITHIN_ROLES
-from accounts.oauth.models import DEVICE_GRANT
+from accounts.tokens.assertions import ASSERTION_ALGORITHMS
 
 AUTH_METHODS = [
     "none",

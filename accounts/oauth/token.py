@@ -12,13 +12,15 @@ from django.utils.translation import gettext_lazy as _
 from oauth2_provider.oauth2_backends import OAuthLibCore
 from oauth2_provider.settings import oauth2_settings
 
-from accounts import refresh, tokens
-from accounts.audit import client_address
+from accounts.errors import InvalidGrant, Problem
+from accounts.http.client_address import client_address
 from accounts.models import Door, OAuthClient
+from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.device import redeem
-from accounts.oauth.endpoints import Endpoint, Problem, refuse_other_resource
-from accounts.oauth.models import DEVICE_GRANT
-from accounts.oauth.validator import Validator
+from accounts.oauth.endpoint import Endpoint, refuse_other_resource
+from accounts.oauth.toolkit.validator import Validator
+from accounts.tokens.issue import TokenPair, allowed_scope, issue
+from accounts.tokens.refresh import rotate
 
 Verb = Callable[[HttpRequest, QueryDict, OAuthClient], HttpResponse]
 
@@ -87,8 +89,8 @@ class TokenView(Endpoint):
         refuse_other_resource(form)
         told = {"address": client_address(request), "scope": form.get("scope", "")}
         try:
-            pair = refresh.rotate(raw, client_id=client.client_id, **told)
-        except tokens.InvalidGrant as error:
+            pair = rotate(raw, client_id=client.client_id, **told)
+        except InvalidGrant as error:
             return self.refusal(request, Problem(error.error, str(error)))
         client.used()
         return answer(pair)
@@ -115,10 +117,10 @@ class TokenView(Endpoint):
         if not allowed or account is None or not account.is_active:
             raise Problem("unauthorized_client", "It has no service account.")
         refuse_other_resource(form)
-        pair = tokens.issue(
+        pair = issue(
             account,
             door=Door.CLIENT_CREDENTIALS,
-            scope=tokens.allowed_scope(account, form.get("scope", "")),
+            scope=allowed_scope(account, form.get("scope", "")),
             client_id=client.client_id,
             address=client_address(request),
             refresh=False,
@@ -136,7 +138,7 @@ def proved(client: OAuthClient) -> OAuthLibCore:
     return OAuthLibCore(server(Validator(client), **oauth2_settings.server_kwargs))
 
 
-def answer(pair: tokens.TokenPair) -> JsonResponse:
+def answer(pair: TokenPair) -> JsonResponse:
     """RFC 6749 5.1; the scope is always told."""
     told = {
         "access_token": pair.access,

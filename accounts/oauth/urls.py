@@ -2,7 +2,8 @@
 
 from django.urls import path
 
-from accounts.oauth import authorize, device, endpoints, metadata, registration, token
+from accounts.oauth import authorize, device, introspect, metadata, revoke, token
+from accounts.oauth.clients import register
 
 WELL_KNOWN = ".well-known/oauth-authorization-server"
 
@@ -11,9 +12,9 @@ urlpatterns = [
     path(f"{WELL_KNOWN}/mcp", metadata.metadata),
     path("oauth/authorize", authorize.AuthorizeView.as_view(), name="oauth-authorize"),
     path("oauth/token", token.TokenView.as_view(), name="oauth-token"),
-    path("oauth/revoke", endpoints.RevokeView.as_view(), name="oauth-revoke"),
-    path("oauth/introspect", endpoints.IntrospectView.as_view(), name="introspect"),
+    path("oauth/revoke", revoke.RevokeView.as_view(), name="oauth-revoke"),
+    path("oauth/introspect", introspect.IntrospectView.as_view(), name="introspect"),
     path("oauth/device", device.DeviceView.as_view(), name="oauth-device"),
     path("device", device.DevicePage.as_view(), name="device"),
-    path("oauth/register", registration.RegisterView.as_view(), name="oauth-register"),
+    path("oauth/register", register.RegisterView.as_view(), name="oauth-register"),
 ]

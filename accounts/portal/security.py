@@ -11,11 +11,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from accounts.audit import record
+from accounts.audit.record import record
+from accounts.authentication.pages import Page
+from accounts.authorization.mfa_enrollment import owes_factor
 from accounts.models import SignInProvider, User
-from accounts.portal.pages import Page
-from accounts.row_ids import row_id
-from accounts.secondfactor import owes_factor
+from accounts.parsing.row_ids import row_id
 
 
 class SecurityView(Page):

@@ -2,9 +2,9 @@
 
 from django.urls import path
 
-from accounts.portal.access import AccessView
-from accounts.portal.apps import AppsView
-from accounts.portal.personal import PersonalTokensView
+from accounts.portal.connected_apps import AppsView
+from accounts.portal.personal_tokens import PersonalTokensView
+from accounts.portal.role_requests import AccessView
 from accounts.portal.security import SecurityView
 
 urlpatterns = [

@@ -7,7 +7,7 @@ from typing import Any
 from django import template
 from django.utils.safestring import SafeString
 
-from accounts.site import links_of
+from accounts.admin_site.site import links_of
 
 register = template.Library()
 

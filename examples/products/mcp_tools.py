@@ -6,8 +6,7 @@ from typing import Any
 from mcp.server.mcpserver.exceptions import ToolError
 
 from examples.products.models import Product
-from mcp_bridge.current import current_principal
-from mcp_bridge.server import mcp
+from mcp_bridge.server import current_principal, mcp
 
 
 @mcp.tool(scopes=["Guest.Read"])

@@ -1,5 +1,11 @@
 """The admin's part about MCP: tools, who may use them, and why."""
 
-from mcp_bridge.admin import check, matrix, notices, policy, primitives
+from mcp_bridge.admin import (
+    access_check,
+    access_matrix,
+    notices,
+    policy_import,
+    primitives,
+)
 
-__all__ = ["check", "matrix", "notices", "policy", "primitives"]
+__all__ = ["access_check", "access_matrix", "notices", "policy_import", "primitives"]

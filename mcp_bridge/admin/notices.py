@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.attention import Notice, attention
+from accounts.admin_site.notices import Notice, attention
 from mcp_bridge.checks import changed_names, unreachable_names
 
 

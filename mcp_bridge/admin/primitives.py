@@ -11,10 +11,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.base import ActorFormMixin, Audited
-from accounts.delegation import widens
+from accounts.admin_site.base import ActorFormMixin, Audited
+from accounts.admin_site.site import Section
+from accounts.authorization.delegation import widens
 from accounts.models import User
-from accounts.site import Section
 from mcp_bridge.models import Primitive
 
 

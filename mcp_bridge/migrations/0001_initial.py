@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('number', models.BigIntegerField(help_text='Numbers follow the order of commits.', null=True, unique=True)),
-                ('kind', models.CharField(help_text='See mcp_bridge/changes.py.', max_length=16)),
+                ('kind', models.CharField(help_text='See mcp_bridge/cache/watched_tables.py.', max_length=16)),
                 ('key', models.CharField(help_text='Whom it concerns; empty: everybody.', max_length=255)),
             ],
             options={

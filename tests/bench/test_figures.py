@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench import targets
-from bench.page import put, table
-from bench.rounds import Figures, Results, compare
+from bench.interleaved import Figures, Results, compare
+from bench.report_page import put, table
 from bench.wrk import Load, Slice, call
 
 pytestmark = pytest.mark.once

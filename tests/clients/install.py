@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from tests.missing import missing
+from tests.support.requirements_skip import missing
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

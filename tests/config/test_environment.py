@@ -12,8 +12,8 @@ import pytest
 
 from config import settings_docs
 from config.environment import Environment, kept_secret
-from tests.flows.server import ROOT, prepared
-from tests.ports import free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT, prepared
 
 pytestmark = pytest.mark.once
 

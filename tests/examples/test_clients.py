@@ -20,9 +20,9 @@ from mcp_types import ElicitResult
 
 from accounts.models import IssuedToken, TokenKind
 from tests.clients.install import HERE, node
-from tests.flows.server import ROOT, Portico, portico
-from tests.people import PASSWORD, person
-from tests.ports import free_port
+from tests.support.cast import PASSWORD, person
+from tests.support.ports import free_port
+from tests.support.server import ROOT, Portico, portico
 
 pytestmark = pytest.mark.once
 EXAMPLES = ROOT / "examples" / "clients"
@@ -45,7 +45,7 @@ def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 def server(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
     """With tools that ask back."""
     folder = tmp_path_factory.mktemp("server")
-    with portico(folder, EXTRA_APPS="tests.conformance") as running:
+    with portico(folder, EXTRA_APPS="tests.apps.conformance") as running:
         yield running
 
 

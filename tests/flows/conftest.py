@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from tests.flows import chromium as windows
-from tests.flows import wire
-from tests.flows.server import Portico, portico
-from tests.people import person
+from tests.support import chromium as windows
+from tests.support import mcp_client
+from tests.support.cast import person
+from tests.support.server import Portico, portico
 
 
 @pytest.fixture(scope="session")
 def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The run's database, open: flows share it with the server, nothing rolls back."""
-    with django_db_blocker.unblock(), wire.HTTP:
+    with django_db_blocker.unblock(), mcp_client.HTTP:
         yield
 
 

@@ -10,11 +10,12 @@ import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
 from accounts.models import User
-from accounts.principal import imagined
+from accounts.tokens.principal import imagined
 from mcp_bridge import mcp_tools
-from mcp_bridge.current import Call, call_var
-from mcp_bridge.decision import Catalogue, Decision, Reason
-from mcp_bridge.messages import Message
+from mcp_bridge.access.catalogue import Catalogue
+from mcp_bridge.access.context import Call, call_var
+from mcp_bridge.access.decision import Decision, Reason
+from mcp_bridge.access.messages import Message
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 
-from accounts import keyring
-from accounts.audit import record
-from accounts.management.lookups import ACTOR, short, user_named
+from accounts.audit.record import record
+from accounts.errors import BadRedirect
+from accounts.management.arguments import ACTOR, short, user_named
 from accounts.models import OAuthClient
-from accounts.oauth.models import DEVICE_GRANT, SIGNED
-from accounts.oauth.redirects import BadRedirect, checked_uri
+from accounts.models.oauth import DEVICE_GRANT, SIGNED
+from accounts.oauth.redirect_uris import checked_uri
+from accounts.tokens import assertions
 
 
 class Command(BaseCommand):
@@ -93,7 +94,7 @@ class Command(BaseCommand):
         if path is None:
             return {}
         try:
-            return keyring.public_keys(json.loads(Path(path).read_text()))
+            return assertions.public_keys(json.loads(Path(path).read_text()))
         except (OSError, ValueError, RecursionError) as error:
             raise CommandError(f"{path} is no JWK Set: {error}") from error
 

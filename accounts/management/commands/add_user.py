@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 
-from accounts.audit import record
-from accounts.management.lookups import ACTOR, role_named, user_named
+from accounts.audit.record import record
+from accounts.management.arguments import ACTOR, role_named, user_named
 from accounts.models import RoleAssignment, User
 
 

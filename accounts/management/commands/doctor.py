@@ -8,7 +8,7 @@ from typing import Any
 from django.core import checks
 from django.core.management import BaseCommand
 
-from accounts import system
+from accounts.admin_site import system_status
 
 
 class Command(BaseCommand):
@@ -19,8 +19,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Look at everything and say it in words."""
-        found = system.findings()
-        for line in system.lines(found):
+        found = system_status.findings()
+        for line in system_status.lines(found):
             self.stdout.write(line)
         if any(message.level >= checks.ERROR for message in found):
             sys.exit(1)

@@ -10,9 +10,9 @@ from django.core.management import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 
-from accounts.audit import record
-from accounts.export import FORMS, pieces
-from accounts.management.lookups import ACTOR
+from accounts.audit.export import FORMS, pieces
+from accounts.audit.record import record
+from accounts.management.arguments import ACTOR
 from accounts.models import AuditEvent
 
 

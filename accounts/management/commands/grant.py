@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.db import transaction
 
-from accounts.audit import record
-from accounts.management.lookups import ACTOR, moment, role_named, short, user_named
+from accounts.audit.record import record
+from accounts.management.arguments import ACTOR, moment, role_named, short, user_named
 from accounts.models import RoleAssignment
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.management.lookups import ACTOR, file_named
-from accounts.userapply import apply
-from accounts.userimport import Plan, plan
+from accounts.imports.user_csv_apply import apply
+from accounts.imports.user_csv_plan import Plan, plan
+from accounts.management.arguments import ACTOR, file_named
 
 
 class Command(BaseCommand):

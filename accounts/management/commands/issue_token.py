@@ -9,10 +9,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
-from accounts import tokens
-from accounts.management.lookups import ACTOR, user_named
+from accounts.errors import TokenProblem
+from accounts.http.ip_networks import only_networks
+from accounts.management.arguments import ACTOR, user_named
 from accounts.models import Door
-from accounts.networks import only_networks
+from accounts.tokens.issue import allowed_scope, issue
 
 LONGEST_MINUTES = 365 * 24 * 60
 
@@ -46,16 +47,16 @@ class Command(BaseCommand):
         if minutes is not None and not 1 <= minutes <= LONGEST_MINUTES:
             raise CommandError(f"--minutes goes from 1 to {LONGEST_MINUTES}.")
         try:
-            pair = tokens.issue(
+            pair = issue(
                 user,
                 door=Door.COMMAND,
-                scope=tokens.allowed_scope(user, options["scope"]),
+                scope=allowed_scope(user, options["scope"]),
                 refresh=options["refresh"],
                 lifetime=timedelta(minutes=minutes) if minutes else None,
                 networks=self.networks(options["network"]),
                 actor=ACTOR,
             )
-        except tokens.TokenProblem as error:
+        except TokenProblem as error:
             raise CommandError(str(error)) from error
         if not options["json"]:
             self.stdout.write(pair.access)

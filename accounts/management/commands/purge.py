@@ -10,8 +10,9 @@ from django.core.management import BaseCommand
 from django.db import connection
 from django.utils import timezone
 
-from accounts.audit import record
-from accounts.management.lookups import ACTOR
+from accounts.audit.record import record
+from accounts.http.session_store import SessionStore
+from accounts.management.arguments import ACTOR
 from accounts.models import (
     AuditHour,
     AuditSeal,
@@ -24,8 +25,7 @@ from accounts.models import (
     SigningKey,
     UsedAssertion,
 )
-from accounts.models.keys import KeyState
-from accounts.sessions import SessionStore
+from accounts.models.signing_keys import KeyState
 
 
 class Command(BaseCommand):

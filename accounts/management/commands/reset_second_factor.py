@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from accounts.management.lookups import ACTOR, user_named
-from accounts.secondfactor import reset
+from accounts.authentication.mfa import reset
+from accounts.management.arguments import ACTOR, user_named
 
 
 class Command(BaseCommand):

@@ -12,10 +12,10 @@ from uuid import UUID
 from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 
-from accounts import tokens
-from accounts.management.lookups import ACTOR, short, user_named
+from accounts.management.arguments import ACTOR, short, user_named
 from accounts.models import IssuedToken, OAuthClient, User
-from accounts.oauth.models import end_pending
+from accounts.models.oauth import end_pending
+from accounts.tokens import lookup
 
 
 class Command(BaseCommand):
@@ -52,13 +52,13 @@ class Command(BaseCommand):
         """(tokens, browsers) that end. Raises CommandError."""
         if options["user"] is not None:
             user = user_named(options["user"])
-            tokens, browsers = User.objects.filter(pk=user.pk).sign_out(**said)
-            return tokens, browsers
+            issue, browsers = User.objects.filter(pk=user.pk).sign_out(**said)
+            return issue, browsers
         if options["everything"]:
-            tokens, browsers = User.objects.all().sign_out(**said)
+            issue, browsers = User.objects.all().sign_out(**said)
             end_pending(**said)
             # What is left belongs to accounts that are gone.
-            return tokens + IssuedToken.objects.all().revoke(**said), browsers
+            return issue + IssuedToken.objects.all().revoke(**said), browsers
         chosen = IssuedToken.objects.filter(**self.which(options))
         clients = OAuthClient.objects.filter(client_id=options["client"])
         if not chosen.exists() and not clients.exists():
@@ -77,7 +77,7 @@ class Command(BaseCommand):
 
     def pasted(self) -> IssuedToken:
         """The row of the token on standard input."""
-        row = tokens.row_of(sys.stdin.read().strip())
+        row = lookup.row_of(sys.stdin.read().strip())
         if row is None:
             raise CommandError("That is not a token issued here.")
         return row

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from accounts.management.lookups import ACTOR
+from accounts.management.arguments import ACTOR
 from accounts.models import SigningKey
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.audit import record
-from accounts.management.lookups import ACTOR
+from accounts.audit.record import record
+from accounts.management.arguments import ACTOR
 from accounts.models import AuditSeal
-from accounts.models.digests import EventUnreadable
-from accounts.models.seals import settled
+from accounts.models.audit.digests import EventUnreadable
+from accounts.models.audit.seals import settled
 
 
 class Command(BaseCommand):

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.lockout import unlock
-from accounts.management.lookups import ACTOR
-from accounts.proxies import tidy_address
+from accounts.authentication.lockout import unlock
+from accounts.http.client_address import tidy_address
+from accounts.management.arguments import ACTOR
 
 
 class Command(BaseCommand):

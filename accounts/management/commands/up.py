@@ -16,10 +16,10 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from accounts.audit import record
-from accounts.hashers import hashed_before
-from accounts.management.database import mend
-from accounts.management.lookups import ACTOR
+from accounts.audit.record import record
+from accounts.authentication.passwords.hashers import hashed_before
+from accounts.management.arguments import ACTOR
+from accounts.management.errors import mend
 from accounts.models import Role, RoleAssignment, SigningKey, User
 
 PASSWORD_BYTES = 15
@@ -109,7 +109,7 @@ class Command(BaseCommand):
         command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
         command += ["--host", settings.HOST.strip("[]"), "--port", str(settings.PORT)]
         command += ["--workers", str(settings.WORKERS), "--no-server-header"]
-        command += ["--no-proxy-headers", "--http", "config.protocol:Patient"]
+        command += ["--no-proxy-headers", "--http", "config.server.timeouts:Patient"]
         command += ["--no-access-log", "--log-level", "warning", "--lifespan", "on"]
         command += ["--timeout-graceful-shutdown", "5", "--loop", "auto"]
         connection.close()

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from accounts.models import AuditEvent, AuditSeal, SigningKey
-from accounts.models.purges import records
+from accounts.models.audit.purges import records
 
 
 class Command(BaseCommand):

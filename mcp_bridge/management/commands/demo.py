@@ -10,9 +10,9 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError, call_command
 from django.db import transaction
 
-from accounts.audit import record
-from accounts.hashers import hashed_before
-from accounts.management.lookups import ACTOR
+from accounts.audit.record import record
+from accounts.authentication.passwords.hashers import hashed_before
+from accounts.management.arguments import ACTOR
 from accounts.models import Role, RoleAssignment, User
 
 PASSWORD = "portico-demo"  # noqa: S105

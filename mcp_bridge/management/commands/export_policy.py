@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from mcp_bridge.policy import export_text
+from mcp_bridge.access.policy_file import export_text
 
 
 class Command(BaseCommand):

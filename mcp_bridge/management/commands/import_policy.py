@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.management.lookups import ACTOR, file_named
-from mcp_bridge.policy import apply, diff
+from accounts.management.arguments import ACTOR, file_named
+from mcp_bridge.access.policy_file import apply, diff
 
 
 class Command(BaseCommand):

@@ -1,0 +1,161 @@
+"""Requests for access: look, approve with an end, decline with a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin_site.base import ActorFormMixin, ReadOnly, may, within_reach
+from accounts.admin_site.site import Section
+from accounts.audit.record import record
+from accounts.authorization.delegation import objection
+from accounts.models import AccessRequest, User
+from accounts.models.access_requests import NotPossible, RequestState
+
+
+class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Yes until when, or no; and a word to the person."""
+
+    actor: User
+
+    class Meta:
+        model = AccessRequest
+        fields = ("given_until", "answer")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk and self.instance.state == RequestState.OPEN:
+            self.initial.setdefault("given_until", None)
+            self.initial["given_until"] = self.instance.until
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what was decided meanwhile, and what the actor may not give."""
+        cleaned = super().clean() or {}
+        if "_decline" in self.data:
+            return cleaned
+        until = cleaned.get("given_until")
+        if until is not None and until <= timezone.now():
+            raise ValidationError({"given_until": _("This moment has passed.")})
+        told = objection_to_approving(self.actor, self.instance, until)
+        if told:
+            raise ValidationError(told)
+        return cleaned
+
+
+def objection_to_approving(actor: User, asked: AccessRequest, until: Any) -> str:
+    """Why the actor may not approve it; empty if they may."""
+    return objection(actor, asked.user, asked.role, until)
+
+
+def as_asked(actor: User, asked: AccessRequest) -> str:
+    """Why the actor may not approve it until the moment asked for."""
+    if asked.until is not None and asked.until <= timezone.now():
+        return gettext("the moment asked for has passed; open it and choose one.")
+    return objection_to_approving(actor, asked, asked.until)
+
+
+@admin.register(AccessRequest)
+class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnly[AccessRequest]):
+    """People ask in the portal; here they are answered."""
+
+    place = (Section.PEOPLE, 16)
+    intro = _("People ask for a role in the portal, with a reason. Answer them here.")
+    nothing_yet = _("Nobody asks for anything.")
+    form = DecisionForm
+    list_display = ("user", "role", "reason", "until", "state", "asked_at")
+    list_filter = ("state", "role")
+    list_select_related = ("user", "role")
+    search_fields = ("user__username", "reason")
+    show_full_result_count = False
+    asked = ("user", "role", "reason", "until", "asked_at", "state")
+    decided = ("decided_by", "decided_at", "given_until", "answer")
+    actions = ("approve", "decline")
+    change_form_template = "admin/accounts/accessrequest/change_form.html"
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who decides, while there is something to decide."""
+        allowed = may(request, "accounts.change_accessrequest")
+        return allowed and (obj is None or obj.state == RequestState.OPEN)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The question, and the answer to fill in or as it was given."""
+        if self.has_change_permission(request, obj):
+            return (*self.asked, "given_until", "answer")
+        return (*self.asked, *self.decided)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The question stands as it was asked."""
+        return (*self.asked, "decided_by", "decided_at")
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        """Approve or decline, by the button pressed."""
+        answer = form.cleaned_data.get("answer", "")
+        until = None
+        if "_decline" not in request.POST:
+            until = form.cleaned_data.get("given_until")
+        obj.refresh_from_db()
+        try:
+            if "_decline" in request.POST:
+                self.say_no(request, obj, answer)
+            else:
+                self.say_yes(request, obj, until, answer)
+        except NotPossible as error:
+            self.message_user(request, str(error), messages.ERROR)
+
+    def log_change(self, request: Any, obj: Any, message: Any) -> Any:
+        """The row's history says what was decided."""
+        return super().log_change(request, obj, str(obj.get_state_display()))
+
+    @admin.action(description=_("Approve as asked"), permissions=["change"])
+    def approve(self, request: Any, queryset: Any) -> None:
+        """Give each until the moment asked for."""
+        for asked in within_reach(self, request, queryset.open(), as_asked):
+            try:
+                self.say_yes(request, asked, asked.until, "")
+            except NotPossible as error:
+                self.message_user(request, str(error), messages.ERROR)
+
+    @admin.action(description=_("Decline"), permissions=["change"])
+    def decline(self, request: Any, queryset: Any) -> None:
+        """Say no to each."""
+        for asked in queryset.open():
+            try:
+                self.say_no(request, asked, "")
+            except NotPossible as error:
+                self.message_user(request, str(error), messages.ERROR)
+
+    def say_yes(self, request: Any, asked: Any, until: Any, answer: str) -> None:
+        """Approve one, on record."""
+        with transaction.atomic():
+            held, given = asked.approve(actor=request.user, until=until, answer=answer)
+            about = {"actor": request.user, "request": request, "reason": asked.reason}
+            ends = {"expires_at": [str(asked.until or ""), str(held.expires_at or "")]}
+            record("access.approved", object=asked, changes=ends, **about)
+            if given:
+                record("role.granted", object=held, **about)
+        self.message_user(request, _("%s: approved.") % asked, messages.SUCCESS)
+
+    def say_no(self, request: Any, asked: Any, answer: str) -> None:
+        """Decline one, on record."""
+        with transaction.atomic():
+            asked.decline(actor=request.user, answer=answer)
+            record(
+                "access.declined",
+                actor=request.user,
+                request=request,
+                object=asked,
+                reason=answer,
+            )
+        self.message_user(request, _("%s: declined.") % asked, messages.SUCCESS)
+
+    def response_change(self, request: Any, obj: Any) -> Any:
+        """Back to those that wait."""
+        return self.response_post_save_change(request, obj)

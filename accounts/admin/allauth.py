@@ -1,0 +1,131 @@
+"""What allauth keeps about sign-ins: to look at, without any secret in it.
+
+allauth's own pages would show session keys and providers' secrets, and let them be
+written past Portico's own rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from allauth.mfa import admin as mfa_admin
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount import admin as social_admin
+from allauth.socialaccount.models import SocialAccount
+from allauth.usersessions import admin as sessions_admin
+from allauth.usersessions.models import UserSession
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin_site.base import ReadOnly, may
+from accounts.admin_site.confirmation import own_session
+from accounts.admin_site.site import Section
+from accounts.audit.record import record
+from accounts.authentication.oidc.account_linking import unlink
+from accounts.authorization.delegation import above, out_of_reach
+from accounts.models import User
+from accounts.models.browser_sessions import end_browsers
+
+THEIRS = (
+    mfa_admin.Authenticator,
+    social_admin.SocialAccount,
+    social_admin.SocialApp,
+    social_admin.SocialToken,
+    sessions_admin.UserSession,
+)
+for theirs in THEIRS:
+    admin.site.unregister(theirs)
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(ReadOnly[Authenticator]):
+    """Who has which second factor."""
+
+    place, called = (Section.PEOPLE, 70), _("Second factors")
+    intro = _("Apps, keys and recovery codes of people, reset on a user's page.")
+    nothing_yet = _("Nobody has a second factor yet. It is set up in the portal.")
+    list_display = fields = ("user", "type", "created_at", "last_used_at")
+    list_filter = ("type",)
+    search_fields = ("user__username",)
+    list_select_related = ("user",)
+    show_full_result_count = False
+
+
+@admin.register(UserSession)
+class UserSessionAdmin(ReadOnly[UserSession]):
+    """Where people are signed in with a browser."""
+
+    place, called = (Section.PEOPLE, 65), _("Browser sessions")
+    intro = _("Where people are signed in to the admin and the portal.")
+    list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
+    search_fields = ("user__username", "ip")
+    list_select_related = ("user",)
+    show_full_result_count = False
+    actions = ("end",)
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        """Those who may end tokens may end sign-ins."""
+        return may(request, "accounts.change_issuedtoken")
+
+    @admin.action(description=_("End the selected sessions"), permissions=["end"])
+    def end(self, request: HttpRequest, queryset: Any) -> None:
+        """All of them but the one that asks."""
+        others = out_of_reach(cast(User, request.user))
+        chosen = queryset.order_by().exclude(session_key=own_session(request))
+        left = chosen.filter(user__in=others).count()
+        if left:
+            told = ngettext(
+                "%d session is of somebody who may do more than you: ask a superuser.",
+                "%d sessions are of people who may do more than you: ask a superuser.",
+                left,
+            )
+            self.message_user(request, told % left, messages.ERROR)
+        chosen = chosen.exclude(user__in=others)
+        ended = end_browsers(chosen)
+        for name in ended:
+            reason = "ended in the admin"
+            record(
+                "session.ended",
+                actor=request.user,
+                request=request,
+                object=name,
+                reason=reason,
+            )
+        count = len(ended)
+        told = ngettext("%d browser signed out.", "%d browsers signed out.", count)
+        self.message_user(request, told % count, messages.SUCCESS)
+
+
+@admin.register(SocialAccount)
+class SocialAccountAdmin(ReadOnly[SocialAccount]):
+    """Whose account is whose at a provider."""
+
+    place, called = (Section.PEOPLE, 62), _("Accounts at providers")
+    intro = _("Which account signs in with which account of a sign-in provider.")
+    nothing_yet = _("Nobody has signed in through a provider yet.")
+    list_display = fields = ("user", "provider", "uid", "date_joined", "last_login")
+    search_fields = ("user__username", "uid")
+    list_select_related = ("user",)
+    show_full_result_count = False
+    actions = ("unlink",)
+
+    def has_unlink_permission(self, request: HttpRequest) -> bool:
+        """Those who may change accounts."""
+        return may(request, "accounts.change_user")
+
+    @admin.action(
+        description=_("Unlink the selected identities from their accounts"),
+        permissions=["unlink"],
+    )
+    def unlink(self, request: HttpRequest, queryset: Any) -> None:
+        """Of accounts with no more rights than the actor's."""
+        actor: Any = request.user
+        chosen = queryset.order_by().select_related("user")
+        below = [row for row in chosen if not above(actor, row.user)]
+        for row in below:
+            unlink(request, row, actor)
+            row.delete()
+        told = ngettext("%d identity unlinked.", "%d identities unlinked.", len(below))
+        self.message_user(request, told % len(below), messages.SUCCESS)

@@ -1,0 +1,285 @@
+"""The audit trail: read by those who may, changed by nobody."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+
+from accounts.admin.audit.export import exported
+from accounts.admin.audit.saved_views import keep, offered
+from accounts.admin.audit.seals import VERIFIED_AT_ONCE
+from accounts.admin.audit.window import LookingBack, edge
+from accounts.admin_site.base import ReadOnly, badge, may
+from accounts.admin_site.large_changelists import (
+    BigList,
+    PeriodFilter,
+    TypedFilter,
+    Unindexed,
+    distinct,
+)
+from accounts.admin_site.site import Section, cells_of
+from accounts.audit.record import record
+from accounts.models import AuditEvent, AuditSeal
+from accounts.models.audit.digests import EventUnreadable
+
+logger = logging.getLogger(__name__)
+
+
+class WhoFilter(TypedFilter):
+    """By whom, and why it was refused."""
+
+    title = _("who and why")
+    inputs = (
+        ("actor", "text", _("Person")),
+        ("client_id", "text", _("Client id")),
+        ("object", "text", _("About")),
+        ("reason", "text", _("Reason of a refusal")),
+    )
+
+    def condition(self, name: str, value: str) -> dict[str, Any]:
+        """Reasons are indexed for refusals."""
+        if name == "reason":
+            return {"decision": AuditEvent.Verdict.DENIED, "reason": value}
+        return {name: value}
+
+
+class WhenFilter(PeriodFilter):
+    """From when to when."""
+
+    title = _("time")
+    inputs = (("at__gte", "text", _("From")), ("at__lt", "text", _("To")))
+
+
+class ActionFilter(admin.SimpleListFilter):
+    """What was done: the actions there are."""
+
+    title = _("action")
+    parameter_name = "action"
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        """Those on record."""
+        return [(name, name) for name in distinct(AuditEvent, "action")]
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """Narrow to one."""
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
+    """Search and filter; superusers cannot edit or delete either."""
+
+    place = (Section.AUDIT, 10)
+    intro = _("What happened, by whom and why. Nobody can change or delete a line.")
+    list_display = (
+        "moment",
+        "actor",
+        "action",
+        "object",
+        "verdict",
+        "reason",
+        "address",
+    )
+    list_filter = (WhenFilter, "decision", WhoFilter, ActionFilter)
+    sortable_by = ("moment",)
+    search_fields = ("actor",)
+    search_help_text = _(
+        "A whole user name, action, client, token or request id, or the beginning of "
+        "what it is about (among the newest)."
+    )
+    finds = (
+        "actor",
+        "action",
+        "client_id",
+        "token_id",
+        "request_id",
+        "object__prefix",
+    )
+    newest_first = ("-at", "-id")
+    list_per_page = 50
+    change_list_template = "admin/accounts/auditevent/change_list.html"
+    fields = (
+        "moment",
+        "action",
+        "actor",
+        "client_id",
+        "token",
+        "address",
+        "object",
+        "decision",
+        "reason",
+        "via",
+        "outcome",
+        "duration_ms",
+        "request_id",
+        "before_and_after",
+    )
+
+    @admin.display(description=_("when"), ordering="at")
+    def moment(self, obj: AuditEvent) -> str:
+        """To the second; to the microsecond for those who point at it."""
+        when = timezone.localtime(obj.at)
+        return format_html(
+            '<time class="moment" datetime="{0}" title="{0}">{1}</time>',
+            when.isoformat(),
+            f"{when:%Y-%m-%d %H:%M:%S}",
+        )
+
+    @admin.display(description=_("decision"))
+    def verdict(self, obj: AuditEvent) -> str:
+        """allowed or denied, where something was decided."""
+        looks: dict[str, str] = {obj.Verdict.ALLOWED: "good", obj.Verdict.DENIED: "bad"}
+        look = looks.get(obj.decision)
+        return badge(obj.get_decision_display(), look) if look else "-"
+
+    @admin.display(description=_("token"))
+    def token(self, obj: AuditEvent) -> str:
+        """Its id, as a link into the list of tokens."""
+        if not obj.token_id:
+            return "-"
+        tokens = reverse("admin:accounts_issuedtoken_changelist")
+        return format_html(
+            '<a href="{}?q={}">{}</a>', tokens, obj.token_id, obj.token_id
+        )
+
+    @admin.display(description=_("before and after"))
+    def before_and_after(self, obj: AuditEvent) -> str:
+        """What was changed, as a table."""
+        if not obj.changes:
+            return "-"
+        rows = [(name, *pair(value)) for name, value in obj.changes.items()]
+        line = '<tr><th scope="row">{}</th><td>{}</td><td>{}</td></tr>'
+        head = (gettext("Field"), gettext("Before"), gettext("After"))
+        return format_html(
+            '<table class="plain"><thead><tr><th scope="col">{}</th>'
+            '<th scope="col">{}</th><th scope="col">{}</th></tr></thead>'
+            "<tbody>{}</tbody></table>",
+            *head,
+            format_html_join("", line, rows),
+        )
+
+    def get_list_display(self, request: Any) -> Any:
+        """With reasons that link to an explanation this person may open."""
+
+        @admin.display(description=_("reason"))
+        def reason(obj: AuditEvent) -> str:
+            links = cells_of(request, obj)
+            why = format_html_join(" ", '<a class="why" href="{1}">{0}</a>', links)
+            return format_html("{} {}", obj.reason or "-", why)
+
+        columns = super().get_list_display(request)
+        return [reason if column == "reason" else column for column in columns]
+
+    def get_changelist(self, request: Any, **kwargs: Any) -> Any:
+        """One that looks back so far."""
+        return LookingBack
+
+    def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
+        """Beginnings match millions: they are sought among the newest."""
+        since = edge() if look_up == "object__prefix" else None
+        if since is None:
+            return super().found_by(look_up, queryset, word)
+        newest = queryset.filter(at__gte=since)
+        return newest.alias(walked=Unindexed("object")).filter(walked__prefix=word)
+
+    def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
+        """An export has every row; the list the newest."""
+        if getattr(request, "exporting", False):
+            return self.search_all(queryset, term), False
+        return super().get_search_results(request, queryset, term)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Exports, saved views, the verify button."""
+        view = self.admin_site.admin_view
+        own = [
+            path("export/<slug:form>/", view(self.export), name="audit-export"),
+            path("views/", view(self.views), name="audit-views"),
+            path("verify/", view(self.verify), name="audit-verify"),
+        ]
+        return own + super().get_urls()
+
+    def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+        """With the saved views; what waits to be sealed is, a little of it."""
+        seal_some(1)
+        context = {"offered": offered(request), "may_share": may_share(request)}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
+        """All that the filters and the search match, as a file, on record."""
+        if not self.has_view_permission(request):
+            return HttpResponse(gettext("You may not see the audit."), status=403)
+        request.exporting = True  # type: ignore[attr-defined]
+        try:
+            found = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters as error:
+            return HttpResponse(f"{error}", status=400, content_type="text/plain")
+        return exported(request, found, form)
+
+    @method_decorator(require_POST)
+    def views(self, request: HttpRequest) -> HttpResponseBase:
+        """Keep a view or drop one."""
+        if not self.has_view_permission(request):
+            return HttpResponse(gettext("You may not see the audit."), status=403)
+        return keep(self, request, may_share(request))
+
+    @method_decorator(require_POST)
+    def verify(self, request: HttpRequest) -> HttpResponseBase:
+        """Check the newest seals and say what does not fit."""
+        if not self.has_view_permission(request):
+            return HttpResponse(gettext("You may not see the audit."), status=403)
+        seal_some(VERIFIED_AT_ONCE)
+        checked = list(AuditSeal.objects.all().verify(VERIFIED_AT_ONCE))
+        problem = checked[-1].problem if checked else ""
+        record("audit.verified", actor=request.user, request=request, object=problem)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Does the audit fit its seals?"),
+            "parent": (reverse("admin:accounts_auditevent_changelist"), _("Audit")),
+            "seals": len(checked),
+            "events": sum(seal.events for seal in checked),
+            "all_seals": AuditSeal.objects.count(),
+            "head": AuditSeal.objects.all().head(),
+            "problem": problem,
+        }
+        return TemplateResponse(
+            request, "admin/accounts/auditevent/verify.html", context
+        )
+
+
+def seal_some(most: int) -> None:
+    """Seal so many ranges; a row that cannot be read is what verifying will name."""
+    try:
+        AuditSeal.objects.all().seal(most=most)
+    except EventUnreadable as error:
+        logger.error("%s: nothing from there on is sealed", error)
+
+
+def may_share(request: HttpRequest) -> bool:
+    """Who puts views before everybody."""
+    return may(request, "accounts.add_savedview")
+
+
+def pair(value: Any) -> tuple[str, str]:
+    """Before and after as text; one value stands alone."""
+    if isinstance(value, list) and len(value) == 2:
+        return words(value[0]), words(value[1])
+    return "", words(value)
+
+
+def words(value: Any) -> str:
+    """A value of a change, lists with commas."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)

@@ -1,0 +1,37 @@
+"""The audit as a file: any size, constant memory, on record itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.audit.export import FORMS, TYPES, pieces
+from accounts.audit.record import record
+from accounts.http.streaming import in_steps
+
+
+def exported(
+    request: HttpRequest, queryset: Any, form: str
+) -> HttpResponse | StreamingHttpResponse:
+    """The events of `queryset` as a download."""
+    if form not in FORMS:
+        told = _("There is csv and jsonl, not %s.") % form
+        return HttpResponse(told, status=404, content_type="text/plain; charset=utf-8")
+    record(
+        "audit.exported",
+        actor=request.user,
+        request=request,
+        object=form,
+        changes={"filter": ["", request.GET.urlencode()]},
+    )
+    answer = StreamingHttpResponse(
+        in_steps(lambda: pieces(queryset, form)), content_type=TYPES[form]
+    )
+    name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{form}"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    answer["Cache-Control"] = "no-store"
+    answer["X-Content-Type-Options"] = "nosniff"
+    return answer

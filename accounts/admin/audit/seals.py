@@ -1,0 +1,56 @@
+"""The audit's seals in the admin: verified on a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin_site.base import ReadOnly
+from accounts.admin_site.large_changelists import (
+    COUNTED,
+)
+from accounts.admin_site.site import Section
+from accounts.models import AuditSeal
+
+VERIFIED_AT_ONCE = 100
+"""Seals that the button checks, the newest; the command checks all."""
+
+
+@admin.register(AuditSeal)
+class AuditSealAdmin(ReadOnly[AuditSeal]):
+    """The hash chain over the audit."""
+
+    place = (Section.AUDIT, 20)
+    intro = _(
+        "Each seal covers a range of events and the seal before it. Note the newest "
+        "digest elsewhere: manage.py verify_audit --head compares with it."
+    )
+    list_display = ("number", "events", "first_at", "last_at", "short", "purged_at")
+    fields = (
+        "number",
+        "events",
+        "after_id",
+        "last_id",
+        "first_at",
+        "last_at",
+        "previous",
+        "content",
+        "digest",
+        "sealed_at",
+        "purged_at",
+    )
+    show_full_result_count = False
+    change_list_template = "admin/accounts/auditseal/change_list.html"
+
+    def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+        """With what no seal covers yet."""
+        count, since = AuditSeal.objects.all().unsealed(COUNTED)
+        own = {"unsealed": count, "unsealed_since": since, "counted": COUNTED}
+        return super().changelist_view(request, {**own, **(extra_context or {})})
+
+    @admin.display(description=_("digest"))
+    def short(self, obj: AuditSeal) -> str:
+        """Its beginning."""
+        return obj.digest[:16]

@@ -1,0 +1,56 @@
+"""How far back a list of the audit looks when no single index has the answer.
+
+Two filters that each match millions of events and together none would read them all.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest
+
+from accounts.admin_site.large_changelists import BigChangeList, moment_in
+from accounts.models import AuditEvent
+
+LOOKED_THROUGH = 200_000
+"""Events, the newest before the end of the time asked for."""
+NO_FILTERS = {"at__gte", "at__lt", "p", "o", "e"}
+
+
+def edge(before: datetime | None = None) -> datetime | None:
+    """When the oldest of LOOKED_THROUGH events was written; None: there are less."""
+    events = AuditEvent.objects.order_by("-at", "-id")
+    events = events if before is None else events.filter(at__lt=before)
+    newest = events.values_list("id", flat=True).first()
+    if newest is None:
+        return None
+    older = AuditEvent.objects.filter(id__lte=newest - LOOKED_THROUGH)
+    return older.order_by("-id").values_list("at", flat=True).first()
+
+
+class LookingBack(BigChangeList):
+    """A list that says how far back it looked, with a way further back."""
+
+    looked_since: datetime | None = None
+    further = ""
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Filter within reach; an export has everything."""
+        chosen = {name for name, value in request.GET.items() if value} - NO_FILTERS
+        if len(chosen) > 1 and not getattr(request, "exporting", False):
+            self.reach(request)
+        return super().get_queryset(request, *args, **kwargs)
+
+    def reach(self, request: HttpRequest) -> None:
+        """Leave out what is too far back, unless less was asked for anyhow."""
+        asked = request.GET
+        until, start = asked.get("at__lt", ""), asked.get("at__gte", "")
+        since = edge(moment_in(until, end=True) if until else None)
+        if since is None or (start and moment_in(start, end=False) >= since):
+            return
+        self.root_queryset = self.root_queryset.filter(at__gte=since)
+        self.looked_since = since
+        left = {k: v for k, v in asked.items() if k not in {"p", "e", "at__lt"}}
+        self.further = f"?{urlencode({**left, 'at__lt': since.isoformat()})}"

@@ -1,0 +1,78 @@
+"""Wrong passwords counted: who is locked out from where, and opening the door again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin_site.base import ReadOnly, may
+from accounts.admin_site.notices import Notice, attention
+from accounts.admin_site.site import Section
+from accounts.authentication.lockout import unlock
+from accounts.authorization.delegation import UNLOCKS, out_of_reach
+from accounts.models import User
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
+    """Look and unlock; names are as typed, whether or not an account is called so."""
+
+    place, called = (Section.SYSTEM, 20), _("Wrong passwords")
+    intro = _("Failed sign-ins that are counted. Unlocking forgets them.")
+    nothing_yet = _("Nobody has typed a wrong password lately.")
+    list_display = ("username", "ip_address", "failures_since_start", "attempt_time")
+    fields = (*list_display, "path_info")
+    search_fields = ("username", "ip_address")
+    actions = ("unlock",)
+
+    def has_unlock_permission(self, request: HttpRequest) -> bool:
+        """Those who may unlock accounts."""
+        return may(request, UNLOCKS)
+
+    @admin.action(
+        description=_("Unlock the selected accounts and addresses"),
+        permissions=["unlock"],
+    )
+    def unlock(self, request: HttpRequest, queryset: Any) -> None:
+        """Forget what is counted for these names and for these addresses.
+
+        But for the names of those who administer: helping to guess on would be free.
+        """
+        actor = cast(User, request.user)
+        others = out_of_reach(actor, UNLOCKS)
+        keep = list(others.values_list("username", flat=True))
+        pairs = set(queryset.values_list("username", "ip_address"))
+        forgotten = sum(
+            unlock(username=name or "", address=ip or "", keep=keep, actor=actor)
+            for name, ip in sorted(pairs, key=str)
+        )
+        told_unlocked(self, request, forgotten)
+
+
+def told_unlocked(page: Any, request: HttpRequest, forgotten: int) -> None:
+    """How much was forgotten, in words."""
+    told = ngettext("%d count forgotten.", "%d counts forgotten.", forgotten)
+    page.message_user(request, told % forgotten, messages.SUCCESS)
+
+
+@attention("axes.view_accessattempt")
+def locked_out() -> Iterator[Notice]:
+    """Accounts with as many wrong passwords as shut a door, not long ago."""
+    since = timezone.now() - settings.AXES_COOLOFF_TIME
+    rows = AccessAttempt.objects.filter(
+        failures_since_start__gte=settings.LOCKOUT_AFTER, attempt_time__gt=since
+    )
+    names = list(rows.values_list("username", flat=True)[:20])
+    if names:
+        url = reverse("admin:axes_accessattempt_changelist")
+        told = _("Locked out after wrong passwords: %s") % ", ".join(map(str, names))
+        yield Notice(told, url, urgent=True)

@@ -1,0 +1,91 @@
+"""Sign-in providers and what their claims give: a superuser's to say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin_site.base import Audited, BoundedInline
+from accounts.admin_site.site import Section
+from accounts.models import ClaimRule, SignInProvider
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The secret is written, never shown."""
+
+    client_secret = forms.CharField(
+        label=_("client secret"),
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text=_("Kept encrypted. Empty: as it is."),
+    )
+
+    class Meta:
+        model = SignInProvider
+        fields = (
+            "name",
+            "slug",
+            "issuer",
+            "client_id",
+            "client_secret",
+            "enabled",
+            "sign_up",
+            "link_by_email",
+            "roles_last",
+        )
+
+
+class ClaimRuleInline(BoundedInline):
+    """Claim, value, role."""
+
+    model = ClaimRule
+    extra = 1
+
+
+@admin.register(SignInProvider)
+class SignInProviderAdmin(Audited[SignInProvider]):
+    """Rules give roles, so nobody below a superuser writes them; auditors look."""
+
+    noun = "provider"
+    place = (Section.PEOPLE, 60)
+    form = ProviderForm
+    list_display = ("name", "issuer", "enabled", "sign_up", "link_by_email")
+    inlines = (ClaimRuleInline,)
+
+    def save_model(
+        self, request: HttpRequest, obj: SignInProvider, form: Any, change: bool
+    ) -> None:
+        """Encrypt a new secret."""
+        if form.cleaned_data.get("client_secret"):
+            obj.keep_secret(form.cleaned_data["client_secret"])
+        super().save_model(request, obj, form, change)
+
+    def save_formset(
+        self, request: HttpRequest, form: Any, formset: Any, change: bool
+    ) -> None:
+        """Each rule on record."""
+        super().save_formset(request, form, formset, change)
+        for rule in (
+            *formset.new_objects,
+            *(r for r, _names in formset.changed_objects),
+        ):
+            self.note(request, "rule_set", form.instance, {"rule": [None, str(rule)]})
+        for rule in formset.deleted_objects:
+            gone = {"rule": [str(rule), None]}
+            self.note(request, "rule_deleted", form.instance, gone)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Superusers."""
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Superusers."""
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Superusers."""
+        return bool(request.user.is_superuser)

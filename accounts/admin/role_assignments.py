@@ -1,0 +1,240 @@
+"""Roles people hold: given until a date, extended, ended, with giver and reason."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin_site.base import (
+    ActorFormMixin,
+    BoundedInline,
+    Guarded,
+    within_reach,
+)
+from accounts.admin_site.large_changelists import BoundedPaginator
+from accounts.admin_site.site import Section
+from accounts.authorization.delegation import objection, objection_to_taking
+from accounts.models import RoleAssignment, User
+
+SOON = timedelta(days=7)
+
+
+class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A role for somebody, within what the giver may give."""
+
+    actor: User
+    """Who fills it in; set on the class made for the request."""
+
+    class Meta:
+        model = RoleAssignment
+        fields = ("user", "role", "expires_at", "reason")
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what is not this giver's to give."""
+        cleaned = super().clean() or {}
+        role = cleaned.get("role") or self.known("role")
+        user = cleaned.get("user") or self.known("user")
+        if self.has_changed() and role is not None and user is not None:
+            told = objection(self.actor, user, role, cleaned.get("expires_at"))
+            if told:
+                raise ValidationError(told)
+        return cleaned
+
+    def known(self, name: str) -> Any:
+        """What the row has already."""
+        present = getattr(self.instance, f"{name}_id") is not None
+        return getattr(self.instance, name) if present else None
+
+
+class GrantByNameForm(GrantForm):
+    """The same where the person is not known yet: by name, for there may be many."""
+
+    user = forms.ModelChoiceField(
+        queryset=User.objects.all(),
+        to_field_name="username",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        label=_("user name"),
+        error_messages={"invalid_choice": _("There is no such user.")},
+    )
+
+
+class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
+    """The lines on a user's page: taking a role away has its limits too."""
+
+    def clean(self) -> None:
+        """Refuse to take what is not this giver's to take."""
+        super().clean()
+        forms: list[Any] = self.deleted_forms
+        for form in forms:
+            if form.instance.pk is not None:
+                told = objection_to_taking(
+                    form.actor, self.instance, form.instance.role
+                )
+                if told:
+                    raise ValidationError(told)
+
+
+class RoleAssignmentInline(BoundedInline):
+    """The roles of one user, with their end, giver and reason."""
+
+    model = RoleAssignment
+    form = GrantForm
+    formset = GrantFormSet
+    fk_name = "user"
+    extra = 0
+    fields = ("role", "expires_at", "reason", "granted_by", "granted_at")
+    readonly_fields = ("granted_by", "granted_at")
+    verbose_name = _("role")
+    verbose_name_plural = _("roles")
+
+    def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
+        """With who fills it in."""
+        made: Any = super().get_formset(request, obj, **kwargs)
+        made.form.actor = request.user
+        return made
+
+
+def objection_to_withdrawing(actor: User, held: RoleAssignment) -> str:
+    """Why the actor may not take or end this assignment; empty if they may."""
+    return objection_to_taking(actor, held.user, held.role)
+
+
+class EndFilter(admin.SimpleListFilter):
+    """For good, ending, over."""
+
+    title = _("end")
+    parameter_name = "end"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, Any]]:
+        """The states of an assignment."""
+        return [
+            ("for_good", _("for good")),
+            ("dated", _("has an end")),
+            ("soon", _("ends within 7 days")),
+            ("expired", _("expired")),
+        ]
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """Narrow to the chosen one."""
+        now = timezone.now()
+        chosen: dict[str | None, Q] = {
+            "for_good": Q(expires_at=None),
+            "dated": Q(expires_at__gt=now),
+            "soon": Q(expires_at__gt=now, expires_at__lte=now + SOON),
+            "expired": Q(expires_at__lte=now),
+        }
+        condition = chosen.get(self.value())
+        return queryset if condition is None else queryset.filter(condition)
+
+
+@admin.register(RoleAssignment)
+class RoleAssignmentAdmin(ActorFormMixin[RoleAssignment], Guarded[RoleAssignment]):
+    """Who holds what, by whom given, why and until when."""
+
+    noun = "role"
+    verbs = ("granted", "extended", "withdrawn")
+    place = (Section.PEOPLE, 15)
+    intro = _("Who holds which role, by whom given, why and until when.")
+    nothing_yet = _("Nobody holds such a role. Give one here, perhaps until a date.")
+    form = GrantByNameForm
+    list_display = ("user", "role", "end", "reason", "granted_by", "granted_at")
+    list_filter = (EndFilter, "role")
+    list_select_related = ("user", "role", "granted_by")
+    search_fields = ("user__username", "granted_by__username", "reason")
+    show_full_result_count = False
+    paginator = BoundedPaginator
+    ordering = ("-pk",)
+    fields = ("user", "role", "expires_at", "reason", "granted_by", "granted_at")
+    readonly_fields = ("granted_by", "granted_at")
+    actions = ("extend_day", "extend_week", "extend_month", "end_now")
+
+    @admin.display(description=_("end"), ordering="expires_at")
+    def end(self, obj: RoleAssignment) -> str:
+        """When, and whether that is over or near."""
+        if obj.expires_at is None:
+            return str(_("for good"))
+        when = f"{timezone.localtime(obj.expires_at):%Y-%m-%d %H:%M}"
+        if obj.expired:
+            return str(_("%s (expired)") % when)
+        near = obj.expires_at <= timezone.now() + SOON
+        return str(_("%s (soon)") % when) if near else when
+
+    @admin.action(description=_("Extend by a day"), permissions=["change"])
+    def extend_day(self, request: HttpRequest, queryset: Any) -> None:
+        """A day more."""
+        self.extend(request, queryset, timedelta(days=1))
+
+    @admin.action(description=_("Extend by a week"), permissions=["change"])
+    def extend_week(self, request: HttpRequest, queryset: Any) -> None:
+        """A week more."""
+        self.extend(request, queryset, timedelta(days=7))
+
+    @admin.action(description=_("Extend by a month (30 days)"), permissions=["change"])
+    def extend_month(self, request: HttpRequest, queryset: Any) -> None:
+        """A month more."""
+        self.extend(request, queryset, timedelta(days=30))
+
+    def extend(self, request: Any, queryset: Any, by: timedelta) -> None:
+        """Move the ends on, as far as this giver may."""
+
+        def rule(actor: User, held: RoleAssignment) -> str:
+            until = max(held.expires_at or timezone.now(), timezone.now()) + by
+            return objection(actor, held.user, held.role, until)
+
+        dated = queryset.exclude(expires_at=None)
+        extended = within_reach(self, request, dated, rule)
+        for held in extended:
+            before = held.expires_at
+            held.extend(by)
+            ends = {"expires_at": [str(before), str(held.expires_at)]}
+            self.note(request, "extended", held, ends, reason=held.reason)
+        done = len(extended)
+        told = ngettext("%d role extended.", "%d roles extended.", done) % done
+        self.message_user(request, told, messages.SUCCESS)
+
+    @admin.action(description=_("End now"), permissions=["change"])
+    def end_now(self, request: Any, queryset: Any) -> None:
+        """Let the selected count no longer, from the next message on."""
+        ended = within_reach(
+            self, request, queryset.unexpired(), objection_to_withdrawing
+        )
+        for held in ended:
+            self.note(request, "ended", held, reason=held.reason)
+            held.end(actor=request.user, keep=request)
+        done = len(ended)
+        told = ngettext("%d role ended.", "%d roles ended.", done) % done
+        self.message_user(request, told, messages.SUCCESS)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RoleAssignment]:
+        """With what each line names."""
+        rows = super().get_queryset(request)
+        return rows.select_related("user", "role", "granted_by")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Whom and what is said once; end and reason can change."""
+        fixed = super().get_readonly_fields(request, obj)
+        return fixed if obj is None else (*fixed, "user", "role")
+
+    def may_touch(self, actor: Any, obj: RoleAssignment) -> bool:
+        """Who may take it may change it: the form says for how long."""
+        return not objection_to_withdrawing(actor, obj)
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        """The giver is who changes it; saving it as it was changes nothing."""
+        if form.has_changed():
+            obj.granted_by = request.user
+        super().save_model(request, obj, form, change)
+
+    def delete_model(self, request: Any, obj: RoleAssignment) -> None:
+        """Withdraw: the last role takes the tokens too."""
+        self.note(request, "withdrawn", obj, reason=obj.reason)
+        obj.withdraw(actor=request.user, keep=request)

@@ -1,0 +1,1 @@
+"""Admin pages of tokens, signing keys and OAuth clients."""

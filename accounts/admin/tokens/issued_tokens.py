@@ -1,0 +1,318 @@
+"""The one list of tokens, whatever door they came through."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin_site.base import ReadOnly, badge, may
+from accounts.admin_site.confirmation import endable, ending, unconfirmed
+from accounts.admin_site.large_changelists import (
+    BigList,
+    PeriodFilter,
+    TypedFilter,
+    Unindexed,
+    UnsortedChoices,
+)
+from accounts.admin_site.site import Section
+from accounts.models import IssuedToken, OAuthClient, TokenKind, User
+from accounts.models.issued_tokens import STATES
+
+REASON = "revoked in the admin"
+SHOWN_OF_A_FAMILY = 200
+
+
+class ChosenFilter(admin.SimpleListFilter):
+    """A filter whose choices are conditions, by name."""
+
+    named: tuple[tuple[str, Any], ...] = ()
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        """The names."""
+        return self.named
+
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """What a choice means."""
+        raise NotImplementedError
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """Narrow to the chosen one."""
+        condition = self.condition(self.value(), timezone.now())
+        if condition is None:
+            return queryset
+        return queryset.alias(ends=Unindexed("expires_at")).filter(condition)
+
+
+class StateFilter(ChosenFilter):
+    """active, expired or revoked."""
+
+    title = _("state")
+    parameter_name = "state"
+    named = tuple(STATES.items())
+
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """A revoked token stays revoked when it is over."""
+        return {
+            "active": Q(revoked=False, ends__gt=now),
+            "expired": Q(revoked=False, ends__lte=now),
+            "revoked": Q(revoked=True),
+        }.get(chosen or "")
+
+
+class UseFilter(ChosenFilter):
+    """Tokens that nobody seems to need."""
+
+    title = _("use")
+    parameter_name = "use"
+    named = (
+        ("never", _("never used")),
+        ("30", _("unused for 30 days")),
+        ("90", _("unused for 90 days")),
+    )
+
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """Issued before, and since then not used."""
+        if chosen == "never":
+            return Q(last_used_at=None)
+        if chosen not in ("30", "90"):
+            return None
+        since = now - timedelta(days=int(chosen))
+        unused = Q(last_used_at__lt=since) | Q(last_used_at=None)
+        return unused & Q(issued_at__lt=since)
+
+
+class ExpiryFilter(ChosenFilter):
+    """Tokens that end soon."""
+
+    title = _("expiry")
+    parameter_name = "expiry"
+    named = (
+        ("hour", _("within an hour")),
+        ("day", _("within a day")),
+        ("week", _("within 7 days")),
+        ("later", _("later")),
+    )
+    reach = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+
+    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+        """Between now and then."""
+        week = now + timedelta(days=7)
+        if chosen == "later":
+            return Q(ends__gt=week)
+        if chosen == "week":
+            return Q(ends__gt=now, ends__lte=week)
+        if chosen not in self.reach:
+            return None
+        return Q(expires_at__gt=now, expires_at__lte=now + self.reach[chosen])
+
+
+class WhoseFilter(TypedFilter):
+    """Of one person, through one client, of one sign-in."""
+
+    title = _("person and client")
+    inputs = (
+        ("username", "text", _("Person")),
+        ("client_id", "text", _("Client id")),
+    )
+
+
+class IssuedFilter(PeriodFilter):
+    """When it was issued."""
+
+    title = _("issued")
+    inputs = (
+        ("issued_at__gte", "date", _("From")),
+        ("issued_at__lte", "date", _("To")),
+    )
+
+
+@admin.register(IssuedToken)
+class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
+    """Look, filter, revoke: one, a selection, or all that match the filter."""
+
+    place = (Section.TOKENS, 10)
+    intro = _(
+        "Every token that was issued, by whatever way. The token itself is stored "
+        "nowhere."
+    )
+    nothing_yet = _(
+        "Nobody has signed in with a client yet. The portal's Connect page shows how."
+    )
+    list_display = (
+        "token",
+        "username",
+        "door",
+        "client_id",
+        "state_shown",
+        "last_used_at",
+        "expires_at",
+    )
+    sortable_by = ("expires_at",)
+    list_filter = (
+        WhoseFilter,
+        StateFilter,
+        UseFilter,
+        ExpiryFilter,
+        ("kind", UnsortedChoices),
+        "door",
+        IssuedFilter,
+    )
+    search_fields = ("jti",)
+    search_help_text = _(
+        "The beginning of a token id, or a whole user name or client id."
+    )
+    finds = ("jti__prefix", "username", "client_id")
+    newest_first = ("-issued_at", "-id")
+    fields = (
+        "jti",
+        "kind",
+        "door",
+        "user",
+        "username",
+        "client_id",
+        "name",
+        "scope",
+        "state_shown",
+        "issued_at",
+        "issued_to",
+        "expires_at",
+        "last_used_at",
+        "last_used_from",
+        "redeemed_at",
+        "family",
+        "kid",
+    )
+    change_form_template = "admin/accounts/issuedtoken/change_form.html"
+    actions = ("revoke", "revoke_families", "revoke_clients", "revoke_users")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """With the state."""
+        return IssuedToken.objects.with_revoked().order_by(*self.newest_first)
+
+    @admin.display(description=_("token"), ordering="jti")
+    def token(self, obj: IssuedToken) -> str:
+        """Kind and the beginning of the id: the token itself is stored nowhere."""
+        return f"{obj.get_kind_display()} {obj.jti[:8]}"
+
+    @admin.display(description=_("state"))
+    def state_shown(self, obj: IssuedToken) -> str:
+        """active, expired or revoked."""
+        looks = {"active": "good", "revoked": "bad"}
+        return badge(obj.state_in_words, looks.get(obj.state, ""))
+
+    def change_view(
+        self,
+        request: Any,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> Any:
+        """With its family, and what of it may be ended."""
+        row = self.get_object(request, object_id)
+        context = dict(extra_context or {})
+        if row is not None:
+            context |= {
+                "generations": generations(row.family),
+                "may_revoke": self.has_revoke_permission(request),
+                "list_path": request.path.rsplit("/", 3)[0] + "/",
+            }
+        return super().change_view(request, object_id, form_url, context)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Those who may change tokens may end them; nobody edits them."""
+        return may(request, "accounts.change_issuedtoken")
+
+    @admin.action(description=_("Revoke the selected tokens"), permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: Any) -> Any:
+        """End the selected, from the next message on."""
+        return self.end(request, IssuedToken.objects.filter(pk__in=keys(queryset)))
+
+    @admin.action(
+        description=_("Revoke all that grew from the same sign-ins"),
+        permissions=["revoke"],
+    )
+    def revoke_families(self, request: HttpRequest, queryset: Any) -> Any:
+        """End whole refresh families."""
+        families = queryset.order_by().values("family")
+        return self.end(request, IssuedToken.objects.filter(family__in=families))
+
+    @admin.action(
+        description=_("Revoke all tokens of the same clients"), permissions=["revoke"]
+    )
+    def revoke_clients(self, request: HttpRequest, queryset: Any) -> Any:
+        """End all of those clients, and codes of theirs under way."""
+        clients = list(queryset.order_by().values_list("client_id", flat=True))
+        tokens = IssuedToken.objects.filter(client_id__in=set(clients))
+        return self.end(request, tokens, self.end_clients)
+
+    def end_clients(self, request: HttpRequest, tokens: Any) -> int:
+        """These tokens, and what their clients have under way; how many tokens."""
+        names = set(tokens.order_by().values_list("client_id", flat=True))
+        clients, reason = OAuthClient.objects.filter(client_id__in=names), REASON
+        clients.end_pending(actor=request.user, reason=reason)
+        return self.end_tokens(request, tokens)
+
+    @admin.action(
+        description=_("Revoke all tokens of the same users, sign their browsers out"),
+        permissions=["revoke"],
+    )
+    def revoke_users(self, request: HttpRequest, queryset: Any) -> Any:
+        """End all access of those users; the actor's browser stays signed in."""
+        users = queryset.order_by().values("user_id")
+        tokens = IssuedToken.objects.filter(user_id__in=users)
+        return self.end(request, tokens, self.end_users)
+
+    def end_users(self, request: HttpRequest, tokens: Any) -> int:
+        """All access of whose tokens these are; how many tokens."""
+        users = User.objects.filter(pk__in=tokens.order_by().values("user_id"))
+        actor, reason = request.user, REASON
+        return int(users.sign_out(actor=actor, reason=reason, keep=request)[0])
+
+    def end_tokens(self, request: HttpRequest, tokens: Any) -> int:
+        """These tokens; how many were live."""
+        return int(tokens.revoke(actor=request.user, reason=REASON))
+
+    def end(self, request: HttpRequest, tokens: Any, verb: Any = None) -> Any:
+        """Ask, run the verb (`end_tokens`), and say how many were live."""
+        tokens = endable(self, request, tokens)
+        page = unconfirmed(self, request, str(_("Revoke?")), ending(tokens))
+        if page is not None:
+            return page
+        ended = (verb or self.end_tokens)(request, tokens)
+        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
+        self.message_user(request, told, messages.SUCCESS)
+        return None
+
+
+def keys(queryset: Any) -> Any:
+    """The rows of a list, whatever it is ordered and annotated by."""
+    return queryset.order_by().values("pk")
+
+
+def generations(family: Any) -> list[tuple[IssuedToken | None, list[IssuedToken]]]:
+    """A sign-in as it grew: each refresh token with the access tokens of its time.
+
+    A sign-in without refresh tokens is one generation of access tokens.
+    """
+    rows = IssuedToken.objects.with_revoked().filter(family=family)
+    found = list(rows.order_by("issued_at", "id")[:SHOWN_OF_A_FAMILY])
+    refresh = [row for row in found if row.kind == TokenKind.REFRESH]
+    grown: list[tuple[IssuedToken | None, list[IssuedToken]]] = [
+        (row, []) for row in refresh
+    ] or [(None, [])]
+    for row in found:
+        if row.kind != TokenKind.REFRESH:
+            # Both of a pair are issued at once, the access token perhaps a bit before.
+            before = [r for r in refresh if r.issued_at <= row.issued_at + PAIRED]
+            grown[max(len(before) - 1, 0)][1].append(row)
+    return grown
+
+
+PAIRED = timedelta(seconds=1)

@@ -1,0 +1,397 @@
+"""OAuth clients and what people allowed them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from math import inf
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.admin_site.base import (
+    ActorFormMixin,
+    Guarded,
+    ReadOnly,
+    badge,
+    within_reach,
+)
+from accounts.admin_site.confirmation import endable
+from accounts.admin_site.site import Section
+from accounts.authorization.delegation import (
+    objection_to_client,
+    objection_to_host,
+    objection_to_tokens_of,
+    those_above,
+)
+from accounts.errors import BadRedirect
+from accounts.http.ip_networks import covers
+from accounts.models import (
+    Consent,
+    DocumentHost,
+    IssuedToken,
+    OAuthAccessToken,
+    OAuthClient,
+    OAuthGrant,
+    OAuthIDToken,
+    OAuthRefreshToken,
+    User,
+)
+from accounts.models.oauth import AUTH_METHODS, SIGNED
+from accounts.oauth.clients.register import SERVED
+from accounts.oauth.redirect_uris import checked_uri
+from accounts.parsing.host_names import HostField
+from accounts.tokens.assertions import public_keys
+
+for toolkits_own in (
+    OAuthAccessToken,
+    OAuthClient,
+    OAuthGrant,
+    OAuthIDToken,
+    OAuthRefreshToken,
+):
+    if admin.site.is_registered(toolkits_own):
+        admin.site.unregister(toolkits_own)
+
+
+class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The rules of registration hold for admins too."""
+
+    grant_types = forms.MultipleChoiceField(
+        label=capfirst(_("grant types")),
+        choices=[(grant, grant) for grant in (*SERVED, "client_credentials")],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["authorization_code", "refresh_token"],
+    )
+
+    actor: User
+
+    class Meta:
+        model = OAuthClient
+        fields = ("name", "redirect_uris", "token_endpoint_auth_method")
+
+    def clean_redirect_uris(self) -> str:
+        """https, loopback http, or a private scheme."""
+        try:
+            uris = [checked_uri(u) for u in self.cleaned_data["redirect_uris"].split()]
+        except BadRedirect as error:
+            raise forms.ValidationError(str(error)) from error
+        return " ".join(uris)
+
+    def clean_client_jwks(self) -> dict[str, Any]:
+        """Public keys only; none where it has a secret."""
+        jwks = self.cleaned_data.get("client_jwks")
+        try:
+            return public_keys(jwks) if jwks else {}
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def clean(self) -> dict[str, Any]:
+        """Who signs has keys to verify it with."""
+        given = super().clean() or self.cleaned_data
+        signs = given.get("token_endpoint_auth_method") == SIGNED
+        if signs and not given.get("client_jwks") and "client_jwks" not in self.errors:
+            self.add_error("client_jwks", _("private_key_jwt needs public keys."))
+        for name in self.loosened(given):
+            told = objection_to_tokens_of(self.actor, self.instance)
+            if told:
+                self.add_error(name, told)
+        return given
+
+    def loosened(self, given: dict[str, Any]) -> Iterator[str]:
+        """Bounds of its tokens that the form would make wider."""
+        before = self.initial
+        networks = given.get("networks")
+        if networks is not None and not covers(before.get("networks", ""), networks):
+            yield "networks"
+        if (given.get("max_idle") or inf) > (before.get("max_idle") or inf):
+            yield "max_idle"
+
+
+UNVERIFIED = _("unverified: it has named itself")
+
+
+@admin.register(OAuthClient)
+class OAuthClientAdmin(ActorFormMixin[OAuthClient], Guarded[OAuthClient]):
+    """Names come from outside and are shown as text."""
+
+    noun = "client"
+    place = (Section.TOKENS, 30)
+    intro = _(
+        "Programs that sign people in. Those that registered themselves count as "
+        "unverified until somebody approves them."
+    )
+    nothing_yet = _(
+        "No client has registered. Clients do it by themselves when somebody connects,"
+        " or add one here."
+    )
+    list_display = (
+        "name",
+        "standing",
+        "registration_source",
+        "returns_to",
+        "people",
+        "last_used_at",
+    )
+    list_per_page = 50
+    list_filter = ("registration_source", "blocked", "client_type")
+    search_fields = ("name", "client_id", "redirect_uris")
+    form = OAuthClientForm
+    fields = (
+        "name",
+        "client_id",
+        "registration_source",
+        "redirect_uris",
+        "token_endpoint_auth_method",
+        "grant_types",
+        "client_jwks",
+        "service_account",
+        "networks",
+        "max_idle",
+        "approved",
+        "blocked",
+        "standing",
+        "people",
+        "created",
+        "last_used_at",
+    )
+    readonly_fields = (
+        "client_id",
+        "registration_source",
+        "standing",
+        "people",
+        "created",
+        "last_used_at",
+    )
+    actions = ("approve", "block", "unblock", "revoke_tokens", "rotate_secret")
+
+    def may_touch(self, actor: Any, obj: OAuthClient) -> bool:
+        """A client that acts as somebody is changed by those who may do as much."""
+        return not objection_to_client(actor, obj)
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Its tokens go with it, also those of people who may do more."""
+        allowed = super().has_delete_permission(request, obj)
+        if obj is None or not allowed:
+            return allowed
+        return not objection_to_tokens_of(request.user, obj)
+
+    def formfield_for_foreignkey(
+        self, db_field: Any, request: Any, **kwargs: Any
+    ) -> Any:
+        """Whom it may act as: a service account that can do no more than the giver."""
+        if db_field.name == "service_account":
+            programs = User.objects.filter(is_service_account=True)
+            kwargs["queryset"] = programs.exclude(pk__in=those_above(request.user))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:
+        """With the number of people who allowed it."""
+        rows = super().get_queryset(request)
+        found: QuerySet[OAuthClient] = rows.annotate(allowed_by=Count("consents"))
+        return found
+
+    @admin.display(description=_("standing"))
+    def standing(self, obj: OAuthClient) -> SafeString:
+        """What people see on the consent page."""
+        if obj.blocked:
+            return badge(_("blocked"), "bad")
+        verified = obj.pk is not None and obj.verified
+        return badge(_("verified"), "good") if verified else badge(UNVERIFIED, "warn")
+
+    @admin.display(description=_("returns to"))
+    def returns_to(self, obj: OAuthClient) -> SafeString:
+        """Every redirect exactly as registered."""
+        uris = ((uri,) for uri in obj.redirect_uris.split())
+        told = format_html_join(mark_safe("<br>"), "<code>{}</code>", uris)
+        return told or badge("-")
+
+    @admin.display(description=_("people"), ordering="allowed_by")
+    def people(self, obj: OAuthClient) -> SafeString | str:
+        """How many allowed it, and who."""
+        number = getattr(obj, "allowed_by", 0)
+        url = reverse("admin:accounts_consent_changelist")
+        query = urlencode({"client__id__exact": obj.pk})
+        link = format_html('<a href="{}?{}">{}</a>', url, query, number)
+        return link if number else "0"
+
+    @admin.action(description=_("Block: end its tokens too"), permissions=["change"])
+    def block(self, request: HttpRequest, queryset: Any) -> None:
+        """Refuse it from now on."""
+        chosen = within_reach(self, request, queryset, objection_to_client)
+        ended = end_access(self, request, chosen, "client ended")
+        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
+        self.message_user(request, told, messages.SUCCESS)
+        for client in chosen:
+            if not client.blocked:
+                self.switch(request, client, True)
+
+    @admin.action(description=_("Unblock"), permissions=["change"])
+    def unblock(self, request: HttpRequest, queryset: Any) -> None:
+        """Let it sign people in again."""
+        blocked = queryset.filter(blocked=True)
+        for client in within_reach(self, request, blocked, objection_to_client):
+            self.switch(request, client, False)
+
+    @admin.action(
+        description=_("Approve: people see them as verified"), permissions=["change"]
+    )
+    def approve(self, request: HttpRequest, queryset: Any) -> None:
+        """Somebody has looked at who they are."""
+        others = queryset.filter(approved=False)
+        for client in within_reach(self, request, others, objection_to_client):
+            client.approved = True
+            client.save(update_fields=["approved"])
+            self.note(request, "approved", client)
+
+    def switch(self, request: HttpRequest, client: OAuthClient, on: bool) -> None:
+        """Block or unblock one, on record."""
+        client.blocked = on
+        client.save(update_fields=["blocked"])
+        self.note(request, "changed", client, {"blocked": [not on, on]})
+
+    @admin.action(description=_("Revoke all its tokens"), permissions=["change"])
+    def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
+        """End them from the next message on."""
+        chosen = within_reach(self, request, queryset, objection_to_client)
+        ended = end_access(self, request, chosen, "client ended")
+        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
+        self.message_user(request, told, messages.SUCCESS)
+
+    @admin.action(
+        description=_("Make a new secret, shown once"), permissions=["change"]
+    )
+    def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
+        """The old one ends at once; public clients have none."""
+        secret = queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL)
+        for client in within_reach(self, request, secret, objection_to_client):
+            client.client_secret = self.told_secret(request, client)
+            client.save(update_fields=["client_secret"])
+            self.note(request, "secret_rotated", client)
+
+    def told_secret(self, request: HttpRequest, client: OAuthClient) -> str:
+        """A new secret, on the next page and nowhere else."""
+        secret = secrets.token_urlsafe(48)
+        told = _("The secret of %(name)s, shown this once: %(secret)s")
+        given = {"name": client.name or client.client_id, "secret": secret}
+        self.message_user(request, told % given, messages.SUCCESS)
+        return secret
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        """Save; a new one gets its id and secret, a blocked one loses its tokens."""
+        public = obj.token_endpoint_auth_method == AUTH_METHODS[0]
+        obj.client_type = "public" if public else "confidential"
+        obj.authorization_grant_type = OAuthClient.GRANT_AUTHORIZATION_CODE
+        if not change:
+            obj.client_id = secrets.token_hex(16)
+            secret = "" if public or obj.signs_itself else None
+            obj.client_secret = (
+                self.told_secret(request, obj) if secret is None else secret
+            )
+        super().save_model(request, obj, form, change)
+        if change and "blocked" in form.changed_data and obj.blocked:
+            end_access(self, request, [obj], "client blocked")
+
+    def delete_model(self, request: HttpRequest, obj: OAuthClient) -> None:
+        """Revoke first: the list of tokens outlives the client."""
+        end_access(self, request, [obj], "client deleted")
+        super().delete_model(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Who may delete a client may delete consents and codes with it."""
+        found, counts, needed, protected = super().get_deleted_objects(objs, request)
+        own = {self.opts.verbose_name} & set(needed)
+        return found, counts, own, protected
+
+
+def end_access(
+    page: Any, request: HttpRequest, clients: Iterable[OAuthClient], reason: str
+) -> int:
+    """End what clients have: codes, and the tokens that are the actor's to end."""
+    names = [client.client_id for client in clients]
+    with transaction.atomic():
+        same = OAuthClient.objects.filter(client_id__in=names)
+        same.end_pending(actor=request.user, reason=reason)
+        tokens = IssuedToken.objects.filter(client_id__in=names)
+        return endable(page, request, tokens).revoke(actor=request.user, reason=reason)
+
+
+class HostForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A new host has its limits too: naming one can refuse its clients."""
+
+    actor: User
+
+    class Meta:
+        model = DocumentHost
+        fields = ("host", "trusted")
+
+    def clean_host(self) -> str:
+        """Refuse the host of a client that acts as somebody who may do more."""
+        # The form reads plain text; its clients are found by the one spelling only.
+        host: str = HostField().to_python(self.cleaned_data["host"])
+        told = objection_to_host(self.actor, DocumentHost(host=host))
+        if told:
+            raise forms.ValidationError(told)
+        return host
+
+
+@admin.register(DocumentHost)
+class DocumentHostAdmin(ActorFormMixin[DocumentHost], Guarded[DocumentHost]):
+    """Hosts whose client documents are trusted or refused."""
+
+    noun = "document_host"
+    place = (Section.TOKENS, 50)
+    intro = _("Hosts whose client documents are trusted, or refused.")
+    nothing_yet = _(
+        "None named: clients that are known by a document count as unverified."
+    )
+    list_display = ("host", "trusted")
+    search_fields = ("host",)
+    form = HostForm
+
+    def may_touch(self, actor: Any, obj: DocumentHost) -> bool:
+        """Its clients may act as somebody who may do more."""
+        return not objection_to_host(actor, obj)
+
+    def save_model(
+        self, request: HttpRequest, obj: DocumentHost, form: Any, change: bool
+    ) -> None:
+        """Save; what clients of a refused host hold ends."""
+        super().save_model(request, obj, form, change)
+        if not obj.trusted:
+            end_access(self, request, obj.clients(), "host refused")
+
+
+@admin.register(OAuthGrant)
+class OAuthGrantAdmin(ReadOnly[OAuthGrant]):
+    """Codes under way and used; their hashes are nobody's business."""
+
+    place = (Section.TOKENS, 60)
+    intro = _("Codes of sign-ins under way; only their hashes are kept.")
+    nothing_yet = _("No sign-in is under way.")
+    list_display = ("user", "application", "scope", "created", "expires", "redeemed_at")
+    fields = (*list_display, "redirect_uri", "family")
+    search_fields = ("user__username", "application__name")
+
+
+@admin.register(Consent)
+class ConsentAdmin(ReadOnly[Consent]):
+    """Who allowed which client what."""
+
+    place = (Section.TOKENS, 40)
+    intro = _("Which client somebody allowed what. They take it back in the portal.")
+    nothing_yet = _("Nobody has allowed a client anything yet.")
+    list_display = ("user", "client", "scope", "redirect_host", "given_at")
+    search_fields = ("user__username", "client__name", "client__client_id")
+    linked_lookups = ("client__id__exact",)

@@ -1,0 +1,108 @@
+"""Revoked tokens: look, and add by pasting a token or its id."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin_site.base import ActorFormMixin, ReadOnly, may
+from accounts.admin_site.large_changelists import BigList
+from accounts.admin_site.site import Section
+from accounts.authorization.delegation import objection_to_ending
+from accounts.models import IssuedToken, RevokedToken, User
+from accounts.tokens.lookup import row_of
+
+JTI = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
+    """One box that takes a whole token or its id."""
+
+    token_or_id = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 4, "autocomplete": "off"}),
+        label=_("Token or token id"),
+        help_text=_("Paste either. The token itself is not kept."),
+    )
+
+    actor: User
+
+    class Meta:
+        model = RevokedToken
+        fields = ("reason",)
+
+    def clean_token_or_id(self) -> IssuedToken:
+        """The row of the token meant; whoever has the token itself may end it."""
+        pasted = bare(self.cleaned_data["token_or_id"])
+        row = meant(pasted)
+        if row is None:
+            raise forms.ValidationError(
+                _("This is neither a token issued here nor the id of one.")
+            )
+        if row.state == "revoked":
+            raise forms.ValidationError(_("This token is revoked already."))
+        if row.state == "expired":
+            raise forms.ValidationError(_("This token has expired already."))
+        told = objection_to_ending(self.actor, row.user) if row.user else ""
+        if told and JTI.fullmatch(pasted.lower()):
+            raise forms.ValidationError(told)
+        return row
+
+
+def bare(text: str) -> str:
+    """What was pasted without blanks, and without the scheme of its header."""
+    return "".join(text.split()).removeprefix("Bearer")
+
+
+def meant(pasted: str) -> IssuedToken | None:
+    """The row of the token or `jti` that was pasted."""
+    pasted = bare(pasted)
+    if JTI.fullmatch(pasted.lower()):
+        return IssuedToken.objects.filter(jti=pasted.lower()).first()
+    return row_of(pasted)
+
+
+@admin.register(RevokedToken)
+class RevokedTokenAdmin(ActorFormMixin[RevokedToken], BigList, ReadOnly[RevokedToken]):
+    """The revocation table. Rows are added, never edited or deleted by hand."""
+
+    place = (Section.TOKENS, 20)
+    intro = _("Tokens refused from now on, although they have not expired.")
+    nothing_yet = _("Nothing is revoked. Add one here by pasting a token or its id.")
+    list_display = ("jti", "revoked_at", "revoked_by", "reason", "until")
+    search_fields = ("jti", "revoked_by")
+    search_help_text = _("The beginning of a token id, or the whole name of a person.")
+    ordering = ("-revoked_at",)
+    finds = ("jti__prefix", "revoked_by")
+    newest_first = ("-revoked_at",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """By those who may."""
+        return may(request, "accounts.add_revokedtoken")
+
+    def get_form(  # type: ignore[override]
+        self, request: Any, obj: Any = None, **kwargs: Any
+    ) -> Any:
+        """The paste box to add; the plain row to look."""
+        if obj is None:
+            kwargs["form"] = RevokeForm
+        return super().get_form(request, obj, **kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Likewise."""
+        if obj is None:
+            return ("token_or_id", "reason")
+        return ("jti", "revoked_at", "revoked_by", "reason", "until")
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        """Revoke through the one verb, which records it."""
+        row = form.cleaned_data["token_or_id"]
+        reason = form.cleaned_data["reason"] or "revoked in the admin"
+        same = IssuedToken.objects.filter(pk=row.pk)
+        same.revoke(actor=request.user, reason=reason)
+        obj.jti = row.jti
+        obj.refresh_from_db()

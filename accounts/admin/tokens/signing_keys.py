@@ -1,0 +1,133 @@
+"""Signing keys: look, rotate, retire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
+
+from accounts.admin_site.base import ReadOnly, badge, may
+from accounts.admin_site.site import Section
+from accounts.audit.record import record
+from accounts.authorization.delegation import objection_to_retiring
+from accounts.models import SigningKey
+from accounts.models.signing_keys import KeyState
+from accounts.tokens.jwts import public_jwk
+
+LOOKS = {KeyState.ACTIVE: "good", KeyState.RETIRING: "warn"}
+"""State -> look of its badge."""
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ReadOnly[SigningKey]):
+    """The keys tokens are signed with; private parts are never shown."""
+
+    place = (Section.SYSTEM, 10)
+    intro = gettext_lazy(
+        "What tokens are signed with. Private parts are encrypted and never shown."
+    )
+    list_display = ("short_kid", "algorithm", "state_shown", "activated_at", "needed")
+    list_filter = ("state", "algorithm")
+    fields = (
+        "kid",
+        "algorithm",
+        "state",
+        "public_pem",
+        "created_at",
+        "activated_at",
+        "retiring_at",
+        "retired_at",
+        "needed",
+        "published_as",
+    )
+    actions = ("retire",)
+    change_list_template = "admin/accounts/signingkey/change_list.html"
+
+    @admin.display(description=gettext_lazy("key id"), ordering="kid")
+    def short_kid(self, obj: SigningKey) -> str:
+        """Its beginning."""
+        return f"{obj.kid[:12]}..." if len(obj.kid) > 15 else obj.kid
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def state_shown(self, obj: SigningKey) -> SafeString:
+        """In words and colour."""
+        return badge(obj.get_state_display(), LOOKS.get(KeyState(obj.state), ""))
+
+    @admin.display(description=gettext_lazy("needed until"))
+    def needed(self, obj: SigningKey) -> str:
+        """When the last token it signed is over."""
+        words = {
+            KeyState.NEXT: _("not used yet"),
+            KeyState.ACTIVE: _("in use"),
+            KeyState.RETIRED: _("over"),
+        }
+        if obj.state in words:
+            return words[KeyState(obj.state)]
+        if obj.needed_until <= timezone.now():
+            return _("not any more: retire it, or let manage.py purge do it")
+        return date_format(timezone.localtime(obj.needed_until), "DATETIME_FORMAT")
+
+    @admin.display(description=gettext_lazy("published at /oauth/jwks.json as"))
+    def published_as(self, obj: SigningKey) -> SafeString:
+        """Its public part as others see it (RFC 7517)."""
+        if obj.state == KeyState.RETIRED:
+            return badge(_("not published: retired"))
+        text = json.dumps(public_jwk(obj), indent=2)
+        return format_html('<pre class="block">{}</pre>', text)
+
+    def has_rotate_permission(self, request: HttpRequest) -> bool:
+        """Those who may change keys may rotate and retire; nobody edits them."""
+        return may(request, "accounts.change_signingkey")
+
+    @admin.action(
+        description=gettext_lazy("Retire the selected keys: refuse their tokens now"),
+        permissions=["rotate"],
+    )
+    def retire(self, request: HttpRequest, queryset: Any) -> None:
+        """Retire retiring keys; the active one has to be rotated away first."""
+        actor: Any = request.user
+        for key in queryset:
+            if key.state == KeyState.ACTIVE:
+                told = _("%s signs new tokens: rotate first.") % key.kid
+                self.message_user(request, told, messages.ERROR)
+            elif told := objection_to_retiring(actor, key):
+                self.message_user(request, told, messages.ERROR)
+            elif key.state != KeyState.RETIRED:
+                key.move(KeyState.RETIRED)
+                record(
+                    "key.retired", actor=request.user, request=request, object=key.kid
+                )
+                self.message_user(request, _("%s is retired.") % key.kid)
+
+    def get_urls(self) -> list[URLPattern]:
+        """With the button's target."""
+        view = self.admin_site.admin_view(self.rotate)
+        own = [path("rotate/", view, name="accounts_signingkey_rotate")]
+        return own + super().get_urls()
+
+    @method_decorator(require_POST)
+    def rotate(self, request: HttpRequest) -> HttpResponseRedirect:
+        """Put the next key to use."""
+        if self.has_rotate_permission(request):
+            key = SigningKey.objects.rotate(actor=request.user)
+            told = _("New tokens are signed with %s; old ones stay valid.") % key.kid
+            self.message_user(request, told, messages.SUCCESS)
+        else:
+            self.message_user(request, _("You may not rotate keys."), messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:accounts_signingkey_changelist"))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """Tell the template whether to offer the button."""
+        context = {"may_rotate": self.has_rotate_permission(request)}
+        return super().changelist_view(request, {**context, **(extra_context or {})})

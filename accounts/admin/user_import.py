@@ -1,0 +1,100 @@
+"""Import of users and roles: upload, look at what would change, apply with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.admin_site.site import Section, site_page
+from accounts.admin_site.uploads import SuperusersPage, kept, uploaded
+from accounts.authorization.delegation import NotAllowed
+from accounts.http.streaming import at_own_pace, in_steps
+from accounts.imports.problems import Stale
+from accounts.imports.user_csv_apply import apply
+from accounts.imports.user_csv_plan import KNOWN, plan
+from accounts.models import ImportDraft
+
+SHOWN = 200
+HERE = "<!-- progress -->"
+
+
+@site_page
+class UserImportPage(SuperusersPage):
+    """GET: the form. POST: a file to look at, or `apply=MARK` of what was shown."""
+
+    path = "users/import/"
+    name = "import-users"
+    title = gettext_lazy("Import users")
+    place = (Section.PEOPLE, 40)
+    template = "admin/import_users.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The form."""
+        return self.page({"columns": KNOWN})
+
+    def post(self, request: HttpRequest) -> Any:
+        """By the button."""
+        if "apply" in request.POST:
+            return self.apply(request)
+        raw, told = uploaded(request)
+        if told:
+            return self.page({"columns": KNOWN, "told": told}, status=400)
+        made = plan(raw, request.user)
+        if not made.problems:
+            kept(request, "users", raw)
+        context = {
+            "columns": KNOWN,
+            "plan": made,
+            "problems": made.problems[:SHOWN],
+            "steps": [s for s in made.steps if s.what != "same"][:SHOWN],
+            "counts": [(w, made.count(w)) for w in ("add", "change", "same")],
+            "todo": made.count("add") + made.count("change"),
+            "shown": SHOWN,
+        }
+        return self.page(context, status=400 if made.problems else 200)
+
+    def apply(self, request: Any) -> Any:
+        """Do it, and say meanwhile how far it is."""
+        draft = ImportDraft.objects.filter(owner=request.user, kind="users").first()
+        if draft is None:
+            told = _("There is nothing to apply: choose the file again.")
+            return self.page({"columns": KNOWN, "told": told}, status=400)
+        context = {**admin.site.each_context(request), "title": self.title}
+        whole = render_to_string("admin/progress.html", context, request)
+        before, after = whole.split(HERE)
+        mark = request.POST["apply"]
+
+        def parts() -> Iterator[bytes]:
+            yield before.encode()
+            yield from (part.encode() for part in working(draft, mark, request.user))
+            yield after.encode()
+
+        return StreamingHttpResponse(in_steps(parts))
+
+
+def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
+    """Paragraphs of which only the last is seen; the result is the last."""
+    total = 0
+    try:
+        raw = draft.content.encode()
+        for done, total in at_own_pace(lambda: apply(raw, mark, actor)):
+            line = '<p><progress max="{}" value="{}"></progress> {}</p>'
+            far = _("%(done)d of %(total)d") % {"done": done, "total": total}
+            yield format_html(line, max(total, 1), done, far)
+    except (Stale, NotAllowed) as error:
+        yield format_html('<p class="errornote" role="alert">{}</p>', str(error))
+    except DatabaseError as error:
+        told = _("The database refused (%s). Nothing was changed.") % error
+        yield format_html('<p class="errornote" role="alert">{}</p>', told)
+    else:
+        draft.delete()
+        told = _("Done: %d users were added or changed.") % total
+        yield format_html('<p class="effect" role="status">{}</p>', told)

@@ -1,0 +1,78 @@
+"""One person at a glance: what they have open, each number with where it leads."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from accounts.admin_site.site import PorticoSite
+from accounts.models import AccessRequest, AuditEvent, IssuedToken, User
+
+Card = tuple[str, Any, str]
+
+
+def at_a_glance(request: HttpRequest, user: User) -> list[Card]:
+    """(what, how many, where it leads) of all that this member of staff may see."""
+    found = [
+        tokens(user) if may_view(request, "issuedtoken") else None,
+        sign_ins(user) if may_view(request, "auditevent") else None,
+        refusals(user) if may_view(request, "auditevent") else None,
+        requests(user) if may_view(request, "accessrequest") else None,
+        access_check(request, user),
+    ]
+    return [card for card in found if card is not None]
+
+
+def may_view(request: HttpRequest, model: str) -> bool:
+    """Whether the list it leads to is theirs."""
+    return bool(request.user.has_perm(f"accounts.view_{model}"))
+
+
+def listing(model: str, **query: Any) -> str:
+    """A list, narrowed to this person."""
+    return f"{reverse(f'admin:accounts_{model}_changelist')}?{urlencode(query)}"
+
+
+def tokens(user: User) -> Card:
+    """Live tokens."""
+    count = IssuedToken.objects.filter(user=user).live().order_by().count()
+    url = listing("issuedtoken", username=user.username, state="active")
+    return _("live tokens"), count, url
+
+
+def sign_ins(user: User) -> Card:
+    """When they last signed in to these pages or the portal."""
+    last = f"{user.last_login:%Y-%m-%d %H:%M}" if user.last_login else "-"
+    url = listing("auditevent", actor=user.username, action="user.signed_in")
+    return _("last sign-in"), last, url
+
+
+def refusals(user: User) -> Card:
+    """Refused messages, up to a hundred."""
+    rows = AuditEvent.objects.filter(actor=user.username, decision="denied")
+    count = rows.order_by()[:101].count()
+    url = listing("auditevent", actor=user.username, decision__exact="denied")
+    return _("refusals"), "100+" if count > 100 else count, url
+
+
+def requests(user: User) -> Card:
+    """Requests for access that wait."""
+    count = AccessRequest.objects.filter(user=user).open().count()
+    url = listing("accessrequest", q=user.username, state__exact="open")
+    return _("open requests"), count, url
+
+
+def access_check(request: HttpRequest, user: User) -> Card | None:
+    """What this person can call, and why; for those who may open that page."""
+    site = cast(PorticoSite, admin.site)
+    page = site.pages.get("access_check")
+    if page is None or not page.allowed(request):
+        return None
+    query = urlencode({"user": user.username})
+    url = f"{reverse('admin:access_check')}?{query}"
+    return _("what this person can call"), "→", url

@@ -1,0 +1,1 @@
+"""The admin site itself, and what its pages have in common."""

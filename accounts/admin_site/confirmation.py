@@ -1,0 +1,83 @@
+"""The page between an action and its effect: what it would do, in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from accounts.authorization.delegation import out_of_reach
+from accounts.http.session_store import current_key
+from accounts.models import IssuedToken
+from accounts.models.browser_sessions import browsers_of
+from accounts.models.issued_tokens import TokenQuerySet
+
+
+def unconfirmed(
+    page: Any, request: HttpRequest, question: str, effect: str
+) -> TemplateResponse | None:
+    """The page that asks, or None once it was answered with yes."""
+    if request.POST.get("confirmed") == "yes":
+        return None
+    context = {
+        **page.admin_site.each_context(request),
+        "title": question,
+        "effect": effect,
+        "action": request.POST.get("action", ""),
+        "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
+        "select_across": request.POST.get("select_across", "0"),
+        "here": request.get_full_path(),
+        "parent": (request.get_full_path(), page.opts.verbose_name_plural),
+    }
+    return TemplateResponse(request, "admin/confirm.html", context)
+
+
+def endable(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
+    """Those of these tokens that are the actor's to end; a message counts the rest."""
+    others = out_of_reach(request.user)
+    if request.user.is_superuser:
+        return tokens
+    left = tokens.filter(user__in=others).live().order_by().count()
+    if left:
+        told = ngettext(
+            "%d token belongs to somebody who may do more than you: ask a superuser.",
+            "%d tokens belong to people who may do more than you: ask a superuser.",
+            left,
+        )
+        page.message_user(request, told % left, messages.WARNING)
+    return tokens.exclude(user__in=others)
+
+
+def leaving(users: Any, keep: str) -> str:
+    """What signing these accounts out of everything does."""
+    tokens = ending(IssuedToken.objects.filter(user__in=users))
+    count = browsers_of(users, keep).count()
+    told = ngettext("%d browser is signed out.", "%d browsers are signed out.", count)
+    return f"{tokens} {told % count}"
+
+
+def own_session(request: HttpRequest) -> str:
+    """The stored key of the session that asks: ending it would end the answer too."""
+    return current_key(request)
+
+
+def ending(tokens: Any) -> str:
+    """What revoking these tokens does: "12 live tokens of 3 people ..."."""
+    counts = tokens.effect()
+    if not counts["tokens"]:
+        return _("None of them is live: nothing would end.")
+    parts = {
+        "tokens": ngettext("%d live token", "%d live tokens", counts["tokens"]),
+        "people": ngettext("%d person", "%d people", counts["people"]),
+        "clients": ngettext("%d client", "%d clients", counts["clients"]),
+    }
+    words = {name: text % counts[name] for name, text in parts.items()}
+    return (
+        _("%(tokens)s of %(people)s through %(clients)s: the end is the next message.")
+        % words
+    )

@@ -1,0 +1,158 @@
+"""The dashboard: figures that lead into the log, and what needs attention."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin_site.charts import Chart, Series, chart
+from accounts.admin_site.notices import notices
+from accounts.audit.statistics import (
+    ISSUED,
+    NOT_SIGNED_IN,
+    REVOKED,
+    SIGNED_IN,
+    SPANS,
+    Figures,
+    Slot,
+    Top,
+    gather,
+)
+from accounts.models.audit.rollups import Facet
+
+Query = dict[str, str]
+CHARTS: list[tuple[str, Any, list[Series]]] = [
+    (
+        "messages",
+        _("Calls and refusals"),
+        [
+            Series("calls", _("calls"), "", {"decision__exact": "allowed"}),
+            Series("refusals", _("refusals"), "bad", {"decision__exact": "denied"}),
+        ],
+    ),
+    (
+        "tokens",
+        _("Tokens issued and revoked"),
+        [
+            Series(ISSUED, _("issued"), "", {"action": ISSUED}),
+            Series(REVOKED, _("revoked"), "quiet", {"action": REVOKED}),
+        ],
+    ),
+    (
+        "sign-ins",
+        _("Sign-ins"),
+        [
+            Series(SIGNED_IN, _("signed in"), "", {"action": SIGNED_IN}),
+            Series(NOT_SIGNED_IN, _("failed"), "bad", {"action": NOT_SIGNED_IN}),
+        ],
+    ),
+]
+LISTS: list[tuple[str, Any, str]] = [
+    (Facet.OBJECT, _("Top tools, resources and prompts"), "object"),
+    (Facet.ACTOR, _("Top users"), "actor"),
+    (Facet.CLIENT, _("Top clients"), "client_id"),
+    (Facet.REASON, _("Reasons of refusal"), "reason"),
+]
+
+
+def context(request: HttpRequest) -> dict[str, Any]:
+    """What the admin's first page shows to this member of staff."""
+    shown: dict[str, Any] = {"notices": notices(request)}
+    if request.user.has_perm("accounts.view_auditevent"):
+        span = SPANS.get(request.GET.get("range", ""), SPANS["24h"])
+        shown |= figures(gather(span, timezone.now()))
+    return shown
+
+
+def figures(found: Figures) -> dict[str, Any]:
+    """The part for those who may read the audit."""
+    return {
+        "spans": [(key, key == found.span.key) for key in SPANS],
+        "cards": cards(found),
+        "charts": charts(found),
+        "lists": lists(found),
+        "uncounted": found.uncounted,
+    }
+
+
+def log(query: Query) -> str:
+    """The audit log, filtered."""
+    return f"{reverse('admin:accounts_auditevent_changelist')}?{urlencode(query)}"
+
+
+def between(start: Any, end: Any) -> Query:
+    """The log's filter for a stretch of time."""
+    return {"at__gte": start.isoformat(), "at__lt": end.isoformat()}
+
+
+def charts(found: Figures) -> list[Chart]:
+    """One for each of CHARTS; a bar leads to its part of the log."""
+    return [chart(s, title, series, found.slots, link) for s, title, series in CHARTS]
+
+
+def link(slot: Slot, query: Query) -> str:
+    """A bar's part of the log."""
+    return log({**query, **between(slot.start, slot.end)})
+
+
+def whole(found: Figures) -> Query:
+    """The log's filter for the whole span."""
+    return between(found.slots[0].start, found.slots[-1].end)
+
+
+def cards(found: Figures) -> list[tuple[Any, Any, str]]:
+    """(what, how much, where it leads)."""
+    live = f"{reverse('admin:accounts_issuedtoken_changelist')}?state=active"
+    allowed, denied = {"decision__exact": "allowed"}, {"decision__exact": "denied"}
+    span = whole(found)
+    return [
+        (_("calls"), found.total("calls"), log({**allowed, **span})),
+        (_("refusals"), found.total("refusals"), log({**denied, **span})),
+        (_("tokens live now"), found.live_tokens, live),
+        (_("sign-ins"), found.total(SIGNED_IN), log({"action": SIGNED_IN, **span})),
+        (_("half answered within"), milliseconds(found.percentile(0.5)), ""),
+        (_("95 % answered within"), milliseconds(found.percentile(0.95)), ""),
+    ]
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration for people; the counted hours keep it within 5 %."""
+    if value is None:
+        return "-"
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def lists(found: Figures) -> list[tuple[Any, list[dict[str, Any]]]]:
+    """(title, rows) with a bar's width in percent and a link into the log."""
+    span = whole(found)
+    return [
+        (
+            title,
+            [
+                row(top, found.tops[facet], {column: top.name, **span}, denied)
+                for top in found.tops[facet]
+            ],
+        )
+        for facet, title, column in LISTS
+        for denied in [facet == Facet.REASON]
+    ]
+
+
+def row(top: Top, among: list[Top], query: Query, denied: bool) -> dict[str, Any]:
+    """One name of a list."""
+    highest = max(one.total for one in among)
+    extra = {"decision__exact": "denied"} if denied else {}
+    return {
+        "name": top.name or "-",
+        "url": log({**query, **extra}),
+        "total": top.total,
+        "denied": top.denied,
+        "allowed_width": round(100 * top.allowed / highest, 1),
+        "denied_width": round(100 * top.denied / highest, 1),
+        "total_width": round(100 * top.total / highest, 1),
+    }

@@ -1,0 +1,352 @@
+"""What an address may ask of a list of the admin: what the list declares, no more.
+
+Django compares any column of the list's model, and what a relation leads to, with any
+lookup. The number of rows then tells what no page shows: session keys and hashes of
+passwords, letter by letter. A denylist would miss the next column, so every list takes
+its filters and `linked_lookups` only, from everybody.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import flatten
+from django.contrib.admin.views.main import (
+    ERROR_FLAG,
+    IGNORED_PARAMS,
+    ORDER_VAR,
+    PAGE_VAR,
+    SEARCH_VAR,
+)
+from django.contrib.admin.widgets import url_params_from_lookup_dict
+from django.core.exceptions import FieldError, ValidationError
+from django.db import DataError, models
+from django.db.models.constants import LOOKUP_SEP
+from django.http import HttpRequest, HttpResponseRedirect, QueryDict
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+
+from accounts.admin_site.sensitive_columns import fields_along, reveals
+
+if TYPE_CHECKING:
+    Base = admin.ModelAdmin[Any]
+else:
+    Base = object
+
+logger = logging.getLogger(__name__)
+OPERATORS = ("exact", "in", "isnull")
+RANGES = ("gt", "gte", "lt", "lte")
+RANGED = (
+    models.DateField,
+    models.DecimalField,
+    models.DurationField,
+    models.FloatField,
+    models.IntegerField,
+    models.TimeField,
+)
+"""Numbers and moments: text has no ranges, they would spell it letter by letter."""
+CONTROLS = frozenset({*IGNORED_PARAMS, PAGE_VAR, ERROR_FLAG})
+"""Parameters of every list: page, order, search, popup."""
+MOST_VALUES = 100
+"""Values in one address: each may become a condition, and databases bound those."""
+LONGEST_VALUE = 2000
+LONGEST_SEARCH = 500
+"""Characters. SQLite refuses patterns of more than 50,000."""
+ORDER_PART = re.compile(r"-?[0-9]{1,3}")
+NUL = "\x00"
+"""PostgreSQL takes it in no text."""
+UNREADABLE = (DataError, FieldError, OverflowError, ValidationError, ValueError)
+"""What a value raises that is none of its column's."""
+
+
+class LookupRefused(DisallowedModelAdminLookup):
+    """The list does not declare this lookup: 400."""
+
+    def __init__(self, lookup: str) -> None:
+        self.lookup = Truncator(lookup).chars(100)
+        super().__init__(f"Filtering by {self.lookup!a} is not declared by this list")
+
+
+class DeclaredLookups(Base):
+    """Mixed into every list; the site adds it to those that come without."""
+
+    linked_lookups: ClassVar[tuple[str, ...]] = ()
+    """Whole lookups that other pages link by, beside those of `list_filter`."""
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        """Nothing but what is declared, for superusers too."""
+        model: Any = self.model
+        allowed = lookups_of(
+            model,
+            tuple(hashable(one) for one in self.get_list_filter(request)),
+            (*self.linked_lookups, *hierarchy(self.date_hierarchy)),
+            shown_by(self, request),
+        )
+        return lookup in allowed or limits_a_widget(model, lookup, value)
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Every row of a popup carries this column."""
+        own = {n for f in self.opts.concrete_fields for n in (f.name, f.attname)}
+        # Django knows relations to the model by name too, and fails on them.
+        allowed = to_field in own and super().to_field_allowed(request, to_field)
+        return bool(allowed) and not reveals(self.model, to_field)
+
+    def get_list_filter(self, request: Any) -> Any:
+        """Without filters whose choices would be secrets."""
+        declared = super().get_list_filter(request)
+        shown = shown_by(self, request)
+        return [one for one in declared if not reveals(self.model, path_of(one), shown)]
+
+    def get_search_fields(self, request: Any) -> Any:
+        """Without those that would search what is not shown."""
+        declared = super().get_search_fields(request)
+        shown = shown_by(self, request)
+        return [name for name in declared if searchable(self.model, name, shown)]
+
+    def get_sortable_by(self, request: Any) -> Any:
+        """Without columns whose order would tell what is not shown."""
+        shown = shown_by(self, request)
+        return [
+            column
+            for column in super().get_sortable_by(request)
+            if not any(reveals(self.model, p, shown) for p in orders(self, column))
+        ]
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Raises LookupRefused for columns that are not declared, else as Django."""
+        refused = self.refused_lookups(request.GET, request)
+        for lookup in refused:
+            if [*fields_along(self.model, lookup)]:
+                raise refusal(request, lookup)
+        try:
+            # Names of no column are annotations, or mistyped: Django tries them out.
+            if refused or too_much(request.GET) or not self.can_order(request):
+                raise IncorrectLookupParameters
+            return super().get_changelist_instance(request)
+        except (IncorrectLookupParameters, *UNREADABLE) as error:
+            # Without parameters the list itself is broken; with the error flag Django
+            # would not redirect again but say that the database is broken.
+            if not set(request.GET) - {ERROR_FLAG}:
+                raise
+            if ERROR_FLAG in request.GET:
+                raise DisallowedModelAdminLookup("Unreadable value") from error
+            raise IncorrectLookupParameters(str(error)) from error
+
+    def refused_lookups(self, query: QueryDict, request: HttpRequest) -> list[str]:
+        """The parameters of an address that this list does not declare."""
+        return [
+            name
+            for name, values in query.lists()
+            if name not in CONTROLS
+            and not all(self.lookup_allowed(name, value, request) for value in values)
+        ]
+
+    def can_order(self, request: HttpRequest) -> bool:
+        """Whether `o` names columns that the list offers to sort by, each once."""
+        parts = [part for part in request.GET.get(ORDER_VAR, "").split(".") if part]
+        if not all(ORDER_PART.fullmatch(part) for part in parts):
+            return False
+        columns = list(self.get_list_display(request))
+        if self.get_actions(request):
+            columns.insert(0, "action_checkbox")
+        places = [int(part.lstrip("-")) for part in parts]
+        sortable = [*self.get_sortable_by(request)]
+        return len(set(places)) == len(places) and all(
+            place < len(columns) and columns[place] in sortable for place in places
+        )
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """Say so where a value could not be read: Django shows all rows in silence."""
+        if ERROR_FLAG in request.GET:
+            text = _("The filter or sort order cannot be read, so all rows are shown.")
+            self.message_user(request, text, messages.WARNING)
+        return super().changelist_view(request, extra_context)
+
+    def response_action(
+        self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Refuse rows selected by something that is no key, which would be a 500."""
+        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if all(is_key(self.model, key) for key in chosen):
+            return super().response_action(request, queryset, *args, **kwargs)
+        self.message_user(request, _("There is no such row."), messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """None where the database would refuse the key."""
+        if NUL in object_id:
+            return None
+        return super().get_object(request, object_id, from_field)
+
+
+def refusal(request: HttpRequest, lookup: str) -> LookupRefused:
+    """The error, logged with the name: members of staff look for secrets so."""
+    error = LookupRefused(lookup)
+    who = request.user.get_username()
+    logger.warning("%s asked %s: %s", ascii(who), request.path, error)
+    return error
+
+
+@lru_cache(256)
+def lookups_of(
+    model: Any,
+    filters: tuple[Any, ...],
+    links: tuple[str, ...],
+    shown: frozenset[str],
+) -> frozenset[str]:
+    """Every lookup that a list with these declarations takes."""
+    found = {lookup for one in filters for lookup in parameters_of(model, one)}
+    found.update(links)
+    return frozenset(lookup for lookup in found if not reveals(model, lookup, shown))
+
+
+def parameters_of(model: Any, declared: Any) -> Iterator[str]:
+    """The lookups of one entry of `list_filter`."""
+    path = path_of(declared)
+    if path:
+        yield from comparisons(model, path)
+        if isinstance(declared, tuple) and declared[1] is admin.EmptyFieldListFilter:
+            yield LOOKUP_SEP.join((path, "isempty"))
+    elif isinstance(declared, type) and issubclass(declared, admin.SimpleListFilter):
+        yield str(declared.parameter_name)
+    else:
+        yield from (name for name, *_rest in getattr(declared, "inputs", ()))
+
+
+def path_of(declared: Any) -> str:
+    """The column of an entry of `list_filter`; empty for a class with its own names."""
+    if isinstance(declared, (list, tuple)):
+        declared = declared[0]
+    if isinstance(declared, models.Field):
+        return str(declared.name)
+    return declared if isinstance(declared, str) else ""
+
+
+def hashable(declared: Any) -> Any:
+    """An entry of `list_filter`, which may be a list."""
+    return tuple(declared) if isinstance(declared, list) else declared
+
+
+def comparisons(model: Any, path: str) -> Iterator[str]:
+    """The plain lookups on one column; on what a relation leads to, by key only."""
+    *_before, field = (None, *fields_along(model, path))
+    operators = OPERATORS + (RANGES if isinstance(field, RANGED) else ())
+    yield path
+    yield from (LOOKUP_SEP.join((path, name)) for name in operators)
+    if field is not None and field.is_relation:
+        key = LOOKUP_SEP.join((path, field.target_field.name))
+        yield from (LOOKUP_SEP.join((key, name)) for name in ("exact", "in"))
+
+
+def hierarchy(path: str | None) -> tuple[str, ...]:
+    """What Django's links by date use."""
+    parts = ("year", "month", "day", "gte", "lt") if path else ()
+    return tuple(f"{path}__{part}" for part in parts)
+
+
+def limits_a_widget(model: Any, lookup: str, value: Any) -> bool:
+    """Whether code links so: `limit_choices_to` of a foreign key, value and all."""
+    for limits in model._meta.related_fkey_lookups:
+        fixed = url_params_from_lookup_dict(limits() if callable(limits) else limits)
+        if (lookup, value) in fixed.items():
+            return not reveals(model, lookup)
+    return False
+
+
+def shown_by(page: Any, request: Any) -> frozenset[str]:
+    """The columns that the list or a row's page shows to those who may see them."""
+    form = page.fields or [
+        name for _title, options in page.fieldsets or () for name in options["fields"]
+    ]
+    listed = page.list_display if request is None else page.get_list_display(request)
+    columns = [*listed, *flatten(form)]
+    return frozenset(column for column in columns if isinstance(column, str))
+
+
+def searchable(model: Any, name: str, shown: frozenset[str]) -> bool:
+    """Whether a search may look there: in what is shown, and by no pattern."""
+    return not reveals(model, name.lstrip("^=@"), shown) and "regex" not in name
+
+
+def orders(page: Any, column: Any) -> list[str]:
+    """The paths that sorting by a column of the list compares."""
+    if isinstance(column, str) and [*fields_along(page.model, column)]:
+        return [*spelled_out(page.model, column)]
+    held = column if callable(column) else getattr(page, column, None)
+    held = held or getattr(page.model, column, None)
+    held = held.fget if isinstance(held, property) else held
+    paths = names_in(getattr(held, "admin_order_field", None))
+    return [path for name in paths for path in spelled_out(page.model, name)]
+
+
+def names_in(order: Any) -> Iterator[str]:
+    """The columns of an order: a name, F("name"), Lower("name").desc() ..."""
+    if isinstance(order, str):
+        yield order.lstrip("-")
+    elif isinstance(order, models.F):
+        yield str(vars(order)["name"])
+    for part in getattr(order, "get_source_expressions", list)():
+        yield from names_in(part)
+
+
+def spelled_out(model: Any, path: str, depth: int = 0) -> Iterator[str]:
+    """The path, and what a relation at its end is ordered by."""
+    yield path
+    fields = [*fields_along(model, path)]
+    if fields and fields[-1].is_relation and depth < 3:
+        for order in fields[-1].related_model._meta.ordering:
+            for name in names_in(order):
+                yield from spelled_out(model, f"{path}__{name}", depth + 1)
+
+
+def too_much(query: QueryDict) -> bool:
+    """Whether the values are more or longer than a page's links ever are."""
+    values = [value for _name, several in query.lists() for value in several]
+    if len(values) > MOST_VALUES or len(query.get(SEARCH_VAR, "")) > LONGEST_SEARCH:
+        return True
+    return any(len(value) > LONGEST_VALUE or NUL in value for value in values)
+
+
+def is_key(model: Any, text: str) -> bool:
+    """Whether a row could have this primary key."""
+    try:
+        model._meta.pk.clean(text, None)
+    except (ValidationError, ValueError):
+        return False
+    return NUL not in text
+
+
+GUARDED = ("lookup_allowed", "to_field_allowed", "get_changelist_instance")
+"""What a list must have from DeclaredLookups."""
+
+
+def unguarded(page: Any) -> list[str]:
+    """The methods of a list that are not this file's."""
+    kind = type(page)
+    return [
+        name
+        for name in GUARDED
+        if getattr(kind, name) is not getattr(DeclaredLookups, name)
+    ]
+
+
+def revealing(page: Any) -> Iterable[str]:
+    """What a list declares that would tell secrets; the mixin leaves it out."""
+    shown, model = shown_by(page, None), page.model
+    declared = [path_of(one) for one in page.list_filter]
+    declared += [*page.linked_lookups, page.date_hierarchy or ""]
+    yield from (path for path in declared if reveals(model, path, shown))
+    searched = [*page.search_fields, *getattr(page, "finds", ())]
+    yield from (name for name in searched if not searchable(model, name, shown))
+    sorted_by = [path for column in page.list_display for path in orders(page, column)]
+    yield from (path for path in sorted_by if reveals(model, path, shown))

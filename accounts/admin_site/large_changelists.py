@@ -1,0 +1,218 @@
+"""Lists with millions of rows: no full count, no full scan, words typed not listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.contrib.admin import ChoicesFieldListFilter, ListFilter, ShowFacets
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Page, Paginator
+from django.db import connection
+from django.db.models import F, Func, Q
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+
+from accounts.parsing.moments import day_or_moment
+
+COUNTED = 10_000
+"""Up to how many rows a list counts; above that it says "more than"."""
+FOUND = 1_000
+"""How many rows a search gives at most for each column it looks in, newest first."""
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Looks no further than COUNTED rows, and only once: for count and page alike."""
+
+    @cached_property
+    def keys(self) -> list[Any]:
+        """Keys of the first rows in the list's order; one more says "and more"."""
+        rows: Any = self.object_list
+        return list(rows.values_list("pk", flat=True)[: COUNTED + 1])
+
+    @property
+    def more(self) -> int:
+        """COUNTED if there are more rows than that, else 0."""
+        return COUNTED if len(self.keys) > COUNTED else 0
+
+    @property
+    def count(self) -> int:
+        """As far as it was counted."""
+        return min(len(self.keys), COUNTED)
+
+    def page(self, number: Any) -> Page[Any]:
+        """The rows of one page by their keys."""
+        valid = self.validate_number(number)
+        rows: Any = self.object_list
+        return Page(rows.filter(pk__in=self.keys_of(valid)), valid, self)
+
+    def keys_of(self, number: int) -> list[Any]:
+        """The keys of one page."""
+        first = (number - 1) * self.per_page
+        return self.keys[first : min(first + self.per_page, self.count)]
+
+
+class Unindexed(Func):
+    """A column whose index SQLite must not choose: it would sort all that match.
+
+    Without it SQLite walks along the list's own order until it has enough.
+    """
+
+    template = "%(expressions)s"
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """The unary plus, which takes no index along."""
+        return self.as_sql(compiler, connection, template="+%(expressions)s")
+
+
+class BigChangeList(ChangeList):
+    """Rows by the keys that were counted, and by nothing else.
+
+    Django would ask for a short list twice, and with the filters beside the keys SQLite
+    walks the filter's index.
+    """
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Of this page, or all where few enough are shown as one."""
+        super().get_results(request)
+        counted: Any = self.paginator
+        whole = self.show_all and self.can_show_all
+        keys = counted.keys if whole else counted.keys_of(self.page_num)
+        rows = self.model_admin.get_queryset(request).filter(pk__in=keys)
+        self.result_list = rows.order_by(*self.queryset.query.order_by)
+
+
+class BigList:
+    """Mixed into a ModelAdmin: a bounded count, and a search that uses indexes only."""
+
+    paginator: Any = BoundedPaginator
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    finds: ClassVar[tuple[str, ...]] = ()
+    """Indexed look-ups that a search tries, such as `actor` or `jti__prefix`."""
+    newest_first: ClassVar[tuple[str, ...]] = ()
+
+    def get_changelist(self, request: Any, **kwargs: Any) -> Any:
+        """The class of the list."""
+        return BigChangeList
+
+    def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
+        """The newest rows of each column in which the term stands.
+
+        One query a column: over OR and ORDER BY both planners choose badly.
+        """
+        word = term.strip()
+        if not word:
+            return queryset, False
+        keys: set[int] = set()
+        for look_up in self.finds:
+            rows = self.found_by(look_up, queryset, word)
+            rows = rows.order_by(*self.newest_first)
+            keys.update(rows.values_list("pk", flat=True)[:FOUND])
+        return queryset.filter(pk__in=keys), False
+
+    def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
+        """What one look-up of a search finds."""
+        return queryset.filter(**{look_up: word})
+
+    def search_all(self, queryset: Any, term: str) -> Any:
+        """Every row that a search means, for exports."""
+        condition = Q()
+        for look_up in self.finds:
+            condition |= Q(**{look_up: term.strip()})
+        return queryset.filter(condition) if term.strip() else queryset
+
+
+class UnsortedChoices(ChoicesFieldListFilter):
+    """Choices that each have very many rows: walk the list's order, sort nothing."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Narrow to one, whatever index the column has."""
+        chosen = self.lookup_val
+        if not chosen:
+            return queryset
+        told: Any = chosen[-1] if isinstance(chosen, list) else chosen
+        column = Unindexed(F(str(self.field_path)))
+        return queryset.alias(walked=column).filter(walked=told)
+
+
+class TypedFilter(ListFilter):
+    """A filter with boxes to type into: `inputs` name, type and label them."""
+
+    template = "admin/typed_filter.html"
+    inputs: ClassVar[tuple[tuple[str, str, Any], ...]] = ()
+
+    def __init__(self, request: Any, params: Any, model: Any, page: Any) -> None:
+        super().__init__(request, params, model, page)
+        for name in self.expected_parameters():
+            if name in params:
+                self.used_parameters[name] = str(params.pop(name)[-1]).strip()
+
+    def has_output(self) -> bool:
+        """Always there."""
+        return True
+
+    def expected_parameters(self) -> list[Any]:
+        """Their names in the address."""
+        return [name for name, _kind, _label in self.inputs]
+
+    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+        """The boxes with what stands in them, and what else the address holds."""
+        own = {*self.expected_parameters(), "p", "e"}
+        yield {
+            "boxes": [
+                (name, kind, label, self.used_parameters.get(name, ""))
+                for name, kind, label in self.inputs
+            ],
+            "kept": [(k, v) for k, v in changelist.params.items() if k not in own],
+        }
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Narrow by what was typed."""
+        for name, value in self.used_parameters.items():
+            if value:
+                queryset = queryset.filter(**self.condition(name, str(value)))
+        return queryset
+
+    def condition(self, name: str, value: str) -> dict[str, Any]:
+        """The look-up a box means; its name unless overridden."""
+        return {name: value}
+
+
+class PeriodFilter(TypedFilter):
+    """From a day or moment, to one."""
+
+    title = _("time")
+
+    def condition(self, name: str, value: str) -> dict[str, Any]:
+        """A moment; a whole day where only a day is named."""
+        return {name: moment_in(value, end=name.endswith(("lt", "lte")))}
+
+
+def moment_in(text: str, *, end: bool) -> datetime:
+    """A day or a moment. Raises IncorrectLookupParameters (the list says so)."""
+    try:
+        when = day_or_moment(text, end=end)
+    except ValueError as error:
+        raise IncorrectLookupParameters(str(error)) from error
+    if when is None:
+        raise IncorrectLookupParameters(f"{text} is no day and no moment")
+    return when
+
+
+def distinct(model: Any, column: str) -> list[str]:
+    """The values of an indexed column, each found by one step down the index."""
+    table, name = model._meta.db_table, model._meta.get_field(column).column
+    quoted = connection.ops.quote_name
+    t, c = quoted(table), quoted(name)
+    query = (
+        f"WITH RECURSIVE step(v) AS (SELECT MIN({c}) FROM {t} UNION ALL "  # noqa: S608
+        f"SELECT (SELECT MIN({c}) FROM {t} WHERE {c} > v) FROM step "
+        f"WHERE v IS NOT NULL) SELECT v FROM step WHERE v IS NOT NULL LIMIT 200"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return [row[0] for row in cursor.fetchall()]

@@ -1,0 +1,281 @@
+"""The admin site: what is in it stands by what people look for, not by app.
+
+Outside `accounts.admin`, whose modules register with the site while they load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.admin.sites import AdminSite
+from django.contrib.admin.utils import unquote
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth.views import redirect_to_login
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.contenttypes.views import shortcut
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db.models import Model, TextChoices
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils.translation import gettext_lazy as _
+from django.views import View
+
+from accounts.admin_site import dashboard
+from accounts.admin_site.autocomplete import DeclaredAutocompleteView
+from accounts.admin_site.declared_lookups import DeclaredLookups
+from accounts.authorization.mfa_enrollment import owes_factor
+from accounts.parsing.row_ids import row_id
+
+
+class Section(TextChoices):
+    """Groups of the navigation, in their order."""
+
+    PEOPLE = "people", _("People and access")
+    TOOLS = "tools", _("Tools")
+    TOKENS = "tokens", _("Tokens and clients")
+    AUDIT = "audit", _("Audit")
+    SYSTEM = "system", _("System")
+
+
+Place = tuple[Section, int]
+"""Where in the navigation: the group, and the rank in it (small ones first)."""
+
+ELSEWHERE: Place = (Section.SYSTEM, 90)
+"""Where models of other apps stand, which name no place."""
+
+
+class SitePage(View):
+    """A page of the admin that is no model's: `@site_page` puts it there."""
+
+    path = ""
+    name = ""
+    title: Any = ""
+    place: Place = ELSEWHERE
+    permissions: tuple[str, ...] = ()
+    """The Django permissions without which it is 403 and not in the menu."""
+    superusers_only = False
+    """Whether nobody else may open it, whatever permissions they hold."""
+    template = ""
+    parent: tuple[str, Any] | None = None
+    """(URL name, title) of the page one step up, for the breadcrumbs."""
+    in_menu = True
+
+    @classmethod
+    def allowed(cls, request: HttpRequest) -> bool:
+        """Whether this member of staff may open it."""
+        if cls.superusers_only:
+            return bool(request.user.is_superuser)
+        return all(request.user.has_perm(name) for name in cls.permissions)
+
+    def page(self, context: dict[str, Any], status: int = 200) -> HttpResponse:
+        """The page with what every admin page shows around it."""
+        shared = admin.site.each_context(self.request)
+        return TemplateResponse(
+            self.request,
+            self.template,
+            {**shared, "title": self.title, "parent": self.parent, **context},
+            status=status,
+        )
+
+
+class PorticoSite(AdminSite):
+    """Django's site with pages of its own, one navigation and the dashboard."""
+
+    site_header = site_title = "Portico"
+    index_title = _("Dashboard")
+    site_url = "/portal/"
+    empty_value_display = "-"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pages: dict[str, type[SitePage]] = {}
+
+    def register(
+        self, model_or_iterable: Any, admin_class: Any = None, **options: Any
+    ) -> None:
+        """With declared lookups only, for lists of other apps too."""
+        kind = admin_class or admin.ModelAdmin
+        if not issubclass(kind, DeclaredLookups):
+            names = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+            kind = type(kind.__name__, (DeclaredLookups, kind), names)
+        super().register(model_or_iterable, kind, **options)
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Active staff, with a second factor where that is asked of them."""
+        allowed = super().has_permission(request)
+        return allowed and not owes_factor(request.user)
+
+    def login(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """There is one sign-in, with every factor it knows: allauth's."""
+        if super().has_permission(request):
+            owes = owes_factor(request.user)
+            return redirect("portal-security" if owes else "admin:index")
+        if request.user.is_authenticated:
+            raise PermissionDenied
+        target = request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index")
+        return redirect_to_login(target)
+
+    def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """There is one page for it: with the lock-out, and known to the sessions."""
+        return redirect("account_change_password")
+
+    def password_change_done(
+        self, request: HttpRequest, extra_context: Any = None
+    ) -> Any:
+        """Where one's password is."""
+        return redirect("portal-security")
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        """The pages' before the models'."""
+        own: list[URLResolver | URLPattern] = [
+            path(page.path, self.admin_view(gated(page)), name=page.name)
+            for page in self.pages.values()
+        ]
+        own += [
+            path(
+                "r/<path:content_type_id>/<path:object_id>/",
+                self.admin_view(self.view_on_site),
+                name="view_on_site",
+            )
+        ]
+        return own + super().get_urls()
+
+    def view_on_site(
+        self, request: HttpRequest, content_type_id: str, object_id: str
+    ) -> HttpResponse:
+        """To a row's own address, for those who may view the row.
+
+        Django's view tells any staff which rows of any model exist.
+        """
+        key = row_id(content_type_id)
+        kind = ContentType.objects.filter(pk=key).first()
+        page = self._registry.get(cast(Any, kind and kind.model_class()))
+        row = page.get_object(request, unquote(object_id)) if page else None
+        if page is None or row is None or not page.has_view_permission(request, row):
+            raise Http404
+        if page.get_view_on_site_url(row) is None:
+            raise Http404
+        return shortcut(request, str(key), unquote(object_id))
+
+    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+        """For the fields that forms complete."""
+        view = DeclaredAutocompleteView.as_view(admin_site=self)
+        return cast(HttpResponse, view(request))
+
+    def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """The dashboard above the list of pages."""
+        shown = {**dashboard.context(request), **(extra_context or {})}
+        return super().index(request, shown)
+
+    def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
+        """Pages and models by section; of one app by Django's own order."""
+        if app_label is not None:
+            return super().get_app_list(request, app_label)
+        found: dict[str, list[tuple[int, dict[str, Any]]]] = {s: [] for s in Section}
+        for page in self.pages.values():
+            if page.in_menu and page.allowed(request):
+                section, rank = page.place
+                found[section].append((rank, entry_of(page)))
+        for app in super().get_app_list(request):
+            for model in app["models"]:
+                its = self._registry[model["model"]]
+                where = getattr(its, "place", ELSEWHERE)
+                model["name"] = getattr(its, "called", "") or model["name"]
+                found[where[0]].append((where[1], model))
+        return [self.group(Section(key), found[key]) for key in found if found[key]]
+
+    def group(self, section: Section, entries: list[Any]) -> dict[str, Any]:
+        """One section in the shape of Django's app list."""
+        ordered = sorted(entries, key=lambda entry: (entry[0], str(entry[1]["name"])))
+        return {
+            "name": section.label,
+            "app_label": section.value,
+            "app_url": "",
+            "has_module_perms": True,
+            "models": [model for _rank, model in ordered],
+        }
+
+
+def entry_of(page: type[SitePage]) -> dict[str, Any]:
+    """A page in the shape of Django's model entries."""
+    return {
+        "model": None,
+        "name": page.title,
+        "object_name": page.name,
+        "perms": {},
+        "admin_url": reverse(f"admin:{page.name}"),
+        "add_url": None,
+        "view_only": True,
+    }
+
+
+def gated(page: type[SitePage]) -> Callable[..., Any]:
+    """The view, for those with its permission."""
+    view = page.as_view()
+
+    def run(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if not page.allowed(request):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return run
+
+
+RowLinks = Callable[[Any, Any], list[tuple[Any, str]]]
+"""(request, row) -> buttons (words, URL) for the row's page."""
+_row_links: list[tuple[type[Model], RowLinks]] = []
+
+
+def row_link(model: type[Model]) -> Callable[[RowLinks], RowLinks]:
+    """Decorator: show these buttons on the pages of `model`'s rows."""
+
+    def register(links: RowLinks) -> RowLinks:
+        _row_links.append((model, links))
+        return links
+
+    return register
+
+
+RowCell = Callable[[Any, Any], tuple[Any, str] | None]
+"""(request, row) -> (words, URL) for a list of such rows.
+
+It asks the database nothing, and gives no link that would be refused.
+"""
+_row_cells: list[tuple[type[Model], RowCell]] = []
+
+
+def row_cell(model: type[Model]) -> Callable[[RowCell], RowCell]:
+    """Decorator: show this link beside each of `model`'s rows, where its list asks."""
+
+    def register(cell: RowCell) -> RowCell:
+        _row_cells.append((model, cell))
+        return cell
+
+    return register
+
+
+def cells_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
+    """Links beside one row of a list, for those who may follow them."""
+    found = [cell(request, row) for model, cell in _row_cells if type(row) is model]
+    return [link for link in found if link is not None]
+
+
+def links_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
+    """Buttons for one row's page."""
+    found = [links(request, row) for model, links in _row_links if type(row) is model]
+    return [link for links in found for link in links]
+
+
+def site_page(page: type[SitePage]) -> type[SitePage]:
+    """Class decorator: put the page on the site.
+
+    Raises ImproperlyConfigured for a page that does not say who may open it.
+    """
+    if not page.permissions and not page.superusers_only:
+        raise ImproperlyConfigured(f"{page.__name__} declares no permissions")
+    cast(PorticoSite, admin.site).pages[page.name] = page
+    return page

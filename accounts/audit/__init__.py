@@ -1,0 +1,1 @@
+"""Writing, counting and exporting audit events."""

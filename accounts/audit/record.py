@@ -1,0 +1,36 @@
+"""record(): the one way synchronous code writes an AuditEvent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from accounts.http.client_address import client_address
+from accounts.http.language import in_english
+from accounts.models.audit.events import AuditEvent
+from accounts.parsing.text import one_line
+
+
+def record(
+    action: str,
+    *,
+    actor: Any = None,
+    request: HttpRequest | None = None,
+    object: Any = "",
+    denied: str = "",
+    **fields: Any,
+) -> AuditEvent:
+    """Write one event; `denied` is the reason when something was refused.
+
+    `object` is text or a row, which is named in English.
+    """
+    if denied:
+        fields |= {"decision": AuditEvent.Verdict.DENIED, "reason": denied}
+    if request is not None:
+        fields.setdefault("address", client_address(request))
+        fields.setdefault("request_id", request.headers.get("X-Request-ID", "")[:64])
+    with in_english():
+        event = AuditEvent(action=action, object=one_line(str(object)), **fields)
+    event.acted_by(actor).save()
+    return event

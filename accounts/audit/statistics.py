@@ -1,0 +1,189 @@
+"""Figures: what happened in a span of time, from counted hours and the running one."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db.models import Q
+
+from accounts.models import AuditHour, IssuedToken, RevokedToken
+from accounts.models.audit.rollups import (
+    HOUR,
+    SETTLED,
+    STEPS,
+    AuditHourQuerySet,
+    Facet,
+    Tally,
+    floor_hour,
+    tally,
+)
+
+SIGNED_IN, NOT_SIGNED_IN = "user.signed_in", "user.sign_in_failed"
+ISSUED, REVOKED = "token.issued", "token.revoked"
+CHARTED = (SIGNED_IN, NOT_SIGNED_IN, ISSUED, REVOKED)
+PATIENCE = 0.3
+"""Seconds a page spends on counting hours that are over."""
+LONGEST_LIST = 8
+MERGED = 200
+"""Names taken from the counted hours before the running one is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range to look at, cut into equal slots."""
+
+    key: str
+    slots: int
+    hours: int
+    """Hours of one slot."""
+
+    def starts(self, now: datetime) -> list[datetime]:
+        """Where each slot begins; the last one holds `now`."""
+        end = floor_hour(now) + HOUR
+        step = HOUR * self.hours
+        return [end - step * n for n in range(self.slots, 0, -1)]
+
+
+SPANS = {
+    span.key: span
+    for span in (Span("24h", 24, 1), Span("7d", 28, 6), Span("30d", 30, 24))
+}
+
+
+@dataclass
+class Slot:
+    """One bar: from `start` to before `end`."""
+
+    start: datetime
+    end: datetime
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """A name and how often it was allowed and refused."""
+
+    name: str
+    allowed: int
+    denied: int
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.allowed + self.denied
+
+
+@dataclass
+class Figures:
+    """All a dashboard shows of a span."""
+
+    span: Span
+    slots: list[Slot]
+    uncounted: int
+    """Hours that are over and were not counted yet, so that they are missing here."""
+    live_tokens: int
+    tops: dict[str, list[Top]]
+    durations: Counter[int]
+
+    def total(self, name: str) -> int:
+        """One count over all slots."""
+        return sum(slot.counts[name] for slot in self.slots)
+
+    def percentile(self, share: float) -> float | None:
+        """A duration in ms that `share` of the messages allowed did not pass."""
+        wanted, seen = share * sum(self.durations.values()), 0
+        for bucket in sorted(self.durations):
+            seen += self.durations[bucket]
+            if seen >= wanted:
+                return math.exp((bucket + 0.5) / STEPS)
+        return None
+
+
+def gather(span: Span, now: datetime) -> Figures:
+    """Count what is over, add what is under way; a bounded number of queries."""
+    hours = AuditHour.objects.all()
+    uncounted = hours.roll_up(now, seconds=PATIENCE)
+    starts = span.starts(now)
+    slots = [Slot(start, start + HOUR * span.hours) for start in starts]
+    running = floor_hour(now - SETTLED)
+    past = hours.filter(hour__gte=starts[0], hour__lt=running)
+    fill(slots, past)
+    current = [tally(hour, hour + HOUR) for hour in hours_from(running, now)]
+    for hour, counts in zip(hours_from(running, now), current, strict=True):
+        add_running(slots, hour, counts)
+    return Figures(
+        span=span,
+        slots=slots,
+        uncounted=uncounted,
+        live_tokens=live_tokens(now),
+        tops={f: top(f, past, current) for f in TOPS},
+        durations=durations(past, current),
+    )
+
+
+def hours_from(start: datetime, now: datetime) -> list[datetime]:
+    """The hours not settled yet: one, or two in the minutes after the full hour."""
+    return [start + HOUR * n for n in range(int((now - start) / HOUR) + 1)]
+
+
+def fill(slots: list[Slot], past: AuditHourQuerySet) -> None:
+    """Put counted hours into their slots."""
+    wanted = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHARTED)
+    for row in past.filter(wanted):
+        slot = slot_of(slots, row.hour)
+        if row.facet == Facet.MESSAGES:
+            slot.counts.update(calls=row.allowed, refusals=row.denied)
+        else:
+            slot.counts[row.value] += row.allowed + row.denied
+
+
+def slot_of(slots: list[Slot], moment: datetime) -> Slot:
+    """The slot that holds a moment of the span."""
+    return slots[int((moment - slots[0].start) / (slots[0].end - slots[0].start))]
+
+
+def add_running(slots: list[Slot], hour: datetime, counts: Tally) -> None:
+    """Put the running hour into its slot."""
+    slot = slot_of(slots, hour)
+    messages, actions = counts[Facet.MESSAGES], counts[Facet.ACTION]
+    slot.counts["calls"] += messages["allowed"][""]
+    slot.counts["refusals"] += messages["denied"][""]
+    for name in CHARTED:
+        slot.counts[name] += actions["allowed"][name] + actions["denied"][name]
+
+
+TOPS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT, Facet.REASON)
+
+
+def top(facet: str, past: AuditHourQuerySet, current: list[Tally]) -> list[Top]:
+    """The busiest values of a facet."""
+    allowed: Counter[str] = Counter()
+    denied: Counter[str] = Counter()
+    for value, a, d in past.filter(facet=facet).summed(MERGED):
+        allowed[value] += a
+        denied[value] += d
+    for counts in current:
+        allowed.update(counts[facet]["allowed"])
+        denied.update(counts[facet]["denied"])
+    names = (allowed + denied).most_common(LONGEST_LIST)
+    return [Top(name, allowed[name], denied[name]) for name, _number in names]
+
+
+def durations(past: AuditHourQuerySet, current: list[Tally]) -> Counter[int]:
+    """Bucket -> messages allowed."""
+    found: Counter[int] = Counter()
+    for value, a, _d in past.filter(facet=Facet.DURATION).summed():
+        found[int(value)] += a
+    for counts in current:
+        for value, number in counts[Facet.DURATION]["allowed"].items():
+            found[int(value)] += number
+    return found
+
+
+def live_tokens(now: datetime) -> int:
+    """Tokens neither expired nor revoked: a revocation lasts as long as its token."""
+    issued = IssuedToken.objects.filter(expires_at__gt=now).count()
+    return issued - RevokedToken.objects.filter(until__gt=now).count()

@@ -1,0 +1,99 @@
+"""allauth's passkey forms, made to refuse malformed WebAuthn responses.
+
+allauth and fido2 raise KeyError, ValueError and others for JSON of an odd shape, and
+anybody can post it: the sign-in page takes a passkey from whoever comes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.models import Authenticator
+from allauth.mfa.webauthn import forms as allauth
+from allauth.mfa.webauthn.internal import auth
+from cryptography.exceptions import UnsupportedAlgorithm
+from django import forms
+from django.conf import settings
+
+from accounts.parsing.json_form_field import JSONFormField
+
+MALFORMED = (
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    UnsupportedAlgorithm,
+    ValueError,
+    struct.error,
+)
+"""What parsing a WebAuthn response (base64, JSON, CBOR, COSE keys) can raise."""
+
+
+@contextmanager
+def refused_if_malformed() -> Iterator[None]:
+    """Turn parsing errors into the form error of a wrong passkey."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise get_adapter().validation_error("incorrect_code") from error
+
+
+def check_origin(response: Any) -> None:
+    """Raises ValueError unless the page of the response was ours.
+
+    fido2 also takes pages of subdomains and of other ports. In development a server has
+    several names (localhost, 127.0.0.1), so only https is compared.
+    """
+    origin = response.response.client_data.origin
+    if settings.ISSUER_URL.startswith("https://") and origin != settings.ISSUER_URL:
+        raise ValueError("a response made on another origin")
+
+
+class _PasskeyForm(forms.Form):
+    credential = JSONFormField(required=True, widget=forms.HiddenInput)
+
+
+class AddForm(_PasskeyForm, allauth.AddWebAuthnForm):
+    """Register a passkey."""
+
+    def clean(self) -> dict[str, Any]:
+        """Raises ValidationError."""
+        with refused_if_malformed():
+            if credential := self.cleaned_data.get("credential"):
+                check_origin(auth.parse_registration_response(credential))
+            return dict(super().clean() or {})
+
+
+class SecondStepForm(_PasskeyForm, allauth.AuthenticateWebAuthnForm):
+    """A passkey as second factor."""
+
+    def clean_credential(self) -> Authenticator:
+        """The passkey's row. Raises ValidationError."""
+        with refused_if_malformed():
+            response = self.cleaned_data["credential"]
+            check_origin(auth.parse_authentication_response(response))
+            return super().clean_credential()
+
+
+class ReauthenticateForm(SecondStepForm, allauth.ReauthenticateWebAuthnForm):
+    """A passkey before a sensitive change."""
+
+
+class SignInForm(SecondStepForm, allauth.LoginWebAuthnForm):
+    """A passkey instead of a password: it has to prove the person, too.
+
+    fido2 asks for that where the challenge did; but a challenge of a second step, which
+    does not, may be left in the session.
+    """
+
+    def clean_credential(self) -> Authenticator:
+        """The passkey's row. Raises ValidationError."""
+        found = super().clean_credential()
+        response = auth.parse_authentication_response(self.cleaned_data["credential"])
+        if not response.response.authenticator_data.is_user_verified():
+            raise get_adapter().validation_error("incorrect_code")
+        return found

@@ -1,0 +1,39 @@
+"""Sign-ins on record: Django's own signals, whatever page or API they come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import signals
+from django.http import HttpRequest
+
+from accounts.audit.record import record
+
+
+def connect() -> None:
+    """Listen to the three signals of django.contrib.auth."""
+    signals.user_logged_in.connect(signed_in, dispatch_uid="portico-in")
+    signals.user_logged_out.connect(signed_out, dispatch_uid="portico-out")
+    signals.user_login_failed.connect(sign_in_failed, dispatch_uid="portico-failed")
+
+
+def signed_in(request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    """Somebody got a browser session."""
+    record("user.signed_in", request=request, actor=user, object=user.username)
+
+
+def signed_out(request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    """Somebody ended a browser session."""
+    if user is not None:
+        record("user.signed_out", request=request, actor=user, object=user.username)
+
+
+def sign_in_failed(
+    credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
+) -> None:
+    """A name and password did not fit; the name is on record, the password never."""
+    name = str(credentials.get("username", ""))
+    shut = getattr(request, "axes_locked_out", False)
+    factor = "second_factor" if "factor" in credentials else "credentials"
+    why = "locked_out" if shut else factor
+    record("user.sign_in_failed", request=request, object=name, denied=why)

@@ -1,0 +1,35 @@
+"""Who has a second factor, and which staff must enroll one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.mfa.models import Authenticator
+from django.conf import settings
+from django.db.models import Exists, OuterRef
+
+KINDS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+
+
+FACTORS = Authenticator.objects.filter(type__in=KINDS)
+
+
+def enrolled(user: Any) -> bool:
+    """Whether signing in takes more than the password."""
+    return bool(FACTORS.filter(user_id=user.pk).exists())
+
+
+def with_factor(users: Any) -> Any:
+    """Those of these accounts that have one."""
+    return users.filter(Exists(FACTORS.filter(user_id=OuterRef("pk"))))
+
+
+def without_factor(users: Any) -> Any:
+    """The others."""
+    return users.filter(~Exists(FACTORS.filter(user_id=OuterRef("pk"))))
+
+
+def owes_factor(user: Any) -> bool:
+    """Whether this member of staff has to set a second factor up first."""
+    staff = settings.STAFF_SECOND_FACTOR and getattr(user, "is_staff", False)
+    return bool(staff and not enrolled(user))

@@ -1,0 +1,70 @@
+"""Key pairs: made, encrypted at rest with KEY_ENCRYPTION_KEY, and loaded again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from accounts.crypto.encryption import KeyUnreadable, seal, unseal
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A new key pair, ready to be stored."""
+
+    kid: str
+    public_pem: str
+    private_encrypted: bytes
+
+
+def generate(algorithm: str) -> MadeKey:
+    """Make a key pair for ES256, RS256 or EdDSA; `kid` is the key's thumbprint."""
+    private: Any = {
+        "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "RS256": lambda: rsa.generate_private_key(65537, 3072),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    }[algorithm]()
+    public_pem = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    private_pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    kid = hashlib.sha256(public_pem).hexdigest()[:16]
+    return MadeKey(kid, public_pem.decode(), seal(PURPOSE, private_pem, kid.encode()))
+
+
+PURPOSE = b"portico signing keys v1"
+
+
+@lru_cache(maxsize=8)
+def private_key(kid: str, encrypted: bytes) -> Any:
+    """Open a stored private key. Raises KeyUnreadable."""
+    try:
+        pem = unseal(PURPOSE, encrypted, kid.encode())
+    except KeyUnreadable as error:
+        message = f"Signing key {kid} does not open with this KEY_ENCRYPTION_KEY."
+        raise KeyUnreadable(message) from error
+    return serialization.load_pem_private_key(pem, password=None)
+
+
+def opens(kid: str, encrypted: bytes) -> bool:
+    """Whether KEY_ENCRYPTION_KEY opens this stored private key."""
+    try:
+        private_key(kid, encrypted)
+    except KeyUnreadable:
+        return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def public_key(pem: str) -> Any:
+    """Load a public key from PEM."""
+    return serialization.load_pem_public_key(pem.encode())

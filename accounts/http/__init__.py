@@ -1,0 +1,1 @@
+"""What every HTTP request and answer needs, whatever it is about."""

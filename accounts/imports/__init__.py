@@ -1,0 +1,1 @@
+"""Users and policy from files: problems, plan, changes."""

@@ -1,0 +1,141 @@
+"""Applying an import of users: one transaction, in batches, each change on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib.auth.hashers import make_password
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.authorization.delegation import NotAllowed, objection_to_importing
+from accounts.imports.problems import Stale
+from accounts.imports.user_csv_plan import Plan, Step, Wanted, compared, understood
+from accounts.models import AuditEvent, Role, RoleAssignment, User
+
+AT_ONCE = 200
+REASON = "imported from CSV"
+
+
+def apply(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
+    """Do what `plan` showed; yields (done, all).
+
+    Raises Stale or NotAllowed before any change.
+
+    One transaction: a consumer that stops, or an error, leaves nothing behind.
+    """
+    lines, problems = understood(raw)
+    with transaction.atomic():
+        told = objection_to_importing(actor)
+        if told:
+            raise NotAllowed(told)
+        made: Plan = compared(lines, problems, actor)
+        if made.problems or made.mark != mark or not roles_exist(lines):
+            raise Stale
+        todo = [step for step in made.steps if step.what != "same"]
+        yield 0, len(todo)
+        for start in range(0, len(todo), AT_ONCE):
+            batch = todo[start : start + AT_ONCE]
+            Batch(batch, actor).apply()
+            yield start + len(batch), len(todo)
+        summary = {what: ["", made.count(what)] for what in ("add", "change", "same")}
+        note("users.imported", actor, f"{len(todo)} users", summary).save()
+
+
+def roles_exist(lines: list[Wanted]) -> bool:
+    """Whether no role went while the file was read."""
+    named = {name for line in lines for name in line.roles}
+    return Role.objects.filter(name__in=named).count() == len(named)
+
+
+def note(action: str, actor: Any, about: str, changes: Any, **more: Any) -> AuditEvent:
+    """An event (unsaved)."""
+    event = AuditEvent(action=action, object=about[:255], changes=changes, **more)
+    return event.acted_by(actor)
+
+
+class Batch:
+    """Some steps, with the rows they are about."""
+
+    def __init__(self, steps: list[Step], actor: Any) -> None:
+        self.steps, self.actor = steps, actor
+        self.events: list[AuditEvent] = []
+
+    def apply(self) -> None:
+        """Accounts, then closed ones, then roles, then the record of it."""
+        self.add()
+        users = self.users()
+        self.change(users)
+        self.close(users)
+        self.grant(users)
+        AuditEvent.objects.bulk_create(self.events)
+
+    def add(self) -> None:
+        """New accounts; without a password, nobody can sign in by one."""
+        new = [step for step in self.steps if step.what == "add"]
+        User.objects.bulk_create(
+            User(username=s.username, password=make_password(None), **s.values)
+            for s in new
+        )
+        self.events += [
+            note("user.added", self.actor, s.username, s.changes) for s in new
+        ]
+
+    def users(self) -> dict[str, User]:
+        """The accounts of this batch, new ones too."""
+        names = [step.username for step in self.steps]
+        return {u.username: u for u in User.objects.filter(username__in=names)}
+
+    def change(self, users: dict[str, User]) -> None:
+        """Columns of those that there were."""
+        old = [step for step in self.steps if step.what == "change"]
+        columns = {c for s in old for c in s.values if c != "is_active" or s.values[c]}
+        if "email" in columns:
+            columns.add("email_set_by_admin")
+        for s in old:
+            if "email" in s.changes:
+                users[s.username].email_set_by_admin = True
+            for column, value in s.values.items():
+                if column in columns and (column != "is_active" or value):
+                    setattr(users[s.username], column, value)
+        if columns:
+            User.objects.bulk_update([users[s.username] for s in old], sorted(columns))
+        self.events += [
+            note("user.changed", self.actor, s.username, s.changes) for s in old
+        ]
+
+    def close(self, users: dict[str, User]) -> None:
+        """Closing an account ends its tokens."""
+        closing = [s for s in self.steps if s.what == "change"]
+        keys = [
+            users[s.username].pk for s in closing if s.values.get("is_active") is False
+        ]
+        if keys:
+            User.objects.filter(pk__in=keys).deactivate(actor=self.actor)
+
+    def grant(self, users: dict[str, User]) -> None:
+        """Roles, new or with another end."""
+        roles = {role.name: role for role in Role.objects.all()}
+        rows, giver = [], self.actor if isinstance(self.actor, User) else None
+        for s in self.steps:
+            for name, end in s.roles.items():
+                held = RoleAssignment(
+                    user=users[s.username],
+                    role=roles[name],
+                    expires_at=end,
+                    granted_by=giver,
+                    reason=REASON,
+                    granted_at=timezone.now(),
+                )
+                rows.append(held)
+                new = s.changes[f"role {name}"][0] is None
+                verb = "role.granted" if new else "role.extended"
+                ends = {"expires_at": s.changes[f"role {name}"]}
+                self.events.append(note(verb, self.actor, str(held), ends))
+        RoleAssignment.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["user", "role"],
+            update_fields=["expires_at", "granted_by", "reason", "granted_at"],
+        )

@@ -1,0 +1,61 @@
+"""Rows by the names people type, with an error that says which names there are."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from datetime import datetime
+from pathlib import Path
+
+from django.core.management import CommandError
+
+from accounts.models import Role, User
+from accounts.models.audit.events import COMMAND_LINE
+from accounts.parsing.moments import future
+
+ACTOR = COMMAND_LINE
+"""Who acts in the audit trail when a command does."""
+
+
+def user_named(name: str) -> User:
+    """The account. Raises CommandError."""
+    found: User | None = User.objects.filter(username=name).first()
+    if found is None:
+        raise CommandError(
+            f"There is no user {name}; add one: manage.py add_user {name}"
+        )
+    return found
+
+
+def role_named(name: str) -> Role:
+    """The role. Raises CommandError."""
+    found = Role.objects.filter(name=name).first()
+    if found is None:
+        known = ", ".join(Role.objects.values_list("name", flat=True))
+        raise CommandError(f"There is no role {name}; there are: {known or 'none'}")
+    return found
+
+
+def file_named(path: str) -> bytes:
+    """What is in a file. Raises CommandError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}.") from error
+
+
+LONGEST = 255
+
+
+def short(text: str) -> str:
+    """An argument that fits its column."""
+    if len(text) > LONGEST or "\x00" in text:
+        raise ArgumentTypeError(f"write at most {LONGEST} characters of plain text")
+    return text
+
+
+def moment(text: str) -> datetime:
+    """`2026-12-31`, a date and time, or `8h`, `30d` from now. Raises CommandError."""
+    try:
+        return future(text)
+    except ValueError as error:
+        raise CommandError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Rows of the audit: events, seals, hourly counts, saved views."""

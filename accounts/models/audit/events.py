@@ -1,0 +1,161 @@
+"""AuditEvent: what happened, by whom and why. Rows are added, never changed."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Protocol
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+COMMAND_LINE = "command line"
+"""The actor where an operator acts: a command, or a shell."""
+APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
+
+
+class Actor(Protocol):
+    """Who acts, as the audit needs to know them: a user, without importing users."""
+
+    pk: Any
+
+    def get_username(self) -> str: ...
+
+
+class AuditQuerySet(models.QuerySet["AuditEvent"]):
+    """Reading is free; the bulk verbs that would rewrite history are closed.
+
+    Retention is `AuditSeal.objects.all().purge()`: whole sealed ranges go.
+    """
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def delete(self) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Insert; an id of one's own could be that of a sealed event or a gap's."""
+        objs = list(objs)
+        if kwargs.get("update_conflicts") or any(o.pk is not None for o in objs):
+            raise TypeError(APPEND_ONLY)
+        return super().bulk_create(objs, *args, **kwargs)
+
+    # Django's own short cuts past the two above; the base manager has them too.
+    def _update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+    def _raw_delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(APPEND_ONLY)
+
+
+class AuditEvent(models.Model):
+    """One event. `actor` is text so that history outlives the account."""
+
+    class Verdict(models.TextChoices):
+        """What was decided, where something was."""
+
+        NONE = "", _("not a decision")
+        ALLOWED = "allowed", _("allowed")
+        DENIED = "denied", _("denied")
+
+    at = models.DateTimeField(_("when"), default=timezone.now, db_index=True)
+    action = models.CharField(
+        _("action"), max_length=64, help_text=_("For example tool.called.")
+    )
+    actor = models.CharField(_("actor"), max_length=150, blank=True)
+    actor_id = models.BigIntegerField(_("actor id"), null=True, blank=True)
+    client_id = models.CharField(_("client"), max_length=255, blank=True)
+    token_id = models.CharField(
+        _("token id"),
+        max_length=64,
+        blank=True,
+        help_text=_("The jti of the token used or concerned, never the token."),
+    )
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    object = models.CharField(_("object"), max_length=255, blank=True)
+    decision = models.CharField(
+        _("decision"), max_length=8, blank=True, choices=Verdict, default=Verdict.NONE
+    )
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
+    via = models.CharField(
+        _("via"),
+        max_length=255,
+        blank=True,
+        help_text=_("The rule or row that decided."),
+    )
+    outcome = models.CharField(
+        _("outcome"), max_length=16, blank=True, help_text=_("Of a call: ok or error.")
+    )
+    duration_ms = models.FloatField(_("duration (ms)"), null=True, blank=True)
+    request_id = models.CharField(_("request id"), max_length=64, blank=True)
+    changes = models.JSONField(
+        _("changes"), default=dict, blank=True, help_text=_("Field: [before, after].")
+    )
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-at", "-id")
+        base_manager_name = "objects"
+        verbose_name = _("audit event")
+        verbose_name_plural = _("audit events")
+        # Each way of looking gives its rows in the order of the list, so the newest
+        # of millions need no sorting. Seven trees, as many as event writing can bear.
+        indexes = [
+            models.Index(fields=["action", "at"], name="audit_action"),
+            models.Index(fields=["actor", "at"], name="audit_actor"),
+            models.Index(fields=["actor_id", "at"], name="audit_actor_id"),
+            models.Index(fields=["client_id", "at"], name="audit_client"),
+            models.Index(fields=["token_id", "at"], name="audit_token"),
+            models.Index(fields=["request_id"], name="audit_request"),
+            models.Index(
+                fields=["object", "at"],
+                name="audit_object",
+                opclasses=["varchar_pattern_ops", "timestamptz_ops"],
+            ),
+            models.Index(
+                fields=["reason", "at"],
+                condition=models.Q(decision="denied"),
+                name="audit_refusals",
+            ),
+            models.Index(
+                fields=["at"],
+                condition=models.Q(decision="denied"),
+                name="audit_denied",
+            ),
+            models.Index(
+                fields=["at"],
+                condition=models.Q(decision=""),
+                name="audit_undecided",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert; an event that has a row already is refused."""
+        if self.pk is not None:
+            raise TypeError(APPEND_ONLY)
+        super().save(*args, **kwargs)
+
+    def save_base(self, *args: Any, **kwargs: Any) -> None:
+        """As `save`: Django offers it for saving without `save`."""
+        if self.pk is not None:
+            raise TypeError(APPEND_ONLY)
+        super().save_base(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: retention is `AuditSeal.objects.all().purge()`."""
+        raise TypeError(APPEND_ONLY)
+
+    def acted_by(self, actor: Actor | str | None) -> AuditEvent:
+        """Name who acted: a user, a word such as "command line", or nobody."""
+        if actor is None or isinstance(actor, str):
+            self.actor = (actor or "")[:150]
+        else:
+            self.actor, self.actor_id = actor.get_username(), actor.pk
+        return self

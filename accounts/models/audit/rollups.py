@@ -1,0 +1,186 @@
+"""AuditHour: what each hour of the audit adds up to, so that a month is few rows.
+
+An hour is counted once it is over; what is under way is counted when looked at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from time import perf_counter
+
+from django.db import models
+from django.db.models import Count, F, FloatField, Max, Min, Sum
+from django.db.models.functions import Cast, Floor, Greatest, Ln
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models.audit.events import AuditEvent
+
+HOUR = timedelta(hours=1)
+KEPT = timedelta(days=31)
+SETTLED = timedelta(minutes=2)
+"""An hour is over this long after its end: events are written a little late."""
+BUSIEST = 100
+"""Names kept per hour of each facet: with more than that in one hour, the sums of
+the quietest are too low."""
+AT_ONCE = 4
+"""Hours per transaction, so that looking does not hold up writers."""
+STEPS = 10.0
+"""Durations are kept as floor(STEPS * ln(ms)): figures are within 5 %."""
+
+
+class Facet(models.TextChoices):
+    """What is counted."""
+
+    MESSAGES = "messages", _("messages decided")
+    ACTION = "action", _("events by action")
+    OBJECT = "object", _("messages by what they asked for")
+    ACTOR = "actor", _("messages by user")
+    CLIENT = "client", _("messages by client")
+    REASON = "reason", _("refusals by reason")
+    DURATION = "duration", _("messages allowed by duration")
+
+
+CAPPED = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT)
+COMBINED = ("action", "decision", "reason", "object", "actor", "client_id")
+Tally = dict[str, dict[str, "Counter[str]"]]
+"""Facet -> "allowed" or "denied" -> value -> how many."""
+
+
+def empty() -> Tally:
+    """Nothing counted yet."""
+    return {facet: {"allowed": Counter(), "denied": Counter()} for facet in Facet}
+
+
+def tally(start: datetime, end: datetime) -> Tally:
+    """Count the events from `start` to before `end`, in two queries."""
+    found = empty()
+    events = AuditEvent.objects.filter(at__gte=start, at__lt=end).order_by()
+    rows = events.values_list(*COMBINED)
+    for *row, number, timed in rows.annotate(n=Count("pk"), t=Count("duration_ms")):
+        _add(found, dict(zip(COMBINED, row, strict=True)), number, timed)
+    step = Ln(Greatest(F("duration_ms"), 0.01, output_field=FloatField())) * STEPS
+    timed = events.filter(decision="allowed", duration_ms__isnull=False)
+    buckets = timed.values_list(Cast(Floor(step), models.IntegerField()))
+    for bucket, number in buckets.annotate(n=Count("pk")):
+        found[Facet.DURATION]["allowed"][str(bucket)] += number
+    return found
+
+
+def _add(found: Tally, row: dict[str, str], number: int, timed: int) -> None:
+    """One combination; what has a duration is a message decided at the door."""
+    verdict = "denied" if row["decision"] == "denied" else "allowed"
+    found[Facet.ACTION][verdict][row["action"]] += number
+    if not timed:
+        return
+    found[Facet.MESSAGES][verdict][""] += timed
+    if row["actor"]:
+        found[Facet.ACTOR][verdict][row["actor"]] += timed
+    if row["client_id"]:
+        found[Facet.CLIENT][verdict][row["client_id"]] += timed
+    if verdict == "denied":
+        found[Facet.REASON][verdict][row["reason"]] += timed
+    if not row["action"].startswith(("message.", "request.")):
+        found[Facet.OBJECT][verdict][row["object"]] += timed
+
+
+def kept(facet: str, counts: dict[str, Counter[str]]) -> list[str]:
+    """Values worth a row: the busiest of a facet that may be long.
+
+    The messages have one row always: it says that the hour is counted.
+    """
+    if facet == Facet.MESSAGES:
+        return [""]
+    total = counts["allowed"] + counts["denied"]
+    names = total.most_common(BUSIEST if facet in CAPPED else None)
+    return [name for name, _number in names]
+
+
+def floor_hour(moment: datetime) -> datetime:
+    """The beginning of its hour."""
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+class AuditHourQuerySet(models.QuerySet["AuditHour"]):
+    """Counting hours, and adding them up."""
+
+    def missing(self, now: datetime) -> list[datetime]:
+        """Hours that are over and not counted yet, the newest first."""
+        end = floor_hour(now - SETTLED)
+        first = AuditEvent.objects.aggregate(first=Min("at"))["first"]
+        if first is None:
+            return []
+        start = max(floor_hour(first), floor_hour(now - KEPT))
+        done = self.filter(facet=Facet.MESSAGES, hour__gte=start)
+        counted = set(done.values_list("hour", flat=True))
+        hours = (start + HOUR * n for n in range((end - start) // HOUR))
+        return sorted((h for h in hours if h not in counted), reverse=True)
+
+    def roll_up(self, now: datetime, seconds: float | None = None) -> int:
+        """Count what is missing, for `seconds` at most; how many hours are left."""
+        waiting, began = self.missing(now), perf_counter()
+        while waiting and (seconds is None or perf_counter() - began < seconds):
+            rows = self._silent(waiting)
+            taken = len(rows) or AT_ONCE
+            if not rows:
+                rows = [r for hour in waiting[:taken] for r in self._counted(hour)]
+            waiting = waiting[taken:]
+            self.bulk_create(rows, ignore_conflicts=True, batch_size=500)
+        return len(waiting)
+
+    roll_up.queryset_only = True  # type: ignore[attr-defined]
+    roll_up.alters_data = True  # type: ignore[attr-defined]
+
+    def _silent(self, waiting: list[datetime]) -> list[AuditHour]:
+        """Rows for the newest of these hours in which nothing happened, if any."""
+        before = AuditEvent.objects.filter(at__lt=waiting[0] + HOUR)
+        last = before.aggregate(last=Max("at"))["last"]
+        return [
+            AuditHour(hour=hour, facet=Facet.MESSAGES, allowed=0, denied=0)
+            for hour in waiting
+            if last is None or hour > last
+        ]
+
+    def _counted(self, hour: datetime) -> Iterator[AuditHour]:
+        counts = tally(hour, hour + HOUR)
+        for facet, verdicts in counts.items():
+            for value in kept(facet, verdicts):
+                allowed, denied = (verdicts[v][value] for v in ("allowed", "denied"))
+                yield AuditHour(
+                    hour=hour, facet=facet, value=value, allowed=allowed, denied=denied
+                )
+
+    def summed(self, most: int | None = None) -> list[tuple[str, int, int]]:
+        """(value, allowed, denied) over these hours, the busiest `most` of them."""
+        rows = self.values_list("value").annotate(a=Sum("allowed"), d=Sum("denied"))
+        return list(rows.order_by(-(F("a") + F("d")), "value")[:most])
+
+    def purge(self, now: datetime) -> int:
+        """Forget hours that no page shows any more."""
+        return self.filter(hour__lt=now - KEPT).delete()[0]
+
+    purge.queryset_only = True  # type: ignore[attr-defined]
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+
+class AuditHour(models.Model):
+    """One value of one facet in one hour. A count, not evidence: the audit is."""
+
+    hour = models.DateTimeField()
+    facet = models.CharField(max_length=8, choices=Facet)
+    value = models.CharField(max_length=255, blank=True)
+    allowed = models.PositiveIntegerField()
+    denied = models.PositiveIntegerField()
+
+    objects = AuditHourQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=("facet", "hour", "value"), name="one_row_per_hour_and_value"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.facet} {self.value} {self.hour:%Y-%m-%d %H}"

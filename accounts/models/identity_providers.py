@@ -1,0 +1,181 @@
+"""SignInProvider and ClaimRule: where people may sign in instead, and as what.
+
+OpenID Connect Core 1.0. What a claim gives is taken away again at the next sign-in
+without it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.crypto.encryption import KeyUnreadable, seal, unseal
+from accounts.models.audit.events import AuditEvent
+from accounts.models.roles import Role, RoleAssignment
+
+if TYPE_CHECKING:
+    from accounts.models.users import User
+
+PURPOSE = b"portico sign-in providers v1"
+
+
+def https_or_loopback(value: str) -> None:
+    """Secrets go there: https, or this computer while developing."""
+    near = ("http://127.0.0.1:", "http://localhost:")
+    if not value.startswith(("https://", *near)):
+        raise ValidationError(_("Write the issuer as https://."))
+
+
+class SignInProvider(models.Model):
+    """An OpenID provider: Entra, Okta, Keycloak, Google or any other."""
+
+    slug = models.SlugField(
+        _("short name"),
+        unique=True,
+        help_text=_("Part of the address it returns to: /accounts/oidc/NAME/..."),
+    )
+    name = models.CharField(
+        _("name"), max_length=40, help_text=_("What its button says.")
+    )
+    issuer = models.CharField(
+        _("issuer"),
+        max_length=255,
+        validators=[https_or_loopback],
+        help_text=_("Where /.well-known/openid-configuration is found."),
+    )
+    client_id = models.CharField(_("client id"), max_length=191)
+    secret_encrypted = models.TextField(blank=True, editable=False)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    sign_up = models.BooleanField(
+        _("makes accounts"),
+        default=False,
+        help_text=_("On: whoever signs in there for the first time gets an account."),
+    )
+    link_by_email = models.BooleanField(
+        _("knows people by mail address"),
+        default=False,
+        help_text=_("On: an address it has verified opens the account that has it."),
+    )
+    roles_last = models.PositiveSmallIntegerField(
+        _("days that roles last"),
+        default=30,
+        validators=[MinValueValidator(1)],
+        help_text=_("After the last sign-in through this provider."),
+    )
+
+    class Meta:
+        ordering = ("name",)
+        verbose_name = _("sign-in provider")
+        verbose_name_plural = _("sign-in providers")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def reason(self) -> str:
+        """By what the roles it gave are known."""
+        return f"from provider {self.slug}"
+
+    @property
+    def secret(self) -> str:
+        """The client secret. Raises KeyUnreadable."""
+        if not self.secret_encrypted:
+            return ""
+        try:
+            raw = base64.b64decode(self.secret_encrypted)
+            return unseal(PURPOSE, raw).decode()
+        except (KeyUnreadable, ValueError) as error:
+            text = f"The secret of {self.slug} does not open: enter it again."
+            raise KeyUnreadable(text) from error
+
+    def keep_secret(self, raw: str) -> None:
+        """Encrypt; save is the caller's."""
+        sealed = seal(PURPOSE, raw.encode())
+        self.secret_encrypted = base64.b64encode(sealed).decode()
+
+    def apply(
+        self, user: User, claims: dict[str, Any], keep: HttpRequest | None = None
+    ) -> None:
+        """Give and take roles as the claims say now; both on record.
+
+        Given first: who changes from one role to another is never without any, which
+        would end all access. `keep` is the request that signs in.
+        """
+        matching = [rule for rule in self.rules.all() if rule.matches(claims)]
+        due = {rule.role_id: rule.role for rule in matching}
+        held = RoleAssignment.objects.filter(user=user).select_related("role")
+        theirs = {a.role_id: a for a in held if a.reason == self.reason}
+        own = {a.role_id for a in held if a.role_id not in theirs}
+        self.give(user, [role for key, role in due.items() if key not in own], theirs)
+        for key, assignment in theirs.items():
+            if key not in due:
+                self.note("role.withdrawn", user, assignment.role)
+                assignment.withdraw(actor=self.reason, reason=self.reason, keep=keep)
+
+    def give(self, user: User, roles: Iterable[Role], known: dict[int, Any]) -> None:
+        """Until some days after this sign-in."""
+        ends = timezone.now() + timedelta(days=self.roles_last)
+        for role in roles:
+            RoleAssignment.objects.grant(
+                user, role, reason=self.reason, expires_at=ends
+            )
+            if role.pk not in known:
+                self.note("role.granted", user, role)
+
+    def note(self, action: str, user: User, role: Role) -> None:
+        """One event."""
+        told = f"{user} holds {role}"[:255]
+        event = AuditEvent(action=action, object=told, reason=self.reason)
+        event.acted_by(user).save()
+
+
+class ClaimRule(models.Model):
+    """Somebody whose claim has this value holds this role."""
+
+    provider = models.ForeignKey(
+        SignInProvider,
+        on_delete=models.CASCADE,
+        related_name="rules",
+        verbose_name=_("provider"),
+    )
+    claim = models.CharField(
+        _("claim"),
+        max_length=100,
+        help_text=_("Such as groups, or realm_access.roles for one inside another."),
+    )
+    value = models.CharField(
+        _("value"), max_length=255, help_text=_("Compared exactly.")
+    )
+    role = models.ForeignKey(
+        Role, on_delete=models.CASCADE, related_name="+", verbose_name=_("role")
+    )
+
+    class Meta:
+        ordering = ("claim", "value")
+        verbose_name = _("claim rule")
+        verbose_name_plural = _("claim rules")
+        constraints = [
+            models.UniqueConstraint(
+                fields=("provider", "claim", "value", "role"), name="one_claim_rule"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.claim} = {self.value}: {self.role}"
+
+    def matches(self, claims: dict[str, Any]) -> bool:
+        """Whether the claim is, or lists, the value."""
+        found: Any = claims
+        for name in self.claim.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        listed = found if isinstance(found, list) else [found]
+        return any(isinstance(item, str) and item == self.value for item in listed)

@@ -1,0 +1,243 @@
+"""IssuedToken: the one list of tokens, whatever door they came through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import connection, models, transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts.http.ip_networks import options
+from accounts.models import lookups  # noqa: F401  (registers a lookup)
+from accounts.models.audit.events import AuditEvent
+from accounts.models.revoked_tokens import RevokedToken, RevokedTokenQuerySet
+
+K = TypeVar("K")
+
+OWN_CLIENT = "portico"
+"""`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
+
+REVOKED_AT_ONCE = 1000
+"""Rows in memory, and keys in a statement, while many tokens are revoked."""
+
+
+class TokenKind(models.TextChoices):
+    """What a token is for."""
+
+    ACCESS = "access", _("access")
+    REFRESH = "refresh", _("refresh")
+    PERSONAL = "personal", _("personal access token")
+
+
+class Door(models.TextChoices):
+    """How a token was obtained."""
+
+    PASSWORD = "password", _("password (/api/token/)")
+    AUTHORIZATION_CODE = "authorization_code", _("sign-in in the browser")
+    DEVICE = "device", _("device code")
+    CLIENT_CREDENTIALS = "client_credentials", _("client credentials")
+    PERSONAL = "personal", _("personal access token")
+    COMMAND = "command", _("command line")
+
+
+STATES = {"active": _("active"), "expired": _("expired"), "revoked": _("revoked")}
+"""A token's state -> what people read."""
+
+
+def _revocation() -> RevokedTokenQuerySet:
+    return RevokedToken.objects.filter(jti=OuterRef("jti"))
+
+
+def portions(keys: Sequence[K]) -> Iterator[Sequence[K]]:
+    """As many as one statement takes."""
+    for start in range(0, len(keys), REVOKED_AT_ONCE):
+        yield keys[start : start + REVOKED_AT_ONCE]
+
+
+class TokenQuerySet(models.QuerySet["IssuedToken"]):
+    """The states of tokens and the verb that ends them."""
+
+    def with_revoked(self) -> TokenQuerySet:
+        """Annotate `revoked` (bool), from the revocation table."""
+        return self.annotate(revoked=Exists(_revocation()))
+
+    def live(self) -> TokenQuerySet:
+        """Neither expired nor revoked."""
+        return self.filter(~Exists(_revocation()), expires_at__gt=timezone.now())
+
+    def effect(self) -> dict[str, int]:
+        """What revoking these would end: live `tokens`, of `people`, by `clients`."""
+        return (
+            self.live()
+            .order_by()
+            .aggregate(
+                tokens=models.Count("pk"),
+                people=models.Count("user_id", distinct=True),
+                clients=models.Count("client_id", distinct=True),
+            )
+        )
+
+    def revoke(self, *, actor: Any, reason: str) -> int:
+        """Revoke these tokens from the next message on; return how many were live."""
+        ended = last = 0
+        with transaction.atomic():
+            self._lock_owners()
+            live = self.live().select_related(None).order_by("pk")
+            while rows := list(live.filter(pk__gt=last)[:REVOKED_AT_ONCE]):
+                self._revoke(rows, actor, reason)
+                ended, last = ended + len(rows), rows[-1].pk
+        return ended
+
+    def _lock_owners(self) -> None:
+        """A refresh under way is over before, or waits and finds its token revoked."""
+        if connection.features.has_select_for_update:
+            owners = self.live().order_by().values("user_id")
+            users = get_user_model()._default_manager.filter(pk__in=owners)
+            list(users.order_by("pk").select_for_update(no_key=True).values("pk"))
+
+    def _revoke(self, rows: list[IssuedToken], actor: Any, reason: str) -> None:
+        by, now = getattr(actor, "username", actor) or "", timezone.now()
+        RevokedToken.objects.bulk_create(
+            [
+                RevokedToken(
+                    jti=row.jti,
+                    until=row.expires_at,
+                    revoked_at=now,
+                    revoked_by=by[:150],
+                    reason=reason[:255],
+                )
+                for row in rows
+            ],
+            ignore_conflicts=True,
+        )
+        AuditEvent.objects.bulk_create(
+            [row.revocation_event(actor, reason) for row in rows]
+        )
+
+    revoke.queryset_only = True  # type: ignore[attr-defined]
+    revoke.alters_data = True  # type: ignore[attr-defined]
+
+    def purge(self, before: Any = None) -> int:
+        """Drop rows of tokens expired before `before` (now by default)."""
+        return self.filter(expires_at__lt=before or timezone.now()).delete()[0]
+
+    purge.queryset_only = True  # type: ignore[attr-defined]
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+    def forget_successors(self, redeemed_before: Any) -> int:
+        """Drop the sealed successors of tokens redeemed before that time."""
+        over = self.filter(
+            successor_sealed__isnull=False, redeemed_at__lt=redeemed_before
+        )
+        return over.update(successor_sealed=None)
+
+    forget_successors.queryset_only = True  # type: ignore[attr-defined]
+    forget_successors.alters_data = True  # type: ignore[attr-defined]
+
+
+TokenManager = models.Manager.from_queryset(TokenQuerySet)
+
+
+class IssuedToken(models.Model):
+    """One token's record. The token itself is stored nowhere."""
+
+    jti = models.CharField(_("token id"), max_length=64, unique=True)
+    kind = models.CharField(_("kind"), max_length=8, choices=TokenKind)
+    door = models.CharField(_("door"), max_length=20, choices=Door)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="tokens",
+        verbose_name=_("user"),
+    )
+    username = models.CharField(_("username"), max_length=150)
+    client_id = models.CharField(_("client"), max_length=255)
+    scope = models.TextField(
+        _("scope"), help_text=_("What the token may do, space separated.")
+    )
+    family = models.UUIDField(
+        _("family"), db_index=True, help_text=_("Tokens that grew from one sign-in.")
+    )
+    kid = models.CharField(_("signing key"), max_length=64, blank=True)
+    issued_at = models.DateTimeField(_("issued at"), db_index=True)
+    issued_to = models.CharField(_("from address"), max_length=45, blank=True)
+    expires_at = models.DateTimeField(_("expires at"), db_index=True)
+    last_used_at = models.DateTimeField(_("last used at"), null=True, blank=True)
+    last_used_from = models.CharField(_("last used from"), max_length=45, blank=True)
+    redeemed_at = models.DateTimeField(
+        _("redeemed at"),
+        null=True,
+        blank=True,
+        help_text=_("When this refresh token was used."),
+    )
+    secret_hash = models.CharField(
+        max_length=64,
+        unique=True,
+        null=True,
+        editable=False,
+        help_text=_("SHA-256 (hex) of an opaque token; none for a signed one."),
+    )
+    name = models.CharField(
+        _("name"), max_length=100, blank=True, help_text=_("What its owner calls it.")
+    )
+    networks = models.TextField(_("counts from"), **options())
+    successor = models.OneToOneField(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("successor"),
+    )
+    # The opaque successor, encrypted: a client that lost the answer asks again.
+    successor_sealed = models.BinaryField(null=True, editable=False)
+
+    objects = TokenManager()
+
+    class Meta:
+        ordering = ("-issued_at", "-id")
+        verbose_name = _("token")
+        verbose_name_plural = _("tokens")
+        indexes = [
+            models.Index(fields=["username", "issued_at"], name="token_owner"),
+            models.Index(fields=["client_id", "issued_at"], name="token_client"),
+            # The dashboard asks which personal tokens end soon.
+            models.Index(fields=["kind", "expires_at"], name="token_kind_and_end"),
+        ]
+
+    def __str__(self) -> str:
+        told = gettext("%(kind)s %(id)s of %(user)s")
+        kind = self.get_kind_display()
+        return told % {"kind": kind, "id": self.jti[:8], "user": self.username}
+
+    @property
+    def state_in_words(self) -> str:
+        """The state for people."""
+        return str(STATES[self.state])
+
+    @property
+    def state(self) -> str:
+        """`active`, `expired` or `revoked`."""
+        revoked = getattr(self, "revoked", None)
+        if revoked is None:
+            revoked = RevokedToken.objects.filter(jti=self.jti).exists()
+        if revoked:
+            return "revoked"
+        return "expired" if self.expires_at <= timezone.now() else "active"
+
+    def revocation_event(self, actor: Any, reason: str) -> AuditEvent:
+        """The event that says this token was revoked (unsaved)."""
+        return AuditEvent(
+            action="token.revoked",
+            object=f"{self.kind} token of {self.username}"[:255],
+            client_id=self.client_id,
+            token_id=self.jti,
+            reason=reason[:255],
+        ).acted_by(actor)

@@ -1,0 +1,1 @@
+"""How OAuth clients register and prove who they are."""

@@ -1,0 +1,211 @@
+"""Client ID Metadata Documents: the toolkit checks and keeps, our rules judge.
+
+draft-ietf-oauth-client-id-metadata-document-00 3, 4, 6. Documents are fetched at the
+authorization endpoint only, for who is signed in and outside any transaction. At the
+other endpoints a client without a row has nothing to redeem.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from threading import Lock
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from oauth2_provider import cimd
+from oauth2_provider.settings import oauth2_settings
+
+from accounts.errors import BadMetadata
+from accounts.http import outbound_calls
+from accounts.models import DocumentHost, OAuthClient
+from accounts.oauth.clients.register import fields
+from accounts.parsing.host_names import host_of_document
+from accounts.parsing.text import one_line
+from accounts.rate_limits.errors import TooMany
+
+logger = logging.getLogger(__name__)
+
+SLOTS = outbound_calls.Slots(together=8, per_host=2)
+"""Fetches at the same time: hosts that say nothing keep their own places only."""
+SILENT_FOR = 30.0
+"""Seconds that a host which did not answer is not asked again."""
+MOST_SILENT = 1_000
+
+
+def columns(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Columns of the client a document describes. Raises cimd.CIMDError.
+
+    Stands in for the toolkit's own, which refuses documents with several grant types,
+    as Claude Code and VS Code publish them (W3).
+    """
+    if {"client_secret", "client_secret_expires_at"} & set(metadata):
+        raise cimd.CIMDError("a document cannot hold a secret")
+    if metadata.get("token_endpoint_auth_method", "none") != "none":
+        raise cimd.CIMDError("only token_endpoint_auth_method none is served")
+    if not metadata.get("client_name"):
+        raise cimd.CIMDError("client_name is missing")
+    try:
+        return fields({**metadata, "token_endpoint_auth_method": "none"})
+    except BadMetadata as error:
+        raise cimd.CIMDError(str(error)) from error
+
+
+class HostPolicy:
+    """The toolkit asks before it fetches: the admin's list of hosts answers."""
+
+    def has_permission(self, request: Any, client_id: str) -> bool:
+        """Whether the document of this URL may be fetched."""
+        try:
+            host = host_of_document(client_id)
+        except ValueError:
+            return False
+        return not DocumentHost.objects.filter(host=host, trusted=False).exists()
+
+
+class Silent:
+    """Hosts that did not answer a moment ago, whatever the path."""
+
+    def __init__(self) -> None:
+        self.until: dict[str, float] = {}
+        self.lock = Lock()
+
+    def add(self, host: str) -> None:
+        """Leave it alone for a while."""
+        with self.lock:
+            if len(self.until) >= MOST_SILENT:
+                del self.until[next(iter(self.until))]
+            self.until[host] = time.monotonic() + SILENT_FOR
+
+    def __contains__(self, host: str) -> bool:
+        return self.until.get(host, 0.0) > time.monotonic()
+
+
+SILENT = Silent()
+
+
+class Fetcher(cimd.SafeMetadataFetcher):
+    """The toolkit's, with one deadline for name, connection, head and body.
+
+    Its own timeouts begin anew with every byte, and names have none.
+    """
+
+    def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+        """The document and its age in seconds. Raises cimd.CIMDError."""
+        parts = cimd._validate_client_id_url(client_id)
+        try:
+            host = place(client_id)
+        except ValueError as error:
+            raise cimd.CIMDError("client_id URL has no host name") from error
+        if host in SILENT:
+            raise cimd.CIMDError(f"{host} did not answer a moment ago")
+        try:
+            with outbound_calls.call(
+                oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS
+            ) as call:
+                return self.asked(parts, call)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            SILENT.add(host)
+            raise cimd.CIMDError(f"{host} did not answer: {error}") from error
+
+    def asked(
+        self, parts: Any, call: outbound_calls.Call
+    ) -> tuple[dict[str, Any], int]:
+        """The answer of the first address that gives one.
+
+        The address is resolved and judged once, and connected to as it is: a second
+        look-up could give another.
+        """
+        port = parts.port or 443
+        wrong: Exception = cimd.CIMDError("no address")
+        for address in cimd._resolve_and_validate(parts.hostname, port):
+            pool = outbound_calls.HTTPSPool(
+                host=address,
+                port=port,
+                timeout=call.left,
+                retries=False,
+                maxsize=1,
+                ssl_context=ssl.create_default_context(),
+                server_hostname=parts.hostname,
+            )
+            try:
+                return self.read(pool, parts)
+            except urllib3.exceptions.HTTPError as error:
+                wrong = error
+            finally:
+                pool.close()
+        raise wrong
+
+    def read(self, pool: Any, parts: Any) -> tuple[dict[str, Any], int]:
+        """Ask and read. Redirects are not followed."""
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        accept = "application/json, application/*+json"
+        answer = pool.urlopen(
+            "GET",
+            path,
+            headers={"Host": parts.netloc, "Accept": accept},
+            redirect=False,
+            preload_content=False,
+        )
+        try:
+            found: tuple[dict[str, Any], int] = self._read_document(answer)
+            return found
+        finally:
+            answer.release_conn()
+
+
+def resolved(hostname: str, port: int) -> list[str]:
+    """The public addresses of a host; stands in for the toolkit's, which waits as long
+    as the resolver does. Raises cimd.CIMDError, OSError.
+    """
+    seconds = outbound_calls.left(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS)
+    found = outbound_calls.resolve(hostname, port, seconds)
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    private = [one for one in addresses if not cimd._ip_is_public(one)]
+    if private or not addresses:
+        raise cimd.CIMDError("client_id host resolves to no public address")
+    return addresses
+
+
+def place(client_id: str) -> str:
+    """Host and port of a document, in one spelling. Raises ValueError."""
+    return f"{host_of_document(client_id)}:{urlsplit(client_id).port or 443}"
+
+
+def refresh(client_id: str, request: Any) -> None:
+    """Fetch the document of a URL client that is unknown or too old.
+
+    What cannot be fetched leaves no client, or the one known before. Raises TooMany.
+    """
+    if not oauth2_settings.CIMD_ENABLED or not cimd.is_cimd_client_id(client_id):
+        return
+    known = OAuthClient.objects.filter(client_id=client_id).first()
+    if known is not None and not stale(known):
+        return
+    try:
+        with SLOTS.slot(place(client_id)):
+            cimd.resolve_cimd_application(client_id, request)
+    except outbound_calls.Busy as error:
+        raise TooMany(_("Too many clients are being looked up; try again."), 5) from (
+            error
+        )
+    except ValueError:
+        logger.info("%s is no URL of a document", one_line(client_id))
+
+
+def stale(client: OAuthClient) -> bool:
+    """Whether its document has to be fetched again."""
+    source = client.RegistrationSource.CIMD
+    if client.registration_source != source or client.cimd_expires_at is None:
+        return False
+    return bool(timezone.now() > client.cimd_expires_at)
+
+
+def install() -> None:
+    """Put ours in the toolkit's place; a test fails if that place moves."""
+    cimd._build_application_kwargs = columns
+    cimd._resolve_and_validate = resolved

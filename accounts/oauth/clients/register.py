@@ -1,0 +1,196 @@
+"""Dynamic client registration (RFC 7591): complete answers, public limits.
+
+A client can only register what any client may do: sign people in with a code. What it
+asks for beyond that is left out or refused, never granted.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import time
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+
+from accounts.audit.record import record
+from accounts.authentication.lockout import REGISTRATION, judged
+from accounts.errors import BadMetadata, BadRedirect
+from accounts.models import OAuthClient
+from accounts.models.oauth import DEVICE_GRANT
+from accounts.oauth.redirect_uris import checked_uri
+from accounts.parsing.text import one_line
+
+LARGEST = 16_384
+MOST_URIS = 10
+METHODS = ("none", "client_secret_basic", "client_secret_post")
+SERVED = ("authorization_code", "refresh_token", DEVICE_GRANT)
+ECHOED = (
+    "application_type",
+    "client_uri",
+    "logo_uri",
+    "policy_uri",
+    "software_id",
+    "software_version",
+    "tos_uri",
+)
+
+
+def fields(data: dict[str, Any]) -> dict[str, Any]:
+    """Columns of the client that `data` describes. Raises BadMetadata."""
+    method = data.get("token_endpoint_auth_method") or "client_secret_basic"
+    if method not in METHODS:
+        raise BadMetadata(f"token_endpoint_auth_method is one of {', '.join(METHODS)}.")
+    name = data.get("client_name") or ""
+    if not isinstance(name, str) or len(name) > 255:
+        raise BadMetadata("client_name is a text of at most 255 characters.")
+    public = method == "none"
+    return {
+        "name": one_line(name),
+        "redirect_uris": " ".join(redirects(data.get("redirect_uris"))),
+        "token_endpoint_auth_method": method,
+        "client_type": "public" if public else "confidential",
+        "authorization_grant_type": OAuthClient.GRANT_AUTHORIZATION_CODE,
+        "grant_types": served(data),
+    }
+
+
+def redirects(uris: Any) -> list[str]:
+    """The redirect URIs, each once. Raises BadMetadata."""
+    if not isinstance(uris, list) or not 0 < len(uris) <= MOST_URIS:
+        text = f"redirect_uris is a list of 1 to {MOST_URIS} URIs."
+        raise BadMetadata(text, "invalid_redirect_uri")
+    try:
+        return list(dict.fromkeys(checked_uri(uri) for uri in uris))
+    except BadRedirect as error:
+        raise BadMetadata(str(error), "invalid_redirect_uri") from error
+
+
+def served(data: dict[str, Any]) -> list[str]:
+    """Of the grant types asked for, those anybody may have. Raises BadMetadata."""
+    asked = data.get("grant_types") or ["authorization_code"]
+    kinds = data.get("response_types") or ["code"]
+    if not isinstance(asked, list) or not isinstance(kinds, list):
+        raise BadMetadata("grant_types and response_types are lists.")
+    if "authorization_code" not in asked or "code" not in kinds:
+        raise BadMetadata("Clients register for authorization_code and code.")
+    return [grant for grant in SERVED if grant in asked]
+
+
+def answer(client: OAuthClient, secret: str) -> dict[str, Any]:
+    """RFC 7591 3.2.1: everything registered, nothing null."""
+    told: dict[str, Any] = {
+        "client_id": client.client_id,
+        "client_id_issued_at": int(time.time()),
+        "redirect_uris": client.redirect_uris.split(),
+        "grant_types": client.grant_types,
+        "response_types": ["code"],
+        "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        **client.registered,
+    }
+    if client.name:
+        told["client_name"] = client.name
+    if secret:
+        told |= {"client_secret": secret, "client_secret_expires_at": 0}
+    return told
+
+
+def echoed(data: dict[str, Any]) -> dict[str, Any]:
+    """Metadata kept as given, where it is harmless text."""
+    kept = (*ECHOED, "scope")
+    told = {n: data[n] for n in kept if isinstance(data.get(n), str) and data[n]}
+    contacts = data.get("contacts")
+    if isinstance(contacts, list) and all(isinstance(c, str) for c in contacts):
+        return {**told, "contacts": contacts}
+    return told
+
+
+def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
+    """A new client and, if it is confidential, its secret. Raises BadMetadata."""
+    columns = fields(data)
+    secret = "" if columns["client_type"] == "public" else secrets.token_urlsafe(48)
+    client = OAuthClient(
+        client_id=secrets.token_hex(16),
+        client_secret=secret,
+        registration_source=OAuthClient.RegistrationSource.DCR,
+        registered=echoed(data),
+        **columns,
+    )
+    client.save()
+    return client, secret
+
+
+def known(request: HttpRequest, raw: str) -> bool:
+    """Whether this is the initial access token; wrong ones count."""
+    wanted = settings.REGISTRATION_TOKEN.encode()
+    sent = raw.encode(errors="replace")
+    return judged(request, REGISTRATION, lambda: hmac.compare_digest(sent, wanted))
+
+
+def gate(request: HttpRequest) -> JsonResponse | None:
+    """The refusal where registration is off or wants an initial access token."""
+    if settings.CLIENT_REGISTRATION == "open":
+        return None
+    told = {"error": "access_denied"}
+    if settings.CLIENT_REGISTRATION == "off":
+        told["error_description"] = "Registration is off; ask the administrator."
+        return JsonResponse(told, status=403)
+    scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and known(request, raw):
+        return None
+    told["error"] = "invalid_token"
+    told["error_description"] = "Registration needs an initial access token."
+    response = JsonResponse(told, status=401)
+    response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class RegisterView(View):
+    """POST /oauth/register."""
+
+    http_method_names = ["post", "options"]
+
+    def post(self, request: HttpRequest) -> JsonResponse:
+        """201 with the client, or 400 with the reason."""
+        refused = gate(request)
+        if refused is not None:
+            return refused
+        try:
+            client, secret = register(self.document(request))
+        except BadMetadata as bad:
+            body = {"error": bad.error, "error_description": str(bad)}
+            return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
+        record(
+            "client.registered",
+            request=request,
+            object=f"client {client}",
+            client_id=client.client_id,
+        )
+        headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+        return JsonResponse(answer(client, secret), status=201, headers=headers)
+
+    def document(self, request: HttpRequest) -> dict[str, Any]:
+        """The body. Raises BadMetadata."""
+        if len(request.body) > LARGEST:
+            raise BadMetadata(f"The document is larger than {LARGEST} bytes.")
+        try:
+            data = json.loads(request.body)
+        except (ValueError, RecursionError) as error:
+            raise BadMetadata("The body is not JSON.") from error
+        if not isinstance(data, dict) or not storable(data):
+            raise BadMetadata("The body is a JSON object of plain text.")
+        return data
+
+
+def storable(data: dict[str, Any]) -> bool:
+    """Whether a database takes it: no NUL, no half of a surrogate pair."""
+    try:
+        return b"\\u0000" not in json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,102 @@
+"""Redirect URIs: which may be registered, and what is made of them.
+
+OAuth 2.1 2.3.1, 8.4; RFC 8252 7; RFC 9207 2.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from accounts.errors import BadRedirect
+from accounts.parsing.host_names import canonical
+from accounts.parsing.text import one_line
+
+LONGEST = 2_000
+LONGEST_SCHEME = 100
+"""Pages show the whole of it, and a consent keeps the whole of it."""
+HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+", re.ASCII)
+"""A host name or an address; nothing that a browser would decode into another one."""
+PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
+"""Schemes without a dot that well-known clients use; others need a reverse domain."""
+
+
+def checked_uri(uri: Any) -> str:
+    """A redirect URI we may send codes to. Raises BadRedirect (OAuth 2.1 2.3.1)."""
+    if not isinstance(uri, str) or not 0 < len(uri) <= LONGEST:
+        raise BadRedirect(_("Each redirect URI is a text."))
+    shown = one_line(uri, 80)
+    if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
+        raise BadRedirect(_("%s has a blank or a fragment.") % shown)
+    # Browsers read a backslash as a slash, and other alphabets have letters that look
+    # like ours: the page would name another host than the one it leads to.
+    if "\\" in uri or not uri.isascii():
+        raise BadRedirect(_("%s is no URI.") % shown)
+    try:
+        parts = urlsplit(uri)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadRedirect(_("%s is no URI.") % shown) from error
+    if "@" in parts.netloc or "*" in uri:
+        raise BadRedirect(_("No user names and no wildcards in redirect URIs."))
+    if not allowed(parts.scheme, host):
+        text = _("%s: use https, loopback http or a scheme with a dot.")
+        raise BadRedirect(text % shown)
+    return uri
+
+
+def allowed(scheme: str, host: str | None) -> bool:
+    """https anywhere, http on this machine, or a private scheme."""
+    if scheme == "https":
+        return bool(host and HOST.fullmatch(host))
+    if scheme == "http":
+        return is_loopback(host)
+    return scheme in PRIVATE_SCHEMES or (
+        "." in scheme and len(scheme) <= LONGEST_SCHEME
+    )
+
+
+def is_loopback(host: str | None) -> bool:
+    """localhost, 127.0.0.0/8 or ::1."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(uri: str) -> str:
+    """Where a redirect goes: a host, or the scheme of a private one.
+
+    What stands in the place of a host after a private scheme is the client's choice.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return parts.hostname[:255]
+    return f"{parts.scheme}:"
+
+
+def anybody_can_take(uri: str) -> bool:
+    """Whether any program on the computer could receive it (RFC 8252 8.6)."""
+    parts = urlsplit(uri)
+    if parts.scheme != "https":
+        return True
+    try:
+        host = canonical(parts.hostname or "")
+    except ValueError:
+        return True
+    return is_loopback(host) or host.endswith(".localhost")
+
+
+def with_issuer(uri: str) -> str:
+    """The redirect with `iss`, once (RFC 9207 2)."""
+    parts = urlsplit(uri)
+    query = [(k, v) for k, v in parse_qsl(parts.query, True) if k != "iss"]
+    query.append(("iss", settings.ISSUER_URL))
+    return urlunsplit(parts._replace(query=urlencode(query)))

@@ -1,0 +1,1 @@
+"""The classes that django-oauth-toolkit's settings name."""

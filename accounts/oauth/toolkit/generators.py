@@ -1,0 +1,40 @@
+"""The toolkit's token generators: both end in the one verb that issues tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oauthlib.oauth2.rfc6749.errors import InvalidGrantError
+
+from accounts.errors import InvalidGrant
+from accounts.models import Door
+from accounts.tokens.issue import issue
+
+DOORS = {
+    "authorization_code": Door.AUTHORIZATION_CODE,
+}
+
+
+def access_token(request: Any, refresh_token: bool = False) -> str:
+    """Issue; the refresh token waits on the request for `refresh_token` below."""
+    grant = getattr(request, "grant", None)
+    try:
+        pair = issue(
+            request.user,
+            door=DOORS[request.grant_type],
+            scope=" ".join(request.scopes),
+            client_id=request.client.client_id,
+            address=str(request.headers.get("REMOTE_ADDR") or ""),
+            refresh=grant is not None,
+            opaque=True,
+            family=grant.family if grant else None,
+        )
+    except InvalidGrant as error:
+        raise InvalidGrantError(str(error), request=request) from error
+    request.issued_refresh = pair.refresh
+    return pair.access
+
+
+def refresh_token(request: Any, refresh_token: bool = False) -> str:
+    """What `access_token` issued beside it."""
+    return str(request.issued_refresh)

@@ -1,0 +1,191 @@
+"""Validator: where the toolkit asks, the rows of Portico answer.
+
+OAuth 2.1 4.1, 7.5; RFC 7636; RFC 8252 7.3; RFC 8707.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils import timezone
+from oauth2_provider.oauth2_validators import OAuth2Validator
+from oauthlib.oauth2.rfc6749 import errors
+
+from accounts.authentication.lockout import CLIENT, judged
+from accounts.crypto.secrets import code_hash
+from accounts.errors import InvalidGrant
+from accounts.models import AuditEvent, IssuedToken, OAuthClient, OAuthGrant
+from accounts.oauth.clients.assertions import asserted
+from accounts.tokens.issue import lock
+
+
+class Validator(OAuth2Validator):
+    """Codes are hashed, their replay ends what they bought; tokens go to the list."""
+
+    def __init__(
+        self, proved: OAuthClient | None = None, asked: HttpRequest | None = None
+    ) -> None:
+        """`proved` is the client where it has been authenticated already; `asked` is
+        the request in which it proves itself, for the lock-out."""
+        self.proved, self.asked = proved, asked
+        self.claimed = ""
+
+    def _extract_basic_auth(self, request: Any) -> str | None:
+        """As the toolkit's, with the scheme in any case (RFC 9110 11.1)."""
+        scheme, _, value = str(
+            request.headers.get("HTTP_AUTHORIZATION") or ""
+        ).partition(" ")
+        return value.strip() if scheme.lower() == "basic" and value.strip() else None
+
+    def _authenticate_basic_auth(self, request: Any) -> bool:
+        """As the toolkit's, which would raise a ValueError unless it is ASCII."""
+        sent = self._extract_basic_auth(request) or ""
+        return sent.isascii() and bool(super()._authenticate_basic_auth(request))
+
+    def client_authentication_required(self, request: Any, *a: Any, **k: Any) -> bool:
+        """As the toolkit's; an assertion is a proof too."""
+        if self.proved is not None:
+            return True
+        if getattr(request, "client_assertion", None):
+            return True
+        return bool(super().client_authentication_required(request, *a, **k))
+
+    def authenticate_client(self, request: Any, *a: Any, **k: Any) -> bool:
+        """By a key where it has one, and then by nothing else; or by its secret.
+
+        A public client may come with an empty secret, one that needs a secret may not.
+        """
+        if self.proved is not None:
+            request.client = self.proved
+            return True
+        if getattr(request, "client_assertion", None):
+            request.client = asserted(request)
+            return request.client is not None
+        if not super().authenticate_client(request, *a, **k):
+            return False
+        client, stated = request.client, request.client_id
+        if client.signs_itself or stated not in (None, client.client_id):
+            return False
+        public = client.client_type == client.CLIENT_PUBLIC
+        return bool(public or not super()._check_secret("", client.client_secret))
+
+    def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
+        """As the toolkit's; a wrong one counts against the client at this address."""
+
+        def compare() -> bool:
+            return bool(
+                super(Validator, self)._check_secret(provided_secret, stored_secret)
+            )
+
+        if self.asked is None or not provided_secret:
+            return compare()
+        return judged(self.asked, f"{CLIENT}{self.claimed}", compare)
+
+    def _load_application(self, client_id: str | None, request: Any) -> Any:
+        """The row of a usable client. The toolkit's would fetch documents here,
+        inside whatever transaction is open; `documents.refresh` has done so before.
+        """
+        found = self.proved
+        if found is None or found.client_id != client_id:
+            # PostgreSQL takes no NUL, so no client has one.
+            name = "" if "\x00" in (client_id or "") else client_id or ""
+            found = OAuthClient.objects.filter(client_id=name).first()
+        usable = found is not None and found.is_usable(request)
+        request.client = found if usable else None
+        self.claimed = client_id or ""
+        return request.client
+
+    def _create_authorization_code(
+        self, request: Any, code: dict[str, Any], expires: Any = None
+    ) -> Any:
+        """As the toolkit's, with the hash in the place of the code."""
+        hashed = {**code, "code": code_hash(code["code"])}
+        grant = super()._create_authorization_code(request, hashed, expires)
+        grant.auth_digest = request.user.auth_digest
+        grant.save(update_fields=["auth_digest"])
+        return grant
+
+    def validate_code(
+        self, client_id: str, code: str, client: Any, request: Any, *a: Any, **k: Any
+    ) -> bool:
+        """One use by an active account; a second one ends what the first bought."""
+        known = OAuthGrant.objects.filter(code=code_hash(code), application=client)
+        owner = known.values_list("user_id", flat=True).first()
+        try:
+            user = lock(owner or 0, client.client_id)
+        except InvalidGrant:
+            return False
+        # Read again: access that has just ended took the code along.
+        grant = known.select_for_update(of=("self",)).first()
+        if grant is None:
+            return False
+        if grant.redeemed_at is not None:
+            self.end_replayed(grant)
+            return False
+        if grant.is_expired() or grant.auth_digest != user.auth_digest:
+            return False
+        request.grant, request.user = grant, user
+        request.scopes = grant.scope.split()
+        return True
+
+    def end_replayed(self, grant: OAuthGrant) -> None:
+        """OAuth 2.1 4.1.3: revoke all tokens issued for the code."""
+        family = IssuedToken.objects.filter(family=grant.family)
+        ended = family.revoke(actor=None, reason="authorization code replayed")
+        AuditEvent(
+            action="code.replayed",
+            object=f"authorization code of {grant.user}"[:255],
+            client_id=grant.application.client_id,
+            reason=f"{ended} live tokens revoked",
+        ).acted_by(grant.user).save()
+
+    def get_code_challenge(self, code: str, request: Any) -> str | None:
+        """Of the grant found above."""
+        return request.grant.code_challenge or None
+
+    def get_code_challenge_method(self, code: str, request: Any) -> str | None:
+        """Likewise."""
+        return request.grant.code_challenge_method or None
+
+    def get_default_redirect_uri(
+        self, client_id: str, request: Any, *args: Any, **kwargs: Any
+    ) -> str:
+        """At the token endpoint it may be left out (OAuth 2.1 10.2)."""
+        grant = getattr(request, "grant", None)
+        if grant is not None:
+            return str(grant.redirect_uri)
+        return str(super().get_default_redirect_uri(client_id, request))
+
+    def confirm_redirect_uri(
+        self,
+        client_id: str,
+        code: str,
+        redirect_uri: str,
+        client: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> bool:
+        """If sent, the very one of the authorization request (RFC 6749 5.2)."""
+        grant = OAuthGrant.objects.get(code=code_hash(code), application=client)
+        if redirect_uri != grant.redirect_uri:
+            raise errors.InvalidGrantError("The code was for another redirect_uri.")
+        return True
+
+    def invalidate_authorization_code(
+        self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Keep the row, used: a replay has to be noticed."""
+        mine = OAuthGrant.objects.filter(pk=request.grant.pk, redeemed_at=None)
+        if not mine.update(redeemed_at=timezone.now()):
+            raise errors.InvalidGrantError(request=request)
+        request.client.used()
+
+    def get_authorization_code_scopes(
+        self, client_id: str, code: str, redirect_uri: str, request: Any
+    ) -> list[str]:
+        """Of the grant found above."""
+        return list(request.scopes)
+
+    def save_bearer_token(self, token: Any, request: Any, *a: Any, **k: Any) -> None:
+        """Nothing left to do: the generator put it on the one list."""

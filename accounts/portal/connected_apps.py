@@ -1,0 +1,46 @@
+"""Connected apps: what I allowed which client, and taking it back."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+
+from accounts.audit.record import record
+from accounts.authentication.pages import Page
+from accounts.models import IssuedToken
+from accounts.parsing.row_ids import row_id
+
+
+class AppsView(Page):
+    """GET lists; POST `revoke=ID` takes one back from the next message on."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """My consents with their last use."""
+        given = self.me.consents.select_related("client")
+        used = {
+            row.client_id: row.last_used_at
+            for row in IssuedToken.objects.filter(user=self.me).order_by("last_used_at")
+            if row.last_used_at is not None
+        }
+        apps = [(consent, used.get(consent.client.client_id)) for consent in given]
+        return render(request, "portal/apps.html", {"apps": apps})
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Forget the consent and revoke the client's tokens of mine."""
+        key = request.POST.get("revoke", "")
+        consent = get_object_or_404(self.me.consents, pk=row_id(key))
+        with transaction.atomic():
+            record(
+                "consent.withdrawn",
+                actor=self.me,
+                request=request,
+                object=f"client {consent.client}",
+                client_id=consent.client.client_id,
+            )
+            ended = consent.end(actor=self.me, reason="revoked in the portal")
+        told = _("Access taken back; %d tokens ended.") % ended
+        messages.success(request, told)
+        return redirect("portal-apps")

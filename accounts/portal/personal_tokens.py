@@ -1,0 +1,117 @@
+"""Personal access tokens: made, shown once, listed with their last use, revoked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.debug import sensitive_variables
+
+from accounts.authentication.pages import Page
+from accounts.authorization.role_grants import roles_of
+from accounts.errors import TokenProblem
+from accounts.http.client_address import client_address
+from accounts.http.ip_networks import HELP, only_networks
+from accounts.models import IssuedToken, TokenKind, User
+from accounts.models.roles import ACT_WITHIN_ROLES, Scope
+from accounts.tokens.issue import issue_personal
+
+LONGEST_DAYS = 365
+
+
+def labelled(name: str, words: str) -> str:
+    """A scope as people read it, with its name."""
+    return f"{words} ({name})" if words != name else name
+
+
+class TokenForm(forms.Form):
+    """Name, lifetime and what it may do, which is a part of what I may."""
+
+    name = forms.CharField(max_length=100, label=gettext_lazy("What is it for?"))
+    days = forms.IntegerField(
+        min_value=1,
+        max_value=LONGEST_DAYS,
+        initial=90,
+        label=gettext_lazy("Days until it ends"),
+    )
+    networks = forms.CharField(
+        required=False,
+        max_length=500,
+        validators=[only_networks],
+        label=gettext_lazy("Where it may be used from"),
+        help_text=HELP,
+    )
+    scopes = forms.MultipleChoiceField(
+        widget=forms.CheckboxSelectMultiple,
+        initial=[ACT_WITHIN_ROLES],
+        label=gettext_lazy("What it may do"),
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        held = sorted(roles_of(user.pk)[1])
+        words = Scope.objects.in_words(held)
+        field = self.fields["scopes"]
+        assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
+        field.choices = [
+            (ACT_WITHIN_ROLES, _("act within my roles, except what is sensitive")),
+            *((name, labelled(name, words[name])) for name in held),
+        ]
+
+
+class PersonalTokensView(Page):
+    """GET lists and offers the form; POST makes one or revokes one."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The list and an empty form."""
+        return self.show(TokenForm(self.me))
+
+    def show(self, form: TokenForm, raw: str = "", status: int = 200) -> HttpResponse:
+        """The page; `raw` is the new token, this once."""
+        mine = IssuedToken.objects.with_revoked().filter(
+            user=self.me, kind=TokenKind.PERSONAL
+        )
+        context = {"form": form, "raw": raw, "rows": mine[:100]}
+        return render(self.request, "portal/tokens.html", context, status=status)
+
+    @sensitive_variables("raw")
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """By the button pressed."""
+        if "revoke" in request.POST:
+            return self.revoke(request.POST["revoke"])
+        form = TokenForm(self.me, request.POST)
+        if not form.is_valid():
+            return self.show(form, status=400)
+        try:
+            raw = self.made(form.cleaned_data)
+        except TokenProblem as error:
+            # Access ended, or a role went, while this was being answered.
+            form.add_error(None, str(error))
+            return self.show(form, status=400)
+        return self.show(TokenForm(self.me), raw)
+
+    def made(self, wanted: dict[str, Any]) -> str:
+        """The new token. Raises TokenProblem."""
+        _row, raw = issue_personal(
+            self.me,
+            name=wanted["name"],
+            scope=" ".join(wanted["scopes"]),
+            lifetime=timedelta(days=wanted["days"]),
+            address=client_address(self.request),
+            networks=wanted["networks"],
+        )
+        return raw
+
+    def revoke(self, jti: Any) -> HttpResponse:
+        """End one of mine."""
+        mine = IssuedToken.objects.filter(user=self.me, jti=str(jti))
+        ended = mine.revoke(actor=self.me, reason="revoked in the portal")
+        if ended:
+            messages.success(self.request, _("The token is revoked."))
+        return redirect("portal-tokens")

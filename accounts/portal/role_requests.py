@@ -1,0 +1,114 @@
+"""Request access: ask for a role with a reason, see what became of it."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.audit.record import record
+from accounts.authentication.pages import Page
+from accounts.models import AccessRequest, Role, User
+from accounts.models.access_requests import NotPossible
+from accounts.parsing.row_ids import row_id
+
+
+class AccessForm(forms.Form):
+    """Which role, why, and perhaps until when."""
+
+    role = forms.ModelChoiceField(
+        queryset=Role.objects.none(), label=gettext_lazy("Role")
+    )
+    reason = forms.CharField(
+        max_length=255, label=gettext_lazy("What do you need it for?")
+    )
+    until = forms.DateField(
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
+        label=gettext_lazy("Until when? (empty: for good)"),
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for_good = user.role_assignments.filter(expires_at=None).values("role")
+        field = self.fields["role"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = Role.objects.exclude(pk__in=for_good)
+
+    def clean_until(self) -> Any:
+        """The end of that day, which has to come."""
+        day = self.cleaned_data["until"]
+        if day is None:
+            return None
+        if day < timezone.localdate():
+            raise forms.ValidationError(_("This day has passed."))
+        return timezone.make_aware(datetime.combine(day, time.max))
+
+
+class AccessView(Page):
+    """GET lists and offers the form; POST asks, or `withdraw=ID` takes one back."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """What I hold, what I asked for, and an empty form."""
+        return self.show(AccessForm(self.me))
+
+    def show(self, form: AccessForm, status: int = 200) -> HttpResponse:
+        """The page."""
+        context = {
+            "form": form,
+            "held": self.me.role_assignments.select_related("role"),
+            "asked": self.me.access_requests.select_related("role")[:50],
+        }
+        return render(self.request, "portal/access.html", context, status=status)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """By the button pressed."""
+        if "withdraw" in request.POST:
+            return self.withdraw(request.POST["withdraw"])
+        form = AccessForm(self.me, request.POST)
+        if not form.is_valid():
+            return self.show(form, status=400)
+        try:
+            self.ask(form.cleaned_data)
+        except NotPossible as error:
+            form.add_error("role", str(error))
+            return self.show(form, status=400)
+        return redirect("portal-access")
+
+    def ask(self, wanted: dict[str, Any]) -> None:
+        """Ask, on record."""
+        asked = AccessRequest.objects.all().ask(self.me, **wanted)
+        self.note("access.requested", asked)
+        messages.success(
+            self.request,
+            _("Asked for %s. You see here what becomes of it.") % asked.role,
+        )
+
+    def withdraw(self, key: str) -> HttpResponse:
+        """Take one of mine back."""
+        mine = self.me.access_requests.all()
+        asked = get_object_or_404(mine, pk=row_id(key))
+        try:
+            asked.withdraw()
+        except NotPossible as error:
+            messages.error(self.request, str(error))
+        else:
+            self.note("access.withdrawn", asked)
+        return redirect("portal-access")
+
+    def note(self, action: str, asked: AccessRequest) -> None:
+        """One event."""
+        record(
+            action,
+            actor=self.me,
+            request=self.request,
+            object=asked,
+            reason=asked.reason,
+        )

@@ -1,0 +1,1 @@
+"""Rate limits: windows, the shared store, and the middleware that counts."""

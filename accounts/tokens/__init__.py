@@ -1,0 +1,1 @@
+"""Tokens: signed, issued, refreshed, and turned into a Principal."""

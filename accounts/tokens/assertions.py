@@ -1,0 +1,82 @@
+"""Client assertions signed by the client's own key (RFC 7523)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jwt
+
+from accounts.tokens.jwts import ALGORITHMS_OF, ODD_KEY, TokenRefused, is_plain
+
+ASSERTION_ALGORITHMS = [name for names in ALGORITHMS_OF.values() for name in names]
+
+
+LONGEST_ASSERTION = 600
+"""Seconds: RFC 7523 3 leaves it to us how far away an assertion's end may be."""
+
+
+def public_keys(jwks: Any) -> dict[str, Any]:
+    """A client's JWK Set, as it is kept. Raises ValueError unless it is all public."""
+    found = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(found, list) or not found:
+        raise ValueError("it has to have a list of `keys`.")
+    if not all(isinstance(key, dict) and _is_public(key) for key in found):
+        raise ValueError("it has to hold public keys (RSA, EC, OKP), and only such.")
+    return {"keys": found}
+
+
+def _is_public(key: dict[str, Any]) -> bool:
+    """Whether it is a key we can verify with, and no secret."""
+    if key.get("kty") == "oct" or "d" in key:
+        return False
+    try:
+        jwt.PyJWK(key)
+    except (jwt.PyJWTError, *ODD_KEY):
+        return False
+    return True
+
+
+def issuer_of(raw: str) -> str:
+    """The `iss` an assertion claims, unverified; empty if it is none."""
+    try:
+        claims = jwt.decode(raw, options={"verify_signature": False})
+    except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
+        return ""
+    name = claims.get("iss")
+    return name if is_plain(name) else ""
+
+
+def verify_assertion(
+    raw: str, jwks: dict[str, Any], audiences: list[str]
+) -> dict[str, Any]:
+    """Claims of a client assertion signed by a key of `jwks`. Raises TokenRefused."""
+    try:
+        kid = jwt.get_unverified_header(raw).get("kid")
+        keys = [k for k in jwt.PyJWKSet.from_dict(jwks).keys if kid in (None, k.key_id)]
+        claims = _claimed(raw, keys, audiences)
+    except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+        raise TokenRefused("assertion", "The assertion is not valid.") from error
+    if not all(is_plain(claims[name]) for name in ("iss", "sub", "jti")):
+        raise TokenRefused("assertion", "The assertion has odd claims.")
+    end = claims["exp"]
+    if type(end) not in (int, float) or end > time.time() + LONGEST_ASSERTION:
+        raise TokenRefused("assertion", "The assertion lasts too long.")
+    return claims
+
+
+def _claimed(raw: str, keys: list[jwt.PyJWK], audiences: list[str]) -> dict[str, Any]:
+    """Claims of an assertion by any of `keys`: many clients name no `kid`."""
+    wrong: jwt.PyJWTError = jwt.InvalidKeyError("no such key")
+    for key in keys:
+        try:
+            return jwt.decode(
+                raw,
+                key.key,
+                algorithms=ALGORITHMS_OF.get(key.key_type or "", []),
+                audience=audiences,
+                options={"require": ["exp", "iss", "sub", "jti", "aud"]},
+            )
+        except jwt.PyJWTError as error:
+            wrong = error
+    raise wrong

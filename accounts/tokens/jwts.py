@@ -1,0 +1,209 @@
+"""Signing and verifying: SigningKey rows behind SimpleJWT's TokenBackend.
+
+RFC 7515, 7517, 7518, 8725. The only importer of `jwt`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any, TypeGuard
+
+import jwt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.conf import settings
+from jwt.algorithms import ECAlgorithm, get_default_algorithms
+from jwt.utils import der_to_raw_signature
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.exceptions import (
+    TokenBackendError,
+    TokenBackendExpiredToken,
+)
+
+from accounts.crypto.signing_keys import private_key, public_key
+from accounts.models.signing_keys import SigningKey
+
+HEADER_TYPES = {"access": "at+jwt", "refresh": "rt+jwt"}
+"""`token_type` claim -> JOSE header `typ` (RFC 9068 2.1); kinds cannot be confused."""
+
+LAST_MOMENT = 253_402_300_799
+"""9999-12-31 in epoch seconds: later times do not fit a datetime."""
+
+
+class TokenRefused(TokenBackendError):
+    """A token that does not count; `reason` is a word for the audit trail."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TokenExpired(TokenRefused, TokenBackendExpiredToken):
+    """Only its time has passed."""
+
+
+class DeterministicES256(ECAlgorithm):
+    """ES256 with RFC 6979 nonces, so that signing the same claims repeats the token."""
+
+    def __init__(self) -> None:
+        super().__init__(ECAlgorithm.SHA256, ec.SECP256R1)
+
+    def sign(self, msg: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+        scheme = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+        return der_to_raw_signature(key.sign(msg, scheme), key.curve)
+
+
+def _signer() -> jwt.PyJWS:
+    jws = jwt.PyJWS(algorithms=SigningKey.Algorithm.values)
+    jws.unregister_algorithm("ES256")
+    jws.register_algorithm("ES256", DeterministicES256())
+    return jws
+
+
+JWS = _signer()
+
+
+def sign(payload: dict[str, Any], *, kid: str = "") -> tuple[str, str]:
+    """Sign claims with the key `kid` (the active one by default): (raw, kid).
+
+    Raises TokenRefused if that key cannot sign any more, KeyUnreadable if it does not
+    open.
+    """
+    keys = SigningKey.objects
+    key = keys.filter(kid=kid).first() if kid else keys.ensure_active()
+    if key is None or not key.private_encrypted:
+        raise TokenRefused("retired_key", "That signing key is retired.")
+    header = {"kid": key.kid, "typ": HEADER_TYPES.get(payload["token_type"], "JWT")}
+    raw = JWS.encode(
+        json.dumps(payload, separators=(",", ":")).encode(),
+        private_key(key.kid, bytes(key.private_encrypted)),
+        algorithm=key.algorithm,
+        headers=header,
+    )
+    return raw, key.kid
+
+
+def verify(raw: str, *, allow_expired: bool = False) -> dict[str, Any]:
+    """Check signature, type, issuer and the shape of every claim; return the claims.
+
+    Raises TokenRefused, or its child TokenExpired when only time is wrong.
+    """
+    header = _header(raw)
+    key = SigningKey.objects.verifying().filter(kid=header["kid"]).first()
+    if key is None or header["alg"] != key.algorithm:
+        raise TokenRefused("unknown_key", "The token was signed by no key of ours.")
+    claims = _decode(raw, key, allow_expired)
+    check_claims(claims)
+    if header.get("typ") != HEADER_TYPES.get(claims["token_type"]):
+        raise TokenRefused("wrong_type", "The token's header and claims disagree.")
+    return claims
+
+
+KID = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+
+
+def _canonical(part: str) -> bool:
+    """base64url in its one spelling: no padding, no bits to spare (RFC 7515 2)."""
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except (ValueError, UnicodeError):
+        return False
+    return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == part
+
+
+def _header(raw: str) -> dict[str, Any]:
+    if not all(_canonical(part) for part in raw.split(".")):
+        raise TokenRefused("malformed", "That is not a token.")
+    try:
+        header = jwt.get_unverified_header(raw)
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
+        raise TokenRefused("malformed", "That is not a token.") from error
+    kid = header.get("kid")
+    named = isinstance(kid, str) and KID.fullmatch(kid)
+    if not named or not isinstance(header.get("alg"), str):
+        raise TokenRefused("malformed", "The token names no signing key.")
+    return header
+
+
+def _decode(raw: str, key: SigningKey, allow_expired: bool) -> dict[str, Any]:
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            raw,
+            public_key(key.public_pem),
+            algorithms=[key.algorithm],
+            issuer=settings.ISSUER_URL,
+            options={
+                "require": ["exp", "iat", "iss", "jti", "sub"],
+                "verify_aud": False,
+                "verify_exp": not allow_expired,
+            },
+        )
+    except jwt.ExpiredSignatureError as error:
+        raise TokenExpired("expired", "The token has expired.") from error
+    except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError) as error:
+        raise TokenRefused("invalid", "The token is not valid.") from error
+    return claims
+
+
+def check_claims(claims: dict[str, Any]) -> None:
+    """Refuse odd claims: text for a number, true for 1, lists, far futures."""
+    for name in ("exp", "iat"):
+        value = claims.get(name)
+        if type(value) is not int or not 0 < value <= LAST_MOMENT:
+            raise TokenRefused("odd_claims", f"The claim {name} is not a time.")
+    for name in ("iss", "sub", "jti", "token_type", "client_id", "scope"):
+        if not isinstance(claims.get(name), str):
+            raise TokenRefused("odd_claims", f"The claim {name} is not text.")
+
+
+def public_jwks() -> dict[str, list[dict[str, Any]]]:
+    """The JWK Set (RFC 7517) of the keys next, active and retiring."""
+    return {"keys": [public_jwk(key) for key in SigningKey.objects.published()]}
+
+
+def public_jwk(key: SigningKey) -> dict[str, Any]:
+    """One key as a JWK."""
+    algorithm: Any = get_default_algorithms()[key.algorithm]
+    jwk: dict[str, Any] = algorithm.to_jwk(public_key(key.public_pem), as_dict=True)
+    jwk.pop("key_ops", None)
+    return {**jwk, "kid": key.kid, "alg": key.algorithm, "use": "sig"}
+
+
+ALGORITHMS_OF = {
+    "EC": ["ES256", "ES384"],
+    "RSA": ["RS256", "PS256", "RS512"],
+    "OKP": ["EdDSA"],
+}
+"""Key type -> what it signs with; for the others PyJWT raises a TypeError."""
+
+
+ODD_KEY = (AttributeError, NotImplementedError, TypeError, ValueError)
+"""What PyJWT raises for members that are no text, and for `alg: none`."""
+
+
+def is_plain(value: Any) -> TypeGuard[str]:
+    """Whether it is printable text: no NUL and no half of a surrogate pair, which
+    databases refuse.
+    """
+    return isinstance(value, str) and value.isprintable()
+
+
+claims_in = verify
+
+
+class Keyring(TokenBackend):
+    """SimpleJWT's seam: every Token class signs and verifies through the rows."""
+
+    def __init__(self) -> None:
+        super().__init__("ES256")
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        """Sign with the active key."""
+        return sign({"iss": settings.ISSUER_URL, **payload})[0]
+
+    def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
+        """Verify always; SimpleJWT's `verify=False` only forgives the time."""
+        raw = token.decode() if isinstance(token, bytes) else token
+        return claims_in(raw, allow_expired=not verify)

@@ -1,0 +1,250 @@
+"""Principal: who a message acts as; authenticate(raw) turns a token into one.
+
+RFC 6750, 8725, 9068. Refusals carry a reason for the audit trail; clients learn
+only `invalid_token`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from sys import intern
+from types import MappingProxyType
+from typing import Any
+
+from django.conf import settings
+from django.db.models import OuterRef, Subquery
+from django.utils import timezone
+
+from accounts.authorization.role_grants import role_networks, roles_of
+from accounts.crypto.secrets import PERSONAL
+from accounts.http.client_address import listed, within
+from accounts.models import (
+    Door,
+    IssuedToken,
+    OAuthClient,
+    TokenKind,
+    User,
+)
+from accounts.models.issued_tokens import OWN_CLIENT
+from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.tokens.jwts import TokenRefused, verify
+
+SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+"""A user's primary key as text; anything else is nobody (`true` is not user 1)."""
+
+
+class Unauthenticated(Exception):
+    """The credential does not count. `reason` is a word for the audit trail."""
+
+    def __init__(self, reason: str, claims: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.claims = claims or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user acting through a token: what the roles give and the token lets through."""
+
+    user_id: int
+    username: str
+    client_id: str
+    jti: str
+    door: str
+    roles: tuple[str, ...]
+    grants: Mapping[str, tuple[str, ...]]
+    """Role scope -> names of the unexpired roles that give it."""
+    token_scopes: frozenset[str]
+    expires_at: int
+    """End of the token, epoch seconds."""
+    ends_at: float
+    """When this object stops being true by the clock alone, epoch seconds."""
+    networks: tuple[tuple[str, ...], ...] = ()
+    """Of the token and of the client: the address has to lie in each of them."""
+    role_networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Role -> where it counts, for roles that do not count from anywhere."""
+
+    def seen_from(self, address: str) -> Principal:
+        """As a message from `address` may act. Raises Unauthenticated."""
+        if not self.networks and not self.role_networks:
+            return self
+        if not all(within(address, allowed) for allowed in self.networks):
+            raise Unauthenticated("wrong_network", self.as_claims())
+        bound = self.role_networks.items()
+        away = {role for role, networks in bound if not within(address, networks)}
+        return self.without(away) if away else self
+
+    def as_claims(self) -> dict[str, Any]:
+        """What the audit wants to know of a refused one."""
+        known = {"jti": self.jti, "client_id": self.client_id}
+        return {**known, "sub": str(self.user_id)}
+
+    def without(self, away: set[str]) -> Principal:
+        """Fewer roles, and what only they give gone."""
+        kept = {
+            scope: tuple(role for role in roles if role not in away)
+            for scope, roles in self.grants.items()
+        }
+        grants = MappingProxyType({scope: r for scope, r in kept.items() if r})
+        roles = tuple(role for role in self.roles if role not in away)
+        return replace(self, roles=roles, grants=grants, role_networks={})
+
+    @property
+    def acts_within_roles(self) -> bool:
+        """Whether the token carries `mcp`."""
+        return ACT_WITHIN_ROLES in self.token_scopes
+
+    @property
+    def can_step_up(self) -> bool:
+        """Whether the client can ask its person for a wider token."""
+        return self.door == Door.AUTHORIZATION_CODE
+
+
+def authenticate(raw: str) -> Principal:
+    """The principal of an access token for this MCP endpoint.
+
+    Raises Unauthenticated; database errors pass through (the door answers 503).
+    """
+    return load(verify_access(raw))
+
+
+def verify_access(raw: str) -> dict[str, Any]:
+    """What needs no account: signature, time, issuer, kind, audience. The claims."""
+    if raw.startswith(PERSONAL):
+        return personal_claims(raw)
+    try:
+        claims = verify(raw)
+    except TokenRefused as error:
+        raise Unauthenticated(error.reason) from error
+    if claims["token_type"] != "access":  # noqa: S105
+        raise Unauthenticated("wrong_token_type", claims)
+    if not _meant_for_us(claims.get("aud")):
+        raise Unauthenticated("wrong_audience", claims)
+    if not SUBJECT.fullmatch(claims["sub"]):
+        raise Unauthenticated("unknown_subject", claims)
+    return claims
+
+
+def personal_claims(raw: str) -> dict[str, Any]:
+    """What a personal token's row says, in the words of a signed one's claims."""
+    hashed = hashlib.sha256(raw.encode()).hexdigest()
+    rows = IssuedToken.objects.filter(kind=TokenKind.PERSONAL, secret_hash=hashed)
+    row = rows.first()
+    if row is None:
+        raise Unauthenticated("unknown_token_or_user")
+    claims: dict[str, Any] = {"jti": row.jti, "client_id": row.client_id}
+    claims["scope"] = row.scope
+    claims |= {"sub": str(row.user_id), "exp": int(row.expires_at.timestamp())}
+    if row.expires_at <= timezone.now():
+        raise Unauthenticated("expired", claims)
+    return claims
+
+
+def _meant_for_us(audience: Any) -> bool:
+    named = audience if isinstance(audience, list) else [audience]
+    ours = settings.RESOURCE_URL.rstrip("/")
+    return any(isinstance(aud, str) and aud.rstrip("/") == ours for aud in named)
+
+
+def load(claims: Mapping[str, Any]) -> Principal:
+    """Look up the account, the token's row and the roles as they are now."""
+    row = _token_row(claims["jti"])
+    if row is None or str(row["user_id"]) != claims["sub"]:
+        raise Unauthenticated("unknown_token_or_user", claims)
+    against = {
+        "revoked": row["revoked"],
+        "inactive_user": not row["user__is_active"],
+        "expired": row["expires_at"] <= timezone.now(),
+        "unknown_client": row["blocked"] is None and row["client_id"] != OWN_CLIENT,
+        "blocked_client": row["blocked"],
+    }
+    idle_at = idle_end(row)
+    against["idle"] = idle_at is not None and idle_at <= time.time()
+    for reason, applies in against.items():
+        if applies:
+            raise Unauthenticated(reason, claims)
+    roles, grants, ends = roles_of(row["user_id"])
+    ends += [idle_at] if idle_at is not None else []
+    bound = (listed(row["networks"]), listed(row["client_networks"] or ""))
+    return Principal(
+        user_id=row["user_id"],
+        username=row["user__username"],
+        client_id=intern(row["client_id"]),
+        jti=row["jti"],
+        door=intern(row["door"]),
+        roles=roles,
+        grants=grants,
+        token_scopes=scopes_in(claims["scope"]),
+        expires_at=claims["exp"],
+        ends_at=min([claims["exp"], row["expires_at"].timestamp(), *ends]),
+        networks=tuple(networks for networks in bound if networks),
+        role_networks=role_networks(roles),
+    )
+
+
+def idle_end(row: Mapping[str, Any]) -> float | None:
+    """When the token ends unless it is used before, epoch seconds; None if never."""
+    span = idle_span(row["client_max_idle"])
+    if span is None:
+        return None
+    last: datetime = row["last_used_at"] or row["issued_at"]
+    return last.timestamp() + span
+
+
+def idle_span(of_client: int | None) -> float | None:
+    """Seconds unused after which a token of this client ends; None if it does not."""
+    limits = [limit for limit in (settings.TOKEN_MAX_IDLE, of_client) if limit]
+    return float(min(limits)) if limits else None
+
+
+def _token_row(jti: str) -> dict[str, Any] | None:
+    """What a decision reads of a token and its account, in one query.
+
+    `blocked` is None where there is no such client: its networks and limits are gone
+    with its row, so the token counts no longer.
+    """
+    client = OAuthClient.objects.filter(client_id=OuterRef("client_id"))
+    rows = IssuedToken.objects.with_revoked().annotate(
+        blocked=Subquery(client.values("blocked")),
+        client_networks=Subquery(client.values("networks")),
+        client_max_idle=Subquery(client.values("max_idle")),
+    )
+    of_token = ("user_id", "client_id", "jti", "door", "networks")
+    times = ("expires_at", "issued_at", "last_used_at")
+    of_user = ("user__username", "user__is_active")
+    of_client = ("blocked", "client_networks", "client_max_idle")
+    columns = (*of_token, *times, *of_user, *of_client, "revoked")
+    found = rows.filter(jti=jti, user__isnull=False).values(*columns)
+    return next(iter(found), None)
+
+
+def imagined(user: User, token_scopes: Iterable[str]) -> Principal:
+    """`user` as they would come with a token of these scopes from a browser sign-in.
+
+    For pages that say what somebody could do; no message is ever served to it.
+    """
+    roles, grants, _ends = roles_of(user.pk)
+    return Principal(
+        user_id=user.pk,
+        username=user.username,
+        client_id="",
+        jti="",
+        door=Door.AUTHORIZATION_CODE,
+        roles=roles,
+        grants=grants,
+        token_scopes=frozenset(token_scopes),
+        expires_at=0,
+        ends_at=0.0,
+    )
+
+
+@lru_cache(maxsize=1024)
+def scopes_in(text: str) -> frozenset[str]:
+    """The scopes of a `scope` claim."""
+    return frozenset(text.split())

@@ -1,0 +1,218 @@
+"""Refresh tokens: redeemed under a lock, forgiving for a moment, ended on replay.
+
+OAuth 2.1 4.3; RFC 9700 4.14.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from accounts.crypto.encryption import KeyUnreadable, seal, unseal
+from accounts.crypto.secrets import PERSONAL, secret_hash
+from accounts.errors import InvalidGrant, InvalidScope
+from accounts.http.client_address import listed, within
+from accounts.models import IssuedToken, OAuthClient, RevokedToken, TokenKind, User
+from accounts.tokens import jwts
+from accounts.tokens.issue import (
+    About,
+    TokenPair,
+    bind,
+    lock,
+    mint,
+    new_opaque,
+    pair_for,
+    record_token,
+    with_refresh,
+)
+from accounts.tokens.principal import (
+    SUBJECT,
+    Unauthenticated,
+    idle_span,
+    load,
+    verify_access,
+)
+
+PURPOSE = b"portico refresh successors v1"
+
+
+def rotate(
+    raw: str, *, address: str = "", client_id: str = "", scope: str = ""
+) -> TokenPair:
+    """Redeem a refresh token for a new pair. Raises InvalidGrant, InvalidScope.
+
+    An opaque one was issued to an OAuth client, which has to be `client_id`. `scope`
+    narrows the access token, not the refresh token that follows (RFC 6749 6).
+
+    Used again within REFRESH_TOKEN_GRACE it gives the same successor (a client
+    that lost the answer, or two windows at once); later, its whole family ends.
+    """
+    claims = _claims(raw, client_id)
+    with transaction.atomic():
+        row, user = _locked(claims)
+        _refuse_elsewhere(row, address)
+        _refuse_idle(row)
+        about = (row.door, _narrowed(row, scope), row.client_id, address)
+        if row.redeemed_at is None:
+            return _first_use(row, user, about)
+        if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
+            return _same_successor(row, user, about)
+        _end_replayed_family(row, address)
+    raise InvalidGrant("The refresh token was used before; sign in again.")
+
+
+def _claims(raw: str, client_id: str) -> dict[str, Any]:
+    """What identifies the row of a refresh token: signed claims, or its hash."""
+    if not client_id:
+        return verify_refresh(raw)
+    rows = IssuedToken.objects.filter(secret_hash=secret_hash(raw))
+    row = rows.filter(kind=TokenKind.REFRESH, client_id=client_id).first()
+    if row is None or row.user_id is None or row.expires_at <= timezone.now():
+        raise InvalidGrant("The refresh token is not valid.")
+    return {"sub": str(row.user_id), "jti": row.jti, "client_id": client_id}
+
+
+def verify_refresh(raw: str) -> dict[str, Any]:
+    """The claims of a refresh token of ours. Raises InvalidGrant."""
+    try:
+        claims = jwts.verify(raw)
+    except jwts.TokenRefused as error:
+        raise InvalidGrant("The refresh token is not valid.") from error
+    if claims["token_type"] != "refresh" or not SUBJECT.fullmatch(claims["sub"]):  # noqa: S105
+        raise InvalidGrant("That is not a refresh token.")
+    return claims
+
+
+def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
+    """The row and its account, locked (accounts/tokens/issue.py: lock)."""
+    user = lock(int(claims["sub"]), claims["client_id"])
+    rows = IssuedToken.objects.select_for_update(of=("self",))
+    row = rows.filter(jti=claims["jti"], user=user).first()
+    revoked = RevokedToken.objects.filter(jti=claims["jti"]).exists()
+    if row is None or revoked:
+        raise InvalidGrant("The refresh token is no longer valid; sign in again.")
+    return row, user
+
+
+def check(raw: str, address: str = "") -> None:
+    """Raise InvalidGrant unless `raw` is live, ours and counts from `address`."""
+    try:
+        if raw.startswith(PERSONAL):
+            load(verify_access(raw)).seen_from(address)
+            return
+        claims = jwts.verify(raw)
+        if claims["token_type"] == TokenKind.ACCESS:
+            load(verify_access(raw)).seen_from(address)
+            return
+    except (jwts.TokenRefused, Unauthenticated) as error:
+        raise InvalidGrant("The token is invalid, expired or revoked.") from error
+    with transaction.atomic():
+        row, _ = _locked(verify_refresh(raw))
+        _refuse_elsewhere(row, address)
+        _refuse_idle(row)
+    if row.redeemed_at is not None:
+        raise InvalidGrant("The refresh token was used before.")
+
+
+def end_family(raw: str, *, address: str = "") -> int:
+    """Sign out: revoke all that grew from this refresh token's sign-in."""
+    with transaction.atomic():
+        row, user = _locked(verify_refresh(raw))
+        family = IssuedToken.objects.filter(family=row.family)
+        return family.revoke(actor=user, reason=f"signed out from {address or 'afar'}")
+
+
+def _narrowed(row: IssuedToken, scope: str) -> str:
+    """What of the grant is asked for: all of it without a wish. Raises InvalidScope."""
+    asked = list(dict.fromkeys(scope.split()))
+    if not set(asked) <= set(row.scope.split()):
+        raise InvalidScope("The grant does not cover that scope.")
+    return " ".join(asked) or row.scope
+
+
+def _refuse_elsewhere(row: IssuedToken, address: str) -> None:
+    """Raise InvalidGrant where the token does not count from `address`."""
+    bound = listed(row.networks)
+    if bound and not within(address, bound):
+        raise InvalidGrant("The refresh token does not count from this address.")
+
+
+def _refuse_idle(row: IssuedToken) -> None:
+    """Raise InvalidGrant where no token of the family was used for too long."""
+    clients = OAuthClient.objects.filter(client_id=row.client_id)
+    span = idle_span(clients.values_list("max_idle", flat=True).first())
+    if span is None:
+        return
+    family = IssuedToken.objects.filter(family=row.family)
+    used = family.aggregate(last=Max("last_used_at"), issued=Max("issued_at"))
+    newest = max(at for at in (used["last"], used["issued"]) if at is not None)
+    if newest.timestamp() + span <= time.time():
+        raise InvalidGrant("The tokens were unused for too long; sign in again.")
+
+
+def _first_use(row: IssuedToken, user: User, about: About) -> TokenPair:
+    access = pair_for(user, row.family, about, refresh=False)
+    door, _, client_id, address = about
+    whole = (door, row.scope, client_id, address)
+    pair = with_refresh(access, user, whole, new_opaque() if row.secret_hash else "")
+    row.redeemed_at = row.last_used_at = timezone.now()
+    row.last_used_from = address
+    row.successor = pair.refresh_row
+    row.successor_sealed = _sealed(row, pair.refresh)
+    row.save()
+    _forget_successors(row)
+    bind(pair, row.networks)
+    record_token("token.refreshed", pair.row, user, address)
+    return pair
+
+
+def _sealed(row: IssuedToken, following: str) -> bytes | None:
+    """What an opaque successor is given again from; a signed one is signed again."""
+    if not row.secret_hash or not settings.REFRESH_TOKEN_GRACE:
+        return None
+    return seal(PURPOSE, following.encode(), row.jti.encode())
+
+
+def _forget_successors(row: IssuedToken) -> None:
+    """Drop what the family's earlier grace periods needed; `purge` drops the rest."""
+    over = timezone.now() - settings.REFRESH_TOKEN_GRACE
+    IssuedToken.objects.filter(family=row.family).forget_successors(over)
+
+
+def _same_successor(row: IssuedToken, user: User, about: About) -> TokenPair:
+    successor = row.successor
+    if successor is None or successor.state != "active":
+        raise InvalidGrant("The refresh token is no longer valid; sign in again.")
+    again = _unsealed(row) if row.secret_hash else mint(successor, user)
+    pair = pair_for(user, row.family, about, refresh=False)
+    reason = "within the grace"
+    bind(pair, row.networks)
+    record_token("token.refreshed", pair.row, user, about[-1], reason=reason)
+    return replace(pair, refresh=again, refresh_row=successor)
+
+
+def _unsealed(row: IssuedToken) -> str:
+    try:
+        sealed = bytes(row.successor_sealed or b"")
+        return unseal(PURPOSE, sealed, row.jti.encode()).decode()
+    except KeyUnreadable as error:
+        text = "The refresh token is no longer valid; sign in again."
+        raise InvalidGrant(text) from error
+
+
+def _end_replayed_family(row: IssuedToken, address: str) -> None:
+    family = IssuedToken.objects.filter(family=row.family)
+    ended = family.revoke(actor=None, reason="refresh token replayed")
+    record_token(
+        "token.replayed",
+        row,
+        row.username,
+        address,
+        reason=f"family ended, {ended} live tokens revoked",
+    )

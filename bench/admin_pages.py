@@ -1,0 +1,227 @@
+"""`python -m bench.admin_pages`: every page of the admin, timed over many rows.
+
+Crawls as a superuser from /admin/, one page of each kind: every list with each of its
+filters, orders and pages, every form, over HTTP on both databases.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+import httpx2
+
+from bench import host_info
+from bench.databases import Portico, Postgres, postgres
+from bench.processes import Server
+from bench.report_page import put, table
+from bench.servers import PORTICO, serving
+from tests.support.html_browser import Browser
+
+ROWS = {"users": 100_000, "tokens": 1_000_000, "revoked": 200_000, "audit": 5_000_000}
+ROLES, TOOLS = 30, 500
+LIMIT = 1.0
+COUNTED = """
+from django.utils import timezone
+from accounts.models import AuditHour
+AuditHour.objects.all().roll_up(timezone.now(), seconds=3600)
+from accounts.management.commands.purge import Command
+Command().look_anew()
+"""
+"""As in a Portico that has run for long: hours that are over have been counted, and
+`purge` has told SQLite which index is best."""
+MOST = 400
+CHOICES = {
+    "state",
+    "use",
+    "expiry",
+    "kind__exact",
+    "door__exact",
+    "decision__exact",
+    "range",
+    "end",
+    "factor",
+}
+"""Filters with few choices: each choice counts as a page of its own."""
+TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
+TYPED = [
+    f"{TOKENS}?client_id=portico",
+    f"{TOKENS}?username=user-777",
+    f"{TOKENS}?state=active&use=90&kind__exact=personal",
+    f"{TOKENS}?door__exact=device&state=revoked&client_id=portico",
+    f"{AUDIT}?client_id=portico",
+    f"{AUDIT}?actor=user-777",
+    f"{AUDIT}?q=tool",
+    f"{AUDIT}?q=tool&action=token.issued",
+    f"{AUDIT}?action=tool.called",
+    f"{AUDIT}?action=tool.called&decision__exact=denied",
+    f"{AUDIT}?client_id=portico&action=tool.denied",
+    f"{AUDIT}?client_id=client-5&action=tool.denied",
+    f"{AUDIT}?object=tool+greet_7&client_id=nobody",
+    f"{AUDIT}?client_id=portico&reason=expired&action=tool.denied",
+    f"{AUDIT}?object=tool+greet_7&action=request.refused&actor=user-777",
+]
+"""What people type, the worst for an index among it: filters that each match millions
+and together nothing."""
+SKIPPED = re.compile(r"/logout/|/jsi18n/|/password_change/|/autocomplete/|export")
+KEY = re.compile(r"/(\d+|[0-9a-f]{16,32}|_[0-9A-F_]{6,})(?=/)")
+NAME, PASSWORD = "timekeeper", "a password nobody guesses 7"
+
+
+class Links(HTMLParser):
+    """Where the links of a page go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep the targets."""
+        target = dict(attrs).get("href")
+        if tag == "a" and target:
+            self.found.append(target)
+
+
+def kind_of(path: str, query: str) -> str:
+    """Pages of one kind differ only in keys and values."""
+    typed = f"{path}?{query}" in TYPED
+    names = sorted(
+        f"{name}={value}" if typed or name in CHOICES else name
+        for name, value in parse_qsl(query, keep_blank_values=True)
+    )
+    shown = KEY.sub("/*", path)
+    return f"{shown}?{'&'.join(names)}" if names else shown
+
+
+@dataclass
+class Crawl:
+    """The pages seen, and how long each took."""
+
+    browser: Browser
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Breadth first from the index, and the searches of each list."""
+        waiting, known = deque(["/admin/", *TYPED]), {kind_of("/admin/", "")}
+        while waiting and len(self.seconds) < MOST:
+            url = waiting.popleft()
+            page = self.visit(url)
+            if urlsplit(url).query:
+                continue
+            for target in self.links(url, page):
+                parts = urlsplit(target)
+                kind = kind_of(parts.path, parts.query)
+                if kind not in known:
+                    known.add(kind)
+                    waiting.append(target)
+
+    def links(self, url: str, page: Any) -> list[str]:
+        """Further pages of the admin: links, and a search where there is a box."""
+        reader = Links()
+        reader.feed(page.text)
+        found = [urljoin(url, target) for target in reader.found]
+        base = urlsplit(url).path
+        if 'id="searchbar"' in page.text and "?" not in url:
+            found += [f"{base}?q=user-777", f"{base}?q=nothing-like-it"]
+        ours = (t for t in found if t.startswith("/admin/"))
+        return [t.partition("#")[0] for t in ours if not SKIPPED.search(t)]
+
+    def visit(self, url: str) -> Any:
+        """Get a page three times (once if it is very slow); the median counts."""
+        times: list[float] = []
+        page = httpx2.Response(200)
+        while len(times) < 3 and sum(times) < 5:
+            start = time.monotonic()
+            page = self.browser.http.get(url)
+            times.append(time.monotonic() - start)
+        parts = urlsplit(url)
+        kind = kind_of(parts.path, parts.query)
+        self.seconds[kind] = median(times)
+        self.where[kind] = url
+        if page.status_code != 200:
+            self.failed[kind] = page.status_code
+        return page
+
+
+def crawled(held: Portico) -> Crawl:
+    """Serve the database and crawl."""
+    app = "config.asgi:application"
+    server = Server("Portico", PORTICO, app, held.folder, held.environment)
+    with serving(server), Browser(server.url) as browser:
+        browser.http.timeout = httpx2.Timeout(120)
+        browser.sign_in(NAME, PASSWORD)
+        crawl = Crawl(browser)
+        crawl.run()
+        return crawl
+
+
+def prepared(folder: Path, vendor: str, database: Postgres) -> Portico:
+    """A filled database of either kind, and the superuser."""
+    url = database.made("bench_pages") if vendor == "PostgreSQL" else ""
+    held = Portico(folder / f"pages-{vendor}", url, {"BENCH_TOOLS": str(TOOLS)})
+    os.environ |= {
+        "DJANGO_SUPERUSER_USERNAME": NAME,
+        "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
+    }
+    start = time.monotonic()
+    held.prepare(**ROWS, roles=ROLES)
+    held.run("manage.py", "shell", "-v0", "-c", COUNTED)
+    told = f"  {vendor} filled in {time.monotonic() - start:.0f} s"
+    print(told, file=sys.stderr, flush=True)
+    return held
+
+
+def report(found: dict[str, Crawl], most: int = 25) -> str:
+    """The slowest pages, and how many there are."""
+    vendors = list(found)
+    kinds = {kind for crawl in found.values() for kind in crawl.seconds}
+    worst = {k: max(c.seconds.get(k, 0) for c in found.values()) for k in kinds}
+    slow = sorted(kinds, key=lambda kind: -worst[kind])
+    rows = []
+    for kind in slow[:most]:
+        cells = [f"{found[v].seconds.get(kind, 0) * 1000:,.0f}" for v in vendors]
+        met = "yes" if worst[kind] < LIMIT else "**no**"
+        rows.append([f"`{kind}`", *cells, met])
+    over = sum(seconds >= LIMIT for seconds in worst.values())
+    failed = {k: s for crawl in found.values() for k, s in crawl.failed.items()}
+    told = f"{len(kinds)} kinds of page; {over} took a second or more."
+    if failed:
+        told += f" Not answered with 200: {failed}."
+    head = table(["page", *(f"{v}, ms" for v in vendors), "under a second"], rows)
+    return f"{told} The slowest {min(most, len(kinds))}:\n\n{head}"
+
+
+def main() -> None:
+    """Fill, crawl and write the section; arguments name the databases to use."""
+    wanted = sys.argv[1:] or ["SQLite", "PostgreSQL"]
+    found: dict[str, Crawl] = {}
+    with tempfile.TemporaryDirectory(prefix="portico-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with postgres(folder) as database:
+            for vendor in wanted:
+                if vendor == "PostgreSQL" and not database.url:
+                    continue
+                found[vendor] = crawled(prepared(folder, vendor, database))
+    text = report(found)
+    print(text)
+    counts = ", ".join(f"{count:,} {name}" for name, count in ROWS.items())
+    about = f"With {counts} rows, {ROLES} more roles and {TOOLS} tools, as a superuser."
+    told = f"Measured {host_info.stamp()}; the median of three requests each."
+    put("pages", "The admin with much data", f"{about} {text}\n\n{told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What a log line looks like: text or JSON, with the request id, and escaped.
+
+Everything logs through the standard library; structlog only writes it out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import structlog
+from structlog.types import EventDict, Processor
+
+from mcp_bridge.http.request_id import request_id
+
+KEYS = re.compile(r"(/accounts/password/reset/key/)[^/\s]+")
+"""The key of a password reset stands in its path, and Django logs paths."""
+
+
+def without_keys(text: str) -> str:
+    """A path, or a text with paths, without the keys of password resets."""
+    return KEYS.sub(r"\1-", text)
+
+
+def without_secrets(logger: Any, method: str, event: EventDict) -> EventDict:
+    """The line and the traceback that follows, for every logger of every library."""
+    parts = {name: event[name] for name in ("event", "exception") if event.get(name)}
+    return {**event, **{n: without_keys(str(text)) for n, text in parts.items()}}
+
+
+def with_request(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Add the id of the request being served, where there is one."""
+    name = request_id.get()
+    return {**event, "request_id": name} if name else event
+
+
+def escaped(text: str) -> str:
+    """One line: control characters, newlines too, are shown and not obeyed."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def line(logger: Any, method: str, event: EventDict) -> str:
+    """`time LEVEL logger: text [request id]`; a traceback follows, each line marked.
+
+    No line but a record's first begins with a time, so text from outside cannot
+    pass for a record.
+    """
+    level = str(event["level"]).upper()
+    text = f"{event['timestamp']} {level} {event['logger']}: {escaped(event['event'])}"
+    if "request_id" in event:
+        text += f" [{event['request_id']}]"
+    traceback = str(event.get("exception") or "")
+    marked = [f"  | {escaped(part)}" for part in traceback.splitlines()]
+    return "\n".join([text, *marked])
+
+
+WRITERS: dict[str, Processor] = {
+    "line": line,
+    "json": structlog.processors.JSONRenderer(sort_keys=True),
+}
+
+
+def formatter(layout: str) -> structlog.stdlib.ProcessorFormatter:
+    """The logging formatter for LOG_FORMAT."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            with_request,
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            without_secrets,
+            WRITERS[layout],
+        ],
+    )

@@ -1,0 +1,109 @@
+"""/readyz: whether requests can be served now, and what is missing if not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.http import HttpRequest, JsonResponse
+
+from accounts.crypto.encryption import KeyUnreadable
+from accounts.crypto.signing_keys import private_key
+from accounts.models import SigningKey
+from accounts.models.signing_keys import KeyState
+from accounts.rate_limits import store
+from mcp_bridge.cache import decision_cache
+from mcp_bridge.server import mcp
+
+logger = logging.getLogger(__name__)
+
+
+class NotReady(Exception):
+    """One sentence that everybody may read."""
+
+
+@cache
+def expected() -> frozenset[tuple[str, str]]:
+    """The last migration of every app in the code; the files do not change."""
+    return frozenset(MigrationLoader(None).graph.leaf_nodes())
+
+
+def database() -> None:
+    """The database answers."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def database_file() -> None:
+    """The database is the file that was opened when the server started."""
+    if decision_cache.replaced():
+        raise NotReady("The database was replaced or removed: restart the server.")
+
+
+def migrations() -> None:
+    """The schema is that of the code, or newer: a release rolls out after migrating."""
+    missing = expected() - set(MigrationRecorder(connection).applied_migrations())
+    if missing:
+        raise NotReady(f"{len(missing)} apps wait for manage.py migrate.")
+
+
+def signing_key() -> None:
+    """The active signing key opens."""
+    key = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
+    if key is None:
+        raise NotReady("No signing key is active: run manage.py rotate_signing_key.")
+    private_key(key.kid, bytes(key.private_encrypted))
+
+
+def shared_store() -> None:
+    """The store of the rate limits answers, if there is one."""
+    url = settings.VALKEY_URL
+    if url and not store.shared(url).limiter.storage.check():
+        raise NotReady("The store of the rate limits does not answer.")
+
+
+def session_manager() -> None:
+    """/mcp is served."""
+    if not mcp.running:
+        raise NotReady("The MCP session manager does not run.")
+
+
+IN_DATABASE: list[Callable[[], None]] = [migrations, signing_key]
+ELSEWHERE: list[Callable[[], None]] = [
+    database_file,
+    shared_store,
+    session_manager,
+]
+
+
+def problem(part: Callable[[], None]) -> str:
+    """What is wrong with one part, empty if nothing is."""
+    try:
+        part()
+    except NotReady as error:
+        return str(error)
+    except KeyUnreadable:
+        return "The signing key does not open with this KEY_ENCRYPTION_KEY."
+    except DatabaseError as error:
+        logger.warning("%s is not ready: %s", part.__name__, error)
+        return "The database does not answer."
+    return ""
+
+
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200, or 503 naming every part that is not ready.
+
+    A database that is away is waited for once, not once for each part in it.
+    """
+    told = {"database": problem(database)}
+    looked = ELSEWHERE if told["database"] else IN_DATABASE + ELSEWHERE
+    told |= {part.__name__: problem(part) for part in looked}
+    wrong = {name: text for name, text in told.items() if text}
+    headers = {"Cache-Control": "no-store"} | ({"Retry-After": "5"} if wrong else {})
+    body = {"status": "not ready", "problems": wrong} if wrong else {"status": "ready"}
+    return JsonResponse(body, status=503 if wrong else 200, headers=headers)

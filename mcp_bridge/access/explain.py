@@ -1,0 +1,167 @@
+"""Who can call this, and why: the real decision asked without a message.
+
+Nothing here decides; `decide()` does, on the rows as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext as _
+
+from accounts.models import IssuedToken, Role, RoleAssignment, User
+from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.tokens.principal import Principal, Unauthenticated, imagined, load
+from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.decision import Decision, Reason, decide
+from mcp_bridge.access.messages import TARGETS, Message
+from mcp_bridge.models import Primitive, PrimitiveKind
+
+METHODS = {
+    kind: method for method, (kind, _name) in reversed(list(TARGETS.items()))
+} | {PrimitiveKind.RESOURCE_TEMPLATE: "resources/read"}
+"""Kind -> the method that uses one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided about one primitive."""
+
+    rule: Rule
+    decision: Decision
+
+
+def using(rule: Rule) -> Message:
+    """The message with which a client would use it."""
+    return Message(METHODS[PrimitiveKind(rule.kind)], target=rule.key)
+
+
+def verdict(principal: Principal, rule: Rule, catalogue: Catalogue) -> Verdict:
+    """As if `principal` sent that message now."""
+    return Verdict(rule, decide(principal, using(rule), catalogue))
+
+
+def as_user(user: User) -> Principal:
+    """Somebody with a plain token: `mcp`, from a sign-in in the browser.
+
+    Raises Unauthenticated for an account that no token helps.
+    """
+    if not user.is_active:
+        raise Unauthenticated("inactive_user")
+    return imagined(user, {ACT_WITHIN_ROLES})
+
+
+def as_token(row: IssuedToken) -> Principal:
+    """Somebody with this very token. Raises Unauthenticated, as the door would."""
+    if row.kind == "refresh":
+        raise Unauthenticated("wrong_token_type")
+    if row.expires_at <= timezone.now():
+        raise Unauthenticated("expired")
+    claims: dict[str, Any] = {"jti": row.jti, "sub": str(row.user_id)}
+    ends = int(row.expires_at.timestamp())
+    return load({**claims, "scope": row.scope, "exp": ends})
+
+
+def covering(primitive: Primitive) -> list[Role]:
+    """Roles that give one of its scopes."""
+    roles = Role.objects.filter(scopes__primitives=primitive).distinct()
+    return list(roles.prefetch_related("scopes"))
+
+
+def holders(primitive: Primitive) -> Any:
+    """Unexpired assignments of those roles to active accounts, with user and role."""
+    held = RoleAssignment.objects.unexpired().filter(
+        user__is_active=True, role__in=Role.objects.filter(scopes__primitives=primitive)
+    )
+    return held.select_related("user", "role").order_by("user__username", "role__name")
+
+
+def mend(decision: Decision, rule: Rule) -> str:
+    """What would have to change, in words."""
+    wanted = ", ".join(sorted(rule.required))
+    told = {
+        Reason.DISABLED: _("Enable it: it is off for everybody."),
+        Reason.ROLE_LACKS_SCOPE: _(
+            "Give a role that has one of its scopes (%s), or give one of them to a "
+            "role that is held already."
+        )
+        % wanted
+        if wanted
+        else _("It asks for no scope, so nobody can use it: give it one."),
+        Reason.TOKEN_LACKS_SCOPE: _(
+            "The roles are enough. The token has to name one of: %s. A client that "
+            "signs in by browser asks for it by itself; a personal token has to be "
+            "made anew."
+        )
+        % ", ".join(sorted(decision.missing)),
+    }
+    return told.get(decision.reason, "")
+
+
+def refused_before(why: Unauthenticated) -> str:
+    """Why no message would even be decided, in words."""
+    told = {
+        "inactive_user": _("The account is closed: every token of it is refused."),
+        "revoked": _("The token is revoked: it is refused whatever it asks."),
+        "idle": _("The token was unused for too long: it is refused."),
+        "expired": _("The token has expired: it is refused whatever it asks."),
+        "unknown_client": _("Its client was deleted: it is refused whatever it asks."),
+        "blocked_client": _("Its client is blocked: it is refused whatever it asks."),
+        "wrong_token_type": _("A refresh token opens nothing: it is there to renew."),
+    }
+    return told.get(why.reason, _("The token's account does not exist any more."))
+
+
+def rules(catalogue: Catalogue, key: tuple[str, str] | None) -> Iterator[Rule]:
+    """One rule, or all; what is not on offer is a rule nobody meets."""
+    if key is None:
+        yield from catalogue.values()
+    else:
+        kind, name = key
+        nothing = Rule(kind, name, False, False, frozenset())
+        yield catalogue.get(key, nothing)
+
+
+SENTENCES = (
+    gettext_noop("the message names no target"),
+    gettext_noop("no such primitive"),
+    gettext_noop("{method} is open to all"),
+    gettext_noop("no rule for {method}"),
+    gettext_noop("{kind} {name} is disabled"),
+    gettext_noop("role {role} gives {scope}; the token carries {carried}"),
+    gettext_noop("needs one of {scopes}; roles held: {roles}"),
+    gettext_noop("the token names none of {scopes} and it is sensitive"),
+    gettext_noop("the token names none of {scopes} and it lacks {scope}"),
+)
+"""Every sentence of mcp_bridge/access/decision.py; a test holds the two together."""
+
+VALUES = (gettext_noop("none"), gettext_noop("nothing anybody can hold"))
+"""What stands in them that is no name."""
+
+
+@cache
+def pattern(sentence: str) -> re.Pattern[str]:
+    """A sentence as what finds its values again."""
+    parts = re.split(r"\{(\w+)\}", sentence)
+    named = [
+        f"(?P<{part}>.+)" if odd else re.escape(part)
+        for part, odd in zip(parts, [False, True] * len(parts), strict=False)
+    ]
+    return re.compile("".join(named), re.DOTALL)
+
+
+def in_words(via: str) -> str:
+    """`via` in the reader's language, or as it is where no sentence fits."""
+    for sentence in SENTENCES:
+        found = pattern(sentence).fullmatch(via)
+        if found is not None:
+            filled = found.groupdict().items()
+            words = {name: gettext(v) if v in VALUES else v for name, v in filled}
+            return gettext(sentence).format(**words)
+    return via

@@ -1,0 +1,253 @@
+"""The access check: who can call what, decided by the door's own rule, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+
+from accounts.admin.tokens.revoked_tokens import meant
+from accounts.admin_site.base import may
+from accounts.admin_site.site import Section, SitePage, row_cell, row_link, site_page
+from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
+from accounts.parsing.row_ids import row_id
+from accounts.tokens.principal import Principal, Unauthenticated
+from mcp_bridge.access import explain
+from mcp_bridge.access.catalogue import read_catalogue
+from mcp_bridge.access.explain import in_words
+from mcp_bridge.models import Primitive, PrimitiveKind
+
+VIEW_TOKENS = "accounts.view_issuedtoken"
+MOST = 100
+"""People listed for one tool."""
+
+
+class CheckForm(forms.Form):
+    """Who, and what; either may stay empty."""
+
+    user = forms.CharField(
+        required=False,
+        label=_("User name"),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    jti = forms.CharField(required=False, widget=forms.HiddenInput)
+    primitive = forms.ModelChoiceField(
+        Primitive.objects.all(),
+        required=False,
+        empty_label=_("all of them"),
+        label=_("Tool, resource or prompt"),
+    )
+
+    def clean_user(self) -> User | None:
+        """The account called so."""
+        name = self.cleaned_data["user"].strip()
+        found = User.objects.filter(username=name).first() if name else None
+        if name and found is None:
+            raise forms.ValidationError(_("There is no user called %s.") % name)
+        return found
+
+    def clean_jti(self) -> IssuedToken | None:
+        """The token with this id."""
+        jti = self.cleaned_data["jti"]
+        found = IssuedToken.objects.filter(jti=jti).first() if jti else None
+        if jti and found is None:
+            raise forms.ValidationError(_("No token with this id is on the list."))
+        return found
+
+
+class PasteForm(forms.Form):
+    """A whole token, or its id; only the id goes on."""
+
+    token = forms.CharField(
+        label=_("Token or token id"),
+        widget=forms.Textarea(attrs={"rows": 2, "autocomplete": "off"}),
+        help_text=_("Only its id goes on from here; the token is shown never."),
+    )
+
+    def clean_token(self) -> str:
+        """The id of the one meant."""
+        row = meant("".join(self.cleaned_data["token"].split()))
+        if row is None:
+            raise forms.ValidationError(
+                _("This is neither a token issued here nor the id of one.")
+            )
+        return row.jti
+
+
+@site_page
+class AccessCheck(SitePage):
+    """GET asks about a user, a token id, or nobody; POST takes a pasted token."""
+
+    path, name = "access/check/", "access_check"
+    title = _("Access check")
+    place = (Section.PEOPLE, 40)
+    permissions = (
+        "accounts.view_user",
+        "accounts.view_role",
+        "mcp_bridge.view_primitive",
+    )
+    template = "admin/access_check.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The verdicts, the rule that decided each, and the mend.
+
+        Raises PermissionDenied for an event or a token of a list that is not theirs:
+        counting through the numbers would be reading it.
+        """
+        event = request.GET.get("event", "")
+        if event and not may(request, "accounts.view_auditevent"):
+            raise PermissionDenied
+        if request.GET.get("jti") and not may(request, VIEW_TOKENS):
+            raise PermissionDenied
+        if row_id(event):
+            return self.of_event(event)
+        form = CheckForm(request.GET or None)
+        shown: dict[str, Any] = {"form": form, "paste": self.paste_form()}
+        if form.is_bound and form.is_valid():
+            shown |= answer(**form.cleaned_data)
+        if not may(request, "accounts.view_roleassignment"):
+            # The list of users names their roles, but neither ends nor reasons.
+            shown |= {"held": None, "holders": None}
+        return self.page(shown)
+
+    def paste_form(self) -> PasteForm | None:
+        """For those who may see tokens."""
+        return PasteForm() if may(self.request, VIEW_TOKENS) else None
+
+    def of_event(self, key: str) -> HttpResponse:
+        """On to the page about what one event of the audit was about."""
+        event = AuditEvent.objects.filter(pk=key).first()
+        links = of_event(self.request, event) if event is not None else []
+        return HttpResponseRedirect(links[0][1] if links else self.request.path)
+
+    @method_decorator(sensitive_post_parameters("token"))
+    @method_decorator(sensitive_variables())
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """On to the page about the token's id."""
+        if not may(request, VIEW_TOKENS):
+            raise PermissionDenied
+        paste = PasteForm(request.POST)
+        if not paste.is_valid():
+            # Not the form itself: it would write the token back into the page.
+            shown = {"form": CheckForm(), "paste": PasteForm()}
+            told = list(paste.errors.values())
+            return self.page({**shown, "paste_errors": told}, status=400)
+        query = {"jti": paste.cleaned_data["token"]}
+        if row_id(request.POST.get("primitive", "")):
+            query["primitive"] = request.POST["primitive"]
+        return HttpResponseRedirect(
+            f"{reverse('admin:access_check')}?{urlencode(query)}"
+        )
+
+
+def answer(
+    user: User | None, jti: IssuedToken | None, primitive: Primitive | None
+) -> dict[str, Any]:
+    """What the page says of them."""
+    shown: dict[str, Any] = {"primitive": primitive, "token": jti}
+    if primitive is not None:
+        shown |= {"roles": explain.covering(primitive)}
+    if user is None and jti is None:
+        return shown | people(primitive)
+    shown["person"] = who = user or (jti.user if jti else None)
+    try:
+        principal = explain.as_token(jti) if jti is not None else explain.as_user(user)  # type: ignore[arg-type]
+    except Unauthenticated as why:
+        return shown | {"refused": explain.refused_before(why)}
+    held = RoleAssignment.objects.unexpired().filter(user=who).select_related("role")
+    return shown | {"held": held, "verdicts": verdicts(principal, primitive)}
+
+
+def people(primitive: Primitive | None) -> dict[str, Any]:
+    """Who holds a role that covers it."""
+    if primitive is None:
+        return {}
+    held = explain.holders(primitive)
+    return {
+        "holders": held[:MOST],
+        "holder_count": held.values("user").distinct().count(),
+    }
+
+
+def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str, Any]]:
+    """Each with its words; allowed ones first where there are many."""
+    catalogue = read_catalogue()
+    keys = {(p.kind, p.name): p.pk for p in Primitive.objects.only("kind", "name")}
+    key = (primitive.kind, primitive.name) if primitive else None
+    found = [
+        explain.verdict(principal, r, catalogue) for r in explain.rules(catalogue, key)
+    ]
+    return [
+        {
+            "rule": one.rule,
+            "kind": PrimitiveKind(one.rule.kind).label,
+            "pk": keys.get(one.rule.key),
+            "decision": one.decision,
+            "why": in_words(one.decision.via),
+            "mend": explain.mend(one.decision, one.rule),
+        }
+        for one in sorted(found, key=lambda v: not v.decision.allowed)
+    ]
+
+
+def link(request: HttpRequest, **query: Any) -> list[tuple[Any, str]]:
+    """A button to the filled-in page, for those who may open it."""
+    if not AccessCheck.allowed(request):
+        return []
+    return [(_("Access check"), f"{reverse('admin:access_check')}?{urlencode(query)}")]
+
+
+@row_link(User)
+def of_user(request: HttpRequest, user: User) -> list[tuple[Any, str]]:
+    """What can this person call?"""
+    return link(request, user=user.username)
+
+
+@row_link(Primitive)
+def of_primitive(request: HttpRequest, primitive: Primitive) -> list[tuple[Any, str]]:
+    """Who can call this?"""
+    return link(request, primitive=primitive.pk)
+
+
+@row_link(IssuedToken)
+def of_token(request: HttpRequest, token: IssuedToken) -> list[tuple[Any, str]]:
+    """What can this token call?"""
+    return link(request, jti=token.jti) if token.kind != "refresh" else []
+
+
+@row_link(AuditEvent)
+def of_event(request: HttpRequest, event: AuditEvent) -> list[tuple[Any, str]]:
+    """Why was this allowed or refused, as things are now?"""
+    kind, _space, name = event.object.partition(" ")
+    target = Primitive.objects.filter(kind=kind, name=name).first()
+    known = IssuedToken.objects.filter(jti=event.token_id).exclude(kind="refresh")
+    query: dict[str, Any] = {"primitive": target.pk} if target else {}
+    if event.token_id and may(request, VIEW_TOKENS) and known.exists():
+        return link(request, jti=event.token_id, **query)
+    if target and event.actor:
+        return link(request, user=event.actor, **query)
+    return []
+
+
+@row_cell(AuditEvent)
+def why(request: HttpRequest, event: AuditEvent) -> tuple[Any, str] | None:
+    """Beside each refusal of the log."""
+    refused = event.decision == AuditEvent.Verdict.DENIED and event.token_id
+    if not refused or not AccessCheck.allowed(request):
+        return None
+    return _("why?"), f"{reverse('admin:access_check')}?event={event.pk}"
+
+
+@row_link(Role)
+def of_role(request: HttpRequest, role: Role) -> list[tuple[Any, str]]:
+    """What does this role open?"""
+    if not AccessCheck.allowed(request):
+        return []
+    return [(_("Access matrix"), f"{reverse('admin:access_matrix')}?role={role.pk}")]

@@ -1,0 +1,270 @@
+"""The access matrix's pages: look and tick, then review the difference, then save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from accounts.admin_site.site import Section, SitePage, site_page
+from accounts.authorization.delegation import NotAllowed
+from accounts.models import Role
+from mcp_bridge.access.access_matrix import Cell, Change, Matrix, Stale, State, save
+from mcp_bridge.models import Primitive, PrimitiveKind
+
+LONGEST_PAGE = 100
+MOST_CELLS = 4000
+"""Ticks of one page: with the rest of the form they stay within what is accepted."""
+BULK = [
+    ("", gettext_lazy("as ticked")),
+    ("on", gettext_lazy("all")),
+    ("off", gettext_lazy("none")),
+]
+
+
+class Filters(forms.Form):
+    """Which part of the matrix."""
+
+    q = forms.CharField(required=False, max_length=200, label=gettext_lazy("Name"))
+    kind = forms.ChoiceField(
+        required=False,
+        label=gettext_lazy("Kind"),
+        choices=[("", gettext_lazy("all")), *PrimitiveKind.choices],
+    )
+    sensitive = forms.ChoiceField(
+        required=False,
+        label=gettext_lazy("Sensitive"),
+        choices=[
+            ("", gettext_lazy("all")),
+            ("1", gettext_lazy("yes")),
+            ("0", gettext_lazy("no")),
+        ],
+    )
+    role = forms.ModelMultipleChoiceField(
+        Role.objects.all(),
+        required=False,
+        label=gettext_lazy("Roles"),
+        widget=forms.SelectMultiple(attrs={"size": 3}),
+    )
+
+
+@dataclass
+class View:
+    """One filtered look at the matrix."""
+
+    filters: Filters
+    primitives: list[Primitive]
+    roles: list[Role]
+    page: int
+    query: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def per_page(self) -> int:
+        """Fewer rows where there are many roles."""
+        return max(1, min(LONGEST_PAGE, MOST_CELLS // max(1, len(self.roles))))
+
+    @property
+    def shown(self) -> list[Primitive]:
+        """The rows of this page."""
+        start = (self.page - 1) * self.per_page
+        return self.primitives[start : start + self.per_page]
+
+    @property
+    def pages(self) -> list[tuple[int, str]]:
+        """(number, URL) of all pages, where there are several."""
+        last = -(-len(self.primitives) // self.per_page)
+        return [(n, self.url(n)) for n in range(1, last + 1)] if last > 1 else []
+
+    def url(self, page: int) -> str:
+        """Back to this look."""
+        query = urlencode({**self.query, "p": page}, doseq=True)
+        return f"{reverse('admin:access_matrix')}?{query}"
+
+
+def view_of(query: Any) -> View:
+    """What the query asks for; nonsense asks for everything."""
+    filters = Filters(query)
+    wanted = filters.cleaned_data if filters.is_valid() else {}
+    rows: QuerySet[Primitive] = Primitive.objects.order_by("kind", "name")
+    if wanted.get("q"):
+        rows = rows.filter(name__icontains=wanted["q"])
+    if wanted.get("kind"):
+        rows = rows.filter(kind=wanted["kind"])
+    if wanted.get("sensitive"):
+        rows = rows.filter(sensitive=wanted["sensitive"] == "1")
+    roles = list(wanted.get("role") or Role.objects.all())
+    page = query.get("p", "")
+    kept = {
+        n: query.getlist(n) for n in ("q", "kind", "sensitive", "role") if query.get(n)
+    }
+    number = int(page) if page.isdecimal() and 0 < len(page) < 6 else 1
+    return View(filters, list(rows), roles, max(1, number), kept)
+
+
+@site_page
+class AccessMatrix(SitePage):
+    """GET shows it; POST with ticks shows the difference; POST `save` saves it."""
+
+    path, name = "access/matrix/", "access_matrix"
+    title = gettext_lazy("Access matrix")
+    place = (Section.PEOPLE, 35)
+    permissions = ("accounts.view_role", "mcp_bridge.view_primitive")
+    template = "admin/access_matrix.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The cells as they are."""
+        return self.show(view_of(request.GET))
+
+    def show(
+        self, view: View, ticked: set[str] | None = None, status: int = 200
+    ) -> HttpResponse:
+        """The page; `ticked` are ticks somebody left, None for those of the rows."""
+        matrix = Matrix(view.primitives, view.roles)
+        may_change = self.request.user.has_perm("accounts.change_role")
+        rows = [
+            (p, cells(matrix, p, view.roles, ticked, may_change)) for p in view.shown
+        ]
+        shown = {
+            "view": view,
+            "rows": rows,
+            "version": matrix.version,
+            "bulk": BULK,
+            "may_change": may_change,
+            "total": len(view.primitives),
+        }
+        return self.page(shown, status)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Review or save, for those who may change roles."""
+        if not request.user.has_perm("accounts.change_role"):
+            raise PermissionDenied
+        view = view_of(request.GET)
+        if "changes" in request.POST:
+            return self.save(request, view)
+        matrix = Matrix(view.primitives, view.roles)
+        ticked = set(request.POST.getlist("on"))
+        if matrix.version != request.POST.get("version"):
+            return self.stale(view, ticked)
+        wanted = wanted_ticks(matrix, view, ticked, request.POST)
+        changes = matrix.changes(wanted, view.primitives)
+        if not changes:
+            messages.info(request, _("Nothing was changed."))
+            return HttpResponseRedirect(view.url(view.page))
+        return self.review(view, matrix, changes)
+
+    def review(self, view: View, matrix: Matrix, changes: list[Change]) -> HttpResponse:
+        """The difference, by role."""
+        by_role: dict[Role, list[Change]] = {}
+        for change in changes:
+            by_role.setdefault(change.role, []).append(change)
+        self.template = "admin/access_matrix_review.html"
+        back = view.url(view.page)
+        self.parent = (back, self.title)
+        return self.page(
+            {
+                "title": _("Review the changes"),
+                "by_role": list(by_role.items()),
+                "count": len(changes),
+                "codes": " ".join(change.code for change in changes),
+                "version": matrix.version,
+                "back": back,
+            }
+        )
+
+    def save(self, request: HttpRequest, view: View) -> HttpResponse:
+        """All or none."""
+        matrix = Matrix(view.primitives, view.roles)
+        codes = request.POST["changes"].split()
+        try:
+            done = save(
+                matrix,
+                request.POST.get("version", ""),
+                codes,
+                actor=request.user,
+                request=request,
+            )
+        except Stale:
+            return self.stale(view, None)
+        except NotAllowed as error:
+            messages.error(request, _("Nothing was saved. %s") % error)
+            return self.show(view, status=403)
+        told = ngettext("%d change saved.", "%d changes saved.", len(done)) % len(done)
+        follows = _("The next message follows it.")
+        messages.success(request, f"{told} {follows}")
+        return HttpResponseRedirect(view.url(view.page))
+
+    def stale(self, view: View, ticked: set[str] | None) -> HttpResponse:
+        """Nothing is saved; the page as it is now, with the ticks somebody left."""
+        told = _(
+            "Nothing was saved: somebody changed roles or tools since you opened this "
+            "page. Look at the state below and save again."
+        )
+        messages.error(self.request, told)
+        return self.show(view, ticked, status=409)
+
+
+def wanted_ticks(matrix: Matrix, view: View, ticked: set[str], post: Any) -> set[str]:
+    """The ticks of this page; rows and columns at once go over them.
+
+    A column at once reaches every primitive that matches the filter, on all pages.
+    """
+    on_page = {primitive.pk for primitive in view.shown}
+    wanted = set()
+    for primitive in view.primitives:
+        row = post.get(f"row-{primitive.pk}", "")
+        for cell in matrix.row(primitive):
+            left = cell.key in ticked if primitive.pk in on_page else cell.ticked
+            bulk = row or post.get(f"column-{cell.role}", "")
+            if bulk == "on" or (left and bulk != "off"):
+                wanted.add(cell.key)
+    return wanted
+
+
+def cells(
+    matrix: Matrix,
+    primitive: Primitive,
+    roles: list[Role],
+    ticked: set[str] | None,
+    may_change: bool,
+) -> Iterator[SafeString]:
+    """A row of cells as HTML, made here because a page has thousands."""
+    for role, cell in zip(roles, matrix.row(primitive), strict=True):
+        on = cell.ticked if ticked is None or not cell.tickable else cell.key in ticked
+        yield drawn(cell, f"{primitive.name}, {role.name}", on, may_change)
+
+
+def drawn(cell: Cell, name: str, on: bool, may_change: bool) -> SafeString:
+    """One cell: a tick, or why there is none."""
+    shared = ", ".join(cell.through)
+    if cell.state is State.SHARED:
+        told = _("allowed through %s") % shared
+        return format_html('<td class="shared">{}</td>', told)
+    if cell.state is State.CLOSED:
+        return format_html(
+            '<td class="closed">{}</td>', _("no: does not ask for its own scope")
+        )
+    told = _("also through %s") % shared
+    also = format_html("<small>{}</small>", told) if shared else ""
+    return format_html(
+        '<td><label><input type="checkbox" name="on" value="{}" aria-label="{}"{}{}>'
+        '<b class="y">{}</b><b class="n">{}</b></label>{}</td>',
+        cell.key,
+        name,
+        mark_safe(" checked") if on else "",
+        "" if may_change else mark_safe(" disabled"),
+        _("allowed"),
+        _("no"),
+        also,
+    )

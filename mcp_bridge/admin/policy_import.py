@@ -1,0 +1,87 @@
+"""The policy in the admin: download it, upload one, look at the difference, apply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.admin_site.site import Section, SitePage, site_page
+from accounts.admin_site.uploads import SuperusersPage, kept, uploaded
+from accounts.audit.record import record
+from accounts.authorization.delegation import NotAllowed
+from accounts.imports.problems import Stale
+from accounts.models import ImportDraft
+from mcp_bridge.access.policy_file import apply, diff, export_text
+
+
+@site_page
+class PolicyExportPage(SitePage):
+    """GET: the policy as a file, for those who may see all that is in it."""
+
+    path = "policy/export/"
+    name = "policy-export"
+    title = gettext_lazy("Export policy")
+    permissions = (
+        "accounts.view_scope",
+        "accounts.view_role",
+        "mcp_bridge.view_primitive",
+    )
+    in_menu = False
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """On record."""
+        record("policy.exported", actor=request.user, request=request)
+        answer = HttpResponse(export_text(), content_type="application/json")
+        name = f"policy-{timezone.now():%Y%m%d-%H%M%S}.json"
+        answer["Content-Disposition"] = f'attachment; filename="{name}"'
+        return answer
+
+
+@site_page
+class PolicyImportPage(SuperusersPage):
+    """GET: the form. POST: a file to compare, or `apply=MARK` of what was shown."""
+
+    path = "policy/"
+    name = "policy-import"
+    title = gettext_lazy("Policy as a file")
+    place = (Section.PEOPLE, 50)
+    template = "admin/policy.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The form."""
+        return self.page({})
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """By the button."""
+        if "apply" in request.POST:
+            return self.apply(request)
+        raw, told = uploaded(request)
+        if told:
+            return self.page({"told": told}, status=400)
+        found = diff(raw)
+        if not found.problems:
+            kept(request, "policy", raw)
+        context = {"diff": found, "problems": found.problems}
+        return self.page(context, status=400 if found.problems else 200)
+
+    def apply(self, request: Any) -> HttpResponse:
+        """Do it, if things are still as they were shown."""
+        draft = ImportDraft.objects.filter(owner=request.user, kind="policy").first()
+        if draft is None:
+            told = _("There is nothing to apply: choose the file again.")
+            return self.page({"told": told}, status=400)
+        mark = request.POST["apply"]
+        try:
+            count = apply(draft.content.encode(), mark, request.user)
+        except Stale as error:
+            return self.page({"told": str(error)}, status=409)
+        except NotAllowed as error:
+            return self.page({"told": str(error)}, status=403)
+        draft.delete()
+        messages.success(request, _("Done: %d items were added or changed.") % count)
+        return HttpResponseRedirect(request.path)

@@ -1,0 +1,129 @@
+"""The door: /mcp goes to the MCP side, all else to Django.
+
+Django's handler has no lifespan and a mounted app's never runs, so the session
+manager is started here; every scope type but http is refused here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import AsyncExitStack
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from accounts.authentication.mail import MAILER
+from accounts.http.client_address import seen
+from accounts.models import SigningKey
+from mcp_bridge.audit.trail import uses
+from mcp_bridge.audit.writer import recording
+from mcp_bridge.cache.decision_cache import remembering
+from mcp_bridge.db import in_database
+from mcp_bridge.http.host_origin import Edge, origin_pattern
+from mcp_bridge.http.request_body import Bounded
+from mcp_bridge.http.request_id import with_request_id
+from mcp_bridge.http.session_affinity import SessionRoute
+from mcp_bridge.http.shutdown import listen
+from mcp_bridge.middleware.authorization import Door
+from mcp_bridge.middleware.database_timeout import Attended
+from mcp_bridge.server.discovery import autodiscover, sync
+from mcp_bridge.server.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+MCP_PATHS = frozenset({"/mcp", "/mcp/"})
+OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/(?:jwks\.json|token|register|revoke)\Z")
+"""What any web page may read or post to without cookies (OAuth 2.1 3.2)."""
+
+
+class Router:
+    """The ASGI application."""
+
+    def __init__(self, django: ASGIApp) -> None:
+        self.server = autodiscover()
+        self.django = Bounded(Attended(django), settings.MAX_FORM_SIZE)
+        self.public = CORSMiddleware(
+            self.django,
+            allow_origins=["*"],
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+        )
+        self.transport = Transport(self.server)
+        self.mcp = mcp_app(self.transport)
+        if settings.SESSION_PREFIX:
+            self.mcp = SessionRoute(self.mcp, settings.SESSION_PREFIX)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one scope."""
+        if scope["type"] == "lifespan":
+            await self.lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self.http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one request by its path, exactly."""
+        scope, send = with_request_id(trimmed(seen(scope)), send)
+        if scope["path"] in MCP_PATHS:
+            await self.mcp(scope, receive, send)
+        elif OPEN_PATHS.match(scope["path"]):
+            await self.public(scope, receive, send)
+        else:
+            await self.django(scope, receive, send)
+
+    async def lifespan(self, receive: Receive, send: Send) -> None:
+        """Sync the catalogue and run the session manager while the server lives."""
+        async with AsyncExitStack() as stack:
+            await receive()
+            try:
+                await in_database(sync)
+                # Not at the first token: making a key takes long, in a transaction.
+                await in_database(SigningKey.objects.ensure_active)
+            except DatabaseError as error:
+                await send({"type": "lifespan.startup.failed", "message": mend(error)})
+                return
+            listen()
+            MAILER.start()
+            stack.push_async_callback(in_database, MAILER.close)
+            stack.push_async_callback(uses.close)
+            await stack.enter_async_context(recording())
+            await stack.enter_async_context(remembering())
+            await stack.enter_async_context(self.transport.running())
+            self.server.running = True
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self.server.running = False
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def mend(error: DatabaseError) -> str:
+    """One sentence for the log when the rows cannot be read at start."""
+    detail = str(error).strip().splitlines()[0] if str(error).strip() else "no detail"
+    return (
+        f"The database is not ready ({detail}): start it, check DATABASE_URL, or "
+        "run manage.py migrate."
+    )
+
+
+def mcp_app(transport: Transport) -> ASGIApp:
+    """Edge -> CORS, where a page asks -> Door, for /mcp alone."""
+    door = Door(transport)
+    cors = CORSMiddleware(
+        door,
+        allow_origin_regex=origin_pattern(settings.ALLOWED_ORIGINS).pattern,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["WWW-Authenticate", "Mcp-Session-Id"],
+    )
+    return Edge(door, cors)
+
+
+def trimmed(scope: Scope) -> Scope:
+    """Header values without the blanks around them (RFC 9110 5.5; httptools keeps)."""
+    pairs = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    scope["headers"] = pairs
+    return scope

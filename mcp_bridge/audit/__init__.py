@@ -1,0 +1,1 @@
+"""Call events and last uses of tokens, written in batches."""

@@ -1,0 +1,98 @@
+"""Call events: every message decided, on record as AUDIT_DURABILITY says."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import Scope
+
+from accounts.parsing.text import one_line
+from accounts.tokens.principal import Unauthenticated
+from mcp_bridge.access.context import Call
+from mcp_bridge.access.messages import Message
+from mcp_bridge.audit.bulk_insert import CallEvent
+from mcp_bridge.audit.last_used import Uses
+from mcp_bridge.audit.writer import record
+from mcp_bridge.http.headers import header
+from mcp_bridge.metrics import prometheus
+
+NAMES = {
+    "tools/call": "tool.called",
+    "prompts/get": "prompt.fetched",
+    "resources/read": "resource.read",
+    "resources/subscribe": "resource.subscribed",
+    "resources/unsubscribe": "resource.unsubscribed",
+    "completion/complete": "completion.asked",
+}
+"""Method -> event when allowed; other methods are `message.allowed`."""
+
+ALLOWED, DENIED = "allowed", "denied"
+uses = Uses()
+
+
+def event_name(message: Message, allowed: bool) -> str:
+    """`tool.called`, `tool.denied`, `message.allowed` and the like."""
+    allowed_name = NAMES.get(message.method, "message.allowed")
+    return allowed_name if allowed else f"{allowed_name.split('.')[0]}.denied"
+
+
+class Trail:
+    """The audit of one HTTP request at the door."""
+
+    __slots__ = ("address", "request_id", "started")
+
+    def __init__(self, scope: Scope) -> None:
+        client = scope.get("client") or ("", 0)
+        self.address = client[0][:45]
+        self.request_id = header(scope, b"x-request-id") or ""
+        self.started = time.perf_counter()
+
+    async def refused(self, refusal: Unauthenticated) -> None:
+        """A credential that does not count."""
+        claims = refusal.claims
+        await record(
+            CallEvent(
+                at=time.time(),
+                action="request.refused",
+                decision=DENIED,
+                reason=refusal.reason,
+                client_id=one_line(claims.get("client_id", "")),
+                token_id=claims.get("jti", "")[:64],
+                address=self.address,
+                object=f"subject {claims['sub']}"[:255] if claims else "",
+                duration_ms=self.duration_ms(),
+                request_id=self.request_id,
+            )
+        )
+        prometheus.decided(False, refusal.reason)
+
+    async def decided(self, call: Call) -> None:
+        """A message that was decided, whichever way."""
+        uses.note(call.principal.jti, self.address)
+        await record(self.message_event(call))
+        prometheus.decided(call.decision.allowed, call.decision.reason)
+
+    def duration_ms(self) -> float:
+        """Since the request came."""
+        return round((time.perf_counter() - self.started) * 1000, 3)
+
+    def message_event(self, call: Call) -> CallEvent:
+        """The event of one message."""
+        principal, message, decision = call.principal, call.message, call.decision
+        name = " ".join(message.target) if message.target else message.method
+        return CallEvent(
+            at=time.time(),
+            action=event_name(message, decision.allowed),
+            decision=ALLOWED if decision.allowed else DENIED,
+            reason=str(decision.reason),
+            actor=principal.username,
+            actor_id=principal.user_id,
+            client_id=principal.client_id,
+            token_id=principal.jti,
+            address=self.address,
+            object=one_line(name),
+            via=one_line(decision.via),
+            outcome=call.outcome,
+            duration_ms=self.duration_ms(),
+            request_id=self.request_id,
+        )

@@ -1,0 +1,1 @@
+"""What a worker keeps of earlier decisions, and how it stays true."""

@@ -1,0 +1,115 @@
+"""People: the principals a worker remembers, bounded; changes say whom to forget."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from accounts.tokens.principal import Principal
+from mcp_bridge.cache.readers.base import Change
+from mcp_bridge.cache.watched_tables import Kind
+
+Key = bytes
+"""SHA-256 of a raw token: the token itself is remembered nowhere."""
+
+
+class People:
+    """Key -> Principal; the one not used for longest goes first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.known: OrderedDict[Key, Principal] = OrderedDict()
+        self.tokens: dict[str, Key] = {}
+        self.users: dict[int, Key | set[Key]] = {}
+        """Their keys; the key alone where there is one, a quarter of the memory."""
+        self.idle: set[Key] = set()
+        """Those known at the last ageing and not used since."""
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def get(self, key: Key) -> Principal | None:
+        """Who is behind `key`, noted as used now."""
+        principal = self.known.get(key)
+        if principal is not None:
+            self.known.move_to_end(key)
+            self.idle.discard(key)
+        return principal
+
+    def age(self) -> None:
+        """Forget who was not used since this was last called."""
+        for key in list(self.idle):
+            self.drop(key)
+        self.idle = set(self.known)
+
+    def put(self, key: Key, principal: Principal) -> None:
+        """Remember; forget the longest unused where there are too many."""
+        self.drop(key)
+        self.known[key] = principal
+        self.tokens[principal.jti] = key
+        self._note_user(principal.user_id, key)
+        if len(self.known) > self.most:
+            self.drop(next(iter(self.known)))
+
+    def _note_user(self, user_id: int, key: Key) -> None:
+        keys = self.users.setdefault(user_id, key)
+        if isinstance(keys, set):
+            keys.add(key)
+        elif keys != key:
+            self.users[user_id] = {keys, key}
+
+    def drop(self, key: Key) -> None:
+        """Forget one."""
+        principal = self.known.pop(key, None)
+        if principal is None:
+            return
+        self.idle.discard(key)
+        self.tokens.pop(principal.jti, None)
+        keys = self.users[principal.user_id]
+        if isinstance(keys, set):
+            keys.discard(key)
+        if keys in (key, set()):
+            del self.users[principal.user_id]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.known.clear()
+        self.tokens.clear()
+        self.users.clear()
+        self.idle.clear()
+
+    def forget(self, change: Change) -> None:
+        """Forget whom `change` concerns, and nobody else."""
+        if change.kind in (Kind.ALL, Kind.PEOPLE):
+            self.clear()
+        for key in list(self._concerned(change)):
+            self.drop(key)
+
+    def _concerned(self, change: Change) -> Iterable[Key]:
+        if change.kind == Kind.TOKEN:
+            key = self.tokens.get(change.key)
+            return () if key is None else (key,)
+        if change.kind == Kind.USER:
+            keys = self.users.get(int(change.key), ())
+            return (keys,) if isinstance(keys, bytes) else keys
+        if change.kind == Kind.CLIENT:
+            items = self.known.items()
+            return [k for k, person in items if person.client_id == change.key]
+        return ()
+
+
+def concerns(change: Change, principal: Principal) -> bool:
+    """Whether `change` may make `principal` untrue."""
+    own = {
+        Kind.USER: str(principal.user_id),
+        Kind.TOKEN: principal.jti,
+        Kind.CLIENT: principal.client_id,
+    }
+    if change.kind in own:
+        return own[Kind(change.kind)] == change.key
+    return change.kind != Kind.CATALOGUE
+
+
+def concerns_catalogue(change: Change) -> bool:
+    """Whether `change` may make the rules untrue."""
+    return change.kind in (Kind.CATALOGUE, Kind.ALL)

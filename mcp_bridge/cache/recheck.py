@@ -1,0 +1,96 @@
+"""Recheck: is a message that was allowed still allowed, while its answer is held?
+
+A message is decided by a read of the rows. What then takes longer than FRESH_FOR (a
+slow body, a queue, a long call, a stream) goes on only after another read.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+
+from django.db import Error as DatabaseError
+
+from accounts.tokens.principal import Unauthenticated
+from mcp_bridge.access.context import Call
+from mcp_bridge.access.decision import Decision, decide
+from mcp_bridge.cache.decision_cache import facts
+
+FRESH_FOR = 0.05
+"""Seconds for which a read of the rows counts as made just now.
+
+A read before every answer was tried: on PostgreSQL it is a round trip more a call.
+"""
+
+
+class Withdrawn(Exception):
+    """The token counts, but the message is not allowed any more."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
+
+
+ENDS = (Unauthenticated, Withdrawn, DatabaseError)
+"""Why an answer does not go on."""
+
+
+class Recheck:
+    """Reads the rows behind one message again."""
+
+    __slots__ = ("address", "call", "ended", "raw", "read_at")
+
+    def __init__(self, call: Call, raw: str, address: str, read_at: float) -> None:
+        self.call, self.raw, self.address = call, raw, address
+        self.read_at = read_at
+        """When the last read began, by time.perf_counter()."""
+        self.ended: Exception | None = None
+        """Why the tool was not run."""
+
+    @property
+    def due(self) -> bool:
+        """Whether the last read is too old to go on by."""
+        late = time.perf_counter() - self.read_at > FRESH_FOR
+        return late or self.ended is not None
+
+    async def now(self) -> None:
+        """Decide by the rows as they are now. Raises one of ENDS."""
+        if self.ended is not None:
+            raise self.ended
+        await self.read()
+
+    async def before_running(self) -> None:
+        """The same for a tool that runs next; what is refused here stays refused.
+
+        A tool that was not run is an error to the SDK. Were the next read to allow the
+        message, that error would go out as its answer.
+        """
+        try:
+            await self.now()
+        except ENDS as error:
+            self.ended = error
+            raise
+
+    async def problem(self) -> Exception | None:
+        """Why the message may not go on, None if it may."""
+        try:
+            await self.now()
+        except ENDS as error:
+            return error
+        return None
+
+    async def read(self) -> None:
+        """Read and decide. Raises one of ENDS."""
+        call, began = self.call, time.perf_counter()
+        principal, catalogue = await facts(self.raw)
+        call.principal = principal.seen_from(self.address)
+        call.catalogue = catalogue
+        if call.decision.allowed:
+            decision = decide(call.principal, call.message, catalogue)
+            if not decision.allowed:
+                raise Withdrawn(decision)
+        self.read_at = began
+
+
+recheck_var: ContextVar[Recheck | None] = ContextVar("portico_recheck", default=None)
+"""Of the message being served. Not in Call: tools get that, and no raw token."""

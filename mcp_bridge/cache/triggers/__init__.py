@@ -1,0 +1,1 @@
+"""Database triggers that number every change a decision depends on."""

@@ -1,0 +1,1 @@
+"""What every request to the ASGI application needs, before any decision."""

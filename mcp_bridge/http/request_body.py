@@ -1,0 +1,185 @@
+"""Bodies: not too large for the path, and here in time (slow clients).
+
+Django spools a body of any size to disk before its view is called, and waits for it
+for ever; both end here. RFC 9110 15.5.9 (408), 15.5.14 (413).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from typing import TypeVar, cast
+
+import anyio
+from django.conf import settings
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mcp_bridge.http.headers import header
+from mcp_bridge.http.responses import Answer, plain, too_slow
+
+
+class Bounded:
+    """Pure ASGI: 413 for what is larger than `largest`, 408 for what is too slow."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self.app, self.largest = app, largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, until the body breaks a rule; a head sent already stays sent."""
+        declared = header(scope, b"content-length") or "0"
+        if declared.isdigit() and int(declared) > self.largest:
+            await too_large(self.largest).send(send)
+            return
+        body, sender = Body(receive, self.largest), Sender(send)
+        try:
+            await self.app(scope, body, sender)
+        except (TooLarge, TooSlow) as problem:
+            if not sender.begun:
+                await refusal(problem, self.largest).send(send)
+
+
+class Body:
+    """A `receive` that counts bytes and time until the body is complete."""
+
+    def __init__(self, receive: Receive, largest: int) -> None:
+        self.receive, self.left = receive, largest
+        self.deadline = anyio.current_time() + settings.BODY_TIMEOUT
+        self.complete = False
+
+    async def __call__(self) -> Message:
+        """The next event. Raises TooLarge, TooSlow."""
+        if self.complete:
+            return await self.receive()
+        with anyio.move_on_at(self.deadline) as waiting:
+            event = await self.receive()
+        if waiting.cancelled_caught:
+            raise TooSlow
+        self.left -= len(event.get("body", b""))
+        if self.left < 0:
+            raise TooLarge
+        self.complete = not event.get("more_body", False)
+        return event
+
+
+class Sender:
+    """A `send` that knows whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self.send, self.begun = send, False
+
+    async def __call__(self, event: Message) -> None:
+        """Pass it on."""
+        self.begun = True
+        await self.send(event)
+
+
+def too_large(largest: int) -> Answer:
+    """413 with the limit; the connection ends, for the rest of the body is unread."""
+    text = f"The body is larger than {largest} bytes."
+    return plain(413, "invalid_request", text, connection="close")
+
+
+def refusal(problem: TooLarge | TooSlow, largest: int) -> Answer:
+    """413 or 408."""
+    if isinstance(problem, TooLarge):
+        return too_large(largest)
+    return too_slow()
+
+
+T = TypeVar("T")
+
+
+R = TypeVar("R")
+
+
+class TooLarge(Exception):
+    """The body passed MAX_BODY_SIZE."""
+
+
+class TooSlow(Exception):
+    """The body did not arrive within BODY_TIMEOUT."""
+
+
+class Disconnected(Exception):
+    """The client went away while sending."""
+
+
+@types.coroutine
+def resumed(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
+    """The rest of a coroutine that was begun and gave what it waits for."""
+    while True:
+        try:
+            yield waits_for
+        except BaseException as error:  # a cancellation is for `work`
+            step = partial(work.throw, error)
+        else:
+            step = partial(work.send, None)
+        try:
+            waits_for = step()
+        except StopIteration as complete:
+            return cast(R, complete.value)
+
+
+class IncomingBody:
+    """The body of one request, which may be waited for in several steps."""
+
+    __slots__ = ("chunks", "complete", "grows", "receive", "size")
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.chunks: list[bytes] = []
+        self.size, self.complete = 0, False
+        self.grows: Callable[[int], None] | None = None
+        """Told how much is added; may raise."""
+
+    async def arrives(self, within: float) -> bool:
+        """Whether all of it is here within seconds. Raises TooLarge, Disconnected.
+
+        Most bodies are here already; only one that is waited for needs a deadline.
+        """
+        reading = self.read()
+        try:
+            waits_for = reading.send(None)
+        except StopIteration:
+            return True
+        try:
+            async with asyncio.timeout(within):
+                await resumed(reading, waits_for)
+        except TimeoutError:
+            return False
+        return True
+
+    async def read(self) -> None:
+        """Take what comes until it is complete, however long it takes."""
+        while not self.complete:
+            event = await self.receive()
+            if event["type"] == "http.disconnect":
+                raise Disconnected
+            chunk = event.get("body", b"")
+            self.size += len(chunk)
+            if self.size > settings.MAX_BODY_SIZE:
+                raise TooLarge
+            if self.grows is not None:
+                self.grows(len(chunk))
+            self.chunks.append(chunk)
+            self.complete = not event.get("more_body", False)
+
+    def content(self) -> bytes:
+        """All of it."""
+        if len(self.chunks) > 1:
+            self.chunks = [b"".join(self.chunks)]
+        return self.chunks[0]
+
+    def replay(self) -> Receive:
+        """A `receive` that gives the body again, then whatever comes."""
+        pending = [self.content()]
+
+        async def replayed() -> Message:
+            if pending:
+                first = pending.pop()
+                return {"type": "http.request", "body": first, "more_body": False}
+            return await self.receive()
+
+        return replayed

@@ -1,0 +1,293 @@
+"""The door at /mcp: Bearer -> Principal -> Decision -> the SDK, or a challenge.
+
+MCP basic/authorization; RFC 6750. Decides on the body: older requests may lie in
+their Mcp-Method and Mcp-Name headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import cached_property
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from mcp.server.auth.middleware.auth_context import auth_context_var
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from starlette.authentication import SimpleUser
+from starlette.types import Receive, Scope, Send
+
+from accounts.crypto.encryption import KeyUnreadable
+from accounts.rate_limits.errors import TooMany
+from accounts.tokens.principal import Principal, Unauthenticated
+from mcp_bridge.access.catalogue import Catalogue
+from mcp_bridge.access.context import Call, call_var
+from mcp_bridge.access.decision import decide, scopes_to_ask
+from mcp_bridge.access.messages import BadMessage, Message, parse
+from mcp_bridge.audit.trail import Trail
+from mcp_bridge.cache.decision_cache import facts
+from mcp_bridge.cache.recheck import FRESH_FOR, Recheck, Withdrawn, recheck_var
+from mcp_bridge.http import responses
+from mcp_bridge.http.headers import header
+from mcp_bridge.http.request_body import Disconnected, IncomingBody, TooLarge, TooSlow
+from mcp_bridge.middleware import rate_limits
+from mcp_bridge.middleware.recorded_response import OnePiece, OnRecord, Recorded
+from mcp_bridge.middleware.revocable_stream import Guarded
+from mcp_bridge.server.concurrency_limits import LARGE_BODY, LISTENING, Holding
+from mcp_bridge.server.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+BODILESS = {
+    "GET": Message("stream/open", always_open=True),
+    "DELETE": Message("session/end", always_open=True),
+}
+"""HTTP method -> what it means at /mcp where there is no body (2025-11-25)."""
+TOGETHER = 0.05
+"""Seconds a body is waited for before its token is looked at.
+
+Many clients send head and body apart. A body that is here is decided by one look; for
+one that comes later the token is looked at before it is waited for, and again after.
+"""
+
+
+class Door:
+    """Pure ASGI: refuses, challenges, or hands the message to the SDK's app."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport, self.locate = transport, transport.server.locate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; without a database nothing is let through."""
+        trail = Trail(scope)
+        raw = bearer(header(scope, b"authorization"))
+        if raw is None:
+            await responses.unauthorized(token_sent=False).send(send)
+            return
+        try:
+            await self.admit(scope, receive, send, raw, trail)
+        except Unauthenticated as refusal:
+            await self.challenge(refusal, trail, send, raw)
+        except TooMany as problem:
+            await rate_limits.answer(problem).send(send)
+        except (BadMessage, TooLarge, TooSlow) as problem:
+            await body_refusal(problem).send(send)
+        except Disconnected:
+            return
+        except (DatabaseError, KeyUnreadable):
+            logger.exception("Nothing could be decided")
+            await responses.unavailable().send(send)
+
+    async def admit(
+        self, scope: Scope, receive: Receive, send: Send, raw: str, trail: Trail
+    ) -> None:
+        """Authenticate, read, decide; then serve, or ask for a wider token."""
+        body = IncomingBody(receive)
+        here, read_at = await self.at_once(scope, body), time.perf_counter()
+        principal, catalogue = await who(raw, trail)
+        await rate_limits.admit(principal)
+        held = Holding(principal.user_id)
+        try:
+            if not here:
+                await self.rest(body, held)
+            elif body.size > LARGE_BODY:
+                held.grow(body.size)
+            if not here or time.perf_counter() - read_at > FRESH_FOR:
+                # What was true before the wait may be over.
+                read_at = time.perf_counter()
+                principal, catalogue = await who(raw, trail)
+            message = self.message(scope, body)
+            if message.method in LISTENING:
+                held.listen()
+            verdict = decide(principal, message, catalogue)
+            call = Call(principal, message, catalogue, verdict)
+            recheck = Recheck(call, raw, trail.address, read_at)
+            await self.decided(scope, body, send, trail, recheck)
+        finally:
+            held.end()
+
+    async def decided(
+        self, scope: Scope, body: IncomingBody, send: Send, trail: Trail, again: Recheck
+    ) -> None:
+        """Serve the call to whoever may see what is there, or ask for a wider token."""
+        call = again.call
+        if call.decision.needs_wider_token:
+            await trail.decided(call)
+            await wider_token(call).send(send)
+            return
+        scope["user"] = user = Caller(call.principal)
+        call_token, user_token = call_var.set(call), auth_context_var.set(user)
+        recheck_token = recheck_var.set(again)
+        try:
+            await self.serve(scope, body, send, trail, again)
+        finally:
+            recheck_var.reset(recheck_token)
+            auth_context_var.reset(user_token)
+            call_var.reset(call_token)
+
+    async def rest(self, body: IncomingBody, held: Holding) -> None:
+        """Wait for what is missing of a body. Raises TooSlow, TooMany."""
+        if body.size:
+            held.grow(body.size)
+        body.grows = held.grow
+        if not await body.arrives(settings.BODY_TIMEOUT):
+            raise TooSlow
+
+    async def at_once(self, scope: Scope, body: IncomingBody) -> bool:
+        """Whether the message is complete before anybody is asked who sent it.
+
+        Whoever waits for `100 Continue` gets that only after the token was looked at.
+        """
+        if scope["method"] != "POST":
+            return True
+        return header(scope, b"expect") is None and await body.arrives(TOGETHER)
+
+    def message(self, scope: Scope, body: IncomingBody) -> Message:
+        """What is asked. Raises BadMessage."""
+        if scope["method"] == "POST":
+            return self.locate(parse(body.content()))
+        known = BODILESS.get(scope["method"])
+        return known or Message(f"http/{scope['method']}")
+
+    async def serve(
+        self, scope: Scope, body: IncomingBody, send: Send, trail: Trail, again: Recheck
+    ) -> None:
+        """Have the SDK answer; refuse in its place once the right to that has ended."""
+        receive = body.replay() if body.complete else body.receive
+        reply: OnePiece | OnRecord
+        if self.transport.one_piece(scope, again.call.message):
+            reply = OnePiece(send, receive, trail, again)
+            await self.answer(scope, receive, reply)
+            end = reply.end
+        else:
+            reply = OnRecord(send, trail, again.call, held=scope["method"] == "POST")
+            guarded = Guarded(self.transport.streaming, again)
+            await guarded(scope, receive, reply)
+            end = guarded.end
+        if end is not None:
+            await self.withhold(scope, body, reply, end)
+
+    async def answer(self, scope: Scope, receive: Receive, reply: OnePiece) -> None:
+        """Serve in one piece; a client that leaves ends the call, and that is told."""
+        try:
+            content = reply.call.message.content
+            await self.transport.exchange.serve(scope, receive, reply, content)
+        except asyncio.CancelledError:
+            if not reply.left and reply.end is None:
+                raise
+            if reply.serving is not None:
+                reply.serving.uncancel()
+            if reply.left:
+                reply.call.outcome = "cancelled"
+                await reply.leave()
+        finally:
+            reply.stop()
+
+    async def withhold(
+        self, scope: Scope, body: IncomingBody, reply: Recorded, end: Exception
+    ) -> None:
+        """Refuse in place of an answer; of a stream that is open, only the end.
+
+        What the call did stays done: it is on record as it was decided.
+        """
+        if not reply.recorded and not isinstance(end, DatabaseError):
+            reply.call.outcome = "withheld"
+            await reply.record()
+        if reply.begun:
+            await reply.close()
+        elif isinstance(end, Unauthenticated):
+            await responses.unauthorized(token_sent=True).send(reply.send)
+        elif isinstance(end, Withdrawn):
+            await self.refuse(scope, body, reply, end)
+        else:
+            await responses.unavailable().send(reply.send)
+
+    async def refuse(
+        self, scope: Scope, body: IncomingBody, reply: Recorded, end: Withdrawn
+    ) -> None:
+        """As a message is refused that comes now: hidden things do not exist."""
+        call, send = reply.call, reply.send
+        call.decision = end.decision
+        if end.decision.needs_wider_token:
+            await wider_token(call).send(send)
+            return
+        content = call.message.content
+        await self.transport.exchange.serve(scope, body.replay(), send, content)
+
+    async def challenge(
+        self, why: Unauthenticated, trail: Trail, send: Send, raw: str
+    ) -> None:
+        """401 for a token that does not count, once on record; 429 in a flood."""
+        answer = responses.unauthorized(token_sent=True)
+        try:
+            await rate_limits.admit_refusal(raw, trail.address)
+            await trail.refused(why)
+        except TooMany as problem:
+            answer = rate_limits.answer(problem)
+        except DatabaseError:
+            logger.exception("A refusal could not be recorded")
+            answer = responses.unavailable()
+        await answer.send(send)
+
+
+async def who(raw: str, trail: Trail) -> tuple[Principal, Catalogue]:
+    """Who `raw` stands for at the client's address, and the rules, as they are now."""
+    principal, catalogue = await facts(raw)
+    return principal.seen_from(trail.address), catalogue
+
+
+def wider_token(call: Call) -> responses.Answer:
+    """403 that names the scopes to ask for."""
+    wanted = scopes_to_ask(call.principal, call.decision)
+    return responses.insufficient_scope(wanted)
+
+
+def bearer(value: str | None) -> str | None:
+    """The token of an Authorization header; None if it carries no Bearer token."""
+    scheme, _, raw = (value or "").partition(" ")
+    return raw.strip() if scheme.lower() == "bearer" and raw.strip() else None
+
+
+class Caller(AuthenticatedUser):
+    """The SDK's user of a principal; few ask for its token, so it is made for them."""
+
+    def __init__(self, principal: Principal) -> None:
+        SimpleUser.__init__(self, principal.client_id)
+        self.principal = principal
+
+    @cached_property
+    def access_token(self) -> AccessToken:  # type: ignore[override]
+        """What sessions and requestState belong to."""
+        return sdk_token(self.principal)
+
+    @cached_property
+    def scopes(self) -> list[str]:  # type: ignore[override]
+        """Those the token names."""
+        return self.access_token.scopes
+
+
+def sdk_token(principal: Principal) -> AccessToken:
+    """The SDK's view of the principal: sessions and requestState belong to it.
+
+    It carries the token's id in place of the token, so no tool can pass it on.
+    """
+    return AccessToken(
+        token=principal.jti,
+        client_id=principal.client_id,
+        scopes=sorted(principal.token_scopes),
+        expires_at=principal.expires_at,
+        resource=settings.RESOURCE_URL,
+        subject=str(principal.user_id),
+        claims={"iss": settings.ISSUER_URL},
+    )
+
+
+def body_refusal(problem: BadMessage | TooLarge | TooSlow) -> responses.Answer:
+    """413 for a giant, 408 for a dawdler, 400 for what is not one message."""
+    if isinstance(problem, TooSlow):
+        return responses.too_slow()
+    if isinstance(problem, BadMessage):
+        return responses.protocol_error(400, problem.code, str(problem))
+    return responses.too_large()

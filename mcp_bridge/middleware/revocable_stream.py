@@ -1,0 +1,66 @@
+"""Open streams end when the right to them does: at expiry or after revocation."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+from anyio.abc import TaskGroup
+from starlette.types import ASGIApp, Receive, Scope
+from starlette.types import Message as Event
+
+from mcp_bridge.cache.recheck import Recheck
+from mcp_bridge.http.shutdown import begun
+from mcp_bridge.metrics.prometheus import is_stream
+from mcp_bridge.middleware.recorded_response import LOOK_EVERY, OnRecord
+
+
+class Guarded:
+    """Pure ASGI: `app`, ended once its message is not allowed any more.
+
+    `end` says why; where nothing of the answer was sent, the refusal is the caller's
+    to give.
+    """
+
+    def __init__(self, app: ASGIApp, recheck: Recheck) -> None:
+        self.app, self.recheck = app, recheck
+        self.streaming = False
+        self.end: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: OnRecord) -> None:
+        """Serve; read the rows now and then, and before something held is sent."""
+        async with anyio.create_task_group() as tasks:
+            # A timer, not a task: most answers are over before it is needed.
+            loop = asyncio.get_running_loop()
+            later = loop.call_later(LOOK_EVERY, tasks.start_soon, self.watch, tasks)
+
+            async def checked(event: Event) -> None:
+                if event["type"] == "http.response.start":
+                    self.streaming = is_stream(event)
+                elif event.get("body") and self.recheck.due and not await self.holds():
+                    tasks.cancel_scope.cancel()
+                if self.end is not None:
+                    return
+                await send(event)
+                if event["type"] == "http.response.body":
+                    self.streaming = self.streaming and event.get("more_body", False)
+
+            try:
+                await self.app(scope, receive, checked)
+            finally:
+                later.cancel()
+            tasks.cancel_scope.cancel()
+        if self.streaming and (self.end is None or send.begun):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def holds(self) -> bool:
+        """Whether the message is still allowed; they also filter what streams carry."""
+        problem = await self.recheck.problem()
+        self.end = self.end or problem
+        return self.end is None
+
+    async def watch(self, tasks: TaskGroup) -> None:
+        """Until the right ends, or the server stops while a stream is open."""
+        while await self.holds() and not (self.streaming and begun()):
+            await anyio.sleep(LOOK_EVERY)
+        tasks.cancel_scope.cancel()

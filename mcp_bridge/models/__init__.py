@@ -1,0 +1,24 @@
+"""Primitives on offer, and the log of changes that decisions depend on."""
+
+from mcp_bridge.models.change_log import Change, ChangeCounter
+from mcp_bridge.models.primitives import (
+    SCOPE_PREFIX,
+    Offer,
+    Primitive,
+    PrimitiveKind,
+    PrimitiveQuerySet,
+    own_scope,
+    summary,
+)
+
+__all__ = [
+    "SCOPE_PREFIX",
+    "Change",
+    "ChangeCounter",
+    "Offer",
+    "Primitive",
+    "PrimitiveKind",
+    "PrimitiveQuerySet",
+    "own_scope",
+    "summary",
+]

@@ -1,0 +1,189 @@
+"""Primitive: a tool, resource, resource template or prompt on offer, as a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import Scope
+
+
+class PrimitiveKind(models.TextChoices):
+    """The MCP specification's kinds of server primitive."""
+
+    TOOL = "tool", _("tool")
+    RESOURCE = "resource", _("resource")
+    RESOURCE_TEMPLATE = "resource_template", _("resource template")
+    PROMPT = "prompt", _("prompt")
+
+
+SCOPE_PREFIX = {
+    PrimitiveKind.TOOL: "tool",
+    PrimitiveKind.RESOURCE: "resource",
+    PrimitiveKind.RESOURCE_TEMPLATE: "resource",
+    PrimitiveKind.PROMPT: "prompt",
+}
+
+
+def own_scope(kind: str, name: str) -> str:
+    """The scope that stands for one primitive alone."""
+    return f"{SCOPE_PREFIX[PrimitiveKind(kind)]}:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What code has on offer: one primitive with the access its author proposes."""
+
+    kind: str
+    name: str
+    title: str
+    description: str
+    scopes: tuple[str, ...]
+    sensitive: bool
+    definition: str
+    """SHA-256 (hex) over everything a client is shown of it."""
+
+    @property
+    def own_scope(self) -> str:
+        """The scope that stands for this primitive alone, such as `tool:whoami`."""
+        return own_scope(self.kind, self.name)
+
+
+class PrimitiveQuerySet(models.QuerySet["Primitive"]):
+    """The verb that brings rows and code together."""
+
+    def sync(self, offers: Iterable[Offer]) -> dict[str, int]:
+        """Add new offers, mark changed ones, disable vanished ones; count each.
+
+        Access that an admin has set is never overwritten.
+        """
+        counts = dict.fromkeys(("added", "changed", "vanished", "returned"), 0)
+        offered = {(offer.kind, offer.name): offer for offer in offers}
+        with transaction.atomic():
+            rows = {(row.kind, row.name): row for row in self.all().select_for_update()}
+            for key, offer in offered.items():
+                row = rows.get(key)
+                outcome = row.meet(offer) if row else self._add(offer)
+                if outcome:
+                    counts[outcome] += 1
+            for key, row in rows.items():
+                if key not in offered and row.vanished_at is None:
+                    row.vanish()
+                    counts["vanished"] += 1
+        return counts
+
+    def _add(self, offer: Offer) -> str:
+        row = self.create(
+            kind=offer.kind,
+            name=offer.name,
+            title=offer.title,
+            description=offer.description,
+            sensitive=offer.sensitive,
+            definition=offer.definition,
+        )
+        wanted = [offer.own_scope, *offer.scopes]
+        row.required_scopes.set(
+            [Scope.objects.get_or_create(name=name)[0] for name in wanted]
+        )
+        return "added"
+
+
+class Primitive(models.Model):
+    """Who may use it: enabled, sensitive, and the scopes of which one is needed."""
+
+    kind = models.CharField(_("kind"), max_length=20, choices=PrimitiveKind)
+    name = models.CharField(
+        _("name"),
+        max_length=255,
+        help_text=_("Tool or prompt name; URI of a resource."),
+    )
+    title = models.CharField(_("title"), max_length=255, blank=True)
+    description = models.TextField(_("description"), blank=True)
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("Off: nobody can see or use it.")
+    )
+    sensitive = models.BooleanField(
+        _("sensitive"),
+        default=False,
+        help_text=_("A token must name its scope; acting within roles is not enough."),
+    )
+    required_scopes = models.ManyToManyField(
+        Scope,
+        blank=True,
+        related_name="primitives",
+        help_text=_("Any one of them is enough. None: nobody can use it."),
+        verbose_name=_("required scopes"),
+    )
+    definition = models.CharField(max_length=64, editable=False)
+    changed_at = models.DateTimeField(
+        _("definition changed"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Its definition changed in code and nobody has accepted it yet."),
+    )
+    first_seen_at = models.DateTimeField(
+        _("first seen at"), default=timezone.now, editable=False
+    )
+    last_seen_at = models.DateTimeField(
+        _("last seen at"), default=timezone.now, editable=False
+    )
+    vanished_at = models.DateTimeField(
+        _("vanished at"), null=True, blank=True, editable=False
+    )
+    enabled_before = models.BooleanField(default=True, editable=False)
+
+    objects = PrimitiveQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("kind", "name")
+        verbose_name = _("tool, resource or prompt")
+        verbose_name_plural = _("tools, resources and prompts")
+        constraints = [
+            models.UniqueConstraint(
+                fields=("kind", "name"), name="one_row_per_primitive"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.name}"
+
+    @property
+    def own_scope(self) -> str:
+        """The scope that stands for it alone, such as `tool:whoami`."""
+        return own_scope(self.kind, self.name)
+
+    def meet(self, offer: Offer) -> str:
+        """Take in what code says now: `changed`, `returned` or nothing new."""
+        now, outcome = timezone.now(), ""
+        self.last_seen_at = now
+        self.title, self.description = offer.title, offer.description
+        if self.vanished_at is not None:
+            self.vanished_at, self.enabled = None, self.enabled_before
+            outcome = "returned"
+        if self.definition != offer.definition:
+            self.definition, self.changed_at = offer.definition, now
+            outcome = "changed"
+        self.save()
+        return outcome
+
+    def vanish(self) -> None:
+        """Code no longer offers it: keep the row, disabled."""
+        self.enabled_before, self.enabled = self.enabled, False
+        self.vanished_at = timezone.now()
+        self.save()
+
+    def accept_definition(self) -> None:
+        """An admin has looked at the change."""
+        self.changed_at = None
+        self.save(update_fields=["changed_at"])
+
+
+def summary(counts: dict[str, int]) -> dict[str, Any]:
+    """The non-zero counts of a sync."""
+    return {name: count for name, count in counts.items() if count}

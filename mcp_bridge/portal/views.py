@@ -1,0 +1,83 @@
+"""Portal pages that know of MCP: connect a client, my tools, why I was refused."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.authentication.pages import Page
+from accounts.authorization.role_grants import roles_of
+from accounts.models import AuditEvent
+from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.tokens.principal import imagined
+from mcp_bridge.access.catalogue import read_catalogue
+from mcp_bridge.access.decision import Reason, judge
+from mcp_bridge.access.explain import in_words
+from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.portal.client_setup import snippets
+
+
+class ConnectView(Page):
+    """Connect your client, and see it arrive."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The snippets, and from when on a call counts as the first."""
+        context = {
+            "url": settings.RESOURCE_URL,
+            "snippets": snippets(settings.RESOURCE_URL),
+            "since": int(timezone.now().timestamp()),
+        }
+        return render(request, "portal/connect.html", context)
+
+
+class StatusView(Page):
+    """GET ?since=EPOCH: whether a client of mine has spoken since."""
+
+    def get(self, request: HttpRequest) -> JsonResponse:
+        """{"connected": bool, "what": "tool whoami"}."""
+        text = request.GET.get("since", "")
+        since = int(text) if re.fullmatch("[0-9]{1,11}", text) else 0
+        mine = AuditEvent.objects.filter(
+            actor_id=self.me.pk,
+            at__gte=datetime.fromtimestamp(since, UTC),
+            decision=AuditEvent.Verdict.ALLOWED,
+        )
+        last = mine.first()
+        found = {"connected": last is not None, "what": last.object if last else ""}
+        return JsonResponse(found)
+
+
+def why(event: AuditEvent) -> str:
+    """The reason in words; what is hidden is not told from what does not exist."""
+    if event.reason == Reason.TOKEN_LACKS_SCOPE:
+        return _("The token is too narrow: %s.") % in_words(event.via)
+    if event.reason in (Reason.UNKNOWN_METHOD, Reason.MALFORMED):
+        return _("The message was not understood.")
+    return _("Not there for your roles; ask your administrator.")
+
+
+class HomeView(Page):
+    """My roles, my tools, and my last refusals with their reason."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Judged by the same rule as a message would be."""
+        scopes = {ACT_WITHIN_ROLES, *roles_of(self.me.pk)[1]}
+        me = imagined(self.me, scopes)
+        rules = read_catalogue().values()
+        mine = [
+            (PrimitiveKind(rule.kind).label, rule)
+            for rule in rules
+            if judge(me, rule).allowed
+        ]
+        denied = AuditEvent.objects.filter(
+            actor_id=self.me.pk, decision=AuditEvent.Verdict.DENIED
+        )
+        refusals = [(event, why(event)) for event in denied[:10]]
+        context = {"roles": me.roles, "rules": mine, "refusals": refusals}
+        return render(request, "portal/home.html", context)

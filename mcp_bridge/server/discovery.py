@@ -1,0 +1,82 @@
+"""What code has on offer: found in every app's `mcp_tools.py`, synced into rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import IntegrityError
+from django.utils.module_loading import autodiscover_modules
+from pydantic import BaseModel
+
+from mcp_bridge.models import Offer, Primitive, PrimitiveKind, summary
+from mcp_bridge.server.portico_server import PorticoServer, mcp
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""Several workers may start at once and add the same row; the losers look again."""
+
+
+def autodiscover() -> PorticoServer:
+    """Import `mcp_tools` of every installed app, as the admin imports `admin`."""
+    autodiscover_modules("mcp_tools")
+    return mcp
+
+
+def offers(server: PorticoServer) -> Iterator[Offer]:
+    """Everything registered with `server`, whoever may use it."""
+    for tool in server.tools.everything():
+        shown = tool.model_dump(mode="json", exclude={"fn_metadata", "is_async"})
+        shown["output_schema"] = tool.output_schema
+        yield _offer(server, PrimitiveKind.TOOL, tool.name, tool, shown)
+    for resource in server.resources.every_resource():
+        shown = _shown(resource, "uri", "name", "mime_type")
+        kind = PrimitiveKind.RESOURCE
+        yield _offer(server, kind, str(resource.uri), resource, shown)
+    for template in server.resources.every_template():
+        shown = _shown(template, "uri_template", "name", "mime_type", "parameters")
+        kind = PrimitiveKind.RESOURCE_TEMPLATE
+        yield _offer(server, kind, template.uri_template, template, shown)
+    for prompt in server.prompts.everything():
+        shown = _shown(prompt, "name", "arguments")
+        yield _offer(server, PrimitiveKind.PROMPT, prompt.name, prompt, shown)
+
+
+def _shown(primitive: BaseModel, *fields: str) -> dict[str, Any]:
+    wanted = {*fields, "title", "description", "annotations", "meta"}
+    return primitive.model_dump(mode="json", include=wanted)
+
+
+def _offer(
+    server: PorticoServer, kind: str, name: str, made: Any, shown: dict[str, Any]
+) -> Offer:
+    scopes, sensitive = server.access.get((str(kind), name), ((), False))
+    text = json.dumps(shown, sort_keys=True, default=str)
+    return Offer(
+        kind=str(kind),
+        name=name,
+        title=made.title or "",
+        description=(made.description or "").strip(),
+        scopes=scopes,
+        sensitive=sensitive,
+        definition=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def sync() -> dict[str, int]:
+    """Bring the Primitive rows up to date; what changed, counted."""
+    found = list(offers(autodiscover()))
+    for attempt in range(ATTEMPTS):
+        try:
+            counts = summary(Primitive.objects.sync(found))
+            break
+        except IntegrityError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    if counts:
+        logger.info("Catalogue synced: %s", counts)
+    return counts

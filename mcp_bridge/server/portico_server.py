@@ -1,0 +1,335 @@
+"""`mcp`: the SDK's MCPServer whose primitives carry scopes and know their caller.
+
+Authors write `mcp_tools.py` in an installed app:
+
+    from mcp_bridge.server import mcp
+
+    @mcp.tool(scopes=["User.Write"])
+    def rename(product: int, name: str) -> str: ...
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial, wraps
+from typing import Any, TypeVar
+
+import anyio.from_thread
+import anyio.to_thread
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.request_state import RequestStateSecurity
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    CallToolResult,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    GetPromptResult,
+    InputRequiredResult,
+)
+from pydantic import AnyUrl, BaseModel
+
+from mcp_bridge.access.catalogue import Key
+from mcp_bridge.access.context import current_call
+from mcp_bridge.access.decision import Reason
+from mcp_bridge.access.messages import Message
+from mcp_bridge.cache.recheck import recheck_var
+from mcp_bridge.db import tidy, with_own_thread
+from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.server.concurrency_limits import TURNS
+from mcp_bridge.server.subscriptions import CallerBus
+from mcp_bridge.server.visibility import (
+    VisiblePrompts,
+    VisibleResources,
+    VisibleTools,
+    usable,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+MIRROR = "x-mcp-header"
+"""In a tool's schema: a header repeats this argument (SEP-2243)."""
+EXTRA_METHODS = frozenset(
+    {"logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
+)
+"""Methods an author may serve; all others are decided and served here."""
+
+
+class PorticoServer(MCPServer[Any]):
+    """MCPServer whose decorators take `scopes` and `sensitive`."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.resources = VisibleResources()
+        bus = CallerBus(self.resources)
+        super().__init__(name, subscriptions=bus, **options)
+        self._resource_manager = self.resources
+        self._tool_manager = self.tools = VisibleTools()
+        self._prompt_manager = self.prompts = VisiblePrompts()
+        self.access: dict[Key, tuple[tuple[str, ...], bool]] = {}
+        self.mirrored: dict[str, bool] = {}
+        self.completers: list[Callable[..., Awaitable[Completion | None]]] = []
+        self.running = False
+
+    def tool(  # type: ignore[override]
+        self,
+        name: str | None = None,
+        *,
+        scopes: Sequence[str] = (),
+        sensitive: bool = False,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Register a tool that any one of `scopes` (or `tool:NAME`) gives access to.
+
+        `sensitive`: a token must name such a scope, `mcp` is not enough. `options`
+        are those of the SDK's own decorator.
+        """
+        if callable(name):
+            raise TypeError("Write @mcp.tool(), with the parentheses.")
+
+        def register(fn: F) -> F:
+            known = name or fn.__name__
+            self._claim(PrimitiveKind.TOOL, known, scopes, sensitive)
+            self.add_tool(at_home(fn), name=known, **options)
+            return fn
+
+        return register
+
+    def resource(
+        self,
+        uri: str,
+        *,
+        scopes: Sequence[str] = (),
+        sensitive: bool = False,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Register a resource, a template where `uri` has {parameters}; as `tool`."""
+        if callable(uri):
+            raise TypeError('Write @mcp.resource("scheme://path"), with its URI.')
+        kind = PrimitiveKind.RESOURCE
+        if "{" in uri:
+            kind = PrimitiveKind.RESOURCE_TEMPLATE
+        sdk_resource = super().resource
+
+        def register(fn: F) -> F:
+            self._claim(kind, uri, scopes, sensitive)
+            sdk_resource(uri, **options)(at_home(fn))
+            return fn
+
+        return register
+
+    def prompt(  # type: ignore[override]
+        self,
+        name: str | None = None,
+        *,
+        scopes: Sequence[str] = (),
+        sensitive: bool = False,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Register a prompt; as `tool`."""
+        if callable(name):
+            raise TypeError("Write @mcp.prompt(), with the parentheses.")
+
+        def register(fn: F) -> F:
+            known = name or fn.__name__
+            self._claim(PrimitiveKind.PROMPT, known, scopes, sensitive)
+            made = Prompt.from_function(at_home(fn), name=known, **options)
+            self.add_prompt(made)
+            return fn
+
+        return register
+
+    def completion(self) -> Callable[[F], F]:
+        """Register a completer; the first that gives an answer is taken."""
+
+        def register(fn: F) -> F:
+            self.completers.append(fn)
+            self._lowlevel_server.add_request_handler(
+                "completion/complete", CompleteRequestParams, self.complete
+            )
+            return fn
+
+        return register
+
+    def add_request_handler(
+        self,
+        method: str,
+        params_type: type[BaseModel],
+        handler: Callable[..., Awaitable[Any]],
+    ) -> None:
+        """Serve one of EXTRA_METHODS with a handler of the SDK's low-level form."""
+        if method not in EXTRA_METHODS:
+            allowed = ", ".join(sorted(EXTRA_METHODS))
+            raise ImproperlyConfigured(f"{method} cannot be added; only {allowed}.")
+
+        async def decided(ctx: ServerRequestContext[Any, Any], params: Any) -> Any:
+            call = current_call()
+            if call is None or not call.decision.allowed:
+                uri = str(getattr(params, "uri", ""))
+                text = f"Unknown resource: {uri}"
+                raise MCPError(INVALID_PARAMS, text, data={"uri": uri})
+            return await handler(ctx, params)
+
+        self._lowlevel_server.add_request_handler(method, params_type, decided)
+
+    def _claim(
+        self, kind: str, name: str, scopes: Sequence[str], sensitive: bool
+    ) -> None:
+        key = (str(kind), name)
+        if key in self.access:
+            raise ImproperlyConfigured(
+                f"Two apps offer a {kind} named {name}; rename one of them."
+            )
+        if isinstance(scopes, str):
+            raise ImproperlyConfigured(f"{kind} {name}: scopes is a list of names.")
+        self.access[key] = (tuple(scopes), sensitive)
+
+    def locate(self, message: Message) -> Message:
+        """Aim a message about a resource URI at what would serve it."""
+        target = message.target
+        if target is None or not message.method.startswith("resources/"):
+            return message
+        key = self.resources.locate(target[1])
+        return message if key is None else message.about(*key)
+
+    async def complete(self, ctx: Any, params: CompleteRequestParams) -> CompleteResult:
+        """Ask the completers; about a hidden or unknown primitive nothing is known."""
+        call = current_call()
+        if call is not None and call.decision.allowed:
+            for completer in self.completers:
+                found = await completer(params.ref, params.argument, params.context)
+                if found is not None:
+                    return CompleteResult(completion=found)
+        return CompleteResult(completion=Completion(values=[]))
+
+    def _tool_input_schema(self, name: str) -> dict[str, Any] | None:
+        """The schema by which headers are compared; None where it names no header."""
+        tool = self.tools.get_tool(name)
+        if tool is None:
+            return None
+        if name not in self.mirrored:
+            self.mirrored[name] = MIRROR in json.dumps(tool.parameters)
+        return tool.parameters if self.mirrored[name] else None
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Any = None
+    ) -> CallToolResult | InputRequiredResult:
+        """As the SDK's, with the outcome noted for the audit."""
+        result = await noted(super().call_tool(name, arguments, context))
+        if getattr(result, "is_error", False):
+            note("error")
+        return result
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """As the SDK's, with the outcome noted for the audit."""
+        return await noted(super().read_resource(uri, context))
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """As the SDK's; an unknown or hidden prompt is invalid params (prompts)."""
+        if self.prompts.get_prompt(name) is None:
+            raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
+        return await noted(super().get_prompt(name, arguments, context))
+
+
+async def gate(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
+    """The last check inside the SDK: only what was decided is handled."""
+    call = current_call()
+    if call is None or call.message.method != ctx.method:
+        raise MCPError(INVALID_REQUEST, "The message was not decided.")
+    if call.decision.reason is Reason.UNKNOWN_METHOD:
+        raise MCPError(METHOD_NOT_FOUND, "Method not found", data=ctx.method)
+    return await call_next(ctx)
+
+
+def at_home(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` with database connections of its own, closed after it."""
+    if not inspect.isroutine(fn):
+        return fn
+    if not inspect.iscoroutinefunction(fn):
+        return in_thread(tidy(in_turn(fn)))
+
+    @wraps(fn)
+    async def housed(*args: Any, **kwargs: Any) -> Any:
+        return await with_own_thread(fn(*args, **kwargs))
+
+    return housed
+
+
+def in_thread(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` in a thread, of which nobody's calls have more than their share."""
+
+    @wraps(fn)
+    async def housed(*args: Any, **kwargs: Any) -> Any:
+        work, call = partial(fn, *args, **kwargs), current_call()
+        if call is None:
+            return await anyio.to_thread.run_sync(work)
+        async with TURNS.of(call.principal.user_id) as turn:
+            return await anyio.to_thread.run_sync(turn.kept_by(work))
+
+    return housed
+
+
+def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn`, run only if the message is still allowed once a thread is free for it."""
+
+    @wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        recheck = recheck_var.get()
+        if recheck is not None and recheck.due:
+            anyio.from_thread.run(recheck.before_running)
+        return fn(*args, **kwargs)
+
+    return run
+
+
+def note(outcome: str) -> None:
+    """Remember for the audit how the call ended."""
+    call = current_call()
+    if call is not None:
+        call.outcome = outcome
+
+
+async def noted(work: Awaitable[T]) -> T:
+    """The result of `work`, with `ok` or `error` noted."""
+    note("error")
+    result = await work
+    note("ok")
+    return result
+
+
+INSTRUCTIONS = (
+    "Portico shows each person the tools, resources and prompts their roles allow. "
+    "Call whoami to see who you are signed in as."
+)
+
+mcp = PorticoServer(
+    "portico",
+    title="Portico",
+    version="0.1.0",
+    instructions=INSTRUCTIONS,
+    middleware=[gate],
+    request_state_security=RequestStateSecurity(
+        keys=[f"portico request state {settings.SECRET_KEY}"]
+    ),
+)
+
+__all__ = ["PorticoServer", "mcp", "usable"]

@@ -1,0 +1,95 @@
+"""Sessions of the 2025 protocols: so many for each person, and for all together."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from django.conf import settings
+from mcp.server.auth.middleware.bearer_auth import AuthorizationContext
+from mcp.server.lowlevel.server import Server
+from mcp.server.streamable_http import StreamableHTTPServerTransport
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.types import Receive, Scope, Send
+
+from mcp_bridge.access.context import current_call
+from mcp_bridge.http.headers import header
+from mcp_bridge.metrics import prometheus
+
+
+class BoundedSessions(StreamableHTTPSessionManager):
+    """The SDK's manager; whoever opens one too many loses the one unused for longest.
+
+    The SDK knows one bound for all, past which it refuses new sessions: one person
+    could close the door to everybody for half an hour.
+    """
+
+    def __init__(self, app: Server[Any], **options: Any) -> None:
+        idle = settings.SESSION_IDLE
+        super().__init__(app, session_idle_timeout=idle, max_sessions=None, **options)
+        self.by_person: dict[str, OrderedDict[str, None]] = {}
+        """User id -> their sessions, the last used at the end."""
+
+    async def _handle_stateful_request(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        # Nothing is kept for resuming; the SDK would give such a request no answer.
+        heads = [pair for pair in scope["headers"] if pair[0] != b"last-event-id"]
+        scope = {**scope, "headers": heads}
+        session_id = header(scope, b"mcp-session-id")
+        owner = self._session_owners.get(session_id or "")
+        if session_id and owner is not None:
+            self.by_person[person_of(owner)].move_to_end(session_id)
+        await super()._handle_stateful_request(scope, receive, send)
+
+    def _admit_session(
+        self, requestor: AuthorizationContext | None
+    ) -> StreamableHTTPServerTransport | None:
+        call = current_call()
+        if call is not None and call.message.method == "initialize":
+            self.make_room(person_of(requestor))
+        made = super()._admit_session(requestor)
+        if made is not None and made.mcp_session_id is not None:
+            mine = self.by_person.setdefault(person_of(requestor), OrderedDict())
+            mine[made.mcp_session_id] = None
+            prometheus.sessions_open(len(self._server_instances))
+        return made
+
+    def make_room(self, person: str) -> None:
+        """End the person's session unused for longest, or one of who has most."""
+        mine = self.by_person.get(person, ())
+        if len(mine) >= settings.MAX_SESSIONS_PER_USER:
+            self.end(next(iter(mine)))
+        elif len(self._server_instances) >= settings.MAX_SESSIONS:
+            most = max(self.by_person.values(), key=len)
+            self.end(next(iter(most)))
+
+    def end(self, session_id: str) -> None:
+        """Forget it at once; what it still does ends soon."""
+        prometheus.over_bound("sessions")
+        transport = self._server_instances[session_id]
+        self.forget(session_id)
+        self._server_instances.pop(session_id)
+        self._session_owners.pop(session_id, None)
+        if self._task_group is not None:
+            self._task_group.start_soon(self._discard_session, session_id, transport)
+
+    def forget(self, session_id: str) -> None:
+        """Count it no longer."""
+        person = person_of(self._session_owners.get(session_id))
+        mine = self.by_person.get(person, OrderedDict())
+        mine.pop(session_id, None)
+        if not mine:
+            self.by_person.pop(person, None)
+
+    async def _discard_session(
+        self, session_id: str, transport: StreamableHTTPServerTransport
+    ) -> None:
+        self.forget(session_id)
+        await super()._discard_session(session_id, transport)
+        prometheus.sessions_open(len(self._server_instances))
+
+
+def person_of(owner: AuthorizationContext | None) -> str:
+    """The user's id of a session's owner."""
+    return str(owner["subject"]) if owner is not None else ""

@@ -1,0 +1,120 @@
+"""The SDK's managers, seen through the caller's eyes: what is hidden does not exist.
+
+Calls, lists, schema look-ups and header validation all ask these, so a hidden
+primitive answers exactly as an unknown one, by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mcp.server.mcpserver.context import Context
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.prompts import Prompt, PromptManager
+from mcp.server.mcpserver.resources import Resource, ResourceManager, ResourceTemplate
+from mcp.server.mcpserver.resources.templates import ResourceSecurityError
+from mcp.server.mcpserver.tools import Tool, ToolManager
+from mcp_types import InputRequiredResult
+from pydantic import AnyUrl
+
+from mcp_bridge.access.catalogue import Key
+from mcp_bridge.access.context import current_call
+from mcp_bridge.access.decision import judge, visible_names
+from mcp_bridge.models import PrimitiveKind
+
+T = TypeVar("T")
+
+
+def usable(kind: str, name: str) -> bool:
+    """Whether the caller may use it now; nobody may outside a message."""
+    call = current_call()
+    if call is None:
+        return False
+    key = str(kind), name
+    if key == call.message.target:
+        return call.decision.allowed
+    return judge(call.principal, call.catalogue.get(key)).allowed
+
+
+def listed(kind: str, offered: Mapping[str, T]) -> list[T]:
+    """What the caller's lists show of what is on offer, in time of what they show."""
+    call = current_call()
+    if call is None:
+        return []
+    names = visible_names(call.principal, call.catalogue, str(kind))
+    return [offered[name] for name in names if name in offered]
+
+
+class VisibleTools(ToolManager):
+    """Tools that exist for the caller."""
+
+    def get_tool(self, name: str) -> Tool | None:
+        """The tool, None where it is unknown to the caller."""
+        return super().get_tool(name) if usable(PrimitiveKind.TOOL, name) else None
+
+    def list_tools(self) -> list[Tool]:
+        """Those to show."""
+        return listed(PrimitiveKind.TOOL, self._tools)
+
+    def everything(self) -> list[Tool]:
+        """All that code registered, for the catalogue."""
+        return super().list_tools()
+
+
+class VisiblePrompts(PromptManager):
+    """Prompts that exist for the caller."""
+
+    def get_prompt(self, name: str) -> Prompt | None:
+        """The prompt, None where it is unknown to the caller."""
+        return super().get_prompt(name) if usable(PrimitiveKind.PROMPT, name) else None
+
+    def list_prompts(self) -> list[Prompt]:
+        """Those to show."""
+        return listed(PrimitiveKind.PROMPT, self._prompts)
+
+    def everything(self) -> list[Prompt]:
+        """All that code registered, for the catalogue."""
+        return super().list_prompts()
+
+
+class VisibleResources(ResourceManager):
+    """Resources and templates that exist for the caller."""
+
+    def locate(self, uri: str) -> Key | None:
+        """(kind, name) of what serves `uri`: a resource, else the first template."""
+        if uri in self._resources:
+            return str(PrimitiveKind.RESOURCE), uri
+        for template in self._templates.values():
+            try:
+                if template.matches(uri) is not None:
+                    kind = str(PrimitiveKind.RESOURCE_TEMPLATE)
+                    return kind, template.uri_template
+            except ResourceSecurityError:
+                return None
+        return None
+
+    async def get_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any]
+    ) -> Resource | InputRequiredResult:
+        """The resource. Raises ResourceNotFoundError where the caller has none."""
+        key = self.locate(str(uri))
+        if key is None or not usable(*key):
+            raise ResourceNotFoundError(f"Unknown resource: {uri}")
+        return await super().get_resource(uri, context)
+
+    def list_resources(self) -> list[Resource]:
+        """Those to show."""
+        return listed(PrimitiveKind.RESOURCE, self._resources)
+
+    def list_templates(self) -> list[ResourceTemplate]:
+        """Those to show."""
+        return listed(PrimitiveKind.RESOURCE_TEMPLATE, self._templates)
+
+    def every_resource(self) -> list[Resource]:
+        """All that code registered, for the catalogue."""
+        return super().list_resources()
+
+    def every_template(self) -> list[ResourceTemplate]:
+        """All that code registered, for the catalogue."""
+        return super().list_templates()

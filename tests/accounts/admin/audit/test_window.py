@@ -1,0 +1,77 @@
+"""How far back a list of the audit looks, and what it says about that."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.test import RequestFactory
+from django.utils import timezone
+from django.utils.http import urlencode
+
+from accounts.admin.audit import window
+from accounts.models import AuditEvent, User
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def events(monkeypatch: Any) -> list[AuditEvent]:
+    """Six of one actor, an hour apart, the newest first; three are looked through."""
+    monkeypatch.setattr(window, "LOOKED_THROUGH", 3)
+    now = timezone.now()
+    made = [
+        AuditEvent(action="test.far", actor="ana", at=now - timedelta(hours=6 - hour))
+        for hour in range(6)
+    ]
+    AuditEvent.objects.bulk_create(made)
+    return list(AuditEvent.objects.filter(action="test.far"))
+
+
+def listed(query: str) -> tuple[list[AuditEvent], Any]:
+    """What the list shows, and the list."""
+    page: Any = admin.site.get_model_admin(AuditEvent)
+    request = RequestFactory().get(f"/admin/accounts/auditevent/?{query}")
+    request.user = User(username="carol", is_superuser=True, is_staff=True)
+    found = page.get_changelist_instance(request)
+    return list(found.result_list), found
+
+
+def test_one_filter_reaches_everything(events: list[AuditEvent]) -> None:
+    """ours: it has an index."""
+    for query in ("actor=ana", "action=test.far", "q=ana"):
+        rows, found = listed(query)
+        assert rows == events and found.looked_since is None
+
+
+def test_several_filters_look_through_the_newest(events: list[AuditEvent]) -> None:
+    """ours: and say since when, with a way further back."""
+    rows, found = listed("actor=ana&action=test.far")
+    assert rows == events[:4] and found.looked_since == events[3].at
+    rows, found = listed(found.further.removeprefix("?"))
+    assert rows == events[4:] and found.looked_since is None
+
+
+def test_a_narrower_time_is_not_widened(events: list[AuditEvent]) -> None:
+    """ours: what is asked for within reach is shown as asked."""
+    start = urlencode({"at__gte": events[1].at.isoformat()})
+    rows, found = listed(f"actor=ana&action=test.far&{start}")
+    assert rows == events[:2] and found.looked_since is None
+
+
+def test_beginnings_are_sought_among_the_newest(events: list[AuditEvent]) -> None:
+    """ours: they match too much for any index."""
+    AuditEvent.objects.bulk_create(
+        AuditEvent(action="test.far", object=f"thing {number}") for number in range(6)
+    )
+    rows, _found = listed("q=thing")
+    assert {row.object for row in rows} == {f"thing {n}" for n in range(2, 6)}
+
+
+def test_few_events_are_all_looked_through(events: list[AuditEvent]) -> None:
+    """ours."""
+    assert window.edge(events[-1].at) is None
+    rows, _found = listed(urlencode({"at__lt": events[-1].at.isoformat(), "all": ""}))
+    assert events[0] not in rows

@@ -1,0 +1,503 @@
+"""What an address may ask of the admin's lists, tried on all lists with all columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from allauth.usersessions.models import UserSession
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.sites import all_sites
+from django.contrib.auth.models import Group, Permission
+from django.core.exceptions import (
+    ImproperlyConfigured,
+    PermissionDenied,
+    SuspiciousOperation,
+)
+from django.db import connection, transaction
+from django.http import Http404, QueryDict
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from accounts.admin_site.declared_lookups import (
+    CONTROLS,
+    DeclaredLookups,
+    lookups_of,
+    shown_by,
+    unguarded,
+)
+from accounts.admin_site.sensitive_columns import fields_along, is_private, is_secret
+from accounts.admin_site.site import PorticoSite, SitePage, site_page
+from accounts.checks import lists_take_declared_lookups
+from accounts.models import AuditEvent, IssuedToken, OAuthClient, Role, User
+from tests.support.cast import person
+
+PAGES = sorted(admin.site._registry.values(), key=lambda page: page.opts.label)
+IDS = [page.opts.label for page in PAGES]
+STAFF = ("carol", "Auditors", "Helpdesk", "Role managers")
+LOOKUPS = (
+    "regex iregex contains icontains startswith istartswith endswith iendswith iexact"
+    " gt gte lt lte in range exact isnull prefix"
+).split()
+ROLE = "role role__exact role__in role__isnull role__id__exact role__id__in"
+DECLARED = {
+    "accounts.AccessRequest": f"{ROLE} state state__exact state__in state__isnull",
+    "accounts.AuditEvent": "action actor at__gte at__lt client_id object reason"
+    " decision decision__exact decision__in decision__isnull",
+    "accounts.AuditSeal": "",
+    "accounts.Consent": "client__id__exact",
+    "accounts.DocumentHost": "",
+    "accounts.IssuedToken": "client_id expiry issued_at__gte issued_at__lte state use"
+    " username door door__exact door__in door__isnull"
+    " kind kind__exact kind__in kind__isnull",
+    "accounts.OAuthClient": "blocked blocked__exact blocked__in blocked__isnull"
+    " client_type client_type__exact client_type__in client_type__isnull"
+    " registration_source registration_source__exact registration_source__in"
+    " registration_source__isnull",
+    "accounts.OAuthGrant": "",
+    "accounts.RevokedToken": "",
+    "accounts.Role": "",
+    "accounts.RoleAssignment": f"{ROLE} end",
+    "accounts.Scope": "",
+    "accounts.SignInProvider": "",
+    "accounts.SigningKey": "algorithm algorithm__exact algorithm__in algorithm__isnull"
+    " state state__exact state__in state__isnull",
+    "accounts.User": "factor is_active is_active__exact is_active__in is_active__isnull"
+    " is_staff is_staff__exact is_staff__in is_staff__isnull"
+    " role_assignments__role role_assignments__role__exact role_assignments__role__in"
+    " role_assignments__role__isnull role_assignments__role__id__exact"
+    " role_assignments__role__id__in",
+    "axes.AccessAttempt": "",
+    "mcp_bridge.Primitive": "changed_at__isnull"
+    " enabled enabled__exact enabled__in enabled__isnull"
+    " kind kind__exact kind__in kind__isnull"
+    " sensitive sensitive__exact sensitive__in sensitive__isnull"
+    " required_scopes required_scopes__exact required_scopes__in"
+    " required_scopes__isnull required_scopes__id__exact required_scopes__id__in",
+    "mfa.Authenticator": "type type__exact type__in type__isnull",
+    "socialaccount.SocialAccount": "",
+    "usersessions.UserSession": "",
+}
+"""List -> every lookup it takes. A new list, or a new filter, is entered here once
+somebody has looked at what its answers would tell."""
+
+SENSITIVE = {
+    "account.EmailAddress": "email",
+    "account.EmailConfirmation": "key",
+    "accounts.AuditEvent": "address changes",
+    "accounts.AuditSeal": "content marks",
+    "accounts.ImportDraft": "content",
+    "accounts.IssuedToken": "secret_hash successor_sealed",
+    "accounts.OAuthAccessToken": "resource token token_checksum",
+    "accounts.OAuthClient": "client_jwks client_secret grant_types registered"
+    " token_endpoint_auth_method",
+    "accounts.OAuthDeviceGrant": "device_code user_code",
+    "accounts.OAuthGrant": "claims code code_challenge code_challenge_method nonce"
+    " resource",
+    "accounts.OAuthRefreshToken": "resource token token_checksum token_family",
+    "accounts.SignInProvider": "secret_encrypted",
+    "accounts.SigningKey": "private_encrypted",
+    "accounts.UsedAssertion": "key",
+    "accounts.User": "email password session_epoch",
+    "axes.AccessAttempt": "get_data ip_address post_data user_agent",
+    "axes.AccessFailureLog": "ip_address user_agent",
+    "axes.AccessLog": "ip_address session_hash user_agent",
+    "mcp_bridge.Change": "key",
+    "mfa.Authenticator": "data",
+    "sessions.Session": "session_data session_key",
+    "socialaccount.SocialAccount": "extra_data uid",
+    "socialaccount.SocialApp": "key secret settings",
+    "socialaccount.SocialToken": "token token_secret",
+    "usersessions.UserSession": "data ip session_key user_agent",
+}
+"""Model -> the columns that types and names say are secret or personal."""
+
+GROUPS = re.compile(r" GROUP BY .*?(?= ORDER BY| HAVING| LIMIT|\)|$)")
+"""Counting relations groups by every column; that compares rows with themselves."""
+
+
+def sensitive(field: Any) -> bool:
+    """Whether it is in SENSITIVE, as the models say themselves."""
+    return bool(is_secret(field) or is_private(field))
+
+
+def asker(who: str) -> User:
+    """carol, a superuser; or a member of staff with one of the ready groups."""
+    if who == "carol":
+        return person("carol", "Admin", admin=True)
+    made = person(f"staff-{who.lower().replace(' ', '-')}")
+    made.is_staff = True
+    made.save()
+    made.groups.set(Group.objects.filter(name=who))
+    return made
+
+
+def ask(user: User, path: str = "/", **query: Any) -> Any:
+    """A request as a view gets it."""
+    request = RequestFactory().get(path, query)
+    request.user = user
+    return request
+
+
+def columns(model: Any, relations: int, before: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, field) of every column within so many relations, hidden ones too."""
+    for field in model._meta.get_fields(include_hidden=True):
+        path = before + field.name
+        if not field.is_relation:
+            yield path, field
+        elif relations and field.related_model:
+            yield from columns(field.related_model, relations - 1, f"{path}__")
+
+
+def compared(queries: CaptureQueriesContext) -> list[str]:
+    """The secret columns that conditions and orders of these queries name."""
+    asked = [GROUPS.sub("", q["sql"].partition(" FROM ")[2]) for q in queries]
+    return [
+        f"{model._meta.label}.{field.name}"
+        for model in apps.get_models()
+        for field in model._meta.concrete_fields
+        if is_secret(field)
+        for rest in asked
+        if f'"{model._meta.db_table}"."{field.column}"' in rest
+    ]
+
+
+def test_every_list_takes_what_is_declared_and_nothing_else(monkeypatch: Any) -> None:
+    """A new list or filter fails here until somebody has entered it in DECLARED."""
+    pages: list[Any] = PAGES
+    found = {
+        page.opts.label: lookups_of(
+            page.model,
+            tuple(page.get_list_filter(None)),
+            page.linked_lookups,
+            shown_by(page, None),
+        )
+        for page in pages
+    }
+    assert found == {name: frozenset(text.split()) for name, text in DECLARED.items()}
+    assert [page for page in PAGES if unguarded(page)] == []
+    assert problems(admin.site, monkeypatch) == []
+
+
+def test_every_secret_and_personal_column_has_been_looked_at() -> None:
+    """A new one fails here until it is in SENSITIVE, or its name says what it is."""
+    found = {
+        model._meta.label: {f.name for f in model._meta.concrete_fields if sensitive(f)}
+        for model in apps.get_models()
+        if not model.__module__.startswith(("tests.", "examples."))
+    }
+    wanted = {name: set(text.split()) for name, text in SENSITIVE.items()}
+    assert {name: names for name, names in found.items() if names} == wanted
+
+
+@pytest.mark.once
+@pytest.mark.django_db
+@pytest.mark.parametrize("who", STAFF)
+def test_no_list_compares_a_secret_by_any_lookup_over_any_relation(who: str) -> None:
+    """Three relations away for superusers, two for others: the code asks nobody's
+    permissions, which the rest of the test would show."""
+    user = asker(who)
+    far = 3 if user.is_superuser else 2
+    tried = 0
+    for page in PAGES:
+        request = ask(user)
+        for path, field in columns(page.model, far):
+            if sensitive(field):
+                for lookup in ("", *LOOKUPS):
+                    name = f"{path}__{lookup}".rstrip("_")
+                    assert not page.lookup_allowed(name, "x", request), name
+                    tried += 1
+    assert tried > 10_000
+
+
+@pytest.mark.once
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_a_list_takes_no_pattern_on_any_column(page: Any) -> None:
+    """Shown or not, and also where the column is one that a filter declares."""
+    declared = set(DECLARED[page.opts.label].split())
+    for who in STAFF:
+        request = ask(asker(who))
+        far = 1 if who == "carol" else 0
+        paths = [path for path, _field in columns(page.model, far)]
+        for path, lookup in product(paths, LOOKUPS):
+            name = f"{path}__{lookup}"
+            allowed = page.lookup_allowed(name, "x", request)
+            assert allowed == (name in declared), name
+        asked = ask(request.user, **{f"{paths[0]}__regex": "(a+)+$"})
+        with pytest.raises(DisallowedModelAdminLookup):
+            page.get_changelist_instance(asked)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_search_and_order_compare_no_secret(page: Any) -> None:
+    """What a box or a column's head asks of the database."""
+    user = asker("carol")
+    places = range(len(page.list_display) + 1)
+    orders = [f"{sign}{place}" for place, sign in product(places, ("", "-"))]
+    with CaptureQueriesContext(connection) as queries:
+        for query in ({"q": "abc"}, *({"o": order} for order in orders)):
+            try:
+                shown = page.get_changelist_instance(ask(user, **query))
+                list(shown.result_list)
+            except IncorrectLookupParameters:
+                continue
+    assert queries and compared(queries) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_popup_and_no_form_goes_by_a_secret(page: Any) -> None:
+    """`_to_field` puts the column into each row, and finds a row by it."""
+    request = ask(asker("carol"))
+    assert page.to_field_allowed(request, page.opts.pk.name)
+    for field in page.opts.concrete_fields:
+        if sensitive(field):
+            assert not page.to_field_allowed(request, field.name)
+
+
+BAD = ["", "[", "a\x00b", "x" * 5000, "9" * 40, "1,x", "0001-01-01", "NaN"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_value_breaks_a_list(page: Any) -> None:
+    """It matches nothing, or is refused; the database is never asked in vain."""
+    user = asker("carol")
+    names = [*DECLARED[page.opts.label].split(), *sorted(CONTROLS - {"e"})]
+    for name, value in product(names, BAD):
+        try:
+            with transaction.atomic():
+                shown = page.get_changelist_instance(ask(user, **{name: value}))
+                list(shown.result_list)
+        except (IncorrectLookupParameters, SuspiciousOperation):
+            continue
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"o": "x"},
+        {"o": "99"},
+        {"o": "1"},
+        {"o": "7.7"},
+        {"o": ".".join(["7"] * 3000)},
+        {"q": "a " * 400},
+        {"q": "a" * 60_000},
+        {"kind__exact": ["access"] * 3000},
+        {"issued_at__gte": "zzz"},
+    ],
+)
+def test_what_no_page_links_to_is_unreadable(query: dict[str, Any]) -> None:
+    """Token is not sortable, expires_at once only; databases bound conditions."""
+    page: Any = admin.site.get_model_admin(IssuedToken)
+    with pytest.raises(IncorrectLookupParameters):
+        page.get_changelist_instance(ask(asker("carol"), **query))
+    with pytest.raises(DisallowedModelAdminLookup):
+        page.get_changelist_instance(ask(asker("carol"), e="1", **query))
+
+
+class Bare(admin.ModelAdmin):  # type: ignore[type-arg]
+    """As another app writes it."""
+
+
+class Careless(DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Declares what it must not."""
+
+    list_display = ("user", "ip", "session_key")
+    list_filter = ("session_key", "user__email", "user__is_active")
+    search_fields = ("session_key", "ip__regex", "user__password", "user__username")
+    linked_lookups = ("session_key__exact", "user__password__exact", "ip__exact")
+
+
+class Open(DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Takes everything again."""
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        """As Django's examples do."""
+        return True
+
+
+@pytest.fixture
+def site() -> Iterator[PorticoSite]:
+    """Another one, which checks that run after the test do not see."""
+    made = PorticoSite()
+    yield made
+    all_sites.discard(made)
+
+
+def problems(site: Any, monkeypatch: Any) -> list[str | None]:
+    """What the check says of one site."""
+    monkeypatch.setattr("accounts.checks.all_sites", [site])
+    return [message.id for message in lists_take_declared_lookups()]
+
+
+@pytest.mark.django_db
+def test_a_list_of_another_app_is_closed_by_the_site(
+    site: PorticoSite, monkeypatch: Any
+) -> None:
+    """Django's own ModelAdmin, a class of it, and options."""
+    site.register(UserSession)
+    site.register(OAuthClient, Bare)
+    site.register(User, list_filter=["is_staff"])
+    request = ask(asker("carol"))
+    for page in site._registry.values():
+        assert not page.lookup_allowed("password__regex", "x", request)
+        assert not page.lookup_allowed("user__password__startswith", "x", request)
+        assert isinstance(page, DeclaredLookups)
+    assert site.get_model_admin(User).lookup_allowed("is_staff__exact", "1", request)
+    assert problems(site, monkeypatch) == []
+
+
+def test_a_list_that_got_around_is_an_error(
+    site: PorticoSite, monkeypatch: Any
+) -> None:
+    """One that overrides the rule, and one that was registered past it."""
+    site.register(User, Open)
+    assert problems(site, monkeypatch) == ["portico.E020"]
+    site._registry = {User: Bare(User, site)}
+    assert problems(site, monkeypatch) == ["portico.E020"]
+
+
+@pytest.mark.django_db
+def test_what_a_list_declares_by_mistake_is_left_out(
+    site: PorticoSite, monkeypatch: Any
+) -> None:
+    """And the check names it."""
+    site.register(UserSession, Careless)
+    page: Any = site.get_model_admin(UserSession)
+    request = ask(asker("carol"))
+    assert page.get_list_filter(request) == ["user__is_active"]
+    assert page.get_search_fields(request) == ["user__username"]
+    assert page.get_sortable_by(request) == ["user", "ip"]
+    for name in Careless.linked_lookups[:2]:
+        assert not page.lookup_allowed(name, "x", request)
+    assert page.lookup_allowed("ip__exact", "x", request), "it is shown"
+    assert problems(site, monkeypatch) == ["portico.E021"]
+
+
+@pytest.mark.django_db
+def test_links_that_a_foreign_key_limits_its_choices_by_are_taken() -> None:
+    """Value and all: an address cannot choose another."""
+    page: Any = admin.site.get_model_admin(User)
+    opts = page.model._meta
+    before = opts.related_fkey_lookups
+    opts.related_fkey_lookups = [{"is_service_account": True}, {"password": "x"}, None]
+    try:
+        assert page.lookup_allowed("is_service_account", "1")
+        assert not page.lookup_allowed("is_service_account", "0")
+        assert not page.lookup_allowed("password", "x")
+    finally:
+        opts.related_fkey_lookups = before
+
+
+class Completing(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A form that completes one field."""
+
+    autocomplete_fields = ("user",)
+
+
+@pytest.mark.django_db
+def test_only_fields_that_a_form_completes_are_completed(site: PorticoSite) -> None:
+    """And for those only who may open that form."""
+    site.register(UserSession, Completing)
+    site.register(User, search_fields=["username"])
+
+    def complete(who: str, field: str, term: str = "carol") -> Any:
+        where = {"app_label": "usersessions", "model_name": "usersession"}
+        if "." in field:
+            app, model, field = field.split(".")
+            where = {"app_label": app, "model_name": model}
+        request = ask(asker(who), field_name=field, term=term, **where)
+        return site.autocomplete_view(request)
+
+    assert b"carol" in complete("carol", "user").content
+    assert b"carol" in complete("Auditors", "user").content
+    for who, field in (
+        ("Helpdesk", "user"),
+        ("carol", "accounts.issuedtoken.user"),
+        ("carol", "accounts.savedview.owner"),
+        ("Auditors", "admin.logentry.user"),
+    ):
+        with pytest.raises(PermissionDenied):
+            complete(who, field)
+    for term in ("x" * 60_000, "\x00"):
+        with pytest.raises(SuspiciousOperation):
+            complete("carol", "user", term)
+
+
+@pytest.mark.django_db
+def test_a_rows_own_address_is_for_those_who_may_view_the_row(
+    site: PorticoSite,
+) -> None:
+    """Django's view says of any key of any model whether there is such a row."""
+    from django.contrib.contenttypes.models import ContentType
+    from django.contrib.sessions.models import Session
+
+    site.register(Role)
+    Session.objects.create(
+        pk="k" * 32, session_data="", expire_date="2099-01-01T00:00Z"
+    )
+    hidden = ContentType.objects.get_for_model(Session).pk
+    known, role = ContentType.objects.get_for_model(Role).pk, Role.objects.all()[0]
+    for who, kind, key in (
+        ("carol", hidden, "k" * 32),
+        ("carol", known, "999999"),
+        ("carol", "x", "1"),
+        ("carol", known, role.pk),
+    ):
+        with pytest.raises(Http404):
+            site.view_on_site(ask(asker(who)), str(kind), str(key))
+
+
+def test_a_page_that_does_not_say_who_may_open_it_cannot_be_put_on_the_site() -> None:
+    """A misspelt `permissions` is none."""
+    misspelt = type("Misspelt", (SitePage,), {"permission": "accounts.view_user"})
+    with pytest.raises(ImproperlyConfigured):
+        site_page(misspelt)
+
+
+@pytest.mark.django_db
+def test_the_permissions_that_pages_ask_for_exist() -> None:
+    """One that nobody can hold would keep everybody out but superusers."""
+    known = {
+        f"{p.content_type.app_label}.{p.codename}"
+        for p in Permission.objects.select_related("content_type")
+    }
+    site: Any = admin.site
+    assert all(set(page.permissions) <= known for page in site.pages.values())
+
+
+@pytest.mark.django_db
+def test_a_view_that_the_audit_would_refuse_is_not_saved() -> None:
+    """The names that are refused are named."""
+    page: Any = admin.site.get_model_admin(AuditEvent)
+    query = QueryDict("changes__regex=x&actor=a&o=1&q=b&decision__exact=denied")
+    assert page.refused_lookups(query, ask(asker("carol"))) == ["changes__regex"]
+
+
+def test_a_path_ends_where_its_fields_end() -> None:
+    """A lookup, or a key in JSON, is none."""
+    found = [f.name for f in fields_along(IssuedToken, "user__password__startswith")]
+    assert found == ["user", "password"]
+    assert [f.name for f in fields_along(AuditEvent, "changes__a__b")] == ["changes"]
+    assert [f.name for f in fields_along(IssuedToken, "pk__in")] == ["id"]
+    assert [*fields_along(IssuedToken, "nothing__such")] == []
+
+
+def test_the_code_compares_nothing_by_regular_expressions() -> None:
+    """Python's `re` under SQLite takes hours for some patterns of 40 characters."""
+    root = Path(__file__).parent.parent.parent.parent
+    files = [*root.glob("accounts/**/*.py"), *root.glob("mcp_bridge/**/*.py")]
+    assert len(files) > 100
+    for path in files:
+        assert not re.search("__i?regex", path.read_text()), path

@@ -1,0 +1,42 @@
+"""The admin's navigation: by section, and only what one may open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission
+from django.test import RequestFactory
+
+from accounts.admin_site.site import Section
+from accounts.models import User
+from tests.support.cast import person
+
+pytestmark = pytest.mark.django_db
+
+
+def menu(user: User) -> dict[str, list[str]]:
+    """Section -> what stands in it for `user`."""
+    request: Any = RequestFactory().get("/admin/")
+    request.user = user
+    groups = admin.site.get_app_list(request)
+    return {g["app_label"]: [str(m["name"]) for m in g["models"]] for g in groups}
+
+
+def test_the_menu_is_grouped_by_what_people_look_for(carol: User) -> None:
+    """ours."""
+    found = menu(carol)
+    assert list(found) == list(Section)
+    assert found["people"][:1] == ["Users"] and "Tokens" in found["tokens"]
+
+
+def test_the_menu_shows_only_what_one_may_open() -> None:
+    """ours: a page needs its permission, in the menu and when opened."""
+    judy = person("judy", admin=True)
+    judy.is_superuser = False
+    judy.save()
+    assert menu(judy) == {}
+    seen = Permission.objects.get(codename="view_auditevent")
+    judy.user_permissions.add(seen)
+    assert menu(User.objects.get(pk=judy.pk)) == {"audit": ["Audit events"]}

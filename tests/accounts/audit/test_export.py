@@ -1,0 +1,68 @@
+"""Audit events as files: what a spreadsheet must not run, and streaming."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from accounts.audit.export import RISKY, cell, pieces
+from accounts.audit.record import record
+from accounts.models import AuditEvent
+from accounts.models.audit.digests import COLUMNS
+
+
+@pytest.mark.parametrize("start", RISKY)
+def test_cells_never_begin_as_a_formula_does(start: str) -> None:
+    """OWASP: CSV injection."""
+    assert cell(f"{start}1+1") == f"'{start}1+1"
+    assert cell("plain") == "plain" and cell(-1.5) == -1.5 and cell(None) is None
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
+    """ours: in pieces, which together are one file."""
+    for number in range(3):
+        changes = {"name": ["=SUM(A1)", number]}
+        record("test.exported", actor="=cmd", object='a,b\n"c"', changes=changes)
+    found = AuditEvent.objects.filter(action="test.exported").order_by("id")
+    text = b"".join(pieces(found, form)).decode()
+    if form == "csv":
+        head, *rows = list(csv.reader(io.StringIO(text)))
+        assert tuple(head) == COLUMNS and len(rows) == 3
+        assert rows[0][COLUMNS.index("actor")] == "'=cmd"
+    else:
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert [tuple(line) for line in lines] == [COLUMNS] * 3
+        assert lines[2]["changes"] == {"name": ["=SUM(A1)", 2]}
+        assert lines[0]["actor"] == "=cmd"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_the_command_writes_what_was_asked_for(
+    db: None, capfdbinary: Any, form: str
+) -> None:
+    """ours: standard output, within the days named, on record itself."""
+    record("test.exported", object="of today")
+    now = timezone.now()
+    for since, until, there in (
+        ("", "", True),
+        (f"{now:%Y-%m-%d}", "", True),
+        ("2020-01-01", "2020-01-02", False),
+    ):
+        call_command("export_audit", form=form, since=since, until=until)
+        assert (b"of today" in capfdbinary.readouterr().out) == there
+    event = AuditEvent.objects.filter(action="audit.exported").first()
+    assert event is not None and "2020-01-01 to 2020-01-02" in str(event.changes)
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "2026-13-40"])
+def test_the_command_names_what_is_no_day(db: None, text: str) -> None:
+    """ours."""
+    with pytest.raises(CommandError, match=text):
+        call_command("export_audit", since=text)

@@ -1,0 +1,81 @@
+"""Hashing: one at a time, a short wait, then 429 before anything is hashed."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib.auth.hashers import check_password, make_password
+from django.test import Client, override_settings
+
+from accounts.authentication.passwords.hashers import hashed, hashing_slot
+from accounts.rate_limits.errors import TooMany
+from tests.support.cast import PASSWORD
+from tests.support.static_files import UNCOLLECTED
+
+HASHER = "accounts.authentication.passwords.hashers.TunedArgon2PasswordHasher"
+
+
+class Holder(threading.Thread):
+    """Somebody else who hashes and does not come to an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.done = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Hold the slot."""
+        with hashing_slot():
+            self.begun.set()
+            self.done.wait(20)
+
+    def __enter__(self) -> None:
+        self.start()
+        self.begun.wait(20)
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.join()
+
+
+@pytest.mark.once
+@override_settings(HASHING_WAIT=0.01, PASSWORD_HASHERS=[HASHER])
+def test_who_waits_too_long_is_not_hashed() -> None:
+    """ours: the cap holds for making and for checking; a slot held is one's own."""
+    with hashing_slot():
+        known = make_password(PASSWORD)
+    with Holder():
+        for work in (lambda: make_password("x"), lambda: check_password("x", known)):
+            with pytest.raises(TooMany, match="at this moment"):
+                work()
+    assert check_password(PASSWORD, known)
+
+
+@pytest.mark.once
+@override_settings(PASSWORD_HASHERS=[HASHER])
+def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
+    """ours: a thread per request must not keep 19 MiB each."""
+    seen = {hashed(threading.get_ident) for _ in range(3)}
+    for _ in range(3):
+        asker = threading.Thread(target=lambda: seen.add(hashed(threading.get_ident)))
+        asker.start()
+        asker.join()
+    assert len(seen) == 1 and threading.get_ident() not in seen
+    assert check_password(PASSWORD, make_password(PASSWORD))
+
+
+@pytest.mark.spec("RFC 6585 4")
+@override_settings(HASHING_WAIT=0.01, PASSWORD_HASHERS=[HASHER], STORAGES=UNCOLLECTED)
+@pytest.mark.parametrize("accept", ["*/*", "text/html,*/*"])
+@pytest.mark.parametrize("path", ["/api/token/", "/accounts/login/"])
+def test_a_busy_door_answers_429(alice: Any, path: str, accept: str) -> None:
+    """ours: at once, with Retry-After, on pages and for programs."""
+    body = urlencode({"username": "alice", "login": "alice", "password": PASSWORD})
+    form = "application/x-www-form-urlencoded"
+    with Holder():
+        answer = Client().post(path, body, form, headers={"accept": accept})
+    assert answer.status_code == 429 and answer["Retry-After"] == "1"
+    page = accept.startswith("text") and "login" in path
+    assert b"Not now" in answer.content if page else b"many_requests" in answer.content

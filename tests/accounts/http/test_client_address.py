@@ -1,0 +1,113 @@
+"""The client's address and scheme behind proxies, with headers forged on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from accounts.checks import settings_fit_together
+from accounts.http.client_address import client_of, seen, tidy_address, within
+
+pytestmark = pytest.mark.once
+OURS = ["10.0.0.0/8", "2001:db8::1", "unix"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "way", "client"),
+    [
+        ("203.0.113.7", "", "203.0.113.7"),
+        ("203.0.113.7", "6.6.6.6", "203.0.113.7"),
+        ("203.0.113.7", "10.0.0.1", "203.0.113.7"),
+        ("10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("10.0.0.1", "6.6.6.6, 203.0.113.7", "203.0.113.7"),
+        ("10.0.0.1", "6.6.6.6, 203.0.113.7, 10.9.9.9", "203.0.113.7"),
+        ("10.0.0.1", "10.6.6.6, 203.0.113.7, 10.9.9.9", "203.0.113.7"),
+        ("10.0.0.1", "10.2.2.2, 10.3.3.3", "10.2.2.2"),
+        ("10.0.0.1", "203.0.113.7, unknown", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.7,", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.7, <script>", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.7:4711", "203.0.113.7"),
+        ("10.0.0.1", '"[2001:db8::9]:4711"', "2001:db8::9"),
+        ("2001:db8::1", "2001:db8::9", "2001:db8::9"),
+        ("::ffff:10.0.0.1", "::ffff:203.0.113.7", "203.0.113.7"),
+        ("", "203.0.113.7", "203.0.113.7"),
+        ("testclient", "203.0.113.7", "203.0.113.7"),
+    ],
+)
+@override_settings(TRUSTED_PROXIES=OURS)
+def test_only_trusted_hops_are_counted_from_the_right(
+    peer: str, way: str, client: str
+) -> None:
+    """ours: what stands left of the first unknown hop was written by anybody."""
+    assert client_of(peer, way) == client
+
+
+def test_without_trusted_proxies_no_header_counts() -> None:
+    """ours: the default, and no address is only ours with `unix`."""
+    assert client_of("127.0.0.1", "203.0.113.7") == "127.0.0.1"
+    assert client_of("", "203.0.113.7") == ""
+    assert tidy_address("fe80::1%eth0") == "fe80::1"
+    assert not within("", ["0.0.0.0/0"]) and within("::1", ["10.0.0.0/8", "::1"])
+
+
+@pytest.mark.parametrize(
+    ("network", "wide"),
+    [
+        *((everybody, True) for everybody in ("0.0.0.0/0", "::/0")),
+        *((half, True) for half in ("0.0.0.0/1", "128.0.0.0/1", "8000::/1")),
+        *((home, True) for home in ("10.0.0.0/8", "10.1.2.3/7", "172.16.0.0/12")),
+        *((home, True) for home in ("192.168.0.0/16", "100.64.0.0/10", "fd00::/8")),
+        *((home, True) for home in ("fc00::/7", "fe80::/10", "172.0.0.0/9")),
+        *((near, False) for near in ("127.0.0.1", "127.0.0.0/8", "::1", "unix")),
+        *((own, False) for own in ("10.0.0.5", "10.0.0.4/30", "172.30.0.2")),
+        *((own, False) for own in ("192.168.7.0/24", "fd00:1:2::/64")),
+    ],
+)
+def test_networks_that_clients_are_in_are_warned_of(network: str, wide: bool) -> None:
+    """ours: portico.W008 in `check --deploy` and in doctor names the network."""
+    with override_settings(TRUSTED_PROXIES=["192.0.2.1", network]):
+        found = [m for m in settings_fit_together() if m.id == "portico.W008"]
+    assert [network in message.msg for message in found] == [True] * wide
+
+
+def scope(peer: str, **headers: str) -> dict[str, Any]:
+    """An ASGI scope with these headers."""
+    pairs = [(n.replace("_", "-").encode(), v.encode()) for n, v in headers.items()]
+    return {"client": (peer, 4711), "scheme": "http", "headers": pairs}
+
+
+@pytest.mark.parametrize(
+    ("peer", "proto", "scheme"),
+    [
+        ("10.0.0.1", "https", "https"),
+        ("10.0.0.1", "HTTPS", "https"),
+        ("10.0.0.1", "https, http", "http"),
+        ("10.0.0.1", "http", "http"),
+        ("10.0.0.1", "javascript", "http"),
+        ("203.0.113.7", "https", "http"),
+    ],
+)
+@override_settings(TRUSTED_PROXIES=OURS)
+def test_the_scheme_is_believed_from_a_trusted_proxy_only(
+    peer: str, proto: str, scheme: str
+) -> None:
+    """ours; the last value is the nearest proxy's."""
+    assert seen(_with(peer, proto))["scheme"] == scheme
+
+
+def _with(peer: str, proto: str) -> dict[str, Any]:
+    return scope(peer, x_forwarded_proto=proto, host="h")
+
+
+@override_settings(TRUSTED_PROXIES=OURS)
+def test_the_hop_headers_go_no_further() -> None:
+    """ours: nothing behind can believe them by mistake."""
+    names = dict.fromkeys(
+        ("x_forwarded_for", "x_forwarded_host", "x_real_ip", "forwarded"), "6.6.6.6"
+    )
+    told = seen(scope("203.0.113.7", host="h", **names))
+    assert told["headers"] == [(b"host", b"h")] and told["scheme"] == "http"
+    assert told["client"] == ("203.0.113.7", 0)
+    assert seen({"client": None, "headers": []})["client"] == ("", 0)

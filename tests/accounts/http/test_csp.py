@@ -1,0 +1,61 @@
+"""One policy for every page, which a view may narrow or widen for itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
+
+from accounts.http.csp import (
+    HEADER,
+    ContentSecurityPolicyMiddleware,
+    origin_of,
+    override,
+)
+
+SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
+
+
+def answered(response: HttpResponse) -> str:
+    """The policy the middleware puts on `response`."""
+    with override_settings(SECURE_CSP=SITE):
+        seen = ContentSecurityPolicyMiddleware(lambda request: response)
+        answer: Any = seen(RequestFactory().get("/"))
+    return str(answer[HEADER])
+
+
+def test_every_response_carries_the_sites_policy() -> None:
+    """CSP Level 3."""
+    wanted = "default-src 'none'; form-action 'self'; upgrade"
+    assert answered(HttpResponse()) == wanted
+
+
+def test_a_view_replaces_single_directives() -> None:
+    """ours: the consent page lets its form end at the client."""
+    with override_settings(SECURE_CSP=SITE):
+        response = override(HttpResponse(), {"form-action": ["'self'", "https://c"]})
+    assert "form-action 'self' https://c" in answered(response)
+    assert "default-src 'none'" in answered(response)
+
+
+def test_a_header_set_by_hand_stays() -> None:
+    """ours."""
+    response = HttpResponse(headers={HEADER: "sandbox"})
+    assert answered(response) == "sandbox"
+
+
+@pytest.mark.parametrize(
+    ("uri", "source"),
+    [
+        ("http://127.0.0.1:43117/callback", "http://127.0.0.1:43117"),
+        ("http://[::1]:5/callback", "http://[::1]:5"),
+        ("app.example:/callback", "app.example:"),
+        ("http://127.0.0.1:1; script-src */x", ""),
+        ("http://127.0.0.1:1 https://evil.example/x", ""),
+    ],
+)
+def test_an_address_from_outside_is_one_source_or_none(uri: str, source: str) -> None:
+    """ours: no second directive through a redirect's port."""
+    assert origin_of(uri) == source

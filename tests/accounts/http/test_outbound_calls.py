@@ -1,0 +1,143 @@
+"""Calls to other hosts, and other long work, outside transactions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import transaction
+from django.test import Client, override_settings
+
+from accounts.http import outbound_calls
+from accounts.http.streaming import at_own_pace
+from accounts.models import SigningKey, User
+from accounts.oauth.clients.metadata_documents import SILENT_FOR, Silent
+from tests.support.cast import PASSWORD, person
+from tests.support.static_files import UNCOLLECTED
+
+
+@pytest.mark.django_db
+def test_a_call_inside_a_transaction_is_refused() -> None:
+    """ours: everybody who writes would wait for the other host."""
+    with outbound_calls.call(1):
+        pass
+    with transaction.atomic(), pytest.raises(outbound_calls.InTransaction):
+        with outbound_calls.call(1):
+            raise AssertionError("never reached")
+
+
+def test_calls_are_bounded_by_host_and_together() -> None:
+    """ours: one host takes its own places only."""
+    slots = outbound_calls.Slots(together=3, per_host=2)
+    with slots.slot("a"), slots.slot("a"):
+        with pytest.raises(outbound_calls.Busy), slots.slot("a"):
+            raise AssertionError("never reached")
+        with slots.slot("b"), pytest.raises(outbound_calls.Busy), slots.slot("c"):
+            raise AssertionError("never reached")
+    assert slots.taken == {}
+
+
+def test_who_waits_for_a_place_gets_the_next_one() -> None:
+    """ours: providers that many people use at the same time."""
+    slots = outbound_calls.Slots(together=1, per_host=1, wait=5.0)
+    begun = time.monotonic()
+
+    def hold(entered: threading.Event) -> None:
+        with slots.slot("a"):
+            entered.set()
+            time.sleep(0.1)
+
+    entered = threading.Event()
+    holder = threading.Thread(target=hold, args=(entered,))
+    holder.start()
+    entered.wait(5)
+    with slots.slot("b"):
+        assert time.monotonic() - begun < 3
+    holder.join()
+
+
+def test_names_that_cannot_be_resolved_are_an_error() -> None:
+    """ours: of one kind, whatever is wrong with them."""
+    for name in ("no-such-host.invalid", "x" * 300, "a..b"):
+        with pytest.raises(OSError):
+            outbound_calls.resolve(name, 443, 5)
+    assert outbound_calls.resolve("127.0.0.1", 443, 5)
+
+
+def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
+    """ours: and only so many are known."""
+    known = Silent()
+    known.add("a:443")
+    assert "a:443" in known and "b:443" not in known
+    later = time.monotonic() + SILENT_FOR + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert "a:443" not in known
+    for number in range(1_100):
+        known.add(str(number))
+    assert len(known.until) == 1_000
+
+
+@pytest.mark.django_db
+@override_settings(STORAGES=UNCOLLECTED)
+def test_passwords_and_keys_are_made_before_the_transaction() -> None:
+    """ours: the guard of the tests fails where they are not (tests/apps/wait_guard)."""
+    person("carol", "Admin", admin=True)
+    browser = Client()
+    assert browser.login(username="carol", password=PASSWORD)
+    form = {"username": "newcomer", "usable_password": "true"}
+    form |= dict.fromkeys(("password1", "password2"), PASSWORD)
+    counts = ("role_assignments-TOTAL_FORMS", "role_assignments-INITIAL_FORMS")
+    form |= dict.fromkeys(counts, "0")
+    answer = browser.post("/admin/accounts/user/add/", form)
+    assert answer.status_code == 302, answer.content
+    assert User.objects.get(username="newcomer").check_password(PASSWORD)
+    SigningKey.objects.all().delete()
+    with transaction.atomic():
+        SigningKey.objects.ensure_active()
+    SigningKey.objects.rotate(actor=None, algorithm="RS256")
+    User.objects.filter(is_superuser=True).delete()
+    call_command("demo")
+    User.objects.filter(is_superuser=True).delete()
+    call_command("up", "--prepare-only")
+
+
+def test_work_goes_on_while_nobody_reads_its_progress() -> None:
+    """ours: an import's transaction does not wait for a slow browser."""
+    done = threading.Event()
+
+    def work() -> Iterator[int]:
+        yield from range(3)
+        done.set()
+
+    source = at_own_pace(work)
+    assert next(source) == 0 and done.wait(5)
+    assert list(source) == [1, 2]
+
+
+def test_work_that_nobody_waits_for_is_closed() -> None:
+    """ours: a transaction in it rolls back; an error comes through."""
+    closed: list[str] = []
+
+    def work() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+                time.sleep(0.01)
+        finally:
+            closed.append("closed")
+
+    source = at_own_pace(work)
+    next(source)
+    source.close()  # type: ignore[attr-defined]
+    assert closed == ["closed"]
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        list(at_own_pace(broken))

@@ -1,0 +1,166 @@
+"""Users and roles from CSV: errors name line and field, and lose nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from accounts.imports.problems import Stale
+from accounts.imports.user_csv_apply import apply
+from accounts.imports.user_csv_plan import plan
+from accounts.models import AuditEvent, ImportDraft, RoleAssignment, User
+from accounts.tokens.issue import issue
+
+pytestmark = pytest.mark.django_db
+HEAD = "username,email,first_name,active,roles\n"
+
+
+def told(text: str | bytes, actor: Any = "test") -> list[str]:
+    """The problems of a file."""
+    raw = text.encode() if isinstance(text, str) else text
+    return [str(problem) for problem in plan(raw, actor).problems]
+
+
+def done(text: str, actor: Any = "test") -> list[tuple[int, int]]:
+    """Apply a file and give its progress."""
+    raw = text.encode()
+    made = plan(raw, actor)
+    assert made.problems == []
+    return list(apply(raw, made.mark, actor))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "line 1, username: the first line has to name this column"),
+        ("email\na@b.c\n", "line 1, username: the first line has to name this column"),
+        ("username,colour\nx,red\n", "line 1, colour: there is no such column"),
+        ("username,is_superuser\nx,1\n", "line 1, is_superuser: a superuser sets this"),
+        ("username,password\nx,1\n", "line 1, password: a superuser sets this by hand"),
+        ("username,username\nx,y\n", "line 1: a column is named twice"),
+        ("username,email\nx\n", "line 2: it has more or fewer cells"),
+        ("username\nx,y\n", "line 2: it has more or fewer cells"),
+        ('username\n"x\n', "line 2: unexpected end of data"),
+        (f"{HEAD}dora,nowhere,,,\n", "line 2, email: Enter a valid email address"),
+        (f"{HEAD}do ra,,,,\n", "line 2, username: Enter a valid username"),
+        (f"{HEAD},,,,\n", "line 2, username: This field cannot be blank"),
+        (f"{HEAD}dora,,,maybe,\n", "line 2, active: 'maybe' is neither yes nor no"),
+        (f"{HEAD}dora,,,,Boss\n", "line 2, roles: there is no role 'Boss'; there are"),
+        (f"{HEAD}dora,,,,User@soon\n", "line 2, roles: 'soon' is no day and no moment"),
+        (f"{HEAD}dora,,,,User@2001-02-31\n", "line 2, roles: '2001-02-31' is no day"),
+        (f"{HEAD}dora,,,,User@2001-01-01\n", "line 2, roles: 2001-01-01 has passed"),
+        (
+            f"{HEAD}d,,,,\ne,,,,\nd,,,,\n",
+            "line 4, username: d stands in line 2",
+        ),
+        (b"username\nd\xff\n", "line 2: this is not UTF-8 text"),
+    ],
+    ids=str,
+)
+def test_a_problem_names_line_and_field(text: str | bytes, problem: str) -> None:
+    """issue: errors name line and field."""
+    found = told(text)
+    assert found and found[0].startswith(problem), found
+
+
+def test_every_problem_is_told_at_once(alice: User) -> None:
+    """ours: one run mends the file."""
+    text = f"{HEAD}x,nowhere,,maybe,Boss\ny y,,,,\nalice,,,no,\n"
+    assert len(told(text)) == 4, told(text)
+    own = told(f"{HEAD}alice,,,no,\n", alice)
+    assert own == ["line 2, active: this is your own account"]
+
+
+def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> None:
+    """issue: a dry run says what would change; then it changes, on record."""
+    pair = issue(bob, door="command")
+    end = f"{timezone.now() + timedelta(days=9):%Y-%m-%d}"
+    text = (
+        f"\ufeff{HEAD}alice,alice@example.org,,,User; Guest@{end}\n"
+        "bob,,,no,\n"
+        "carol,,,,\n"
+        "dora,dora@example.org,Dora,yes,User\n"
+    ).replace("\n", "\r\n")
+    made = plan(text.encode(), "test")
+    assert [(s.what, s.username) for s in made.steps] == [
+        ("change", "alice"),
+        ("change", "bob"),
+        ("same", "carol"),
+        ("add", "dora"),
+    ]
+    assert made.steps[0].changes["email"] == ["", "alice@example.org"]
+    assert not User.objects.filter(username="dora").exists()
+    assert done(text, carol)[-1] == (3, 3)
+    dora = User.objects.get(username="dora")
+    assert dora.first_name == "Dora" and not dora.has_usable_password()
+    held = RoleAssignment.objects.get(user=alice, role__name="Guest")
+    assert held.expires_at is not None and f"{held.expires_at:%Y-%m-%d}" == end
+    assert held.granted_by == carol
+    bob.refresh_from_db()
+    assert not bob.is_active and pair.row.state == "revoked"
+    words = AuditEvent.objects.filter(actor="carol").order_by("id")
+    assert [event.action for event in words if event.action != "token.revoked"] == [
+        "user.added",
+        "user.changed",
+        "user.changed",
+        "role.granted",
+        "role.granted",
+        "users.imported",
+    ]
+    assert done(text)[-1] == (0, 0), "a second time it changes nothing"
+    assert done(f"{HEAD}alice,,,,Guest\nbob,,,yes,\n")[-1] == (2, 2)
+    held.refresh_from_db()
+    bob.refresh_from_db()
+    assert held.expires_at is None and bob.is_active
+
+
+def test_what_changed_meanwhile_is_looked_at_again(alice: User) -> None:
+    """issue: applies in one transaction, and only what was shown."""
+    raw = f"{HEAD}alice,new@example.org,,,\n".encode()
+    mark = plan(raw, "test").mark
+    User.objects.filter(pk=alice.pk).update(email="other@example.org")
+    with pytest.raises(Stale, match="Nothing was changed"):
+        list(apply(raw, mark, "test"))
+    alice.refresh_from_db()
+    assert alice.email == "other@example.org"
+
+
+def test_work_given_up_leaves_nothing(db: None) -> None:
+    """issue: lose nothing."""
+    raw = (HEAD + "".join(f"u{n},,,,User\n" for n in range(450))).encode()
+    work = apply(raw, plan(raw, "test").mark, "test")
+    assert [next(work) for _again in range(3)] == [(0, 450), (200, 450), (400, 450)]
+    work.close()  # type: ignore[attr-defined]
+    assert not User.objects.filter(username="u0").exists()
+
+
+def test_the_command_looks_and_does(alice: User, tmp_path: Path, capsys: Any) -> None:
+    """issue: `manage.py import_users FILE [--dry-run]`."""
+    file = tmp_path / "people.csv"
+    file.write_text(f"{HEAD}dora,,,,User\nalice,,,,\n")
+    call_command("import_users", file, "--dry-run")
+    assert "2 lines: 1 add, 0 change, 1 same." in capsys.readouterr().out
+    assert not User.objects.filter(username="dora").exists()
+    call_command("import_users", file)
+    assert "Done." in capsys.readouterr().out
+    assert User.objects.filter(username="dora").exists()
+    file.write_text(f"{HEAD}dora,,,,Boss\n")
+    with pytest.raises(CommandError, match="Nothing was changed.\nline 2, roles"):
+        call_command("import_users", file)
+    with pytest.raises(CommandError, match="No such file"):
+        call_command("import_users", tmp_path / "none.csv")
+
+
+def test_drafts_are_forgotten_after_a_day(alice: User) -> None:
+    """ours: what was uploaded to look at does not stay."""
+    old = timezone.now() - timedelta(days=2)
+    draft = ImportDraft.objects.create(owner=alice, kind="users", content="x")
+    assert ImportDraft.objects.all().purge(timezone.now()) == 0
+    ImportDraft.objects.filter(pk=draft.pk).update(made_at=old)
+    assert ImportDraft.objects.all().purge(timezone.now()) == 1
+    assert str(draft) == "users draft of alice"

@@ -1,0 +1,167 @@
+"""Commands that change rights or tokens: an operator may, and each is in the audit."""
+
+from __future__ import annotations
+
+import getpass
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command, get_commands
+from django.utils import timezone
+
+from accounts.authorization.delegation import NotAllowed
+from accounts.http.ip_networks import covers
+from accounts.imports.user_csv_apply import apply
+from accounts.imports.user_csv_plan import plan
+from accounts.management.arguments import ACTOR
+from accounts.models import AuditEvent, IssuedToken, RoleAssignment, User
+from mcp_bridge.access import policy_file
+from tests.support.cast import person
+
+CHANGING: dict[str, tuple[list[str], str]] = {
+    "add_client": (["Robot", "--service-account", "alice"], "client.registered"),
+    "add_user": (["zoe", "--role", "User"], "role.granted"),
+    "grant": (["alice", "Guest", "--until", "8h"], "role.granted"),
+    "import_policy": (["{policy}"], "policy.imported"),
+    "import_users": (["{users}"], "role.granted"),
+    "issue_token": (["alice"], "token.issued"),
+    "purge": ([], "purge.done"),
+    "reset_second_factor": (["alice"], "second_factor.reset"),
+    "revoke": (["--user", "alice"], "token.revoked"),
+    "rotate_signing_key": ([], "key.rotated"),
+    "ungrant": (["alice", "User"], "role.withdrawn"),
+    "unlock": (["alice"], "user.unlocked"),
+}
+"""Command -> what it is called with, and the event that tells of it."""
+READING = {"doctor", "export_audit", "export_policy", "seal_audit", "verify_audit"}
+STARTING = {"demo", "migrate", "up"}
+"""They fill or prepare an installation; `demo` records what it adds."""
+POLICY = '{"format": "portico-policy-1", "roles": [{"name": "New", "scopes": []}]}'
+
+
+def test_every_command_says_whether_it_changes_rights() -> None:
+    """A new one is added above."""
+    apps = ("accounts", "mcp_bridge")
+    ours = {name for name, app in get_commands().items() if app in apps}
+    assert ours == CHANGING.keys() | READING | STARTING
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_a_command_changes_is_in_the_audit(
+    alice: User, tmp_path: Path, name: str
+) -> None:
+    """By the verbs that the admin uses, as `command line`."""
+    call_command("issue_token", "alice", stdout=io.StringIO())
+    files = {"policy": tmp_path / "p.json", "users": tmp_path / "u.csv"}
+    files["policy"].write_text(POLICY)
+    files["users"].write_text("username,roles\nalice,Guest\n")
+    last = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    arguments, action = CHANGING[name]
+    call_command(name, *[a.format(**files) for a in arguments], stdout=io.StringIO())
+    found = AuditEvent.objects.filter(id__gt=last, action=action)
+    assert ACTOR in found.values_list("actor", flat=True)
+
+
+NEW = "another longer passphrase 9"
+
+
+def new_events(run: Callable[[], Any]) -> list[tuple[str, str, str]]:
+    """(actor, action, object) of what `run` records, the first one first."""
+    last = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    run()
+    found = AuditEvent.objects.filter(id__gt=last).order_by("id")
+    return list(found.values_list("actor", "action", "object"))
+
+
+def test_djangos_own_command_records_the_superuser_it_creates(
+    carol: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`createsuperuser`, which the first administrator may come from."""
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", NEW)
+    given = {"username": "root", "email": "root@example.com", "verbosity": 0}
+    found = new_events(
+        lambda: call_command("createsuperuser", interactive=False, **given)
+    )
+    assert found == [(ACTOR, "user.added", "root")]
+    assert User.objects.get(username="root").check_password(NEW)
+
+
+def test_the_first_start_records_the_administrator_it_creates(alice: User) -> None:
+    """`up`: the account, and the role that it gets."""
+    User.objects.filter(is_superuser=True).delete()
+    found = new_events(
+        lambda: call_command("up", "--prepare-only", stdout=io.StringIO())
+    )
+    assert (ACTOR, "user.added", "admin") in found
+    assert (ACTOR, "role.granted", "admin holds Admin") in found
+
+
+def test_djangos_own_command_for_passwords_ends_access_and_says_who(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`changepassword`: what the form of the admin ends, in the same words."""
+    call_command("issue_token", "alice", stdout=io.StringIO())
+    epoch = alice.session_epoch
+    monkeypatch.setattr(getpass, "getpass", lambda prompt="": NEW)
+    found = new_events(
+        lambda: call_command("changepassword", "alice", stdout=io.StringIO())
+    )
+    assert (ACTOR, "user.password_changed", "alice") in found
+    assert ACTOR in {actor for actor, action, _ in found if action == "token.revoked"}
+    assert not IssuedToken.objects.filter(user=alice).live().exists()
+    alice.refresh_from_db()
+    assert alice.session_epoch > epoch
+
+
+@pytest.mark.django_db
+def test_an_import_asks_again_who_applies_it() -> None:
+    """Somebody may have lost superuser since the page let the file in."""
+    somebody = person("somebody", "Guest")
+    somebody.is_superuser = True  # As it was when the request began.
+    raw = b"username,roles\nsomebody,Admin\n"
+    with pytest.raises(NotAllowed):
+        list(apply(raw, plan(raw, somebody).mark, somebody))
+    text = POLICY.encode()
+    with pytest.raises(NotAllowed):
+        policy_file.apply(text, policy_file.diff(text).mark, somebody)
+    assert not RoleAssignment.objects.filter(role__name="Admin", user=somebody)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "wide"),
+    [
+        ("", "", True),
+        ("", "10.0.0.0/8", True),
+        ("10.0.0.0/8", "", False),
+        ("10.0.0.0/8", "10.99.0.0/16", True),
+        ("10.0.0.0/8", "10.99.0.0/16 10.1.2.3", True),
+        ("10.99.0.0/16", "10.0.0.0/8", False),
+        ("10.0.0.0/8", "10.1.0.0/16, 192.0.2.1", False),
+        ("0.0.0.0/0", "2001:db8::/32", False),
+        ("0.0.0.0/0 ::/0", "2001:db8::/32", True),
+    ],
+)
+def test_networks_cover_others(outer: str, inner: str, wide: bool) -> None:
+    """What counts in `outer` counts wherever `inner` does."""
+    assert covers(outer, inner) is wide
+
+
+@pytest.mark.django_db
+def test_a_role_is_kept_by_a_request_that_asks_for_less() -> None:
+    """`lasts_until`: over, for good, later, earlier."""
+    now = timezone.now()
+    day = timedelta(days=1)
+    cases = [
+        (None, None, True),
+        (None, now + day, True),
+        (now + day, None, False),
+        (now + day, now + day / 2, True),
+        (now + day, now + 2 * day, False),
+        (now - day, now - 2 * day, False),
+    ]
+    for ends, moment, lasts in cases:
+        assert RoleAssignment(expires_at=ends).lasts_until(moment) is lasts

@@ -1,0 +1,271 @@
+"""The commands: scriptable, audited, with errors that say the mend."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from accounts.management.commands.up import uncollected
+from accounts.models import (
+    AuditEvent,
+    AuditSeal,
+    IssuedToken,
+    RevokedToken,
+    Role,
+    RoleAssignment,
+    SigningKey,
+    User,
+)
+from accounts.tokens import jwts
+from accounts.tokens.issue import issue
+from accounts.tokens.refresh import rotate
+from mcp_bridge.models import Offer, Primitive
+from tests.support.cast import person, program
+from tests.support.database_prompt import emptied
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments: str, stdin: str = "", monkeypatch: Any = None) -> str:
+    """What a command prints."""
+    out = io.StringIO()
+    if monkeypatch is not None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+    call_command(*arguments, stdout=out)
+    return out.getvalue()
+
+
+def events(action: str) -> list[tuple[str, str]]:
+    """(actor, object) of the events of one kind, newest first."""
+    found = AuditEvent.objects.filter(action=action)
+    return [(event.actor, event.object) for event in found]
+
+
+def test_add_user_with_roles(monkeypatch: Any) -> None:
+    """ours."""
+    told = run(
+        *("add_user", "zoe", "--role", "User", "--role", "Guest", "--password-stdin"),
+        stdin="correct-horse-7\n",
+        monkeypatch=monkeypatch,
+    )
+    zoe = User.objects.get(username="zoe")
+    assert zoe.check_password("correct-horse-7") and "User, Guest" in told
+    assert set(zoe.role_assignments.values_list("role__name", flat=True)) == {
+        "User",
+        "Guest",
+    }
+    assert events("user.added")[0] == ("command line", "zoe")
+    assert events("role.granted")[0][0] == "command line"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "told"),
+    [
+        (["zed", "--role", "Nope"], "", "there are: Admin, Guest, User"),
+        (["zed", "--password-stdin"], "", "No password"),
+        (["zed", "--password-stdin"], "short\n", "too short"),
+        (["alice"], "", "already exists"),
+        (["bad name!"], "", "valid username"),
+    ],
+)
+def test_add_user_explains_what_is_wrong(
+    alice: User, monkeypatch: Any, arguments: list[str], stdin: str, told: str
+) -> None:
+    """ours: and adds nobody."""
+    before = User.objects.count()
+    with pytest.raises(CommandError, match=told):
+        run("add_user", *arguments, stdin=stdin, monkeypatch=monkeypatch)
+    assert User.objects.count() == before
+
+
+def test_grant_until_and_ungrant(alice: User) -> None:
+    """ours: a role until a moment, and away again."""
+    told = run("grant", "alice", "Admin", "--until", "30d", "--reason", "stand-in")
+    held = RoleAssignment.objects.get(user=alice, role__name="Admin")
+    assert held.expires_at is not None and "until" in told
+    assert held.expires_at - timezone.now() > timedelta(days=29)
+    run("grant", "alice", "Admin")
+    assert events("role.extended")
+    assert "0 tokens" in run("ungrant", "alice", "Admin")
+    issue(alice, door="command")
+    assert "2 tokens" in run("ungrant", "alice", "User")
+    with pytest.raises(CommandError, match="does not hold"):
+        run("ungrant", "alice", "User")
+
+
+@pytest.mark.parametrize("until", ["yesterday", "2001-01-01", "2026-99-99", "-3d"])
+def test_grant_refuses_a_moment_that_is_none(alice: User, until: str) -> None:
+    """ours."""
+    with pytest.raises(CommandError):
+        run("grant", "alice", "Admin", f"--until={until}")
+    assert not RoleAssignment.objects.filter(user=alice, role__name="Admin").exists()
+
+
+def test_grant_takes_dates_and_hours(alice: User) -> None:
+    """ours."""
+    for until in ("2999-12-31", "2999-12-31T10:00:00+00:00", "8h", "90m"):
+        run("grant", "alice", "Admin", "--until", until)
+
+
+def test_issue_token(alice: User) -> None:
+    """ours: as the password door would."""
+    raw = run("issue_token", "alice").strip()
+    assert jwts.verify(raw)["scope"] == "mcp"
+    answer = json.loads(
+        run("issue_token", "alice", "--json", "--refresh", "--minutes", "5")
+    )
+    assert answer["expires_in"] == 300 and rotate(answer["refresh"])
+    with pytest.raises(CommandError, match="do not give: Admin.Write"):
+        run("issue_token", "alice", "--scope", "Admin.Write")
+    with pytest.raises(CommandError, match="no user nobody"):
+        run("issue_token", "nobody")
+    with pytest.raises(CommandError, match="--minutes"):
+        run("issue_token", "alice", "--minutes", "0")
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    with pytest.raises(CommandError, match="closed"):
+        run("issue_token", "alice")
+
+
+def test_revoke_each_way(alice: User, monkeypatch: Any) -> None:
+    """ours: by user, client, family, id and token."""
+    ways: list[Any] = [
+        lambda pair: (["--user", "alice"], ""),
+        lambda pair: (["--client", pair.row.client_id], ""),
+        lambda pair: (["--family", str(pair.row.family)], ""),
+        lambda pair: (["--jti", pair.row.jti], ""),
+        lambda pair: (["--token-stdin"], pair.access),
+    ]
+    for way in ways:
+        alice.refresh_from_db()
+        pair = issue(alice, door="command", client_id=program("some-client"))
+        arguments, stdin = way(pair)
+        run("revoke", *arguments, stdin=stdin, monkeypatch=monkeypatch)
+        assert RevokedToken.objects.filter(jti=pair.row.jti).exists()
+        assert events("token.revoked")[0][0] == "command line"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--jti", "x"], ["--family", "x"], ["--user", "x"], ["--token-stdin"]]
+)
+def test_revoke_explains_what_it_does_not_know(
+    monkeypatch: Any, arguments: list[str]
+) -> None:
+    """ours."""
+    with pytest.raises(CommandError):
+        run("revoke", *arguments, stdin="x", monkeypatch=monkeypatch)
+
+
+def test_purge_forgets_what_no_longer_matters(alice: User) -> None:
+    """ours: expired tokens, revocations, old events, keys nobody needs."""
+    pair = issue(alice, door="command")
+    IssuedToken.objects.filter(user=alice).revoke(actor=None, reason="test")
+    past = timezone.now() - timedelta(days=400)
+    IssuedToken.objects.filter(user=alice).update(expires_at=past)
+    RevokedToken.objects.filter(jti=pair.row.jti).update(until=past)
+    emptied()
+    AuditEvent(action="test.old", at=past).save()
+    AuditSeal.objects.all().seal()
+    SigningKey.objects.rotate(actor="test")
+    SigningKey.objects.filter(state="retiring").update(retiring_at=past)
+    told = run("purge")
+    assert not IssuedToken.objects.filter(user=alice).exists()
+    assert not RevokedToken.objects.filter(jti=pair.row.jti).exists()
+    assert not AuditEvent.objects.filter(action="test.old").exists()
+    assert not SigningKey.objects.filter(state="retiring").exists()
+    assert "2 tokens" in told and events("purge.done")
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
+def test_rotation_to_each_algorithm(alice: User, algorithm: str) -> None:
+    """RFC 7518, RFC 8037: old tokens stay, new ones use the new key."""
+    before = issue(alice, door="command").access
+    run("rotate_signing_key", "--algorithm", algorithm)
+    after = issue(alice, door="command").access
+    for raw in (before, after):
+        assert jwts.verify(raw)["sub"] == str(alice.pk)
+    key = SigningKey.objects.get(state="active")
+    assert key.algorithm == algorithm
+    jwks = {jwk["kid"]: jwk for jwk in jwts.public_jwks()["keys"]}
+    assert jwks[key.kid]["alg"] == algorithm and "d" not in jwks[key.kid]
+    assert SigningKey.objects.filter(state="next").count() == 1
+
+
+def test_doctor_names_each_trouble_and_its_mend(alice: User, settings: Any) -> None:
+    """ours: exit code 1 if something is broken."""
+    with pytest.raises(SystemExit):
+        told = io.StringIO()
+        User.objects.filter(is_superuser=True).update(is_superuser=False)
+        SigningKey.objects.update(state="retired")
+        call_command("doctor", stdout=told)
+    assert "portico.E003" in told.getvalue() and "portico.E005" in told.getvalue()
+    assert "mend: Run: manage.py rotate_signing_key" in told.getvalue()
+
+
+def test_doctor_sees_a_lost_key_encryption_key(carol: User, settings: Any) -> None:
+    """ours: before somebody asks for a token."""
+    SigningKey.objects.rotate(actor="test")
+    settings.KEY_ENCRYPTION_KEY = "another"
+    out = io.StringIO()
+    with pytest.raises(SystemExit):
+        call_command("doctor", stdout=out)
+    assert "portico.E004" in out.getvalue()
+
+
+def test_doctor_speaks_of_the_catalogue(carol: User) -> None:
+    """ours: changed definitions, and tools nobody can reach."""
+    SigningKey.objects.ensure_active()
+    offer = Offer("tool", "odd", "", "", (), False, "0" * 64)
+    Primitive.objects.sync([offer])
+    changed = Offer("tool", "odd", "", "", (), False, "1" * 64)
+    Primitive.objects.sync([changed])
+    out = io.StringIO()
+    call_command("doctor", stdout=out)
+    assert "portico.W101" in out.getvalue() and "portico.W102" in out.getvalue()
+
+
+def test_demo_adds_the_cast_once() -> None:
+    """ours."""
+    User.objects.filter(username__in=["alice", "bob", "carol"]).delete()
+    assert "alice" in run("demo")
+    assert "there already" in run("demo")
+    assert User.objects.get(username="carol").is_superuser
+
+
+def test_the_roles_that_come_with_the_first_migration() -> None:
+    """ours."""
+    names = {"Admin": 4, "User": 3, "Guest": 1}
+    for name, count in names.items():
+        assert Role.objects.get(name=name).scopes.count() >= count
+
+
+def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
+    """architecture 3: removing the last role ends the tokens."""
+    person("alice", "User", "Guest")
+    past = timezone.now() - timedelta(hours=1)
+    RoleAssignment.objects.filter(user=alice, role__name="Guest").update(
+        expires_at=past
+    )
+    issue(alice, door="command")
+    held = RoleAssignment.objects.get(user=alice, role__name="User")
+    assert held.withdraw(actor="test") == 2
+
+
+def test_static_files_are_collected_again_when_one_is_newer(
+    settings: Any, tmp_path: Path
+) -> None:
+    """ours: after an upgrade the pages have their new looks."""
+    settings.STATIC_ROOT = tmp_path
+    assert uncollected()
+    manifest = tmp_path / "staticfiles.json"
+    manifest.touch()
+    assert not uncollected()
+    os.utime(manifest, (0, 0))
+    assert uncollected()

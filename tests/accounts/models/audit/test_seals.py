@@ -1,0 +1,189 @@
+"""The audit's hash chain: what was changed, removed or inserted is named."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from accounts.audit.record import record
+from accounts.checks import audit_is_sealed
+from accounts.management.commands import seal_audit
+from accounts.models import AuditEvent, AuditSeal
+from accounts.models.audit import seals
+from accounts.models.audit.seals import SEALED_AT_ONCE
+from tests.support.database_prompt import emptied, problem, raw
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def chain(monkeypatch: Any) -> list[AuditEvent]:
+    """Seven events under three seals."""
+    emptied()
+    monkeypatch.setattr(seals, "SEALED_AT_ONCE", 3)
+    made = []
+    for number in range(7):
+        fields: dict[str, Any] = {
+            "changes": {"b": [1, None], "a": ["x", "é"]},
+            "duration_ms": 0.1,
+        }
+        made.append(record("test.happened", object=f"number {number}", **fields))
+    assert AuditSeal.objects.all().seal() == 3
+    return made
+
+
+def test_what_nobody_touched_fits(chain: list[AuditEvent]) -> None:
+    """ours: sealing again makes nothing; a new event makes one more."""
+    assert problem() == "" and AuditSeal.objects.all().seal() == 0
+    record("test.happened")
+    assert AuditSeal.objects.all().seal() == 1 and problem() == ""
+    assert [seal.events for seal in AuditSeal.objects.order_by("number")] == [
+        3,
+        3,
+        1,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reason": "another"},
+        {"actor": "bob"},
+        {"changes": {}},
+        {"at": timezone.now() - timedelta(days=1)},
+        {"duration_ms": 0.2},
+    ],
+    ids=str,
+)
+def test_a_changed_event_is_named(chain: list[AuditEvent], change: Any) -> None:
+    """issue: names the first event that does not fit."""
+    raw(pk=chain[4].pk).update(**change)
+    assert problem() == f"event {chain[4].pk} of seal 2 was changed"
+
+
+def test_a_removed_event_is_named(chain: list[AuditEvent]) -> None:
+    """issue: the last of a range and the very last too."""
+    for index, seal in ((6, 3), (2, 1)):
+        raw(pk=chain[index].pk)._raw_delete("default")
+        assert problem() == f"event {chain[index].pk} of seal {seal} was removed"
+
+
+def test_an_inserted_event_is_named(chain: list[AuditEvent]) -> None:
+    """issue: with an id between, before, and in a gap."""
+    raw(pk=chain[1].pk).update(id=-5)
+    assert problem() == f"event {chain[1].pk} of seal 1 was removed"
+    raw(pk=-5).update(id=chain[1].pk)
+    assert problem() == ""
+    extra = record("test.happened")
+    key, gap = chain[3].pk, chain[3].pk
+    raw(pk=key)._raw_delete("default")
+    raw(pk=extra.pk).update(id=gap)
+    assert problem() == f"event {gap} of seal 2 was changed"
+
+
+def test_an_event_in_a_gap_is_named(chain: list[AuditEvent]) -> None:
+    """ours: ids that were rolled back leave gaps within a range."""
+    later = record("test.happened")
+    raw(pk=later.pk).update(id=later.pk + 10)
+    AuditSeal.objects.all().seal()
+    assert problem() == ""
+    raw(pk=chain[0].pk).update(id=later.pk + 5)
+    assert "was removed" in problem()
+    raw(pk=later.pk + 5).update(id=chain[0].pk)
+    copy = AuditEvent(action="test.forged", object="between")
+    copy.save()
+    raw(pk=copy.pk).update(id=later.pk + 5)
+    assert problem() == f"event {later.pk + 5} was inserted into seal 4"
+
+
+def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
+    """ours: the seals themselves too."""
+    second = AuditSeal.objects.filter(number=2)
+    kept = second.get()
+    second.update(events=4)
+    assert problem() == "seal 2 was changed"
+    second.update(events=3)
+    second.delete()
+    assert problem() == "seal 2 is missing"
+    for wrong, told in (
+        ({"previous": "0" * 64}, "does not follow"),
+        ({"after_id": kept.after_id - 1}, "does not begin where"),
+    ):
+        forged = AuditSeal.objects.filter(number=2).first() or kept
+        for name in ("previous", "after_id"):
+            setattr(forged, name, wrong.get(name, getattr(kept, name)))
+        fine = (kept.previous, kept.after_id)
+        forged.digest = forged.computed()
+        forged.save()
+        assert told in problem()
+        AuditSeal.objects.filter(number=2).delete()
+        kept.previous, kept.after_id = fine
+        kept.previous = AuditSeal.objects.get(number=1).digest
+        kept.after_id = AuditSeal.objects.get(number=1).last_id
+
+
+def test_the_newest_are_checked_alone(chain: list[AuditEvent]) -> None:
+    """ours: the button checks so many, the command all."""
+    raw(pk=chain[0].pk).update(reason="old")
+    assert [c.number for c in AuditSeal.objects.all().verify(2)] == [2, 3]
+    assert "seal 1" in problem()
+
+
+def test_two_who_seal_at_once_make_one_seal(
+    chain: list[AuditEvent], monkeypatch: Any
+) -> None:
+    """ours: the second finds the range taken."""
+    record("test.happened")
+    before = AuditSeal.objects.all().head()
+    assert AuditSeal.objects.all().seal() == 1
+    monkeypatch.setattr(seals.AuditSealQuerySet, "head", lambda self: before)
+    assert AuditSeal.objects.all().seal() == 0
+
+
+def test_nothing_is_sealed_while_the_table_cannot_be_locked(monkeypatch: Any) -> None:
+    """ours: sealing never holds up the messages; the command says so."""
+    monkeypatch.setattr(seals, "settled", lambda: None)
+    assert AuditSeal.objects.all().seal() == 0
+    monkeypatch.setattr(seal_audit, "settled", lambda: None)
+    with pytest.raises(CommandError, match="Run it again"):
+        call_command("seal_audit")
+
+
+def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> None:
+    """issue: command line."""
+    call_command("seal_audit")
+    head = AuditSeal.objects.all().head()
+    assert head is not None and head.digest in capsys.readouterr().out
+    call_command("verify_audit", head=head.digest)
+    assert "3 seals over 7 events fit" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="seals were replaced"):
+        call_command("verify_audit", head="0" * 64)
+    raw(pk=chain[5].pk).update(actor="nobody")
+    with pytest.raises(CommandError, match=f"event {chain[5].pk} of seal 2 was"):
+        call_command("verify_audit")
+    assert SEALED_AT_ONCE == 1000 and connection.vendor in ("sqlite", "postgresql")
+
+
+def test_what_waits_for_its_seal_is_told(chain: list[AuditEvent]) -> None:
+    """ours: how many, since when; `doctor` once it waits for more than a day."""
+    seals_of_all = AuditSeal.objects.all()
+    assert seals_of_all.unsealed(5) == (0, None) and not list(found_by_doctor())
+    for _number in range(3):
+        event = record("test.happened")
+    count, since = seals_of_all.unsealed(2)
+    assert count == 2 and since is not None and not found_by_doctor()
+    raw(pk=event.pk - 2).update(at=timezone.now() - timedelta(days=2))
+    assert [message.id for message in found_by_doctor()] == ["portico.W006"]
+    seals_of_all.seal()
+    assert seals_of_all.unsealed(5) == (0, None) and not found_by_doctor()
+
+
+def found_by_doctor() -> list[Any]:
+    """What the check of the seals says."""
+    return list(audit_is_sealed(databases=["default"]))

@@ -1,0 +1,432 @@
+"""Whoever writes to the audit past Portico is noticed, whatever they write."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from accounts.audit.record import record
+from accounts.checks import audit_ends_where_it_should
+from accounts.crypto.signing_keys import private_key
+from accounts.models import AuditEvent, AuditHead, AuditSeal, SigningKey
+from accounts.models.audit import seals
+from accounts.models.audit.digests import COLUMNS, rows_between
+from accounts.models.audit.events import APPEND_ONLY
+from accounts.models.audit.purges import ACTION
+from tests.support.database_prompt import emptied, problem, raw
+
+pytestmark = pytest.mark.django_db
+OLD = timedelta(days=400)
+SQLITE = connection.vendor == "sqlite"
+
+
+@pytest.fixture(autouse=True)
+def events(monkeypatch: Any) -> list[AuditEvent]:
+    """Nine events under three seals, those of the first two over a year old."""
+    emptied()
+    monkeypatch.setattr(seals, "SEALED_AT_ONCE", 3)
+    made = []
+    for number in range(9):
+        event = AuditEvent(
+            at=timezone.now() - (OLD if number < 6 else timedelta()),
+            action="test.happened",
+            actor="ana",
+            object=f"number {number}",
+            changes={"role": ["", "User"]},
+        )
+        event.save()
+        made.append(event)
+    assert AuditSeal.objects.all().seal() == 3 and problem() == ""
+    return made
+
+
+def sql(statement: str, *given: Any) -> None:
+    """As somebody at the database's own prompt."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, given)
+
+
+def written(change: str, event: AuditEvent) -> None:
+    """One column of one event."""
+    sql(f"UPDATE accounts_auditevent SET {change} WHERE id = %s", event.pk)  # noqa: S608
+
+
+def told() -> str:
+    """What the command says on the way out."""
+    with pytest.raises(CommandError) as error:
+        call_command("verify_audit")
+    return str(error.value)
+
+
+OTHER = {
+    "id": 10**9,
+    "at": timezone.now() - timedelta(hours=1),
+    "actor_id": 0,
+    "duration_ms": 0.0,
+    "changes": {"role": ["", "Admin"]},
+}
+"""Another value for the columns that are no text; 0 stands where NULL was."""
+
+
+def test_every_column_of_the_model_is_digested() -> None:
+    """ours: a column added to the model has to be added to the digest."""
+    fields = AuditEvent._meta.local_concrete_fields
+    assert sorted(COLUMNS) == sorted(field.attname for field in fields)
+
+
+@pytest.mark.parametrize(
+    "column", [f.attname for f in AuditEvent._meta.local_concrete_fields]
+)
+def test_a_change_of_any_column_is_noticed(column: str, events: Any) -> None:
+    """ours: by SQL, which no model stops."""
+    raw(pk=events[4].pk).update(**{column: OTHER.get(column, "x")})
+    assert f"event {events[4].pk} of seal 2 was" in told()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"actor": "an", "client_id": "a"},
+        {"object": "", "reason": "number 4"},
+        {"actor": "ana "},
+        {"actor": "Ana"},
+        {"changes": {"role": ["", "User", ""]}},
+        {"changes": {"role": "User"}},
+        {"changes": None},
+    ],
+    ids=str,
+)
+def test_text_cannot_move_between_columns(change: Any, events: Any) -> None:
+    """ours: where one column ends and the next begins is digested too."""
+    if change == {"changes": None}:
+        sql(
+            "UPDATE accounts_auditevent SET changes = 'null' WHERE id = %s",
+            events[4].pk,
+        )
+    else:
+        raw(pk=events[4].pk).update(**change)
+    assert problem() == f"event {events[4].pk} of seal 2 was changed"
+
+
+@pytest.mark.skipif(not SQLITE, reason="PostgreSQL holds columns to their types")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "reason = X'ff'",
+        "at = 'never'",
+        "actor = CAST(X'ff' AS TEXT)",
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(change: str, events: Any) -> None:
+    """ours: no traceback, sealed already or not; the admin seals what it can."""
+    later = record("test.happened")
+    written(change, later)
+    with pytest.raises(CommandError, match=f"event {later.pk} cannot be read"):
+        call_command("seal_audit")
+    assert AuditSeal.objects.all().purge(timezone.now() - 2 * OLD) == 0
+    written(change, events[4])
+    assert f"event {events[4].pk} of seal 2 was changed: it cannot be read" in told()
+
+
+@pytest.mark.parametrize("index", [0, 2, 3, 5, 8])
+def test_an_event_taken_out_is_named(index: int, events: Any) -> None:
+    """ours: the first and the last of a seal, and the last of all."""
+    sql("DELETE FROM accounts_auditevent WHERE id = %s", events[index].pk)
+    assert f"event {events[index].pk} of seal {index // 3 + 1} was removed" in told()
+
+
+def test_an_id_used_again_is_noticed(events: Any) -> None:
+    """ours: another event in the place of the one that was removed."""
+    sql("DELETE FROM accounts_auditevent WHERE id = %s", events[4].pk)
+    later = record("test.happened")
+    raw(pk=later.pk).update(id=events[4].pk)
+    assert f"event {events[4].pk} of seal 2 was changed" in told()
+
+
+@pytest.mark.parametrize("key", [0, -7])
+def test_an_event_before_the_first_is_noticed(key: int, events: Any) -> None:
+    """ours: no seal has a range for it."""
+    later = record("test.happened")
+    raw(pk=later.pk).update(id=key)
+    AuditSeal.objects.all().seal()
+    assert f"event {key} was inserted before the first seal" in told()
+    assert f"event {key}" in problem(newest=1)
+
+
+def test_a_purge_that_never_was_is_named(events: Any) -> None:
+    """ours: events of today and of last year alike, with the true digest given."""
+    head = AuditSeal.objects.get(number=3).digest
+    for last in (3, 1):
+        kept = list(AuditSeal.objects.values())
+        AuditSeal.objects.filter(number__lte=last).update(
+            purged_at=timezone.now(), marks=b""
+        )
+        sql("DELETE FROM accounts_auditevent WHERE id <= %s", events[last * 3 - 1].pk)
+        for options in ({}, {"head": head}):
+            with pytest.raises(CommandError, match="seal 1"):
+                call_command("verify_audit", **options)
+        assert "seal" in problem(newest=1)
+        for row in kept:
+            AuditSeal.objects.filter(number=row["number"]).update(**row)
+        emptied_again(events)
+        assert problem() == ""
+
+
+def emptied_again(events: list[AuditEvent]) -> None:
+    """Put the events back as they were."""
+    raw()._raw_delete("default")
+    type(raw())(AuditEvent).bulk_create(events)
+
+
+@pytest.mark.parametrize("days", [1, 365, 400])
+def test_a_forged_record_of_a_purge_helps_nobody(days: int, events: Any) -> None:
+    """ours: it is sealed as any event is, but the seals themselves say no."""
+    second = AuditSeal.objects.get(number=2)
+    now = timezone.now()
+    changes = {
+        "first_seal": 1,
+        "last_seal": 2,
+        "events": 6,
+        "last_event": second.last_id,
+        "last_digest": second.digest,
+        "before": (now - timedelta(days=days, seconds=1)).isoformat(),
+        "retention_days": days,
+    }
+    AuditEvent(at=now, action=ACTION, actor="retention", changes=changes).save()
+    AuditSeal.objects.filter(number__lte=2).update(purged_at=now, marks=b"")
+    sql("DELETE FROM accounts_auditevent WHERE id <= %s", second.last_id)
+    AuditSeal.objects.all().seal()
+    assert "seal 1 was changed or made by somebody without" in told()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sealed_at": timezone.now() - OLD},
+        {"marks": b""},
+        {"mac": ""},
+        {"content": "0" * 64},
+        {"first_at": timezone.now() - OLD},
+        {"last_at": timezone.now()},
+        {"events": 2},
+        {"last_id": 10**9},
+        {"after_id": 1},
+        {"previous": "1" * 64},
+        {"digest": "1" * 64},
+        {"number": 20},
+        {"purged_at": timezone.now()},
+    ],
+    ids=str,
+)
+def test_a_change_of_a_seal_is_noticed(change: Any) -> None:
+    """ours: every column of every seal."""
+    for number in (1, 2, 3):
+        before = AuditSeal.objects.filter(number=number).values().get()
+        AuditSeal.objects.filter(number=number).update(**change)
+        assert "seal" in told()
+        AuditSeal.objects.filter(number=change.get("number", number)).update(**before)
+        assert problem() == ""
+
+
+def rewritten(first: int) -> None:
+    """Make every seal from `first` on fit the events of now, as hashes go."""
+    before = AuditSeal.objects.filter(number=first - 1).first()
+    for seal in AuditSeal.objects.filter(number__gte=first).order_by("number"):
+        rows, hashes = rows_between(seal.after_id, seal.last_id, 1000)
+        new = AuditSeal.over(rows, hashes, before)
+        new.mac, new.last_id = seal.mac, seal.last_id
+        new.digest = new.computed()
+        new.save(force_update=True)
+        before = new
+    assert before is not None
+    AuditHead.objects.update(number=before.number, digest=before.digest)
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_seals_made_again_are_noticed(first: int, events: Any) -> None:
+    """ours: whoever has SQL can compute SHA-256, and has no key."""
+    raw(pk=events[first * 3 - 2].pk).update(actor="bob")
+    rewritten(first)
+    assert f"seal {first} was changed or made by somebody without" in told()
+
+
+def test_seals_made_again_with_the_key_lack_the_digest_noted(events: Any) -> None:
+    """ours: who has KEY_ENCRYPTION_KEY too is found by what was noted elsewhere."""
+    head = AuditSeal.objects.get(number=3).digest
+    raw(pk=events[1].pk).update(actor="bob")
+    rewritten(1)
+    AuditSeal.objects.all().reauthenticate()
+    call_command("verify_audit")
+    with pytest.raises(CommandError, match="seals were replaced"):
+        call_command("verify_audit", head=head)
+
+
+@pytest.mark.parametrize(
+    ("removed", "said"),
+    [
+        ({"number": 3}, "seal 3 was the newest and is missing"),
+        ({"number__gte": 2}, "seal 3 was the newest and is missing"),
+        ({}, "seal 3 was the newest and is missing"),
+        ({"number": 1}, "seal 1 is missing"),
+        ({"number__lte": 2}, "seal 1 is missing"),
+    ],
+)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_seals_taken_out_are_noticed(removed: Any, said: str, sealed: bool) -> None:
+    """ours: the first, the last, all; also once the timer has sealed what is left."""
+    AuditSeal.objects.filter(**removed).delete()
+    raw(object="number 7")._raw_delete("default")
+    if sealed:
+        record("test.happened")
+        AuditSeal.objects.all().seal()
+    problem = told()
+    assert said in problem or "names seal 3" in problem or "replaced" in problem
+
+
+def test_the_row_that_names_the_newest_is_watched(events: Any) -> None:
+    """ours: removed, written by hand, or an old copy of it put back."""
+    row = AuditHead.objects.get()
+    old = {"number": row.number, "digest": row.digest, "mac": row.mac}
+    record("test.happened")
+    AuditSeal.objects.all().seal()
+    newest = AuditSeal.objects.get(number=4).digest
+    AuditHead.objects.update(**old)
+    assert "names seal 3, not seal 4" in told()
+    AuditHead.objects.update(number=2, digest="x", mac="y")
+    assert "newest seal was changed" in told()
+    AuditHead.objects.all().delete()
+    assert "newest seal is missing" in told()
+    found = list(audit_ends_where_it_should(databases=["default"]))
+    assert [message.id for message in found] == ["portico.E007"]
+    # All of an earlier moment put back together: only the digest noted tells.
+    AuditHead(pk=row.pk, **old).save()
+    AuditSeal.objects.filter(number=4).delete()
+    call_command("verify_audit")
+    with pytest.raises(CommandError, match="seals were replaced"):
+        call_command("verify_audit", head=newest)
+
+
+def test_nothing_sealed_is_no_all_clear(events: Any) -> None:
+    """ours: an audit whose seals are all gone, and one that nobody ever sealed."""
+    emptied()
+    call_command("verify_audit")
+    record("test.happened")
+    assert "nothing can be checked" in told()
+
+
+def test_the_head_is_for_the_whole_chain(capsys: Any) -> None:
+    """ours: as it was copied, blanks and all."""
+    head = AuditSeal.objects.get(number=1).digest
+    call_command("verify_audit", head=f" {head.upper()}\n")
+    assert "3 seals over 9 events fit" in capsys.readouterr().out
+    for options in ({"head": head, "newest": 1}, {"newest": 0}):
+        with pytest.raises(CommandError, match="--newest"):
+            call_command("verify_audit", **options)
+
+
+def test_events_removed_before_they_were_sealed_leave_a_gap(capsys: Any) -> None:
+    """ours: said, and no misfit: PostgreSQL leaves gaps where nothing happened."""
+    lost = record("test.happened")
+    record("test.happened")
+    raw(pk=lost.pk)._raw_delete("default")
+    AuditSeal.objects.all().seal()
+    call_command("verify_audit")
+    assert "ids within the seals have no event" in capsys.readouterr().out
+
+
+@pytest.fixture
+def other_key(settings: Any) -> Any:
+    """Another KEY_ENCRYPTION_KEY from when it is called."""
+    SigningKey.objects.ensure_active()
+
+    def change() -> None:
+        settings.KEY_ENCRYPTION_KEY = "another key of thirty-two characters"
+        private_key.cache_clear()
+
+    yield change
+    private_key.cache_clear()
+
+
+def test_a_copy_without_its_key_is_checked_by_hashes(
+    events: Any, other_key: Any, capsys: Any
+) -> None:
+    """ours: on another machine; who made the seals is not known there."""
+    other_key()
+    call_command("verify_audit")
+    assert "only hashes were checked" in capsys.readouterr().err
+    raw(pk=events[1].pk).update(actor="bob")
+    assert f"event {events[1].pk} of seal 1 was changed" in told()
+    raw(pk=events[1].pk).update(actor="ana")
+    AuditSeal.objects.filter(number=1).update(purged_at=timezone.now())
+    assert f"no {ACTION} event" in told()
+
+
+def test_after_a_change_of_key_the_seals_are_authenticated_again(
+    events: Any, other_key: Any
+) -> None:
+    """ours: docs/runbooks.md; what did not fit before is on record."""
+    other_key()
+    SigningKey.objects.rotate(actor="test")
+    assert "seal 1 was changed or made by somebody without" in told()
+    call_command("seal_audit", reauthenticate=True)
+    call_command("verify_audit")
+    event = AuditEvent.objects.get(action="audit.reauthenticated")
+    assert "seal 1 was changed or made by somebody without" in event.object
+
+
+def test_the_model_closes_every_verb_that_rewrites(events: Any) -> None:
+    """ours: SQL is noticed, the ORM is refused."""
+    event = AuditEvent.objects.get(pk=events[4].pk)
+    event.object = "rewritten"
+    copy = AuditEvent(id=event.pk, action="test.happened", object="rewritten")
+    conflict: Any = {
+        "update_conflicts": True,
+        "unique_fields": ["id"],
+        "update_fields": ["object"],
+    }
+    one = AuditEvent.objects.filter(pk=event.pk)
+    base: Any = AuditEvent._base_manager.filter(pk=event.pk)
+    rewrites: list[Any] = [
+        lambda: AuditEvent.objects.bulk_create([copy], **conflict),
+        lambda: AuditEvent.objects.bulk_create([copy]),
+        lambda: AuditEvent.objects.bulk_create([copy], ignore_conflicts=True),
+        lambda: AuditEvent.objects.bulk_update([event], ["object"]),
+        lambda: one.update_or_create(defaults={"object": "rewritten"}),
+        lambda: one.update(object="rewritten"),
+        lambda: one.delete(),
+        lambda: one._update([]),
+        lambda: one._raw_delete("default"),
+        lambda: base.update(object="rewritten"),
+        lambda: base.delete(),
+        lambda: base._raw_delete("default"),
+        lambda: event.save(),
+        lambda: event.save(force_update=True, update_fields=["object"]),
+        lambda: event.save_base(),
+        lambda: event.delete(),
+        lambda: copy.save(force_insert=True),
+        lambda: AuditEvent.objects.create(id=event.pk, action="x"),
+        lambda: AuditEvent.objects.get_or_create(id=10**6, action="x"),
+    ]
+    for rewrite in rewrites:
+        with pytest.raises(TypeError, match=APPEND_ONLY):
+            rewrite()
+    assert problem() == ""
+
+
+def test_no_row_takes_events_with_it() -> None:
+    """ours: no key in or out, so no cascade and no related manager."""
+    assert not AuditEvent._meta.related_objects
+    assert not any(f.is_relation for f in AuditEvent._meta.get_fields())
+
+
+def test_a_raw_query_that_rewrites_is_noticed(events: Any) -> None:
+    """ours: `raw` runs any SQL."""
+    key = events[4].pk
+    statement = "UPDATE accounts_auditevent SET object = 'x' WHERE id = %s RETURNING *"
+    list(AuditEvent.objects.raw(statement, [key]))
+    assert f"event {key} of seal 2 was changed" in told()

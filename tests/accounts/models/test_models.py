@@ -1,0 +1,182 @@
+"""Rows that decide: append-only audit, bulk verbs, keys, seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from accounts.crypto.encryption import KeyUnreadable
+from accounts.models import AuditEvent, IssuedToken, RevokedToken, SigningKey, User
+from accounts.models.roles import scope_name_validator
+from accounts.parsing.text import one_line
+from accounts.tokens import jwts
+from accounts.tokens.issue import AccessToken, RefreshToken, issue
+from accounts.tokens.principal import Unauthenticated, authenticate
+from mcp_bridge.models import Offer, Primitive
+
+pytestmark = pytest.mark.django_db
+
+
+def test_audit_events_are_append_only(alice: User) -> None:
+    """architecture 5: not even in code by accident."""
+    event = AuditEvent(action="test.written").acted_by(alice)
+    event.save()
+    for rewrite in (
+        event.save,
+        event.delete,
+        AuditEvent.objects.all().delete,
+        lambda: AuditEvent.objects.update(reason="rewritten"),
+    ):
+        with pytest.raises(TypeError, match="append-only"):
+            rewrite()
+    assert str(event) == "test.written"
+
+
+def test_bulk_verbs_are_not_on_managers_or_in_templates() -> None:
+    """style 6: `objects.revoke()` must not revoke every row."""
+    for manager, verb in (
+        (IssuedToken.objects, "revoke_all"),
+        (IssuedToken.objects, "revoke"),
+        (IssuedToken.objects, "purge"),
+        (AuditEvent.objects, "purge"),
+        (RevokedToken.objects, "purge"),
+        (User.objects, "deactivate"),
+    ):
+        assert not hasattr(manager, verb)
+    assert IssuedToken.objects.all().revoke.alters_data  # type: ignore[attr-defined]
+
+
+def test_a_user_is_deactivated_with_all_tokens(alice: User, bob: User) -> None:
+    """architecture 3."""
+    pair, other = issue(alice, door="command"), issue(bob, door="command")
+    closed = User.objects.filter(pk=alice.pk).deactivate(actor="test")
+    assert closed == 1 and authenticate(other.access).username == "bob"
+    with pytest.raises(Unauthenticated) as refused:
+        authenticate(pair.access)
+    assert refused.value.reason == "revoked"
+
+
+def test_there_is_one_active_key(db: None) -> None:
+    """ours: held by the database."""
+    key = SigningKey.objects.ensure_active()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        SigningKey(kid="second", algorithm="ES256", state="active").save()
+    assert SigningKey.objects.ensure_active() == key
+    assert key.needed_until is None and key.kid in str(key)
+
+
+def test_a_lost_key_encryption_key_is_named(alice: User, settings: Any) -> None:
+    """ours: a clear error, and no token."""
+    SigningKey.objects.rotate(actor="test")
+    settings.KEY_ENCRYPTION_KEY = "another one"
+    with pytest.raises(KeyUnreadable, match="KEY_ENCRYPTION_KEY"):
+        issue(alice, door="command")
+
+
+def test_private_keys_are_not_stored_in_clear() -> None:
+    """MCP SEC: secure storage; a retired key keeps no private part."""
+    key = SigningKey.objects.ensure_active()
+    assert b"PRIVATE" not in bytes(key.private_encrypted)
+    SigningKey.objects.rotate(actor="test")
+    key.refresh_from_db()
+    from accounts.models.signing_keys import KeyState
+
+    key.move(KeyState.RETIRED)
+    assert bytes(key.private_encrypted) == b""
+    with pytest.raises(jwts.TokenRefused):
+        jwts.sign({"token_type": "access"}, kid=key.kid)
+
+
+@pytest.mark.spec("RFC 8725 3.1")
+def test_algorithms_cannot_be_confused(alice: User) -> None:
+    """RFC 8725 3.1: none, HS256 with the public key, a foreign kid."""
+    import jwt
+
+    key = SigningKey.objects.ensure_active()
+    claims = jwts.verify(issue(alice, door="command").access)
+    header = {"kid": key.kid, "typ": "at+jwt"}
+    forged = [
+        jwt.encode(claims, "", algorithm="none", headers=header),
+        jwt.encode(claims, "k" * 40, algorithm="HS256", headers=header),
+        jwt.encode(claims, "k" * 40, algorithm="HS256", headers={"kid": "x"}),
+        jwt.encode(claims, "k" * 40, algorithm="HS256"),
+        jwts.sign(claims)[0][:-4] + "AAAA",
+    ]
+    for raw in forged:
+        with pytest.raises(jwts.TokenRefused):
+            jwts.verify(raw)
+
+
+@pytest.mark.spec("RFC 9068 2.1")
+def test_header_type_and_kind_must_agree(alice: User, monkeypatch: Any) -> None:
+    """RFC 9068 2.1: explicit typing."""
+    claims = jwts.verify(issue(alice, door="command").access)
+    monkeypatch.setitem(jwts.HEADER_TYPES, "access", "JWT")
+    raw = jwts.sign(claims)[0]
+    monkeypatch.undo()
+    with pytest.raises(jwts.TokenRefused, match="disagree"):
+        jwts.verify(raw)
+
+
+def test_simplejwts_own_classes_end_in_the_one_list(alice: User) -> None:
+    """ours: whoever calls for_user."""
+    refresh = RefreshToken.for_user(alice)
+    access = AccessToken.for_user(alice)
+    assert authenticate(str(access)).username == "alice"
+    listed = IssuedToken.objects.filter(jti__in=[refresh["jti"], access["jti"]])
+    assert listed.count() == 2 and {row.state for row in listed} == {"active"}
+    assert "alice" in str(listed[0])
+
+
+def test_a_token_off_the_list_does_not_count(alice: User) -> None:
+    """gap 3: what the admin cannot see cannot be used."""
+    pair = issue(alice, door="command")
+    IssuedToken.objects.filter(pk=pair.row.pk).delete()
+    with pytest.raises(Unauthenticated):
+        authenticate(pair.access)
+
+
+def test_scope_names_are_those_of_oauth() -> None:
+    """RFC 6749 3.3: NQCHAR."""
+    from django.core.exceptions import ValidationError
+
+    for good in ("User.Read", "tool:x", "resource:a://{b}"):
+        scope_name_validator(good)
+    for bad in ("with space", 'quo"te', "back\\slash", "", "ümlaut", "a\n"):
+        with pytest.raises(ValidationError):
+            scope_name_validator(bad)
+
+
+def test_text_from_outside_stays_on_one_line() -> None:
+    """style 17."""
+    assert one_line("a\nb\x1b[0m" + "x" * 500) == "a b [0m" + "x" * 248
+
+
+def offer(name: str, definition: str = "a", **more: Any) -> Offer:
+    """A tool that code offers."""
+    given = {"scopes": ("User.Read",), "sensitive": False, **more}
+    return Offer("tool", name, "", "", definition=definition, **given)
+
+
+def test_sync_adds_marks_disables_and_restores(db: None) -> None:
+    """issue: deny by default, changed marked, vanished kept and disabled."""
+    Primitive.objects.all().delete()
+    sync = Primitive.objects.sync
+    assert sync([offer("a"), offer("b")])["added"] == 2
+    a = Primitive.objects.get(name="a")
+    assert {s.name for s in a.required_scopes.all()} == {"tool:a", "User.Read"}
+    assert a.enabled and a.changed_at is None and str(a) == "tool a"
+    a.required_scopes.clear()
+    assert sync([offer("a", "changed"), offer("b")])["changed"] == 1
+    a.refresh_from_db()
+    assert a.changed_at is not None and not a.required_scopes.exists()
+    a.accept_definition()
+    Primitive.objects.filter(name="b").update(enabled=False)
+    assert sync([])["vanished"] == 2
+    assert not Primitive.objects.filter(enabled=True).exists()
+    assert sync([])["vanished"] == 0
+    assert sync([offer("a", "changed"), offer("b")])["returned"] == 2
+    states = dict(Primitive.objects.values_list("name", "enabled"))
+    assert states == {"a": True, "b": False}

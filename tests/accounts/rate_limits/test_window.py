@@ -1,0 +1,210 @@
+"""Sliding windows of one process, and what the settings say."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+from django.test import override_settings
+
+from accounts.checks import settings_fit_together
+from accounts.http.client_address import neighbourhood
+from accounts.rate_limits import middleware, window
+from accounts.rate_limits.errors import TooMany
+from accounts.rate_limits.middleware import WIDER
+from accounts.rate_limits.window import LOCAL, Limit, Windows, parsed
+from mcp_bridge.middleware import rate_limits as of_mcp
+from tests.support.subprocess_python import printed
+from tests.support.valkey import valkey
+
+pytestmark = pytest.mark.once
+HOUR = 3600.0
+HALF_IMPORTED = """
+import os, sys, threading
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+from accounts.rate_limits import middleware as limits
+from mcp_bridge.middleware import rate_limits as of_mcp
+
+half, go_on = threading.Event(), threading.Event()
+
+def waits(event, about):
+    if event == "import" and about[0] == "redis.asyncio":
+        half.set()
+        go_on.wait(10)
+
+sys.addaudithook(waits)
+threading.Thread(target=__import__, args=["redis"]).start()
+assert half.wait(10) and not hasattr(sys.modules["redis"], "__version__")
+threading.Timer(0.2, go_on.set).start()
+print(type({module}.shared("valkey://127.0.0.1:1")).__name__)
+"""
+"""redis as another thread has imported it up to its first line."""
+
+
+def test_a_window_slides() -> None:
+    """ours: the last window counts by its overlap; the wait told is enough."""
+    windows, ten = Windows(), Limit(10, 60)
+    assert [windows.hit("a", ten, HOUR) for _ in range(10)] == [0.0] * 10
+    wait = windows.hit("a", ten, HOUR)
+    assert 60 < wait < 70 and windows.hit("b", ten, HOUR) == 0
+    assert windows.hit("a", ten, HOUR + wait - 1) > 0
+    assert windows.hit("a", ten, HOUR + wait + 0.1) == 0
+    again = windows.hit("a", ten, HOUR + wait + 0.2)
+    assert 0 < again < 60
+    assert windows.hit("a", ten, HOUR + wait + again + 0.3) == 0
+    assert windows.hit("a", ten, HOUR + 600) == 0
+
+
+def test_a_flood_of_keys_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ours: the older half is forgotten."""
+    monkeypatch.setattr(window, "MOST_KEYS", 10)
+    windows = Windows()
+    for n in range(100):
+        windows.hit(str(n), Limit(1, 60))
+    assert len(windows.counts) <= 10 and "99" in windows.counts
+
+
+@pytest.mark.parametrize("most", [1, 5])
+def test_a_flood_of_keys_does_not_push_out_those_in_use(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """ours: used least recently goes first; a refused use is a use."""
+    monkeypatch.setattr(window, "MOST_KEYS", 10)
+    windows, limit = Windows(), Limit(most, 60)
+    for _ in range(most):
+        windows.hit("password 192.0.2.1", limit, HOUR)
+    for n in range(100):
+        windows.hit(str(n), limit, HOUR)
+        assert windows.hit("password 192.0.2.1", limit, HOUR) > 0
+
+
+def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ours: one address may make a flood of short ones within its limit."""
+    monkeypatch.setattr(window, "MOST_KEYS", 10)
+    windows, hourly = Windows(), Limit(1, 3600)
+    windows.hit("mail 192.0.2.1", hourly, HOUR)
+    for n in range(100):
+        windows.hit(str(n), Limit(1, 60), HOUR + 60 * n)
+        assert windows.wait("mail 192.0.2.1", hourly, HOUR + 60 * n) > 0 or n >= 59
+    assert len(windows.counts) <= 11
+
+
+def test_to_ask_counts_nothing() -> None:
+    """ours: nor is a key kept for it."""
+    windows, one = Windows(), Limit(1, 60)
+    assert windows.wait("a", one, HOUR) == 0 and not windows.counts
+    assert windows.hit("a", one, HOUR) == 0
+    assert windows.wait("a", one, HOUR) == windows.hit("a", one, HOUR) > 0
+
+
+STORES = ["", "valkey"]
+
+
+@pytest.fixture
+def keys(request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
+    """How many keys are kept: by this process, or in a real Valkey."""
+    if not request.param:
+        yield lambda: len(LOCAL.counts)
+        return
+    with valkey() as running, override_settings(VALKEY_URL=running.connection_url):
+        url = re.sub(r"\Avalkey", "redis", running.connection_url)
+        with redis.Redis.from_url(url) as asked:
+            yield lambda: int(asked.dbsize())
+
+
+def refused(work: Callable[[], Any]) -> bool:
+    """Whether this one is one too many."""
+    try:
+        work()
+    except TooMany:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("keys", STORES, indirect=True)
+@pytest.mark.parametrize(
+    ("door", "setting"),
+    [("token", "TOKEN"), ("introspect", "INTROSPECT"), ("device", "DEVICE")],
+)
+def test_a_refused_address_adds_no_keys(
+    keys: Callable[[], int], door: str, setting: str
+) -> None:
+    """ours: whatever names it invents; other addresses go on being counted."""
+    with override_settings(**{f"LIMIT_{setting}": "2/day"}):
+        told = [
+            refused(partial(middleware.count, door, "192.0.2.1", f"client-{n}"))
+            for n in range(50)
+        ]
+        assert told == [False] * 2 * WIDER + [True] * (50 - 2 * WIDER)
+        before = keys()
+        assert before <= 2 * (2 * WIDER + 1)
+        assert refused(lambda: middleware.count(door, "192.0.2.1", "another"))
+        assert keys() == before
+        assert not refused(lambda: middleware.count(door, "192.0.2.2", "client-1"))
+        assert keys() > before
+
+
+@pytest.mark.parametrize("keys", STORES, indirect=True)
+def test_a_client_over_its_limit_leaves_its_neighbours_theirs(
+    keys: Callable[[], int],
+) -> None:
+    """ours: what one client is refused does not weigh on its address."""
+    with override_settings(LIMIT_TOKEN="2/day"):
+        for _ in range(5 * WIDER):
+            refused(lambda: middleware.count("token", "192.0.2.1", "loud"))
+        assert not refused(lambda: middleware.count("token", "192.0.2.1", "quiet"))
+
+
+@pytest.mark.parametrize("keys", STORES, indirect=True)
+def test_nor_do_wrong_tokens_of_a_refused_address(keys: Callable[[], int]) -> None:
+    """ours: at /mcp each wrong token is counted by itself, too."""
+
+    async def many() -> list[bool]:
+        told = []
+        for number in range(50):
+            try:
+                await of_mcp.admit_refusal(f"e30.e30.{number}", "192.0.2.1")
+            except TooMany:
+                told.append(True)
+            else:
+                told.append(False)
+        return told
+
+    of_mcp.shared.cache_clear()
+    with override_settings(LIMIT_MCP_REFUSED="2/day"):
+        assert asyncio.run(many()) == [False] * 2 * WIDER + [True] * (50 - 2 * WIDER)
+    assert keys() <= 2 * (2 * WIDER + 1)
+
+
+def test_the_form_of_a_limit() -> None:
+    """ours."""
+    assert parsed("120/minute") == Limit(120, 60) and parsed("off") is None
+    assert parsed("7/day") == Limit(7, 86400)
+    assert neighbourhood("2001:db8:1:2:3::4") == "2001:db8:1:2::"
+    assert neighbourhood("192.0.2.1") == "192.0.2.1" and neighbourhood("") == ""
+
+
+def test_several_workers_without_a_store_are_told() -> None:
+    """ours: portico.W005, loud."""
+    with override_settings(WORKERS=3):
+        assert "portico.W005" in [found.id for found in settings_fit_together()]
+    with override_settings(WORKERS=3, VALKEY_URL="redis://h", MCP_SESSIONS=False):
+        assert settings_fit_together() == []
+
+
+@pytest.mark.parametrize("module", ["limits", "of_mcp"])
+def test_two_that_need_the_store_first_at_once(module: str) -> None:
+    """ours: /readyz imports redis in a thread while the first message comes in."""
+    assert printed(HALF_IMPORTED.replace("{module}", module)) == "Shared\n"

@@ -1,0 +1,120 @@
+"""Each replaces a part of the freshness engine; FAULT_FILE says which one is awake."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from accounts.tokens.principal import Principal
+from mcp_bridge.cache.decision_cache import Memory
+from mcp_bridge.cache.principal_cache import People
+
+SLOWLY = 0.03
+"""Seconds that a read takes longer, so that commits fall into it.
+
+Less than mcp_bridge.cache.recheck.FRESH_FOR: after more the message is decided again,
+which hides the fault.
+"""
+
+
+def awake(name: str) -> bool:
+    """Whether this fault is to show now."""
+    return Path(os.environ["FAULT_FILE"]).read_text() == name
+
+
+def plant() -> None:
+    """All of them."""
+    unverified()
+    look_joined()
+    load_joined()
+    keyed()
+
+
+def unverified() -> None:
+    """`unverified`: nobody looks whether the triggers are there."""
+    sound = Memory.verify
+
+    async def verify(self: Memory) -> None:
+        if not awake("unverified"):
+            await sound(self)
+
+    Memory.verify = verify  # type: ignore[method-assign]
+
+
+def look_joined() -> None:
+    """`look`: a request joins a look that began before it came.
+
+    `slow`: looks are as slow, and nobody joins them.
+    """
+    sound = Memory.look
+    flights: dict[int, asyncio.Task[None]] = {}
+
+    async def slowly(self: Memory) -> None:
+        await sound(self)
+        await asyncio.sleep(SLOWLY)
+
+    async def look(self: Memory) -> None:
+        if awake("slow"):
+            await asyncio.sleep(SLOWLY)
+        if not awake("look"):
+            await sound(self)
+            return
+        flight = flights.get(id(self))
+        if flight is None or flight.done():
+            flight = flights[id(self)] = asyncio.create_task(slowly(self))
+        await asyncio.shield(flight)
+
+    Memory.look = look  # type: ignore[method-assign]
+
+
+def load_joined() -> None:
+    """`load`: a request joins a load of rows that began before a change.
+
+    What was loaded is forgotten at once, so that some load is always under way.
+    """
+    sound = Memory.shared
+
+    async def shared(self: Memory, key: bytes, work: Any) -> Any:
+        async def slowly(load: Any) -> Any:
+            found = await outcome(work(load))
+            await asyncio.sleep(SLOWLY)
+            self.people.drop(key)
+            return found()
+
+        if not awake("load"):
+            return await sound(self, key, work)
+        running = self.loads.get(key)
+        if running is None:
+            return await sound(self, key, slowly)
+        return await asyncio.shield(running[1])
+
+    Memory.shared = shared  # type: ignore[method-assign]
+
+
+async def outcome(work: Any) -> Any:
+    """A function that gives or raises what `work` did."""
+    try:
+        found = await work
+    except Exception as error:
+        problem = error
+
+        def fail() -> Any:
+            raise problem
+
+        return fail
+    return lambda: found
+
+
+def keyed() -> None:
+    """`keyed`: one place for everybody."""
+    sound_get, sound_put = People.get, People.put
+
+    def get(self: People, key: bytes) -> Principal | None:
+        return sound_get(self, b"" if awake("keyed") else key)
+
+    def put(self: People, key: bytes, principal: Principal) -> None:
+        sound_put(self, b"" if awake("keyed") else key, principal)
+
+    People.get, People.put = get, put  # type: ignore[method-assign]

@@ -1,0 +1,10 @@
+"""Served by the flow tests' Portico (EXTRA_APPS=tests.apps.shop)."""
+
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    """No models, only tools."""
+
+    name = "tests.apps.shop"
+    label = "shop"

@@ -1,0 +1,15 @@
+"""The guard as a Django app, for servers under test (EXTRA_APPS)."""
+
+from django.apps import AppConfig
+
+
+class GuardConfig(AppConfig):
+    """No models, only the guard."""
+
+    name = "tests.apps.wait_guard"
+
+    def ready(self) -> None:
+        """Set it up once everything it guards is imported."""
+        from tests.apps.wait_guard.waits import plant
+
+        plant()

@@ -1,0 +1,56 @@
+"""What a request that broke is answered: by what broke, and for whom."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, OperationalError, transaction
+from django.http import HttpResponse
+from django.test import override_settings
+
+from accounts.models import Role, Scope
+from config.views.errors import server_error
+from tests.support.static_files import UNCOLLECTED
+
+pytestmark = pytest.mark.django_db
+
+
+def raised(kind: str) -> None:
+    """A failure of the database, from the database itself where it can be had."""
+    if kind == "same row":
+        Role.objects.bulk_create([Role(name="Twice"), Role(name="Twice")])
+    if kind == "no value":
+        Scope.objects.create(name=None)  # type: ignore[misc]
+    raise OperationalError("away")
+
+
+@override_settings(STORAGES=UNCOLLECTED)
+def answered(rf: Any, kind: str, accept: str) -> HttpResponse:
+    """What Django's handler500 makes of it."""
+    try:
+        with transaction.atomic():
+            raised(kind)
+    except (IntegrityError, OperationalError):
+        return server_error(rf.get("/admin/", headers={"accept": accept}))
+    raise AssertionError("nothing broke")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "error", "words"),
+    [
+        ("same row", 409, "conflict", "Somebody was faster"),
+        ("no value", 500, "server_error", "Something broke"),
+        ("away", 503, "temporarily_unavailable", "Not now"),
+    ],
+)
+def test_what_broke_is_answered(
+    rf: Any, kind: str, status: int, error: str, words: str
+) -> None:
+    """ours: JSON for programs, a page for people; a fault of ours stays a 500."""
+    told = answered(rf, kind, "*/*")
+    assert told.status_code == status and json.loads(told.content)["error"] == error
+    page = answered(rf, kind, "text/html,application/xhtml+xml")
+    assert page.status_code == status and words in page.content.decode()
+    assert ("Retry-After" in page) == (status == 503)

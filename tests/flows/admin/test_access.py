@@ -1,0 +1,259 @@
+"""The access matrix and the access check, through their real forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from accounts.models import AuditEvent, IssuedToken, Role, Scope, User
+from mcp_bridge.models import Primitive
+from tests.support.cast import person
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import Wire, wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+ACCESS = "access"
+MATRIX, CHECK = "/admin/access/matrix/", "/admin/access/check/"
+
+
+@pytest.fixture
+def carol(server: Portico, cast: None) -> Iterator[Browser]:
+    """carol, signed in to the admin."""
+    with Browser(server.url) as browser:
+        browser.sign_in("carol")
+        yield browser
+
+
+@pytest.fixture
+def client(server: Portico) -> Wire:
+    """bob's client, connected before anything changes."""
+    connected = wire(server, "bob")
+    assert not connected.allowed("lonely")
+    return connected
+
+
+def key(role: str, tool: str) -> str:
+    """A cell's name in the form."""
+    made = Role.objects.get(name=role), Primitive.objects.get(name=tool)
+    return f"{made[0].pk}-{made[1].pk}"
+
+
+def ticks(browser: Browser) -> list[str]:
+    """Those on the page."""
+    found = browser.form("version").fields.get("on", [])
+    return [found] if isinstance(found, str) else list(found)
+
+
+def saved(browser: Browser) -> str:
+    """The text after pressing save on the review page."""
+    assert "Nothing is saved yet" in browser.page.text
+    browser.submit(browser.form("changes"))
+    return browser.page.text
+
+
+def test_a_tick_rules_the_next_message(carol: Browser, client: Wire) -> None:
+    """ours: tick, review, save; and back again."""
+    carol.open(f"{MATRIX}?q=lonely")
+    carol.submit(carol.form("version"), on=[*ticks(carol), key("Guest", "lonely")])
+    assert "Guest" in carol.page.text and "tool:lonely" in carol.page.text
+    assert not client.allowed("lonely"), "a review changes nothing"
+    assert "1 change saved" in saved(carol)
+    assert client.allowed("lonely") and "lonely" in client.tools()
+    assert key("Guest", "lonely") in ticks(carol)
+    carol.submit(carol.form("version"), on=[])
+    assert "1 change saved" in saved(carol)
+    assert "Unknown tool: lonely" in client.call("lonely").text
+    events = AuditEvent.objects.filter(action__startswith="role.scope_")[:2]
+    assert [(e.actor, e.action, e.object) for e in events] == [
+        ("carol", "role.scope_taken", "Guest"),
+        ("carol", "role.scope_given", "Guest"),
+    ]
+
+
+def test_whole_columns_and_rows_at_once(carol: Browser, client: Wire) -> None:
+    """ours: everything that matches the filter, other pages included."""
+    guest = Role.objects.get(name="Guest")
+    lonely = Primitive.objects.get(name="lonely")
+    carol.open(f"{MATRIX}?q=l&kind=tool")
+    carol.submit(carol.form("version"), **{f"column-{guest.pk}": "on"})
+    assert "gains" in carol.page.text
+    saved(carol)
+    assert client.allowed("lonely") and client.allowed("look")
+    carol.open(f"{MATRIX}?q=l&kind=tool")
+    carol.submit(carol.form("version"), **{f"column-{guest.pk}": "off"})
+    saved(carol)
+    assert not client.allowed("lonely") and not client.allowed("look")
+    carol.open(f"{MATRIX}?q=lonely")
+    carol.submit(carol.form("version"), **{f"row-{lonely.pk}": "on"})
+    saved(carol)
+    assert client.allowed("lonely")
+    carol.open(f"{MATRIX}?q=lonely")
+    carol.submit(carol.form("version"), **{f"row-{lonely.pk}": "off"})
+    saved(carol)
+    assert not client.allowed("lonely")
+
+
+def test_what_a_shared_scope_covers_is_not_unticked(
+    carol: Browser, server: Portico
+) -> None:
+    """ours: says through what, and never pretends."""
+    role, alice = Role.objects.get(name="User"), wire(server, "alice")
+    role.scopes.add(Scope.objects.get(name="tool:look"))
+    carol.open(f"{MATRIX}?q=look&role={role.pk}")
+    assert "through User.Read" in carol.page.text
+    carol.submit(carol.form("version"), on=[])
+    assert "stays allowed through User.Read" in carol.page.text
+    saved(carol)
+    assert alice.allowed("look") and key("User", "look") not in ticks(carol)
+
+
+@pytest.mark.parametrize("when", ["before the review", "before saving"])
+def test_somebody_else_was_faster(carol: Browser, client: Wire, when: str) -> None:
+    """ours: nothing is saved, the page says so and shows how it is now."""
+    guest, scope = Role.objects.get(name="Guest"), Scope.objects.get(name="tool:rule")
+    carol.open(f"{MATRIX}?q=l")
+    form = carol.form("version")
+    wanted = [*ticks(carol), key("Guest", "lonely")]
+    if when == "before saving":
+        form = carol.submit(form, on=wanted).form("changes")
+    guest.scopes.add(scope)
+    left: Any = {} if when == "before saving" else {"on": wanted}
+    carol.submit(form, **left)
+    guest.scopes.remove(scope)
+    assert carol.page.status_code == 409 and "Nothing was saved" in carol.page.text
+    assert not client.allowed("lonely")
+
+
+def test_filters_and_nonsense_in_them(carol: Browser) -> None:
+    """ours: never a 500."""
+    for query in ("kind=prompt", "sensitive=1", "role=x", "p=99", "p=-1", "kind=x"):
+        assert carol.open(f"{MATRIX}?{query}").page.status_code == 200, query
+    carol.open(f"{MATRIX}?q=no-such-tool")
+    assert "Nothing matches" in carol.page.text
+    carol.open(MATRIX)
+    carol.submit(carol.form("version"))
+    assert "Nothing was changed" in carol.page.text
+
+
+def staff(name: str, *codenames: str) -> User:
+    """A member of staff with these permissions and no others."""
+    made = person(name, admin=True)
+    made.is_superuser = False
+    made.save()
+    made.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return made
+
+
+def test_looking_at_the_matrix_is_not_changing_it(server: Portico) -> None:
+    """ours: each page and each save asks for its permission."""
+    staff("judy", "view_role", "view_primitive")
+    staff("kate", "view_auditevent")
+    with Browser(server.url) as judy:
+        judy.sign_in("judy")
+        assert "Review the changes" not in judy.open(MATRIX).page.text
+        assert judy.open(CHECK).page.status_code == 403
+        token = judy.http.cookies.get("csrftoken") or ""
+        sent = {"changes": f"+{key('Guest', 'lonely')}", "version": ""}
+        headers = {"referer": f"{server.url}{MATRIX}", "x-csrftoken": token}
+        assert judy.http.post(MATRIX, data=sent, headers=headers).status_code == 403
+    with Browser(server.url) as kate:
+        kate.sign_in("kate")
+        for path in (MATRIX, CHECK, "/admin/system/"):
+            assert kate.open(path).page.status_code == 403
+            assert path not in kate.open("/admin/").page.text
+
+
+def test_role_managers_give_only_what_they_hold(
+    carol: Browser, server: Portico, client: Wire
+) -> None:
+    """ours: the matrix is no way around delegated administration."""
+    staff("rita", "view_role", "change_role", "view_primitive")
+    with Browser(server.url) as rita:
+        rita.sign_in("rita")
+        rita.open(f"{MATRIX}?q=lonely")
+        rita.submit(rita.form("version"), on=[key("Guest", "lonely")])
+        rita.submit(rita.form("changes"))
+        assert rita.page.status_code == 403 and "Nothing was saved" in rita.page.text
+    assert not client.allowed("lonely")
+
+
+def told(browser: Browser, path: str) -> str:
+    """The words of a page, without markup."""
+    text = re.sub(r"<[^>]+>", " ", browser.open(path).page.text)
+    return re.sub(r"\s+", " ", text)
+
+
+def test_why_somebody_can_or_cannot(carol: Browser, server: Portico) -> None:
+    """ours: the verdict of the real rule, what decided, and the mend."""
+    tool = {t.name: t.pk for t in Primitive.objects.filter(kind="tool")}
+    text = told(carol, f"{CHECK}?user=alice&primitive={tool['look']}")
+    assert "allowed" in text and "role User gives User.Read" in text
+    text = told(carol, f"{CHECK}?user=alice&primitive={tool['rule']}")
+    assert "needs one of Admin.Write, tool:rule; roles held: User" in text
+    assert "Give a role that has one of its scopes" in text
+    text = told(carol, f"{CHECK}?user=alice&primitive={tool['erase']}")
+    assert "token too narrow" in text and "name one of: User.Write" in text
+    assert "look" in told(carol, f"{CHECK}?user=bob")
+    assert "There is no user called" in told(carol, f"{CHECK}?user=nobody")
+    assert "alice" in told(carol, f"{CHECK}?primitive={tool['look']}")
+    assert "none, so nobody" in told(carol, f"{CHECK}?primitive={tool['lonely']}")
+    person("mallory", "User").end_access(actor="test", reason="test")
+    User.objects.filter(username="mallory").update(is_active=False)
+    assert "account is closed" in told(carol, f"{CHECK}?user=mallory")
+
+
+def test_the_check_and_the_door_agree(carol: Browser, server: Portico) -> None:
+    """ours: for every tool, before anybody is told."""
+    for name in ("alice", "bob", "carol"):
+        client = wire(server, name)
+        for tool in ("look", "rule", "erase", "lonely", "whoami"):
+            pk = Primitive.objects.get(name=tool).pk
+            text = told(carol, f"{CHECK}?user={name}&primitive={pk}")
+            assert ("(granted)" in text) == client.allowed(tool), (name, tool)
+
+
+def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
+    """ours: only its id goes on, in the address too."""
+    client = wire(server, "alice")
+    carol.open(CHECK)
+    carol.submit(carol.form("token"), token=f"Bearer {client.token}")
+    text = carol.page.text
+    row = IssuedToken.objects.filter(user__username="alice", kind="access")[0]
+    assert f"jti={row.jti}" in str(carol.page.url) and row.jti in text
+    assert client.token not in text and "role User gives User.Read" in text
+    IssuedToken.objects.filter(pk=row.pk).revoke(actor="test", reason="test")
+    assert "revoked: it is refused" in carol.open(str(carol.page.url)).page.text
+    carol.submit(carol.form("token"), token="secret-nonsense")
+    assert carol.page.status_code == 400 and "secret-nonsense" not in carol.page.text
+    assert "No token with this id" in carol.open(f"{CHECK}?jti=0").page.text
+
+
+def test_the_check_is_a_click_away(carol: Browser, server: Portico) -> None:
+    """ours: from a user, a tool, a token, a role and a refusal, filled in."""
+    wire(server, "bob").call("rule")
+    event = AuditEvent.objects.filter(action="tool.denied", actor="bob")[0]
+    rule = Primitive.objects.get(name="rule")
+    bob = User.objects.get(username="bob")
+    links = {
+        f"accounts/user/{bob.pk}": "user=bob",
+        f"mcp_bridge/primitive/{rule.pk}": f"primitive={rule.pk}",
+        f"accounts/auditevent/{event.pk}": f"primitive={rule.pk}",
+        f"accounts/issuedtoken/{IssuedToken.objects.filter(kind=ACCESS)[0].pk}": "jti=",
+        f"accounts/role/{Role.objects.all()[0].pk}": "matrix/?role=",
+    }
+    for path, query in links.items():
+        page: Any = carol.open(f"/admin/{path}/change/").page
+        found = re.findall(r'href="(/admin/access/[^"]+)"', page.text)
+        assert any(query in link for link in found), path
+    listed = carol.open("/admin/accounts/auditevent/?actor=bob").page.text
+    assert f"?event={event.pk}" in listed
+    by_event = carol.open(f"{CHECK}?event={event.pk}").page
+    assert f"primitive={rule.pk}" in str(by_event.url)
+    assert str(carol.open(f"{CHECK}?event=999999").page.url).endswith(CHECK)
+    denied = f"/admin/access/check/?jti={event.token_id}&primitive={rule.pk}"
+    assert "role_lacks_scope" in told(carol, denied)

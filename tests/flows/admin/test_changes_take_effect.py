@@ -1,0 +1,406 @@
+"""A change saved in the admin rules the very next message of an open client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from accounts.models import (
+    AuditEvent,
+    IssuedToken,
+    RevokedToken,
+    Role,
+    RoleAssignment,
+    Scope,
+    SigningKey,
+    User,
+)
+from mcp_bridge.models import Primitive
+from tests.support.cast import PASSWORD, person, program
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import ERAS, Wire, wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+USERS, ROLES = "/admin/accounts/user/", "/admin/accounts/role/"
+TOKENS, REVOKED = "/admin/accounts/issuedtoken/", "/admin/accounts/revokedtoken/"
+KEYS, PRIMITIVES = "/admin/accounts/signingkey/", "/admin/mcp_bridge/primitive/"
+
+
+@pytest.fixture
+def carol(server: Portico, cast: None) -> Iterator[Browser]:
+    """carol, signed in to the admin."""
+    with Browser(server.url) as browser:
+        browser.sign_in("carol")
+        assert "Signing keys" in browser.page.text
+        yield browser
+
+
+@pytest.fixture(params=ERAS)
+def client(request: Any, server: Portico, cast: None) -> Wire:
+    """alice's client, connected before anything changes."""
+    connected = wire(server, "alice", request.param)
+    assert connected.allowed("look")
+    return connected
+
+
+def user_page(name: str) -> str:
+    """The admin page of a user."""
+    return f"{USERS}{User.objects.get(username=name).pk}/change/"
+
+
+def primitive_page(name: str) -> str:
+    """The admin page of a primitive."""
+    return f"{PRIMITIVES}{Primitive.objects.get(name=name).pk}/change/"
+
+
+def inline(prefix: str, **fields: Any) -> dict[str, Any]:
+    """Fields of one line of the roles on a user's page."""
+    return {f"role_assignments-{prefix}-{name}": v for name, v in fields.items()}
+
+
+def test_a_user_deactivated(carol: Browser, client: Wire) -> None:
+    """ours: also for tokens that are still valid, and for good."""
+    carol.save(user_page("alice"), is_active=None)
+    assert client.call("look").status_code == 401
+    carol.save(user_page("alice"), is_active="on")
+    assert client.call("look").status_code == 401, "deactivating revokes"
+
+
+def test_an_assignment_removed(carol: Browser, client: Wire) -> None:
+    """ours: the last role takes the tokens too."""
+    carol.save(user_page("alice"), **inline("0", DELETE="on"))
+    assert client.call("look").status_code == 401
+    assert not RoleAssignment.objects.filter(user__username="alice").exists()
+
+
+def test_one_of_two_assignments_removed(carol: Browser, server: Portico) -> None:
+    """ours: the token stays, the tool is gone."""
+    person("erin", "Admin", "User")
+    client = wire(server, "erin")
+    assert client.allowed("rule") and client.allowed("look")
+    carol.save(user_page("erin"), **inline("0", DELETE="on"))
+    assert "Unknown tool: rule" in client.call("rule").text
+    assert client.allowed("look")
+
+
+def test_an_assignment_added(carol: Browser, client: Wire) -> None:
+    """ours: without a new token."""
+    assert not client.allowed("rule") and "rule" not in client.tools()
+    admin = str(Role.objects.get(name="Admin").pk)
+    carol.save(
+        user_page("alice"),
+        **{"role_assignments-TOTAL_FORMS": "2"},
+        **inline("1", role=admin, reason="stand-in", id=""),
+    )
+    assert client.allowed("rule") and "rule" in client.tools()
+    held = RoleAssignment.objects.get(user__username="alice", role__name="Admin")
+    assert held.granted_by == User.objects.get(username="carol")
+    assert held.reason == "stand-in"
+
+
+def test_an_assignment_that_ends(carol: Browser, client: Wire) -> None:
+    """ours: what ends by the clock ends on time."""
+    past = timezone.now() - timedelta(hours=1)
+    end = inline("0", expires_at_0=f"{past:%Y-%m-%d}", expires_at_1=f"{past:%H:%M:%S}")
+    carol.save(user_page("alice"), **end)
+    assert "Unknown tool: look" in client.call("look").text
+    later = past + timedelta(days=2)
+    end = inline("0", expires_at_0=f"{later:%Y-%m-%d}", expires_at_1="00:00:00")
+    carol.save(user_page("alice"), **end)
+    assert client.allowed("look")
+
+
+def test_a_scope_taken_from_a_role(carol: Browser, client: Wire) -> None:
+    """ours."""
+    role = Role.objects.get(name="User")
+    before = [str(pk) for pk in role.scopes.values_list("pk", flat=True)]
+    read = str(Scope.objects.get(name="User.Read").pk)
+    page = f"{ROLES}{role.pk}/change/"
+    carol.save(page, scopes=[pk for pk in before if pk != read])
+    assert "Unknown tool: look" in client.call("look").text
+    carol.save(page, scopes=before)
+    assert client.allowed("look")
+
+
+def test_required_scopes_of_a_primitive(carol: Browser, client: Wire) -> None:
+    """ours."""
+    look = Primitive.objects.get(name="look")
+    before = [str(pk) for pk in look.required_scopes.values_list("pk", flat=True)]
+    admin = str(Scope.objects.get(name="Admin.Write").pk)
+    carol.save(primitive_page("look"), required_scopes=[admin])
+    assert "Unknown tool: look" in client.call("look").text
+    carol.save(primitive_page("look"), required_scopes=[])
+    assert "Unknown tool: look" in client.call("look").text
+    carol.save(primitive_page("look"), required_scopes=before)
+    assert client.allowed("look")
+
+
+def test_a_primitive_disabled(carol: Browser, client: Wire) -> None:
+    """ours."""
+    carol.save(primitive_page("look"), enabled=None)
+    assert "Unknown tool: look" in client.call("look").text
+    assert "look" not in client.tools()
+    carol.save(primitive_page("look"), enabled="on")
+    assert client.allowed("look") and "look" in client.tools()
+
+
+def test_a_primitive_made_sensitive(carol: Browser, client: Wire) -> None:
+    """ours."""
+    carol.save(primitive_page("look"), sensitive="on")
+    assert client.call("look").status_code == 403
+    carol.save(primitive_page("look"), sensitive=None)
+    assert client.allowed("look")
+
+
+def test_primitives_disabled_by_an_action(carol: Browser, client: Wire) -> None:
+    """ours."""
+    key = Primitive.objects.get(name="look").pk
+    carol.act(PRIMITIVES, "disable", key)
+    assert not client.allowed("look")
+    carol.act(PRIMITIVES, "enable", key)
+    assert client.allowed("look")
+
+
+def test_a_token_revoked_in_the_list(
+    carol: Browser, client: Wire, server: Portico
+) -> None:
+    """ours: revoke means now; others are not touched."""
+    other = wire(server, "alice")
+    jti = jti_of(client)
+    carol.act(TOKENS, "revoke", IssuedToken.objects.get(jti=jti).pk)
+    assert "1 token revoked" in carol.page.text
+    assert client.call("look").status_code == 401
+    assert other.allowed("look")
+
+
+def jti_of(client: Wire) -> str:
+    """The id of a client's token."""
+    with client.server.settings():
+        from accounts.tokens.jwts import verify
+
+        return str(verify(client.token)["jti"])
+
+
+@pytest.mark.parametrize("pasted", ["token", "jti"])
+def test_a_token_revoked_by_pasting(carol: Browser, client: Wire, pasted: str) -> None:
+    """ours: add to the revocation table by token or id."""
+    text = {"token": f"Bearer {client.token}", "jti": jti_of(client)}[pasted]
+    carol.save(f"{REVOKED}add/", token_or_id=text, reason="leaked")
+    assert client.call("look").status_code == 401
+    row = RevokedToken.objects.get(jti=jti_of(client))
+    assert (row.revoked_by, row.reason) == ("carol", "leaked")
+    for words, shown in ((row.jti[:12], True), ("carol", True), ("nobody", False)):
+        assert (row.jti in carol.open(f"{REVOKED}?q={words}").page.text) is shown
+
+
+@pytest.mark.parametrize("text", ["nonsense", "0" * 32, "a.b.c"])
+def test_pasting_nonsense_is_explained(carol: Browser, text: str) -> None:
+    """ours: a clear error that loses nothing."""
+    with pytest.raises(AssertionError, match="token"):
+        carol.save(f"{REVOKED}add/", token_or_id=text, reason="kept")
+    assert 'value="kept"' in carol.page.text
+
+
+def test_all_matching_the_filter_revoked(carol: Browser, server: Portico) -> None:
+    """ours: one, a selection, all matching."""
+    person("frank", "User")
+    clients = [wire(server, "frank") for _ in range(3)]
+    bystander = wire(server, "alice")
+    one = IssuedToken.objects.get(jti=jti_of(clients[0])).pk
+    carol.act(f"{TOKENS}?q=frank", "revoke", one, everything=True)
+    assert [c.call("look").status_code for c in clients] == [401] * 3
+    assert bystander.allowed("look")
+
+
+@pytest.mark.parametrize(
+    "action", ["revoke_families", "revoke_users", "revoke_clients"]
+)
+def test_tokens_revoked_by_what_they_share(
+    carol: Browser, server: Portico, action: str
+) -> None:
+    """ours: all of a user, a client, a refresh family."""
+    person("grace", "User")
+    pair = server.issued("grace", client_id=program("shared-client"))
+    client = Wire(server, pair.access)
+    assert client.allowed("look")
+    assert pair.refresh_row is not None
+    carol.act(TOKENS, action, pair.refresh_row.pk)
+    assert client.call("look").status_code == 401
+
+
+def test_all_tokens_of_users_revoked(carol: Browser, client: Wire) -> None:
+    """ours: from the list of users."""
+    carol.act(USERS, "revoke_tokens", User.objects.get(username="alice").pk)
+    assert client.call("look").status_code == 401
+
+
+def test_users_deactivated_by_an_action(carol: Browser, client: Wire) -> None:
+    """ours."""
+    carol.act(USERS, "deactivate", User.objects.get(username="alice").pk)
+    assert client.call("look").status_code == 401
+
+
+def test_a_user_deleted(carol: Browser, server: Portico) -> None:
+    """ours: the list of tokens outlives the account."""
+    heidi = person("heidi", "User")
+    client = wire(server, "heidi")
+    carol.open(f"{USERS}{heidi.pk}/delete/").submit(carol.form("post"), post="yes")
+    assert not User.objects.filter(username="heidi").exists()
+    assert client.call("look").status_code == 401
+    row = IssuedToken.objects.get(jti=jti_of(client))
+    assert (row.username, row.state) == ("heidi", "revoked")
+
+
+def test_a_password_changed(carol: Browser, server: Portico) -> None:
+    """ours: ends all of the account, and the audit says who did it."""
+    ivan = person("ivan", "User")
+    client = wire(server, "ivan")
+    carol.open(f"{USERS}{ivan.pk}/password/")
+    form = carol.form("password1")
+    carol.submit(form, password1="another-horse-8", password2="another-horse-8")
+    assert client.call("look").status_code == 401
+    event = AuditEvent.objects.filter(action="user.password_changed")[0]
+    assert (event.actor, event.object) == ("carol", "ivan")
+    assert event.address == "127.0.0.1"
+
+
+def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> None:
+    """ours: rotation keeps old tokens, retiring a key ends them."""
+    client = wire(server, "alice")
+    old = SigningKey.objects.get(state="active")
+    carol.open(KEYS)
+    rotate = next(f for f in carol.forms if f.action.endswith("/rotate/"))
+    carol.submit(rotate)
+    assert SigningKey.objects.get(kid=old.kid).state == "retiring"
+    assert client.allowed("look") and wire(server, "alice").allowed("look")
+    kids = {k["kid"] for k in carol.http.get("/oauth/jwks.json").json()["keys"]}
+    assert old.kid in kids
+    carol.act(KEYS, "retire", SigningKey.objects.get(state="active").pk)
+    assert "rotate first" in carol.page.text
+    carol.act(KEYS, "retire", old.pk)
+    assert client.call("look").status_code == 401
+    kids = {k["kid"] for k in carol.http.get("/oauth/jwks.json").json()["keys"]}
+    assert old.kid not in kids
+
+
+def test_what_an_admin_changes_is_on_record(carol: Browser, client: Wire) -> None:
+    """ours: who changed which permission, with before and after."""
+    carol.save(primitive_page("look"), sensitive="on")
+    carol.save(primitive_page("look"), sensitive=None)
+    event = AuditEvent.objects.filter(action="primitive.changed")[1]
+    assert (event.actor, event.changes) == ("carol", {"sensitive": [False, True]})
+    carol.save(user_page("alice"), **inline("0", reason="because"))
+    event = AuditEvent.objects.filter(action="role.extended")[0]
+    assert (event.actor, event.object) == ("carol", "alice holds User")
+
+
+def test_sign_ins_are_on_record(server: Portico) -> None:
+    """ours."""
+    with Browser(server.url) as browser:
+        browser.sign_in("carol", "wrong")
+        browser.sign_in("carol")
+    last = AuditEvent.objects.filter(action__startswith="user.sign")[:2]
+    assert [(e.action, e.object) for e in last] == [
+        ("user.signed_in", "carol"),
+        ("user.sign_in_failed", "carol"),
+    ]
+
+
+READ_ONLY = [
+    (TOKENS, IssuedToken),
+    ("/admin/accounts/auditevent/", AuditEvent),
+    (KEYS, SigningKey),
+]
+
+
+@pytest.mark.parametrize(("path", "model"), READ_ONLY)
+def test_nobody_edits_tokens_keys_or_events(
+    carol: Browser, client: Wire, path: str, model: Any
+) -> None:
+    """ours: not even a superuser."""
+    key = model.objects.order_by("pk").first().pk
+    for page in (f"{path}add/", f"{path}{key}/delete/"):
+        assert carol.open(page).page.status_code == 403
+    carol.open(f"{path}{key}/change/")
+    assert carol.page.status_code == 200
+    assert all("_save" not in [b[0] for b in form.buttons] for form in carol.forms)
+    token = carol.http.cookies.get("csrftoken")
+    headers = {"referer": f"{client.server.url}{path}", "x-csrftoken": token or ""}
+    post = carol.http.post(f"{path}{key}/change/", data={"_save": "1"}, headers=headers)
+    assert post.status_code == 403
+
+
+def test_every_list_and_page_of_the_admin_opens(
+    carol: Browser, server: Portico
+) -> None:
+    """ours: never a 500; search and filters included."""
+    assert wire(server, "alice").allowed("look")
+    index = carol.open("/admin/").page.text
+    lists = {
+        p for p in index.split('"') if p.startswith("/admin/") and p.count("/") == 4
+    }
+    assert len(lists) >= 8
+    for path in lists:
+        for query in ("", "?q=alice&o=1", "?e=1"):
+            assert carol.open(path + query).page.status_code == 200, path + query
+    for query in ("state=active", "state=revoked", "state=expired", "kind=refresh"):
+        assert carol.open(f"{TOKENS}?{query}").page.status_code == 200
+    for path in (f"{USERS}add/", f"{ROLES}add/", user_page("alice")):
+        assert carol.open(path).page.status_code == 200
+
+
+def test_staff_without_permission_cannot_revoke(server: Portico) -> None:
+    """ours: looking is not ending."""
+    from django.contrib.auth.models import Permission
+
+    judy = person("judy", admin=True)
+    judy.is_superuser = False
+    judy.save()
+    judy.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = wire(server, "alice")
+    key = IssuedToken.objects.get(jti=jti_of(client)).pk
+    signing = SigningKey.objects.get(state="active")
+    with Browser(server.url) as browser:
+        browser.sign_in("judy", PASSWORD)
+        page = browser.open(TOKENS).page
+        assert page.status_code == 200 and 'value="revoke"' not in page.text
+        token = browser.http.cookies.get("csrftoken") or ""
+        sent = {"action": "revoke", "_selected_action": str(key)}
+        headers = {"referer": f"{server.url}{TOKENS}", "x-csrftoken": token}
+        browser.http.post(TOKENS, data=sent, headers=headers)
+        browser.http.post(f"{KEYS}rotate/", data={}, headers=headers)
+    assert client.allowed("look")
+    assert SigningKey.objects.get(state="active") == signing
+
+
+def waits_for_a_lock() -> bool:
+    """Whether somebody waits for what this connection holds."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="one writer at a time")
+def test_a_person_deleted_while_they_sign_in(carol: Browser, server: Portico) -> None:
+    """The deletion waits for the sign-in, and ends the token that it gave."""
+    erin = person("erin", "User")
+    page = f"{USERS}{erin.pk}/delete/"
+    carol.http.headers["accept"] = "text/html"
+    carol.open(page)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            server.token("erin")
+            deleted = pool.submit(carol.submit, carol.form("post"))
+            while not waits_for_a_lock():
+                assert not deleted.done(), carol.page.text
+        deleted.result()
+    assert carol.page.status_code == 200
+    assert not User.objects.filter(username="erin").exists()
+    assert not IssuedToken.objects.filter(username="erin").live().exists()

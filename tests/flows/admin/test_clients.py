@@ -1,0 +1,121 @@
+"""OAuth clients in the admin: add, approve, block, rotate, revoke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from accounts.models import Consent, DocumentHost, OAuthClient, User
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import HTTP, Wire
+from tests.support.oauth_client import refresh, registered, signed_in
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+CLIENTS = "/admin/accounts/oauthclient/"
+
+
+@pytest.fixture
+def carol(server: Portico, cast: None) -> Iterator[Browser]:
+    """carol, signed in to the admin."""
+    with Browser(server.url) as browser:
+        yield browser.sign_in("carol")
+
+
+def secret_on(page: str) -> str:
+    """The secret that a page shows."""
+    return page.split("shown this once: ")[1].split("<")[0].strip()
+
+
+@pytest.mark.spec("MCP REG: pre-registration")
+def test_a_client_is_added_and_its_secret_rotated(
+    server: Portico, carol: Browser
+) -> None:
+    """Registration by the admin; a secret is shown once."""
+    with pytest.raises(AssertionError):
+        carol.save(f"{CLIENTS}add/", name="x", redirect_uris="http://evil.example")
+    assert "use https" in carol.page.text and 'value="x"' in carol.page.text
+    given = {
+        "name": "Reports",
+        "redirect_uris": "https://reports.example/cb",
+        "token_endpoint_auth_method": "client_secret_basic",
+    }
+    carol.save(f"{CLIENTS}add/", **given)
+    first = secret_on(carol.page.text)
+    client = OAuthClient.objects.get(name="Reports")
+    assert client.verified and first not in client.client_secret
+    url = f"{server.url}/oauth/introspect"
+    body = {"token": "nonsense"}
+    assert HTTP.post(url, data=body, auth=(client.client_id, first)).is_success
+    carol.act(CLIENTS, "rotate_secret", client.pk)
+    second = secret_on(carol.page.text)
+    old = HTTP.post(url, data=body, auth=(client.client_id, first))
+    assert old.status_code == 401
+    assert HTTP.post(url, data=body, auth=(client.client_id, second)).is_success
+    assert second not in carol.open(f"{CLIENTS}{client.pk}/change/").page.text
+
+
+def test_a_client_is_approved_and_blocked(server: Portico, carol: Browser) -> None:
+    """ours: blocked means now, tokens included."""
+    client_id, answer = signed_in(server)
+    client = OAuthClient.objects.get(client_id=client_id)
+    assert not client.verified
+    carol.act(CLIENTS, "approve", client.pk)
+    client.refresh_from_db()
+    assert client.verified
+    carol.act(CLIENTS, "block", client.pk)
+    assert Wire(server, answer["access_token"]).call("look").status_code == 401
+    refused = refresh(server, client_id, answer["refresh_token"])
+    assert refused.json()["error"] == "invalid_client"
+    carol.act(CLIENTS, "unblock", client.pk)
+    again = refresh(server, client_id, answer["refresh_token"])
+    assert again.json()["error"] == "invalid_grant", "the tokens stay ended"
+
+
+HOSTS = "/admin/accounts/documenthost/"
+
+
+@pytest.mark.parametrize("place", ["evil.example", "EVIL.example.", "evil.example:444"])
+def test_refusing_a_host_ends_what_its_clients_hold(
+    server: Portico, carol: Browser, place: str
+) -> None:
+    """CIMD 6.8: from the next message on, in whichever spelling of the host."""
+    client_id = f"https://{place}/{uuid4()}.json"
+    known = registered(server)["client_id"]
+    cimd = OAuthClient.RegistrationSource.CIMD
+    rows = OAuthClient.objects.filter(client_id=known)
+    rows.update(client_id=client_id, registration_source=cimd)
+    answer = signed_in(server, client_id=client_id)[1]
+    assert Wire(server, answer["access_token"]).allowed("look")
+    for odd in ("https://evil.example", "evil.example:443", "*.evil.example", "a b"):
+        with pytest.raises(AssertionError):
+            carol.save(f"{HOSTS}add/", host=odd)
+        assert "no host name" in carol.page.text
+    carol.save(f"{HOSTS}add/", host="Evil.Example.", trusted=None)
+    assert Wire(server, answer["access_token"]).post("ping").status_code == 401
+    again = refresh(server, client_id, answer["refresh_token"])
+    assert again.json()["error"] == "invalid_client"
+    assert DocumentHost.objects.filter(host="evil.example", trusted=False).exists()
+    DocumentHost.objects.all().delete()
+
+
+def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) -> None:
+    """ours: and changed by nobody."""
+    signed_in(server)
+    registered(server)
+    key = Consent.objects.order_by("-pk")[0].pk
+    for path in ("consent", "oauthgrant", "documenthost", "oauthclient"):
+        page = carol.open(f"/admin/accounts/{path}/").page
+        assert page.status_code == 200
+    page = carol.open(f"/admin/accounts/consent/{key}/change/").page
+    assert page.status_code == 200 and 'name="_save"' not in page.text
+
+
+def test_a_client_may_act_as_a_service_account_only(carol: Browser) -> None:
+    """ours: people are not on offer, however many there are."""
+    machine = User.objects.create(username="machine", is_service_account=True)
+    page = carol.open("/admin/accounts/oauthclient/add/").page.text
+    assert ">machine</option>" in page and ">alice</option>" not in page
+    machine.delete()

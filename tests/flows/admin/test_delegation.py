@@ -1,0 +1,476 @@
+"""Delegated administration, tried on every page the admin has: new ones too.
+
+Whatever a member of staff sends, nobody's rights grow beyond what that member holds,
+and nobody who may do more loses anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission
+from django.db import transaction
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import (
+    AccessRequest,
+    AuditEvent,
+    ClaimRule,
+    IssuedToken,
+    OAuthClient,
+    RevokedToken,
+    Role,
+    RoleAssignment,
+    Scope,
+    SigningKey,
+    SignInProvider,
+    User,
+)
+from mcp_bridge.models import Primitive
+from tests.support.cast import person
+from tests.support.delegation_scene import (
+    NAMES,
+    issue_tokens,
+    put_back,
+    set_up,
+    staff,
+)
+from tests.support.html_browser import Browser, Form
+from tests.support.mcp_client import wire
+from tests.support.rights_snapshot import Watch, everything
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
+SITE = admin.site
+MOST_FIELDS = 30
+"""Fields of one form (the matrix has one for each cell) that are tried one by one."""
+MOST_ROWS = 6
+"""Rows of one list whose forms are tried."""
+
+
+def pages() -> list[Any]:
+    """Every ModelAdmin on the site."""
+    return sorted(SITE._registry.values(), key=lambda page: page.opts.label)
+
+
+PAGES = pages()
+IDS = [page.opts.label for page in PAGES]
+
+
+def actions_of(page: Any) -> list[str]:
+    """Names of all its bulk actions, permitted or not."""
+    return [name for _run, name, _title in page._get_base_actions()]
+
+
+def list_of(page: Any) -> str:
+    """The path of its list."""
+    return reverse(f"admin:{page.opts.app_label}_{page.opts.model_name}_changelist")
+
+
+@pytest.fixture(scope="module")
+def scene(rows: None, server: Portico) -> Iterator[None]:
+    """One row at least of what matters, so that every page has something to try."""
+    with put_back():
+        set_up()
+        issue_tokens()
+        yield
+
+
+@pytest.fixture(scope="module")
+def mallory(server: Portico, scene: None) -> Iterator[Browser]:
+    """Every Django permission there is, but no superuser; a Guest at /mcp."""
+    with Browser(server.url) as browser:
+        browser.sign_in("mallory")
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def auditor(server: Portico, scene: None) -> Iterator[Browser]:
+    """Of the group Auditors."""
+    staff("audrey", group="Auditors")
+    with Browser(server.url) as browser:
+        browser.sign_in("audrey")
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def helpdesk(server: Portico, scene: None) -> Iterator[Browser]:
+    """Of the group Helpdesk."""
+    staff("henry", group="Helpdesk")
+    with Browser(server.url) as browser:
+        browser.sign_in("henry")
+        yield browser
+
+
+def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """Ways to fill a form in that could raise somebody: everything at once, each."""
+    named = [name for name in choices if name and "-__" not in name]
+    yield {name: choices[name] for name in named}
+    yield from more_rows(form, choices)
+    yield from ({name: ""} for name in BOUNDS if name in form.fields)
+    yield {name: "2099-01-01" for name in form.fields if name.endswith("_0")}
+    if len(named) > MOST_FIELDS:
+        named = [*named[: MOST_FIELDS // 2], *named[-MOST_FIELDS // 2 :]]
+    for name in named:
+        many = isinstance(form.fields.get(name), list)
+        values = choices[name]
+        for value in [values] if many else values:
+            yield {name: value}
+    if "user" in form.fields:
+        for user in ("alice", "bert", "mallory"):
+            for name in named:
+                yield from ({"user": user, name: value} for value in choices[name])
+    flags = [n for n in form.fields if n.startswith("is_")] + [
+        "is_superuser",
+        "is_staff",
+        "enabled",
+    ]
+    yield dict.fromkeys(flags, "on")
+    yield {"sensitive": None, "enabled": "on"}
+    permissions = [str(pk) for pk in Permission.objects.values_list("pk", flat=True)]
+    groups = [str(pk) for pk in Group.objects.values_list("pk", flat=True)]
+    yield {"user_permissions": permissions, "groups": groups}
+    secret = "mallory-was-here-9"
+    yield {"password1": secret, "password2": secret, "usable_password": "true"}
+    yield {"password": "plain"}
+
+
+BOUNDS = ("networks", "max_idle", "reason", "expires_at_0", "given_until_0")
+"""Fields of which nothing is more than something."""
+
+
+def more_rows(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """Lines added to the inlines of a form, for each choice of each; and all taken."""
+    whole = {"username": "somebody-new", "usable_password": "false"}
+    for name in [name for name in form.fields if name.endswith("-TOTAL_FORMS")]:
+        prefix, total = name.removesuffix("-TOTAL_FORMS"), str(form.fields[name])
+        for field, values in choices.items():
+            if field.startswith(f"{prefix}-__prefix__-"):
+                line = field.replace("__prefix__", total)
+                more = {name: str(int(total) + 1)}
+                yield from ({**whole, **more, line: value} for value in values)
+        yield {f"{prefix}-{n}-DELETE": "on" for n in range(int(total))}
+        yield {f"{prefix}-{n}-expires_at_0": "" for n in range(int(total))}
+
+
+def options(text: str) -> dict[str, list[str]]:
+    """Field -> the values its select offers."""
+    found: dict[str, list[str]] = {}
+
+    class Reader(HTMLParser):
+        inside = ""
+
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            given = dict(attrs)
+            if tag == "select":
+                self.inside = given.get("name") or ""
+                found.setdefault(self.inside, [])
+            elif tag == "option" and self.inside and given.get("value"):
+                found[self.inside].append(given["value"])
+            elif tag == "input" and given.get("type") in ("checkbox", "radio"):
+                box = found.setdefault(given.get("name") or "", [])
+                box.append(given.get("value") or "on")
+
+    Reader().feed(text)
+    return {
+        name: [*dict.fromkeys(values[:3] + values[-3:])]
+        for name, values in found.items()
+    }
+
+
+def known(page: Any) -> list[str]:
+    """Keys of some rows, those of the people of the story among them."""
+    rows = page.model._default_manager.order_by("pk")
+    if page.model is User:
+        rows = rows.filter(username__in=NAMES)
+    elif page.model in (RoleAssignment, UserSession, Authenticator):
+        rows = rows.filter(user__username__in=NAMES)
+    elif page.model is IssuedToken:
+        rows = rows.live().filter(username__in=NAMES)
+    elif page.model is Primitive:
+        rows = rows.filter(name__in=("look", "rule", "grant_role"))
+    elif page.model is Scope:
+        rows = rows.filter(name__in=("Guest.Read", "Admin.Write"))
+    elif page.model is AccessRequest:
+        rows = rows.open()
+    else:
+        rows = rows.reverse()
+    return [str(pk) for pk in rows.values_list("pk", flat=True)[:MOST_ROWS]]
+
+
+def change(model: Any, fields: dict[str, Any], **which: Any) -> Any:
+    """Some columns of some rows, past every rule."""
+    assert model.objects.filter(**which).update(**fields), "nothing to change"
+
+
+def give(name: str, role: str, **more: Any) -> None:
+    """A role, past every rule."""
+    user, given = User.objects.get(username=name), Role.objects.get(name=role)
+    RoleAssignment.objects.grant(user, given, **more)
+
+
+def of(name: str, **more: Any) -> dict[str, Any]:
+    """Rows of one person."""
+    return {"user__username": name, **more}
+
+
+ANYWHERE = {"networks": ""}
+RAISES: dict[str, Callable[[], Any]] = {
+    "a role": lambda: give("mallory", "Admin"),
+    "a role of somebody else": lambda: give("bert", "User"),
+    "a role's scope": lambda: Role.objects.get(name="Guest").scopes.add(
+        Scope.objects.get(name="Admin.Write")
+    ),
+    "a role's networks": lambda: change(Role, ANYWHERE, name="Office"),
+    "a token's networks": lambda: change(IssuedToken, ANYWHERE, username="alice"),
+    "a client's networks": lambda: change(
+        OAuthClient, ANYWHERE, client_id="in-the-office"
+    ),
+    "a tool's scope": lambda: Primitive.objects.get(name="rule").required_scopes.set(
+        Scope.objects.filter(name="Guest.Read")
+    ),
+    "a sensitive tool": lambda: change(
+        Primitive, {"sensitive": False}, name="grant_role"
+    ),
+    "a flag": lambda: change(User, {"is_superuser": True}, username="mallory"),
+    "a group": lambda: User.objects.get(username="mallory").groups.add(
+        Group.objects.get(name="Helpdesk")
+    ),
+    "a provider": lambda: change(
+        SignInProvider, {"link_by_email": True}, slug="corp-of-scene"
+    ),
+    "a provider's rule": lambda: change(
+        ClaimRule, {"role": Role.objects.get(name="Admin")}, value="Guest"
+    ),
+    "a revocation": lambda: RevokedToken.objects.all()[:1].get().delete(),
+    "an admin's password": lambda: change(User, {"password": "x"}, username="carol"),
+    "an admin's address": lambda: change(User, {"email": "x"}, username="carol"),
+    "an admin's client": lambda: change(
+        OAuthClient, {"client_secret": "plain"}, client_id="acts-as-carol"
+    ),
+    "a client of an admin": lambda: change(
+        OAuthClient,
+        {"service_account": User.objects.get(username="carol")},
+        client_id="in-the-office",
+    ),
+}
+"""Ways to raise somebody."""
+LOWERS: dict[str, Callable[[], Any]] = {
+    "a role": lambda: RoleAssignment.objects.filter(**of("carol")).delete(),
+    "a role's end": lambda: change(
+        RoleAssignment, {"expires_at": timezone.now()}, **of("paul")
+    ),
+    "a role's scope": lambda: Role.objects.get(name="Payroll").scopes.clear(),
+    "a scope": lambda: Scope.objects.filter(name="Payroll.Read").delete(),
+    "an account": lambda: change(User, {"is_active": False}, username="alice"),
+    "a token": lambda: IssuedToken.objects.filter(username="carol").revoke(
+        actor="x", reason="y"
+    ),
+    "a key": lambda: change(SigningKey, {"state": "retired"}, state="retiring"),
+    "a session": lambda: UserSession.objects.filter(**of("carol")).delete(),
+    "a factor": lambda: Authenticator.objects.filter(**of("carol")).delete(),
+    "a client": lambda: change(
+        OAuthClient, {"blocked": True}, client_id="acts-as-carol"
+    ),
+}
+"""Ways to take something from somebody who may do more."""
+
+
+@pytest.mark.parametrize(
+    "act",
+    [*RAISES.values(), *LOWERS.values()],
+    ids=[f"{n} given" for n in RAISES] + [f"{n} taken" for n in LOWERS],
+)
+def test_the_watch_sees_what_was_done(act: Callable[[], Any]) -> None:
+    """Else the tests below would mean nothing."""
+    watch = Watch("mallory", *NAMES)
+    watch.check("nothing has changed")
+    with transaction.atomic():
+        act()
+        with pytest.raises(AssertionError):
+            watch.check_all("what was done")
+        transaction.set_rollback(True)
+
+
+def test_the_watch_sees_a_longer_end() -> None:
+    """Somebody who holds a role until a moment gives it no longer."""
+    give("mallory", "User", expires_at=timezone.now() + timedelta(hours=1))
+    watch = Watch("mallory", *NAMES)
+    with transaction.atomic():
+        give("bert", "User", expires_at=timezone.now() + timedelta(minutes=30))
+        watch.check("within what mallory holds")
+        give("bert", "User", expires_at=timezone.now() + timedelta(hours=2))
+        with pytest.raises(AssertionError):
+            watch.check("longer")
+        transaction.set_rollback(True)
+    RoleAssignment.objects.filter(**of("mallory", role__name="User")).delete()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
+    """issue: nobody but a superuser can raise their own rights or those of others."""
+    watch = Watch("mallory", *NAMES)
+    paths = [f"{list_of(page)}add/"]
+    for key in known(page):
+        row = f"{list_of(page)}{quote(key, safe='')}"
+        paths += [f"{row}/change/", f"{row}/password/"]
+    for path in paths:
+        mallory.open(path)
+        assert mallory.page.status_code in (200, 403, 404), path
+        saves = [f for f in mallory.forms if any(b[0] == "_save" for b in f.buttons)]
+        saves += [f for f in mallory.forms if "password1" in f.fields]
+        saves += [
+            f for f in mallory.forms if any(b[0] == "_approve" for b in f.buttons)
+        ]
+        choices = options(mallory.page.text)
+        for form in saves[:1]:
+            form.action = form.action or path
+            for attempt in attempts(form, choices):
+                mallory.submit(form, **attempt)
+                assert mallory.page.status_code in (200, 403, 404), path
+                watch.check(f"{path} with {attempt}")
+    watch.check_all(page.opts.label)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_action_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
+    """issue: bulk actions too, on whatever is selected."""
+    names = set(options(mallory.open(list_of(page)).page.text).get("action", []))
+    token = mallory.http.cookies.get("csrftoken") or ""
+    headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
+    for action in sorted({*actions_of(page), *names}):
+        set_up()
+        watch = Watch("mallory", *NAMES)
+        sent = {"action": action, "_selected_action": known(page)}
+        sent |= {"confirmed": "yes", "post": "yes"}
+        answer = mallory.http.post(list_of(page), data=sent, headers=headers)
+        assert answer.status_code in (200, 403), action
+        watch.check_all(f"{action} of {page.opts.label}")
+    set_up()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_deletion_in_the_admin_takes_from_anybody(
+    mallory: Browser, page: Any
+) -> None:
+    """What hangs on a row goes with it."""
+    set_up()
+    watch = Watch("mallory", *NAMES)
+    token = mallory.http.cookies.get("csrftoken") or ""
+    headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
+    for key in known(page):
+        path = f"{list_of(page)}{quote(key, safe='')}/delete/"
+        answer = mallory.http.post(path, data={"post": "yes"}, headers=headers)
+        assert answer.status_code in (200, 403), path
+        watch.check(path)
+    watch.check_all(page.opts.label)
+    set_up()
+
+
+def pages_of_their_own() -> list[str]:
+    """Paths in the admin that are no model's list or row and take no arguments."""
+    found = [f"/admin/{pattern.pattern}" for pattern in SITE.get_urls()]
+    for page in PAGES:
+        found += [f"{list_of(page)}{url.pattern}" for url in page.get_urls()]
+    left = ("logout", "password_change", "<", "(?P", "add/", "autocomplete", "jsi18n")
+    return sorted({path for path in found if not any(word in path for word in left)})
+
+
+@pytest.mark.parametrize("path", pages_of_their_own())
+def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
+    """issue: matrix, import, policy, and whatever comes."""
+    watch = Watch("mallory", *NAMES)
+    mallory.open(path)
+    assert mallory.page.status_code in (200, 403, 404, 405), path
+    choices, here = options(mallory.page.text), str(mallory.page.url)
+    for form in [f for f in mallory.forms if f.method == "post"]:
+        harmless = any(word in form.action for word in ("logout", "/language/"))
+        if harmless or {"confirmed", "action"} & form.fields.keys():
+            continue
+        form.action = form.action or here
+        for attempt in attempts(form, choices):
+            mallory.submit(form, **attempt)
+            assert mallory.page.status_code < 500, f"{path} with {attempt}"
+            watch.check(f"{path} with {attempt}")
+    token = mallory.http.cookies.get("csrftoken") or ""
+    headers = {"referer": here, "x-csrftoken": token}
+    assert mallory.http.post(path, data={}, headers=headers).status_code < 500
+    watch.check_all(path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_an_auditor_reads_everything_and_changes_nothing(
+    auditor: Browser, page: Any
+) -> None:
+    """issue: auditor."""
+    path = list_of(page)
+    assert auditor.open(path).page.status_code == 200, path
+    keys, before = known(page), everything()
+    token = auditor.http.cookies.get("csrftoken") or ""
+    headers = {"referer": str(auditor.page.url), "x-csrftoken": token}
+    posts: list[tuple[str, Any]] = [
+        (f"{path}add/", {}),
+        *((f"{path}{quote(k, safe='')}/delete/", {"post": "yes"}) for k in keys),
+    ]
+    for key in keys:
+        change = f"{path}{quote(key, safe='')}/change/"
+        assert auditor.open(change).page.status_code == 200, change
+        posts.append((change, {"_save": "1", "_approve": "1", "is_superuser": "on"}))
+    for action in actions_of(page):
+        act = {"action": action, "_selected_action": keys, "confirmed": "yes"}
+        posts.append((path, act))
+    for target, data in posts:
+        answer = auditor.http.post(target, data=data, headers=headers)
+        assert answer.status_code in (200, 302, 403), target
+    assert everything() == before
+
+
+def test_an_auditors_own_pages_change_nothing(auditor: Browser) -> None:
+    """issue: nor do the pages that are no model's."""
+    before = everything()
+    for path in pages_of_their_own():
+        assert auditor.open(path).page.status_code in (200, 403, 404, 405), path
+        token = auditor.http.cookies.get("csrftoken") or ""
+        headers = {"referer": str(auditor.page.url), "x-csrftoken": token}
+        answer = auditor.http.post(path, data={}, headers=headers)
+        assert answer.status_code < 500, path
+    assert everything() == before
+
+
+def test_the_helpdesk_revokes_and_nothing_else(
+    helpdesk: Browser, server: Portico
+) -> None:
+    """issue: helpdesk; the next message of an open client sees it."""
+    person("frida", "User")
+    client = wire(server, "frida")
+    frida = User.objects.get(username="frida")
+    change = f"/admin/accounts/user/{frida.pk}/change/"
+    assert helpdesk.open(change).page.status_code == 200
+    assert all("_save" not in [b[0] for b in f.buttons] for f in helpdesk.forms)
+    assert helpdesk.open("/admin/accounts/user/add/").page.status_code == 403
+    helpdesk.act("/admin/accounts/user/?q=frida", "revoke_tokens", frida.pk)
+    assert client.call("look").status_code == 401
+    event = AuditEvent.objects.filter(action="token.revoked").first()
+    assert event is not None and event.actor == "henry"
+
+
+def test_the_groups_are_ready_made() -> None:
+    """issue: shipped, and an auditor may look at every list there is."""
+    held = set(
+        Permission.objects.filter(group__name="Auditors").values_list(
+            "content_type__app_label", "codename"
+        )
+    )
+    wanted = {(p.opts.app_label, f"view_{p.opts.model_name}") for p in PAGES}
+    assert wanted <= held
+    assert all(codename.startswith("view_") for _app, codename in held)
+    assert not SITE.is_registered(Group)

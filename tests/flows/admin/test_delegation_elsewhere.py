@@ -1,0 +1,270 @@
+"""Delegated administration outside the admin's pages: MCP tools, portal, API, imports.
+
+New tools and new paths fail here until it is said what somebody could try there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts.imports.user_csv_plan import plan
+from accounts.models import (
+    AccessRequest,
+    Consent,
+    ImportDraft,
+    IssuedToken,
+    Role,
+    RoleAssignment,
+    User,
+)
+from mcp_bridge.access.policy_file import diff
+from mcp_bridge.server.discovery import autodiscover
+from tests.support.cast import PASSWORD, person
+from tests.support.delegation_scene import (
+    NAMES,
+    an_hour_from_now,
+    issue_tokens,
+    put_back,
+    set_up,
+    staff,
+)
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import wire
+from tests.support.rights_snapshot import Watch
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
+
+
+@pytest.fixture(scope="module")
+def scene(rows: None, server: Portico) -> Iterator[None]:
+    """People, clients and tokens; adm and stan hold Admin, one of them in the admin."""
+    with put_back():
+        set_up()
+        person("adm", "Guest")
+        staff("stan", "Guest", group="Role managers")
+        for name in ("adm", "stan"):
+            user, role = User.objects.get(username=name), Role.objects.get(name="Admin")
+            RoleAssignment.objects.grant(user, role, expires_at=an_hour_from_now())
+        issue_tokens()
+        yield
+
+
+VALUES: dict[str, list[Any]] = {
+    "user": ["adm", "stan", "carol", "paul", "alice", "bert"],
+    "role": ["Admin", "Payroll", "User", "Ruled"],
+    "until": ["", "30d"],
+    "reason": ["from provider corp-of-scene"],
+    "contains": [""],
+    "limit": [500],
+}
+"""Argument of one of our tools -> what is tried; a new argument has to be added."""
+
+
+def tools() -> dict[str, list[str]]:
+    """Every tool that Portico itself offers -> its arguments."""
+    offered = autodiscover().tools.everything()
+    return {tool.name: list(tool.parameters["properties"]) for tool in offered}
+
+
+@pytest.mark.parametrize("actor", ["adm", "stan"])
+@pytest.mark.parametrize("tool", tools())
+def test_no_tool_raises_anybody(server: Portico, tool: str, actor: str) -> None:
+    """With the usual token, with a wide one and with one for the tool alone."""
+    arguments = tools()[tool]
+    assert set(arguments) <= VALUES.keys(), f"say what to try with {tool}"
+    ways = [dict(zip(arguments, way, strict=True)) for way in tried(arguments)]
+    set_up()
+    watch = Watch(actor, *NAMES, "stan")
+    for scope in ("mcp", f"tool:{tool}", "mcp Admin.Write"):
+        client = wire(server, actor, scope=scope)
+        for way in ways if "Admin" in scope else ways[:1]:
+            answer = client.call(tool, **way)
+            assert answer.status_code in (200, 401, 403), answer.text
+            watch.check(f"{tool} with {way} and a token for {scope}")
+            if answer.status_code == 401:  # Its own tokens were among them.
+                client = wire(server, actor, scope=scope)
+    watch.check_all(tool)
+
+
+def tried(arguments: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Every combination of values."""
+    yield from product(*(VALUES[name] for name in arguments))
+
+
+def foreign() -> dict[str, list[str]]:
+    """What is carol's: keys and ids that somebody else could send."""
+    carol = User.objects.get(username="carol")
+    of_carol = {"user": carol}
+    keys = [
+        *IssuedToken.objects.filter(**of_carol).live().values_list("jti", flat=True),
+        *Consent.objects.filter(**of_carol).values_list("pk", flat=True),
+        *UserSession.objects.filter(**of_carol).values_list("pk", flat=True),
+        *AccessRequest.objects.values_list("pk", flat=True),
+        carol.pk,
+        "carol",
+    ]
+    return {name: [str(key) for key in keys] for name in KEYS}
+
+
+KEYS = ("revoke", "end", "withdraw", "token", "refresh", "user", "username")
+"""Fields that name a row."""
+ADMIN = {"scope": "Admin.Write mcp", "scopes": "Admin.Write", "name": "x", "days": "9"}
+OAUTH = {"client_id": "acts-as-carol", "client_secret": "x", "scope": "Admin.Write"}
+NOTHING: tuple[dict[str, Any], ...] = ()
+PATHS: dict[str, tuple[dict[str, Any], ...]] = {
+    "": NOTHING,
+    "healthz": NOTHING,
+    "readyz": NOTHING,
+    "api/schema/": NOTHING,
+    "api/token/": (
+        {"username": "mallory", "password": PASSWORD, **ADMIN},
+        {"username": "carol", "password": "x", **ADMIN},
+    ),
+    "api/token/refresh/": ({"refresh": "x"},),
+    "api/token/verify/": ({"token": "x"},),
+    "api/token/blacklist/": ({"refresh": "x"},),
+    "oauth/jwks.json": NOTHING,
+    ".well-known/oauth-authorization-server": NOTHING,
+    ".well-known/oauth-authorization-server/mcp": NOTHING,
+    ".well-known/oauth-protected-resource": NOTHING,
+    ".well-known/oauth-protected-resource/mcp": NOTHING,
+    ".well-known/oauth-protected-resource/mcp/": NOTHING,
+    "oauth/authorize": ({**OAUTH, "response_type": "code", "allow": "yes"},),
+    "oauth/token": (
+        {**OAUTH, "grant_type": "client_credentials"},
+        {**OAUTH, "grant_type": "refresh_token", "refresh_token": "x"},
+    ),
+    "oauth/revoke": ({**OAUTH, "token": "x"},),
+    "oauth/introspect": ({**OAUTH, "token": "x"},),
+    "oauth/device": (OAUTH,),
+    "device": ({"user_code": "x", "allow": "yes"},),
+    "oauth/register": (
+        {
+            **OAUTH,
+            "grant_types": ["client_credentials"],
+            "redirect_uris": ["https://mallory.example/"],
+            "service_account": "carol",
+            "approved": True,
+        },
+    ),
+    "portal/": NOTHING,
+    "portal/connect/": NOTHING,
+    "portal/connect/status": NOTHING,
+    "portal/access/": ({"role": "Admin", "reason": "x"}, {"withdraw": "x"}),
+    "portal/security/": ({"end": "x"},),
+    "portal/apps/": ({"revoke": "x"},),
+    "portal/tokens/": (ADMIN, {"revoke": "x"}),
+}
+"""Path -> bodies to post there, each with what is carol's in place of an `x`."""
+THEIRS = "accounts/"
+"""allauth's pages about one's own account are tried with what belongs to carol."""
+ENDING = {"accounts/logout/", "accounts/language/"}
+"""They sign out, or change a cookie."""
+
+
+def paths(patterns: Any = None, before: str = "") -> Iterator[str]:
+    """Every path but those of the admin, which test_delegation.py tries."""
+    for pattern in patterns or get_resolver().url_patterns:
+        path = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver) and not path.startswith("admin/"):
+            yield from paths(pattern.url_patterns, path)
+        elif isinstance(pattern, URLPattern):
+            yield path
+
+
+def test_every_path_is_tried() -> None:
+    """A new one is added to PATHS with what somebody could post there."""
+    found = {path for path in paths() if not path.lstrip("^").startswith(THEIRS)}
+    assert found == PATHS.keys()
+
+
+def bodies(path: str) -> Iterator[dict[str, Any]]:
+    """What is posted to a path: as it stands, and with the ids of others."""
+    others = foreign()
+    role = str(Role.objects.get(name="Admin").pk)
+    for body in PATHS.get(path, ({"email": "carol@example.org", "login": "carol"},)):
+        body = {**body, "role": role} if "role" in body else body
+        yield body
+        named = [name for name in body if name in others and body[name] == "x"]
+        for name in named:
+            yield from ({**body, name: key} for key in others[name])
+
+
+def filled(path: str) -> str:
+    """A path with its arguments: the keys of carol's rows."""
+    key = Authenticator.objects.get(user__username="carol").pk
+    carol = User.objects.get(username="carol").pk
+    return (
+        path.replace("<int:pk>", str(key))
+        .replace("<slug:provider_id>", "corp-of-scene")
+        .replace(r"^confirm-email/(?P<key>[-:\w]+)/$", "confirm-email/x/")
+        .replace(
+            "^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
+            f"password/reset/key/{carol:x}-set-password/",
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def mallory(server: Portico, scene: None) -> Iterator[Browser]:
+    """Signed in, with every Django permission and the role Guest."""
+    with Browser(server.url) as browser:
+        yield browser.sign_in("mallory")
+
+
+@pytest.mark.parametrize("path", sorted({*paths()} - ENDING))
+def test_no_path_raises_anybody(mallory: Browser, path: str) -> None:
+    """Portal, API, OAuth endpoints and allauth's pages, with what belongs to carol."""
+    here = f"/{filled(path)}"
+    watch = Watch("mallory", *NAMES)
+    mallory.open(here)
+    assert mallory.page.status_code < 500 or "oidc" in here, here
+    token = mallory.http.cookies.get("csrftoken") or ""
+    headers = {"referer": f"{mallory.http.base_url}{here}", "x-csrftoken": token}
+    for body in bodies(path):
+        shape = "data" if path.startswith(("portal/", THEIRS)) else "json"
+        for kind in {shape, "data"}:
+            sent: dict[str, Any] = {kind: body}
+            answer = mallory.http.post(here, headers=headers, **sent)
+            assert answer.status_code < 500 or "oidc" in here, (here, body)
+            watch.check(f"{here} with {body}")
+    watch.check_all(here)
+    if not mallory.open("/admin/").page.url.path.startswith("/admin/"):
+        mallory.sign_in("mallory")
+
+
+USERS = b"username,email,roles\ncarol,mallory@example.org,\nmallory,,Admin\n"
+POLICY = b"""{"format": "portico-policy-1", "roles": [
+    {"name": "Guest", "scopes": ["Admin.Write", "Guest.Read"]}]}"""
+
+
+@pytest.mark.parametrize("path", ["/admin/users/import/", "/admin/policy/"])
+def test_no_import_raises_anybody(mallory: Browser, path: str) -> None:
+    """Neither a file nor a draft that is ready to be applied."""
+    watch = Watch("mallory", *NAMES)
+    own = User.objects.get(username="mallory")
+    for kind, raw in (("users", USERS), ("policy", POLICY)):
+        fields = {"owner": own, "kind": kind}
+        ImportDraft.objects.update_or_create(
+            **fields, defaults={"content": raw.decode()}
+        )
+    marks = [plan(USERS, own).mark, diff(POLICY).mark]
+    mallory.open("/admin/")
+    token = mallory.http.cookies.get("csrftoken") or ""
+    headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
+    for raw in (USERS, POLICY):
+        answer = mallory.http.post(path, files={"file": ("f", raw)}, headers=headers)
+        assert answer.status_code == 403
+    for mark in marks:
+        answer = mallory.http.post(path, data={"apply": mark}, headers=headers)
+        assert answer.status_code == 403
+    ImportDraft.objects.filter(owner=own).delete()
+    watch.check_all(path)

@@ -1,0 +1,344 @@
+"""What staff may do to which row: each rule with what it refuses and what it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from axes.models import AccessAttempt
+from django.contrib.auth.models import Permission
+from django.utils import timezone
+
+from accounts.models import (
+    AccessRequest,
+    DocumentHost,
+    IssuedToken,
+    OAuthClient,
+    Role,
+    RoleAssignment,
+    Scope,
+    SigningKey,
+    User,
+)
+from tests.support.cast import person
+from tests.support.delegation_scene import (
+    HOST,
+    issue_tokens,
+    put_back,
+    set_up,
+    staff,
+    token_of,
+)
+from tests.support.html_browser import Browser
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
+ADMIN = "/admin/accounts"
+CLIENTS, USERS = f"{ADMIN}/oauthclient/", f"{ADMIN}/user/"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def story(rows: None, server: Portico) -> Iterator[None]:
+    """The scene, put away afterwards."""
+    with put_back():
+        yield
+
+
+@pytest.fixture
+def scene(story: None) -> None:
+    """Everything in its first state."""
+    set_up()
+
+
+@pytest.fixture
+def mallory(server: Portico, story: None) -> Iterator[Browser]:
+    """Every Django permission, the role Guest, no superuser.
+
+    Signs in for each test: an end of access in one signs out everywhere.
+    """
+    set_up()
+    issue_tokens()
+    with Browser(server.url) as browser:
+        yield browser.sign_in("mallory")
+
+
+@pytest.fixture
+def henry(server: Portico, story: None) -> Iterator[Browser]:
+    """Of the group Helpdesk, without a role."""
+    staff("henry", group="Helpdesk")
+    with Browser(server.url) as browser:
+        yield browser.sign_in("henry")
+
+
+def one(model: Any, **which: Any) -> Any:
+    """A row as it is now."""
+    return model.objects.get(**which)
+
+
+def live(name: str) -> int:
+    """How many tokens of somebody count."""
+    return IssuedToken.objects.filter(username=name).live().count()
+
+
+@pytest.mark.parametrize("action", ["block", "unblock", "approve", "rotate_secret"])
+def test_a_client_is_changed_by_those_who_may_do_as_much(
+    mallory: Browser, action: str
+) -> None:
+    """What acts as somebody above is left as it is; the others are changed."""
+    blocked = action == "unblock"
+    OAuthClient.objects.filter(service_account__username="carol").update(
+        blocked=blocked, approved=False
+    )
+    OAuthClient.objects.filter(client_id="in-the-office").update(
+        blocked=blocked, approved=False
+    )
+    columns = ("client_id", "blocked", "approved", "client_secret")
+    before = {row[0]: row[1:] for row in OAuthClient.objects.values_list(*columns)}
+    keys = list(OAuthClient.objects.values_list("pk", flat=True))
+    mallory.act(CLIENTS, action, *keys)
+    assert "It acts as carol, who may do more than you." in mallory.page.text
+    after = {row[0]: row[1:] for row in OAuthClient.objects.values_list(*columns)}
+    above = {"acts-as-carol", f"https://{HOST}/client.json"}
+    assert {known: after[known] for known in above} == {c: before[c] for c in above}
+    assert after["in-the-office"] != before["in-the-office"]
+    OAuthClient.objects.update(blocked=False)
+
+
+def test_a_client_is_deleted_by_those_who_may_end_its_tokens(mallory: Browser) -> None:
+    """Its tokens go with it."""
+    for known in ("acts-as-carol", f"https://{HOST}/client.json", "in-the-office"):
+        key = one(OAuthClient, client_id=known).pk
+        mallory.open(f"{CLIENTS}{key}/delete/")
+        assert mallory.page.status_code == 403, known
+    assert live("carol") and IssuedToken.objects.filter(client_id="in-the-office")
+    idle = OAuthClient.objects.create(client_id="idle", name="Idle")
+    mallory.open(f"{CLIENTS}{idle.pk}/delete/")
+    mallory.submit(mallory.form("post"), post="yes")
+    assert not OAuthClient.objects.filter(client_id="idle").exists()
+
+
+def test_bounds_of_a_client_are_lifted_by_those_above_its_people(
+    mallory: Browser,
+) -> None:
+    """carol has tokens of it that count in the office only; narrowing is fine."""
+    client = one(OAuthClient, client_id="in-the-office")
+    path = f"{CLIENTS}{client.pk}/change/"
+    form = mallory.open(path).form("_save")
+    for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.0/24"):
+        mallory.submit(form, "_save", networks=networks)
+        assert "People who may do more than you have tokens of it" in mallory.page.text
+    client.refresh_from_db()
+    assert client.networks == "10.99.0.0/16"
+    mallory.save(path, networks="10.99.7.0/24", max_idle="900")
+    form = mallory.open(path).form("_save")
+    for idle in ("", "901"):
+        mallory.submit(form, "_save", max_idle=idle)
+        assert "People who may do more than you have tokens of it" in mallory.page.text
+    client.refresh_from_db()
+    assert (client.networks, client.max_idle) == ("10.99.7.0/24", 900)
+
+
+def test_a_document_host_is_refused_by_those_above_its_clients(
+    mallory: Browser,
+) -> None:
+    """Refusing it stops a client that acts as carol, as blocking does."""
+    path = f"{ADMIN}/documenthost/"
+    for written in (HOST, HOST.upper(), f"{HOST}."):
+        form = mallory.open(f"{path}add/").form("_save")
+        mallory.submit(form, "_save", host=written, trusted=None)
+        assert "It acts as carol" in mallory.page.text
+    assert not DocumentHost.objects.filter(host=HOST).exists()
+    host = DocumentHost.objects.create(host=HOST, trusted=True)
+    mallory.open(f"{path}{host.pk}/change/")
+    assert "_save" not in [b[0] for form in mallory.forms for b in form.buttons]
+    assert mallory.open(f"{path}{host.pk}/delete/").page.status_code == 403
+    mallory.save(f"{path}add/", host="other.example")
+    assert DocumentHost.objects.filter(host="other.example").exists()
+    DocumentHost.objects.all().delete()
+
+
+def test_scopes_are_renamed_and_deleted_by_superusers(mallory: Browser) -> None:
+    """One's own is for others to change, and that of others is beyond one."""
+    unused = Scope.objects.create(name="unused.scope")
+    for name in ("Payroll.Read", "Guest.Read", "Admin.Write", "unused.scope"):
+        scope = one(Scope, name=name)
+        assert mallory.open(f"{ADMIN}/scope/{scope.pk}/delete/").page.status_code == 403
+        mallory.open(f"{ADMIN}/scope/{scope.pk}/change/")
+        assert "_save" not in [b[0] for form in mallory.forms for b in form.buttons]
+        mallory.act(f"{ADMIN}/scope/", "delete_selected", scope.pk)
+        for form in [form for form in mallory.forms if "post" in form.fields]:
+            mallory.submit(form, post="yes", action="delete_selected")
+        assert Scope.objects.filter(name=name).exists()
+    unused.delete()
+
+
+def test_roles_of_superusers_and_of_providers_stay(mallory: Browser) -> None:
+    """A role's scopes are its holders'; a provider's rules go with their role."""
+    for name in ("Ruled", "Payroll", "Guest", "Admin"):
+        mallory.open(f"{ADMIN}/role/{one(Role, name=name).pk}/change/")
+        buttons = [b[0] for form in mallory.forms for b in form.buttons]
+        assert "_save" not in buttons, name
+    empty = one(Role, name="Empty")
+    path = f"{ADMIN}/role/{empty.pk}"
+    assert mallory.open(f"{path}/delete/").page.status_code == 403
+    held = [str(one(Scope, name="Guest.Read").pk)]
+    mallory.save(f"{path}/change/", scopes=held, description="within her own")
+    assert list(empty.scopes.values_list("name", flat=True)) == ["Guest.Read"]
+
+
+def test_what_counts_in_some_networks_is_not_given_from_anywhere(
+    server: Portico,
+) -> None:
+    """otto holds User.Read in the office only, and manages roles there."""
+    otto = staff("otto", "Office", "Guest", everything=True)
+    one(Role, name="Empty").scopes.clear()
+    pk = str(one(Scope, name="User.Read").pk)
+    path = f"{ADMIN}/role/{one(Role, name='Empty').pk}/change/"
+    person("olga", "Guest")
+    with Browser(server.url) as browser:
+        form = browser.sign_in("otto").open(path).form("_save")
+        for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.1"):
+            browser.submit(form, "_save", scopes=[pk], networks=networks)
+            assert "You do not hold User.Read yourself" in browser.page.text
+        assert not one(Role, name="Empty").scopes.exists()
+        browser.save(path, scopes=[pk], networks="10.99.1.0/24")
+        given = {"user": "olga", "role": str(one(Role, name="User").pk)}
+        form = browser.open(f"{ADMIN}/roleassignment/add/").form("_save")
+        browser.submit(form, "_save", **given)
+        assert "You do not hold" in browser.page.text
+        given["role"] = str(one(Role, name="Empty").pk)
+        browser.save(f"{ADMIN}/roleassignment/add/", **given)
+    assert RoleAssignment.objects.filter(user__username="olga", role__name="Empty")
+    otto.delete()
+
+
+def test_the_helpdesk_ends_no_access_of_those_who_administer(
+    henry: Browser, server: Portico
+) -> None:
+    """By user, token, client, session or pasted id; who has the token may end it."""
+    for name in ("carol", "alice"):
+        token_of(name)
+    carol, alice = one(User, username="carol"), one(User, username="alice")
+    before = live("carol")
+    henry.act(USERS, "revoke_tokens", carol.pk, alice.pk)
+    assert "Left out, for they may do more than you: carol" in henry.page.text
+    assert live("carol") == before and live("alice") == 0
+    for action in ("revoke", "revoke_families", "revoke_clients", "revoke_users"):
+        for name in ("carol", "alice"):
+            token_of(name)
+        chosen = IssuedToken.objects.filter(username__in=("carol", "alice")).live()
+        before = live("carol")
+        henry.act(f"{ADMIN}/issuedtoken/", action, *chosen.values_list("pk", flat=True))
+        assert live("carol") == before and live("alice") == 0, action
+    pair = token_of("carol")
+    form = henry.open(f"{ADMIN}/revokedtoken/add/").form("_save")
+    for pasted in (pair.row.jti, pair.row.jti.upper(), f"Bearer {pair.row.jti}"):
+        henry.submit(form, "_save", token_or_id=pasted)
+        assert "carol may do more than you" in henry.page.text
+    assert pair.row.jti in set(IssuedToken.objects.live().values_list("jti", flat=True))
+    raw, before = server.token("carol"), live("carol")
+    henry.submit(form, "_save", token_or_id=raw)
+    assert live("carol") < before
+
+
+def test_a_key_is_retired_by_those_above_whose_tokens_it_signed(
+    mallory: Browser,
+) -> None:
+    """Retiring it ends them all at once."""
+    kid = token_of("carol").row.kid
+    SigningKey.objects.rotate(actor="the test")
+    key = one(SigningKey, kid=kid)
+    mallory.act(f"{ADMIN}/signingkey/", "retire", key.pk)
+    assert "People who may do more than you have tokens signed" in mallory.page.text
+    key.refresh_from_db()
+    assert key.state == "retiring"
+
+
+def test_what_was_counted_against_those_who_administer_stays(henry: Browser) -> None:
+    """A helper who forgets it for them could help to guess for ever."""
+    AccessAttempt.objects.all().delete()
+    for name in ("carol", "alice"):
+        AccessAttempt.objects.create(
+            username=name, ip_address="192.0.2.7", failures_since_start=4
+        )
+    rows = AccessAttempt.objects.order_by("username")
+    keys = User.objects.filter(username__in=("carol", "alice")).values_list("pk")
+    henry.act(USERS, "unlock", *[key for (key,) in keys])
+    assert [row.username for row in rows] == ["carol"]
+    AccessAttempt.objects.create(
+        username="alice", ip_address="192.0.2.7", failures_since_start=4
+    )
+    keys = rows.values_list("pk")
+    henry.act("/admin/axes/accessattempt/", "unlock", *[key for (key,) in keys])
+    assert [row.username for row in rows] == ["carol"]
+    rows.delete()
+
+
+def test_second_factors_of_those_above_and_ones_own_stay(mallory: Browser) -> None:
+    """One's own is removed in the portal, which asks for the password first."""
+    for name in ("mallory", "bert"):
+        user = one(User, username=name)
+        Authenticator.objects.create(user=user, type="recovery_codes", data={})
+    keys = User.objects.filter(username__in=("mallory", "bert", "carol"))
+    mallory.act(USERS, "reset_factors", *keys.values_list("pk", flat=True))
+    left = Authenticator.objects.values_list("user__username", flat=True)
+    assert {"mallory", "carol"} <= set(left) and "bert" not in left
+    Authenticator.objects.filter(user__username="mallory").delete()
+
+
+def test_saving_an_assignment_as_it_was_changes_nothing(server: Portico) -> None:
+    """Its giver is who changed it last; one of a superuser is not even offered."""
+    rosa = staff("rosa", "User", "Guest", group="Role managers")
+    for name in ("bert", "carol"):
+        held = one(RoleAssignment, user__username=name, role__name=GIVEN[name])
+        RoleAssignment.objects.filter(pk=held.pk).update(
+            granted_by=None, reason="from provider corp-of-scene"
+        )
+        with Browser(server.url) as browser:
+            path = f"{ADMIN}/roleassignment/{held.pk}/change/"
+            browser.sign_in("rosa").open(path)
+            offered = [f for f in browser.forms if "_save" in [b[0] for b in f.buttons]]
+            assert bool(offered) == (name == "bert")
+            for form in offered:
+                browser.submit(form, "_save")
+        held.refresh_from_db()
+        assert held.granted_by is None
+    rosa.delete()
+
+
+GIVEN = {"bert": "Guest", "carol": "Ruled"}
+
+
+def test_approving_leaves_what_a_provider_gave_for_longer(server: Portico) -> None:
+    """It knows its roles by their reason, and would no longer take this one away."""
+    person("petra", "Guest")
+    petra, role = one(User, username="petra"), one(Role, name="User")
+    ends, reason = timezone.now() + timedelta(days=30), "from provider corp-of-scene"
+    RoleAssignment.objects.grant(petra, role, reason=reason, expires_at=ends)
+    until = timezone.now() + timedelta(days=3)
+    for wanted, kept in ((until, reason), (ends + timedelta(days=1), "longer")):
+        asked = AccessRequest.objects.create(
+            user=petra, role=role, reason="longer", until=wanted
+        )
+        with Browser(server.url) as browser:
+            browser.sign_in("carol").act(f"{ADMIN}/accessrequest/", "approve", asked.pk)
+        held = one(RoleAssignment, user=petra, role=role)
+        assert held.reason == kept and held.expires_at >= ends
+        asked.refresh_from_db()
+        assert asked.state == "approved" and asked.given_until == held.expires_at
+
+
+def test_only_a_superuser_forgets_a_tool_that_was_shut(mallory: Browser) -> None:
+    """A row deleted comes back as the code proposes it: open."""
+    from mcp_bridge.models import Primitive
+
+    gone = Primitive.objects.create(
+        kind="tool", name="gone", vanished_at=timezone.now(), enabled=False
+    )
+    path = f"/admin/mcp_bridge/primitive/{gone.pk}/delete/"
+    assert Permission.objects.filter(user__username="mallory").count() > 100
+    assert mallory.open(path).page.status_code == 403
+    gone.delete()

@@ -1,0 +1,271 @@
+"""Roles with an end, asked for and given: each effect is seen by the next message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+from django.utils import timezone
+
+from accounts.models import (
+    AccessRequest,
+    AuditEvent,
+    Role,
+    RoleAssignment,
+    User,
+)
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+GRANTS = "/admin/accounts/roleassignment/"
+REQUESTS = "/admin/accounts/accessrequest/"
+
+
+@pytest.fixture
+def carol(server: Portico, cast: None) -> Iterator[Browser]:
+    """carol, signed in to the admin."""
+    with Browser(server.url) as browser:
+        yield browser.sign_in("carol")
+
+
+@pytest.fixture
+def nina(server: Portico) -> Iterator[Browser]:
+    """nina, a guest, signed in to the portal."""
+    person("nina", "Guest")
+    AccessRequest.objects.filter(user__username="nina").delete()
+    with Browser(server.url) as browser:
+        browser.open("/accounts/login/")
+        browser.submit(browser.form("login"), login="nina", password=PASSWORD)
+        yield browser
+
+
+@pytest.fixture
+def rosa(server: Portico) -> Iterator[Browser]:
+    """rosa, role manager, who holds the role User until tomorrow."""
+    rosa = person("rosa", "User", "Guest")
+    rosa.is_staff = True
+    rosa.save()
+    rosa.groups.set(Group.objects.filter(name="Role managers"))
+    own = RoleAssignment.objects.filter(user=rosa, role__name="User")
+    own.update(expires_at=timezone.now() + timedelta(days=1))
+    with Browser(server.url) as browser:
+        yield browser.sign_in("rosa")
+
+
+def pk(model: type, **of: str) -> str:
+    """A row's key as a form sends it."""
+    return str(model.objects.get(**of).pk)  # type: ignore[attr-defined]
+
+
+def until(days: float) -> dict[str, str]:
+    """The two fields of a moment."""
+    end = timezone.now() + timedelta(days=days)
+    return {"expires_at_0": f"{end:%Y-%m-%d}", "expires_at_1": f"{end:%H:%M:%S}"}
+
+
+def role_of(name: str, role: str = "User") -> RoleAssignment:
+    """What somebody holds."""
+    return RoleAssignment.objects.get(user__username=name, role__name=role)
+
+
+def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> None:
+    """issue: give a role until a date, extend, end now."""
+    person("olga", "Guest")
+    client = wire(server, "olga")
+    assert not client.allowed("look")
+    fields = {"user": "olga", "role": pk(Role, name="User")}
+    carol.save(f"{GRANTS}add/", **fields, **until(1), reason="stands in")
+    assert client.allowed("look")
+    given = role_of("olga")
+    assert given.granted_by == User.objects.get(username="carol")
+    carol.act(GRANTS, "extend_week", given.pk)
+    assert role_of("olga").expires_at == given.expires_at + timedelta(days=7)  # type: ignore[operator]
+    carol.act(GRANTS, "end_now", given.pk)
+    assert "Unknown tool: look" in client.call("look").text
+    carol.act(f"{GRANTS}?end=expired", "extend_day", given.pk)
+    assert client.allowed("look"), "counted from now, since its end had passed"
+    found = AuditEvent.objects.filter(object="olga holds User").order_by("id")
+    words = [event.action for event in found]
+    assert words[-4:] == [
+        "role.granted",
+        "role.extended",
+        "role.ended",
+        "role.extended",
+    ]
+    carol.open(f"{GRANTS}{given.pk}/delete/").submit(carol.form("post"), post="yes")
+    assert not client.allowed("look")
+
+
+def test_the_last_role_ended_takes_the_tokens(carol: Browser, server: Portico) -> None:
+    """architecture 3."""
+    person("olga", "User")
+    client = wire(server, "olga")
+    carol.act(GRANTS, "end_now", role_of("olga").pk)
+    assert client.call("look").status_code == 401
+
+
+@pytest.mark.parametrize("end", ["", "for_good", "dated", "soon", "expired", "odd"])
+def test_assignments_are_filtered_by_their_end(carol: Browser, end: str) -> None:
+    """issue: filters for expiring and expired."""
+    person("olga", "User", "Guest")
+    RoleAssignment.objects.filter(user__username="olga", role__name="User").update(
+        expires_at=timezone.now() + timedelta(days=2)
+    )
+    page = carol.open(f"{GRANTS}?q=olga&end={end}").page
+    assert page.status_code == 200
+    shown = {name for name in ("(soon)", "for good</td>") if name in page.text}
+    wanted = {"soon": {"(soon)"}, "dated": {"(soon)"}, "for_good": {"for good</td>"}}
+    assert shown == wanted.get(
+        end, set() if end == "expired" else {*wanted["soon"], *wanted["for_good"]}
+    )
+
+
+def test_access_is_asked_for_and_approved(
+    carol: Browser, nina: Browser, server: Portico
+) -> None:
+    """issue: request, approval with an end, seen by the next message, both audited."""
+    client = wire(server, "nina")
+    nina.open("/portal/access/")
+    day = f"{timezone.now() + timedelta(days=3):%Y-%m-%d}"
+    user = pk(Role, name="User")
+    nina.submit(nina.form("reason"), role=user, reason="the audit of May", until=day)
+    assert "Asked for User" in nina.page.text and not client.allowed("look")
+    nina.submit(nina.form("reason"), role=user, reason="again")
+    assert "You have asked for User already" in nina.page.text
+    asked = AccessRequest.objects.get(user__username="nina", state="open")
+    assert "for access wait" in carol.open("/admin/").page.text
+    carol.open(f"{REQUESTS}{asked.pk}/change/")
+    assert "the audit of May" in carol.page.text and day in carol.page.text
+    carol.submit(carol.form("answer"), "_approve", answer="You are welcome")
+    assert client.allowed("look")
+    held = role_of("nina")
+    assert held.expires_at is not None and held.reason == "the audit of May"
+    assert f"{held.expires_at:%Y-%m-%d}" == day
+    assert held.granted_by == User.objects.get(username="carol")
+    nina.open("/portal/access/")
+    assert "User: approved" in nina.page.text and "You are welcome" in nina.page.text
+    about = AuditEvent.objects.filter(object="nina asks for User").order_by("id")
+    told = [(event.action, event.actor) for event in about][-2:]
+    assert told == [("access.requested", "nina"), ("access.approved", "carol")]
+    page = carol.open(f"{REQUESTS}{asked.pk}/change/").page
+    assert page.status_code == 200 and "_approve" not in page.text
+
+
+def test_access_is_declined_with_a_word(carol: Browser, nina: Browser) -> None:
+    """issue: decline."""
+    nina.open("/portal/access/")
+    nina.submit(nina.form("reason"), role=pk(Role, name="User"), reason="fun", until="")
+    asked = AccessRequest.objects.get(user__username="nina", state="open")
+    carol.open(f"{REQUESTS}{asked.pk}/change/")
+    carol.submit(carol.form("answer"), "_decline", answer="Not this month")
+    nina.open("/portal/access/")
+    assert "User: declined" in nina.page.text and "Not this month" in nina.page.text
+    assert not RoleAssignment.objects.filter(
+        user__username="nina", role__name="User"
+    ).exists()
+
+
+def test_a_request_is_taken_back_and_odd_ones_are_refused(nina: Browser) -> None:
+    """ours: never a 500; one's own only."""
+    for wrong in (
+        {"role": "0"},
+        {"role": pk(Role, name="Guest")},
+        {"until": "2001-01-01"},
+        {"until": "soon"},
+        {"reason": ""},
+    ):
+        nina.open("/portal/access/")
+        given = {"role": pk(Role, name="User"), "reason": "why", "until": ""} | wrong
+        assert nina.submit(nina.form("reason"), **given).page.status_code == 400
+    nina.open("/portal/access/")
+    nina.submit(nina.form("reason"), role=pk(Role, name="User"), reason="r", until="")
+    asked = AccessRequest.objects.get(user__username="nina")
+    nina.submit(nina.form("withdraw"), "withdraw")
+    asked.refresh_from_db()
+    assert asked.state == "withdrawn" and "User: withdrawn" in nina.page.text
+    form = nina.form("reason")
+    nina.submit(form, withdraw=str(asked.pk))
+    assert "decided already" in nina.page.text
+    other, _new = AccessRequest.objects.get_or_create(
+        user=User.objects.get(username="bob"), role=asked.role, reason="r", state="open"
+    )
+    assert nina.submit(form, withdraw=str(other.pk)).page.status_code == 404
+
+
+def test_requests_are_decided_in_bulk(
+    carol: Browser, nina: Browser, server: Portico
+) -> None:
+    """issue: as asked; what has passed meanwhile needs a new end."""
+    client = wire(server, "nina")
+    ask = AccessRequest.objects.all().ask
+    someone, role = User.objects.get(username="nina"), Role.objects.get(name="User")
+    past = timezone.now() - timedelta(minutes=1)
+    late = ask(someone, role, reason="late", until=past)
+    carol.act(REQUESTS, "approve", late.pk)
+    assert "has passed" in carol.page.text and not client.allowed("look")
+    carol.open(f"{REQUESTS}{late.pk}/change/")
+    carol.submit(carol.form("answer"), "_approve")
+    assert "This moment has passed" in carol.page.text
+    carol.act(REQUESTS, "decline", late.pk)
+    asked = ask(someone, role, reason="in time")
+    carol.act(REQUESTS, "approve", asked.pk)
+    assert client.allowed("look") and role_of("nina").expires_at is None
+
+
+def test_a_role_manager_gives_what_they_hold_no_longer_than_they_hold_it(
+    rosa: Browser, server: Portico
+) -> None:
+    """issue: role manager cannot give what they do not hold themselves."""
+    person("olga", "Guest")
+    client = wire(server, "olga")
+
+    def give(role: str, days: float | None, user: str = "olga") -> str:
+        rosa.open(f"{GRANTS}add/")
+        end = until(days) if days else {"expires_at_0": "", "expires_at_1": ""}
+        fields = {"user": user, "role": pk(Role, name=role), "reason": "r", **end}
+        return rosa.submit(rosa.form("_save"), "_save", **fields).page.text
+
+    assert "What administers is a superuser" in give("Admin", 0.1)
+    assert "give it no longer" in give("User", 5)
+    assert "give it no longer" in give("User", None)
+    assert "Your own roles are somebody else" in give("User", 0.1, "rosa")
+    assert "superuser" in give("User", 0.1, "carol")
+    assert "There is no such user." in give("User", 0.1, "nobody")
+    assert not client.allowed("look")
+    give("User", 0.5)
+    assert client.allowed("look")
+    rosa.act(f"{GRANTS}?q=olga", "extend_month", role_of("olga").pk)
+    assert "give it no longer" in rosa.page.text
+    rosa.act(f"{GRANTS}?q=rosa", "extend_day", role_of("rosa").pk)
+    assert "Your own roles are somebody else" in rosa.page.text
+    rosa.act(f"{GRANTS}?q=carol", "end_now", role_of("carol", "Admin").pk)
+    assert not role_of("carol", "Admin").expired
+    rosa.act(f"{GRANTS}?q=olga", "end_now", role_of("olga").pk)
+    assert not client.allowed("look")
+
+
+def test_a_role_manager_decides_requests_within_their_own(
+    rosa: Browser, nina: Browser, server: Portico
+) -> None:
+    """issue: nobody approves their own request, nor what they do not hold."""
+    ask = AccessRequest.objects.all().ask
+    nina_, rosa_ = (User.objects.get(username=n) for n in ("nina", "rosa"))
+    AccessRequest.objects.filter(user=rosa_).delete()
+    soon = timezone.now() + timedelta(hours=2)
+    fine = ask(nina_, Role.objects.get(name="User"), reason="r", until=soon)
+    much = ask(nina_, Role.objects.get(name="Admin"), reason="r")
+    own = ask(rosa_, Role.objects.get(name="User"), reason="longer")
+    client = wire(server, "nina")
+    for asked in (much, own):
+        rosa.open(f"{REQUESTS}{asked.pk}/change/")
+        rosa.submit(rosa.form("answer"), "_approve")
+        assert "errornote" in rosa.page.text
+    rosa.act(REQUESTS, "approve", fine.pk, much.pk, own.pk)
+    states = [AccessRequest.objects.get(pk=a.pk).state for a in (fine, much, own)]
+    assert states == ["approved", "open", "open"]
+    assert client.allowed("look") and not client.allowed("rule")

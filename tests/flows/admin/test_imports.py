@@ -1,0 +1,126 @@
+"""Users from CSV and policy from JSON through the admin's own pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from accounts.models import AuditEvent, ImportDraft, User
+from mcp_bridge.access.policy_file import export
+from tests.support.cast import person
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+USERS, POLICY = "/admin/users/import/", "/admin/policy/"
+
+
+@pytest.fixture
+def carol(server: Portico, cast: None) -> Iterator[Browser]:
+    """carol, signed in to the admin."""
+    ImportDraft.objects.all().delete()
+    with Browser(server.url) as browser:
+        yield browser.sign_in("carol")
+
+
+def upload(browser: Browser, path: str, text: str | bytes) -> str:
+    """Choose a file on a page and send it; the page that comes."""
+    form = browser.open(path).form("file")
+    fields = {k: v for k, v in form.fields.items() if k != "file"}
+    raw = text.encode() if isinstance(text, str) else text
+    headers = {"referer": str(browser.page.url)}
+    browser.page = browser.http.post(
+        path, data=fields, files={"file": ("file", raw)}, headers=headers
+    )
+    return browser.page.text
+
+
+def test_users_are_imported_after_a_look(carol: Browser, server: Portico) -> None:
+    """issue: dry run, apply, progress; the next message of an open client sees it."""
+    person("xena", "Guest")
+    User.objects.filter(username="yuri").delete()
+    client = wire(server, "xena")
+    assert not client.allowed("look")
+    told = upload(carol, USERS, "username,roles\nxena,User\nyuri,User;Guest\n")
+    assert "role User" in told and "for good" in told
+    assert not User.objects.filter(username="yuri").exists()
+    carol.submit(carol.form("apply"), "apply")
+    assert "Done: 2 users were added or changed." in carol.page.text
+    assert 'value="2"' in carol.page.text, "the progress"
+    assert client.allowed("look")
+    event = AuditEvent.objects.filter(action="users.imported").first()
+    assert event is not None and event.actor == "carol"
+    assert not ImportDraft.objects.filter(owner__username="carol").exists()
+
+
+def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
+    """issue: errors name line and field."""
+    told = upload(carol, USERS, "username,roles\nzoe,Boss\n")
+    assert carol.page.status_code == 400 and "line 2, roles" in told
+    assert "apply" not in [b[0] for form in carol.forms for b in form.buttons]
+    assert "changes nothing" in upload(carol, USERS, "username\nalice\n")
+    form = carol.open(USERS).form("file")
+    form.fields.pop("file")
+    assert "Choose a file" in carol.submit(form).page.text
+    ImportDraft.objects.all().delete()
+    assert "nothing to apply" in carol.submit(form, apply="x").page.text
+    assert not User.objects.filter(username="zoe").exists()
+
+
+def test_what_changed_since_the_look_is_not_overwritten(carol: Browser) -> None:
+    """issue: lose nothing."""
+    person("xena", "User")
+    upload(carol, USERS, "username,email\nxena,x1@example.org\n")
+    User.objects.filter(username="xena").update(email="x2@example.org")
+    carol.submit(carol.form("apply"), "apply")
+    assert "Nothing was changed" in carol.page.text
+    assert User.objects.get(username="xena").email == "x2@example.org"
+    User.objects.filter(username="xena").update(email="")
+
+
+def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> None:
+    """issue: diff before applying; the next message of an open client sees it."""
+    client = wire(server, "alice")
+    assert client.allowed("look")
+    before = carol.open("/admin/policy/export/").page.text
+    assert json.loads(before) == json.loads(json.dumps(export()))
+    closed = json.loads(before)
+    look = next(p for p in closed["primitives"] if p["name"] == "look")
+    look["enabled"] = False
+    told = upload(carol, POLICY, json.dumps(closed))
+    assert "primitives: tool look" in told and client.allowed("look")
+    carol.submit(carol.form("apply"), "apply")
+    assert "Done: 1 items" in carol.page.text and not client.allowed("look")
+    upload(carol, POLICY, before)
+    carol.submit(carol.form("apply"), "apply")
+    assert client.allowed("look")
+    assert "No difference" in upload(carol, POLICY, before)
+
+
+def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
+    """issue: never a 500."""
+    assert "this is no policy" in upload(carol, POLICY, "{}")
+    assert carol.page.status_code == 400
+    form = carol.open(POLICY).form("file")
+    form.fields.pop("file")
+    assert "Choose a file" in carol.submit(form).page.text
+    assert "nothing to apply" in carol.submit(form, apply="x").page.text
+    same = json.dumps(export())
+    upload(carol, POLICY, same)
+    form = carol.form("file")
+    form.fields.pop("file")
+    assert carol.submit(form, apply="forged").page.status_code == 409
+
+
+def test_imports_are_a_superusers(server: Portico) -> None:
+    """issue: import and policy import; exports for those who see all of it."""
+    ines = person("ines")
+    ines.is_staff = True
+    ines.save()
+    with Browser(server.url) as browser:
+        browser.sign_in("ines")
+        for path in (USERS, POLICY, f"{POLICY}export/"):
+            assert browser.open(path).page.status_code == 403

@@ -1,0 +1,303 @@
+"""The token list and the audit as staff use them: filters, confirmation, files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.admin_site import large_changelists
+from accounts.audit.record import record
+from accounts.models import AuditEvent, AuditSeal, IssuedToken, SavedView, User
+from tests.support.cast import person, program
+from tests.support.database_prompt import raw
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
+
+
+@pytest.fixture
+def carol(server: Portico, cast: None) -> Iterator[Browser]:
+    """carol, signed in to the admin."""
+    with Browser(server.url) as browser:
+        yield browser.sign_in("carol")
+
+
+@pytest.fixture
+def audrey(server: Portico, cast: None) -> Iterator[Browser]:
+    """An auditor."""
+    audrey = person("audrey")
+    audrey.is_staff = True
+    audrey.save()
+    audrey.groups.set(Group.objects.filter(name="Auditors"))
+    SavedView.objects.all().delete()
+    with Browser(server.url) as browser:
+        yield browser.sign_in("audrey")
+
+
+def test_revoking_all_that_match_states_counts_and_effect(
+    carol: Browser, server: Portico
+) -> None:
+    """issue: "12 live tokens of 3 people ...", and nothing ends before the yes."""
+    for name in ("theo", "tina"):
+        person(name, "User")
+    clients = [
+        wire(server, name, client_id=program("the-very-client"))
+        for name in ("theo", "theo", "tina")
+    ]
+    found = IssuedToken.objects.filter(client_id="the-very-client").live()
+    one, count = found.first(), found.count()
+    assert one is not None
+    path = f"{TOKENS}?client_id=the-very-client&state=active"
+    carol.act(path, "revoke", one.pk, everything=True, confirm=False)
+    told = f"{count} live tokens of 2 people through 1 client"
+    assert told in carol.page.text and all(c.allowed("look") for c in clients)
+    carol.act(path, "revoke", one.pk, everything=True)
+    assert f"{count} tokens revoked" in carol.page.text
+    assert [c.call("look").status_code for c in clients] == [401] * 3
+    carol.act(TOKENS, "revoke", one.pk, confirm=False)
+    assert "nothing would end" in carol.page.text
+
+
+def test_tokens_are_found_by_what_people_ask_for(
+    carol: Browser, server: Portico
+) -> None:
+    """issue: person, client, door, kind, state, expiry, unused, never used."""
+    person("uma", "User")
+    fresh = server.issued("uma", client_id=program("uma-client"))
+    old = server.issued("uma", client_id=program("uma-client"))
+    long_ago = timezone.now() - timedelta(days=50)
+    IssuedToken.objects.filter(pk=old.row.pk).update(
+        issued_at=long_ago, last_used_at=long_ago
+    )
+
+    def shown(query: str) -> set[str]:
+        page = carol.open(f"{TOKENS}?username=uma&kind__exact=access&{query}").page
+        assert page.status_code == 200, query
+        rows = {"fresh": fresh.row, "old": old.row}
+        return {name for name, row in rows.items() if row.jti[:8] in page.text}
+
+    both = {"fresh", "old"}
+    assert shown("") == both and shown("client_id=uma-client") == both
+    assert shown("client_id=another") == set()
+    assert shown("use=30") == {"old"} and shown("use=90") == set()
+    assert shown("use=never") == {"fresh"} and shown("use=odd") == both
+    assert shown("expiry=hour") == both and shown("expiry=later") == set()
+    assert shown("expiry=day") == both and shown("expiry=odd") == both
+    assert shown(f"q={old.row.jti[:8]}") == {"old"} and shown("q=uma") == both
+    assert shown("q=%25") == set() and shown("q=UMA") == set()
+    today = f"{timezone.now():%Y-%m-%d}"
+    assert shown(f"issued_at__gte={today}") == {"fresh"}
+    assert shown(f"issued_at__lte={today}") == both
+    assert "e=1" in str(carol.open(f"{TOKENS}?issued_at__gte=soon").page.url)
+
+
+def test_a_sign_in_is_shown_as_it_grew(carol: Browser, server: Portico) -> None:
+    """issue: refresh families as a tree; ended from there."""
+    from accounts.tokens.refresh import rotate
+
+    person("vera", "User")
+    pair = server.issued("vera")
+    assert pair.refresh is not None
+    with server.settings():
+        second = rotate(pair.refresh)
+    client = wire(server, "vera")
+    path = f"{TOKENS}{second.row.pk}/change/"
+    page = carol.open(path).page
+    for row in (pair.row, pair.refresh_row, second.row, second.refresh_row):
+        assert row is not None and row.jti[:8] in page.text
+    form = next(f for f in carol.forms if "action" in [b[0] for b in f.buttons])
+    carol.submit(form, action="revoke_families")
+    assert "live tokens of 1 person" in carol.page.text
+    carol.submit(carol.form("confirmed"))
+    assert IssuedToken.objects.filter(family=pair.row.family).live().count() == 0
+    assert client.allowed("look")
+    personal = server.issued("vera", refresh=False)
+    assert (
+        "no refresh token" in carol.open(f"{TOKENS}{personal.row.pk}/change/").page.text
+    )
+
+
+def test_long_lists_count_no_further_than_they_show(
+    carol: Browser, monkeypatch: Any
+) -> None:
+    """ours: never COUNT(*) of everything."""
+    rows = IssuedToken.objects.all()
+    paginator = large_changelists.BoundedPaginator(rows, 10)
+    monkeypatch.setattr(large_changelists, "COUNTED", 1)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert (paginator.count, paginator.more) == (1, 1)
+        assert len(paginator.page(1).object_list) <= 1
+    assert len(queries) == 2 and "LIMIT 2" in queries[0]["sql"]
+
+
+def test_events_are_found_by_what_people_ask_for(carol: Browser) -> None:
+    """issue: search and filters; the dashboard's links."""
+    record("test.looked", actor="wanda", object="a very odd thing", client_id="odd-one")
+    record("test.looked", actor="wanda", object="another", denied="because")
+
+    both = {"odd thing", "another"}
+
+    def shown(query: str) -> set[str]:
+        page = carol.open(f"{AUDIT}?action=test.looked&{query}").page
+        assert page.status_code == 200, query
+        return {
+            word for word in ("odd thing", "another") if f"{word}</td>" in page.text
+        }
+
+    both = {"odd thing", "another"}
+    assert shown("") == both and shown("actor=wanda") == both
+    assert shown("q=wanda") == both and shown("q=a+very") == {"odd thing"}
+    assert shown("client_id=odd-one") == {"odd thing"} == shown("q=odd-one")
+    assert shown("object=another") == {"another"} == shown("reason=because")
+    assert shown("decision__exact=denied") == {"another"}
+    tomorrow = f"{timezone.now() + timedelta(days=1):%Y-%m-%d}"
+    assert shown(f"at__lt={tomorrow}") == both and shown(f"at__gte={tomorrow}") == set()
+    assert "e=1" in str(carol.open(f"{AUDIT}?at__gte=2026-99-99").page.url)
+
+
+def test_a_change_is_shown_before_and_after(carol: Browser) -> None:
+    """issue: detail with before and after as a table."""
+    changes = {"enabled": [True, False], "scopes": [["a", "b"], []], "note": "x"}
+    event = record("test.changed", actor="carol", token_id="f" * 32, changes=changes)
+    page = carol.open(f"{AUDIT}{event.pk}/change/").page
+    cells = '<th scope="row">enabled</th><td>True</td><td>False</td>'
+    assert cells in page.text and "<td>a, b</td><td>-</td>" in page.text
+    assert f"?q={'f' * 32}" in page.text
+    plain = record("test.changed", actor="carol")
+    assert (
+        '<th scope="row">enabled'
+        not in carol.open(f"{AUDIT}{plain.pk}/change/").page.text
+    )
+
+
+def test_views_are_kept_for_oneself_or_for_all(carol: Browser, audrey: Browser) -> None:
+    """issue: saved views, per staff member or shared."""
+    for browser, name in ((audrey, "Mine"), (carol, "Ours")):
+        browser.open(f"{AUDIT}?decision__exact=denied&p=1")
+        browser.submit(browser.form("name"), name=name, shared="on")
+        assert f"Kept as {name}." in browser.page.text
+        assert "decision__exact=denied" in str(browser.page.url)
+    mine, ours = (SavedView.objects.get(name=n) for n in ("Mine", "Ours"))
+    assert (mine.shared, ours.shared) == (False, True), "sharing takes a permission"
+    assert mine.query == "decision__exact=denied"
+    seen = audrey.open(AUDIT).page.text
+    assert "Mine" in seen and "Ours (shared)" in seen
+    assert "Mine" not in carol.open(AUDIT).page.text
+    audrey.submit(audrey.form("name"), name="")
+    audrey.submit(audrey.form("name"), name="Mine")
+    assert SavedView.objects.filter(owner__username="audrey").count() == 1
+    audrey.open(AUDIT)
+    audrey.submit(audrey.form("name"), drop=str(ours.pk))
+    assert SavedView.objects.filter(pk=ours.pk).exists()
+    audrey.open(AUDIT)
+    audrey.submit(audrey.form("name"), drop=str(mine.pk))
+    assert not SavedView.objects.filter(pk=mine.pk).exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_the_audit_is_exported_and_that_is_on_record(
+    audrey: Browser, form: str
+) -> None:
+    """issue: what the filter matches, streamed, guarded, audited itself."""
+    AuditEvent.objects.bulk_create(
+        AuditEvent(action=f"test.mass_{form}", actor="=cmd", object=f"n{number}")
+        for number in range(1200)
+    )
+    query = f"?action=test.mass_{form}"
+    page = audrey.open(f"{AUDIT}export/{form}/{query}").page
+    assert (
+        page.status_code == 200 and "attachment" in page.headers["content-disposition"]
+    )
+    if form == "csv":
+        found = [row["object"] for row in csv.DictReader(io.StringIO(page.text))]
+        assert "'=cmd" in page.text
+    else:
+        found = [json.loads(line)["object"] for line in page.text.splitlines()]
+    assert sorted(found) == sorted(f"n{number}" for number in range(1200))
+    narrow = audrey.open(f"{AUDIT}export/{form}/{query}&q=n1199").page.text
+    assert "n1199" in narrow and "n1198" not in narrow
+    event = AuditEvent.objects.filter(action="audit.exported").first()
+    assert event is not None and event.actor == "audrey"
+    assert "q=n1199" in event.changes["filter"][1]
+    assert audrey.open(f"{AUDIT}export/xml/").page.status_code == 404
+    assert audrey.open(f"{AUDIT}export/csv/?at__gte=x").page.status_code == 400
+
+
+def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> None:
+    """issue: verify button."""
+    event = record("test.sealed", object="as it was")
+    for _again in range(50):
+        if not AuditSeal.objects.all().seal(most=20):
+            break
+    page = audrey.open("/admin/accounts/auditseal/").page
+    assert page.status_code == 200
+    form = next(f for f in audrey.forms if f.action.endswith("/verify/"))
+    assert "It fits" in audrey.submit(form).page.text
+    rows = raw(pk=event.pk)
+    rows.update(object="as somebody wants it")
+    told = audrey.submit(form).page.text
+    assert f"event {event.pk} of seal" in told and "was changed" in told
+    rows.update(object="as it was")
+    assert "It fits" in audrey.submit(form).page.text
+    newest = AuditSeal.objects.filter(pk=AuditSeal.objects.latest("number").pk)
+    seal = newest.get()
+    newest.update(purged_at=timezone.now())
+    assert "says it was purged" in audrey.submit(form).page.text
+    newest.update(purged_at=None)
+    newest.delete()
+    told = audrey.submit(form).page.text
+    assert f"seal {seal.number}" in told and "It fits" not in told
+    seal.save(force_insert=True)
+    assert "It fits" in audrey.submit(form).page.text
+    some = AuditSeal.objects.first()
+    assert some is not None
+    assert (
+        audrey.open(f"/admin/accounts/auditseal/{some.pk}/change/").page.status_code
+        == 200
+    )
+
+
+def test_the_audit_is_for_those_who_may(server: Portico) -> None:
+    """issue: forbids."""
+    rosa = person("rosa", "User")
+    rosa.is_staff = True
+    rosa.save()
+    rosa.groups.set(Group.objects.filter(name="Role managers"))
+    with Browser(server.url) as browser:
+        browser.sign_in("rosa")
+        token = browser.http.cookies.get("csrftoken") or ""
+        headers = {"referer": f"{server.url}/admin/", "x-csrftoken": token}
+        for path in ("", "export/csv/"):
+            assert browser.open(f"{AUDIT}{path}").page.status_code == 403
+        for path in ("views/", "verify/"):
+            answer = browser.http.post(f"{AUDIT}{path}", headers=headers)
+            assert answer.status_code == 403
+    assert User.objects.filter(username="rosa").exists()
+
+
+def test_a_person_at_a_glance(carol: Browser, server: Portico) -> None:
+    """issue: sessions and tokens with counts and links."""
+    xaver = person("xaver", "Guest")
+    IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="anew")
+    wire(server, "xaver").call("rule")
+    page = carol.open(f"/admin/accounts/user/{xaver.pk}/change/").page.text
+    assert "<strong>2</strong> live tokens" in page
+    assert "username=xaver&amp;state=active" in page
+    assert "</strong> refusals" in page and "last sign-in" in page
+    for path in ("auditevent/?actor=xaver&decision__exact=denied",):
+        assert carol.open(f"/admin/accounts/{path}").page.status_code == 200

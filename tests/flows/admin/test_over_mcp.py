@@ -1,0 +1,243 @@
+"""The service run from an MCP client: Admin.Write's own tools, and their limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.utils import timezone
+
+from accounts.models import (
+    AuditEvent,
+    IssuedToken,
+    Role,
+    RoleAssignment,
+    Scope,
+    User,
+)
+from tests.support.cast import person
+from tests.support.mcp_client import Wire, challenge, message_in, wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+WIDE = "mcp Admin.Write"
+WRITING = ("grant_role", "revoke_role", "revoke_tokens")
+
+
+def structured(client: Wire, tool: str, **arguments: Any) -> Any:
+    """What a tool answers, as data."""
+    return message_in(client.call(tool, **arguments))["result"]["structuredContent"][
+        "result"
+    ]
+
+
+def test_users_are_listed_with_their_roles(server: Portico) -> None:
+    """issue: list users."""
+    carol = wire(server, "carol", scope=WIDE)
+    found = structured(carol, "list_users", contains="ali")
+    assert {"user": "alice", "active": True, "roles": ["User"]} in found
+    assert len(structured(carol, "list_users", limit=1)) == 1
+
+
+def test_a_role_is_granted_and_revoked_and_rules_at_once(server: Portico) -> None:
+    """issue: grant and revoke a role; the next message of an open client sees it."""
+    person("sybil", "User")
+    carol, sybil = wire(server, "carol", scope=WIDE), wire(server, "sybil")
+    assert not sybil.allowed("rule")
+    told = carol.text("grant_role", user="sybil", role="Admin", reason="stand-in")
+    assert told == "sybil now holds Admin." and sybil.allowed("rule")
+    held = RoleAssignment.objects.get(user__username="sybil", role__name="Admin")
+    assert held.granted_by is not None and held.granted_by.username == "carol"
+    carol.text("revoke_role", user="sybil", role="Admin")
+    assert not sybil.allowed("rule")
+    events = AuditEvent.objects.filter(action__startswith="role.", actor="carol")[:2]
+    assert [e.action for e in events] == ["role.withdrawn", "role.granted"]
+    assert {e.object for e in events} == {"sybil holds Admin"}
+
+
+def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:
+    """issue: revoke a user's tokens, recent refusals."""
+    person("trent", "User")
+    carol, trent = wire(server, "carol", scope=WIDE), wire(server, "trent")
+    trent.call("rule")
+    last = structured(carol, "recent_refusals", limit=3)
+    assert last[0]["actor"] == "trent" and last[0]["object"] == "tool rule"
+    assert carol.text("revoke_tokens", user="trent").endswith("of trent revoked.")
+    assert trent.call("look").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("grant_role", {"user": "nobody", "role": "User"}, "no user named nobody"),
+        ("grant_role", {"user": "alice", "role": "King"}, "Admin, Guest, User"),
+        ("revoke_role", {"user": "alice", "role": "Admin"}, "does not hold"),
+        ("revoke_tokens", {"user": "nobody"}, "no user named nobody"),
+        ("grant_role", {"user": "bob", "role": "User", "until": "x"}, "is no moment"),
+        (
+            "grant_role",
+            {"user": "bob", "role": "User", "until": "2001-01-01"},
+            "passed",
+        ),
+        ("grant_role", {"user": "bob", "role": "User", "until": "9999-12-31"}, "late"),
+        ("grant_role", {"user": "bob", "role": "User", "reason": "x" * 256}, "255"),
+        ("revoke_tokens", {"user": "a\x00b"}, "match pattern"),
+        ("grant_role", {"user": "alice", "role": "User"}, "holds User already"),
+    ],
+)
+def test_mistakes_are_explained(
+    server: Portico, tool: str, arguments: dict[str, str], told: str
+) -> None:
+    """ours: names what is wrong and what there is."""
+    assert told in wire(server, "carol", scope=WIDE).text(tool, **arguments)
+
+
+def test_me_is_a_resource_too(server: Portico) -> None:
+    """issue: portico://me."""
+    read = wire(server, "bob").ask("resources/read", uri="portico://me")["result"]
+    found = json.loads(read["contents"][0]["text"])
+    assert (found["user"], found["roles"]) == ("bob", ["Guest"])
+
+
+@pytest.fixture
+def adm(server: Portico) -> Iterator[Wire]:
+    """adm holds Admin for ten minutes, and neither staff status nor superuser."""
+    payroll, _new = Role.objects.get_or_create(name="Payroll")
+    payroll.scopes.set([Scope.objects.get_or_create(name="Payroll.Read")[0]])
+    ends = timezone.now() + timedelta(minutes=10)
+    for name in ("adm", "mallory", "paul"):
+        person(name, "Guest")
+    grant("adm", "Admin", expires_at=ends)
+    grant("carol", "User")
+    grant("paul", "Payroll")
+    person("stella", "Guest")
+    User.objects.filter(username="stella").update(is_staff=True)
+    User.objects.filter(username="adm").update(is_staff=False)
+    User.objects.get(username="adm").groups.clear()
+    yield wire(server, "adm", scope=WIDE)
+    RoleAssignment.objects.filter(role=payroll).delete()
+    payroll.delete()
+
+
+def grant(user: str, role: str, **more: Any) -> RoleAssignment:
+    """Straight by the verb."""
+    who, what = User.objects.get(username=user), Role.objects.get(name=role)
+    return RoleAssignment.objects.grant(who, what, **more)[0]
+
+
+def access() -> list[Any]:
+    """Who holds what, given by whom, why and until when; and which tokens live."""
+    held = RoleAssignment.objects.order_by("pk")
+    columns = ("user", "role", "expires_at", "reason", "granted_by")
+    live = IssuedToken.objects.live().order_by("pk")
+    return [*held.values_list(*columns), *live.values_list("pk")]
+
+
+def refused(client: Wire, tool: str, **arguments: Any) -> str:
+    """The sentence of a tool error; nothing was changed."""
+    before = access()
+    result = message_in(client.call(tool, **arguments))["result"]
+    assert result["isError"] is True, result
+    assert access() == before
+    return str(result["content"][0]["text"])
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("grant_role", {"user": "adm", "role": "Admin"}, "somebody else's to change"),
+        ("grant_role", {"user": "adm", "role": "Payroll"}, "somebody else's to change"),
+        ("grant_role", {"user": "bob", "role": "Payroll"}, "do not hold Payroll.Read"),
+        ("grant_role", {"user": "mallory", "role": "Admin"}, "superuser's to give"),
+        ("grant_role", {"user": "carol", "role": "Guest"}, "roles of a superuser"),
+        ("grant_role", {"user": "bob", "role": "User"}, "give it no longer"),
+        ("grant_role", {"user": "bob", "role": "User", "until": "1h"}, "no longer"),
+        ("revoke_role", {"user": "adm", "role": "Guest"}, "somebody else's to change"),
+        ("revoke_role", {"user": "carol", "role": "User"}, "roles of a superuser"),
+        ("revoke_role", {"user": "carol", "role": "Admin"}, "roles of a superuser"),
+        ("revoke_role", {"user": "paul", "role": "Payroll"}, "do not hold"),
+        ("revoke_tokens", {"user": "carol"}, "ask a superuser"),
+        ("revoke_tokens", {"user": "stella"}, "ask a superuser"),
+        ("revoke_tokens", {"user": "paul"}, "ask a superuser"),
+    ],
+)
+@pytest.mark.parametrize("staff", [False, True], ids=["not staff", "role manager"])
+def test_the_rules_of_the_admin_hold_here(
+    server: Portico, adm: Wire, tool: str, arguments: Any, told: str, staff: bool
+) -> None:
+    """Whoever holds Admin.Write, with or without a place in the admin."""
+    actor = User.objects.get(username="adm")
+    User.objects.filter(pk=actor.pk).update(is_staff=staff)
+    actor.groups.set(Group.objects.filter(name="Role managers") if staff else [])
+    for user in ("carol", "stella", "paul"):
+        wire(server, user)
+    assert told in refused(adm, tool, **arguments)
+
+
+def test_what_adm_may_give_and_take_works(server: Portico, adm: Wire) -> None:
+    """Within one's own rights and for no longer, from the next message on."""
+    bob = wire(server, "bob")
+    assert not bob.allowed("look")
+    told = adm.text("grant_role", user="bob", role="User", until="5m", reason="help")
+    assert told.startswith("bob now holds User until 20")
+    held = RoleAssignment.objects.get(user__username="bob", role__name="User")
+    assert held.expires_at and held.expires_at < timezone.now() + timedelta(minutes=6)
+    assert bob.allowed("look")
+    adm.text("revoke_role", user="bob", role="User")
+    assert not bob.allowed("look")
+    assert adm.text("revoke_tokens", user="bob").endswith("of bob revoked.")
+    assert bob.call("look").status_code == 401
+
+
+@pytest.mark.parametrize("until", ["", "5m", "30d"])
+def test_a_role_that_somebody_holds_stays_as_it_is(server: Portico, until: str) -> None:
+    """A provider knows its roles by the reason, and extends or takes them itself."""
+    person("petra", "Guest")
+    ends = timezone.now() + timedelta(days=3)
+    given = grant("petra", "User", reason="from provider corp", expires_at=ends)
+    carol = wire(server, "carol", scope=WIDE)
+    asked = {"user": "petra", "role": "User", "until": until, "reason": "mine"}
+    assert f"until {ends:%Y-%m-%d}" in refused(carol, "grant_role", **asked)
+    RoleAssignment.objects.filter(pk=given.pk).update(expires_at=timezone.now())
+    assert "now holds User" in carol.text("grant_role", **asked)
+
+
+@pytest.mark.parametrize("tool", WRITING)
+def test_a_token_has_to_name_what_writes(
+    server: Portico, cast: None, tool: str
+) -> None:
+    """A client that acts within roles only may be reading hostile text."""
+    carol = wire(server, "carol")
+    assert not set(WRITING) & carol.tools() and "list_users" in carol.tools()
+    answer = carol.call(tool, user="bob", role="User")
+    assert answer.status_code == 403
+    assert challenge(answer)["error"] == "insufficient_scope"
+    narrow = wire(server, "carol", scope=f"tool:{tool}")
+    assert "no user named x" in narrow.text(tool, user="x", role="User")
+    assert narrow.tools() == {tool}
+
+
+def test_what_the_admin_does_not_show_is_not_read_here(
+    server: Portico, adm: Wire
+) -> None:
+    """People one may act on and one's own refusals; more with the permission."""
+    for name in ("mallory", "adm"):
+        wire(server, name).call("lonely")
+    listed = {row["user"] for row in structured(adm, "list_users", limit=500)}
+    assert {"adm", "bob"} <= listed and not {"carol", "stella", "paul"} & listed
+    refusals = structured(adm, "recent_refusals", limit=200)
+    assert {row["actor"] for row in refusals} == {"adm"}
+    actor = User.objects.get(username="adm")
+    actor.groups.set(Group.objects.filter(name="Helpdesk"))
+    assert {row["actor"] for row in structured(adm, "recent_refusals")} == {"adm"}
+    User.objects.filter(pk=actor.pk).update(is_staff=True)
+    listed = {row["user"] for row in structured(adm, "list_users", limit=500)}
+    assert {"carol", "stella", "paul"} <= listed
+    refusals = structured(adm, "recent_refusals", limit=200)
+    assert {"adm", "mallory"} <= {row["actor"] for row in refusals}

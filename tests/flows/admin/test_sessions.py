@@ -1,0 +1,153 @@
+"""The end of access takes browsers along; allauth's rows are shown, no secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+
+from accounts.models import AuditEvent, User
+from accounts.models.browser_sessions import browsers_of
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+USERS, SESSIONS = "/admin/accounts/user/", "/admin/usersessions/usersession/"
+FACTORS = "/admin/mfa/authenticator/"
+
+
+@pytest.fixture
+def carol(server: Portico, cast: None) -> Iterator[Browser]:
+    """carol, signed in to the admin."""
+    with Browser(server.url) as browser:
+        yield browser.sign_in("carol")
+
+
+@pytest.fixture
+def olga(server: Portico, cast: None) -> Iterator[Browser]:
+    """Somebody with a browser at the portal and nothing else."""
+    UserSession.objects.filter(user=person("olga", "User")).delete()
+    with Browser(server.url) as browser:
+        yield signed_in(browser)
+
+
+def signed_in(browser: Browser) -> Browser:
+    """olga at the portal."""
+    browser.open("/accounts/login/?next=/portal/")
+    form = browser.form("password")
+    return browser.submit(form, login="olga", password=PASSWORD)
+
+
+def at_portal(browser: Browser) -> bool:
+    """Whether the browser is still signed in."""
+    return "/accounts/login/" not in str(browser.open("/portal/").page.url)
+
+
+def olgas() -> User:
+    """The account."""
+    found: User = User.objects.get(username="olga")
+    return found
+
+
+@pytest.mark.parametrize("action", ["revoke_tokens", "deactivate"])
+def test_the_end_of_access_signs_browsers_out(
+    carol: Browser, olga: Browser, server: Portico, action: str
+) -> None:
+    """ours: tokens and browsers, told in numbers before it happens."""
+    client, account = wire(server, "olga"), olgas()
+    assert at_portal(olga) and browsers_of([account.pk]).count() == 1
+    carol.act(USERS, action, account.pk, confirm=False)
+    assert "1 browser is signed out." in carol.page.text and at_portal(olga)
+    carol.act(USERS, action, account.pk)
+    assert not at_portal(olga) and client.call("look").status_code == 401
+    assert not UserSession.objects.filter(user=account).exists()
+    event = AuditEvent.objects.filter(action="session.ended", object="olga").first()
+    assert event is not None and event.actor == "carol"
+
+
+def test_an_account_closed_in_its_form_loses_its_browsers(
+    carol: Browser, olga: Browser
+) -> None:
+    """ours: opened again, it is signed in nowhere."""
+    page = f"{USERS}{olgas().pk}/change/"
+    carol.save(page, is_active=None)
+    carol.save(page, is_active="on")
+    assert not at_portal(olga)
+
+
+def test_who_revokes_their_own_access_stays_at_the_page(
+    carol: Browser, server: Portico
+) -> None:
+    """ours: the other browsers end; ending this one would end the answer too."""
+    account = User.objects.get(username="carol")
+    with Browser(server.url) as other:
+        other.sign_in("carol")
+        carol.act(USERS, "revoke_tokens", account.pk)
+        assert carol.page.status_code == 200 and "signed out." in carol.page.text
+        assert "/login/" in str(other.open("/admin/").page.url)
+    assert "Users" in carol.open(USERS).page.text
+
+
+def test_sessions_that_ran_out_are_not_counted(olga: Browser) -> None:
+    """ours."""
+    account, now = olgas(), timezone.now()
+    keys = UserSession.objects.filter(user=account).values("session_key")
+    Session.objects.filter(pk__in=keys).update(expire_date=now - timedelta(1))
+    assert browsers_of([account.pk]).count() == 0
+
+
+def test_sessions_are_shown_and_ended_without_their_keys(
+    carol: Browser, olga: Browser
+) -> None:
+    """ours: who reads a session's key could be that person."""
+    session = UserSession.objects.get(user__username="olga")
+    listed = carol.open(f"{SESSIONS}?q=olga").page.text
+    shown = carol.open(f"{SESSIONS}{session.pk}/change/").page.text
+    assert "olga" in listed and "olga" in shown
+    assert session.session_key not in listed + shown
+    carol.act(SESSIONS, "end", session.pk)
+    assert "1 browser signed out." in carol.page.text and not at_portal(olga)
+
+
+def test_second_factors_are_shown_without_their_secrets(carol: Browser) -> None:
+    """ours: and providers' own secrets have no page at all."""
+    data = {"secret": "what-nobody-may-read"}
+    row = Authenticator.objects.create(
+        user=person("paula"), type=Authenticator.Type.TOTP, data=data
+    )
+    try:
+        pages: Any = [carol.open(f"{FACTORS}{path}").page for path in ("", row.pk)]
+        assert all("paula" in page.text for page in pages)
+        assert not any("what-nobody" in page.text for page in pages)
+    finally:
+        row.delete()
+    for gone in ("socialapp", "socialtoken"):
+        page = carol.open(f"/admin/socialaccount/{gone}/").page
+        assert page.status_code == 404
+
+
+def test_staff_without_a_second_factor_need_attention(carol: Browser) -> None:
+    """ours: with the list of them one click away."""
+    quinn = person("quinn", admin=True)
+    index = carol.open("/admin/").page.text
+    assert "no second factor" in index and "factor=none" in index
+    query = "?is_staff__exact=1&is_active__exact=1"
+    assert "quinn" in carol.open(f"{USERS}{query}&factor=none").page.text
+    assert "quinn" not in carol.open(f"{USERS}{query}&factor=some").page.text
+    row = Authenticator.objects.create(
+        user=quinn, type=Authenticator.Type.WEBAUTHN, data={}
+    )
+    try:
+        assert "quinn" not in carol.open(f"{USERS}{query}&factor=none").page.text
+        assert "quinn" in carol.open(f"{USERS}{query}&factor=some").page.text
+    finally:
+        row.delete()
+        quinn.delete()

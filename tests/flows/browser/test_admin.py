@@ -1,0 +1,92 @@
+"""The admin in a real Chromium: every page in light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accounts.models import AuditEvent, User
+from accounts.models.oauth import OAuthClient
+from mcp_bridge.models import Primitive
+from tests.support.chromium import Person
+from tests.support.mcp_client import wire
+from tests.support.oauth_client import registered
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+
+ADMIN = "/admin/"
+LISTS = [
+    "accounts/user/",
+    "mcp_bridge/primitive/",
+    "accounts/issuedtoken/",
+    "accounts/oauthclient/",
+    "accounts/auditevent/",
+    "accounts/signingkey/",
+    "usersessions/usersession/",
+    "mfa/authenticator/",
+    "socialaccount/socialaccount/",
+    "axes/accessattempt/",
+    "accounts/signinprovider/",
+    "accounts/oauthgrant/",
+    "accounts/consent/",
+]
+FORMS = ["accounts/revokedtoken/add/", "accounts/role/add/"]
+ROWS = [
+    ("accounts/user/", User),
+    ("mcp_bridge/primitive/", Primitive),
+    ("accounts/oauthclient/", OAuthClient),
+    ("accounts/auditevent/", AuditEvent),
+]
+PAGES = [
+    "?range=7d",
+    "system/",
+    "access/matrix/",
+    "access/check/?user=alice",
+]
+
+
+@pytest.fixture
+def carol(server: Portico, chromium: Any) -> Any:
+    """At a wide, light window of the admin."""
+    registered(server, client_name="Window")
+    wire(server, "alice").call("rule")
+    person = Person(chromium, "light", 1366)
+    person.enter(server.url, "carol")
+    yield person
+    person.window.close()
+
+
+def paths() -> list[str]:
+    """Every kind of page the admin has."""
+    rows = [f"{path}{model.objects.first().pk}/change/" for path, model in ROWS]  # type: ignore[attr-defined]
+    return ["", *PAGES, *LISTS, *FORMS, *rows]
+
+
+def test_every_page_of_the_admin(server: Portico, carol: Person) -> None:
+    """ours: no console error, no CSP report, axe clean, nothing sticks out."""
+    problems: list[str] = []
+    for path in paths():
+        carol.page.goto(f"{server.url}{ADMIN}{path}")
+        for scheme, width in (("light", 1366), ("dark", 390)):
+            carol.look(scheme, width)
+            shot(carol, path, f"{scheme}-{width}")
+            where = f"{path} {scheme} {width}"
+            problems += [f"{where}: {line}" for line in carol.unfit()]
+            problems += [] if carol.fits() else [f"{where}: sticks out"]
+            problems += [f"{where}: covered: {text}" for text in carol.covered()]
+        problems += [f"{path}: {error}" for error in carol.errors]
+        carol.errors.clear()
+        carol.look("light", 1366)
+    assert not problems, "\n".join(problems)
+
+
+def shot(person: Person, path: str, look: str) -> None:
+    """A picture, where SCREENSHOTS names a folder."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        name = path.strip("/").replace("/", "-").replace("?", "-") or "index"
+        person.page.screenshot(path=str(Path(folder) / f"{name}-{look}.png"))

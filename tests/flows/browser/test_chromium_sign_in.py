@@ -1,0 +1,152 @@
+"""A real Chromium: sign in, allow, deny, connect; no console error, no CSP report."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.oauth.test_headless import GRANT as DEVICE
+from tests.flows.oauth.test_headless import begin
+from tests.support.chromium import LOOKS, Person
+from tests.support.mcp_client import wire
+from tests.support.oauth_client import question, registered
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+
+
+@pytest.fixture
+def landing() -> Iterator[tuple[int, list[str]]]:
+    """A client's callback on a loopback port: what arrives there."""
+    seen: list[str] = []
+
+    class Landing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/callback"):
+                seen.append(self.path)
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>landed</title>")
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Landing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port, seen
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
+def visitor(request: Any, chromium: Any) -> Iterator[Person]:
+    """In light, dark, and narrow."""
+    somebody = Person(chromium, *request.param)
+    yield somebody
+    somebody.window.close()
+    assert somebody.errors == []
+
+
+def shot(visitor: Person, name: str, request: Any) -> None:
+    """A picture, where SCREENSHOTS names a folder."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        look = request.node.callspec.id
+        visitor.page.screenshot(path=str(Path(folder) / f"{name}-{look}.png"))
+
+
+@pytest.mark.spec("OAuth 2.1 7.11")
+def test_allow_and_deny_reach_the_client(
+    server: Portico, visitor: Person, landing: Any, request: Any
+) -> None:
+    """ours: strict CSP, and the redirect to 127.0.0.1 still works in Chromium."""
+    port, seen = landing
+    client_id = registered(server)["client_id"]
+    back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
+    visitor.page.goto(question(server, client_id, **back)[0])
+    shot(visitor, "sign-in", request)
+    visitor.sign_in()
+    assert "asks for access" in visitor.page.inner_text("h1") and visitor.fits()
+    shot(visitor, "consent", request)
+    visitor.page.click("button[value=deny]")
+    visitor.page.wait_for_url("**/callback?**")
+    assert "error=access_denied" in seen[-1]
+    visitor.page.goto(question(server, client_id, **back)[0])
+    visitor.page.click("button[value=allow]")
+    visitor.page.wait_for_url("**/callback?code=**")
+    assert "iss=" in seen[-1]
+
+
+def test_step_up_and_the_device_page(
+    server: Portico, visitor: Person, landing: Any, request: Any
+) -> None:
+    """ours: a wider question is asked again; the device page by hand."""
+    port, seen = landing
+    grants = ["authorization_code", "refresh_token", DEVICE]
+    client_id = registered(server, grant_types=grants)["client_id"]
+    back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
+    visitor.page.goto(question(server, client_id, **back)[0])
+    visitor.sign_in()
+    visitor.page.click("button[value=allow]")
+    visitor.page.wait_for_url("**/callback?code=**")
+    wider = question(server, client_id, **back, scope="mcp User.Write")[0]
+    visitor.page.goto(wider)
+    assert "sensitive things included" in visitor.page.inner_text("main")
+    shot(visitor, "step-up", request)
+    visitor.page.click("button[value=allow]")
+    visitor.page.wait_for_url("**/callback?code=**")
+    begun = begin(server, client_id)
+    visitor.page.goto(begun["verification_uri"])
+    visitor.page.fill("input[name=user_code]", begun["user_code"].lower())
+    visitor.page.click("button[type=submit]")
+    shot(visitor, "device", request)
+    assert visitor.fits()
+    visitor.page.click("button[value=allow]")
+    visitor.page.wait_for_selector("text=goes on by itself")
+    assert len(seen) == 2
+
+
+def test_the_connect_page_sees_the_first_call(
+    server: Portico, visitor: Person, request: Any
+) -> None:
+    """ours: "waiting" turns to "connected" by a real client's call."""
+    visitor.page.goto(f"{server.url}/portal/connect/")
+    visitor.sign_in()
+    visitor.page.wait_for_selector("text=Waiting for the first call")
+    visitor.page.wait_for_selector("button.copy")
+    shot(visitor, "connect", request)
+    assert visitor.page.locator("button.copy").count() >= 6 and visitor.fits()
+    wire(server, "alice").call("look")
+    visitor.page.wait_for_selector("text=Connected:", timeout=10_000)
+    for path in ("/portal/", "/portal/apps/", "/portal/tokens/"):
+        visitor.page.goto(f"{server.url}{path}")
+        shot(visitor, path.strip("/").replace("/", "-"), request)
+        assert visitor.fits()
+
+
+def test_the_pages_are_accessible(server: Portico, chromium: Any) -> None:
+    """WCAG 2 A and AA, by axe."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme, width in LOOKS:
+        somebody = Person(chromium, scheme, width)
+        client_id = registered(server, client_name="Axe")["client_id"]
+        paths = [question(server, client_id)[0]]
+        paths += [f"{server.url}/portal/{p}" for p in ("", "connect/", "tokens/")]
+        somebody.page.goto(f"{server.url}/accounts/login/")
+        found = [Axe().run(somebody.page)]
+        somebody.sign_in()
+        for path in paths:
+            somebody.page.goto(path)
+            found.append(Axe().run(somebody.page))
+        somebody.window.close()
+        assert [r.generate_report() for r in found if r.violations_count] == []

@@ -1,0 +1,128 @@
+"""Second factors in a real Chromium: an app, a passkey, strict CSP, accessible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from axes.models import AccessAttempt
+
+from accounts.models import Consent
+from tests.flows.browser.test_chromium_sign_in import landing  # noqa: F401
+from tests.flows.tokens.test_second_factor import code
+from tests.support.cast import PASSWORD
+from tests.support.chromium import LOOKS, Person
+from tests.support.oauth_client import approved, question, registered
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+
+
+@pytest.fixture
+def alice(server: Portico, chromium: Any) -> Iterator[Person]:
+    """At a window, with no second factor yet; the browser complains of nothing."""
+    Authenticator.objects.all().delete()
+    AccessAttempt.objects.all().delete()
+    person = Person(chromium, "light", 1366)
+    yield person
+    person.window.close()
+    Authenticator.objects.all().delete()
+    assert person.errors == []
+
+
+def here(server: Portico) -> str:
+    """WebAuthn knows names only, no addresses."""
+    return server.url.replace("127.0.0.1", "localhost")
+
+
+def confirm(alice: Person) -> None:
+    """The password once more, before something sensitive."""
+    if "Confirm Access" in alice.page.inner_text("main"):
+        alice.page.fill("input[type=password]", PASSWORD)
+        with alice.page.expect_navigation():
+            alice.page.click("main button[type=submit]")
+
+
+def follow(alice: Person, text: str) -> None:
+    """A link to another page, and that page."""
+    with alice.page.expect_navigation():
+        alice.page.click(f"text={text}")
+
+
+def fits_everywhere(alice: Person) -> None:
+    """In light and dark, wide and narrow; by axe too."""
+    for scheme, width in LOOKS:
+        alice.look(scheme, width)
+        assert alice.fits() and alice.unfit() == []
+
+
+def test_an_app_is_set_up_and_opens_the_way_to_a_client(
+    server: Portico,
+    alice: Person,
+    landing: Any,  # noqa: F811
+) -> None:
+    """ours: QR code under strict CSP; a client allowed before is reached directly."""
+    port, seen = landing
+    client_id = approved(registered(server)["client_id"])
+    asked = question(
+        server, client_id, redirect_uri=f"http://127.0.0.1:{port}/callback"
+    )[0]
+    page = alice.page
+    page.goto(asked)
+    fits_everywhere(alice)
+    alice.sign_in()
+    page.click("button[value=allow]")
+    page.wait_for_url("**/callback?code=**")
+    page.goto(f"{server.url}/portal/security/")
+    fits_everywhere(alice)
+    follow(alice, "Set up an app")
+    confirm(alice)
+    fits_everywhere(alice)
+    secret = page.input_value("#authenticator_secret")
+    page.fill("input[name=code]", code(secret))
+    page.click("main button[type=submit]")
+    page.wait_for_selector("text=Recovery Codes")
+    fits_everywhere(alice)
+    recovery = page.input_value("#recovery_codes").split()[0]
+    page.goto(f"{server.url}/portal/security/")
+    page.click("header button:has-text('Sign out')")
+    page.goto(asked)
+    alice.sign_in()
+    page.wait_for_url("**/2fa/authenticate/")
+    fits_everywhere(alice)
+    page.fill("input[name=code]", recovery)
+    page.click("main button[type=submit]")
+    page.wait_for_url("**/callback?code=**")
+    assert len(seen) == 2 and Consent.objects.filter(user__username="alice").exists()
+
+
+def test_a_passkey_signs_in_without_a_password(server: Portico, alice: Person) -> None:
+    """WebAuthn 3, with Chromium's own virtual authenticator."""
+    tools = alice.window.new_cdp_session(alice.page)
+    tools.send("WebAuthn.enable")
+    kind = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
+    able = {"hasUserVerification": True, "isUserVerified": True}
+    tools.send("WebAuthn.addVirtualAuthenticator", {"options": {**kind, **able}})
+    page = alice.page
+    page.goto(f"{here(server)}/accounts/login/?next=/portal/security/")
+    alice.sign_in()
+    follow(alice, "Add a passkey")
+    confirm(alice)
+    fits_everywhere(alice)
+    page.fill("input[name=name]", "My laptop")
+    page.check("input[name=passwordless]")
+    page.click("#mfa_webauthn_add")
+    page.wait_for_selector("text=Recovery Codes")
+    page.goto(f"{here(server)}/portal/security/")
+    assert "My laptop" in page.inner_text("main")
+    page.click("header button:has-text('Sign out')")
+    page.goto(f"{here(server)}/accounts/login/?next=/portal/security/")
+    page.click("#passkey_login")
+    page.wait_for_selector("text=Where you are signed in")
+    page.click("header button:has-text('Sign out')")
+    page.goto(f"{here(server)}/accounts/login/?next=/portal/security/")
+    alice.sign_in()
+    page.click("#mfa_webauthn_authenticate")
+    page.wait_for_selector("text=Where you are signed in")

@@ -1,0 +1,146 @@
+"""Every page that the menu offers to helpers, and the portal, in a real Chromium."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+
+from accounts.models import IssuedToken, Role, User
+from mcp_bridge.models import Primitive
+from tests.support.cast import person
+from tests.support.chromium import Person
+from tests.support.mcp_client import wire
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+MENU = "links => [...new Set(links.map(link => link.getAttribute('href')))]"
+FIRST_ROW = "link => link.getAttribute('href')"
+HELPERS = {
+    "audrey": (
+        "Auditors",
+        "dark",
+        390,
+        "rows",
+        {"users/import/", "accounts/user/add/"},
+    ),
+    "henry": (
+        "Helpdesk",
+        "light",
+        1200,
+        "lists",
+        {"system/", "accounts/signingkey/", "accounts/user/add/", "policy/"},
+    ),
+}
+"""Who, of which group, in which look, what axe reads (the lists are carol's too, in
+test_admin.py), and some pages that are not theirs."""
+PORTAL = ["", "connect/", "access/", "tokens/", "apps/", "security/"]
+MATRIX = "/admin/access/matrix/?q=lonely"
+
+
+def helper(name: str, group: str) -> User:
+    """Staff of one of the ready groups."""
+    made = person(name)
+    made.is_staff = True
+    made.save()
+    made.groups.set(Group.objects.filter(name=group))
+    return made
+
+
+def looked_at(window: Person, where: str, axe: bool = True) -> list[str]:
+    """What is wrong with the page that the window shows."""
+    unfit = window.unfit() if axe else []
+    found = [f"{where}: {line}" for line in [*unfit, *window.errors]]
+    window.errors.clear()
+    return found if window.fits() else [*found, f"{where}: sticks out"]
+
+
+@pytest.mark.parametrize("who", HELPERS)
+def test_the_menu_of_a_helper(server: Portico, chromium: Any, who: str) -> None:
+    """ours: all of it works, the first row of each list too; the rest is refused."""
+    group, scheme, width, read, forbidden = HELPERS[who]
+    helper(who, group)
+    wire(server, "alice").call("rule")
+    window, problems = Person(chromium, scheme, width), []
+    window.enter(server.url, who)
+    paths = window.page.eval_on_selector_all("#nav-sidebar th a", MENU)
+    assert len(paths) > 8
+    for path in ["/admin/", *paths]:
+        answer = window.page.goto(f"{server.url}{path}")
+        assert answer.status == 200, path
+        problems += looked_at(window, path, read == "lists")
+        row = window.page.query_selector("#result_list tbody th a")
+        if row is not None:
+            url = row.evaluate(FIRST_ROW)
+            assert window.page.goto(f"{server.url}{url}").status == 200, url
+            assert not window.page.query_selector("[name=_save]"), url
+            problems += looked_at(window, url, read == "rows")
+    for path in forbidden:
+        answer = window.page.goto(f"{server.url}/admin/{path}")
+        assert answer.status == 403, path
+    window.window.close()
+    assert not problems, "\n".join(problems)
+
+
+def test_the_portal_of_bob(server: Portico, chromium: Any) -> None:
+    """ours: every page, light and dark; the admin is not his."""
+    window, problems = Person(chromium, "light", 1366), []
+    window.page.goto(f"{server.url}/accounts/login/?next=/portal/")
+    window.sign_in("bob")
+    for path in PORTAL:
+        assert window.page.goto(f"{server.url}/portal/{path}").status == 200, path
+        for scheme, width in (("light", 1366), ("dark", 390)):
+            window.look(scheme, width)
+            problems += looked_at(window, f"{path} {scheme}")
+    assert window.page.goto(f"{server.url}/admin/").status == 403
+    window.window.close()
+    assert not problems, "\n".join(problems)
+
+
+def test_the_matrix_by_keyboard(server: Portico, chromium: Any) -> None:
+    """ours: arrows move, space ticks, Enter goes to the review and saves."""
+    window, client = Person(chromium, "light", 1366), wire(server, "bob")
+    window.enter(server.url, "carol")
+    window.page.goto(f"{server.url}{MATRIX}")
+    tool = Primitive.objects.get(name="lonely")
+    names = ("Admin", "Guest", "User")
+    keys = [f"{Role.objects.get(name=name).pk}-{tool.pk}" for name in names]
+    focused = "() => document.activeElement.value"
+    window.page.focus(f"input[value='{keys[0]}']")
+    window.page.keyboard.press("ArrowRight")
+    assert window.page.evaluate(focused) == keys[1]
+    window.page.keyboard.press("ArrowRight")
+    window.page.keyboard.press("ArrowLeft")
+    window.page.keyboard.press("Space")
+    window.page.wait_for_selector("text=1 tick changed")
+    assert window.page.is_checked(f"input[value='{keys[1]}']")
+    window.page.keyboard.press("Enter")
+    window.page.wait_for_selector("text=Nothing is saved yet")
+    assert not client.allowed("lonely")
+    window.page.focus("input.default")
+    window.page.keyboard.press("Enter")
+    window.page.wait_for_selector("text=1 change saved")
+    assert client.allowed("lonely") and window.errors == []
+    Role.objects.get(name="Guest").scopes.remove(*tool.required_scopes.all())
+    window.window.close()
+
+
+def test_a_filter_opens_and_closes(server: Portico, chromium: Any) -> None:
+    """ours: one at a time, by keyboard; what is chosen stands on it."""
+    IssuedToken.objects.filter(username="alice").exists() or server.issued("alice")
+    window = Person(chromium, "light", 1200)
+    window.enter(server.url, "carol")
+    window.page.goto(f"{server.url}/admin/accounts/issuedtoken/?username=alice")
+    summary = window.page.locator("#changelist-filter summary")
+    assert "alice" in summary.first.inner_text()
+    summary.nth(1).press("Enter")
+    window.page.wait_for_selector("#changelist-filter details[open] a >> nth=0")
+    assert window.unfit() == []
+    summary.nth(1).press("Escape")
+    window.page.wait_for_selector("#changelist-filter details[open]", state="detached")
+    summary.nth(1).press("Enter")
+    window.page.click("#changelist-filter details[open] a >> text=active")
+    window.page.wait_for_url("**state=active**")
+    assert "active" in summary.nth(1).inner_text() and window.errors == []
+    window.window.close()

@@ -1,0 +1,72 @@
+"""What was answered is on record, whatever happens to the process."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+import httpx2
+import pytest
+
+from accounts.models import AuditEvent
+from tests.support.mcp_client import Wire
+from tests.support.server import Portico, portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+def hammer(server: Portico, token: str, stop: Event, number: int) -> list[str]:
+    """Call until the server is gone; the ids of the requests it answered."""
+    answered: list[str] = []
+    with httpx2.Client(timeout=5) as http:
+        client = Wire(server, token, http=http)
+        call = {"name": "look", "arguments": {}}
+        while not stop.is_set():
+            name = f"kill-{server.port}-{number}-{len(answered)}"
+            try:
+                done = client.post("tools/call", call, {"x-request-id": name})
+            except httpx2.TransportError:
+                break
+            if done.status_code == 200:
+                answered.append(name)
+    return answered
+
+
+@pytest.mark.spec("ours: what was answered is on record")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_every_answered_call_is_on_record_after_a_kill(
+    rows: None, folder: Path, how: int
+) -> None:
+    """architecture 5: durable; SIGTERM commits what waits too."""
+    durability = "durable" if how == signal.SIGKILL else "batch"
+    with portico(folder, AUDIT_DURABILITY=durability) as server:
+        token, stop = server.token("alice"), Event()
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [
+                pool.submit(hammer, server, token, stop, number) for number in range(4)
+            ]
+            end = monotonic() + 15
+            mark = f"kill-{server.port}-"
+            while monotonic() < end:
+                seen = AuditEvent.objects.filter(request_id__startswith=mark)
+                if seen.count() >= 40:
+                    break
+            server.stop(how)
+            stop.set()
+            answered = {name for job in jobs for name in job.result()}
+    recorded = AuditEvent.objects.filter(request_id__startswith=mark)
+    assert len(answered) >= 30
+    assert answered <= set(recorded.values_list("request_id", flat=True))
+
+
+def test_off_leaves_calls_unrecorded(rows: None, folder: Path) -> None:
+    """ours: a setting."""
+    with portico(folder, AUDIT_DURABILITY="off") as server:
+        client = Wire(server, server.token("alice"))
+        call = {"name": "look", "arguments": {}}
+        given = {"x-request-id": f"off-{server.port}"}
+        assert client.post("tools/call", call, given).status_code == 200
+    assert not AuditEvent.objects.filter(request_id=given["x-request-id"]).exists()

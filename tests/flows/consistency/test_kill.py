@@ -1,0 +1,81 @@
+"""SIGKILL under load: what was answered is on record (durable audit).
+
+`KILLS` makes the run longer (see `python -m bench.reliability kills`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from accounts.models import AuditEvent
+from tests.support.raw_load import SERVED, Line, request_of
+from tests.support.run_figures import note
+from tests.support.server import Portico, portico
+
+KILLS = int(os.environ.get("KILLS", "4"))
+LINES = 8
+
+
+class Load:
+    """Calls on several lines until the server dies; the ids of those answered."""
+
+    def __init__(self, server: Portico, raw: str, most: int) -> None:
+        self.server, self.request, self.most = server, request_of(server, raw), most
+        self.answered: list[str] = []
+        self.enough = threading.Event()
+
+    def beat(self) -> None:
+        """One call after the other."""
+        line = Line(self.server)
+        try:
+            while True:
+                line.send(self.request)
+                assert line.answer() == SERVED
+                self.answered.append(line.request_id)
+                if len(self.answered) >= self.most:
+                    self.enough.set()
+        except OSError:
+            line.close()
+
+    def until_killed(self) -> None:
+        """Bear load, then SIGKILL in the middle of it."""
+        threads = [threading.Thread(target=self.beat) for _ in range(LINES)]
+        for thread in threads:
+            thread.start()
+        assert self.enough.wait(60)
+        self.server.stop(signal.SIGKILL)
+        for thread in threads:
+            thread.join(20)
+
+
+def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
+    """One server, load and SIGKILL: calls answered, and those not on record."""
+    with portico(folder, **environment) as server:
+        load = Load(server, server.token("alice"), most)
+        load.until_killed()
+    rows = AuditEvent.objects.filter(action="tool.called", outcome="ok")
+    written = set(rows.values_list("request_id", flat=True))
+    return len(load.answered), len(set(load.answered) - written)
+
+
+@pytest.mark.spec("ours: what was answered is on record, killed or not")
+def test_what_was_answered_before_a_kill_is_on_record(folder: Path, cast: None) -> None:
+    """architecture 5: answered calls minus audit rows is zero."""
+    chance, answered, missing = random.Random(11), 0, 0
+    for _ in range(KILLS):
+        calls, lost = killed(folder, chance.randint(20, 300))
+        answered, missing = answered + calls, missing + lost
+    note("kills", kills=KILLS, answered=answered, missing=missing)
+    assert answered >= 20 * KILLS and missing == 0
+
+
+def test_what_is_not_on_record_is_noticed(folder: Path, cast: None) -> None:
+    """ours: the same count sees what an audit that is off does not write."""
+    answered, missing = killed(folder, 20, AUDIT_DURABILITY="off")
+    assert missing == answered >= 20

@@ -1,0 +1,148 @@
+"""The database away: 503 with Retry-After, nothing let through, back by itself."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.db import connection, connections
+
+from accounts.models import AuditEvent
+from tests.support.cast import PASSWORD
+from tests.support.mcp_client import ERAS, HTTP, Wire, wire
+from tests.support.server import Portico, portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+@pytest.fixture(scope="module")
+def impatient(rows: None, folder: Path) -> Iterator[Portico]:
+    """A server that waits one second for SQLite's lock."""
+    given = {}
+    if connection.vendor == "sqlite":
+        name = connection.settings_dict["NAME"]
+        given["DATABASE_URL"] = f"sqlite:///{name}?timeout=1"
+    with portico(folder, **given) as running:
+        yield running
+
+
+@contextmanager
+def locked_sqlite() -> Iterator[None]:
+    """Somebody else writes and does not finish."""
+    holder = sqlite3.connect(
+        str(connection.settings_dict["NAME"]), isolation_level=None
+    )
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        holder.rollback()
+        holder.close()
+
+
+@contextmanager
+def closed_postgres() -> Iterator[None]:
+    """The database takes no connections and drops those there are."""
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]
+    alias: Any = connections.create_connection("default")
+    alias.settings_dict = {**connection.settings_dict, "NAME": "postgres"}
+    alias.settings_dict["OPTIONS"] = {
+        k: v for k, v in connection.settings_dict["OPTIONS"].items() if k != "pool"
+    }
+    with alias.cursor() as cursor:
+        cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [name],
+        )
+        try:
+            yield
+        finally:
+            cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    alias.close()
+
+
+def away() -> Any:
+    """This run's database, away."""
+    return locked_sqlite() if connection.vendor == "sqlite" else closed_postgres()
+
+
+@pytest.mark.spec("ours: fail closed")
+@pytest.mark.parametrize("era", ERAS)
+def test_without_a_database_nothing_is_let_through(
+    impatient: Portico, server: Portico, era: str
+) -> None:
+    """architecture 2: 503 with Retry-After; never a 500; back by itself."""
+    client = wire(impatient, "alice", era)
+    body = {"username": "alice", "password": PASSWORD}
+    token_url = f"{impatient.url}/api/token/"
+    before = AuditEvent.objects.filter(action="tool.called").count()
+    with away():
+        called = client.call("look")
+        issued = HTTP.post(token_url, json=body)
+        health = HTTP.get(f"{impatient.url}/healthz")
+        ready = HTTP.get(f"{impatient.url}/readyz")
+    assert health.status_code == 200
+    if connection.vendor == "postgresql":
+        assert ready.status_code == 503
+        assert ready.json()["problems"]["database"]
+    for refused in (called, issued):
+        assert refused.status_code == 503, refused.text
+        assert refused.headers["retry-after"] and "looks" not in refused.text
+        assert "Traceback" not in refused.text
+    assert AuditEvent.objects.filter(action="tool.called").count() == before
+    bystander = wire(server, "alice")
+    for somebody in (client, bystander):
+        for _ in range(20):
+            if somebody.call("look").status_code == 200:
+                break
+    assert client.text("look") == "alice looks at shelf"
+    assert HTTP.post(token_url, json=body).status_code == 200
+
+
+def copy(path: Path) -> None:
+    """This run's database, in a file of its own."""
+    source = sqlite3.connect(str(connection.settings_dict["NAME"]))
+    target = sqlite3.connect(path)
+    source.backup(target)
+    target.close()
+    source.close()
+
+
+@pytest.mark.once
+def test_a_file_replaced_under_a_running_server_stops_all_decisions(
+    rows: None, tmp_path: Path
+) -> None:
+    """ours: as restore.sh does it where nobody stopped the server."""
+    path = tmp_path / "odd %41 name.sqlite3"
+    copy(path)
+    url = f"sqlite:///{quote(str(path))}"
+    with portico(tmp_path, DATABASE_URL=url) as running:
+        client = Wire(running, running.signed_in("alice", PASSWORD))
+        assert client.text("look") == "alice looks at shelf"
+        copy(tmp_path / "new")
+        for end in ("-wal", "-shm"):
+            Path(f"{path}{end}").unlink()
+        os.replace(tmp_path / "new", path)
+        until = time.monotonic() + 8
+        ready = HTTP.get(f"{running.url}/readyz")
+        assert ready.status_code == 503
+        assert "restart the server" in ready.json()["problems"]["database_file"]
+        while client.call("look").status_code != 503:
+            assert time.monotonic() < until
+        refused = client.call("look")
+        assert refused.status_code == 503 and refused.headers["retry-after"]
+        assert str(path) in running.log.read_text()
+        assert HTTP.get(f"{running.url}/healthz").status_code == 200
+    with portico(tmp_path, DATABASE_URL=url) as running:
+        client = Wire(running, running.signed_in("alice", PASSWORD))
+        assert client.text("look") == "alice looks at shelf"

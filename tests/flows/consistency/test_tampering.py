@@ -1,0 +1,116 @@
+"""manage.py verify_audit on a database that somebody else wrote to, or a kill met."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from tests.support.server import ROOT, prepared
+
+pytestmark = pytest.mark.once
+TODAY, OLD = timedelta(), timedelta(days=400)
+EVENT = (
+    "INSERT INTO accounts_auditevent (at, action, actor, client_id, token_id, address, "
+    "object, decision, reason, via, outcome, request_id, changes) "
+    "VALUES (?, 'test.happened', 'ana', '', '', '', '', '', '', '', '', '', '{}')"
+)
+
+
+class Place:
+    """A prepared installation on SQLite: its commands, and its file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        copytree(prepared(), folder, dirs_exist_ok=True)
+        env = {"DATA_DIR": str(folder), "DATABASE_URL": "", "EXTRA_APPS": ""}
+        self.environment = {**os.environ, **env}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """One command of manage.py."""
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """(exit code, all it printed)."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out + err
+
+    def sql(self, *statements: str) -> list[tuple[object, ...]]:
+        """Somebody at the file itself; the rows of the last statement."""
+        with closing(sqlite3.connect(self.folder / "portico.sqlite3")) as found:
+            for statement in statements:
+                rows = found.execute(statement).fetchall()
+            found.commit()
+        return rows
+
+    def filled(self, number: int, ago: timedelta) -> str:
+        """So many events, sealed; the newest digest."""
+        at = datetime.now(UTC).replace(tzinfo=None) - ago
+        with closing(sqlite3.connect(self.folder / "portico.sqlite3")) as found:
+            found.executemany(EVENT, [(str(at),)] * number)
+            found.commit()
+        code, told = self.run("seal_audit")
+        assert code == 0, told
+        return str(re.findall(r"digest ([0-9a-f]{64})", told)[-1])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """With what `make serve` makes."""
+    yield Place(tmp_path)
+
+
+@pytest.mark.parametrize("ago", [TODAY, OLD])
+def test_deleting_events_and_calling_their_seals_purged_is_found(
+    place: Place, ago: timedelta
+) -> None:
+    """ours: events of today and those that retention would have dropped."""
+    head = place.filled(1800, ago)
+    place.sql(
+        "DELETE FROM accounts_auditevent",
+        "UPDATE accounts_auditseal SET purged_at = '2026-01-01 00:00:00', marks = x''",
+    )
+    for options in ([], ["--head", head]):
+        code, told = place.run("verify_audit", *options)
+        assert code == 1 and "The audit was tampered with: seal" in told, told
+
+
+def test_a_purge_that_is_killed_leaves_a_chain_that_fits(place: Place) -> None:
+    """ours: SIGKILL once some seals have lost their events; the next run goes on."""
+    place.sql("DELETE FROM accounts_auditevent")  # Of today, and none is sealed.
+    place.filled(30_000, OLD)
+    count = "SELECT COUNT(*) FROM accounts_auditseal WHERE purged_at IS {} NULL"
+    purge = place.start("purge")
+    while purge.poll() is None and not place.sql(count.format("NOT"))[0][0]:
+        time.sleep(0.005)
+    purge.send_signal(signal.SIGKILL)
+    purge.communicate()
+    assert purge.returncode == -signal.SIGKILL
+    code, told = place.run("verify_audit")
+    assert code == 0, told
+    code, told = place.run("purge")
+    assert code == 0, told
+    assert place.sql(
+        "SELECT COUNT(*) FROM accounts_auditevent WHERE actor = 'ana'"
+    ) == [(0,)]
+    code, told = place.run("verify_audit")
+    assert code == 0 and "AUDIT_RETENTION=365" in told, told

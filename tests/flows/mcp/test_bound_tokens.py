@@ -1,0 +1,225 @@
+"""Tokens bound tighter: by network and disuse; a change rules the next message."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.models import AuditEvent, IssuedToken, OAuthClient, Role, User
+from accounts.models.oauth import DEVICE_GRANT
+from accounts.oauth.token import GRANTS
+from accounts.tokens.issue import issue
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import HTTP, Wire, message_in
+from tests.support.oauth_client import BACK, code_of, made, refused, signed_in
+from tests.support.server import Portico, portico
+from tests.support.visitor import Visitor
+
+pytestmark = pytest.mark.usefixtures("cast", "unbound")
+OFFICE, HOME = "192.0.2.7", "203.0.113.7"
+NET = "192.0.2.0/24 2001:db8::/32"
+
+
+@pytest.fixture(scope="module")
+def behind(rows: None, folder: Path) -> Iterator[Portico]:
+    """A server that believes this test's X-Forwarded-For."""
+    with portico(folder, TRUSTED_PROXIES="127.0.0.1") as running:
+        yield running
+
+
+@pytest.fixture
+def unbound(rows: None) -> Iterator[None]:
+    """No role is bound before or after."""
+    Role.objects.update(networks="")
+    yield
+    Role.objects.update(networks="")
+
+
+def look(server: Portico, raw: str, address: str) -> httpx2.Response:
+    """Call a tool of role User from an address."""
+    client = Wire(server, raw)
+    return client.post(
+        "tools/call", {"name": "look", "arguments": {}}, {"x-forwarded-for": address}
+    )
+
+
+def works(response: httpx2.Response) -> bool:
+    """Whether the tool answered."""
+    if response.status_code != 200:
+        return False
+    answer = message_in(response)
+    return "result" in answer and not answer["result"].get("isError", False)
+
+
+def noted_use(rows: QuerySet[IssuedToken]) -> bool:
+    """Whether the use just made gets on record: uses are written in batches."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if rows.exclude(last_used_at=None).exists():
+            return True
+    return False
+
+
+def test_a_token_counts_from_its_networks_only(behind: Portico) -> None:
+    """ours: 401 with a reason of its own; remembered tokens too."""
+    raw = behind.token("alice", networks=NET)
+    for _ in range(2):
+        assert works(look(behind, raw, OFFICE))
+        assert works(look(behind, raw, "2001:db8::5"))
+        refused = look(behind, raw, HOME)
+        assert refused.status_code == 401
+        assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+    told = AuditEvent.objects.filter(reason="wrong_network", address=HOME).first()
+    assert told is not None and told.token_id
+    IssuedToken.objects.filter(jti=told.token_id).update(networks="")
+    assert works(look(behind, raw, HOME))
+
+
+def test_a_client_is_bound_where_it_posts_and_where_it_calls(behind: Portico) -> None:
+    """ours: changed in the admin, it rules the next message."""
+    client_id, pair = signed_in(behind)
+    client = OAuthClient.objects.get(client_id=client_id)
+    assert works(look(behind, pair["access_token"], HOME))
+    with Browser(behind.url) as carol:
+        carol.sign_in("carol")
+        page = f"/admin/accounts/oauthclient/{client.pk}/change/"
+        carol.save(page, networks="192.0.2.0/24", client_jwks="{}")
+    assert look(behind, pair["access_token"], HOME).status_code == 401
+    assert works(look(behind, pair["access_token"], OFFICE))
+    form = {"grant_type": "refresh_token", "client_id": client_id}
+    form["refresh_token"] = pair["refresh_token"]
+    url = f"{behind.url}/oauth/token"
+    refused = HTTP.post(url, data=form, headers={"x-forwarded-for": HOME})
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        "unauthorized_client",
+    )
+    good = HTTP.post(url, data=form, headers={"x-forwarded-for": OFFICE})
+    assert good.status_code == 200
+
+
+def presented(server: Portico, grant: str, basic: tuple[str, str]) -> dict[str, str]:
+    """A form that gets this client tokens by this grant."""
+    url = f"{server.url}/oauth"
+    if grant in ("authorization_code", "refresh_token"):
+        code, raw = code_of(server, basic[0])
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
+        form["redirect_uri"] = BACK
+        if grant == "authorization_code":
+            return form
+        pair = HTTP.post(f"{url}/token", data=form, auth=basic).json()
+        return {"grant_type": grant, "refresh_token": pair["refresh_token"]}
+    if grant == "client_credentials":
+        return {"grant_type": grant, "scope": "mcp"}
+    assert grant == DEVICE_GRANT, "a grant that this test does not know"
+    begun = HTTP.post(f"{url}/device", data={"scope": "mcp"}, auth=basic).json()
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(begun["verification_uri_complete"])
+    return {"grant_type": grant, "device_code": begun["device_code"]}
+
+
+@pytest.mark.parametrize("grant", GRANTS)
+def test_a_client_gets_tokens_from_its_networks_only(
+    behind: Portico, grant: str
+) -> None:
+    """ours: by every grant that is served; a try from elsewhere uses nothing up."""
+    person("robot", "User")
+    about = ("--redirect-uri", "http://127.0.0.1/callback", "--device")
+    known = made("bound", *about, "--service-account", "robot")
+    basic = (known["client_id"], known["client_secret"])
+    form = presented(behind, grant, basic)
+    OAuthClient.objects.filter(client_id=basic[0]).update(networks=NET)
+    for address in (HOME, "198.51.100.1", "2001:db9::1"):
+        for endpoint in ("token", "device", "revoke", "introspect"):
+            answer = HTTP.post(
+                f"{behind.url}/oauth/{endpoint}",
+                data=form,
+                auth=basic,
+                headers={"x-forwarded-for": address},
+            )
+            assert refused(answer) == (400, "unauthorized_client"), endpoint
+    url, office = f"{behind.url}/oauth/token", {"x-forwarded-for": OFFICE}
+    good = HTTP.post(url, data=form, auth=basic, headers=office)
+    assert good.status_code == 200, good.text
+    assert works(look(behind, good.json()["access_token"], OFFICE))
+    assert look(behind, good.json()["access_token"], HOME).status_code == 401
+
+
+def test_a_role_counts_from_its_networks_only(behind: Portico) -> None:
+    """ours: elsewhere what it gives does not exist, and comes back at once."""
+    raw = behind.token("alice")
+    assert works(look(behind, raw, HOME))
+    Role.objects.filter(name="User").update(networks=NET)
+    away = look(behind, raw, HOME)
+    assert not works(away) and away.status_code in (200, 400, 404), away.text
+    assert works(look(behind, raw, OFFICE))
+    Role.objects.filter(name="User").update(networks="")
+    assert works(look(behind, raw, HOME))
+
+
+def test_an_unused_token_ends(behind: Portico, rows: None, folder: Path) -> None:
+    """ours: by the client's own limit, or by the setting."""
+    client = made("Idle", "--redirect-uri", "https://idle.example/cb")["client_id"]
+    raw = behind.token("alice", client_id=client)
+    row = IssuedToken.objects.filter(client_id=client, kind="access")
+    long_ago = timezone.now() - timedelta(minutes=10)
+    row.update(issued_at=long_ago, last_used_at=None)
+    assert works(look(behind, raw, HOME))
+    assert noted_use(row), "its use is written down within a second"
+    OAuthClient.objects.filter(client_id=client).update(max_idle=300)
+    assert works(look(behind, raw, HOME)), "used a moment ago"
+    row.update(last_used_at=long_ago, networks="0.0.0.0/0")
+    assert look(behind, raw, HOME).status_code == 401
+    assert AuditEvent.objects.filter(reason="idle").exists()
+    with portico(folder, TOKEN_MAX_IDLE="300") as strict:
+        other = strict.token("alice")
+        mine = IssuedToken.objects.order_by("-pk").filter(kind="access")[:1]
+        IssuedToken.objects.filter(pk__in=[mine[0].pk]).update(issued_at=long_ago)
+        assert look(strict, other, HOME).status_code == 401
+
+
+def test_people_and_commands_bind_tokens(behind: Portico) -> None:
+    """ours: in the portal and on the command line; a bad network is named."""
+    with Browser(behind.url) as alice:
+        alice.open("/accounts/login/?next=/portal/tokens/")
+        alice.submit(alice.form("password"), login="alice", password=PASSWORD)
+        form: Any = alice.form("networks")
+        alice.submit(form, name="bound", networks="everywhere")
+        assert "everywhere is neither an address nor a network" in alice.page.text
+        alice.submit(alice.form("networks"), name="bound", networks="192.0.2.0/24")
+        start = alice.page.text.index("portico_pat_")
+        raw = alice.page.text[start:].split("<")[0]
+        assert "counts from 192.0.2.0/24" in alice.page.text
+    assert works(look(behind, raw, OFFICE))
+    assert look(behind, raw, HOME).status_code == 401
+    out = io.StringIO()
+    with behind.settings():
+        call_command("issue_token", "alice", "--network", "192.0.2.7", stdout=out)
+    assert look(behind, out.getvalue().strip(), HOME).status_code == 401
+    with pytest.raises(CommandError, match="neither an address"):
+        call_command("issue_token", "alice", "--network", "here")
+
+
+def test_a_refresh_token_keeps_its_networks(behind: Portico) -> None:
+    """ours: its successors are bound as well, and redeemed from there only."""
+    user = User.objects.get(username="alice")
+    with behind.settings():
+        pair = issue(user, door="password", networks="192.0.2.0/24")
+    url, body = f"{behind.url}/api/token/refresh/", {"refresh": pair.refresh}
+    assert HTTP.post(url, json=body, headers={"x-forwarded-for": HOME}).is_error
+    good = HTTP.post(url, json=body, headers={"x-forwarded-for": OFFICE})
+    assert good.status_code == 200
+    assert look(behind, good.json()["access"], HOME).status_code == 401
+    body = {"refresh": good.json()["refresh"]}
+    assert HTTP.post(url, json=body, headers={"x-forwarded-for": HOME}).is_error

@@ -1,0 +1,266 @@
+"""What one person has open takes nothing from anybody else."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.flows.mcp.test_held import begun, head, message
+from tests.flows.mcp.test_routing import listening
+from tests.support.mcp_client import ERAS, HTTP, LEGACY, Wire, wire
+from tests.support.raw_load import SERVED, Line
+from tests.support.server import Portico, portico
+
+pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+METRICS = "a token for the metrics page"
+SMALL = {
+    "MAX_SESSIONS_PER_USER": "3",
+    "MAX_SESSIONS": "5",
+    "SESSION_IDLE": "2",
+    "MAX_STREAMS_PER_USER": "2",
+    "MAX_STREAMS": "3",
+    "MAX_CALLS_PER_USER": "4",
+    "MAX_CALLS": "6",
+    "MAX_BODIES_PER_USER": "200000",
+    "MAX_BODY_SIZE": "100000",
+    "METRICS_TOKEN": METRICS,
+}
+
+
+@pytest.fixture(scope="module")
+def small(rows: None, folder: Path) -> Iterator[Portico]:
+    """A server with room for few."""
+    with portico(folder, **SMALL) as running:
+        yield running
+
+
+@pytest.fixture
+def empty(small: Portico) -> Portico:
+    """The same once no session is left of tests before."""
+    end = time.monotonic() + 15
+    while metric(small, "portico_sessions_open "):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return small
+
+
+def metric(server: Portico, mark: str) -> float:
+    """A value of the metrics page, 0 where it is not there."""
+    told = {"authorization": f"Bearer {METRICS}"}
+    page = HTTP.get(f"{server.url}/metrics", headers=told).text
+    return float(page.partition(f"\n{mark}")[2].split("\n")[0] or 0)
+
+
+def lives(client: Wire) -> bool:
+    """Whether a session is still there."""
+    return client.post("tools/list").status_code == 200
+
+
+def counted(server: Portico, what: str) -> float:
+    """How many were too many."""
+    return metric(server, f'portico_over_bound_total{{what="{what}"}} ')
+
+
+def test_one_session_too_many_ends_the_one_unused_for_longest(empty: Portico) -> None:
+    """ours: of that person, and of nobody else."""
+    before = counted(empty, "sessions")
+    bob = wire(empty, "bob", LEGACY)
+    first, second, third = (wire(empty, "alice", LEGACY) for _ in range(3))
+    assert all(lives(client) for client in (bob, second, third, first))
+    fourth = wire(empty, "alice", LEGACY)
+    assert not lives(second) and second.post("tools/list").status_code == 404
+    assert all(lives(client) for client in (bob, first, third, fourth))
+    assert counted(empty, "sessions") == before + 1
+
+
+def test_when_all_have_too_many_whoever_has_most_loses_one(empty: Portico) -> None:
+    """ours: a newcomer is never refused because of others."""
+    alice = [wire(empty, "alice", LEGACY) for _ in range(3)]
+    bob = [wire(empty, "bob", LEGACY) for _ in range(2)]
+    carol = wire(empty, "carol", LEGACY)
+    assert lives(carol) and all(lives(client) for client in bob)
+    assert [lives(client) for client in alice] == [False, True, True]
+
+
+def test_what_opens_no_session_ends_none(empty: Portico) -> None:
+    """ours: only `initialize` makes one."""
+    alice = [wire(empty, "alice", LEGACY) for _ in range(3)]
+    for _ in range(3):
+        assert Wire(empty, alice[0].token, LEGACY).post("tools/list").status_code == 400
+    assert all(lives(client) for client in alice)
+
+
+def test_an_idle_session_ends_and_one_with_a_stream_stays(empty: Portico) -> None:
+    """MCP 2025-11-25: 404, and the client opens another one."""
+    idle, listens = wire(empty, "alice", LEGACY), wire(empty, "bob", LEGACY)
+    method, options = listening(empty, listens)
+    with HTTP.stream(method, empty.mcp_url, **options) as stream:  # type: ignore[arg-type]
+        assert stream.status_code == 200
+        time.sleep(3)
+        assert lives(listens)
+    assert idle.post("tools/list").status_code == 404
+
+
+def test_a_flood_of_sessions_leaves_others_theirs(server: Portico) -> None:
+    """ours: with the bounds of an installation that sets none."""
+    bob = wire(server, "bob", LEGACY)
+    token = server.token("alice")
+    for _ in range(150):
+        assert (
+            Wire(server, token, LEGACY)
+            .post(
+                "initialize",
+                {
+                    "protocolVersion": LEGACY,
+                    "capabilities": {},
+                    "clientInfo": {"name": "flood", "version": "1"},
+                },
+            )
+            .status_code
+            == 200
+        )
+    assert lives(bob)
+
+
+def opened(server: Portico, client: Wire, stack: ExitStack) -> httpx2.Response:
+    """One more stream of a client."""
+    method, options = listening(server, client)
+    given = HTTP.stream(method, server.mcp_url, **options)  # type: ignore[arg-type]
+    return stack.enter_context(given)
+
+
+@pytest.mark.spec("RFC 6585 4")
+@pytest.mark.parametrize("era", ERAS)
+def test_one_stream_too_many_is_429(small: Portico, era: str) -> None:
+    """ours: those that are open stay, others have room, one that ends makes room."""
+    before = counted(small, "streams")
+    alice = [wire(small, "alice", era) for _ in range(3)]
+    bob = wire(small, "bob", era)
+    with ExitStack() as stack:
+        first = opened(small, alice[0], stack)
+        assert first.status_code == opened(small, alice[1], stack).status_code == 200
+        refused = opened(small, alice[2], stack)
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
+        assert opened(small, bob, stack).status_code == 200
+        full = opened(small, wire(small, "carol", era), stack)
+        assert full.status_code == 503 and int(full.headers["retry-after"]) > 0
+        assert alice[0].text("look") == "alice looks at shelf"
+    assert counted(small, "streams") == before + 2
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with ExitStack() as stack:
+            if opened(small, alice[2], stack).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("no room though the others have ended")
+
+
+def post(server: Portico, token: str, seconds: float) -> httpx2.Response:
+    """A call that takes so long, on a connection of its own."""
+    client = Wire(server, token)
+    headers, body = message(client, "ponder", {"seconds": seconds})
+    return httpx2.post(server.mcp_url, content=body, headers=headers, timeout=30)
+
+
+@pytest.mark.spec("RFC 6585 4")
+def test_one_call_too_many_is_429(small: Portico) -> None:
+    """ours: a person's own calls count, whatever the token."""
+    tokens = [small.token("alice") for _ in range(2)]
+    with ThreadPoolExecutor(8) as crowd:
+        busy = [crowd.submit(post, small, tokens[n % 2], 1.5) for n in range(4)]
+        time.sleep(0.7)
+        refused = post(small, tokens[0], 0)
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        assert refused.json()["error"] == "too_many_requests"
+        others = [crowd.submit(post, small, small.token("bob"), 0.5) for _ in range(2)]
+        assert {call.result().status_code for call in others} == {200}
+        assert {call.result().status_code for call in busy} == {200}
+    assert post(small, tokens[0], 0).status_code == 200
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_bodies_that_are_held_count_as_calls(small: Portico, framing: str) -> None:
+    """ours: and give their place back when they end, however they end."""
+    client = wire(small, "alice")
+    for _ in range(2):
+        held = [begun(client, framing) for _ in range(4)]
+        time.sleep(0.3)
+        assert client.call("look").status_code == 429
+        assert wire(small, "bob").post("tools/list").status_code == 200
+        for number, (line, rest) in enumerate(held):
+            if number % 2:
+                line.send(rest)
+                assert line.answer() == SERVED
+            line.close()
+        end = time.monotonic() + 10
+        while client.call("look").status_code != 200:
+            assert time.monotonic() < end
+
+
+def test_the_bytes_of_bodies_are_bounded(small: Portico) -> None:
+    """ours: what a person has under way, not what they send in all."""
+    client = wire(small, "alice")
+    headers, body = message(client, "look", {"what": "x" * 90_000})
+    headers["content-length"] = str(len(body))
+    lines = []
+    for _ in range(3):
+        line = Line(small)
+        line.send(head(headers) + body[:80_000])
+        lines.append(line)
+        time.sleep(0.2)
+    assert "429" in lines[2].answer()
+    for line in lines[:2]:
+        line.send(body[80_000:])
+        assert line.answer() == SERVED
+    for line in lines:
+        line.close()
+    for _ in range(5):
+        assert client.call("look", what="x" * 90_000).status_code == 200
+
+
+def test_slow_tools_of_one_person_leave_others_a_thread(server: Portico) -> None:
+    """ours: synchronous tools run in threads, which are few."""
+    token = server.token("alice")
+
+    def ground(_number: int) -> int:
+        client = Wire(server, token)
+        headers, body = message(client, "grind", {"seconds": 1.0})
+        answer = httpx2.post(server.mcp_url, content=body, headers=headers, timeout=30)
+        return answer.status_code
+
+    bob = wire(server, "bob")
+    with ThreadPoolExecutor(60) as crowd:
+        busy = [crowd.submit(ground, number) for number in range(60)]
+        time.sleep(1.0)
+        begun_at = time.monotonic()
+        assert "bob" in bob.text("whoami")
+        assert wire(server, "carol").text("count_users").isdigit()
+        assert time.monotonic() - begun_at < 1.5
+        assert {call.result() for call in busy} == {200}
+
+
+def test_whoever_calls_and_leaves_takes_no_more_threads(server: Portico) -> None:
+    """ours: the thread of a call that was left runs on, and counts as theirs."""
+    client = Wire(server, server.token("alice"))
+    headers, body = message(client, "grind", {"seconds": 4})
+    headers["content-length"] = str(len(body))
+    left: list[socket.socket] = []
+    for _ in range(50):
+        line = server.connected()
+        line.sendall(head(headers) + body)
+        left.append(line)
+    time.sleep(0.5)
+    for line in left:
+        line.close()
+    time.sleep(1.5)
+    threads = Path(f"/proc/{server.process.pid}/task")
+    late = len(list(threads.iterdir()))
+    assert late < 45, late
+    assert wire(server, "carol").text("count_users").isdigit()

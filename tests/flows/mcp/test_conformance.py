@@ -1,0 +1,171 @@
+"""The official conformance suite against /mcp, through a proxy that adds the token."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apps.conformance.proxy import proxy
+from tests.clients.install import MODULES, node
+from tests.support.ports import free_port
+from tests.support.server import Portico, own_portico
+
+pytestmark = [pytest.mark.node, pytest.mark.once]
+SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+OLDER, NEWER = "2025-11-25", "2026-07-28"
+Problems = dict[str, str]
+"""Check -> what was wrong."""
+SCENARIOS = {OLDER: 30, NEWER: 37}
+"""How many are scored; the others of a run are extensions and drafts."""
+ASKING_BACK = {
+    "tools-call-sampling",
+    "tools-call-elicitation",
+    "elicitation-sep1034-defaults",
+    "elicitation-sep1330-enums",
+}
+"""Of 2025-11-25: the server asks the client, which takes a session."""
+NEEDS_A_TOOL = {
+    "sep-2575-server-rejects-undeclared-capability",
+    "sep-2575-missing-capability-http-400",
+}
+"""The checks of server-stateless that call a tool of the fixture."""
+WITHOUT_FIXTURE = {
+    OLDER: [
+        "server-initialize",
+        "server-session-lifecycle",
+        "ping",
+        "tools-list",
+        "resources-list",
+        "prompts-list",
+        "dns-rebinding-protection",
+        "server-sse-multiple-streams",
+    ],
+    NEWER: [
+        "server-stateless",
+        "tools-list",
+        "resources-list",
+        "prompts-list",
+        "dns-rebinding-protection",
+        "server-sse-multiple-streams",
+        "sep-2164-resource-not-found",
+        "caching",
+        "http-header-validation",
+        "input-required-result-unsupported-methods",
+        "input-required-result-ignore-extra-params",
+    ],
+}
+
+
+def scored(revision: str) -> set[str]:
+    """The server scenarios that the suite's requirements file names."""
+    path = SUITE.parent.parent / "requirements" / f"{revision}.yaml"
+    text = path.read_text().split("\nserver:\n")[1]
+    listed = re.match(r"(?:\s+- .*\n|\s*#.*\n)+", text)
+    assert listed is not None
+    return set(re.findall(r"- ([\w-]+)", re.sub(r"#.*", "", listed.group())))
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: Any) -> Iterator[Portico]:
+    """With the fixture app, one process, sessions on."""
+    folder = tmp_path_factory.mktemp("everything")
+    with own_portico(folder, EXTRA_APPS="tests.apps.conformance") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stateless(tmp_path_factory: Any) -> Iterator[Portico]:
+    """With the fixture app and two workers, so without sessions."""
+    extra = {"EXTRA_APPS": "tests.apps.conformance", "WORKERS": "2"}
+    with own_portico(tmp_path_factory.mktemp("stateless"), **extra) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: Any) -> Iterator[Portico]:
+    """Without the fixture app."""
+    folder = tmp_path_factory.mktemp("plain")
+    with own_portico(folder, EXTRA_APPS="") as running:
+        yield running
+
+
+def results(
+    server: Portico, out: Path, revision: str, token: str = ""
+) -> dict[str, Problems]:
+    """Scenario -> its failed checks; every scored scenario must have run."""
+    raw = token or server.signed_in("alice")
+    with proxy(server.port, free_port(), raw) as url:
+        command = [node(), str(SUITE), "server", "--url", f"{url}/mcp", "-o", str(out)]
+        command += ["--requirements", revision]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = {scenario(path): problems(path) for path in out.glob("**/checks.json")}
+    absent = sorted(scored(revision) - set(found))
+    assert not absent, f"{absent} did not run:\n{(done.stdout + done.stderr)[-2000:]}"
+    return found
+
+
+def scenario(path: Path) -> str:
+    """Its name, in the folder's server-NAME-TIME."""
+    return re.sub(r"^server-|-\d{4}-\d\d-\d\dT.*$", "", path.parent.name)
+
+
+def problems(path: Path) -> Problems:
+    """The failed checks of a scenario; one that checked nothing has failed too."""
+    checks = json.loads(path.read_text())
+    bad = [c for c in checks if c["status"] == "FAILURE"]
+    found = {c["id"]: c.get("errorMessage", c["description"]) for c in bad}
+    return found if checks else {"no check": "the scenario checked nothing"}
+
+
+def failing(found: dict[str, Problems], names: Iterable[str]) -> dict[str, Problems]:
+    """Of these scenarios, the ones that failed, and why."""
+    return {name: found[name] for name in names if found[name]}
+
+
+@pytest.mark.spec("MCP conformance 2025-11-25")
+@pytest.mark.spec("MCP conformance 2026-07-28")
+@pytest.mark.parametrize("revision", [OLDER, NEWER])
+def test_every_required_scenario_passes(
+    everything: Portico, tmp_path: Path, revision: str
+) -> None:
+    """The suite's frozen, scored set: 30 and 37 scenarios."""
+    found = results(everything, tmp_path, revision)
+    assert len(scored(revision)) == SCENARIOS[revision]
+    assert failing(found, scored(revision)) == {}
+
+
+@pytest.mark.parametrize("revision", [OLDER, NEWER])
+def test_without_sessions_only_asking_back_fails(
+    stateless: Portico, tmp_path: Path, revision: str
+) -> None:
+    """architecture 6: the price of several workers in the older era."""
+    failed = failing(results(stateless, tmp_path, revision), scored(revision))
+    assert set(failed) == (ASKING_BACK if revision == OLDER else set()), failed
+
+
+@pytest.mark.parametrize("revision", [OLDER, NEWER])
+def test_what_needs_no_fixture_passes_without_one(
+    plain: Portico, tmp_path: Path, revision: str
+) -> None:
+    """ours: with Portico's own tools only."""
+    found = results(plain, tmp_path, revision)
+    failed = failing(found, WITHOUT_FIXTURE[revision])
+    assert set(failed.pop("server-stateless", {})) == (
+        NEEDS_A_TOOL if revision == NEWER else set()
+    )
+    assert failed == {}
+
+
+@pytest.mark.parametrize("revision", [OLDER, NEWER])
+def test_a_wrong_token_passes_nothing(
+    everything: Portico, tmp_path: Path, revision: str
+) -> None:
+    """ours: the suite prints "30 passed" (checks) to a server that only says 401."""
+    found = results(everything, tmp_path, revision, token="wrong")
+    assert scored(revision) - set(failing(found, scored(revision))) == set()

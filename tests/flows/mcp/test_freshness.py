@@ -1,0 +1,122 @@
+"""A change, however made, rules the very next message on every worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from accounts.models import IssuedToken, RevokedToken, Role, RoleAssignment, User
+from mcp_bridge.cache.triggers.install import install
+from mcp_bridge.models import Primitive
+from tests.support.cast import person
+from tests.support.mcp_client import ERAS, Wire, wire
+from tests.support.server import Portico, portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+Way = Callable[[IssuedToken], Any]
+
+
+def sql(statement: str, *values: Any) -> None:
+    """SQL as somebody else's program would send it."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def by_sql(token: IssuedToken) -> None:
+    """A row in the revocation table."""
+    sql(
+        "INSERT INTO accounts_revokedtoken (jti, until, revoked_at, revoked_by, reason)"
+        " VALUES (%s, %s, %s, '', '')",
+        token.jti,
+        token.expires_at,
+        timezone.now(),
+    )
+
+
+WAYS: dict[str, Way] = {
+    "the verb": lambda t: t.__class__.objects.filter(pk=t.pk).revoke(
+        actor=None, reason="test"
+    ),
+    "sql": by_sql,
+    "the token's row": lambda t: t.delete(),
+    "account off": lambda t: User.objects.filter(pk=t.user_id).update(is_active=False),
+    "account gone by sql": lambda t: sql(
+        "UPDATE accounts_issuedtoken SET user_id = NULL WHERE id = %s", t.pk
+    ),
+    "role gone": lambda t: RoleAssignment.objects.filter(user=t.user).delete(),
+    "role over": lambda t: RoleAssignment.objects.filter(user=t.user).update(
+        expires_at=timezone.now()
+    ),
+    "role empty": lambda t: Role.objects.get(name="User").scopes.clear(),
+    "tool off": lambda t: Primitive.objects.filter(name="look").update(enabled=False),
+    "tool needs more": lambda t: Primitive.objects.get(
+        name="look"
+    ).required_scopes.clear(),
+}
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """The role and the tool as they were, afterwards."""
+    role, tool = Role.objects.get(name="User"), Primitive.objects.get(name="look")
+    scopes, needs = list(role.scopes.all()), list(tool.required_scopes.all())
+    try:
+        yield
+    finally:
+        role.scopes.set(scopes)
+        tool.required_scopes.set(needs)
+        Primitive.objects.filter(name="look").update(enabled=True)
+
+
+@pytest.mark.spec("ours: a committed change rules the next message on every worker")
+@pytest.mark.parametrize("how", WAYS)
+def test_a_committed_change_rules_the_next_message(workers: Portico, how: str) -> None:
+    """architecture 4: zero requests decided by the old state."""
+    person("erin", "User")
+    pair = workers.issued("erin")
+    clients = [Wire(workers, pair.access) for _ in range(2)]
+    bystander = wire(workers, "alice")
+    for _ in range(6):
+        assert all(client.allowed("look") for client in clients)
+    with restored():
+        WAYS[how](pair.row)
+        assert not any(client.allowed("look") for client in clients * 6)
+        if "role e" not in how and "tool" not in how:
+            assert bystander.allowed("look")
+    RevokedToken.objects.filter(jti=pair.row.jti).delete()
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_change_back_rules_too(workers: Portico, era: str) -> None:
+    """ours: refusals are not remembered."""
+    client = wire(workers, "alice", era)
+    mine = Primitive.objects.filter(name="look")
+    for _ in range(5):
+        assert client.allowed("look")
+        mine.update(enabled=False)
+        assert not client.allowed("look")
+        mine.update(enabled=True)
+
+
+def test_a_server_that_misses_a_trigger_is_slow_and_right(
+    rows: None, folder: Any
+) -> None:
+    """architecture 4: one missing means no remembering, and a loud error."""
+    name = "portico_mcp_bridge_primitive_update"
+    on = "" if connection.vendor == "sqlite" else " ON mcp_bridge_primitive"
+    sql(f"DROP TRIGGER {name}{on}")
+    try:
+        with portico(folder) as careful:
+            client = wire(careful, "alice")
+            assert client.allowed("look")
+            Primitive.objects.filter(name="look").update(enabled=False)
+            assert not client.allowed("look")
+            assert "Nothing is remembered" in careful.log.read_text()
+    finally:
+        install()
+        Primitive.objects.filter(name="look").update(enabled=True)

@@ -1,0 +1,356 @@
+"""A right that ends while a message is on its way, is served, or is answered."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx2
+import pytest
+from django.contrib.sessions.models import Session
+
+from accounts.models import AuditEvent, IssuedToken, RoleAssignment, TokenKind, User
+from accounts.tokens.issue import TokenPair
+from mcp_bridge.models import Primitive
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import ERAS, HTTP, LEGACY, META, MODERN, Wire
+from tests.support.raw_load import HIDDEN, REFUSED, SERVED, Line
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
+TAKEN = 0.2
+"""Seconds after which a server has looked at the token of a request that waits."""
+
+
+def revoked(pair: TokenPair) -> None:
+    """The token is revoked."""
+    rows = IssuedToken.objects.filter(pk=pair.row.pk)
+    rows.revoke(actor=None, reason="test")
+
+
+def deactivated(pair: TokenPair) -> None:
+    """The account is closed."""
+    User.objects.filter(pk=pair.row.user_id).update(is_active=False)
+
+
+def elsewhere(pair: TokenPair) -> None:
+    """The token counts from another network."""
+    IssuedToken.objects.filter(pk=pair.row.pk).update(networks="192.0.2.0/24")
+
+
+def deleted(pair: TokenPair) -> None:
+    """The token's row is gone."""
+    IssuedToken.objects.filter(pk=pair.row.pk).delete()
+
+
+def role_taken(pair: TokenPair) -> None:
+    """The role that gives the tool is taken."""
+    RoleAssignment.objects.filter(user=pair.row.user).delete()
+
+
+ENDS: dict[Callable[[TokenPair], None], str] = {
+    revoked: REFUSED,
+    deactivated: REFUSED,
+    elsewhere: REFUSED,
+    deleted: REFUSED,
+    role_taken: HIDDEN,
+}
+"""How a right ends -> what the next message is told."""
+
+
+@contextmanager
+def tool(name: str, **values: Any) -> Iterator[None]:
+    """A tool's row with other values, as it was afterwards."""
+    mine = Primitive.objects.filter(name=name)
+    before = mine.values(*values).get()
+    mine.update(**values)
+    try:
+        yield
+    finally:
+        mine.update(**before)
+
+
+def holder(server: Portico, name: str, era: str) -> tuple[TokenPair, Wire]:
+    """A user of their own, with a token and a client."""
+    person(name, "User")
+    pair = server.issued(name)
+    return pair, Wire(server, pair.access, era).open()
+
+
+def message(
+    client: Wire, name: str, arguments: dict[str, Any], **meta: Any
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a call."""
+    params: dict[str, Any] = {"name": name, "arguments": arguments}
+    headers = client.headers("tools/call", params)
+    headers |= {"host": client.server.host, "content-type": "application/json"}
+    if client.era == MODERN:
+        about = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
+        meta = {**about, **meta}
+    if meta:
+        params["_meta"] = meta
+    whole = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+    return headers, json.dumps(whole).encode()
+
+
+def head(headers: dict[str, str]) -> bytes:
+    """Of a POST to /mcp."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def begun(client: Wire, framing: str) -> tuple[Line, bytes]:
+    """A call of `look` whose body has come in part, and what is missing of it."""
+    headers, body = message(client, "look", {})
+    first, rest = body[:10], body[10:]
+    if framing == "chunked":
+        headers["transfer-encoding"] = "chunked"
+        first, rest = (b"%x\r\n%s\r\n" % (len(part), part) for part in (first, rest))
+        rest += b"0\r\n\r\n"
+    else:
+        headers["content-length"] = str(len(body))
+    if framing == "expect":
+        headers["expect"] = "100-continue"
+        first, rest = b"", body
+    line = Line(client.server)
+    line.send(head(headers) + first)
+    return line, rest
+
+
+@pytest.mark.spec("ours: a message is decided once all of it is here")
+@pytest.mark.parametrize("framing", ["length", "chunked", "expect"])
+@pytest.mark.parametrize("era", ERAS)
+def test_a_slow_body_is_decided_by_what_is_true_once_it_is_here(
+    server: Portico, era: str, framing: str
+) -> None:
+    """ours: whoever holds such requests open has no call left after the end."""
+    held = []
+    for end in ENDS:
+        pair, client = holder(server, f"slow-{end.__name__}", era)
+        held.append((end, pair, *begun(client, framing)))
+    _, bystander = holder(server, "slow-bystander", era)
+    other, missing = begun(bystander, framing)
+    time.sleep(TAKEN)
+    for end, pair, _line, _rest in held:
+        end(pair)
+    for end, _pair, line, rest in held:
+        line.send(rest)
+        if framing == "expect":
+            assert line.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
+        assert line.answer() == ENDS[end], end.__name__
+        line.close()
+    other.send(missing)
+    if framing == "expect":
+        other.until(b"\r\n\r\n")
+    assert other.answer() == SERVED
+    other.close()
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_slow_body_meets_the_tool_as_it_is_then(server: Portico, era: str) -> None:
+    """ours: disabled is hidden, sensitive needs a wider token."""
+    for values, told in (({"enabled": False}, HIDDEN), ({"sensitive": True}, "403")):
+        _, client = holder(server, "slow-tool", era)
+        line, rest = begun(client, "length")
+        time.sleep(TAKEN)
+        with tool("look", **values):
+            line.send(rest)
+            assert told in line.answer()
+        line.close()
+
+
+def test_a_head_alone_gets_its_401_without_a_body(server: Portico) -> None:
+    """ours: nobody without a token is waited for, nor asked to go on."""
+    for expect in ({}, {"expect": "100-continue"}):
+        client = Wire(server, "e30.e30.e30")
+        headers, body = message(client, "look", {})
+        headers |= {"content-length": str(len(body)), **expect}
+        line = Line(server)
+        started = time.monotonic()
+        line.send(head(headers))
+        assert line.answer() == REFUSED
+        assert time.monotonic() - started < 2
+        line.close()
+
+
+def answers(
+    server: Portico,
+    era: str,
+    name: str,
+    seconds: float,
+    **meta: Any,
+) -> dict[str, tuple[float, httpx2.Response]]:
+    """A call per way to end; each ends while its call runs. Seconds and answers."""
+
+    def called(end: Callable[[TokenPair], None]) -> tuple[float, httpx2.Response]:
+        _pair, client = people[end]
+        headers, body = message(client, name, {"seconds": seconds}, **meta)
+        started = time.monotonic()
+        answer = HTTP.post(server.mcp_url, content=body, headers=headers)
+        return time.monotonic() - started, answer
+
+    people = {end: holder(server, f"long-{end.__name__}", era) for end in ENDS}
+    with ThreadPoolExecutor(len(people)) as crowd:
+        found = {end: crowd.submit(called, end) for end in people}
+        time.sleep(TAKEN)
+        for end, (pair, _client) in people.items():
+            end(pair)
+    return {end.__name__: call.result() for end, call in found.items()}
+
+
+@pytest.mark.spec("ours: a held answer is given only to who may still have it")
+@pytest.mark.parametrize("name", ["ponder", "grind"])
+def test_the_answer_of_a_call_is_withheld_once_the_right_has_ended(
+    server: Portico, name: str
+) -> None:
+    """ours: the refusal is the one a message gets that comes now."""
+    last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
+    found = answers(server, MODERN, name, 0.6)
+    for end, told in ENDS.items():
+        answer = found[end.__name__][1]
+        assert "ed" not in answer.text.partition('"text":"')[2][:8], answer.text
+        if told == REFUSED:
+            assert answer.status_code == 401 and "www-authenticate" in answer.headers
+        else:
+            assert f"Unknown tool: {name}" in answer.text
+    events = AuditEvent.objects.filter(pk__gt=last, object=f"tool {name}")
+    assert [(e.action, e.outcome) for e in events] == [
+        ("tool.called", "withheld")
+    ] * len(ENDS)
+
+
+@pytest.mark.parametrize("name", ["ponder", "grind"])
+def test_a_long_call_ends_soon_after_the_right_to_it(
+    server: Portico, name: str
+) -> None:
+    """ours: as a stream does."""
+    seconds = 8 if name == "grind" else 60
+    for took, answer in answers(server, MODERN, name, seconds).values():
+        assert took < 6
+        assert answer.status_code == 401 or f"Unknown tool: {name}" in answer.text
+
+
+@pytest.mark.spec("ours: a streamed answer goes on only for who may have it")
+@pytest.mark.parametrize(
+    ("era", "name", "meta"),
+    [
+        (MODERN, "climb", {"progressToken": "p"}),
+        (MODERN, "ponder", {"progressToken": "p"}),
+        (LEGACY, "climb", {"progressToken": "p"}),
+        (LEGACY, "ponder", {}),
+    ],
+)
+def test_a_streamed_answer_ends_with_the_right_to_it(
+    server: Portico, era: str, name: str, meta: dict[str, str]
+) -> None:
+    """ours: roles and tools count for what is streamed as tokens do."""
+    for took, answer in answers(server, era, name, 20, **meta).values():
+        assert took < 6
+        assert f"{name}ed" not in answer.text
+        assert answer.text.count("notifications/progress") < 20
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_call_that_waits_for_a_thread_is_not_run_after_the_end(
+    server: Portico, era: str
+) -> None:
+    """ours: decided when it runs, not when it began to wait."""
+    pair, client = holder(server, "queued", era)
+    crowd = Wire(server, server.token("queued"))
+    word = f"late-{era}"
+
+    def ground(_number: int) -> int:
+        headers, body = message(crowd, "grind", {"seconds": 2})
+        return httpx2.post(
+            server.mcp_url, content=body, headers=headers, timeout=30
+        ).status_code
+
+    with ThreadPoolExecutor(60) as pool:
+        busy = [pool.submit(ground, number) for number in range(40)]
+        time.sleep(1.5)
+        headers, body = message(client, "stamp", {"word": word})
+        late = pool.submit(HTTP.post, server.mcp_url, content=body, headers=headers)
+        time.sleep(TAKEN)
+        revoked(pair)
+        assert "stamped" not in late.result().text
+        assert {call.result() for call in busy} == {200}
+    assert word not in crowd.text("stamps")
+
+
+def test_subscribers_hear_by_what_they_may_read_at_that_moment(
+    server: Portico,
+) -> None:
+    """ours: not by what they might half a second ago."""
+    from tests.flows.mcp.test_routing import listening
+
+    pair, client = holder(server, "listener", MODERN)
+    _, other = holder(server, "toucher", MODERN)
+    method, options = listening(server, client)
+    with HTTP.stream(method, server.mcp_url, **options) as stream:  # type: ignore[arg-type]
+        lines = stream.iter_lines()
+        assert any("acknowledged" in line for line in lines)
+        other.call("touch", uri="shop://open")
+        assert any("shop://open" in line for line in lines)
+        time.sleep(TAKEN)
+        role_taken(pair)
+        other.call("touch", uri="shop://open")
+        time.sleep(TAKEN)
+        revoked(pair)
+        assert not any("shop://open" in line for line in lines)
+
+
+def slowly(server: Portico, request: bytes, during: Callable[[], Any]) -> str:
+    """The status of a request whose last bytes come after `during`."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=15) as line:
+        line.sendall(request[:-5])
+        time.sleep(TAKEN)
+        during()
+        line.sendall(request[-5:])
+        return line.recv(65536).split(b" ")[1].decode()
+
+
+def post(server: Portico, path: str, body: str, **headers: str) -> bytes:
+    """A form as it goes over the wire."""
+    told = {
+        "host": server.host,
+        "content-type": "application/x-www-form-urlencoded",
+        "content-length": str(len(body)),
+        **headers,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}\r\n{body}".encode()
+
+
+def test_a_slow_form_is_decided_once_it_is_here(server: Portico) -> None:
+    """ours: Django reads the body before anybody is asked who sent it."""
+    user = person("dora", "User")
+    request = post(server, "/api/token/", f"username=dora&password={PASSWORD}&x=1")
+    assert slowly(server, request, lambda: None) == "200"
+    close = User.objects.filter(pk=user.pk)
+    told = slowly(server, request, lambda: close.update(is_active=False))
+    assert told == "401"
+
+
+def test_a_slow_form_does_nothing_for_a_session_that_has_ended(server: Portico) -> None:
+    """ours: the same of what a signed-in person sends."""
+    user = person("dora", "User")
+    others = set(Session.objects.values_list("pk", flat=True))
+    with Browser(server.url) as visitor:
+        visitor.sign_in("dora").open("/portal/tokens/")
+        form = visitor.form("name")
+        fields = {**form.fields, "name": "late"}
+        cookies = "; ".join(f"{c.name}={c.value}" for c in visitor.http.cookies.jar)
+        body = urlencode(fields, doseq=True)
+        request = post(server, "/portal/tokens/", body, cookie=cookies)
+        session = Session.objects.exclude(pk__in=others)
+        assert session.count() == 1
+        assert slowly(server, request, session.delete) in ("302", "403")
+    assert not IssuedToken.objects.filter(user=user, kind=TokenKind.PERSONAL).exists()

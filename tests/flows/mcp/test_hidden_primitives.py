@@ -1,0 +1,145 @@
+"""What the role side hides answers byte for byte as what does not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from mcp_bridge.models import Primitive
+from tests.support.mcp_client import ERAS, MODERN, Wire, message_in, wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+PAIRS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("tools/call", {"name": "{}", "arguments": {}}, "rule", "nope"),
+    ("tools/call", {"name": "{}", "arguments": {"region": "x"}}, "rule", "nope"),
+    ("tools/call", {"name": "{}", "arguments": {"bad": [1]}}, "rule", "nope"),
+    ("tools/call", {"name": "{}", "arguments": "text"}, "rule", "nope"),
+    ("tools/call", {"name": "{}"}, "lonely", "lonexx"),
+    ("resources/read", {"uri": "{}"}, "shop://vault", "shop://vaulx"),
+    ("resources/read", {"uri": "{}"}, "shop://safe/1", "shop://sofe/1"),
+    ("resources/read", {"uri": "{}"}, "shop://safe/..", "shop://sofe/.."),
+    ("prompts/get", {"name": "{}"}, "decree", "decrxx"),
+    ("prompts/get", {"name": "{}", "arguments": {"a": "b"}}, "decree", "decrxx"),
+    (
+        "completion/complete",
+        {
+            "ref": {"type": "ref/prompt", "name": "{}"},
+            "argument": {"name": "text", "value": "a"},
+        },
+        "decree",
+        "decrxx",
+    ),
+    (
+        "completion/complete",
+        {
+            "ref": {"type": "ref/resource", "uri": "{}"},
+            "argument": {"name": "number", "value": "a"},
+        },
+        "shop://safe/{number}",
+        "shop://sofe/{number}",
+    ),
+    ("resources/subscribe", {"uri": "{}"}, "shop://vault", "shop://vaulx"),
+    ("resources/unsubscribe", {"uri": "{}"}, "shop://vault", "shop://vaulx"),
+]
+
+
+def filled(params: Any, name: str) -> Any:
+    """`params` with the name in its place."""
+    if isinstance(params, dict):
+        return {key: filled(value, name) for key, value in params.items()}
+    return name if params == "{}" else params
+
+
+def bare(response: httpx2.Response, name: str) -> tuple[int, bytes, list[str]]:
+    """All a client can see, with the name asked for blanked out."""
+    body = response.content.replace(name.encode(), b"#")
+    varying = ("date", "x-request-id", "content-length", "mcp-session-id")
+    headers = [f"{k}: {v}" for k, v in response.headers.items() if k not in varying]
+    return response.status_code, body, headers
+
+
+@pytest.mark.spec("MCP TOOLS access control")
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("method", "params", "hidden", "unknown"), PAIRS)
+def test_hidden_is_unknown(
+    server: Portico,
+    era: str,
+    method: str,
+    params: dict[str, Any],
+    hidden: str,
+    unknown: str,
+) -> None:
+    """ours: a refusal does not confirm that the thing exists."""
+    answers = []
+    for name in (hidden, unknown):
+        client = wire(server, "alice", era)
+        answers.append(bare(client.post(method, filled(params, name)), name))
+    assert answers[0] == answers[1]
+    assert answers[0][0] in (200, 400, 404)
+
+
+@pytest.mark.spec("MCP HTTP Custom Headers")
+@pytest.mark.parametrize("value", ["north", "=?base64?bm9ydGg=?=", ""])
+def test_header_validation_does_not_give_a_hidden_tool_away(
+    server: Portico, value: str
+) -> None:
+    """MCP HTTP, Custom Headers; the SDK would answer -32020 for a known tool."""
+    answers = []
+    for name in ("rule", "nope"):
+        params = {"name": name, "arguments": {"region": "south"}}
+        headers = {"mcp-param-region": value}
+        response = wire(server, "alice").post("tools/call", params, headers)
+        answers.append(bare(response, name))
+    assert answers[0] == answers[1]
+    admin = wire(server, "carol", scope="mcp Admin.Write")
+    checked = admin.post(
+        "tools/call",
+        {"name": "rule", "arguments": {"region": "south"}},
+        {"mcp-param-region": "north"},
+    )
+    assert message_in(checked)["error"]["code"] == -32020
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_disabled_is_unknown_even_to_admins(server: Portico, era: str) -> None:
+    """ours."""
+    client = wire(server, "carol", era)
+    assert client.allowed("rule")
+    Primitive.objects.filter(name="rule").update(enabled=False)
+    try:
+        assert "Unknown tool: rule" in client.call("rule").text
+        assert "rule" not in client.tools()
+    finally:
+        Primitive.objects.filter(name="rule").update(enabled=True)
+    assert client.allowed("rule")
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_what_is_visible_works(server: Portico, era: str) -> None:
+    """ours: the pairs above are not hidden because nothing works."""
+    carol = wire(server, "carol", era)
+    assert carol.text("look") == "carol looks at shelf"
+    read = carol.ask("resources/read", uri="shop://vault")["result"]
+    assert read["contents"][0]["text"] == "gold"
+    read = carol.ask("resources/read", uri="shop://safe/7")["result"]
+    assert read["contents"][0]["text"] == "safe 7"
+    got = carol.ask("prompts/get", name="decree", arguments={"text": "peace"})
+    assert "Proclaim peace" in str(got)
+    ref = {"type": "ref/prompt", "name": "decree"}
+    argument = {"name": "text", "value": "a"}
+    found = carol.ask("completion/complete", ref=ref, argument=argument)["result"]
+    assert found["completion"]["values"] == ["alpha", "beta"]
+
+
+def test_an_unnamed_target_is_the_callers_mistake(server: Portico) -> None:
+    """JSON-RPC 2.0 5.1: invalid params."""
+    for method in ("tools/call", "prompts/get", "resources/read"):
+        for params in ({}, {"name": 7, "uri": []}, {"name": None, "uri": None}):
+            client = Wire(server, server.token("alice"), MODERN)
+            answer = client.post(method, params, {"mcp-name": "x"})
+            assert answer.status_code in (200, 400), answer.text
+            assert message_in(answer)["error"]["code"] in (-32602, -32020)

@@ -1,0 +1,152 @@
+"""What the protocol itself asks of the endpoint, in both eras, behind our door."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from accounts.models import IssuedToken
+from tests.support.mcp_client import (
+    ERAS,
+    HTTP,
+    LEGACY,
+    META,
+    MODERN,
+    Wire,
+    message_in,
+    wire,
+)
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
+
+
+@pytest.mark.spec("MCP AUTH Token Requirements: never in the address")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_token_in_the_address_is_none(server: Portico, era: str) -> None:
+    """MCP AUTH; RFC 6750 5.3."""
+    client = wire(server, "alice", era)
+    headers = client.headers("ping", {})
+    token = headers.pop("authorization").removeprefix("Bearer ")
+    there = f"{server.mcp_url}?access_token={token}"
+    assert HTTP.post(there, json={}, headers=headers).status_code == 401
+
+
+@pytest.mark.spec("MCP AUTH: every request is validated, in a session too")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_token_revoked_within_a_session_ends_there(server: Portico, era: str) -> None:
+    """MCP AUTH; BP Session Hijacking: a session is no authentication."""
+    pair = server.issued("alice")
+    client = Wire(server, pair.access, era).open()
+    assert client.allowed("look")
+    IssuedToken.objects.filter(jti=pair.row.jti).revoke(actor="carol", reason="lost")
+    assert client.call("look").status_code == 401
+    if era == LEGACY:
+        bare = Wire(server, "", era, client.session)
+        assert bare.post("ping").status_code == 401
+
+
+@pytest.mark.spec("MCP BASE Statelessness: no session ids")
+def test_the_newer_era_has_no_sessions(server: Portico) -> None:
+    """MCP 2026-07-28 BASE, HTTP: none given, one that is sent is ignored."""
+    client = wire(server, "alice")
+    odd = {"mcp-session-id": "x" * 32, "last-event-id": "7"}
+    answer = client.post("tools/call", LOOK, odd)
+    assert answer.status_code == 200 and "mcp-session-id" not in answer.headers
+    assert client.post("initialize").status_code == 404
+
+
+@pytest.mark.spec("MCP HTTP: notifications get 202 and nothing else")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_notification_is_taken_without_an_answer(server: Portico, era: str) -> None:
+    """MCP HTTP, both eras."""
+    answer = wire(server, "alice", era).notify("notifications/cancelled")
+    assert (answer.status_code, answer.content) == (202, b"")
+
+
+def encoded(text: str) -> str:
+    """A header value as clients send what does not fit one."""
+    return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
+
+
+@pytest.mark.spec("MCP HTTP Value Encoding: decoded before anything is decided")
+def test_encoded_names_are_decoded_before_they_are_compared(server: Portico) -> None:
+    """MCP HTTP: neither a way round a rule nor a mismatch."""
+    client = wire(server, "alice")
+    good = client.post("tools/call", LOOK, {"mcp-name": encoded("look")})
+    assert message_in(good)["result"]["content"][0]["text"] == "alice looks at shelf"
+    hidden = {"name": "rule", "arguments": {}}
+    answer = client.post("tools/call", hidden, {"mcp-name": encoded("rule")})
+    assert "Unknown tool: rule" in answer.text
+    lying = client.post("tools/call", hidden, {"mcp-name": encoded("look")})
+    assert message_in(lying)["error"]["code"] == -32020
+
+
+@pytest.mark.spec("MCP HTTP: Mcp-Method and Mcp-Name are needed and have to agree")
+@pytest.mark.parametrize(
+    "extra",
+    [{"mcp-method": "ping"}, {"mcp-name": "LOOK"}, {"mcp-name": ""}],
+    ids=str,
+)
+def test_headers_that_disagree_are_refused(
+    server: Portico, extra: dict[str, str]
+) -> None:
+    """MCP HTTP, Server Validation: values are case-sensitive."""
+    answer = wire(server, "alice").post("tools/call", LOOK, extra)
+    assert answer.status_code == 400
+    assert message_in(answer)["error"]["code"] == -32020
+
+
+@pytest.mark.spec("MCP HTTP: unknown Mcp-Param headers are ignored")
+def test_parameters_nobody_asked_for_are_ignored(server: Portico) -> None:
+    """MCP HTTP, Custom Headers."""
+    answer = wire(server, "alice").post("tools/call", LOOK, {"mcp-param-odd": "x"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.spec("MCP VER: unsupported versions are named with the supported ones")
+def test_a_version_of_another_time_is_refused(server: Portico) -> None:
+    """MCP VER; HTTP: -32022 with `supported`; envelope and header have to agree."""
+    client = wire(server, "alice")
+    version = "2099-01-01"
+    future = {"_meta": {f"{META}protocolVersion": version}}
+    answer = client.post("ping", future, {"mcp-protocol-version": version})
+    error = message_in(answer)["error"]
+    assert (answer.status_code, error["code"]) == (400, -32022)
+    assert error["data"]["supported"] == [MODERN]
+    other = client.post("tools/list", future)
+    assert message_in(other)["error"]["code"] == -32020
+
+
+@pytest.mark.spec("MCP BASE: a request without its envelope is -32602")
+def test_an_envelope_is_needed(server: Portico) -> None:
+    """MCP BASE; HTTP."""
+    client = wire(server, "alice")
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    headers = client.headers("tools/list", {})
+    answer = HTTP.post(server.mcp_url, json=body, headers=headers)
+    assert answer.status_code == 400
+    assert message_in(answer)["error"]["code"] == -32602
+
+
+@pytest.mark.spec("MCP VER: server/discover, and initialize for older clients")
+def test_discovery_is_there_for_who_has_a_token(server: Portico) -> None:
+    """MCP VER: nothing is told anonymously."""
+    told = wire(server, "alice").ask("server/discover")["result"]
+    assert MODERN in told["supportedVersions"]
+    for era, method in ((MODERN, "server/discover"), (LEGACY, "initialize")):
+        assert Wire(server, "", era).post(method).status_code == 401
+
+
+@pytest.mark.spec("2025-11-25 transports: no version header means 2025-03-26")
+def test_a_session_without_version_headers_goes_on(server: Portico) -> None:
+    """2025-11-25 transports, Protocol Version Header."""
+    client = wire(server, "alice", LEGACY)
+    headers = client.headers("tools/list", {})
+    del headers["mcp-protocol-version"]
+    body = {"jsonrpc": "2.0", "id": 9, "method": "tools/list"}
+    answer = HTTP.post(server.mcp_url, json=body, headers=headers)
+    assert "look" in answer.text and answer.status_code == 200

@@ -1,0 +1,226 @@
+"""The consent page: what a person is shown, asked once, and only here."""
+
+from __future__ import annotations
+
+import pytest
+
+from accounts.models import AuditEvent, Consent, OAuthClient, OAuthGrant, User
+from tests.support.cast import person
+from tests.support.mcp_client import HTTP
+from tests.support.oauth_client import approved, question, registered, signed_in
+from tests.support.server import Portico
+from tests.support.visitor import Visitor, callback
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+@pytest.mark.spec("MCP SEC Localhost Redirects: the redirect's host is shown")
+@pytest.mark.spec("MCP BP consent UI: client, scopes, redirect")
+def test_the_page_says_who_asks_for_what_and_where_it_leads(server: Portico) -> None:
+    """MCP SEC, BP; CIMD 6.4: as text, with a warning where nobody looked at it."""
+    uris = ["https://app.example/cb", "http://127.0.0.1/callback"]
+    client_id = registered(server, client_name="Notes <b>", redirect_uris=uris)[
+        "client_id"
+    ]
+    with Visitor(server.url, "alice", "neither") as visitor:
+        asked = {"redirect_uri": uris[0], "scope": "mcp User.Write"}
+        visitor.visit(question(server, client_id, **asked)[0])
+        page = visitor.page.text
+        assert "app.example" in page and client_id in page and "alice" in page
+        assert "Notes &lt;b&gt;" in page and "Not verified" in page
+        assert "(mcp)" in page and "(User.Write)" in page
+        assert "this computer" not in page
+        visitor.visit(question(server, client_id)[0])
+        assert "127.0.0.1 (this computer)" in visitor.page.text
+    OAuthClient.objects.filter(client_id=client_id).update(approved=True)
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        assert "Not verified" not in visitor.page.text
+
+
+@pytest.mark.spec("MCP BP Confused Deputy: consent per client")
+def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
+    """ours: asked once; a new scope, host or prompt=consent asks again."""
+    uris = ["http://127.0.0.1/callback", "https://app.example/cb"]
+    client_id = approved(registered(server, redirect_uris=uris)["client_id"])
+    signed_in(server, client_id=client_id)
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        assert not any("asks for access" in page for page in visitor.seen)
+        asks = ({"scope": "mcp User.Write"}, {"prompt": "consent"})
+        for count, changed in enumerate(asks, 1):
+            visitor.visit(question(server, client_id, **changed)[0])
+            assert sum("asks for access" in page for page in visitor.seen) == count
+        visitor.visit(question(server, client_id, redirect_uri=uris[1])[0])
+        assert sum("asks for access" in page for page in visitor.seen) == 3
+    with Visitor(server.url, "bob") as other:
+        other.visit(question(server, client_id)[0])
+        assert sum("asks for access" in page for page in other.seen) == 1
+
+
+PRIVATE = [
+    "evil.app://claude.ai/api/mcp/auth_callback",
+    "evil.app://127.0.0.1:8000/callback",
+    "evil.app:/callback",
+    "cursor://claude.ai/oauth/callback",
+    f"{'a' * 90}.app://claude.ai/callback",
+]
+
+
+@pytest.mark.spec("RFC 8252 8.6: private schemes belong to nobody")
+@pytest.mark.parametrize("uri", PRIVATE)
+def test_a_private_scheme_is_shown_whole_and_nothing_else(
+    server: Portico, uri: str
+) -> None:
+    """RFC 8252 8.6: what looks like a host there is the client's choice."""
+    client_id = registered(server, redirect_uris=[uri])["client_id"]
+    url, _ = question(server, client_id, redirect_uri=uri)
+    scheme = uri.partition(":")[0]
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(url)
+        shown = visitor.page.text.partition("You return to</dt>")[2]
+        assert shown.startswith(f"<dd>{scheme}:</dd>"), shown[:100]
+        visitor.decision = "allow"
+        assert visitor.visit(url).startswith(f"{scheme}:")
+    consent = Consent.objects.get(client__client_id=client_id)
+    assert consent.redirect_host == f"{scheme}:"
+
+
+@pytest.mark.spec("RFC 8252 8.6: no silent answer where any program may listen")
+@pytest.mark.parametrize(
+    ("uri", "silent"),
+    [
+        (PRIVATE[0], False),
+        ("cursor://anysphere.cursor-mcp/oauth/callback", False),
+        ("http://127.0.0.1:43117/callback", False),
+        ("http://localhost:43117/callback", False),
+        ("http://[::1]:43117/callback", False),
+        ("https://127.1/callback", False),
+        ("https://localhost./callback", False),
+        ("https://app.localhost/callback", False),
+        ("https://app.example/callback", True),
+    ],
+)
+def test_an_unverified_client_is_asked_for_where_any_program_may_listen(
+    server: Portico, uri: str, silent: bool
+) -> None:
+    """RFC 8252 8.6: each time, until an administrator approves it."""
+    client_id = registered(server, redirect_uris=[uri])["client_id"]
+    with Visitor(server.url, "alice") as visitor:
+        for asked in (1, 1 if silent else 2):
+            end = visitor.visit(question(server, client_id, redirect_uri=uri)[0])
+            assert "code=" in end
+            assert sum("asks for access" in page for page in visitor.seen) == asked
+        approved(client_id)
+        visitor.visit(question(server, client_id, redirect_uri=uri)[0])
+        assert sum("asks for access" in page for page in visitor.seen) == asked
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://evil.example\\.claude.ai/cb",
+        "https://claude.ai%2eevil.example/cb",
+        "https://cl\u0430ude.ai/cb",
+        "https://claude.ai\uff0eevil.example/cb",
+        f"{'a' * 200}.app://claude.ai/cb",
+    ],
+)
+def test_a_host_that_browsers_read_otherwise_is_not_registered(
+    server: Portico, uri: str
+) -> None:
+    """OAuth 2.1 2.3.1: the page would name another place than the browser goes to."""
+    body = {"redirect_uris": [uri], "token_endpoint_auth_method": "none"}
+    answer = HTTP.post(f"{server.url}/oauth/register", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "invalid_redirect_uri"
+
+
+def test_a_look_at_the_head_decides_and_tells_nothing(server: Portico) -> None:
+    """HEAD would be answered by GET: a code for a client allowed before, live codes."""
+    client_id = approved(registered(server)["client_id"])
+    signed_in(server, client_id=client_id)
+    before = OAuthGrant.objects.count()
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        url = question(server, client_id)[0]
+        for path in (url, "/device", "/device?user_code=BCDF-GHJK"):
+            head = visitor.http.head(path)
+            assert head.status_code == 405 and "location" not in head.headers
+    assert OAuthGrant.objects.count() == before + 1
+
+
+@pytest.mark.spec("OAuth 2.1 7.5.4: no 307 after a form")
+@pytest.mark.spec("MCP BP consent UI: CSRF")
+def test_an_answer_counts_from_the_page_only(server: Portico) -> None:
+    """OAuth 2.1 7.5.4; MCP BP: without the form's token nothing is decided."""
+    client_id = registered(server)["client_id"]
+    url, _ = question(server, client_id)
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(url)
+        forged = visitor.http.post(url, data={"decision": "allow"})
+        assert forged.status_code == 403
+        assert not Consent.objects.filter(client__client_id=client_id).exists()
+        visitor.decision = "allow"
+        form = visitor.next_form()
+        assert form is not None
+        visitor.answer(form)
+        assert visitor.page.status_code == 302
+    outside = HTTP.post(url, data={"decision": "allow"})
+    assert outside.status_code in (302, 403)
+    assert "code=" not in outside.headers.get("location", "")
+
+
+@pytest.mark.spec("MCP BP consent cookies")
+def test_the_cookies_of_a_decision_are_kept_from_scripts(server: Portico) -> None:
+    """MCP BP: HttpOnly, SameSite=Lax; Secure wherever the issuer is https."""
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(question(server, registered(server)["client_id"])[0])
+        session = next(c for c in visitor.http.cookies.jar if c.name == "sessionid")
+        assert session.has_nonstandard_attr("HttpOnly")
+        assert session.get_nonstandard_attr("SameSite") == "Lax"
+
+
+@pytest.mark.spec("OAuth 2.1 7.11")
+def test_the_pages_cannot_be_framed_and_run_no_scripts(server: Portico) -> None:
+    """OAuth 2.1 7.11: clickjacking; strict CSP; the sign-in page too."""
+    client_id = registered(server, client_name="<script>alert(1)</script>")["client_id"]
+    url, _ = question(server, client_id)
+    with Visitor(server.url, "alice", "neither") as visitor:
+        visitor.visit(url)
+        page = visitor.page
+    sign_in = HTTP.get(server.url + HTTP.get(url).headers["location"])
+    for shown in (page, sign_in):
+        assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
+        assert shown.headers["x-frame-options"] == "DENY"
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'none'" in policy
+    assert "form-action 'self' http://127.0.0.1:43117" in policy
+    assert "<script>" not in page.text and "&lt;script&gt;" in page.text
+
+
+@pytest.mark.spec("RFC 6749 4.1.2.1: state echoed on errors")
+@pytest.mark.spec("RFC 9207 2")
+def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
+    """RFC 6749 4.1.2.1, RFC 9207 2 (W2)."""
+    client_id = registered(server)["client_id"]
+    with Visitor(server.url, "alice", "deny") as visitor:
+        found = callback(visitor.visit(question(server, client_id)[0]))
+    assert found["error"] == "access_denied" and "code" not in found
+    assert (found["state"], found["iss"]) == ("xyz", server.url)
+    assert AuditEvent.objects.filter(action="consent.denied").exists()
+
+
+def test_somebody_deactivated_at_the_page_is_asked_to_sign_in(server: Portico) -> None:
+    """ours: between the question and the answer; a session ends with its account."""
+    person("sybil", "User")
+    client_id = registered(server)["client_id"]
+    with Visitor(server.url, "sybil", "neither") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        visitor.decision = "allow"
+        form = visitor.next_form()
+        assert form is not None
+        User.objects.filter(username="sybil").update(is_active=False)
+        visitor.answer(form)
+        assert visitor.page.headers["location"].startswith("/accounts/login/")
+    assert not Consent.objects.filter(user__username="sybil").exists()

@@ -1,0 +1,52 @@
+"""Tokens at their edges: used at once, expired, made up, missing."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import IssuedToken, User
+from accounts.tokens.issue import issue_personal
+from tests.support.mcp_client import HTTP, Wire
+from tests.support.oauth_client import code_of, made, redeem, refused, registered
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+@pytest.mark.spec("OAuth 2.1 4.1.3: a code is used once, at the same time too")
+def test_a_code_used_by_several_at_once_is_taken_once(server: Portico) -> None:
+    """OAuth 2.1 4.1.3: one answer; the others end what it bought."""
+    client_id = registered(server)["client_id"]
+    code, raw = code_of(server, client_id)
+    with ThreadPoolExecutor(6) as pool:
+        work = [pool.submit(redeem, server, client_id, code, raw) for _ in range(6)]
+    answers = [job.result() for job in work]
+    assert sorted(a.status_code for a in answers) == [200, *[400] * 5]
+    bought = next(a for a in answers if a.status_code == 200).json()
+    assert Wire(server, bought["access_token"]).post("ping").status_code == 401
+
+
+def test_a_personal_token_ends_by_the_clock(server: Portico) -> None:
+    """ours: expired, or made up."""
+    alice = User.objects.get(username="alice")
+    row, raw = issue_personal(
+        alice, name="late", scope="mcp", lifetime=timedelta(hours=1)
+    )
+    assert Wire(server, raw).allowed("look")
+    IssuedToken.objects.filter(pk=row.pk).update(expires_at=timezone.now())
+    for token in (raw, "portico_pat_made-up"):
+        assert Wire(server, token).call("look").status_code == 401
+
+
+@pytest.mark.parametrize("endpoint", ["revoke", "introspect", "token"])
+def test_a_form_without_its_token_is_told_so(server: Portico, endpoint: str) -> None:
+    """RFC 7009 2.1, RFC 7662 2.1, RFC 6749 6."""
+    known = made("watcher", "--redirect-uri", "https://w.example/cb")
+    basic = (known["client_id"], known["client_secret"])
+    form = {"grant_type": "refresh_token"}
+    answer = HTTP.post(f"{server.url}/oauth/{endpoint}", data=form, auth=basic)
+    assert refused(answer) == (400, "invalid_request")

@@ -1,0 +1,265 @@
+"""Doors without a browser beside them: device codes and signed client assertions."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.utils import timezone
+from jwt.algorithms import ECAlgorithm
+
+from accounts.models import IssuedToken, OAuthClient, OAuthDeviceGrant
+from tests.support.cast import person
+from tests.support.mcp_client import HTTP, Wire
+from tests.support.oauth_client import code_of, made, refresh, registered
+from tests.support.server import Portico
+from tests.support.visitor import Visitor
+
+pytestmark = pytest.mark.usefixtures("cast")
+GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@pytest.fixture
+def television(server: Portico) -> str:
+    """A client that registered itself for the device flow, as VS Code does."""
+    grants = ["authorization_code", "refresh_token", GRANT]
+    return str(registered(server, grant_types=grants)["client_id"])
+
+
+def begin(server: Portico, client_id: str, **form: str) -> dict[str, Any]:
+    """Ask for a device code."""
+    data = {"client_id": client_id, **form}
+    answer = HTTP.post(f"{server.url}/oauth/device", data=data)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def poll(server: Portico, client_id: str, code: str) -> httpx2.Response:
+    """Ask whether the person has decided."""
+    form = {"grant_type": GRANT, "client_id": client_id, "device_code": code}
+    return HTTP.post(f"{server.url}/oauth/token", data=form)
+
+
+def rested(code: str) -> None:
+    """As if the client had waited."""
+    OAuthDeviceGrant.objects.update(polled_at=None)
+
+
+@pytest.mark.spec("RFC 8628 3")
+def test_a_device_is_allowed_once_and_only_for_its_client(
+    server: Portico, television: str
+) -> None:
+    """RFC 8628 3.1-3.5; the toolkit's own flow gave it to any client, thrice."""
+    begun = begin(server, television)
+    code = begun["device_code"]
+    other = registered(server, grant_types=["authorization_code", GRANT])["client_id"]
+    assert poll(server, television, code).json()["error"] == "authorization_pending"
+    assert poll(server, television, code).json()["error"] == "slow_down"
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(begun["verification_uri_complete"])
+        assert any(begun["user_code"] in page for page in visitor.seen)
+        assert "goes on by itself" in visitor.page.text
+    rested(code)
+    assert poll(server, other, code).json()["error"] == "invalid_grant"
+    answer = poll(server, television, code)
+    assert answer.status_code == 200, answer.text
+    client = Wire(server, answer.json()["access_token"])
+    assert client.text("look") == "alice looks at shelf"
+    assert poll(server, television, code).json()["error"] == "invalid_grant"
+    again = refresh(server, television, answer.json()["refresh_token"])
+    assert again.status_code == 200
+    doors = IssuedToken.objects.filter(client_id=television).values_list("door")
+    assert set(doors) == {("device",)}
+
+
+@pytest.mark.spec("RFC 8628 3.5")
+def test_a_device_is_denied_or_too_late(server: Portico, television: str) -> None:
+    """RFC 8628 3.5: access_denied, expired_token."""
+    begun = begin(server, television, scope="mcp User.Read")
+    with Visitor(server.url, "alice", "deny") as visitor:
+        visitor.visit(begun["verification_uri_complete"])
+        visitor.visit(begun["verification_uri_complete"])
+        assert "No device waits" in visitor.page.text
+    denied = poll(server, television, begun["device_code"])
+    assert denied.json()["error"] == "access_denied"
+    late = begin(server, television)
+    past = timezone.now() - timedelta(seconds=1)
+    OAuthDeviceGrant.objects.filter(user_code=late["user_code"]).update(expires=past)
+    answer = poll(server, television, late["device_code"])
+    assert answer.json()["error"] == "expired_token"
+    kept = json.dumps(list(OAuthDeviceGrant.objects.values()), default=str)
+    assert begun["device_code"] not in kept
+
+
+def test_wrong_device_requests_get_the_code_of_the_rfc(
+    server: Portico, television: str
+) -> None:
+    """RFC 8628 3.2, RFC 6749 5.2; never a 500."""
+    url = f"{server.url}/oauth/device"
+    plain = registered(server)["client_id"]
+    for form, error in (
+        ({}, "invalid_request"),
+        ({"client_id": "nope"}, "invalid_client"),
+        ({"client_id": plain}, "unauthorized_client"),
+        ({"client_id": television, "scope": "No.Such"}, "invalid_scope"),
+        ({"client_id": television, "resource": "https://x.example"}, "invalid_target"),
+    ):
+        answer = HTTP.post(url, data=form)
+        assert answer.json()["error"] == error, answer.text
+    assert poll(server, television, "nope").json()["error"] == "invalid_grant"
+    assert poll(server, television, "").json()["error"] == "invalid_grant"
+    assert poll(server, plain, "nope").json()["error"] == "unauthorized_client"
+
+
+def test_what_the_roles_do_not_give_is_not_allowed_to_a_device(
+    server: Portico, television: str
+) -> None:
+    """RFC 8628 3.5: pressing allow gives nothing that nobody has to give."""
+    begun = begin(server, television, scope="Admin.Write")
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(begun["verification_uri_complete"])
+    answer = poll(server, television, begun["device_code"])
+    assert answer.json()["error"] == "access_denied"
+
+
+def test_codes_nobody_waits_for_get_a_page(server: Portico, television: str) -> None:
+    """RFC 8628 3.3: mistyped, garbage, of a client that is gone, sent twice."""
+    gone = registered(server, grant_types=["authorization_code", GRANT])["client_id"]
+    codes = [begin(server, client)["user_code"] for client in (television, gone)]
+    OAuthClient.objects.filter(client_id=gone).delete()
+    with Visitor(server.url, "alice", "neither") as visitor:
+        for typed in ("ZZZZ-ZZZZ", "%00%ff", "x" * 500, codes[1]):
+            visitor.visit(f"{server.url}/device?user_code={typed}")
+            assert visitor.page.status_code == 400
+            assert "No device waits" in visitor.page.text
+        visitor.visit(f"{server.url}/device?user_code={codes[0].lower()}")
+        visitor.decision = "allow"
+        form = visitor.next_form()
+        assert form is not None
+        for status in (200, 400):
+            visitor.answer(form)
+            assert visitor.page.status_code == status
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """A client with a service account and a key of its own."""
+    person("robot", "User")
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "k1"}
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [public]}))
+    known = made("signer", "--service-account", "robot", "--jwks", str(path))
+    assert "client_secret" not in known
+    yield known["client_id"], key
+
+
+def assertion(client_id: str, key: Any, audience: str, **changed: Any) -> str:
+    """A signed client assertion."""
+    claims = {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": audience,
+        "jti": uuid4().hex,
+        "exp": int(time.time()) + 60,
+        **changed,
+    }
+    kept = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(kept, key, algorithm="ES256", headers={"kid": "k1"})
+
+
+def present(server: Portico, raw: str, **more: str) -> httpx2.Response:
+    """Client credentials with an assertion."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_assertion_type": BEARER,
+        "client_assertion": raw,
+        **more,
+    }
+    return HTTP.post(f"{server.url}/oauth/token", data=form)
+
+
+@pytest.mark.spec("RFC 7523 3")
+@pytest.mark.parametrize("audience", ["", "/oauth/token"])
+def test_a_client_signs_for_itself(
+    server: Portico, robot: tuple[str, Any], audience: str
+) -> None:
+    """RFC 7523 2.2, 3: issuer or token endpoint as audience, once."""
+    client_id, key = robot
+    raw = assertion(client_id, key, f"{server.url}{audience}")
+    answer = present(server, raw)
+    assert answer.status_code == 200, answer.text
+    assert Wire(server, answer.json()["access_token"]).allowed("look")
+    replay = present(server, raw)
+    assert (replay.status_code, replay.json()["error"]) == (401, "invalid_client")
+
+
+@pytest.mark.spec("RFC 7523 3")
+def test_wrong_assertions_are_refused(server: Portico, robot: tuple[str, Any]) -> None:
+    """RFC 7523 3."""
+    client_id, key = robot
+    foreign = ec.generate_private_key(ec.SECP256R1())
+    now = int(time.time())
+    wrong = [
+        assertion(client_id, foreign, server.url),
+        assertion(client_id, key, "https://elsewhere.example"),
+        assertion(client_id, key, server.url, exp=now - 5),
+        assertion(client_id, key, server.url, exp=now + 90_000),
+        assertion(client_id, key, server.url, exp=None),
+        assertion(client_id, key, server.url, jti=None),
+        assertion(client_id, key, server.url, sub="another"),
+        assertion("another", key, server.url),
+        "garbage",
+        "a.b.c",
+    ]
+    for raw in wrong:
+        answer = present(server, raw)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    good = assertion(client_id, key, server.url)
+    assert present(server, good, client_assertion_type="other").status_code == 401
+    assert present(server, good, client_id="other").status_code == 401
+    bare = {"grant_type": "client_credentials", "client_id": client_id}
+    refused = HTTP.post(f"{server.url}/oauth/token", data=bare)
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    OAuthClient.objects.filter(client_id=client_id).update(blocked=True)
+    assert present(server, assertion(client_id, key, server.url)).status_code == 401
+
+
+@pytest.mark.spec("RFC 7523 2.2: who signs, proves itself by nothing else")
+def test_a_client_that_signs_redeems_codes_by_signing_only(
+    server: Portico, tmp_path: Path
+) -> None:
+    """RFC 7523 2.2; OAuth 2.1 2.4: neither nothing nor an empty secret will do."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    path = tmp_path / "jwks.json"
+    public = [ECAlgorithm.to_jwk(key.public_key(), as_dict=True) for key in keys]
+    path.write_text(json.dumps({"keys": public}))
+    back = ("--redirect-uri", "http://127.0.0.1/callback")
+    client_id = made("signer", *back, "--jwks", str(path))["client_id"]
+    code, raw = code_of(server, client_id)
+    url = f"{server.url}/oauth/token"
+    form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
+    for bare in (
+        {"client_id": client_id},
+        {"client_id": client_id, "client_secret": ""},
+    ):
+        answer = HTTP.post(url, data={**form, **bare})
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert HTTP.post(url, data=form, auth=(client_id, "")).status_code == 401
+    claims = {"iss": client_id, "sub": client_id, "aud": server.url, "jti": raw}
+    claims["exp"] = time.time() + 60  # type: ignore[assignment]
+    signed = jwt.encode(claims, keys[1], algorithm="ES256")
+    form |= {"client_assertion": signed, "client_assertion_type": BEARER}
+    answer = HTTP.post(url, data=form)
+    assert answer.status_code == 200, answer.text

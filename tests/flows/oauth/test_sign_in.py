@@ -1,0 +1,276 @@
+"""Signing people in: the metadata, the question and the way back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from accounts.models import IssuedToken
+from tests.support.mcp_client import HTTP, Wire
+from tests.support.oauth_client import (
+    approved,
+    question,
+    registered,
+    signed_in,
+)
+from tests.support.server import Portico
+from tests.support.visitor import Visitor, callback, metadata_of
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+@pytest.mark.spec("RFC 8414 3.3: issuer identical, no redirect, no 5xx")
+@pytest.mark.spec("RFC 8414 2: token_endpoint_auth_methods_supported has none")
+@pytest.mark.spec("SEC: code_challenge_methods_supported S256")
+@pytest.mark.spec("RFC 8414 2")
+@pytest.mark.spec("RFC 9207 2.3")
+@pytest.mark.spec("CIMD 5: advertised while it is on")
+@pytest.mark.spec("MCP AUTH Overview 5: RFC 8414 metadata")
+@pytest.mark.spec("OAuth 2.1 10: no password, no implicit grant")
+def test_the_metadata_says_what_works(server: Portico) -> None:
+    """RFC 8414 2, 3.3; RFC 9207 2.3; MCP DISC."""
+    found = metadata_of(server.url)
+    assert found["issuer"] == server.url
+    assert found["code_challenge_methods_supported"] == ["S256"]
+    assert "none" in found["token_endpoint_auth_methods_supported"]
+    assert found["authorization_response_iss_parameter_supported"] is True
+    assert found["response_types_supported"] == ["code"]
+    assert found["client_id_metadata_document_supported"] is True
+    assert not {"password", "implicit"} & set(found["grant_types_supported"])
+    resource = HTTP.get(f"{server.url}/.well-known/oauth-protected-resource").json()
+    assert resource["authorization_servers"] == [found["issuer"]]
+    for name, value in found.items():
+        if name.endswith(("_endpoint", "_uri")):
+            assert value.startswith(f"{server.url}/oauth/")
+            assert HTTP.get(value).status_code in (200, 302, 405)
+
+
+PROBES = {
+    "oauth-protected-resource": 200,
+    "oauth-protected-resource/mcp": 200,
+    "oauth-protected-resource/mcp/": 200,
+    "oauth-authorization-server": 200,
+    "oauth-authorization-server/mcp": 200,
+    "openid-configuration": 404,
+    "openid-configuration/mcp": 404,
+    "oauth-protected-resource/else": 404,
+    "x": 404,
+}
+
+
+@pytest.mark.spec("RFC 8414 3.3: issuer identical, no redirect, no 5xx")
+@pytest.mark.spec("OIDC Discovery 3: all of it or nothing")
+@pytest.mark.parametrize(("probe", "status"), PROBES.items())
+def test_every_probe_gets_a_plain_answer(
+    server: Portico, probe: str, status: int
+) -> None:
+    """RFC 8414 3; RFC 9728 3.1: no redirect, no 5xx, reading only, any web page may."""
+    url = f"{server.url}/.well-known/{probe}"
+    headers = {"mcp-protocol-version": "2026-07-28", "origin": "https://a.example"}
+    answer = HTTP.get(url, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["access-control-allow-origin"] == "*"
+    if status == 200:
+        assert answer.headers["content-type"] == "application/json"
+        assert HTTP.head(url).status_code == 200
+    for method in ("POST", "PUT", "DELETE"):
+        assert HTTP.request(method, url).status_code == (405 if status == 200 else 404)
+
+
+@pytest.mark.spec("OAuth 2.1 3.2.3: no-store, Bearer, expires_in, scope")
+@pytest.mark.spec("RFC 8707 2: tokens bound to the resource")
+@pytest.mark.spec("OAuth 2.1 4.1")
+@pytest.mark.spec("RFC 7636 4")
+@pytest.mark.spec("RFC 9207 2")
+def test_a_person_signs_a_client_in(server: Portico) -> None:
+    """OAuth 2.1 4.1; the token is one of the one list."""
+    client_id, answer = signed_in(server)
+    assert answer["token_type"] == "Bearer" and answer["scope"] == "mcp"
+    assert answer["expires_in"] == 1800 and answer["refresh_token"]
+    assert Wire(server, answer["access_token"]).text("look") == "alice looks at shelf"
+    rows = IssuedToken.objects.filter(client_id=client_id)
+    assert {(r.kind, r.door) for r in rows} == {
+        ("access", "authorization_code"),
+        ("refresh", "authorization_code"),
+    }
+    kept = json.dumps(list(rows.values()), default=str)
+    assert answer["refresh_token"] not in kept
+
+
+@pytest.mark.spec("MCP AUTH Step-Up")
+def test_step_up_opens_a_sensitive_tool(server: Portico) -> None:
+    """MCP AUTH, Step-Up: the challenge's scopes are enough."""
+    client_id, answer = signed_in(server)
+    narrow = Wire(server, answer["access_token"])
+    assert "erase" in narrow.tools()
+    challenge = narrow.call("erase").headers["www-authenticate"]
+    wanted = challenge.split('scope="')[1].split('"')[0]
+    _, wider = signed_in(server, client_id=client_id, scope=wanted)
+    assert Wire(server, wider["access_token"]).text("erase") == "erased"
+
+
+@pytest.mark.spec("OIDC Core 3.1.2.1: prompt")
+def test_prompt_none_and_login(server: Portico) -> None:
+    """OIDC Core 3.1.2.1, 3.1.2.6: as the SDKs' clients may send it."""
+    client_id = approved(registered(server)["client_id"])
+    with Visitor(server.url, "alice") as visitor:
+        silent = question(server, client_id, prompt="none")[0]
+        assert visitor.visit(silent).startswith(server.url), "never allowed before"
+        visitor.visit(question(server, client_id)[0])
+        assert "code" in callback(visitor.visit(silent))
+        more = question(server, client_id, prompt="none", scope="mcp User.Read")[0]
+        found = callback(visitor.visit(more))
+        assert found["error"] == "interaction_required" and found["iss"] == server.url
+        before = len(visitor.seen)
+        again = question(server, client_id, prompt="login")[0]
+        assert "code" in callback(visitor.visit(again))
+        assert any("Password" in page for page in visitor.seen[before:])
+
+
+@pytest.mark.spec("OAuth 2.1 3.2.3: granted scope is returned")
+def test_scopes_beyond_the_roles_are_not_given(server: Portico) -> None:
+    """OAuth 2.1 3.2.3: a subset is granted and named."""
+    asked = "mcp Admin.Write offline_access"
+    _, answer = signed_in(server, scope=asked)
+    assert answer["scope"] == "mcp"
+
+
+WRONG: list[dict[str, Any]] = [
+    {"client_id": "unknown"},
+    {"client_id": None},
+    {"redirect_uri": "http://127.0.0.1:43117/other"},
+    {"redirect_uri": "https://evil.example/callback"},
+    {"redirect_uri": "http://127.0.0.1:43117/callback#f"},
+    {"redirect_uri": "http://u@127.0.0.1:43117/callback"},
+    {"response_type": "token"},
+    {"response_type": None},
+    {"code_challenge": None, "code_challenge_method": None},
+    {"code_challenge_method": "plain"},
+    {"code_challenge_method": None},
+    {"code_challenge": "abc"},
+    {"response_mode": "fragment"},
+    {"redirect_uri": "http://127.0.0.1:99999/callback"},
+    {"resource": "https://elsewhere.example/mcp"},
+    {"resource": "not a uri"},
+    {"resource": ["{}", "https://elsewhere.example/mcp"]},
+    {"resource": "{}#fragment"},
+    {"scope": "No.Such"},
+    {"scope": "Admin.Write"},
+    {"state": ["a", "b"]},
+    {"client_id": "a\x00b"},
+]
+
+
+@pytest.mark.spec("OAuth 2.1 4.1.1: code and S256 only")
+@pytest.mark.spec("OAuth 2.1 4.1.2.1: no redirect to unknown clients or URIs")
+@pytest.mark.spec("OAuth 2.1 2.3.1: exact redirect match, no fragment")
+@pytest.mark.spec("OAuth 2.1 3.1: repeated parameters are an error")
+@pytest.mark.spec("OAuth 2.1 7.12.2")
+@pytest.mark.spec("RFC 8707 2.1")
+@pytest.mark.parametrize("changed", WRONG, ids=str)
+def test_a_wrong_question_gets_a_page_and_no_redirect(
+    server: Portico, changed: dict[str, Any]
+) -> None:
+    """OAuth 2.1 7.12: nobody is redirected anywhere without deciding."""
+    client_id = registered(server)["client_id"]
+    text = json.dumps({"client_id": client_id, **changed})
+    url, _ = question(server, **json.loads(text.replace("{}", server.mcp_url)))
+    with Visitor(server.url, "alice") as visitor:
+        end = visitor.visit(url)
+        assert end.startswith(server.url)
+        assert visitor.page.status_code == 400
+        assert "did not work" in visitor.page.text
+
+
+@pytest.mark.spec("OAuth 2.1 7.12.2: sign in before any redirect")
+def test_nobody_is_redirected_before_signing_in(server: Portico) -> None:
+    """OAuth 2.1 7.12.2: wrong or right, first the sign-in page."""
+    client_id = registered(server)["client_id"]
+    for changed in ({}, {"scope": "No.Such"}, {"prompt": "none"}):
+        answer = HTTP.get(question(server, client_id, **changed)[0])
+        assert answer.status_code == 302
+        assert answer.headers["location"].startswith("/accounts/login/")
+
+
+def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
+    """RFC 6749 4.1.2.1: refused before anybody is sent anywhere, and said which."""
+    client_id = registered(server)["client_id"]
+    with Visitor(server.url, "alice") as visitor:
+        asked = question(server, client_id, scope="mcp Nothing.Known")[0]
+        assert visitor.visit(asked).startswith(server.url)
+        assert "no such scope here: Nothing.Known." in visitor.seen[-1]
+
+
+def test_a_long_question_survives_the_sign_in_page(server: Portico) -> None:
+    """ours: addresses over 2,048 characters are no way back for Django."""
+    client_id = registered(server)["client_id"]
+    state = "s" * 4_000
+    with Visitor(server.url, "alice") as visitor:
+        found = callback(visitor.visit(question(server, client_id, state=state)[0]))
+    assert found["state"] == state and "code" in found
+
+
+@pytest.mark.spec("OAuth 2.1 3.1: empty is omitted, unknown is ignored")
+@pytest.mark.spec("RFC 8707 2: a default where none is named, repeats allowed")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"resource": None},
+        {"resource": ""},
+        {"resource": ["{}", "{}/"]},
+        {"scope": "", "nonce": "n", "claims": "{}", "display": "page"},
+        {"scope": "offline_access", "prompt": "consent"},
+        {"scope": "mcp mcp", "prompt": "", "response_mode": "query"},
+    ],
+    ids=str,
+)
+def test_what_clients_add_or_leave_out_does_no_harm(
+    server: Portico, changed: dict[str, Any]
+) -> None:
+    """OAuth 2.1 3.1; RFC 8707 2; SEP-2207: `mcp` for our endpoint."""
+    asked = json.loads(json.dumps(changed).replace("{}", server.mcp_url))
+    _, answer = signed_in(server, **asked)
+    assert answer["scope"] == "mcp"
+    assert Wire(server, answer["access_token"]).allowed("look")
+
+
+@pytest.mark.spec("RFC 8252 7.3: any loopback port")
+@pytest.mark.spec("OAuth 2.1 2.3.1: exact redirect match, no fragment")
+@pytest.mark.parametrize(
+    ("asked", "good"),
+    [
+        ("http://127.0.0.1:50001/callback", True),
+        ("http://localhost:50001/cb", True),
+        ("http://[::1]:50001/cb", True),
+        ("cursor://anysphere.cursor-mcp/oauth/callback", True),
+        ("https://app.example/cb?keep=1", True),
+        ("http://localhost:50001/callback", False),
+        ("http://127.0.0.2:50001/callback", False),
+        ("https://127.0.0.1:50001/callback", False),
+        ("http://127.0.0.1:50001/callback?x=1", False),
+        ("http://127.0.0.1:50001/callback/", False),
+        ("http://127.0.0.1:50001/x/../callback", False),
+        ("cursor://evil/oauth/callback", False),
+        ("https://app.example:444/cb?keep=1", False),
+        ("https://app.example/cb?keep=1&more=2", False),
+        (None, False),
+    ],
+)
+def test_where_a_redirect_may_lead(
+    server: Portico, asked: str | None, good: bool
+) -> None:
+    """OAuth 2.1 2.3.1, 8.4.2: exactly as registered, but for a loopback port."""
+    uris = [
+        "http://127.0.0.1/callback",
+        "http://localhost:1234/cb",
+        "http://[::1]/cb",
+        "https://app.example/cb?keep=1",
+        "cursor://anysphere.cursor-mcp/oauth/callback",
+    ]
+    client_id = registered(server, redirect_uris=uris)["client_id"]
+    with Visitor(server.url, "alice") as visitor:
+        end = visitor.visit(question(server, client_id, redirect_uri=asked)[0])
+    assert end.startswith(str(asked) if good else f"{server.url}/oauth/authorize")
+    assert ("code=" in end) is good

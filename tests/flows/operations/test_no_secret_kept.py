@@ -1,0 +1,181 @@
+"""Secrets sent to any page, in any way, are in no table, no session and no log."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.urls import URLPattern, get_resolver
+
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.server import Portico, portico
+
+pytestmark = pytest.mark.once
+NAMES = (
+    "otp",
+    "password",
+    "oldpassword",
+    "password1",
+    "password2",
+    "client_secret",
+    "client_assertion",
+    "assertion",
+    "refresh",
+    "refresh_token",
+    "token",
+    "code",
+    "code_verifier",
+    "device_code",
+    "key",
+)
+"""Fields in which forms, endpoints and links take secrets."""
+SAMPLES = {"<slug:provider_id>": "corp", "<int:pk>": "1", "<str:key>": "some-key"}
+KEYED = "accounts/password/reset/key/"
+LEFT_OUT = ("admin/", "accounts/logout/")
+LAST = "/portal/last-of-all"
+REGISTRATION = "registration-token-of-this-test"
+
+
+@pytest.fixture(scope="module")
+def verbose(rows: None, folder: Path) -> Iterator[Portico]:
+    """A server that logs what it can, with a span for every request."""
+    given = {"LOG_LEVEL": "DEBUG", "OTEL_TRACES_EXPORTER": "console"}
+    given |= {"OTEL_BSP_SCHEDULE_DELAY": "50", "CLIENT_REGISTRATION": "token"}
+    AccessAttempt.objects.all().delete()
+    with portico(folder, REGISTRATION_TOKEN=REGISTRATION, **given) as running:
+        yield running
+    AccessAttempt.objects.all().delete()
+
+
+@pytest.fixture(scope="module")
+def marks() -> dict[str, str]:
+    """A secret for each name, such as no other text contains."""
+    return {name: f"mark{secrets.token_hex(12)}" for name in NAMES}
+
+
+def paths(marks: dict[str, str], resolver: Any = None, before: str = "") -> list[str]:
+    """Every page outside of the admin, with something in the place of its parts."""
+    found = []
+    for entry in (resolver or get_resolver()).url_patterns:
+        route = before + str(entry.pattern).removeprefix("^")
+        if route.startswith(LEFT_OUT):
+            continue
+        if not isinstance(entry, URLPattern):
+            found += paths(marks, entry, route)
+        elif route.startswith(KEYED + "("):
+            found.append(f"/{KEYED}1-{marks['key']}/")
+        else:
+            for part, sample in SAMPLES.items():
+                route = route.replace(part, sample)
+            found.append(f"/{route}")
+    return found
+
+
+def send(http: httpx2.Client, path: str, about: dict[str, str], csrf: str) -> None:
+    """The same in a form, as JSON, in the query, and in headers; never a 500."""
+    form = {**about, "csrfmiddlewaretoken": csrf}
+    headers = {"x-csrftoken": csrf, "referer": str(http.base_url)}
+    basic = {"authorization": f"Basic {encoded(about)}"}
+    bearer = {"authorization": f"Bearer {about['token']}"}
+    post, grant = http.post, {"grant_type": "client_credentials"}
+    answers = [
+        post(path, data=form, headers=headers),
+        post(path, json=about, headers=headers),
+        post(path, params=about, headers=headers),
+        post(path, data=grant, headers={**headers, **basic}),
+        post(path, headers={**headers, **bearer}),
+        http.get(path, params=about, headers=bearer),
+        http.put(path, data=form, headers=headers),
+    ]
+    assert all(answer.status_code < 500 for answer in answers), (path, answers)
+
+
+def encoded(about: dict[str, str]) -> str:
+    """Id and secret of the client as RFC 7617 has them."""
+    pair = f"{about['client_id']}:{about['client_secret']}"
+    return base64.b64encode(pair.encode()).decode()
+
+
+def stored() -> Iterator[tuple[str, str]]:
+    """Every row of every table as text, with what sessions hold."""
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - from the schema
+            for row in cursor.fetchall():
+                yield table, repr(row)
+    for session in Session.objects.all():
+        yield "sessions", repr(session.get_decoded())
+
+
+def registered(server: Portico) -> str:
+    """The id of a client that came with the registration token."""
+    answer = httpx2.post(
+        f"{server.url}/oauth/register",
+        json={"redirect_uris": ["https://c.example/cb"], "client_name": "C"},
+        headers={"authorization": f"Bearer {REGISTRATION}"},
+        verify=False,
+    )
+    return str(answer.json()["client_id"])
+
+
+def whole_log(server: Portico) -> str:
+    """What it has written, with the spans of all requests before."""
+    for _turn in range(100):
+        httpx2.get(server.url + LAST, verify=False)
+        log = server.log.read_text()
+        if LAST in log:
+            return log
+        time.sleep(0.1)
+    raise AssertionError("no span of the last request")
+
+
+@pytest.fixture(scope="module")
+def sent(verbose: Portico, marks: dict[str, str]) -> dict[str, str]:
+    """All secrets, sent to all pages by nobody and by somebody signed in."""
+    person("talker", "User")
+    about = {"client_id": registered(verbose), "grant_type": "authorization_code"}
+    about |= {**marks, "username": "talker", "login": "talker"}
+    with httpx2.Client(base_url=verbose.url, timeout=60, verify=False) as outside:
+        body = {"username": "talker", "password": PASSWORD}
+        pair = outside.post("/api/token/", json=body).json()
+        again = {"refresh": pair["refresh"]}
+        renewed = outside.post("/api/token/refresh/", json=again).json()
+        for path in [*paths(marks), "/admin/login/", "/mcp"]:
+            send(outside, path, about, "")
+    with Browser(verbose.url) as talker:
+        talker.open("/accounts/login/?next=/portal/security/")
+        talker.submit(talker.form("password"), login="talker", password=PASSWORD)
+        talker.http.follow_redirects = False
+        csrf = str(talker.http.cookies["csrftoken"])
+        for path in [*paths(marks), "/admin/password_change/"]:
+            send(talker.http, path, about, csrf)
+        cookie = str(talker.http.cookies[settings.SESSION_COOKIE_NAME])
+    real = {"session": cookie, "access": pair["access"], "renewed": renewed["access"]}
+    real |= {"first": pair["refresh"], "second": renewed["refresh"]}
+    return {**marks, **real, "basic": encoded(about), "registration": REGISTRATION}
+
+
+def test_no_table_and_no_session_holds_a_secret(sent: dict[str, str]) -> None:
+    """Wrong passwords, codes and tokens are somebody's right ones elsewhere."""
+    rows = stored()
+    assert {(n, t) for t, text in rows for n, s in sent.items() if s in text} == set()
+
+
+def test_no_log_and_no_trace_holds_a_secret(
+    verbose: Portico, sent: dict[str, str]
+) -> None:
+    """At DEBUG, too, and of libraries."""
+    lines = whole_log(verbose).splitlines()
+    found = [line[:300] for line in lines if any(s in line for s in sent.values())]
+    assert not found, found[:8]

@@ -1,0 +1,267 @@
+"""Running it: health, metrics, logs and traces of a real server, two workers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from accounts.management.commands.migrate import alone
+from accounts.models import AuditEvent, SigningKey
+from config.server import logs, tracing
+from config.views import readiness
+from mcp_bridge.metrics.multiprocess import KINDS, ROOM
+from mcp_bridge.metrics.prometheus import route_of
+from tests.support.mcp_client import HTTP, Wire, wire
+from tests.support.server import ROOT, Portico, portico
+from tests.support.valkey import valkey
+
+pytestmark = pytest.mark.usefixtures("cast")
+TOKEN = "metrics-token-of-the-tests"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture(scope="module")
+def watched(rows: None, folder: Path) -> Iterator[Portico]:
+    """Two workers with all that can be watched switched on."""
+    given = {
+        "WORKERS": "2",
+        "METRICS_TOKEN": TOKEN,
+        "LOG_FORMAT": "json",
+        "OTEL_TRACES_EXPORTER": "console",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
+    with valkey() as store:
+        given["VALKEY_URL"] = store.connection_url
+        with portico(folder, **given) as running:
+            yield running
+
+
+def metrics(server: Portico) -> dict[str, float]:
+    """Every sample of /metrics."""
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    answer = HTTP.get(f"{server.url}/metrics", headers=headers)
+    assert answer.status_code == 200, answer.text
+    lines = [x for x in answer.text.splitlines() if x and not x.startswith("#")]
+    pairs = (line.rpartition(" ") for line in lines)
+    return {name: float(value) for name, _, value in pairs}
+
+
+def rise(before: dict[str, float], after: dict[str, float], name: str) -> float:
+    """By how much one sample rose."""
+    return after.get(name, 0) - before.get(name, 0)
+
+
+def test_metrics_count_django_and_mcp_of_all_workers(watched: Portico) -> None:
+    """ours: whichever worker answers tells of all."""
+    clients = [wire(watched, "alice") for _ in range(3)]
+    before = metrics(watched)
+    for client in clients * 4:
+        assert client.text("look") == "alice looks at shelf"
+    Wire(watched, "nonsense").call("look")
+    HTTP.get(f"{watched.url}/healthz")
+    HTTP.get(f"{watched.url}/strange/{'x' * 50}")
+    many = {
+        'requests_total{method="POST",route="mcp",status="200"}': 12,
+        'requests_total{method="POST",route="mcp",status="401"}': 1,
+        'requests_total{method="GET",route="healthz",status="200"}': 1,
+        'requests_total{method="GET",route="other",status="404"}': 1,
+        'request_duration_seconds_count{route="mcp"}': 13,
+    }
+    wanted = {f"portico_http_{name}": count for name, count in many.items()}
+    wanted['portico_decisions_total{reason="granted",verdict="allowed"}'] = 12
+    for _ in range(50):  # a request is counted after its answer has left
+        after = metrics(watched)
+        found = {name: rise(before, after, name) for name in wanted}
+        if found == wanted and not after["portico_http_requests_in_flight"]:
+            break
+    assert found == wanted
+    assert after["portico_http_requests_in_flight"] == 0
+    assert after["portico_audit_queue"] == 0
+
+
+@pytest.mark.once
+def test_metrics_have_their_room_on_the_disk(watched: Portico) -> None:
+    """ours: what is written through mmap on a full disk ends the process."""
+    folder = Path(watched.environment["DATA_DIR"]) / "metrics"
+    files = list(folder.glob("*/*.db"))
+    assert len(files) == 2 * len(KINDS), "two workers' files, and no others"
+    assert all(file.stat().st_blocks * 512 >= ROOM for file in files)
+
+
+@pytest.mark.once
+def test_metrics_are_for_who_has_the_token(watched: Portico, server: Portico) -> None:
+    """ours: off without METRICS_TOKEN, closed with it."""
+    for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}):
+        refused = HTTP.get(f"{watched.url}/metrics", headers=given)
+        assert refused.status_code == 401 and "portico_" not in refused.text
+    assert HTTP.get(f"{server.url}/metrics").status_code == 404
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/mcp", "mcp"),
+        ("/mcp/", "mcp"),
+        ("/oauth/token", "oauth/token"),
+        ("/oauth/x/y", "oauth"),
+        ("/admin/accounts/user/7/", "admin"),
+        ("/", "other"),
+        ("/\x00\n", "other"),
+    ],
+)
+def test_routes_are_few(path: str, route: str) -> None:
+    """ours: outsiders cannot make new labels."""
+    assert route_of(path) == route
+
+
+def test_ready_says_so(watched: Portico) -> None:
+    """ours: database, migrations, signing key, shared store, session manager."""
+    answer = HTTP.get(f"{watched.url}/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+
+
+@pytest.mark.django_db
+def test_what_is_not_ready_is_named(rf: Any, monkeypatch: Any) -> None:
+    """ours: in words that may be public."""
+    SigningKey.objects.ensure_active()
+    SigningKey.objects.filter(state="active").update(private_encrypted=b"x" * 40)
+    wanted = frozenset({("accounts", "9999_future")})
+    monkeypatch.setattr(readiness, "expected", lambda: wanted)
+    with override_settings(VALKEY_URL="redis://127.0.0.1:1"):
+        answer = readiness.readyz(rf.get("/readyz"))
+    told = json.loads(answer.content)["problems"]
+    assert answer.status_code == 503 and answer["Retry-After"]
+    assert told.keys() == {
+        "migrations",
+        "signing_key",
+        "shared_store",
+        "session_manager",
+    }
+
+
+@pytest.mark.once
+def test_a_log_line_carries_the_request_and_obeys_nothing(watched: Portico) -> None:
+    """ours: one JSON object per record, from a synchronous view and from /mcp."""
+    name = "of-this-very-request"
+    headers = {"x-request-id": name}
+    message = {"username": "eve\nFORGED record", "password": "wrong"}
+    HTTP.post(f"{watched.url}/api/token/", json=message, headers=headers)
+    wire(watched, "alice").post("tools/call", {"name": "crash"}, extra=headers)
+    found = [line for line in watched.log.read_text().splitlines() if name in line]
+    records = [json.loads(line) for line in found if line.startswith("{")]
+    assert AuditEvent.objects.filter(request_id=name).exists()
+    assert all(r["request_id"] == name and r["level"] for r in records)
+    assert "\nFORGED" not in watched.log.read_text()
+
+
+@pytest.mark.once
+def test_a_text_line_cannot_be_forged() -> None:
+    """ours: newlines and escapes from outside are shown."""
+    event = {
+        "timestamp": "T",
+        "level": "error",
+        "logger": "x",
+        "event": "a\nT ERROR x: forged\x1b[2J",
+        "exception": "Traceback\nValueError: b\r\nT ERROR x: forged",
+        "request_id": "r",
+    }
+    lines = logs.line(None, "error", event).splitlines()
+    assert lines[0] == r"T ERROR x: a\nT ERROR x: forged\x1b[2J [r]"
+    assert all(line.startswith("  | ") for line in lines[1:])
+
+
+@pytest.mark.once
+def test_a_trace_joins_the_request_and_the_sdks_span(watched: Portico) -> None:
+    """ours: our span under the caller's, the SDK's under ours."""
+    wire(watched, "alice").post(
+        "tools/call", {"name": "look"}, extra={"traceparent": TRACEPARENT}
+    )
+    trace = TRACEPARENT.split("-")[1]
+    pattern = re.compile(r"^\{$.*?^\}$", re.MULTILINE | re.DOTALL)
+    for _ in range(100):
+        text = watched.log.read_text()
+        spans = [json.loads(s) for s in pattern.findall(text) if trace in s]
+        if len(spans) >= 2:
+            break
+        HTTP.get(f"{watched.url}/readyz")
+    by_name = {span["name"]: span for span in spans}
+    ours, theirs = by_name["POST /mcp"], by_name["tools/call look"]
+    assert ours["parent_id"] == f"0x{TRACEPARENT.split('-')[2]}"
+    assert theirs["parent_id"] == ours["context"]["span_id"]
+    assert ours["resource"]["attributes"]["service.name"] == "portico"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({}, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "otlp"),
+        ({"OTEL_TRACES_EXPORTER": "none", tracing.ENDPOINTS[0]: "http://c"}, ""),
+        ({"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"}, ""),
+    ],
+)
+def test_tracing_is_on_when_asked_for(
+    given: dict[str, str], kind: str, monkeypatch: Any
+) -> None:
+    """OpenTelemetry's own variables decide."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert tracing.wanted() == kind
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("exporter", ["otlp", "carrier-pigeon"])
+def test_tracing_that_cannot_work_is_refused_in_words(
+    exporter: str, monkeypatch: Any
+) -> None:
+    """ours: the packages of the optional extra, or a word nobody knows."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", exporter)
+    with pytest.raises(SystemExit, match="OTEL_"):
+        tracing.traced(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.once
+def test_a_worker_that_was_not_counted_is_refused(folder: Path) -> None:
+    """ours: WORKERS and uvicorn's --workers must agree in production."""
+    code = "from config.server.workers import refuse_uncounted_workers as f; f()"
+    run = (
+        "import multiprocessing as m, sys; p = m.get_context('spawn').Process("
+        f"target=exec, args=({code!r},)); p.start(); p.join(); sys.exit(p.exitcode)"
+    )
+    env = {
+        "ENVIRONMENT": "production",
+        "ISSUER_URL": "https://portico.example",
+        "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz" * 2,
+        "KEY_ENCRYPTION_KEY": "zyxwvutsrqponmlkjihgfedcba9876543210",
+        "DATA_DIR": str(folder),
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", run], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "WORKERS: " in done.stderr, done.stderr
+
+
+@pytest.mark.django_db
+def test_one_job_migrates_at_a_time() -> None:
+    """ours: a second waits for the first (PostgreSQL); SQLite locks by itself."""
+    from django.db import connection
+
+    with alone("default"):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(*) FROM pg_locks WHERE locktype='advisory'"
+                )
+                assert cursor.fetchone() == (1,)

@@ -1,0 +1,203 @@
+"""Production as documented: nginx, TLS, three processes, PostgreSQL, Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from django.db import connection
+
+from accounts.models import AuditEvent, IssuedToken
+from tests.flows.consistency.test_consistency import FLIPS, Trials, subject
+from tests.flows.oauth.test_python_sdk import Storage, provider, twice
+from tests.support.access_mutations import by_update
+from tests.support.mcp_client import LEGACY, MODERN, Wire, message_in
+from tests.support.production import Fronted, caddy, production
+from tests.support.raw_load import Hammer
+from tests.support.run_figures import note
+from tests.support.valkey import valkey
+
+pytestmark = pytest.mark.usefixtures("cast")
+CALLS = 6
+
+
+@pytest.fixture(scope="module")
+def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[Fronted]:
+    """Three processes behind nginx."""
+    if connection.vendor != "postgresql":
+        pytest.skip("several processes need PostgreSQL")
+    with valkey() as store, production(folder, store.connection_url, 3) as running:
+        yield running
+
+
+@pytest.fixture
+def http(front: Fronted, monkeypatch: Any) -> Iterator[httpx2.Client]:
+    """A client that trusts the authority; so do all that are made meanwhile."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(front.authority))
+    with front.client() as made:
+        yield made
+
+
+@pytest.mark.spec("ours: production as documented passes the client tests")
+def test_the_sdks_client_signs_in_calls_and_is_revoked(
+    front: Fronted, http: httpx2.Client
+) -> None:
+    """ours: discovery, registration, sign-in, list, call, refresh, revoked."""
+    storage, visits = Storage(), list[str]()
+    first, second = asyncio.run(twice(front, provider(front, storage, visits)))
+    assert first != second and len(visits) == 1
+    client = Wire(front, storage.tokens.access_token, http=http)
+    assert "look" in client.tools()
+    issued = IssuedToken.objects.filter(client_id=storage.info.client_id)
+    issued.revoke(actor="carol", reason="taken away")
+    assert [client.post("ping").status_code for _ in range(CALLS)] == [401] * CALLS
+
+
+def test_a_session_finds_its_process(front: Fronted, http: httpx2.Client) -> None:
+    """architecture 6: the proxy sends each Mcp-Session-Id to the same process."""
+    ports = {str(backend.port) for backend in front.backends}
+    for _ in range(CALLS):
+        client = Wire(front, front.token("alice"), LEGACY, http=http).open()
+        assert client.session.partition("-")[0] in ports
+        assert [client.post("tools/list").status_code for _ in range(4)] == [200] * 4
+
+
+def test_the_edges_are_closed(front: Fronted, http: httpx2.Client) -> None:
+    """ours: HSTS, secure cookies, probes not public, the caller's own address."""
+    page = http.get(
+        f"{front.url}/accounts/login/", headers={"x-forwarded-for": "6.6.6.6"}
+    )
+    assert "max-age" in page.headers["strict-transport-security"]
+    assert "secure" in page.headers["set-cookie"].lower()
+    for path in ("/readyz", "/metrics"):
+        assert http.get(f"{front.url}{path}").status_code == 404
+    with front.client("127.0.0.2") as elsewhere:
+        client = Wire(front, front.token("alice"), http=elsewhere)
+        client.post("ping", extra={"x-forwarded-for": "6.6.6.6"})
+    event = AuditEvent.objects.order_by("-pk").first()
+    assert event is not None and event.address == "127.0.0.2"
+
+
+@pytest.mark.parametrize("processes", [3, 2])
+def test_no_process_behind_the_proxy_decides_by_what_was(
+    front: Fronted, processes: int
+) -> None:
+    """ours: any request on any process; a change rules the next message on each."""
+    unused = front.backends[processes:]
+    used = front.backends[:processes]
+    for backend in unused:
+        front.proxy.take_out(backend.port)
+    before = [backend.decided() for backend in used]
+    with front.settings():
+        people = [subject(f"fronted-{number}") for number in range(4)]
+        trials = Trials([front], lines=6)
+        with Hammer([front], people, lines=3) as hammer:
+            trials.run(by_update(), people, FLIPS // 2)
+        trials.close()
+    for backend in unused:
+        front.proxy.put_back(backend.port)
+    stale = trials.stale + hammer.stale
+    told = {"flips": FLIPS // 2 * 2, "messages": trials.count}
+    told |= {"in_passing": hammer.count, "stale": len(stale)}
+    note(f"{processes} processes behind nginx", **told)
+    assert not stale
+    share = (trials.count + hammer.count) / processes / 4
+    for backend, decided in zip(used, before, strict=True):
+        assert backend.decided() - decided > share, "one of them was hardly asked"
+
+
+def test_caddy_in_front(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ours: the file of the composed set-up serves the SDK's client as nginx' does."""
+    with caddy(front) as passed:
+        monkeypatch.setenv("SSL_CERT_FILE", str(passed.authority))
+        storage, visits = Storage(), list[str]()
+        asyncio.run(twice(passed, provider(passed, storage, visits)))
+        assert len(visits) == 1
+        with passed.client() as http:
+            client = Wire(passed, storage.tokens.access_token, http=http)
+            client.post("ping", extra={"x-forwarded-for": "6.6.6.6"})
+            for path in ("/readyz", "/metrics"):
+                assert http.get(f"{passed.url}{path}").status_code == 404
+    event = AuditEvent.objects.order_by("-pk").first()
+    assert event is not None and event.address == "127.0.0.1"
+
+
+class Crowd:
+    """Clients that call without pause and never call again what was answered."""
+
+    def __init__(self, front: Fronted, many: int) -> None:
+        self.clients = [
+            Wire(front, front.token("alice"), MODERN, http=front.client())
+            for _ in range(many)
+        ]
+        self.statuses: list[int] = []
+        self.over = threading.Event()
+
+    def __enter__(self) -> Crowd:
+        self.pool = ThreadPoolExecutor(len(self.clients))
+        self.work = [self.pool.submit(self.call, client) for client in self.clients]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        for task in self.work:
+            task.result()
+        self.pool.shutdown()
+        for client in self.clients:
+            client.http.close()
+
+    def call(self, client: Wire) -> None:
+        """One client's loop."""
+        while not self.over.is_set():
+            try:
+                answer = client.call("look")
+            except httpx2.TransportError:
+                # nginx closed the idle connection while it was told to reload: nothing
+                # was taken, and clients try again (RFC 9112 9.3.1).
+                answer = client.call("look")
+            self.statuses.append(answer.status_code)
+            assert answer.status_code != 200 or message_in(answer)["result"]
+
+    def waits_for(self, many: int) -> None:
+        """Until so many more were answered."""
+        goal = len(self.statuses) + many
+        while len(self.statuses) < goal and not all(t.done() for t in self.work):
+            self.over.wait(0.01)
+
+
+def test_a_rolling_restart_fails_no_call(front: Fronted, http: httpx2.Client) -> None:
+    """ours: deploy/rolling-restart.sh, step by step; each call on record once."""
+    before = AuditEvent.objects.filter(action="tool.called").count()
+    with Crowd(front, 4) as crowd:
+        for backend in front.backends:
+            crowd.waits_for(20)
+            front.proxy.take_out(backend.port)
+            backend.stop(signal.SIGTERM)
+            crowd.waits_for(20)
+            backend.start()
+            front.proxy.put_back(backend.port)
+        crowd.waits_for(20)
+    assert set(crowd.statuses) == {200}, crowd.statuses
+    after = AuditEvent.objects.filter(action="tool.called").count()
+    assert after - before == len(crowd.statuses)
+
+
+def test_a_killed_process_costs_only_what_it_was_doing(
+    front: Fronted, http: httpx2.Client
+) -> None:
+    """ours: 502 at once for calls in its hands, all others served by its neighbour."""
+    with Crowd(front, 4) as crowd:
+        crowd.waits_for(20)
+        front.backends[0].stop(signal.SIGKILL)
+        crowd.waits_for(40)
+        front.backends[0].start()
+        crowd.waits_for(20)
+    assert set(crowd.statuses) <= {200, 502}
+    assert crowd.statuses.count(502) <= len(crowd.clients)

@@ -1,0 +1,57 @@
+"""Behind a proxy that ends TLS: the address on record, and forged headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from accounts.models import AuditEvent
+from tests.support.mcp_client import HTTP
+from tests.support.server import Portico, portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+WAY = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.1.1.1"}
+
+
+@pytest.fixture(scope="module")
+def proxied(rows: None, folder: Path) -> Iterator[Portico]:
+    """A server whose proxies are 127.0.0.1 and 10.0.0.0/8, at an https address."""
+    given = {"TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8", "ALLOWED_HOSTS": "127.0.0.1"}
+    with portico(folder, ISSUER_URL="https://portico.test", **given) as running:
+        yield running
+
+
+def addresses(server: Portico, **headers: str) -> set[str]:
+    """What is on record of a refused password and a refused token, sent so."""
+    last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    told = {**headers, "x-forwarded-proto": "https"}
+    body = {"username": "nobody-at-all", "password": "wrong"}
+    assert HTTP.post(f"{server.url}/api/token/", json=body, headers=told).is_error
+    bearer = {**told, "authorization": "Bearer e30.e30.e30"}
+    assert HTTP.post(server.mcp_url, json={}, headers=bearer).status_code == 401
+    seen = AuditEvent.objects.filter(pk__gt=last).values_list("action", "address")
+    assert {"user.sign_in_failed", "request.refused"} <= {name for name, _ in seen}
+    return {address for _, address in seen}
+
+
+def test_the_audit_names_the_client_and_not_what_it_forged(
+    proxied: Portico, server: Portico
+) -> None:
+    """ours: one function for Django's side and the MCP side."""
+    assert addresses(proxied, **WAY) == {"203.0.113.7"}
+    assert addresses(server, **WAY) == {"127.0.0.1"}
+
+
+def test_https_is_believed_from_the_proxy_only(proxied: Portico) -> None:
+    """ours: SECURE_SSL_REDIRECT looks at the scheme that client_address.py found."""
+    page = f"{proxied.url}/accounts/login/"
+    plain = httpx2.get(page, follow_redirects=False)
+    assert plain.status_code == 301 and plain.headers["location"].startswith("https:")
+    ended = httpx2.get(page, headers={"x-forwarded-proto": "https"})
+    assert ended.status_code == 200
+    assert "strict-transport-security" in ended.headers
+    chain = httpx2.get(page, headers={"x-forwarded-proto": "https, http"})
+    assert chain.status_code == 301

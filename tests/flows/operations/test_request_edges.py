@@ -1,0 +1,181 @@
+"""The edges: headers, cookies, large and slow requests, a gentle end, clean logs."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.flows.mcp.test_routing import listening
+from tests.support.cast import PASSWORD
+from tests.support.mcp_client import HTTP, LEGACY, Wire, wire
+from tests.support.server import Portico, portico
+
+pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+HASTY = {
+    "BODY_TIMEOUT": "1",
+    "HEAD_TIMEOUT": "1",
+    "SEND_TIMEOUT": "1",
+    "MAX_FORM_SIZE": "20000",
+}
+
+
+@pytest.fixture(scope="module")
+def hasty(rows: None, folder: Path) -> Iterator[Portico]:
+    """Little patience, small forms, and a large file."""
+    (folder / "static").mkdir(exist_ok=True)
+    (folder / "static" / "large.bin").write_bytes(bytes(16_000_000))
+    with portico(folder, **HASTY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def secure(rows: None, folder: Path) -> Iterator[Portico]:
+    """An https address behind a proxy that ends TLS."""
+    given = {"TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "127.0.0.1"}
+    with portico(folder, ISSUER_URL="https://portico.test", **given) as running:
+        yield running
+
+
+def test_the_headers_of_a_page(secure: Portico) -> None:
+    """ours: HSTS, Referrer-Policy, Permissions-Policy, COOP; __Host- cookies."""
+    told = {"x-forwarded-proto": "https"}
+    page = httpx2.get(f"{secure.url}/accounts/login/", headers=told)
+    headers = page.headers
+    assert headers["strict-transport-security"].startswith("max-age=31536000")
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "camera=()" in headers["permissions-policy"]
+    cookie = headers["set-cookie"]
+    assert cookie.startswith("__Host-csrf=") and "Domain" not in cookie
+    for word in ("Secure", "HttpOnly", "Path=/", "SameSite=Lax"):
+        assert word in cookie
+
+
+@pytest.mark.spec("RFC 9110 15.5.14")
+@pytest.mark.parametrize("path", ["/oauth/token", "/api/token/", "/accounts/login/"])
+def test_a_large_body_is_413_before_it_is_read(hasty: Portico, path: str) -> None:
+    """ours: by its declared length, or as soon as it has grown too large."""
+    body = b"a=" + b"x" * 30_000
+
+    def in_pieces() -> Iterator[bytes]:
+        for start in range(0, len(body), 5_000):
+            yield body[start : start + 5_000]
+
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    for content in (body, in_pieces()):
+        answer = httpx2.post(f"{hasty.url}{path}", content=content, headers=kind)
+        assert answer.status_code == 413, answer.text
+        assert answer.json()["error"] == "invalid_request"
+
+
+@pytest.mark.spec("RFC 9110 15.5.9")
+@pytest.mark.parametrize("path", ["/oauth/token", "/accounts/login/", "/mcp"])
+def test_a_body_that_does_not_come_is_408(hasty: Portico, path: str) -> None:
+    """ours: slow clients; at /mcp for those with a token."""
+    bearer = f"authorization: Bearer {hasty.token('alice')}\r\n"
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
+        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}"
+        line.sendall(f"{head}content-length: 100\r\n\r\na=".encode())
+        begun = time.monotonic()
+        answer = line.recv(4096)
+        assert b" 408 " in answer.split(b"\r\n")[0], answer
+        assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nhost: h\r\nx: "])
+def test_a_head_that_does_not_come_closes_the_connection(
+    hasty: Portico, sent: bytes
+) -> None:
+    """ours: slowloris; one that was served and idles is closed by uvicorn."""
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
+        line.sendall(sent)
+        begun = time.monotonic()
+        assert line.recv(4096) == b""
+        assert 0.5 < time.monotonic() - begun < 5
+
+
+def test_a_client_that_takes_nothing_is_cut_off(hasty: Portico) -> None:
+    """ours: what is ready for it is not kept for ever, and others do not wait."""
+    asked = b"GET /static/large.bin HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(20)
+        line.connect(("127.0.0.1", hasty.port))
+        line.sendall(asked)
+        assert line.recv(15) == b"HTTP/1.1 200 OK"
+        assert httpx2.get(f"{hasty.url}/healthz").status_code == 200
+        ended = select.poll()
+        ended.register(line, select.POLLRDHUP | select.POLLHUP)
+        assert ended.poll(20_000), "it still waits for us to read"
+
+
+def unfinished(server: Portico, client: Wire) -> tuple[socket.socket, bytes]:
+    """A call whose body has come in part, and what is missing of it."""
+    meta = "io.modelcontextprotocol/"
+    about = {f"{meta}protocolVersion": client.era, f"{meta}clientCapabilities": {}}
+    params = {"name": "look", "arguments": {}}
+    told = client.headers("tools/call", params)
+    whole = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    body = json.dumps({**whole, "params": {**params, "_meta": about}}).encode()
+    line = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+    told |= {"host": "127.0.0.1", "content-type": "application/json"}
+    told["content-length"] = str(len(body))
+    head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    line.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body[:10])
+    return line, body[10:]
+
+
+def test_shutting_down_ends_streams_and_finishes_calls(
+    rows: None, folder: Path
+) -> None:
+    """ours: nothing is cut, nobody is waited for, nothing new is taken."""
+    with portico(folder, GRACE="20") as server:
+        client = wire(server, "alice")
+        line, rest = unfinished(server, client)
+        method, options = listening(server, client)
+        with line, HTTP.stream(method, server.mcp_url, **options) as stream:  # type: ignore[arg-type]
+            assert stream.status_code == 200
+            begun = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            for _ in stream.iter_bytes():
+                pass
+            assert time.monotonic() - begun < 5
+            with pytest.raises(httpx2.TransportError):
+                httpx2.get(f"{server.url}/healthz", timeout=2)
+            line.sendall(rest)
+            answer = b""
+            while chunk := line.recv(65536):
+                answer += chunk
+            assert b" 200 " in answer[:20] and b"alice looks" in answer, answer
+        server.process.wait(15)
+        assert time.monotonic() - begun < 15
+
+
+def test_what_outsiders_send_stays_on_its_line_of_the_log(server: Portico) -> None:
+    """ours: log injection, and nothing secret."""
+    forged = "x\r\nERROR forged: everything is fine \x1b[31m"
+    secret = "portico_pat_" + "s" * 43
+    body = {"username": forged, "password": "a very secret password"}
+    HTTP.post(f"{server.url}/api/token/", json=body)
+    HTTP.post(f"{server.url}/oauth/register", json={"client_name": forged})
+    HTTP.get(f"{server.url}/oauth/authorize", params={"client_id": forged})
+    HTTP.get(f"{server.url}/nowhere/%0d%0aERROR%20forged")
+    HTTP.get(f"{server.url}/accounts/oidc/x/login/callback/", params={"error": forged})
+    Wire(server, secret).post("ping")
+    alice = wire(server, "alice", LEGACY)
+    alice.call(forged)
+    body = {"username": "alice", "password": PASSWORD}
+    HTTP.post(f"{server.url}/api/token/", json=body)
+    log = server.log.read_text()
+    assert "\nERROR forged" not in log and "\x1b[31m" not in log
+    for hidden in ("a very secret password", secret, PASSWORD, alice.token):
+        assert hidden not in log

@@ -1,0 +1,131 @@
+"""The README's five-minute tour, line by line, gives what it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.server import ROOT
+
+pytestmark = pytest.mark.once
+ENDS_WITHIN = 60.0
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+def steps() -> list[tuple[str, str]]:
+    """(command, what it prints) of every console block."""
+    found: list[tuple[str, str]] = []
+    for block in BLOCK.findall((ROOT / "README.md").read_text()):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, printed = part.partition("\n")
+            found.append((command, printed))
+    return found
+
+
+def matches(printed: str, shown: str) -> bool:
+    """Whether the output is as shown, `...` standing for anything."""
+    pattern = ".*".join(re.escape(part) for part in shown.strip().split("..."))
+    return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the project as git would hand it out, with the environment linked."""
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    for name in names:
+        target = tmp_path / "portico" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    (tmp_path / "portico" / ".venv").symlink_to(ROOT / ".venv")
+    return tmp_path / "portico"
+
+
+@pytest.fixture
+def shell(checkout: Path) -> Iterator[subprocess.Popen[str]]:
+    """A shell that stays open over the tour."""
+    kept = ("PATH", "LANG", "HOME")
+    env = {k: v for k, v in os.environ.items() if k in kept} | {"PS1": ""}
+    process = subprocess.Popen(
+        ["bash", "--norc"],
+        cwd=checkout,
+        env=env,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def say(shell: subprocess.Popen[str], command: str) -> str:
+    """What a command prints in that shell."""
+    assert shell.stdin is not None and shell.stdout is not None
+    shell.stdin.write(f"{command}\necho '<end>'\n")
+    shell.stdin.flush()
+    printed = ""
+    while (line := shell.stdout.readline()) != "<end>\n":
+        assert line, f"$ {command}\n{printed}\nended the shell"
+        printed += line
+    return printed
+
+
+def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
+    """ours: every line of the README."""
+    if not (ROOT / ".venv" / "bin" / "python").exists():
+        pytest.skip("runs where `make test` made .venv")
+    port, serving = free_port(), None
+    try:
+        for command, shown in steps():
+            here = command.replace("8000", str(port))
+            if command == "make serve":
+                serving = serve(checkout, port)
+                continue
+            printed = say(shell, here)
+            shown = shown.replace("8000", str(port))
+            assert matches(printed, shown), f"$ {here}\n{printed}\nnot:\n{shown}"
+    finally:
+        if serving is not None:
+            os.killpg(serving.pid, signal.SIGTERM)
+            serving.communicate(timeout=ENDS_WITHIN)
+    assert len(steps()) >= 10
+
+
+def serve(checkout: Path, port: int) -> subprocess.Popen[str]:
+    """`make serve`, until it answers."""
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "HOME")}
+    process = subprocess.Popen(
+        ["make", "serve", f"PORT={port}"],
+        cwd=checkout,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            httpx2.get(f"http://127.0.0.1:{port}/healthz", timeout=1)
+            return process
+        except httpx2.TransportError:
+            time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    raise AssertionError(process.communicate()[0])

@@ -1,0 +1,130 @@
+"""Languages: pages in the reader's, all that programs read in English."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from accounts.models import AuditEvent, RoleAssignment, User
+from tests.support.cast import PASSWORD
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import HTTP
+from tests.support.oauth_client import question, registered
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.5"}
+LOGIN = "/accounts/login/"
+
+
+@pytest.fixture
+def reader(server: Portico) -> Iterator[Browser]:
+    """Somebody whose browser asks for Korean."""
+    with Browser(server.url) as browser:
+        browser.http.headers.update(KOREAN)
+        yield browser
+
+
+def signed_in(browser: Browser, name: str, path: str = "/portal/") -> Browser:
+    """At the page, signed in on the way."""
+    browser.open(path)
+    return browser.submit(browser.form("password"), login=name, password=PASSWORD)
+
+
+def test_a_page_speaks_the_language_the_browser_asks_for(reader: Browser) -> None:
+    """RFC 9110 12.5.4; the page says so in `lang` and Content-Language."""
+    reader.open(LOGIN)
+    assert '<html lang="ko">' in reader.page.text and "비밀번호" in reader.page.text
+    assert reader.page.headers["content-language"] == "ko"
+    assert "Accept-Language" in reader.page.headers["vary"]
+    del reader.http.headers["Accept-Language"]
+    assert '<html lang="en">' in reader.open(LOGIN).page.text
+    reader.http.headers["Accept-Language"] = "fr, *;q=0.1"
+    assert "Password" in reader.open(LOGIN).page.text
+
+
+def test_a_choice_is_kept_and_leads_back_to_the_page(reader: Browser) -> None:
+    """ours: the button works without JavaScript and outweighs the browser's wish."""
+    reader.open(f"{LOGIN}?next=/portal/tokens/")
+    reader.submit(reader.form("language"), "language")
+    assert str(reader.page.url).endswith(f"{LOGIN}?next=/portal/tokens/")
+    assert '<html lang="en">' in reader.page.text
+    told = str(reader.page.history[0].headers.get_list("set-cookie"))
+    assert "portico_language=en" in told and "HttpOnly" in told
+    assert "SameSite=Lax" in told
+    assert "Admin" in signed_in(reader, "carol").page.text
+    assert 'lang="en"' in reader.open("/admin/").page.text
+    reader.submit(reader.form("language"), "language")
+    assert 'lang="ko"' in reader.page.text and "대시보드" in reader.page.text
+
+
+def test_a_choice_leads_to_no_other_site(reader: Browser) -> None:
+    """ours: `next` is a path of this server; anything else is left out."""
+    form = reader.open(LOGIN).form("language")
+    reader.http.follow_redirects = False
+    reader.submit(form, "language", next="https://elsewhere.example/")
+    assert reader.page.headers["location"].startswith(("/", str(reader.http.base_url)))
+    reader.submit(form, language="ko", csrfmiddlewaretoken="x" * 64)
+    assert reader.page.status_code == 403 and "open for too long" in reader.page.text
+
+
+def test_programs_are_answered_in_english(server: Portico, reader: Browser) -> None:
+    """RFC 6749 5.2: error_description is ASCII, whatever the language."""
+    api = f"{server.url}/api/token/"
+    told = HTTP.post(api, data={"username": "alice"}, headers=KOREAN)
+    assert told.status_code == 400 and "required" in told.json()["error_description"]
+    assert "content-language" not in told.headers
+    asked = {"grant_type": "authorization_code", "code": "a"}
+    token = HTTP.post(f"{server.url}/oauth/token?x=1", data=asked, headers=KOREAN)
+    assert token.json()["error_description"].isascii()
+
+
+def test_an_error_page_is_translated_and_its_link_is_ascii(
+    server: Portico, reader: Browser
+) -> None:
+    """RFC 6749 4.1.2.1: the client gets ASCII; the person reads their own."""
+    signed_in(reader, "alice")
+    client = registered(server)["client_id"]
+    reader.open(question(server, client, response_mode="fragment")[0])
+    assert "response_mode는 query여야 합니다." in reader.page.text
+    link = next(p for p in reader.page.text.split('"') if "/callback?" in p)
+    query = parse_qs(urlsplit(link.replace("&amp;", "&")).query)
+    assert query["error_description"] == ["response_mode has to be query."]
+
+
+def test_consent_says_scopes_in_the_readers_words(
+    server: Portico, reader: Browser
+) -> None:
+    """ours: the descriptions that come with Portico are translated."""
+    signed_in(reader, "alice")
+    client = registered(server, client_name="편집기")["client_id"]
+    page = reader.open(question(server, client, scope="mcp User.Write")[0]).page.text
+    assert "“편집기”에서 접근 권한을 요청합니다" in page
+    assert "내용을 변경합니다." in page and "User.Write" in page
+
+
+def test_the_audit_is_english_whatever_the_admin_reads(
+    server: Portico, reader: Browser
+) -> None:
+    """ours: one log for many readers; filters and exports match it by text."""
+    signed_in(reader, "carol", "/admin/")
+    bob = User.objects.get(username="bob")
+    held = RoleAssignment.objects.get(user=bob, role__name="Guest")
+    path = f"/admin/accounts/roleassignment/{held.pk}/change/"
+    page = reader.open(path).page.text
+    assert "bob의 Guest 역할" in page
+    reader.save(path, reason="이유")
+    event: Any = AuditEvent.objects.filter(action="role.extended").first()
+    assert event.object == "bob holds Guest" and event.changes == {
+        "reason": ["", "이유"]
+    }
+
+
+def test_a_page_that_is_not_there_says_so(reader: Browser) -> None:
+    """ours: 404 in the reader's language, with a way on."""
+    signed_in(reader, "alice")
+    reader.open("/portal/nothing/")
+    assert reader.page.status_code == 404 and "찾을 수 없습니다" in reader.page.text

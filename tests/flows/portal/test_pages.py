@@ -1,0 +1,198 @@
+"""The portal: connect, my tools and refusals, connected apps, personal tokens."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import AuditEvent, IssuedToken
+from mcp_bridge.portal.client_setup import TOKEN, snippets
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import ERAS, HTTP, Wire, wire
+from tests.support.oauth_client import question, signed_in
+from tests.support.server import Portico
+from tests.support.visitor import Visitor
+
+pytestmark = pytest.mark.usefixtures("cast")
+TOKENS = "/portal/tokens/"
+
+
+@contextmanager
+def signed_in_as(server: Portico, name: str) -> Iterator[Browser]:
+    """Somebody at the portal."""
+    with Browser(server.url) as browser:
+        browser.open("/portal/")
+        form = browser.form("password")
+        browser.submit(form, login=name, password=PASSWORD)
+        assert "My tools" in browser.page.text
+        yield browser
+
+
+@pytest.fixture
+def alice(server: Portico) -> Iterator[Browser]:
+    """alice, signed in."""
+    with signed_in_as(server, "alice") as browser:
+        yield browser
+
+
+def new_token(browser: Browser, **fields: object) -> str:
+    """A personal token made in the portal."""
+    browser.open(TOKENS)
+    form = browser.form("name")
+    given: dict[str, Any] = {"name": "laptop", "days": "30", "scopes": ["mcp"]}
+    given |= fields
+    browser.submit(form, **given)
+    assert browser.page.status_code == 200, browser.page.text
+    raw = browser.page.text.split('id="new-token">')[1].split("<")[0]
+    assert raw.startswith("portico_pat_")
+    return raw
+
+
+@pytest.mark.parametrize(
+    "path", ["/portal/", "/portal/connect/", "/portal/apps/", TOKENS]
+)
+def test_the_portal_is_for_signed_in_people(server: Portico, path: str) -> None:
+    """ours: and runs no script but its own."""
+    answer = HTTP.get(f"{server.url}{path}")
+    assert answer.headers["location"].startswith("/accounts/login/")
+
+
+@pytest.mark.spec("MCP SEC Token Theft: stored hashed")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_personal_token_works_until_it_is_revoked(
+    server: Portico, alice: Browser, era: str
+) -> None:
+    """ours: hashed, shown once, last used, revoked at once."""
+    raw = new_token(alice)
+    client = Wire(server, raw, era).open()
+    assert client.text("look") == "alice looks at shelf"
+    assert client.call("erase").status_code == 403
+    kept = list(IssuedToken.objects.filter(kind="personal").values())
+    assert raw not in json.dumps(kept, default=str)
+    end = monotonic() + 10  # the last use is written in passing
+    while "127.0.0.1" not in alice.open(TOKENS).page.text and monotonic() < end:
+        pass
+    assert raw not in alice.page.text and "127.0.0.1" in alice.page.text
+    row = IssuedToken.objects.filter(kind="personal", user__username="alice").first()
+    assert row is not None
+    form = next(f for f in alice.forms if ("revoke", row.jti, "Revoke") in f.buttons)
+    alice.submit(form, revoke=row.jti)
+    assert client.call("look").status_code == 401
+
+
+def test_a_personal_token_is_a_part_of_ones_rights_and_ends(
+    server: Portico, alice: Browser
+) -> None:
+    """ours: subset of one's scopes, expiry required."""
+    narrow = new_token(alice, scopes=["User.Read"])
+    assert Wire(server, narrow).allowed("look")
+    assert Wire(server, narrow).call("erase").status_code == 403
+    refused: tuple[dict[str, Any], ...] = (
+        {"scopes": ["Admin.Write"]},
+        {"scopes": []},
+        {"days": "0"},
+        {"days": "9999"},
+        {"days": ""},
+        {"name": ""},
+        {"name": "a\x00b"},
+    )
+    for wrong in refused:
+        alice.open(TOKENS)
+        given: dict[str, Any] = {"name": "x", "days": "3", "scopes": ["mcp"]} | wrong
+        alice.submit(alice.form("name"), **given)
+        assert alice.page.status_code == 400 and "errorlist" in alice.page.text
+    past = timezone.now() - timedelta(seconds=1)
+    IssuedToken.objects.filter(kind="personal").update(expires_at=past)
+    assert Wire(server, narrow).call("look").status_code == 401
+    assert Wire(server, "portico_pat_unknown").call("look").status_code == 401
+
+
+def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
+    """ours."""
+    person("bob", "Guest", "User")
+    client = wire(server, "bob")
+    row = IssuedToken.objects.filter(user__username="bob").first()
+    assert row is not None
+    alice.open(TOKENS)
+    alice.submit(alice.form("name"), revoke=row.jti)
+    assert client.allowed("look")
+
+
+def test_a_connected_app_is_revoked(server: Portico, alice: Browser) -> None:
+    """ours: refused at the next message, and asked again the next time."""
+    client_id, answer = signed_in(server)
+    client = Wire(server, answer["access_token"])
+    assert client.allowed("look")
+    alice.open("/portal/apps/")
+    assert "Tester" in alice.page.text and "has named itself" in alice.page.text
+    form = next(f for f in alice.forms if "revoke" in [b[0] for b in f.buttons])
+    alice.submit(form, "revoke")
+    assert "Access taken back" in alice.page.text
+    assert client.call("look").status_code == 401
+    with Visitor(server.url, "alice") as visitor:
+        visitor.visit(question(server, client_id)[0])
+        assert any("asks for access" in page for page in visitor.seen)
+    assert AuditEvent.objects.filter(action="consent.withdrawn").exists()
+
+
+def test_the_connect_page_turns_to_connected(server: Portico, alice: Browser) -> None:
+    """ours: by a real client's call."""
+    page = alice.open("/portal/connect/").page
+    assert server.mcp_url in page.text and "Waiting for the first call" in page.text
+    since = page.text.split('data-since="')[1].split('"')[0]
+    past = AuditEvent.objects.filter(actor="alice").count()
+    status = f"/portal/connect/status?since={int(since) + 1}"
+    for odd in ("", "x", "-1", "9" * 30):
+        answer = alice.http.get(f"/portal/connect/status?since={odd}")
+        assert answer.status_code == 200
+    wire(server, "alice").call("look")
+    assert AuditEvent.objects.filter(actor="alice").count() > past
+    status = f"/portal/connect/status?since={since}"
+    assert alice.http.get(status).json() == {"connected": True, "what": "tool look"}
+
+
+def test_every_snippet_names_the_real_address() -> None:
+    """ours: a test each."""
+    url = "https://portico.example/mcp"
+    found = {s.slug: s for s in snippets(url)}
+    assert list(found) == ["claude", "vscode", "cursor", "codex", "inspector", "curl"]
+    for snippet in found.values():
+        assert url in snippet.with_token
+        assert snippet.slug == "curl" or url in snippet.sign_in
+    for slug in ("vscode", "cursor"):
+        assert json.loads(found[slug].sign_in) and json.loads(found[slug].with_token)
+    assert found["cursor"].link.startswith("cursor://anysphere.cursor-deeplink/")
+
+
+@pytest.mark.parametrize("processes", ["server", "workers"])
+def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> None:
+    """ours: with sessions and without."""
+    running: Portico = request.getfixturevalue(processes)
+    line = snippets(running.mcp_url)[-1].with_token
+    typed = shlex.split(line.replace(TOKEN, running.token("alice")))
+    done = subprocess.run([*typed, "-s"], capture_output=True, check=True, timeout=20)
+    names = {tool["name"] for tool in json.loads(done.stdout)["result"]["tools"]}
+    assert {"look", "whoami"} <= names
+
+
+def test_refusals_are_explained_without_giving_secrets_away(server: Portico) -> None:
+    """ours: why, and whom to ask; hidden is still as unknown."""
+    person("petra", "User")
+    client = wire(server, "petra")
+    for tool in ("rule", "nope", "erase"):
+        client.call(tool)
+    with signed_in_as(server, "petra") as petra:
+        text = petra.page.text
+    assert "tool look" not in text and ">look<" in text
+    assert text.count("Not there for your roles") >= 2
+    assert "The token is too narrow" in text

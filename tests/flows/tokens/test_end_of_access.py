@@ -1,0 +1,713 @@
+"""The end of access ends everything, whichever way it comes: tried over real HTTP.
+
+Kinds of credentials are in tests/support/credentials.py, ways of ending below. A table,
+an issuing way, an admin action, a command, a tool or a page that neither list knows
+makes a test fail.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from allauth.account.utils import user_pk_to_url_str
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.management.commands import changepassword
+from django.core.management import call_command, get_commands
+from django.test import RequestFactory
+from django.urls import get_resolver
+
+from accounts.authentication.passwords.reset_links import ResetTokenGenerator
+from accounts.models import (
+    Consent,
+    DocumentHost,
+    IssuedToken,
+    OAuthClient,
+    OAuthDeviceGrant,
+    OAuthGrant,
+    RoleAssignment,
+    SignInProvider,
+    User,
+)
+from accounts.models.issued_tokens import Door, TokenKind
+from mcp_bridge.server import mcp
+from mcp_bridge.server.discovery import autodiscover
+from tests.support.cast import PASSWORD, person
+from tests.support.credentials import KINDS, Holder, holder
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import wire
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("rows")
+NUMBERS = count(1)
+NEW = "another longer passphrase 9"
+USERS, TOKENS = "/admin/accounts/user/", "/admin/accounts/issuedtoken/"
+CLIENTS, ROLES = "/admin/accounts/oauthclient/", "/admin/accounts/roleassignment/"
+HOSTS = "/admin/accounts/documenthost/"
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+SAMPLE = (
+    "personal token",
+    "code pair",
+    "unredeemed code",
+    "allowed device code",
+    "pending device code",
+    "unlisted session",
+    "reset link",
+    "consent",
+)
+"""What is tried after most ways: one of each table and each look at the epoch.
+
+All of them use one verb, and after some of them every kind is tried.
+"""
+
+
+@contextmanager
+def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[Holder]:
+    """New, with one of each kind or of these."""
+    found = holder(server, f"holder-{next(NUMBERS)}", kinds, **options)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def rich(server: Portico) -> Iterator[Holder]:
+    """Somebody with one of each kind, whose access nobody ends."""
+    with somebody(server) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def carol(server: Portico) -> Iterator[Browser]:
+    """The superuser, in the admin."""
+    person("carol", "Admin", admin=True)
+    with Browser(server.url) as browser:
+        yield browser.sign_in("carol")
+
+
+Way = Callable[[Holder, Browser], Any]
+
+
+def page(who: Holder) -> str:
+    """The person's page in the admin."""
+    return f"{USERS}{who.account.pk}/"
+
+
+def row(who: Holder) -> int:
+    """The key of one of their tokens."""
+    return IssuedToken.objects.filter(username=who.name)[:1].get().pk
+
+
+def client(who: Holder) -> OAuthClient:
+    """The row of the client they allowed."""
+    found: OAuthClient = OAuthClient.objects.get(client_id=who.client_id)
+    return found
+
+
+def deleted(carol: Browser, path: str, *keys: Any) -> None:
+    """By the list's own action, or on the row's page without keys."""
+    if keys:
+        carol.act(path, "delete_selected", *keys)
+    else:
+        carol.open(path)
+    form = carol.form("post")
+    if keys:
+        form.fields["_selected_action"] = [str(key) for key in keys]
+    carol.submit(form)
+    assert carol.page.status_code == 200, carol.page.text
+
+
+def last_role(who: Holder) -> RoleAssignment:
+    """The only one they hold."""
+    return RoleAssignment.objects.get(user=who.account)
+
+
+def without_role(who: Holder, carol: Browser) -> None:
+    """On the line of the person's page."""
+    carol.open(f"{page(who)}change/")
+    form, held = carol.form("_save"), str(last_role(who).pk)
+    keys = {n: v for n, v in form.fields.items() if n.endswith("-id")}
+    (prefix,) = (n.removesuffix("-id") for n, v in keys.items() if v == held)
+    carol.save(f"{page(who)}change/", **{f"{prefix}-DELETE": "on"})
+
+
+def new_password(who: Holder, carol: Browser, usable: bool) -> None:
+    """On the page of the admin for others' passwords."""
+    carol.open(f"{page(who)}password/")
+    given = {"password1": NEW, "password2": NEW} if usable else {}
+    button = "set-password" if usable else "unset-password"
+    form = carol.form("password1")
+    carol.submit(form, usable_password=str(usable).lower(), **given, **{button: "1"})
+    assert who.account.has_usable_password() is usable
+
+
+def own_password(who: Holder, carol: Browser) -> None:
+    """In the portal: the browser that does it stays signed in."""
+    browser = who.own.open("/accounts/password/change/")
+    form = browser.form("oldpassword")
+    browser.submit(form, oldpassword=PASSWORD, password1=NEW, password2=NEW)
+    assert who.account.check_password(NEW)
+    assert "/accounts/login/" not in str(browser.open("/portal/apps/").page.url)
+
+
+def by_mail(who: Holder, carol: Browser) -> None:
+    """With the link of a mail."""
+    user = who.account
+    key = f"{user_pk_to_url_str(user)}-{ResetTokenGenerator().make_token(user)}"
+    with Browser(who.server.url) as browser:
+        browser.open(f"/accounts/password/reset/key/{key}/")
+        browser.submit(browser.form("password1"), password1=NEW, password2=NEW)
+    assert who.account.check_password(NEW)
+
+
+def everywhere(who: Holder, carol: Browser) -> None:
+    """The button in the portal."""
+    browser = who.own.open("/portal/security/")
+    browser.submit(browser.form("everywhere"), "everywhere")
+    assert "/accounts/login/" in str(browser.open("/portal/apps/").page.url)
+
+
+def at_the_terminal(who: Holder, carol: Browser) -> None:
+    """Django's own command."""
+    given = iter([NEW, NEW])
+    command: Any = changepassword.Command(stdout=io.StringIO())
+    command._get_pass = lambda prompt="": next(given)
+    command.handle(username=who.name, database="default")
+
+
+def imported(who: Holder, carol: Browser) -> None:
+    """A file that closes the account."""
+    path = Path(who.server.environment["DATA_DIR"]) / f"{who.name}.csv"
+    path.write_text(f"username,active\n{who.name},no\n")
+    call_command("import_users", str(path), stdout=io.StringIO())
+
+
+def over_mcp(who: Holder, tool: str, **arguments: Any) -> None:
+    """By a tool, in the name of carol."""
+    acting = wire(who.server, "carol", scope="mcp Admin.Write")
+    assert acting.allowed("whoami")
+    answer = acting.call(tool, user=who.name, reason="test", **arguments)
+    assert answer.status_code == 200 and '"isError":true' not in answer.text
+
+
+def claims_take_the_last_role(who: Holder, carol: Browser) -> None:
+    """A sign-in through a provider whose claims give nothing any more."""
+    provider, _new = SignInProvider.objects.get_or_create(
+        slug=who.name, defaults={"issuer": "https://idp.example", "name": who.name}
+    )
+    RoleAssignment.objects.filter(user=who.account).update(reason=provider.reason)
+    provider.apply(who.account, {})
+    provider.delete()
+
+
+def unusable(who: Holder, carol: Browser) -> None:
+    """As a sign-in through a provider does with a password nobody proved."""
+    user = who.account
+    user.set_unusable_password()
+    user.save()
+
+
+def command(*arguments: str) -> Way:
+    """`manage.py`, with the person's name last."""
+
+    def run(who: Holder, carol: Browser) -> None:
+        name, *rest = arguments
+        call_command(name, *rest, who.name, stdout=io.StringIO())
+
+    return run
+
+
+ACCOUNT: dict[str, Way] = {
+    "action accounts.user revoke_tokens": lambda who, carol: carol.act(
+        USERS, "revoke_tokens", who.account.pk
+    ),
+    "action accounts.user deactivate": lambda who, carol: carol.act(
+        USERS, "deactivate", who.account.pk
+    ),
+    "action accounts.user reset_factors": lambda who, carol: carol.act(
+        USERS, "reset_factors", who.account.pk
+    ),
+    "action accounts.user delete_selected": lambda who, carol: deleted(
+        carol, f"{USERS}?q={who.name}", who.account.pk
+    ),
+    "action accounts.issuedtoken revoke_users": lambda who, carol: carol.act(
+        f"{TOKENS}?username={who.name}", "revoke_users", row(who)
+    ),
+    "action accounts.roleassignment end_now": lambda who, carol: carol.act(
+        f"{ROLES}?q={who.name}", "end_now", last_role(who).pk
+    ),
+    "action accounts.roleassignment delete_selected": lambda who, carol: deleted(
+        carol, f"{ROLES}?q={who.name}", last_role(who).pk
+    ),
+    "the account's form": lambda who, carol: carol.save(
+        f"{page(who)}change/", is_active=None
+    ),
+    "the role's line in the account's form": without_role,
+    "the role's page": lambda who, carol: deleted(
+        carol, f"{ROLES}{last_role(who).pk}/delete/"
+    ),
+    "the account's page": lambda who, carol: deleted(carol, f"{page(who)}delete/"),
+    "a password set in the admin": lambda who, carol: new_password(who, carol, True),
+    "a password taken in the admin": lambda who, carol: new_password(who, carol, False),
+    "page account_change_password": own_password,
+    "page account_reset_password_from_key": by_mail,
+    "page portal-security": everywhere,
+    "command revoke --user": command("revoke", "--user"),
+    "command changepassword": at_the_terminal,
+    "command reset_second_factor": command("reset_second_factor"),
+    "command ungrant": lambda who, carol: call_command(
+        "ungrant", who.name, "User", stdout=io.StringIO()
+    ),
+    "command import_users": imported,
+    "tool revoke_tokens": lambda who, carol: over_mcp(who, "revoke_tokens"),
+    "tool revoke_role": lambda who, carol: over_mcp(who, "revoke_role", role="User"),
+    "claims of a provider": claims_take_the_last_role,
+    "set_unusable_password": unusable,
+    "User.delete": lambda who, carol: who.account.delete(),
+    "QuerySet.delete": lambda who, carol: User.objects.filter(
+        username=who.name
+    ).delete(),
+}
+"""Ways that end all access of an account."""
+
+BY_CLIENT = {"code pair", "unredeemed code", "allowed device code"}
+WITH_CLIENT = BY_CLIENT | {"pending device code"}
+CLIENT: dict[str, tuple[Way, set[str]]] = {
+    "page portal-apps": (
+        lambda who, carol: withdrawn(who),
+        BY_CLIENT | {"consent"},
+    ),
+    "action accounts.oauthclient revoke_tokens": (
+        lambda who, carol: carol.act(
+            f"{CLIENTS}?q={who.name}", "revoke_tokens", client(who).pk
+        ),
+        WITH_CLIENT,
+    ),
+    "action accounts.oauthclient block": (
+        lambda who, carol: carol.act(
+            f"{CLIENTS}?q={who.name}", "block", client(who).pk
+        ),
+        WITH_CLIENT | {"consent"},
+    ),
+    "action accounts.oauthclient delete_selected": (
+        lambda who, carol: deleted(carol, f"{CLIENTS}?q={who.name}", client(who).pk),
+        WITH_CLIENT | {"consent"},
+    ),
+    "action accounts.issuedtoken revoke_clients": (
+        lambda who, carol: carol.act(
+            f"{TOKENS}?client_id={who.client_id}",
+            "revoke_clients",
+            IssuedToken.objects.filter(client_id=who.client_id)[:1].get().pk,
+        ),
+        WITH_CLIENT,
+    ),
+    "the client's form": (
+        lambda who, carol: carol.save(
+            f"{CLIENTS}{client(who).pk}/change/", blocked="on"
+        ),
+        WITH_CLIENT | {"consent"},
+    ),
+    "the client's page": (
+        lambda who, carol: deleted(carol, f"{CLIENTS}{client(who).pk}/delete/"),
+        WITH_CLIENT | {"consent"},
+    ),
+    "the host's form": (
+        lambda who, carol: refused_host(who, carol),
+        WITH_CLIENT | {"consent"},
+    ),
+    "command revoke --client": (
+        lambda who, carol: call_command(
+            "revoke", "--client", who.client_id, stdout=io.StringIO()
+        ),
+        WITH_CLIENT,
+    ),
+    "OAuthClient.delete": (
+        lambda who, carol: client(who).delete(),
+        WITH_CLIENT | {"consent"},
+    ),
+    "a cascade": (lambda who, carol: cascaded(who), WITH_CLIENT | {"consent"}),
+}
+"""Ways that end what is held through one client, with what that is."""
+
+
+def withdrawn(who: Holder) -> None:
+    """Connected apps, in the portal."""
+    browser = who.own.open("/portal/apps/")
+    key = str(Consent.objects.get(user=who.account).pk)
+    form = next(f for f in browser.forms if "revoke" in [b[0] for b in f.buttons])
+    browser.submit(form, revoke=key)
+    assert "Access taken back" in browser.page.text
+
+
+def refused_host(who: Holder, carol: Browser) -> None:
+    """The host of the client's document is refused."""
+    host = f"{who.name}.example"
+    carol.open(f"{HOSTS}add/")
+    carol.submit(carol.form("_save"), "_save", host=host, trusted=None)
+    assert DocumentHost.objects.filter(host=host, trusted=False).exists()
+
+
+def cascaded(who: Holder) -> None:
+    """The client belongs to an account that is deleted."""
+    owner = person(f"owner-of-{who.name}")
+    OAuthClient.objects.filter(client_id=who.client_id).update(user=owner)
+    User.objects.filter(pk=owner.pk).delete()
+
+
+EVERY_KIND = {
+    "action accounts.user reset_factors",
+    "action accounts.user deactivate",
+    "page account_change_password",
+    "page portal-security",
+    "command revoke --user",
+    "User.delete",
+}
+"""Ways after which every kind is tried."""
+
+BY_DOCUMENT = "the host's form"
+
+
+@pytest.mark.spec("ours: the end of an account's access ends everything")
+@pytest.mark.parametrize("way", ACCOUNT)
+def test_the_end_of_an_accounts_access_ends_everything(
+    server: Portico, carol: Browser, way: str
+) -> None:
+    """ours: tokens, families, codes, device codes, consents, sessions, streams."""
+    with somebody(server, *(() if way in EVERY_KIND else SAMPLE)) as who:
+        ACCOUNT[way](who, carol)
+        assert who.works() == set()
+        assert not IssuedToken.objects.filter(username=who.name).live().exists()
+    assert "/login/" not in str(carol.open("/admin/").page.url)
+
+
+@pytest.mark.spec("ours: the end of a client's access ends all that was given to it")
+@pytest.mark.parametrize("way", CLIENT)
+def test_the_end_of_a_clients_access_ends_what_is_held_through_it(
+    server: Portico, carol: Browser, way: str
+) -> None:
+    """ours: and nothing else of the person."""
+    run, ends = CLIENT[way]
+    with somebody(server, *SAMPLE, documented=way == BY_DOCUMENT) as who:
+        run(who, carol)
+        rest = IssuedToken.objects.filter(client_id=who.client_id)
+        assert not rest.live().exists()
+        assert set(SAMPLE) - who.works() == ends
+
+
+def test_codes_are_refused_after_a_change_of_password(server: Portico) -> None:
+    """Whether or not something deleted them."""
+    with somebody(server, "unredeemed code", "allowed device code") as who:
+        new = {"password": make_password(NEW)}
+        User.objects.filter(username=who.name).update(**new)
+        assert OAuthGrant.objects.filter(user=who.account).exists()
+        assert OAuthDeviceGrant.objects.filter(user=who.account).exists()
+        assert who.works() == set()
+
+
+def test_a_deleted_client_leaves_no_token_that_counts(
+    server: Portico, carol: Browser
+) -> None:
+    """Neither those that were bound by it, nor where consents hang on it."""
+    with somebody(server, "code pair", "consent") as who:
+        bound, _ = OAuthClient.objects.get_or_create(client_id=who.client_id)
+        OAuthClient.objects.filter(pk=bound.pk).update(networks="10.99.0.0/16")
+        assert Consent.objects.filter(client=bound).exists()
+        deleted(carol, f"{CLIENTS}{bound.pk}/delete/")
+        assert not OAuthClient.objects.filter(pk=bound.pk).exists()
+        assert who.works() == set()
+        assert not IssuedToken.objects.filter(client_id=who.client_id).live().exists()
+
+
+def test_a_token_of_an_unknown_client_is_refused(server: Portico) -> None:
+    """As after a deletion that went past Django: the token itself is live."""
+    with somebody(server, "client credentials") as who:
+        rows = OAuthClient.objects.filter(name=f"job of {who.name}")
+        rows._raw_delete(rows.db)
+        assert IssuedToken.objects.filter(username=who.name).live().exists()
+        assert who.works() == set()
+
+
+ENDS_LESS = {
+    "accounts.accessrequest approve": "gives",
+    "accounts.accessrequest decline": "answers a question",
+    "accounts.documenthost delete_selected": "the host is as any other again",
+    "accounts.issuedtoken revoke": "the tokens that were selected",
+    "accounts.issuedtoken revoke_families": "the sign-ins that were selected",
+    "accounts.oauthclient approve": "shows the client as verified",
+    "accounts.oauthclient rotate_secret": "its next secret; tokens are people's",
+    "accounts.oauthclient unblock": "gives back",
+    "accounts.role delete_selected": "refused while somebody holds it",
+    "accounts.roleassignment extend_day": "gives",
+    "accounts.roleassignment extend_month": "gives",
+    "accounts.roleassignment extend_week": "gives",
+    "accounts.scope delete_selected": "narrows roles",
+    "accounts.signingkey retire": "a key that signed no live token",
+    "accounts.signinprovider delete_selected": "roles it gave end on their day",
+    "accounts.user unlock": "gives back",
+    "axes.accessattempt unlock": "gives back",
+    "mcp_bridge.primitive accept": "about a tool",
+    "mcp_bridge.primitive delete_selected": "about a tool",
+    "mcp_bridge.primitive disable": "about a tool",
+    "mcp_bridge.primitive enable": "about a tool",
+    "socialaccount.socialaccount unlink": "applies no claims: as claims of a provider",
+    "usersessions.usersession end": "the sessions that were selected",
+}
+"""Admin actions that are no end of all access, with what they are."""
+
+COMMANDS = {
+    "add_client": "adds",
+    "add_user": "adds",
+    "demo": "adds people to look around with",
+    "doctor": "looks",
+    "export_audit": "reads",
+    "export_policy": "reads",
+    "grant": "gives",
+    "import_policy": "changes what roles give",
+    "issue_token": "gives",
+    "migrate": "Django's own",
+    "purge": "forgets what is over; unused clients have no live token",
+    "rotate_signing_key": "changes keys",
+    "seal_audit": "writes the audit's digests",
+    "unlock": "gives back",
+    "up": "starts",
+    "verify_audit": "reads",
+}
+"""Commands that end nobody's access, with what they do."""
+
+TOOLS = {
+    "grant_role": "gives",
+    "list_users": "reads",
+    "recent_refusals": "reads",
+    "whoami": "reads",
+}
+"""Likewise tools of Portico's own."""
+
+PAGES = {
+    "account_confirm_email": "about an address",
+    "account_confirm_login_code": "off",
+    "account_email": "about an address",
+    "account_email_verification_sent": "says so",
+    "account_inactive": "says so",
+    "account_login": "gives a session",
+    "account_logout": "ends its own session",
+    "account_reauthenticate": "asks for the password",
+    "account_reset_password": "sends a mail",
+    "account_reset_password_done": "says so",
+    "account_reset_password_from_key_done": "says so",
+    "account_set_password": "as account_change_password, where there was none",
+    "account_signup": "closed",
+    "device": "gives",
+    "oauth-authorize": "gives",
+    "oauth-revoke": "ends the token it is sent, or its family",
+    "portal-access": "asks for roles",
+    "portal-connect": "reads",
+    "portal-home": "reads",
+    "portal-status": "reads",
+    "portal-tokens": "ends the personal token that was chosen",
+    "set-language": "about words",
+    "sign-out": "ends its own session",
+    "token-blacklist": "ends the sign-in of the token it is sent",
+}
+"""Pages of people that end less than all access."""
+
+MACHINES = (
+    "introspect",
+    "jwks",
+    "oauth-device",
+    "oauth-metadata",
+    "oauth-register",
+    "oauth-token",
+    "protected-resource",
+    "protected-resource-mcp",
+    "schema",
+    "token",
+    "token-refresh",
+    "token-verify",
+)
+"""Endpoints that read or give."""
+
+FAMILIES = ("mfa_", "socialaccount_", "openid_connect_")
+"""allauth's pages of factors (test_second_factor.py) and providers."""
+
+
+def unlisted(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:
+    """Names that neither list knows, and names of lists that are no more."""
+    ways = (way for way in {*ACCOUNT, *CLIENT} if way.startswith(prefix))
+    listed = {way.removeprefix(prefix).split(" --")[0] for way in ways}
+    return found ^ (listed | set(known))
+
+
+def test_every_admin_action_is_a_way_or_listed_as_none(rows: None) -> None:
+    """Whoever adds an action says here what it ends."""
+    asked = RequestFactory().get("/")
+    asked.user = person("carol", "Admin", admin=True)
+    found = {
+        f"{model._meta.label_lower} {name}"
+        for model, its in admin.site._registry.items()
+        for name in its.get_actions(asked)
+    }
+    assert unlisted(found, "action ", ENDS_LESS) == set()
+
+
+OURS = ("accounts", "mcp_bridge")
+
+
+def test_every_command_is_a_way_or_listed_as_none() -> None:
+    """Whoever adds a command says here what it ends."""
+    ours = {name for name, app in get_commands().items() if app in OURS}
+    assert unlisted({*ours, "changepassword"}, "command ", COMMANDS) == set()
+
+
+def test_every_tool_is_a_way_or_listed_as_none() -> None:
+    """Whoever adds a tool of Portico's own says here what it ends."""
+    autodiscover()
+    tools = mcp.tools.everything()
+    found = {tool.name for tool in tools if tool.fn.__module__.startswith(OURS)}
+    assert unlisted(found, "tool ", TOOLS) == set()
+
+
+def test_every_page_is_a_way_or_listed_as_none() -> None:
+    """Whoever adds a page or an endpoint says here what it ends."""
+    names = {name for name in get_resolver().reverse_dict if isinstance(name, str)}
+    found = {name for name in names if not name.startswith(FAMILIES)}
+    assert unlisted(found, "page ", {*PAGES, *MACHINES}) == set()
+
+
+HELD_IN = {
+    "accounts.Consent",
+    "accounts.IssuedToken",
+    "accounts.OAuthDeviceGrant",
+    "accounts.OAuthGrant",
+    "usersessions.UserSession",
+}
+"""Tables of credentials: each has rows of somebody who holds one of each kind."""
+
+NOT_HELD = {
+    "account.EmailAddress": "an address",
+    "accounts.AccessRequest": "a question",
+    "accounts.ImportDraft": "a file to apply",
+    "accounts.OAuthAccessToken": "always empty",
+    "accounts.OAuthClient": "acts as an account, with a secret of its own",
+    "accounts.OAuthIDToken": "always empty",
+    "accounts.OAuthRefreshToken": "always empty",
+    "accounts.RoleAssignment": "a right, not a credential",
+    "accounts.SavedView": "a link",
+    "admin.LogEntry": "history",
+    "auth.Group": "a right",
+    "auth.Permission": "a right",
+    "mfa.Authenticator": "half of a sign-in, checked each time",
+    "socialaccount.SocialAccount": "a name at a provider, which signs in each time",
+}
+"""Tables about people that let nobody in."""
+
+KEYED = {
+    "accounts.AuditEvent": "history",
+    "accounts.RevokedToken": "refusals",
+    "accounts.UsedAssertion": "refusals",
+    "axes.AccessAttempt": "wrong passwords",
+    "axes.AccessFailureLog": "wrong passwords",
+    "axes.AccessLog": "always empty",
+    "sessions.Session": "found by what their accounts' epoch is",
+    "mcp_bridge.Change": "numbers of changes",
+    "socialaccount.SocialApp": "never saved",
+    "socialaccount.SocialToken": "never saved",
+    "account.EmailConfirmation": "about an address",
+}
+"""Tables that name people or secrets in text, with what they are."""
+
+NAMED = ("username", "actor", "session_key", "jti", "token", "code", "secret", "key")
+
+
+def test_every_table_about_people_is_known_here(rich: Holder) -> None:
+    """Whoever adds a table of credentials adds a kind that fills it, and its end."""
+    related: set[Any] = {
+        r.related_model
+        for r in User._meta.get_fields(include_hidden=True)
+        if r.is_relation and r.related_model is not User
+    }
+    found = {m._meta.label for m in related if not m._meta.auto_created}
+    assert found == HELD_IN | NOT_HELD.keys()
+    for label in HELD_IN:
+        model: Any = apps.get_model(label)
+        assert model._default_manager.filter(user=rich.account).exists(), label
+
+
+def test_every_table_with_names_or_secrets_is_known_here() -> None:
+    """The same for tables that know people by text."""
+    found = set()
+    for model in apps.get_models():
+        columns = {f.name for f in model._meta.concrete_fields}
+        if columns & set(NAMED) and not model.__module__.startswith("tests."):
+            found.add(model._meta.label)
+    assert found - {*HELD_IN, *NOT_HELD, "accounts.User"} == KEYED.keys()
+
+
+def test_every_way_of_issuing_and_every_kind_of_token_is_tried(rich: Holder) -> None:
+    """Whoever adds one adds its maker."""
+    mine = IssuedToken.objects.filter(user=rich.account)
+    assert set(mine.values_list("door", flat=True)) == set(Door.values)
+    assert set(mine.values_list("kind", flat=True)) == set(TokenKind.values)
+
+
+def test_everything_works_while_nothing_ends(rich: Holder) -> None:
+    """Else the tests above would mean nothing. Codes work once: nothing follows."""
+    assert rich.works() == set(KINDS)
+
+
+REVOKING = {
+    "Command.end_access": "revoke --family, --jti, --token-stdin; the rest with codes",
+    "Consent.end": "with the codes of that client",
+    "IssuedTokenAdmin.end_tokens": "the tokens or sign-ins that were selected",
+    "OAuthClientQuerySet.end_access": "with the codes of those clients",
+    "PersonalTokensView.revoke": "the personal token that was chosen",
+    "RevokeView.serve": "RFC 7009: the token or its family",
+    "RevokedTokenAdmin.save_model": "the token that was pasted",
+    "UserQuerySet.sign_out": "the one verb",
+    "Validator.end_replayed": "OAuth 2.1 4.1.3: what a replayed code gave",
+    "_end_replayed_family": "OAuth 2.1 4.3: a replayed family",
+    "end_access": "clients in the admin: what is the actor's to end, with codes",
+    "end_family": "/api/token/blacklist/: that sign-in",
+}
+"""Who calls `TokenQuerySet.revoke`, and why that ends enough."""
+
+
+def callers(method: str) -> Iterator[str]:
+    """Functions of ours that call a method of this name."""
+    for path in (p for app in OURS for p in (ROOT / app).rglob("*.py")):
+        yield from callers_in(ast.parse(path.read_text()), method)
+
+
+def callers_in(tree: ast.AST, method: str, inside: str = "") -> Iterator[str]:
+    """The same below a node, as `Class.function`."""
+    for node in ast.iter_child_nodes(tree):
+        name = inside
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            name = f"{inside}.{node.name}".lstrip(".")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr == method and any(
+                word.arg in ("actor", None) for word in node.keywords
+            ):
+                yield inside
+        yield from callers_in(node, method, name)
+
+
+def test_tokens_are_revoked_alone_only_where_that_is_meant() -> None:
+    """Who ends access by revoking tokens learns here of the verb that ends all."""
+    assert set(callers("revoke")) == REVOKING.keys()
+
+
+def test_everything_is_revoked_after_a_backup(server: Portico) -> None:
+    """docs/runbooks.md: what a backup has forgotten about comes back with it."""
+    with somebody(server, *SAMPLE) as who:
+        call_command("revoke", "--everything", stdout=io.StringIO())
+        assert who.works() == set()
+    assert not IssuedToken.objects.live().exists()

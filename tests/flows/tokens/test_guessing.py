@@ -1,0 +1,214 @@
+"""Guesses in parallel: no more are judged than in a row, in all processes together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP
+from axes.models import AccessAttempt
+from django.db.models import Sum
+
+from accounts.authentication.lockout import WIDER
+from accounts.models import User
+from tests.support.cast import PASSWORD
+from tests.support.html_browser import Browser
+from tests.support.server import Portico, portico
+
+pytestmark = pytest.mark.usefixtures("cast", "clean")
+MOST, AT_ONCE = 3, 50
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+Guess = Callable[[int], httpx2.Response]
+POST = partial(httpx2.post, timeout=60, verify=False)
+"""A connection of its own each; making the context for https would take 30 ms."""
+
+
+@pytest.fixture(scope="module")
+def two(rows: None, folder: Path) -> Iterator[list[Portico]]:
+    """Two processes on one database; three wrong attempts lock out."""
+    given = {"LOCKOUT_AFTER": str(MOST), "TRUSTED_PROXIES": "127.0.0.1"}
+    given["HASHING_WAIT"] = "20"
+    with portico(folder, **given) as one, portico(folder, **given) as other:
+        yield [one, other]
+
+
+@pytest.fixture
+def clean(rows: None) -> Iterator[None]:
+    """Nothing is counted, nobody has a second factor; and so again afterwards."""
+    AccessAttempt.objects.all().delete()
+    Authenticator.objects.all().delete()
+    yield
+    AccessAttempt.objects.all().delete()
+    Authenticator.objects.all().delete()
+
+
+def burst(guess: Guess, many: int = AT_ONCE) -> Counter[int]:
+    """Guesses at the same time, and how many of which status came back."""
+    with ThreadPoolExecutor(many) as crowd:
+        return Counter(r.status_code for r in crowd.map(guess, range(many)))
+
+
+def counted() -> int:
+    """How many wrong attempts the database knows."""
+    total = AccessAttempt.objects.aggregate(n=Sum("failures_since_start"))["n"]
+    return int(total or 0)
+
+
+def with_app(name: str) -> list[str]:
+    """Give somebody an authenticator app; their recovery codes."""
+    user = User.objects.get(username=name)
+    TOTP.activate(user, SECRET)
+    codes: list[str] = RecoveryCodes.activate(user).generate_codes()
+    return codes
+
+
+def obtain(server: Portico, *, agent: str = "-", **body: str) -> httpx2.Response:
+    """The password endpoint, as some program."""
+    url, headers = f"{server.url}/api/token/", {"user-agent": agent}
+    return POST(
+        url,
+        json=body,
+        headers=headers,
+    )
+
+
+def form_guess(browser: Browser, field: str, **more: str) -> Guess:
+    """Wrong values for a field of the form that a browser has open."""
+    form = browser.form(field)
+    headers = {"cookie": "; ".join(f"{c.name}={c.value}" for c in browser.jar)}
+    headers |= {"referer": str(browser.page.url), "accept": "text/html"}
+
+    def guess(n: int) -> httpx2.Response:
+        sent = {**form.fields, **more, field: f"{n:06}"}
+        return POST(str(browser.page.url), data=sent, headers=headers, timeout=60)
+
+    return guess
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody-here"])
+def test_no_more_passwords_are_judged_than_lock_out(
+    two: list[Portico], name: str
+) -> None:
+    """Of accounts and of names that are none; every program has another user agent."""
+
+    def guess(n: int) -> httpx2.Response:
+        return obtain(
+            two[n % 2], agent=f"program {n}", username=name, password=f"wrong{n}"
+        )
+
+    found = burst(guess)
+    assert set(found) <= {401, 429} and found[401] < MOST
+    assert counted() == MOST
+    assert obtain(two[0], username=name, password=PASSWORD).status_code == 429
+
+
+def test_passwords_of_one_account_from_many_addresses(two: list[Portico]) -> None:
+    """Ten times as many, from wherever, at the same time."""
+
+    def guess(n: int) -> httpx2.Response:
+        url, body = f"{two[n % 2].url}/api/token/", {"username": "alice"}
+        headers = {"x-forwarded-for": f"198.51.100.{n}"}
+        sent = {**body, "password": "wrong"}
+        return POST(
+            url,
+            json=sent,
+            headers=headers,
+        )
+
+    assert set(burst(guess)) <= {401, 429}
+    assert counted() == MOST * WIDER
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_no_more_codes_are_judged_at_the_token_endpoint(
+    two: list[Portico], right: bool
+) -> None:
+    """Who knows the password learns of three codes; a good one among them is luck."""
+    codes = with_app("alice")
+    about = {"username": "alice", "password": PASSWORD}
+
+    def guess(n: int) -> httpx2.Response:
+        code = codes[0] if right and n == AT_ONCE - 1 else f"{n:06}"
+        return obtain(two[n % 2], otp=code, **about)
+
+    found = burst(guess)
+    assert set(found) <= {200, 401, 429}
+    assert counted() <= MOST and found[200] <= int(right)
+    if not found[200]:
+        assert obtain(two[1], otp=codes[1], **about).status_code == 429
+
+
+def test_no_more_codes_are_judged_at_the_second_step(two: list[Portico]) -> None:
+    """Fifty at once in one session that has given the password."""
+    with_app("alice")
+    with Browser(two[0].url) as alice:
+        alice.open("/accounts/login/")
+        alice.submit(alice.form("password"), login="alice", password=PASSWORD)
+        found = burst(form_guess(alice, "code"))
+    assert set(found) <= {200, 429} and found[200] < MOST
+    assert counted() == MOST
+
+
+@pytest.mark.parametrize(
+    ("page", "field"),
+    [
+        ("/accounts/reauthenticate/", "password"),
+        ("/accounts/password/change/", "oldpassword"),
+    ],
+)
+def test_no_more_passwords_are_judged_inside(
+    two: list[Portico], page: str, field: str
+) -> None:
+    """A session that was stolen is no way to the password."""
+    with Browser(two[0].url) as alice:
+        alice.open("/accounts/login/?next=/portal/security/")
+        alice.submit(alice.form("password"), login="alice", password=PASSWORD)
+        alice.open(page)
+        new = {"password1": "a new one 4711", "password2": "a new one 4711"}
+        found = burst(form_guess(alice, field, **new))
+        assert set(found) <= {200, 429} and found[200] < MOST
+        assert counted() == MOST
+        form = alice.form(field)
+        alice.submit(form, **{field: PASSWORD, **new})
+        assert alice.page.status_code == 429
+    assert User.objects.get(username="alice").check_password(PASSWORD)
+
+
+def test_no_more_codes_are_judged_before_something_sensitive(
+    two: list[Portico],
+) -> None:
+    """Where a factor is set up the password alone opens nothing that removes it."""
+    codes = with_app("alice")
+    with Browser(two[0].url) as alice:
+        alice.open("/accounts/login/?next=/portal/security/")
+        alice.submit(alice.form("password"), login="alice", password=PASSWORD)
+        alice.submit(alice.form("code"), code=codes[0])
+        for page in (
+            "/accounts/2fa/totp/deactivate/",
+            "/accounts/2fa/recovery-codes/",
+            "/accounts/2fa/recovery-codes/generate/",
+            "/accounts/2fa/webauthn/add/",
+            "/accounts/reauthenticate/?next=/accounts/2fa/totp/deactivate/",
+        ):
+            alice.open(page)
+            assert str(alice.page.url.path) == "/accounts/2fa/reauthenticate/", page
+        found = burst(form_guess(alice, "code"))
+    assert set(found) <= {200, 429} and found[200] < MOST
+    assert counted() == MOST
+
+
+def test_right_passwords_at_the_same_time_all_count(two: list[Portico]) -> None:
+    """Attempts in flight are no wrong ones; who comes in between tries again."""
+
+    def right(n: int) -> httpx2.Response:
+        return obtain(two[n % 2], username="alice", password=PASSWORD)
+
+    assert burst(right, 8) == {200: 8}
+    assert counted() == 0

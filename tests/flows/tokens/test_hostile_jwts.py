@@ -1,0 +1,105 @@
+"""Hostile JWTs wherever one is taken: 401 (or inactive), and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from accounts.models import AuditEvent, SigningKey
+from tests.support.jwt_vectors import VECTORS, Genuine, as_json, b64
+from tests.support.mcp_client import HTTP, Wire
+from tests.support.oauth_client import made
+from tests.support.server import Portico
+
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cast")]
+BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
+
+def genuine(server: Portico) -> Genuine:
+    """An ES256 token of alice, and its key."""
+    raw = server.token("alice")
+    found = Genuine(raw, "")
+    key = SigningKey.objects.get(kid=found.header["kid"])
+    assert key.algorithm == "ES256"
+    return Genuine(raw, key.public_pem)
+
+
+def answers(server: Portico, raw: str) -> dict[str, httpx2.Response]:
+    """What each endpoint says to `raw`."""
+    told = Wire(server, raw).headers("ping", {})
+    told["authorization"] = f"Bearer {raw}"
+    api = f"{server.url}/api/token"
+    return {
+        "mcp": HTTP.post(server.mcp_url, json=BODY, headers=told),
+        "verify": HTTP.post(f"{api}/verify/", json={"token": raw}),
+        "refresh": HTTP.post(f"{api}/refresh/", json={"refresh": raw}),
+        "blacklist": HTTP.post(f"{api}/blacklist/", json={"refresh": raw}),
+    }
+
+
+def test_the_genuine_token_counts(server: Portico) -> None:
+    """Else the refusals below would mean nothing."""
+    token = genuine(server)
+    found = answers(server, token.raw)
+    assert found["verify"].status_code == 200
+    assert found["mcp"].status_code not in (401, 403)
+    assert found["refresh"].status_code == found["blacklist"].status_code == 401
+
+
+@pytest.mark.spec("RFC 8725 3")
+@pytest.mark.spec("RFC 7515 5.2")
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_hostile_token_is_401_everywhere(server: Portico, name: str) -> None:
+    """RFC 8725 3; after the vectors of Wycheproof."""
+    raw = VECTORS[name](genuine(server))
+    for endpoint, answer in answers(server, raw).items():
+        told = f"{endpoint}: {answer.status_code} {answer.text[:200]}"
+        too_long = endpoint != "mcp" and len(raw) > 16_384
+        assert answer.status_code == (400 if too_long else 401), told
+        body = answer.json()
+        assert body["error"] in ("invalid_token", "invalid_grant", "invalid_request")
+        assert "Traceback" not in answer.text and raw[:40] not in answer.text
+        if endpoint == "mcp":
+            assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.spec("RFC 7662 2.2")
+def test_introspection_calls_them_all_inactive(server: Portico) -> None:
+    """RFC 7662 2.2: no reason, and never an error."""
+    client = made("Gateway", "--redirect-uri", "https://gateway.example/cb")
+    token = genuine(server)
+    for name, make in {"genuine": lambda t: t.raw, **VECTORS}.items():
+        answer = HTTP.post(
+            f"{server.url}/oauth/introspect",
+            data={"token": make(token)},
+            auth=(client["client_id"], client["client_secret"]),
+        )
+        assert answer.status_code == 200, f"{name}: {answer.text[:200]}"
+        assert answer.json()["active"] is (name == "genuine"), name
+
+
+@pytest.mark.spec("RFC 7523 3")
+@pytest.mark.parametrize("name", VECTORS)
+def test_no_vector_is_a_client_assertion(server: Portico, name: str) -> None:
+    """RFC 7523 3: invalid_client, whatever it is."""
+    kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    form: dict[str, Any] = {"grant_type": "client_credentials"}
+    form |= {"client_assertion_type": kind}
+    form |= {"client_assertion": VECTORS[name](genuine(server))}
+    answer = HTTP.post(f"{server.url}/oauth/token", data=form)
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+
+
+def test_refusals_do_not_write_what_they_were_sent(server: Portico) -> None:
+    """ours: nothing of a forged token reaches the audit or the log as it came."""
+    token = genuine(server)
+    evil = {**token.claims, "jti": "x\nFORGED LINE", "client_id": "\x1b[31mred"}
+    raw = f"{token.parts[0]}.{b64(as_json(evil))}.{token.parts[2]}"
+    assert answers(server, raw)["mcp"].status_code == 401
+    last = AuditEvent.objects.filter(action="request.refused").first()
+    assert last is not None and last.token_id == "" and last.client_id == ""
+    assert "FORGED LINE" not in server.log.read_text()
+    assert "FORGED" not in json.dumps(last.changes)

@@ -1,0 +1,186 @@
+"""Rate limits: exact across processes, per token before address, and a store away."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from accounts.models import AuditEvent
+from tests.support.cast import PASSWORD
+from tests.support.mcp_client import Wire, wire
+from tests.support.server import Portico, portico
+from tests.support.valkey import valkey
+
+pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+STRICT = {
+    "TRUSTED_PROXIES": "127.0.0.1",
+    "LIMIT_MCP": "20/hour",
+    "LIMIT_TOKEN": "20/hour",
+    "LIMIT_MCP_REFUSED": "5/hour",
+    "LIMIT_PASSWORD": "30/hour",
+    "LIMIT_REGISTER": "3/hour",
+    "LIMIT_AUTHORIZE": "4/hour",
+    "LIMIT_DEVICE": "2/hour",
+    "LIMIT_INTROSPECT": "2/hour",
+}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Any]:
+    """A real Valkey."""
+    with valkey() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def three(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
+    """Three processes that count in one store."""
+    url = store.connection_url
+    given = {**STRICT, "WORKERS": "3", "VALKEY_URL": url, "LIMIT_MCP": "100/hour"}
+    with portico(folder, **given) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def alone(rows: None, folder: Path) -> Iterator[Portico]:
+    """One process that counts for itself."""
+    with portico(folder, **STRICT) as running:
+        yield running
+
+
+def statuses(many: int, send: Any) -> Counter[int]:
+    """What `many` requests, ten at a time and each on a new connection, are told."""
+    with ThreadPoolExecutor(10) as crowd:
+        found = list(crowd.map(lambda n: send(n), range(many)))
+    refused = [answer for answer in found if answer.status_code == 429]
+    assert all(1 <= int(answer.headers["retry-after"]) <= 7200 for answer in refused)
+    return Counter(answer.status_code for answer in found)
+
+
+def ping(server: Portico, token: str, address: str = "192.0.2.1") -> httpx2.Response:
+    """One message on a connection of its own."""
+    message = Wire(server, token)
+    headers = {**message.headers("ping", {}), "x-forwarded-for": address}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "notifications/cancelled"}
+    return httpx2.post(server.mcp_url, json=body, headers=headers, timeout=30)
+
+
+def spend(server: Portico, client: str, address: str = "192.0.2.1") -> httpx2.Response:
+    """A token request of a client nobody knows."""
+    form = {"grant_type": "refresh_token", "client_id": client, "refresh_token": "x"}
+    headers = {"x-forwarded-for": address}
+    return httpx2.post(
+        f"{server.url}/oauth/token", data=form, headers=headers, timeout=30
+    )
+
+
+@pytest.mark.spec("RFC 6585 4")
+def test_three_processes_let_exactly_a_hundred_through(three: Portico) -> None:
+    """ours: counted in Valkey, whichever process answers."""
+    token = three.token("alice")
+    told = statuses(130, lambda n: ping(three, token))
+    assert told[429] == 30, told
+    told = statuses(30, lambda n: spend(three, "somebody"))
+    assert told == {401: 20, 429: 10}
+
+
+def test_the_token_is_counted_before_the_address(alone: Portico) -> None:
+    """ours: one hosted client's address does not lock everyone out."""
+    loud, quiet = alone.token("alice"), alone.token("bob")
+    assert statuses(25, lambda n: ping(alone, loud))[429] == 5
+    assert ping(alone, quiet).status_code != 429
+    last = AuditEvent.objects.filter(action="request.refused").count()
+    told = statuses(8, lambda n: ping(alone, "e30.e30.e30"))
+    assert told == {401: 5, 429: 3}
+    assert AuditEvent.objects.filter(action="request.refused").count() == last + 5
+    told = statuses(50, lambda n: ping(alone, f"e30.e30.{n}"))
+    assert told == {401: 45, 429: 5}
+    assert ping(alone, quiet).status_code != 429
+    assert ping(alone, "e30.e30.new", "192.0.2.7").status_code == 401
+
+
+def test_clients_of_one_address_are_counted_apart(alone: Portico) -> None:
+    """ours: IPv6 neighbours of one household together."""
+    told = statuses(23, lambda n: spend(alone, "one", f"2001:db8::{n + 1:x}"))
+    assert told[429] == 3
+    assert spend(alone, "two", "2001:db8::1").status_code == 401
+    assert spend(alone, "one", "2001:db8:0:1::1").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "method"),
+    [
+        ("/oauth/register", 3, "POST"),
+        ("/oauth/device", 2, "POST"),
+        ("/oauth/introspect", 2, "POST"),
+        ("/oauth/authorize", 4, "GET"),
+    ],
+)
+def test_every_door_is_counted(
+    alone: Portico, path: str, most: int, method: str
+) -> None:
+    """ours: a table in accounts/rate_limits/middleware.py says which."""
+    headers = {"x-forwarded-for": "192.0.2.40", "accept": "application/json"}
+    url = f"{alone.url}{path}"
+    told = [
+        httpx2.request(method, url, headers=headers).status_code
+        for _ in range(most + 1)
+    ]
+    assert 429 not in told[:-1] and told[-1] == 429
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "most"),
+    [
+        ("HEAD", "/device", 2),
+        ("OPTIONS", "/device", 2),
+        ("HEAD", "/oauth/authorize", 4),
+        ("PUT", "/oauth/device", 2),
+        ("GET", "/accounts/oidc/nowhere/login/", 4),
+        ("HEAD", "/accounts/password/reset/key/1-wrong-key/", 30),
+    ],
+)
+def test_other_methods_are_counted_too(
+    alone: Portico, method: str, path: str, most: int
+) -> None:
+    """HEAD as GET, what is no reading as POST; each from an address of its own."""
+    address = f"192.0.2.{len(method) * 10 + len(path)}"
+    headers = {"x-forwarded-for": address}
+    told = [
+        httpx2.request(
+            method, f"{alone.url}{path}", headers=headers, verify=False
+        ).status_code
+        for _ in range(most + 1)
+    ]
+    assert 429 not in told[:-1] and told[-1] == 429
+
+
+@pytest.mark.spec("ours: fail closed")
+def test_with_the_store_away_sign_in_shuts_and_mcp_goes_on(
+    rows: None, folder: Path
+) -> None:
+    """ours: 503 with Retry-After for passwords; tokens judged are counted here."""
+    with valkey() as store:
+        port, url = store.port, store.connection_url
+        with portico(folder, VALKEY_URL=url, **STRICT) as server:
+            body = {"username": "alice", "password": PASSWORD}
+            door, client = f"{server.url}/api/token/", wire(server, "alice")
+            assert httpx2.post(door, json=body).status_code == 200
+            store.stop()
+            refused = httpx2.post(door, json=body)
+            assert refused.status_code == 503 and refused.headers["retry-after"] == "2"
+            assert client.text("look") == "alice looks at shelf"
+            assert spend(server, "somebody").status_code == 401
+            with valkey(port):
+                back = time.monotonic() + 5
+                while httpx2.post(door, json=body).status_code != 200:
+                    assert time.monotonic() < back, "not back within 5 s"
+                assert client.text("look") == "alice looks at shelf"
+            assert "store of the rate limits is away" in server.log.read_text()

@@ -1,0 +1,376 @@
+"""Linking by mail address: only the account that an administrator gave the address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP
+from allauth.socialaccount.models import SocialAccount
+
+from accounts.models import (
+    AuditEvent,
+    ClaimRule,
+    Consent,
+    IssuedToken,
+    OAuthClient,
+    Role,
+    RoleAssignment,
+    SignInProvider,
+    User,
+)
+from tests.support.cast import PASSWORD
+from tests.support.html_browser import Browser
+from tests.support.mcp_client import HTTP
+from tests.support.oauth_client import registered
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Idp, idp
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+BOSS = "boss@corp.example"
+
+
+@pytest.fixture(scope="module")
+def corporate() -> Iterator[Idp]:
+    """A real provider."""
+    with idp() as running:
+        yield running
+
+
+@pytest.fixture
+def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
+    """Links by address, makes accounts, and gives Admin to the group admins."""
+    before = set(User.objects.values_list("pk", flat=True))
+    corporate.honest()
+    SignInProvider.objects.all().delete()
+    row = at(corporate, "corp", link_by_email=True)
+    admin = Role.objects.get(name="Admin")
+    ClaimRule.objects.create(provider=row, claim="groups", value="admins", role=admin)
+    yield row
+    SignInProvider.objects.all().delete()
+    SocialAccount.objects.all().delete()
+    User.objects.exclude(pk__in=before).delete()
+
+
+def at(corporate: Idp, slug: str, **options: Any) -> SignInProvider:
+    """A row for the provider, open for sign-up."""
+    row = SignInProvider(
+        slug=slug,
+        name=slug,
+        issuer=corporate.url,
+        client_id=CLIENT_ID,
+        **{"sign_up": True, **options},
+    )
+    row.keep_secret(CLIENT_SECRET)
+    row.save()
+    return row
+
+
+def enter(
+    server: Portico, corporate: Idp, slug: str = "corp", **claims: Any
+) -> Browser:
+    """Press a provider's button as the boss, or somebody with other claims."""
+    corporate.person = {
+        "sub": "b-1",
+        "preferred_username": "boss",
+        "email": BOSS,
+        "email_verified": True,
+        "groups": ["admins"],
+        **claims,
+    }
+    browser = Browser(server.url)
+    browser.open("/accounts/login/?next=/portal/security/")
+    form = next(f for f in browser.forms if f"/oidc/{slug}/" in f.action)
+    return browser.submit(form)
+
+
+def inside(browser: Browser) -> bool:
+    """Whether the person is signed in."""
+    return str(browser.page.url).endswith("/portal/security/")
+
+
+def local(name: str, address: str = BOSS, **columns: Any) -> User:
+    """An account that an administrator made, instead of one that other tests left."""
+    User.objects.filter(username=name).delete()
+    user: User = User.objects.create_user(name, address, PASSWORD, **columns)
+    return user
+
+
+def holders() -> set[str]:
+    """Who has Admin from the provider."""
+    held = RoleAssignment.objects.filter(reason="from provider corp").unexpired()
+    return set(held.values_list("user__username", flat=True))
+
+
+def test_an_address_that_somebody_added_opens_nothing(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """The victim gets an account; the squatter's rights and tokens stay as they are."""
+    mallory = local("mallory", "mallory@corp.example")
+    token = server.token("mallory")
+    EmailAddress.objects.create(user=mallory, email=BOSS, verified=True, primary=True)
+    with enter(server, corporate) as boss:
+        assert inside(boss), boss.page.text
+    assert holders() == {"boss"}
+    assert not SocialAccount.objects.filter(user=mallory).exists()
+    assert IssuedToken.objects.filter(user=mallory).live().exists() and token
+    chief = local("chief", "Chief@Corp.example")
+    EmailAddress.objects.create(user=mallory, email="chief@corp.example")
+    SignInProvider.objects.update(sign_up=False)
+    with enter(server, corporate, sub="c-1", email="chief@corp.example") as browser:
+        assert inside(browser), browser.page.text
+    assert holders() == {"boss", "chief"}
+    chief.refresh_from_db()
+    assert chief.email == "chief@corp.example"
+
+
+def test_an_address_that_another_provider_verified_opens_nothing(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """Eve signs up elsewhere under the victim's address; each keeps their own."""
+    at(corporate, "guests")
+    with enter(server, corporate, "guests", sub="e-1", preferred_username="eve") as eve:
+        assert inside(eve)
+        with enter(server, corporate) as boss:
+            assert inside(boss)
+        assert holders() == {"boss"}
+        assert not User.objects.get(username="eve").email_set_by_admin
+        carol = Browser(server.url).sign_in("carol")
+        page = f"/admin/accounts/user/{User.objects.get(username='eve').pk}/change/"
+        carol.save(page, email="Eve@Corp.Example")
+        saved = User.objects.get(username="eve")
+        assert saved.email == "eve@corp.example" and saved.email_set_by_admin
+        carol.http.close()
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ([{}, {"email": "BOSS@corp.example"}], "Several accounts"),
+        ([{"is_active": False}], "is closed"),
+        ([{"is_staff": True}], "administers Portico"),
+        ([{"is_superuser": True}], "administers Portico"),
+        ([{"is_service_account": True}], "belongs to a program"),
+    ],
+)
+def test_who_cannot_be_linked_gets_a_page_and_no_account(
+    server: Portico,
+    corporate: Idp,
+    provider: SignInProvider,
+    columns: list[dict[str, Any]],
+    words: str,
+) -> None:
+    """403, on record, with every account as it was."""
+    for n, given in enumerate(columns):
+        about = dict(given)
+        local(f"local{n}", about.pop("email", BOSS), **about)
+    people = User.objects.count()
+    with enter(server, corporate) as boss:
+        assert boss.page.status_code == 403 and words in boss.page.text
+        assert "Sign in" in boss.open("/portal/security/").page.text
+    assert not holders() and User.objects.count() == people
+    assert not SocialAccount.objects.exists()
+    denied = AuditEvent.objects.filter(action="user.sign_in_failed", object="corp")
+    assert denied.exists()
+
+
+def test_a_closed_account_is_in_nobodys_way(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """Exactly one active account is linked."""
+    local("before", is_active=False)
+    local("now")
+    with enter(server, corporate) as boss:
+        assert inside(boss)
+    assert holders() == {"now"}
+
+
+def test_the_first_linking_ends_what_opened_the_account_before(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """Tokens, sessions, password, factors, consents, identities; on record."""
+    user = local("erin")
+    token = server.token("erin")
+    client = OAuthClient.objects.get(client_id=registered(server)["client_id"])
+    with Browser(server.url) as before:
+        before.open("/accounts/login/?next=/portal/security/")
+        before.submit(before.form("password"), login="erin", password=PASSWORD)
+        assert inside(before)
+        Consent.objects.create(user=user, client=client, scope="mcp")
+        TOTP.activate(user, "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+        RecoveryCodes.activate(user)
+        Authenticator.objects.create(user=user, type="webauthn", data={})
+        SocialAccount.objects.create(user=user, provider="guests", uid="attacker")
+        with enter(server, corporate) as boss:
+            assert inside(boss), boss.page.text
+        assert "Sign in" in before.open("/portal/security/").page.text
+    user.refresh_from_db()
+    assert not user.has_usable_password()
+    assert not IssuedToken.objects.filter(user=user).live().exists()
+    assert HTTP.post(
+        server.mcp_url, headers={"authorization": f"Bearer {token}"}, json={}
+    ).status_code in (400, 401)
+    assert not Authenticator.objects.filter(user=user).exists()
+    assert not Consent.objects.filter(user=user).exists()
+    linked = SocialAccount.objects.filter(user=user).values_list("provider", "uid")
+    assert list(linked) == [("corp", "b-1")] and holders() == {"erin"}
+    event = AuditEvent.objects.get(action="user.linked", object="erin")
+    assert event.reason == "at provider corp"
+    server.token("erin")
+    with enter(server, corporate) as again:
+        assert inside(again)
+    assert IssuedToken.objects.filter(user=user).live().exists()
+
+
+def test_another_identity_with_the_same_address_does_not_get_the_account(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """OIDC Core 5.7: addresses are given to others; an administrator unlinks."""
+    user = local("erin")
+    with enter(server, corporate) as boss:
+        assert inside(boss)
+    with enter(server, corporate, sub="b-2") as successor:
+        assert "linked to another identity" in successor.page.text
+    with Browser(server.url) as carol:
+        carol.sign_in("carol")
+        row = SocialAccount.objects.get(user=user)
+        carol.act("/admin/socialaccount/socialaccount/", "unlink", row.pk)
+        assert "1 identity unlinked" in carol.page.text
+    assert not holders()
+    with enter(server, corporate, sub="b-2") as successor:
+        assert inside(successor)
+    assert holders() == {"erin"}
+
+
+@pytest.mark.spec("OIDC Core 5.7")
+def test_a_provider_made_again_has_other_people(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """The same short name and `sub` at another issuer open nothing."""
+    with enter(server, corporate) as boss:
+        assert inside(boss)
+    with idp() as other:
+        SignInProvider.objects.all().delete()
+        at(other, "corp", link_by_email=True)
+        for verified in (True, False):
+            with enter(server, other, email_verified=verified) as stranger:
+                assert "could not say who you are" in stranger.page.text
+
+
+@pytest.mark.spec("OIDC Core 5.3.2")
+def test_documents_that_disagree_sign_nobody_in(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """Another `sub` in UserInfo or none, no signature, another issuer's discovery."""
+    for userinfo in ({"sub": "somebody-else"}, {"sub": None}):
+        corporate.userinfo = userinfo
+        with enter(server, corporate) as boss:
+            assert "could not say who you are" in boss.page.text
+    corporate.honest()
+    corporate.unsigned = True
+    with enter(server, corporate) as boss:
+        assert "could not say who you are" in boss.page.text
+    corporate.honest()
+    corporate.calls_itself = "https://elsewhere.example"
+    with enter(server, corporate) as boss:
+        assert "could not say who you are" in boss.page.text
+    assert not User.objects.filter(username="boss").exists()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"email_verified": False},
+        {"email_verified": "false"},
+        {"email_verified": "true"},
+        {"email_verified": 1},
+        {"email_verified": None},
+        {"email": [BOSS]},
+        {"email": {"address": BOSS}},
+        {"email": f"{BOSS}, other@corp.example"},
+        {"email": "bo\u017f\u017f@corp.example"},
+        {"email": "boss@corp.example\n"},
+    ],
+    ids=str,
+)
+def test_only_a_verified_address_links_or_becomes_an_accounts(
+    server: Portico, corporate: Idp, provider: SignInProvider, claims: dict[str, Any]
+) -> None:
+    """JSON's true and one address, letter by letter; else a new account without it."""
+    user = local("erin")
+    with enter(server, corporate, **claims) as boss:
+        assert inside(boss), boss.page.text
+    assert holders() == {"boss"}
+    assert User.objects.get(username="boss").email != BOSS
+    assert not SocialAccount.objects.filter(user=user).exists()
+
+
+@pytest.mark.parametrize(
+    "wanted", ["carol", "CAROL", "c\u0430rol", "\uff43arol", "ca\u200brol", ["carol"]]
+)
+def test_signing_up_under_a_known_name_makes_another(
+    server: Portico, corporate: Idp, provider: SignInProvider, wanted: Any
+) -> None:
+    """Nor one that looks the same: full width, another alphabet, invisible letters."""
+    before = set(User.objects.values_list("username", flat=True))
+    with enter(server, corporate, preferred_username=wanted, email=None) as browser:
+        assert inside(browser), browser.page.text
+    (made,) = set(User.objects.values_list("username", flat=True)) - before
+    assert made.isascii() and made.casefold() != "carol"
+
+
+def test_no_page_lets_people_choose_an_address(server: Portico) -> None:
+    """404, signed in or not."""
+    paths = [
+        "/accounts/email/",
+        "/accounts/signup/",
+        "/accounts/confirm-email/",
+        "/accounts/confirm-email/key/",
+        "/accounts/login/code/confirm/",
+        "/accounts/social/signup/",
+        "/accounts/3rdparty/",
+    ]
+    with Browser(server.url) as alice:
+        assert {alice.http.get(path).status_code for path in paths} == {404}
+        alice.open("/accounts/login/?next=/portal/security/")
+        alice.submit(alice.form("password"), login="alice", password=PASSWORD)
+        assert {alice.http.get(path).status_code for path in paths} == {404}
+        assert "/portal/security/" in str(alice.open("/accounts/").page.url)
+
+
+def test_somebody_signed_in_connects_one_identity_themselves(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """After giving the password again; a second identity is refused; on record."""
+    user = local("erin", "")
+    with Browser(server.url) as erin:
+        erin.open("/accounts/login/?next=/portal/security/")
+        erin.submit(erin.form("password"), login="erin", password=PASSWORD)
+        assert "/accounts/social/" in erin.page.text
+        connect(erin, corporate, "b-1")
+        assert "reauthenticate" in str(erin.page.url)
+        assert not SocialAccount.objects.exists()
+        erin.submit(erin.form("password"), password=PASSWORD)
+        assert SocialAccount.objects.get().user == user
+        connect(erin, corporate, "b-2")
+        assert "linked to another identity" in erin.page.text
+        assert AuditEvent.objects.filter(action="user.linked", object="erin").exists()
+        with enter(server, corporate, email="other@corp.example") as again:
+            assert inside(again) and holders() == {"erin"}
+        erin.open("/accounts/social/")
+        form = next(f for f in erin.forms if f.action == "/accounts/social/")
+        erin.submit(form, account=str(SocialAccount.objects.get().pk))
+        assert not SocialAccount.objects.exists() and not holders()
+    assert AuditEvent.objects.filter(action="user.unlinked", object="erin").exists()
+
+
+def connect(browser: Browser, corporate: Idp, sub: str) -> None:
+    """Press a provider's button on the page of one's identities."""
+    corporate.person = {"sub": sub, "groups": ["admins"]}
+    browser.open("/accounts/oidc/corp/login/?process=connect")
+    form = next(f for f in browser.forms if f.method == "post" and not f.action)
+    browser.submit(form)

@@ -1,0 +1,201 @@
+"""Mails: addressed from ISSUER_URL, sent after the answer, lost by nobody's fault."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from accounts.models import AuditEvent, SignInProvider, User
+from tests.flows.mailbox import Mailbox, mailbox
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, idp
+from tests.support.server import Portico, portico
+from tests.support.silent_hosts import silent
+
+pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+DORA = "dora.mail@example.com"
+
+
+@contextmanager
+def mailing(folder: Path, port: int) -> Iterator[Portico]:
+    """A server that sends its mails there."""
+    person("dora")
+    User.objects.filter(username="dora").update(email=DORA)
+    where = {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(port), "EMAIL_TLS": "none"}
+    with portico(folder, **where) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def office() -> Iterator[Mailbox]:
+    """A mail server."""
+    with mailbox() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sender(rows: None, folder: Path, office: Mailbox) -> Iterator[Portico]:
+    """A server that sends its mails to it."""
+    with mailing(folder, office.port) as running:
+        yield running
+
+
+@pytest.fixture
+def box(office: Mailbox) -> Mailbox:
+    """The mail server, empty and quick."""
+    office.pause, office.refuses = 0.0, False
+    office.mails.clear()
+    return office
+
+
+@contextmanager
+def visitor(server: Portico, host: str = "") -> Iterator[Browser]:
+    """A browser that writes something else in Host."""
+    with Browser(server.url) as browser:
+        if host:
+            browser.http.headers["host"] = host
+        yield browser
+
+
+def asked(browser: Browser, address: str) -> float:
+    """Ask for a new password; seconds until the answer."""
+    browser.open("/accounts/password/reset/")
+    form = browser.form("email")
+    browser.http.follow_redirects = False
+    begun = time.monotonic()
+    browser.submit(form, email=address)
+    took = time.monotonic() - begun
+    browser.http.follow_redirects = True
+    assert browser.page.status_code == 302, browser.page.text
+    return took
+
+
+@pytest.mark.spec("ours: every address in a mail begins with ISSUER_URL")
+def test_mails_are_built_on_the_issuer(sender: Portico, box: Mailbox) -> None:
+    """ours: whatever the client wrote in Host, in every mail and part of it."""
+    for host in ("localhost:6666", f"localhost:{sender.port}"):
+        with visitor(sender, host) as browser:
+            asked(browser, DORA)
+            browser.open("/accounts/login/?next=/accounts/password/change/")
+            form = browser.form("password")
+            browser.submit(form, login="dora", password=PASSWORD)
+            form = browser.form("oldpassword")
+            new = dict.fromkeys(("password1", "password2"), PASSWORD)
+            browser.submit(form, oldpassword=PASSWORD, **new)
+    mails = [mail.as_string() for mail in box.expect(4)]
+    kinds = "\n".join(str(mail["subject"]) for mail in box.mails)
+    assert "Password Reset" in kinds and "Password Changed" in kinds
+    for text in mails:
+        assert "localhost" not in text.replace("portico@localhost", ""), text
+        assert sender.host in text
+        assert all(a.startswith(sender.url) for a in re.findall(r"https?://\S+", text))
+
+
+def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
+    """ours: a provider returns to the issuer's host, where sign-in begins too."""
+    with idp() as provider:
+        row = SignInProvider(
+            slug="mailed", name="Mailed", issuer=provider.url, client_id=CLIENT_ID
+        )
+        row.keep_secret(CLIENT_SECRET)
+        row.save()
+        try:
+            with visitor(server, "127.0.0.1:6666") as browser:
+                target = begun(browser)
+                assert f"redirect_uri=http%3A%2F%2F127.0.0.1%3A{server.port}" in target
+            with visitor(server, f"localhost:{server.port}") as browser:
+                target = begun(browser)
+                assert target == f"{server.url}/accounts/login/?next=%2Fportal%2F"
+                policy = browser.open("/accounts/login/").page.headers
+                assert server.url in policy["content-security-policy"]
+        finally:
+            row.delete()
+
+
+def begun(browser: Browser) -> str:
+    """Press the provider's button; where it leads."""
+    browser.open("/accounts/login/?next=/portal/")
+    form = next(f for f in browser.forms if "/oidc/mailed/" in f.action)
+    browser.http.follow_redirects = False
+    browser.submit(form)
+    browser.http.follow_redirects = True
+    assert browser.page.status_code == 302, browser.page.text
+    return str(browser.page.headers["location"])
+
+
+@pytest.mark.spec("ours: known and unknown addresses take the same time")
+def test_nobody_learns_by_the_time_who_has_an_account(
+    sender: Portico, box: Mailbox
+) -> None:
+    """ours: with a mail server that takes its time."""
+    box.pause = 0.5
+    times: dict[str, list[float]] = {DORA: [], "nobody@example.com": []}
+    with visitor(sender) as browser:
+        for _ in range(6):
+            for address, took in times.items():
+                took.append(asked(browser, address))
+        known, unknown = (median(took) for took in times.values())
+        assert abs(known - unknown) < 0.05 and max(times[DORA]) < 0.4, times
+    box.pause = 0.0
+    box.expect(6)
+
+
+def test_what_waits_is_sent_when_the_server_stops(folder: Path, box: Mailbox) -> None:
+    """ours: in time; the mail server may be slow."""
+    box.pause = 0.4
+    with mailing(folder, box.port) as server, visitor(server) as browser:
+        for _ in range(6):
+            asked(browser, DORA)
+        assert len(box.mails) < 6
+    assert len(box.mails) == 6
+
+
+def failed_since(last: int, number: int) -> list[AuditEvent]:
+    """Wait for events of mails that were not sent."""
+    ends = time.monotonic() + 15
+    found: Any = AuditEvent.objects.filter(action="mail.failed", id__gt=last)
+    while found.count() < number and time.monotonic() < ends:
+        time.sleep(0.05)
+    return list(found)
+
+
+def newest() -> int:
+    """The id of the last event."""
+    found = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first()
+    return found or 0
+
+
+def test_a_mail_that_is_refused_is_logged_and_audited(
+    sender: Portico, box: Mailbox
+) -> None:
+    """ours: the page says the same as ever."""
+    last, box.refuses = newest(), True
+    with visitor(sender) as browser:
+        asked(browser, DORA)
+    event = failed_since(last, 1)[0]
+    assert event.object == "password_reset_key: not sent"
+    assert "not here" in event.reason and event.address == "127.0.0.1"
+    log = sender.log.read_text()
+    assert "A mail (password_reset_key) could not be sent" in log
+    assert DORA not in log
+
+
+def test_a_mail_server_that_says_nothing_holds_nobody(folder: Path) -> None:
+    """ours: no request, and not the end of the server."""
+    last = newest()
+    with silent() as nobody, mailing(folder, nobody.port) as server:
+        with visitor(server) as browser:
+            assert max(asked(browser, DORA) for _ in range(4)) < 2
+        begun = time.monotonic()
+        server.process.terminate()
+        server.process.wait(15)
+        assert time.monotonic() - begun < 12
+    assert len(failed_since(last, 4)) >= 4

@@ -1,0 +1,188 @@
+"""Sign-in at an OpenID provider: roles by claims, sign-up only where opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from accounts.models import (
+    AuditEvent,
+    ClaimRule,
+    Role,
+    RoleAssignment,
+    SignInProvider,
+    User,
+)
+from tests.support.cast import PASSWORD
+from tests.support.html_browser import Browser
+from tests.support.oauth_client import question, registered
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Idp, idp
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+@pytest.fixture(scope="module")
+def corporate() -> Iterator[Idp]:
+    """A real provider."""
+    with idp() as running:
+        yield running
+
+
+@pytest.fixture
+def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
+    """Its row, opened for sign-up, with a rule for each shape of claim."""
+    SignInProvider.objects.all().delete()
+    User.objects.filter(username__startswith="erin").delete()
+    corporate.broken = False
+    row = SignInProvider(
+        slug="corp",
+        name="Corporate",
+        issuer=corporate.url,
+        client_id=CLIENT_ID,
+        sign_up=True,
+    )
+    row.keep_secret(CLIENT_SECRET)
+    row.save()
+    user, guest = Role.objects.get(name="User"), Role.objects.get(name="Guest")
+    ClaimRule.objects.create(provider=row, claim="groups", value="staff", role=user)
+    ClaimRule.objects.create(
+        provider=row, claim="realm_access.roles", value="visitor", role=guest
+    )
+    yield row
+    row.delete()
+    User.objects.filter(username__startswith="erin").delete()
+
+
+def enter(server: Portico, corporate: Idp, **claims: Any) -> Browser:
+    """Press the button as somebody with these claims."""
+    corporate.person = {"sub": "e-1", "preferred_username": "erin", **claims}
+    browser = Browser(server.url)
+    browser.open("/accounts/login/?next=/portal/")
+    form = next(f for f in browser.forms if "/oidc/" in f.action)
+    return browser.submit(form)
+
+
+def roles() -> set[str]:
+    """What erin holds."""
+    held = RoleAssignment.objects.filter(user__username="erin").unexpired()
+    return set(held.values_list("role__name", flat=True))
+
+
+@pytest.mark.spec("OIDC Core 3.1")
+def test_claims_give_roles_and_take_them(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """ours: at each sign-in, on record, for some days; others' grants stay."""
+    with enter(server, corporate, groups=["staff", "other"]) as erin:
+        assert erin.page.status_code == 200 and "/portal/" in str(erin.page.url)
+    assert roles() == {"User"}
+    given = RoleAssignment.objects.get(user__username="erin")
+    assert given.reason == "from provider corp" and given.expires_at is not None
+    with enter(server, corporate, realm_access={"roles": ["visitor"]}):
+        assert roles() == {"Guest"}
+    erin_row = User.objects.get(username="erin")
+    assert not erin_row.has_usable_password()
+    RoleAssignment.objects.grant(erin_row, Role.objects.get(name="User"), reason="hand")
+    with enter(server, corporate, groups="nothing", realm_access={"roles": [None]}):
+        assert roles() == {"User"}
+    told = AuditEvent.objects.filter(reason="from provider corp")
+    assert {e.action for e in told} == {"role.granted", "role.withdrawn"}
+
+
+def test_nobody_signs_up_where_it_is_not_opened(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """ours: nor through one that is disabled."""
+    SignInProvider.objects.update(sign_up=False)
+    with enter(server, corporate, groups=["staff"]) as erin:
+        assert "no account here yet" in erin.page.text
+    assert not User.objects.filter(username="erin").exists()
+    SignInProvider.objects.update(enabled=False)
+    with Browser(server.url) as browser:
+        browser.open("/accounts/login/")
+        assert "Corporate" not in browser.page.text
+        assert browser.open("/accounts/oidc/corp/login/").page.status_code == 404
+
+
+def test_a_proved_address_opens_its_account_where_that_is_allowed(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """ours: an address that is only claimed opens nothing."""
+    User.objects.create_user("erin.e", "erin@example.com", PASSWORD)
+    about = {"email": "erin@example.com", "groups": ["staff"]}
+    SignInProvider.objects.update(sign_up=False, link_by_email=True)
+    with enter(server, corporate, **about, email_verified=False) as erin:
+        assert "/portal/" not in str(erin.page.url)
+    assert not RoleAssignment.objects.filter(user__username="erin.e").exists()
+    with enter(server, corporate, **about, email_verified=True) as erin:
+        assert "/portal/" in str(erin.page.url), erin.page.text
+    assert RoleAssignment.objects.filter(user__username="erin.e").count() == 1
+
+
+def test_a_provider_that_fails_gets_a_page(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """ours: a wrong secret, a forged answer, an outage: words, no stack trace."""
+    provider.keep_secret("something else")
+    provider.save()
+    with enter(server, corporate) as erin:
+        assert "could not say who you are" in erin.page.text
+        erin.open("/accounts/oidc/corp/login/callback/?code=x&state=forged")
+        assert "could not say who you are" in erin.page.text
+    corporate.broken = True
+    with enter(server, corporate) as erin:
+        assert erin.page.status_code == 503 and erin.page.headers["retry-after"]
+        assert "could not say who you are" in erin.page.text
+    assert AuditEvent.objects.filter(reason="oidc").exists()
+
+
+def test_allowing_a_client_works_through_a_provider(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """ours: the question waits while the person is elsewhere."""
+    corporate.person = {"sub": "e-1", "preferred_username": "erin", "groups": ["staff"]}
+    client_id = registered(server)["client_id"]
+    with Browser(server.url) as browser:
+        browser.open(question(server, client_id)[0].removeprefix(server.url))
+        policy = browser.page.headers["content-security-policy"]
+        assert corporate.url in policy
+        form = next(f for f in browser.forms if "/oidc/" in f.action)
+        browser.submit(form)
+        assert "asks for access" in browser.page.text
+
+
+def test_a_provider_is_set_up_in_the_admin(
+    server: Portico, corporate: Idp, provider: SignInProvider
+) -> None:
+    """ours: by superusers; the secret is written, encrypted, and never shown."""
+    page = f"/admin/accounts/signinprovider/{provider.pk}/change/"
+    with Browser(server.url) as carol:
+        carol.sign_in("carol")
+        carol.save(page, client_secret="brand new secret", name="Company")
+        carol.open(page)
+        assert (
+            "brand new secret" not in carol.page.text and "Company" in carol.page.text
+        )
+    provider.refresh_from_db()
+    assert provider.secret == "brand new secret"
+    assert "brand new" not in provider.secret_encrypted
+    told = AuditEvent.objects.filter(action="provider.changed").first()
+    assert told is not None and "brand new" not in str(told.changes)
+    bob = User.objects.get(username="bob")
+    bob.is_staff = True
+    bob.save()
+    bob.user_permissions.set(
+        Permission.objects.filter(content_type__app_label="accounts")
+    )
+    with Browser(server.url) as browser:
+        browser.sign_in("bob")
+        shown = browser.open(page).page.text
+        assert "brand new secret" not in shown
+        assert all(b[0] != "_save" for f in browser.forms for b in f.buttons)
+    bob.is_staff = False
+    bob.save()
+    bob.user_permissions.clear()

@@ -1,0 +1,158 @@
+"""Refresh families: random successors, secrets that expire, and idle limits."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.utils import timezone
+
+from accounts.models import IssuedToken, OAuthClient
+from tests.support.cast import person
+from tests.support.mcp_client import HTTP, Wire
+from tests.support.oauth_client import refresh, refused, signed_in
+from tests.support.server import Portico, portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+
+
+def family_of(client_id: str) -> Any:
+    """The rows of a client's only sign-in."""
+    return IssuedToken.objects.filter(client_id=client_id)
+
+
+def sealed(client_id: str) -> int:
+    """How many of its rows keep a successor."""
+    return int(family_of(client_id).exclude(successor_sealed=None).count())
+
+
+def moved_back(rows: Any, minutes: int, *columns: str) -> None:
+    """Let so much time have passed."""
+    for row in rows:
+        for column in columns:
+            at = getattr(row, column)
+            setattr(row, column, at and at - timedelta(minutes=minutes))
+        row.save(update_fields=columns)
+
+
+def test_a_used_token_and_the_secret_key_do_not_give_its_successor(
+    server: Portico,
+) -> None:
+    """RFC 6749 10.10: a refresh token can be derived from nothing that is kept."""
+    client_id, answer = signed_in(server)
+    first = answer["refresh_token"]
+    second = refresh(server, client_id, first).json()["refresh_token"]
+    words = b"portico refresh successor " + first.encode()
+    digest = hmac.digest(settings.SECRET_KEY.encode(), words, "sha256")
+    assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() not in second
+    row = family_of(client_id).exclude(successor_sealed=None).get()
+    assert second.encode() not in bytes(row.successor_sealed)
+
+
+def test_a_new_secret_key_does_not_break_a_retry(server: Portico, folder: Path) -> None:
+    """ours: a client repeats the request it got no answer to."""
+    client_id, answer = signed_in(server)
+    raw = answer["refresh_token"]
+    second = refresh(server, client_id, raw).json()["refresh_token"]
+    with portico(folder, SECRET_KEY="another secret key " * 4) as restarted:
+        again = refresh(restarted, client_id, raw)
+        assert again.status_code == 200, again.text
+        assert again.json()["refresh_token"] == second
+        assert refresh(restarted, client_id, second).status_code == 200
+
+
+def test_a_new_encryption_key_ends_the_retry_alone(
+    server: Portico, folder: Path
+) -> None:
+    """ours: refused in the RFC's words, and the successor goes on."""
+    client_id, answer = signed_in(server)
+    raw = answer["refresh_token"]
+    second = refresh(server, client_id, raw).json()["refresh_token"]
+    row = family_of(client_id).exclude(successor_sealed=None).get()
+    moved = bytearray(row.successor_sealed)
+    moved[-1] ^= 1
+    IssuedToken.objects.filter(pk=row.pk).update(successor_sealed=bytes(moved))
+    assert refused(refresh(server, client_id, raw)) == (400, "invalid_grant")
+    assert refresh(server, client_id, second).status_code == 200
+
+
+def test_successors_are_forgotten_after_the_grace(server: Portico) -> None:
+    """ours: by the next rotation of the family, else by `purge`."""
+    client_id, answer = signed_in(server)
+    second = refresh(server, client_id, answer["refresh_token"]).json()
+    assert sealed(client_id) == 1
+    moved_back(family_of(client_id), 2, "redeemed_at")
+    assert refresh(server, client_id, second["refresh_token"]).status_code == 200
+    assert sealed(client_id) == 1
+    moved_back(family_of(client_id), 2, "redeemed_at")
+    call_command("purge", verbosity=0)
+    assert sealed(client_id) == 0
+
+
+def test_without_a_grace_no_successor_is_kept(rows: None, folder: Path) -> None:
+    """ours."""
+    with portico(folder, REFRESH_TOKEN_GRACE="0") as strict:
+        client_id, answer = signed_in(strict)
+        raw = answer["refresh_token"]
+        assert refresh(strict, client_id, raw).status_code == 200
+        assert sealed(client_id) == 0
+        assert refused(refresh(strict, client_id, raw)) == (400, "invalid_grant")
+
+
+def api(server: Portico, path: str, **body: str) -> httpx2.Response:
+    """POST to /api/token/."""
+    return HTTP.post(f"{server.url}/api/token/{path}", json=body)
+
+
+@pytest.mark.parametrize("kind", ["refresh", "retry within the grace"])
+def test_a_clients_idle_limit_holds_for_its_refresh_tokens(
+    server: Portico, kind: str
+) -> None:
+    """OAuth 2.1 4.3: else the limit of the access token means nothing."""
+    client_id, answer = signed_in(server)
+    OAuthClient.objects.filter(client_id=client_id).update(max_idle=300)
+    raw = answer["refresh_token"]
+    if kind != "refresh":
+        assert refresh(server, client_id, raw).status_code == 200
+    moved_back(family_of(client_id), 20, "issued_at", "last_used_at")
+    assert refused(refresh(server, client_id, raw)) == (400, "invalid_grant")
+    OAuthClient.objects.filter(client_id=client_id).update(max_idle=None)
+    assert refresh(server, client_id, raw).status_code == 200
+
+
+def test_use_of_the_access_token_keeps_its_family(server: Portico) -> None:
+    """ours: the newest use of any token of the family counts."""
+    client_id, answer = signed_in(server)
+    OAuthClient.objects.filter(client_id=client_id).update(max_idle=300)
+    moved_back(family_of(client_id), 20, "issued_at")
+    family_of(client_id).filter(kind="access").update(last_used_at=timezone.now())
+    renewed = refresh(server, client_id, answer["refresh_token"])
+    assert renewed.status_code == 200, renewed.text
+    assert Wire(server, renewed.json()["access_token"]).allowed("look")
+
+
+def test_the_setting_holds_for_refresh_tokens_of_every_kind(
+    rows: None, folder: Path
+) -> None:
+    """ours: TOKEN_MAX_IDLE says "any token"."""
+    person("iris", "User")
+    with portico(folder, TOKEN_MAX_IDLE="300") as strict:
+        client_id, answer = signed_in(strict, "iris")
+        pair = strict.issued("iris")
+        fresh = strict.issued("iris")
+        moved_back(family_of(client_id), 20, "issued_at", "last_used_at")
+        family = IssuedToken.objects.filter(family=pair.row.family)
+        moved_back(family, 20, "issued_at", "last_used_at")
+        raw = answer["refresh_token"]
+        assert refused(refresh(strict, client_id, raw)) == (400, "invalid_grant")
+        for path, body in (("refresh/", "refresh"), ("verify/", "token")):
+            assert api(strict, path, **{body: pair.refresh}).status_code == 401
+        assert api(strict, "verify/", token=fresh.refresh).status_code == 200
+        assert api(strict, "refresh/", refresh=fresh.refresh).status_code == 200

@@ -1,0 +1,256 @@
+"""Second factors: set up, asked for at every door, encrypted, counted, obliged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
+from allauth.usersessions.models import UserSession
+from axes.models import AccessAttempt
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.test import override_settings
+
+from accounts.authentication.mfa import EncryptedFactors
+from accounts.crypto.encryption import KeyUnreadable
+from accounts.models import AuditEvent, IssuedToken, User
+from tests.support.cast import PASSWORD
+from tests.support.html_browser import Browser
+from tests.support.oauth_client import question, registered
+from tests.support.server import Portico, portico
+from tests.support.visitor import Visitor
+
+pytestmark = pytest.mark.usefixtures("cast", "clean")
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+@pytest.fixture
+def clean(rows: None) -> Iterator[None]:
+    """Nobody has a second factor, nothing is counted; and so again afterwards."""
+    AccessAttempt.objects.all().delete()
+    Authenticator.objects.all().delete()
+    UserSession.objects.all().delete()
+    yield
+    Authenticator.objects.all().delete()
+
+
+@pytest.fixture(scope="module")
+def obliged(rows: None, folder: Path) -> Iterator[Portico]:
+    """A server where staff need a second factor; three wrong attempts lock out."""
+    given = {"STAFF_SECOND_FACTOR": "on", "LOCKOUT_AFTER": "3"}
+    with portico(folder, **given) as running:
+        yield running
+
+
+def code(secret: str = SECRET) -> str:
+    """What an authenticator app shows now, with some seconds left to send it."""
+    while time.time() % 30 > 26:
+        time.sleep(0.2)
+    return str(format_hotp_value(hotp_value(secret, int(time.time()) // 30)))
+
+
+def with_app(name: str) -> list[str]:
+    """Give somebody an authenticator app; their recovery codes."""
+    user = User.objects.get(username=name)
+    TOTP.activate(user, SECRET)
+    codes: list[str] = RecoveryCodes.activate(user).generate_codes()
+    return codes
+
+
+def obtain(server: Portico, name: str = "alice", **more: str) -> httpx2.Response:
+    """The password door."""
+    body = {"username": name, "password": PASSWORD, **more}
+    return httpx2.post(f"{server.url}/api/token/", json=body)
+
+
+def test_an_app_is_set_up_and_asked_for(obliged: Portico) -> None:
+    """ours: on the pages; secrets are encrypted at rest, changes on record."""
+    with Browser(obliged.url) as alice, Browser(obliged.url) as elsewhere:
+        for browser in (elsewhere, alice):
+            browser.open("/accounts/login/?next=/portal/security/")
+            browser.submit(browser.form("password"), login="alice", password=PASSWORD)
+        alice.open("/accounts/2fa/totp/activate/")
+        alice.submit(alice.form("password"), password=PASSWORD)
+        start = alice.page.text.index('id="authenticator_secret"')
+        secret = alice.page.text[start:].split('value="')[1].split('"')[0]
+        alice.submit(alice.form("code"), code=code(secret))
+        assert "Recovery Codes" in alice.page.text
+        elsewhere.open("/portal/security/")
+        assert "password" in elsewhere.page.text and "Sign in" in elsewhere.page.text
+    stored = str(list(Authenticator.objects.values_list("data", flat=True)))
+    assert secret not in stored
+    assert AuditEvent.objects.filter(action="second_factor.added").exists()
+    with Browser(obliged.url) as alice:
+        alice.open("/accounts/login/?next=/portal/security/")
+        alice.submit(alice.form("password"), login="alice", password=PASSWORD)
+        assert str(alice.page.url).endswith("/accounts/2fa/authenticate/")
+        assert "/accounts/" in str(alice.http.get("/portal/security/").url)
+        alice.open("/accounts/2fa/authenticate/")
+        alice.submit(alice.form("code"), code=code(secret))
+        assert "Where you are signed in" in alice.page.text
+
+
+def test_the_password_door_asks_for_a_code(obliged: Portico) -> None:
+    """ours: second_factor_required; each code once; recovery codes too."""
+    codes = with_app("alice")
+    missing = obtain(obliged)
+    assert missing.status_code == 401
+    assert missing.json()["error"] == "second_factor_required"
+    now = code()
+    assert obtain(obliged, otp=now).status_code == 200
+    again = obtain(obliged, otp=now)
+    assert again.status_code == 401 and again.json()["error"] == "invalid_grant"
+    assert obtain(obliged, otp=codes[0]).status_code == 200
+    assert obtain(obliged, otp=codes[0]).status_code == 401
+
+
+@pytest.mark.spec("RFC 6238 5.2")
+def test_a_code_counts_once_across_processes(rows: None, folder: Path) -> None:
+    """RFC 6238 5.2: the step is noted in the database."""
+    with_app("alice")
+    with portico(folder) as one, portico(folder) as two:
+        now = code()
+        told = {obtain(server, otp=now).status_code for server in (one, two)}
+    assert told == {200, 401}
+
+
+def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
+    """ours: knowing the password does not make guessing codes free."""
+    with_app("alice")
+    for _ in range(2):
+        assert obtain(obliged, otp="000000").status_code == 401
+    assert obtain(obliged, otp="000000").status_code == 429
+    shut = obtain(obliged, otp=code())
+    assert shut.status_code == 429 and int(shut.headers["retry-after"]) > 800
+    denied = AuditEvent.objects.filter(reason="second_factor", object="alice")
+    assert denied.exists()
+    AccessAttempt.objects.all().delete()
+    with Browser(obliged.url) as alice:
+        alice.open("/accounts/login/")
+        alice.submit(alice.form("password"), login="alice", password=PASSWORD)
+        for _ in range(3):
+            alice.submit(alice.form("code"), code="000000")
+        assert alice.page.status_code == 429
+        alice.open("/accounts/2fa/authenticate/")
+        alice.submit(alice.form("code"), code=code())
+        assert alice.page.status_code == 429
+
+
+def test_staff_have_to_set_one_up(obliged: Portico) -> None:
+    """ours: admin, portal, consent and the password door wait for it."""
+    assert obtain(obliged, "carol").json()["error"] == "second_factor_required"
+    client_id = registered(obliged)["client_id"]
+    with Browser(obliged.url) as carol:
+        carol.sign_in("carol")
+        asked = question(obliged, client_id)[0].removeprefix(obliged.url)
+        for path in ("/admin/", "/admin/accounts/user/", "/portal/", "/device", asked):
+            carol.open(path)
+            assert str(carol.page.url).endswith("/portal/security/"), path
+            assert "set up an authenticator app" in carol.page.text
+        with_app("carol")
+        assert "Dashboard" in carol.open("/admin/").page.text
+    assert obtain(obliged, "carol", otp=code()).status_code == 200
+    assert obtain(obliged, "alice").status_code == 200
+
+
+def test_allowing_a_client_takes_the_second_factor_too(obliged: Portico) -> None:
+    """ours: the authorization flow signs in through the same pages."""
+    codes = with_app("alice")
+    client_id = registered(obliged)["client_id"]
+    with Visitor(obliged.url, "alice") as alice:
+        end = alice.visit(question(obliged, client_id)[0])
+        assert end.endswith("/accounts/2fa/authenticate/")
+        alice.http.follow_redirects = True
+        alice.submit(alice.form("code"), code=codes[1])
+        assert "asks for access" in alice.page.text
+
+
+def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
+    """ours: one by one, and everywhere with every token."""
+    obliged.token("alice")
+    with Browser(obliged.url) as here, Browser(obliged.url) as there:
+        for browser in (there, here):
+            browser.open("/accounts/login/?next=/portal/security/")
+            browser.submit(browser.form("password"), login="alice", password=PASSWORD)
+        here.open("/portal/security/")
+        here.submit(here.form("end"), "end")
+        assert "The session is ended" in here.page.text
+        assert "Sign in" in there.open("/portal/security/").page.text
+        here.submit(here.form("everywhere"), "everywhere")
+        assert str(here.page.url).endswith("/accounts/login/")
+        assert "login" in str(here.open("/portal/").page.url)
+    alice = User.objects.get(username="alice")
+    assert not IssuedToken.objects.filter(user=alice).live().exists()
+    assert not UserSession.objects.filter(user=alice).exists()
+    told = ["session.ended", "user.signed_out_everywhere"]
+    assert AuditEvent.objects.filter(action__in=told).count() >= 2
+
+
+def test_a_lost_factor_is_reset_by_an_administrator(obliged: Portico) -> None:
+    """ours: in the admin and by command; on record."""
+    with_app("alice")
+    codes = with_app("carol")
+    with Browser(obliged.url) as carol:
+        carol.sign_in("carol")
+        carol.submit(carol.form("code"), code=codes[0])
+        alice = User.objects.get(username="alice")
+        carol.act("/admin/accounts/user/", "reset_factors", alice.pk)
+        assert "2 factors removed" in carol.page.text
+    assert obtain(obliged).status_code == 200
+    call_command("reset_second_factor", "carol")
+    assert not Authenticator.objects.exists()
+    assert AuditEvent.objects.filter(action="second_factor.reset").count() >= 2
+
+
+def printed(server: Portico, words: str) -> str:
+    """The log once it has these words: mails are sent after the answer."""
+    ends = time.monotonic() + 10
+    while words not in (log := server.log.read_text()) and time.monotonic() < ends:
+        time.sleep(0.02)
+    return log
+
+
+def test_a_password_is_changed_and_reset_by_mail(obliged: Portico) -> None:
+    """ours: the mail is the console's in development; unknown addresses get none."""
+    forgetful = User.objects.create_user("forgetful", "forgetful@example.com", PASSWORD)
+    with Browser(obliged.url) as browser:
+        for mail in ("nobody@example.com", "forgetful@example.com"):
+            browser.open("/accounts/password/reset/")
+            browser.submit(browser.form("email"), email=mail)
+            assert "We have sent you an email" in browser.page.text
+        log = printed(obliged, "Thank you for using")
+        assert "To: forgetful@example.com" in log and "nobody@example.com" not in log
+        link = log[log.index("/accounts/password/reset/key/") :].split()[0]
+        browser.open(link)
+        new = "a longer new password 7"
+        browser.submit(browser.form("password1"), password1=new, password2=new)
+        assert "now changed" in browser.page.text
+        browser.open("/accounts/login/?next=/accounts/password/change/")
+        browser.submit(browser.form("password"), login="forgetful", password=new)
+        form = browser.form("oldpassword")
+        browser.submit(form, oldpassword=new, password1=PASSWORD, password2=PASSWORD)
+    forgetful.refresh_from_db()
+    assert forgetful.check_password(PASSWORD)
+    assert AuditEvent.objects.filter(action="mail.sent").exists()
+    assert Session.objects.exists()
+
+
+@pytest.mark.once
+def test_secrets_open_with_their_key_only() -> None:
+    """ours: AES-256-GCM under a key of its own purpose."""
+    adapter = EncryptedFactors()
+    sealed = adapter.encrypt("secret")
+    assert adapter.decrypt(sealed) == "secret" and "secret" not in sealed
+    assert adapter.encrypt("secret") != sealed
+    with override_settings(KEY_ENCRYPTION_KEY="another"):
+        with pytest.raises(KeyUnreadable):
+            adapter.decrypt(sealed)
+    for broken in ("", "%%%", sealed[:-4]):
+        with pytest.raises(KeyUnreadable):
+            adapter.decrypt(broken)

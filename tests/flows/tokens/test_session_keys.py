@@ -1,0 +1,120 @@
+"""What is stored of a browser session opens nothing, and the list follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.usersessions.models import UserSession
+from asgiref.sync import async_to_sync
+from django.apps import apps
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+
+from accounts.http.session_store import SessionStore, stored_key
+from accounts.models import User
+from tests.support.cast import PASSWORD, person
+from tests.support.html_browser import Browser
+from tests.support.server import Portico
+
+pytestmark = pytest.mark.usefixtures("cast")
+COOKIE = settings.SESSION_COOKIE_NAME
+
+
+@pytest.fixture
+def rita(server: Portico, cast: None) -> Iterator[Browser]:
+    """rita, signed in at the portal and nowhere else."""
+    UserSession.objects.filter(user=person("rita", "User")).delete()
+    with Browser(server.url) as browser:
+        browser.open("/accounts/login/?next=/portal/security/")
+        browser.submit(browser.form("password"), login="rita", password=PASSWORD)
+        yield browser
+
+
+def ritas() -> Any:
+    """Her sessions in the list."""
+    return UserSession.objects.filter(user__username="rita")
+
+
+def opens(server: Portico, key: str) -> bool:
+    """Whether a cookie signs somebody in."""
+    with Browser(server.url) as browser:
+        browser.http.cookies.set(COOKIE, key)
+        return "/accounts/login/" not in str(browser.open("/portal/").page.url)
+
+
+def everything_stored() -> Iterator[tuple[str, str]]:
+    """(column, value) of every row of every table, as a dump has them."""
+    for model in apps.get_models(include_auto_created=True):
+        names = [field.attname for field in model._meta.concrete_fields]
+        for row in model._default_manager.values(*names).iterator():
+            for name, value in row.items():
+                yield f"{model._meta.label}.{name}", str(value)
+
+
+def test_no_table_holds_a_key_that_opens_a_session(
+    rita: Browser, server: Portico
+) -> None:
+    """ours: neither a list, a query, a dump nor a backup gives a session away."""
+    cookie = rita.http.cookies[COOKIE]
+    assert opens(server, cookie)
+    assert [place for place, value in everything_stored() if cookie in value] == []
+    listed = set(ritas().values_list("session_key", flat=True))
+    assert listed == {stored_key(cookie)}
+    kept = {*listed, *Session.objects.values_list("pk", flat=True)}
+    assert not [key for key in kept if opens(server, key)]
+    assert not Session.objects.filter(pk=cookie).exists()
+
+
+def test_a_session_with_a_new_key_stays_in_the_list(
+    rita: Browser, server: Portico
+) -> None:
+    """ours: Django changes the key at many places; the list could not end it then."""
+    before = rita.http.cookies[COOKIE]
+    store = SessionStore(before)
+    store.cycle_key()
+    after = str(store.session_key)
+    assert opens(server, after) and not opens(server, before)
+    assert ritas().get().session_key == stored_key(after)
+    rita.http.cookies.set(COOKIE, after, domain="127.0.0.1")
+    assert "this browser" in rita.open("/portal/security/").page.text
+    with Browser(server.url) as carol:
+        path = "/admin/usersessions/usersession/"
+        carol.sign_in("carol").act(path, "end", ritas().get().pk)
+    assert not opens(server, after)
+
+
+def test_the_list_drops_what_was_signed_out_or_ran_out(
+    rita: Browser, server: Portico
+) -> None:
+    """ours."""
+    assert ritas().count() == 1
+    rita.open("/portal/security/")
+    rita.submit(next(f for f in rita.forms if "logout" in f.action))
+    assert ritas().count() == 0
+    rita.open("/accounts/login/?next=/portal/security/")
+    rita.submit(rita.form("password"), login="rita", password=PASSWORD)
+    past = timezone.now() - timedelta(minutes=1)
+    Session.objects.filter(pk=ritas().get().session_key).update(expire_date=past)
+    call_command("purge", verbosity=0)
+    assert ritas().count() == 0
+
+
+def test_djangos_test_client_signs_in(rows: None) -> None:
+    """ours: whoever writes tests for tools of their own uses it."""
+    user = User.objects.get(username="alice")
+    client = Client()
+    client.force_login(user)
+    other = Client()
+    async_to_sync(other.aforce_login)(user)
+    for signed_in in (client, other):
+        assert signed_in.get("/accounts/login/").status_code == 302
+        raw = signed_in.cookies[COOKIE].value
+        assert Session.objects.filter(pk=stored_key(raw)).exists()
+        signed_in.logout()
+        assert not Session.objects.filter(pk=stored_key(raw)).exists()

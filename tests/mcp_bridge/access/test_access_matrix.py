@@ -1,0 +1,99 @@
+"""The access matrix: what a tick means, and what it cannot take away."""
+
+from __future__ import annotations
+
+import pytest
+
+from accounts.models import AuditEvent, Role, Scope, User
+from mcp_bridge.access.access_matrix import Matrix, Stale, State, save
+from mcp_bridge.models import Offer, Primitive
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def tools(db: None) -> dict[str, Primitive]:
+    """One by a shared scope, one alone, one that does not ask for its own scope."""
+    offers = [
+        Offer("tool", "shared", "", "", ("User.Read",), False, "1"),
+        Offer("tool", "alone", "", "", (), False, "2"),
+        Offer("tool", "closed", "", "", (), False, "3"),
+    ]
+    Primitive.objects.all().sync(offers)
+    found = {row.name: row for row in Primitive.objects.filter(vanished_at=None)}
+    found["closed"].required_scopes.set([Scope.objects.get(name="Admin.Write")])
+    return found
+
+
+def matrix() -> Matrix:
+    """Everything."""
+    return Matrix(Primitive.objects.all(), Role.objects.all())
+
+
+def state(tool: Primitive, role: str) -> State:
+    """One cell's."""
+    return matrix().cell(tool, Role.objects.get(name=role)).state
+
+
+def test_the_states_of_a_cell(tools: dict[str, Primitive]) -> None:
+    """ours: a role covers a primitive by any of its required scopes."""
+    user = Role.objects.get(name="User")
+    assert state(tools["alone"], "User") == State.NONE
+    assert state(tools["shared"], "User") == State.SHARED
+    assert state(tools["closed"], "User") == State.CLOSED
+    assert state(tools["closed"], "Admin") == State.SHARED
+    user.scopes.add(*Scope.objects.filter(name__in=("tool:alone", "tool:shared")))
+    assert state(tools["alone"], "User") == State.OWN
+    cell = matrix().cell(tools["shared"], user)
+    assert (cell.state, cell.through) == (State.BOTH, ("User.Read",))
+
+
+def test_a_tick_gives_and_takes_the_own_scope_only(
+    tools: dict[str, Primitive], carol: User
+) -> None:
+    """ours: one transaction, one event for each change, nothing twice."""
+    role, tool = Role.objects.get(name="Guest"), tools["alone"]
+    code = f"{role.pk}-{tool.pk}"
+    for sign, before in (("+", False), ("-", True)):
+        now = matrix()
+        done = save(now, now.version, [f"{sign}{code}"] * 1, actor=carol, request=None)
+        assert [(c.give, c.role.name) for c in done] == [(not before, "Guest")]
+        event = AuditEvent.objects.all()[0]
+        assert (event.actor, event.object) == ("carol", "Guest")
+        assert event.changes == {"tool:alone": [before, not before]}
+    assert not role.scopes.filter(name="tool:alone").exists()
+
+
+@pytest.mark.parametrize("code", ["+1-0", "+x-y", "", "+", "1", "+99999-1", "-²-1"])
+def test_codes_that_mean_nothing_change_nothing(
+    tools: dict[str, Primitive], carol: User, code: str
+) -> None:
+    """ours: a hand-made form is no way around the rules."""
+    now = matrix()
+    assert save(now, now.version, [code], actor=carol, request=None) == []
+
+
+def test_what_a_tick_cannot_change_is_left_alone(
+    tools: dict[str, Primitive], carol: User
+) -> None:
+    """ours: shared and closed cells, and what is as wanted already."""
+    admin, user = Role.objects.get(name="Admin"), Role.objects.get(name="User")
+    now = matrix()
+    codes = [
+        f"+{user.pk}-{tools['closed'].pk}",
+        f"-{admin.pk}-{tools['shared'].pk}",
+        f"-{user.pk}-{tools['alone'].pk}",
+    ]
+    assert save(now, now.version, codes, actor=carol, request=None) == []
+
+
+def test_what_somebody_changed_meanwhile_refuses_all(
+    tools: dict[str, Primitive], carol: User
+) -> None:
+    """ours: one transaction, by a digest of what was shown."""
+    now, role = matrix(), Role.objects.get(name="Guest")
+    role.scopes.add(Scope.objects.get(name="User.Read"))
+    code = f"+{role.pk}-{tools['alone'].pk}"
+    with pytest.raises(Stale):
+        save(now, now.version, [code], actor=carol, request=None)
+    assert not role.scopes.filter(name="tool:alone").exists()

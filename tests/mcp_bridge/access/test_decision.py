@@ -1,0 +1,170 @@
+"""decide(): by table, and by generation against the rule in one line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounts.tokens.principal import Principal
+from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.decision import (
+    Decision,
+    Reason,
+    decide,
+    judge,
+    scopes_to_ask,
+    visible,
+    visible_names,
+)
+from mcp_bridge.access.messages import Message
+
+pytestmark = pytest.mark.once
+NAMES = ["A.Read", "A.Write", "B.Read", "tool:t"]
+SCOPES = st.frozensets(st.sampled_from(NAMES))
+
+
+def principal(
+    roles: frozenset[str], token: frozenset[str], door: str = "password"
+) -> Principal:
+    """Somebody whose role R gives `roles`, with a token of these scopes."""
+    return Principal(
+        user_id=1,
+        username="alice",
+        client_id="c",
+        jti="j",
+        door=door,
+        roles=("R",),
+        grants=dict.fromkeys(roles, ("R",)),
+        token_scopes=token,
+        expires_at=1,
+        ends_at=1.0,
+    )
+
+
+def rule(
+    required: frozenset[str], enabled: bool = True, sensitive: bool = False
+) -> Rule:
+    """Tool t with these needs."""
+    return Rule("tool", "t", enabled, sensitive, required)
+
+
+@pytest.mark.spec("MCP BP Scope Minimization")
+@given(SCOPES, SCOPES, SCOPES, st.booleans(), st.booleans(), st.booleans())
+def test_allowed_exactly_where_both_sides_allow(
+    roles: frozenset[str],
+    token: frozenset[str],
+    required: frozenset[str],
+    mcp: bool,
+    enabled: bool,
+    sensitive: bool,
+) -> None:
+    """architecture 2: the rule, stated once more and independently."""
+    carried = token | {"mcp"} if mcp else token
+    verdict = judge(principal(roles, carried), rule(required, enabled, sensitive))
+    role_side = enabled and bool(required & roles)
+    token_side = (mcp and not sensitive) or bool(required & token)
+    assert verdict.allowed == (role_side and token_side)
+    assert verdict.needs_wider_token == (role_side and not token_side)
+
+
+@given(SCOPES, SCOPES, SCOPES, st.booleans(), SCOPES)
+def test_a_token_can_only_narrow(
+    roles: frozenset[str],
+    token: frozenset[str],
+    required: frozenset[str],
+    sensitive: bool,
+    fewer: frozenset[str],
+) -> None:
+    """Datasette's rule: less in the token never allows more."""
+    what = rule(required, sensitive=sensitive)
+    wide = judge(principal(roles, token | {"mcp"}), what).allowed
+    narrow = judge(principal(roles, token & fewer), what).allowed
+    assert wide or not narrow
+
+
+@given(SCOPES, SCOPES, st.booleans())
+def test_what_a_challenge_asks_for_is_enough(
+    roles: frozenset[str], required: frozenset[str], sensitive: bool
+) -> None:
+    """MCP AUTH: all scopes at once, so that one more round suffices."""
+    narrow = principal(roles, frozenset({"unrelated"}))
+    what = rule(required, sensitive=sensitive)
+    verdict = judge(narrow, what)
+    if verdict.needs_wider_token:
+        asked = scopes_to_ask(narrow, verdict)
+        assert "unrelated" in asked
+        assert judge(principal(roles, asked), what).allowed
+
+
+TABLE: list[tuple[Message, bool, Reason]] = [
+    (Message("ping"), True, Reason.OPEN_METHOD),
+    (Message("tools/list"), True, Reason.OPEN_METHOD),
+    (Message("response", always_open=True), True, Reason.OPEN_METHOD),
+    (Message("tasks/get"), False, Reason.UNKNOWN_METHOD),
+    (Message("tools/call", malformed=True), False, Reason.MALFORMED),
+    (Message("tools/call", ("tool", "t")), True, Reason.GRANTED),
+    (Message("tools/call", ("tool", "u")), False, Reason.UNKNOWN_PRIMITIVE),
+    (Message("prompts/get", ("prompt", "t")), False, Reason.UNKNOWN_PRIMITIVE),
+]
+
+
+@pytest.mark.parametrize(("message", "allowed", "reason"), TABLE)
+def test_messages_by_table(message: Message, allowed: bool, reason: Reason) -> None:
+    """ours."""
+    who = principal(frozenset({"A.Read"}), frozenset({"mcp"}))
+    rules = Catalogue([rule(frozenset({"A.Read"}))])
+    verdict = decide(who, message, rules)
+    assert (verdict.allowed, verdict.reason) == (allowed, reason)
+    assert len(rules) == 1 and list(rules) == [("tool", "t")]
+
+
+def test_the_verdict_names_the_rule() -> None:
+    """gap 4: why, in words."""
+    read = frozenset({"A.Read"})
+    who = principal(read, frozenset({"mcp"}))
+    assert judge(who, rule(read)).via == "role R gives A.Read; the token carries mcp"
+    named = principal(read, read)
+    assert "the token carries A.Read" in judge(named, rule(read)).via
+    assert "disabled" in judge(who, rule(read, enabled=False)).via
+    assert "it is sensitive" in judge(who, rule(read, sensitive=True)).via
+    assert "lacks mcp" in judge(principal(read, frozenset()), rule(read)).via
+    nobody = rule(frozenset())
+    assert "nothing anybody can hold" in judge(who, nobody).via
+    assert "roles held: R" in judge(principal(frozenset(), read), rule(read)).via
+
+
+@pytest.mark.parametrize(
+    ("door", "shown"), [("password", False), ("authorization_code", True)]
+)
+def test_lists_show_what_a_step_up_would_open(door: str, shown: bool) -> None:
+    """architecture 2."""
+    read = frozenset({"A.Read"})
+    who = principal(read, frozenset(), door)
+    assert visible(who, rule(read)) is shown
+    assert not visible(who, rule(read, enabled=False))
+    assert not visible(who, None)
+
+
+def test_the_narrowest_scope_is_asked_for() -> None:
+    """BP Scope Minimization: the primitive's own scope before a shared one."""
+    who = principal(frozenset({"A.Write", "tool:t"}), frozenset())
+    verdict = Decision(
+        False,
+        Reason.TOKEN_LACKS_SCOPE,
+        missing=frozenset({"A.Write", "tool:t"}),
+    )
+    assert scopes_to_ask(who, verdict) == {"tool:t"}
+
+
+def test_a_list_looks_only_at_what_the_roles_open() -> None:
+    """ours: ten thousand tools of others cost nothing."""
+    mine = [Rule("tool", f"mine{n}", n != 1, False, frozenset({"s"})) for n in range(3)]
+    both = Rule("tool", "both", True, False, frozenset({"s", "t"}))
+    others = [Rule("tool", f"o{n}", True, False, frozenset({"x"})) for n in range(50)]
+    prompt = Rule("prompt", "mine", True, False, frozenset({"s"}))
+    catalogue = Catalogue([*others, *mine, both, prompt])
+    opened = catalogue.opened_by("tool", ["t", "s"])
+    assert opened == [*mine, both]
+    who = principal(frozenset({"s", "t"}), frozenset({"mcp"}))
+    assert list(visible_names(who, catalogue, "tool")) == ["mine0", "mine2", "both"]

@@ -1,0 +1,57 @@
+"""What decided, in words: every sentence of the decision is known and read back."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import translation
+
+from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.decision import decide
+from mcp_bridge.access.explain import SENTENCES, in_words, pattern
+from mcp_bridge.access.messages import Message
+from tests.mcp_bridge.access.test_decision import principal
+
+pytestmark = pytest.mark.once
+
+
+def told() -> list[str]:
+    """What `decide()` says in every kind of case."""
+    open_rule = Rule("tool", "a", True, False, frozenset({"S"}))
+    rules = Catalogue(
+        [
+            open_rule,
+            Rule("tool", "off", False, False, frozenset({"S"})),
+            Rule("tool", "secret", True, True, frozenset({"S"})),
+            Rule("tool", "other", True, False, frozenset()),
+        ]
+    )
+    names = ("a", "off", "secret", "other", "nothing")
+    messages = [Message("tools/call", target=("tool", name)) for name in names]
+    messages += [Message("ping"), Message("odd/method")]
+    messages += [Message("tools/call", malformed=True)]
+    held = frozenset({"S"})
+    within = principal(held, frozenset({"mcp"}))
+    narrow = principal(held, frozenset({"T"}))
+    return [decide(who, m, rules).via for who in (within, narrow) for m in messages]
+
+
+def test_every_sentence_of_the_decision_is_known() -> None:
+    """ours: and none is listed that the decision does not say."""
+    said = told()
+    unknown = [s for s in said if not any(pattern(p).fullmatch(s) for p in SENTENCES)]
+    unsaid = [p for p in SENTENCES if not any(pattern(p).fullmatch(s) for s in said)]
+    assert (unknown, unsaid) == ([], [])
+
+
+def test_values_survive_and_the_words_change() -> None:
+    """ours: in English nothing changes; in Korean the values stand in new words."""
+    for sentence in told():
+        assert in_words(sentence) == sentence
+        with translation.override("ko"):
+            assert in_words(sentence) != sentence
+    with translation.override("ko"):
+        none = in_words("needs one of nothing anybody can hold; roles held: none")
+        assert none.isascii() is False and "none" not in none
+        found = in_words("role Role; one gives S; the token carries mcp")
+        assert "Role; one" in found and "mcp" in found
+        assert in_words("written by an older version") == "written by an older version"

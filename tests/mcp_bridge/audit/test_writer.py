@@ -1,0 +1,323 @@
+"""Group commits of call events: who waits for what, and nothing dropped in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import DataError, Error, OperationalError, connection
+
+from accounts.models import AuditEvent, IssuedToken, User
+from accounts.tokens.issue import issue
+from mcp_bridge.audit import bulk_insert, last_used, writer
+from mcp_bridge.audit.bulk_insert import CallEvent, Use
+from mcp_bridge.audit.last_used import Uses
+from mcp_bridge.audit.writer import Recorder
+
+
+def event(name: str = "tool.called") -> CallEvent:
+    """One of a call."""
+    return CallEvent(at=1_800_000_000.25, action=name, decision="allowed", reason="ok")
+
+
+class Table:
+    """In place of the table: what was committed, in which groups, or why not."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.error: Exception | None = None
+        self.poison = ""
+
+    def insert(self, events: list[CallEvent]) -> None:
+        """Commit, unless the test says otherwise."""
+        time.sleep(0.001)
+        if self.error is not None:
+            raise self.error
+        if any(e.action == self.poison for e in events):
+            raise DataError("does not fit")
+        self.groups.append([e.action for e in events])
+
+    @property
+    def names(self) -> list[str]:
+        """Everything committed, in order."""
+        return [name for group in self.groups for name in group]
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Table:
+    """In place of the database."""
+    made = Table()
+    monkeypatch.setattr(bulk_insert, "insert", made.insert)
+    return made
+
+
+def story(
+    durability: str, tell: Callable[[Recorder], Coroutine[Any, Any, None]]
+) -> None:
+    """Run one with a new recorder, and close it."""
+
+    async def told() -> None:
+        made = Recorder(durability)
+        try:
+            await tell(made)
+        finally:
+            await made.close()
+
+    asyncio.run(told())
+
+
+@pytest.mark.spec("ours: what was answered is on record")
+def test_durable_waits_for_its_commit_and_shares_it(table: Table) -> None:
+    """architecture 5."""
+
+    async def tell(made: Recorder) -> None:
+        await asyncio.gather(*(made.write(event(f"e{n}")) for n in range(50)))
+        assert sorted(table.names) == sorted(f"e{n}" for n in range(50))
+        assert len(table.groups) < 5
+
+    story("durable", tell)
+
+
+def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: Table) -> None:
+    """ours."""
+
+    async def tell(made: Recorder) -> None:
+        for n in range(20):
+            await made.write(event(f"e{n}"))
+        assert table.groups == []
+
+    story("batch", tell)
+    assert table.names == [f"e{n}" for n in range(20)]
+
+
+def test_off_writes_nothing(table: Table) -> None:
+    """ours."""
+
+    async def tell(made: Recorder) -> None:
+        await made.write(event())
+
+    story("off", tell)
+    assert table.groups == []
+
+
+def test_a_failed_commit_reaches_everybody_who_waits(table: Table) -> None:
+    """architecture 2: 503, never an answer without its record."""
+
+    async def tell(made: Recorder) -> None:
+        table.error = OperationalError("gone")
+        waiting = [made.write(event()) for _ in range(3)]
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in found] == [OperationalError] * 3
+        table.error = None
+        await made.write(event("after"))
+        assert table.names == ["after"]
+
+    story("durable", tell)
+
+
+def test_an_event_that_does_not_fit_takes_no_other_along(
+    table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ours."""
+    table.poison = "bad"
+    names = ("good", "bad", "better")
+
+    async def tell(made: Recorder) -> None:
+        waiting = [made.write(event(name)) for name in names]
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in found] == [type(None), DataError, type(None)]
+
+    story("durable", tell)
+    assert table.names == ["good", "better"]
+
+    async def batch(made: Recorder) -> None:
+        for name in names:
+            await made.write(event(name))
+        while len(table.names) < 4:
+            await asyncio.sleep(0.01)
+
+    story("batch", batch)
+    assert "An audit event is lost" in caplog.text
+
+
+def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: backpressure, never a silent drop."""
+    monkeypatch.setattr(writer, "ROOM", 5)
+    monkeypatch.setattr(writer, "BATCH_EVERY", 0.001)
+    monkeypatch.setattr(writer, "RETRY_AFTER", 0.001)
+
+    async def tell(made: Recorder) -> None:
+        await asyncio.gather(*(made.write(event(f"e{n}")) for n in range(30)))
+        while len(table.names) < 30:
+            await asyncio.sleep(0.001)
+        table.error = OperationalError("gone")
+        waiting = [made.write(event()) for _ in range(30)]
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        refused = [error for error in found if isinstance(error, Error)]
+        assert refused and len(made.queue) <= 5
+        kept = 30 - len(refused)
+        table.error = None
+        while len(table.names) < 30 + kept:
+            await asyncio.sleep(0.001)
+
+    story("batch", tell)
+
+
+@pytest.mark.parametrize("durability", ["durable", "batch"])
+def test_a_commit_that_does_not_return_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    """ours: a frozen database; what was refused is not written afterwards."""
+    frozen, written = threading.Event(), list[str]()
+
+    def insert(events: list[CallEvent]) -> None:
+        frozen.wait(20)
+        written.extend(event.action for event in events)
+
+    monkeypatch.setattr(bulk_insert, "insert", insert)
+    monkeypatch.setattr(writer, "PATIENCE", 0.02)
+    monkeypatch.setattr(writer, "ROOM", 2)
+
+    async def tell(made: Recorder) -> None:
+        first = asyncio.create_task(made.write(event("first")))
+        while not made.busy:
+            await asyncio.sleep(0)
+        later = [made.write(event(f"later-{n}")) for n in range(3)]
+        ends = await asyncio.gather(first, *later, return_exceptions=True)
+        kept = 0 if durability == "durable" else 3
+        assert [isinstance(e, OperationalError) for e in ends].count(False) == kept
+        frozen.set()
+
+    story(durability, tell)
+    lost = {"later-0", "later-1", "later-2"} if durability == "durable" else {"later-2"}
+    assert "first" in written and not lost & set(written)
+
+
+def test_what_cannot_be_committed_at_the_end_is_told(
+    table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ours."""
+    table.error = OperationalError("gone")
+
+    async def tell(made: Recorder) -> None:
+        await made.write(event())
+
+    story("batch", tell)
+    assert "1 audit events still wait" in caplog.text
+
+
+def test_closing_writes_nothing_twice(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: a commit that was planned comes while the last one is under way."""
+    monkeypatch.setattr(writer, "BATCH_EVERY", 0.0005)
+
+    async def tell(made: Recorder) -> None:
+        for number in range(20):
+            await made.write(event(f"e{number}"))
+
+    for _ in range(20):
+        story("batch", tell)
+    assert len(table.names) == 400
+
+
+def test_who_stops_waiting_is_recorded_all_the_same(table: Table) -> None:
+    """ours: a client that leaves does not take its event along."""
+
+    async def tell(made: Recorder) -> None:
+        task = asyncio.create_task(made.write(event("left")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await made.write(event("stayed"))
+
+    story("durable", tell)
+    assert sorted(table.names) == ["left", "stayed"]
+
+
+def test_events_reach_every_column(db: None) -> None:
+    """ours: also those the recorder has never heard of, with their defaults."""
+    told = CallEvent(
+        at=1_800_000_000.25,
+        action="tool.called",
+        decision="allowed",
+        reason="granted",
+        actor="alice",
+        actor_id=7,
+        object='tool "tab\\ted"',
+        via="é",
+        duration_ms=1.5,
+        request_id="r1",
+    )
+    bulk_insert.insert([told, told._replace(actor_id=None)])
+    first, second = AuditEvent.objects.filter(request_id="r1").order_by("pk")
+    assert first.at == datetime.fromtimestamp(1_800_000_000.25, UTC)
+    for name in CallEvent._fields[1:]:
+        assert getattr(first, name) == getattr(told, name)
+    assert second.actor_id is None and first.changes == {}
+
+
+def test_very_many_events_take_several_statements(db: None) -> None:
+    """ours: SQLite limits the values of a statement."""
+    bulk_insert.insert([event("many")] * (bulk_insert.MOST_ROWS + 3))
+    assert AuditEvent.objects.filter(action="many").count() == bulk_insert.MOST_ROWS + 3
+
+
+def test_a_connection_idle_for_long_is_looked_at_first(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: a database that was restarted overnight costs nobody a 503."""
+    looked = []
+
+    def is_usable() -> bool:
+        looked.append(1)
+        return True
+
+    monkeypatch.setattr(bulk_insert, "last_at", time.monotonic() - 2 * bulk_insert.IDLE)
+    monkeypatch.setattr(connection, "is_usable", is_usable)
+    bulk_insert.insert([event("idle")])
+    bulk_insert.insert([event("idle")])
+    assert looked == [1]
+
+
+def test_last_uses_are_noted_once_a_minute(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: last used, from where."""
+    written: list[list[Use]] = []
+
+    async def in_database(work: Any, noted: list[Use]) -> None:
+        written.append(noted)
+        if len(written) > 1:
+            raise OperationalError("gone")
+
+    monkeypatch.setattr(last_used, "in_database", in_database)
+    monkeypatch.setattr(last_used, "WRITTEN_AFTER", 0.001)
+    monkeypatch.setattr(last_used, "AT_LEAST", 2)
+
+    async def tell() -> None:
+        made = Uses()
+        for _ in range(3):
+            made.note("a", "::1")
+        made.note("b", "::2")
+        while not written:
+            await asyncio.sleep(0.001)
+        made.noted["a"] = 0.0
+        made.note("c", "::3")
+        assert made.noted.keys() == {"b", "c"}
+        await made.close()
+        await made.close()
+
+    asyncio.run(tell())
+    assert [[use.jti for use in group] for group in written] == [["a", "b"], ["c"]]
+    row = issue(alice, door="password", scope="mcp").row
+    bulk_insert.note_uses([Use(row.jti, 1_800_000_000.0, "::9")])
+    found = IssuedToken.objects.get(pk=row.pk)
+    assert found.last_used_from == "::9"
+    assert found.last_used_at == datetime.fromtimestamp(1_800_000_000, UTC)

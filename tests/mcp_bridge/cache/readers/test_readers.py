@@ -1,0 +1,382 @@
+"""The read inside the request, on the real database."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from accounts.models import User
+from mcp_bridge.cache import readers
+from mcp_bridge.cache.readers import base, postgresql, sqlite
+from mcp_bridge.cache.readers.base import Away, Reader
+from mcp_bridge.cache.readers.postgresql import Flight, PostgresReader
+from mcp_bridge.cache.readers.sqlite import SqliteReader
+from mcp_bridge.models import ChangeCounter
+from tests.support.cast import person
+
+
+@pytest.fixture
+def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The run's database, open: what is committed here others see."""
+    with django_db_blocker.unblock():
+        yield
+
+
+def told(tell: Callable[[Reader], Coroutine[Any, Any, None]]) -> None:
+    """Run a story with this run's reader."""
+    made = readers.reader()
+
+    async def whole() -> None:
+        try:
+            await tell(made)
+        finally:
+            made.close()
+
+    asyncio.run(whole())
+
+
+def reads(monkeypatch: pytest.MonkeyPatch, **queries: str) -> None:
+    """Have both readers ask something else."""
+    for name, query in queries.items():
+        monkeypatch.setattr(sqlite, name, query)
+        monkeypatch.setattr(postgresql, name, query)
+
+
+async def commit(work: Callable[[], Any]) -> None:
+    """Do `work` in another thread, and so on another connection."""
+
+    def done() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    await asyncio.to_thread(done)
+
+
+@pytest.fixture
+def dave(rows: None) -> User:
+    """Somebody committed."""
+    return person("dave", "Guest")
+
+
+def switch(user: User) -> Callable[[], Any]:
+    """A change that concerns one user."""
+    on = {"is_active": True}
+    off = {"is_active": False}
+
+    def work() -> None:
+        mine = User.objects.filter(pk=user.pk)
+        mine.update(**off)
+        mine.update(**on)
+
+    return work
+
+
+@pytest.mark.spec("ours: remembered, never stale")
+def test_a_look_after_a_commit_sees_it(dave: User) -> None:
+    """architecture 4."""
+
+    async def tell(reader: Reader) -> None:
+        for _ in range(5):
+            before = await reader.look()
+            assert await reader.look() == before and before.epoch
+            await commit(switch(dave))
+            after = await reader.look()
+            assert after.number == before.number + 2
+            news = await reader.news(before, after)
+            assert [(c.kind, c.key) for c in news] == [("user", str(dave.pk))] * 2
+            assert [c.number for c in news] == [before.number + 1, after.number]
+
+    told(tell)
+
+
+def test_looks_at_the_same_time_share_reads_and_see_what_was_before_them(
+    dave: User,
+) -> None:
+    """ours: single flight; nobody joins a read that was sent before he came."""
+
+    async def tell(reader: Reader) -> None:
+        await reader.look()
+        early = [asyncio.create_task(reader.look()) for _ in range(20)]
+        await asyncio.sleep(0)
+        await commit(switch(dave))
+        number = (await reader.look()).number
+        late = await asyncio.gather(*(reader.look() for _ in range(20)))
+        assert {point.number for point in late} == {number}
+        assert max(point.number for point in await asyncio.gather(*early)) <= number
+
+    told(tell)
+
+
+def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
+    """ours."""
+    if connection.vendor == "sqlite":
+        return
+
+    async def tell(reader: Reader) -> None:
+        assert isinstance(reader, PostgresReader)
+        await reader.look()
+        sent: list[Flight] = []
+        send = reader.send
+
+        def noticing(flight: Flight, wire: Any) -> None:
+            sent.append(flight)
+            send(flight, wire)
+
+        reader.send = noticing  # type: ignore[method-assign]
+        first = asyncio.create_task(reader.look())
+        await asyncio.sleep(0)
+        assert len(sent) == 1 and reader.flight is sent[0]
+        others = [asyncio.create_task(reader.look()) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert len(sent[0].waiting) == 1
+        await asyncio.gather(first, *others)
+        assert len(sent) == 2 and len(sent[1].waiting) == 5
+
+    told(tell)
+
+
+def test_who_gives_up_waiting_holds_nobody_up(rows: None) -> None:
+    """ours: a client that disconnects must not take others' answers along."""
+
+    async def tell(reader: Reader) -> None:
+        await reader.look()
+        first, second, third = (asyncio.create_task(reader.look()) for _ in range(3))
+        await asyncio.sleep(0)
+        first.cancel()
+        second.cancel()
+        assert (await third).epoch
+        assert (await reader.look()).epoch
+
+    told(tell)
+
+
+def test_a_lost_connection_is_away_and_then_back(rows: None) -> None:
+    """ours: 503 until it is back; waiting requests are told."""
+
+    async def tell(reader: Reader) -> None:
+        await reader.look()
+        if isinstance(reader, SqliteReader):
+            reader.name, good = "/nowhere/else.sqlite3", reader.name
+            reader.close()
+            with pytest.raises(Away):
+                await reader.look()
+            with pytest.raises(Away):
+                await reader.news(base.NOWHERE, base.NOWHERE)
+            reader.name = good
+        else:
+            assert isinstance(reader, PostgresReader) and reader.connection
+            pid = reader.connection.info.backend_pid
+            flight = Flight("SELECT pg_sleep(20)")
+            reader.others.append(flight)
+            asked, look = reader.asked(flight), asyncio.ensure_future(reader.look())
+            await commit(lambda: terminate(pid))
+            for waiting in (asked, look):
+                with pytest.raises(Away):
+                    await waiting
+        assert (await reader.look()).epoch
+
+    told(tell)
+
+
+def terminate(pid: int) -> None:
+    """End a backend."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
+    rows: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: fail closed."""
+
+    async def tell(reader: Reader) -> None:
+        reads(monkeypatch, LOOK="SELECT nonsense")
+        bad = readers.reader()
+        with pytest.raises(Away):
+            await bad.look()
+        reads(monkeypatch, NEWS="SELECT nonsense {0} {1}")
+        with pytest.raises(Away):
+            await bad.news(base.NOWHERE, base.NOWHERE)
+        bad.close()
+        if isinstance(reader, PostgresReader):
+            reader.parameters["host"], reader.parameters["port"] = "127.0.0.1", 1
+            with pytest.raises(Away):
+                await reader.look()
+
+    told(tell)
+
+
+def test_behind_a_pooler_nothing_is_prepared(
+    rows: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: PgBouncer may run the next statement where nothing was prepared."""
+    if connection.vendor == "sqlite":
+        return
+
+    async def tell(reader: Reader) -> None:
+        assert isinstance(reader, PostgresReader)
+        assert (await reader.look()).epoch and reader.prepares
+        monkeypatch.setattr(postgresql, "PREPARED", b"elsewhere")
+        with pytest.raises(Away):
+            await reader.look()
+        assert (await reader.look()).epoch and not reader.prepares
+
+    told(tell)
+
+
+def test_silence_ends_the_connection(
+    rows: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: a database that hangs is away."""
+    if connection.vendor == "sqlite":
+        return
+    monkeypatch.setattr(postgresql, "PATIENCE", 0.05)
+    reads(monkeypatch, LOOK="SELECT 'e', 1 FROM pg_sleep(2)")
+
+    async def tell(reader: Reader) -> None:
+        with pytest.raises(Away, match="no answer"):
+            await reader.look()
+
+    told(tell)
+
+
+def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
+    """ours: a database emptied by hand."""
+
+    async def tell(reader: Reader) -> None:
+        kept = []
+
+        def take() -> None:
+            kept.append(ChangeCounter.objects.get())
+            ChangeCounter.objects.all().delete()
+
+        await commit(take)
+        try:
+            assert await reader.look() == base.NOWHERE
+        finally:
+            await commit(lambda: kept[0].save(force_insert=True))
+        assert (await reader.look()).epoch
+
+    told(tell)
+
+
+def counted(path: Path, epoch: str, number: int = 1) -> Path:
+    """A database of its own in WAL mode, with nothing but the counter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opened = sqlite3.connect(path, isolation_level=None)
+    opened.execute("PRAGMA journal_mode = wal")
+    opened.execute("CREATE TABLE mcp_bridge_changecounter (epoch, number)")
+    opened.execute(
+        "INSERT INTO mcp_bridge_changecounter VALUES (?, ?)", (epoch, number)
+    )
+    opened.close()
+    return path
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("odd", "other"),
+    [("%41", "A"), ("a?mode=ro", "a"), ("a#b", "a"), ("a b", "a"), ("ü", "u")],
+)
+def test_a_path_is_quoted(tmp_path: Path, odd: str, other: str) -> None:
+    """sqlite.org/uri.html: % ? # mean something in a URI, and are names in a path."""
+    ours = counted(tmp_path / odd / "portico.sqlite3", "ours")
+    counted(tmp_path / other / "portico.sqlite3", "theirs")
+    reader = SqliteReader(str(ours))
+    assert asyncio.run(reader.look()).epoch == "ours"
+    reader.close()
+
+
+def mv(path: Path) -> None:
+    """Another database takes the name, as restore.sh does it."""
+    counted(path.with_suffix(".new"), "new").replace(path)
+
+
+def gone(path: Path) -> None:
+    """No file has the name."""
+    path.unlink()
+
+
+def folder(path: Path) -> None:
+    """The folder is another one."""
+    path.parent.rename(path.parent.with_suffix(".old"))
+    counted(path, "new")
+
+
+def beside(end: str) -> Callable[[Path], None]:
+    """A file beside it is removed, as restore.sh does it first."""
+
+    def remove(path: Path) -> None:
+        Path(f"{path}{end}").unlink()
+
+    return remove
+
+
+WAYS = {
+    "mv": mv,
+    "rm": gone,
+    "mv of the folder": folder,
+    "rm of -wal": beside("-wal"),
+    "rm of -shm": beside("-shm"),
+}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("how", WAYS)
+def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """ours: the connection keeps the old file open, and sees nothing of the new one."""
+    path = counted(tmp_path / "in" / "portico.sqlite3", "old")
+    reader = SqliteReader(str(path))
+    assert asyncio.run(reader.look()).epoch == "old" and not reader.replaced()
+    WAYS[how](path)
+    assert reader.replaced() and reader.replaced()
+    for _ in range(2):
+        with pytest.raises(Away, match="restart the server"):
+            asyncio.run(reader.look())
+        with pytest.raises(Away, match="restart the server"):
+            asyncio.run(reader.news(base.NOWHERE, base.NOWHERE))
+    assert caplog.text.count(str(path)) == 1 and "restart the server" in caplog.text
+
+
+@pytest.mark.once
+def test_a_commit_to_the_old_file_shows_it_at_once(tmp_path: Path) -> None:
+    """ours: the server's own commits, of its audit for one, make it look."""
+    path = counted(tmp_path / "portico.sqlite3", "old")
+    reader = SqliteReader(str(path))
+    asyncio.run(reader.look())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("SELECT * FROM mcp_bridge_changecounter").fetchall()
+    mv(path)
+    other.execute("UPDATE mcp_bridge_changecounter SET number = 2")
+    with pytest.raises(Away, match="restart the server"):
+        asyncio.run(reader.look())
+    other.close()
+
+
+@pytest.mark.once
+def test_what_sqlite_does_by_itself_is_no_replacement(tmp_path: Path) -> None:
+    """ours: checkpoints, a VACUUM, connections that come and go, a lost connection."""
+    path = counted(tmp_path / "portico.sqlite3", "ours")
+    reader = SqliteReader(str(path))
+    asyncio.run(reader.look())
+    for statement in ("UPDATE mcp_bridge_changecounter SET number = 2", "VACUUM"):
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute(statement)
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        other.close()
+        assert asyncio.run(reader.look()).number == 2 and not reader.replaced()
+    reader.close()
+    counted(tmp_path / "another.sqlite3", "x")
+    assert not reader.replaced()
+    assert asyncio.run(reader.look()).number == 2
+    reader.close()

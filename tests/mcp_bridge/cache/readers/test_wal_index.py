@@ -1,0 +1,151 @@
+"""SQLite's WAL-index: a commit of any process shows in it, and no lock is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mcp_bridge.cache.readers import sqlite, wal_index
+from mcp_bridge.cache.readers.sqlite import SqliteReader
+
+pytestmark = pytest.mark.once
+COUNT = "UPDATE mcp_bridge_changecounter SET number = number + 1"
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> str:
+    """A database in WAL mode with a counter at 1."""
+    return made(tmp_path / "counted.sqlite3", "wal")
+
+
+def made(path: Path, mode: str) -> str:
+    """A database whose counter is at 1."""
+    opened = sqlite3.connect(path, isolation_level=None)
+    opened.execute(f"PRAGMA journal_mode = {mode}")
+    opened.execute("CREATE TABLE mcp_bridge_changecounter (epoch, number)")
+    opened.execute("INSERT INTO mcp_bridge_changecounter VALUES ('one', 1)")
+    opened.close()
+    return str(path)
+
+
+@pytest.fixture
+def reader(name: str) -> Iterator[SqliteReader]:
+    """A reader of it that has looked twice, and so knows the index."""
+    made = SqliteReader(name)
+    assert [number(made), number(made)] == [1, 1]
+    yield made
+    made.close()
+
+
+def number(reader: SqliteReader) -> int:
+    """Where the sequence of changes is now."""
+    return asyncio.run(reader.look()).number
+
+
+def elsewhere(name: str, statement: str) -> str:
+    """Run a statement in another process; its error if it fails."""
+    code = (
+        "import sqlite3, sys\n"
+        "opened = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+        "opened.execute(sys.argv[2])\n"
+    )
+    command = [sys.executable, "-c", code, name, statement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr
+
+
+@pytest.mark.spec("ours: remembered, never stale")
+def test_the_row_is_read_again_after_a_commit_and_only_then(
+    name: str, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sqlite.org/walformat.html 2.1."""
+    with monkeypatch.context() as broken:
+        broken.setattr(sqlite, "LOOK", "not to be asked")
+        assert number(reader) == 1
+    for expected in (2, 3, 4):
+        assert not elsewhere(name, COUNT)
+        assert number(reader) == expected
+
+
+def test_a_checkpoint_hides_no_commit(name: str, reader: SqliteReader) -> None:
+    """ours: the index starts anew then."""
+    assert not elsewhere(name, COUNT)
+    assert not elsewhere(name, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert number(reader) == 2
+    assert not elsewhere(name, COUNT)
+    assert number(reader) == 3
+
+
+def test_what_is_not_committed_is_not_seen(name: str, reader: SqliteReader) -> None:
+    """ours."""
+    writer = sqlite3.connect(name, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute(COUNT)
+    assert number(reader) == 1
+    writer.execute("COMMIT")
+    assert number(reader) == 2
+    writer.close()
+
+
+def test_a_commit_while_the_row_is_read_is_seen_by_the_next_look(
+    name: str, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: the header is taken before the row."""
+    assert not elsewhere(name, COUNT)
+    opened = reader.connection
+    assert opened is not None
+
+    def late(*_: object) -> None:
+        assert not elsewhere(name, COUNT)
+
+    opened.set_trace_callback(late)
+    seen = number(reader)
+    opened.set_trace_callback(None)
+    assert seen in (2, 3)
+    assert number(reader) == 3
+
+
+def test_opening_and_closing_a_reader_gives_no_lock_away(name: str) -> None:
+    """POSIX: closing a descriptor drops the locks of the whole process on that file."""
+    writer = sqlite3.connect(name, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    for _ in range(2):
+        reader = SqliteReader(name)
+        assert [number(reader), number(reader)] == [1, 1]
+        assert reader.index is not None
+        reader.close()
+        assert "locked" in elsewhere(name, COUNT)
+    writer.execute("COMMIT")
+    writer.close()
+    assert not elsewhere(name, COUNT)
+
+
+def test_without_an_index_the_row_is_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: a database in another journal mode."""
+    name = made(tmp_path / "plain.sqlite3", "delete")
+    reader = SqliteReader(name)
+    assert [number(reader), number(reader)] == [1, 1]
+    assert not elsewhere(name, COUNT)
+    assert number(reader) == 2
+    assert reader.index is None
+    reader.close()
+
+
+def test_one_map_serves_every_reader_of_a_database(
+    name: str, reader: SqliteReader
+) -> None:
+    """ours: descriptors are never closed, so there must not be many."""
+    before = len(wal_index.mapped)
+    other = SqliteReader(name)
+    assert [number(other), number(other)] == [1, 1]
+    assert other.index is reader.index
+    assert len(wal_index.mapped) == before
+    other.close()

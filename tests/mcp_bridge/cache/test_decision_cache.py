@@ -1,0 +1,411 @@
+"""What is remembered, and that nothing is used before a look has shown it true."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+
+from accounts.tokens.principal import Principal
+from mcp_bridge.access.catalogue import Catalogue, read_catalogue
+from mcp_bridge.cache import decision_cache
+from mcp_bridge.cache.decision_cache import CAUGHT_UP, Memory
+from mcp_bridge.cache.principal_cache import People
+from mcp_bridge.cache.readers.base import Away, Change, Point
+from mcp_bridge.cache.triggers.install import State, state
+from mcp_bridge.cache.watched_tables import Outside
+
+
+def principal(name: str, user_id: int = 1, ends_at: float = 0) -> Principal:
+    """Somebody with one token."""
+    return Principal(
+        user_id=user_id,
+        username=name,
+        client_id="portico",
+        jti=f"jti-{name}",
+        door="password",
+        roles=(),
+        grants=MappingProxyType({}),
+        token_scopes=frozenset({"mcp"}),
+        expires_at=2_000_000_000,
+        ends_at=ends_at or time.time() + 60,
+    )
+
+
+class Script:
+    """A reader that says what the test wrote down."""
+
+    def __init__(self) -> None:
+        self.point = Point("e", 0)
+        self.log: list[Change] = []
+        self.away = False
+        self.other = False
+
+    def change(self, kind: str, key: str = "") -> None:
+        """Commit one change."""
+        self.point = Point(self.point.epoch, self.point.number + 1)
+        self.log.append(Change(self.point.number, kind, key))
+
+    async def look(self) -> Point:
+        """As the protocol says."""
+        if self.away:
+            raise Away("gone")
+        return self.point
+
+    async def news(self, after: Point, upto: Point) -> list[Change]:
+        """As the protocol says; takes a while."""
+        await asyncio.sleep(0)
+        return [c for c in self.log if after.number < c.number <= upto.number]
+
+    def replaced(self) -> bool:
+        """As the protocol says."""
+        return self.other
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Rows:
+    """What the database would say, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.during: Callable[[], None] = lambda: None
+        self.ends_at = 0.0
+        self.missing: list[str] | Exception = []
+        self.outside: list[Outside] = []
+        self.marks = ("one",)
+
+    async def in_database(self, work: Any, *args: Any) -> Any:
+        """In place of the thread pool."""
+        await asyncio.sleep(0)
+        if work is state:
+            if isinstance(self.missing, Exception):
+                raise self.missing
+            return State(self.missing, self.outside, self.marks)
+        self.during()
+        if work is read_catalogue:
+            self.asked.append("catalogue")
+            return Catalogue()
+        self.asked.append(args[0])
+        found = principal(args[0], user_id=len(args[0]), ends_at=self.ends_at)
+        return (found, Catalogue()) if work is decision_cache.read else found
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
+    """In place of the database."""
+    made = Rows()
+    monkeypatch.setattr(decision_cache, "in_database", made.in_database)
+    return made
+
+
+def story(tell: Callable[[Memory, Script], Coroutine[Any, Any, None]]) -> None:
+    """Run one on a new, trusted memory."""
+
+    async def told() -> None:
+        script = Script()
+        memory = Memory(script)
+        await memory.verify()
+        await tell(memory, script)
+
+    asyncio.run(told())
+
+
+@pytest.mark.spec("ours: remembered, never stale")
+@pytest.mark.parametrize(
+    ("kind", "key", "again"),
+    [
+        ("user", "3", ["bob"]),
+        ("user", "9", []),
+        ("token", "jti-bob", ["bob"]),
+        ("token", "jti-other", []),
+        ("client", "portico", ["alice", "bob"]),
+        ("client", "other", []),
+        ("people", "", ["alice", "bob"]),
+        ("catalogue", "", ["catalogue"]),
+        ("all", "", ["alice", "catalogue", "bob"]),
+    ],
+)
+def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
+    rows: Rows, kind: str, key: str, again: list[str]
+) -> None:
+    """architecture 4."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        for name in ("alice", "bob", "alice", "bob"):
+            await memory.facts(name)
+        assert rows.asked == ["alice", "catalogue", "bob"]
+        rows.asked.clear()
+        script.change(kind, key)
+        for name in ("alice", "bob", "alice", "bob"):
+            await memory.facts(name)
+        assert rows.asked == again
+
+    story(tell)
+
+
+def test_the_raw_token_is_not_kept(rows: Rows) -> None:
+    """ours."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("the-raw-token")
+        (key,) = memory.people.known
+        assert len(key) == 32 and b"raw" not in key
+
+    story(tell)
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        lambda script: setattr(script, "point", Point("other", 5)),
+        lambda script: setattr(script, "point", Point("e", 3)),
+        lambda script: setattr(script, "point", Point("e", 7 + CAUGHT_UP)),
+        lambda script: setattr(script, "point", Point("e", 7)),
+    ],
+    ids=["another epoch", "backwards", "too many", "a gap in the log"],
+)
+def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
+    """architecture 4: number backwards, log gap."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        for _ in range(5):
+            script.change("user", "77")
+        await memory.facts("alice")
+        rows.asked.clear()
+        happen(script)
+        await memory.facts("alice")
+        await memory.facts("alice")
+        assert rows.asked == ["alice", "catalogue"]
+
+    story(tell)
+
+
+def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
+    """architecture 4: no decision; forget everything."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        script.away = True
+        with pytest.raises(DatabaseError):
+            await memory.facts("alice")
+        script.away = False
+        rows.asked.clear()
+        await memory.facts("alice")
+        assert rows.asked == ["alice", "catalogue"]
+
+    story(tell)
+
+
+@pytest.mark.parametrize("epoch", ["", "e"])
+def test_without_numbered_changes_nothing_is_remembered(rows: Rows, epoch: str) -> None:
+    """ours: a trigger missing, or a migrate at work."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        script.point = Point(epoch, 0)
+        rows.missing = ["portico_x"] if epoch else []
+        await memory.verify()
+        await memory.facts("alice")
+        await memory.facts("alice")
+        assert rows.asked == ["alice", "alice"] and len(memory.people) == 0
+        rows.missing = DatabaseError("gone")
+        await memory.verify()
+        assert memory.trusted is False
+
+    story(tell)
+
+
+def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
+    """ours: verified again and again."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        rows.missing = ["portico_x"]
+        await memory.verify()
+        assert len(memory.people) == 0
+        rows.missing = []
+        await memory.verify()
+        await memory.facts("alice")
+        assert rows.asked == ["alice", "catalogue"] * 2
+
+    story(tell)
+
+
+@pytest.mark.parametrize(("kind", "stale"), [("user", True), ("catalogue", False)])
+def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, kind: str, stale: bool
+) -> None:
+    """ours: the read may have been before the change, the look was after it."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("zoe")
+
+        def during() -> None:
+            rows.during = lambda: None
+            script.change(kind, "5" if kind == "user" else "")
+            asyncio.get_running_loop().create_task(memory.look())
+
+        rows.during = during
+        slow = rows.in_database
+
+        async def slower(work: Any, *args: Any) -> Any:
+            found = await slow(work, *args)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return found
+
+        monkeypatch.setattr(decision_cache, "in_database", slower)
+        await memory.facts("alice")
+        rows.asked.clear()
+        await memory.facts("alice")
+        assert ("alice" in rows.asked) is stale
+
+    story(tell)
+
+
+def test_tables_that_change_without_triggers_are_not_remembered(
+    rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ours: logical replication and inheritance."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        rows.outside = [Outside("accounts_user", "subscription")]
+        await memory.verify()
+        rows.asked.clear()
+        await memory.facts("alice")
+        await memory.facts("alice")
+        assert rows.asked == ["alice", "alice"] and len(memory.people) == 0
+        assert "accounts_user by subscription" in caplog.text
+
+    story(tell)
+
+
+def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
+    """ours: what changed in between was not numbered."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        await memory.verify()
+        assert len(memory.people) == 1
+        rows.marks = ("two",)
+        await memory.verify()
+        assert memory.trusted and len(memory.people) == 0
+
+    story(tell)
+
+
+def test_another_database_file_empties_the_memory(rows: Rows) -> None:
+    """ours: what was read from the old one must not outlive it."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await memory.facts("alice")
+        script.other = True
+        await memory.verify()
+        assert len(memory.people) == 0 and memory.catalogue is None
+
+    story(tell)
+
+
+def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
+    """ours: many requests with one token cost one load; a change parts them."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        await asyncio.gather(*(memory.facts("alice") for _ in range(10)))
+        assert rows.asked == ["alice", "catalogue"]
+        script.change("all")
+        first = asyncio.create_task(memory.facts("alice"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        script.change("all")
+        await asyncio.gather(first, memory.facts("alice"))
+        assert rows.asked.count("alice") == 3
+
+    story(tell)
+
+
+def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> None:
+    """ours."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        def fail() -> None:
+            raise DatabaseError("busy")
+
+        rows.during = fail
+        tasks = [memory.facts("alice") for _ in range(3)]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(error, DatabaseError) for error in found)
+        rows.during = lambda: None
+        assert (await memory.facts("alice"))[0].username == "alice"
+
+    story(tell)
+
+
+def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
+    """architecture 4: no write needed."""
+
+    async def tell(memory: Memory, script: Script) -> None:
+        rows.ends_at = time.time() + 0.05
+        await memory.facts("alice")
+        rows.asked.clear()
+        await memory.facts("alice")
+        assert rows.asked == []
+        while time.time() <= rows.ends_at:
+            await asyncio.sleep(0.01)
+        await memory.facts("alice")
+        assert rows.asked == ["alice", "alice"]
+
+    story(tell)
+
+
+def test_the_memory_is_bounded() -> None:
+    """ours: the one not used for longest goes first, with its index."""
+    people = People(2)
+    for name in ("ann", "ben"):
+        people.put(name.encode(), principal(name))
+    people.get(b"ann")
+    people.put(b"cid", principal("cid"))
+    assert set(people.known) == {b"ann", b"cid"}
+    assert set(people.tokens) == {"jti-ann", "jti-cid"}
+    assert people.users == {1: {b"ann", b"cid"}}
+    people.drop(b"ann")
+    people.drop(b"ann")
+    people.drop(b"cid")
+    assert not people.users and not people.tokens
+
+
+def test_who_is_not_asked_for_is_forgotten_in_time() -> None:
+    """ours: tokens that were refreshed or left lie in no worker's memory for long."""
+    people = People(9)
+    for name in ("ann", "ben", "cid"):
+        people.put(name.encode(), principal(name))
+    people.age()
+    people.get(b"ann")
+    people.drop(b"cid")
+    people.put(b"dan", principal("dan"))
+    people.age()
+    assert set(people.known) == {b"ann", b"dan"}
+    people.clear()
+    people.age()
+    assert not people.known and not people.idle
+
+
+def test_a_worker_sees_to_that(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ours: while it runs."""
+    monkeypatch.setattr(decision_cache, "VERIFY_EVERY", 0.0)
+    monkeypatch.setattr(decision_cache, "AGED_EVERY", 0.0)
+
+    async def tell(memory: Memory, script: Script) -> None:
+        memory.people.put(b"ann", principal("ann"))
+        upkeep = asyncio.create_task(memory.keep_verifying())
+        while memory.people.known:
+            await asyncio.sleep(0)
+        upkeep.cancel()
+
+    story(tell)

@@ -1,0 +1,67 @@
+"""What was refused in place of running a tool stays refused; other refusals pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from django.db import DatabaseError
+
+from accounts.tokens.principal import Unauthenticated
+from mcp_bridge.cache.recheck import FRESH_FOR, Recheck
+
+
+class Flickering(Recheck):
+    """Reads rows in which a right goes and comes back."""
+
+    reads = 0
+    wrong: Exception = Unauthenticated("revoked")
+
+    async def read(self) -> None:
+        """Refuse once."""
+        self.reads += 1
+        if self.reads == 1:
+            raise self.wrong
+        self.read_at = time.perf_counter()
+
+
+@pytest.fixture
+def recheck() -> Flickering:
+    """Of a call that it never looks at."""
+    call: object = None
+    return Flickering(call, "", "", time.perf_counter())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [Unauthenticated("revoked"), DatabaseError("away")])
+def test_a_right_that_comes_back_does_not_help_what_was_refused(
+    recheck: Flickering, wrong: Exception
+) -> None:
+    """The tool was not run: what the SDK makes of that must not be the answer."""
+    recheck.wrong = wrong
+    assert not recheck.due
+    with pytest.raises(type(wrong)):
+        asyncio.run(recheck.before_running())
+    for _again in range(2):
+        with pytest.raises(type(wrong)):
+            asyncio.run(recheck.now())
+        assert recheck.due
+    assert asyncio.run(recheck.problem()) is wrong
+    assert recheck.reads == 1
+
+
+def test_a_database_that_is_away_for_a_moment_does_not_end_a_call(
+    recheck: Flickering,
+) -> None:
+    """While a tool runs it is only watched: the last look decides."""
+    recheck.wrong = DatabaseError("away")
+    assert asyncio.run(recheck.problem()) is recheck.wrong
+    assert asyncio.run(recheck.problem()) is None
+    assert not recheck.due
+
+
+def test_a_read_counts_as_made_just_now_for_a_moment_only(recheck: Flickering) -> None:
+    """Else a held answer would go out by what was."""
+    assert not recheck.due
+    recheck.read_at -= FRESH_FOR
+    assert recheck.due

@@ -1,0 +1,368 @@
+"""Every change a decision depends on is numbered, with whom it concerns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, models
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import (
+    IssuedToken,
+    OAuthClient,
+    RevokedToken,
+    Role,
+    RoleAssignment,
+    Scope,
+    SigningKey,
+    User,
+)
+from accounts.tokens.issue import issue, issue_personal
+from accounts.tokens.principal import authenticate
+from mcp_bridge import checks
+from mcp_bridge.access.catalogue import read_catalogue
+from mcp_bridge.cache.triggers.install import dialect, install, missing, state, suspend
+from mcp_bridge.cache.watched_tables import KEPT, watched
+from mcp_bridge.models import Change, ChangeCounter, Primitive, PrimitiveKind
+
+Concerned = set[tuple[str, str]]
+
+
+def sql(statement: str, *values: Any) -> None:
+    """SQL as somebody else's program would send it."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def noted(work: Callable[[], Any]) -> Concerned:
+    """Whom the changes made by `work` concern, as a commit would number them."""
+    settle()
+    before = ChangeCounter.objects.get().number
+    work()
+    settle()
+    after = ChangeCounter.objects.get().number
+    rows = Change.objects.filter(number__gt=before)
+    assert rows.count() == after - before, "numbers have no gap"
+    return set(rows.values_list("kind", "key"))
+
+
+def settle() -> None:
+    """Run what PostgreSQL would run at commit."""
+    if connection.vendor == "postgresql":
+        sql("SET CONSTRAINTS ALL IMMEDIATE")
+        sql("SET CONSTRAINTS ALL DEFERRED")
+
+
+@pytest.fixture
+def token(alice: User) -> IssuedToken:
+    """One of alice's."""
+    return issue(alice, door="password", scope="mcp").row
+
+
+@pytest.fixture
+def tool(db: None) -> Primitive:
+    """A tool with a scope of its own."""
+    made = Primitive.objects.create(kind=PrimitiveKind.TOOL, name="saw")
+    made.required_scopes.add(Scope.objects.create(name="tool:saw"))
+    return made
+
+
+@pytest.mark.spec("ours: every change a decision depends on is numbered")
+def test_changes_to_accounts_and_their_roles_concern_one_user(alice: User) -> None:
+    """ours: one person's change does not empty everybody's memory."""
+    own = {("user", str(alice.pk))}
+    users = User.objects.filter(pk=alice.pk)
+    assert noted(lambda: users.update(is_active=False)) == own
+    assert noted(lambda: users.update(is_active=False)) == set()
+    turn_on = "UPDATE accounts_user SET is_active = %s WHERE id = %s"
+    assert noted(lambda: sql(turn_on, True, alice.pk)) == own
+    held = RoleAssignment.objects.get(user=alice)
+    assert noted(lambda: held.withdraw(actor=None)) >= own
+    admin = Role.objects.get(name="Admin")
+    assert noted(lambda: RoleAssignment.objects.grant(alice, admin)) == own
+    later = timezone.now() + timedelta(days=1)
+    ending = RoleAssignment.objects.filter(user=alice)
+    assert noted(lambda: ending.update(expires_at=later)) == own
+    assert noted(alice.delete) >= own
+
+
+def test_what_decides_nothing_is_not_numbered(alice: User, token: IssuedToken) -> None:
+    """ours: sign-ins and uses must not cost others their memory."""
+    now = timezone.now()
+    mine = IssuedToken.objects.filter(pk=token.pk)
+    assert noted(lambda: mine.update(last_used_at=now, last_used_from="::1")) == set()
+    assert noted(lambda: User.objects.update(last_login=now, email="a@b.ex")) == set()
+    assert noted(lambda: issue(alice, door="password", scope="mcp")) == set()
+    mine.update(expires_at=now - timedelta(seconds=5))
+    assert noted(lambda: IssuedToken.objects.all().purge()) == set()
+
+
+def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
+    """ours."""
+    own = {("token", token.jti)}
+    mine = IssuedToken.objects.filter(pk=token.pk)
+    revoked = noted(lambda: mine.revoke(actor=None, reason="test"))
+    assert revoked == own
+    assert noted(lambda: RevokedToken.objects.all().delete()) == set()
+    assert noted(lambda: mine.update(scope="User.Read")) == own
+    renamed = noted(lambda: mine.update(jti="another"))
+    assert renamed == own | {("token", "another")}
+    assert noted(mine.delete) == {("token", "another")}
+
+
+def test_a_blocked_client_concerns_its_own(db: None) -> None:
+    """ours."""
+    client = OAuthClient.objects.create(client_id="c1", client_type="public")
+    assert noted(lambda: OAuthClient.objects.update(blocked=True)) == {("client", "c1")}
+    assert noted(client.used) == set()
+    assert noted(client.delete) == {("client", "c1")}
+
+
+def test_changes_to_roles_and_scopes_concern_everybody(tool: Primitive) -> None:
+    """ours."""
+    role = Role.objects.get(name="User")
+    scope = Scope.objects.get(name="tool:saw")
+    assert noted(lambda: role.scopes.add(scope)) == {("people", "")}
+    assert noted(lambda: role.scopes.clear()) == {("people", "")}
+    roles = Role.objects.filter(pk=role.pk)
+    assert noted(lambda: roles.update(description="words")) == set()
+    assert noted(lambda: roles.update(name="Renamed")) == {("people", "")}
+    scopes = Scope.objects.filter(pk=scope.pk)
+    assert noted(lambda: scopes.update(name="tool:axe")) == {("all", "")}
+    SigningKey.objects.rotate(actor=None)
+    assert noted(lambda: SigningKey.objects.rotate(actor=None)) == {("all", "")}
+
+
+def test_changes_to_primitives_concern_the_catalogue(tool: Primitive) -> None:
+    """ours."""
+    catalogue = {("catalogue", "")}
+    mine = Primitive.objects.filter(pk=tool.pk)
+    assert noted(lambda: mine.update(last_seen_at=timezone.now())) == set()
+    assert noted(lambda: mine.update(sensitive=True)) == catalogue
+    assert noted(tool.required_scopes.clear) == catalogue
+    assert noted(lambda: Primitive.objects.create(kind="tool", name="x")) == catalogue
+
+
+def test_a_row_replaced_by_sql_is_noted_too(alice: User) -> None:
+    """ours: SQLite's REPLACE deletes without firing delete triggers."""
+    if connection.vendor != "sqlite":
+        return
+    held = RoleAssignment.objects.get(user=alice)
+    other = User.objects.create_user("dave")
+    replace = (
+        "INSERT OR REPLACE INTO accounts_roleassignment "
+        "(id, user_id, role_id, reason, granted_at) VALUES (%s, %s, %s, '', '2026')"
+    )
+    found = noted(lambda: sql(replace, held.pk, other.pk, held.role_id))
+    assert ("all", "") in found
+
+
+def test_emptying_a_table_concerns_everybody(alice: User) -> None:
+    """ours: TRUNCATE fires no trigger for rows; SQLite has no TRUNCATE."""
+    if connection.vendor == "sqlite":
+        found = noted(lambda: sql("DELETE FROM accounts_roleassignment"))
+        assert ("user", str(alice.pk)) in found
+    else:
+        found = noted(lambda: sql("TRUNCATE accounts_roleassignment"))
+        assert found == {("all", "")}
+
+
+def test_a_change_to_very_many_is_noted_without_flooding(db: None) -> None:
+    """ours: the log is bounded, however much changes at once."""
+    crowd = [User(username=f"u{n}") for n in range(1200)]
+    User.objects.bulk_create(crowd)
+    found = noted(lambda: User.objects.update(is_active=False))
+    if connection.vendor == "postgresql":
+        assert found == {("all", "")}
+    else:
+        assert len(found) >= 1200
+
+
+def test_nor_do_many_statements_of_one_transaction(alice: User) -> None:
+    """ours: each concerns few; together they concern everybody, said once."""
+    if connection.vendor == "sqlite":
+        return
+    settle()
+    before = ChangeCounter.objects.get().number
+    rows = [revocation(number) for number in range(1200)]
+    for start in range(0, 1200, 300):
+        RevokedToken.objects.bulk_create(rows[start : start + 300])
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    settle()
+    assert ChangeCounter.objects.get().number == before + 1
+    assert Change.objects.get(number=before + 1).kind == "all"
+
+
+def revocation(number: int) -> RevokedToken:
+    """Of a token that nobody has (unsaved)."""
+    return RevokedToken(jti=f"many-{number}", until=timezone.now())
+
+
+def test_the_change_log_is_pruned(alice: User) -> None:
+    """ours."""
+    settle()
+    start = ChangeCounter.objects.get().number
+    rows = [Change(number=start + n, kind="user", key="0") for n in range(1, KEPT + 50)]
+    Change.objects.bulk_create(rows)
+    ChangeCounter.objects.update(number=start + KEPT + 49)
+    settle()
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    settle()
+    assert Change.objects.count() <= KEPT
+
+
+def test_a_lost_trigger_is_a_loud_error_with_a_mend(db: None) -> None:
+    """architecture 4: SQLite's migrations rebuild tables and lose their triggers."""
+    assert missing() == []
+    name = "portico_accounts_user_update"
+    on = "" if connection.vendor == "sqlite" else " ON accounts_user"
+    sql(f"DROP TRIGGER {name}{on}")
+    assert missing() == [name]
+    (found,) = checks.changes_are_numbered(databases=["default"])
+    assert found.id == "portico.E103" and name in found.msg and "migrate" in found.hint
+    epoch = ChangeCounter.objects.get().epoch
+    call_command("migrate", verbosity=0)
+    assert missing() == []
+    assert checks.changes_are_numbered(databases=["default"]) == []
+    assert ChangeCounter.objects.get().epoch not in ("", epoch)
+
+
+def test_nothing_counts_while_a_migrate_runs(db: None) -> None:
+    """ours: an empty epoch says that changes are not numbered."""
+    suspend()
+    assert ChangeCounter.objects.get().epoch == ""
+    assert missing()
+    (found,) = checks.changes_are_numbered(databases=["default"])
+    assert "migrate" in found.hint
+    install()
+
+
+def test_without_the_tables_there_is_nothing_to_do(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ours: before the first migrate of this app."""
+    monkeypatch.setattr(ChangeCounter._meta, "db_table", f"no_{uuid4().hex}")
+    suspend()
+    install()
+
+
+def test_every_table_and_column_a_decision_reads_is_watched(
+    alice: User, tool: Primitive
+) -> None:
+    """ours: whoever makes a decision read more is told here."""
+    pair = issue(alice, door="password", scope="mcp")
+    personal = issue_personal(alice, name="p", scope="mcp", lifetime=timedelta(days=1))[
+        1
+    ]
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        authenticate(pair.access)
+        authenticate(personal)
+        read_catalogue()
+    read = "\n".join(query["sql"] for query in queries)
+    known = {table.table: table for table in watched()}
+    for table in set(re.findall(r'(?:FROM|JOIN) "(\w+)"', read)):
+        assert table in known, f"{table} is read by a decision and not watched"
+        for column in set(re.findall(rf'"{table}"\."(\w+)"', read)):
+            counted = column in known[table].columns or not needed(table, column)
+            assert counted, f"{table}.{column} is read by a decision and ignored"
+
+
+def needed(table: str, column: str) -> bool:
+    """Whether a decision uses it: rows read whole (keys, personal tokens) do not."""
+    whole: dict[str, type[models.Model]] = {"accounts_issuedtoken": IssuedToken}
+    unused = {"last_used_at", "last_used_from", "redeemed_at", "name"}
+    unused |= {"successor_id", "successor_sealed"}
+    return not (table in whole and column in unused)
+
+
+def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
+    """ours: what was changed in between has no number."""
+    before = state().marks
+    assert state().marks == before
+    if connection.vendor == "sqlite":
+        made = dialect().wanted()["portico_accounts_user_update"]
+        sql('DROP TRIGGER "portico_accounts_user_update"')
+        sql(made)
+    else:
+        alter = "ALTER TABLE accounts_user {} TRIGGER portico_accounts_user_update"
+        sql(alter.format("DISABLE"))
+        assert missing() == ["portico_accounts_user_update"]
+        sql(alter.format("ENABLE"))
+        assert missing() == ["portico_accounts_user_update"]
+        sql(alter.format("ENABLE ALWAYS"))
+    found = state()
+    assert found.missing == [] and found.marks != before
+
+
+def test_changes_that_decide_nothing_leave_no_mark(alice: User) -> None:
+    """ours: or a worker would forget for nothing."""
+    before = state().marks
+    User.objects.update(last_login=timezone.now(), is_active=False)
+    alice.delete()
+    if connection.vendor == "postgresql":
+        sql("ANALYZE accounts_user")
+    assert state().marks == before
+
+
+INHERITANCE = {
+    "accounts_revokedtoken": ["CREATE TABLE child () INHERITS (accounts_revokedtoken)"],
+    "accounts_role_scopes": ["CREATE TABLE child () INHERITS (accounts_role_scopes)"],
+    "accounts_issuedtoken": [
+        "CREATE TABLE parent (jti varchar(64))",
+        "ALTER TABLE accounts_issuedtoken INHERIT parent",
+    ],
+}
+
+
+@pytest.mark.parametrize("table", INHERITANCE)
+def test_inheritance_of_a_watched_table_is_refused(db: None, table: str) -> None:
+    """ours: a statement fires the triggers of the table that it names only."""
+    if connection.vendor == "sqlite":
+        return
+    assert state().outside == []
+    for statement in INHERITANCE[table]:
+        sql(statement)
+    assert state().outside == [(table, "inheritance")]
+    (found,) = checks.changes_are_numbered(databases=["default"])
+    assert found.id == "portico.E104" and table in found.msg
+
+
+def test_inheritance_elsewhere_is_not(db: None) -> None:
+    """ours."""
+    if connection.vendor == "postgresql":
+        sql("CREATE TABLE child () INHERITS (accounts_auditevent)")
+    assert state().outside == []
+
+
+@pytest.mark.parametrize("table", ["accounts_user", "mcp_bridge_changecounter"])
+def test_a_subscription_to_a_watched_table_is_refused(db: None, table: str) -> None:
+    """ours: statement triggers do not fire in apply workers."""
+    if connection.vendor == "sqlite":
+        return
+    # As CREATE SUBSCRIPTION notes it, which needs another server.
+    sql(
+        "INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) "
+        "VALUES (1, %s::regclass, 'r')",
+        table,
+    )
+    assert state().outside == [(table, "subscription")]
+    (found,) = checks.changes_are_numbered(databases=["default"])
+    assert found.id == "portico.E104" and table in found.msg
+
+
+def test_a_trigger_on_a_renamed_table_does_not_count(db: None) -> None:
+    """ours: the table that has the name now has none."""
+    if connection.vendor == "sqlite":
+        return
+    sql("ALTER TABLE accounts_role_scopes RENAME TO before")
+    sql("CREATE TABLE accounts_role_scopes (LIKE before)")
+    assert "portico_accounts_role_scopes_insert" in missing()

@@ -1,0 +1,76 @@
+"""Requests to Django that wait for a database which says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mcp_bridge.cache import decision_cache
+from mcp_bridge.cache.decision_cache import Memory
+from mcp_bridge.cache.readers.base import Away, Point
+from mcp_bridge.middleware import database_timeout
+from mcp_bridge.middleware.database_timeout import Attended
+
+pytestmark = pytest.mark.once
+
+
+class Database:
+    """Stands for a frozen PostgreSQL, which a test cannot have of its own."""
+
+    def __init__(self, away: bool) -> None:
+        self.away, self.asked = away, 0
+
+    async def look(self) -> Point:
+        """Where changes are, if it says so."""
+        self.asked += 1
+        if self.away:
+            raise Away("no answer within 5 s")
+        return Point("epoch", 1)
+
+
+def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) -> Any:
+    """What a client gets of an app that answers once it was looked for twice."""
+    memory = Memory(database) if database else None
+    monkeypatch.setattr(decision_cache, "memory", memory)
+    monkeypatch.setattr(database_timeout, "ASKED_AFTER", 0.001)
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while database and database.asked < 2 and not sent:
+            await asyncio.sleep(0)
+        if fails:
+            raise TimeoutError
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"late"})
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    asyncio.run(Attended(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    return sent
+
+
+@pytest.mark.spec("ours: fail closed")
+def test_a_database_that_says_nothing_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ours: one answer, with Retry-After; what comes too late is dropped."""
+    head, body = told(monkeypatch, Database(away=True))
+    assert head["status"] == 503 and b"nothing was decided" in body["body"]
+    assert b"retry-after" in dict(head["headers"])
+
+
+def test_what_only_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ours: an import or an export takes its time."""
+    database = Database(away=False)
+    assert told(monkeypatch, database)[0]["status"] == 200
+    assert database.asked >= 2
+    assert told(monkeypatch, None)[0]["status"] == 200
+
+
+def test_an_app_that_failed_is_not_answered_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ours: who catches the error answers."""
+    with pytest.raises(TimeoutError):
+        told(monkeypatch, Database(away=False), fails=True)

@@ -1,0 +1,259 @@
+"""Answers in one piece: nothing of a stream is lost in them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.test import override_settings
+from mcp.server import lowlevel
+from mcp.server.mcpserver import Context
+from opentelemetry import trace
+
+from mcp_bridge.access.catalogue import Catalogue
+from mcp_bridge.access.context import Call, call_var
+from mcp_bridge.access.decision import Decision, Reason
+from mcp_bridge.access.messages import Message, parse
+from mcp_bridge.cache.recheck import Recheck
+from mcp_bridge.http.request_body import IncomingBody
+from mcp_bridge.middleware import recorded_response
+from mcp_bridge.middleware.authorization import Door
+from mcp_bridge.server import transport
+from mcp_bridge.server.direct_dispatch import Exchange
+from mcp_bridge.server.portico_server import PorticoServer
+from tests.mcp_bridge.cache.test_decision_cache import principal
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+BODY = {"type": "http.response.body", "body": b"{}"}
+
+
+class Trail:
+    """Remembers how calls ended; may fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.outcomes: list[str] = []
+        self.error = error
+
+    async def decided(self, call: Call) -> None:
+        """As the real one."""
+        if self.error is not None:
+            raise self.error
+        self.outcomes.append(call.outcome)
+
+
+class Fresh(Recheck):
+    """The rows are as they were: nothing is read again."""
+
+    due = False
+
+    async def now(self) -> None:
+        """As the real one."""
+
+
+class Failing(Recheck):
+    """The database answers with an error."""
+
+    due = True
+
+    async def now(self) -> None:
+        """As the real one."""
+        raise OperationalError("gone")
+
+
+def serve(
+    app: Any, trail: Trail, events: list[Any], recheck: type[Recheck] = Fresh
+) -> list[dict[str, Any]]:
+    """What a client is sent by `app` behind the door, while it sends `events`."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    async def receive() -> Any:
+        if events:
+            return events.pop(0)
+        return await asyncio.Event().wait()
+
+    async def told() -> None:
+        call = Call(
+            principal("alice"),
+            Message("tools/call"),
+            Catalogue(),
+            Decision(True, Reason.GRANTED),
+        )
+        door = Door.__new__(Door)
+        door.transport = transport.Transport.__new__(transport.Transport)
+        door.transport.one_piece = lambda *_: True  # type: ignore[method-assign]
+        door.transport.exchange = Exchange(lowlevel.Server("none"), app)
+        again = recheck(call, "raw", "192.0.2.1", time.perf_counter())
+        scope = {"type": "http", "method": "POST", "headers": []}
+        body = IncomingBody(receive)
+        await door.serve(scope, body, send, trail, again)  # type: ignore[arg-type]
+
+    asyncio.run(told())
+    return sent
+
+
+async def slow(scope: Any, receive: Any, send: Any) -> None:
+    """A tool that takes its time."""
+    await asyncio.sleep(0.1)
+    await send(START)
+    await send(BODY)
+
+
+async def quick(scope: Any, receive: Any, send: Any) -> None:
+    """One that does not."""
+    await send(START)
+    await send(BODY)
+
+
+async def never(scope: Any, receive: Any, send: Any) -> None:
+    """One that waits for good."""
+    await asyncio.Event().wait()
+
+
+def test_a_quick_answer_leaves_in_one_piece_once_recorded() -> None:
+    """ours."""
+    trail = Trail()
+    assert serve(quick, trail, []) == [START, BODY]
+    assert trail.outcomes == [""]
+
+
+@pytest.mark.parametrize("app", [quick, slow])
+def test_what_cannot_be_recorded_is_503(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """architecture 5."""
+    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
+    monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
+    sent = serve(app, Trail(OperationalError("gone")), [])
+    assert sent[0]["status"] == 503 and len(sent) == 2
+
+
+@pytest.mark.spec("MCP HTTP: closing the response stream cancels")
+def test_a_client_that_leaves_ends_its_call_and_that_is_on_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MCP 2026-07-28 transports: disconnection is cancellation."""
+    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
+    trail = Trail()
+    other, gone = {"type": "http.request"}, {"type": "http.disconnect"}
+    assert serve(never, trail, [other, gone]) == []
+    assert trail.outcomes == ["cancelled"]
+
+
+def test_a_slow_answer_becomes_a_stream_that_is_kept_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ours: as the SDK's own streams do, so that no proxy cuts it."""
+    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
+    monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
+    trail = Trail()
+    head, *pings, last = serve(slow, trail, [])
+    assert head == recorded_response.STREAM_HEAD
+    assert pings and all(p["body"].startswith(b": ping") for p in pings)
+    assert last["body"] == b"event: message\r\ndata: {}\r\n\r\n"
+    assert not last.get("more_body") and trail.outcomes == [""]
+
+
+def test_a_slow_answer_waits_for_a_database_that_is_back_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A failing look ends nothing before there is something to give; then it is 503."""
+    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
+    monkeypatch.setattr(recorded_response, "LOOK_EVERY", 0.01)
+    trail = Trail()
+    sent = serve(slow, trail, [], Failing)
+    assert [e.get("status") for e in sent] == [503, None] and trail.outcomes == []
+
+
+@pytest.mark.parametrize(
+    ("body", "streams"),
+    [
+        (b'{"method":"tools/call","params":{"name":"x"}}', False),
+        (b'{"method":"tools/call","params":{"name":"x","_meta":{}}}', False),
+        (b'{"method":"tools/list","params":{"_meta":{"progressToken":0}}}', True),
+        (b'{"method":"subscriptions/listen"}', True),
+        (
+            b'{"method":"tools/list","params":{"_meta":'
+            b'{"io.modelcontextprotocol/logLevel":"info"}}}',
+            True,
+        ),
+    ],
+)
+def test_streams_are_for_requests_that_ask(body: bytes, streams: bool) -> None:
+    """MCP 2026-07-28: progress, log messages and subscriptions are asked for."""
+    message = parse(b'{"jsonrpc":"2.0","id":1,' + body[1:])
+    assert message.streams is streams
+
+
+silent = PorticoServer("silent")
+
+
+@silent.tool()
+async def short() -> str:
+    """Only answers."""
+    return ""
+
+
+@silent.tool()
+async def talking(context: Context[Any, Any]) -> str:
+    """Could tell and ask."""
+    return ""
+
+
+CALL = '{"name":"%s"}'
+NEW_ERA, OLD_ERA = "2026-07-28", "2025-06-18"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "version", "allowed", "without", "within"),
+    [
+        ("tools/call", CALL % "short", OLD_ERA, True, True, False),
+        ("tools/call", CALL % "short", "", True, True, False),
+        ("tools/call", CALL % "talking", OLD_ERA, True, False, False),
+        ("tools/call", CALL % "talking", OLD_ERA, False, True, False),
+        ("tools/call", CALL % "nobody", OLD_ERA, False, True, False),
+        ("tools/call", '{"name":3}', OLD_ERA, False, False, False),
+        ("tools/list", "{}", OLD_ERA, True, True, False),
+        ("tools/list", '{"_meta":{"progressToken":1}}', OLD_ERA, True, False, False),
+        ("resources/read", '{"uri":"a://b"}', OLD_ERA, True, False, False),
+        ("initialize", "{}", OLD_ERA, True, False, False),
+        ("tools/call", CALL % "talking", NEW_ERA, True, True, True),
+        ("subscriptions/listen", "{}", NEW_ERA, True, False, False),
+    ],
+)
+def test_older_requests_are_served_in_one_piece_where_nothing_else_could_be_said(
+    method: str, params: str, version: str, allowed: bool, without: bool, within: bool
+) -> None:
+    """Without sessions; a hidden tool is served as one that does not exist."""
+    message = parse(
+        f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'.encode()
+    )
+    headers = [(b"mcp-protocol-version", version.encode())] if version else []
+    scope = {"type": "http", "method": "POST", "headers": headers}
+    decision = Decision(allowed, Reason.GRANTED if allowed else Reason.DISABLED)
+    token = call_var.set(Call(principal("alice"), message, Catalogue(), decision))
+    served = transport.Transport(silent)
+    try:
+        for sessions, expected in ((False, without), (True, within)):
+            with override_settings(MCP_SESSIONS=sessions):
+                assert served.one_piece(scope, message) is expected
+    finally:
+        call_var.reset(token)
+
+
+def test_spans_are_made_only_where_somebody_receives_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ours: idle tracing costs a sixth of a call."""
+    server = PorticoServer("traced")
+    monkeypatch.setattr(transport, "get_tracer_provider", trace.NoOpTracerProvider)
+    transport.leave_untraced(server)
+    assert any(type(m).__module__ == transport.TRACING for m in server.middleware)
+    monkeypatch.setattr(transport, "get_tracer_provider", trace.ProxyTracerProvider)
+    transport.leave_untraced(server)
+    assert not any(type(m).__module__ == transport.TRACING for m in server.middleware)

@@ -1,0 +1,112 @@
+"""Whose turn it is for a thread, also where callers leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from threading import Event
+from typing import Any
+
+import pytest
+
+from mcp_bridge.server.concurrency_limits import Bound, Turns
+
+pytestmark = pytest.mark.once
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """On a loop of its own, without hanging."""
+    asyncio.run(asyncio.wait_for(story, 10))
+
+
+def test_a_person_waits_for_their_own_turns_in_order() -> None:
+    """ours: others are not in the same queue."""
+
+    async def story() -> None:
+        turns, order = Turns(2), list[int]()
+
+        async def call(number: int) -> None:
+            await turns.enter(1)
+            order.append(number)
+
+        for _ in range(2):
+            await turns.enter(1)
+        calls = [asyncio.create_task(call(number)) for number in range(3)]
+        await asyncio.sleep(0)
+        await turns.enter(2)
+        turns.leave(2)
+        assert order == []
+        for expected in ([0], [0, 1], [0, 1, 2]):
+            turns.leave(1)
+            await asyncio.sleep(0)
+            assert order == expected
+        await asyncio.gather(*calls)
+        for _ in range(2):
+            turns.leave(1)
+        assert turns.running == turns.waiting == {}
+
+    run(story())
+
+
+@pytest.mark.parametrize("moment", ["before", "handed over"])
+def test_whoever_leaves_the_queue_costs_nobody_a_turn(moment: str) -> None:
+    """ours: also where the turn was handed over at that very moment."""
+
+    async def story() -> None:
+        turns = Turns(1)
+        await turns.enter(1)
+        gone = asyncio.create_task(turns.enter(1))
+        stays = asyncio.create_task(turns.enter(1))
+        await asyncio.sleep(0)
+        if moment == "handed over":
+            turns.leave(1)
+            gone.cancel()
+        else:
+            gone.cancel()
+            turns.leave(1)
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        await stays
+        turns.leave(1)
+        assert turns.running == turns.waiting == {}
+
+    run(story())
+
+
+def test_a_turn_is_kept_until_its_thread_ends() -> None:
+    """ours: a call that is cancelled leaves its thread running."""
+
+    async def story() -> None:
+        turns, go_on, started = Turns(1), Event(), Event()
+
+        def work() -> None:
+            started.set()
+            go_on.wait(10)
+
+        async def call() -> None:
+            async with turns.of(1) as turn:
+                await asyncio.to_thread(turn.kept_by(work))
+
+        task = asyncio.create_task(call())
+        await asyncio.to_thread(started.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert turns.running == {1: 1}
+        go_on.set()
+        await turns.enter(1)
+        turns.leave(1)
+        async with turns.of(1):
+            """Nothing was begun in a thread."""
+        assert turns.running == {}
+
+    run(story())
+
+
+def test_amounts_are_given_back() -> None:
+    """ours: what a message held of the bytes goes as it came."""
+    bound = Bound("bytes", "MAX_BODIES_PER_USER", "MAX_BODIES", 1)
+    for amount in (5, 7):
+        bound.enter(1, amount)
+    bound.leave(1, 12)
+    assert (bound.amounts, bound.total) == ({}, 0)

@@ -1,0 +1,324 @@
+"""What the exchange answers, beside what the SDK's own entry answers to the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, JSONRPCResponse, TextContent
+from pydantic import BaseModel, Field
+
+from mcp_bridge.server.direct_dispatch import Exchange, dumped, encoded
+
+pytestmark = pytest.mark.once
+META = "io.modelcontextprotocol/"
+NEW, OLD = "2026-07-28", "2025-11-25"
+ENVELOPE = {
+    f"{META}protocolVersion": NEW,
+    f"{META}clientCapabilities": {"elicitation": {}},
+    f"{META}clientInfo": {"name": "tests", "version": "1"},
+}
+server = MCPServer("exchange", version="3")
+
+
+class Odd(BaseModel):
+    """A result that JSON cannot say everything of."""
+
+    number: float
+    nothing: str | None
+    text: str
+
+
+@server.tool()
+async def greet(name: str = "nobody") -> str:
+    """A plain one."""
+    return f"hello {name}"
+
+
+@server.tool()
+async def odd() -> Odd:
+    """Infinity, nothing and a letter beyond ASCII."""
+    return Odd(number=float("inf"), nothing=None, text="é \U0001f600")
+
+
+@server.tool()
+async def half() -> CallToolResult:
+    """Half of a surrogate pair."""
+    return CallToolResult(content=[TextContent(text="\ud800")])
+
+
+@server.tool()
+async def fails() -> str:
+    """A crash."""
+    raise RuntimeError("a secret of the server")
+
+
+@server.tool()
+async def refuses() -> str:
+    """A protocol error."""
+    raise MCPError(-32099, "not today", data={"why": "closed"})
+
+
+@server.tool()
+async def tells(context: Context) -> str:
+    """Reads its request, and has nobody to tell."""
+    await context.report_progress(1, 2)
+    told = context.headers or {}
+    return f"{told['X-Tests']} {context.request_id}"
+
+
+@server.tool()
+async def mirrored(
+    region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})],
+) -> str:
+    """A header repeats its argument (SEP-2243)."""
+    return region
+
+
+def schema(name: str) -> dict[str, Any] | None:
+    """As PorticoServer: only of what a header repeats."""
+    tool = server._tool_manager.get_tool(name)
+    return tool.parameters if tool and name == "mirrored" else None
+
+
+server._lowlevel_server.get_tool_input_schema = schema
+
+
+@server.resource("note://one")
+async def note() -> str:
+    """A resource."""
+    return "text"
+
+
+@server.prompt()
+async def ask(about: str) -> str:
+    """A prompt."""
+    return f"What about {about}?"
+
+
+def body(method: str, **params: Any) -> dict[str, Any]:
+    """A request of the new era."""
+    given = {"_meta": ENVELOPE, **params}
+    return {"jsonrpc": "2.0", "id": 7, "method": method, "params": given}
+
+
+def called(tool: str, **arguments: Any) -> dict[str, Any]:
+    """`tools/call` of the new era."""
+    return body("tools/call", name=tool, arguments=arguments)
+
+
+def old(content: dict[str, Any]) -> dict[str, Any]:
+    """The same without the new era's envelope."""
+    params = {k: v for k, v in content["params"].items() if k != "_meta"}
+    return {**content, "params": params}
+
+
+def headers_of(content: dict[str, Any], **changed: str) -> list[tuple[bytes, bytes]]:
+    """What a client sends with it; an empty value leaves a header out."""
+    params = content.get("params")
+    params = params if isinstance(params, dict) else {}
+    usual = {
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": NEW if "_meta" in params else OLD,
+        "mcp-method": str(content.get("method")),
+        "mcp-name": str(params.get("name", params.get("uri", ""))),
+        "x-tests": "seen",
+    }
+    sent = usual | {name.replace("_", "-"): value for name, value in changed.items()}
+    return [(k.encode(), v.encode("latin-1")) for k, v in sent.items() if v]
+
+
+Case = tuple[dict[str, Any], dict[str, str]]
+RIGHT: dict[str, Case] = {
+    "a call": (called("greet", name="Ana"), {}),
+    "without arguments": (body("tools/call", name="greet"), {}),
+    "what JSON cannot say": (called("odd"), {}),
+    "half a pair": (called("half"), {}),
+    "a crash": (called("fails"), {}),
+    "a protocol error": (called("refuses"), {}),
+    "with a context": (called("tells"), {}),
+    "an unknown tool": (called("nobody"), {}),
+    "wrong arguments": (called("greet", name=[1]), {}),
+    "arguments that are none": (body("tools/call", name="greet", arguments="x"), {}),
+    "an unknown method": (body("no/such"), {}),
+    "a list": (body("tools/list"), {}),
+    "a resource": (body("resources/read", uri="note://one"), {}),
+    "no such resource": (body("resources/read", uri="note://two"), {}),
+    "a prompt": (body("prompts/get", name="ask", arguments={"about": "it"}), {}),
+    "discovery": (body("server/discover"), {}),
+    "a text for an id": ({**body("tools/list"), "id": "é"}, {}),
+    "any type": (called("greet"), {"accept": "*/*"}),
+    "a charset": (called("greet"), {"content_type": "application/json; charset=utf8"}),
+    "only JSON": (called("greet"), {"accept": "application/json"}),
+    "capabilities that are none": (
+        body("tools/list", _meta={**ENVELOPE, f"{META}clientCapabilities": 3}),
+        {},
+    ),
+    "nobody's info": (
+        body("tools/list", _meta={**ENVELOPE, f"{META}clientInfo": None}),
+        {},
+    ),
+}
+REFUSED: dict[str, Case] = {
+    "no envelope": (body("tools/list", _meta={}), {}),
+    "an unknown version": (
+        body("tools/list", _meta={**ENVELOPE, f"{META}protocolVersion": "2031-01-01"}),
+        {"mcp_protocol_version": "2031-01-01"},
+    ),
+    "another version in the header": (
+        called("greet"),
+        {"mcp_protocol_version": "2031-01-01"},
+    ),
+    "another method in the header": (called("greet"), {"mcp_method": "tools/list"}),
+    "another name in the header": (called("greet"), {"mcp_name": "fails"}),
+    "no name in the header": (called("greet"), {"mcp_name": ""}),
+    "no type": (called("greet"), {"content_type": ""}),
+    "another type": (called("greet"), {"content_type": "text/plain"}),
+    "no JSON wanted": (called("greet"), {"accept": "text/event-stream"}),
+    "nothing wanted": (called("greet"), {"accept": ""}),
+    "a notification": (
+        {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {}},
+        {"mcp_protocol_version": NEW},
+    ),
+    "an id that is true": ({**body("tools/list"), "id": True}, {}),
+    "no id": ({**body("tools/list"), "id": None}, {}),
+    "a broken id": ({**body("tools/list"), "id": 1.5}, {}),
+    "a list of parameters": (
+        {**body("tools/list"), "params": [1]},
+        {"mcp_protocol_version": NEW},
+    ),
+    "a header that mirrors nothing": (called("greet"), {"mcp_param_name": "Ana"}),
+    "a mirrored argument": (
+        called("mirrored", region="eu"),
+        {"mcp_param_region": "eu"},
+    ),
+    "another one mirrored": (
+        called("mirrored", region="eu"),
+        {"mcp_param_region": "us"},
+    ),
+    "an argument not mirrored": (called("mirrored", region="eu"), {}),
+}
+OLDER: dict[str, Case] = {
+    "a call": (old(called("greet", name="Ana")), {}),
+    "what JSON cannot say": (old(called("odd")), {}),
+    "a failing tool": (old(called("fails")), {}),
+    "a protocol error": (old(called("refuses")), {}),
+    "an unknown tool": (old(called("nobody")), {}),
+    "wrong arguments": (old(called("greet", name=[1])), {}),
+    "an unknown method": (old(body("no/such")), {}),
+    "a list": (old(body("tools/list")), {}),
+    "a ping": (old(body("ping")), {}),
+    "no version": (old(called("greet")), {"mcp_protocol_version": ""}),
+    "the oldest version": (
+        old(called("greet")),
+        {"mcp_protocol_version": "2025-03-26"},
+    ),
+}
+
+
+Answer = tuple[int, dict[bytes, bytes], Any]
+
+
+async def ask_app(app: Any, content: Any, given: list[Any], *more: Any) -> Answer:
+    """One request to an ASGI application: status, headers, what the JSON says."""
+    sent: list[dict[str, Any]] = []
+    raw = json.dumps(content).encode()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": given}
+    await app({**scope, "query_string": b""}, receive, send, *more)
+    text = b"".join(event.get("body", b"") for event in sent[1:])
+    headers = dict(sent[0]["headers"])
+    known = headers.get(b"content-type") == b"application/json"
+    return sent[0]["status"], headers, json.loads(text) if known else text
+
+
+async def compared(case: Case) -> tuple[Answer, Answer, bool]:
+    """The SDK's answer, the exchange's, and whether it asked the SDK for it."""
+    unprotected = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    manager = StreamableHTTPSessionManager(
+        server._lowlevel_server,
+        json_response=True,
+        stateless=True,
+        security_settings=unprotected,
+    )
+    passed_on = []
+
+    async def sdk(scope: Any, receive: Any, send: Any) -> None:
+        passed_on.append(scope)
+        await manager.asgi_app.app(scope, receive, send)
+
+    content, changed = case
+    headers = headers_of(content, **changed)
+    async with manager.run():
+        exchange = Exchange(server._lowlevel_server, sdk)
+        exchange.lifespan_state = manager._lifespan_state
+        theirs = await ask_app(manager.asgi_app.app, content, headers)
+        ours = await ask_app(exchange.serve, content, headers, content)
+    return theirs, ours, bool(passed_on)
+
+
+def same(theirs: Answer, ours: Answer) -> bool:
+    """Status, type and JSON; the length is its own."""
+    types = [answer[1].get(b"content-type") for answer in (theirs, ours)]
+    return theirs[0] == ours[0] and types[0] == types[1] and theirs[2] == ours[2]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_request_is_answered_as_by_the_sdk_without_it(name: str) -> None:
+    """2026-07-28."""
+    theirs, ours, passed_on = asyncio.run(compared(RIGHT[name]))
+    assert same(theirs, ours), (theirs, ours)
+    assert not passed_on
+    assert ours[1][b"content-length"].isdigit()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_plainly_right_is_left_to_the_sdk(name: str) -> None:
+    """Which refuses most of it."""
+    theirs, ours, passed_on = asyncio.run(compared(REFUSED[name]))
+    assert same(theirs, ours), (theirs, ours)
+    assert passed_on
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_an_older_request_is_answered_as_by_the_sdk_without_it(name: str) -> None:
+    """Before 2026-07-28, where there are no sessions."""
+    theirs, ours, passed_on = asyncio.run(compared(OLDER[name]))
+    assert same(theirs, ours), (theirs, ours)
+    assert not passed_on
+
+
+def test_nothing_of_a_crash_is_told() -> None:
+    """The exception's text stays on the server."""
+    for case in (RIGHT["a crash"], OLDER["a failing tool"]):
+        _theirs, ours, _passed_on = asyncio.run(compared(case))
+        assert "secret" not in json.dumps(ours[2])
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), values), st.integers() | st.text())
+def test_any_result_is_encoded_as_by_the_sdk(result: Any, number: int | str) -> None:
+    """Whatever a tool gives."""
+    theirs = JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
+    assert json.loads(encoded(number, result)) == json.loads(dumped(theirs))

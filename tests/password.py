@@ -1,3 +1,0 @@
-"""The one password of the test people."""
-
-PASSWORD = "correct-horse-7"

@@ -1,0 +1,32 @@
+"""The cast: alice may call, bob may not, carol runs the admin."""
+
+from __future__ import annotations
+
+from accounts.models import OAuthClient, Role, RoleAssignment, User
+
+__all__ = ["PASSWORD", "person", "program"]
+
+
+def program(client_id: str) -> str:
+    """The id of a public client, made unless it is there."""
+    OAuthClient.objects.get_or_create(client_id=client_id, client_type="public")
+    return client_id
+
+
+def person(name: str, *roles: str, admin: bool = False) -> User:
+    """An account with these roles, made or brought back to this state."""
+    user: User | None = User.objects.filter(username=name).first()
+    if user is None:
+        user = User.objects.create_user(
+            name, password=PASSWORD, is_staff=admin, is_superuser=admin
+        )
+    if not user.is_active:
+        user.is_active = True
+        user.save(update_fields=["is_active"])
+    RoleAssignment.objects.filter(user=user).exclude(role__name__in=roles).delete()
+    for role in roles:
+        RoleAssignment.objects.grant(user, Role.objects.get(name=role))
+    return user
+
+
+PASSWORD = "correct-horse-7"

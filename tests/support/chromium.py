@@ -1,0 +1,117 @@
+"""Somebody at a real Chromium's window: what it complains of, what sticks out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.support.cast import PASSWORD
+from tests.support.requirements_skip import missing
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# Without axe's own loading of style sheets, which strict CSP forbids; of what is well
+# one node a rule, as thousands of them take longer to read than to find.
+AXE = {
+    "runOnly": ["wcag2a", "wcag2aa"],
+    "preload": False,
+    "resultTypes": ["violations"],
+}
+UNDER_BUTTONS = """
+() => {
+  const box = e => e.getBoundingClientRect();
+  const meet = (a, b) => a.left < b.right && b.left < a.right
+    && a.top < b.bottom && b.top < a.bottom;
+  const all = Array.from(document.querySelectorAll(
+    "#content :is(p, table, fieldset, .cards > *, .panel)"));
+  const tools = Array.from(document.querySelectorAll("#content .object-tools a"));
+  return all.filter(e => tools.some(t => meet(box(e), box(t))) && e.checkVisibility())
+    .map(e => e.textContent.trim().slice(0, 40));
+}
+"""
+"""What lies under the buttons that float beside a heading."""
+LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
+
+
+def needed() -> None:
+    """Skip where there is no chromium; in CI fail."""
+    if not os.path.exists(CHROMIUM):
+        missing("chromium", "install it: apt-get install chromium")
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Debian's chromium under Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    needed()
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+class Person:
+    """Somebody at a window of a certain look."""
+
+    def __init__(self, chromium: Any, scheme: str, width: int) -> None:
+        size = {"width": width, "height": 800}
+        self.window = chromium.new_context(
+            color_scheme=scheme, viewport=size, reduced_motion="reduce"
+        )
+        self.page = self.window.new_page()
+        self.page.set_default_timeout(8_000)
+        self.errors: list[str] = []
+        self.page.on("console", self.heard)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def heard(self, message: Any) -> None:
+        """What the browser complains of; a broken policy is one of its errors."""
+        if message.type in ("error", "warning") and "favicon" not in str(
+            message.location
+        ):
+            self.errors.append(message.text)
+
+    def sign_in(self, username: str = "alice", password: str = PASSWORD) -> None:
+        """On the sign-in page."""
+        self.page.fill("input[name=login]", username)
+        self.page.fill("input[name=password]", password)
+        self.page.click("button[type=submit]")
+
+    def enter(self, url: str, username: str, password: str = PASSWORD) -> None:
+        """To the admin, through its own sign-in page."""
+        self.page.goto(f"{url}/admin/")
+        self.page.fill("input[type=text], input[name=login]", username)
+        self.page.fill("input[type=password]", password)
+        self.page.press("input[type=password]", "Enter")
+        self.page.wait_for_url("**/admin/")
+
+    def look(self, scheme: str, width: int) -> None:
+        """Change the window without loading the page anew."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.set_viewport_size({"width": width, "height": 800})
+
+    def fits(self) -> bool:
+        """Whether nothing sticks out sideways."""
+        self.page.wait_for_function("document.readyState === 'complete'")
+        script = "document.documentElement.scrollWidth <= window.innerWidth"
+        return bool(self.page.evaluate(script))
+
+    def covered(self) -> list[str]:
+        """The beginning of every block that the buttons beside the heading cover."""
+        return list(self.page.evaluate(UNDER_BUTTONS))
+
+    def unfit(self) -> list[str]:
+        """What axe finds against WCAG 2 A and AA, one line a rule."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page, options=AXE)
+        return [
+            f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+            for rule in found.response["violations"]
+            for node in rule["nodes"][:3]
+        ]

@@ -1,0 +1,197 @@
+"""A person at plain HTML forms: cookies, fields, buttons, no JavaScript."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any, Self
+from urllib.parse import urljoin
+
+import httpx2
+
+from tests.support.cast import PASSWORD
+
+Fields = dict[str, Any]
+
+
+@dataclass
+class Form:
+    """One form as it stands on the page."""
+
+    action: str
+    method: str
+    fields: Fields = field(default_factory=dict)
+    buttons: list[tuple[str, str, str]] = field(default_factory=list)
+    """(name, value, words on it)."""
+
+
+class FormReader(HTMLParser):
+    """Collects the forms of a page with what their fields hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[Form] = []
+        self.select = self.textarea = ""
+        self.button: tuple[str, str] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note forms and their fields."""
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            form = Form(found.get("action", ""), found.get("method", "get").lower())
+            self.forms.append(form)
+        elif (
+            self.forms and found.get("name") is not None or tag in ("option", "button")
+        ):
+            self.note(tag, found)
+
+    def note(self, tag: str, found: dict[str, str]) -> None:
+        """One field of the current form."""
+        if not self.forms:
+            return
+        form, name = self.forms[-1], found.get("name", "")
+        kind = found.get("type", "text")
+        if tag == "input" and kind in ("submit", "image"):
+            form.buttons.append((name, found.get("value", ""), found.get("value", "")))
+        elif tag == "input" and kind in ("checkbox", "radio"):
+            if "checked" in found:
+                self.tick(form, name, found.get("value", "on"))
+        elif tag == "input":
+            form.fields[name] = found.get("value", "")
+        elif tag == "select":
+            self.select = name
+            form.fields[name] = [] if "multiple" in found else ""
+        elif tag == "option" and self.select and "selected" in found:
+            self.choose(form, found.get("value", ""))
+        elif tag == "textarea":
+            self.textarea = name
+            form.fields[name] = ""
+        elif tag == "button":
+            self.button = (name, found.get("value", ""))
+
+    def tick(self, form: Form, name: str, value: str) -> None:
+        """A ticked box; several of one name are a list."""
+        before = form.fields.get(name)
+        if before is None:
+            form.fields[name] = value
+        else:
+            form.fields[name] = [*(before if isinstance(before, list) else [before])]
+            form.fields[name].append(value)
+
+    def choose(self, form: Form, value: str) -> None:
+        """A selected option."""
+        if isinstance(form.fields[self.select], list):
+            form.fields[self.select].append(value)
+        else:
+            form.fields[self.select] = value
+
+    def handle_data(self, data: str) -> None:
+        """What stands in a textarea or on a button."""
+        if self.textarea:
+            self.forms[-1].fields[self.textarea] += data
+        elif self.button is not None and data.strip():
+            self.forms[-1].buttons.append((*self.button, data.strip()))
+            self.button = None
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave a field."""
+        if tag == "select":
+            self.select = ""
+        elif tag == "textarea":
+            self.textarea = ""
+
+
+class Browser:
+    """Somebody with a browser at one server."""
+
+    def __init__(self, url: str) -> None:
+        # Reading the authorities takes 0.1 s, and most servers here have no TLS.
+        tls = url.startswith("https:")
+        self.http = httpx2.Client(
+            base_url=url, follow_redirects=True, timeout=20, verify=tls
+        )
+        self.page = httpx2.Response(200)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.http.close()
+
+    @property
+    def jar(self) -> Any:
+        """Its cookies."""
+        return self.http.cookies.jar
+
+    def open(self, path: str) -> Browser:
+        """Go to a page."""
+        self.page = self.http.get(path)
+        return self
+
+    @property
+    def forms(self) -> list[Form]:
+        """Forms on the page."""
+        reader = FormReader()
+        reader.feed(self.page.text)
+        return reader.forms
+
+    def form(self, having: str) -> Form:
+        """The form with a field or button called so."""
+        for form in self.forms:
+            if having in form.fields or having in [b[0] for b in form.buttons]:
+                return form
+        raise AssertionError(f"no form with {having} on {self.page.url}")
+
+    def submit(self, form: Form, button: str = "", **changed: Any) -> Browser:
+        """Fill fields (None: empty it) and press a button."""
+        sent = {**form.fields, **changed}
+        sent = {name: value for name, value in sent.items() if value is not None}
+        if button:
+            sent[button] = next(b[1] for b in form.buttons if b[0] == button)
+        target = urljoin(str(self.page.url), form.action)
+        headers = {"referer": str(self.page.url)}
+        self.page = self.http.request(
+            form.method.upper(), target, data=sent, headers=headers
+        )
+        return self
+
+    def sign_in(self, username: str, password: str = PASSWORD) -> Browser:
+        """On the sign-in page, to the admin."""
+        self.open("/admin/login/")
+        self.submit(self.form("password"), login=username, password=password)
+        return self
+
+    def save(self, path: str, **changed: Any) -> Browser:
+        """Change a row through its admin form."""
+        self.open(path)
+        assert self.page.status_code == 200, f"{path}: {self.page.status_code}"
+        self.submit(self.form("_save"), "_save", **changed)
+        if "errornote" in self.page.text:
+            start = self.page.text.index("errornote")
+            raise AssertionError(self.page.text[start : start + 2000])
+        return self
+
+    def act(
+        self,
+        path: str,
+        action: str,
+        *keys: Any,
+        everything: bool = False,
+        confirm: bool = True,
+    ) -> Browser:
+        """Run an action on rows of a list page, and say yes where it asks."""
+        self.open(path)
+        form = self.form("action")
+        chosen: Fields = {
+            "action": action,
+            "_selected_action": [str(key) for key in keys],
+        }
+        if everything:
+            chosen["select_across"] = "1"
+        self.submit(form, **chosen)
+        asked = [form for form in self.forms if "confirmed" in form.fields]
+        if asked and confirm:
+            again = asked[0]
+            again.fields["_selected_action"] = chosen["_selected_action"]
+            self.submit(again)
+        return self

@@ -1,0 +1,341 @@
+"""Production as docs/production.md has it: processes behind nginx with TLS."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from accounts.models import SigningKey
+from tests.support.ports import free_port
+from tests.support.requirements_skip import missing
+from tests.support.server import ROOT, Portico, environment_of
+
+STARTS_WITHIN = 30.0
+METRICS_TOKEN = "metrics-token-of-these-tests"
+HTTP_BLOCK = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; {user}
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    include {folder}/site.conf;
+}}
+"""
+
+
+@dataclass
+class Fronted(Portico):
+    """The public side, and the processes behind it."""
+
+    backends: list[Backend] = field(default_factory=list)
+    authority: Path = Path()
+    proxy: Nginx = field(default_factory=lambda: Nginx(Path()))
+
+    @property
+    def url(self) -> str:
+        """The issuer."""
+        return f"https://localhost:{self.port}"
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What trusts the self-made authority."""
+        return ssl.create_default_context(cafile=str(self.authority))
+
+    def client(self, address: str = "127.0.0.1") -> httpx2.Client:
+        """One that trusts the authority and comes from this address."""
+        way = httpx2.HTTPTransport(verify=self.context, local_address=address)
+        return httpx2.Client(transport=way, timeout=30)
+
+    def connected(self) -> socket.socket:
+        """A raw connection, in TLS."""
+        raw = super().connected()
+        return self.context.wrap_socket(raw, server_hostname="localhost")
+
+
+@dataclass
+class Backend:
+    """One uvicorn process as deploy/systemd starts it."""
+
+    port: int
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait for /readyz."""
+        command = [sys.executable, "-m", *served(self.port)]
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=out, stderr=out
+            )
+        end = time.monotonic() + STARTS_WITHIN
+        while time.monotonic() < end:
+            if self.ready():
+                return
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text()[-3000:])
+
+    def ready(self) -> bool:
+        """Whether it may get requests."""
+        headers = {"host": "localhost", "x-forwarded-proto": "https"}
+        try:
+            url = f"http://127.0.0.1:{self.port}/readyz"
+            return httpx2.get(url, headers=headers, timeout=6).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def decided(self) -> int:
+        """Messages it has decided since it started."""
+        headers = {"host": "localhost", "authorization": f"Bearer {METRICS_TOKEN}"}
+        headers["x-forwarded-proto"] = "https"
+        told = httpx2.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
+        counts = re.findall(r"^portico_decisions_total{.*} (\S+)$", told.text, re.M)
+        return int(sum(map(float, counts)))
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """As systemd does: drains, then ends."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(35)
+
+
+def served(port: int) -> list[str]:
+    """The command of deploy/systemd/portico@.service, after the path."""
+    unit = (ROOT / "deploy/systemd/portico@.service").read_text()
+    found = re.search(r"^ExecStart=\S+/(uvicorn .*)$", unit, re.MULTILINE)
+    assert found is not None
+    return found.group(1).replace("%i", str(port)).split()
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """(certificate, key) of a self-made authority for localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names: list[x509.GeneralName] = [
+        x509.DNSName("localhost"),
+        x509.IPAddress(ip_address("127.0.0.1")),
+    ]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    (folder / "tls.crt").write_bytes(made.public_bytes(pem))
+    (folder / "tls.key").write_bytes(key.private_bytes(pem, pkcs8, plain))
+    return folder / "tls.crt", folder / "tls.key"
+
+
+def nginx_site(folder: Path, port: int, backends: list[Backend]) -> str:
+    """deploy/nginx.conf with this test's ports, name and certificate."""
+    text = with_ports((ROOT / "deploy/nginx.conf").read_text(), backends)
+    certificate, key = certificates(folder)
+    for old, new in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("listen 80", f"listen 127.0.0.1:{free_port()}"),
+        ("portico.example.com", "localhost"),
+        ("/etc/ssl/portico/fullchain.pem", str(certificate)),
+        ("/etc/ssl/portico/privkey.pem", str(key)),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    return text.replace("Host $host", "Host $http_host")
+
+
+def with_ports(text: str, backends: list[Backend]) -> str:
+    """The file's two processes as these; the second's lines again for each more."""
+    first, *others = (str(backend.port) for backend in backends)
+
+    def lines(line: re.Match[str]) -> str:
+        return "".join(line[0].replace("8002", port) for port in others)
+
+    assert "8001" in text and "8002" in text
+    text = re.sub(r"^[^#\n]*8002.*\n", lines, text, flags=re.MULTILINE)
+    return re.sub(r"(?<!\d)8001(?!\d)", first, text)
+
+
+@dataclass
+class Nginx:
+    """Debian's nginx, from the file that ships."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it in the foreground."""
+        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+        if program is None:
+            missing("nginx", "apt-get install nginx-light")
+        user = "user root;" if os.geteuid() == 0 else ""
+        main = self.folder / "nginx.conf"
+        main.write_text(HTTP_BLOCK.format(folder=self.folder, user=user))
+        command = [str(program), "-c", str(main), "-e", str(self.folder / "nginx.log")]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+
+    def workers(self) -> set[str]:
+        """Process ids of those who serve."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        return set(children.read_text().split())
+
+    def take_out(self, port: int) -> None:
+        """Send nothing new to this process."""
+        self.edit(f":{port} max_fails=1 fail_timeout=2s;", f":{port} down;")
+
+    def put_back(self, port: int) -> None:
+        """Use it again."""
+        self.edit(f":{port} down;", f":{port} max_fails=1 fail_timeout=2s;")
+
+    def edit(self, old: str, new: str) -> None:
+        """Change the site, reload, and wait until the workers of before are gone."""
+        site = self.folder / "site.conf"
+        text = site.read_text()
+        assert old in text
+        site.write_text(text.replace(old, new))
+        before = self.workers()
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + STARTS_WITHIN
+        while self.workers() & before or not self.workers() - before:
+            assert time.monotonic() < end, "nginx did not reload"
+            time.sleep(0.02)
+
+
+CADDY_ALONE = """
+{
+    admin off
+    auto_https disable_redirects
+    skip_install_trust
+}
+"""
+"""Nothing of this machine touched: no port 80, no authority trusted by everybody."""
+
+
+@contextmanager
+def caddy(front: Fronted) -> Iterator[Fronted]:
+    """Debian's Caddy in nginx' place, from the file that ships."""
+    program = shutil.which("caddy")
+    if program is None:
+        missing("caddy", "apt-get install caddy")
+    home = front.authority.parent / "caddy"
+    home.mkdir()
+    site = home / "Caddyfile"
+    site.write_text(CADDY_ALONE + (ROOT / "deploy/Caddyfile").read_text())
+    upstreams = " ".join(f"127.0.0.1:{backend.port}" for backend in front.backends)
+    env = {
+        "HOME": str(home),
+        "XDG_DATA_HOME": str(home),
+        "XDG_CONFIG_HOME": str(home),
+        "PORTICO_HOST": f"localhost:{front.port}",
+        "PORTICO_UPSTREAMS": upstreams,
+    }
+    command = [str(program), "run", "--config", str(site), "--adapter", "caddyfile"]
+    front.proxy.stop()
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    passed = replace(front, authority=home / "caddy/pki/authorities/local/root.crt")
+    try:
+        end = time.monotonic() + STARTS_WITHIN
+        while not passed.authority.exists():
+            assert time.monotonic() < end, (home / "log").read_text()
+            time.sleep(0.05)
+        answers(passed)
+        yield passed
+    finally:
+        process.terminate()
+        process.wait(10)
+        front.proxy.start()
+        answers(front)
+
+
+@contextmanager
+def production(folder: Path, store: str, processes: int) -> Iterator[Fronted]:
+    """Processes and nginx in front, on the run's database and a Valkey."""
+    port, log = free_port(), folder / "backends.log"
+    with ExitStack() as stack:
+        backends = [
+            Backend(own, production_environment(folder, port, own, store), log)
+            for own in (free_port() for _ in range(processes))
+        ]
+        SigningKey.objects.ensure_active()
+        for backend in backends:
+            stack.callback(backend.stop)
+            backend.start()
+        (folder / "site.conf").write_text(nginx_site(folder, port, backends))
+        proxy = Nginx(folder)
+        proxy.start()
+        stack.callback(proxy.stop)
+        assert backends[0].process is not None
+        front = Fronted(port, backends[0].process, log, backends[0].environment)
+        front.backends, front.proxy = backends, proxy
+        front.authority = folder / "tls.crt"
+        answers(front)
+        yield front
+
+
+def production_environment(
+    folder: Path, port: int, own: int, store: str
+) -> dict[str, str]:
+    """What docs/production.md sets, and where this test's rows are."""
+    shared = environment_of(folder, own)
+    return {
+        "PATH": os.environ["PATH"],
+        **shared,
+        "ENVIRONMENT": "production",
+        "ISSUER_URL": f"https://localhost:{port}",
+        "VALKEY_URL": store,
+        "TRUSTED_PROXIES": "127.0.0.1",
+        "SESSION_PREFIX": str(own),
+        "LOG_FORMAT": "json",
+        "METRICS_TOKEN": METRICS_TOKEN,
+    }
+
+
+def answers(front: Fronted) -> None:
+    """Wait until nginx passes requests on."""
+    end = time.monotonic() + STARTS_WITHIN
+    with front.client() as http:
+        while time.monotonic() < end:
+            try:
+                if http.get(f"{front.url}/healthz").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+    raise AssertionError((front.proxy.folder / "nginx.log").read_text())

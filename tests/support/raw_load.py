@@ -1,0 +1,191 @@
+"""Many messages over open connections, each answer held against what was committed.
+
+Raw sockets, because a message must be on its way microseconds after a commit.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import threading
+import time
+from dataclasses import dataclass, field
+
+from tests.support.mcp_client import META, MODERN
+from tests.support.server import Portico
+
+SERVED, REFUSED, HIDDEN = "served", "refused", "hidden"
+TOOL = "look"
+
+
+def request_of(server: Portico, raw: str) -> bytes:
+    """A `tools/call` of `look`, as it goes over the wire."""
+    meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
+    params = {"name": TOOL, "arguments": {}, "_meta": meta}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    body = json.dumps(message).encode()
+    head = (
+        f"POST /mcp HTTP/1.1\r\nhost: {server.host}\r\n"
+        f"authorization: Bearer {raw}\r\ncontent-type: application/json\r\n"
+        "accept: application/json, text/event-stream\r\n"
+        f"mcp-protocol-version: {MODERN}\r\nmcp-method: tools/call\r\n"
+        f"mcp-name: {TOOL}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def value_of(fields: bytes, name: bytes) -> str:
+    """A header of an answer, its head in small letters."""
+    return fields.partition(b"\r\n" + name + b": ")[2].split(b"\r\n")[0].decode()
+
+
+class Line:
+    """One kept-alive connection to one server."""
+
+    def __init__(self, server: Portico) -> None:
+        self.server = server
+        self.socket = server.connected()
+        self.held = b""
+        self.request_id = ""
+        """Of the last answer."""
+
+    def send(self, request: bytes) -> None:
+        """Put a request on the wire; a server closes a connection left idle."""
+        if select.select([self.socket], [], [], 0)[0]:
+            self.close()
+            self.socket = self.server.connected()
+        self.socket.sendall(request)
+
+    def answer(self) -> str:
+        """How it was answered: served, refused (401), hidden, or the raw answer."""
+        head = self.until(b"\r\n\r\n")
+        fields = head.lower()
+        self.request_id = value_of(fields, b"x-request-id")
+        if b"transfer-encoding: chunked" in fields:
+            body = self.chunks()
+        else:
+            body = self.take(int(value_of(fields, b"content-length")))
+        if value_of(fields, b"connection") == "close":  # nginx, after 1,000 requests
+            self.close()
+            self.socket = self.server.connected()
+        if head.startswith(b"HTTP/1.1 401"):
+            return REFUSED
+        if b"looks at" in body:
+            return SERVED
+        if b"Unknown tool" in body:
+            return HIDDEN
+        return f"{head[:12].decode()}: {body[:300].decode()}"
+
+    def until(self, mark: bytes) -> bytes:
+        """Everything up to `mark`."""
+        while mark not in self.held:
+            self.more()
+        found, _, self.held = self.held.partition(mark)
+        return found
+
+    def take(self, length: int) -> bytes:
+        """That many bytes."""
+        while len(self.held) < length:
+            self.more()
+        found, self.held = self.held[:length], self.held[length:]
+        return found
+
+    def chunks(self) -> bytes:
+        """A chunked body."""
+        found = b""
+        while size := int(self.until(b"\r\n"), 16):
+            found += self.take(size)
+            self.take(2)
+        self.take(2)
+        return found
+
+    def more(self) -> None:
+        """Read; an end in the middle of an answer is an error."""
+        read = self.socket.recv(65536)
+        if not read:
+            raise ConnectionError("the server hung up")
+        self.held += read
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+
+@dataclass
+class Subject:
+    """Somebody whose right to call changes, and what was true when."""
+
+    name: str
+    raw: str
+    jti: str
+    user_id: int
+    times: list[tuple[float, float, str]] = field(default_factory=list)
+    """(before the change, after its commit, what is true from then on)."""
+
+    def __post_init__(self) -> None:
+        self.times.append((0.0, 0.0, SERVED))
+
+    def changing(self, state: str) -> None:
+        """A change to `state` begins: until it is committed both may be true."""
+        self.times.append((time.monotonic(), float("inf"), state))
+
+    def changed(self) -> None:
+        """Its commit has returned."""
+        before, _, state = self.times[-1]
+        self.times[-1] = (before, time.monotonic(), state)
+
+    def possible(self, begun: float, ended: float) -> set[str]:
+        """What a message begun and ended then may be answered with."""
+        found, times = set(), list(self.times)
+        for number, (before, _after, state) in enumerate(times):
+            later = times[number + 1 :]
+            over = later[0][1] if later else float("inf")
+            if before < ended and over > begun:
+                found.add(state)
+        return found
+
+
+@dataclass
+class Hammer:
+    """Background load; every answer is judged by when its message was on the way."""
+
+    servers: list[Portico]
+    subjects: list[Subject]
+    lines: int = 2
+    count: int = 0
+    stale: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Hammer:
+        self.threads = [
+            threading.Thread(target=self.beat, args=(server, number), daemon=True)
+            for server in self.servers
+            for number in range(self.lines)
+        ]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(20)
+
+    def beat(self, server: Portico, number: int) -> None:
+        """Send one message after the other until told to stop."""
+        line = Line(server)
+        while not self.stop.is_set():
+            number = (number + 1) % len(self.subjects)
+            subject = self.subjects[number]
+            raw, begun = subject.raw, time.monotonic()
+            line.send(request_of(server, raw))
+            given = line.answer()
+            if raw == subject.raw:
+                self.judge(subject, begun, time.monotonic(), given)
+        line.close()
+
+    def judge(self, subject: Subject, begun: float, ended: float, given: str) -> None:
+        """Note an answer that nothing committed accounts for."""
+        self.count += 1
+        if given not in subject.possible(begun, ended):
+            self.stale.append(f"{subject.name}: {given} in passing")

@@ -1,0 +1,282 @@
+"""What everybody may do, as words that can be compared; and all rows, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from allauth.usersessions.models import UserSession
+from django.apps import apps
+from django.core import serializers
+from django.db.models import Count, Exists, OuterRef, Q
+
+from accounts.http.client_address import listed, within
+from accounts.models import (
+    ClaimRule,
+    IssuedToken,
+    OAuthClient,
+    RevokedToken,
+    RoleAssignment,
+    SigningKey,
+    SignInProvider,
+    User,
+)
+from mcp_bridge.models import Primitive
+
+OWN_TRACES = (
+    "auditevent",
+    "auditseal",
+    "audithead",
+    "session",
+    "logentry",
+    "savedview",
+    "accesslog",
+    "usersession",
+)
+"""What looking, signing in and keeping one's own links write."""
+TOKENS = ("issuedtoken", "revokedtoken", "permission")
+DERIVED = ("change", "changecounter", "audithour", "usedassertion")
+MOVING = ("last_login", "last_used_at", "last_used_from")
+"""Many rows that give nobody more, and what using an account writes."""
+PLACES = ("10.99.0.1", "127.0.0.1", "203.0.113.9", "2001:db8::1")
+"""Addresses from which rights and tokens are looked at."""
+TRUSTED = "accounts.change_issuedtoken"
+"""Who has this permission ends tokens of everybody who does not administer."""
+ADMINISTERS = {"flag is_superuser", "flag is_staff", "scope Admin.Write at 127.0.0.1"}
+
+
+def places(networks: str) -> Iterator[str]:
+    """The addresses that a column of networks lets in."""
+    yield from (a for a in PLACES if not networks or within(a, listed(networks)))
+
+
+class Rights:
+    """Everything accounts may do, user name -> words, read in a few queries."""
+
+    def __init__(self, ends: Iterable[datetime] = ()) -> None:
+        """`ends`: moments for which it matters that something is held longer."""
+        self.ends = [end for end in ends if end is not None]
+        self.rules = list(Primitive.objects.prefetch_related("required_scopes"))
+        self.found: dict[str, set[str]] = {}
+        for user in User.objects.prefetch_related("groups"):
+            self.found[user.username] = set(self.of_account(user))
+        self.of_roles()
+        self.of_clients()
+        self.of_rules()
+
+    def of_account(self, user: User) -> Iterator[str]:
+        """Flags, groups and Django's permissions."""
+        flags = ("is_superuser", "is_staff", "is_active")
+        yield from (f"flag {flag}" for flag in flags if getattr(user, flag))
+        yield from (f"group {group}" for group in user.groups.all())
+        if user.is_staff and not user.is_superuser:
+            yield from (f"admin {perm}" for perm in user.get_all_permissions())
+
+    def of_roles(self) -> None:
+        """Scopes with where they count, and until when where that matters."""
+        held = RoleAssignment.objects.unexpired()
+        columns = ("user__username", "role__scopes__name", "role__networks")
+        for name, scope, networks, end in held.values_list(*columns, "expires_at"):
+            words = {f"scope {scope} at {place}" for place in places(networks)}
+            late = [e for e in self.ends if end is None or end > e]
+            words |= {f"scope {scope} after {e}" for e in late}
+            self.found[name] |= words if scope else set()
+
+    def of_clients(self) -> None:
+        """Clients that act as them."""
+        clients = OAuthClient.objects.filter(blocked=False)
+        for client in clients.exclude(service_account=None):
+            words = {f"client {client} at {p}" for p in places(client.networks)}
+            self.found[client.service_account.username] |= words
+
+    def of_rules(self) -> None:
+        """What they may use at /mcp, and whether any token does."""
+        for rule in self.rules:
+            wanted = (
+                {s.name for s in rule.required_scopes.all()} if rule.enabled else []
+            )
+            told = {f"use {rule}"} | (
+                set() if rule.sensitive else {f"use {rule} by any token"}
+            )
+            scopes = {f"scope {s} at {p}" for s in wanted for p in PLACES}
+            for words in self.found.values():
+                if scopes & words:
+                    words |= told
+
+
+def rights() -> dict[str, set[str]]:
+    """What everybody may do now."""
+    return Rights().found
+
+
+def open_access(names: Iterable[str]) -> dict[str, set[str]]:
+    """Tokens and browser sessions of these people that count now, and from where."""
+    found: dict[str, set[str]] = {name: set() for name in names}
+    gone = SigningKey.objects.filter(kid=OuterRef("kid"), state="retired")
+    clients = dict(OAuthClient.objects.values_list("client_id", "networks"))
+    live = IssuedToken.objects.live().filter(~Exists(gone), username__in=found)
+    columns = ("username", "jti", "client_id", "networks")
+    for name, jti, client, networks in live.values_list(*columns):
+        bound = set(places(networks)) & set(places(clients.get(client, "")))
+        found[name] |= {f"token {jti} at {place}" for place in bound}
+    sessions = UserSession.objects.filter(user__username__in=found)
+    for name, key in sessions.values_list("user__username", "pk"):
+        found[name].add(f"session {key}")
+    return found
+
+
+def ways_in() -> dict[str, str]:
+    """What accounts are opened with: theirs, their clients' and allauth's rows."""
+    users = User.objects.all()
+    held = {u.username: f"{u.password} {u.email} {u.is_active}" for u in users}
+    clients = OAuthClient.objects.exclude(service_account=None)
+    for client in clients.select_related("service_account"):
+        told = f"{client.client_id} {client.client_secret} {client.client_jwks}"
+        held[client.service_account.username] += f" {told}"
+    for model in apps.get_models():
+        if model.__module__.startswith("allauth.") and model is not UserSession:
+            fields = {field.name for field in model._meta.get_fields()}
+            if "user" in fields:
+                rows: Any = model._default_manager.order_by("pk")
+                for row in rows.select_related("user"):
+                    held[row.user.username] += serializers.serialize("json", [row])
+    return held
+
+
+def providers() -> str:
+    """Who may sign in from where, and what their claims give: superusers say."""
+    rows = [*SignInProvider.objects.order_by("pk"), *ClaimRule.objects.order_by("pk")]
+    return str(serializers.serialize("json", rows))
+
+
+class Watch:
+    """What an actor must not change: looked at in full where a row of it has moved.
+
+    Nobody's rights may grow beyond what the actor held, and nobody who may do what the
+    actor may not loses anything: roles, tokens, sessions, factors, clients.
+    """
+
+    def __init__(self, actor: str, *people: str) -> None:
+        """`people`: those whose tokens and sessions are watched; all, if none named."""
+        self.actor, self.people = actor, people
+        own = RoleAssignment.objects.filter(user__username=actor).unexpired()
+        ends = own.exclude(expires_at=None).values_list("expires_at", flat=True)
+        self.ends = [end for end in ends if end is not None]
+        self.before = Rights(self.ends).found
+        mine = self.before[actor]
+        self.above = {
+            name
+            for name, words in self.before.items()
+            if name != actor and essence(words) - mine
+        }
+        job = User.objects.get(username=actor).has_perm(TRUSTED)
+        self.kept = {
+            name for name in self.above if not job or ADMINISTERS & self.before[name]
+        }
+        self.opened, self.rows = ways_in(), deciding()
+        self.access, self.providers = self.tokens(), providers()
+        self.revoked = revocations()
+
+    def tokens(self) -> dict[str, set[str]]:
+        """What is open of those whom it matters of."""
+        named = set(self.people) or set(self.before)
+        return open_access(named)
+
+    def check(self, what: str) -> None:
+        """Nobody has more, nobody above has lost anything."""
+        rows = deciding()
+        if rows != self.rows:
+            self.rows = rows
+            self.check_all(what)
+
+    def check_all(self, what: str) -> None:
+        """The same, whether rows have moved or not."""
+        now = Rights(self.ends).found
+        assert self.grown(now) == {}, what
+        assert self.lost(now) == {}, what
+        opened = ways_in()
+        changed = {n for n in self.above if opened.get(n) != self.opened[n]}
+        assert changed == set(), what
+        assert providers() == self.providers, what
+        assert revocations() >= self.revoked, what
+        self.check_access(what)
+
+    def check_access(self, what: str) -> None:
+        """Tokens: none counts from more places, none of those above has ended."""
+        access = self.tokens()
+        for name, before in self.access.items():
+            known = {word.split()[1] for word in before}
+            wider = {w for w in access.get(name, ()) if w.split()[1] in known} - before
+            assert wider == set(), what
+            if name in self.kept:
+                assert before - access.get(name, set()) == set(), what
+
+    def grown(self, now: dict[str, set[str]]) -> dict[str, set[str]]:
+        """Rights that somebody has now and had not, beyond what the actor held."""
+        gave = self.before[self.actor]
+        found = {
+            name: words
+            - self.before.get(name, set())
+            - (gave if name != self.actor else set())
+            for name, words in now.items()
+        }
+        return {name: more for name, more in found.items() if more - {"flag is_active"}}
+
+    def lost(self, now: dict[str, set[str]]) -> dict[str, set[str]]:
+        """What somebody above had and has no more; tools may be shut for everybody."""
+        found = {
+            name: essence(self.before[name]) - now.get(name, set())
+            for name in self.above
+        }
+        return {name: less for name, less in found.items() if less}
+
+
+def essence(words: set[str]) -> set[str]:
+    """What somebody holds now; what it opens follows from that and from the tools."""
+    derived = {w for w in words if w.startswith("use ") or " after " in w}
+    return words - derived
+
+
+def revocations() -> set[str]:
+    """Ids of tokens that were revoked: none may come back."""
+    return set(RevokedToken.objects.values_list("pk", flat=True))
+
+
+def deciding() -> list[Any]:
+    """The rows that a watch reads, in a few quick queries."""
+    models = [m for m in apps.get_models(include_auto_created=True) if decides(m)]
+    found: list[Any] = []
+    for model in models:
+        names = [f.attname for f in model._meta.concrete_fields]
+        kept = [name for name in names if name not in MOVING]
+        found.append(list(model._default_manager.order_by("pk").values_list(*kept)))
+    found.append(RevokedToken.objects.count())
+    bound = Count("pk", filter=~Q(networks=""))
+    found.append(IssuedToken.objects.aggregate(all=Count("pk"), bound=bound))
+    found.append(list(UserSession.objects.order_by("pk").values_list("pk")))
+    return found
+
+
+def decides(model: Any) -> bool:
+    """Whether it is about people, roles, rules or clients, and no trace of looking."""
+    app, name = model._meta.app_label, model._meta.model_name
+    if name in (*OWN_TRACES, *TOKENS, *DERIVED):
+        return False
+    return app in ("accounts", "auth", "mcp_bridge", "account", "mfa", "socialaccount")
+
+
+def everything() -> str:
+    """All rows but the traces of looking, as text."""
+    kept = [m for m in apps.get_models() if m._meta.model_name not in OWN_TRACES]
+    text = []
+    for model in kept:
+        rows = model._default_manager.order_by("pk")
+        if model is User:
+            rows = rows.defer("last_login")
+        found = serializers.serialize("python", rows)
+        for row in found:
+            for moving in MOVING:
+                row["fields"].pop(moving, None)
+        text.append(str(found))
+    return "\n".join(text)

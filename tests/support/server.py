@@ -1,0 +1,198 @@
+"""A real Portico: the ASGI application in uvicorn, on the tests' own database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from shutil import copytree
+from tempfile import mkdtemp
+from typing import Any
+
+import httpx2
+from django.conf import settings
+from django.db import connection
+from django.test import override_settings
+
+from accounts.models import User
+from accounts.tokens.issue import TokenPair, issue
+from config.environment import Environment
+from tests.apps.wait_guard.waits import MARK
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+STARTS_WITHIN = 90.0
+LIMITS = [n for n in Environment.model_fields if n.startswith("LIMIT_")]
+DEMO_PASSWORD = "portico-demo"
+FILL = """
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("demo")
+"""
+"""The tables of the extra apps, and the three people."""
+
+
+def database_url() -> str:
+    """The URL of the database pytest-django made for this run."""
+    found: dict[str, Any] = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{found['NAME']}"
+    user, password = found.get("USER") or "", found.get("PASSWORD") or ""
+    host = found.get("HOST") or found["OPTIONS"].get("host", "")
+    port = found.get("PORT") or 5432
+    if str(host).startswith("/"):
+        return f"postgres://{user}:{password}@/{found['NAME']}?host={host}"
+    return f"postgres://{user}:{password}@{host}:{port}/{found['NAME']}"
+
+
+@dataclass
+class Portico:
+    """A running server and the ways in."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The issuer."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def mcp_url(self) -> str:
+        """The MCP endpoint."""
+        return f"{self.url}/mcp"
+
+    def issued(self, username: str, **options: Any) -> TokenPair:
+        """Tokens of this server's issuer, straight from the verb."""
+        user = User.objects.get(username=username)
+        with self.settings():
+            return issue(user, **{"door": "password", **options})
+
+    def token(self, username: str, scope: str = "mcp", **options: Any) -> str:
+        """An access token."""
+        return self.issued(username, scope=scope, **options).access
+
+    def signed_in(self, username: str, password: str = DEMO_PASSWORD) -> str:
+        """An access token by the password door."""
+        body = {"username": username, "password": password}
+        answer = httpx2.post(f"{self.url}/api/token/", json=body)
+        return str(answer.json()["access"])
+
+    def settings(self) -> Any:
+        """This server's issuer as this process's settings."""
+        return override_settings(ISSUER_URL=self.url, RESOURCE_URL=self.mcp_url)
+
+    @property
+    def host(self) -> str:
+        """What the Host header says."""
+        return self.url.partition("://")[2]
+
+    def connected(self) -> socket.socket:
+        """A raw connection."""
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """End it and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+
+
+@contextmanager
+def portico(folder: Path, **environment: str) -> Iterator[Portico]:
+    """Start a server, wait until it answers, and stop it afterwards."""
+    port = free_port()
+    env = {**os.environ, **environment_of(folder, port), **environment}
+    measured = ["coverage", "run", "-m"] if "MEASURE_SERVERS" in os.environ else []
+    command = [sys.executable, "-m", *measured, "uvicorn"]
+    command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
+    command += ["--http", "config.server.timeouts:Patient"]
+    command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
+    command += ["--timeout-graceful-shutdown", environment.get("GRACE", "1")]
+    log = folder / f"server-{port}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT
+        )
+    server = Portico(port, process, log, env)
+    try:
+        wait_for(server)
+        yield server
+    finally:
+        server.stop()
+    waited = [
+        line for line in log.read_text(errors="replace").splitlines() if MARK in line
+    ]
+    assert not waited, f"{waited[0]}: the stack is in {log}"
+
+
+def manage(folder: Path, *arguments: str, **environment: str) -> None:
+    """Run manage.py on the SQLite database in `folder`."""
+    env = {**os.environ, "DATA_DIR": str(folder), "DATABASE_URL": "", **environment}
+    command = [sys.executable, "manage.py", *arguments]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
+
+
+@cache
+def prepared() -> Path:
+    """What `make serve` makes in an empty folder, made once; to be copied."""
+    folder = Path(mkdtemp(dir=os.environ.get("DATA_DIR")))
+    manage(folder, "up", "--prepare-only", EXTRA_APPS="")
+    return folder
+
+
+@contextmanager
+def own_portico(folder: Path, **environment: str) -> Iterator[Portico]:
+    """A server with a SQLite database of its own, prepared as a newcomer's is."""
+    copytree(prepared(), folder, dirs_exist_ok=True)
+    manage(folder, "shell", "-c", FILL, **environment)
+    secrets = {
+        name.upper(): (folder / name).read_text()
+        for name in ("secret_key", "key_encryption_key")
+    }
+    with portico(folder, DATABASE_URL="", **secrets, **environment) as running:
+        yield running
+
+
+def environment_of(folder: Path, port: int) -> dict[str, str]:
+    """What the server must share with this process, and what must be its own."""
+    return {
+        "DATA_DIR": str(folder),
+        "DATABASE_URL": database_url(),
+        "SECRET_KEY": settings.SECRET_KEY,
+        "KEY_ENCRYPTION_KEY": settings.KEY_ENCRYPTION_KEY,
+        "PORT": str(port),
+        "WORKERS": "1",
+        "LOCKOUT_AFTER": "1000",
+        **dict.fromkeys(LIMITS, "100000/minute"),
+        "EXTRA_APPS": "tests.apps.shop,tests.apps.wait_guard",
+        "PYTHONWARNINGS": "default",
+    }
+
+
+def wait_for(server: Portico) -> None:
+    """Until /healthz answers; the log if it never does."""
+    end = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < end and server.process.poll() is None:
+        try:
+            httpx2.get(f"{server.url}/healthz", timeout=1)
+            return
+        except httpx2.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(f"The server did not start:\n{server.log.read_text()}")

@@ -1,0 +1,19 @@
+"""Code in a Python of its own, where nothing has been imported yet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def printed(code: str, timeout: float = 30) -> str:
+    """What it prints; the test fails with its errors if it fails. `timeout` in s."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

