@@ -13,9 +13,9 @@ def main() -> None:
     try:
         execute_from_command_line(sys.argv)
     except DatabaseError as error:
-        from accounts.management.errors import mend
+        from accounts.management.errors import database_remedy
 
-        sys.exit(mend(error))
+        sys.exit(database_remedy(error))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from django.contrib.admin import apps as admin_apps
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
-from accounts.authorization.staff_groups import fill_groups
+from accounts.authorization.staff_groups import fill_staff_groups
 
 
 class PorticoAdminConfig(admin_apps.AdminConfig):
@@ -31,15 +31,15 @@ class AccountsConfig(AppConfig):
         from accounts.authorization import deletions
         from accounts.http import session_store
         from accounts.oauth.clients import metadata_documents
-        from accounts.tokens.jwts import Keyring
+        from accounts.tokens.jwts import SigningKeyBackend
 
-        Token._token_backend = Keyring()
-        signals.connect()
-        lockout.connect()
-        mfa.connect()
-        adapter.connect()
-        mail.connect()
-        deletions.connect()
-        metadata_documents.install()
-        session_store.install()
-        post_migrate.connect(fill_groups, dispatch_uid="portico-groups")
+        Token._token_backend = SigningKeyBackend()
+        signals.connect_sign_in_audit()
+        lockout.connect_lockout_audit()
+        mfa.connect_mfa_audit()
+        adapter.connect_claims()
+        mail.connect_mail()
+        deletions.connect_deletions()
+        metadata_documents.install_document_rules()
+        session_store.install_session_hashing()
+        post_migrate.connect(fill_staff_groups, dispatch_uid="portico-groups")

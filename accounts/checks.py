@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from accounts.admin_site.declared_lookups import revealing, unguarded
 from accounts.crypto import private_files
 from accounts.crypto.encryption import KeyUnreadable
-from accounts.crypto.signing_keys import private_key
+from accounts.crypto.signing_keys import load_private_key
 from accounts.http.client_address import too_wide
 from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
 from accounts.models.audit.verification import Verification
@@ -89,7 +89,7 @@ def settings_fit_together(**kwargs: Any) -> Found:
     return found
 
 
-def answered(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
+def database_check(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
     """A database check that turns a silent database into an error with a mend."""
 
     def run(databases: Any = None, **kwargs: Any) -> Found:
@@ -107,7 +107,7 @@ def answered(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
     return checks.register(run, checks.Tags.database)
 
 
-@answered
+@database_check
 def migrations_applied() -> Iterable[checks.CheckMessage]:
     """The schema is that of the code."""
     executor = MigrationExecutor(connection)
@@ -122,7 +122,7 @@ def migrations_applied() -> Iterable[checks.CheckMessage]:
         )
 
 
-@answered
+@database_check
 def keys_can_sign() -> Iterable[checks.CheckMessage]:
     """There is an active key, and KEY_ENCRYPTION_KEY opens it."""
     key = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
@@ -134,7 +134,7 @@ def keys_can_sign() -> Iterable[checks.CheckMessage]:
         )
         return
     try:
-        private_key(key.kid, bytes(key.private_encrypted))
+        load_private_key(key.kid, bytes(key.private_encrypted))
     except KeyUnreadable as error:
         yield checks.Error(
             str(error),
@@ -143,7 +143,7 @@ def keys_can_sign() -> Iterable[checks.CheckMessage]:
         )
 
 
-@answered
+@database_check
 def somebody_administers() -> Iterable[checks.CheckMessage]:
     """An active superuser exists, and somebody holds a role."""
     if not User.objects.filter(is_superuser=True, is_active=True).exists():
@@ -155,12 +155,12 @@ def somebody_administers() -> Iterable[checks.CheckMessage]:
     if not RoleAssignment.objects.unexpired().exists():
         yield checks.Warning(
             _("Nobody holds a role, so nobody can use any tool."),
-            hint=_("Run: %s") % "manage.py grant NAME User",
+            hint=_("Run: %s") % "manage.py grant_role NAME User",
             id="portico.W003",
         )
 
 
-@answered
+@database_check
 def audit_is_sealed() -> Iterable[checks.CheckMessage]:
     """Nothing of the audit waits longer than a day for its seal."""
     _count, since = AuditSeal.objects.all().unsealed(1)
@@ -173,7 +173,7 @@ def audit_is_sealed() -> Iterable[checks.CheckMessage]:
         )
 
 
-@answered
+@database_check
 def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
     """No seal was removed at the end; `verify_audit` looks at all of them."""
     seals = AuditSeal.objects.all()
@@ -189,10 +189,10 @@ def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
 @checks.register("portico")
 def keys_are_private(**kwargs: Any) -> Found:
     """The generated keys are readable by their owner only; every command looks."""
-    return readable("portico.E006", private_files.keys())
+    return readable("portico.E006", private_files.key_files())
 
 
-@answered
+@database_check
 def files_are_private() -> Iterable[checks.CheckMessage]:
     """So are the database and `.env`; `doctor` looks, for timers have to go on."""
     paths = [*private_files.database_files(), *settings.ENVIRONMENT_FILES]
@@ -239,8 +239,9 @@ def lists_take_declared_lookups(**kwargs: Any) -> Found:
                     _("%(list)s takes lookups that it does not declare (%(names)s).")
                     % {"list": page, "names": ", ".join(unguarded(page))},
                     hint=_(
-                        "Inherit accounts.admin_site.declared_lookups.DeclaredLookups, first of "
-                        "all, and name lookups in linked_lookups."
+                        "Inherit "
+                        "accounts.admin_site.declared_lookups.DeclaredLookups, "
+                        "first of all, and name lookups in linked_lookups."
                     ),
                     obj=type(page),
                     id="portico.E020",

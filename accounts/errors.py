@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Problem(Exception):
+class EndpointError(Exception):
     """A refusal with the code of RFC 6749 5.2."""
 
     def __init__(self, error: str, text: str, status: int = 400) -> None:
@@ -11,11 +11,11 @@ class Problem(Exception):
         self.error, self.status = error, status
 
 
-class BadRedirect(ValueError):
+class InvalidRedirectURI(ValueError):
     """A URI nobody may be sent to, with the reason."""
 
 
-class BadMetadata(Exception):
+class InvalidClientMetadata(Exception):
     """The document cannot be registered; `error` is RFC 7591 3.2.2's code."""
 
     def __init__(self, text: str, error: str = "invalid_client_metadata") -> None:
@@ -23,25 +23,25 @@ class BadMetadata(Exception):
         self.error = error
 
 
-class TokenProblem(Exception):
+class OAuthError(Exception):
     """Family of the refusals below. `error` is the RFC 6749 5.2 code."""
 
     error = "invalid_request"
 
 
-class InvalidGrant(TokenProblem):
+class InvalidGrant(OAuthError):
     """The refresh token, or the account behind it, does not count."""
 
     error = "invalid_grant"
 
 
-class InvalidScope(TokenProblem):
+class InvalidScope(OAuthError):
     """A scope was asked for that the account's roles do not give."""
 
     error = "invalid_scope"
 
 
-class FactorRequired(TokenProblem):
+class SecondFactorRequired(OAuthError):
     """The password was right, and is not enough."""
 
     error = "second_factor_required"

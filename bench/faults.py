@@ -269,11 +269,11 @@ def migration(server: Stand) -> Iterator[None]:
 def ten_thousand_revoked(server: Stand) -> Iterator[None]:
     """10,000 tokens of somebody else revoked by one verb."""
     from accounts.models import IssuedToken, User
-    from accounts.tokens.issue import issue
+    from accounts.tokens.issue import issue_tokens
     from tests.support.cast import person
 
     person("bob", "Guest")
-    row = issue(User.objects.get(username="bob"), door="password").row
+    row = issue_tokens(User.objects.get(username="bob"), issued_via="password").row
     made = []
     for number in range(10_000):
         values = {

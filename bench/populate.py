@@ -97,7 +97,8 @@ def tokens(count: int, first_user: int, holders: int, revoked: int) -> None:
         jti="HEX(i)",
         kind="CASE i % 10 WHEN 0 THEN 'personal' "
         "WHEN 1 THEN 'refresh' WHEN 2 THEN 'refresh' ELSE 'access' END",
-        door="CASE i % 10 WHEN 0 THEN 'personal' WHEN 3 THEN 'authorization_code' "
+        issued_via="CASE i % 10 WHEN 0 THEN 'personal' "
+        "WHEN 3 THEN 'authorization_code' "
         "WHEN 4 THEN 'device' ELSE 'password' END",
         user=f"{first_user} + i % {holders}",
         username=f"'user-' || (i % {holders})",
@@ -185,7 +186,7 @@ def signed(user: User, kind: TokenKind, number: int) -> tuple[IssuedToken, str]:
     row = IssuedToken(
         jti=f"{0xB:08x}{number:023x}{'r' if kind == TokenKind.REFRESH else 'a'}",
         kind=kind,
-        door="password",
+        issued_via="password",
         user=user,
         username=user.username,
         client_id="portico",

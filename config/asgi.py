@@ -17,14 +17,14 @@ from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from config.server.tracing import traced  # noqa: E402
-from mcp_bridge.application import Router  # noqa: E402
-from mcp_bridge.metrics.prometheus import ON, Metrics  # noqa: E402
+from mcp_bridge.application import Application  # noqa: E402
+from mcp_bridge.metrics.prometheus import ENABLED, MetricsMiddleware  # noqa: E402
 
 refuse_uncounted_workers()
 settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 static = ServeStaticASGI(
     django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
 )
-application = traced(Router(static))
-if ON:
-    application = Metrics(application, settings.METRICS_TOKEN)
+application = traced(Application(static))
+if ENABLED:
+    application = MetricsMiddleware(application, settings.METRICS_TOKEN)

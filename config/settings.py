@@ -74,7 +74,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "accounts.http.issuer_urls.IssuerMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "accounts.http.permissions_policy.HeadersMiddleware",
+    "accounts.http.permissions_policy.PermissionsPolicyMiddleware",
     "accounts.http.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "accounts.http.language.PageLanguageMiddleware",
@@ -85,7 +85,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "accounts.authentication.mfa.StaffFactorMiddleware",
-    "accounts.rate_limits.errors.TooManyMiddleware",
+    "accounts.rate_limits.errors.RateLimitedMiddleware",
     "accounts.rate_limits.middleware.LimitsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
@@ -146,15 +146,15 @@ DATABASES = {"default": database(env.DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["accounts.authentication.lockout.PasswordDoor"]
+AUTHENTICATION_BACKENDS = ["accounts.authentication.lockout.PasswordBackend"]
 LOCKOUT_AFTER = env.LOCKOUT_AFTER
 AXES_FAILURE_LIMIT = LOCKOUT_AFTER
 AXES_COOLOFF_TIME = timedelta(seconds=env.LOCKOUT_SECONDS)
-AXES_HANDLER = "accounts.authentication.lockout.Counter"
+AXES_HANDLER = "accounts.authentication.lockout.LockoutHandler"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "username", "ip_address"]
-AXES_LOCKOUT_CALLABLE = "accounts.authentication.lockout.response"
-AXES_USERNAME_CALLABLE = "accounts.authentication.lockout.name_tried"
-AXES_CLIENT_IP_CALLABLE = "accounts.authentication.lockout.address_tried_from"
+AXES_LOCKOUT_CALLABLE = "accounts.authentication.lockout.lockout_response"
+AXES_USERNAME_CALLABLE = "accounts.authentication.lockout.attempted_username"
+AXES_CLIENT_IP_CALLABLE = "accounts.authentication.lockout.attempt_address"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 # Sign-ins are on record in the audit; of a form nothing is kept
@@ -180,14 +180,14 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"{_validation}.MinimumLengthValidator"},
     {"NAME": f"{_validation}.CommonPasswordValidator"},
     {"NAME": f"{_validation}.NumericPasswordValidator"},
-    {"NAME": "accounts.authentication.passwords.validation.EndAccessOnPasswordChange"},
+    {"NAME": "accounts.authentication.passwords.validation.RevokeOnPasswordChange"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/portal/connect/"
 LOGOUT_REDIRECT_URL = "/accounts/login/"
 _resets = "accounts.authentication.passwords.reset_links.ResetTokenGenerator"
 ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = _resets
-ACCOUNT_ADAPTER = "accounts.authentication.adapters.ClosedSignUp"
+ACCOUNT_ADAPTER = "accounts.authentication.adapters.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_FORMS = {
@@ -198,16 +198,16 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
-SOCIALACCOUNT_ADAPTER = "accounts.authentication.oidc.adapter.Providers"
-MFA_ADAPTER = "accounts.authentication.mfa.EncryptedFactors"
+SOCIALACCOUNT_ADAPTER = "accounts.authentication.oidc.adapter.SocialAccountAdapter"
+MFA_ADAPTER = "accounts.authentication.mfa.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_FORMS = {
     "authenticate": "accounts.authentication.mfa.CodeForm",
-    "reauthenticate": "accounts.authentication.mfa.AgainForm",
+    "reauthenticate": "accounts.authentication.mfa.ReauthenticationCodeForm",
     "add_webauthn": "accounts.authentication.passkey_forms.AddForm",
     "authenticate_webauthn": "accounts.authentication.passkey_forms.SecondStepForm",
     "login_webauthn": "accounts.authentication.passkey_forms.SignInForm",
-    "reauthenticate_webauthn": "accounts.authentication.passkey_forms.ReauthenticateForm",
+    "reauthenticate_webauthn": "accounts.authentication.passkey_forms.ReauthenticateForm",  # noqa: E501
 }
 MFA_PASSKEY_LOGIN_ENABLED = MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Portico"
@@ -265,11 +265,11 @@ OAUTH2_PROVIDER_REFRESH_TOKEN_MODEL = "accounts.OAuthRefreshToken"  # noqa: S105
 OAUTH2_PROVIDER_ID_TOKEN_MODEL = "accounts.OAuthIDToken"  # noqa: S105
 OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "accounts.OAuthDeviceGrant"
 OAUTH2_PROVIDER = {
-    "OAUTH2_VALIDATOR_CLASS": "accounts.oauth.toolkit.validator.Validator",
-    "SCOPES_BACKEND_CLASS": "accounts.oauth.toolkit.scopes.RowScopes",
+    "OAUTH2_VALIDATOR_CLASS": "accounts.oauth.toolkit.validator.PorticoValidator",
+    "SCOPES_BACKEND_CLASS": "accounts.oauth.toolkit.scopes.DatabaseScopes",
     "SCOPES": {"mcp": "Act within your roles"},
-    "ACCESS_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.access_token",
-    "REFRESH_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.refresh_token",
+    "ACCESS_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.new_access_token",
+    "REFRESH_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.new_refresh_token",
     "ACCESS_TOKEN_EXPIRE_SECONDS": env.ACCESS_TOKEN_LIFETIME,
     "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
     "CLIENT_SECRET_HASHER": "accounts_client_secret",

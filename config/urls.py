@@ -70,12 +70,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path(
         "accounts/oidc/<slug:provider_id>/login/",
-        adapter.guarded(provider.login),
+        adapter.unavailable_as_503(provider.login),
         name="openid_connect_login",
     ),
     path(
         "accounts/oidc/<slug:provider_id>/login/callback/",
-        adapter.guarded(provider.callback),
+        adapter.unavailable_as_503(provider.callback),
         name="openid_connect_callback",
     ),
     path("accounts/", RedirectView.as_view(url="/portal/security/")),

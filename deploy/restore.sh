@@ -23,6 +23,6 @@ case ${DATABASE_URL:-} in
 esac
 "$python" manage.py migrate --noinput
 if [ "${KEEP_TOKENS:-no}" != yes ]; then
-  "$python" manage.py revoke --everything --reason "database restored" || true
+  "$python" manage.py revoke_tokens --everything --reason "database restored" || true
 fi
 "$python" manage.py doctor || true

@@ -16,19 +16,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from accounts.authentication.mail import MAILER
-from accounts.http.client_address import seen
+from accounts.http.client_address import apply_forwarded
 from accounts.models import SigningKey
-from mcp_bridge.audit.trail import uses
-from mcp_bridge.audit.writer import recording
-from mcp_bridge.cache.decision_cache import remembering
+from mcp_bridge.audit.trail import last_used
+from mcp_bridge.audit.writer import writing_audit
+from mcp_bridge.cache.decision_cache import caching_decisions
 from mcp_bridge.db import in_database
-from mcp_bridge.http.host_origin import Edge, origin_pattern
-from mcp_bridge.http.request_body import Bounded
+from mcp_bridge.http.host_origin import HostOriginMiddleware, origin_pattern
+from mcp_bridge.http.request_body import BodyLimitMiddleware
 from mcp_bridge.http.request_id import with_request_id
-from mcp_bridge.http.session_affinity import SessionRoute
-from mcp_bridge.http.shutdown import listen
-from mcp_bridge.middleware.authorization import Door
-from mcp_bridge.middleware.database_timeout import Attended
+from mcp_bridge.http.session_affinity import SessionAffinityMiddleware
+from mcp_bridge.http.shutdown import install_signal_handlers
+from mcp_bridge.middleware.authorization import AuthorizationMiddleware
+from mcp_bridge.middleware.database_timeout import DatabaseTimeoutMiddleware
 from mcp_bridge.server.discovery import autodiscover, sync
 from mcp_bridge.server.transport import Transport
 
@@ -39,12 +39,14 @@ OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/(?:jwks\.json|token|register|rev
 """What any web page may read or post to without cookies (OAuth 2.1 3.2)."""
 
 
-class Router:
+class Application:
     """The ASGI application."""
 
     def __init__(self, django: ASGIApp) -> None:
         self.server = autodiscover()
-        self.django = Bounded(Attended(django), settings.MAX_FORM_SIZE)
+        self.django = BodyLimitMiddleware(
+            DatabaseTimeoutMiddleware(django), settings.MAX_FORM_SIZE
+        )
         self.public = CORSMiddleware(
             self.django,
             allow_origins=["*"],
@@ -54,7 +56,7 @@ class Router:
         self.transport = Transport(self.server)
         self.mcp = mcp_app(self.transport)
         if settings.SESSION_PREFIX:
-            self.mcp = SessionRoute(self.mcp, settings.SESSION_PREFIX)
+            self.mcp = SessionAffinityMiddleware(self.mcp, settings.SESSION_PREFIX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one scope."""
@@ -67,7 +69,7 @@ class Router:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request by its path, exactly."""
-        scope, send = with_request_id(trimmed(seen(scope)), send)
+        scope, send = with_request_id(trimmed(apply_forwarded(scope)), send)
         if scope["path"] in MCP_PATHS:
             await self.mcp(scope, receive, send)
         elif OPEN_PATHS.match(scope["path"]):
@@ -84,14 +86,19 @@ class Router:
                 # Not at the first token: making a key takes long, in a transaction.
                 await in_database(SigningKey.objects.ensure_active)
             except DatabaseError as error:
-                await send({"type": "lifespan.startup.failed", "message": mend(error)})
+                await send(
+                    {
+                        "type": "lifespan.startup.failed",
+                        "message": startup_remedy(error),
+                    }
+                )
                 return
-            listen()
+            install_signal_handlers()
             MAILER.start()
             stack.push_async_callback(in_database, MAILER.close)
-            stack.push_async_callback(uses.close)
-            await stack.enter_async_context(recording())
-            await stack.enter_async_context(remembering())
+            stack.push_async_callback(last_used.close)
+            await stack.enter_async_context(writing_audit())
+            await stack.enter_async_context(caching_decisions())
             await stack.enter_async_context(self.transport.running())
             self.server.running = True
             await send({"type": "lifespan.startup.complete"})
@@ -100,7 +107,7 @@ class Router:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def mend(error: DatabaseError) -> str:
+def startup_remedy(error: DatabaseError) -> str:
     """One sentence for the log when the rows cannot be read at start."""
     detail = str(error).strip().splitlines()[0] if str(error).strip() else "no detail"
     return (
@@ -111,15 +118,15 @@ def mend(error: DatabaseError) -> str:
 
 def mcp_app(transport: Transport) -> ASGIApp:
     """Edge -> CORS, where a page asks -> Door, for /mcp alone."""
-    door = Door(transport)
+    authorization = AuthorizationMiddleware(transport)
     cors = CORSMiddleware(
-        door,
+        authorization,
         allow_origin_regex=origin_pattern(settings.ALLOWED_ORIGINS).pattern,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
         expose_headers=["WWW-Authenticate", "Mcp-Session-Id"],
     )
-    return Edge(door, cors)
+    return HostOriginMiddleware(authorization, cors)
 
 
 def trimmed(scope: Scope) -> Scope:

@@ -14,7 +14,7 @@ class McpBridgeConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks and the triggers' upkeep, once models exist."""
         from mcp_bridge import checks  # noqa: F401
-        from mcp_bridge.cache.triggers.install import install, suspend
+        from mcp_bridge.cache.triggers.install import install_triggers, suspend_tracking
 
-        pre_migrate.connect(suspend, sender=self)
-        post_migrate.connect(install, sender=self)
+        pre_migrate.connect(suspend_tracking, sender=self)
+        post_migrate.connect(install_triggers, sender=self)

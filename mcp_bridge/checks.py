@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from django.core import checks
 from django.utils.translation import gettext as _
 
-from accounts.checks import answered
+from accounts.checks import database_check
 from mcp_bridge.cache.triggers.install import state
 from mcp_bridge.models import ChangeCounter, Primitive
 
@@ -25,7 +25,7 @@ def unreachable_names() -> list[str]:
     return list(alone.values_list("name", flat=True))
 
 
-@answered
+@database_check
 def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
     """Nothing changed in code unseen."""
     changed = changed_names()
@@ -38,7 +38,7 @@ def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
         )
 
 
-@answered
+@database_check
 def everything_is_reachable() -> Iterable[checks.CheckMessage]:
     """Each primitive in code is within somebody's role."""
     names = unreachable_names()
@@ -50,7 +50,7 @@ def everything_is_reachable() -> Iterable[checks.CheckMessage]:
         )
 
 
-@answered
+@database_check
 def changes_are_numbered() -> Iterable[checks.CheckMessage]:
     """Every change trigger is there and the numbers count."""
     found = state()

@@ -20,7 +20,7 @@ T = TypeVar("T")
 _threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="portico-db")
 
 
-def tidy(work: Callable[P, T]) -> Callable[P, T]:
+def closing_connections(work: Callable[P, T]) -> Callable[P, T]:
     """`work` with stale connections closed before it and idle ones after it."""
 
     @wraps(work)
@@ -36,11 +36,13 @@ def tidy(work: Callable[P, T]) -> Callable[P, T]:
 
 async def in_database(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run synchronous ORM code on a thread of our own pool and give its result."""
-    hop = sync_to_async(tidy(work), thread_sensitive=False, executor=_threads)
+    hop = sync_to_async(
+        closing_connections(work), thread_sensitive=False, executor=_threads
+    )
     return await hop(*args, **kwargs)
 
 
-async def with_own_thread(work: Awaitable[T]) -> T:
+async def with_orm_thread(work: Awaitable[T]) -> T:
     """The result of `work`, an asynchronous tool whose ORM calls get a thread.
 
     Without one of their own Django's `aget()` and friends of every call in the

@@ -25,10 +25,10 @@ from accounts.authorization.delegation import (
     sees,
     those_above,
 )
-from accounts.authorization.mfa_enrollment import owes_factor
+from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.http.language import in_english
 from accounts.models import AuditEvent, Role, RoleAssignment, User
-from accounts.parsing.moments import future
+from accounts.parsing.moments import parse_future_moment
 from mcp_bridge.server import current_principal, mcp
 
 EVERYBODY = ["Guest.Read", "User.Read", "User.Write", "Admin.Write"]
@@ -63,7 +63,7 @@ async def whoami() -> dict[str, Any]:
     scopes=EVERYBODY,
     description="Who you are signed in as.",
 )
-async def me() -> dict[str, Any]:
+async def my_account() -> dict[str, Any]:
     """The same as the tool whoami."""
     return about_me()
 
@@ -71,7 +71,7 @@ async def me() -> dict[str, Any]:
 def _actor() -> User:
     """Who calls. Raises ToolError where the admin would ask for a second factor."""
     found: User = User.objects.get(pk=current_principal().user_id)
-    if owes_factor(found):
+    if must_enroll_mfa(found):
         where = f"{settings.ISSUER_URL}/portal/security/"
         raise ToolError(f"Set up a second factor first, at {where}.")
     return found
@@ -94,7 +94,7 @@ def _role(name: str) -> Role:
 
 def _end(text: str) -> datetime | None:
     try:
-        return future(text) if text else None
+        return parse_future_moment(text) if text else None
     except ValueError as error:
         raise ToolError(str(error)) from error
 
@@ -193,7 +193,7 @@ def revoke_tokens(user: Line, reason: Line = "revoked over MCP") -> str:
     """
     actor, owner = _actor(), _user(user)
     _check(objection_to_ending, actor, owner)
-    ended = owner.end_access(actor=actor, reason=reason)
+    ended = owner.revoke_tokens(actor=actor, reason=reason)
     return f"{ended} tokens of {user} revoked."
 
 

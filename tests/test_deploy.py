@@ -17,7 +17,7 @@ from django.core.management import get_commands
 from config.environment import Environment
 from tests.support.ports import free_port
 from tests.support.production import served
-from tests.support.requirements_skip import missing
+from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import ROOT
 
 pytestmark = pytest.mark.once
@@ -225,4 +225,4 @@ def test_skips_are_failures_in_ci(monkeypatch: Any) -> None:
     """ours: a machine without nginx must not pass silently there."""
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception):
-        missing("nginx", "apt-get install nginx-light")
+        skip_or_fail("nginx", "apt-get install nginx-light")

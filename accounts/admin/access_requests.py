@@ -13,12 +13,12 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import ActorFormMixin, ReadOnly, may, within_reach
+from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, may, within_reach
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authorization.delegation import objection
 from accounts.models import AccessRequest, User
-from accounts.models.access_requests import NotPossible, RequestState
+from accounts.models.access_requests import RequestNotPossible, RequestState
 
 
 class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -63,7 +63,7 @@ def as_asked(actor: User, asked: AccessRequest) -> str:
 
 
 @admin.register(AccessRequest)
-class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnly[AccessRequest]):
+class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequest]):
     """People ask in the portal; here they are answered."""
 
     place = (Section.PEOPLE, 16)
@@ -107,7 +107,7 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnly[AccessRequest])
                 self.say_no(request, obj, answer)
             else:
                 self.say_yes(request, obj, until, answer)
-        except NotPossible as error:
+        except RequestNotPossible as error:
             self.message_user(request, str(error), messages.ERROR)
 
     def log_change(self, request: Any, obj: Any, message: Any) -> Any:
@@ -120,7 +120,7 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnly[AccessRequest])
         for asked in within_reach(self, request, queryset.open(), as_asked):
             try:
                 self.say_yes(request, asked, asked.until, "")
-            except NotPossible as error:
+            except RequestNotPossible as error:
                 self.message_user(request, str(error), messages.ERROR)
 
     @admin.action(description=_("Decline"), permissions=["change"])
@@ -129,7 +129,7 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnly[AccessRequest])
         for asked in queryset.open():
             try:
                 self.say_no(request, asked, "")
-            except NotPossible as error:
+            except RequestNotPossible as error:
                 self.message_user(request, str(error), messages.ERROR)
 
     def say_yes(self, request: Any, asked: Any, until: Any, answer: str) -> None:

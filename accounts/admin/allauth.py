@@ -19,14 +19,14 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin_site.base import ReadOnly, may
+from accounts.admin_site.base import ReadOnlyAdmin, may
 from accounts.admin_site.confirmation import own_session
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authentication.oidc.account_linking import unlink
-from accounts.authorization.delegation import above, out_of_reach
+from accounts.authorization.delegation import out_of_reach, outranks
 from accounts.models import User
-from accounts.models.browser_sessions import end_browsers
+from accounts.models.browser_sessions import end_sessions
 
 THEIRS = (
     mfa_admin.Authenticator,
@@ -40,7 +40,7 @@ for theirs in THEIRS:
 
 
 @admin.register(Authenticator)
-class AuthenticatorAdmin(ReadOnly[Authenticator]):
+class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
     """Who has which second factor."""
 
     place, called = (Section.PEOPLE, 70), _("Second factors")
@@ -54,7 +54,7 @@ class AuthenticatorAdmin(ReadOnly[Authenticator]):
 
 
 @admin.register(UserSession)
-class UserSessionAdmin(ReadOnly[UserSession]):
+class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
     """Where people are signed in with a browser."""
 
     place, called = (Section.PEOPLE, 65), _("Browser sessions")
@@ -83,7 +83,7 @@ class UserSessionAdmin(ReadOnly[UserSession]):
             )
             self.message_user(request, told % left, messages.ERROR)
         chosen = chosen.exclude(user__in=others)
-        ended = end_browsers(chosen)
+        ended = end_sessions(chosen)
         for name in ended:
             reason = "ended in the admin"
             record(
@@ -99,7 +99,7 @@ class UserSessionAdmin(ReadOnly[UserSession]):
 
 
 @admin.register(SocialAccount)
-class SocialAccountAdmin(ReadOnly[SocialAccount]):
+class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
     """Whose account is whose at a provider."""
 
     place, called = (Section.PEOPLE, 62), _("Accounts at providers")
@@ -123,7 +123,7 @@ class SocialAccountAdmin(ReadOnly[SocialAccount]):
         """Of accounts with no more rights than the actor's."""
         actor: Any = request.user
         chosen = queryset.order_by().select_related("user")
-        below = [row for row in chosen if not above(actor, row.user)]
+        below = [row for row in chosen if not outranks(actor, row.user)]
         for row in below:
             unlink(request, row, actor)
             row.delete()

@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin_site.base import ReadOnly, may
-from accounts.admin_site.notices import Notice, attention
+from accounts.admin_site.base import ReadOnlyAdmin, may
+from accounts.admin_site.notices import Notice, notice_finder
 from accounts.admin_site.site import Section
 from accounts.authentication.lockout import unlock
 from accounts.authorization.delegation import UNLOCKS, out_of_reach
@@ -23,7 +23,7 @@ from accounts.models import User
 
 
 @admin.register(AccessAttempt)
-class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
+class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
     """Look and unlock; names are as typed, whether or not an account is called so."""
 
     place, called = (Section.SYSTEM, 20), _("Wrong passwords")
@@ -55,17 +55,17 @@ class AccessAttemptAdmin(ReadOnly[AccessAttempt]):
             unlock(username=name or "", address=ip or "", keep=keep, actor=actor)
             for name, ip in sorted(pairs, key=str)
         )
-        told_unlocked(self, request, forgotten)
+        unlocked_message(self, request, forgotten)
 
 
-def told_unlocked(page: Any, request: HttpRequest, forgotten: int) -> None:
+def unlocked_message(page: Any, request: HttpRequest, forgotten: int) -> None:
     """How much was forgotten, in words."""
     told = ngettext("%d count forgotten.", "%d counts forgotten.", forgotten)
     page.message_user(request, told % forgotten, messages.SUCCESS)
 
 
-@attention("axes.view_accessattempt")
-def locked_out() -> Iterator[Notice]:
+@notice_finder("axes.view_accessattempt")
+def locked_accounts() -> Iterator[Notice]:
     """Accounts with as many wrong passwords as shut a door, not long ago."""
     since = timezone.now() - settings.AXES_COOLOFF_TIME
     rows = AccessAttempt.objects.filter(

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import Audited, BoundedInline
+from accounts.admin_site.base import AuditedAdmin, BoundedInline
 from accounts.admin_site.site import Section
 from accounts.models import ClaimRule, SignInProvider
 
@@ -47,7 +47,7 @@ class ClaimRuleInline(BoundedInline):
 
 
 @admin.register(SignInProvider)
-class SignInProviderAdmin(Audited[SignInProvider]):
+class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
     """Rules give roles, so nobody below a superuser writes them; auditors look."""
 
     noun = "provider"
@@ -73,10 +73,12 @@ class SignInProviderAdmin(Audited[SignInProvider]):
             *formset.new_objects,
             *(r for r, _names in formset.changed_objects),
         ):
-            self.note(request, "rule_set", form.instance, {"rule": [None, str(rule)]})
+            self.record_change(
+                request, "rule_set", form.instance, {"rule": [None, str(rule)]}
+            )
         for rule in formset.deleted_objects:
             gone = {"rule": [str(rule), None]}
-            self.note(request, "rule_deleted", form.instance, gone)
+            self.record_change(request, "rule_deleted", form.instance, gone)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Superusers."""

@@ -13,21 +13,21 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from accounts.admin_site.notices import Notice, attention, told_elsewhere
+from accounts.admin_site.notices import Notice, covered_checks, notice_finder
 from accounts.admin_site.system_status import findings
-from accounts.authorization.mfa_enrollment import without_factor
+from accounts.authorization.mfa_enrollment import without_mfa
 from accounts.models import AccessRequest, IssuedToken, RoleAssignment, TokenKind, User
 
 SOON = timedelta(days=7)
 UNUSED = timedelta(days=90)
 
 
-def listing(model: str, **query: Any) -> str:
+def list_url(model: str, **query: Any) -> str:
     """A list of the admin, filtered."""
     return f"{reverse(f'admin:accounts_{model}_changelist')}?{urlencode(query)}"
 
 
-@attention("accounts.view_roleassignment")
+@notice_finder("accounts.view_roleassignment")
 def assignments_that_end() -> Iterator[Notice]:
     """Roles that end within a week."""
     now = timezone.now()
@@ -41,14 +41,14 @@ def assignments_that_end() -> Iterator[Notice]:
             "%(n)s roles end within 7 days: %(who)s",
             len(names),
         )
-        url = listing("roleassignment", end="soon")
-        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+        url = list_url("roleassignment", end="soon")
+        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
 
 
-@attention("accounts.view_user")
+@notice_finder("accounts.view_user")
 def staff_without_a_second_factor() -> Iterator[Notice]:
     """A password alone opens the admin, or would: then they are kept out of it."""
-    staff = without_factor(User.objects.filter(is_staff=True, is_active=True))
+    staff = without_mfa(User.objects.filter(is_staff=True, is_active=True))
     names = list(staff.order_by("username").values_list("username", flat=True)[:51])
     if names:
         told = ngettext(
@@ -56,11 +56,11 @@ def staff_without_a_second_factor() -> Iterator[Notice]:
             "%(n)s members of staff have no second factor: %(who)s",
             len(names),
         )
-        url = listing("user", is_staff__exact=1, is_active__exact=1, factor="none")
-        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+        url = list_url("user", is_staff__exact=1, is_active__exact=1, factor="none")
+        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
 
 
-@attention("accounts.view_accessrequest")
+@notice_finder("accounts.view_accessrequest")
 def requests_that_wait() -> Iterator[Notice]:
     """People who asked for a role."""
     names = list(
@@ -72,11 +72,11 @@ def requests_that_wait() -> Iterator[Notice]:
             "%(n)s requests for access wait: %(who)s",
             len(names),
         )
-        url = listing("accessrequest", state__exact="open")
-        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+        url = list_url("accessrequest", state__exact="open")
+        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
 
 
-@attention("accounts.view_issuedtoken")
+@notice_finder("accounts.view_issuedtoken")
 def personal_tokens_that_end() -> Iterator[Notice]:
     """Programs that stop working within a week."""
     now = timezone.now()
@@ -90,16 +90,16 @@ def personal_tokens_that_end() -> Iterator[Notice]:
             "%(n)s personal tokens end within 7 days: %(who)s",
             len(names),
         )
-        url = listing(
+        url = list_url(
             "issuedtoken",
             kind__exact=TokenKind.PERSONAL,
             state="active",
             expiry="week",
         )
-        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
 
 
-@attention("accounts.view_issuedtoken")
+@notice_finder("accounts.view_issuedtoken")
 def tokens_nobody_uses() -> Iterator[Notice]:
     """Live personal tokens that have not been used for 90 days."""
     before = timezone.now() - UNUSED
@@ -114,20 +114,20 @@ def tokens_nobody_uses() -> Iterator[Notice]:
             "%(n)s personal tokens were not used for 90 days: %(who)s",
             len(names),
         )
-        url = listing(
+        url = list_url(
             "issuedtoken",
             kind__exact=TokenKind.PERSONAL,
             state="active",
             use="90",
         )
-        yield Notice(told % {"n": many(names), "who": few(names)}, url)
+        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
 
 
-@attention("accounts.view_system")
+@notice_finder("accounts.view_system")
 def failing_checks() -> Iterator[Notice]:
     """What `manage.py doctor` says."""
     for message in findings():
-        if message.id in told_elsewhere:
+        if message.id in covered_checks:
             continue
         urgent = message.level >= ERROR
         yield Notice(message.msg, reverse("admin:system"), urgent)
@@ -138,7 +138,7 @@ def many(names: list[str]) -> str:
     return f"{len(names)}" if len(names) <= 50 else "50+"
 
 
-def few(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """The first names."""
     shown = ", ".join(dict.fromkeys(names[:5]))
     return f"{shown} ..." if len(names) > 5 else shown

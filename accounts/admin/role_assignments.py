@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from accounts.admin_site.base import (
     ActorFormMixin,
     BoundedInline,
-    Guarded,
+    DelegatedAdmin,
     within_reach,
 )
 from accounts.admin_site.large_changelists import BoundedPaginator
@@ -137,7 +137,9 @@ class EndFilter(admin.SimpleListFilter):
 
 
 @admin.register(RoleAssignment)
-class RoleAssignmentAdmin(ActorFormMixin[RoleAssignment], Guarded[RoleAssignment]):
+class RoleAssignmentAdmin(
+    ActorFormMixin[RoleAssignment], DelegatedAdmin[RoleAssignment]
+):
     """Who holds what, by whom given, why and until when."""
 
     noun = "role"
@@ -196,7 +198,7 @@ class RoleAssignmentAdmin(ActorFormMixin[RoleAssignment], Guarded[RoleAssignment
             before = held.expires_at
             held.extend(by)
             ends = {"expires_at": [str(before), str(held.expires_at)]}
-            self.note(request, "extended", held, ends, reason=held.reason)
+            self.record_change(request, "extended", held, ends, reason=held.reason)
         done = len(extended)
         told = ngettext("%d role extended.", "%d roles extended.", done) % done
         self.message_user(request, told, messages.SUCCESS)
@@ -208,7 +210,7 @@ class RoleAssignmentAdmin(ActorFormMixin[RoleAssignment], Guarded[RoleAssignment
             self, request, queryset.unexpired(), objection_to_withdrawing
         )
         for held in ended:
-            self.note(request, "ended", held, reason=held.reason)
+            self.record_change(request, "ended", held, reason=held.reason)
             held.end(actor=request.user, keep=request)
         done = len(ended)
         told = ngettext("%d role ended.", "%d roles ended.", done) % done
@@ -236,5 +238,5 @@ class RoleAssignmentAdmin(ActorFormMixin[RoleAssignment], Guarded[RoleAssignment
 
     def delete_model(self, request: Any, obj: RoleAssignment) -> None:
         """Withdraw: the last role takes the tokens too."""
-        self.note(request, "withdrawn", obj, reason=obj.reason)
+        self.record_change(request, "withdrawn", obj, reason=obj.reason)
         obj.withdraw(actor=request.user, keep=request)

@@ -10,9 +10,9 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import ActorFormMixin, Guarded
+from accounts.admin_site.base import ActorFormMixin, DelegatedAdmin
 from accounts.admin_site.site import Section
-from accounts.authorization.delegation import beyond, objection_to_role
+from accounts.authorization.delegation import objection_to_role, scope_objection
 from accounts.models import ClaimRule, Role, Scope, User
 
 
@@ -25,14 +25,14 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
         """Refuse scopes beyond one's own; other networks can make them so."""
         cleaned = super().clean() or {}
         wanted = [scope.name for scope in cleaned.get("scopes", ())]
-        told = beyond(self.actor, wanted, cleaned.get("networks", ""))
+        told = scope_objection(self.actor, wanted, cleaned.get("networks", ""))
         if told:
             self.add_error("scopes", told)
         return cleaned
 
 
 @admin.register(Scope)
-class ScopeAdmin(Guarded[Scope]):
+class ScopeAdmin(DelegatedAdmin[Scope]):
     """Names of what may be done."""
 
     noun = "scope"
@@ -60,7 +60,7 @@ class ScopeAdmin(Guarded[Scope]):
 
 
 @admin.register(Role)
-class RoleAdmin(ActorFormMixin[Role], Guarded[Role]):
+class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
     """Bundles of scopes."""
 
     noun = "role"

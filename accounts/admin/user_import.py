@@ -14,12 +14,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.admin_site.site import Section, site_page
-from accounts.admin_site.uploads import SuperusersPage, kept, uploaded
+from accounts.admin_site.uploads import SuperusersPage, kept_draft, uploaded_file
 from accounts.authorization.delegation import NotAllowed
-from accounts.http.streaming import at_own_pace, in_steps
-from accounts.imports.problems import Stale
-from accounts.imports.user_csv_apply import apply
-from accounts.imports.user_csv_plan import KNOWN, plan
+from accounts.http.streaming import at_own_pace, stream_from_thread
+from accounts.imports.problems import StalePreview
+from accounts.imports.user_csv_apply import apply_users
+from accounts.imports.user_csv_plan import KNOWN, plan_users
 from accounts.models import ImportDraft
 
 SHOWN = 200
@@ -44,12 +44,12 @@ class UserImportPage(SuperusersPage):
         """By the button."""
         if "apply" in request.POST:
             return self.apply(request)
-        raw, told = uploaded(request)
+        raw, told = uploaded_file(request)
         if told:
             return self.page({"columns": KNOWN, "told": told}, status=400)
-        made = plan(raw, request.user)
+        made = plan_users(raw, request.user)
         if not made.problems:
-            kept(request, "users", raw)
+            kept_draft(request, "users", raw)
         context = {
             "columns": KNOWN,
             "plan": made,
@@ -77,7 +77,7 @@ class UserImportPage(SuperusersPage):
             yield from (part.encode() for part in working(draft, mark, request.user))
             yield after.encode()
 
-        return StreamingHttpResponse(in_steps(parts))
+        return StreamingHttpResponse(stream_from_thread(parts))
 
 
 def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
@@ -85,11 +85,11 @@ def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
     total = 0
     try:
         raw = draft.content.encode()
-        for done, total in at_own_pace(lambda: apply(raw, mark, actor)):
+        for done, total in at_own_pace(lambda: apply_users(raw, mark, actor)):
             line = '<p><progress max="{}" value="{}"></progress> {}</p>'
             far = _("%(done)d of %(total)d") % {"done": done, "total": total}
             yield format_html(line, max(total, 1), done, far)
-    except (Stale, NotAllowed) as error:
+    except (StalePreview, NotAllowed) as error:
         yield format_html('<p class="errornote" role="alert">{}</p>', str(error))
     except DatabaseError as error:
         told = _("The database refused (%s). Nothing was changed.") % error

@@ -16,7 +16,7 @@ from accounts.models import AccessRequest, AuditEvent, IssuedToken, User
 Card = tuple[str, Any, str]
 
 
-def at_a_glance(request: HttpRequest, user: User) -> list[Card]:
+def user_summary(request: HttpRequest, user: User) -> list[Card]:
     """(what, how many, where it leads) of all that this member of staff may see."""
     found = [
         tokens(user) if may_view(request, "issuedtoken") else None,
@@ -33,7 +33,7 @@ def may_view(request: HttpRequest, model: str) -> bool:
     return bool(request.user.has_perm(f"accounts.view_{model}"))
 
 
-def listing(model: str, **query: Any) -> str:
+def user_list_url(model: str, **query: Any) -> str:
     """A list, narrowed to this person."""
     return f"{reverse(f'admin:accounts_{model}_changelist')}?{urlencode(query)}"
 
@@ -41,14 +41,14 @@ def listing(model: str, **query: Any) -> str:
 def tokens(user: User) -> Card:
     """Live tokens."""
     count = IssuedToken.objects.filter(user=user).live().order_by().count()
-    url = listing("issuedtoken", username=user.username, state="active")
+    url = user_list_url("issuedtoken", username=user.username, state="active")
     return _("live tokens"), count, url
 
 
 def sign_ins(user: User) -> Card:
     """When they last signed in to these pages or the portal."""
     last = f"{user.last_login:%Y-%m-%d %H:%M}" if user.last_login else "-"
-    url = listing("auditevent", actor=user.username, action="user.signed_in")
+    url = user_list_url("auditevent", actor=user.username, action="user.signed_in")
     return _("last sign-in"), last, url
 
 
@@ -56,14 +56,14 @@ def refusals(user: User) -> Card:
     """Refused messages, up to a hundred."""
     rows = AuditEvent.objects.filter(actor=user.username, decision="denied")
     count = rows.order_by()[:101].count()
-    url = listing("auditevent", actor=user.username, decision__exact="denied")
+    url = user_list_url("auditevent", actor=user.username, decision__exact="denied")
     return _("refusals"), "100+" if count > 100 else count, url
 
 
 def requests(user: User) -> Card:
     """Requests for access that wait."""
     count = AccessRequest.objects.filter(user=user).open().count()
-    url = listing("accessrequest", q=user.username, state__exact="open")
+    url = user_list_url("accessrequest", q=user.username, state__exact="open")
     return _("open requests"), count, url
 
 

@@ -15,18 +15,27 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.failed_logins import told_unlocked
+from accounts.admin.failed_logins import unlocked_message
 from accounts.admin.role_assignments import RoleAssignmentInline
-from accounts.admin.user_summary import at_a_glance
-from accounts.admin_site.base import MOST_REFUSALS, Guarded, may, names
-from accounts.admin_site.confirmation import leaving, own_session, unconfirmed
+from accounts.admin.user_summary import user_summary
+from accounts.admin_site.base import MOST_REFUSALS, DelegatedAdmin, may, names
+from accounts.admin_site.confirmation import (
+    confirmation_page,
+    own_session,
+    signout_effect,
+)
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authentication.lockout import unlock
-from accounts.authentication.mfa import reset
+from accounts.authentication.mfa import reset_mfa
 from accounts.authentication.passwords.hashers import hashed_before
-from accounts.authorization.delegation import UNLOCKS, above, out_of_reach, those_above
-from accounts.authorization.mfa_enrollment import with_factor, without_factor
+from accounts.authorization.delegation import (
+    UNLOCKS,
+    out_of_reach,
+    outranks,
+    those_above,
+)
+from accounts.authorization.mfa_enrollment import with_mfa, without_mfa
 from accounts.models import RoleAssignment, User
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
@@ -44,7 +53,7 @@ class FactorFilter(admin.SimpleListFilter):
     """Who needs more than a password."""
 
     title, parameter_name = _("second factor"), "factor"
-    chosen: ClassVar[dict[str, Any]] = {"some": with_factor, "none": without_factor}
+    chosen: ClassVar[dict[str, Any]] = {"some": with_mfa, "none": without_mfa}
 
     def lookups(self, request: Any, model_admin: Any) -> Any:
         """Both."""
@@ -57,7 +66,7 @@ class FactorFilter(admin.SimpleListFilter):
 
 
 @admin.register(User)
-class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg]
     """Accounts with their roles inline."""
 
     noun = "user"
@@ -105,8 +114,8 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         chosen = self.without(request, queryset, out_of_reach(actor))
         users = User.objects.filter(pk__in=chosen.order_by().values("pk"))
         keep = own_session(request)
-        effect = leaving(users.values("pk"), keep)
-        page = unconfirmed(self, request, str(_("Revoke all?")), effect)
+        effect = signout_effect(users.values("pk"), keep)
+        page = confirmation_page(self, request, str(_("Revoke all?")), effect)
         if page is not None:
             return page
         tokens, browsers = users.sign_out(
@@ -125,13 +134,13 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         actor: Any = request.user
         chosen = self.without(request, queryset, those_above(actor))
         closing = chosen.filter(is_active=True)
-        page = unconfirmed(
+        page = confirmation_page(
             self, request, str(_("Deactivate?")), closed(request, closing)
         )
         if page is not None:
             return page
         for user in closing:
-            self.note(request, "deactivated", user)
+            self.record_change(request, "deactivated", user)
         count = closing.deactivate(actor=request.user)
         told = ngettext("%d user deactivated.", "%d users deactivated.", count)
         self.message_user(request, told % count, messages.SUCCESS)
@@ -164,7 +173,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
             unlock(username=user.username, actor=actor)
             for user in self.without(request, queryset, others)
         )
-        told_unlocked(self, request, forgotten)
+        unlocked_message(self, request, forgotten)
 
     @admin.action(
         description=_("Reset second factors: they were lost"), permissions=["change"]
@@ -179,7 +188,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
             own = _("Your own second factor is removed in the portal.")
             self.message_user(request, own, messages.ERROR)
         below = self.without(request, queryset, those_above(actor)).exclude(pk=actor.pk)
-        gone = sum(reset(user, actor=actor, keep=request) for user in below)
+        gone = sum(reset_mfa(user, actor=actor, keep=request) for user in below)
         told = ngettext("%d factor removed.", "%d factors removed.", gone) % gone
         self.message_user(request, told, messages.SUCCESS)
 
@@ -212,7 +221,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
         user = self.get_object(request, object_id)
         context = dict(extra_context or {})
         if user is not None and self.has_view_permission(request, user):
-            context["at_a_glance"] = at_a_glance(request, user)
+            context["at_a_glance"] = user_summary(request, user)
         return super().change_view(request, object_id, form_url, context)
 
     def user_change_password(
@@ -230,7 +239,7 @@ class UserAdmin(Guarded[User], DjangoUserAdmin):  # type: ignore[type-arg]
 
     def may_touch(self, actor: Any, obj: User) -> bool:
         """Nobody changes an account that may do more than their own."""
-        return not above(actor, obj)
+        return not outranks(actor, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Who may delete an account may delete what hangs on it."""
@@ -292,4 +301,6 @@ def closed(request: HttpRequest, users: Any) -> str:
     """What deactivating these accounts does, in numbers."""
     count = users.count()
     told = ngettext("%d account is closed.", "%d accounts are closed.", count) % count
-    return f"{told} {leaving(users.order_by().values('pk'), own_session(request))}"
+    return (
+        f"{told} {signout_effect(users.order_by().values('pk'), own_session(request))}"
+    )

@@ -35,12 +35,12 @@ else:
 PARTS = (gettext_lazy("date"), gettext_lazy("time"))
 
 
-def shown(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """A form value as JSON for the audit: rows by name, dates as text."""
     if isinstance(value, models.Model):
         return str(value)
     if isinstance(value, (list, tuple, set, models.QuerySet)):
-        return sorted(str(shown(item)) for item in value)
+        return sorted(str(as_json(item)) for item in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return str(value)
@@ -54,7 +54,7 @@ def differences(form: Any) -> dict[str, list[Any]]:
             found[name] = ["(hidden)", "(hidden)"]
         elif name in form.cleaned_data:
             before = form.initial.get(name)
-            found[name] = [shown(before), shown(form.cleaned_data[name])]
+            found[name] = [as_json(before), as_json(form.cleaned_data[name])]
     return found
 
 
@@ -73,7 +73,7 @@ class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
         return super().get_formset(request, obj, **{**bounds, **kwargs})
 
 
-class Placed(DeclaredLookups, Base[M]):
+class SectionAdmin(DeclaredLookups, Base[M]):
     """A list with its place in the navigation and a word for those new to it."""
 
     place: Place = ELSEWHERE
@@ -107,7 +107,7 @@ class Placed(DeclaredLookups, Base[M]):
         return super().changelist_view(request, {**own, **(extra_context or {})})
 
 
-class Audited(Placed[M]):
+class AuditedAdmin(SectionAdmin[M]):
     """Writes an AuditEvent `<noun>.added`, `.changed` or `.deleted` for each change."""
 
     noun = "row"
@@ -122,11 +122,11 @@ class Audited(Placed[M]):
             changes = differences(form)
         if changes or not change:
             verb = self.verbs[1 if change else 0]
-            self.note(request, verb, form.instance, changes)
+            self.record_change(request, verb, form.instance, changes)
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
         """Record, then delete."""
-        self.note(request, self.verbs[2], obj)
+        self.record_change(request, self.verbs[2], obj)
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
@@ -134,7 +134,7 @@ class Audited(Placed[M]):
         for obj in queryset:
             self.delete_model(request, obj)
 
-    def note(
+    def record_change(
         self,
         request: HttpRequest,
         verb: str,
@@ -166,7 +166,7 @@ class ActorFormMixin(Base[M]):
         return form
 
 
-class Guarded(Audited[M]):
+class DelegatedAdmin(AuditedAdmin[M]):
     """Rows that some staff may not touch, whatever Django permission they hold."""
 
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:
@@ -209,7 +209,7 @@ def within_reach(
     return found
 
 
-class ReadOnly(Placed[M]):
+class ReadOnlyAdmin(SectionAdmin[M]):
     """Rows that nobody edits, adds or deletes by hand."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -108,13 +108,13 @@ def bar(
             parts.append(Part(left, round(level, 2), width, height, one.look))
     counts = [slot.counts[one.key] for one in series]
     told = ", ".join(f"{n} {s.name}" for n, s in zip(counts, series, strict=True))
-    label = moment(slot)
+    label = slot_label(slot)
     urls = [link(slot, one.query) for one in series]
     cells = list(zip(counts, urls, strict=True))
     return Bar(label, link(slot, {}), f"{label}: {told}", cells, parts)
 
 
-def moment(slot: Slot) -> str:
+def slot_label(slot: Slot) -> str:
     """A slot's beginning, as short as it can be."""
     start = timezone.localtime(slot.start)
     daily = (slot.end - slot.start).days

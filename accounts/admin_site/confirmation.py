@@ -14,11 +14,11 @@ from django.utils.translation import ngettext
 from accounts.authorization.delegation import out_of_reach
 from accounts.http.session_store import current_key
 from accounts.models import IssuedToken
-from accounts.models.browser_sessions import browsers_of
+from accounts.models.browser_sessions import sessions_of
 from accounts.models.issued_tokens import TokenQuerySet
 
 
-def unconfirmed(
+def confirmation_page(
     page: Any, request: HttpRequest, question: str, effect: str
 ) -> TemplateResponse | None:
     """The page that asks, or None once it was answered with yes."""
@@ -53,10 +53,10 @@ def endable(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
     return tokens.exclude(user__in=others)
 
 
-def leaving(users: Any, keep: str) -> str:
+def signout_effect(users: Any, keep: str) -> str:
     """What signing these accounts out of everything does."""
-    tokens = ending(IssuedToken.objects.filter(user__in=users))
-    count = browsers_of(users, keep).count()
+    tokens = revocation_effect(IssuedToken.objects.filter(user__in=users))
+    count = sessions_of(users, keep).count()
     told = ngettext("%d browser is signed out.", "%d browsers are signed out.", count)
     return f"{tokens} {told % count}"
 
@@ -66,7 +66,7 @@ def own_session(request: HttpRequest) -> str:
     return current_key(request)
 
 
-def ending(tokens: Any) -> str:
+def revocation_effect(tokens: Any) -> str:
     """What revoking these tokens does: "12 live tokens of 3 people ..."."""
     counts = tokens.effect()
     if not counts["tokens"]:

@@ -18,10 +18,10 @@ from accounts.audit.statistics import (
     REVOKED,
     SIGNED_IN,
     SPANS,
-    Figures,
     Slot,
+    Statistics,
     Top,
-    gather,
+    gather_statistics,
 )
 from accounts.models.audit.rollups import Facet
 
@@ -60,16 +60,16 @@ LISTS: list[tuple[str, Any, str]] = [
 ]
 
 
-def context(request: HttpRequest) -> dict[str, Any]:
+def dashboard_context(request: HttpRequest) -> dict[str, Any]:
     """What the admin's first page shows to this member of staff."""
     shown: dict[str, Any] = {"notices": notices(request)}
     if request.user.has_perm("accounts.view_auditevent"):
         span = SPANS.get(request.GET.get("range", ""), SPANS["24h"])
-        shown |= figures(gather(span, timezone.now()))
+        shown |= figures(gather_statistics(span, timezone.now()))
     return shown
 
 
-def figures(found: Figures) -> dict[str, Any]:
+def figures(found: Statistics) -> dict[str, Any]:
     """The part for those who may read the audit."""
     return {
         "spans": [(key, key == found.span.key) for key in SPANS],
@@ -90,22 +90,24 @@ def between(start: Any, end: Any) -> Query:
     return {"at__gte": start.isoformat(), "at__lt": end.isoformat()}
 
 
-def charts(found: Figures) -> list[Chart]:
+def charts(found: Statistics) -> list[Chart]:
     """One for each of CHARTS; a bar leads to its part of the log."""
-    return [chart(s, title, series, found.slots, link) for s, title, series in CHARTS]
+    return [
+        chart(s, title, series, found.slots, log_link) for s, title, series in CHARTS
+    ]
 
 
-def link(slot: Slot, query: Query) -> str:
+def log_link(slot: Slot, query: Query) -> str:
     """A bar's part of the log."""
     return log({**query, **between(slot.start, slot.end)})
 
 
-def whole(found: Figures) -> Query:
+def whole(found: Statistics) -> Query:
     """The log's filter for the whole span."""
     return between(found.slots[0].start, found.slots[-1].end)
 
 
-def cards(found: Figures) -> list[tuple[Any, Any, str]]:
+def cards(found: Statistics) -> list[tuple[Any, Any, str]]:
     """(what, how much, where it leads)."""
     live = f"{reverse('admin:accounts_issuedtoken_changelist')}?state=active"
     allowed, denied = {"decision__exact": "allowed"}, {"decision__exact": "denied"}
@@ -127,7 +129,7 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
 
 
-def lists(found: Figures) -> list[tuple[Any, list[dict[str, Any]]]]:
+def lists(found: Statistics) -> list[tuple[Any, list[dict[str, Any]]]]:
     """(title, rows) with a bar's width in percent and a link into the log."""
     span = whole(found)
     return [

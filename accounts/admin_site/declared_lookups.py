@@ -125,7 +125,7 @@ class DeclaredLookups(Base):
         refused = self.refused_lookups(request.GET, request)
         for lookup in refused:
             if [*fields_along(self.model, lookup)]:
-                raise refusal(request, lookup)
+                raise lookup_refusal(request, lookup)
         try:
             # Names of no column are annotations, or mistyped: Django tries them out.
             if refused or too_much(request.GET) or not self.can_order(request):
@@ -189,7 +189,7 @@ class DeclaredLookups(Base):
         return super().get_object(request, object_id, from_field)
 
 
-def refusal(request: HttpRequest, lookup: str) -> LookupRefused:
+def lookup_refusal(request: HttpRequest, lookup: str) -> LookupRefused:
     """The error, logged with the name: members of staff look for secrets so."""
     error = LookupRefused(lookup)
     who = request.user.get_username()

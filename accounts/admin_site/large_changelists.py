@@ -55,7 +55,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return self.keys[first : min(first + self.per_page, self.count)]
 
 
-class Unindexed(Func):
+class WithoutIndex(Func):
     """A column whose index SQLite must not choose: it would sort all that match.
 
     Without it SQLite walks along the list's own order until it has enough.
@@ -68,7 +68,7 @@ class Unindexed(Func):
         return self.as_sql(compiler, connection, template="+%(expressions)s")
 
 
-class BigChangeList(ChangeList):
+class LargeChangeList(ChangeList):
     """Rows by the keys that were counted, and by nothing else.
 
     Django would ask for a short list twice, and with the filters beside the keys SQLite
@@ -85,7 +85,7 @@ class BigChangeList(ChangeList):
         self.result_list = rows.order_by(*self.queryset.query.order_by)
 
 
-class BigList:
+class LargeChangelistMixin:
     """Mixed into a ModelAdmin: a bounded count, and a search that uses indexes only."""
 
     paginator: Any = BoundedPaginator
@@ -97,7 +97,7 @@ class BigList:
 
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
         """The class of the list."""
-        return BigChangeList
+        return LargeChangeList
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
         """The newest rows of each column in which the term stands.
@@ -135,7 +135,7 @@ class UnsortedChoices(ChoicesFieldListFilter):
         if not chosen:
             return queryset
         told: Any = chosen[-1] if isinstance(chosen, list) else chosen
-        column = Unindexed(F(str(self.field_path)))
+        column = WithoutIndex(F(str(self.field_path)))
         return queryset.alias(walked=column).filter(walked=told)
 
 
@@ -189,10 +189,10 @@ class PeriodFilter(TypedFilter):
 
     def condition(self, name: str, value: str) -> dict[str, Any]:
         """A moment; a whole day where only a day is named."""
-        return {name: moment_in(value, end=name.endswith(("lt", "lte")))}
+        return {name: moment_in_query(value, end=name.endswith(("lt", "lte")))}
 
 
-def moment_in(text: str, *, end: bool) -> datetime:
+def moment_in_query(text: str, *, end: bool) -> datetime:
     """A day or a moment. Raises IncorrectLookupParameters (the list says so)."""
     try:
         when = day_or_moment(text, end=end)

@@ -24,11 +24,11 @@ class Notice:
 
 Finder = Callable[[], Iterable[Notice]]
 _finders: list[tuple[str, Finder]] = []
-told_elsewhere: set[str] = set()
+covered_checks: set[str] = set()
 """Ids of system checks that a finder tells with a better link."""
 
 
-def attention(permission: str, instead_of: str = "") -> Callable[[Finder], Finder]:
+def notice_finder(permission: str, instead_of: str = "") -> Callable[[Finder], Finder]:
     """Decorator: ask this finder for those who hold `permission`.
 
     `instead_of` is the id of a system check that says the same.
@@ -36,7 +36,7 @@ def attention(permission: str, instead_of: str = "") -> Callable[[Finder], Finde
 
     def register(finder: Finder) -> Finder:
         _finders.append((permission, finder))
-        told_elsewhere.add(instead_of)
+        covered_checks.add(instead_of)
         return finder
 
     return register

@@ -27,7 +27,7 @@ from django.views import View
 from accounts.admin_site import dashboard
 from accounts.admin_site.autocomplete import DeclaredAutocompleteView
 from accounts.admin_site.declared_lookups import DeclaredLookups
-from accounts.authorization.mfa_enrollment import owes_factor
+from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.parsing.row_ids import row_id
 
 
@@ -107,12 +107,12 @@ class PorticoSite(AdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         """Active staff, with a second factor where that is asked of them."""
         allowed = super().has_permission(request)
-        return allowed and not owes_factor(request.user)
+        return allowed and not must_enroll_mfa(request.user)
 
     def login(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """There is one sign-in, with every factor it knows: allauth's."""
         if super().has_permission(request):
-            owes = owes_factor(request.user)
+            owes = must_enroll_mfa(request.user)
             return redirect("portal-security" if owes else "admin:index")
         if request.user.is_authenticated:
             raise PermissionDenied
@@ -132,7 +132,7 @@ class PorticoSite(AdminSite):
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """The pages' before the models'."""
         own: list[URLResolver | URLPattern] = [
-            path(page.path, self.admin_view(gated(page)), name=page.name)
+            path(page.path, self.admin_view(with_permission(page)), name=page.name)
             for page in self.pages.values()
         ]
         own += [
@@ -168,7 +168,7 @@ class PorticoSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """The dashboard above the list of pages."""
-        shown = {**dashboard.context(request), **(extra_context or {})}
+        shown = {**dashboard.dashboard_context(request), **(extra_context or {})}
         return super().index(request, shown)
 
     def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
@@ -213,7 +213,7 @@ def entry_of(page: type[SitePage]) -> dict[str, Any]:
     }
 
 
-def gated(page: type[SitePage]) -> Callable[..., Any]:
+def with_permission(page: type[SitePage]) -> Callable[..., Any]:
     """The view, for those with its permission."""
     view = page.as_view()
 

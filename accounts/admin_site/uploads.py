@@ -19,7 +19,7 @@ class SuperusersPage(SitePage):
     superusers_only = True
 
 
-def uploaded(request: HttpRequest) -> tuple[bytes, str]:
+def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
     """The file of a form, or why there is none."""
     sent: Any = request.FILES.get("file")
     if sent is None:
@@ -29,7 +29,7 @@ def uploaded(request: HttpRequest) -> tuple[bytes, str]:
     return sent.read(), ""
 
 
-def kept(request: Any, kind: str, raw: bytes) -> None:
+def kept_draft(request: Any, kind: str, raw: bytes) -> None:
     """Keep a file until it is applied; another upload takes its place."""
     text = raw.decode("utf-8-sig", "replace")
     ImportDraft.objects.filter(owner=request.user, kind=kind).delete()

@@ -8,18 +8,18 @@ from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 
-from accounts.authentication.lockout import forgive
+from accounts.authentication.lockout import forget_failures
 from accounts.authentication.mfa import check_otp
 from accounts.http.client_address import client_address
-from accounts.models import Door
-from accounts.tokens.issue import TokenPair, allowed_scope, issue
-from accounts.tokens.refresh import check, end_family, rotate
+from accounts.models import IssuedVia
+from accounts.tokens.issue import TokenPair, allowed_scope, issue_tokens
+from accounts.tokens.refresh import check_token, revoke_family, rotate_refresh_token
 
 LONGEST_TOKEN = 16_384
 LONGEST_PASSWORD = 1_024
 
 
-def answer(pair: TokenPair) -> dict[str, Any]:
+def token_pair_body(pair: TokenPair) -> dict[str, Any]:
     """SimpleJWT's `access` and `refresh` with RFC 6749 5.1's other members."""
     return {
         "access": pair.access,
@@ -63,9 +63,11 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
         super().validate(attrs)
         check_otp(self.context["request"], self.user, attrs["otp"])
         scope = allowed_scope(self.user, attrs["scope"])
-        pair = issue(self.user, door=Door.PASSWORD, scope=scope, address=self.address)
-        forgive(self.context["request"], self.user.username)
-        return answer(pair)
+        pair = issue_tokens(
+            self.user, issued_via=IssuedVia.PASSWORD, scope=scope, address=self.address
+        )
+        forget_failures(self.context["request"], self.user.username)
+        return token_pair_body(pair)
 
 
 class RefreshSerializer(TokenSerializer):
@@ -75,7 +77,9 @@ class RefreshSerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Redeem it."""
-        return answer(rotate(attrs["refresh"], address=self.address))
+        return token_pair_body(
+            rotate_refresh_token(attrs["refresh"], address=self.address)
+        )
 
 
 class VerifySerializer(TokenSerializer):
@@ -85,7 +89,7 @@ class VerifySerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check it as /mcp and /api/token/refresh/ would."""
-        check(attrs["token"], self.address)
+        check_token(attrs["token"], self.address)
         return {}
 
 
@@ -96,5 +100,5 @@ class BlacklistSerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """End it and all that grew from the same sign-in."""
-        end_family(attrs["refresh"], address=self.address)
+        revoke_family(attrs["refresh"], address=self.address)
         return {}

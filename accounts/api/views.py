@@ -17,9 +17,9 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.views import TokenViewBase
 
 from accounts.api import serializers
-from accounts.authentication.lockout import locked_out
-from accounts.errors import InvalidScope, TokenProblem
-from accounts.rate_limits.errors import TooMany
+from accounts.authentication.lockout import lockout_refusal
+from accounts.errors import InvalidScope, OAuthError
+from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.jwts import public_jwks
 
 WRONG_CREDENTIALS = "The user name or the password is wrong."
@@ -40,9 +40,9 @@ def problem(error: Exception) -> tuple[int, str, str] | None:
     match error:
         case InvalidScope():
             return 400, error.error, str(error)
-        case TokenProblem():
+        case OAuthError():
             return 401, error.error, str(error)
-        case TooMany():
+        case RateLimited():
             return error.status, error.error, str(error)
         case exceptions.ValidationError():
             return 400, "invalid_request", told(error)
@@ -60,7 +60,7 @@ class TokenView(TokenViewBase):
 
     def handle_exception(self, exc: Exception) -> Response:
         """Turn a refusal into RFC 6749's JSON; the unforeseen stays unforeseen."""
-        exc = locked_out(self.request) or exc
+        exc = lockout_refusal(self.request) or exc
         found = problem(exc)
         if found is None:
             raise exc
@@ -68,7 +68,7 @@ class TokenView(TokenViewBase):
         body = {"error": error, "error_description": sentence, "detail": sentence}
         response = Response(body, status=status)
         response.exception = True
-        if isinstance(exc, TooMany):
+        if isinstance(exc, RateLimited):
             response["Retry-After"] = str(exc.wait)
         if status == 401:
             response["WWW-Authenticate"] = f'Bearer realm="api", error="{error}"'

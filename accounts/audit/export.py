@@ -16,12 +16,12 @@ RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "�
 """How a cell begins that a spreadsheet takes for a formula."""
 
 
-def pieces(queryset: Any, form: str) -> Iterator[bytes]:
+def export_events(queryset: Any, form: str) -> Iterator[bytes]:
     """The events of `queryset` in `form` ("csv" or "jsonl"), by their time."""
     if form == "csv":
         yield csv_text([COLUMNS])
     for batch in batches(queryset):
-        yield FORMS[form](batch)
+        yield FORMATS[form](batch)
 
 
 def batches(queryset: Any) -> Iterator[list[Row]]:
@@ -43,7 +43,7 @@ def batches(queryset: Any) -> Iterator[list[Row]]:
 
 def csv_lines(rows: list[Row]) -> bytes:
     """Rows as CSV that is safe to open."""
-    return csv_text([[cell(value) for value in row] for row in rows])
+    return csv_text([[spreadsheet_cell(value) for value in row] for row in rows])
 
 
 def csv_text(rows: Any) -> bytes:
@@ -53,7 +53,7 @@ def csv_text(rows: Any) -> bytes:
     return text.getvalue().encode()
 
 
-def cell(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
     """A value for a spreadsheet: text never begins as a formula does."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
@@ -66,15 +66,18 @@ def cell(value: Any) -> Any:
 
 def json_lines(rows: list[Row]) -> bytes:
     """Rows as one JSON object a line."""
-    lines = (json.dumps(plain(row), default=str) for row in rows)
+    lines = (json.dumps(event_by_column(row), default=str) for row in rows)
     return ("\n".join(lines) + "\n").encode()
 
 
-def plain(row: Row) -> dict[str, Any]:
+def event_by_column(row: Row) -> dict[str, Any]:
     """One event by column."""
     named = dict(zip(COLUMNS, row, strict=True))
     return {**named, "at": named["at"].astimezone(UTC).isoformat()}
 
 
-FORMS: dict[str, Callable[[list[Row]], bytes]] = {"csv": csv_lines, "jsonl": json_lines}
-TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+FORMATS: dict[str, Callable[[list[Row]], bytes]] = {
+    "csv": csv_lines,
+    "jsonl": json_lines,
+}
+CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}

@@ -15,10 +15,10 @@ from accounts.models.audit.rollups import (
     SETTLED,
     STEPS,
     AuditHourQuerySet,
+    EventCounts,
     Facet,
-    Tally,
+    count_events,
     floor_hour,
-    tally,
 )
 
 SIGNED_IN, NOT_SIGNED_IN = "user.signed_in", "user.sign_in_failed"
@@ -77,7 +77,7 @@ class Top:
 
 
 @dataclass
-class Figures:
+class Statistics:
     """All a dashboard shows of a span."""
 
     span: Span
@@ -102,7 +102,7 @@ class Figures:
         return None
 
 
-def gather(span: Span, now: datetime) -> Figures:
+def gather_statistics(span: Span, now: datetime) -> Statistics:
     """Count what is over, add what is under way; a bounded number of queries."""
     hours = AuditHour.objects.all()
     uncounted = hours.roll_up(now, seconds=PATIENCE)
@@ -110,16 +110,16 @@ def gather(span: Span, now: datetime) -> Figures:
     slots = [Slot(start, start + HOUR * span.hours) for start in starts]
     running = floor_hour(now - SETTLED)
     past = hours.filter(hour__gte=starts[0], hour__lt=running)
-    fill(slots, past)
-    current = [tally(hour, hour + HOUR) for hour in hours_from(running, now)]
+    fill_slots(slots, past)
+    current = [count_events(hour, hour + HOUR) for hour in hours_from(running, now)]
     for hour, counts in zip(hours_from(running, now), current, strict=True):
         add_running(slots, hour, counts)
-    return Figures(
+    return Statistics(
         span=span,
         slots=slots,
         uncounted=uncounted,
         live_tokens=live_tokens(now),
-        tops={f: top(f, past, current) for f in TOPS},
+        tops={f: top_values(f, past, current) for f in TOPS},
         durations=durations(past, current),
     )
 
@@ -129,7 +129,7 @@ def hours_from(start: datetime, now: datetime) -> list[datetime]:
     return [start + HOUR * n for n in range(int((now - start) / HOUR) + 1)]
 
 
-def fill(slots: list[Slot], past: AuditHourQuerySet) -> None:
+def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> None:
     """Put counted hours into their slots."""
     wanted = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHARTED)
     for row in past.filter(wanted):
@@ -145,7 +145,7 @@ def slot_of(slots: list[Slot], moment: datetime) -> Slot:
     return slots[int((moment - slots[0].start) / (slots[0].end - slots[0].start))]
 
 
-def add_running(slots: list[Slot], hour: datetime, counts: Tally) -> None:
+def add_running(slots: list[Slot], hour: datetime, counts: EventCounts) -> None:
     """Put the running hour into its slot."""
     slot = slot_of(slots, hour)
     messages, actions = counts[Facet.MESSAGES], counts[Facet.ACTION]
@@ -158,7 +158,9 @@ def add_running(slots: list[Slot], hour: datetime, counts: Tally) -> None:
 TOPS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT, Facet.REASON)
 
 
-def top(facet: str, past: AuditHourQuerySet, current: list[Tally]) -> list[Top]:
+def top_values(
+    facet: str, past: AuditHourQuerySet, current: list[EventCounts]
+) -> list[Top]:
     """The busiest values of a facet."""
     allowed: Counter[str] = Counter()
     denied: Counter[str] = Counter()
@@ -172,7 +174,7 @@ def top(facet: str, past: AuditHourQuerySet, current: list[Tally]) -> list[Top]:
     return [Top(name, allowed[name], denied[name]) for name, _number in names]
 
 
-def durations(past: AuditHourQuerySet, current: list[Tally]) -> Counter[int]:
+def durations(past: AuditHourQuerySet, current: list[EventCounts]) -> Counter[int]:
     """Bucket -> messages allowed."""
     found: Counter[int] = Counter()
     for value, a, _d in past.filter(facet=Facet.DURATION).summed():

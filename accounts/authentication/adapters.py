@@ -52,7 +52,7 @@ def begin_again(request: HttpRequest) -> HttpResponse:
     return redirect("account_login")
 
 
-class ClosedSignUp(DefaultAccountAdapter):
+class AccountAdapter(DefaultAccountAdapter):
     """Sign-up is closed; all else is allauth's own."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:

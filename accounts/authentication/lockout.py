@@ -31,8 +31,8 @@ from django.utils.translation import gettext as _
 
 from accounts.audit.record import record
 from accounts.authentication.passwords.hashers import hashing_slot
-from accounts.http.client_address import client_address, neighbourhood
-from accounts.rate_limits.errors import TooMany, answer, locked_text
+from accounts.http.client_address import client_address, rate_limit_prefix
+from accounts.rate_limits.errors import RateLimited, locked_text, rate_limited_response
 
 T = TypeVar("T")
 
@@ -52,29 +52,32 @@ PAIR_ONLY = (CLIENT, REGISTRATION)
 public client_id could lock the client for everybody."""
 
 
-def folded(name: str) -> str:
+def normalize_username(name: str) -> str:
     """One spelling of a user name: its case must not give more attempts."""
     return unicodedata.normalize("NFKC", name).casefold().replace("\x00", "")[:150]
 
 
-def name_tried(request: Any, credentials: dict[str, Any] | None) -> str:
+def attempted_username(request: Any, credentials: dict[str, Any] | None) -> str:
     """For axes: whom somebody tried to be."""
-    return folded(str((credentials or {}).get("username") or ""))
+    return normalize_username(str((credentials or {}).get("username") or ""))
 
 
-def address_tried_from(request: HttpRequest) -> str | None:
+def attempt_address(request: HttpRequest) -> str | None:
     """For axes: the address that accounts/http/client_address.py found."""
-    return neighbourhood(client_address(request)) or None
+    return rate_limit_prefix(client_address(request)) or None
 
 
-class Counter(AxesDatabaseHandler):
+class LockoutHandler(AxesDatabaseHandler):
     """Counts per account and address; far more is needed to lock either alone."""
 
     def filter_user_attempts(
         self, request: Any, credentials: dict[str, Any] | None = None
     ) -> list[QuerySet[AccessAttempt]]:
         """Rows of the pair, of the account, and of the address."""
-        name, address = name_tried(request, credentials), request.axes_ip_address
+        name, address = (
+            attempted_username(request, credentials),
+            request.axes_ip_address,
+        )
         rows = AccessAttempt.objects.all()
         own = rows.filter(username=name)
         pair = own.filter(ip_address=address)
@@ -141,7 +144,7 @@ class Counter(AxesDatabaseHandler):
             return
         self.clean_expired_user_attempts(request, credentials)
         with transaction.atomic():
-            self.count(request, name_tried(request, credentials))
+            self.count(request, attempted_username(request, credentials))
         worst = self.get_failures(request, credentials)
         request.axes_failures_since_start = worst
         if worst >= settings.LOCKOUT_AFTER:
@@ -149,7 +152,7 @@ class Counter(AxesDatabaseHandler):
             user_locked_out.send(
                 "axes",
                 request=request,
-                username=name_tried(request, credentials),
+                username=attempted_username(request, credentials),
                 ip_address=request.axes_ip_address,
             )
 
@@ -158,7 +161,7 @@ class Counter(AxesDatabaseHandler):
         land(request)
         seen = {
             "attempt_time": request.axes_attempt_time,
-            "path_info": path_of(request),
+            "path_info": route_of_request(request),
         }
         row, made = AccessAttempt.objects.select_for_update().get_or_create(
             username=name,
@@ -171,13 +174,13 @@ class Counter(AxesDatabaseHandler):
             rows.update(**seen, failures_since_start=F("failures_since_start") + 1)
 
 
-def path_of(request: HttpRequest) -> str:
+def route_of_request(request: HttpRequest) -> str:
     """The route, not the path: a path may hold a key."""
     route = request.resolver_match.route if request.resolver_match else ""
     return f"/{route}"[:255]
 
 
-class PasswordDoor(AxesBackend):
+class PasswordBackend(AxesBackend):
     """Passwords are counted, then hashed a few at a time; not at all while locked."""
 
     def authenticate(
@@ -212,16 +215,16 @@ def take_off(request: Any, name: str) -> None:
     with transaction.atomic(durable=True):
         one_at_a_time(request, name)
         try:
-            refuse_if_shut(request, name)
+            refuse_if_locked_out(request, name)
         except LockedOut as locked:
             # Django's own way: the refusal is on record, then the middleware's 429.
             request.axes_locked_out = True
             raise PermissionDenied("locked out") from locked
         row = AccessAttempt.objects.create(
-            username=folded(name),
+            username=normalize_username(name),
             ip_address=request.axes_ip_address,
             user_agent=IN_FLIGHT + uuid4().hex,
-            path_info=path_of(request),
+            path_info=route_of_request(request),
             failures_since_start=1,
         )
     request.portico_in_flight = row.pk
@@ -245,10 +248,10 @@ def judged(request: Any, name: str, judge: Callable[[], T]) -> T:
     with transaction.atomic(durable=True):
         AxesProxyHandler.update_request(request)
         one_at_a_time(request, name)
-        refuse_if_shut(request, name)
+        refuse_if_locked_out(request, name)
         found = judge()
         if not found:
-            failed(request, name)
+            count_failed_factor(request, name)
     return found
 
 
@@ -260,7 +263,7 @@ def one_at_a_time(request: Any, name: str) -> None:
     """
     if connection.vendor != "postgresql":
         return
-    keys = (f"name {folded(name)}", f"address {request.axes_ip_address}")
+    keys = (f"name {normalize_username(name)}", f"address {request.axes_ip_address}")
     with connection.cursor() as cursor:
         for number in sorted(map(lock_number, keys)):
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [number])
@@ -272,29 +275,29 @@ def lock_number(key: str) -> int:
     return int.from_bytes(digest[:8], signed=True)
 
 
-def locked_out(request: Any) -> TooMany | None:
+def lockout_refusal(request: Any) -> RateLimited | None:
     """The refusal due to a request that met a lock; None if it met none."""
     if not getattr(request, "axes_locked_out", False):
         return None
     counter = AxesProxyHandler.get_implementation()
-    return TooMany(locked_text(), counter.wait(request, request.axes_credentials))
+    return RateLimited(locked_text(), counter.wait(request, request.axes_credentials))
 
 
-class LockedOut(TooMany):
+class LockedOut(RateLimited):
     """Enough wrong attempts; the rest of the lock is in `wait`."""
 
 
-def refuse_if_shut(request: Any, name: str) -> None:
+def refuse_if_locked_out(request: Any, name: str) -> None:
     """Raises LockedOut, or TooMany where those in flight could fill the count."""
     counter, tried = AxesProxyHandler.get_implementation(), {"username": name}
     tallies = counter.tallies(request, tried)
     if max(judged for judged, _all in tallies) >= settings.LOCKOUT_AFTER:
         raise LockedOut(locked_text(), counter.wait(request, tried))
     if max(counted for _judged, counted in tallies) >= settings.LOCKOUT_AFTER:
-        raise TooMany(_("Too many attempts at the same time; try again."), 1)
+        raise RateLimited(_("Too many attempts at the same time; try again."), 1)
 
 
-def failed(request: Any, name: str) -> None:
+def count_failed_factor(request: Any, name: str) -> None:
     """Count a wrong secret: a person's as a wrong password, others as their own."""
     if name.startswith(OTHERS):
         AxesProxyHandler.user_login_failed(__name__, {"username": name}, request)
@@ -304,15 +307,19 @@ def failed(request: Any, name: str) -> None:
     user_login_failed.send(sender=__name__, credentials=tried, request=request)
 
 
-def forgive(request: Any, username: str) -> None:
+def forget_failures(request: Any, username: str) -> None:
     """Somebody is in, every factor given: forget the pair's wrong attempts."""
     counter = AxesProxyHandler.get_implementation()
     counter.reset_user_attempts(request, {"username": username})
 
 
-def response(request: HttpRequest, original: Any, credentials: Any) -> HttpResponse:
+def lockout_response(
+    request: HttpRequest, original: Any, credentials: Any
+) -> HttpResponse:
     """For axes' middleware: what a locked-out person sees."""
-    return answer(request, locked_out(request) or TooMany(locked_text(), 1))
+    return rate_limited_response(
+        request, lockout_refusal(request) or RateLimited(locked_text(), 1)
+    )
 
 
 def unlock(
@@ -324,17 +331,19 @@ def unlock(
     """
     rows = Q()
     if username:
-        rows |= Q(username=folded(username))
+        rows |= Q(username=normalize_username(username))
     if address:
-        rows |= Q(ip_address=neighbourhood(address))
-    counts = AccessAttempt.objects.exclude(username__in=[folded(n) for n in keep])
+        rows |= Q(ip_address=rate_limit_prefix(address))
+    counts = AccessAttempt.objects.exclude(
+        username__in=[normalize_username(n) for n in keep]
+    )
     forgotten: int = counts.filter(rows).delete()[0] if rows else 0
     what = " ".join(filter(None, (username, address)))
     record("user.unlocked", actor=actor, object=what, changes={"attempts": forgotten})
     return forgotten
 
 
-def connect() -> None:
+def connect_lockout_audit() -> None:
     """Put lock-outs on record."""
     user_locked_out.connect(on_lock_out, dispatch_uid="portico-locked")
 

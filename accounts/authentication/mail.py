@@ -28,7 +28,7 @@ from django.utils import translation
 
 from accounts.audit.record import record
 from accounts.http.client_address import client_address
-from accounts.http.issuer_urls import at_issuer
+from accounts.http.issuer_urls import issuer_url
 from accounts.http.outbound_calls import refuse_in_transaction, release_connections
 from accounts.parsing.text import one_line
 
@@ -46,7 +46,7 @@ _mine = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class QueuedMail:
     """Work to be done after the answer: usually one mail."""
 
     about: str
@@ -80,8 +80,8 @@ class Mailer:
     """Two threads and the jobs that wait for them, while the server runs."""
 
     def __init__(self) -> None:
-        self.jobs: Queue[Job | None] = Queue(MOST)
-        self.under_way: list[Job] = []
+        self.jobs: Queue[QueuedMail | None] = Queue(MOST)
+        self.under_way: list[QueuedMail] = []
         self.running = False
 
     def start(self) -> None:
@@ -104,7 +104,7 @@ class Mailer:
                 self.jobs.task_done()
         self.jobs.task_done()
 
-    def put(self, job: Job) -> None:
+    def put(self, job: QueuedMail) -> None:
         """Have it done; at once where no server runs (commands, tests)."""
         if not self.running:
             job.run()
@@ -126,9 +126,9 @@ class Mailer:
         for _ in range(THREADS):
             self.jobs.put(None)
 
-    def left(self) -> list[Job]:
+    def left(self) -> list[QueuedMail]:
         """The jobs that nobody has begun, taken out."""
-        found: list[Job] = []
+        found: list[QueuedMail] = []
         try:
             while job := self.jobs.get_nowait():
                 found.append(job)
@@ -146,7 +146,7 @@ def later(about: str, work: Work, *, actor: Any = None, request: Any = None) -> 
 
     Done before, it would tell by the time it takes whether there is an account.
     """
-    job = Job(about, in_language(work), actor, client_address(request))
+    job = QueuedMail(about, in_language(work), actor, client_address(request))
     if getattr(_mine, "working", False):
         job.run()
     elif context.request is None:
@@ -168,24 +168,24 @@ def send(message: EmailMessage, about: str, *, actor: Any, request: Any) -> None
     later(about, work, actor=actor, request=request)
 
 
-def waiting() -> list[Job]:
+def waiting() -> list[QueuedMail]:
     """The jobs of the request that this thread serves."""
     if not hasattr(_mine, "waiting"):
         _mine.waiting = []
-    found: list[Job] = _mine.waiting
+    found: list[QueuedMail] = _mine.waiting
     return found
 
 
-def answered(**kwargs: Any) -> None:
+def response_sent(**kwargs: Any) -> None:
     """The answer has left."""
     jobs = waiting()
     while jobs:
         MAILER.put(jobs.pop(0))
 
 
-def connect() -> None:
+def connect_mail() -> None:
     """Hear of answers that have left."""
-    request_finished.connect(answered, dispatch_uid="portico-mail")
+    request_finished.connect(response_sent, dispatch_uid="portico-mail")
 
 
 def in_language(work: Work) -> Work:
@@ -207,7 +207,7 @@ def without_host(request: HttpRequest | None) -> HttpRequest:
     for name in ("REMOTE_ADDR", "HTTP_USER_AGENT"):
         made.META[name] = request.META.get(name, "") if request else ""
     made.user = getattr(request, "user", None) or AnonymousUser()
-    at_issuer(made)
+    issuer_url(made)
     return made
 
 

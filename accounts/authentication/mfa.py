@@ -23,9 +23,9 @@ from django.utils.translation import gettext as _
 
 from accounts.audit.record import record
 from accounts.authentication.lockout import judged
-from accounts.authorization.mfa_enrollment import enrolled, owes_factor
+from accounts.authorization.mfa_enrollment import has_mfa, must_enroll_mfa
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
-from accounts.errors import FactorRequired, InvalidGrant
+from accounts.errors import InvalidGrant, SecondFactorRequired
 from accounts.models import User
 
 PURPOSE = b"portico second factors v1"
@@ -37,7 +37,7 @@ OBLIGED = ("/admin/", "/portal/", "/oauth/authorize", "/device")
 EXCEPT = ("/portal/security/", "/admin/logout/", "/admin/jsi18n/")
 
 
-class EncryptedFactors(DefaultMFAAdapter):
+class MFAAdapter(DefaultMFAAdapter):
     """TOTP secrets and recovery codes are encrypted with KEY_ENCRYPTION_KEY."""
 
     def encrypt(self, text: str) -> str:
@@ -54,19 +54,19 @@ class EncryptedFactors(DefaultMFAAdapter):
             raise KeyUnreadable(text) from error
 
 
-def take_code(user: Any, code: str) -> Authenticator | None:
+def consume_code(user: Any, code: str) -> Authenticator | None:
     """Use up a code of an app, or a recovery code; None if it is wrong.
 
     In the caller's transaction, which also counts.
     """
     rows = Authenticator.objects.select_for_update().filter(user_id=user.pk)
     for row in rows.filter(type__in=CODES).order_by("type"):
-        if row.wrap().validate_code(code) and first_use(row):
+        if row.wrap().validate_code(code) and claim_time_step(row):
             return row
     return None
 
 
-def first_use(row: Authenticator) -> bool:
+def claim_time_step(row: Authenticator) -> bool:
     """Whether no code of an app was used in these 30 seconds before (note it)."""
     if row.type != Authenticator.Type.TOTP:
         return True
@@ -83,7 +83,7 @@ def checked_code(request: Any, user: Any, code: str) -> Authenticator:
 
     Wrong codes count as wrong passwords do: the lock-out is one for both.
     """
-    found = judged(request, user.username, lambda: take_code(user, code))
+    found = judged(request, user.username, lambda: consume_code(user, code))
     if found is None:
         raise ValidationError(_("The code is wrong, or was used before."))
     return found
@@ -91,13 +91,13 @@ def checked_code(request: Any, user: Any, code: str) -> Authenticator:
 
 def check_otp(request: Any, user: Any, otp: str) -> None:
     """For doors without pages. Raises FactorRequired, InvalidGrant, TooMany."""
-    if owes_factor(user):
+    if must_enroll_mfa(user):
         where = f"{settings.ISSUER_URL}/portal/security/"
-        raise FactorRequired(_("Set a second factor up first, at %s.") % where)
-    if not enrolled(user):
+        raise SecondFactorRequired(_("Set a second factor up first, at %s.") % where)
+    if not has_mfa(user):
         return
     if not otp:
-        raise FactorRequired(
+        raise SecondFactorRequired(
             _("Send a code of your app, or a recovery code, as otp; or use a token.")
         )
     try:
@@ -116,7 +116,7 @@ class CodeForm(AuthenticateForm):
         return code
 
 
-class AgainForm(ReauthenticateForm):
+class ReauthenticationCodeForm(ReauthenticateForm):
     """The same before something sensitive."""
 
     clean_code = CodeForm.clean_code
@@ -137,19 +137,21 @@ class StaffFactorMiddleware:
         path = request.path
         if not settings.STAFF_SECOND_FACTOR or path.startswith(EXCEPT):
             return None
-        if path.startswith(OBLIGED) and owes_factor(request.user):
+        if path.startswith(OBLIGED) and must_enroll_mfa(request.user):
             return redirect("portal-security")
         return None
 
 
-def connect() -> None:
+def connect_mfa_audit() -> None:
     """Put changes of second factors on record."""
     for verb in ("added", "removed", "reset"):
         signal = getattr(signals, f"authenticator_{verb}")
-        signal.connect(noted(verb), weak=False, dispatch_uid=f"portico-factor-{verb}")
+        signal.connect(
+            mfa_change_receiver(verb), weak=False, dispatch_uid=f"portico-factor-{verb}"
+        )
 
 
-def noted(verb: str) -> Any:
+def mfa_change_receiver(verb: str) -> Any:
     """A receiver that records, and signs the account's other browsers out."""
 
     def receiver(request: Any, user: Any, authenticator: Any, **kwargs: Any) -> None:
@@ -163,7 +165,7 @@ def noted(verb: str) -> Any:
     return receiver
 
 
-def reset(user: Any, *, actor: Any, keep: HttpRequest | None = None) -> int:
+def reset_mfa(user: Any, *, actor: Any, keep: HttpRequest | None = None) -> int:
     """Take all second factors of somebody who lost them; how many. On record.
 
     Whoever has found the lost device may be signed in with it: all access ends.

@@ -10,25 +10,27 @@ from django.http import HttpRequest
 from accounts.audit.record import record
 
 
-def connect() -> None:
+def connect_sign_in_audit() -> None:
     """Listen to the three signals of django.contrib.auth."""
-    signals.user_logged_in.connect(signed_in, dispatch_uid="portico-in")
-    signals.user_logged_out.connect(signed_out, dispatch_uid="portico-out")
-    signals.user_login_failed.connect(sign_in_failed, dispatch_uid="portico-failed")
+    signals.user_logged_in.connect(record_sign_in, dispatch_uid="portico-in")
+    signals.user_logged_out.connect(record_sign_out, dispatch_uid="portico-out")
+    signals.user_login_failed.connect(
+        record_failed_sign_in, dispatch_uid="portico-failed"
+    )
 
 
-def signed_in(request: HttpRequest, user: Any, **kwargs: Any) -> None:
+def record_sign_in(request: HttpRequest, user: Any, **kwargs: Any) -> None:
     """Somebody got a browser session."""
     record("user.signed_in", request=request, actor=user, object=user.username)
 
 
-def signed_out(request: HttpRequest, user: Any, **kwargs: Any) -> None:
+def record_sign_out(request: HttpRequest, user: Any, **kwargs: Any) -> None:
     """Somebody ended a browser session."""
     if user is not None:
         record("user.signed_out", request=request, actor=user, object=user.username)
 
 
-def sign_in_failed(
+def record_failed_sign_in(
     credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
     """A name and password did not fit; the name is on record, the password never."""

@@ -15,16 +15,16 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from accounts.authentication.adapters import begin_again, ended_since
-from accounts.authentication.oidc.adapter import origins
-from accounts.http.csp import origin_of, override
-from accounts.http.issuer_urls import elsewhere
+from accounts.authentication.oidc.adapter import provider_origins
+from accounts.http.csp import csp_origin, override_policy
+from accounts.http.issuer_urls import on_other_host
 
 SOURCE = re.compile(
     r"https?://[\w.:\[\]-]+|(?!javascript|data|blob)[a-z][\w.+-]*:", re.A
 )
 
 
-def on_the_way(response: Any, target: str, *further: str) -> HttpResponse:
+def allow_redirect_in_csp(response: Any, target: str, *further: str) -> HttpResponse:
     """Chromium applies form-action to every redirect after the form.
 
     Whoever allowed a client before goes from this form through the authorization
@@ -33,7 +33,7 @@ def on_the_way(response: Any, target: str, *further: str) -> HttpResponse:
     source = client_of(target)
     targets = ["'self'", *further, *([source] if SOURCE.fullmatch(source) else [])]
     rendered = response.render() if hasattr(response, "render") else response
-    return override(rendered, {"form-action": targets})
+    return override_policy(rendered, {"form-action": targets})
 
 
 def client_of(target: str) -> str:
@@ -44,7 +44,7 @@ def client_of(target: str) -> str:
         parts = urlsplit(target)
         if parts.path != "/oauth/authorize":
             return ""
-        return origin_of(parse_qs(parts.query).get("redirect_uri", [""])[0])
+        return csp_origin(parse_qs(parts.query).get("redirect_uri", [""])[0])
     except ValueError:
         return ""
 
@@ -56,8 +56,8 @@ class SignInView(LoginView):
         """As allauth's, secured."""
         response = super().dispatch(request, *args, **kwargs)
         asked = request.POST.get("next") or request.GET.get("next", "")
-        home = [settings.ISSUER_URL] if elsewhere(request) else []
-        return on_the_way(response, str(asked), *home, *origins())
+        home = [settings.ISSUER_URL] if on_other_host(request) else []
+        return allow_redirect_in_csp(response, str(asked), *home, *provider_origins())
 
 
 class OldPasswordForm(ChangePasswordForm):
@@ -85,4 +85,6 @@ class SecondStepView(AuthenticateView):
             return begin_again(request)
         response = super().dispatch(request, *args, **kwargs)
         stage = getattr(request, "_login_stage", None)
-        return on_the_way(response, (stage and stage.login.redirect_url) or "")
+        return allow_redirect_in_csp(
+            response, (stage and stage.login.redirect_url) or ""
+        )

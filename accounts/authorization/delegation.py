@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.authorization.mfa_enrollment import owes_factor
+from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.http.ip_networks import covers
 from accounts.models import (
     DocumentHost,
@@ -41,7 +41,7 @@ class NotAllowed(Exception):
     """A rule refuses what somebody wants to do; the text is its objection."""
 
 
-def held(user: User, networks: str = "") -> dict[str, datetime]:
+def scopes_until(user: User, networks: str = "") -> dict[str, datetime]:
     """Scope -> until when the user's roles give it (NEVER: for good).
 
     Only what they give in all of `networks` counts; empty: from anywhere.
@@ -60,7 +60,7 @@ def objection(actor: User, user: User, role: Role, until: datetime | None) -> st
     told = objection_to_taking(actor, user, role)
     if told or actor.is_superuser:
         return told
-    mine, now = held(actor, role.networks), timezone.now()
+    mine, now = scopes_until(actor, role.networks), timezone.now()
     ends = [mine.get(name, now) for name in role.scopes.values_list("name", flat=True)]
     if (until or NEVER) > min(ends, default=NEVER):
         latest = _("You hold what %(role)s gives until %(end)s: give it no longer.")
@@ -76,17 +76,19 @@ def objection_to_taking(actor: User, user: User, role: Role) -> str:
         return _("Your own roles are somebody else's to change.")
     if user.is_superuser:
         return _("The roles of a superuser are a superuser's to change.")
-    return beyond(actor, role.scopes.values_list("name", flat=True), role.networks)
+    return scope_objection(
+        actor, role.scopes.values_list("name", flat=True), role.networks
+    )
 
 
-def beyond(actor: User, scopes: Iterable[str], networks: str = "") -> str:
+def scope_objection(actor: User, scopes: Iterable[str], networks: str = "") -> str:
     """Why these scopes are not the actor's to give or take; empty if they are."""
     wanted = set(scopes)
     if actor.is_superuser or not wanted:
         return ""
     if wanted & SUPERUSERS_TO_GIVE:
         return _("What administers is a superuser's to give or take.")
-    lacking = sorted(wanted - held(actor, networks).keys())
+    lacking = sorted(wanted - scopes_until(actor, networks).keys())
     if lacking:
         return _("You do not hold %s yourself.") % ", ".join(lacking)
     return ""
@@ -102,19 +104,19 @@ def objection_to_role(actor: User, role: Role) -> str:
     if held_by.filter(user__is_superuser=True).exists():
         return _("A superuser holds %s: it is a superuser's to change.") % role
     given = role.scopes.values_list("name", flat=True)
-    return beyond(actor, given, role.networks)
+    return scope_objection(actor, given, role.networks)
 
 
 def objection_to_scope(actor: User, role: Role, scope: str) -> str:
     """Why `actor` may not give this scope to `role` or take it; empty if they may."""
     told = objection_to_role(actor, role)
-    return told or beyond(actor, [scope] if scope else [], role.networks)
+    return told or scope_objection(actor, [scope] if scope else [], role.networks)
 
 
 def objection_to_client(actor: User, client: OAuthClient) -> str:
     """Why `actor` may not change this client; empty if they may."""
     account = client.service_account
-    if account is None or not above(actor, account):
+    if account is None or not outranks(actor, account):
         return ""
     told: str = _("It acts as %s, who may do more than you.") % account
     return told
@@ -194,7 +196,10 @@ def those_above(actor: User) -> QuerySet[User]:
 def giving_more(actor: User) -> list[Role]:
     """Roles that give something, or from somewhere, that the actor has not."""
     roles = list(Role.objects.prefetch_related("scopes"))
-    mine = {bound: held(actor, bound).keys() for bound in {r.networks for r in roles}}
+    mine = {
+        bound: scopes_until(actor, bound).keys()
+        for bound in {r.networks for r in roles}
+    }
     return [
         role
         for role in roles
@@ -202,18 +207,18 @@ def giving_more(actor: User) -> list[Role]:
     ]
 
 
-def above(actor: User, user: User) -> bool:
+def outranks(actor: User, user: User) -> bool:
     """Whether `user` may do things `actor` may not."""
     return those_above(actor).filter(pk=user.pk).exists()
 
 
 def sees(actor: User, permission: str) -> bool:
     """Whether the admin would show `actor` what this Django permission opens."""
-    in_the_admin = actor.is_active and actor.is_staff and not owes_factor(actor)
+    in_the_admin = actor.is_active and actor.is_staff and not must_enroll_mfa(actor)
     return in_the_admin and actor.has_perm(permission)
 
 
-def widens(changes: Mapping[str, tuple[Any, Any]]) -> bool:
+def widens_access(changes: Mapping[str, tuple[Any, Any]]) -> bool:
     """Whether a change of a primitive lets anybody use what they could not before."""
     if changes.get("enabled") == (False, True):
         return True

@@ -13,7 +13,7 @@ from django.db.models.signals import pre_delete
 from accounts.models import OAuthClient, User
 
 
-def connect() -> None:
+def connect_deletions() -> None:
     """Listen to both models."""
     pre_delete.connect(end_account, sender=User, dispatch_uid="portico-account")
     pre_delete.connect(end_client, sender=OAuthClient, dispatch_uid="portico-client")

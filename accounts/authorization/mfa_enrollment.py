@@ -14,22 +14,22 @@ KINDS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 FACTORS = Authenticator.objects.filter(type__in=KINDS)
 
 
-def enrolled(user: Any) -> bool:
+def has_mfa(user: Any) -> bool:
     """Whether signing in takes more than the password."""
     return bool(FACTORS.filter(user_id=user.pk).exists())
 
 
-def with_factor(users: Any) -> Any:
+def with_mfa(users: Any) -> Any:
     """Those of these accounts that have one."""
     return users.filter(Exists(FACTORS.filter(user_id=OuterRef("pk"))))
 
 
-def without_factor(users: Any) -> Any:
+def without_mfa(users: Any) -> Any:
     """The others."""
     return users.filter(~Exists(FACTORS.filter(user_id=OuterRef("pk"))))
 
 
-def owes_factor(user: Any) -> bool:
+def must_enroll_mfa(user: Any) -> bool:
     """Whether this member of staff has to set a second factor up first."""
     staff = settings.STAFF_SECOND_FACTOR and getattr(user, "is_staff", False)
-    return bool(staff and not enrolled(user))
+    return bool(staff and not has_mfa(user))

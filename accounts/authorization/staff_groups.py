@@ -40,7 +40,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Group -> permissions. Auditors look at everything, so theirs are not listed."""
 
 
-def fill_groups(sender: Any, **kwargs: Any) -> None:
+def fill_staff_groups(sender: Any, **kwargs: Any) -> None:
     """After a migrate: permissions exist only once every app has had its turn."""
     if sender is not list(apps.get_app_configs())[-1]:
         return

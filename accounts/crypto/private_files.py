@@ -14,7 +14,7 @@ SIDECARS = ("", "-wal", "-shm", "-journal")
 """What SQLite keeps beside a database; all of them hold its rows."""
 
 
-def keys() -> list[Path]:
+def key_files() -> list[Path]:
     """The secrets that Portico makes where the environment gives none."""
     names = ("secret_key", "key_encryption_key")
     return [settings.DATA_DIR / name for name in names]

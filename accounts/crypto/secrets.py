@@ -10,11 +10,11 @@ def code_hash(code: str) -> str:
     return hashlib.sha256(code.encode()).hexdigest()
 
 
-PERSONAL = "portico_pat_"
+PERSONAL_PREFIX = "portico_pat_"
 """How a personal access token begins, so that scanners find leaked ones."""
 
 
-OPAQUE = "portico_rt_"
+REFRESH_PREFIX = "portico_rt_"
 """How a refresh token of an OAuth client begins, so that scanners find leaked ones."""
 
 

@@ -14,7 +14,7 @@ from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 
 
 @dataclass(frozen=True, slots=True)
-class MadeKey:
+class GeneratedKeyPair:
     """A new key pair, ready to be stored."""
 
     kid: str
@@ -22,7 +22,7 @@ class MadeKey:
     private_encrypted: bytes
 
 
-def generate(algorithm: str) -> MadeKey:
+def generate_key_pair(algorithm: str) -> GeneratedKeyPair:
     """Make a key pair for ES256, RS256 or EdDSA; `kid` is the key's thumbprint."""
     private: Any = {
         "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -38,14 +38,16 @@ def generate(algorithm: str) -> MadeKey:
         serialization.NoEncryption(),
     )
     kid = hashlib.sha256(public_pem).hexdigest()[:16]
-    return MadeKey(kid, public_pem.decode(), seal(PURPOSE, private_pem, kid.encode()))
+    return GeneratedKeyPair(
+        kid, public_pem.decode(), seal(PURPOSE, private_pem, kid.encode())
+    )
 
 
 PURPOSE = b"portico signing keys v1"
 
 
 @lru_cache(maxsize=8)
-def private_key(kid: str, encrypted: bytes) -> Any:
+def load_private_key(kid: str, encrypted: bytes) -> Any:
     """Open a stored private key. Raises KeyUnreadable."""
     try:
         pem = unseal(PURPOSE, encrypted, kid.encode())
@@ -58,13 +60,13 @@ def private_key(kid: str, encrypted: bytes) -> Any:
 def opens(kid: str, encrypted: bytes) -> bool:
     """Whether KEY_ENCRYPTION_KEY opens this stored private key."""
     try:
-        private_key(kid, encrypted)
+        load_private_key(kid, encrypted)
     except KeyUnreadable:
         return False
     return True
 
 
 @lru_cache(maxsize=64)
-def public_key(pem: str) -> Any:
+def load_public_key(pem: str) -> Any:
     """Load a public key from PEM."""
     return serialization.load_pem_public_key(pem.encode())

@@ -30,7 +30,7 @@ PRIVATE = ("172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
 
 
 @lru_cache(maxsize=4096)
-def tidy_address(text: str) -> str:
+def normalize_address(text: str) -> str:
     """An address without port, brackets, zone and IPv4-in-IPv6; empty if it is none."""
     text = text.strip().strip('"')
     if text.startswith("["):
@@ -45,24 +45,24 @@ def tidy_address(text: str) -> str:
     return str(mapped or found)
 
 
-def neighbourhood(address: str) -> str:
+def rate_limit_prefix(address: str) -> str:
     """What is counted as one address: in IPv6 the /64 one household has."""
-    found = tidy_address(address)
+    found = normalize_address(address)
     if ":" not in found:
         return found
     return str(ip_network(f"{found}/64", strict=False).network_address)
 
 
-def within(address: str, networks: Iterable[str]) -> bool:
+def in_networks(address: str, networks: Iterable[str]) -> bool:
     """Whether the address lies in one of these CIDR networks; no address does not."""
-    found = tidy_address(address)
+    found = normalize_address(address)
     if not found:
         return False
-    return any(ip_address(found) in parsed(net) for net in networks)
+    return any(ip_address(found) in parse_network(net) for net in networks)
 
 
 @lru_cache(maxsize=1024)
-def parsed(network: str) -> Any:
+def parse_network(network: str) -> Any:
     """A network, or one address as a network. Raises ValueError."""
     return ip_network(network, strict=False)
 
@@ -72,16 +72,16 @@ def too_wide(network: str) -> bool:
 
     Loopback may be listed as a whole: clients of other hosts cannot have it.
     """
-    if network == UNIX or parsed(network).is_loopback:
+    if network == UNIX or parse_network(network).is_loopback:
         return False
-    net = parsed(network)
+    net = parse_network(network)
     wide = net.prefixlen <= WIDE[net.version]
     return wide or (
-        net.version == 4 and any(map(net.supernet_of, map(parsed, PRIVATE)))
+        net.version == 4 and any(map(net.supernet_of, map(parse_network, PRIVATE)))
     )
 
 
-def listed(text: str) -> tuple[str, ...]:
+def split_networks(text: str) -> tuple[str, ...]:
     """Networks as people write them in one field: blanks, commas or lines between."""
     return tuple(text.replace(",", " ").split())
 
@@ -90,36 +90,36 @@ def listed(text: str) -> tuple[str, ...]:
 def _trusted(address: str, proxies: tuple[str, ...]) -> bool:
     if not address:
         return UNIX in proxies
-    return within(address, [net for net in proxies if net != UNIX])
+    return in_networks(address, [net for net in proxies if net != UNIX])
 
 
-def trusted(address: str) -> bool:
+def is_trusted_proxy(address: str) -> bool:
     """Whether this peer is a proxy of ours, whose word counts."""
     return _trusted(address, tuple(settings.TRUSTED_PROXIES))
 
 
-def client_of(peer: str, forwarded_for: str) -> str:
+def client_behind_proxies(peer: str, forwarded_for: str) -> str:
     """The client's address: the first from the right that no trusted proxy has.
 
     What stands left of it was written by somebody we do not know.
     """
-    address = tidy_address(peer)
+    address = normalize_address(peer)
     hops = forwarded_for.split(",") if forwarded_for else []
-    while hops and trusted(address):
-        hop = tidy_address(hops.pop())
+    while hops and is_trusted_proxy(address):
+        hop = normalize_address(hops.pop())
         if not hop:
             break
         address = hop
     return address
 
 
-def seen(scope: MutableMapping[str, Any]) -> dict[str, Any]:
+def apply_forwarded(scope: MutableMapping[str, Any]) -> dict[str, Any]:
     """The ASGI scope with its true `client` and `scheme`, without the hop headers."""
     claims = [pair for pair in scope["headers"] if pair[0] in HOP_HEADERS]
     peer = (scope.get("client") or ("", 0))[0]
-    believed = claims and trusted(tidy_address(peer))
+    believed = claims and is_trusted_proxy(normalize_address(peer))
     way = b",".join(value for name, value in claims if name == FOR)
-    client = client_of(peer, way.decode("latin-1") if believed else "")
+    client = client_behind_proxies(peer, way.decode("latin-1") if believed else "")
     told = {**scope, "client": (client, 0)}
     if claims:
         told["headers"] = [p for p in scope["headers"] if p[0] not in HOP_HEADERS]

@@ -19,12 +19,12 @@ Policy = Mapping[str, Sequence[str]]
 HEADER = "Content-Security-Policy"
 
 
-def build(policy: Policy) -> str:
+def header_value(policy: Policy) -> str:
     """The header's text."""
     return "; ".join(f"{name} {' '.join(policy[name])}".strip() for name in policy)
 
 
-def override(response: HttpResponse, policy: Policy) -> HttpResponse:
+def override_policy(response: HttpResponse, policy: Policy) -> HttpResponse:
     """Replace directives of the site's policy on this response."""
     merged = {**settings.SECURE_CSP, **policy}
     response._csp_config = merged  # type: ignore[attr-defined]
@@ -41,7 +41,7 @@ class ContentSecurityPolicyMiddleware:
         """Set the header where nobody has."""
         response = self.get_response(request)
         policy = getattr(response, "_csp_config", settings.SECURE_CSP)
-        response.headers.setdefault(HEADER, build(policy))
+        response.headers.setdefault(HEADER, header_value(policy))
         return response
 
 
@@ -49,7 +49,7 @@ SOURCE = re.compile(r"[A-Za-z0-9.:\-\[\]]+", re.ASCII)
 """Host and port as a CSP source may hold them."""
 
 
-def origin_of(uri: str) -> str:
+def csp_origin(uri: str) -> str:
     """The redirect as one CSP source; empty if it would be more than one."""
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):

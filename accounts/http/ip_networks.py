@@ -8,18 +8,18 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.http.client_address import listed, parsed
+from accounts.http.client_address import parse_network, split_networks
 
 HELP = gettext_lazy(
     "Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere."
 )
 
 
-def only_networks(value: str) -> None:
+def validate_networks(value: str) -> None:
     """Each is an address or a network. Raises ValidationError naming the first bad."""
-    for network in listed(value):
+    for network in split_networks(value):
         try:
-            parsed(network)
+            parse_network(network)
         except ValueError as error:
             told = _("%s is neither an address nor a network such as 10.0.0.0/8.")
             raise ValidationError(told % network[:50]) from error
@@ -27,7 +27,7 @@ def only_networks(value: str) -> None:
 
 def covers(outer: str, inner: str) -> bool:
     """Whether every address that `inner` lets in is in `outer`; empty is everywhere."""
-    wide, narrow = listed(outer), listed(inner)
+    wide, narrow = split_networks(outer), split_networks(inner)
     if not wide:
         return True
     return bool(narrow) and all(any(inside(n, w) for w in wide) for n in narrow)
@@ -35,15 +35,15 @@ def covers(outer: str, inner: str) -> bool:
 
 def inside(network: str, other: str) -> bool:
     """Whether a network is a part of another."""
-    part, whole = parsed(network), parsed(other)
+    part, whole = parse_network(network), parse_network(other)
     return bool(part.version == whole.version and part.subnet_of(whole))
 
 
-def options() -> dict[str, Any]:
+def network_field_options() -> dict[str, Any]:
     """What the columns have in common."""
     return {
         "blank": True,
         "default": "",
-        "validators": [only_networks],
+        "validators": [validate_networks],
         "help_text": HELP,
     }

@@ -28,7 +28,7 @@ _resolvers = threading.BoundedSemaphore(LOOK_UPS)
 _mine = threading.local()
 
 
-class Busy(Exception):
+class TooManyOutboundCalls(Exception):
     """Too many calls wait for this host, or for all hosts together."""
 
 
@@ -64,7 +64,7 @@ class Slots:
         """One call to `host`. Raises Busy after `wait` seconds without a place."""
         with self.change:
             if not self.change.wait_for(lambda: self.free(host), self.wait):
-                raise Busy(host)
+                raise TooManyOutboundCalls(host)
             self.taken[host] = self.taken.get(host, 0) + 1
         try:
             yield
@@ -81,7 +81,7 @@ class Slots:
         return room and self.taken.get(host, 0) < self.per_host
 
 
-class Call:
+class OutboundCall:
     """The sockets of one call. At its deadline they are shut.
 
     A socket's own timeout begins anew with every byte, so it bounds no call.
@@ -149,11 +149,11 @@ class Call:
 
 
 @contextmanager
-def call(seconds: float) -> Iterator[Call]:
+def call(seconds: float) -> Iterator[OutboundCall]:
     """Around everything said to another host. Raises InTransaction, TimeoutError."""
     refuse_in_transaction()
     release_connections()
-    outer, made = getattr(_mine, "call", None), Call(seconds)
+    outer, made = getattr(_mine, "call", None), OutboundCall(seconds)
     _mine.call = made
     made.alarm.start()
     try:
@@ -171,7 +171,7 @@ def left(default: float) -> float:
 
     Raises TimeoutError.
     """
-    current: Call | None = getattr(_mine, "call", None)
+    current: OutboundCall | None = getattr(_mine, "call", None)
     return default if current is None else current.left
 
 
@@ -200,7 +200,7 @@ def resolve(host: str, port: int, seconds: float) -> list[Any]:
     return list(found)
 
 
-class Watched:
+class DeadlineConnectionMixin:
     """Of urllib3's connections: opened through the call of this thread."""
 
     _dns_host: str
@@ -218,11 +218,11 @@ class Watched:
         return opened
 
 
-class HTTPConnection(Watched, urllib3.connection.HTTPConnection):
+class HTTPConnection(DeadlineConnectionMixin, urllib3.connection.HTTPConnection):
     """http."""
 
 
-class HTTPSConnection(Watched, urllib3.connection.HTTPSConnection):
+class HTTPSConnection(DeadlineConnectionMixin, urllib3.connection.HTTPSConnection):
     """https."""
 
 
@@ -274,7 +274,7 @@ class Session(requests.Session):
             with self.slots.slot(host), call(self.seconds) as made:
                 kwargs["timeout"] = made.left
                 return super().request(method, url, *args, **kwargs)
-        except Busy as error:
+        except TooManyOutboundCalls as error:
             raise requests.ConnectionError(f"too many calls to {host}") from error
         except TimeoutError as error:
             raise requests.Timeout(str(error)) from error

@@ -17,7 +17,7 @@ PERMISSIONS = ", ".join(
 """Permissions-Policy: passkeys are ours, nothing else of the machine's is wanted."""
 
 
-class HeadersMiddleware:
+class PermissionsPolicyMiddleware:
     """Every response of Django's carries them, unless its view has said otherwise."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

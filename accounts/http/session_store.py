@@ -149,7 +149,7 @@ def end(row: UserSession) -> None:
     ListedSession().delete(row.session_key)
 
 
-def install() -> None:
+def install_session_hashing() -> None:
     """Put them in allauth's place, which knows no hashes; a test looks that it fits."""
     replaced: dict[tuple[type[Any], str], Any] = {
         (UserSessionManager, "create_from_request"): create_from_request,

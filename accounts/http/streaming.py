@@ -17,7 +17,9 @@ from django.db import connections
 T = TypeVar("T")
 
 
-async def in_steps(make: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
+async def stream_from_thread(
+    make: Callable[[], Iterator[bytes]],
+) -> AsyncIterator[bytes]:
     """The parts of a synchronous generator, made on one thread of its own.
 
     One thread, for a database connection and its cursor belong to the thread that

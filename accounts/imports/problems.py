@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ImportProblem:
     """One thing that is wrong."""
 
     line: int
@@ -26,7 +26,7 @@ class Problem:
         )
 
 
-class Stale(Exception):
+class StalePreview(Exception):
     """Things changed between the dry run and now: look again. Nothing was changed."""
 
     def __init__(self) -> None:
@@ -35,13 +35,13 @@ class Stale(Exception):
         )
 
 
-def decoded(raw: bytes) -> tuple[str, list[Problem]]:
+def decode_upload(raw: bytes) -> tuple[str, list[ImportProblem]]:
     """A file's text, without the mark that some editors put in front."""
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n"), []
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        return "", [Problem(line, "", _("this is not UTF-8 text"))]
+        return "", [ImportProblem(line, "", _("this is not UTF-8 text"))]
 
 
 def fingerprint(rows: Iterable[object]) -> str:

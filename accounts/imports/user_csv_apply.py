@@ -10,29 +10,29 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.authorization.delegation import NotAllowed, objection_to_importing
-from accounts.imports.problems import Stale
-from accounts.imports.user_csv_plan import Plan, Step, Wanted, compared, understood
+from accounts.imports.problems import StalePreview
+from accounts.imports.user_csv_plan import CsvRow, Plan, Step, parse_csv, plan_rows
 from accounts.models import AuditEvent, Role, RoleAssignment, User
 
 AT_ONCE = 200
 REASON = "imported from CSV"
 
 
-def apply(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
+def apply_users(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
     """Do what `plan` showed; yields (done, all).
 
     Raises Stale or NotAllowed before any change.
 
     One transaction: a consumer that stops, or an error, leaves nothing behind.
     """
-    lines, problems = understood(raw)
+    lines, problems = parse_csv(raw)
     with transaction.atomic():
         told = objection_to_importing(actor)
         if told:
             raise NotAllowed(told)
-        made: Plan = compared(lines, problems, actor)
+        made: Plan = plan_rows(lines, problems, actor)
         if made.problems or made.mark != mark or not roles_exist(lines):
-            raise Stale
+            raise StalePreview
         todo = [step for step in made.steps if step.what != "same"]
         yield 0, len(todo)
         for start in range(0, len(todo), AT_ONCE):
@@ -40,16 +40,18 @@ def apply(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
             Batch(batch, actor).apply()
             yield start + len(batch), len(todo)
         summary = {what: ["", made.count(what)] for what in ("add", "change", "same")}
-        note("users.imported", actor, f"{len(todo)} users", summary).save()
+        new_event("users.imported", actor, f"{len(todo)} users", summary).save()
 
 
-def roles_exist(lines: list[Wanted]) -> bool:
+def roles_exist(lines: list[CsvRow]) -> bool:
     """Whether no role went while the file was read."""
     named = {name for line in lines for name in line.roles}
     return Role.objects.filter(name__in=named).count() == len(named)
 
 
-def note(action: str, actor: Any, about: str, changes: Any, **more: Any) -> AuditEvent:
+def new_event(
+    action: str, actor: Any, about: str, changes: Any, **more: Any
+) -> AuditEvent:
     """An event (unsaved)."""
     event = AuditEvent(action=action, object=about[:255], changes=changes, **more)
     return event.acted_by(actor)
@@ -79,7 +81,7 @@ class Batch:
             for s in new
         )
         self.events += [
-            note("user.added", self.actor, s.username, s.changes) for s in new
+            new_event("user.added", self.actor, s.username, s.changes) for s in new
         ]
 
     def users(self) -> dict[str, User]:
@@ -102,7 +104,7 @@ class Batch:
         if columns:
             User.objects.bulk_update([users[s.username] for s in old], sorted(columns))
         self.events += [
-            note("user.changed", self.actor, s.username, s.changes) for s in old
+            new_event("user.changed", self.actor, s.username, s.changes) for s in old
         ]
 
     def close(self, users: dict[str, User]) -> None:
@@ -132,7 +134,7 @@ class Batch:
                 new = s.changes[f"role {name}"][0] is None
                 verb = "role.granted" if new else "role.extended"
                 ends = {"expires_at": s.changes[f"role {name}"]}
-                self.events.append(note(verb, self.actor, str(held), ends))
+                self.events.append(new_event(verb, self.actor, str(held), ends))
         RoleAssignment.objects.bulk_create(
             rows,
             update_conflicts=True,

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
-from accounts.imports.problems import Problem, decoded, fingerprint
+from accounts.imports.problems import ImportProblem, decode_upload, fingerprint
 from accounts.models import Role, RoleAssignment, User
 
 TEXTS = ("email", "first_name", "last_name")
@@ -33,7 +33,7 @@ Ends = dict[str, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CsvRow:
     """One line of the file, understood."""
 
     line: int
@@ -59,7 +59,7 @@ class Plan:
     """What the file would change, or what is wrong with it."""
 
     steps: list[Step] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ImportProblem] = field(default_factory=list)
 
     def count(self, what: str) -> int:
         """How many lines add, change, or change nothing."""
@@ -71,19 +71,19 @@ class Plan:
         return fingerprint((s.line, s.username, s.what, s.changes) for s in self.steps)
 
 
-def plan(raw: bytes, actor: Any) -> Plan:
+def plan_users(raw: bytes, actor: Any) -> Plan:
     """The dry run: every problem at once, or every change."""
-    return compared(*understood(raw), actor)
+    return plan_rows(*parse_csv(raw), actor)
 
 
-def understood(raw: bytes) -> tuple[list[Wanted], list[Problem]]:
+def parse_csv(raw: bytes) -> tuple[list[CsvRow], list[ImportProblem]]:
     """The lines of a file, and what is wrong with it: long work, for no transaction."""
-    text, problems = decoded(raw)
-    lines = [] if problems else list(Reader(text, problems).rows())
+    text, problems = decode_upload(raw)
+    lines = [] if problems else list(CsvParser(text, problems).rows())
     return lines, problems
 
 
-def compared(wanted: list[Wanted], problems: list[Problem], actor: Any) -> Plan:
+def plan_rows(wanted: list[CsvRow], problems: list[ImportProblem], actor: Any) -> Plan:
     """What these lines change, as things are now."""
     made = Plan(problems=list(problems))
     if not problems or wanted:
@@ -92,16 +92,16 @@ def compared(wanted: list[Wanted], problems: list[Problem], actor: Any) -> Plan:
     return made
 
 
-class Reader:
+class CsvParser:
     """Lines of a CSV file; what is wrong is added to `problems`."""
 
-    def __init__(self, text: str, problems: list[Problem]) -> None:
+    def __init__(self, text: str, problems: list[ImportProblem]) -> None:
         self.lines = csv.DictReader(io.StringIO(text), strict=True)
         self.problems = problems
         self.seen: dict[str, int] = {}
         self.roles = set(Role.objects.values_list("name", flat=True))
 
-    def rows(self) -> Iterator[Wanted]:
+    def rows(self) -> Iterator[CsvRow]:
         """Each line that can be understood."""
         try:
             if not self.header_fits():
@@ -115,7 +115,7 @@ class Reader:
 
     def wrong(self, line: int, column: str, text: str) -> None:
         """Note one."""
-        self.problems.append(Problem(line, column, text))
+        self.problems.append(ImportProblem(line, column, text))
 
     def header_fits(self) -> bool:
         """Whether the first line names columns that there are."""
@@ -132,7 +132,7 @@ class Reader:
             self.wrong(1, "", _("a column is named twice"))
         return not self.problems
 
-    def row(self, line: int, row: dict[Any, Any]) -> Wanted | None:
+    def row(self, line: int, row: dict[Any, Any]) -> CsvRow | None:
         """One line, or None if something is wrong with it."""
         before = len(self.problems)
         if None in row or None in row.values():
@@ -152,7 +152,7 @@ class Reader:
         roles = self.ends(line, cells.get("roles", ""))
         self.check(line, name, values)
         good = len(self.problems) == before
-        return Wanted(line, name, values, roles) if good else None
+        return CsvRow(line, name, values, roles) if good else None
 
     def name(self, line: int, name: str) -> str:
         """A user name, once in a file."""
@@ -201,7 +201,7 @@ class Reader:
                 self.wrong(line, column, " ".join(told))
 
 
-def steps(wanted: list[Wanted]) -> Iterator[Step]:
+def steps(wanted: list[CsvRow]) -> Iterator[Step]:
     """What each line changes, looked up in batches."""
     for start in range(0, len(wanted), LOOKED_UP_AT_ONCE):
         batch = wanted[start : start + LOOKED_UP_AT_ONCE]
@@ -212,36 +212,36 @@ def steps(wanted: list[Wanted]) -> Iterator[Step]:
             yield step(row, known.get(row.username))
 
 
-def step(row: Wanted, user: User | None) -> Step:
+def step(row: CsvRow, user: User | None) -> Step:
     """The difference between a line and the account."""
     changes: dict[str, list[Any]] = {}
     for name, value in row.values.items():
         before = getattr(user, name) if user else None
         if before != value:
             changes[name] = [before, value]
-    held = held_by(user)
+    held = roles_until(user)
     roles = {n: end for n, end in row.roles.items() if held.get(n, ...) != end}
     for name, end in roles.items():
-        before = words(held[name]) if name in held else None
-        changes[f"role {name}"] = [before, words(end)]
+        before = end_in_words(held[name]) if name in held else None
+        changes[f"role {name}"] = [before, end_in_words(end)]
     what = "add" if user is None else "change" if changes else "same"
     return Step(row.line, row.username, what, changes, row.values, roles)
 
 
-def held_by(user: User | None) -> Ends:
+def roles_until(user: User | None) -> Ends:
     """Role -> end, for an account that there is."""
     rows: list[RoleAssignment] = list(user.role_assignments.all()) if user else []
     return {row.role.name: row.expires_at for row in rows}
 
 
-def words(end: datetime | None) -> str:
+def end_in_words(end: datetime | None) -> str:
     """An end for people."""
     return _("until %s") % f"{end:%Y-%m-%d %H:%M %Z}" if end else _("for good")
 
 
-def own_end(planned: list[Step], actor: Any) -> Iterator[Problem]:
+def own_end(planned: list[Step], actor: Any) -> Iterator[ImportProblem]:
     """Nobody closes the account that they are signed in with."""
     name = getattr(actor, "username", None)
     for one in planned:
         if one.username == name and one.changes.get("is_active", [])[1:] == [False]:
-            yield Problem(one.line, "active", _("this is your own account"))
+            yield ImportProblem(one.line, "active", _("this is your own account"))

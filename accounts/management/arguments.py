@@ -10,7 +10,7 @@ from django.core.management import CommandError
 
 from accounts.models import Role, User
 from accounts.models.audit.events import COMMAND_LINE
-from accounts.parsing.moments import future
+from accounts.parsing.moments import parse_future_moment
 
 ACTOR = COMMAND_LINE
 """Who acts in the audit trail when a command does."""
@@ -56,6 +56,6 @@ def short(text: str) -> str:
 def moment(text: str) -> datetime:
     """`2026-12-31`, a date and time, or `8h`, `30d` from now. Raises CommandError."""
     try:
-        return future(text)
+        return parse_future_moment(text)
     except ValueError as error:
         raise CommandError(str(error)) from error

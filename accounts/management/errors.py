@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 
-def mend(error: DatabaseError) -> str:
+def database_remedy(error: DatabaseError) -> str:
     """For what SQLite and PostgreSQL say."""
     text = " ".join(str(error).split()) or "no detail"
     if "is locked" in text:

@@ -8,7 +8,7 @@ from accounts.models.audit.saved_views import SavedView
 from accounts.models.audit.seals import AuditSeal
 from accounts.models.identity_providers import ClaimRule, SignInProvider
 from accounts.models.import_drafts import ImportDraft
-from accounts.models.issued_tokens import Door, IssuedToken, TokenKind
+from accounts.models.issued_tokens import IssuedToken, IssuedVia, TokenKind
 from accounts.models.oauth import (
     Consent,
     DocumentHost,
@@ -34,7 +34,7 @@ __all__ = [
     "ClaimRule",
     "Consent",
     "DocumentHost",
-    "Door",
+    "IssuedVia",
     "ImportDraft",
     "IssuedToken",
     "OAuthAccessToken",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from accounts.models.users import User
 
 
-class NotPossible(Exception):
+class RequestNotPossible(Exception):
     """What was asked does not fit the state of things; the text says why."""
 
 
@@ -44,13 +44,13 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         """Ask for `role`. Raises NotPossible: held for good, or asked already."""
         mine = RoleAssignment.objects.filter(user=user, role=role)
         if mine.filter(expires_at=None).exists():
-            raise NotPossible(_("You hold %s for good already.") % role)
+            raise RequestNotPossible(_("You hold %s for good already.") % role)
         try:
             with transaction.atomic():
                 return self.create(user=user, role=role, reason=reason, until=until)
         except IntegrityError as error:
             told = _("You have asked for %s already; nobody has decided yet.")
-            raise NotPossible(told % role) from error
+            raise RequestNotPossible(told % role) from error
 
 
 class AccessRequest(models.Model):
@@ -162,6 +162,6 @@ class AccessRequest(models.Model):
             "answer": answer,
         }
         if not rows.update(**fields):
-            raise NotPossible(_("%s: decided already.") % self)
+            raise RequestNotPossible(_("%s: decided already.") % self)
         for name, value in fields.items():
             setattr(self, name, value)

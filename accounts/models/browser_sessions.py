@@ -10,7 +10,7 @@ from django.db import models
 from django.utils import timezone
 
 
-def browsers_of(users: Any, keep: str = "") -> models.QuerySet[UserSession]:
+def sessions_of(users: Any, keep: str = "") -> models.QuerySet[UserSession]:
     """Sessions of these accounts (ids or a query of them) that still count.
 
     `keep` is the stored key of one that is left out: the reader's own.
@@ -22,7 +22,7 @@ def browsers_of(users: Any, keep: str = "") -> models.QuerySet[UserSession]:
     return found.exclude(session_key=keep)
 
 
-def end_browsers(sessions: models.QuerySet[UserSession]) -> list[str]:
+def end_sessions(sessions: models.QuerySet[UserSession]) -> list[str]:
     """Sign out; the name of each session's account, in their order."""
     rows = list(sessions.order_by("user__username").select_related("user"))
     Session.objects.filter(pk__in=[row.session_key for row in rows]).delete()

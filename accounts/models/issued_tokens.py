@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.http.ip_networks import options
+from accounts.http.ip_networks import network_field_options
 from accounts.models import lookups  # noqa: F401  (registers a lookup)
 from accounts.models.audit.events import AuditEvent
 from accounts.models.revoked_tokens import RevokedToken, RevokedTokenQuerySet
@@ -35,7 +35,7 @@ class TokenKind(models.TextChoices):
     PERSONAL = "personal", _("personal access token")
 
 
-class Door(models.TextChoices):
+class IssuedVia(models.TextChoices):
     """How a token was obtained."""
 
     PASSWORD = "password", _("password (/api/token/)")
@@ -149,7 +149,7 @@ class IssuedToken(models.Model):
 
     jti = models.CharField(_("token id"), max_length=64, unique=True)
     kind = models.CharField(_("kind"), max_length=8, choices=TokenKind)
-    door = models.CharField(_("door"), max_length=20, choices=Door)
+    issued_via = models.CharField(_("issued_via"), max_length=20, choices=IssuedVia)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
@@ -187,7 +187,7 @@ class IssuedToken(models.Model):
     name = models.CharField(
         _("name"), max_length=100, blank=True, help_text=_("What its owner calls it.")
     )
-    networks = models.TextField(_("counts from"), **options())
+    networks = models.TextField(_("counts from"), **network_field_options())
     successor = models.OneToOneField(
         "self",
         on_delete=models.SET_NULL,

@@ -19,7 +19,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from oauth2_provider import models as toolkit
 
-from accounts.http.ip_networks import options
+from accounts.http.ip_networks import network_field_options
 from accounts.models.audit.events import AuditEvent
 from accounts.models.issued_tokens import IssuedToken, portions
 from accounts.parsing.host_names import HostField, host_of_document, is_at
@@ -134,7 +134,7 @@ class OAuthClient(toolkit.AbstractApplication):
         blank=True,
         help_text=_("JWK Set of its public keys, for private_key_jwt."),
     )
-    networks = models.TextField(_("used from"), **options())
+    networks = models.TextField(_("used from"), **network_field_options())
     max_idle = models.PositiveIntegerField(
         _("seconds unused"),
         null=True,

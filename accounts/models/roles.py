@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.http.ip_networks import options
+from accounts.http.ip_networks import network_field_options
 
 if TYPE_CHECKING:
     from accounts.models.users import User
@@ -70,7 +70,7 @@ class Role(models.Model):
     scopes = models.ManyToManyField(
         Scope, blank=True, related_name="roles", verbose_name=_("scopes")
     )
-    networks = models.TextField(_("counts from"), **options())
+    networks = models.TextField(_("counts from"), **network_field_options())
 
     class Meta:
         ordering = ("name",)
@@ -202,4 +202,4 @@ class RoleAssignment(models.Model):
         administers = self.user.is_staff or self.user.is_superuser
         if administers and not getattr(actor, "is_superuser", True):
             return 0
-        return self.user.end_access(actor=actor, reason=reason, keep=keep)
+        return self.user.revoke_tokens(actor=actor, reason=reason, keep=keep)

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.crypto.signing_keys import generate, opens
+from accounts.crypto.signing_keys import generate_key_pair, opens
 from accounts.models.audit.events import AuditEvent
 
 
@@ -81,7 +81,7 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
         return chosen
 
     def _make(self, algorithm: str) -> SigningKey:
-        made = generate(algorithm)
+        made = generate_key_pair(algorithm)
         return self.model(
             kid=made.kid,
             algorithm=algorithm,

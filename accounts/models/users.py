@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.http.session_store import current_key
 from accounts.models.audit.events import COMMAND_LINE, AuditEvent
-from accounts.models.browser_sessions import browsers_of, end_browsers
+from accounts.models.browser_sessions import end_sessions, sessions_of
 from accounts.models.issued_tokens import IssuedToken, portions
 from accounts.models.oauth import Consent, end_pending
 
@@ -64,7 +64,7 @@ class UserQuerySet(models.QuerySet["User"]):
         rows = self.filter(email__iexact=address)
         return [user for user in rows if user.email.lower() == address.lower()]
 
-    def sign_out(
+    def revoke_all_sessions(
         self, *, actor: Any, reason: str, keep: HttpRequest | None = None
     ) -> tuple[int, int]:
         """End all access of these accounts; how many live tokens and browsers.
@@ -111,7 +111,7 @@ class UserQuerySet(models.QuerySet["User"]):
             User.objects.filter(pk__in=some).update(
                 session_epoch=F("session_epoch") + 1
             )
-            names += end_browsers(browsers_of(some, current_key(keep)))
+            names += end_sessions(sessions_of(some, current_key(keep)))
         said = {"action": "session.ended", "reason": reason[:255]}
         AuditEvent.objects.bulk_create(
             AuditEvent(object=name, **said).acted_by(actor) for name in names
@@ -121,8 +121,8 @@ class UserQuerySet(models.QuerySet["User"]):
             update_session_auth_hash(keep, keep.user)
         return len(names)
 
-    sign_out.queryset_only = True  # type: ignore[attr-defined]
-    sign_out.alters_data = True  # type: ignore[attr-defined]
+    revoke_all_sessions.queryset_only = True  # type: ignore[attr-defined]
+    revoke_all_sessions.alters_data = True  # type: ignore[attr-defined]
     sign_out_browsers.queryset_only = True  # type: ignore[attr-defined]
     sign_out_browsers.alters_data = True  # type: ignore[attr-defined]
     locked.queryset_only = True  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         if self.pk is not None:
             self._password = ""
 
-    def end_access(
+    def revoke_tokens(
         self, *, actor: Any, reason: str, keep: HttpRequest | None = None
     ) -> int:
         """End all access of this account (`UserQuerySet.sign_out`); live tokens."""

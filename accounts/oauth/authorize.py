@@ -32,21 +32,21 @@ from oauthlib.oauth2.rfc6749.errors import (
 )
 
 from accounts.audit.record import record
-from accounts.authorization.role_grants import roles_of
-from accounts.errors import BadRedirect, InvalidGrant
-from accounts.http.csp import origin_of, override
+from accounts.authorization.role_grants import current_grants
+from accounts.errors import InvalidGrant, InvalidRedirectURI
+from accounts.http.csp import csp_origin, override_policy
 from accounts.http.language import in_english
 from accounts.models import Consent, OAuthClient, Scope, User
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.clients import metadata_documents
 from accounts.oauth.redirect_uris import (
     anybody_can_take,
-    checked_uri,
     host_of,
     is_loopback,
+    validate_redirect_uri,
     with_issuer,
 )
-from accounts.oauth.request_parameters import foreign_resource, tidied
+from accounts.oauth.request_parameters import foreign_resource, normalized_form
 from accounts.parsing.text import one_line
 from accounts.tokens.issue import lock_unchanged
 
@@ -76,7 +76,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         if WAITING in asked:
             asked = QueryDict(request.session.get(WAITING, ""))
         try:
-            query = tidied(asked)
+            query = normalized_form(asked)
         except ValueError as error:
             return self.refuse(request, "invalid_request", str(error))
         request.GET = query  # type: ignore[assignment]
@@ -104,9 +104,11 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         prompts = request.GET.get("prompt", "").split()
         if "login" in prompts:
             return self.sign_in_again(request)
-        given = Consent.objects.filter(user_id=me(request), client=client).first()
+        given = Consent.objects.filter(
+            user_id=signed_in_user(request), client=client
+        ).first()
         uri = credentials["redirect_uri"]
-        if "consent" not in prompts and answered(given, client, scopes, uri):
+        if "consent" not in prompts and already_consented(given, client, scopes, uri):
             return self.allow(request, client, scopes, credentials)
         if "none" in prompts:
             return self.without_asking(request, client, credentials, given is not None)
@@ -157,9 +159,9 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         names, credentials = self.validate_authorization_request(request)
         here, state = credentials["redirect_uri"], credentials.get("state")
         with in_english():
-            refuse_odd(request.GET, credentials)
+            validate_request(request.GET, credentials)
         client = OAuthClient.objects.get(client_id=credentials["client_id"])
-        held = {ACT_WITHIN_ROLES, *roles_of(me(request))[1]}
+        held = {ACT_WITHIN_ROLES, *current_grants(signed_in_user(request))[1]}
         scopes = [name for name in dict.fromkeys(names) if name in held]
         if not scopes:
             text = gettext_noop(
@@ -201,10 +203,12 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         credentials: dict[str, Any],
     ) -> None:
         """The consent, on record."""
-        before = Consent.objects.filter(user_id=me(request), client=client).first()
+        before = Consent.objects.filter(
+            user_id=signed_in_user(request), client=client
+        ).first()
         known = set(before.scope.split()) if before else set()
         Consent.objects.update_or_create(
-            user_id=me(request),
+            user_id=signed_in_user(request),
             client=client,
             defaults={
                 "scope": " ".join(sorted(known | set(scopes))),
@@ -243,11 +247,11 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             "client": client,
             "host": host_of(uri),
             "local": is_loopback(host_of(uri)),
-            "groups": grouped([(name, words[name]) for name in scopes]),
+            "groups": scopes_by_holding([(name, words[name]) for name in scopes]),
             "action": request.get_full_path(),
         }
         response = render(request, "oauth/authorize.html", context)
-        return secured(response, origin_of(uri))
+        return without_referrer(response, csp_origin(uri))
 
     def problem(self, request: HttpRequest, error: OAuthToolkitError) -> HttpResponse:
         """An error page; a client that is known gets a link back, never a redirect.
@@ -276,10 +280,12 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     ) -> HttpResponse:
         """What is wrong, in words."""
         context = {"error": error, "text": text, "back": back}
-        return secured(render(request, "oauth/error.html", context, status=400))
+        return without_referrer(
+            render(request, "oauth/error.html", context, status=400)
+        )
 
 
-def answered(
+def already_consented(
     given: Consent | None, client: OAuthClient, scopes: list[str], uri: str
 ) -> bool:
     """Whether this person has allowed as much before, to return to the same place.
@@ -293,21 +299,21 @@ def answered(
     return known and given.redirect_host == host_of(uri)
 
 
-def refuse_odd(query: QueryDict, credentials: dict[str, Any]) -> None:
+def validate_request(query: QueryDict, credentials: dict[str, Any]) -> None:
     """What the toolkit lets pass. Raises OAuthToolkitError."""
     uri, state = credentials["redirect_uri"], credentials.get("state")
     try:
-        checked_uri(uri)
-    except BadRedirect as error:
+        validate_redirect_uri(uri)
+    except InvalidRedirectURI as error:
         wrong = CustomOAuth2Error("invalid_request", str(error))
         raise OAuthToolkitError(wrong) from error
-    code, text = complaint(query, credentials)
+    code, text = request_objection(query, credentials)
     if text:
         wrong = CustomOAuth2Error(code, text, state=state)
         raise OAuthToolkitError(wrong, redirect_uri=uri)
 
 
-def complaint(query: QueryDict, credentials: dict[str, Any]) -> tuple[str, str]:
+def request_objection(query: QueryDict, credentials: dict[str, Any]) -> tuple[str, str]:
     """(error, what is wrong in words, empty if nothing is)."""
     if query.get("response_mode", "query") != "query":
         return "invalid_request", _("response_mode has to be query.")
@@ -319,7 +325,9 @@ def complaint(query: QueryDict, credentials: dict[str, Any]) -> tuple[str, str]:
     return "invalid_target", foreign_resource(query)
 
 
-def grouped(scopes: list[tuple[str, str]]) -> list[tuple[str, list[tuple[str, str]]]]:
+def scopes_by_holding(
+    scopes: list[tuple[str, str]],
+) -> list[tuple[str, list[tuple[str, str]]]]:
     """(heading, [(scope, words)]): within roles, to look, to change, one by one."""
     headings = {
         "mcp": _("Within your roles, except what is sensitive"),
@@ -334,13 +342,13 @@ def grouped(scopes: list[tuple[str, str]]) -> list[tuple[str, list[tuple[str, st
     return [(headings[kind], items) for kind, items in found.items() if items]
 
 
-def me(request: HttpRequest) -> int:
+def signed_in_user(request: HttpRequest) -> int:
     """Primary key of who is signed in."""
     return int(request.user.pk or 0)
 
 
-def secured(response: HttpResponse, form_target: str = "") -> HttpResponse:
+def without_referrer(response: HttpResponse, form_target: str = "") -> HttpResponse:
     """No scripts; Chromium applies form-action to the redirect after the form too."""
     targets = ["'self'", *form_target.split()]
     policy = {"script-src": ["'none'"], "connect-src": ["'none'"]}
-    return override(response, {**policy, "form-action": targets})
+    return override_policy(response, {**policy, "form-action": targets})

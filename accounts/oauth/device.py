@@ -18,15 +18,15 @@ from django.utils import timezone
 from accounts.audit.record import record
 from accounts.authentication.lockout import DEVICE, judged
 from accounts.authentication.pages import Page
-from accounts.authorization.role_grants import roles_of
+from accounts.authorization.role_grants import current_grants
 from accounts.crypto.secrets import secret_hash
-from accounts.errors import Problem
+from accounts.errors import EndpointError
 from accounts.http.client_address import client_address
-from accounts.models import Door, OAuthClient, OAuthDeviceGrant, Scope
+from accounts.models import IssuedVia, OAuthClient, OAuthDeviceGrant, Scope
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.endpoint import Endpoint, refuse_other_resource
-from accounts.tokens.issue import TokenPair, issue, lock
+from accounts.tokens.issue import TokenPair, issue_tokens, lock
 
 LASTS = timedelta(minutes=10)
 INTERVAL = 5
@@ -55,12 +55,12 @@ class DeviceView(Endpoint):
     ) -> HttpResponse:
         """RFC 8628 3.1, 3.2."""
         if DEVICE_GRANT not in client.grant_types:
-            raise Problem("unauthorized_client", "Not registered for this grant.")
+            raise EndpointError("unauthorized_client", "Not registered for this grant.")
         refuse_other_resource(form)
         asked = form.get("scope", "").split() or [ACT_WITHIN_ROLES]
         known = set(Scope.objects.filter(name__in=asked).values_list("name", flat=True))
         if set(asked) - known:
-            raise Problem("invalid_scope", "There is no such scope.")
+            raise EndpointError("invalid_scope", "There is no such scope.")
         raw, user_code = secrets.token_urlsafe(32), new_user_code()
         OAuthDeviceGrant.objects.create(
             device_code=secret_hash(raw),
@@ -83,7 +83,9 @@ class DeviceView(Endpoint):
         )
 
 
-def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> TokenPair:
+def redeem_device_code(
+    client: OAuthClient, raw: str, request: HttpRequest
+) -> TokenPair:
     """Trade an allowed device code, once, by its own client. Raises Problem."""
     known = OAuthDeviceGrant.objects.filter(
         device_code=secret_hash(raw), client_id=client.client_id
@@ -93,18 +95,18 @@ def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> TokenPair:
     # Read again: access that has just ended took the code along.
     grant = known.select_for_update(of=("self",)).first()
     if grant is None:
-        raise Problem("invalid_grant", "There is no such device code.")
+        raise EndpointError("invalid_grant", "There is no such device code.")
     if grant.expires <= timezone.now():
-        raise Problem("expired_token", "The device code has expired.")
+        raise EndpointError("expired_token", "The device code has expired.")
     if grant.status == OAuthDeviceGrant.DENIED:
-        raise Problem("access_denied", "The person said no.")
+        raise EndpointError("access_denied", "The person said no.")
     if grant.status != OAuthDeviceGrant.AUTHORIZED:
-        raise waiting(grant)
+        raise pending_grant(grant)
     if user is None or grant.auth_digest != user.auth_digest:
-        raise Problem("invalid_grant", "The account's access was ended.")
-    pair = issue(
+        raise EndpointError("invalid_grant", "The account's access was ended.")
+    pair = issue_tokens(
         user,
-        door=Door.DEVICE,
+        issued_via=IssuedVia.DEVICE,
         scope=grant.scope,
         client_id=client.client_id,
         address=client_address(request),
@@ -115,7 +117,7 @@ def redeem(client: OAuthClient, raw: str, request: HttpRequest) -> TokenPair:
     return pair
 
 
-def waiting(grant: OAuthDeviceGrant) -> Problem:
+def pending_grant(grant: OAuthDeviceGrant) -> EndpointError:
     """authorization_pending, or slow_down for a client in a hurry (RFC 8628 3.5)."""
     now, last = timezone.now(), grant.polled_at
     hurried = last is not None and now - last < timedelta(seconds=grant.interval)
@@ -123,8 +125,10 @@ def waiting(grant: OAuthDeviceGrant) -> Problem:
     grant.interval += INTERVAL if hurried else 0
     grant.save(update_fields=["polled_at", "interval"])
     if hurried:
-        return Problem("slow_down", f"Wait {grant.interval} seconds between polls.")
-    return Problem("authorization_pending", "The person has not decided yet.")
+        return EndpointError(
+            "slow_down", f"Wait {grant.interval} seconds between polls."
+        )
+    return EndpointError("authorization_pending", "The person has not decided yet.")
 
 
 class DevicePage(Page):
@@ -146,7 +150,7 @@ class DevicePage(Page):
         if grant is None:
             return self.unknown()
         allow = request.POST.get("decision") == "allow"
-        held = {ACT_WITHIN_ROLES, *roles_of(self.me.pk)[1]}
+        held = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
         scopes = [name for name in grant.scope.split() if name in held]
         good = allow and bool(scopes)
         status = OAuthDeviceGrant.AUTHORIZED if good else OAuthDeviceGrant.DENIED

@@ -13,11 +13,11 @@ from django.views.decorators.debug import sensitive_post_parameters
 from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.common import Request
 
-from accounts.errors import Problem, TokenProblem
-from accounts.http.client_address import client_address, listed, within
+from accounts.errors import EndpointError, OAuthError
+from accounts.http.client_address import client_address, in_networks, split_networks
 from accounts.models import OAuthClient
-from accounts.oauth.request_parameters import foreign_resource, tidied
-from accounts.oauth.toolkit.validator import Validator
+from accounts.oauth.request_parameters import foreign_resource, normalized_form
+from accounts.oauth.toolkit.validator import PorticoValidator
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -42,10 +42,10 @@ class Endpoint(OAuthLibMixin, View):
             form = self.parameters(request)
             self.check(form)
             response = self.serve(request, form, self.client(request))
-        except Problem as problem:
+        except EndpointError as problem:
             response = self.refusal(request, problem)
-        except TokenProblem as problem:
-            response = self.refusal(request, Problem(problem.error, str(problem)))
+        except OAuthError as problem:
+            response = self.refusal(request, EndpointError(problem.error, str(problem)))
         response["Cache-Control"] = "no-store"
         response["Pragma"] = "no-cache"
         return response
@@ -53,23 +53,25 @@ class Endpoint(OAuthLibMixin, View):
     def parameters(self, request: HttpRequest) -> QueryDict:
         """The form, tidied, also for the toolkit. Raises Problem."""
         if request.content_type != FORM:
-            raise Problem("invalid_request", _("Send the parameters as %s.") % FORM)
+            raise EndpointError(
+                "invalid_request", _("Send the parameters as %s.") % FORM
+            )
         if request.GET:
             text = _("Send the parameters in the body, not in the address.")
-            raise Problem("invalid_request", text)
+            raise EndpointError("invalid_request", text)
         try:
-            form = tidied(request.POST)
+            form = normalized_form(request.POST)
         except ValueError as error:
-            raise Problem("invalid_request", str(error)) from error
+            raise EndpointError("invalid_request", str(error)) from error
         ways = ["authorization" in request.headers]
         ways += [name in form for name in ("client_secret", "client_assertion")]
         if sum(ways) > 1:
             text = _("Prove the client in one way only.")
-            raise Problem("invalid_request", text)
+            raise EndpointError("invalid_request", text)
         request.POST = form  # type: ignore[assignment]
         return form
 
-    def refusal(self, request: HttpRequest, problem: Problem) -> HttpResponse:
+    def refusal(self, request: HttpRequest, problem: EndpointError) -> HttpResponse:
         """RFC 6749 5.2; a failed Basic gets its challenge."""
         body = {"error": problem.error, "error_description": str(problem)}
         response = JsonResponse(body, status=problem.status)
@@ -81,17 +83,17 @@ class Endpoint(OAuthLibMixin, View):
         """The client, authenticated as it registered to be. Raises Problem."""
         core = self.get_oauthlib_core()
         asked = Request(*core._extract_params(request))
-        validator = Validator(asked=request)
+        validator = PorticoValidator(asked=request)
         if validator.client_authentication_required(asked):
             known = validator.authenticate_client(asked)
         else:
             known = validator.authenticate_client_id(asked.client_id, asked)
         if not known or not isinstance(asked.client, OAuthClient):
-            raise Problem("invalid_client", "Client authentication failed.", 401)
-        networks = listed(asked.client.networks)
-        if networks and not within(client_address(request), networks):
+            raise EndpointError("invalid_client", "Client authentication failed.", 401)
+        networks = split_networks(asked.client.networks)
+        if networks and not in_networks(client_address(request), networks):
             text = _("This client may not be used from this address.")
-            raise Problem("unauthorized_client", text)
+            raise EndpointError("unauthorized_client", text)
         return asked.client
 
     def check(self, form: QueryDict) -> None:
@@ -108,4 +110,4 @@ def refuse_other_resource(form: QueryDict) -> None:
     """RFC 8707 2.2: within the grant, which is for our endpoint. Raises Problem."""
     text = foreign_resource(form)
     if text:
-        raise Problem("invalid_target", text)
+        raise EndpointError("invalid_target", text)

@@ -6,14 +6,14 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 
-from accounts.errors import Problem
+from accounts.errors import EndpointError
 from accounts.http.client_address import client_address
 from accounts.models import OAuthClient
 from accounts.oauth.endpoint import Endpoint
-from accounts.tokens.principal import Unauthenticated, load, verify_access
+from accounts.tokens.principal import Unauthenticated, load_principal, verify_access
 
 
-class IntrospectView(Endpoint):
+class IntrospectionEndpoint(Endpoint):
     """POST /oauth/introspect, for confidential clients that an administrator knows.
 
     Anybody may register, so a secret alone proves nothing.
@@ -24,19 +24,19 @@ class IntrospectView(Endpoint):
     ) -> HttpResponse:
         """`active` and, of a live token, what it is (RFC 7662 2.2)."""
         if client.client_type != OAuthClient.CLIENT_CONFIDENTIAL:
-            raise Problem("invalid_client", "Introspection needs a secret.", 401)
+            raise EndpointError("invalid_client", "Introspection needs a secret.", 401)
         if not client.verified:
             text = "Only clients that an administrator approved may introspect."
-            raise Problem("unauthorized_client", text, 403)
+            raise EndpointError("unauthorized_client", text, 403)
         if "token" not in form:
-            raise Problem("invalid_request", "token is missing.")
+            raise EndpointError("invalid_request", "token is missing.")
         return JsonResponse(self.told(str(form["token"]), client_address(request)))
 
     def told(self, raw: str, address: str) -> dict[str, Any]:
         """What the token may do from `address`, judged as at /mcp."""
         try:
             claims = verify_access(raw)
-            principal = load(claims).seen_from(address)
+            principal = load_principal(claims).restricted_to(address)
         except Unauthenticated:
             return {"active": False}
         kept = ("iss", "aud", "sub", "client_id", "jti", "iat", "exp", "scope")

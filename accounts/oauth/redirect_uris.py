@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from accounts.errors import BadRedirect
-from accounts.parsing.host_names import canonical
+from accounts.errors import InvalidRedirectURI
+from accounts.parsing.host_names import canonical_host
 from accounts.parsing.text import one_line
 
 LONGEST = 2_000
@@ -26,31 +26,31 @@ PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
 """Schemes without a dot that well-known clients use; others need a reverse domain."""
 
 
-def checked_uri(uri: Any) -> str:
+def validate_redirect_uri(uri: Any) -> str:
     """A redirect URI we may send codes to. Raises BadRedirect (OAuth 2.1 2.3.1)."""
     if not isinstance(uri, str) or not 0 < len(uri) <= LONGEST:
-        raise BadRedirect(_("Each redirect URI is a text."))
+        raise InvalidRedirectURI(_("Each redirect URI is a text."))
     shown = one_line(uri, 80)
     if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
-        raise BadRedirect(_("%s has a blank or a fragment.") % shown)
+        raise InvalidRedirectURI(_("%s has a blank or a fragment.") % shown)
     # Browsers read a backslash as a slash, and other alphabets have letters that look
     # like ours: the page would name another host than the one it leads to.
     if "\\" in uri or not uri.isascii():
-        raise BadRedirect(_("%s is no URI.") % shown)
+        raise InvalidRedirectURI(_("%s is no URI.") % shown)
     try:
         parts = urlsplit(uri)
         host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise BadRedirect(_("%s is no URI.") % shown) from error
+        raise InvalidRedirectURI(_("%s is no URI.") % shown) from error
     if "@" in parts.netloc or "*" in uri:
-        raise BadRedirect(_("No user names and no wildcards in redirect URIs."))
-    if not allowed(parts.scheme, host):
+        raise InvalidRedirectURI(_("No user names and no wildcards in redirect URIs."))
+    if not scheme_allowed(parts.scheme, host):
         text = _("%s: use https, loopback http or a scheme with a dot.")
-        raise BadRedirect(text % shown)
+        raise InvalidRedirectURI(text % shown)
     return uri
 
 
-def allowed(scheme: str, host: str | None) -> bool:
+def scheme_allowed(scheme: str, host: str | None) -> bool:
     """https anywhere, http on this machine, or a private scheme."""
     if scheme == "https":
         return bool(host and HOST.fullmatch(host))
@@ -88,7 +88,7 @@ def anybody_can_take(uri: str) -> bool:
     if parts.scheme != "https":
         return True
     try:
-        host = canonical(parts.hostname or "")
+        host = canonical_host(parts.hostname or "")
     except ValueError:
         return True
     return is_loopback(host) or host.endswith(".localhost")

@@ -20,7 +20,7 @@ a codec. They are ignored, as every unknown parameter (OAuth 2.1 3.1).
 """
 
 
-def tidied(query: QueryDict) -> QueryDict:
+def normalized_form(query: QueryDict) -> QueryDict:
     """Empty parameters are left out (OAuth 2.1 3.1), tolerated scopes too.
 
     Raises ValueError naming a parameter that comes twice or cannot be text.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 
-from accounts.errors import Problem
+from accounts.errors import EndpointError
 from accounts.models import IssuedToken, OAuthClient, TokenKind
 from accounts.oauth.endpoint import Endpoint
-from accounts.tokens.lookup import row_of
+from accounts.tokens.lookup import find_token
 
 
-class RevokeView(Endpoint):
+class RevocationEndpoint(Endpoint):
     """POST /oauth/revoke: 200 whether or not there was something to revoke."""
 
     def serve(
@@ -18,8 +18,8 @@ class RevokeView(Endpoint):
     ) -> HttpResponse:
         """A refresh token takes its family; an access token goes alone."""
         if "token" not in form:
-            raise Problem("invalid_request", "token is missing.")
-        row = row_of(str(form["token"]))
+            raise EndpointError("invalid_request", "token is missing.")
+        row = find_token(str(form["token"]))
         if row is not None and row.client_id == client.client_id:
             chosen = IssuedToken.objects.filter(pk=row.pk)
             if row.kind == TokenKind.REFRESH:

@@ -12,15 +12,15 @@ from django.utils.translation import gettext_lazy as _
 from oauth2_provider.oauth2_backends import OAuthLibCore
 from oauth2_provider.settings import oauth2_settings
 
-from accounts.errors import InvalidGrant, Problem
+from accounts.errors import EndpointError, InvalidGrant
 from accounts.http.client_address import client_address
-from accounts.models import Door, OAuthClient
+from accounts.models import IssuedVia, OAuthClient
 from accounts.models.oauth import DEVICE_GRANT
-from accounts.oauth.device import redeem
+from accounts.oauth.device import redeem_device_code
 from accounts.oauth.endpoint import Endpoint, refuse_other_resource
-from accounts.oauth.toolkit.validator import Validator
-from accounts.tokens.issue import TokenPair, allowed_scope, issue
-from accounts.tokens.refresh import rotate
+from accounts.oauth.toolkit.validator import PorticoValidator
+from accounts.tokens.issue import TokenPair, allowed_scope, issue_tokens
+from accounts.tokens.refresh import rotate_refresh_token
 
 Verb = Callable[[HttpRequest, QueryDict, OAuthClient], HttpResponse]
 
@@ -38,7 +38,7 @@ WORDS = {
 """What the toolkit refuses without a word."""
 
 
-class TokenView(Endpoint):
+class TokenEndpoint(Endpoint):
     """POST /oauth/token."""
 
     def check(self, form: QueryDict) -> None:
@@ -47,7 +47,7 @@ class TokenView(Endpoint):
         if grant not in GRANTS:
             known = ", ".join(GRANTS)
             code = "unsupported_grant_type" if grant else "invalid_request"
-            raise Problem(code, f"grant_type is one of {known}.")
+            raise EndpointError(code, f"grant_type is one of {known}.")
 
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
@@ -68,14 +68,14 @@ class TokenView(Endpoint):
         refuse_other_resource(form)
         verifier = form.get("code_verifier")
         if verifier and not VERIFIER.fullmatch(verifier):
-            raise Problem("invalid_grant", str(WORDS["invalid_grant"]))
+            raise EndpointError("invalid_grant", str(WORDS["invalid_grant"]))
         with transaction.atomic():
             *_rest, body, status = proved(client).create_token_response(request)
         answer = json.loads(body)
         if status != 200:
             error = answer["error"]
             text = answer.get("error_description") or WORDS.get(error, error)
-            return self.refusal(request, Problem(error, str(text), status))
+            return self.refusal(request, EndpointError(error, str(text), status))
         answer.pop("resource", None)
         return JsonResponse(answer)
 
@@ -85,28 +85,28 @@ class TokenView(Endpoint):
         """Rotate; scope and audience stay those of the grant (RFC 6749 6)."""
         raw = form.get("refresh_token")
         if not raw:
-            raise Problem("invalid_request", "refresh_token is missing.")
+            raise EndpointError("invalid_request", "refresh_token is missing.")
         refuse_other_resource(form)
         told = {"address": client_address(request), "scope": form.get("scope", "")}
         try:
-            pair = rotate(raw, client_id=client.client_id, **told)
+            pair = rotate_refresh_token(raw, client_id=client.client_id, **told)
         except InvalidGrant as error:
-            return self.refusal(request, Problem(error.error, str(error)))
+            return self.refusal(request, EndpointError(error.error, str(error)))
         client.used()
-        return answer(pair)
+        return token_response(pair)
 
     def device(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
         """RFC 8628 3.4; a refusal commits too, for it notes when the client polled."""
         if DEVICE_GRANT not in client.grant_types:
-            raise Problem("unauthorized_client", "Not registered for this grant.")
+            raise EndpointError("unauthorized_client", "Not registered for this grant.")
         with transaction.atomic():
             try:
-                pair = redeem(client, form.get("device_code", ""), request)
-            except Problem as problem:
+                pair = redeem_device_code(client, form.get("device_code", ""), request)
+            except EndpointError as problem:
                 return self.refusal(request, problem)
-        return answer(pair)
+        return token_response(pair)
 
     def on_its_own(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
@@ -115,18 +115,18 @@ class TokenView(Endpoint):
         account = client.service_account
         allowed = "client_credentials" in client.grant_types
         if not allowed or account is None or not account.is_active:
-            raise Problem("unauthorized_client", "It has no service account.")
+            raise EndpointError("unauthorized_client", "It has no service account.")
         refuse_other_resource(form)
-        pair = issue(
+        pair = issue_tokens(
             account,
-            door=Door.CLIENT_CREDENTIALS,
+            issued_via=IssuedVia.CLIENT_CREDENTIALS,
             scope=allowed_scope(account, form.get("scope", "")),
             client_id=client.client_id,
             address=client_address(request),
             refresh=False,
         )
         client.used()
-        return answer(pair)
+        return token_response(pair)
 
 
 def proved(client: OAuthClient) -> OAuthLibCore:
@@ -135,10 +135,12 @@ def proved(client: OAuthClient) -> OAuthLibCore:
     A second look would take a signed assertion for a replay, inside the transaction.
     """
     server = oauth2_settings.OAUTH2_SERVER_CLASS
-    return OAuthLibCore(server(Validator(client), **oauth2_settings.server_kwargs))
+    return OAuthLibCore(
+        server(PorticoValidator(client), **oauth2_settings.server_kwargs)
+    )
 
 
-def answer(pair: TokenPair) -> JsonResponse:
+def token_response(pair: TokenPair) -> JsonResponse:
     """RFC 6749 5.1; the scope is always told."""
     told = {
         "access_token": pair.access,

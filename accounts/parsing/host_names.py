@@ -22,7 +22,7 @@ NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 LONGEST = 253
 
 
-def canonical(host: str) -> str:
+def canonical_host(host: str) -> str:
     """Lower case, IDNA, no dot at the end, an address as it is usually written.
 
     Raises ValueError unless it is a host. The codec is the one that the resolver uses.
@@ -52,7 +52,7 @@ def _ipv6(text: str) -> str:
 
 def host_of_document(client_id: str) -> str:
     """The host of a client id that is a URL. Raises ValueError."""
-    return canonical(urlsplit(client_id).hostname or "")
+    return canonical_host(urlsplit(client_id).hostname or "")
 
 
 def is_at(client_id: str, host: str) -> bool:
@@ -72,7 +72,7 @@ class HostField(models.CharField):  # type: ignore[type-arg]
         if not text:
             return text
         try:
-            return canonical(text)
+            return canonical_host(text)
         except ValueError as error:
             told = _(
                 "%s is no host name. Write it as in claude.ai: no scheme, port, path, "

@@ -25,7 +25,7 @@ def day_or_moment(text: str, *, end: bool) -> datetime | None:
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
 
 
-def future(text: str) -> datetime:
+def parse_future_moment(text: str) -> datetime:
     """The moment; a day means its last one. Raises ValueError with a sentence."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
     if found:

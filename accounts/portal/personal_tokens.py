@@ -14,18 +14,18 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.authentication.pages import Page
-from accounts.authorization.role_grants import roles_of
-from accounts.errors import TokenProblem
+from accounts.authorization.role_grants import current_grants
+from accounts.errors import OAuthError
 from accounts.http.client_address import client_address
-from accounts.http.ip_networks import HELP, only_networks
+from accounts.http.ip_networks import HELP, validate_networks
 from accounts.models import IssuedToken, TokenKind, User
 from accounts.models.roles import ACT_WITHIN_ROLES, Scope
-from accounts.tokens.issue import issue_personal
+from accounts.tokens.issue import issue_personal_token
 
 LONGEST_DAYS = 365
 
 
-def labelled(name: str, words: str) -> str:
+def label_of_form(name: str, words: str) -> str:
     """A scope as people read it, with its name."""
     return f"{words} ({name})" if words != name else name
 
@@ -43,7 +43,7 @@ class TokenForm(forms.Form):
     networks = forms.CharField(
         required=False,
         max_length=500,
-        validators=[only_networks],
+        validators=[validate_networks],
         label=gettext_lazy("Where it may be used from"),
         help_text=HELP,
     )
@@ -55,13 +55,13 @@ class TokenForm(forms.Form):
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        held = sorted(roles_of(user.pk)[1])
+        held = sorted(current_grants(user.pk)[1])
         words = Scope.objects.in_words(held)
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
         field.choices = [
             (ACT_WITHIN_ROLES, _("act within my roles, except what is sensitive")),
-            *((name, labelled(name, words[name])) for name in held),
+            *((name, label_of_form(name, words[name])) for name in held),
         ]
 
 
@@ -90,7 +90,7 @@ class PersonalTokensView(Page):
             return self.show(form, status=400)
         try:
             raw = self.made(form.cleaned_data)
-        except TokenProblem as error:
+        except OAuthError as error:
             # Access ended, or a role went, while this was being answered.
             form.add_error(None, str(error))
             return self.show(form, status=400)
@@ -98,7 +98,7 @@ class PersonalTokensView(Page):
 
     def made(self, wanted: dict[str, Any]) -> str:
         """The new token. Raises TokenProblem."""
-        _row, raw = issue_personal(
+        _row, raw = issue_personal_token(
             self.me,
             name=wanted["name"],
             scope=" ".join(wanted["scopes"]),

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from accounts.audit.record import record
 from accounts.authentication.pages import Page
 from accounts.models import AccessRequest, Role, User
-from accounts.models.access_requests import NotPossible
+from accounts.models.access_requests import RequestNotPossible
 from accounts.parsing.row_ids import row_id
 
 
@@ -77,7 +77,7 @@ class AccessView(Page):
             return self.show(form, status=400)
         try:
             self.ask(form.cleaned_data)
-        except NotPossible as error:
+        except RequestNotPossible as error:
             form.add_error("role", str(error))
             return self.show(form, status=400)
         return redirect("portal-access")
@@ -97,7 +97,7 @@ class AccessView(Page):
         asked = get_object_or_404(mine, pk=row_id(key))
         try:
             asked.withdraw()
-        except NotPossible as error:
+        except RequestNotPossible as error:
             messages.error(self.request, str(error))
         else:
             self.note("access.withdrawn", asked)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from accounts.audit.record import record
 from accounts.authentication.pages import Page
-from accounts.authorization.mfa_enrollment import owes_factor
+from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.models import SignInProvider, User
 from accounts.parsing.row_ids import row_id
 
@@ -28,7 +28,7 @@ class SecurityView(Page):
             "factors": {row.type: row for row in mine},
             "keys": [row for row in mine if row.type == Authenticator.Type.WEBAUTHN],
             "sessions": UserSession.objects.purge_and_list(self.me),
-            "owes": owes_factor(self.me),
+            "owes": must_enroll_mfa(self.me),
             "providers": SignInProvider.objects.filter(enabled=True).exists(),
         }
         return render(request, "portal/security.html", context)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from accounts.http.responses import page_or_json
 
 
-class TooMany(Exception):
+class RateLimited(Exception):
     """Not now; `wait` seconds later. `status` is 503 where nobody can count."""
 
     status = 429
@@ -26,14 +26,14 @@ class TooMany(Exception):
         self.wait = max(1, math.ceil(wait))
 
 
-class CannotCount(TooMany):
+class RateLimitUnavailable(RateLimited):
     """The shared store of the limits is away, and this door fails closed."""
 
     status = 503
     error = "temporarily_unavailable"
 
 
-def answer(request: HttpRequest, problem: TooMany) -> HttpResponse:
+def rate_limited_response(request: HttpRequest, problem: RateLimited) -> HttpResponse:
     """A page for people at a page, JSON for programs."""
     context = {"text": str(problem), "minutes": math.ceil(problem.wait / 60)}
     page, told = ("too_many.html", context), (problem.error, str(problem))
@@ -46,7 +46,7 @@ def locked_text() -> str:
     return _("Too many wrong attempts. Wait, or ask an administrator to unlock it.")
 
 
-class TooManyMiddleware:
+class RateLimitedMiddleware:
     """Django middleware: a TooMany that no view caught becomes its answer."""
 
     def __init__(self, get_response: Any) -> None:
@@ -60,4 +60,8 @@ class TooManyMiddleware:
         self, request: HttpRequest, error: Exception
     ) -> HttpResponse | None:
         """Answer a TooMany; all else is somebody else's."""
-        return answer(request, error) if isinstance(error, TooMany) else None
+        return (
+            rate_limited_response(request, error)
+            if isinstance(error, RateLimited)
+            else None
+        )

@@ -2,7 +2,7 @@
 
 Sliding windows: in this process, or (VALKEY_URL) in Valkey or Redis for every worker
 through the `limits` library. Its own memory storage starts a thread every 10 ms and
-walks over all keys, so one process counts by `Windows` below.
+walks over all keys, so one process counts by `SlidingWindow` below.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from limits.errors import StorageError
 
-from accounts.http.client_address import client_address, neighbourhood
-from accounts.rate_limits.errors import CannotCount, TooMany, answer
-from accounts.rate_limits.store import LOOK_AGAIN, shared
-from accounts.rate_limits.window import LOCAL, Limit, limit_of
+from accounts.http.client_address import client_address, rate_limit_prefix
+from accounts.rate_limits.errors import (
+    RateLimited,
+    RateLimitUnavailable,
+    rate_limited_response,
+)
+from accounts.rate_limits.store import LOOK_AGAIN, shared_store
+from accounts.rate_limits.window import LOCAL, Limit, configured_limit
 
 logger = logging.getLogger(__name__)
 
@@ -33,36 +37,36 @@ WIDER = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class RatePolicy:
     """A limit by its setting, and whether the door shuts when nobody can count."""
 
     setting: str
     closed: bool = False
 
 
-DOORS = {
-    "password": Door("LIMIT_PASSWORD", closed=True),
-    "mail": Door("LIMIT_MAIL", closed=True),
-    "register": Door("LIMIT_REGISTER", closed=True),
-    "token": Door("LIMIT_TOKEN"),
-    "authorize": Door("LIMIT_AUTHORIZE"),
-    "introspect": Door("LIMIT_INTROSPECT"),
-    "device": Door("LIMIT_DEVICE"),
+POLICIES = {
+    "password": RatePolicy("LIMIT_PASSWORD", closed=True),
+    "mail": RatePolicy("LIMIT_MAIL", closed=True),
+    "register": RatePolicy("LIMIT_REGISTER", closed=True),
+    "token": RatePolicy("LIMIT_TOKEN"),
+    "authorize": RatePolicy("LIMIT_AUTHORIZE"),
+    "introspect": RatePolicy("LIMIT_INTROSPECT"),
+    "device": RatePolicy("LIMIT_DEVICE"),
 }
 
 
-def count(door: str, address: str, who: str = "") -> None:
+def check_rate(policy: str, address: str, who: str = "") -> None:
     """Count one use of a door. Raises TooMany, or CannotCount where it shuts.
 
     Client or person first, then everybody of the address: a client over its limit
     does not use up what its neighbours have. But an address over its limit is
     refused before that, or each name it invents would add a key to the store.
     """
-    about = DOORS[door]
-    limit = limit_of(about.setting)
+    about = POLICIES[policy]
+    limit = configured_limit(about.setting)
     if limit is None:
         return
-    own, shared_by_all = f"{door} {address} {who}", f"{door} {address}"
+    own, shared_by_all = f"{policy} {address} {who}", f"{policy} {address}"
     wait = 0.0
     if who:
         wait = asked("wait", shared_by_all, limit.times(WIDER), about.closed)
@@ -70,7 +74,7 @@ def count(door: str, address: str, who: str = "") -> None:
     if who and not wait:
         wait = asked("hit", shared_by_all, limit.times(WIDER), about.closed)
     if wait:
-        raise TooMany(_("Too many requests; wait a little."), wait)
+        raise RateLimited(_("Too many requests; wait a little."), wait)
 
 
 def asked(what: Literal["hit", "wait"], key: str, limit: Limit, closed: bool) -> float:
@@ -78,15 +82,15 @@ def asked(what: Literal["hit", "wait"], key: str, limit: Limit, closed: bool) ->
     if not settings.VALKEY_URL:
         return float(getattr(LOCAL, what)(key, limit))
     try:
-        return float(getattr(shared(settings.VALKEY_URL), what)(key, limit))
+        return float(getattr(shared_store(settings.VALKEY_URL), what)(key, limit))
     except StorageError as error:
         if closed:
             text = _("Sign-in is not possible at this moment; try again.")
-            raise CannotCount(text, LOOK_AGAIN) from error
+            raise RateLimitUnavailable(text, LOOK_AGAIN) from error
         return float(getattr(LOCAL, what)(key, limit))
 
 
-Who = Callable[[HttpRequest], str]
+CountedBy = Callable[[HttpRequest], str]
 
 
 def by_client(request: HttpRequest) -> str:
@@ -106,47 +110,47 @@ def by_client(request: HttpRequest) -> str:
     return str(form.get("client_id", ""))[:255]
 
 
-def by_person(request: HttpRequest) -> str:
+def by_user(request: HttpRequest) -> str:
     """Who is signed in."""
     return str(request.user.pk or "")
 
 
-def nobody(request: HttpRequest) -> str:
+def by_address(request: HttpRequest) -> str:
     """The address alone."""
     return ""
 
 
-RULES: list[tuple[str, str, str, Who]] = [
-    ("POST", r"/api/token/", "password", nobody),
-    ("POST", r"/api/token/\w+/", "token", nobody),
-    ("POST", r"/(?:admin|accounts)/login/", "password", nobody),
-    ("POST", r"/admin/password_change/", "password", nobody),
-    ("POST", r"/accounts/(?:2fa|reauthenticate)/.*", "password", nobody),
-    ("POST", r"/accounts/password/(?:change|set)/", "password", nobody),
-    ("GET|POST", r"/accounts/password/reset/key/.*", "password", nobody),
-    ("POST", r"/accounts/password/reset/", "mail", nobody),
-    ("GET|POST", r"/accounts/oidc/.*", "authorize", nobody),
-    ("POST", r"/oauth/register", "register", nobody),
+RULES: list[tuple[str, str, str, CountedBy]] = [
+    ("POST", r"/api/token/", "password", by_address),
+    ("POST", r"/api/token/\w+/", "token", by_address),
+    ("POST", r"/(?:admin|accounts)/login/", "password", by_address),
+    ("POST", r"/admin/password_change/", "password", by_address),
+    ("POST", r"/accounts/(?:2fa|reauthenticate)/.*", "password", by_address),
+    ("POST", r"/accounts/password/(?:change|set)/", "password", by_address),
+    ("GET|POST", r"/accounts/password/reset/key/.*", "password", by_address),
+    ("POST", r"/accounts/password/reset/", "mail", by_address),
+    ("GET|POST", r"/accounts/oidc/.*", "authorize", by_address),
+    ("POST", r"/oauth/register", "register", by_address),
     ("POST", r"/oauth/(?:token|revoke)", "token", by_client),
     ("POST", r"/oauth/introspect", "introspect", by_client),
     ("POST", r"/oauth/device", "device", by_client),
-    ("GET|POST", r"/device", "device", by_person),
-    ("GET|POST", r"/oauth/authorize", "authorize", by_person),
+    ("GET|POST", r"/device", "device", by_user),
+    ("GET|POST", r"/oauth/authorize", "authorize", by_user),
 ]
 """Method, path, door, and who is counted first; the address comes second."""
 
-COMPILED = [(re.compile(f"(?:{m}) {p}"), door, who) for m, p, door, who in RULES]
+COMPILED = [(re.compile(f"(?:{m}) {p}"), policy, who) for m, p, policy, who in RULES]
 
 READING = ("GET", "HEAD", "OPTIONS", "TRACE")
 """Counted as GET (Django answers HEAD by it); every other method as POST."""
 
 
-def rule_for(method: str, path: str) -> tuple[str, Who] | None:
+def rule_for(method: str, path: str) -> tuple[str, CountedBy] | None:
     """The door and who is counted; None where nobody counts."""
     asked = f"{'GET' if method in READING else 'POST'} {path}"
-    for pattern, door, who in COMPILED:
+    for pattern, policy, who in COMPILED:
         if pattern.fullmatch(asked):
-            return door, who
+            return policy, who
     return None
 
 
@@ -165,14 +169,16 @@ class LimitsMiddleware:
         rule = rule_for(str(request.method), request.path)
         return None if rule is None else self.refusal(request, *rule)
 
-    def refusal(self, request: HttpRequest, door: str, who: Who) -> HttpResponse | None:
+    def refusal(
+        self, request: HttpRequest, policy: str, who: CountedBy
+    ) -> HttpResponse | None:
         """Of a request that is one too many."""
         try:
-            self.counted(request, door, who(request))
-        except TooMany as problem:
-            return answer(request, problem)
+            self.counted(request, policy, who(request))
+        except RateLimited as problem:
+            return rate_limited_response(request, problem)
         return None
 
-    def counted(self, request: HttpRequest, door: str, who: str) -> None:
+    def counted(self, request: HttpRequest, policy: str, who: str) -> None:
         """As `count` says."""
-        count(door, neighbourhood(client_address(request)), who)
+        check_rate(policy, rate_limit_prefix(client_address(request)), who)

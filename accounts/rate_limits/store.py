@@ -36,13 +36,13 @@ def item_of(limit: Limit) -> RateLimitItemPerSecond:
     return RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
 
 
-class Shared:
+class SharedStore:
     """The store all workers count in, and what is known of its health."""
 
     def __init__(self, url: str) -> None:
-        store = opened(RedisStorage, redis_url(url))
+        store = open_storage(RedisStorage, redis_url(url))
         self.limiter = SlidingWindowCounterRateLimiter(store)
-        self.health = Health()
+        self.health = Backoff()
 
     def hit(self, key: str, limit: Limit) -> float:
         """As Windows.hit. Raises StorageError while the store is away."""
@@ -62,7 +62,7 @@ class Shared:
         return max(1.0, reset - time.time())
 
 
-class Health:
+class Backoff:
     """Asks an absent store again only now and then, and says once that it is away."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def redis_url(url: str) -> str:
     return re.sub(r"\Avalkey", "redis", url)
 
 
-def opened(kind: Callable[..., Store], url: str, **options: Any) -> Store:
+def open_storage(kind: Callable[..., Store], url: str, **options: Any) -> Store:
     """A storage of `limits`, told how long it may wait.
 
     `limits` looks up redis in sys.modules, and takes what another thread has imported
@@ -99,6 +99,6 @@ def opened(kind: Callable[..., Store], url: str, **options: Any) -> Store:
 
 
 @cache
-def shared(url: str) -> Shared:
+def shared_store(url: str) -> SharedStore:
     """The store at `url`, one per process."""
-    return Shared(url)
+    return SharedStore(url)

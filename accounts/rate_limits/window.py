@@ -29,7 +29,7 @@ class Limit:
 
 
 @lru_cache(maxsize=256)
-def parsed(text: str) -> Limit | None:
+def parse_limit(text: str) -> Limit | None:
     """`120/minute` as a Limit; None for `off`. The settings have checked the form."""
     if text == "off":
         return None
@@ -48,7 +48,7 @@ NO_WINDOW: Window = (0, 0, 0, 0.0)
 """Of a key that has not been counted."""
 
 
-class Windows:
+class SlidingWindow:
     """Sliding windows of one process: the last window counts by its overlap.
 
     The keys used least recently come first.
@@ -107,9 +107,9 @@ def _until(most: int, current: int, last: int, passed: float) -> float:
     return 1 - passed + (1 - (most - 1) / current)
 
 
-LOCAL = Windows()
+LOCAL = SlidingWindow()
 
 
-def limit_of(setting: str) -> Limit | None:
+def configured_limit(setting: str) -> Limit | None:
     """What a setting says."""
-    return parsed(getattr(settings, setting))
+    return parse_limit(getattr(settings, setting))

@@ -13,13 +13,13 @@ from django.db import transaction
 from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 
-from accounts.authorization.role_grants import roles_of
-from accounts.crypto.secrets import OPAQUE, PERSONAL, secret_hash
+from accounts.authorization.role_grants import current_grants
+from accounts.crypto.secrets import PERSONAL_PREFIX, REFRESH_PREFIX, secret_hash
 from accounts.errors import InvalidGrant, InvalidScope
 from accounts.models import (
     AuditEvent,
-    Door,
     IssuedToken,
+    IssuedVia,
     OAuthClient,
     TokenKind,
     User,
@@ -38,7 +38,7 @@ class AccessToken(simplejwt.AccessToken):
     @classmethod
     def for_user(cls, user: Any) -> AccessToken:
         """Issue an access token to `user` (SimpleJWT's own entry point)."""
-        return cls(issue(user, door="command", refresh=False).access)
+        return cls(issue_tokens(user, issued_via="command", refresh=False).access)
 
 
 class RefreshToken(simplejwt.RefreshToken):
@@ -49,7 +49,7 @@ class RefreshToken(simplejwt.RefreshToken):
     @classmethod
     def for_user(cls, user: Any) -> RefreshToken:
         """Issue a pair to `user` and return its refresh token."""
-        return cls(issue(user, door="command").refresh)
+        return cls(issue_tokens(user, issued_via="command").refresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,17 @@ def allowed_scope(user: User, asked: str) -> str:
     names = asked.split()
     if not names:
         return ACT_WITHIN_ROLES
-    held = roles_of(user.pk)[1]
+    held = current_grants(user.pk)[1]
     lacking = [n for n in names if n not in held and n != ACT_WITHIN_ROLES]
     if lacking:
         raise InvalidScope(f"Your roles do not give: {' '.join(sorted(set(lacking)))}.")
     return " ".join(dict.fromkeys(names))
 
 
-def issue(
+def issue_tokens(
     user: User,
     *,
-    door: str,
+    issued_via: str,
     scope: str = ACT_WITHIN_ROLES,
     client_id: str = OWN_CLIENT,
     address: str = "",
@@ -101,24 +101,24 @@ def issue(
     """
     with transaction.atomic():
         lock_unchanged(user, client_id)
-        about = (door, scope, client_id, address)
-        pair = pair_for(
+        about = (issued_via, scope, client_id, address)
+        pair = issue_pair(
             user, family or uuid4(), about, refresh=False, lifetime=lifetime
         )
         if refresh:
             raw = new_opaque() if opaque else ""
-            pair = with_refresh(pair, user, about, raw)
-        bind(pair, networks)
+            pair = add_refresh_token(pair, user, about, raw)
+        bind_networks(pair, networks)
         record_token("token.issued", pair.row, actor or user, address)
     return pair
 
 
 def new_opaque() -> str:
     """A refresh token of 256 random bits."""
-    return OPAQUE + secrets.token_urlsafe(32)
+    return REFRESH_PREFIX + secrets.token_urlsafe(32)
 
 
-def bind(pair: TokenPair, networks: str) -> None:
+def bind_networks(pair: TokenPair, networks: str) -> None:
     """Let both tokens of a pair count from these networks only."""
     for row in (pair.row, pair.refresh_row):
         if row is not None and networks:
@@ -150,7 +150,7 @@ def lock_unchanged(user: User, client_id: str = OWN_CLIENT) -> None:
         raise InvalidGrant("The account's access was ended or its password changed.")
 
 
-def pair_for(
+def issue_pair(
     user: User,
     family: UUID,
     about: About,
@@ -160,34 +160,34 @@ def pair_for(
 ) -> TokenPair:
     """An access token of a family, with a refresh token unless told otherwise."""
     span = lifetime or settings.ACCESS_TOKEN_LIFETIME
-    row = _row(user, TokenKind.ACCESS, family, about, span)
-    pair = TokenPair(mint(row, user), row)
-    return with_refresh(pair, user, about, "") if refresh else pair
+    row = _new_row(user, TokenKind.ACCESS, family, about, span)
+    pair = TokenPair(sign_row(row, user), row)
+    return add_refresh_token(pair, user, about, "") if refresh else pair
 
 
-def with_refresh(pair: TokenPair, user: User, about: About, raw: str) -> TokenPair:
+def add_refresh_token(pair: TokenPair, user: User, about: About, raw: str) -> TokenPair:
     """The pair completed: with the opaque token `raw`, or a signed one without."""
     span = settings.REFRESH_TOKEN_LIFETIME
-    row = _row(user, TokenKind.REFRESH, pair.row.family, about, span)
+    row = _new_row(user, TokenKind.REFRESH, pair.row.family, about, span)
     if raw:
         row.secret_hash = secret_hash(raw)
         row.save()
-    return replace(pair, refresh=raw or mint(row, user), refresh_row=row)
+    return replace(pair, refresh=raw or sign_row(row, user), refresh_row=row)
 
 
-def _row(
+def _new_row(
     user: User,
     kind: TokenKind,
     family: UUID,
     about: About,
     lifetime: timedelta,
 ) -> IssuedToken:
-    door, scope, client_id, address = about
+    issued_via, scope, client_id, address = about
     now = timezone.now().replace(microsecond=0)
     return IssuedToken(
         jti=uuid4().hex,
         kind=kind,
-        door=door,
+        issued_via=issued_via,
         user=user,
         username=user.username,
         client_id=client_id,
@@ -199,7 +199,7 @@ def _row(
     )
 
 
-def mint(row: IssuedToken, user: User) -> str:
+def sign_row(row: IssuedToken, user: User) -> str:
     """Sign the token of a row; a row signed before gives the same token again."""
     raw, row.kid = jwts.sign(claims_of(row, user), kid=row.kid)
     if row.pk is None:
@@ -221,11 +221,11 @@ def claims_of(row: IssuedToken, user: User) -> dict[str, Any]:
     }
     if row.kind == TokenKind.ACCESS:
         claims["aud"] = settings.RESOURCE_URL
-        claims["roles"] = sorted(roles_of(user.pk)[0])
+        claims["roles"] = sorted(current_grants(user.pk)[0])
     return claims
 
 
-def issue_personal(
+def issue_personal_token(
     user: User,
     *,
     name: str,
@@ -238,11 +238,11 @@ def issue_personal(
 
     Raises InvalidScope, and InvalidGrant as `issue` does.
     """
-    about = (Door.PERSONAL.value, allowed_scope(user, scope), OWN_CLIENT, address)
-    raw = PERSONAL + secrets.token_urlsafe(32)
+    about = (IssuedVia.PERSONAL.value, allowed_scope(user, scope), OWN_CLIENT, address)
+    raw = PERSONAL_PREFIX + secrets.token_urlsafe(32)
     with transaction.atomic():
         lock_unchanged(user)
-        row = _row(user, TokenKind.PERSONAL, uuid4(), about, lifetime)
+        row = _new_row(user, TokenKind.PERSONAL, uuid4(), about, lifetime)
         row.name, row.secret_hash = name, secret_hash(raw)
         row.networks = networks
         row.save()
@@ -261,5 +261,5 @@ def record_token(
         token_id=row.jti,
         address=address,
         reason=reason,
-        via=str(row.door),
+        via=str(row.issued_via),
     ).acted_by(actor).save()

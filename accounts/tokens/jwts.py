@@ -22,7 +22,7 @@ from rest_framework_simplejwt.exceptions import (
     TokenBackendExpiredToken,
 )
 
-from accounts.crypto.signing_keys import private_key, public_key
+from accounts.crypto.signing_keys import load_private_key, load_public_key
 from accounts.models.signing_keys import SigningKey
 
 HEADER_TYPES = {"access": "at+jwt", "refresh": "rt+jwt"}
@@ -78,7 +78,7 @@ def sign(payload: dict[str, Any], *, kid: str = "") -> tuple[str, str]:
     header = {"kid": key.kid, "typ": HEADER_TYPES.get(payload["token_type"], "JWT")}
     raw = JWS.encode(
         json.dumps(payload, separators=(",", ":")).encode(),
-        private_key(key.kid, bytes(key.private_encrypted)),
+        load_private_key(key.kid, bytes(key.private_encrypted)),
         algorithm=key.algorithm,
         headers=header,
     )
@@ -131,7 +131,7 @@ def _decode(raw: str, key: SigningKey, allow_expired: bool) -> dict[str, Any]:
     try:
         claims: dict[str, Any] = jwt.decode(
             raw,
-            public_key(key.public_pem),
+            load_public_key(key.public_pem),
             algorithms=[key.algorithm],
             issuer=settings.ISSUER_URL,
             options={
@@ -166,7 +166,9 @@ def public_jwks() -> dict[str, list[dict[str, Any]]]:
 def public_jwk(key: SigningKey) -> dict[str, Any]:
     """One key as a JWK."""
     algorithm: Any = get_default_algorithms()[key.algorithm]
-    jwk: dict[str, Any] = algorithm.to_jwk(public_key(key.public_pem), as_dict=True)
+    jwk: dict[str, Any] = algorithm.to_jwk(
+        load_public_key(key.public_pem), as_dict=True
+    )
     jwk.pop("key_ops", None)
     return {**jwk, "kid": key.kid, "alg": key.algorithm, "use": "sig"}
 
@@ -190,10 +192,10 @@ def is_plain(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and value.isprintable()
 
 
-claims_in = verify
+verify_claims = verify
 
 
-class Keyring(TokenBackend):
+class SigningKeyBackend(TokenBackend):
     """SimpleJWT's seam: every Token class signs and verifies through the rows."""
 
     def __init__(self) -> None:
@@ -206,4 +208,4 @@ class Keyring(TokenBackend):
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
         """Verify always; SimpleJWT's `verify=False` only forgives the time."""
         raw = token.decode() if isinstance(token, bytes) else token
-        return claims_in(raw, allow_expired=not verify)
+        return verify_claims(raw, allow_expired=not verify)

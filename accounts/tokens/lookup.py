@@ -7,7 +7,7 @@ from accounts.models import IssuedToken
 from accounts.tokens import jwts
 
 
-def row_of(raw: str) -> IssuedToken | None:
+def find_token(raw: str) -> IssuedToken | None:
     """The list's row of a token of whatever kind, live or not."""
     rows = IssuedToken.objects.with_revoked().select_related("user")
     row = rows.filter(secret_hash=secret_hash(raw)).first()

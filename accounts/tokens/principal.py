@@ -21,12 +21,12 @@ from django.conf import settings
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from accounts.authorization.role_grants import role_networks, roles_of
-from accounts.crypto.secrets import PERSONAL
-from accounts.http.client_address import listed, within
+from accounts.authorization.role_grants import current_grants, role_networks
+from accounts.crypto.secrets import PERSONAL_PREFIX
+from accounts.http.client_address import in_networks, split_networks
 from accounts.models import (
-    Door,
     IssuedToken,
+    IssuedVia,
     OAuthClient,
     TokenKind,
     User,
@@ -56,28 +56,28 @@ class Principal:
     username: str
     client_id: str
     jti: str
-    door: str
+    issued_via: str
     roles: tuple[str, ...]
     grants: Mapping[str, tuple[str, ...]]
     """Role scope -> names of the unexpired roles that give it."""
     token_scopes: frozenset[str]
     expires_at: int
     """End of the token, epoch seconds."""
-    ends_at: float
+    valid_until: float
     """When this object stops being true by the clock alone, epoch seconds."""
     networks: tuple[tuple[str, ...], ...] = ()
     """Of the token and of the client: the address has to lie in each of them."""
     role_networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Role -> where it counts, for roles that do not count from anywhere."""
 
-    def seen_from(self, address: str) -> Principal:
+    def restricted_to(self, address: str) -> Principal:
         """As a message from `address` may act. Raises Unauthenticated."""
         if not self.networks and not self.role_networks:
             return self
-        if not all(within(address, allowed) for allowed in self.networks):
+        if not all(in_networks(address, allowed) for allowed in self.networks):
             raise Unauthenticated("wrong_network", self.as_claims())
         bound = self.role_networks.items()
-        away = {role for role, networks in bound if not within(address, networks)}
+        away = {role for role, networks in bound if not in_networks(address, networks)}
         return self.without(away) if away else self
 
     def as_claims(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Principal:
     @property
     def can_step_up(self) -> bool:
         """Whether the client can ask its person for a wider token."""
-        return self.door == Door.AUTHORIZATION_CODE
+        return self.issued_via == IssuedVia.AUTHORIZATION_CODE
 
 
 def authenticate(raw: str) -> Principal:
@@ -111,12 +111,12 @@ def authenticate(raw: str) -> Principal:
 
     Raises Unauthenticated; database errors pass through (the door answers 503).
     """
-    return load(verify_access(raw))
+    return load_principal(verify_access(raw))
 
 
 def verify_access(raw: str) -> dict[str, Any]:
     """What needs no account: signature, time, issuer, kind, audience. The claims."""
-    if raw.startswith(PERSONAL):
+    if raw.startswith(PERSONAL_PREFIX):
         return personal_claims(raw)
     try:
         claims = verify(raw)
@@ -152,7 +152,7 @@ def _meant_for_us(audience: Any) -> bool:
     return any(isinstance(aud, str) and aud.rstrip("/") == ours for aud in named)
 
 
-def load(claims: Mapping[str, Any]) -> Principal:
+def load_principal(claims: Mapping[str, Any]) -> Principal:
     """Look up the account, the token's row and the roles as they are now."""
     row = _token_row(claims["jti"])
     if row is None or str(row["user_id"]) != claims["sub"]:
@@ -169,20 +169,23 @@ def load(claims: Mapping[str, Any]) -> Principal:
     for reason, applies in against.items():
         if applies:
             raise Unauthenticated(reason, claims)
-    roles, grants, ends = roles_of(row["user_id"])
+    roles, grants, ends = current_grants(row["user_id"])
     ends += [idle_at] if idle_at is not None else []
-    bound = (listed(row["networks"]), listed(row["client_networks"] or ""))
+    bound = (
+        split_networks(row["networks"]),
+        split_networks(row["client_networks"] or ""),
+    )
     return Principal(
         user_id=row["user_id"],
         username=row["user__username"],
         client_id=intern(row["client_id"]),
         jti=row["jti"],
-        door=intern(row["door"]),
+        issued_via=intern(row["issued_via"]),
         roles=roles,
         grants=grants,
         token_scopes=scopes_in(claims["scope"]),
         expires_at=claims["exp"],
-        ends_at=min([claims["exp"], row["expires_at"].timestamp(), *ends]),
+        valid_until=min([claims["exp"], row["expires_at"].timestamp(), *ends]),
         networks=tuple(networks for networks in bound if networks),
         role_networks=role_networks(roles),
     )
@@ -215,7 +218,7 @@ def _token_row(jti: str) -> dict[str, Any] | None:
         client_networks=Subquery(client.values("networks")),
         client_max_idle=Subquery(client.values("max_idle")),
     )
-    of_token = ("user_id", "client_id", "jti", "door", "networks")
+    of_token = ("user_id", "client_id", "jti", "issued_via", "networks")
     times = ("expires_at", "issued_at", "last_used_at")
     of_user = ("user__username", "user__is_active")
     of_client = ("blocked", "client_networks", "client_max_idle")
@@ -224,23 +227,23 @@ def _token_row(jti: str) -> dict[str, Any] | None:
     return next(iter(found), None)
 
 
-def imagined(user: User, token_scopes: Iterable[str]) -> Principal:
+def hypothetical_principal(user: User, token_scopes: Iterable[str]) -> Principal:
     """`user` as they would come with a token of these scopes from a browser sign-in.
 
     For pages that say what somebody could do; no message is ever served to it.
     """
-    roles, grants, _ends = roles_of(user.pk)
+    roles, grants, _ends = current_grants(user.pk)
     return Principal(
         user_id=user.pk,
         username=user.username,
         client_id="",
         jti="",
-        door=Door.AUTHORIZATION_CODE,
+        issued_via=IssuedVia.AUTHORIZATION_CODE,
         roles=roles,
         grants=grants,
         token_scopes=frozenset(token_scopes),
         expires_at=0,
-        ends_at=0.0,
+        valid_until=0.0,
     )
 
 

@@ -15,34 +15,34 @@ from django.db.models import Max
 from django.utils import timezone
 
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
-from accounts.crypto.secrets import PERSONAL, secret_hash
+from accounts.crypto.secrets import PERSONAL_PREFIX, secret_hash
 from accounts.errors import InvalidGrant, InvalidScope
-from accounts.http.client_address import listed, within
+from accounts.http.client_address import in_networks, split_networks
 from accounts.models import IssuedToken, OAuthClient, RevokedToken, TokenKind, User
 from accounts.tokens import jwts
 from accounts.tokens.issue import (
     About,
     TokenPair,
-    bind,
+    add_refresh_token,
+    bind_networks,
+    issue_pair,
     lock,
-    mint,
     new_opaque,
-    pair_for,
     record_token,
-    with_refresh,
+    sign_row,
 )
 from accounts.tokens.principal import (
     SUBJECT,
     Unauthenticated,
     idle_span,
-    load,
+    load_principal,
     verify_access,
 )
 
 PURPOSE = b"portico refresh successors v1"
 
 
-def rotate(
+def rotate_refresh_token(
     raw: str, *, address: str = "", client_id: str = "", scope: str = ""
 ) -> TokenPair:
     """Redeem a refresh token for a new pair. Raises InvalidGrant, InvalidScope.
@@ -58,7 +58,7 @@ def rotate(
         row, user = _locked(claims)
         _refuse_elsewhere(row, address)
         _refuse_idle(row)
-        about = (row.door, _narrowed(row, scope), row.client_id, address)
+        about = (row.issued_via, _narrowed(row, scope), row.client_id, address)
         if row.redeemed_at is None:
             return _first_use(row, user, about)
         if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
@@ -100,15 +100,15 @@ def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
     return row, user
 
 
-def check(raw: str, address: str = "") -> None:
+def check_token(raw: str, address: str = "") -> None:
     """Raise InvalidGrant unless `raw` is live, ours and counts from `address`."""
     try:
-        if raw.startswith(PERSONAL):
-            load(verify_access(raw)).seen_from(address)
+        if raw.startswith(PERSONAL_PREFIX):
+            load_principal(verify_access(raw)).restricted_to(address)
             return
         claims = jwts.verify(raw)
         if claims["token_type"] == TokenKind.ACCESS:
-            load(verify_access(raw)).seen_from(address)
+            load_principal(verify_access(raw)).restricted_to(address)
             return
     except (jwts.TokenRefused, Unauthenticated) as error:
         raise InvalidGrant("The token is invalid, expired or revoked.") from error
@@ -120,7 +120,7 @@ def check(raw: str, address: str = "") -> None:
         raise InvalidGrant("The refresh token was used before.")
 
 
-def end_family(raw: str, *, address: str = "") -> int:
+def revoke_family(raw: str, *, address: str = "") -> int:
     """Sign out: revoke all that grew from this refresh token's sign-in."""
     with transaction.atomic():
         row, user = _locked(verify_refresh(raw))
@@ -138,8 +138,8 @@ def _narrowed(row: IssuedToken, scope: str) -> str:
 
 def _refuse_elsewhere(row: IssuedToken, address: str) -> None:
     """Raise InvalidGrant where the token does not count from `address`."""
-    bound = listed(row.networks)
-    if bound and not within(address, bound):
+    bound = split_networks(row.networks)
+    if bound and not in_networks(address, bound):
         raise InvalidGrant("The refresh token does not count from this address.")
 
 
@@ -157,17 +157,19 @@ def _refuse_idle(row: IssuedToken) -> None:
 
 
 def _first_use(row: IssuedToken, user: User, about: About) -> TokenPair:
-    access = pair_for(user, row.family, about, refresh=False)
-    door, _, client_id, address = about
-    whole = (door, row.scope, client_id, address)
-    pair = with_refresh(access, user, whole, new_opaque() if row.secret_hash else "")
+    access = issue_pair(user, row.family, about, refresh=False)
+    issued_via, _, client_id, address = about
+    whole = (issued_via, row.scope, client_id, address)
+    pair = add_refresh_token(
+        access, user, whole, new_opaque() if row.secret_hash else ""
+    )
     row.redeemed_at = row.last_used_at = timezone.now()
     row.last_used_from = address
     row.successor = pair.refresh_row
     row.successor_sealed = _sealed(row, pair.refresh)
     row.save()
     _forget_successors(row)
-    bind(pair, row.networks)
+    bind_networks(pair, row.networks)
     record_token("token.refreshed", pair.row, user, address)
     return pair
 
@@ -189,10 +191,10 @@ def _same_successor(row: IssuedToken, user: User, about: About) -> TokenPair:
     successor = row.successor
     if successor is None or successor.state != "active":
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
-    again = _unsealed(row) if row.secret_hash else mint(successor, user)
-    pair = pair_for(user, row.family, about, refresh=False)
+    again = _unsealed(row) if row.secret_hash else sign_row(successor, user)
+    pair = issue_pair(user, row.family, about, refresh=False)
     reason = "within the grace"
-    bind(pair, row.networks)
+    bind_networks(pair, row.networks)
     record_token("token.refreshed", pair.row, user, about[-1], reason=reason)
     return replace(pair, refresh=again, refresh_row=successor)
 

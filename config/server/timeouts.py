@@ -36,7 +36,7 @@ class Refused(Exception):
     """Stops the parser: the connection ends, and its client has been told."""
 
 
-class Patient(HttpToolsProtocol):
+class TimeoutProtocol(HttpToolsProtocol):
     """Closes connections whose request does not arrive in time, or not in bounds."""
 
     begun = awaited = fresh = deaf = False
@@ -50,7 +50,7 @@ class Patient(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request is awaited."""
         super().connection_made(transport)
-        self.expect()
+        self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
         """Parse it piece by piece, until the client is refused."""
@@ -77,11 +77,11 @@ class Patient(HttpToolsProtocol):
                 self.refuse(431, LARGE_HEAD)
             elif not self.awaited:
                 self.awaited = True
-                self.expect()
+                self._start_head_timer()
         elif self.cycle is None or self.cycle.response_complete:
             # No request is under way, and uvicorn has stopped its own clock.
             if self.waiting is None and not self.deaf and self in self.connections:
-                self.expect()
+                self._start_head_timer()
         elif self.unused > settings.MAX_HEAD_SIZE:
             self.refuse(431, LARGE_HEAD)
 
@@ -171,33 +171,33 @@ class Patient(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is waited for."""
         self.stop_waiting()
-        self.taken()
+        self._stop_send_timer()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """The client takes less than it gets."""
         super().pause_writing()
-        self.taken()
-        self.sending = self.loop.call_later(settings.SEND_TIMEOUT, self.cut)
+        self._stop_send_timer()
+        self.sending = self.loop.call_later(settings.SEND_TIMEOUT, self._reset)
 
     def resume_writing(self) -> None:
         """It has taken enough."""
-        self.taken()
+        self._stop_send_timer()
         super().resume_writing()
 
-    def taken(self) -> None:
+    def _stop_send_timer(self) -> None:
         """Nobody is waited for to take anything."""
         if self.sending is not None:
             self.sending.cancel()
             self.sending = None
 
-    def cut(self) -> None:
+    def _reset(self) -> None:
         """End it by a reset: closing would keep what is to be sent, and wait for it."""
         raw = self.transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
-    def expect(self) -> None:
+    def _start_head_timer(self) -> None:
         """Begin to wait."""
         self.stop_waiting()
         self.waiting = self.loop.call_later(settings.HEAD_TIMEOUT, self.give_up)

@@ -64,12 +64,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500: 503 with Retry-After where trying again makes sense, 409
     where two changes met; a page for people at a page, JSON for programs.
     """
-    status, told = judged(sys.exc_info()[1])
+    status, told = classify_error(sys.exc_info()[1])
     page = (f"{status}.html", {"id": request_id.get()})
     return page_or_json(request, status, page, told, **RETRY.get(status, {}))
 
 
-def judged(error: BaseException | None) -> tuple[int, tuple[str, str]]:
+def classify_error(error: BaseException | None) -> tuple[int, tuple[str, str]]:
     """What a view raised, as status and (error, error_description)."""
     for kind, told in PASSING.items():
         if isinstance(error, kind):

@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, JsonResponse
 
 from accounts.crypto.encryption import KeyUnreadable
-from accounts.crypto.signing_keys import private_key
+from accounts.crypto.signing_keys import load_private_key
 from accounts.models import SigningKey
 from accounts.models.signing_keys import KeyState
 from accounts.rate_limits import store
@@ -57,13 +57,13 @@ def signing_key() -> None:
     key = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
     if key is None:
         raise NotReady("No signing key is active: run manage.py rotate_signing_key.")
-    private_key(key.kid, bytes(key.private_encrypted))
+    load_private_key(key.kid, bytes(key.private_encrypted))
 
 
 def shared_store() -> None:
     """The store of the rate limits answers, if there is one."""
     url = settings.VALKEY_URL
-    if url and not store.shared(url).limiter.storage.check():
+    if url and not store.shared_store(url).limiter.storage.check():
         raise NotReady("The store of the rate limits does not answer.")
 
 

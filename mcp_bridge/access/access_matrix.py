@@ -24,7 +24,7 @@ from accounts.parsing.row_ids import row_id
 from mcp_bridge.models import Primitive
 
 
-class State(StrEnum):
+class CellState(StrEnum):
     """What a role can do with a primitive, and whether a tick can change it."""
 
     OWN = "own"
@@ -41,7 +41,7 @@ class Cell:
 
     role: int
     primitive: int
-    state: State
+    state: CellState
     through: tuple[str, ...] = ()
     """Shared scopes that cover it."""
 
@@ -53,16 +53,16 @@ class Cell:
     @property
     def ticked(self) -> bool:
         """Whether the role has the primitive's own scope, and it counts."""
-        return self.state in (State.OWN, State.BOTH)
+        return self.state in (CellState.OWN, CellState.BOTH)
 
     @property
     def tickable(self) -> bool:
         """Whether a tick would change what the role can do."""
-        return self.state in (State.OWN, State.NONE, State.BOTH)
+        return self.state in (CellState.OWN, CellState.NONE, CellState.BOTH)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MatrixChange:
     """One tick set or taken."""
 
     role: Role
@@ -77,7 +77,7 @@ class Change:
         return f"{'+' if self.give else '-'}{self.role.pk}-{self.primitive.pk}"
 
 
-class Stale(Exception):
+class StaleMatrix(Exception):
     """Somebody changed what was shown before it was saved."""
 
 
@@ -96,11 +96,11 @@ class Matrix:
         own = primitive.own_scope
         shared = tuple(sorted(held - {own}))
         if own in held:
-            state = State.BOTH if shared else State.OWN
+            state = CellState.BOTH if shared else CellState.OWN
         elif shared:
-            state = State.SHARED
+            state = CellState.SHARED
         else:
-            state = State.NONE if own in required else State.CLOSED
+            state = CellState.NONE if own in required else CellState.CLOSED
         return Cell(role.pk, primitive.pk, state, shared)
 
     def row(self, primitive: Primitive) -> list[Cell]:
@@ -116,17 +116,19 @@ class Matrix:
         ]
         return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()[:32]
 
-    def changes(self, ticked: set[str], shown: Iterable[Primitive]) -> list[Change]:
+    def changes(
+        self, ticked: set[str], shown: Iterable[Primitive]
+    ) -> list[MatrixChange]:
         """What differs from the ticks somebody left on the primitives `shown`."""
         return [
-            Change(role, primitive, not cell.ticked, cell.through)
+            MatrixChange(role, primitive, not cell.ticked, cell.through)
             for primitive in shown
             for role in self.roles
             for cell in [self.cell(primitive, role)]
             if cell.tickable and (cell.key in ticked) != cell.ticked
         ]
 
-    def read(self, codes: Iterable[str]) -> list[Change]:
+    def parse_changes(self, codes: Iterable[str]) -> list[MatrixChange]:
         """The changes a review page handed on; what is none any more is left out."""
         roles = {role.pk: role for role in self.roles}
         primitives = {primitive.pk: primitive for primitive in self.primitives}
@@ -139,7 +141,7 @@ class Matrix:
                 continue
             cell, give = self.cell(primitive, role), code.startswith("+")
             if cell.tickable and cell.ticked != give:
-                found.append(Change(role, primitive, give, cell.through))
+                found.append(MatrixChange(role, primitive, give, cell.through))
         return found
 
 
@@ -151,28 +153,28 @@ def pairs(through: Any, owner: str) -> dict[int, frozenset[str]]:
     return {key: frozenset(names) for key, names in found.items()}
 
 
-def save(
+def save_matrix(
     matrix: Matrix, version: str, codes: Iterable[str], *, actor: Any, request: Any
-) -> list[Change]:
+) -> list[MatrixChange]:
     """Give and take own scopes, all or none, on record. Raises Stale, NotAllowed."""
     with transaction.atomic():
         locked = Role.objects.filter(pk__in=[r.pk for r in matrix.roles])
         list(locked.select_for_update().values_list("pk"))
         now = Matrix(matrix.primitives, matrix.roles)
         if now.version != version:
-            raise Stale(
+            raise StaleMatrix(
                 _("Somebody changed roles or tools since you opened this page.")
             )
-        changes = now.read(codes)
-        told = objection(actor, changes)
+        changes = now.parse_changes(codes)
+        told = matrix_objection(actor, changes)
         if told:
             raise NotAllowed(told)
         for change in changes:
-            apply(change, actor, request)
+            apply_change(change, actor, request)
     return changes
 
 
-def objection(actor: Any, changes: Iterable[Change]) -> str:
+def matrix_objection(actor: Any, changes: Iterable[MatrixChange]) -> str:
     """Why the actor may not make all of these changes; empty if they may."""
     for change in changes:
         told = objection_to_scope(actor, change.role, change.primitive.own_scope)
@@ -181,7 +183,7 @@ def objection(actor: Any, changes: Iterable[Change]) -> str:
     return ""
 
 
-def apply(change: Change, actor: Any, request: Any) -> None:
+def apply_change(change: MatrixChange, actor: Any, request: Any) -> None:
     """One tick, on record."""
     name = change.primitive.own_scope
     scope = Scope.objects.get(name=name)

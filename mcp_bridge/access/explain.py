@@ -17,7 +17,12 @@ from django.utils.translation import gettext as _
 
 from accounts.models import IssuedToken, Role, RoleAssignment, User
 from accounts.models.roles import ACT_WITHIN_ROLES
-from accounts.tokens.principal import Principal, Unauthenticated, imagined, load
+from accounts.tokens.principal import (
+    Principal,
+    Unauthenticated,
+    hypothetical_principal,
+    load_principal,
+)
 from mcp_bridge.access.catalogue import Catalogue, Rule
 from mcp_bridge.access.decision import Decision, Reason, decide
 from mcp_bridge.access.messages import TARGETS, Message
@@ -54,7 +59,7 @@ def as_user(user: User) -> Principal:
     """
     if not user.is_active:
         raise Unauthenticated("inactive_user")
-    return imagined(user, {ACT_WITHIN_ROLES})
+    return hypothetical_principal(user, {ACT_WITHIN_ROLES})
 
 
 def as_token(row: IssuedToken) -> Principal:
@@ -65,7 +70,7 @@ def as_token(row: IssuedToken) -> Principal:
         raise Unauthenticated("expired")
     claims: dict[str, Any] = {"jti": row.jti, "sub": str(row.user_id)}
     ends = int(row.expires_at.timestamp())
-    return load({**claims, "scope": row.scope, "exp": ends})
+    return load_principal({**claims, "scope": row.scope, "exp": ends})
 
 
 def covering(primitive: Primitive) -> list[Role]:
@@ -82,7 +87,7 @@ def holders(primitive: Primitive) -> Any:
     return held.select_related("user", "role").order_by("user__username", "role__name")
 
 
-def mend(decision: Decision, rule: Rule) -> str:
+def remedy(decision: Decision, rule: Rule) -> str:
     """What would have to change, in words."""
     wanted = ", ".join(sorted(rule.required))
     told = {
@@ -156,7 +161,7 @@ def pattern(sentence: str) -> re.Pattern[str]:
     return re.compile("".join(named), re.DOTALL)
 
 
-def in_words(via: str) -> str:
+def decision_in_words(via: str) -> str:
     """`via` in the reader's language, or as it is where no sentence fits."""
     for sentence in SENTENCES:
         found = pattern(sentence).fullmatch(via)

@@ -19,7 +19,12 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.authorization.delegation import NotAllowed, objection_to_importing
-from accounts.imports.problems import Problem, Stale, decoded, fingerprint
+from accounts.imports.problems import (
+    ImportProblem,
+    StalePreview,
+    decode_upload,
+    fingerprint,
+)
 from accounts.models import AuditEvent, Role, Scope
 from accounts.models.roles import scope_name_validator
 from mcp_bridge.models import Primitive
@@ -80,7 +85,7 @@ def export_text() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PolicyChange:
     """One item that the file adds or changes; field -> (before, after)."""
 
     section: str
@@ -96,8 +101,8 @@ class Change:
 class Diff:
     """What a file would change, or what is wrong with it."""
 
-    changes: list[Change] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    changes: list[PolicyChange] = field(default_factory=list)
+    problems: list[ImportProblem] = field(default_factory=list)
 
     @property
     def mark(self) -> str:
@@ -121,35 +126,35 @@ class Located(json.JSONDecoder):
         return found, end
 
 
-def diff(raw: bytes) -> Diff:
+def policy_diff(raw: bytes) -> Diff:
     """The dry run: every problem at once, or every change."""
     return compared(*understood(raw))
 
 
-def understood(raw: bytes) -> tuple[Any, list[Problem]]:
+def understood(raw: bytes) -> tuple[Any, list[ImportProblem]]:
     """The document in a file, or what is wrong: long work, for no transaction."""
-    text, problems = decoded(raw)
+    text, problems = decode_upload(raw)
     if problems:
         return None, problems
     try:
         return Located(text).decode(text), []
     except json.JSONDecodeError as error:
-        return None, [Problem(error.lineno, "", error.msg)]
+        return None, [ImportProblem(error.lineno, "", error.msg)]
     except RecursionError:
-        return None, [Problem(0, "", _("it is nested too deeply"))]
+        return None, [ImportProblem(0, "", _("it is nested too deeply"))]
 
 
-def compared(document: Any, problems: list[Problem]) -> Diff:
+def compared(document: Any, problems: list[ImportProblem]) -> Diff:
     """What a document changes, as things are now."""
-    found = problems or Reader(document).problems
+    found = problems or PolicyParser(document).problems
     return Diff(problems=found) if found else Diff(changes=list(changes(document)))
 
 
-class Reader:
+class PolicyParser:
     """Checks a document; `problems` says what is wrong with it."""
 
     def __init__(self, document: Any) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[ImportProblem] = []
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             told = _("this is no policy: it has to begin with %s")
             self.wrong(1, "format", told % f'"format": "{FORMAT}"')
@@ -164,7 +169,7 @@ class Reader:
 
     def wrong(self, line: int, place: str, text: str) -> None:
         """Note one."""
-        self.problems.append(Problem(line, place, text))
+        self.problems.append(ImportProblem(line, place, text))
 
     def section(self, section: str, items: Any) -> None:
         """A list of objects, each named once."""
@@ -244,7 +249,7 @@ def naming(item: Item) -> tuple[str, ...]:
     return tuple(item[name] for name in NAMING if name in item)
 
 
-def changes(document: Item) -> Iterator[Change]:
+def changes(document: Item) -> Iterator[PolicyChange]:
     """The difference between a document and what is."""
     now = export()
     for section, fields in SECTIONS.items():
@@ -252,22 +257,22 @@ def changes(document: Item) -> Iterator[Change]:
         for item in document.get(section, []):
             before = known.get(naming(item))
             differing = tuple(
-                (name, (before or {}).get(name), settled(item[name]))
+                (name, (before or {}).get(name), sorted_unique(item[name]))
                 for name in fields
                 if name in item
                 and name not in NAMING
-                and (before or {}).get(name) != settled(item[name])
+                and (before or {}).get(name) != sorted_unique(item[name])
             )
             if before is None or differing:
-                yield Change(section, naming(item), before is None, differing)
+                yield PolicyChange(section, naming(item), before is None, differing)
 
 
-def settled(value: Any) -> Any:
+def sorted_unique(value: Any) -> Any:
     """Lists in one order, each name once."""
     return sorted(set(value)) if isinstance(value, list) else value
 
 
-def apply(raw: bytes, mark: str, actor: Any) -> int:
+def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
     """Do what `diff` showed, in one transaction; how many items.
 
     Raises Stale or NotAllowed before any change.
@@ -279,7 +284,7 @@ def apply(raw: bytes, mark: str, actor: Any) -> int:
             raise NotAllowed(told)
         found = compared(document, problems)
         if found.problems or found.mark != mark:
-            raise Stale
+            raise StalePreview
         for change in found.changes:
             put(change)
             before_and_after = {n: [b, a] for n, b, a in change.fields}
@@ -297,7 +302,7 @@ def apply(raw: bytes, mark: str, actor: Any) -> int:
     return len(found.changes)
 
 
-def put(change: Change) -> None:
+def put(change: PolicyChange) -> None:
     """Make one row as the file says."""
     row: Any
     if change.section == "primitives":

@@ -13,7 +13,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from accounts.admin.tokens.revoked_tokens import meant
+from accounts.admin.tokens.revoked_tokens import find_pasted_token
 from accounts.admin_site.base import may
 from accounts.admin_site.site import Section, SitePage, row_cell, row_link, site_page
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
@@ -21,7 +21,7 @@ from accounts.parsing.row_ids import row_id
 from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access import explain
 from mcp_bridge.access.catalogue import read_catalogue
-from mcp_bridge.access.explain import in_words
+from mcp_bridge.access.explain import decision_in_words
 from mcp_bridge.models import Primitive, PrimitiveKind
 
 VIEW_TOKENS = "accounts.view_issuedtoken"
@@ -73,7 +73,7 @@ class PasteForm(forms.Form):
 
     def clean_token(self) -> str:
         """The id of the one meant."""
-        row = meant("".join(self.cleaned_data["token"].split()))
+        row = find_pasted_token("".join(self.cleaned_data["token"].split()))
         if row is None:
             raise forms.ValidationError(
                 _("This is neither a token issued here nor the id of one.")
@@ -111,7 +111,7 @@ class AccessCheck(SitePage):
         form = CheckForm(request.GET or None)
         shown: dict[str, Any] = {"form": form, "paste": self.paste_form()}
         if form.is_bound and form.is_valid():
-            shown |= answer(**form.cleaned_data)
+            shown |= check_result(**form.cleaned_data)
         if not may(request, "accounts.view_roleassignment"):
             # The list of users names their roles, but neither ends nor reasons.
             shown |= {"held": None, "holders": None}
@@ -147,7 +147,7 @@ class AccessCheck(SitePage):
         )
 
 
-def answer(
+def check_result(
     user: User | None, jti: IssuedToken | None, primitive: Primitive | None
 ) -> dict[str, Any]:
     """What the page says of them."""
@@ -190,14 +190,14 @@ def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str
             "kind": PrimitiveKind(one.rule.kind).label,
             "pk": keys.get(one.rule.key),
             "decision": one.decision,
-            "why": in_words(one.decision.via),
-            "mend": explain.mend(one.decision, one.rule),
+            "why": decision_in_words(one.decision.via),
+            "mend": explain.remedy(one.decision, one.rule),
         }
         for one in sorted(found, key=lambda v: not v.decision.allowed)
     ]
 
 
-def link(request: HttpRequest, **query: Any) -> list[tuple[Any, str]]:
+def access_check_url(request: HttpRequest, **query: Any) -> list[tuple[Any, str]]:
     """A button to the filled-in page, for those who may open it."""
     if not AccessCheck.allowed(request):
         return []
@@ -207,19 +207,19 @@ def link(request: HttpRequest, **query: Any) -> list[tuple[Any, str]]:
 @row_link(User)
 def of_user(request: HttpRequest, user: User) -> list[tuple[Any, str]]:
     """What can this person call?"""
-    return link(request, user=user.username)
+    return access_check_url(request, user=user.username)
 
 
 @row_link(Primitive)
 def of_primitive(request: HttpRequest, primitive: Primitive) -> list[tuple[Any, str]]:
     """Who can call this?"""
-    return link(request, primitive=primitive.pk)
+    return access_check_url(request, primitive=primitive.pk)
 
 
 @row_link(IssuedToken)
 def of_token(request: HttpRequest, token: IssuedToken) -> list[tuple[Any, str]]:
     """What can this token call?"""
-    return link(request, jti=token.jti) if token.kind != "refresh" else []
+    return access_check_url(request, jti=token.jti) if token.kind != "refresh" else []
 
 
 @row_link(AuditEvent)
@@ -230,14 +230,14 @@ def of_event(request: HttpRequest, event: AuditEvent) -> list[tuple[Any, str]]:
     known = IssuedToken.objects.filter(jti=event.token_id).exclude(kind="refresh")
     query: dict[str, Any] = {"primitive": target.pk} if target else {}
     if event.token_id and may(request, VIEW_TOKENS) and known.exists():
-        return link(request, jti=event.token_id, **query)
+        return access_check_url(request, jti=event.token_id, **query)
     if target and event.actor:
-        return link(request, user=event.actor, **query)
+        return access_check_url(request, user=event.actor, **query)
     return []
 
 
 @row_cell(AuditEvent)
-def why(request: HttpRequest, event: AuditEvent) -> tuple[Any, str] | None:
+def event_reason(request: HttpRequest, event: AuditEvent) -> tuple[Any, str] | None:
     """Beside each refusal of the log."""
     refused = event.decision == AuditEvent.Verdict.DENIED and event.token_id
     if not refused or not AccessCheck.allowed(request):

@@ -21,7 +21,14 @@ from django.utils.translation import gettext_lazy, ngettext
 from accounts.admin_site.site import Section, SitePage, site_page
 from accounts.authorization.delegation import NotAllowed
 from accounts.models import Role
-from mcp_bridge.access.access_matrix import Cell, Change, Matrix, Stale, State, save
+from mcp_bridge.access.access_matrix import (
+    Cell,
+    CellState,
+    Matrix,
+    MatrixChange,
+    StaleMatrix,
+    save_matrix,
+)
 from mcp_bridge.models import Primitive, PrimitiveKind
 
 LONGEST_PAGE = 100
@@ -164,9 +171,11 @@ class AccessMatrix(SitePage):
             return HttpResponseRedirect(view.url(view.page))
         return self.review(view, matrix, changes)
 
-    def review(self, view: View, matrix: Matrix, changes: list[Change]) -> HttpResponse:
+    def review(
+        self, view: View, matrix: Matrix, changes: list[MatrixChange]
+    ) -> HttpResponse:
         """The difference, by role."""
-        by_role: dict[Role, list[Change]] = {}
+        by_role: dict[Role, list[MatrixChange]] = {}
         for change in changes:
             by_role.setdefault(change.role, []).append(change)
         self.template = "admin/access_matrix_review.html"
@@ -188,14 +197,14 @@ class AccessMatrix(SitePage):
         matrix = Matrix(view.primitives, view.roles)
         codes = request.POST["changes"].split()
         try:
-            done = save(
+            done = save_matrix(
                 matrix,
                 request.POST.get("version", ""),
                 codes,
                 actor=request.user,
                 request=request,
             )
-        except Stale:
+        except StaleMatrix:
             return self.stale(view, None)
         except NotAllowed as error:
             messages.error(request, _("Nothing was saved. %s") % error)
@@ -248,10 +257,10 @@ def cells(
 def drawn(cell: Cell, name: str, on: bool, may_change: bool) -> SafeString:
     """One cell: a tick, or why there is none."""
     shared = ", ".join(cell.through)
-    if cell.state is State.SHARED:
+    if cell.state is CellState.SHARED:
         told = _("allowed through %s") % shared
         return format_html('<td class="shared">{}</td>', told)
-    if cell.state is State.CLOSED:
+    if cell.state is CellState.CLOSED:
         return format_html(
             '<td class="closed">{}</td>', _("no: does not ask for its own scope")
         )

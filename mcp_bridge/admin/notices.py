@@ -7,29 +7,29 @@ from collections.abc import Iterator
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.admin_site.notices import Notice, attention
+from accounts.admin_site.notices import Notice, notice_finder
 from mcp_bridge.checks import changed_names, unreachable_names
 
 
-@attention("mcp_bridge.view_primitive", instead_of="portico.W101")
+@notice_finder("mcp_bridge.view_primitive", instead_of="portico.W101")
 def changed_definitions() -> Iterator[Notice]:
     """A tool that says something else than when somebody looked at it."""
     names = changed_names()
     if names:
-        told = _("Definition changed, look at it: %s") % few(names)
+        told = _("Definition changed, look at it: %s") % first_few(names)
         listing = reverse("admin:mcp_bridge_primitive_changelist")
         yield Notice(told, f"{listing}?changed_at__isnull=False", urgent=True)
 
 
-@attention("mcp_bridge.view_primitive", instead_of="portico.W102")
+@notice_finder("mcp_bridge.view_primitive", instead_of="portico.W102")
 def unreachable() -> Iterator[Notice]:
     """New in code, and no role covers it yet."""
     names = unreachable_names()
     if names:
-        told = _("No role gives access to: %s") % few(names)
+        told = _("No role gives access to: %s") % first_few(names)
         yield Notice(told, reverse("admin:access_matrix"))
 
 
-def few(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
     """The first of them."""
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

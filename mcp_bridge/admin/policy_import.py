@@ -11,12 +11,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.admin_site.site import Section, SitePage, site_page
-from accounts.admin_site.uploads import SuperusersPage, kept, uploaded
+from accounts.admin_site.uploads import SuperusersPage, kept_draft, uploaded_file
 from accounts.audit.record import record
 from accounts.authorization.delegation import NotAllowed
-from accounts.imports.problems import Stale
+from accounts.imports.problems import StalePreview
 from accounts.models import ImportDraft
-from mcp_bridge.access.policy_file import apply, diff, export_text
+from mcp_bridge.access.policy_file import apply_policy, export_text, policy_diff
 
 
 @site_page
@@ -60,12 +60,12 @@ class PolicyImportPage(SuperusersPage):
         """By the button."""
         if "apply" in request.POST:
             return self.apply(request)
-        raw, told = uploaded(request)
+        raw, told = uploaded_file(request)
         if told:
             return self.page({"told": told}, status=400)
-        found = diff(raw)
+        found = policy_diff(raw)
         if not found.problems:
-            kept(request, "policy", raw)
+            kept_draft(request, "policy", raw)
         context = {"diff": found, "problems": found.problems}
         return self.page(context, status=400 if found.problems else 200)
 
@@ -77,8 +77,8 @@ class PolicyImportPage(SuperusersPage):
             return self.page({"told": told}, status=400)
         mark = request.POST["apply"]
         try:
-            count = apply(draft.content.encode(), mark, request.user)
-        except Stale as error:
+            count = apply_policy(draft.content.encode(), mark, request.user)
+        except StalePreview as error:
             return self.page({"told": str(error)}, status=409)
         except NotAllowed as error:
             return self.page({"told": str(error)}, status=403)

@@ -11,9 +11,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin_site.base import ActorFormMixin, Audited
+from accounts.admin_site.base import ActorFormMixin, AuditedAdmin
 from accounts.admin_site.site import Section
-from accounts.authorization.delegation import widens
+from accounts.authorization.delegation import widens_access
 from accounts.models import User
 from mcp_bridge.models import Primitive
 
@@ -31,14 +31,14 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
             for name in self.changed_data
             if name in cleaned
         }
-        if not self.actor.is_superuser and widens(changes):
+        if not self.actor.is_superuser and widens_access(changes):
             told = _("Only a superuser lets more people use it; you may narrow it.")
             raise forms.ValidationError(told)
         return cleaned
 
 
 @admin.register(Primitive)
-class PrimitiveAdmin(ActorFormMixin[Primitive], Audited[Primitive]):
+class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     """Rows come from code when the server starts; access is set here."""
 
     noun = "primitive"
@@ -105,7 +105,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], Audited[Primitive]):
         """Somebody has looked at the change."""
         for primitive in queryset.exclude(changed_at=None):
             primitive.accept_definition()
-            self.note(request, "accepted", primitive)
+            self.record_change(request, "accepted", primitive)
 
     def switch(self, request: HttpRequest, rows: QuerySet[Primitive], on: bool) -> None:
         """Enable or disable, each on record."""
@@ -113,7 +113,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], Audited[Primitive]):
         for primitive in rows:
             primitive.enabled = on
             primitive.save(update_fields=["enabled"])
-            self.note(request, "changed", primitive, {"enabled": [not on, on]})
+            self.record_change(request, "changed", primitive, {"enabled": [not on, on]})
             count += 1
         told = ngettext("%d changed.", "%d changed.", count) % count
         self.message_user(request, told, messages.SUCCESS)

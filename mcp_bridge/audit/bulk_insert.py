@@ -51,7 +51,7 @@ class Use(NamedTuple):
 
 
 @cache
-def columns() -> tuple[tuple[str, ...], tuple[Any, ...]]:
+def event_columns() -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """Columns in the order of CallEvent, then the others; the defaults of those."""
     others = [
         field
@@ -71,7 +71,7 @@ last_at = 0.0
 """When the recorder's one thread last wrote."""
 
 
-def insert(events: Sequence[CallEvent]) -> None:
+def insert_events(events: Sequence[CallEvent]) -> None:
     """Commit these events. Raises django.db.Error."""
     global last_at
     idle = time.monotonic() - last_at > IDLE
@@ -98,10 +98,10 @@ def insert_many(events: Sequence[CallEvent]) -> None:
 
 def sqlite_insert(events: Sequence[CallEvent]) -> None:
     """One statement is one transaction, and one time without Python's lock."""
-    defaults = columns()[1]
+    defaults = event_columns()[1]
     values: list[Any] = []
     for event in events:
-        values.append(moment(event.at))
+        values.append(database_time(event.at))
         values += event[1:]
         values += defaults
     connection.connection.execute(sqlite_statement(len(events)), values)
@@ -110,7 +110,7 @@ def sqlite_insert(events: Sequence[CallEvent]) -> None:
 @cache
 def sqlite_statement(rows: int) -> str:
     """INSERT of so many rows."""
-    names = columns()[0]
+    names = event_columns()[0]
     places = f"({', '.join('?' * len(names))})"
     table, listed = AuditEvent._meta.db_table, ", ".join(f'"{n}"' for n in names)
     every = ", ".join([places] * rows)
@@ -119,20 +119,20 @@ def sqlite_statement(rows: int) -> str:
 
 def postgres_copy(events: Sequence[CallEvent]) -> None:
     """COPY outside a transaction is one of its own."""
-    names, defaults = columns()
+    names, defaults = event_columns()
     listed = ", ".join(f'"{name}"' for name in names)
     statement = f'COPY "{AuditEvent._meta.db_table}" ({listed}) FROM STDIN'
     with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for event in events:
-            copy.write_row((moment(event.at), *event[1:], *defaults))
+            copy.write_row((database_time(event.at), *event[1:], *defaults))
 
 
-def note_uses(uses: Sequence[Use]) -> None:
+def update_last_used(uses: Sequence[Use]) -> None:
     """Write when and from where tokens were last used.
 
     In order, so that two workers that note the same tokens do not lock each other out.
     """
-    rows = sorted((jti, moment(at), address) for jti, at, address in uses)
+    rows = sorted((jti, database_time(at), address) for jti, at, address in uses)
     with connection.cursor() as cursor:
         for start in range(0, len(rows), MOST_ROWS):
             some = rows[start : start + MOST_ROWS]
@@ -159,7 +159,7 @@ def uses_statement(vendor: str, rows: int) -> str:
     )
 
 
-def moment(at: float) -> datetime | str:
+def database_time(at: float) -> datetime | str:
     """A time as this database's driver takes it."""
     found = datetime.fromtimestamp(at, UTC)
     return str(found.replace(tzinfo=None)) if connection.vendor == "sqlite" else found

@@ -8,7 +8,7 @@ import time
 
 from django.db import Error as DatabaseError
 
-from mcp_bridge.audit.bulk_insert import Use, note_uses
+from mcp_bridge.audit.bulk_insert import Use, update_last_used
 from mcp_bridge.db import in_database
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ AT_LEAST = 1_000
 """Tokens noted before those that no longer matter are looked for."""
 
 
-class Uses:
+class LastUsedTracker:
     """What this process has noted, and what is still to be written."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Uses:
         uses, self.waiting, self.writing = self.waiting, [], None
         try:
             if uses:
-                await in_database(note_uses, uses)
+                await in_database(update_last_used, uses)
         except DatabaseError as error:
             logger.warning("Last uses were not noted: %s", error)
 

@@ -11,8 +11,8 @@ from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.messages import Message
 from mcp_bridge.audit.bulk_insert import CallEvent
-from mcp_bridge.audit.last_used import Uses
-from mcp_bridge.audit.writer import record
+from mcp_bridge.audit.last_used import LastUsedTracker
+from mcp_bridge.audit.writer import write_event
 from mcp_bridge.http.headers import header
 from mcp_bridge.metrics import prometheus
 
@@ -27,7 +27,7 @@ NAMES = {
 """Method -> event when allowed; other methods are `message.allowed`."""
 
 ALLOWED, DENIED = "allowed", "denied"
-uses = Uses()
+last_used = LastUsedTracker()
 
 
 def event_name(message: Message, allowed: bool) -> str:
@@ -36,7 +36,7 @@ def event_name(message: Message, allowed: bool) -> str:
     return allowed_name if allowed else f"{allowed_name.split('.')[0]}.denied"
 
 
-class Trail:
+class AuditTrail:
     """The audit of one HTTP request at the door."""
 
     __slots__ = ("address", "request_id", "started")
@@ -50,7 +50,7 @@ class Trail:
     async def refused(self, refusal: Unauthenticated) -> None:
         """A credential that does not count."""
         claims = refusal.claims
-        await record(
+        await write_event(
             CallEvent(
                 at=time.time(),
                 action="request.refused",
@@ -64,13 +64,13 @@ class Trail:
                 request_id=self.request_id,
             )
         )
-        prometheus.decided(False, refusal.reason)
+        prometheus.count_decision(False, refusal.reason)
 
     async def decided(self, call: Call) -> None:
         """A message that was decided, whichever way."""
-        uses.note(call.principal.jti, self.address)
-        await record(self.message_event(call))
-        prometheus.decided(call.decision.allowed, call.decision.reason)
+        last_used.note(call.principal.jti, self.address)
+        await write_event(self.message_event(call))
+        prometheus.count_decision(call.decision.allowed, call.decision.reason)
 
     def duration_ms(self) -> float:
         """Since the request came."""

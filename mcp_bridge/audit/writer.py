@@ -36,24 +36,24 @@ CLOSES_EVERY = 0.01
 PATIENCE = 8.0
 """Seconds a commit may take, as long as a statement; past it who waits is refused."""
 
-Place = asyncio.Future[None]
+Waiter = asyncio.Future[None]
 
 
-class Waiting(NamedTuple):
+class QueuedEvent(NamedTuple):
     """An event on its way, and who waits for its commit (nobody: batch)."""
 
     event: CallEvent
-    place: Place | None
+    place: Waiter | None
 
 
-class Recorder:
+class AuditWriter:
     """One queue and one writing thread for this process."""
 
     def __init__(self, durability: str) -> None:
         self.durable = durability == "durable"
         self.off = durability == "off"
-        self.queue: deque[Waiting] = deque()
-        self.outside: deque[Place] = deque()
+        self.queue: deque[QueuedEvent] = deque()
+        self.overflow: deque[Waiter] = deque()
         self.busy = self.started = False
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="portico-audit")
 
@@ -62,19 +62,19 @@ class Recorder:
         if self.off:
             return
         while len(self.queue) >= ROOM:
-            await self.new_place(self.outside)
+            await self.new_place(self.overflow)
         if not self.durable:
-            self.queue.append(Waiting(event, None))
+            self.queue.append(QueuedEvent(event, None))
             self.start(BATCH_EVERY)
             return
-        place: Place = asyncio.get_running_loop().create_future()
-        self.queue.append(Waiting(event, place))
+        place: Waiter = asyncio.get_running_loop().create_future()
+        self.queue.append(QueuedEvent(event, place))
         self.start()
         await place
 
-    async def new_place(self, line: deque[Place]) -> None:
+    async def new_place(self, line: deque[Waiter]) -> None:
         """Wait in `line`."""
-        place: Place = asyncio.get_running_loop().create_future()
+        place: Waiter = asyncio.get_running_loop().create_future()
         line.append(place)
         await place
 
@@ -92,47 +92,47 @@ class Recorder:
     def commit(self) -> None:
         """Hand the first of the queue to the thread."""
         self.started, self.busy = False, True
-        prometheus.waiting(len(self.queue))
+        prometheus.set_audit_queue(len(self.queue))
         size = min(len(self.queue), AT_ONCE)
         batch = [self.queue.popleft() for _ in range(size)]
         events = [waiting.event for waiting in batch]
         loop = asyncio.get_running_loop()
         self.alarm = loop.call_later(PATIENCE, self.refuse, batch)
-        job = loop.run_in_executor(self.thread, insert, events)
+        job = loop.run_in_executor(self.thread, insert_or_isolate, events)
         job.add_done_callback(partial(self.committed, batch))
 
-    def refuse(self, batch: list[Waiting]) -> None:
+    def refuse(self, batch: list[QueuedEvent]) -> None:
         """The commit does not return: nobody waits on, durable events are let go."""
         error = OperationalError(f"no commit within {PATIENCE:g} s")
         if self.durable:
             waiting, self.queue = [*batch, *self.queue], deque()
-            self.settle(waiting, dict.fromkeys(range(len(waiting)), error))
-        self.let_in(error)
+            self._resolve_batch(waiting, dict.fromkeys(range(len(waiting)), error))
+        self._release_waiters(error)
         loop = asyncio.get_running_loop()
         self.alarm = loop.call_later(PATIENCE, self.refuse, [])
 
     def committed(
-        self, batch: list[Waiting], job: asyncio.Future[dict[int, Error]]
+        self, batch: list[QueuedEvent], job: asyncio.Future[dict[int, Error]]
     ) -> None:
         """Tell who waits how it ended, and go on."""
         self.busy = False
         self.alarm.cancel()
         error = job.exception()
         if error is None:
-            self.settle(batch, job.result())
+            self._resolve_batch(batch, job.result())
         elif self.durable:
-            self.settle(batch, dict.fromkeys(range(len(batch)), error))
+            self._resolve_batch(batch, dict.fromkeys(range(len(batch)), error))
         else:
             logger.error("Audit events wait: %s", error)
             self.queue.extendleft(reversed(batch))
-        self.let_in(error)
-        prometheus.waiting(len(self.queue))
+        self._release_waiters(error)
+        prometheus.set_audit_queue(len(self.queue))
         if self.queue:
             again = BATCH_EVERY if error is None else RETRY_AFTER
             self.start(0.0 if self.durable else again)
 
-    def settle(
-        self, batch: list[Waiting], refused: Mapping[int, BaseException]
+    def _resolve_batch(
+        self, batch: list[QueuedEvent], refused: Mapping[int, BaseException]
     ) -> None:
         """Each of a batch hears of its own event; one that does not fit is told."""
         for index, (event, place) in enumerate(batch):
@@ -146,10 +146,10 @@ class Recorder:
                 else:
                     place.set_exception(error)
 
-    def let_in(self, error: BaseException | None) -> None:
+    def _release_waiters(self, error: BaseException | None) -> None:
         """Those who waited for room; with the database away they are refused."""
-        while self.outside and (error is not None or len(self.queue) < ROOM):
-            place = self.outside.popleft()
+        while self.overflow and (error is not None or len(self.queue) < ROOM):
+            place = self.overflow.popleft()
             if place.done():
                 continue
             if error is None:
@@ -169,8 +169,8 @@ class Recorder:
             events = [waiting.event for waiting in batch]
             try:
                 loop = asyncio.get_running_loop()
-                job = loop.run_in_executor(self.thread, insert, events)
-                self.settle(batch, await job)
+                job = loop.run_in_executor(self.thread, insert_or_isolate, events)
+                self._resolve_batch(batch, await job)
             except Error as error:
                 tries -= 1
                 self.queue.extendleft(reversed(batch))
@@ -178,10 +178,10 @@ class Recorder:
         self.thread.shutdown()
 
 
-def insert(events: list[CallEvent]) -> dict[int, Error]:
+def insert_or_isolate(events: list[CallEvent]) -> dict[int, Error]:
     """Commit; where the database refuses a value, all but the event that has it."""
     try:
-        bulk_insert.insert(events)
+        bulk_insert.insert_events(events)
         return {}
     except (DataError, IntegrityError):
         return insert_singly(events)
@@ -192,31 +192,31 @@ def insert_singly(events: list[CallEvent]) -> dict[int, Error]:
     refused: dict[int, Error] = {}
     for index, event in enumerate(events):
         try:
-            bulk_insert.insert([event])
+            bulk_insert.insert_events([event])
         except (DataError, IntegrityError) as error:
             refused[index] = error
     return refused
 
 
-recorder: Recorder | None = None
+audit_writer: AuditWriter | None = None
 """This worker's; None where no server runs, and then each event commits by itself."""
 
 
 @asynccontextmanager
-async def recording() -> AsyncIterator[Recorder]:
+async def writing_audit() -> AsyncIterator[AuditWriter]:
     """Record from here on until the server stops, then commit what is left."""
-    global recorder
-    recorder = Recorder(settings.AUDIT_DURABILITY)
+    global audit_writer
+    audit_writer = AuditWriter(settings.AUDIT_DURABILITY)
     try:
-        yield recorder
+        yield audit_writer
     finally:
-        await recorder.close()
-        recorder = None
+        await audit_writer.close()
+        audit_writer = None
 
 
-async def record(event: CallEvent) -> None:
+async def write_event(event: CallEvent) -> None:
     """Have `event` recorded as AUDIT_DURABILITY says. Raises django.db.Error."""
-    if recorder is None:
-        await in_database(bulk_insert.insert, [event])
+    if audit_writer is None:
+        await in_database(bulk_insert.insert_events, [event])
     else:
-        await recorder.write(event)
+        await audit_writer.write(event)

@@ -22,10 +22,20 @@ from django.db import DatabaseError
 
 from accounts.tokens.principal import Principal, authenticate
 from mcp_bridge.access.catalogue import Catalogue, read_catalogue
-from mcp_bridge.cache.principal_cache import People, concerns, concerns_catalogue
-from mcp_bridge.cache.readers import reader
-from mcp_bridge.cache.readers.base import NOWHERE, Away, Change, Point, Reader
-from mcp_bridge.cache.triggers.install import State, state
+from mcp_bridge.cache.principal_cache import (
+    PrincipalCache,
+    concerns,
+    concerns_catalogue,
+)
+from mcp_bridge.cache.readers import open_reader
+from mcp_bridge.cache.readers.base import (
+    UNTRACKED,
+    ChangeReader,
+    ChangeRow,
+    DatabaseUnavailable,
+    LogPosition,
+)
+from mcp_bridge.cache.triggers.install import TriggerState, state
 from mcp_bridge.db import in_database
 
 logger = logging.getLogger(__name__)
@@ -43,52 +53,52 @@ AGED_EVERY = 300.0
 class Load(NamedTuple):
     """What was known when rows began to be read."""
 
-    point: Point
+    point: LogPosition
     generation: int
 
 
-class Memory:
+class DecisionCache:
     """What one worker remembers, and the point up to which it is true."""
 
-    def __init__(self, source: Reader, most: int = REMEMBERED) -> None:
+    def __init__(self, source: ChangeReader, most: int = REMEMBERED) -> None:
         self.reader = source
-        self.people = People(most)
+        self.principals = PrincipalCache(most)
         self.catalogue: Catalogue | None = None
-        self.point = NOWHERE
+        self.point = UNTRACKED
         self.trusted = False
         self.marks: tuple[Any, ...] = ()
         self.generation = 0
-        self.recent: deque[Change] = deque(maxlen=CAUGHT_UP)
+        self.recent: deque[ChangeRow] = deque(maxlen=CAUGHT_UP)
         self.loads: dict[bytes, tuple[Load, asyncio.Task[Any]]] = {}
 
-    async def facts(self, raw: str) -> tuple[Principal, Catalogue]:
+    async def resolve(self, raw: str) -> tuple[Principal, Catalogue]:
         """Who `raw` stands for, and the rules, as they are now.
 
         Raises accounts.tokens.principal.Unauthenticated; database errors pass through.
         """
-        await self.look()
+        await self.check_for_changes()
         if not (self.trusted and self.point.epoch):
-            return await in_database(read, raw)
+            return await in_database(read_uncached, raw)
         key = hashlib.sha256(raw.encode()).digest()
-        principal = self.people.get(key)
-        if principal is None or principal.ends_at <= time.time():
+        principal = self.principals.get(key)
+        if principal is None or principal.valid_until <= time.time():
             principal = await self.load_principal(key, raw)
         catalogue = self.catalogue
         if catalogue is None:
             catalogue = await self.load_catalogue()
         return principal, catalogue
 
-    async def look(self) -> None:
+    async def check_for_changes(self) -> None:
         """Forget what has changed since the last look. Raises Away."""
         try:
-            now = await self.reader.look()
+            now = await self.reader.current_position()
             if now != self.point:
                 await self.catch_up(now)
-        except Away:
-            self.forget_everything(NOWHERE)
+        except DatabaseUnavailable:
+            self.forget_everything(UNTRACKED)
             raise
 
-    async def catch_up(self, now: Point) -> None:
+    async def catch_up(self, now: LogPosition) -> None:
         """Forget what the changes up to `now` concern; everything, if unsure.
 
         Looks come back in the order they were made, so a number below the one known
@@ -100,7 +110,7 @@ class Memory:
             return
         while self.point.epoch == now.epoch and self.point.number < now.number:
             start = self.point
-            changes = await self.reader.news(start, now)
+            changes = await self.reader.changes_between(start, now)
             if self.point != start:
                 continue  # another request has caught up meanwhile
             if len(changes) != now.number - start.number:
@@ -110,17 +120,17 @@ class Memory:
                 self.forget(change)
             self.point = now
 
-    def forget(self, change: Change) -> None:
+    def forget(self, change: ChangeRow) -> None:
         """Forget whom or what one change concerns."""
         self.recent.append(change)
-        self.people.forget(change)
+        self.principals.forget(change)
         if concerns_catalogue(change):
             self.catalogue = None
 
-    def forget_everything(self, now: Point) -> None:
+    def forget_everything(self, now: LogPosition) -> None:
         """Begin anew; what is being read at this moment is not remembered."""
         self.generation += 1
-        self.people.clear()
+        self.principals.clear()
         self.catalogue = None
         self.recent.clear()
         self.point = now
@@ -130,12 +140,12 @@ class Memory:
 
         async def work(load: Load) -> Principal:
             principal = await in_database(authenticate, raw)
-            if self.untouched(load, lambda change: concerns(change, principal)):
-                self.people.put(key, principal)
+            if self.still_valid(load, lambda change: concerns(change, principal)):
+                self.principals.put(key, principal)
             return principal
 
         principal: Principal = await self.shared(key, work)
-        if principal.ends_at <= time.time():
+        if principal.valid_until <= time.time():
             principal = await in_database(authenticate, raw)
         return principal
 
@@ -144,7 +154,7 @@ class Memory:
 
         async def work(load: Load) -> Catalogue:
             catalogue = await in_database(read_catalogue)
-            if self.untouched(load, concerns_catalogue):
+            if self.still_valid(load, concerns_catalogue):
                 self.catalogue = catalogue
             return catalogue
 
@@ -172,7 +182,7 @@ class Memory:
         if key in self.loads and self.loads[key][1] is task:
             del self.loads[key]
 
-    def untouched(self, load: Load, concerned: Callable[[Change], bool]) -> bool:
+    def still_valid(self, load: Load, concerned: Callable[[ChangeRow], bool]) -> bool:
         """Whether no change seen since a load began could have been missed by it."""
         missed = self.point.number - load.point.number
         if load.generation != self.generation or missed > CAUGHT_UP:
@@ -187,17 +197,17 @@ class Memory:
         meanwhile. Nothing is decided where the database is another file by now.
         """
         if self.reader.replaced():
-            self.forget_everything(NOWHERE)
+            self.forget_everything(UNTRACKED)
             self.reader.close()
         try:
-            found: State = await in_database(state)
+            found: TriggerState = await in_database(state)
         except DatabaseError as error:
-            found = State([str(error)], [], ())
+            found = TriggerState([str(error)], [], ())
         trusted = not (found.missing or found.outside)
         if self.trusted and not trusted:
             report(found)
         if trusted != self.trusted or found.marks != self.marks:
-            self.forget_everything(NOWHERE)
+            self.forget_everything(UNTRACKED)
         self.trusted, self.marks = trusted, found.marks
 
     async def keep_verifying(self) -> None:
@@ -208,10 +218,10 @@ class Memory:
             await self.verify()
             if time.monotonic() - aged >= AGED_EVERY:
                 aged = time.monotonic()
-                self.people.age()
+                self.principals.evict_idle()
 
 
-def report(found: State) -> None:
+def report(found: TriggerState) -> None:
     """Say in the log why nothing is remembered."""
     for table in found.outside:
         logger.error("Changes are not numbered (%s): this is not supported", table)
@@ -219,57 +229,59 @@ def report(found: State) -> None:
         logger.error("Changes are not numbered (%s): run migrate", found.missing[0])
 
 
-memory: Memory | None = None
+decision_cache: DecisionCache | None = None
 """This worker's; None where no server runs, and then nothing is remembered."""
 
 
 @asynccontextmanager
-async def remembering() -> AsyncIterator[Memory]:
+async def caching_decisions() -> AsyncIterator[DecisionCache]:
     """Remember from here on until the server stops."""
-    global memory
-    memory = Memory(reader())
-    await memory.verify()
-    if not memory.trusted:
+    global decision_cache
+    decision_cache = DecisionCache(open_reader())
+    await decision_cache.verify()
+    if not decision_cache.trusted:
         logger.error("Nothing is remembered: changes are not numbered; run doctor")
-    with suppress(Away):
-        await memory.look()  # From here on it is known which file was opened.
-    upkeep = asyncio.create_task(memory.keep_verifying())
+    with suppress(DatabaseUnavailable):
+        await (
+            decision_cache.check_for_changes()
+        )  # From here on it is known which file was opened.
+    upkeep = asyncio.create_task(decision_cache.keep_verifying())
     try:
-        yield memory
+        yield decision_cache
     finally:
         upkeep.cancel()
         with suppress(asyncio.CancelledError):
             await upkeep
-        memory.reader.close()
-        memory = None
+        decision_cache.reader.close()
+        decision_cache = None
 
 
-async def facts(raw: str) -> tuple[Principal, Catalogue]:
+async def resolve_token(raw: str) -> tuple[Principal, Catalogue]:
     """Who `raw` stands for and the rules, both as committed when this is called.
 
     Raises accounts.tokens.principal.Unauthenticated; database errors pass through.
     """
-    if memory is None:
-        return await in_database(read, raw)
-    return await memory.facts(raw)
+    if decision_cache is None:
+        return await in_database(read_uncached, raw)
+    return await decision_cache.resolve(raw)
 
 
-def read(raw: str) -> tuple[Principal, Catalogue]:
+def read_uncached(raw: str) -> tuple[Principal, Catalogue]:
     """The same from the rows, with nothing remembered."""
     return authenticate(raw), read_catalogue()
 
 
 async def database_away() -> bool:
     """Whether a read that begins now gets no answer; False where no server runs."""
-    if memory is None:
+    if decision_cache is None:
         return False
     try:
-        await memory.look()
-    except Away:
+        await decision_cache.check_for_changes()
+    except DatabaseUnavailable:
         return True
     return False
 
 
 def replaced() -> bool:
     """Whether the database's file is another one than when the server started."""
-    return memory is not None and memory.reader.replaced()
+    return decision_cache is not None and decision_cache.reader.replaced()

@@ -6,14 +6,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from accounts.tokens.principal import Principal
-from mcp_bridge.cache.readers.base import Change
-from mcp_bridge.cache.watched_tables import Kind
+from mcp_bridge.cache.readers.base import ChangeRow
+from mcp_bridge.cache.watched_tables import ChangeScope
 
 Key = bytes
 """SHA-256 of a raw token: the token itself is remembered nowhere."""
 
 
-class People:
+class PrincipalCache:
     """Key -> Principal; the one not used for longest goes first."""
 
     def __init__(self, most: int) -> None:
@@ -36,7 +36,7 @@ class People:
             self.idle.discard(key)
         return principal
 
-    def age(self) -> None:
+    def evict_idle(self) -> None:
         """Forget who was not used since this was last called."""
         for key in list(self.idle):
             self.drop(key)
@@ -78,38 +78,38 @@ class People:
         self.users.clear()
         self.idle.clear()
 
-    def forget(self, change: Change) -> None:
+    def forget(self, change: ChangeRow) -> None:
         """Forget whom `change` concerns, and nobody else."""
-        if change.kind in (Kind.ALL, Kind.PEOPLE):
+        if change.kind in (ChangeScope.ALL, ChangeScope.ALL_USERS):
             self.clear()
         for key in list(self._concerned(change)):
             self.drop(key)
 
-    def _concerned(self, change: Change) -> Iterable[Key]:
-        if change.kind == Kind.TOKEN:
+    def _concerned(self, change: ChangeRow) -> Iterable[Key]:
+        if change.kind == ChangeScope.TOKEN:
             key = self.tokens.get(change.key)
             return () if key is None else (key,)
-        if change.kind == Kind.USER:
+        if change.kind == ChangeScope.USER:
             keys = self.users.get(int(change.key), ())
             return (keys,) if isinstance(keys, bytes) else keys
-        if change.kind == Kind.CLIENT:
+        if change.kind == ChangeScope.CLIENT:
             items = self.known.items()
             return [k for k, person in items if person.client_id == change.key]
         return ()
 
 
-def concerns(change: Change, principal: Principal) -> bool:
+def concerns(change: ChangeRow, principal: Principal) -> bool:
     """Whether `change` may make `principal` untrue."""
     own = {
-        Kind.USER: str(principal.user_id),
-        Kind.TOKEN: principal.jti,
-        Kind.CLIENT: principal.client_id,
+        ChangeScope.USER: str(principal.user_id),
+        ChangeScope.TOKEN: principal.jti,
+        ChangeScope.CLIENT: principal.client_id,
     }
     if change.kind in own:
-        return own[Kind(change.kind)] == change.key
-    return change.kind != Kind.CATALOGUE
+        return own[ChangeScope(change.kind)] == change.key
+    return change.kind != ChangeScope.CATALOGUE
 
 
-def concerns_catalogue(change: Change) -> bool:
+def concerns_catalogue(change: ChangeRow) -> bool:
     """Whether `change` may make the rules untrue."""
-    return change.kind in (Kind.CATALOGUE, Kind.ALL)
+    return change.kind in (ChangeScope.CATALOGUE, ChangeScope.ALL)

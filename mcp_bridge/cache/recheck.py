@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, decide
-from mcp_bridge.cache.decision_cache import facts
+from mcp_bridge.cache.decision_cache import resolve_token
 
 FRESH_FOR = 0.05
 """Seconds for which a read of the rows counts as made just now.
@@ -23,7 +23,7 @@ A read before every answer was tried: on PostgreSQL it is a round trip more a ca
 """
 
 
-class Withdrawn(Exception):
+class AccessWithdrawn(Exception):
     """The token counts, but the message is not allowed any more."""
 
     def __init__(self, decision: Decision) -> None:
@@ -31,7 +31,7 @@ class Withdrawn(Exception):
         self.decision = decision
 
 
-ENDS = (Unauthenticated, Withdrawn, DatabaseError)
+ENDS = (Unauthenticated, AccessWithdrawn, DatabaseError)
 """Why an answer does not go on."""
 
 
@@ -82,13 +82,13 @@ class Recheck:
     async def read(self) -> None:
         """Read and decide. Raises one of ENDS."""
         call, began = self.call, time.perf_counter()
-        principal, catalogue = await facts(self.raw)
-        call.principal = principal.seen_from(self.address)
+        principal, catalogue = await resolve_token(self.raw)
+        call.principal = principal.restricted_to(self.address)
         call.catalogue = catalogue
         if call.decision.allowed:
             decision = decide(call.principal, call.message, catalogue)
             if not decision.allowed:
-                raise Withdrawn(decision)
+                raise AccessWithdrawn(decision)
         self.read_at = began
 
 

@@ -28,26 +28,26 @@ KEPT = 10_000
 """Length of the change log; who has seen less forgets everything."""
 
 
-class Kind(StrEnum):
+class ChangeScope(StrEnum):
     """What a change makes untrue. The first three name one by a key."""
 
     USER = "user"
     TOKEN = "token"  # noqa: S105
     CLIENT = "client"
-    PEOPLE = "people"
+    ALL_USERS = "people"
     CATALOGUE = "catalogue"
     ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedTable:
     """A table: whom its rows concern, and which of its changes matter.
 
     Columns count unless they are `ignored`, so that a new one counts by itself.
     """
 
     model: type[models.Model]
-    kind: Kind
+    kind: ChangeScope
     key: str = ""
     ignored: tuple[str, ...] = ()
     insert: bool = True
@@ -85,29 +85,41 @@ class Outside(NamedTuple):
         return f"{self.table} by {self.why}"
 
 
-def watched() -> Iterator[Watched]:
+def watched_tables() -> Iterator[WatchedTable]:
     """Every table behind authenticate() and the catalogue."""
     personal = ("first_name", "last_name", "date_joined")
     address = ("email", "email_set_by_admin")
     signing_in = ("password", "session_epoch", "last_login")
     ignored = (*personal, *address, *signing_in)
-    yield Watched(User, Kind.USER, "id", ignored=ignored, insert=False)
-    yield Watched(RoleAssignment, Kind.USER, "user_id", ignored=("reason",))
+    yield WatchedTable(User, ChangeScope.USER, "id", ignored=ignored, insert=False)
+    yield WatchedTable(RoleAssignment, ChangeScope.USER, "user_id", ignored=("reason",))
     refreshed = ("redeemed_at", "successor", "successor_sealed")
     used = ("last_used_at", "last_used_from", "name", *refreshed)
-    yield Watched(
-        IssuedToken, Kind.TOKEN, "jti", ignored=used, insert=False, while_live=True
+    yield WatchedTable(
+        IssuedToken,
+        ChangeScope.TOKEN,
+        "jti",
+        ignored=used,
+        insert=False,
+        while_live=True,
     )
     # That a revocation goes concerns nobody: refusals are not remembered.
-    yield Watched(RevokedToken, Kind.TOKEN, "jti", delete=False)
-    yield Watched(
-        OAuthClient, Kind.CLIENT, "client_id", ignored=("last_used_at", "updated")
+    yield WatchedTable(RevokedToken, ChangeScope.TOKEN, "jti", delete=False)
+    yield WatchedTable(
+        OAuthClient,
+        ChangeScope.CLIENT,
+        "client_id",
+        ignored=("last_used_at", "updated"),
     )
-    yield Watched(SigningKey, Kind.ALL, insert=False)
-    yield Watched(Role, Kind.PEOPLE, ignored=("description",), insert=False)
-    yield Watched(Role.scopes.through, Kind.PEOPLE)
-    yield Watched(Scope, Kind.ALL, ignored=("description",), insert=False)
+    yield WatchedTable(SigningKey, ChangeScope.ALL, insert=False)
+    yield WatchedTable(
+        Role, ChangeScope.ALL_USERS, ignored=("description",), insert=False
+    )
+    yield WatchedTable(Role.scopes.through, ChangeScope.ALL_USERS)
+    yield WatchedTable(Scope, ChangeScope.ALL, ignored=("description",), insert=False)
     texts = ("title", "description", "definition")
     times = ("first_seen_at", "last_seen_at", "changed_at", "vanished_at")
-    yield Watched(Primitive, Kind.CATALOGUE, ignored=(*texts, *times, "enabled_before"))
-    yield Watched(Primitive.required_scopes.through, Kind.CATALOGUE)
+    yield WatchedTable(
+        Primitive, ChangeScope.CATALOGUE, ignored=(*texts, *times, "enabled_before")
+    )
+    yield WatchedTable(Primitive.required_scopes.through, ChangeScope.CATALOGUE)

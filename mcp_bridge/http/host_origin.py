@@ -15,7 +15,7 @@ from django.http.request import split_domain_port, validate_host
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_bridge.http.headers import header
-from mcp_bridge.http.responses import Answer, plain, too_large
+from mcp_bridge.http.responses import Response, json_error, too_large
 
 
 def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
@@ -29,7 +29,7 @@ def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(parts), re.IGNORECASE)
 
 
-class Edge:
+class HostOriginMiddleware:
     """Pure ASGI: 421 for a foreign Host, 403 for a foreign Origin, 413 for a giant."""
 
     def __init__(self, app: ASGIApp, for_pages: ASGIApp) -> None:
@@ -48,12 +48,12 @@ class Edge:
         else:
             await self.for_pages(scope, receive, send)
 
-    def refusal(self, scope: Scope, origin: str | None) -> Answer | None:
+    def refusal(self, scope: Scope, origin: str | None) -> Response | None:
         """The answer to a request that goes no further."""
         if not allowed_host(header(scope, b"host") or "", self.hosts):
-            return plain(421, "invalid_host", "This host is not in ALLOWED_HOSTS.")
+            return json_error(421, "invalid_host", "This host is not in ALLOWED_HOSTS.")
         if origin and not self.origins.fullmatch(origin):
-            return plain(
+            return json_error(
                 403, "invalid_origin", "This origin is not in ALLOWED_ORIGINS."
             )
         declared = header(scope, b"content-length") or "0"

@@ -17,10 +17,10 @@ from django.conf import settings
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_bridge.http.headers import header
-from mcp_bridge.http.responses import Answer, plain, too_slow
+from mcp_bridge.http.responses import Response, body_timeout, json_error
 
 
-class Bounded:
+class BodyLimitMiddleware:
     """Pure ASGI: 413 for what is larger than `largest`, 408 for what is too slow."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
@@ -30,17 +30,17 @@ class Bounded:
         """Serve, until the body breaks a rule; a head sent already stays sent."""
         declared = header(scope, b"content-length") or "0"
         if declared.isdigit() and int(declared) > self.largest:
-            await too_large(self.largest).send(send)
+            await body_too_large(self.largest).send(send)
             return
-        body, sender = Body(receive, self.largest), Sender(send)
+        body, sender = LimitedReceive(receive, self.largest), TrackedSend(send)
         try:
             await self.app(scope, body, sender)
-        except (TooLarge, TooSlow) as problem:
+        except (BodyTooLarge, BodyTimeout) as problem:
             if not sender.begun:
-                await refusal(problem, self.largest).send(send)
+                await body_refused(problem, self.largest).send(send)
 
 
-class Body:
+class LimitedReceive:
     """A `receive` that counts bytes and time until the body is complete."""
 
     def __init__(self, receive: Receive, largest: int) -> None:
@@ -55,15 +55,15 @@ class Body:
         with anyio.move_on_at(self.deadline) as waiting:
             event = await self.receive()
         if waiting.cancelled_caught:
-            raise TooSlow
+            raise BodyTimeout
         self.left -= len(event.get("body", b""))
         if self.left < 0:
-            raise TooLarge
+            raise BodyTooLarge
         self.complete = not event.get("more_body", False)
         return event
 
 
-class Sender:
+class TrackedSend:
     """A `send` that knows whether an answer has begun."""
 
     def __init__(self, send: Send) -> None:
@@ -75,17 +75,17 @@ class Sender:
         await self.send(event)
 
 
-def too_large(largest: int) -> Answer:
+def body_too_large(largest: int) -> Response:
     """413 with the limit; the connection ends, for the rest of the body is unread."""
     text = f"The body is larger than {largest} bytes."
-    return plain(413, "invalid_request", text, connection="close")
+    return json_error(413, "invalid_request", text, connection="close")
 
 
-def refusal(problem: TooLarge | TooSlow, largest: int) -> Answer:
+def body_refused(problem: BodyTooLarge | BodyTimeout, largest: int) -> Response:
     """413 or 408."""
-    if isinstance(problem, TooLarge):
-        return too_large(largest)
-    return too_slow()
+    if isinstance(problem, BodyTooLarge):
+        return body_too_large(largest)
+    return body_timeout()
 
 
 T = TypeVar("T")
@@ -94,11 +94,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class TooLarge(Exception):
+class BodyTooLarge(Exception):
     """The body passed MAX_BODY_SIZE."""
 
 
-class TooSlow(Exception):
+class BodyTimeout(Exception):
     """The body did not arrive within BODY_TIMEOUT."""
 
 
@@ -107,7 +107,7 @@ class Disconnected(Exception):
 
 
 @types.coroutine
-def resumed(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
+def resume(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
     """The rest of a coroutine that was begun and gave what it waits for."""
     while True:
         try:
@@ -146,7 +146,7 @@ class IncomingBody:
             return True
         try:
             async with asyncio.timeout(within):
-                await resumed(reading, waits_for)
+                await resume(reading, waits_for)
         except TimeoutError:
             return False
         return True
@@ -160,7 +160,7 @@ class IncomingBody:
             chunk = event.get("body", b"")
             self.size += len(chunk)
             if self.size > settings.MAX_BODY_SIZE:
-                raise TooLarge
+                raise BodyTooLarge
             if self.grows is not None:
                 self.grows(len(chunk))
             self.chunks.append(chunk)

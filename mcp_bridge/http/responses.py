@@ -14,7 +14,7 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A complete response: status, JSON body (None: empty) and extra headers."""
 
     status: int
@@ -46,19 +46,19 @@ def _challenge(**parameters: str) -> dict[str, str]:
     return {"www-authenticate": f"Bearer {pairs}"}
 
 
-def unauthorized(token_sent: bool) -> Answer:
+def unauthorized(token_sent: bool) -> Response:
     """401; `error` only if a token was sent (RFC 6750 3.1)."""
     where = {"resource_metadata": metadata_url(), "scope": ACT_WITHIN_ROLES}
     if not token_sent:
         text = "Send an access token in the Authorization header."
         body = {"error": "unauthorized", "error_description": text}
-        return Answer(401, body, _challenge(**where))
+        return Response(401, body, _challenge(**where))
     text = "The access token is invalid, expired or revoked."
     problem = {"error": "invalid_token", "error_description": text}
-    return Answer(401, problem, _challenge(**problem, **where))
+    return Response(401, problem, _challenge(**problem, **where))
 
 
-def insufficient_scope(scopes: Iterable[str]) -> Answer:
+def insufficient_scope(scopes: Iterable[str]) -> Response:
     """403: a wider token would do; every scope to ask for in one challenge."""
     wanted = " ".join(sorted(scopes))
     problem = {
@@ -71,33 +71,33 @@ def insufficient_scope(scopes: Iterable[str]) -> Answer:
         resource_metadata=metadata_url(),
         error_description=problem["error_description"],
     )
-    return Answer(403, {**problem, "scope": wanted}, challenge)
+    return Response(403, {**problem, "scope": wanted}, challenge)
 
 
-def protocol_error(status: int, code: int, text: str) -> Answer:
+def protocol_error(status: int, code: int, text: str) -> Response:
     """A JSON-RPC error without a request id."""
     error = {"code": code, "message": text}
-    return Answer(status, {"jsonrpc": "2.0", "id": None, "error": error})
+    return Response(status, {"jsonrpc": "2.0", "id": None, "error": error})
 
 
-def plain(status: int, error: str, text: str, **headers: str) -> Answer:
+def json_error(status: int, error: str, text: str, **headers: str) -> Response:
     """A refusal that is not JSON-RPC's business."""
-    return Answer(status, {"error": error, "error_description": text}, headers)
+    return Response(status, {"error": error, "error_description": text}, headers)
 
 
-def unavailable() -> Answer:
+def unavailable() -> Response:
     """503: the database is away, so nothing can be decided."""
     text = "The database cannot be reached; nothing was decided."
-    return plain(503, "temporarily_unavailable", text, **{"retry-after": "5"})
+    return json_error(503, "temporarily_unavailable", text, **{"retry-after": "5"})
 
 
-def too_large() -> Answer:
+def too_large() -> Response:
     """413 with the limit."""
     text = f"The body is larger than {settings.MAX_BODY_SIZE} bytes."
-    return plain(413, "invalid_request", text)
+    return json_error(413, "invalid_request", text)
 
 
-def too_slow() -> Answer:
+def body_timeout() -> Response:
     """408; the connection ends, for the rest of the body may still come."""
     text = f"The body did not arrive within {settings.BODY_TIMEOUT:g} seconds."
-    return plain(408, "request_timeout", text, connection="close")
+    return json_error(408, "request_timeout", text, connection="close")

@@ -12,7 +12,7 @@ NAME = b"mcp-session-id"
 Pair = tuple[bytes, bytes]
 
 
-class SessionRoute:
+class SessionAffinityMiddleware:
     """Pure ASGI: `PREFIX-` before the ids that leave, taken off those that come."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:

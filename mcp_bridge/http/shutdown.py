@@ -15,12 +15,12 @@ _told = False
 which a second signal (a terminal's and make's own) enters while the first is in it."""
 
 
-def begun() -> bool:
+def shutting_down() -> bool:
     """Whether this process is about to end."""
     return _told
 
 
-def listen() -> None:
+def install_signal_handlers() -> None:
     """Hear of SIGTERM and SIGINT, before uvicorn does what it does about them."""
     global _told
     _told = False

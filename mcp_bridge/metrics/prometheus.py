@@ -30,7 +30,7 @@ from starlette.types import Message as Event
 from mcp_bridge.http.headers import header
 from mcp_bridge.metrics.multiprocess import FOLDER, forget_dead
 
-ON = bool(settings.METRICS_TOKEN)
+ENABLED = bool(settings.METRICS_TOKEN)
 GROUPS = frozenset(
     "mcp oauth oauth/token oauth/authorize oauth/register oauth/introspect "
     "oauth/revoke oauth/device oauth/jwks.json api api/token admin portal accounts "
@@ -81,43 +81,43 @@ beyond = Counter(
 
 def over_bound(what: str) -> None:
     """Count one that was too many."""
-    if ON:
+    if ENABLED:
         beyond.labels(what).inc()
 
 
 def sessions_open(count: int) -> None:
     """Note how many sessions this process has."""
-    if ON:
+    if ENABLED:
         sessions.set(count)
 
 
-def waiting(events: int) -> None:
+def set_audit_queue(events: int) -> None:
     """Note how many call events this process has to commit."""
-    if ON:
+    if ENABLED:
         audit_queue.set(events)
 
 
-def decided(allowed: bool, reason: str) -> None:
+def count_decision(allowed: bool, reason: str) -> None:
     """Count one decision at /mcp."""
-    if ON:
-        decision(allowed, reason).inc()
+    if ENABLED:
+        decision_series(allowed, reason).inc()
 
 
 # Looking a series up costs more than counting in it; the labels are few.
 @cache
-def decision(allowed: bool, reason: str) -> Counter:
+def decision_series(allowed: bool, reason: str) -> Counter:
     """The series of one verdict."""
     return decisions.labels("allowed" if allowed else "denied", reason)
 
 
 @cache
-def answer(route: str, method: str, status: int) -> Counter:
+def request_series(route: str, method: str, status: int) -> Counter:
     """The series of one kind of answer."""
     return requests.labels(route, method, status)
 
 
 @cache
-def duration(route: str) -> Histogram:
+def duration_series(route: str) -> Histogram:
     """The durations of one route."""
     return durations.labels(route)
 
@@ -138,7 +138,7 @@ def is_stream(event: Event) -> bool:
     )
 
 
-class Metrics:
+class MetricsMiddleware:
     """Pure ASGI, outermost: measures every request, and answers /metrics."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -173,11 +173,11 @@ class Metrics:
             in_flight.dec()
             route = route_of(scope["path"])
             method = scope["method"] if scope["method"] in METHODS else "other"
-            answer(route, method, status).inc()
+            request_series(route, method, status).inc()
             if streaming:
                 streams.dec()
             else:
-                duration(route).observe(perf_counter() - began)
+                duration_series(route).observe(perf_counter() - began)
 
     def page(self, scope: Scope) -> Response:
         """The metrics of all workers, for who sends the token."""

@@ -20,21 +20,30 @@ from starlette.authentication import SimpleUser
 from starlette.types import Receive, Scope, Send
 
 from accounts.crypto.encryption import KeyUnreadable
-from accounts.rate_limits.errors import TooMany
+from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import decide, scopes_to_ask
 from mcp_bridge.access.messages import BadMessage, Message, parse
-from mcp_bridge.audit.trail import Trail
-from mcp_bridge.cache.decision_cache import facts
-from mcp_bridge.cache.recheck import FRESH_FOR, Recheck, Withdrawn, recheck_var
+from mcp_bridge.audit.trail import AuditTrail
+from mcp_bridge.cache.decision_cache import resolve_token
+from mcp_bridge.cache.recheck import FRESH_FOR, AccessWithdrawn, Recheck, recheck_var
 from mcp_bridge.http import responses
 from mcp_bridge.http.headers import header
-from mcp_bridge.http.request_body import Disconnected, IncomingBody, TooLarge, TooSlow
+from mcp_bridge.http.request_body import (
+    BodyTimeout,
+    BodyTooLarge,
+    Disconnected,
+    IncomingBody,
+)
 from mcp_bridge.middleware import rate_limits
-from mcp_bridge.middleware.recorded_response import OnePiece, OnRecord, Recorded
-from mcp_bridge.middleware.revocable_stream import Guarded
+from mcp_bridge.middleware.recorded_response import (
+    RecordedResponse,
+    RecordedSend,
+    RecordedStream,
+)
+from mcp_bridge.middleware.revocable_stream import RevocableStream
 from mcp_bridge.server.concurrency_limits import LARGE_BODY, LISTENING, Holding
 from mcp_bridge.server.transport import Transport
 
@@ -53,7 +62,7 @@ one that comes later the token is looked at before it is waited for, and again a
 """
 
 
-class Door:
+class AuthorizationMiddleware:
     """Pure ASGI: refuses, challenges, or hands the message to the SDK's app."""
 
     def __init__(self, transport: Transport) -> None:
@@ -61,7 +70,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; without a database nothing is let through."""
-        trail = Trail(scope)
+        trail = AuditTrail(scope)
         raw = bearer(header(scope, b"authorization"))
         if raw is None:
             await responses.unauthorized(token_sent=False).send(send)
@@ -70,9 +79,9 @@ class Door:
             await self.admit(scope, receive, send, raw, trail)
         except Unauthenticated as refusal:
             await self.challenge(refusal, trail, send, raw)
-        except TooMany as problem:
-            await rate_limits.answer(problem).send(send)
-        except (BadMessage, TooLarge, TooSlow) as problem:
+        except RateLimited as problem:
+            await rate_limits.too_many_requests(problem).send(send)
+        except (BadMessage, BodyTooLarge, BodyTimeout) as problem:
             await body_refusal(problem).send(send)
         except Disconnected:
             return
@@ -81,7 +90,7 @@ class Door:
             await responses.unavailable().send(send)
 
     async def admit(
-        self, scope: Scope, receive: Receive, send: Send, raw: str, trail: Trail
+        self, scope: Scope, receive: Receive, send: Send, raw: str, trail: AuditTrail
     ) -> None:
         """Authenticate, read, decide; then serve, or ask for a wider token."""
         body = IncomingBody(receive)
@@ -109,7 +118,12 @@ class Door:
             held.end()
 
     async def decided(
-        self, scope: Scope, body: IncomingBody, send: Send, trail: Trail, again: Recheck
+        self,
+        scope: Scope,
+        body: IncomingBody,
+        send: Send,
+        trail: AuditTrail,
+        again: Recheck,
     ) -> None:
         """Serve the call to whoever may see what is there, or ask for a wider token."""
         call = again.call
@@ -133,7 +147,7 @@ class Door:
             held.grow(body.size)
         body.grows = held.grow
         if not await body.arrives(settings.BODY_TIMEOUT):
-            raise TooSlow
+            raise BodyTimeout
 
     async def at_once(self, scope: Scope, body: IncomingBody) -> bool:
         """Whether the message is complete before anybody is asked who sent it.
@@ -152,28 +166,37 @@ class Door:
         return known or Message(f"http/{scope['method']}")
 
     async def serve(
-        self, scope: Scope, body: IncomingBody, send: Send, trail: Trail, again: Recheck
+        self,
+        scope: Scope,
+        body: IncomingBody,
+        send: Send,
+        trail: AuditTrail,
+        again: Recheck,
     ) -> None:
         """Have the SDK answer; refuse in its place once the right to that has ended."""
         receive = body.replay() if body.complete else body.receive
-        reply: OnePiece | OnRecord
-        if self.transport.one_piece(scope, again.call.message):
-            reply = OnePiece(send, receive, trail, again)
+        reply: RecordedResponse | RecordedStream
+        if self.transport.wants_json(scope, again.call.message):
+            reply = RecordedResponse(send, receive, trail, again)
             await self.answer(scope, receive, reply)
             end = reply.end
         else:
-            reply = OnRecord(send, trail, again.call, held=scope["method"] == "POST")
-            guarded = Guarded(self.transport.streaming, again)
+            reply = RecordedStream(
+                send, trail, again.call, held=scope["method"] == "POST"
+            )
+            guarded = RevocableStream(self.transport.streaming, again)
             await guarded(scope, receive, reply)
             end = guarded.end
         if end is not None:
             await self.withhold(scope, body, reply, end)
 
-    async def answer(self, scope: Scope, receive: Receive, reply: OnePiece) -> None:
+    async def answer(
+        self, scope: Scope, receive: Receive, reply: RecordedResponse
+    ) -> None:
         """Serve in one piece; a client that leaves ends the call, and that is told."""
         try:
             content = reply.call.message.content
-            await self.transport.exchange.serve(scope, receive, reply, content)
+            await self.transport.direct.serve(scope, receive, reply, content)
         except asyncio.CancelledError:
             if not reply.left and reply.end is None:
                 raise
@@ -186,7 +209,7 @@ class Door:
             reply.stop()
 
     async def withhold(
-        self, scope: Scope, body: IncomingBody, reply: Recorded, end: Exception
+        self, scope: Scope, body: IncomingBody, reply: RecordedSend, end: Exception
     ) -> None:
         """Refuse in place of an answer; of a stream that is open, only the end.
 
@@ -199,13 +222,17 @@ class Door:
             await reply.close()
         elif isinstance(end, Unauthenticated):
             await responses.unauthorized(token_sent=True).send(reply.send)
-        elif isinstance(end, Withdrawn):
+        elif isinstance(end, AccessWithdrawn):
             await self.refuse(scope, body, reply, end)
         else:
             await responses.unavailable().send(reply.send)
 
     async def refuse(
-        self, scope: Scope, body: IncomingBody, reply: Recorded, end: Withdrawn
+        self,
+        scope: Scope,
+        body: IncomingBody,
+        reply: RecordedSend,
+        end: AccessWithdrawn,
     ) -> None:
         """As a message is refused that comes now: hidden things do not exist."""
         call, send = reply.call, reply.send
@@ -214,31 +241,31 @@ class Door:
             await wider_token(call).send(send)
             return
         content = call.message.content
-        await self.transport.exchange.serve(scope, body.replay(), send, content)
+        await self.transport.direct.serve(scope, body.replay(), send, content)
 
     async def challenge(
-        self, why: Unauthenticated, trail: Trail, send: Send, raw: str
+        self, why: Unauthenticated, trail: AuditTrail, send: Send, raw: str
     ) -> None:
         """401 for a token that does not count, once on record; 429 in a flood."""
         answer = responses.unauthorized(token_sent=True)
         try:
             await rate_limits.admit_refusal(raw, trail.address)
             await trail.refused(why)
-        except TooMany as problem:
-            answer = rate_limits.answer(problem)
+        except RateLimited as problem:
+            answer = rate_limits.too_many_requests(problem)
         except DatabaseError:
             logger.exception("A refusal could not be recorded")
             answer = responses.unavailable()
         await answer.send(send)
 
 
-async def who(raw: str, trail: Trail) -> tuple[Principal, Catalogue]:
+async def who(raw: str, trail: AuditTrail) -> tuple[Principal, Catalogue]:
     """Who `raw` stands for at the client's address, and the rules, as they are now."""
-    principal, catalogue = await facts(raw)
-    return principal.seen_from(trail.address), catalogue
+    principal, catalogue = await resolve_token(raw)
+    return principal.restricted_to(trail.address), catalogue
 
 
-def wider_token(call: Call) -> responses.Answer:
+def wider_token(call: Call) -> responses.Response:
     """403 that names the scopes to ask for."""
     wanted = scopes_to_ask(call.principal, call.decision)
     return responses.insufficient_scope(wanted)
@@ -284,10 +311,12 @@ def sdk_token(principal: Principal) -> AccessToken:
     )
 
 
-def body_refusal(problem: BadMessage | TooLarge | TooSlow) -> responses.Answer:
+def body_refusal(
+    problem: BadMessage | BodyTooLarge | BodyTimeout,
+) -> responses.Response:
     """413 for a giant, 408 for a dawdler, 400 for what is not one message."""
-    if isinstance(problem, TooSlow):
-        return responses.too_slow()
+    if isinstance(problem, BodyTimeout):
+        return responses.body_timeout()
     if isinstance(problem, BadMessage):
         return responses.protocol_error(400, problem.code, str(problem))
     return responses.too_large()

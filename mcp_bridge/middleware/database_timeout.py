@@ -20,7 +20,7 @@ A database that refuses is answered for before by the page itself, in its own wo
 the pool waits for a connection for 5 seconds."""
 
 
-class Attended:
+class DatabaseTimeoutMiddleware:
     """Pure ASGI: gives 503 in place of an answer that cannot come."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -28,14 +28,14 @@ class Attended:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve; the thread that waits is left to end by itself."""
-        reply = Reply(send)
+        reply = GuardedSend(send)
         try:
             await self.app(scope, receive, reply)
         finally:
             reply.end()
 
 
-class Reply:
+class GuardedSend:
     """The way back: the app's answer, or 503 where the database is away first."""
 
     def __init__(self, send: Send) -> None:

@@ -18,23 +18,23 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
-from accounts.http.client_address import neighbourhood
-from accounts.rate_limits.errors import TooMany
+from accounts.http.client_address import rate_limit_prefix
+from accounts.rate_limits.errors import RateLimited
 from accounts.rate_limits.middleware import WIDER
-from accounts.rate_limits.store import Health, item_of, opened, redis_url
-from accounts.rate_limits.window import LOCAL, Limit, limit_of
+from accounts.rate_limits.store import Backoff, item_of, open_storage, redis_url
+from accounts.rate_limits.window import LOCAL, Limit, configured_limit
 from accounts.tokens.principal import Principal
-from mcp_bridge.http.responses import Answer, plain
+from mcp_bridge.http.responses import Response, json_error
 
 
-class Shared:
+class AsyncSharedStore:
     """The store all workers count in, asked without waiting in the event loop."""
 
     def __init__(self, url: str) -> None:
         there = f"async+{redis_url(url)}"
-        store = opened(RedisStorage, there, implementation="redispy")
+        store = open_storage(RedisStorage, there, implementation="redispy")
         self.limiter = SlidingWindowCounterRateLimiter(store)
-        self.health = Health()
+        self.health = Backoff()
 
     async def hit(self, key: str, limit: Limit) -> float:
         """0 within the limit, else seconds to wait. Raises StorageError when away."""
@@ -59,19 +59,19 @@ class Shared:
 
 
 @cache
-def shared(url: str) -> Shared:
+def async_shared_store(url: str) -> AsyncSharedStore:
     """The store at `url`, one per process."""
-    return Shared(url)
+    return AsyncSharedStore(url)
 
 
-async def counted(key: str, limit: Limit | None) -> float:
+async def count_message(key: str, limit: Limit | None) -> float:
     """Count one: 0 within the limit, else seconds to wait."""
     if limit is None:
         return 0.0
     if not settings.VALKEY_URL:
         return LOCAL.hit(key, limit)
     try:
-        return await shared(settings.VALKEY_URL).hit(key, limit)
+        return await async_shared_store(settings.VALKEY_URL).hit(key, limit)
     except StorageError:
         return LOCAL.hit(key, limit)
 
@@ -81,7 +81,7 @@ async def room(key: str, limit: Limit) -> float:
     if not settings.VALKEY_URL:
         return LOCAL.wait(key, limit)
     try:
-        return await shared(settings.VALKEY_URL).wait(key, limit)
+        return await async_shared_store(settings.VALKEY_URL).wait(key, limit)
     except StorageError:
         return LOCAL.wait(key, limit)
 
@@ -89,10 +89,10 @@ async def room(key: str, limit: Limit) -> float:
 async def admit(principal: Principal) -> None:
     """Count a message of this token and of its person. Raises TooMany."""
     token, user = f"mcp token {principal.jti}", f"mcp user {principal.user_id}"
-    wait = await counted(token, limit_of("LIMIT_MCP"))
-    wait = wait or await counted(user, limit_of("LIMIT_MCP_USER"))
+    wait = await count_message(token, configured_limit("LIMIT_MCP"))
+    wait = wait or await count_message(user, configured_limit("LIMIT_MCP_USER"))
     if wait:
-        raise TooMany("Too many messages; wait a little.", wait)
+        raise RateLimited("Too many messages; wait a little.", wait)
 
 
 async def admit_refusal(raw: str, address: str) -> None:
@@ -102,19 +102,19 @@ async def admit_refusal(raw: str, address: str) -> None:
     ended token must not use up what its neighbours have. But an address over its
     limit is refused before that, or each token it invents would add a key.
     """
-    limit = limit_of("LIMIT_MCP_REFUSED")
+    limit = configured_limit("LIMIT_MCP_REFUSED")
     if limit is None:
         return
-    where, wide = f"mcp refused from {neighbourhood(address)}", limit.times(WIDER)
+    where, wide = f"mcp refused from {rate_limit_prefix(address)}", limit.times(WIDER)
     token = hashlib.sha256(raw.encode()).hexdigest()[:32]
     wait = await room(where, wide)
-    wait = wait or await counted(f"mcp refused {token}", limit)
-    wait = wait or await counted(where, wide)
+    wait = wait or await count_message(f"mcp refused {token}", limit)
+    wait = wait or await count_message(where, wide)
     if wait:
-        raise TooMany("Too many requests with tokens that do not count.", wait)
+        raise RateLimited("Too many requests with tokens that do not count.", wait)
 
 
-def answer(problem: TooMany) -> Answer:
+def too_many_requests(problem: RateLimited) -> Response:
     """429 with Retry-After (RFC 6585 4), or 503."""
     headers = {"retry-after": str(problem.wait)}
-    return plain(problem.status, problem.error, str(problem), **headers)
+    return json_error(problem.status, problem.error, str(problem), **headers)

@@ -11,7 +11,7 @@ from starlette.types import Message as Event
 from starlette.types import Receive, Send
 
 from mcp_bridge.access.context import Call
-from mcp_bridge.audit.trail import Trail
+from mcp_bridge.audit.trail import AuditTrail
 from mcp_bridge.cache.recheck import Recheck
 from mcp_bridge.http import responses
 
@@ -34,10 +34,10 @@ STREAM_HEAD: Event = {
 }
 
 
-class Recorded:
+class RecordedSend:
     """Writes the event of one message, once."""
 
-    def __init__(self, send: Send, trail: Trail, call: Call) -> None:
+    def __init__(self, send: Send, trail: AuditTrail, call: Call) -> None:
         self.send, self.trail, self.call = send, trail, call
         self.recorded = self.failed = False
         self.begun = False
@@ -59,7 +59,7 @@ class Recorded:
         """End the stream of an answer that does not go on."""
 
 
-class OnRecord(Recorded):
+class RecordedStream(RecordedSend):
     """A `send` for streams, on record before the first byte leaves.
 
     The head of an answer is `held` until its first content, so that the record
@@ -67,7 +67,9 @@ class OnRecord(Recorded):
     written the client gets 503 and nothing of the answer.
     """
 
-    def __init__(self, send: Send, trail: Trail, call: Call, *, held: bool) -> None:
+    def __init__(
+        self, send: Send, trail: AuditTrail, call: Call, *, held: bool
+    ) -> None:
         super().__init__(send, trail, call)
         self.held = held
         self.lock = anyio.Lock()
@@ -93,7 +95,7 @@ class OnRecord(Recorded):
         await self.send(event)
 
 
-class OnePiece(Recorded):
+class RecordedResponse(RecordedSend):
     """A `send` for an answer in one piece, which nothing of a stream is lost in.
 
     A client that leaves ends the call, and so does a message that is not allowed any
@@ -102,7 +104,7 @@ class OnePiece(Recorded):
     """
 
     def __init__(
-        self, send: Send, receive: Receive, trail: Trail, recheck: Recheck
+        self, send: Send, receive: Receive, trail: AuditTrail, recheck: Recheck
     ) -> None:
         super().__init__(send, trail, recheck.call)
         self.receive, self.recheck = receive, recheck

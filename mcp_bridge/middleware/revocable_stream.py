@@ -10,12 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope
 from starlette.types import Message as Event
 
 from mcp_bridge.cache.recheck import Recheck
-from mcp_bridge.http.shutdown import begun
+from mcp_bridge.http.shutdown import shutting_down
 from mcp_bridge.metrics.prometheus import is_stream
-from mcp_bridge.middleware.recorded_response import LOOK_EVERY, OnRecord
+from mcp_bridge.middleware.recorded_response import LOOK_EVERY, RecordedStream
 
 
-class Guarded:
+class RevocableStream:
     """Pure ASGI: `app`, ended once its message is not allowed any more.
 
     `end` says why; where nothing of the answer was sent, the refusal is the caller's
@@ -27,7 +27,9 @@ class Guarded:
         self.streaming = False
         self.end: Exception | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: OnRecord) -> None:
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: RecordedStream
+    ) -> None:
         """Serve; read the rows now and then, and before something held is sent."""
         async with anyio.create_task_group() as tasks:
             # A timer, not a task: most answers are over before it is needed.
@@ -61,6 +63,6 @@ class Guarded:
 
     async def watch(self, tasks: TaskGroup) -> None:
         """Until the right ends, or the server stops while a stream is open."""
-        while await self.holds() and not (self.streaming and begun()):
+        while await self.holds() and not (self.streaming and shutting_down()):
             await anyio.sleep(LOOK_EVERY)
         tasks.cancel_scope.cancel()

@@ -12,18 +12,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Change',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.BigIntegerField(help_text='Numbers follow the order of commits.', null=True, unique=True)),
-                ('kind', models.CharField(help_text='See mcp_bridge/cache/watched_tables.py.', max_length=16)),
-                ('key', models.CharField(help_text='Whom it concerns; empty: everybody.', max_length=255)),
-            ],
-            options={
-                'verbose_name': 'change',
-            },
-        ),
-        migrations.CreateModel(
             name='ChangeCounter',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -32,6 +20,18 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'change counter',
+            },
+        ),
+        migrations.CreateModel(
+            name='LoggedChange',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('number', models.BigIntegerField(help_text='Numbers follow the order of commits.', null=True, unique=True)),
+                ('kind', models.CharField(help_text='See mcp_bridge/cache/watched_tables.py.', max_length=16)),
+                ('key', models.CharField(help_text='Whom it concerns; empty: everybody.', max_length=255)),
+            ],
+            options={
+                'verbose_name': 'change',
             },
         ),
         migrations.CreateModel(

@@ -1,6 +1,6 @@
 """Primitives on offer, and the log of changes that decisions depend on."""
 
-from mcp_bridge.models.change_log import Change, ChangeCounter
+from mcp_bridge.models.change_log import ChangeCounter, LoggedChange
 from mcp_bridge.models.primitives import (
     SCOPE_PREFIX,
     Offer,
@@ -13,7 +13,7 @@ from mcp_bridge.models.primitives import (
 
 __all__ = [
     "SCOPE_PREFIX",
-    "Change",
+    "LoggedChange",
     "ChangeCounter",
     "Offer",
     "Primitive",

@@ -6,7 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 
-class Change(models.Model):
+class LoggedChange(models.Model):
     """One change that decisions depend on, written by the database's own triggers."""
 
     number = models.BigIntegerField(

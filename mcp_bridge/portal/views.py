@@ -12,13 +12,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.authentication.pages import Page
-from accounts.authorization.role_grants import roles_of
+from accounts.authorization.role_grants import current_grants
 from accounts.models import AuditEvent
 from accounts.models.roles import ACT_WITHIN_ROLES
-from accounts.tokens.principal import imagined
+from accounts.tokens.principal import hypothetical_principal
 from mcp_bridge.access.catalogue import read_catalogue
 from mcp_bridge.access.decision import Reason, judge
-from mcp_bridge.access.explain import in_words
+from mcp_bridge.access.explain import decision_in_words
 from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.portal.client_setup import snippets
 
@@ -53,10 +53,10 @@ class StatusView(Page):
         return JsonResponse(found)
 
 
-def why(event: AuditEvent) -> str:
+def refusal_in_words(event: AuditEvent) -> str:
     """The reason in words; what is hidden is not told from what does not exist."""
     if event.reason == Reason.TOKEN_LACKS_SCOPE:
-        return _("The token is too narrow: %s.") % in_words(event.via)
+        return _("The token is too narrow: %s.") % decision_in_words(event.via)
     if event.reason in (Reason.UNKNOWN_METHOD, Reason.MALFORMED):
         return _("The message was not understood.")
     return _("Not there for your roles; ask your administrator.")
@@ -67,8 +67,8 @@ class HomeView(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Judged by the same rule as a message would be."""
-        scopes = {ACT_WITHIN_ROLES, *roles_of(self.me.pk)[1]}
-        me = imagined(self.me, scopes)
+        scopes = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
+        me = hypothetical_principal(self.me, scopes)
         rules = read_catalogue().values()
         mine = [
             (PrimitiveKind(rule.kind).label, rule)
@@ -78,6 +78,6 @@ class HomeView(Page):
         denied = AuditEvent.objects.filter(
             actor_id=self.me.pk, decision=AuditEvent.Verdict.DENIED
         )
-        refusals = [(event, why(event)) for event in denied[:10]]
+        refusals = [(event, refusal_in_words(event)) for event in denied[:10]]
         context = {"roles": me.roles, "rules": mine, "refusals": refusals}
         return render(request, "portal/home.html", context)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from django.conf import settings
 
-from accounts.rate_limits.errors import TooMany
+from accounts.rate_limits.errors import RateLimited
 from mcp_bridge.metrics import prometheus
 
 T = TypeVar("T")
@@ -25,14 +25,14 @@ THREADS_EACH = 20
 """Synchronous tools of one person that run at once: half of the SDK's threads (40)."""
 
 
-class Full(TooMany):
+class ConcurrencyExceeded(RateLimited):
     """All together have too much open."""
 
     status = 503
     error = "temporarily_unavailable"
 
 
-class Bound:
+class ConcurrencyLimit:
     """Amounts by person, with a most for each and for all of them."""
 
     def __init__(self, what: str, each: str, everybody: str, wait: float) -> None:
@@ -46,10 +46,10 @@ class Bound:
         mine = self.amounts.get(user_id, 0) + amount
         if mine > getattr(settings, self.each):
             prometheus.over_bound(self.what)
-            raise TooMany(f"You have too many {self.what} open.", self.wait)
+            raise RateLimited(f"You have too many {self.what} open.", self.wait)
         if self.total + amount > getattr(settings, self.everybody):
             prometheus.over_bound(self.what)
-            raise Full(f"Too many {self.what} are open.", self.wait)
+            raise ConcurrencyExceeded(f"Too many {self.what} are open.", self.wait)
         self.amounts[user_id] = mine
         self.total += amount
 
@@ -63,9 +63,9 @@ class Bound:
         self.total -= amount
 
 
-CALLS = Bound("calls", "MAX_CALLS_PER_USER", "MAX_CALLS", 1.0)
-STREAMS = Bound("streams", "MAX_STREAMS_PER_USER", "MAX_STREAMS", 10.0)
-BODIES = Bound("bytes of bodies", "MAX_BODIES_PER_USER", "MAX_BODIES", 1.0)
+CALLS = ConcurrencyLimit("calls", "MAX_CALLS_PER_USER", "MAX_CALLS", 1.0)
+STREAMS = ConcurrencyLimit("streams", "MAX_STREAMS_PER_USER", "MAX_STREAMS", 10.0)
+BODIES = ConcurrencyLimit("bytes of bodies", "MAX_BODIES_PER_USER", "MAX_BODIES", 1.0)
 LISTENING = frozenset({"stream/open", "subscriptions/listen"})
 """Methods whose answer is a stream that stays open."""
 

@@ -46,7 +46,7 @@ Content = Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class OneAnswer:
+class SingleResponseContext:
     """The SDK's DispatchContext where nothing but the answer can be sent."""
 
     transport: TransportContext
@@ -73,7 +73,7 @@ class OneAnswer:
         """The request asked for no stream."""
 
 
-class Exchange:
+class DirectDispatcher:
     """Serves requests in one piece, without a session; `sdk` is the SDK's entry."""
 
     def __init__(self, server: Server[Any], sdk: ASGIApp) -> None:
@@ -91,7 +91,7 @@ class Exchange:
         identity = route.client_info, route.client_capabilities
         connection = Connection.from_envelope(route.protocol_version, *identity)
         request = Request(scope, receive)
-        context = OneAnswer(
+        context = SingleResponseContext(
             TransportContext(
                 kind="streamable-http", can_send_request=False, headers=request.headers
             ),

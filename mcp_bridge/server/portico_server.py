@@ -44,7 +44,7 @@ from mcp_bridge.access.context import current_call
 from mcp_bridge.access.decision import Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import recheck_var
-from mcp_bridge.db import tidy, with_own_thread
+from mcp_bridge.db import closing_connections, with_orm_thread
 from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import TURNS
 from mcp_bridge.server.subscriptions import CallerBus
@@ -52,7 +52,7 @@ from mcp_bridge.server.visibility import (
     VisiblePrompts,
     VisibleResources,
     VisibleTools,
-    usable,
+    is_usable,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,7 +100,7 @@ class PorticoServer(MCPServer[Any]):
         def register(fn: F) -> F:
             known = name or fn.__name__
             self._claim(PrimitiveKind.TOOL, known, scopes, sensitive)
-            self.add_tool(at_home(fn), name=known, **options)
+            self.add_tool(with_db_cleanup(fn), name=known, **options)
             return fn
 
         return register
@@ -123,7 +123,7 @@ class PorticoServer(MCPServer[Any]):
 
         def register(fn: F) -> F:
             self._claim(kind, uri, scopes, sensitive)
-            sdk_resource(uri, **options)(at_home(fn))
+            sdk_resource(uri, **options)(with_db_cleanup(fn))
             return fn
 
         return register
@@ -143,7 +143,7 @@ class PorticoServer(MCPServer[Any]):
         def register(fn: F) -> F:
             known = name or fn.__name__
             self._claim(PrimitiveKind.PROMPT, known, scopes, sensitive)
-            made = Prompt.from_function(at_home(fn), name=known, **options)
+            made = Prompt.from_function(with_db_cleanup(fn), name=known, **options)
             self.add_prompt(made)
             return fn
 
@@ -225,16 +225,16 @@ class PorticoServer(MCPServer[Any]):
         self, name: str, arguments: dict[str, Any], context: Any = None
     ) -> CallToolResult | InputRequiredResult:
         """As the SDK's, with the outcome noted for the audit."""
-        result = await noted(super().call_tool(name, arguments, context))
+        result = await noting_outcome(super().call_tool(name, arguments, context))
         if getattr(result, "is_error", False):
-            note("error")
+            note_outcome("error")
         return result
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """As the SDK's, with the outcome noted for the audit."""
-        return await noted(super().read_resource(uri, context))
+        return await noting_outcome(super().read_resource(uri, context))
 
     async def get_prompt(
         self,
@@ -245,10 +245,10 @@ class PorticoServer(MCPServer[Any]):
         """As the SDK's; an unknown or hidden prompt is invalid params (prompts)."""
         if self.prompts.get_prompt(name) is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
-        return await noted(super().get_prompt(name, arguments, context))
+        return await noting_outcome(super().get_prompt(name, arguments, context))
 
 
-async def gate(
+async def require_decision(
     ctx: ServerRequestContext[Any, Any], call_next: CallNext
 ) -> HandlerResult:
     """The last check inside the SDK: only what was decided is handled."""
@@ -260,16 +260,16 @@ async def gate(
     return await call_next(ctx)
 
 
-def at_home(fn: Callable[..., Any]) -> Callable[..., Any]:
+def with_db_cleanup(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` with database connections of its own, closed after it."""
     if not inspect.isroutine(fn):
         return fn
     if not inspect.iscoroutinefunction(fn):
-        return in_thread(tidy(in_turn(fn)))
+        return in_thread(closing_connections(in_turn(fn)))
 
     @wraps(fn)
     async def housed(*args: Any, **kwargs: Any) -> Any:
-        return await with_own_thread(fn(*args, **kwargs))
+        return await with_orm_thread(fn(*args, **kwargs))
 
     return housed
 
@@ -301,18 +301,18 @@ def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def note(outcome: str) -> None:
+def note_outcome(outcome: str) -> None:
     """Remember for the audit how the call ended."""
     call = current_call()
     if call is not None:
         call.outcome = outcome
 
 
-async def noted(work: Awaitable[T]) -> T:
+async def noting_outcome(work: Awaitable[T]) -> T:
     """The result of `work`, with `ok` or `error` noted."""
-    note("error")
+    note_outcome("error")
     result = await work
-    note("ok")
+    note_outcome("ok")
     return result
 
 
@@ -326,10 +326,10 @@ mcp = PorticoServer(
     title="Portico",
     version="0.1.0",
     instructions=INSTRUCTIONS,
-    middleware=[gate],
+    middleware=[require_decision],
     request_state_security=RequestStateSecurity(
         keys=[f"portico request state {settings.SECRET_KEY}"]
     ),
 )
 
-__all__ = ["PorticoServer", "mcp", "usable"]
+__all__ = ["PorticoServer", "mcp", "is_usable"]

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Scope
 
 from mcp_bridge.access.messages import Message
 from mcp_bridge.http.headers import header
-from mcp_bridge.server.direct_dispatch import Exchange
+from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
 from mcp_bridge.server.sessions import BoundedSessions
 
@@ -59,18 +59,18 @@ class Transport:
         self.streaming: ASGIApp = self.sessions.handle_request
         # Past the SDK's own body limit: the door has read the body already.
         sdk: ASGIApp = self.single.asgi_app.app
-        self.exchange = Exchange(server._lowlevel_server, sdk)
+        self.direct = DirectDispatcher(server._lowlevel_server, sdk)
 
-    def one_piece(self, scope: Scope, message: Message) -> bool:
+    def wants_json(self, scope: Scope, message: Message) -> bool:
         """Whether the message asked for no stream and none could carry anything."""
         if message.streams or scope["method"] != "POST":
             return False
         version = header(scope, b"mcp-protocol-version")
         if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
             return True
-        return not settings.MCP_SESSIONS and self.silent(message)
+        return not settings.MCP_SESSIONS and self.cannot_stream(message)
 
-    def silent(self, message: Message) -> bool:
+    def cannot_stream(self, message: Message) -> bool:
         """Whether what serves the message has no way to say more than its answer.
 
         A tool that is hidden from the caller is as silent as one that does not exist.
@@ -87,7 +87,7 @@ class Transport:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.sessions.run())
             await stack.enter_async_context(self.single.run())
-            self.exchange.lifespan_state = self.single._lifespan_state
+            self.direct.lifespan_state = self.single._lifespan_state
             settle_memory()
             yield
         gc.unfreeze()

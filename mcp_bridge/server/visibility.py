@@ -26,7 +26,7 @@ from mcp_bridge.models import PrimitiveKind
 T = TypeVar("T")
 
 
-def usable(kind: str, name: str) -> bool:
+def is_usable(kind: str, name: str) -> bool:
     """Whether the caller may use it now; nobody may outside a message."""
     call = current_call()
     if call is None:
@@ -37,7 +37,7 @@ def usable(kind: str, name: str) -> bool:
     return judge(call.principal, call.catalogue.get(key)).allowed
 
 
-def listed(kind: str, offered: Mapping[str, T]) -> list[T]:
+def visible_items(kind: str, offered: Mapping[str, T]) -> list[T]:
     """What the caller's lists show of what is on offer, in time of what they show."""
     call = current_call()
     if call is None:
@@ -51,11 +51,11 @@ class VisibleTools(ToolManager):
 
     def get_tool(self, name: str) -> Tool | None:
         """The tool, None where it is unknown to the caller."""
-        return super().get_tool(name) if usable(PrimitiveKind.TOOL, name) else None
+        return super().get_tool(name) if is_usable(PrimitiveKind.TOOL, name) else None
 
     def list_tools(self) -> list[Tool]:
         """Those to show."""
-        return listed(PrimitiveKind.TOOL, self._tools)
+        return visible_items(PrimitiveKind.TOOL, self._tools)
 
     def everything(self) -> list[Tool]:
         """All that code registered, for the catalogue."""
@@ -67,11 +67,13 @@ class VisiblePrompts(PromptManager):
 
     def get_prompt(self, name: str) -> Prompt | None:
         """The prompt, None where it is unknown to the caller."""
-        return super().get_prompt(name) if usable(PrimitiveKind.PROMPT, name) else None
+        return (
+            super().get_prompt(name) if is_usable(PrimitiveKind.PROMPT, name) else None
+        )
 
     def list_prompts(self) -> list[Prompt]:
         """Those to show."""
-        return listed(PrimitiveKind.PROMPT, self._prompts)
+        return visible_items(PrimitiveKind.PROMPT, self._prompts)
 
     def everything(self) -> list[Prompt]:
         """All that code registered, for the catalogue."""
@@ -99,17 +101,17 @@ class VisibleResources(ResourceManager):
     ) -> Resource | InputRequiredResult:
         """The resource. Raises ResourceNotFoundError where the caller has none."""
         key = self.locate(str(uri))
-        if key is None or not usable(*key):
+        if key is None or not is_usable(*key):
             raise ResourceNotFoundError(f"Unknown resource: {uri}")
         return await super().get_resource(uri, context)
 
     def list_resources(self) -> list[Resource]:
         """Those to show."""
-        return listed(PrimitiveKind.RESOURCE, self._resources)
+        return visible_items(PrimitiveKind.RESOURCE, self._resources)
 
     def list_templates(self) -> list[ResourceTemplate]:
         """Those to show."""
-        return listed(PrimitiveKind.RESOURCE_TEMPLATE, self._templates)
+        return visible_items(PrimitiveKind.RESOURCE_TEMPLATE, self._templates)
 
     def every_resource(self) -> list[Resource]:
         """All that code registered, for the catalogue."""

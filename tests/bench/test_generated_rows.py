@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken, RevokedToken, User
 from bench.generated_rows import bare_tables, insert, reset_ids
-from mcp_bridge.cache.triggers.install import missing
+from mcp_bridge.cache.triggers.install import missing_triggers
 
 
 @pytest.mark.django_db
@@ -23,7 +23,7 @@ def test_columns_hold_what_models_read() -> None:
         20,
         jti="HEX(i)",
         kind="'access'",
-        door="'password'",
+        issued_via="'password'",
         user="5000 + i",
         username="'u-' || i",
         client_id="'portico'",
@@ -59,5 +59,5 @@ def test_triggers_and_indexes_come_back() -> None:
         assert indexes() < before
         insert(RevokedToken, 2, jti="HEX(i)", until="AGO(-60)")
         raise ZeroDivisionError
-    assert indexes() == before and missing() == []
+    assert indexes() == before and missing_triggers() == []
     assert RevokedToken.objects.filter(jti__endswith=f"{1:024x}").exists()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from tests.support.requirements_skip import missing
+from tests.support.requirements_skip import skip_or_fail
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -35,14 +35,14 @@ def node() -> str:
     """Node 22, from the npm package `node`, with the pinned packages beside it."""
     npm = shutil.which("npm")
     if npm is None:
-        missing("npm", "install Node.js: apt-get install npm")
+        skip_or_fail("npm", "install Node.js: apt-get install npm")
     stamp, lock = MODULES / ".installed", HERE / "package-lock.json"
     with one_at_a_time():
         if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
             command = [str(npm), "ci", "--no-audit", "--no-fund", "--silent"]
             done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
             if done.returncode:
-                missing("the npm registry", f"npm ci failed: {done.stderr[-300:]}")
+                skip_or_fail("the npm registry", f"npm ci failed: {done.stderr[-300:]}")
             stamp.write_bytes(lock.read_bytes())
     return str(MODULES / ".bin" / "node")
 
@@ -62,7 +62,7 @@ def older_python() -> str:
             command += ["-r", str(lock)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                missing("the package index", f"pip failed: {done.stderr[-300:]}")
+                skip_or_fail("the package index", f"pip failed: {done.stderr[-300:]}")
             stamp.write_bytes(lock.read_bytes())
     return str(python)
 

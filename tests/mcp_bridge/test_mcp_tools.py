@@ -10,7 +10,7 @@ import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
 from accounts.models import User
-from accounts.tokens.principal import imagined
+from accounts.tokens.principal import hypothetical_principal
 from mcp_bridge import mcp_tools
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call, call_var
@@ -23,7 +23,7 @@ def called_by(user: User) -> Iterator[None]:
     """As the tool runs within a message."""
     verdict = Decision(True, Reason.GRANTED)
     message = Message("tools/call")
-    call = Call(imagined(user, ["mcp"]), message, Catalogue(), verdict)
+    call = Call(hypothetical_principal(user, ["mcp"]), message, Catalogue(), verdict)
     token = call_var.set(call)
     yield
     call_var.reset(token)

@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.models import IssuedToken, RevokedToken, Role, RoleAssignment, User
-from accounts.tokens.issue import issue
+from accounts.tokens.issue import issue_tokens
 from mcp_bridge.models import Primitive
 from tests.support.html_browser import Browser
 from tests.support.raw_load import HIDDEN, REFUSED, TOOL, Subject
@@ -53,7 +53,7 @@ def revoke(subject: Subject) -> None:
 def renew(subject: Subject) -> None:
     """Revocation is for good: go on with a new token."""
     user = User.objects.get(pk=subject.user_id)
-    pair = issue(user, door="password", refresh=False)
+    pair = issue_tokens(user, issued_via="password", refresh=False)
     subject.raw, subject.jti = pair.access, pair.row.jti
 
 

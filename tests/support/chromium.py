@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.support.cast import PASSWORD
-from tests.support.requirements_skip import missing
+from tests.support.requirements_skip import skip_or_fail
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -38,7 +38,7 @@ LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
 def needed() -> None:
     """Skip where there is no chromium; in CI fail."""
     if not os.path.exists(CHROMIUM):
-        missing("chromium", "install it: apt-get install chromium")
+        skip_or_fail("chromium", "install it: apt-get install chromium")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from django.utils import timezone
 from accounts.authentication.passwords.reset_links import ResetTokenGenerator
 from accounts.http.session_store import SessionStore
 from accounts.models import Consent, OAuthClient, OAuthDeviceGrant, User
-from accounts.tokens.issue import issue_personal
+from accounts.tokens.issue import issue_personal_token
 from tests.flows.mcp.test_routing import listening
 from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
@@ -254,7 +254,7 @@ def client_credentials(who: Holder) -> Works:
 
 def personal(who: Holder) -> Works:
     """A personal access token."""
-    _row, raw = issue_personal(
+    _row, raw = issue_personal_token(
         who.account, name="script", scope="mcp", lifetime=timedelta(days=1)
     )
     return lambda: opens(who, raw)

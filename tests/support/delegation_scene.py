@@ -26,7 +26,7 @@ from accounts.models import (
     SignInProvider,
     User,
 )
-from accounts.tokens.issue import TokenPair, issue
+from accounts.tokens.issue import TokenPair, issue_tokens
 from mcp_bridge.models import Primitive
 from tests.support.cast import person
 
@@ -135,7 +135,7 @@ def provider() -> None:
         )
 
 
-def issue_tokens() -> None:
+def add_tokens() -> None:
     """Live tokens of everybody, some bound; the key of the first ones is retiring."""
     for name in NAMES:
         token_of(name)
@@ -151,7 +151,7 @@ def token_of(name: str, **options: Any) -> TokenPair:
     """A token that lasts longer than the tests."""
     user = User.objects.get(username=name)
     lifetime = timedelta(hours=2)
-    return issue(user, door="password", lifetime=lifetime, **options)
+    return issue_tokens(user, issued_via="password", lifetime=lifetime, **options)
 
 
 @contextmanager

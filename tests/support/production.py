@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from accounts.models import SigningKey
 from tests.support.ports import free_port
-from tests.support.requirements_skip import missing
+from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import ROOT, Portico, environment_of
 
 STARTS_WITHIN = 30.0
@@ -195,7 +195,7 @@ class Nginx:
         """Run it in the foreground."""
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if program is None:
-            missing("nginx", "apt-get install nginx-light")
+            skip_or_fail("nginx", "apt-get install nginx-light")
         user = "user root;" if os.geteuid() == 0 else ""
         main = self.folder / "nginx.conf"
         main.write_text(HTTP_BLOCK.format(folder=self.folder, user=user))
@@ -253,7 +253,7 @@ def caddy(front: Fronted) -> Iterator[Fronted]:
     """Debian's Caddy in nginx' place, from the file that ships."""
     program = shutil.which("caddy")
     if program is None:
-        missing("caddy", "apt-get install caddy")
+        skip_or_fail("caddy", "apt-get install caddy")
     home = front.authority.parent / "caddy"
     home.mkdir()
     site = home / "Caddyfile"

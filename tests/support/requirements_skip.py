@@ -7,7 +7,7 @@ import os
 import pytest
 
 
-def missing(what: str, mend: str) -> None:
+def skip_or_fail(what: str, mend: str) -> None:
     """Skip, saying what is missing and how to have it; in CI fail."""
     told = f"{what} is missing; {mend}"
     if os.environ.get("CI"):

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.core import serializers
 from django.db.models import Count, Exists, OuterRef, Q
 
-from accounts.http.client_address import listed, within
+from accounts.http.client_address import in_networks, split_networks
 from accounts.models import (
     ClaimRule,
     IssuedToken,
@@ -48,7 +48,9 @@ ADMINISTERS = {"flag is_superuser", "flag is_staff", "scope Admin.Write at 127.0
 
 def places(networks: str) -> Iterator[str]:
     """The addresses that a column of networks lets in."""
-    yield from (a for a in PLACES if not networks or within(a, listed(networks)))
+    yield from (
+        a for a in PLACES if not networks or in_networks(a, split_networks(networks))
+    )
 
 
 class Rights:

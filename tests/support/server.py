@@ -23,7 +23,7 @@ from django.db import connection
 from django.test import override_settings
 
 from accounts.models import User
-from accounts.tokens.issue import TokenPair, issue
+from accounts.tokens.issue import TokenPair, issue_tokens
 from config.environment import Environment
 from tests.apps.wait_guard.waits import MARK
 from tests.support.ports import free_port
@@ -76,7 +76,7 @@ class Portico:
         """Tokens of this server's issuer, straight from the verb."""
         user = User.objects.get(username=username)
         with self.settings():
-            return issue(user, **{"door": "password", **options})
+            return issue_tokens(user, **{"issued_via": "password", **options})
 
     def token(self, username: str, scope: str = "mcp", **options: Any) -> str:
         """An access token."""

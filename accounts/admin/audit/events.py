@@ -20,13 +20,13 @@ from django.views.decorators.http import require_POST
 from accounts.admin.audit.export import exported
 from accounts.admin.audit.saved_views import keep, offered
 from accounts.admin.audit.seals import VERIFIED_AT_ONCE
-from accounts.admin.audit.window import LookingBack, edge
-from accounts.admin_site.base import ReadOnly, badge, may
+from accounts.admin.audit.window import WindowedChangeList, window_start
+from accounts.admin_site.base import ReadOnlyAdmin, badge, may
 from accounts.admin_site.large_changelists import (
-    BigList,
+    LargeChangelistMixin,
     PeriodFilter,
     TypedFilter,
-    Unindexed,
+    WithoutIndex,
     distinct,
 )
 from accounts.admin_site.site import Section, cells_of
@@ -78,7 +78,7 @@ class ActionFilter(admin.SimpleListFilter):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
+class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     """Search and filter; superusers cannot edit or delete either."""
 
     place = (Section.AUDIT, 10)
@@ -184,15 +184,15 @@ class AuditEventAdmin(BigList, ReadOnly[AuditEvent]):
 
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
         """One that looks back so far."""
-        return LookingBack
+        return WindowedChangeList
 
     def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
         """Beginnings match millions: they are sought among the newest."""
-        since = edge() if look_up == "object__prefix" else None
+        since = window_start() if look_up == "object__prefix" else None
         if since is None:
             return super().found_by(look_up, queryset, word)
         newest = queryset.filter(at__gte=since)
-        return newest.alias(walked=Unindexed("object")).filter(walked__prefix=word)
+        return newest.alias(walked=WithoutIndex("object")).filter(walked__prefix=word)
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
         """An export has every row; the list the newest."""
@@ -274,11 +274,11 @@ def may_share(request: HttpRequest) -> bool:
 def pair(value: Any) -> tuple[str, str]:
     """Before and after as text; one value stands alone."""
     if isinstance(value, list) and len(value) == 2:
-        return words(value[0]), words(value[1])
-    return "", words(value)
+        return event_words(value[0]), event_words(value[1])
+    return "", event_words(value)
 
 
-def words(value: Any) -> str:
+def event_words(value: Any) -> str:
     """A value of a change, lists with commas."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"

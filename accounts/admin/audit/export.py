@@ -8,16 +8,16 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.audit.export import FORMS, TYPES, pieces
+from accounts.audit.export import CONTENT_TYPES, FORMATS, export_events
 from accounts.audit.record import record
-from accounts.http.streaming import in_steps
+from accounts.http.streaming import stream_from_thread
 
 
 def exported(
     request: HttpRequest, queryset: Any, form: str
 ) -> HttpResponse | StreamingHttpResponse:
     """The events of `queryset` as a download."""
-    if form not in FORMS:
+    if form not in FORMATS:
         told = _("There is csv and jsonl, not %s.") % form
         return HttpResponse(told, status=404, content_type="text/plain; charset=utf-8")
     record(
@@ -28,7 +28,8 @@ def exported(
         changes={"filter": ["", request.GET.urlencode()]},
     )
     answer = StreamingHttpResponse(
-        in_steps(lambda: pieces(queryset, form)), content_type=TYPES[form]
+        stream_from_thread(lambda: export_events(queryset, form)),
+        content_type=CONTENT_TYPES[form],
     )
     name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{form}"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import ReadOnly
+from accounts.admin_site.base import ReadOnlyAdmin
 from accounts.admin_site.large_changelists import (
     COUNTED,
 )
@@ -19,7 +19,7 @@ VERIFIED_AT_ONCE = 100
 
 
 @admin.register(AuditSeal)
-class AuditSealAdmin(ReadOnly[AuditSeal]):
+class AuditSealAdmin(ReadOnlyAdmin[AuditSeal]):
     """The hash chain over the audit."""
 
     place = (Section.AUDIT, 20)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest
 
-from accounts.admin_site.large_changelists import BigChangeList, moment_in
+from accounts.admin_site.large_changelists import LargeChangeList, moment_in_query
 from accounts.models import AuditEvent
 
 LOOKED_THROUGH = 200_000
@@ -19,7 +19,7 @@ LOOKED_THROUGH = 200_000
 NO_FILTERS = {"at__gte", "at__lt", "p", "o", "e"}
 
 
-def edge(before: datetime | None = None) -> datetime | None:
+def window_start(before: datetime | None = None) -> datetime | None:
     """When the oldest of LOOKED_THROUGH events was written; None: there are less."""
     events = AuditEvent.objects.order_by("-at", "-id")
     events = events if before is None else events.filter(at__lt=before)
@@ -30,7 +30,7 @@ def edge(before: datetime | None = None) -> datetime | None:
     return older.order_by("-id").values_list("at", flat=True).first()
 
 
-class LookingBack(BigChangeList):
+class WindowedChangeList(LargeChangeList):
     """A list that says how far back it looked, with a way further back."""
 
     looked_since: datetime | None = None
@@ -47,8 +47,8 @@ class LookingBack(BigChangeList):
         """Leave out what is too far back, unless less was asked for anyhow."""
         asked = request.GET
         until, start = asked.get("at__lt", ""), asked.get("at__gte", "")
-        since = edge(moment_in(until, end=True) if until else None)
-        if since is None or (start and moment_in(start, end=False) >= since):
+        since = window_start(moment_in_query(until, end=True) if until else None)
+        if since is None or (start and moment_in_query(start, end=False) >= since):
             return
         self.root_queryset = self.root_queryset.filter(at__gte=since)
         self.looked_since = since

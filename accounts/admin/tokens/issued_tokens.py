@@ -12,14 +12,18 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin_site.base import ReadOnly, badge, may
-from accounts.admin_site.confirmation import endable, ending, unconfirmed
+from accounts.admin_site.base import ReadOnlyAdmin, badge, may
+from accounts.admin_site.confirmation import (
+    confirmation_page,
+    endable,
+    revocation_effect,
+)
 from accounts.admin_site.large_changelists import (
-    BigList,
+    LargeChangelistMixin,
     PeriodFilter,
     TypedFilter,
-    Unindexed,
     UnsortedChoices,
+    WithoutIndex,
 )
 from accounts.admin_site.site import Section
 from accounts.models import IssuedToken, OAuthClient, TokenKind, User
@@ -47,7 +51,7 @@ class ChosenFilter(admin.SimpleListFilter):
         condition = self.condition(self.value(), timezone.now())
         if condition is None:
             return queryset
-        return queryset.alias(ends=Unindexed("expires_at")).filter(condition)
+        return queryset.alias(ends=WithoutIndex("expires_at")).filter(condition)
 
 
 class StateFilter(ChosenFilter):
@@ -134,7 +138,7 @@ class IssuedFilter(PeriodFilter):
 
 
 @admin.register(IssuedToken)
-class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
+class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     """Look, filter, revoke: one, a selection, or all that match the filter."""
 
     place = (Section.TOKENS, 10)
@@ -148,7 +152,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     list_display = (
         "token",
         "username",
-        "door",
+        "issued_via",
         "client_id",
         "state_shown",
         "last_used_at",
@@ -161,7 +165,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
         UseFilter,
         ExpiryFilter,
         ("kind", UnsortedChoices),
-        "door",
+        "issued_via",
         IssuedFilter,
     )
     search_fields = ("jti",)
@@ -173,7 +177,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     fields = (
         "jti",
         "kind",
-        "door",
+        "issued_via",
         "user",
         "username",
         "client_id",
@@ -232,7 +236,9 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     @admin.action(description=_("Revoke the selected tokens"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: Any) -> Any:
         """End the selected, from the next message on."""
-        return self.end(request, IssuedToken.objects.filter(pk__in=keys(queryset)))
+        return self.end(
+            request, IssuedToken.objects.filter(pk__in=primary_keys(queryset))
+        )
 
     @admin.action(
         description=_("Revoke all that grew from the same sign-ins"),
@@ -282,7 +288,9 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
     def end(self, request: HttpRequest, tokens: Any, verb: Any = None) -> Any:
         """Ask, run the verb (`end_tokens`), and say how many were live."""
         tokens = endable(self, request, tokens)
-        page = unconfirmed(self, request, str(_("Revoke?")), ending(tokens))
+        page = confirmation_page(
+            self, request, str(_("Revoke?")), revocation_effect(tokens)
+        )
         if page is not None:
             return page
         ended = (verb or self.end_tokens)(request, tokens)
@@ -291,7 +299,7 @@ class IssuedTokenAdmin(BigList, ReadOnly[IssuedToken]):
         return None
 
 
-def keys(queryset: Any) -> Any:
+def primary_keys(queryset: Any) -> Any:
     """The rows of a list, whatever it is ordered and annotated by."""
     return queryset.order_by().values("pk")
 

@@ -22,8 +22,8 @@ from django.utils.translation import ngettext
 
 from accounts.admin_site.base import (
     ActorFormMixin,
-    Guarded,
-    ReadOnly,
+    DelegatedAdmin,
+    ReadOnlyAdmin,
     badge,
     within_reach,
 )
@@ -35,7 +35,7 @@ from accounts.authorization.delegation import (
     objection_to_tokens_of,
     those_above,
 )
-from accounts.errors import BadRedirect
+from accounts.errors import InvalidRedirectURI
 from accounts.http.ip_networks import covers
 from accounts.models import (
     Consent,
@@ -50,7 +50,7 @@ from accounts.models import (
 )
 from accounts.models.oauth import AUTH_METHODS, SIGNED
 from accounts.oauth.clients.register import SERVED
-from accounts.oauth.redirect_uris import checked_uri
+from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.host_names import HostField
 from accounts.tokens.assertions import public_keys
 
@@ -84,8 +84,11 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_redirect_uris(self) -> str:
         """https, loopback http, or a private scheme."""
         try:
-            uris = [checked_uri(u) for u in self.cleaned_data["redirect_uris"].split()]
-        except BadRedirect as error:
+            uris = [
+                validate_redirect_uri(u)
+                for u in self.cleaned_data["redirect_uris"].split()
+            ]
+        except InvalidRedirectURI as error:
             raise forms.ValidationError(str(error)) from error
         return " ".join(uris)
 
@@ -123,7 +126,7 @@ UNVERIFIED = _("unverified: it has named itself")
 
 
 @admin.register(OAuthClient)
-class OAuthClientAdmin(ActorFormMixin[OAuthClient], Guarded[OAuthClient]):
+class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient]):
     """Names come from outside and are shown as text."""
 
     noun = "client"
@@ -253,13 +256,13 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], Guarded[OAuthClient]):
         for client in within_reach(self, request, others, objection_to_client):
             client.approved = True
             client.save(update_fields=["approved"])
-            self.note(request, "approved", client)
+            self.record_change(request, "approved", client)
 
     def switch(self, request: HttpRequest, client: OAuthClient, on: bool) -> None:
         """Block or unblock one, on record."""
         client.blocked = on
         client.save(update_fields=["blocked"])
-        self.note(request, "changed", client, {"blocked": [not on, on]})
+        self.record_change(request, "changed", client, {"blocked": [not on, on]})
 
     @admin.action(description=_("Revoke all its tokens"), permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
@@ -278,7 +281,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], Guarded[OAuthClient]):
         for client in within_reach(self, request, secret, objection_to_client):
             client.client_secret = self.told_secret(request, client)
             client.save(update_fields=["client_secret"])
-            self.note(request, "secret_rotated", client)
+            self.record_change(request, "secret_rotated", client)
 
     def told_secret(self, request: HttpRequest, client: OAuthClient) -> str:
         """A new secret, on the next page and nowhere else."""
@@ -347,7 +350,7 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(DocumentHost)
-class DocumentHostAdmin(ActorFormMixin[DocumentHost], Guarded[DocumentHost]):
+class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHost]):
     """Hosts whose client documents are trusted or refused."""
 
     noun = "document_host"
@@ -374,7 +377,7 @@ class DocumentHostAdmin(ActorFormMixin[DocumentHost], Guarded[DocumentHost]):
 
 
 @admin.register(OAuthGrant)
-class OAuthGrantAdmin(ReadOnly[OAuthGrant]):
+class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
     """Codes under way and used; their hashes are nobody's business."""
 
     place = (Section.TOKENS, 60)
@@ -386,7 +389,7 @@ class OAuthGrantAdmin(ReadOnly[OAuthGrant]):
 
 
 @admin.register(Consent)
-class ConsentAdmin(ReadOnly[Consent]):
+class ConsentAdmin(ReadOnlyAdmin[Consent]):
     """Who allowed which client what."""
 
     place = (Section.TOKENS, 40)

@@ -10,12 +10,12 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import ActorFormMixin, ReadOnly, may
-from accounts.admin_site.large_changelists import BigList
+from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, may
+from accounts.admin_site.large_changelists import LargeChangelistMixin
 from accounts.admin_site.site import Section
 from accounts.authorization.delegation import objection_to_ending
 from accounts.models import IssuedToken, RevokedToken, User
-from accounts.tokens.lookup import row_of
+from accounts.tokens.lookup import find_token
 
 JTI = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -38,7 +38,7 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_token_or_id(self) -> IssuedToken:
         """The row of the token meant; whoever has the token itself may end it."""
         pasted = bare(self.cleaned_data["token_or_id"])
-        row = meant(pasted)
+        row = find_pasted_token(pasted)
         if row is None:
             raise forms.ValidationError(
                 _("This is neither a token issued here nor the id of one.")
@@ -58,16 +58,18 @@ def bare(text: str) -> str:
     return "".join(text.split()).removeprefix("Bearer")
 
 
-def meant(pasted: str) -> IssuedToken | None:
+def find_pasted_token(pasted: str) -> IssuedToken | None:
     """The row of the token or `jti` that was pasted."""
     pasted = bare(pasted)
     if JTI.fullmatch(pasted.lower()):
         return IssuedToken.objects.filter(jti=pasted.lower()).first()
-    return row_of(pasted)
+    return find_token(pasted)
 
 
 @admin.register(RevokedToken)
-class RevokedTokenAdmin(ActorFormMixin[RevokedToken], BigList, ReadOnly[RevokedToken]):
+class RevokedTokenAdmin(
+    ActorFormMixin[RevokedToken], LargeChangelistMixin, ReadOnlyAdmin[RevokedToken]
+):
     """The revocation table. Rows are added, never edited or deleted by hand."""
 
     place = (Section.TOKENS, 20)

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from accounts.admin_site.base import ReadOnly, badge, may
+from accounts.admin_site.base import ReadOnlyAdmin, badge, may
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authorization.delegation import objection_to_retiring
@@ -30,7 +30,7 @@ LOOKS = {KeyState.ACTIVE: "good", KeyState.RETIRING: "warn"}
 
 
 @admin.register(SigningKey)
-class SigningKeyAdmin(ReadOnly[SigningKey]):
+class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
     """The keys tokens are signed with; private parts are never shown."""
 
     place = (Section.SYSTEM, 10)

@@ -126,7 +126,7 @@ def end_what_was_before(user: User, row: SignInProvider) -> None:
     user.set_unusable_password()
     user.save(update_fields=["password"])
     # On the row itself: the session that follows is made of what it says afterwards.
-    user.end_access(actor=None, reason=reason)
+    user.revoke_tokens(actor=None, reason=reason)
     Authenticator.objects.filter(user=user).delete()
     for other in SocialAccount.objects.filter(user=user):
         if not equally_proved(other, user.email):

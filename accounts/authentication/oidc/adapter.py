@@ -30,7 +30,7 @@ from accounts.authentication.oidc.account_linking import (
 )
 from accounts.authentication.oidc.provider import OIDCProvider
 from accounts.http import outbound_calls
-from accounts.http.issuer_urls import elsewhere
+from accounts.http.issuer_urls import on_other_host
 from accounts.models import SignInProvider
 from accounts.parsing.text import one_line
 
@@ -45,7 +45,7 @@ CALL_LASTS = 5.0
 """Seconds a provider has for one answer, from the look-up of its name to the end."""
 
 
-class Providers(DefaultSocialAccountAdapter):
+class SocialAccountAdapter(DefaultSocialAccountAdapter):
     """allauth's apps are our rows; their secrets stay encrypted."""
 
     def list_apps(
@@ -57,7 +57,7 @@ class Providers(DefaultSocialAccountAdapter):
             rows = rows.filter(slug=provider)
         if client_id:
             rows = rows.filter(client_id=client_id)
-        return [app_of(row) for row in rows]
+        return [social_app_of(row) for row in rows]
 
     def get_provider(
         self, request: HttpRequest, provider: Any, client_id: Any = None
@@ -85,7 +85,7 @@ class Providers(DefaultSocialAccountAdapter):
 
     def pre_social_login(self, request: HttpRequest, sociallogin: Any) -> None:
         """Link an unknown identity to its account, or refuse it with a page."""
-        row = row_of(sociallogin)
+        row = provider_of(sociallogin)
         if row is None or sociallogin.is_existing:
             return
         try:
@@ -96,7 +96,9 @@ class Providers(DefaultSocialAccountAdapter):
                 sociallogin.user = sociallogin.account.user
                 self.send_link_mail(sociallogin)
         except LinkRefused as refused:
-            raise ImmediateHttpResponse(refusal(request, row, refused)) from refused
+            raise ImmediateHttpResponse(
+                refused_page(request, row, refused)
+            ) from refused
 
     def send_link_mail(self, sociallogin: Any) -> None:
         """Tell the person, outside of the transaction."""
@@ -111,7 +113,7 @@ class Providers(DefaultSocialAccountAdapter):
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
         """Only through a provider that the administrator opened for it."""
-        row = row_of(sociallogin)
+        row = provider_of(sociallogin)
         return bool(row and row.sign_up)
 
     def on_authentication_error(
@@ -129,7 +131,7 @@ class Providers(DefaultSocialAccountAdapter):
         record("user.sign_in_failed", request=request, object=str(name), denied="oidc")
 
 
-def app_of(row: SignInProvider) -> SocialApp:
+def social_app_of(row: SignInProvider) -> SocialApp:
     """A row in allauth's shape."""
     return SocialApp(
         provider="openid_connect",
@@ -144,7 +146,7 @@ def app_of(row: SignInProvider) -> SocialApp:
     )
 
 
-def refusal(
+def refused_page(
     request: HttpRequest, row: SignInProvider, refused: LinkRefused
 ) -> HttpResponse:
     """A page that says why; on record."""
@@ -157,30 +159,32 @@ def refusal(
     return answer
 
 
-def row_of(sociallogin: Any) -> SignInProvider | None:
+def provider_of(sociallogin: Any) -> SignInProvider | None:
     """The row somebody came through."""
     rows = SignInProvider.objects.filter(enabled=True)
     return rows.filter(slug=sociallogin.account.provider).first()
 
 
-def origins() -> list[str]:
+def provider_origins() -> list[str]:
     """Where the buttons of the sign-in page lead (CSP form-action)."""
     rows = SignInProvider.objects.filter(enabled=True)
     parts = [urlsplit(url) for url in rows.values_list("issuer", flat=True)]
     return sorted({f"{part.scheme}://{part.netloc}" for part in parts})
 
 
-def guarded(view: Any) -> Any:
+def unavailable_as_503(view: Any) -> Any:
     """allauth's view; a provider that is away or odd gets a page, and 503."""
 
     def run(request: HttpRequest, provider_id: str) -> Any:
-        if elsewhere(request):
+        if on_other_host(request):
             return at_home(request)
         try:
             return view(request, provider_id)
         except BROKEN as error:
             about = SimpleNamespace(app=SimpleNamespace(provider_id=provider_id))
-            Providers().on_authentication_error(request, about, exception=error)
+            SocialAccountAdapter().on_authentication_error(
+                request, about, exception=error
+            )
             page = "socialaccount/authentication_error.html"
             answer = render(request, page, status=503)
             answer["Retry-After"] = "30"
@@ -198,7 +202,7 @@ def at_home(request: HttpRequest) -> HttpResponse:
     return redirect(f"{settings.ISSUER_URL}{reverse('account_login')}{query}")
 
 
-def connect() -> None:
+def connect_claims() -> None:
     """Apply the claims once somebody is in; record what people connect themselves."""
     user_logged_in.connect(on_sign_in, dispatch_uid="portico-claims")
     signals.social_account_added.connect(on_added, dispatch_uid="portico-linked")
@@ -207,7 +211,7 @@ def connect() -> None:
 
 def on_sign_in(user: Any, sociallogin: Any = None, **kwargs: Any) -> None:
     """Roles by the claims of this sign-in."""
-    row = row_of(sociallogin) if sociallogin is not None else None
+    row = provider_of(sociallogin) if sociallogin is not None else None
     if row is None:
         return
     told = sociallogin.account.extra_data

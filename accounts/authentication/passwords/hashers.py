@@ -17,7 +17,7 @@ from django.contrib.auth.hashers import (
 )
 from django.utils.translation import gettext as _
 
-from accounts.rate_limits.errors import TooMany
+from accounts.rate_limits.errors import RateLimited
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def hashing_slot() -> Iterator[None]:
         yield
         return
     if not _slots().acquire(timeout=settings.HASHING_WAIT):
-        raise TooMany(_("Too many people sign in at this moment; try again."), 1)
+        raise RateLimited(_("Too many people sign in at this moment; try again."), 1)
     _mine.holds = True
     try:
         yield
@@ -54,7 +54,7 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(settings.HASHING_AT_ONCE, "portico-hashing")
 
 
-def hashed(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+def hash_in_slot(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Do `work` in a slot, on a thread that is kept for it.
 
     Every request has a thread of its own and malloc an arena for each: 19 MiB of
@@ -88,11 +88,11 @@ class TunedArgon2PasswordHasher(Argon2PasswordHasher):
     def encode(self, password: str, *args: Any, **kwargs: Any) -> str:
         """As Argon2's, in a slot."""
         ready: str | None = getattr(_mine, "ready", {}).pop(password, None)
-        return ready or hashed(super().encode, password, *args, **kwargs)
+        return ready or hash_in_slot(super().encode, password, *args, **kwargs)
 
     def verify(self, *args: Any, **kwargs: Any) -> bool:
         """As Argon2's, in a slot."""
-        return hashed(super().verify, *args, **kwargs)
+        return hash_in_slot(super().verify, *args, **kwargs)
 
 
 class ClientSecretHasher(PBKDF2PasswordHasher):

@@ -13,7 +13,7 @@ from accounts.models import User
 from accounts.models.audit.events import COMMAND_LINE
 
 
-class EndAccessOnPasswordChange:
+class RevokeOnPasswordChange:
     """Django calls `password_changed` on every route that sets a password.
 
     The form, the command, the shell: all end in `AbstractBaseUser.save()`, which
@@ -39,7 +39,7 @@ class EndAccessOnPasswordChange:
                 request=request,
                 object=user.username,
             )
-            user.end_access(actor=actor, reason="password changed")
+            user.revoke_tokens(actor=actor, reason="password changed")
 
 
 def acting() -> Any:

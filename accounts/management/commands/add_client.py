@@ -13,11 +13,11 @@ from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.audit.record import record
-from accounts.errors import BadRedirect
+from accounts.errors import InvalidRedirectURI
 from accounts.management.arguments import ACTOR, short, user_named
 from accounts.models import OAuthClient
 from accounts.models.oauth import DEVICE_GRANT, SIGNED
-from accounts.oauth.redirect_uris import checked_uri
+from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.tokens import assertions
 
 
@@ -76,8 +76,8 @@ class Command(BaseCommand):
     def checked(self, options: dict[str, Any]) -> tuple[list[str], Any]:
         """Redirect URIs and service account. Raises CommandError."""
         try:
-            uris = [checked_uri(uri) for uri in options["redirect_uri"]]
-        except BadRedirect as error:
+            uris = [validate_redirect_uri(uri) for uri in options["redirect_uri"]]
+        except InvalidRedirectURI as error:
             raise CommandError(str(error)) from error
         account = options["service_account"]
         if options["public"] and (account or options["jwks"]):

@@ -10,7 +10,7 @@ from django.core.management import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 
-from accounts.audit.export import FORMS, pieces
+from accounts.audit.export import FORMATS, export_events
 from accounts.audit.record import record
 from accounts.management.arguments import ACTOR
 from accounts.models import AuditEvent
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         """Form and reach."""
-        parser.add_argument("--form", choices=sorted(FORMS), default="jsonl")
+        parser.add_argument("--form", choices=sorted(FORMATS), default="jsonl")
         for name, what in (("since", "from"), ("until", "before")):
             parser.add_argument(
                 f"--{name}", help=f"Events {what} this day (2026-12-31)."
@@ -38,7 +38,7 @@ class Command(BaseCommand):
         reach = f"{since or 'the beginning'} to {until or 'now'}"
         told = {"filter": ["", reach]}
         record("audit.exported", actor=ACTOR, object=options["form"], changes=told)
-        for piece in pieces(found, options["form"]):
+        for piece in export_events(found, options["form"]):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
 

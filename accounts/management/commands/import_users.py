@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.imports.user_csv_apply import apply
-from accounts.imports.user_csv_plan import Plan, plan
+from accounts.imports.user_csv_apply import apply_users
+from accounts.imports.user_csv_plan import Plan, plan_users
 from accounts.management.arguments import ACTOR, file_named
 
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Plan, tell, apply."""
         raw = file_named(options["file"])
-        made = plan(raw, ACTOR)
+        made = plan_users(raw, ACTOR)
         if made.problems:
             listed = "\n".join(map(str, made.problems[:50]))
             more = len(made.problems) - 50
@@ -45,7 +45,7 @@ class Command(BaseCommand):
 
     def work(self, raw: bytes, made: Plan) -> None:
         """Apply, saying how far it is."""
-        for done, total in apply(raw, made.mark, ACTOR):
+        for done, total in apply_users(raw, made.mark, ACTOR):
             if done % 2000 == 0 and done:
                 self.stdout.write(f"{done} of {total}")
         self.stdout.write("Done.")

@@ -9,11 +9,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
-from accounts.errors import TokenProblem
-from accounts.http.ip_networks import only_networks
+from accounts.errors import OAuthError
+from accounts.http.ip_networks import validate_networks
 from accounts.management.arguments import ACTOR, user_named
-from accounts.models import Door
-from accounts.tokens.issue import allowed_scope, issue
+from accounts.models import IssuedVia
+from accounts.tokens.issue import allowed_scope, issue_tokens
 
 LONGEST_MINUTES = 365 * 24 * 60
 
@@ -47,16 +47,16 @@ class Command(BaseCommand):
         if minutes is not None and not 1 <= minutes <= LONGEST_MINUTES:
             raise CommandError(f"--minutes goes from 1 to {LONGEST_MINUTES}.")
         try:
-            pair = issue(
+            pair = issue_tokens(
                 user,
-                door=Door.COMMAND,
+                issued_via=IssuedVia.COMMAND,
                 scope=allowed_scope(user, options["scope"]),
                 refresh=options["refresh"],
                 lifetime=timedelta(minutes=minutes) if minutes else None,
                 networks=self.networks(options["network"]),
                 actor=ACTOR,
             )
-        except TokenProblem as error:
+        except OAuthError as error:
             raise CommandError(str(error)) from error
         if not options["json"]:
             self.stdout.write(pair.access)
@@ -69,7 +69,7 @@ class Command(BaseCommand):
         """As the column keeps them. Raises CommandError."""
         text = " ".join(given)
         try:
-            only_networks(text)
+            validate_networks(text)
         except ValidationError as error:
             raise CommandError(error.messages[0]) from error
         return text

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from accounts.authentication.mfa import reset
+from accounts.authentication.mfa import reset_mfa
 from accounts.management.arguments import ACTOR, user_named
 
 
@@ -21,5 +21,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Remove and say how many."""
-        gone = reset(user_named(options["username"]), actor=ACTOR)
+        gone = reset_mfa(user_named(options["username"]), actor=ACTOR)
         self.stdout.write(f"{gone} second factors removed.")

@@ -10,7 +10,7 @@ from accounts.audit.record import record
 from accounts.management.arguments import ACTOR
 from accounts.models import AuditSeal
 from accounts.models.audit.digests import EventUnreadable
-from accounts.models.audit.seals import settled
+from accounts.models.audit.seals import settled_before
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make seals."""
-        if settled() is None:
+        if settled_before() is None:
             raise CommandError(
                 "The audit was being written to all the time; nothing was sealed. "
                 "Run it again in a moment."

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from accounts.authentication.lockout import unlock
-from accounts.http.client_address import tidy_address
+from accounts.http.client_address import normalize_address
 from accounts.management.arguments import ACTOR
 
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         name, typed = options["username"], options["address"]
         if not name and not typed:
             raise CommandError("Name a user, or an address with --address.")
-        address = tidy_address(typed)
+        address = normalize_address(typed)
         if typed and not address:
             raise CommandError(f"{typed} is no address.")
         forgotten = unlock(username=name, address=address, actor=ACTOR)

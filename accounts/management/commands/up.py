@@ -19,7 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from accounts.audit.record import record
 from accounts.authentication.passwords.hashers import hashed_before
 from accounts.management.arguments import ACTOR
-from accounts.management.errors import mend
+from accounts.management.errors import database_remedy
 from accounts.models import Role, RoleAssignment, SigningKey, User
 
 PASSWORD_BYTES = 15
@@ -51,7 +51,7 @@ class Command(BaseCommand):
         try:
             self.prepare()
         except OperationalError as error:
-            raise CommandError(mend(error)) from error
+            raise CommandError(database_remedy(error)) from error
         if not options["prepare_only"]:
             self.serve()
 

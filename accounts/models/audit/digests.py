@@ -53,14 +53,14 @@ class EventUnreadable(Exception):
         self.key = key
 
 
-def canonical(row: Row) -> bytes:
+def event_bytes(row: Row) -> bytes:
     """One event as bytes, the same on both databases. Raises TypeError."""
     if not isinstance(row[1], datetime):  # Django reads a date it cannot parse as None.
         raise TypeError("at is no date")
-    return as_json(row)
+    return canonical_json(row)
 
 
-def as_json(values: Row) -> bytes:
+def canonical_json(values: Row) -> bytes:
     """Compact JSON of them, moments in UTC. Raises TypeError."""
     plain = [
         v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in values
@@ -70,7 +70,7 @@ def as_json(values: Row) -> bytes:
 
 def hashed(row: Row) -> bytes:
     """SHA-256 of one event."""
-    return hashlib.sha256(canonical(row)).digest()
+    return hashlib.sha256(event_bytes(row)).digest()
 
 
 def content_of(hashes: list[bytes]) -> str:
@@ -118,4 +118,4 @@ def _unreadable(after: int, last: int, most: int) -> int | None:
 def authenticated(*parts: Any) -> str:
     """HMAC-SHA256 of these parts under a key that only KEY_ENCRYPTION_KEY gives."""
     key = derived_key(PURPOSE)
-    return hmac.new(key, as_json(parts), hashlib.sha256).hexdigest()
+    return hmac.new(key, canonical_json(parts), hashlib.sha256).hexdigest()

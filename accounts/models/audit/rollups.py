@@ -44,16 +44,16 @@ class Facet(models.TextChoices):
 
 CAPPED = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT)
 COMBINED = ("action", "decision", "reason", "object", "actor", "client_id")
-Tally = dict[str, dict[str, "Counter[str]"]]
+EventCounts = dict[str, dict[str, "Counter[str]"]]
 """Facet -> "allowed" or "denied" -> value -> how many."""
 
 
-def empty() -> Tally:
+def empty() -> EventCounts:
     """Nothing counted yet."""
     return {facet: {"allowed": Counter(), "denied": Counter()} for facet in Facet}
 
 
-def tally(start: datetime, end: datetime) -> Tally:
+def count_events(start: datetime, end: datetime) -> EventCounts:
     """Count the events from `start` to before `end`, in two queries."""
     found = empty()
     events = AuditEvent.objects.filter(at__gte=start, at__lt=end).order_by()
@@ -68,7 +68,7 @@ def tally(start: datetime, end: datetime) -> Tally:
     return found
 
 
-def _add(found: Tally, row: dict[str, str], number: int, timed: int) -> None:
+def _add(found: EventCounts, row: dict[str, str], number: int, timed: int) -> None:
     """One combination; what has a duration is a message decided at the door."""
     verdict = "denied" if row["decision"] == "denied" else "allowed"
     found[Facet.ACTION][verdict][row["action"]] += number
@@ -85,7 +85,7 @@ def _add(found: Tally, row: dict[str, str], number: int, timed: int) -> None:
         found[Facet.OBJECT][verdict][row["object"]] += timed
 
 
-def kept(facet: str, counts: dict[str, Counter[str]]) -> list[str]:
+def limit_values(facet: str, counts: dict[str, Counter[str]]) -> list[str]:
     """Values worth a row: the busiest of a facet that may be long.
 
     The messages have one row always: it says that the hour is counted.
@@ -143,9 +143,9 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
         ]
 
     def _counted(self, hour: datetime) -> Iterator[AuditHour]:
-        counts = tally(hour, hour + HOUR)
+        counts = count_events(hour, hour + HOUR)
         for facet, verdicts in counts.items():
-            for value in kept(facet, verdicts):
+            for value in limit_values(facet, verdicts):
                 allowed, denied = (verdicts[v][value] for v in ("allowed", "denied"))
                 yield AuditHour(
                     hour=hour, facet=facet, value=value, allowed=allowed, denied=denied

@@ -30,7 +30,7 @@ from accounts.models.audit.digests import (
 from accounts.models.audit.events import AuditEvent
 from accounts.models.audit.heads import AuditHead
 from accounts.models.audit.purges import PurgeRecord, retention_days
-from accounts.models.audit.verification import Checked, Verification
+from accounts.models.audit.verification import Verification, VerifiedRange
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ PATIENCE = "200ms"
 """How long sealing may hold up those who write events (PostgreSQL)."""
 
 
-def settled() -> int | None:
+def settled_before() -> int | None:
     """The highest id below which no event can appear any more; None: not now.
 
     SQLite has one writer at a time, so ids are committed in their order. PostgreSQL
@@ -86,7 +86,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
 
         Raises EventUnreadable at a row that only SQL can have written.
         """
-        until, made = settled(), 0
+        until, made = settled_before(), 0
         while until is not None and (most is None or made < most):
             if not self._seal_next(until):
                 break
@@ -109,7 +109,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         logger.info("Audit sealed up to %s: %s", made.last_id, made.digest)
         return True
 
-    def verify(self, newest: int | None = None) -> Iterator[Checked]:
+    def verify(self, newest: int | None = None) -> Iterator[VerifiedRange]:
         """Check each seal against its events, oldest first; stop at a misfit.
 
         With `newest` only so many, taking the one before them on trust, except that

@@ -27,7 +27,7 @@ Seal = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class VerifiedRange:
     """What verifying one seal showed; `problem` is empty where it fits."""
 
     number: int
@@ -49,7 +49,7 @@ class Verification:
         self.keyed = SigningKey.objects.all().openable()
         self._records: list[PurgeRecord] | None = None
 
-    def run(self, newest: int | None = None) -> Iterator[Checked]:
+    def run(self, newest: int | None = None) -> Iterator[VerifiedRange]:
         """Each seal, oldest first, until one does not fit; then the chain's end."""
         before = self._trusted(newest)
         seals, problem = self.seals, ""
@@ -58,13 +58,13 @@ class Verification:
             problem = self._newest_purged(before)
         for seal in seals.iterator(chunk_size=100) if not problem else ():
             problem = self.problem_after(before, seal)
-            yield Checked(seal.number, seal.events, problem)
+            yield VerifiedRange(seal.number, seal.events, problem)
             if problem:
                 return
             before = seal
         problem = problem or self.end_problem(before)
         if problem:
-            yield Checked(before.number if before else 0, 0, problem)
+            yield VerifiedRange(before.number if before else 0, 0, problem)
 
     def _trusted(self, newest: int | None) -> Seal | None:
         first = max(self.seals.count() - newest, 0) if newest is not None else 0

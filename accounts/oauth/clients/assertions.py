@@ -14,7 +14,7 @@ from accounts.tokens import assertions, jwts
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-def asserted(request: Any) -> OAuthClient | None:
+def authenticate_assertion(request: Any) -> OAuthClient | None:
     """The client whose key signed the request's assertion, None if it does not count.
 
     `request` is oauthlib's, with the form's fields as attributes.
@@ -34,10 +34,14 @@ def asserted(request: Any) -> OAuthClient | None:
     except jwts.TokenRefused:
         return None
     named = {claims["sub"], claims["iss"], request.client_id or client.client_id}
-    return client if named == {client.client_id} and first_use(client, claims) else None
+    return (
+        client
+        if named == {client.client_id} and claim_assertion_id(client, claims)
+        else None
+    )
 
 
-def first_use(client: OAuthClient, claims: dict[str, Any]) -> bool:
+def claim_assertion_id(client: OAuthClient, claims: dict[str, Any]) -> bool:
     """Whether this assertion was never seen before; it is from now on."""
     key = secret_hash(f"{client.client_id} {claims['jti']}")
     until = datetime.fromtimestamp(claims["exp"], UTC)

@@ -20,13 +20,13 @@ from django.utils.translation import gettext as _
 from oauth2_provider import cimd
 from oauth2_provider.settings import oauth2_settings
 
-from accounts.errors import BadMetadata
+from accounts.errors import InvalidClientMetadata
 from accounts.http import outbound_calls
 from accounts.models import DocumentHost, OAuthClient
-from accounts.oauth.clients.register import fields
+from accounts.oauth.clients.register import client_columns
 from accounts.parsing.host_names import host_of_document
 from accounts.parsing.text import one_line
-from accounts.rate_limits.errors import TooMany
+from accounts.rate_limits.errors import RateLimited
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ SILENT_FOR = 30.0
 MOST_SILENT = 1_000
 
 
-def columns(metadata: dict[str, Any]) -> dict[str, Any]:
+def document_columns(metadata: dict[str, Any]) -> dict[str, Any]:
     """Columns of the client a document describes. Raises cimd.CIMDError.
 
     Stands in for the toolkit's own, which refuses documents with several grant types,
@@ -50,8 +50,8 @@ def columns(metadata: dict[str, Any]) -> dict[str, Any]:
     if not metadata.get("client_name"):
         raise cimd.CIMDError("client_name is missing")
     try:
-        return fields({**metadata, "token_endpoint_auth_method": "none"})
-    except BadMetadata as error:
+        return client_columns({**metadata, "token_endpoint_auth_method": "none"})
+    except InvalidClientMetadata as error:
         raise cimd.CIMDError(str(error)) from error
 
 
@@ -113,7 +113,7 @@ class Fetcher(cimd.SafeMetadataFetcher):
             raise cimd.CIMDError(f"{host} did not answer: {error}") from error
 
     def asked(
-        self, parts: Any, call: outbound_calls.Call
+        self, parts: Any, call: outbound_calls.OutboundCall
     ) -> tuple[dict[str, Any], int]:
         """The answer of the first address that gives one.
 
@@ -189,10 +189,10 @@ def refresh(client_id: str, request: Any) -> None:
     try:
         with SLOTS.slot(place(client_id)):
             cimd.resolve_cimd_application(client_id, request)
-    except outbound_calls.Busy as error:
-        raise TooMany(_("Too many clients are being looked up; try again."), 5) from (
-            error
-        )
+    except outbound_calls.TooManyOutboundCalls as error:
+        raise RateLimited(
+            _("Too many clients are being looked up; try again."), 5
+        ) from (error)
     except ValueError:
         logger.info("%s is no URL of a document", one_line(client_id))
 
@@ -205,7 +205,7 @@ def stale(client: OAuthClient) -> bool:
     return bool(timezone.now() > client.cimd_expires_at)
 
 
-def install() -> None:
+def install_document_rules() -> None:
     """Put ours in the toolkit's place; a test fails if that place moves."""
-    cimd._build_application_kwargs = columns
+    cimd._build_application_kwargs = document_columns
     cimd._resolve_and_validate = resolved

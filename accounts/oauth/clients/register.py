@@ -20,10 +20,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 from accounts.audit.record import record
 from accounts.authentication.lockout import REGISTRATION, judged
-from accounts.errors import BadMetadata, BadRedirect
+from accounts.errors import InvalidClientMetadata, InvalidRedirectURI
 from accounts.models import OAuthClient
 from accounts.models.oauth import DEVICE_GRANT
-from accounts.oauth.redirect_uris import checked_uri
+from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.text import one_line
 
 LARGEST = 16_384
@@ -41,14 +41,16 @@ ECHOED = (
 )
 
 
-def fields(data: dict[str, Any]) -> dict[str, Any]:
+def client_columns(data: dict[str, Any]) -> dict[str, Any]:
     """Columns of the client that `data` describes. Raises BadMetadata."""
     method = data.get("token_endpoint_auth_method") or "client_secret_basic"
     if method not in METHODS:
-        raise BadMetadata(f"token_endpoint_auth_method is one of {', '.join(METHODS)}.")
+        raise InvalidClientMetadata(
+            f"token_endpoint_auth_method is one of {', '.join(METHODS)}."
+        )
     name = data.get("client_name") or ""
     if not isinstance(name, str) or len(name) > 255:
-        raise BadMetadata("client_name is a text of at most 255 characters.")
+        raise InvalidClientMetadata("client_name is a text of at most 255 characters.")
     public = method == "none"
     return {
         "name": one_line(name),
@@ -56,7 +58,7 @@ def fields(data: dict[str, Any]) -> dict[str, Any]:
         "token_endpoint_auth_method": method,
         "client_type": "public" if public else "confidential",
         "authorization_grant_type": OAuthClient.GRANT_AUTHORIZATION_CODE,
-        "grant_types": served(data),
+        "grant_types": grant_types(data),
     }
 
 
@@ -64,25 +66,25 @@ def redirects(uris: Any) -> list[str]:
     """The redirect URIs, each once. Raises BadMetadata."""
     if not isinstance(uris, list) or not 0 < len(uris) <= MOST_URIS:
         text = f"redirect_uris is a list of 1 to {MOST_URIS} URIs."
-        raise BadMetadata(text, "invalid_redirect_uri")
+        raise InvalidClientMetadata(text, "invalid_redirect_uri")
     try:
-        return list(dict.fromkeys(checked_uri(uri) for uri in uris))
-    except BadRedirect as error:
-        raise BadMetadata(str(error), "invalid_redirect_uri") from error
+        return list(dict.fromkeys(validate_redirect_uri(uri) for uri in uris))
+    except InvalidRedirectURI as error:
+        raise InvalidClientMetadata(str(error), "invalid_redirect_uri") from error
 
 
-def served(data: dict[str, Any]) -> list[str]:
+def grant_types(data: dict[str, Any]) -> list[str]:
     """Of the grant types asked for, those anybody may have. Raises BadMetadata."""
     asked = data.get("grant_types") or ["authorization_code"]
     kinds = data.get("response_types") or ["code"]
     if not isinstance(asked, list) or not isinstance(kinds, list):
-        raise BadMetadata("grant_types and response_types are lists.")
+        raise InvalidClientMetadata("grant_types and response_types are lists.")
     if "authorization_code" not in asked or "code" not in kinds:
-        raise BadMetadata("Clients register for authorization_code and code.")
+        raise InvalidClientMetadata("Clients register for authorization_code and code.")
     return [grant for grant in SERVED if grant in asked]
 
 
-def answer(client: OAuthClient, secret: str) -> dict[str, Any]:
+def registration_response(client: OAuthClient, secret: str) -> dict[str, Any]:
     """RFC 7591 3.2.1: everything registered, nothing null."""
     told: dict[str, Any] = {
         "client_id": client.client_id,
@@ -112,7 +114,7 @@ def echoed(data: dict[str, Any]) -> dict[str, Any]:
 
 def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
     """A new client and, if it is confidential, its secret. Raises BadMetadata."""
-    columns = fields(data)
+    columns = client_columns(data)
     secret = "" if columns["client_type"] == "public" else secrets.token_urlsafe(48)
     client = OAuthClient(
         client_id=secrets.token_hex(16),
@@ -132,7 +134,7 @@ def known(request: HttpRequest, raw: str) -> bool:
     return judged(request, REGISTRATION, lambda: hmac.compare_digest(sent, wanted))
 
 
-def gate(request: HttpRequest) -> JsonResponse | None:
+def check_registration_allowed(request: HttpRequest) -> JsonResponse | None:
     """The refusal where registration is off or wants an initial access token."""
     if settings.CLIENT_REGISTRATION == "open":
         return None
@@ -158,12 +160,12 @@ class RegisterView(View):
 
     def post(self, request: HttpRequest) -> JsonResponse:
         """201 with the client, or 400 with the reason."""
-        refused = gate(request)
+        refused = check_registration_allowed(request)
         if refused is not None:
             return refused
         try:
             client, secret = register(self.document(request))
-        except BadMetadata as bad:
+        except InvalidClientMetadata as bad:
             body = {"error": bad.error, "error_description": str(bad)}
             return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
         record(
@@ -173,18 +175,20 @@ class RegisterView(View):
             client_id=client.client_id,
         )
         headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-        return JsonResponse(answer(client, secret), status=201, headers=headers)
+        return JsonResponse(
+            registration_response(client, secret), status=201, headers=headers
+        )
 
     def document(self, request: HttpRequest) -> dict[str, Any]:
         """The body. Raises BadMetadata."""
         if len(request.body) > LARGEST:
-            raise BadMetadata(f"The document is larger than {LARGEST} bytes.")
+            raise InvalidClientMetadata(f"The document is larger than {LARGEST} bytes.")
         try:
             data = json.loads(request.body)
         except (ValueError, RecursionError) as error:
-            raise BadMetadata("The body is not JSON.") from error
+            raise InvalidClientMetadata("The body is not JSON.") from error
         if not isinstance(data, dict) or not storable(data):
-            raise BadMetadata("The body is a JSON object of plain text.")
+            raise InvalidClientMetadata("The body is a JSON object of plain text.")
         return data
 
 

@@ -7,21 +7,21 @@ from typing import Any
 from oauthlib.oauth2.rfc6749.errors import InvalidGrantError
 
 from accounts.errors import InvalidGrant
-from accounts.models import Door
-from accounts.tokens.issue import issue
+from accounts.models import IssuedVia
+from accounts.tokens.issue import issue_tokens
 
-DOORS = {
-    "authorization_code": Door.AUTHORIZATION_CODE,
+ISSUED_VIA = {
+    "authorization_code": IssuedVia.AUTHORIZATION_CODE,
 }
 
 
-def access_token(request: Any, refresh_token: bool = False) -> str:
+def new_access_token(request: Any, refresh_token: bool = False) -> str:
     """Issue; the refresh token waits on the request for `refresh_token` below."""
     grant = getattr(request, "grant", None)
     try:
-        pair = issue(
+        pair = issue_tokens(
             request.user,
-            door=DOORS[request.grant_type],
+            issued_via=ISSUED_VIA[request.grant_type],
             scope=" ".join(request.scopes),
             client_id=request.client.client_id,
             address=str(request.headers.get("REMOTE_ADDR") or ""),
@@ -35,6 +35,6 @@ def access_token(request: Any, refresh_token: bool = False) -> str:
     return pair.access
 
 
-def refresh_token(request: Any, refresh_token: bool = False) -> str:
+def new_refresh_token(request: Any, refresh_token: bool = False) -> str:
     """What `access_token` issued beside it."""
     return str(request.issued_refresh)

@@ -9,7 +9,7 @@ from oauth2_provider.scopes import BaseScopes
 from accounts.models.roles import ACT_WITHIN_ROLES, Scope
 
 
-class RowScopes(BaseScopes):
+class DatabaseScopes(BaseScopes):
     """The toolkit's seam; narrowing to what a person holds comes with consent."""
 
     def get_all_scopes(self) -> dict[str, str]:

@@ -16,11 +16,11 @@ from accounts.authentication.lockout import CLIENT, judged
 from accounts.crypto.secrets import code_hash
 from accounts.errors import InvalidGrant
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, OAuthGrant
-from accounts.oauth.clients.assertions import asserted
+from accounts.oauth.clients.assertions import authenticate_assertion
 from accounts.tokens.issue import lock
 
 
-class Validator(OAuth2Validator):
+class PorticoValidator(OAuth2Validator):
     """Codes are hashed, their replay ends what they bought; tokens go to the list."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Validator(OAuth2Validator):
             request.client = self.proved
             return True
         if getattr(request, "client_assertion", None):
-            request.client = asserted(request)
+            request.client = authenticate_assertion(request)
             return request.client is not None
         if not super().authenticate_client(request, *a, **k):
             return False
@@ -75,7 +75,9 @@ class Validator(OAuth2Validator):
 
         def compare() -> bool:
             return bool(
-                super(Validator, self)._check_secret(provided_secret, stored_secret)
+                super(PorticoValidator, self)._check_secret(
+                    provided_secret, stored_secret
+                )
             )
 
         if self.asked is None or not provided_secret:

@@ -11,13 +11,13 @@ import logging
 
 from django.db import connection
 
-from mcp_bridge.cache.readers.base import Reader
+from mcp_bridge.cache.readers.base import ChangeReader
 from mcp_bridge.cache.readers.sqlite import SqliteReader
 
 logger = logging.getLogger(__name__)
 
 
-def reader() -> Reader:
+def open_reader() -> ChangeReader:
     """The reader for this project's database."""
     if connection.vendor == "sqlite":
         return SqliteReader(str(connection.settings_dict["NAME"]))

@@ -6,31 +6,31 @@ from typing import NamedTuple, Protocol
 
 from django.db import DatabaseError
 
-LOOK = "SELECT epoch, number FROM mcp_bridge_changecounter"
+POSITION_QUERY = "SELECT epoch, number FROM mcp_bridge_changecounter"
 
 
-NEWS = (
+CHANGES_QUERY = (
     "SELECT number, kind, key FROM mcp_bridge_change "
     "WHERE number > {0} AND number <= {1} ORDER BY number"
 )
 
 
-class Away(DatabaseError):
+class DatabaseUnavailable(DatabaseError):
     """The database does not say what has changed."""
 
 
-class Replaced(Away):
+class Replaced(DatabaseUnavailable):
     """Another file has the database's name: nothing until the server restarts."""
 
 
-class Point(NamedTuple):
+class LogPosition(NamedTuple):
     """A place in the sequence of changes; an empty epoch: they are not numbered."""
 
     epoch: str
     number: int
 
 
-class Change(NamedTuple):
+class ChangeRow(NamedTuple):
     """One line of the change log."""
 
     number: int
@@ -38,16 +38,18 @@ class Change(NamedTuple):
     key: str
 
 
-NOWHERE = Point("", 0)
+UNTRACKED = LogPosition("", 0)
 
 
-class Reader(Protocol):
+class ChangeReader(Protocol):
     """What both databases offer."""
 
-    async def look(self) -> Point:
+    async def current_position(self) -> LogPosition:
         """Where the sequence of changes is now."""
 
-    async def news(self, after: Point, upto: Point) -> list[Change]:
+    async def changes_between(
+        self, after: LogPosition, upto: LogPosition
+    ) -> list[ChangeRow]:
         """The changes in between, in order."""
 
     def replaced(self) -> bool:

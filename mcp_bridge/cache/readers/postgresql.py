@@ -9,11 +9,18 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import lookup
 
-from mcp_bridge.cache.readers.base import LOOK, NEWS, NOWHERE, Away, Change, Point
+from mcp_bridge.cache.readers.base import (
+    CHANGES_QUERY,
+    POSITION_QUERY,
+    UNTRACKED,
+    ChangeRow,
+    DatabaseUnavailable,
+    LogPosition,
+)
 
 PATIENCE = 5
 """Seconds a read may take before the database counts as away."""
-LOOKING, PREPARED = LOOK.encode(), b"portico_look"
+LOOKING, PREPARED = POSITION_QUERY.encode(), b"portico_look"
 """The look as a prepared statement: half the work of the database."""
 POOLED = ("26000", "42P05", "08P01")
 """SQLSTATEs by which a pooler betrays that the next statement runs elsewhere."""
@@ -31,44 +38,46 @@ class PostgresReader:
         self.connection: psycopg.AsyncConnection[Any] | None = None
         self.descriptor = -1
         self.opening: asyncio.Task[None] | None = None
-        self.flight: Flight | None = None
-        self.next = Flight(LOOK)
-        self.others: list[Flight] = []
+        self.pending: PendingQuery | None = None
+        self.next = PendingQuery(POSITION_QUERY)
+        self.others: list[PendingQuery] = []
         self.prepares = True
 
-    async def look(self) -> Point:
+    async def current_position(self) -> LogPosition:
         """As the protocol says."""
         rows = await self.asked(self.next)
-        return Point(rows[0][0].decode(), int(rows[0][1])) if rows else NOWHERE
+        return LogPosition(rows[0][0].decode(), int(rows[0][1])) if rows else UNTRACKED
 
-    async def news(self, after: Point, upto: Point) -> list[Change]:
+    async def changes_between(
+        self, after: LogPosition, upto: LogPosition
+    ) -> list[ChangeRow]:
         """As the protocol says."""
-        flight = Flight(NEWS.format(after.number, upto.number))
+        flight = PendingQuery(CHANGES_QUERY.format(after.number, upto.number))
         self.others.append(flight)
         rows = await self.asked(flight)
-        return [Change(int(n), kind.decode(), key.decode()) for n, kind, key in rows]
+        return [ChangeRow(int(n), kind.decode(), key.decode()) for n, kind, key in rows]
 
-    def asked(self, flight: Flight) -> asyncio.Future[Rows]:
+    def asked(self, flight: PendingQuery) -> asyncio.Future[Rows]:
         """A place on a read that has not been sent."""
         place: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
         flight.waiting.append(place)
-        if self.flight is None and self.opening is None:
-            self.depart()
+        if self.pending is None and self.opening is None:
+            self._send_next()
         return place
 
-    def depart(self) -> None:
+    def _send_next(self) -> None:
         """Send the next read that somebody waits for."""
         if self.connection is None:
             self.opening = asyncio.get_running_loop().create_task(self.open())
             return
         if self.others:
-            self.flight = self.others.pop(0)
+            self.pending = self.others.pop(0)
         elif self.next.waiting:
-            self.flight, self.next = self.next, Flight(LOOK)
-        if self.flight is not None:
-            self.send(self.flight, self.connection.pgconn)
+            self.pending, self.next = self.next, PendingQuery(POSITION_QUERY)
+        if self.pending is not None:
+            self.send(self.pending, self.connection.pgconn)
 
-    def send(self, flight: Flight, wire: pq.abc.PGconn) -> None:
+    def send(self, flight: PendingQuery, wire: pq.abc.PGconn) -> None:
         """Put it on the wire; silence for PATIENCE seconds ends the connection."""
         try:
             if self.prepares and flight.query == LOOKING:
@@ -77,26 +86,26 @@ class PostgresReader:
                 wire.send_query_params(flight.query, None)
             wire.flush()
         except psycopg.Error as error:
-            self.lose(error)
+            self._fail_all(error)
             return
         loop = asyncio.get_running_loop()
-        late = Away(f"no answer within {PATIENCE} s")
-        flight.alarm = loop.call_later(PATIENCE, self.lose, late)
+        late = DatabaseUnavailable(f"no answer within {PATIENCE} s")
+        flight.alarm = loop.call_later(PATIENCE, self._fail_all, late)
 
-    def arrive(self, wire: pq.abc.PGconn) -> None:
+    def _on_readable(self, wire: pq.abc.PGconn) -> None:
         """Take what the database sent; called when there is something to read."""
         try:
             wire.consume_input()
-            if self.flight is None or wire.is_busy():
+            if self.pending is None or wire.is_busy():
                 return
             rows = rows_of(wire)
         except psycopg.Error as error:
-            self.lose(error)
+            self._fail_all(error)
             return
-        done, self.flight = self.flight, None
-        done.land(rows)
+        done, self.pending = self.pending, None
+        done.resolve(rows)
         if self.others or self.next.waiting:
-            self.depart()
+            self._send_next()
 
     async def open(self) -> None:
         """Connect, then send what waits."""
@@ -104,13 +113,13 @@ class PostgresReader:
             found = await self.connected()
         except psycopg.Error as error:
             self.opening = None
-            self.lose(error)
+            self._fail_all(error)
             return
         self.connection, self.opening = found, None
         self.descriptor = found.fileno()  # a broken connection does not tell it
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.descriptor, self.arrive, found.pgconn)
-        self.depart()
+        loop.add_reader(self.descriptor, self._on_readable, found.pgconn)
+        self._send_next()
 
     async def connected(self) -> psycopg.AsyncConnection[Any]:
         """A connection on which the look is prepared. Raises psycopg.Error."""
@@ -120,18 +129,18 @@ class PostgresReader:
         )
         try:
             if self.prepares:
-                await found.execute(f"PREPARE {PREPARED.decode()} AS {LOOK}")
+                await found.execute(f"PREPARE {PREPARED.decode()} AS {POSITION_QUERY}")
         except BaseException:
             await found.close()
             raise
         return found
 
-    def lose(self, error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
         """The database is away: everybody who waits is told, the next may try."""
         if isinstance(error, psycopg.Error) and error.sqlstate in POOLED:
             self.prepares = False
-        flights = [self.next, *self.others, *([self.flight] if self.flight else [])]
-        self.next, self.others, self.flight = Flight(LOOK), [], None
+        flights = [self.next, *self.others, *([self.pending] if self.pending else [])]
+        self.next, self.others, self.pending = PendingQuery(POSITION_QUERY), [], None
         for flight in flights:
             flight.fail(error)
         self.close()
@@ -151,7 +160,7 @@ class PostgresReader:
 Rows = list[tuple[bytes, ...]]
 
 
-class Flight:
+class PendingQuery:
     """One read, and those who wait for it."""
 
     __slots__ = ("alarm", "query", "waiting")
@@ -161,7 +170,7 @@ class Flight:
         self.waiting: list[asyncio.Future[Rows]] = []
         self.alarm: asyncio.TimerHandle | None = None
 
-    def land(self, rows: Rows) -> None:
+    def resolve(self, rows: Rows) -> None:
         """Tell everybody what was read."""
         if self.alarm is not None:
             self.alarm.cancel()
@@ -175,7 +184,7 @@ class Flight:
             self.alarm.cancel()
         for place in self.waiting:
             if not place.done():
-                place.set_exception(Away(str(error).strip()))
+                place.set_exception(DatabaseUnavailable(str(error).strip()))
 
 
 def rows_of(wire: pq.abc.PGconn) -> Rows:

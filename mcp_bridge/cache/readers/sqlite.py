@@ -9,12 +9,12 @@ from mmap import mmap
 from pathlib import Path
 
 from mcp_bridge.cache.readers.base import (
-    LOOK,
-    NEWS,
-    NOWHERE,
-    Away,
-    Change,
-    Point,
+    CHANGES_QUERY,
+    POSITION_QUERY,
+    UNTRACKED,
+    ChangeRow,
+    DatabaseUnavailable,
+    LogPosition,
     Replaced,
 )
 from mcp_bridge.cache.readers.wal_index import HEADER, wal_index
@@ -54,11 +54,11 @@ class SqliteReader:
         self.connection: sqlite3.Connection | None = None
         self.index: mmap | None = None
         self.header = b""
-        self.point = NOWHERE
+        self.point = UNTRACKED
         self.files: dict[str, tuple[int, int]] = {}
         self.moved = False
 
-    async def look(self) -> Point:
+    async def current_position(self) -> LogPosition:
         """As the protocol says; while nobody has committed, nothing changed."""
         if self.index is None or self.index[:HEADER] != self.header:
             self.read()
@@ -70,25 +70,27 @@ class SqliteReader:
         header = self.index[:HEADER] if self.index else b""
         try:
             opened = self.connection or self.open()
-            row = opened.execute(LOOK).fetchone()
+            row = opened.execute(POSITION_QUERY).fetchone()
             if self.index is None:
                 self.index = wal_index(opened, self.name)
                 self.note(BESIDE if self.index else ())
         except (sqlite3.Error, OSError) as error:
             self.close()
-            raise Away(str(error)) from error
+            raise DatabaseUnavailable(str(error)) from error
         self.compare()
-        self.point, self.header = Point(*row) if row else NOWHERE, header
+        self.point, self.header = LogPosition(*row) if row else UNTRACKED, header
 
-    async def news(self, after: Point, upto: Point) -> list[Change]:
+    async def changes_between(
+        self, after: LogPosition, upto: LogPosition
+    ) -> list[ChangeRow]:
         """As the protocol says."""
         try:
             opened = self.connection or self.open()
-            found = opened.execute(NEWS.format(after.number, upto.number))
-            return [Change(*row) for row in found]
+            found = opened.execute(CHANGES_QUERY.format(after.number, upto.number))
+            return [ChangeRow(*row) for row in found]
         except sqlite3.Error as error:
             self.close()
-            raise Away(str(error)) from error
+            raise DatabaseUnavailable(str(error)) from error
 
     def open(self) -> sqlite3.Connection:
         """Connect for reading only; never make a file that is not there."""

@@ -23,11 +23,11 @@ def dialect() -> Any:
     return sqlite if connection.vendor == "sqlite" else postgresql
 
 
-def install(**kwargs: Any) -> None:
+def install_triggers(**kwargs: Any) -> None:
     """Make every trigger anew and begin an epoch (signal: post_migrate)."""
     if not _tables_exist():
         return
-    suspend()
+    suspend_tracking()
     with _together(), connection.cursor() as cursor:
         for statement in dialect().statements():
             cursor.execute(statement)
@@ -35,7 +35,7 @@ def install(**kwargs: Any) -> None:
     ChangeCounter.objects.update_or_create(pk=1, defaults=epoch)
 
 
-def suspend(**kwargs: Any) -> None:
+def suspend_tracking(**kwargs: Any) -> None:
     """Say that changes are not numbered, then drop the triggers (pre_migrate)."""
     if not _tables_exist():
         return
@@ -45,7 +45,7 @@ def suspend(**kwargs: Any) -> None:
             cursor.execute(statement)
 
 
-class State(NamedTuple):
+class TriggerState(NamedTuple):
     """Whether changes are numbered, as somebody found it."""
 
     missing: list[str]
@@ -56,7 +56,7 @@ class State(NamedTuple):
     """Another tuple: triggers were changed since, perhaps there and back."""
 
 
-def state() -> State:
+def state() -> TriggerState:
     """Look. The marks come first: what is changed meanwhile shows the next time."""
     with connection.cursor() as cursor:
         marks = dialect().marks(cursor)
@@ -64,10 +64,10 @@ def state() -> State:
         outside = dialect().outside(cursor)
     wanted = dialect().wanted()
     lost = sorted(name for name, text in wanted.items() if found.get(name) != text)
-    return State(lost, outside, marks)
+    return TriggerState(lost, outside, marks)
 
 
-def missing() -> list[str]:
+def missing_triggers() -> list[str]:
     """Names of triggers that are not there, or not as this code makes them."""
     return state().missing
 

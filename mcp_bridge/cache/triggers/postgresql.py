@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_bridge.cache.watched_tables import KEPT, Outside, Watched, watched
+from mcp_bridge.cache.watched_tables import KEPT, Outside, WatchedTable, watched_tables
 
 CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
 MANY = 1000
@@ -90,10 +90,10 @@ WHERE relname = ANY(%s) AND pg_table_is_visible(oid) ORDER BY 1, 2"""
 """The transactions that wrote these rows of the catalogue last."""
 
 
-def wanted() -> dict[str, str]:
+def expected_triggers() -> dict[str, str]:
     """Trigger -> body of its function; every one must also be enabled always."""
     made = {"portico_number": NUMBER}
-    for table in watched():
+    for table in watched_tables():
         for event in _events(table):
             made[f"portico_{table.table}_{event}"] = _body(table, event)
     return made
@@ -102,7 +102,7 @@ def wanted() -> dict[str, str]:
 def owners() -> dict[str, str]:
     """Trigger -> the table it is on."""
     found = {"portico_number": CHANGE}
-    for table in watched():
+    for table in watched_tables():
         for event in _events(table):
             found[f"portico_{table.table}_{event}"] = table.table
     return found
@@ -110,13 +110,13 @@ def owners() -> dict[str, str]:
 
 def statements() -> list[str]:
     """What install executes."""
-    bodies = wanted()
+    bodies = expected_triggers()
     made = [HEAD.format(name=name, body=body) for name, body in bodies.items()]
     made.append(
         f"CREATE CONSTRAINT TRIGGER portico_number AFTER INSERT ON {CHANGE} "
         "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION portico_number()"
     )
-    for table in watched():
+    for table in watched_tables():
         for event, seen in _events(table).items():
             name = f"portico_{table.table}_{event}"
             made.append(
@@ -174,7 +174,7 @@ def drops(cursor: Any) -> list[str]:
     return [f"DROP TRIGGER {name} ON {table}" for name, table in cursor.fetchall()]
 
 
-def _events(table: Watched) -> dict[str, str]:
+def _events(table: WatchedTable) -> dict[str, str]:
     """Event -> how the trigger names the rows before and after."""
     found = {
         "update": "REFERENCING OLD TABLE AS before NEW TABLE AS after ",
@@ -187,14 +187,14 @@ def _events(table: Watched) -> dict[str, str]:
     return found
 
 
-def _body(table: Watched, event: str) -> str:
+def _body(table: WatchedTable, event: str) -> str:
     if event == "truncate":
         return NOTE_ALL
     key = f"{table.key}::text" if table.key else "''"
     return NOTE.format(kind=table.kind, key=key, rows=_rows(table, event))
 
 
-def _rows(table: Watched, event: str) -> str:
+def _rows(table: WatchedTable, event: str) -> str:
     columns = ", ".join(f'"{column}"' for column in table.columns)
     before, after = f"SELECT {columns} FROM before", f"SELECT {columns} FROM after"
     if event == "insert":

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_bridge.cache.watched_tables import KEPT, Kind, Outside, Watched, watched
+from mcp_bridge.cache.watched_tables import (
+    KEPT,
+    ChangeScope,
+    Outside,
+    WatchedTable,
+    watched_tables,
+)
 
 CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
 
 
-def wanted() -> dict[str, str]:
+def expected_triggers() -> dict[str, str]:
     """Name -> the statement that makes it, as SQLite stores it."""
     made: dict[str, str] = {}
-    for table in watched():
+    for table in watched_tables():
         for event, condition, keys in _events(table):
             name = f"portico_{table.table}_{event}"
             made[name] = _trigger(name, table, event, condition, keys)
@@ -24,7 +30,7 @@ def wanted() -> dict[str, str]:
 
 def statements() -> list[str]:
     """What install executes."""
-    return list(wanted().values())
+    return list(expected_triggers().values())
 
 
 def installed(cursor: Any) -> dict[str, str]:
@@ -52,7 +58,7 @@ def drops(cursor: Any) -> list[str]:
     return [f'DROP TRIGGER "{name}"' for name in installed(cursor)]
 
 
-def _events(table: Watched) -> list[tuple[str, str, list[str]]]:
+def _events(table: WatchedTable) -> list[tuple[str, str, list[str]]]:
     """(event, WHEN, rows whose key is noted) of each trigger of a table."""
     changed = [f'OLD."{c}" IS NOT NEW."{c}"' for c in table.columns]
     found = [("update", " OR ".join(changed), ["OLD", "NEW"])]
@@ -68,7 +74,7 @@ def _events(table: Watched) -> list[tuple[str, str, list[str]]]:
 
 
 def _trigger(
-    name: str, table: Watched, event: str, condition: str, keys: list[str]
+    name: str, table: WatchedTable, event: str, condition: str, keys: list[str]
 ) -> str:
     timing = "BEFORE INSERT" if event == "replace" else f"AFTER {event.upper()}"
     when = f"WHEN {condition} " if condition else ""
@@ -81,10 +87,10 @@ def _trigger(
     )
 
 
-def _notes(table: Watched, keys: list[str]) -> list[str]:
+def _notes(table: WatchedTable, keys: list[str]) -> list[str]:
     """One note for each row named, or one for all where rows do not matter."""
     if not keys:
-        return [_note(Kind.ALL, "''")]
+        return [_note(ChangeScope.ALL, "''")]
     if not table.key:
         return [_note(table.kind, "''")]
     notes = [_note(table.kind, f'{keys[0]}."{table.key}"')]
@@ -94,7 +100,7 @@ def _notes(table: Watched, keys: list[str]) -> list[str]:
     return notes
 
 
-def _note(kind: Kind, key: str, where: str = "1") -> str:
+def _note(kind: ChangeScope, key: str, where: str = "1") -> str:
     return (
         f"UPDATE {COUNTER} SET number = number + {where}; "
         f"INSERT INTO {CHANGE} (number, kind, key) "

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from accounts.management.arguments import ACTOR, file_named
-from mcp_bridge.access.policy_file import apply, diff
+from mcp_bridge.access.policy_file import apply_policy, policy_diff
 
 
 class Command(BaseCommand):
@@ -23,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Compare, tell, apply."""
         raw = file_named(options["file"])
-        found = diff(raw)
+        found = policy_diff(raw)
         if found.problems:
             listed = "\n".join(map(str, found.problems))
             raise CommandError(f"Nothing was changed.\n{listed}")
@@ -34,4 +34,4 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.stdout.write(f"{len(found.changes)} items would change.")
         else:
-            self.stdout.write(f"{apply(raw, found.mark, ACTOR)} items changed.")
+            self.stdout.write(f"{apply_policy(raw, found.mark, ACTOR)} items changed.")

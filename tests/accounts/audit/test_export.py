@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from accounts.audit.export import RISKY, cell, pieces
+from accounts.audit.export import RISKY, export_events, spreadsheet_cell
 from accounts.audit.record import record
 from accounts.models import AuditEvent
 from accounts.models.audit.digests import COLUMNS
@@ -20,8 +20,12 @@ from accounts.models.audit.digests import COLUMNS
 @pytest.mark.parametrize("start", RISKY)
 def test_cells_never_begin_as_a_formula_does(start: str) -> None:
     """OWASP: CSV injection."""
-    assert cell(f"{start}1+1") == f"'{start}1+1"
-    assert cell("plain") == "plain" and cell(-1.5) == -1.5 and cell(None) is None
+    assert spreadsheet_cell(f"{start}1+1") == f"'{start}1+1"
+    assert (
+        spreadsheet_cell("plain") == "plain"
+        and spreadsheet_cell(-1.5) == -1.5
+        and spreadsheet_cell(None) is None
+    )
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -31,7 +35,7 @@ def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
         changes = {"name": ["=SUM(A1)", number]}
         record("test.exported", actor="=cmd", object='a,b\n"c"', changes=changes)
     found = AuditEvent.objects.filter(action="test.exported").order_by("id")
-    text = b"".join(pieces(found, form)).decode()
+    text = b"".join(export_events(found, form)).decode()
     if form == "csv":
         head, *rows = list(csv.reader(io.StringIO(text)))
         assert tuple(head) == COLUMNS and len(rows) == 3

@@ -12,7 +12,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from accounts.admin_site import dashboard
-from accounts.audit.statistics import SIGNED_IN, SPANS, gather
+from accounts.audit.statistics import SIGNED_IN, SPANS, gather_statistics
 from accounts.models import AuditEvent, AuditHour, User
 from accounts.models.audit.rollups import HOUR, Facet
 from tests.support.cast import person
@@ -54,7 +54,7 @@ def test_a_span_adds_up_what_happened_in_it(
 ) -> None:
     """ours: the same before and after the hours were counted."""
     for _again in range(2):
-        found = gather(SPANS[span], NOW)
+        found = gather_statistics(SPANS[span], NOW)
         assert (found.total("calls"), found.total(SIGNED_IN)) == (calls, 1)
         assert found.total("refusals") == calls - 1 and found.uncounted == 0
         assert len(found.slots) == SPANS[span].slots
@@ -62,7 +62,7 @@ def test_a_span_adds_up_what_happened_in_it(
 
 def test_the_tops_name_who_asked_for_what(history: None) -> None:
     """ours: messages that name no primitive are no tool's."""
-    tops = gather(SPANS["24h"], NOW).tops
+    tops = gather_statistics(SPANS["24h"], NOW).tops
     assert [(t.name, t.allowed, t.denied) for t in tops[Facet.OBJECT]] == [
         ("tool look", 2, 0),
         ("tool rule", 0, 2),
@@ -73,7 +73,7 @@ def test_the_tops_name_who_asked_for_what(history: None) -> None:
 
 def test_durations_are_within_five_percent(history: None) -> None:
     """ours: from counted hours too."""
-    found = gather(SPANS["24h"], NOW)
+    found = gather_statistics(SPANS["24h"], NOW)
     half, most = found.percentile(0.5), found.percentile(0.95)
     assert half is not None and abs(half / 10 - 1) < 0.06
     assert most is not None and abs(most / 1000 - 1) < 0.06
@@ -82,7 +82,7 @@ def test_durations_are_within_five_percent(history: None) -> None:
 def test_nothing_happened(db: None) -> None:
     """ours: an installation of today has figures too."""
     emptied()
-    found = gather(SPANS["30d"], NOW)
+    found = gather_statistics(SPANS["30d"], NOW)
     assert found.percentile(0.5) is None and found.total("calls") == 0
 
 
@@ -109,11 +109,11 @@ def test_the_dashboard_asks_a_bounded_number_of_queries(
     history: None, carol: User
 ) -> None:
     """ours: however much is in the log."""
-    dashboard.context(asked(carol, range="30d"))
+    dashboard.dashboard_context(asked(carol, range="30d"))
     for number in range(50):
         event(HOUR * (number % 40), object=f"tool t{number}", actor=f"u{number}")
     with CaptureQueriesContext(connection) as queries:
-        shown = dashboard.context(asked(carol, range="30d"))
+        shown = dashboard.dashboard_context(asked(carol, range="30d"))
     assert len(queries) <= 37 and len(shown["charts"]) == 3
 
 
@@ -122,8 +122,8 @@ def test_without_the_audits_permission_there_are_no_figures(db: None) -> None:
     judy = person("judy", admin=True)
     judy.is_superuser = False
     judy.save()
-    assert "cards" not in dashboard.context(asked(judy))
+    assert "cards" not in dashboard.dashboard_context(asked(judy))
     seen = Permission.objects.get(codename="view_auditevent")
     judy.user_permissions.add(seen)
     fresh = User.objects.get(pk=judy.pk)
-    assert "cards" in dashboard.context(asked(fresh, range="nonsense"))
+    assert "cards" in dashboard.dashboard_context(asked(fresh, range="nonsense"))

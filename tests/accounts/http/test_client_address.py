@@ -8,7 +8,12 @@ import pytest
 from django.test import override_settings
 
 from accounts.checks import settings_fit_together
-from accounts.http.client_address import client_of, seen, tidy_address, within
+from accounts.http.client_address import (
+    apply_forwarded,
+    client_behind_proxies,
+    in_networks,
+    normalize_address,
+)
 
 pytestmark = pytest.mark.once
 OURS = ["10.0.0.0/8", "2001:db8::1", "unix"]
@@ -41,15 +46,17 @@ def test_only_trusted_hops_are_counted_from_the_right(
     peer: str, way: str, client: str
 ) -> None:
     """ours: what stands left of the first unknown hop was written by anybody."""
-    assert client_of(peer, way) == client
+    assert client_behind_proxies(peer, way) == client
 
 
 def test_without_trusted_proxies_no_header_counts() -> None:
     """ours: the default, and no address is only ours with `unix`."""
-    assert client_of("127.0.0.1", "203.0.113.7") == "127.0.0.1"
-    assert client_of("", "203.0.113.7") == ""
-    assert tidy_address("fe80::1%eth0") == "fe80::1"
-    assert not within("", ["0.0.0.0/0"]) and within("::1", ["10.0.0.0/8", "::1"])
+    assert client_behind_proxies("127.0.0.1", "203.0.113.7") == "127.0.0.1"
+    assert client_behind_proxies("", "203.0.113.7") == ""
+    assert normalize_address("fe80::1%eth0") == "fe80::1"
+    assert not in_networks("", ["0.0.0.0/0"]) and in_networks(
+        "::1", ["10.0.0.0/8", "::1"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,7 @@ def test_the_scheme_is_believed_from_a_trusted_proxy_only(
     peer: str, proto: str, scheme: str
 ) -> None:
     """ours; the last value is the nearest proxy's."""
-    assert seen(_with(peer, proto))["scheme"] == scheme
+    assert apply_forwarded(_with(peer, proto))["scheme"] == scheme
 
 
 def _with(peer: str, proto: str) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def test_the_hop_headers_go_no_further() -> None:
     names = dict.fromkeys(
         ("x_forwarded_for", "x_forwarded_host", "x_real_ip", "forwarded"), "6.6.6.6"
     )
-    told = seen(scope("203.0.113.7", host="h", **names))
+    told = apply_forwarded(scope("203.0.113.7", host="h", **names))
     assert told["headers"] == [(b"host", b"h")] and told["scheme"] == "http"
     assert told["client"] == ("203.0.113.7", 0)
-    assert seen({"client": None, "headers": []})["client"] == ("", 0)
+    assert apply_forwarded({"client": None, "headers": []})["client"] == ("", 0)

@@ -11,8 +11,8 @@ from django.test import RequestFactory, override_settings
 from accounts.http.csp import (
     HEADER,
     ContentSecurityPolicyMiddleware,
-    origin_of,
-    override,
+    csp_origin,
+    override_policy,
 )
 
 SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
@@ -35,7 +35,9 @@ def test_every_response_carries_the_sites_policy() -> None:
 def test_a_view_replaces_single_directives() -> None:
     """ours: the consent page lets its form end at the client."""
     with override_settings(SECURE_CSP=SITE):
-        response = override(HttpResponse(), {"form-action": ["'self'", "https://c"]})
+        response = override_policy(
+            HttpResponse(), {"form-action": ["'self'", "https://c"]}
+        )
     assert "form-action 'self' https://c" in answered(response)
     assert "default-src 'none'" in answered(response)
 
@@ -58,4 +60,4 @@ def test_a_header_set_by_hand_stays() -> None:
 )
 def test_an_address_from_outside_is_one_source_or_none(uri: str, source: str) -> None:
     """ours: no second directive through a redirect's port."""
-    assert origin_of(uri) == source
+    assert csp_origin(uri) == source

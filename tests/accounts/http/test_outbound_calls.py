@@ -34,9 +34,13 @@ def test_calls_are_bounded_by_host_and_together() -> None:
     """ours: one host takes its own places only."""
     slots = outbound_calls.Slots(together=3, per_host=2)
     with slots.slot("a"), slots.slot("a"):
-        with pytest.raises(outbound_calls.Busy), slots.slot("a"):
+        with pytest.raises(outbound_calls.TooManyOutboundCalls), slots.slot("a"):
             raise AssertionError("never reached")
-        with slots.slot("b"), pytest.raises(outbound_calls.Busy), slots.slot("c"):
+        with (
+            slots.slot("b"),
+            pytest.raises(outbound_calls.TooManyOutboundCalls),
+            slots.slot("c"),
+        ):
             raise AssertionError("never reached")
     assert slots.taken == {}
 

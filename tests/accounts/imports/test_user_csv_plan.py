@@ -10,11 +10,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from accounts.imports.problems import Stale
-from accounts.imports.user_csv_apply import apply
-from accounts.imports.user_csv_plan import plan
+from accounts.imports.problems import StalePreview
+from accounts.imports.user_csv_apply import apply_users
+from accounts.imports.user_csv_plan import plan_users
 from accounts.models import AuditEvent, ImportDraft, RoleAssignment, User
-from accounts.tokens.issue import issue
+from accounts.tokens.issue import issue_tokens
 
 pytestmark = pytest.mark.django_db
 HEAD = "username,email,first_name,active,roles\n"
@@ -23,15 +23,15 @@ HEAD = "username,email,first_name,active,roles\n"
 def told(text: str | bytes, actor: Any = "test") -> list[str]:
     """The problems of a file."""
     raw = text.encode() if isinstance(text, str) else text
-    return [str(problem) for problem in plan(raw, actor).problems]
+    return [str(problem) for problem in plan_users(raw, actor).problems]
 
 
 def done(text: str, actor: Any = "test") -> list[tuple[int, int]]:
     """Apply a file and give its progress."""
     raw = text.encode()
-    made = plan(raw, actor)
+    made = plan_users(raw, actor)
     assert made.problems == []
-    return list(apply(raw, made.mark, actor))
+    return list(apply_users(raw, made.mark, actor))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_every_problem_is_told_at_once(alice: User) -> None:
 
 def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> None:
     """issue: a dry run says what would change; then it changes, on record."""
-    pair = issue(bob, door="command")
+    pair = issue_tokens(bob, issued_via="command")
     end = f"{timezone.now() + timedelta(days=9):%Y-%m-%d}"
     text = (
         f"\ufeff{HEAD}alice,alice@example.org,,,User; Guest@{end}\n"
@@ -86,7 +86,7 @@ def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> 
         "carol,,,,\n"
         "dora,dora@example.org,Dora,yes,User\n"
     ).replace("\n", "\r\n")
-    made = plan(text.encode(), "test")
+    made = plan_users(text.encode(), "test")
     assert [(s.what, s.username) for s in made.steps] == [
         ("change", "alice"),
         ("change", "bob"),
@@ -122,10 +122,10 @@ def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> 
 def test_what_changed_meanwhile_is_looked_at_again(alice: User) -> None:
     """issue: applies in one transaction, and only what was shown."""
     raw = f"{HEAD}alice,new@example.org,,,\n".encode()
-    mark = plan(raw, "test").mark
+    mark = plan_users(raw, "test").mark
     User.objects.filter(pk=alice.pk).update(email="other@example.org")
-    with pytest.raises(Stale, match="Nothing was changed"):
-        list(apply(raw, mark, "test"))
+    with pytest.raises(StalePreview, match="Nothing was changed"):
+        list(apply_users(raw, mark, "test"))
     alice.refresh_from_db()
     assert alice.email == "other@example.org"
 
@@ -133,7 +133,7 @@ def test_what_changed_meanwhile_is_looked_at_again(alice: User) -> None:
 def test_work_given_up_leaves_nothing(db: None) -> None:
     """issue: lose nothing."""
     raw = (HEAD + "".join(f"u{n},,,,User\n" for n in range(450))).encode()
-    work = apply(raw, plan(raw, "test").mark, "test")
+    work = apply_users(raw, plan_users(raw, "test").mark, "test")
     assert [next(work) for _again in range(3)] == [(0, 450), (200, 450), (400, 450)]
     work.close()  # type: ignore[attr-defined]
     assert not User.objects.filter(username="u0").exists()

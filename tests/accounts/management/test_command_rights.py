@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from accounts.authorization.delegation import NotAllowed
 from accounts.http.ip_networks import covers
-from accounts.imports.user_csv_apply import apply
-from accounts.imports.user_csv_plan import plan
+from accounts.imports.user_csv_apply import apply_users
+from accounts.imports.user_csv_plan import plan_users
 from accounts.management.arguments import ACTOR
 from accounts.models import AuditEvent, IssuedToken, RoleAssignment, User
 from mcp_bridge.access import policy_file
@@ -124,10 +124,10 @@ def test_an_import_asks_again_who_applies_it() -> None:
     somebody.is_superuser = True  # As it was when the request began.
     raw = b"username,roles\nsomebody,Admin\n"
     with pytest.raises(NotAllowed):
-        list(apply(raw, plan(raw, somebody).mark, somebody))
+        list(apply_users(raw, plan_users(raw, somebody).mark, somebody))
     text = POLICY.encode()
     with pytest.raises(NotAllowed):
-        policy_file.apply(text, policy_file.diff(text).mark, somebody)
+        policy_file.apply_policy(text, policy_file.policy_diff(text).mark, somebody)
     assert not RoleAssignment.objects.filter(role__name="Admin", user=somebody)
 
 

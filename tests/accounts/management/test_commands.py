@@ -25,8 +25,8 @@ from accounts.models import (
     User,
 )
 from accounts.tokens import jwts
-from accounts.tokens.issue import issue
-from accounts.tokens.refresh import rotate
+from accounts.tokens.issue import issue_tokens
+from accounts.tokens.refresh import rotate_refresh_token
 from mcp_bridge.models import Offer, Primitive
 from tests.support.cast import person, program
 from tests.support.database_prompt import emptied
@@ -88,31 +88,31 @@ def test_add_user_explains_what_is_wrong(
 
 def test_grant_until_and_ungrant(alice: User) -> None:
     """ours: a role until a moment, and away again."""
-    told = run("grant", "alice", "Admin", "--until", "30d", "--reason", "stand-in")
+    told = run("grant_role", "alice", "Admin", "--until", "30d", "--reason", "stand-in")
     held = RoleAssignment.objects.get(user=alice, role__name="Admin")
     assert held.expires_at is not None and "until" in told
     assert held.expires_at - timezone.now() > timedelta(days=29)
-    run("grant", "alice", "Admin")
+    run("grant_role", "alice", "Admin")
     assert events("role.extended")
-    assert "0 tokens" in run("ungrant", "alice", "Admin")
-    issue(alice, door="command")
-    assert "2 tokens" in run("ungrant", "alice", "User")
+    assert "0 tokens" in run("revoke_role", "alice", "Admin")
+    issue_tokens(alice, issued_via="command")
+    assert "2 tokens" in run("revoke_role", "alice", "User")
     with pytest.raises(CommandError, match="does not hold"):
-        run("ungrant", "alice", "User")
+        run("revoke_role", "alice", "User")
 
 
 @pytest.mark.parametrize("until", ["yesterday", "2001-01-01", "2026-99-99", "-3d"])
 def test_grant_refuses_a_moment_that_is_none(alice: User, until: str) -> None:
     """ours."""
     with pytest.raises(CommandError):
-        run("grant", "alice", "Admin", f"--until={until}")
+        run("grant_role", "alice", "Admin", f"--until={until}")
     assert not RoleAssignment.objects.filter(user=alice, role__name="Admin").exists()
 
 
 def test_grant_takes_dates_and_hours(alice: User) -> None:
     """ours."""
     for until in ("2999-12-31", "2999-12-31T10:00:00+00:00", "8h", "90m"):
-        run("grant", "alice", "Admin", "--until", until)
+        run("grant_role", "alice", "Admin", "--until", until)
 
 
 def test_issue_token(alice: User) -> None:
@@ -122,7 +122,7 @@ def test_issue_token(alice: User) -> None:
     answer = json.loads(
         run("issue_token", "alice", "--json", "--refresh", "--minutes", "5")
     )
-    assert answer["expires_in"] == 300 and rotate(answer["refresh"])
+    assert answer["expires_in"] == 300 and rotate_refresh_token(answer["refresh"])
     with pytest.raises(CommandError, match="do not give: Admin.Write"):
         run("issue_token", "alice", "--scope", "Admin.Write")
     with pytest.raises(CommandError, match="no user nobody"):
@@ -145,9 +145,11 @@ def test_revoke_each_way(alice: User, monkeypatch: Any) -> None:
     ]
     for way in ways:
         alice.refresh_from_db()
-        pair = issue(alice, door="command", client_id=program("some-client"))
+        pair = issue_tokens(
+            alice, issued_via="command", client_id=program("some-client")
+        )
         arguments, stdin = way(pair)
-        run("revoke", *arguments, stdin=stdin, monkeypatch=monkeypatch)
+        run("revoke_tokens", *arguments, stdin=stdin, monkeypatch=monkeypatch)
         assert RevokedToken.objects.filter(jti=pair.row.jti).exists()
         assert events("token.revoked")[0][0] == "command line"
 
@@ -160,12 +162,12 @@ def test_revoke_explains_what_it_does_not_know(
 ) -> None:
     """ours."""
     with pytest.raises(CommandError):
-        run("revoke", *arguments, stdin="x", monkeypatch=monkeypatch)
+        run("revoke_tokens", *arguments, stdin="x", monkeypatch=monkeypatch)
 
 
 def test_purge_forgets_what_no_longer_matters(alice: User) -> None:
     """ours: expired tokens, revocations, old events, keys nobody needs."""
-    pair = issue(alice, door="command")
+    pair = issue_tokens(alice, issued_via="command")
     IssuedToken.objects.filter(user=alice).revoke(actor=None, reason="test")
     past = timezone.now() - timedelta(days=400)
     IssuedToken.objects.filter(user=alice).update(expires_at=past)
@@ -186,9 +188,9 @@ def test_purge_forgets_what_no_longer_matters(alice: User) -> None:
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
 def test_rotation_to_each_algorithm(alice: User, algorithm: str) -> None:
     """RFC 7518, RFC 8037: old tokens stay, new ones use the new key."""
-    before = issue(alice, door="command").access
+    before = issue_tokens(alice, issued_via="command").access
     run("rotate_signing_key", "--algorithm", algorithm)
-    after = issue(alice, door="command").access
+    after = issue_tokens(alice, issued_via="command").access
     for raw in (before, after):
         assert jwts.verify(raw)["sub"] == str(alice.pk)
     key = SigningKey.objects.get(state="active")
@@ -253,7 +255,7 @@ def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
     RoleAssignment.objects.filter(user=alice, role__name="Guest").update(
         expires_at=past
     )
-    issue(alice, door="command")
+    issue_tokens(alice, issued_via="command")
     held = RoleAssignment.objects.get(user=alice, role__name="User")
     assert held.withdraw(actor="test") == 2
 

@@ -20,7 +20,7 @@ from accounts.models import (
     RoleAssignment,
     User,
 )
-from accounts.tokens.issue import issue, issue_personal
+from accounts.tokens.issue import issue_personal_token, issue_tokens
 from tests.accounts.management.test_commands import run
 from tests.support.cast import person, program
 
@@ -35,18 +35,24 @@ BACK = ("--redirect-uri", "https://a.example/cb")
 def test_moments_that_are_none_grant_nothing(alice: User, until: str) -> None:
     """ours: no overflow, no role that is over at once."""
     if not until:
-        call_command("grant", "alice", "Guest", "--until", "", stdout=io.StringIO())
+        call_command(
+            "grant_role", "alice", "Guest", "--until", "", stdout=io.StringIO()
+        )
         assert RoleAssignment.objects.get(role__name="Guest").expires_at is None
         return
     with pytest.raises(CommandError, match=r"moment|date"):
-        run("grant", "alice", "Admin", f"--until={until}")
+        run("grant_role", "alice", "Admin", f"--until={until}")
     assert not RoleAssignment.objects.filter(role__name="Admin", user=alice).exists()
 
 
 @pytest.mark.parametrize("reason", ["x" * 256, "a\x00b"])
 @pytest.mark.parametrize(
     "command",
-    [["grant", "alice", "Admin"], ["ungrant", "alice", "User"], ["revoke", "--user=x"]],
+    [
+        ["grant_role", "alice", "Admin"],
+        ["revoke_role", "alice", "User"],
+        ["revoke_tokens", "--user=x"],
+    ],
     ids=lambda c: str(c[0]),
 )
 def test_a_reason_has_to_fit(alice: User, command: list[str], reason: str) -> None:
@@ -68,9 +74,9 @@ def test_an_empty_name_revokes_nothing_and_waits_for_nothing(
     alice: User, option: str
 ) -> None:
     """ours: standard input is read only where it was asked for."""
-    issue(alice, door="command")
+    issue_tokens(alice, issued_via="command")
     with pytest.raises(CommandError):
-        run("revoke", f"{option}=")
+        run("revoke_tokens", f"{option}=")
     assert IssuedToken.objects.live().filter(user=alice).count() == 2
 
 
@@ -78,12 +84,16 @@ def test_every_kind_of_token_is_revoked_by_pasting_it(
     alice: User, monkeypatch: Any
 ) -> None:
     """ours: signed, opaque and personal ones."""
-    pair = issue(alice, door="command", opaque=True, client_id=program("c"))
-    row, raw = issue_personal(
+    pair = issue_tokens(
+        alice, issued_via="command", opaque=True, client_id=program("c")
+    )
+    row, raw = issue_personal_token(
         alice, name="script", scope="mcp", lifetime=timedelta(hours=1)
     )
     for pasted in (pair.access, pair.refresh, raw):
-        told = run("revoke", "--token-stdin", stdin=pasted, monkeypatch=monkeypatch)
+        told = run(
+            "revoke_tokens", "--token-stdin", stdin=pasted, monkeypatch=monkeypatch
+        )
         assert "1 token" in told
     assert not IssuedToken.objects.live().filter(user=alice).exists()
 

@@ -12,7 +12,7 @@ from accounts.models import AuditEvent, IssuedToken, RevokedToken, SigningKey, U
 from accounts.models.roles import scope_name_validator
 from accounts.parsing.text import one_line
 from accounts.tokens import jwts
-from accounts.tokens.issue import AccessToken, RefreshToken, issue
+from accounts.tokens.issue import AccessToken, RefreshToken, issue_tokens
 from accounts.tokens.principal import Unauthenticated, authenticate
 from mcp_bridge.models import Offer, Primitive
 
@@ -50,7 +50,10 @@ def test_bulk_verbs_are_not_on_managers_or_in_templates() -> None:
 
 def test_a_user_is_deactivated_with_all_tokens(alice: User, bob: User) -> None:
     """architecture 3."""
-    pair, other = issue(alice, door="command"), issue(bob, door="command")
+    pair, other = (
+        issue_tokens(alice, issued_via="command"),
+        issue_tokens(bob, issued_via="command"),
+    )
     closed = User.objects.filter(pk=alice.pk).deactivate(actor="test")
     assert closed == 1 and authenticate(other.access).username == "bob"
     with pytest.raises(Unauthenticated) as refused:
@@ -72,7 +75,7 @@ def test_a_lost_key_encryption_key_is_named(alice: User, settings: Any) -> None:
     SigningKey.objects.rotate(actor="test")
     settings.KEY_ENCRYPTION_KEY = "another one"
     with pytest.raises(KeyUnreadable, match="KEY_ENCRYPTION_KEY"):
-        issue(alice, door="command")
+        issue_tokens(alice, issued_via="command")
 
 
 def test_private_keys_are_not_stored_in_clear() -> None:
@@ -95,7 +98,7 @@ def test_algorithms_cannot_be_confused(alice: User) -> None:
     import jwt
 
     key = SigningKey.objects.ensure_active()
-    claims = jwts.verify(issue(alice, door="command").access)
+    claims = jwts.verify(issue_tokens(alice, issued_via="command").access)
     header = {"kid": key.kid, "typ": "at+jwt"}
     forged = [
         jwt.encode(claims, "", algorithm="none", headers=header),
@@ -112,7 +115,7 @@ def test_algorithms_cannot_be_confused(alice: User) -> None:
 @pytest.mark.spec("RFC 9068 2.1")
 def test_header_type_and_kind_must_agree(alice: User, monkeypatch: Any) -> None:
     """RFC 9068 2.1: explicit typing."""
-    claims = jwts.verify(issue(alice, door="command").access)
+    claims = jwts.verify(issue_tokens(alice, issued_via="command").access)
     monkeypatch.setitem(jwts.HEADER_TYPES, "access", "JWT")
     raw = jwts.sign(claims)[0]
     monkeypatch.undo()
@@ -132,7 +135,7 @@ def test_simplejwts_own_classes_end_in_the_one_list(alice: User) -> None:
 
 def test_a_token_off_the_list_does_not_count(alice: User) -> None:
     """gap 3: what the admin cannot see cannot be used."""
-    pair = issue(alice, door="command")
+    pair = issue_tokens(alice, issued_via="command")
     IssuedToken.objects.filter(pk=pair.row.pk).delete()
     with pytest.raises(Unauthenticated):
         authenticate(pair.access)

@@ -13,11 +13,11 @@ import redis
 from django.test import override_settings
 
 from accounts.checks import settings_fit_together
-from accounts.http.client_address import neighbourhood
+from accounts.http.client_address import rate_limit_prefix
 from accounts.rate_limits import middleware, window
-from accounts.rate_limits.errors import TooMany
+from accounts.rate_limits.errors import RateLimited
 from accounts.rate_limits.middleware import WIDER
-from accounts.rate_limits.window import LOCAL, Limit, Windows, parsed
+from accounts.rate_limits.window import LOCAL, Limit, SlidingWindow, parse_limit
 from mcp_bridge.middleware import rate_limits as of_mcp
 from tests.support.subprocess_python import printed
 from tests.support.valkey import valkey
@@ -30,8 +30,7 @@ import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
-from accounts.rate_limits import middleware as limits
-from mcp_bridge.middleware import rate_limits as of_mcp
+from {module} import shared_store
 
 half, go_on = threading.Event(), threading.Event()
 
@@ -44,14 +43,14 @@ sys.addaudithook(waits)
 threading.Thread(target=__import__, args=["redis"]).start()
 assert half.wait(10) and not hasattr(sys.modules["redis"], "__version__")
 threading.Timer(0.2, go_on.set).start()
-print(type({module}.shared("valkey://127.0.0.1:1")).__name__)
+print(type(shared_store("valkey://127.0.0.1:1")).__name__)
 """
 """redis as another thread has imported it up to its first line."""
 
 
 def test_a_window_slides() -> None:
     """ours: the last window counts by its overlap; the wait told is enough."""
-    windows, ten = Windows(), Limit(10, 60)
+    windows, ten = SlidingWindow(), Limit(10, 60)
     assert [windows.hit("a", ten, HOUR) for _ in range(10)] == [0.0] * 10
     wait = windows.hit("a", ten, HOUR)
     assert 60 < wait < 70 and windows.hit("b", ten, HOUR) == 0
@@ -68,7 +67,7 @@ def test_a_flood_of_keys_does_not_fill_the_memory(
 ) -> None:
     """ours: the older half is forgotten."""
     monkeypatch.setattr(window, "MOST_KEYS", 10)
-    windows = Windows()
+    windows = SlidingWindow()
     for n in range(100):
         windows.hit(str(n), Limit(1, 60))
     assert len(windows.counts) <= 10 and "99" in windows.counts
@@ -80,7 +79,7 @@ def test_a_flood_of_keys_does_not_push_out_those_in_use(
 ) -> None:
     """ours: used least recently goes first; a refused use is a use."""
     monkeypatch.setattr(window, "MOST_KEYS", 10)
-    windows, limit = Windows(), Limit(most, 60)
+    windows, limit = SlidingWindow(), Limit(most, 60)
     for _ in range(most):
         windows.hit("password 192.0.2.1", limit, HOUR)
     for n in range(100):
@@ -93,7 +92,7 @@ def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
 ) -> None:
     """ours: one address may make a flood of short ones within its limit."""
     monkeypatch.setattr(window, "MOST_KEYS", 10)
-    windows, hourly = Windows(), Limit(1, 3600)
+    windows, hourly = SlidingWindow(), Limit(1, 3600)
     windows.hit("mail 192.0.2.1", hourly, HOUR)
     for n in range(100):
         windows.hit(str(n), Limit(1, 60), HOUR + 60 * n)
@@ -103,7 +102,7 @@ def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
 
 def test_to_ask_counts_nothing() -> None:
     """ours: nor is a key kept for it."""
-    windows, one = Windows(), Limit(1, 60)
+    windows, one = SlidingWindow(), Limit(1, 60)
     assert windows.wait("a", one, HOUR) == 0 and not windows.counts
     assert windows.hit("a", one, HOUR) == 0
     assert windows.wait("a", one, HOUR) == windows.hit("a", one, HOUR) > 0
@@ -128,31 +127,37 @@ def refused(work: Callable[[], Any]) -> bool:
     """Whether this one is one too many."""
     try:
         work()
-    except TooMany:
+    except RateLimited:
         return True
     return False
 
 
 @pytest.mark.parametrize("keys", STORES, indirect=True)
 @pytest.mark.parametrize(
-    ("door", "setting"),
+    ("issued_via", "setting"),
     [("token", "TOKEN"), ("introspect", "INTROSPECT"), ("device", "DEVICE")],
 )
 def test_a_refused_address_adds_no_keys(
-    keys: Callable[[], int], door: str, setting: str
+    keys: Callable[[], int], issued_via: str, setting: str
 ) -> None:
     """ours: whatever names it invents; other addresses go on being counted."""
     with override_settings(**{f"LIMIT_{setting}": "2/day"}):
         told = [
-            refused(partial(middleware.count, door, "192.0.2.1", f"client-{n}"))
+            refused(
+                partial(middleware.check_rate, issued_via, "192.0.2.1", f"client-{n}")
+            )
             for n in range(50)
         ]
         assert told == [False] * 2 * WIDER + [True] * (50 - 2 * WIDER)
         before = keys()
         assert before <= 2 * (2 * WIDER + 1)
-        assert refused(lambda: middleware.count(door, "192.0.2.1", "another"))
+        assert refused(
+            lambda: middleware.check_rate(issued_via, "192.0.2.1", "another")
+        )
         assert keys() == before
-        assert not refused(lambda: middleware.count(door, "192.0.2.2", "client-1"))
+        assert not refused(
+            lambda: middleware.check_rate(issued_via, "192.0.2.2", "client-1")
+        )
         assert keys() > before
 
 
@@ -163,8 +168,8 @@ def test_a_client_over_its_limit_leaves_its_neighbours_theirs(
     """ours: what one client is refused does not weigh on its address."""
     with override_settings(LIMIT_TOKEN="2/day"):
         for _ in range(5 * WIDER):
-            refused(lambda: middleware.count("token", "192.0.2.1", "loud"))
-        assert not refused(lambda: middleware.count("token", "192.0.2.1", "quiet"))
+            refused(lambda: middleware.check_rate("token", "192.0.2.1", "loud"))
+        assert not refused(lambda: middleware.check_rate("token", "192.0.2.1", "quiet"))
 
 
 @pytest.mark.parametrize("keys", STORES, indirect=True)
@@ -176,13 +181,13 @@ def test_nor_do_wrong_tokens_of_a_refused_address(keys: Callable[[], int]) -> No
         for number in range(50):
             try:
                 await of_mcp.admit_refusal(f"e30.e30.{number}", "192.0.2.1")
-            except TooMany:
+            except RateLimited:
                 told.append(True)
             else:
                 told.append(False)
         return told
 
-    of_mcp.shared.cache_clear()
+    of_mcp.async_shared_store.cache_clear()
     with override_settings(LIMIT_MCP_REFUSED="2/day"):
         assert asyncio.run(many()) == [False] * 2 * WIDER + [True] * (50 - 2 * WIDER)
     assert keys() <= 2 * (2 * WIDER + 1)
@@ -190,10 +195,10 @@ def test_nor_do_wrong_tokens_of_a_refused_address(keys: Callable[[], int]) -> No
 
 def test_the_form_of_a_limit() -> None:
     """ours."""
-    assert parsed("120/minute") == Limit(120, 60) and parsed("off") is None
-    assert parsed("7/day") == Limit(7, 86400)
-    assert neighbourhood("2001:db8:1:2:3::4") == "2001:db8:1:2::"
-    assert neighbourhood("192.0.2.1") == "192.0.2.1" and neighbourhood("") == ""
+    assert parse_limit("120/minute") == Limit(120, 60) and parse_limit("off") is None
+    assert parse_limit("7/day") == Limit(7, 86400)
+    assert rate_limit_prefix("2001:db8:1:2:3::4") == "2001:db8:1:2::"
+    assert rate_limit_prefix("192.0.2.1") == "192.0.2.1" and rate_limit_prefix("") == ""
 
 
 def test_several_workers_without_a_store_are_told() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from accounts.tokens.principal import Principal
-from mcp_bridge.cache.decision_cache import Memory
-from mcp_bridge.cache.principal_cache import People
+from mcp_bridge.cache.decision_cache import DecisionCache
+from mcp_bridge.cache.principal_cache import PrincipalCache
 
 SLOWLY = 0.03
 """Seconds that a read takes longer, so that commits fall into it.
@@ -34,13 +34,13 @@ def plant() -> None:
 
 def unverified() -> None:
     """`unverified`: nobody looks whether the triggers are there."""
-    sound = Memory.verify
+    sound = DecisionCache.verify
 
-    async def verify(self: Memory) -> None:
+    async def verify(self: DecisionCache) -> None:
         if not awake("unverified"):
             await sound(self)
 
-    Memory.verify = verify  # type: ignore[method-assign]
+    DecisionCache.verify = verify  # type: ignore[method-assign]
 
 
 def look_joined() -> None:
@@ -48,14 +48,14 @@ def look_joined() -> None:
 
     `slow`: looks are as slow, and nobody joins them.
     """
-    sound = Memory.look
+    sound = DecisionCache.check_for_changes
     flights: dict[int, asyncio.Task[None]] = {}
 
-    async def slowly(self: Memory) -> None:
+    async def slowly(self: DecisionCache) -> None:
         await sound(self)
         await asyncio.sleep(SLOWLY)
 
-    async def look(self: Memory) -> None:
+    async def look(self: DecisionCache) -> None:
         if awake("slow"):
             await asyncio.sleep(SLOWLY)
         if not awake("look"):
@@ -66,7 +66,7 @@ def look_joined() -> None:
             flight = flights[id(self)] = asyncio.create_task(slowly(self))
         await asyncio.shield(flight)
 
-    Memory.look = look  # type: ignore[method-assign]
+    DecisionCache.check_for_changes = look  # type: ignore[method-assign]
 
 
 def load_joined() -> None:
@@ -74,13 +74,13 @@ def load_joined() -> None:
 
     What was loaded is forgotten at once, so that some load is always under way.
     """
-    sound = Memory.shared
+    sound = DecisionCache.shared
 
-    async def shared(self: Memory, key: bytes, work: Any) -> Any:
+    async def shared(self: DecisionCache, key: bytes, work: Any) -> Any:
         async def slowly(load: Any) -> Any:
             found = await outcome(work(load))
             await asyncio.sleep(SLOWLY)
-            self.people.drop(key)
+            self.principals.drop(key)
             return found()
 
         if not awake("load"):
@@ -90,7 +90,7 @@ def load_joined() -> None:
             return await sound(self, key, slowly)
         return await asyncio.shield(running[1])
 
-    Memory.shared = shared  # type: ignore[method-assign]
+    DecisionCache.shared = shared  # type: ignore[method-assign]
 
 
 async def outcome(work: Any) -> Any:
@@ -109,12 +109,12 @@ async def outcome(work: Any) -> Any:
 
 def keyed() -> None:
     """`keyed`: one place for everybody."""
-    sound_get, sound_put = People.get, People.put
+    sound_get, sound_put = PrincipalCache.get, PrincipalCache.put
 
-    def get(self: People, key: bytes) -> Principal | None:
+    def get(self: PrincipalCache, key: bytes) -> Principal | None:
         return sound_get(self, b"" if awake("keyed") else key)
 
-    def put(self: People, key: bytes, principal: Principal) -> None:
+    def put(self: PrincipalCache, key: bytes, principal: Principal) -> None:
         sound_put(self, b"" if awake("keyed") else key, principal)
 
-    People.get, People.put = get, put  # type: ignore[method-assign]
+    PrincipalCache.get, PrincipalCache.put = get, put  # type: ignore[method-assign]

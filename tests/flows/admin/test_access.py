@@ -202,7 +202,7 @@ def test_why_somebody_can_or_cannot(carol: Browser, server: Portico) -> None:
     assert "There is no user called" in told(carol, f"{CHECK}?user=nobody")
     assert "alice" in told(carol, f"{CHECK}?primitive={tool['look']}")
     assert "none, so nobody" in told(carol, f"{CHECK}?primitive={tool['lonely']}")
-    person("mallory", "User").end_access(actor="test", reason="test")
+    person("mallory", "User").revoke_tokens(actor="test", reason="test")
     User.objects.filter(username="mallory").update(is_active=False)
     assert "account is closed" in told(carol, f"{CHECK}?user=mallory")
 

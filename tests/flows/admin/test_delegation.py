@@ -39,7 +39,7 @@ from mcp_bridge.models import Primitive
 from tests.support.cast import person
 from tests.support.delegation_scene import (
     NAMES,
-    issue_tokens,
+    add_tokens,
     put_back,
     set_up,
     staff,
@@ -81,7 +81,7 @@ def scene(rows: None, server: Portico) -> Iterator[None]:
     """One row at least of what matters, so that every page has something to try."""
     with put_back():
         set_up()
-        issue_tokens()
+        add_tokens()
         yield
 
 

@@ -14,7 +14,7 @@ from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from accounts.imports.user_csv_plan import plan
+from accounts.imports.user_csv_plan import plan_users
 from accounts.models import (
     AccessRequest,
     Consent,
@@ -24,13 +24,13 @@ from accounts.models import (
     RoleAssignment,
     User,
 )
-from mcp_bridge.access.policy_file import diff
+from mcp_bridge.access.policy_file import policy_diff
 from mcp_bridge.server.discovery import autodiscover
 from tests.support.cast import PASSWORD, person
 from tests.support.delegation_scene import (
     NAMES,
+    add_tokens,
     an_hour_from_now,
-    issue_tokens,
     put_back,
     set_up,
     staff,
@@ -53,7 +53,7 @@ def scene(rows: None, server: Portico) -> Iterator[None]:
         for name in ("adm", "stan"):
             user, role = User.objects.get(username=name), Role.objects.get(name="Admin")
             RoleAssignment.objects.grant(user, role, expires_at=an_hour_from_now())
-        issue_tokens()
+        add_tokens()
         yield
 
 
@@ -256,7 +256,7 @@ def test_no_import_raises_anybody(mallory: Browser, path: str) -> None:
         ImportDraft.objects.update_or_create(
             **fields, defaults={"content": raw.decode()}
         )
-    marks = [plan(USERS, own).mark, diff(POLICY).mark]
+    marks = [plan_users(USERS, own).mark, policy_diff(POLICY).mark]
     mallory.open("/admin/")
     token = mallory.http.cookies.get("csrftoken") or ""
     headers = {"referer": str(mallory.page.url), "x-csrftoken": token}

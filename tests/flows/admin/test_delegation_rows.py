@@ -26,7 +26,7 @@ from accounts.models import (
 from tests.support.cast import person
 from tests.support.delegation_scene import (
     HOST,
-    issue_tokens,
+    add_tokens,
     put_back,
     set_up,
     staff,
@@ -60,7 +60,7 @@ def mallory(server: Portico, story: None) -> Iterator[Browser]:
     Signs in for each test: an end of access in one signs out everywhere.
     """
     set_up()
-    issue_tokens()
+    add_tokens()
     with Browser(server.url) as browser:
         yield browser.sign_in("mallory")
 

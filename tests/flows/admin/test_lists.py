@@ -106,13 +106,13 @@ def test_tokens_are_found_by_what_people_ask_for(
 
 def test_a_sign_in_is_shown_as_it_grew(carol: Browser, server: Portico) -> None:
     """issue: refresh families as a tree; ended from there."""
-    from accounts.tokens.refresh import rotate
+    from accounts.tokens.refresh import rotate_refresh_token
 
     person("vera", "User")
     pair = server.issued("vera")
     assert pair.refresh is not None
     with server.settings():
-        second = rotate(pair.refresh)
+        second = rotate_refresh_token(pair.refresh)
     client = wire(server, "vera")
     path = f"{TOKENS}{second.row.pk}/change/"
     page = carol.open(path).page

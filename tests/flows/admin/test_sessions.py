@@ -13,7 +13,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from accounts.models import AuditEvent, User
-from accounts.models.browser_sessions import browsers_of
+from accounts.models.browser_sessions import sessions_of
 from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import wire
@@ -63,7 +63,7 @@ def test_the_end_of_access_signs_browsers_out(
 ) -> None:
     """ours: tokens and browsers, told in numbers before it happens."""
     client, account = wire(server, "olga"), olgas()
-    assert at_portal(olga) and browsers_of([account.pk]).count() == 1
+    assert at_portal(olga) and sessions_of([account.pk]).count() == 1
     carol.act(USERS, action, account.pk, confirm=False)
     assert "1 browser is signed out." in carol.page.text and at_portal(olga)
     carol.act(USERS, action, account.pk)
@@ -101,7 +101,7 @@ def test_sessions_that_ran_out_are_not_counted(olga: Browser) -> None:
     account, now = olgas(), timezone.now()
     keys = UserSession.objects.filter(user=account).values("session_key")
     Session.objects.filter(pk__in=keys).update(expire_date=now - timedelta(1))
-    assert browsers_of([account.pk]).count() == 0
+    assert sessions_of([account.pk]).count() == 0
 
 
 def test_sessions_are_shown_and_ended_without_their_keys(

@@ -15,8 +15,8 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from accounts.tokens.issue import issue
-from mcp_bridge.cache.triggers.install import dialect, install
+from accounts.tokens.issue import issue_tokens
+from mcp_bridge.cache.triggers.install import dialect, install_triggers
 from mcp_bridge.models import Primitive
 from tests.support.access_mutations import (
     Change,
@@ -64,7 +64,7 @@ def crowd(cast: None) -> Iterator[list[Subject]]:
 def subject(name: str) -> Subject:
     """One of them."""
     user = person(name, "User")
-    pair = issue(user, door="password", refresh=False)
+    pair = issue_tokens(user, issued_via="password", refresh=False)
     return Subject(name, pair.access, pair.row.jti, user.pk)
 
 
@@ -177,7 +177,7 @@ def triggers_dropped() -> Iterator[None]:
     try:
         yield
     finally:
-        install()
+        install_triggers()
 
 
 @pytest.mark.parametrize(

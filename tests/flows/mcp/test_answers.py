@@ -189,7 +189,7 @@ def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
     server: Portico, era: str
 ) -> None:
     """ours: a token from the browser's sign-in can be widened by its person."""
-    client = wire(server, "alice", era, door="authorization_code")
+    client = wire(server, "alice", era, issued_via="authorization_code")
     assert "erase" in client.tools()
     assert client.call("erase").status_code == 403
 

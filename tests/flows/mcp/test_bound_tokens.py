@@ -18,7 +18,7 @@ from django.utils import timezone
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, Role, User
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.token import GRANTS
-from accounts.tokens.issue import issue
+from accounts.tokens.issue import issue_tokens
 from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import HTTP, Wire, message_in
@@ -215,7 +215,7 @@ def test_a_refresh_token_keeps_its_networks(behind: Portico) -> None:
     """ours: its successors are bound as well, and redeemed from there only."""
     user = User.objects.get(username="alice")
     with behind.settings():
-        pair = issue(user, door="password", networks="192.0.2.0/24")
+        pair = issue_tokens(user, issued_via="password", networks="192.0.2.0/24")
     url, body = f"{behind.url}/api/token/refresh/", {"refresh": pair.refresh}
     assert HTTP.post(url, json=body, headers={"x-forwarded-for": HOME}).is_error
     good = HTTP.post(url, json=body, headers={"x-forwarded-for": OFFICE})

@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import IssuedToken, RevokedToken, Role, RoleAssignment, User
-from mcp_bridge.cache.triggers.install import install
+from mcp_bridge.cache.triggers.install import install_triggers
 from mcp_bridge.models import Primitive
 from tests.support.cast import person
 from tests.support.mcp_client import ERAS, Wire, wire
@@ -118,5 +118,5 @@ def test_a_server_that_misses_a_trigger_is_slow_and_right(
             assert not client.allowed("look")
             assert "Nothing is remembered" in careful.log.read_text()
     finally:
-        install()
+        install_triggers()
         Primitive.objects.filter(name="look").update(enabled=True)

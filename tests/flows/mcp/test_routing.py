@@ -206,9 +206,9 @@ def test_several_workers_decide_alike(workers: Portico, era: str) -> None:
 
 def test_other_scope_types_do_nothing() -> None:
     """ours: pure ASGI, other scope types first."""
-    from mcp_bridge.application import Router
+    from mcp_bridge.application import Application
 
-    router = Router.__new__(Router)
+    router = Application.__new__(Application)
     asyncio.run(router({"type": "other"}, None, None))  # type: ignore[arg-type]
 
 

@@ -106,7 +106,7 @@ def test_the_inspector_signs_a_person_in(
     command += ["--callback-url", f"http://127.0.0.1:{port}/oauth/callback"]
     told = run(command, 90, **environment(visitor))
     assert "alice" in told
-    last = IssuedToken.objects.filter(door="authorization_code").first()
+    last = IssuedToken.objects.filter(issued_via="authorization_code").first()
     assert last is not None and last.username == "alice"
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import IssuedToken, User
-from accounts.tokens.issue import issue_personal
+from accounts.tokens.issue import issue_personal_token
 from tests.support.mcp_client import HTTP, Wire
 from tests.support.oauth_client import code_of, made, redeem, refused, registered
 from tests.support.server import Portico
@@ -33,7 +33,7 @@ def test_a_code_used_by_several_at_once_is_taken_once(server: Portico) -> None:
 def test_a_personal_token_ends_by_the_clock(server: Portico) -> None:
     """ours: expired, or made up."""
     alice = User.objects.get(username="alice")
-    row, raw = issue_personal(
+    row, raw = issue_personal_token(
         alice, name="late", scope="mcp", lifetime=timedelta(hours=1)
     )
     assert Wire(server, raw).allowed("look")

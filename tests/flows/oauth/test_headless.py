@@ -79,7 +79,7 @@ def test_a_device_is_allowed_once_and_only_for_its_client(
     assert poll(server, television, code).json()["error"] == "invalid_grant"
     again = refresh(server, television, answer.json()["refresh_token"])
     assert again.status_code == 200
-    doors = IssuedToken.objects.filter(client_id=television).values_list("door")
+    doors = IssuedToken.objects.filter(client_id=television).values_list("issued_via")
     assert set(doors) == {("device",)}
 
 

@@ -91,7 +91,7 @@ def test_a_person_signs_a_client_in(server: Portico) -> None:
     assert answer["expires_in"] == 1800 and answer["refresh_token"]
     assert Wire(server, answer["access_token"]).text("look") == "alice looks at shelf"
     rows = IssuedToken.objects.filter(client_id=client_id)
-    assert {(r.kind, r.door) for r in rows} == {
+    assert {(r.kind, r.issued_via) for r in rows} == {
         ("access", "authorization_code"),
         ("refresh", "authorization_code"),
     }

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import IssuedToken, OAuthClient, User
-from accounts.tokens.issue import issue_personal
+from accounts.tokens.issue import issue_personal_token
 from tests.support.cast import person
 from tests.support.mcp_client import HTTP, Wire
 from tests.support.oauth_client import (
@@ -226,7 +226,7 @@ def test_introspection_knows_personal_tokens(server: Portico) -> None:
     known = made("watcher", "--redirect-uri", "https://w.example/cb")
     basic = (known["client_id"], known["client_secret"])
     alice = User.objects.get(username="alice")
-    row, raw = issue_personal(
+    row, raw = issue_personal_token(
         alice, name="script", scope="mcp", lifetime=timedelta(hours=1)
     )
     url = f"{server.url}/oauth/introspect"
@@ -262,7 +262,7 @@ def bound_tokens(server: Portico, networks: str) -> dict[str, str]:
     """One token of each kind that counts from `networks` only."""
     alice = User.objects.get(username="alice")
     about: Any = {"name": "bound", "scope": "mcp", "lifetime": timedelta(hours=1)}
-    _row, personal = issue_personal(alice, networks=networks, **about)
+    _row, personal = issue_personal_token(alice, networks=networks, **about)
     pair = server.issued("alice", networks=networks)
     client_id = made("bound", "--redirect-uri", "https://b.example/cb")["client_id"]
     OAuthClient.objects.filter(client_id=client_id).update(networks=networks)

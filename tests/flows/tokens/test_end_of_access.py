@@ -37,7 +37,7 @@ from accounts.models import (
     SignInProvider,
     User,
 )
-from accounts.models.issued_tokens import Door, TokenKind
+from accounts.models.issued_tokens import IssuedVia, TokenKind
 from mcp_bridge.server import mcp
 from mcp_bridge.server.discovery import autodiscover
 from tests.support.cast import PASSWORD, person
@@ -654,7 +654,7 @@ def test_every_table_with_names_or_secrets_is_known_here() -> None:
 def test_every_way_of_issuing_and_every_kind_of_token_is_tried(rich: Holder) -> None:
     """Whoever adds one adds its maker."""
     mine = IssuedToken.objects.filter(user=rich.account)
-    assert set(mine.values_list("door", flat=True)) == set(Door.values)
+    assert set(mine.values_list("issued_via", flat=True)) == set(IssuedVia.values)
     assert set(mine.values_list("kind", flat=True)) == set(TokenKind.values)
 
 

@@ -17,7 +17,7 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.test import override_settings
 
-from accounts.authentication.mfa import EncryptedFactors
+from accounts.authentication.mfa import MFAAdapter
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.models import AuditEvent, IssuedToken, User
 from tests.support.cast import PASSWORD
@@ -244,7 +244,7 @@ def test_a_password_is_changed_and_reset_by_mail(obliged: Portico) -> None:
 @pytest.mark.once
 def test_secrets_open_with_their_key_only() -> None:
     """ours: AES-256-GCM under a key of its own purpose."""
-    adapter = EncryptedFactors()
+    adapter = MFAAdapter()
     sealed = adapter.encrypt("secret")
     assert adapter.decrypt(sealed) == "secret" and "secret" not in sealed
     assert adapter.encrypt("secret") != sealed

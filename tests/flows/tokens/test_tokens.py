@@ -265,7 +265,11 @@ def test_tokens_are_on_record_and_on_the_list(server: Portico) -> None:
     """gap 3: one list."""
     pair = post(server, **ALICE).json()
     row = IssuedToken.objects.get(jti=verified(server, pair["access"])["jti"])
-    assert (row.username, row.door, row.issued_to) == ("alice", "password", "127.0.0.1")
+    assert (row.username, row.issued_via, row.issued_to) == (
+        "alice",
+        "password",
+        "127.0.0.1",
+    )
     events = AuditEvent.objects.filter(token_id=row.jti)
     assert [e.action for e in events] == ["token.issued"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accounts.models import AuditEvent, Role, Scope, User
-from mcp_bridge.access.access_matrix import Matrix, Stale, State, save
+from mcp_bridge.access.access_matrix import CellState, Matrix, StaleMatrix, save_matrix
 from mcp_bridge.models import Offer, Primitive
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +30,7 @@ def matrix() -> Matrix:
     return Matrix(Primitive.objects.all(), Role.objects.all())
 
 
-def state(tool: Primitive, role: str) -> State:
+def state(tool: Primitive, role: str) -> CellState:
     """One cell's."""
     return matrix().cell(tool, Role.objects.get(name=role)).state
 
@@ -38,14 +38,14 @@ def state(tool: Primitive, role: str) -> State:
 def test_the_states_of_a_cell(tools: dict[str, Primitive]) -> None:
     """ours: a role covers a primitive by any of its required scopes."""
     user = Role.objects.get(name="User")
-    assert state(tools["alone"], "User") == State.NONE
-    assert state(tools["shared"], "User") == State.SHARED
-    assert state(tools["closed"], "User") == State.CLOSED
-    assert state(tools["closed"], "Admin") == State.SHARED
+    assert state(tools["alone"], "User") == CellState.NONE
+    assert state(tools["shared"], "User") == CellState.SHARED
+    assert state(tools["closed"], "User") == CellState.CLOSED
+    assert state(tools["closed"], "Admin") == CellState.SHARED
     user.scopes.add(*Scope.objects.filter(name__in=("tool:alone", "tool:shared")))
-    assert state(tools["alone"], "User") == State.OWN
+    assert state(tools["alone"], "User") == CellState.OWN
     cell = matrix().cell(tools["shared"], user)
-    assert (cell.state, cell.through) == (State.BOTH, ("User.Read",))
+    assert (cell.state, cell.through) == (CellState.BOTH, ("User.Read",))
 
 
 def test_a_tick_gives_and_takes_the_own_scope_only(
@@ -56,7 +56,9 @@ def test_a_tick_gives_and_takes_the_own_scope_only(
     code = f"{role.pk}-{tool.pk}"
     for sign, before in (("+", False), ("-", True)):
         now = matrix()
-        done = save(now, now.version, [f"{sign}{code}"] * 1, actor=carol, request=None)
+        done = save_matrix(
+            now, now.version, [f"{sign}{code}"] * 1, actor=carol, request=None
+        )
         assert [(c.give, c.role.name) for c in done] == [(not before, "Guest")]
         event = AuditEvent.objects.all()[0]
         assert (event.actor, event.object) == ("carol", "Guest")
@@ -70,7 +72,7 @@ def test_codes_that_mean_nothing_change_nothing(
 ) -> None:
     """ours: a hand-made form is no way around the rules."""
     now = matrix()
-    assert save(now, now.version, [code], actor=carol, request=None) == []
+    assert save_matrix(now, now.version, [code], actor=carol, request=None) == []
 
 
 def test_what_a_tick_cannot_change_is_left_alone(
@@ -84,7 +86,7 @@ def test_what_a_tick_cannot_change_is_left_alone(
         f"-{admin.pk}-{tools['shared'].pk}",
         f"-{user.pk}-{tools['alone'].pk}",
     ]
-    assert save(now, now.version, codes, actor=carol, request=None) == []
+    assert save_matrix(now, now.version, codes, actor=carol, request=None) == []
 
 
 def test_what_somebody_changed_meanwhile_refuses_all(
@@ -94,6 +96,6 @@ def test_what_somebody_changed_meanwhile_refuses_all(
     now, role = matrix(), Role.objects.get(name="Guest")
     role.scopes.add(Scope.objects.get(name="User.Read"))
     code = f"+{role.pk}-{tools['alone'].pk}"
-    with pytest.raises(Stale):
-        save(now, now.version, [code], actor=carol, request=None)
+    with pytest.raises(StaleMatrix):
+        save_matrix(now, now.version, [code], actor=carol, request=None)
     assert not role.scopes.filter(name="tool:alone").exists()

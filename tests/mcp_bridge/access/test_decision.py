@@ -25,7 +25,7 @@ SCOPES = st.frozensets(st.sampled_from(NAMES))
 
 
 def principal(
-    roles: frozenset[str], token: frozenset[str], door: str = "password"
+    roles: frozenset[str], token: frozenset[str], issued_via: str = "password"
 ) -> Principal:
     """Somebody whose role R gives `roles`, with a token of these scopes."""
     return Principal(
@@ -33,12 +33,12 @@ def principal(
         username="alice",
         client_id="c",
         jti="j",
-        door=door,
+        issued_via=issued_via,
         roles=("R",),
         grants=dict.fromkeys(roles, ("R",)),
         token_scopes=token,
         expires_at=1,
-        ends_at=1.0,
+        valid_until=1.0,
     )
 
 
@@ -135,12 +135,12 @@ def test_the_verdict_names_the_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("door", "shown"), [("password", False), ("authorization_code", True)]
+    ("issued_via", "shown"), [("password", False), ("authorization_code", True)]
 )
-def test_lists_show_what_a_step_up_would_open(door: str, shown: bool) -> None:
+def test_lists_show_what_a_step_up_would_open(issued_via: str, shown: bool) -> None:
     """architecture 2."""
     read = frozenset({"A.Read"})
-    who = principal(read, frozenset(), door)
+    who = principal(read, frozenset(), issued_via)
     assert visible(who, rule(read)) is shown
     assert not visible(who, rule(read, enabled=False))
     assert not visible(who, None)

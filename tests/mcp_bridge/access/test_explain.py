@@ -7,7 +7,7 @@ from django.utils import translation
 
 from mcp_bridge.access.catalogue import Catalogue, Rule
 from mcp_bridge.access.decision import decide
-from mcp_bridge.access.explain import SENTENCES, in_words, pattern
+from mcp_bridge.access.explain import SENTENCES, decision_in_words, pattern
 from mcp_bridge.access.messages import Message
 from tests.mcp_bridge.access.test_decision import principal
 
@@ -46,12 +46,17 @@ def test_every_sentence_of_the_decision_is_known() -> None:
 def test_values_survive_and_the_words_change() -> None:
     """ours: in English nothing changes; in Korean the values stand in new words."""
     for sentence in told():
-        assert in_words(sentence) == sentence
+        assert decision_in_words(sentence) == sentence
         with translation.override("ko"):
-            assert in_words(sentence) != sentence
+            assert decision_in_words(sentence) != sentence
     with translation.override("ko"):
-        none = in_words("needs one of nothing anybody can hold; roles held: none")
+        none = decision_in_words(
+            "needs one of nothing anybody can hold; roles held: none"
+        )
         assert none.isascii() is False and "none" not in none
-        found = in_words("role Role; one gives S; the token carries mcp")
+        found = decision_in_words("role Role; one gives S; the token carries mcp")
         assert "Role; one" in found and "mcp" in found
-        assert in_words("written by an older version") == "written by an older version"
+        assert (
+            decision_in_words("written by an older version")
+            == "written by an older version"
+        )

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from accounts.imports.problems import Stale
+from accounts.imports.problems import StalePreview
 from accounts.models import AuditEvent, Role, Scope
-from mcp_bridge.access.policy_file import FORMAT, apply, diff, export, export_text
+from mcp_bridge.access.policy_file import (
+    FORMAT,
+    apply_policy,
+    export,
+    export_text,
+    policy_diff,
+)
 from mcp_bridge.models import Offer, Primitive
 
 pytestmark = pytest.mark.django_db
@@ -33,14 +39,14 @@ def raw(**sections: Any) -> bytes:
 
 def told(file: bytes) -> str:
     """Its first problem."""
-    problems = diff(file).problems
+    problems = policy_diff(file).problems
     return str(problems[0]) if problems else ""
 
 
 def test_what_is_exported_changes_nothing(tool: Primitive) -> None:
     """ours: and holds everything."""
     found = export()
-    assert diff(export_text().encode()).changes == []
+    assert policy_diff(export_text().encode()).changes == []
     assert {"kind": "tool", "name": "paint", "enabled": True, "sensitive": False} == {
         k: v for k, v in found["primitives"][0].items() if k != "required_scopes"
     }
@@ -110,7 +116,7 @@ def test_a_file_is_compared_and_applied_on_record(tool: Primitive) -> None:
             }
         ],
     )
-    found = diff(file)
+    found = policy_diff(file)
     assert [str(change) for change in found.changes] == [
         "scopes: Paint.All",
         "scopes: Bare",
@@ -120,7 +126,7 @@ def test_a_file_is_compared_and_applied_on_record(tool: Primitive) -> None:
     last = {name: (b, a) for name, b, a in found.changes[3].fields}
     assert last["sensitive"] == (False, True)
     assert last["required_scopes"][1] == ["Paint.All", "tool:paint"]
-    assert apply(file, found.mark, "test") == 4
+    assert apply_policy(file, found.mark, "test") == 4
     painter = Role.objects.get(name="Painter")
     assert [s.name for s in painter.scopes.all()] == ["Paint.All"]
     tool.refresh_from_db()
@@ -134,9 +140,9 @@ def test_a_file_is_compared_and_applied_on_record(tool: Primitive) -> None:
         "primitive.changed",
         "policy.imported",
     ]
-    assert diff(file).changes == []
-    with pytest.raises(Stale):
-        apply(file, found.mark, "test")
+    assert policy_diff(file).changes == []
+    with pytest.raises(StalePreview):
+        apply_policy(file, found.mark, "test")
 
 
 def test_the_commands_export_and_import(

@@ -13,11 +13,11 @@ import pytest
 from django.db import DataError, Error, OperationalError, connection
 
 from accounts.models import AuditEvent, IssuedToken, User
-from accounts.tokens.issue import issue
+from accounts.tokens.issue import issue_tokens
 from mcp_bridge.audit import bulk_insert, last_used, writer
 from mcp_bridge.audit.bulk_insert import CallEvent, Use
-from mcp_bridge.audit.last_used import Uses
-from mcp_bridge.audit.writer import Recorder
+from mcp_bridge.audit.last_used import LastUsedTracker
+from mcp_bridge.audit.writer import AuditWriter
 
 
 def event(name: str = "tool.called") -> CallEvent:
@@ -52,17 +52,17 @@ class Table:
 def table(monkeypatch: pytest.MonkeyPatch) -> Table:
     """In place of the database."""
     made = Table()
-    monkeypatch.setattr(bulk_insert, "insert", made.insert)
+    monkeypatch.setattr(bulk_insert, "insert_events", made.insert)
     return made
 
 
 def story(
-    durability: str, tell: Callable[[Recorder], Coroutine[Any, Any, None]]
+    durability: str, tell: Callable[[AuditWriter], Coroutine[Any, Any, None]]
 ) -> None:
     """Run one with a new recorder, and close it."""
 
     async def told() -> None:
-        made = Recorder(durability)
+        made = AuditWriter(durability)
         try:
             await tell(made)
         finally:
@@ -75,7 +75,7 @@ def story(
 def test_durable_waits_for_its_commit_and_shares_it(table: Table) -> None:
     """architecture 5."""
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         await asyncio.gather(*(made.write(event(f"e{n}")) for n in range(50)))
         assert sorted(table.names) == sorted(f"e{n}" for n in range(50))
         assert len(table.groups) < 5
@@ -86,7 +86,7 @@ def test_durable_waits_for_its_commit_and_shares_it(table: Table) -> None:
 def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: Table) -> None:
     """ours."""
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         for n in range(20):
             await made.write(event(f"e{n}"))
         assert table.groups == []
@@ -98,7 +98,7 @@ def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: Table) -> N
 def test_off_writes_nothing(table: Table) -> None:
     """ours."""
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         await made.write(event())
 
     story("off", tell)
@@ -108,7 +108,7 @@ def test_off_writes_nothing(table: Table) -> None:
 def test_a_failed_commit_reaches_everybody_who_waits(table: Table) -> None:
     """architecture 2: 503, never an answer without its record."""
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         table.error = OperationalError("gone")
         waiting = [made.write(event()) for _ in range(3)]
         found = await asyncio.gather(*waiting, return_exceptions=True)
@@ -127,7 +127,7 @@ def test_an_event_that_does_not_fit_takes_no_other_along(
     table.poison = "bad"
     names = ("good", "bad", "better")
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         waiting = [made.write(event(name)) for name in names]
         found = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(error) for error in found] == [type(None), DataError, type(None)]
@@ -135,7 +135,7 @@ def test_an_event_that_does_not_fit_takes_no_other_along(
     story("durable", tell)
     assert table.names == ["good", "better"]
 
-    async def batch(made: Recorder) -> None:
+    async def batch(made: AuditWriter) -> None:
         for name in names:
             await made.write(event(name))
         while len(table.names) < 4:
@@ -153,7 +153,7 @@ def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.001)
     monkeypatch.setattr(writer, "RETRY_AFTER", 0.001)
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         await asyncio.gather(*(made.write(event(f"e{n}")) for n in range(30)))
         while len(table.names) < 30:
             await asyncio.sleep(0.001)
@@ -181,11 +181,11 @@ def test_a_commit_that_does_not_return_keeps_nobody_waiting(
         frozen.wait(20)
         written.extend(event.action for event in events)
 
-    monkeypatch.setattr(bulk_insert, "insert", insert)
+    monkeypatch.setattr(bulk_insert, "insert_events", insert)
     monkeypatch.setattr(writer, "PATIENCE", 0.02)
     monkeypatch.setattr(writer, "ROOM", 2)
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         first = asyncio.create_task(made.write(event("first")))
         while not made.busy:
             await asyncio.sleep(0)
@@ -206,7 +206,7 @@ def test_what_cannot_be_committed_at_the_end_is_told(
     """ours."""
     table.error = OperationalError("gone")
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         await made.write(event())
 
     story("batch", tell)
@@ -219,7 +219,7 @@ def test_closing_writes_nothing_twice(
     """ours: a commit that was planned comes while the last one is under way."""
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.0005)
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         for number in range(20):
             await made.write(event(f"e{number}"))
 
@@ -231,7 +231,7 @@ def test_closing_writes_nothing_twice(
 def test_who_stops_waiting_is_recorded_all_the_same(table: Table) -> None:
     """ours: a client that leaves does not take its event along."""
 
-    async def tell(made: Recorder) -> None:
+    async def tell(made: AuditWriter) -> None:
         task = asyncio.create_task(made.write(event("left")))
         await asyncio.sleep(0)
         task.cancel()
@@ -255,7 +255,7 @@ def test_events_reach_every_column(db: None) -> None:
         duration_ms=1.5,
         request_id="r1",
     )
-    bulk_insert.insert([told, told._replace(actor_id=None)])
+    bulk_insert.insert_events([told, told._replace(actor_id=None)])
     first, second = AuditEvent.objects.filter(request_id="r1").order_by("pk")
     assert first.at == datetime.fromtimestamp(1_800_000_000.25, UTC)
     for name in CallEvent._fields[1:]:
@@ -265,7 +265,7 @@ def test_events_reach_every_column(db: None) -> None:
 
 def test_very_many_events_take_several_statements(db: None) -> None:
     """ours: SQLite limits the values of a statement."""
-    bulk_insert.insert([event("many")] * (bulk_insert.MOST_ROWS + 3))
+    bulk_insert.insert_events([event("many")] * (bulk_insert.MOST_ROWS + 3))
     assert AuditEvent.objects.filter(action="many").count() == bulk_insert.MOST_ROWS + 3
 
 
@@ -281,8 +281,8 @@ def test_a_connection_idle_for_long_is_looked_at_first(
 
     monkeypatch.setattr(bulk_insert, "last_at", time.monotonic() - 2 * bulk_insert.IDLE)
     monkeypatch.setattr(connection, "is_usable", is_usable)
-    bulk_insert.insert([event("idle")])
-    bulk_insert.insert([event("idle")])
+    bulk_insert.insert_events([event("idle")])
+    bulk_insert.insert_events([event("idle")])
     assert looked == [1]
 
 
@@ -302,7 +302,7 @@ def test_last_uses_are_noted_once_a_minute(
     monkeypatch.setattr(last_used, "AT_LEAST", 2)
 
     async def tell() -> None:
-        made = Uses()
+        made = LastUsedTracker()
         for _ in range(3):
             made.note("a", "::1")
         made.note("b", "::2")
@@ -316,8 +316,8 @@ def test_last_uses_are_noted_once_a_minute(
 
     asyncio.run(tell())
     assert [[use.jti for use in group] for group in written] == [["a", "b"], ["c"]]
-    row = issue(alice, door="password", scope="mcp").row
-    bulk_insert.note_uses([Use(row.jti, 1_800_000_000.0, "::9")])
+    row = issue_tokens(alice, issued_via="password", scope="mcp").row
+    bulk_insert.update_last_used([Use(row.jti, 1_800_000_000.0, "::9")])
     found = IssuedToken.objects.get(pk=row.pk)
     assert found.last_used_from == "::9"
     assert found.last_used_at == datetime.fromtimestamp(1_800_000_000, UTC)

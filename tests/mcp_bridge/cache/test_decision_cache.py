@@ -14,10 +14,10 @@ from django.db import DatabaseError
 from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Catalogue, read_catalogue
 from mcp_bridge.cache import decision_cache
-from mcp_bridge.cache.decision_cache import CAUGHT_UP, Memory
-from mcp_bridge.cache.principal_cache import People
-from mcp_bridge.cache.readers.base import Away, Change, Point
-from mcp_bridge.cache.triggers.install import State, state
+from mcp_bridge.cache.decision_cache import CAUGHT_UP, DecisionCache
+from mcp_bridge.cache.principal_cache import PrincipalCache
+from mcp_bridge.cache.readers.base import ChangeRow, DatabaseUnavailable, LogPosition
+from mcp_bridge.cache.triggers.install import TriggerState, state
 from mcp_bridge.cache.watched_tables import Outside
 
 
@@ -28,12 +28,12 @@ def principal(name: str, user_id: int = 1, ends_at: float = 0) -> Principal:
         username=name,
         client_id="portico",
         jti=f"jti-{name}",
-        door="password",
+        issued_via="password",
         roles=(),
         grants=MappingProxyType({}),
         token_scopes=frozenset({"mcp"}),
         expires_at=2_000_000_000,
-        ends_at=ends_at or time.time() + 60,
+        valid_until=ends_at or time.time() + 60,
     )
 
 
@@ -41,23 +41,25 @@ class Script:
     """A reader that says what the test wrote down."""
 
     def __init__(self) -> None:
-        self.point = Point("e", 0)
-        self.log: list[Change] = []
+        self.point = LogPosition("e", 0)
+        self.log: list[ChangeRow] = []
         self.away = False
         self.other = False
 
     def change(self, kind: str, key: str = "") -> None:
         """Commit one change."""
-        self.point = Point(self.point.epoch, self.point.number + 1)
-        self.log.append(Change(self.point.number, kind, key))
+        self.point = LogPosition(self.point.epoch, self.point.number + 1)
+        self.log.append(ChangeRow(self.point.number, kind, key))
 
-    async def look(self) -> Point:
+    async def current_position(self) -> LogPosition:
         """As the protocol says."""
         if self.away:
-            raise Away("gone")
+            raise DatabaseUnavailable("gone")
         return self.point
 
-    async def news(self, after: Point, upto: Point) -> list[Change]:
+    async def changes_between(
+        self, after: LogPosition, upto: LogPosition
+    ) -> list[ChangeRow]:
         """As the protocol says; takes a while."""
         await asyncio.sleep(0)
         return [c for c in self.log if after.number < c.number <= upto.number]
@@ -87,14 +89,14 @@ class Rows:
         if work is state:
             if isinstance(self.missing, Exception):
                 raise self.missing
-            return State(self.missing, self.outside, self.marks)
+            return TriggerState(self.missing, self.outside, self.marks)
         self.during()
         if work is read_catalogue:
             self.asked.append("catalogue")
             return Catalogue()
         self.asked.append(args[0])
         found = principal(args[0], user_id=len(args[0]), ends_at=self.ends_at)
-        return (found, Catalogue()) if work is decision_cache.read else found
+        return (found, Catalogue()) if work is decision_cache.read_uncached else found
 
 
 @pytest.fixture
@@ -105,12 +107,12 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     return made
 
 
-def story(tell: Callable[[Memory, Script], Coroutine[Any, Any, None]]) -> None:
+def story(tell: Callable[[DecisionCache, Script], Coroutine[Any, Any, None]]) -> None:
     """Run one on a new, trusted memory."""
 
     async def told() -> None:
         script = Script()
-        memory = Memory(script)
+        memory = DecisionCache(script)
         await memory.verify()
         await tell(memory, script)
 
@@ -137,14 +139,14 @@ def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
 ) -> None:
     """architecture 4."""
 
-    async def tell(memory: Memory, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: Script) -> None:
         for name in ("alice", "bob", "alice", "bob"):
-            await memory.facts(name)
+            await memory.resolve(name)
         assert rows.asked == ["alice", "catalogue", "bob"]
         rows.asked.clear()
         script.change(kind, key)
         for name in ("alice", "bob", "alice", "bob"):
-            await memory.facts(name)
+            await memory.resolve(name)
         assert rows.asked == again
 
     story(tell)
@@ -153,9 +155,9 @@ def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
 def test_the_raw_token_is_not_kept(rows: Rows) -> None:
     """ours."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await memory.facts("the-raw-token")
-        (key,) = memory.people.known
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await memory.resolve("the-raw-token")
+        (key,) = memory.principals.known
         assert len(key) == 32 and b"raw" not in key
 
     story(tell)
@@ -164,24 +166,24 @@ def test_the_raw_token_is_not_kept(rows: Rows) -> None:
 @pytest.mark.parametrize(
     "happen",
     [
-        lambda script: setattr(script, "point", Point("other", 5)),
-        lambda script: setattr(script, "point", Point("e", 3)),
-        lambda script: setattr(script, "point", Point("e", 7 + CAUGHT_UP)),
-        lambda script: setattr(script, "point", Point("e", 7)),
+        lambda script: setattr(script, "point", LogPosition("other", 5)),
+        lambda script: setattr(script, "point", LogPosition("e", 3)),
+        lambda script: setattr(script, "point", LogPosition("e", 7 + CAUGHT_UP)),
+        lambda script: setattr(script, "point", LogPosition("e", 7)),
     ],
     ids=["another epoch", "backwards", "too many", "a gap in the log"],
 )
 def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
     """architecture 4: number backwards, log gap."""
 
-    async def tell(memory: Memory, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: Script) -> None:
         for _ in range(5):
             script.change("user", "77")
-        await memory.facts("alice")
+        await memory.resolve("alice")
         rows.asked.clear()
         happen(script)
-        await memory.facts("alice")
-        await memory.facts("alice")
+        await memory.resolve("alice")
+        await memory.resolve("alice")
         assert rows.asked == ["alice", "catalogue"]
 
     story(tell)
@@ -190,14 +192,14 @@ def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
 def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
     """architecture 4: no decision; forget everything."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await memory.facts("alice")
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await memory.resolve("alice")
         script.away = True
         with pytest.raises(DatabaseError):
-            await memory.facts("alice")
+            await memory.resolve("alice")
         script.away = False
         rows.asked.clear()
-        await memory.facts("alice")
+        await memory.resolve("alice")
         assert rows.asked == ["alice", "catalogue"]
 
     story(tell)
@@ -207,13 +209,13 @@ def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
 def test_without_numbered_changes_nothing_is_remembered(rows: Rows, epoch: str) -> None:
     """ours: a trigger missing, or a migrate at work."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        script.point = Point(epoch, 0)
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        script.point = LogPosition(epoch, 0)
         rows.missing = ["portico_x"] if epoch else []
         await memory.verify()
-        await memory.facts("alice")
-        await memory.facts("alice")
-        assert rows.asked == ["alice", "alice"] and len(memory.people) == 0
+        await memory.resolve("alice")
+        await memory.resolve("alice")
+        assert rows.asked == ["alice", "alice"] and len(memory.principals) == 0
         rows.missing = DatabaseError("gone")
         await memory.verify()
         assert memory.trusted is False
@@ -224,14 +226,14 @@ def test_without_numbered_changes_nothing_is_remembered(rows: Rows, epoch: str) 
 def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
     """ours: verified again and again."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await memory.facts("alice")
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await memory.resolve("alice")
         rows.missing = ["portico_x"]
         await memory.verify()
-        assert len(memory.people) == 0
+        assert len(memory.principals) == 0
         rows.missing = []
         await memory.verify()
-        await memory.facts("alice")
+        await memory.resolve("alice")
         assert rows.asked == ["alice", "catalogue"] * 2
 
     story(tell)
@@ -243,13 +245,13 @@ def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
 ) -> None:
     """ours: the read may have been before the change, the look was after it."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await memory.facts("zoe")
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await memory.resolve("zoe")
 
         def during() -> None:
             rows.during = lambda: None
             script.change(kind, "5" if kind == "user" else "")
-            asyncio.get_running_loop().create_task(memory.look())
+            asyncio.get_running_loop().create_task(memory.check_for_changes())
 
         rows.during = during
         slow = rows.in_database
@@ -261,9 +263,9 @@ def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
             return found
 
         monkeypatch.setattr(decision_cache, "in_database", slower)
-        await memory.facts("alice")
+        await memory.resolve("alice")
         rows.asked.clear()
-        await memory.facts("alice")
+        await memory.resolve("alice")
         assert ("alice" in rows.asked) is stale
 
     story(tell)
@@ -274,14 +276,14 @@ def test_tables_that_change_without_triggers_are_not_remembered(
 ) -> None:
     """ours: logical replication and inheritance."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await memory.facts("alice")
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await memory.resolve("alice")
         rows.outside = [Outside("accounts_user", "subscription")]
         await memory.verify()
         rows.asked.clear()
-        await memory.facts("alice")
-        await memory.facts("alice")
-        assert rows.asked == ["alice", "alice"] and len(memory.people) == 0
+        await memory.resolve("alice")
+        await memory.resolve("alice")
+        assert rows.asked == ["alice", "alice"] and len(memory.principals) == 0
         assert "accounts_user by subscription" in caplog.text
 
     story(tell)
@@ -290,13 +292,13 @@ def test_tables_that_change_without_triggers_are_not_remembered(
 def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
     """ours: what changed in between was not numbered."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await memory.facts("alice")
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await memory.resolve("alice")
         await memory.verify()
-        assert len(memory.people) == 1
+        assert len(memory.principals) == 1
         rows.marks = ("two",)
         await memory.verify()
-        assert memory.trusted and len(memory.people) == 0
+        assert memory.trusted and len(memory.principals) == 0
 
     story(tell)
 
@@ -304,11 +306,11 @@ def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
 def test_another_database_file_empties_the_memory(rows: Rows) -> None:
     """ours: what was read from the old one must not outlive it."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await memory.facts("alice")
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await memory.resolve("alice")
         script.other = True
         await memory.verify()
-        assert len(memory.people) == 0 and memory.catalogue is None
+        assert len(memory.principals) == 0 and memory.catalogue is None
 
     story(tell)
 
@@ -316,15 +318,15 @@ def test_another_database_file_empties_the_memory(rows: Rows) -> None:
 def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
     """ours: many requests with one token cost one load; a change parts them."""
 
-    async def tell(memory: Memory, script: Script) -> None:
-        await asyncio.gather(*(memory.facts("alice") for _ in range(10)))
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        await asyncio.gather(*(memory.resolve("alice") for _ in range(10)))
         assert rows.asked == ["alice", "catalogue"]
         script.change("all")
-        first = asyncio.create_task(memory.facts("alice"))
+        first = asyncio.create_task(memory.resolve("alice"))
         for _ in range(3):
             await asyncio.sleep(0)
         script.change("all")
-        await asyncio.gather(first, memory.facts("alice"))
+        await asyncio.gather(first, memory.resolve("alice"))
         assert rows.asked.count("alice") == 3
 
     story(tell)
@@ -333,16 +335,16 @@ def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
 def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> None:
     """ours."""
 
-    async def tell(memory: Memory, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: Script) -> None:
         def fail() -> None:
             raise DatabaseError("busy")
 
         rows.during = fail
-        tasks = [memory.facts("alice") for _ in range(3)]
+        tasks = [memory.resolve("alice") for _ in range(3)]
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(error, DatabaseError) for error in found)
         rows.during = lambda: None
-        assert (await memory.facts("alice"))[0].username == "alice"
+        assert (await memory.resolve("alice"))[0].username == "alice"
 
     story(tell)
 
@@ -350,15 +352,15 @@ def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> Non
 def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
     """architecture 4: no write needed."""
 
-    async def tell(memory: Memory, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: Script) -> None:
         rows.ends_at = time.time() + 0.05
-        await memory.facts("alice")
+        await memory.resolve("alice")
         rows.asked.clear()
-        await memory.facts("alice")
+        await memory.resolve("alice")
         assert rows.asked == []
         while time.time() <= rows.ends_at:
             await asyncio.sleep(0.01)
-        await memory.facts("alice")
+        await memory.resolve("alice")
         assert rows.asked == ["alice", "alice"]
 
     story(tell)
@@ -366,7 +368,7 @@ def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
 
 def test_the_memory_is_bounded() -> None:
     """ours: the one not used for longest goes first, with its index."""
-    people = People(2)
+    people = PrincipalCache(2)
     for name in ("ann", "ben"):
         people.put(name.encode(), principal(name))
     people.get(b"ann")
@@ -382,17 +384,17 @@ def test_the_memory_is_bounded() -> None:
 
 def test_who_is_not_asked_for_is_forgotten_in_time() -> None:
     """ours: tokens that were refreshed or left lie in no worker's memory for long."""
-    people = People(9)
+    people = PrincipalCache(9)
     for name in ("ann", "ben", "cid"):
         people.put(name.encode(), principal(name))
-    people.age()
+    people.evict_idle()
     people.get(b"ann")
     people.drop(b"cid")
     people.put(b"dan", principal("dan"))
-    people.age()
+    people.evict_idle()
     assert set(people.known) == {b"ann", b"dan"}
     people.clear()
-    people.age()
+    people.evict_idle()
     assert not people.known and not people.idle
 
 
@@ -401,10 +403,10 @@ def test_a_worker_sees_to_that(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(decision_cache, "VERIFY_EVERY", 0.0)
     monkeypatch.setattr(decision_cache, "AGED_EVERY", 0.0)
 
-    async def tell(memory: Memory, script: Script) -> None:
-        memory.people.put(b"ann", principal("ann"))
+    async def tell(memory: DecisionCache, script: Script) -> None:
+        memory.principals.put(b"ann", principal("ann"))
         upkeep = asyncio.create_task(memory.keep_verifying())
-        while memory.people.known:
+        while memory.principals.known:
             await asyncio.sleep(0)
         upkeep.cancel()
 

@@ -24,13 +24,19 @@ from accounts.models import (
     SigningKey,
     User,
 )
-from accounts.tokens.issue import issue, issue_personal
+from accounts.tokens.issue import issue_personal_token, issue_tokens
 from accounts.tokens.principal import authenticate
 from mcp_bridge import checks
 from mcp_bridge.access.catalogue import read_catalogue
-from mcp_bridge.cache.triggers.install import dialect, install, missing, state, suspend
-from mcp_bridge.cache.watched_tables import KEPT, watched
-from mcp_bridge.models import Change, ChangeCounter, Primitive, PrimitiveKind
+from mcp_bridge.cache.triggers.install import (
+    dialect,
+    install_triggers,
+    missing_triggers,
+    state,
+    suspend_tracking,
+)
+from mcp_bridge.cache.watched_tables import KEPT, watched_tables
+from mcp_bridge.models import ChangeCounter, LoggedChange, Primitive, PrimitiveKind
 
 Concerned = set[tuple[str, str]]
 
@@ -48,7 +54,7 @@ def noted(work: Callable[[], Any]) -> Concerned:
     work()
     settle()
     after = ChangeCounter.objects.get().number
-    rows = Change.objects.filter(number__gt=before)
+    rows = LoggedChange.objects.filter(number__gt=before)
     assert rows.count() == after - before, "numbers have no gap"
     return set(rows.values_list("kind", "key"))
 
@@ -63,7 +69,7 @@ def settle() -> None:
 @pytest.fixture
 def token(alice: User) -> IssuedToken:
     """One of alice's."""
-    return issue(alice, door="password", scope="mcp").row
+    return issue_tokens(alice, issued_via="password", scope="mcp").row
 
 
 @pytest.fixture
@@ -99,7 +105,9 @@ def test_what_decides_nothing_is_not_numbered(alice: User, token: IssuedToken) -
     mine = IssuedToken.objects.filter(pk=token.pk)
     assert noted(lambda: mine.update(last_used_at=now, last_used_from="::1")) == set()
     assert noted(lambda: User.objects.update(last_login=now, email="a@b.ex")) == set()
-    assert noted(lambda: issue(alice, door="password", scope="mcp")) == set()
+    assert (
+        noted(lambda: issue_tokens(alice, issued_via="password", scope="mcp")) == set()
+    )
     mine.update(expires_at=now - timedelta(seconds=5))
     assert noted(lambda: IssuedToken.objects.all().purge()) == set()
 
@@ -197,7 +205,7 @@ def test_nor_do_many_statements_of_one_transaction(alice: User) -> None:
     User.objects.filter(pk=alice.pk).update(is_active=False)
     settle()
     assert ChangeCounter.objects.get().number == before + 1
-    assert Change.objects.get(number=before + 1).kind == "all"
+    assert LoggedChange.objects.get(number=before + 1).kind == "all"
 
 
 def revocation(number: int) -> RevokedToken:
@@ -209,39 +217,42 @@ def test_the_change_log_is_pruned(alice: User) -> None:
     """ours."""
     settle()
     start = ChangeCounter.objects.get().number
-    rows = [Change(number=start + n, kind="user", key="0") for n in range(1, KEPT + 50)]
-    Change.objects.bulk_create(rows)
+    rows = [
+        LoggedChange(number=start + n, kind="user", key="0")
+        for n in range(1, KEPT + 50)
+    ]
+    LoggedChange.objects.bulk_create(rows)
     ChangeCounter.objects.update(number=start + KEPT + 49)
     settle()
     User.objects.filter(pk=alice.pk).update(is_active=False)
     settle()
-    assert Change.objects.count() <= KEPT
+    assert LoggedChange.objects.count() <= KEPT
 
 
 def test_a_lost_trigger_is_a_loud_error_with_a_mend(db: None) -> None:
     """architecture 4: SQLite's migrations rebuild tables and lose their triggers."""
-    assert missing() == []
+    assert missing_triggers() == []
     name = "portico_accounts_user_update"
     on = "" if connection.vendor == "sqlite" else " ON accounts_user"
     sql(f"DROP TRIGGER {name}{on}")
-    assert missing() == [name]
+    assert missing_triggers() == [name]
     (found,) = checks.changes_are_numbered(databases=["default"])
     assert found.id == "portico.E103" and name in found.msg and "migrate" in found.hint
     epoch = ChangeCounter.objects.get().epoch
     call_command("migrate", verbosity=0)
-    assert missing() == []
+    assert missing_triggers() == []
     assert checks.changes_are_numbered(databases=["default"]) == []
     assert ChangeCounter.objects.get().epoch not in ("", epoch)
 
 
 def test_nothing_counts_while_a_migrate_runs(db: None) -> None:
     """ours: an empty epoch says that changes are not numbered."""
-    suspend()
+    suspend_tracking()
     assert ChangeCounter.objects.get().epoch == ""
-    assert missing()
+    assert missing_triggers()
     (found,) = checks.changes_are_numbered(databases=["default"])
     assert "migrate" in found.hint
-    install()
+    install_triggers()
 
 
 def test_without_the_tables_there_is_nothing_to_do(
@@ -249,18 +260,18 @@ def test_without_the_tables_there_is_nothing_to_do(
 ) -> None:
     """ours: before the first migrate of this app."""
     monkeypatch.setattr(ChangeCounter._meta, "db_table", f"no_{uuid4().hex}")
-    suspend()
-    install()
+    suspend_tracking()
+    install_triggers()
 
 
 def test_every_table_and_column_a_decision_reads_is_watched(
     alice: User, tool: Primitive
 ) -> None:
     """ours: whoever makes a decision read more is told here."""
-    pair = issue(alice, door="password", scope="mcp")
-    personal = issue_personal(alice, name="p", scope="mcp", lifetime=timedelta(days=1))[
-        1
-    ]
+    pair = issue_tokens(alice, issued_via="password", scope="mcp")
+    personal = issue_personal_token(
+        alice, name="p", scope="mcp", lifetime=timedelta(days=1)
+    )[1]
     with CaptureQueriesContext(
         connection,
     ) as queries:
@@ -268,7 +279,7 @@ def test_every_table_and_column_a_decision_reads_is_watched(
         authenticate(personal)
         read_catalogue()
     read = "\n".join(query["sql"] for query in queries)
-    known = {table.table: table for table in watched()}
+    known = {table.table: table for table in watched_tables()}
     for table in set(re.findall(r'(?:FROM|JOIN) "(\w+)"', read)):
         assert table in known, f"{table} is read by a decision and not watched"
         for column in set(re.findall(rf'"{table}"\."(\w+)"', read)):
@@ -295,9 +306,9 @@ def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
     else:
         alter = "ALTER TABLE accounts_user {} TRIGGER portico_accounts_user_update"
         sql(alter.format("DISABLE"))
-        assert missing() == ["portico_accounts_user_update"]
+        assert missing_triggers() == ["portico_accounts_user_update"]
         sql(alter.format("ENABLE"))
-        assert missing() == ["portico_accounts_user_update"]
+        assert missing_triggers() == ["portico_accounts_user_update"]
         sql(alter.format("ENABLE ALWAYS"))
     found = state()
     assert found.missing == [] and found.marks != before
@@ -365,4 +376,4 @@ def test_a_trigger_on_a_renamed_table_does_not_count(db: None) -> None:
         return
     sql("ALTER TABLE accounts_role_scopes RENAME TO before")
     sql("CREATE TABLE accounts_role_scopes (LIKE before)")
-    assert "portico_accounts_role_scopes_insert" in missing()
+    assert "portico_accounts_role_scopes_insert" in missing_triggers()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mcp_bridge.cache import decision_cache
-from mcp_bridge.cache.decision_cache import Memory
-from mcp_bridge.cache.readers.base import Away, Point
+from mcp_bridge.cache.decision_cache import DecisionCache
+from mcp_bridge.cache.readers.base import DatabaseUnavailable, LogPosition
 from mcp_bridge.middleware import database_timeout
-from mcp_bridge.middleware.database_timeout import Attended
+from mcp_bridge.middleware.database_timeout import DatabaseTimeoutMiddleware
 
 pytestmark = pytest.mark.once
 
@@ -22,18 +22,18 @@ class Database:
     def __init__(self, away: bool) -> None:
         self.away, self.asked = away, 0
 
-    async def look(self) -> Point:
+    async def look(self) -> LogPosition:
         """Where changes are, if it says so."""
         self.asked += 1
         if self.away:
-            raise Away("no answer within 5 s")
-        return Point("epoch", 1)
+            raise DatabaseUnavailable("no answer within 5 s")
+        return LogPosition("epoch", 1)
 
 
 def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) -> Any:
     """What a client gets of an app that answers once it was looked for twice."""
-    memory = Memory(database) if database else None
-    monkeypatch.setattr(decision_cache, "memory", memory)
+    memory = DecisionCache(database) if database else None
+    monkeypatch.setattr(decision_cache, "decision_cache", memory)
     monkeypatch.setattr(database_timeout, "ASKED_AFTER", 0.001)
     sent: list[Any] = []
 
@@ -48,7 +48,7 @@ def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) ->
     async def send(event: Any) -> None:
         sent.append(event)
 
-    asyncio.run(Attended(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    asyncio.run(DatabaseTimeoutMiddleware(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
     return sent
 
 

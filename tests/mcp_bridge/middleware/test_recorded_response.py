@@ -20,9 +20,9 @@ from mcp_bridge.access.messages import Message, parse
 from mcp_bridge.cache.recheck import Recheck
 from mcp_bridge.http.request_body import IncomingBody
 from mcp_bridge.middleware import recorded_response
-from mcp_bridge.middleware.authorization import Door
+from mcp_bridge.middleware.authorization import AuthorizationMiddleware
 from mcp_bridge.server import transport
-from mcp_bridge.server.direct_dispatch import Exchange
+from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
 from tests.mcp_bridge.cache.test_decision_cache import principal
 
@@ -84,14 +84,14 @@ def serve(
             Catalogue(),
             Decision(True, Reason.GRANTED),
         )
-        door = Door.__new__(Door)
-        door.transport = transport.Transport.__new__(transport.Transport)
-        door.transport.one_piece = lambda *_: True  # type: ignore[method-assign]
-        door.transport.exchange = Exchange(lowlevel.Server("none"), app)
+        middleware = AuthorizationMiddleware.__new__(AuthorizationMiddleware)
+        middleware.transport = transport.Transport.__new__(transport.Transport)
+        middleware.transport.wants_json = lambda *_: True  # type: ignore[method-assign]
+        middleware.transport.direct = DirectDispatcher(lowlevel.Server("none"), app)
         again = recheck(call, "raw", "192.0.2.1", time.perf_counter())
         scope = {"type": "http", "method": "POST", "headers": []}
         body = IncomingBody(receive)
-        await door.serve(scope, body, send, trail, again)  # type: ignore[arg-type]
+        await middleware.serve(scope, body, send, trail, again)  # type: ignore[arg-type]
 
     asyncio.run(told())
     return sent
@@ -241,7 +241,7 @@ def test_older_requests_are_served_in_one_piece_where_nothing_else_could_be_said
     try:
         for sessions, expected in ((False, without), (True, within)):
             with override_settings(MCP_SESSIONS=sessions):
-                assert served.one_piece(scope, message) is expected
+                assert served.wants_json(scope, message) is expected
     finally:
         call_var.reset(token)
 

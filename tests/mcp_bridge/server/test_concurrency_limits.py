@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_bridge.server.concurrency_limits import Bound, Turns
+from mcp_bridge.server.concurrency_limits import ConcurrencyLimit, Turns
 
 pytestmark = pytest.mark.once
 
@@ -105,7 +105,7 @@ def test_a_turn_is_kept_until_its_thread_ends() -> None:
 
 def test_amounts_are_given_back() -> None:
     """ours: what a message held of the bytes goes as it came."""
-    bound = Bound("bytes", "MAX_BODIES_PER_USER", "MAX_BODIES", 1)
+    bound = ConcurrencyLimit("bytes", "MAX_BODIES_PER_USER", "MAX_BODIES", 1)
     for amount in (5, 7):
         bound.enter(1, amount)
     bound.leave(1, 12)

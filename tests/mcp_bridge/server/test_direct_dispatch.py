@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, JSONRPCResponse, TextContent
 from pydantic import BaseModel, Field
 
-from mcp_bridge.server.direct_dispatch import Exchange, dumped, encoded
+from mcp_bridge.server.direct_dispatch import DirectDispatcher, dumped, encoded
 
 pytestmark = pytest.mark.once
 META = "io.modelcontextprotocol/"
@@ -265,7 +265,7 @@ async def compared(case: Case) -> tuple[Answer, Answer, bool]:
     content, changed = case
     headers = headers_of(content, **changed)
     async with manager.run():
-        exchange = Exchange(server._lowlevel_server, sdk)
+        exchange = DirectDispatcher(server._lowlevel_server, sdk)
         exchange.lifespan_state = manager._lifespan_state
         theirs = await ask_app(manager.asgi_app.app, content, headers)
         ours = await ask_app(exchange.serve, content, headers, content)

@@ -72,6 +72,6 @@ def test_beginnings_are_sought_among_the_newest(events: list[AuditEvent]) -> Non
 
 def test_few_events_are_all_looked_through(events: list[AuditEvent]) -> None:
     """ours."""
-    assert window.edge(events[-1].at) is None
+    assert window.window_start(events[-1].at) is None
     rows, _found = listed(urlencode({"at__lt": events[-1].at.isoformat(), "all": ""}))
     assert events[0] not in rows

@@ -10,8 +10,8 @@ import pytest
 from django.contrib.auth.hashers import check_password, make_password
 from django.test import Client, override_settings
 
-from accounts.authentication.passwords.hashers import hashed, hashing_slot
-from accounts.rate_limits.errors import TooMany
+from accounts.authentication.passwords.hashers import hash_in_slot, hashing_slot
+from accounts.rate_limits.errors import RateLimited
 from tests.support.cast import PASSWORD
 from tests.support.static_files import UNCOLLECTED
 
@@ -48,7 +48,7 @@ def test_who_waits_too_long_is_not_hashed() -> None:
         known = make_password(PASSWORD)
     with Holder():
         for work in (lambda: make_password("x"), lambda: check_password("x", known)):
-            with pytest.raises(TooMany, match="at this moment"):
+            with pytest.raises(RateLimited, match="at this moment"):
                 work()
     assert check_password(PASSWORD, known)
 
@@ -57,9 +57,11 @@ def test_who_waits_too_long_is_not_hashed() -> None:
 @override_settings(PASSWORD_HASHERS=[HASHER])
 def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
     """ours: a thread per request must not keep 19 MiB each."""
-    seen = {hashed(threading.get_ident) for _ in range(3)}
+    seen = {hash_in_slot(threading.get_ident) for _ in range(3)}
     for _ in range(3):
-        asker = threading.Thread(target=lambda: seen.add(hashed(threading.get_ident)))
+        asker = threading.Thread(
+            target=lambda: seen.add(hash_in_slot(threading.get_ident))
+        )
         asker.start()
         asker.join()
     assert len(seen) == 1 and threading.get_ident() not in seen

@@ -148,9 +148,9 @@ def test_two_who_seal_at_once_make_one_seal(
 
 def test_nothing_is_sealed_while_the_table_cannot_be_locked(monkeypatch: Any) -> None:
     """ours: sealing never holds up the messages; the command says so."""
-    monkeypatch.setattr(seals, "settled", lambda: None)
+    monkeypatch.setattr(seals, "settled_before", lambda: None)
     assert AuditSeal.objects.all().seal() == 0
-    monkeypatch.setattr(seal_audit, "settled", lambda: None)
+    monkeypatch.setattr(seal_audit, "settled_before", lambda: None)
     with pytest.raises(CommandError, match="Run it again"):
         call_command("seal_audit")
 

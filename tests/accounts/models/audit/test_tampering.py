@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.audit.record import record
 from accounts.checks import audit_ends_where_it_should
-from accounts.crypto.signing_keys import private_key
+from accounts.crypto.signing_keys import load_private_key
 from accounts.models import AuditEvent, AuditHead, AuditSeal, SigningKey
 from accounts.models.audit import seals
 from accounts.models.audit.digests import COLUMNS, rows_between
@@ -346,10 +346,10 @@ def other_key(settings: Any) -> Any:
 
     def change() -> None:
         settings.KEY_ENCRYPTION_KEY = "another key of thirty-two characters"
-        private_key.cache_clear()
+        load_private_key.cache_clear()
 
     yield change
-    private_key.cache_clear()
+    load_private_key.cache_clear()
 
 
 def test_a_copy_without_its_key_is_checked_by_hashes(

@@ -23,7 +23,7 @@ from oauth2_provider.settings import oauth2_settings
 from accounts.models import AuditEvent, DocumentHost, OAuthClient, User
 from accounts.oauth.clients import metadata_documents
 from accounts.oauth.clients.register import register
-from accounts.tokens.issue import issue
+from accounts.tokens.issue import issue_tokens
 
 pytestmark = pytest.mark.django_db
 CLAUDE = {
@@ -76,7 +76,7 @@ def offered(monkeypatch: Any, document: dict[str, Any]) -> OAuthClient | None:
 
 def test_our_rules_stand_in_the_toolkits_place() -> None:
     """W3: fails if the next release moves what this rests on."""
-    assert cimd._build_application_kwargs is metadata_documents.columns
+    assert cimd._build_application_kwargs is metadata_documents.document_columns
     assert cimd.SafeMetadataFetcher is not None
 
 
@@ -330,7 +330,7 @@ def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
     """ours: never while a token is alive."""
     body = {"redirect_uris": ["https://a.example/cb"]}
     idle, used = register(body)[0], register(body)[0]
-    issue(alice, door="command", client_id=used.client_id)
+    issue_tokens(alice, issued_via="command", client_id=used.client_id)
     old = timezone.now() - timedelta(days=60)
     OAuthClient.objects.filter(pk__in=[idle.pk, used.pk]).update(created=old)
     fresh = register(body)[0]

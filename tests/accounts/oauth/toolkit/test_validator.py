@@ -13,7 +13,7 @@ from oauth2_provider import cimd, models, oauth2_validators
 from oauth2_provider.oauth2_backends import OAuthLibCore
 from oauth2_provider.views.mixins import OAuthLibMixin
 
-from accounts.oauth.toolkit.validator import Validator
+from accounts.oauth.toolkit.validator import PorticoValidator
 
 pytestmark = pytest.mark.once
 BASE = oauth2_validators.OAuth2Validator
@@ -38,7 +38,7 @@ OVERRIDDEN = [
 def test_each_override_overrides_something(name: str) -> None:
     """ours: with the parameters it is called with."""
     theirs = list(inspect.signature(getattr(BASE, name)).parameters)
-    ours = list(inspect.signature(getattr(Validator, name)).parameters)
+    ours = list(inspect.signature(getattr(PorticoValidator, name)).parameters)
     named = [p for p in theirs if p not in ("args", "kwargs")]
     assert ours[: len(named)] == named
 

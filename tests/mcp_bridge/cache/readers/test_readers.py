@@ -14,8 +14,8 @@ from django.db import connection
 from accounts.models import User
 from mcp_bridge.cache import readers
 from mcp_bridge.cache.readers import base, postgresql, sqlite
-from mcp_bridge.cache.readers.base import Away, Reader
-from mcp_bridge.cache.readers.postgresql import Flight, PostgresReader
+from mcp_bridge.cache.readers.base import ChangeReader, DatabaseUnavailable
+from mcp_bridge.cache.readers.postgresql import PendingQuery, PostgresReader
 from mcp_bridge.cache.readers.sqlite import SqliteReader
 from mcp_bridge.models import ChangeCounter
 from tests.support.cast import person
@@ -28,9 +28,9 @@ def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         yield
 
 
-def told(tell: Callable[[Reader], Coroutine[Any, Any, None]]) -> None:
+def told(tell: Callable[[ChangeReader], Coroutine[Any, Any, None]]) -> None:
     """Run a story with this run's reader."""
-    made = readers.reader()
+    made = readers.open_reader()
 
     async def whole() -> None:
         try:
@@ -83,14 +83,14 @@ def switch(user: User) -> Callable[[], Any]:
 def test_a_look_after_a_commit_sees_it(dave: User) -> None:
     """architecture 4."""
 
-    async def tell(reader: Reader) -> None:
+    async def tell(reader: ChangeReader) -> None:
         for _ in range(5):
-            before = await reader.look()
-            assert await reader.look() == before and before.epoch
+            before = await reader.current_position()
+            assert await reader.current_position() == before and before.epoch
             await commit(switch(dave))
-            after = await reader.look()
+            after = await reader.current_position()
             assert after.number == before.number + 2
-            news = await reader.news(before, after)
+            news = await reader.changes_between(before, after)
             assert [(c.kind, c.key) for c in news] == [("user", str(dave.pk))] * 2
             assert [c.number for c in news] == [before.number + 1, after.number]
 
@@ -102,13 +102,13 @@ def test_looks_at_the_same_time_share_reads_and_see_what_was_before_them(
 ) -> None:
     """ours: single flight; nobody joins a read that was sent before he came."""
 
-    async def tell(reader: Reader) -> None:
-        await reader.look()
-        early = [asyncio.create_task(reader.look()) for _ in range(20)]
+    async def tell(reader: ChangeReader) -> None:
+        await reader.current_position()
+        early = [asyncio.create_task(reader.current_position()) for _ in range(20)]
         await asyncio.sleep(0)
         await commit(switch(dave))
-        number = (await reader.look()).number
-        late = await asyncio.gather(*(reader.look() for _ in range(20)))
+        number = (await reader.current_position()).number
+        late = await asyncio.gather(*(reader.current_position() for _ in range(20)))
         assert {point.number for point in late} == {number}
         assert max(point.number for point in await asyncio.gather(*early)) <= number
 
@@ -120,21 +120,21 @@ def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
     if connection.vendor == "sqlite":
         return
 
-    async def tell(reader: Reader) -> None:
+    async def tell(reader: ChangeReader) -> None:
         assert isinstance(reader, PostgresReader)
-        await reader.look()
-        sent: list[Flight] = []
+        await reader.current_position()
+        sent: list[PendingQuery] = []
         send = reader.send
 
-        def noticing(flight: Flight, wire: Any) -> None:
+        def noticing(flight: PendingQuery, wire: Any) -> None:
             sent.append(flight)
             send(flight, wire)
 
         reader.send = noticing  # type: ignore[method-assign]
-        first = asyncio.create_task(reader.look())
+        first = asyncio.create_task(reader.current_position())
         await asyncio.sleep(0)
-        assert len(sent) == 1 and reader.flight is sent[0]
-        others = [asyncio.create_task(reader.look()) for _ in range(5)]
+        assert len(sent) == 1 and reader.pending is sent[0]
+        others = [asyncio.create_task(reader.current_position()) for _ in range(5)]
         await asyncio.sleep(0)
         assert len(sent[0].waiting) == 1
         await asyncio.gather(first, *others)
@@ -146,14 +146,16 @@ def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
 def test_who_gives_up_waiting_holds_nobody_up(rows: None) -> None:
     """ours: a client that disconnects must not take others' answers along."""
 
-    async def tell(reader: Reader) -> None:
-        await reader.look()
-        first, second, third = (asyncio.create_task(reader.look()) for _ in range(3))
+    async def tell(reader: ChangeReader) -> None:
+        await reader.current_position()
+        first, second, third = (
+            asyncio.create_task(reader.current_position()) for _ in range(3)
+        )
         await asyncio.sleep(0)
         first.cancel()
         second.cancel()
         assert (await third).epoch
-        assert (await reader.look()).epoch
+        assert (await reader.current_position()).epoch
 
     told(tell)
 
@@ -161,27 +163,30 @@ def test_who_gives_up_waiting_holds_nobody_up(rows: None) -> None:
 def test_a_lost_connection_is_away_and_then_back(rows: None) -> None:
     """ours: 503 until it is back; waiting requests are told."""
 
-    async def tell(reader: Reader) -> None:
-        await reader.look()
+    async def tell(reader: ChangeReader) -> None:
+        await reader.current_position()
         if isinstance(reader, SqliteReader):
             reader.name, good = "/nowhere/else.sqlite3", reader.name
             reader.close()
-            with pytest.raises(Away):
-                await reader.look()
-            with pytest.raises(Away):
-                await reader.news(base.NOWHERE, base.NOWHERE)
+            with pytest.raises(DatabaseUnavailable):
+                await reader.current_position()
+            with pytest.raises(DatabaseUnavailable):
+                await reader.changes_between(base.UNTRACKED, base.UNTRACKED)
             reader.name = good
         else:
             assert isinstance(reader, PostgresReader) and reader.connection
             pid = reader.connection.info.backend_pid
-            flight = Flight("SELECT pg_sleep(20)")
+            flight = PendingQuery("SELECT pg_sleep(20)")
             reader.others.append(flight)
-            asked, look = reader.asked(flight), asyncio.ensure_future(reader.look())
+            asked, look = (
+                reader.asked(flight),
+                asyncio.ensure_future(reader.current_position()),
+            )
             await commit(lambda: terminate(pid))
             for waiting in (asked, look):
-                with pytest.raises(Away):
+                with pytest.raises(DatabaseUnavailable):
                     await waiting
-        assert (await reader.look()).epoch
+        assert (await reader.current_position()).epoch
 
     told(tell)
 
@@ -197,19 +202,19 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
 ) -> None:
     """ours: fail closed."""
 
-    async def tell(reader: Reader) -> None:
+    async def tell(reader: ChangeReader) -> None:
         reads(monkeypatch, LOOK="SELECT nonsense")
-        bad = readers.reader()
-        with pytest.raises(Away):
-            await bad.look()
+        bad = readers.open_reader()
+        with pytest.raises(DatabaseUnavailable):
+            await bad.current_position()
         reads(monkeypatch, NEWS="SELECT nonsense {0} {1}")
-        with pytest.raises(Away):
-            await bad.news(base.NOWHERE, base.NOWHERE)
+        with pytest.raises(DatabaseUnavailable):
+            await bad.changes_between(base.UNTRACKED, base.UNTRACKED)
         bad.close()
         if isinstance(reader, PostgresReader):
             reader.parameters["host"], reader.parameters["port"] = "127.0.0.1", 1
-            with pytest.raises(Away):
-                await reader.look()
+            with pytest.raises(DatabaseUnavailable):
+                await reader.current_position()
 
     told(tell)
 
@@ -221,13 +226,13 @@ def test_behind_a_pooler_nothing_is_prepared(
     if connection.vendor == "sqlite":
         return
 
-    async def tell(reader: Reader) -> None:
+    async def tell(reader: ChangeReader) -> None:
         assert isinstance(reader, PostgresReader)
-        assert (await reader.look()).epoch and reader.prepares
+        assert (await reader.current_position()).epoch and reader.prepares
         monkeypatch.setattr(postgresql, "PREPARED", b"elsewhere")
-        with pytest.raises(Away):
-            await reader.look()
-        assert (await reader.look()).epoch and not reader.prepares
+        with pytest.raises(DatabaseUnavailable):
+            await reader.current_position()
+        assert (await reader.current_position()).epoch and not reader.prepares
 
     told(tell)
 
@@ -241,9 +246,9 @@ def test_silence_ends_the_connection(
     monkeypatch.setattr(postgresql, "PATIENCE", 0.05)
     reads(monkeypatch, LOOK="SELECT 'e', 1 FROM pg_sleep(2)")
 
-    async def tell(reader: Reader) -> None:
-        with pytest.raises(Away, match="no answer"):
-            await reader.look()
+    async def tell(reader: ChangeReader) -> None:
+        with pytest.raises(DatabaseUnavailable, match="no answer"):
+            await reader.current_position()
 
     told(tell)
 
@@ -251,7 +256,7 @@ def test_silence_ends_the_connection(
 def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
     """ours: a database emptied by hand."""
 
-    async def tell(reader: Reader) -> None:
+    async def tell(reader: ChangeReader) -> None:
         kept = []
 
         def take() -> None:
@@ -260,10 +265,10 @@ def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
 
         await commit(take)
         try:
-            assert await reader.look() == base.NOWHERE
+            assert await reader.current_position() == base.UNTRACKED
         finally:
             await commit(lambda: kept[0].save(force_insert=True))
-        assert (await reader.look()).epoch
+        assert (await reader.current_position()).epoch
 
     told(tell)
 
@@ -291,7 +296,7 @@ def test_a_path_is_quoted(tmp_path: Path, odd: str, other: str) -> None:
     ours = counted(tmp_path / odd / "portico.sqlite3", "ours")
     counted(tmp_path / other / "portico.sqlite3", "theirs")
     reader = SqliteReader(str(ours))
-    assert asyncio.run(reader.look()).epoch == "ours"
+    assert asyncio.run(reader.current_position()).epoch == "ours"
     reader.close()
 
 
@@ -337,14 +342,16 @@ def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
     """ours: the connection keeps the old file open, and sees nothing of the new one."""
     path = counted(tmp_path / "in" / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
-    assert asyncio.run(reader.look()).epoch == "old" and not reader.replaced()
+    assert (
+        asyncio.run(reader.current_position()).epoch == "old" and not reader.replaced()
+    )
     WAYS[how](path)
     assert reader.replaced() and reader.replaced()
     for _ in range(2):
-        with pytest.raises(Away, match="restart the server"):
-            asyncio.run(reader.look())
-        with pytest.raises(Away, match="restart the server"):
-            asyncio.run(reader.news(base.NOWHERE, base.NOWHERE))
+        with pytest.raises(DatabaseUnavailable, match="restart the server"):
+            asyncio.run(reader.current_position())
+        with pytest.raises(DatabaseUnavailable, match="restart the server"):
+            asyncio.run(reader.changes_between(base.UNTRACKED, base.UNTRACKED))
     assert caplog.text.count(str(path)) == 1 and "restart the server" in caplog.text
 
 
@@ -353,13 +360,13 @@ def test_a_commit_to_the_old_file_shows_it_at_once(tmp_path: Path) -> None:
     """ours: the server's own commits, of its audit for one, make it look."""
     path = counted(tmp_path / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
-    asyncio.run(reader.look())
+    asyncio.run(reader.current_position())
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("SELECT * FROM mcp_bridge_changecounter").fetchall()
     mv(path)
     other.execute("UPDATE mcp_bridge_changecounter SET number = 2")
-    with pytest.raises(Away, match="restart the server"):
-        asyncio.run(reader.look())
+    with pytest.raises(DatabaseUnavailable, match="restart the server"):
+        asyncio.run(reader.current_position())
     other.close()
 
 
@@ -368,15 +375,17 @@ def test_what_sqlite_does_by_itself_is_no_replacement(tmp_path: Path) -> None:
     """ours: checkpoints, a VACUUM, connections that come and go, a lost connection."""
     path = counted(tmp_path / "portico.sqlite3", "ours")
     reader = SqliteReader(str(path))
-    asyncio.run(reader.look())
+    asyncio.run(reader.current_position())
     for statement in ("UPDATE mcp_bridge_changecounter SET number = 2", "VACUUM"):
         other = sqlite3.connect(path, isolation_level=None)
         other.execute(statement)
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         other.close()
-        assert asyncio.run(reader.look()).number == 2 and not reader.replaced()
+        assert (
+            asyncio.run(reader.current_position()).number == 2 and not reader.replaced()
+        )
     reader.close()
     counted(tmp_path / "another.sqlite3", "x")
     assert not reader.replaced()
-    assert asyncio.run(reader.look()).number == 2
+    assert asyncio.run(reader.current_position()).number == 2
     reader.close()

@@ -45,7 +45,7 @@ def reader(name: str) -> Iterator[SqliteReader]:
 
 def number(reader: SqliteReader) -> int:
     """Where the sequence of changes is now."""
-    return asyncio.run(reader.look()).number
+    return asyncio.run(reader.current_position()).number
 
 
 def elsewhere(name: str, statement: str) -> str:
@@ -66,7 +66,7 @@ def test_the_row_is_read_again_after_a_commit_and_only_then(
 ) -> None:
     """sqlite.org/walformat.html 2.1."""
     with monkeypatch.context() as broken:
-        broken.setattr(sqlite, "LOOK", "not to be asked")
+        broken.setattr(sqlite, "POSITION_QUERY", "not to be asked")
         assert number(reader) == 1
     for expected in (2, 3, 4):
         assert not elsewhere(name, COUNT)

@@ -1,4 +1,4 @@
-"""`manage.py revoke --user U | --client C | --family F | --jti ID | --token-stdin`.
+"""`manage.py revoke_tokens --user U | --client C | --family F | --jti ID`.
 
 Or `--everything`: after a backup was restored, which has forgotten revocations.
 """
@@ -77,7 +77,7 @@ class Command(BaseCommand):
 
     def pasted(self) -> IssuedToken:
         """The row of the token on standard input."""
-        row = lookup.row_of(sys.stdin.read().strip())
+        row = lookup.find_token(sys.stdin.read().strip())
         if row is None:
             raise CommandError("That is not a token issued here.")
         return row

@@ -1,4 +1,4 @@
-"""`manage.py ungrant USER ROLE`."""
+"""`manage.py revoke_role USER ROLE`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py grant USER ROLE [--until 30d] [--reason ...]`."""
+"""`manage.py grant_role USER ROLE [--until 30d] [--reason ...]`."""
 
 from __future__ import annotations
 
