@@ -30,7 +30,7 @@ import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
-from {module} import shared_store
+from {module} import {store}
 
 half, go_on = threading.Event(), threading.Event()
 
@@ -43,7 +43,7 @@ sys.addaudithook(waits)
 threading.Thread(target=__import__, args=["redis"]).start()
 assert half.wait(10) and not hasattr(sys.modules["redis"], "__version__")
 threading.Timer(0.2, go_on.set).start()
-print(type(shared_store("valkey://127.0.0.1:1")).__name__)
+print(type({store}("valkey://127.0.0.1:1")).__name__)
 """
 """redis as another thread has imported it up to its first line."""
 
@@ -209,7 +209,20 @@ def test_several_workers_without_a_store_are_told() -> None:
         assert settings_fit_together() == []
 
 
-@pytest.mark.parametrize("module", ["limits", "of_mcp"])
-def test_two_that_need_the_store_first_at_once(module: str) -> None:
-    """ours: /readyz imports redis in a thread while the first message comes in."""
-    assert printed(HALF_IMPORTED.replace("{module}", module)) == "Shared\n"
+@pytest.mark.parametrize(
+    ("module", "store", "kind"),
+    [
+        ("accounts.rate_limits.store", "shared_store", "SharedStore"),
+        (
+            "mcp_bridge.middleware.rate_limits",
+            "async_shared_store",
+            "AsyncSharedStore",
+        ),
+    ],
+)
+def test_two_that_need_the_store_first_at_once(
+    module: str, store: str, kind: str
+) -> None:
+    """/readyz imports redis in a thread while the first message comes in."""
+    script = HALF_IMPORTED.replace("{module}", module).replace("{store}", store)
+    assert printed(script) == f"{kind}\n"

@@ -20,7 +20,7 @@ WAITS: list[tuple[Any, str]] = [
     (socket, "getaddrinfo"),
     (socket, "gethostbyname"),
     (time, "sleep"),
-    (hashers, "hashed"),
+    (hashers, "hash_in_slot"),
     (rsa, "generate_private_key"),
 ]
 """Where each lives: connections, names, sleep, password hashes, RSA primes."""

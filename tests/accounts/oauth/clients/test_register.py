@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from importlib import import_module
 from io import BytesIO
 from typing import Any
 
 import pytest
 import urllib3
-from django.apps import apps
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from oauth2_provider import cimd
@@ -279,25 +276,6 @@ def test_what_is_no_host_cannot_be_listed(written: str) -> None:
         DocumentHost(host=written).full_clean()
     with pytest.raises(ValidationError, match="no host name"):
         DocumentHost.objects.create(host=written)
-
-
-def test_hosts_of_before_are_spelled_alike() -> None:
-    """The migration: URLs and ports come off, and a refusal wins."""
-    before = {"Good.Example": True, "https://Evil.example/x": False}
-    before |= {"evil.example": True, "bad.example:443": False, "*.odd.example": False}
-    with connection.cursor() as cursor:
-        table = DocumentHost._meta.db_table
-        for host, trusted in before.items():
-            insert = f"INSERT INTO {table} (host, trusted) VALUES (%s, %s)"  # noqa: S608
-            cursor.execute(insert, [host, trusted])
-    migration = import_module("accounts.migrations.0021_document_hosts")
-    migration.one_spelling(apps, None)
-    assert dict(DocumentHost.objects.values_list("host", "trusted")) == {
-        "good.example": True,
-        "evil.example": False,
-        "bad.example": False,
-        "*.odd.example": False,
-    }
 
 
 def post(body: dict[str, Any], **headers: Any) -> Any:
