@@ -62,8 +62,8 @@ def state() -> TriggerState:
         marks = dialect().marks(cursor)
         found = dialect().installed(cursor)
         outside = dialect().outside(cursor)
-    wanted = dialect().wanted()
-    lost = sorted(name for name, text in wanted.items() if found.get(name) != text)
+    expected = dialect().expected_triggers()
+    lost = sorted(name for name, text in expected.items() if found.get(name) != text)
     return TriggerState(lost, outside, marks)
 
 

@@ -300,7 +300,7 @@ def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
     before = state().marks
     assert state().marks == before
     if connection.vendor == "sqlite":
-        made = dialect().wanted()["portico_accounts_user_update"]
+        made = dialect().expected_triggers()["portico_accounts_user_update"]
         sql('DROP TRIGGER "portico_accounts_user_update"')
         sql(made)
     else:
