@@ -49,7 +49,7 @@ class Server:
         quiet = ["--no-access-log", "--log-level", "warning", "--lifespan", "auto"]
         # Portico with the protocol it is served with, which looks after slow clients.
         ours = self.app.startswith("config.asgi")
-        http = "config.server.timeouts:Patient" if ours else "httptools"
+        http = "config.server.timeouts:TimeoutProtocol" if ours else "httptools"
         fast = ["--loop", "uvloop", "--http", http]
         return [*python, "uvicorn", self.app, *listen, *quiet, *fast]
 

@@ -25,6 +25,7 @@ Limit = Annotated[
 ]
 """How often: `120/minute`, or `off`."""
 LIMIT_FORM = "Written as `60/minute` (second, hour, day) or `off`, like those below."
+PROTOCOL = "Needs `uvicorn --http config.server.timeouts:TimeoutProtocol`."
 
 STORES = ("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
 DATABASES = ("postgres", "postgresql", "sqlite")
@@ -238,24 +239,26 @@ class Environment(BaseSettings):
         20.0,
         gt=0,
         le=3600,
-        description="Seconds the head of a request has to arrive; then the connection "
-        "is closed (with `uvicorn --http config.server.timeouts:Patient`).",
+        description="Seconds in which the head of a request must arrive; then the "
+        "connection is closed. " + PROTOCOL,
     )
     MAX_HEAD_SIZE: int = Field(
         64 * 1024,
         ge=8 * 1024,
-        description="Largest head of a request in bytes, request line and headers; "
-        "then 431 (with `uvicorn --http config.server.timeouts:Patient`).",
+        description="Largest head of a request in bytes: request line and headers. "
+        "A larger one gets 431. " + PROTOCOL,
     )
     MAX_HEADERS: int = Field(
-        200, ge=50, description="Header lines a request may have; then 431, likewise."
+        200,
+        ge=50,
+        description="Header lines a request may have. More get 431. " + PROTOCOL,
     )
     SEND_TIMEOUT: float = Field(
         60.0,
         gt=0,
         le=3600,
-        description="Seconds a client has to take what is ready for it; then the "
-        "connection is cut (with `uvicorn --http config.server.timeouts:Patient`).",
+        description="Seconds in which a client must read data that is ready for it; "
+        "then the connection is reset. " + PROTOCOL,
     )
     MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
         "auto",

@@ -1,10 +1,9 @@
-"""uvicorn's HTTP protocol with an end to waiting for slow clients (slowloris), and to
-what clients send beside bodies.
+"""uvicorn's HTTP protocol with timeouts for slow clients (slowloris) and size limits.
 
-For `uvicorn --http config.server.timeouts:Patient`: uvicorn itself waits for ever for
-the headers of a request that has begun, for the first byte on a new connection, and for
-a client to take its answer; and it keeps a head of any size, at a cost that grows with
-its square.
+Used by `uvicorn --http config.server.timeouts:TimeoutProtocol`. uvicorn alone has no
+timeout for the first byte of a connection, for the rest of a head, or for a client that
+does not read its response. It also stores a head of any size, at a cost that grows
+with the square of the size.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def portico(folder: Path, **environment: str) -> Iterator[Portico]:
     measured = ["coverage", "run", "-m"] if "MEASURE_SERVERS" in os.environ else []
     command = [sys.executable, "-m", *measured, "uvicorn"]
     command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
-    command += ["--http", "config.server.timeouts:Patient"]
+    command += ["--http", "config.server.timeouts:TimeoutProtocol"]
     command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
     command += ["--timeout-graceful-shutdown", environment.get("GRACE", "1")]
     log = folder / f"server-{port}.log"

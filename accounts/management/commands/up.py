@@ -109,7 +109,11 @@ class Command(BaseCommand):
         command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
         command += ["--host", settings.HOST.strip("[]"), "--port", str(settings.PORT)]
         command += ["--workers", str(settings.WORKERS), "--no-server-header"]
-        command += ["--no-proxy-headers", "--http", "config.server.timeouts:Patient"]
+        command += [
+            "--no-proxy-headers",
+            "--http",
+            "config.server.timeouts:TimeoutProtocol",
+        ]
         command += ["--no-access-log", "--log-level", "warning", "--lifespan", "on"]
         command += ["--timeout-graceful-shutdown", "5", "--loop", "auto"]
         connection.close()
