@@ -114,7 +114,6 @@ def modules(app: str) -> dict[str, Path]:
 
 @cache
 def tree(path: Path) -> ast.Module:
-    """A file, parsed once."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -144,7 +143,6 @@ def room(module: str) -> str:
 
 
 def rooms() -> IMPORT_EDGES:
-    """The graph between packages."""
     found: IMPORT_EDGES = defaultdict(set)
     for module, targets in graph().items():
         if "." in module:
@@ -164,17 +162,15 @@ def on_a_cycle(edges: IMPORT_EDGES) -> set[str]:
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
-    """ours: imports for types only count, too."""
+    """Imports for types only count, too."""
     assert not on_a_cycle(graph())
 
 
 def test_no_package_imports_itself_by_a_detour() -> None:
-    """ours."""
     assert not on_a_cycle(rooms())
 
 
 def test_apps_import_downwards_only() -> None:
-    """ours: config -> mcp_bridge -> accounts."""
     rank = {"accounts": 0, "mcp_bridge": 1, "config": 2}
     wrong = [
         f"{module} imports {target}"
@@ -187,7 +183,7 @@ def test_apps_import_downwards_only() -> None:
 
 @pytest.mark.parametrize("app", LAYERS)
 def test_packages_import_lower_layers_only(app: str) -> None:
-    """ours: the order of LAYERS; what is not in it stands above all of it."""
+    """The order of LAYERS; what is not in it stands above all of it."""
     rank = {f"{app}.{name}": place for place, name in enumerate(LAYERS[app])}
     wrong = [
         f"{name} imports {target}"
@@ -203,7 +199,7 @@ def test_packages_import_lower_layers_only(app: str) -> None:
 
 
 def test_no_name_of_mcp_bridge_is_known_to_accounts() -> None:
-    """ours: its URL names and permissions are its own to use."""
+    """Its URL names and permissions are its own to use."""
     wrong = [
         f"{path.relative_to(ROOT)}: {node.value}"
         for path in modules("accounts").values()
@@ -216,7 +212,6 @@ def test_no_name_of_mcp_bridge_is_known_to_accounts() -> None:
 
 
 def libraries(path: Path) -> Iterator[str]:
-    """Top packages a file imports."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.split(".")[0]
@@ -225,7 +220,6 @@ def libraries(path: Path) -> Iterator[str]:
 
 
 def test_each_library_is_imported_in_one_place() -> None:
-    """ours: WALLS."""
     wrong = {
         f"{here}: {name}"
         for app in APPS
@@ -238,7 +232,7 @@ def test_each_library_is_imported_in_one_place() -> None:
 
 
 def test_packages_stay_small() -> None:
-    """ours: a package of more modules is two packages."""
+    """A package of more modules is two packages."""
     sizes: Counter[str] = Counter()
     for app in APPS:
         for path in modules(app).values():
@@ -248,7 +242,7 @@ def test_packages_stay_small() -> None:
 
 
 def test_no_two_things_have_one_name() -> None:
-    """ours: a search for a name finds one definition."""
+    """A search for a name finds one definition."""
     found: dict[str, list[str]] = defaultdict(list)
     for app in ("accounts", "mcp_bridge"):
         for module, path in modules(app).items():
@@ -269,7 +263,6 @@ def texts() -> Iterator[Path]:
 
 
 def test_plain_words() -> None:
-    """ours: BANNED."""
     pattern = re.compile("|".join(BANNED), re.IGNORECASE)
     wrong = [
         f"{path.relative_to(ROOT)}:{number}: {match[0]}"
@@ -303,7 +296,7 @@ def symbols(path: Path) -> set[str]:
 
 
 def test_pages_name_only_what_there_is() -> None:
-    """ours: `path/file.py: symbol, symbol` in a page is a file with these names."""
+    """`path/file.py: symbol, symbol` in a page is a file with these names."""
     wrong = []
     for page in [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]:
         for name, wanted in FILE.findall(page.read_text(encoding="utf-8")):
@@ -319,6 +312,6 @@ def test_pages_name_only_what_there_is() -> None:
 
 
 def test_every_import_downwards_would_be_noticed() -> None:
-    """ours: the cycle finder finds one, and names nothing else."""
+    """The cycle finder finds one, and names nothing else."""
     edges = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}
     assert on_a_cycle(edges) == {"a", "b", "c"}

@@ -20,12 +20,11 @@ def placeholders(text: str) -> list[str]:
 
 
 def everything() -> list[Entry]:
-    """Every message of every catalogue."""
     return [one for app in APPS for one in entries(ROOT / app / f"{FILE}.po")]
 
 
 def test_every_message_is_translated_and_none_is_a_guess() -> None:
-    """ours: `make messages` marks guesses as fuzzy, and Django leaves them out."""
+    """`make messages` marks guesses as fuzzy, and Django leaves them out."""
     found = everything()
     assert len(found) > 500
     assert [one.key for one in found if not one.texts or not all(one.texts)] == []
@@ -33,7 +32,7 @@ def test_every_message_is_translated_and_none_is_a_guess() -> None:
 
 
 def test_a_translation_is_filled_in_like_its_original() -> None:
-    """ours: %s, %(name)s and {name} on both sides; one more or less breaks a page."""
+    """%s, %(name)s and {name} on both sides; one more or less breaks a page."""
     wrong = [
         one.key
         for one in everything()
@@ -44,7 +43,7 @@ def test_a_translation_is_filled_in_like_its_original() -> None:
 
 
 def test_one_word_has_one_translation() -> None:
-    """ours: the first app's catalogue would win, whatever the other one says."""
+    """The first app's catalogue would win, whatever the other one says."""
     told: dict[tuple[str, str, str], set[str]] = {}
     for one in everything():
         told.setdefault(one.key, set()).add(one.texts[0])
@@ -53,7 +52,7 @@ def test_one_word_has_one_translation() -> None:
 
 @pytest.mark.parametrize("app", APPS)
 def test_the_compiled_catalogue_says_the_same(app: str) -> None:
-    """ours: a .po changed by hand needs `make messages` before it counts."""
+    """A .po changed by hand needs `make messages` before it counts."""
     known = compiled(ROOT / app / f"{FILE}.mo")
     assert "nplurals=1" in known.pop("")
     wanted = {
@@ -65,7 +64,7 @@ def test_the_compiled_catalogue_says_the_same(app: str) -> None:
 
 @pytest.mark.parametrize("app", APPS)
 def test_every_marked_word_is_in_the_catalogue_and_nothing_else(app: str) -> None:
-    """ours: new words need `make messages` and a translation; it drops old ones."""
+    """New words need `make messages` and a translation; it drops old ones."""
     marked = marks(app)
     known = {one.key for one in entries(ROOT / app / f"{FILE}.po")}
     assert {k: marked[k] for k in marked if k not in known} == {}

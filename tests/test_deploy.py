@@ -33,24 +33,20 @@ FOREIGN = {"PATH", "PYTHONUNBUFFERED", "PORTICO_HOST", "PORTICO_UPSTREAMS"} | {
 
 
 def text(name: str) -> str:
-    """One file of deploy/."""
     return (DEPLOY / name).read_text()
 
 
 def compose() -> dict[str, Any]:
-    """compose.yaml, read."""
     found: dict[str, Any] = yaml.safe_load(text("compose.yaml"))
     return found
 
 
 def manifests() -> dict[str, dict[str, Any]]:
-    """Kubernetes objects by kind."""
     listed = yaml.safe_load(text("kubernetes/portico.yaml"))["items"]
     return {item["kind"]: item for item in listed}
 
 
 def pods() -> list[dict[str, Any]]:
-    """The pod specifications in them."""
     listed = yaml.safe_load(text("kubernetes/portico.yaml"))["items"]
     specs = [item.get("spec", {}) for item in listed]
     specs = [spec.get("jobTemplate", {}).get("spec", spec) for spec in specs]
@@ -58,7 +54,7 @@ def pods() -> list[dict[str, Any]]:
 
 
 def test_every_setting_named_exists() -> None:
-    """ours: environment blocks, secrets, systemd and the image."""
+    """Environment blocks, secrets, systemd and the image."""
     named = set(manifests()["ConfigMap"]["data"]) | set(compose()["secrets"])
     for service in compose()["services"].values():
         named |= set(service.get("environment", {}))
@@ -83,7 +79,7 @@ def proxies_shipped() -> dict[str, str]:
 
 
 def test_no_file_trusts_a_network_of_clients(tmp_path: Path) -> None:
-    """ours: compose gives its proxy an address; other files must be edited first."""
+    """Compose gives its proxy an address; other files must be edited first."""
     found = proxies_shipped()
     network = compose()["services"]["proxy"]["networks"]["inside"]
     assert found.pop("compose.yaml") == network["ipv4_address"]
@@ -102,7 +98,6 @@ def test_no_file_trusts_a_network_of_clients(tmp_path: Path) -> None:
 
 
 def test_every_command_named_exists() -> None:
-    """ours: manage.py commands and uvicorn's options."""
     everything = "\n".join(p.read_text() for p in DEPLOY.rglob("*") if p.is_file())
     everything += (ROOT / "docs" / "runbooks.md").read_text()
     commands = set(re.findall(r"manage\.py[\",]*\s+([a-z_]+)", everything))
@@ -116,7 +111,7 @@ def test_every_command_named_exists() -> None:
 
 
 def test_containers_have_few_rights() -> None:
-    """ours: no root, read-only root, no capabilities, no service account token."""
+    """No root, read-only root, no capabilities, no service account token."""
     for pod in pods():
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["automountServiceAccountToken"] is False
@@ -132,7 +127,7 @@ def test_containers_have_few_rights() -> None:
 
 
 def test_a_writable_place_is_given_where_one_is_needed() -> None:
-    """ours: on a read-only root DATA_DIR is in the image and only read."""
+    """On a read-only root DATA_DIR is in the image and only read."""
     assert "collectstatic" in text("Dockerfile")
     assert "metrics:/data/metrics" in compose()["services"]["web"]["volumes"]
     # A volume takes its owner from the image's folder; without one it is root's.
@@ -140,7 +135,7 @@ def test_a_writable_place_is_given_where_one_is_needed() -> None:
 
 
 def test_probes_name_a_host_that_is_answered() -> None:
-    """ours: a pod's own address is refused."""
+    """A pod's own address is refused."""
     container = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     issuer = manifests()["ConfigMap"]["data"]["ISSUER_URL"]
     for kind, path in (("readiness", "/readyz"), ("liveness", "/healthz")):
@@ -151,7 +146,7 @@ def test_probes_name_a_host_that_is_answered() -> None:
 
 
 def test_selectors_find_their_pods() -> None:
-    """ours: each means the pods of the Deployment."""
+    """Each means the pods of the Deployment."""
     found = manifests()
     labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
     chosen = [
@@ -163,7 +158,7 @@ def test_selectors_find_their_pods() -> None:
 
 
 def test_the_images_steps_work(tmp_path: Path) -> None:
-    """ours: what the Dockerfile copies is enough to collect files and to start."""
+    """What the Dockerfile copies is enough to collect files and to start."""
     steps = text("Dockerfile")
     copied = re.findall(r"^COPY (\S+) \S+$", steps.partition("FROM python")[2], re.M)
     application = tmp_path / "app"
@@ -181,7 +176,7 @@ def test_the_images_steps_work(tmp_path: Path) -> None:
 
 
 def test_the_image_has_nothing_that_installs(tmp_path: Path) -> None:
-    """ours: no pip and no setuptools, neither of /venv nor of the base."""
+    """No pip and no setuptools, neither of /venv nor of the base."""
     stages = re.split(r"^FROM ", text("Dockerfile").replace("\\\n", ""), flags=re.M)
     build, final = stages[1], stages[-1]
     (made,) = re.findall(r"python (-m venv .*?/venv) ", build)
@@ -200,7 +195,6 @@ def test_the_image_has_nothing_that_installs(tmp_path: Path) -> None:
 
 
 def test_shell_scripts_parse() -> None:
-    """ours."""
     for script in DEPLOY.glob("*.sh"):
         subprocess.run(["sh", "-n", str(script)], check=True)
 
@@ -222,7 +216,7 @@ def test_systemd_units_are_sound(tmp_path: Path) -> None:
 
 
 def test_skips_are_failures_in_ci(monkeypatch: Any) -> None:
-    """ours: a machine without nginx must not pass silently there."""
+    """A machine without nginx must not pass silently there."""
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception):
         skip_or_fail("nginx", "apt-get install nginx-light")

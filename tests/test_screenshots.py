@@ -19,7 +19,7 @@ main(Path({folder!r}), [PAGES[0], PAGES[-1]])
 
 
 def test_the_command_takes_its_pictures(tmp_path: Path) -> None:
-    """ours: a server of its own, the people's calls, the admin and the portal."""
+    """A server of its own, the people's calls, the admin and the portal."""
     needed()
     printed(ONE_OF_EACH.format(folder=str(tmp_path / "taken")), timeout=300)
     taken = sorted(path.name for path in (tmp_path / "taken").iterdir())

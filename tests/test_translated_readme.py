@@ -17,7 +17,6 @@ READMES = {"README.md", "README.ko.md"}
 
 
 def read(name: str) -> str:
-    """One of the two."""
     return (ROOT / name).read_text(encoding="utf-8")
 
 
@@ -28,12 +27,11 @@ def links(text: str) -> list[str]:
 
 
 def shape(text: str) -> list[str]:
-    """Its headings by level."""
     return HEADING.findall(BLOCK.sub("", text))
 
 
 def test_the_korean_readme_has_the_same_code_links_and_headings() -> None:
-    """ours: a change of the one has to be made in the other too."""
+    """A change of the one has to be made in the other too."""
     english, korean = read("README.md"), read("README.ko.md")
     assert BLOCK.findall(korean) == BLOCK.findall(english)
     assert links(korean) == links(english)
@@ -41,6 +39,5 @@ def test_the_korean_readme_has_the_same_code_links_and_headings() -> None:
 
 
 def test_the_two_lead_to_each_other() -> None:
-    """ours."""
     assert "](README.ko.md)" in read("README.md")
     assert "](README.md)" in read("README.ko.md")

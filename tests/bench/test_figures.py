@@ -21,7 +21,6 @@ class Runner:
         self.label, self.rates, self.asked = label, rates, 0
 
     def bear(self, connections: int, seconds: int) -> tuple[Slice, float]:
-        """The next rate."""
         rate = self.rates[self.asked % len(self.rates)]
         self.asked += 1
         return Slice(rate, 1, 2, wrong=int(rate == 7), requests=10), 100.0
@@ -34,7 +33,7 @@ def found(base: list[float], other: list[float], rounds: int) -> Results:
 
 
 def test_a_ratio_is_of_one_round_and_the_first_is_discarded() -> None:
-    """ours: each over the base of the same moment; the median of them."""
+    """Each over the base of the same moment; the median of them."""
     results = found([1, 100, 200, 400], [999, 50, 120, 400], 3)
     ours = results["Portico, SQLite, audit batch", 16]
     assert ours.ratios == [0.5, 0.6, 1.0] and ours.ratio == 0.6
@@ -42,13 +41,13 @@ def test_a_ratio_is_of_one_round_and_the_first_is_discarded() -> None:
 
 
 def test_wrong_answers_are_told() -> None:
-    """ours: a fast error is not a fast call."""
+    """A fast error is not a fast call."""
     assert "none was wrong" in targets.wrong(found([1], [2], 1))
     assert "batch at 16: 1 of 10" in targets.wrong(found([1], [7], 1))
 
 
 def test_goals_are_held_against_the_median() -> None:
-    """ours: meets or misses, by database, audit and concurrency."""
+    """Meets or misses, by database, audit and concurrency."""
     name = "Portico, {}, audit {}"
     assert targets.to_bare(name.format("SQLite", "batch"), 16) == 1.0
     assert targets.to_bare(name.format("PostgreSQL", "durable"), 64) == 0.7
@@ -60,7 +59,7 @@ def test_goals_are_held_against_the_median() -> None:
 
 
 def test_a_section_replaces_itself_alone(tmp_path: Path) -> None:
-    """ours: tables are run again one by one."""
+    """Tables are run again one by one."""
     page = tmp_path / "page.md"
     page.write_text("# Head\n")
     for name, text in (("one", "1"), ("two", "2"), ("one", r"3 \1")):
@@ -72,7 +71,6 @@ def test_a_section_replaces_itself_alone(tmp_path: Path) -> None:
 
 
 def test_each_token_is_written_with_a_body(tmp_path: Path) -> None:
-    """ours: as call.lua reads them."""
     folder = call().write(tmp_path / "call", ["one", "two"])
     lines = (folder / "requests").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["Bearer one", "Bearer two"]

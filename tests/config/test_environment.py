@@ -31,7 +31,7 @@ def manage(
 
 @pytest.mark.spec("RFC 8414 3.1: an issuer without a path")
 def test_every_error_is_told_at_once(tmp_path: Path) -> None:
-    """ours: names the variable and the mend, no traceback."""
+    """Names the variable and the mend, no traceback."""
     wrong = {
         "PORT": "eighty",
         "ISSUER_URL": "https://h.example/path/",
@@ -53,7 +53,6 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.spec("OAuth 2.1 1.5: https")
 def test_production_demands_secrets_and_https(tmp_path: Path) -> None:
-    """ours: no default for a secret."""
     unsafe = {"ENVIRONMENT": "production", "ISSUER_URL": "http://portico.example"}
     done = manage(tmp_path, "check", **unsafe)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -74,7 +73,7 @@ def test_production_demands_secrets_and_https(tmp_path: Path) -> None:
     ],
 )
 def test_production_refuses_what_is_unsafe(given: dict[str, str], told: str) -> None:
-    """ours: each by name; nothing else is complained of."""
+    """Each by name; nothing else is complained of."""
     safe = {
         "ENVIRONMENT": "production",
         "ISSUER_URL": "https://h.example",
@@ -89,7 +88,6 @@ def test_production_refuses_what_is_unsafe(given: dict[str, str], told: str) -> 
 
 
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
-    """ours."""
     blocked = tmp_path / "file"
     blocked.write_text("")
     done = manage(blocked / "var", "check")
@@ -101,14 +99,13 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
 def test_a_database_not_prepared_is_said_in_a_sentence(
     tmp_path: Path, command: str
 ) -> None:
-    """ours: exit code 1 and the mend, no traceback."""
+    """Exit code 1 and an error that names the fix, without a traceback."""
     done = manage(tmp_path, *command.split())
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "run manage.py migrate" in done.stderr + done.stdout
 
 
 def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
-    """ours: O_EXCL, 0600."""
     path = tmp_path / "deep" / "secret_key"
     first = kept_secret(path)
     assert kept_secret(path) == first and len(first) > 50
@@ -116,14 +113,12 @@ def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
 
 
 def test_the_settings_pages_are_current() -> None:
-    """ours: docs that a test reads."""
     assert settings_docs.main(["--check"]) == 0
     told = settings_docs.table()
     assert all(f"| `{name}` |" in told for name in Environment.model_fields)
 
 
 def test_origins_default_to_loopback_in_development_only() -> None:
-    """ours."""
     near = Environment(_env_file=None)
     far = Environment(
         _env_file=None, ENVIRONMENT="production", ISSUER_URL="https://[2001:db8::1]"
@@ -137,13 +132,12 @@ def test_origins_default_to_loopback_in_development_only() -> None:
     [(1, "auto", True), (2, "auto", False), (2, "on", True), (1, "off", False)],
 )
 def test_sessions_are_on_with_one_worker(workers: int, asked: str, on: bool) -> None:
-    """architecture 6."""
     found = Environment(_env_file=None, WORKERS=workers, MCP_SESSIONS=asked)
     assert found.sessions is on
 
 
 def test_up_prepares_everything_and_repeats(tmp_path: Path) -> None:
-    """ours: safe to repeat; the password is printed once and given ones never."""
+    """Safe to repeat; the password is printed once and given ones never."""
     first = manage(tmp_path, "up", "--prepare-only")
     assert first.returncode == 0, first.stderr
     assert "First admin   admin" in first.stdout and "shown this once" in first.stdout
@@ -154,13 +148,12 @@ def test_up_prepares_everything_and_repeats(tmp_path: Path) -> None:
 
 
 def test_migrate_works_on_an_empty_database(tmp_path: Path) -> None:
-    """ours: checks that name what a migrate mends must not stop it."""
+    """Checks that name what a migrate mends must not stop it."""
     done = manage(tmp_path, "migrate", "--verbosity", "0")
     assert done.returncode == 0, done.stderr
 
 
 def test_up_takes_the_first_admin_from_the_environment(tmp_path: Path) -> None:
-    """Django's own variable names."""
     given = {
         "DJANGO_SUPERUSER_USERNAME": "root",
         "DJANGO_SUPERUSER_PASSWORD": "given-horse-1",
@@ -172,7 +165,6 @@ def test_up_takes_the_first_admin_from_the_environment(tmp_path: Path) -> None:
 
 
 def test_up_is_not_for_production(tmp_path: Path) -> None:
-    """ours."""
     production = {
         "ENVIRONMENT": "production",
         "SECRET_KEY": "0123456789abcdef" * 4,
@@ -186,14 +178,13 @@ def test_up_is_not_for_production(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_one_sentence(tmp_path: Path) -> None:
-    """ours: another PORT would not mend it."""
+    """Another PORT would not mend it."""
     done = manage(tmp_path, "up", HOST="203.0.113.9", PORT=str(free_port()))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "set HOST to an address of this machine" in done.stderr
 
 
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
-    """ours: checked before the long part."""
     import socket
 
     port = free_port()
@@ -206,7 +197,6 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_one_sentence(tmp_path: Path) -> None:
-    """ours."""
     import sqlite3
 
     copytree(prepared(), tmp_path, dirs_exist_ok=True)
@@ -224,7 +214,6 @@ def test_a_locked_database_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_postgres_is_one_sentence(tmp_path: Path) -> None:
-    """ours."""
     url = f"postgres://nobody@127.0.0.1:{free_port()}/none?connect_timeout=1"
     done = manage(tmp_path, "up", "--prepare-only", DATABASE_URL=url)
     assert done.returncode == 1 and "check DATABASE_URL" in done.stderr
@@ -232,7 +221,6 @@ def test_an_unreachable_postgres_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_make_without_python_says_what_to_install(tmp_path: Path) -> None:
-    """ours: one sentence with the mend."""
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "requirements.txt").write_text("")
     bare = tmp_path / "bin"
@@ -249,7 +237,6 @@ def test_make_without_python_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_make_without_the_venv_module_says_what_to_install(tmp_path: Path) -> None:
-    """ours: Debian splits it off."""
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "requirements.txt").write_text("")
     bare = tmp_path / "bin"

@@ -43,7 +43,6 @@ def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
-    """With tools that ask back."""
     folder = tmp_path_factory.mktemp("server")
     with portico(folder, EXTRA_APPS="tests.apps.conformance") as running:
         yield running
@@ -70,7 +69,6 @@ def program(language: str, tmp_path: Path) -> list[str]:
 
 
 def run(program: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What it did."""
     command = [*program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -143,7 +141,7 @@ def test_it_goes_on_after_a_401(
 def test_a_wrong_password_is_one_sentence(
     server: Portico, language: str, program: list[str]
 ) -> None:
-    """ours: a clear error, no stack trace."""
+    """A clear error, no stack trace."""
     done = run(program, server.url, f"{language}-robot", "wrong")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("No token (401)") and done.stderr.count("\n") == 1
@@ -151,7 +149,7 @@ def test_a_wrong_password_is_one_sentence(
 
 @pytest.mark.parametrize("language", ["python"])
 def test_no_server_is_one_sentence(program: list[str]) -> None:
-    """ours: a clear error, no stack trace."""
+    """A clear error, no stack trace."""
     done = run(program, f"http://127.0.0.1:{free_port()}", "alice", "secret")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
 
@@ -182,7 +180,7 @@ def test_streams_stay_streams(server: Portico) -> None:
 
 
 def test_its_packages_are_those_tried_here() -> None:
-    """ours: the example's package.json names the version the tests run."""
+    """The example's package.json names the version the tests run."""
     wanted = json.loads((EXAMPLES / "typescript" / "package.json").read_text())
     tried = json.loads((HERE / "package.json").read_text())
     assert wanted["dependencies"].items() <= tried["dependencies"].items()

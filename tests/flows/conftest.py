@@ -35,14 +35,12 @@ def folder(tmp_path_factory: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def server(rows: None, folder: Path) -> Iterator[Portico]:
-    """One process, sessions on."""
     with portico(folder) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def workers(rows: None, folder: Path) -> Iterator[Portico]:
-    """Two processes, stateless."""
     with portico(folder, WORKERS="2") as running:
         yield running
 
@@ -57,6 +55,5 @@ def cast(rows: None) -> None:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A real one."""
     with windows.launched() as browser:
         yield browser

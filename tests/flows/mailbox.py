@@ -23,7 +23,6 @@ class Mailbox:
     mails: list[EmailMessage] = field(default_factory=list)
 
     def take(self, raw: bytes) -> str:
-        """One mail; the server's answer."""
         time.sleep(self.pause)
         if self.refuses:
             return "554 5.7.1 not here"
@@ -45,7 +44,6 @@ class Handler(socketserver.StreamRequestHandler):
     box: Mailbox
 
     def handle(self) -> None:
-        """One session."""
         self.say("220 here")
         while line := self.rfile.readline():
             word = line.strip().upper()[:4]
@@ -66,7 +64,6 @@ class Handler(socketserver.StreamRequestHandler):
         return b"".join(lines)
 
     def say(self, text: str) -> None:
-        """One line."""
         self.wfile.write(f"{text}\r\n".encode())
 
 

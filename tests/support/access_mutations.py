@@ -39,7 +39,6 @@ def roles(subject: Subject) -> Any:
 
 
 def give_role(subject: Subject) -> None:
-    """Have it again."""
     user = User.objects.get(pk=subject.user_id)
     RoleAssignment.objects.grant(user, Role.objects.get(name="User"))
 
@@ -58,12 +57,10 @@ def renew(subject: Subject) -> None:
 
 
 def active(subject: Subject, on: bool) -> None:
-    """Open or close the account."""
     User.objects.filter(pk=subject.user_id).update(is_active=on)
 
 
 def enabled(on: bool) -> None:
-    """Switch the tool."""
     Primitive.objects.filter(name=TOOL).update(enabled=on)
 
 

@@ -43,7 +43,6 @@ def needed() -> None:
 
 @contextmanager
 def launched() -> Iterator[Any]:
-    """Debian's chromium under Playwright."""
     from playwright.sync_api import sync_playwright
 
     needed()
@@ -77,7 +76,6 @@ class Person:
             self.errors.append(message.text)
 
     def sign_in(self, username: str = "alice", password: str = PASSWORD) -> None:
-        """On the sign-in page."""
         self.page.fill("input[name=login]", username)
         self.page.fill("input[name=password]", password)
         self.page.click("button[type=submit]")
@@ -96,7 +94,6 @@ class Person:
         self.page.set_viewport_size({"width": width, "height": 800})
 
     def fits(self) -> bool:
-        """Whether nothing sticks out sideways."""
         self.page.wait_for_function("document.readyState === 'complete'")
         script = "document.documentElement.scrollWidth <= window.innerWidth"
         return bool(self.page.evaluate(script))

@@ -131,7 +131,6 @@ def session_of(server: Portico, user: User) -> Browser:
 
 
 def at_portal(browser: Browser) -> bool:
-    """Whether it is signed in."""
     return "/accounts/login/" not in str(browser.open("/portal/apps/").page.url)
 
 
@@ -146,7 +145,6 @@ def pair_works(who: Holder, access: str, renewed: httpx2.Response) -> bool:
 
 
 def password_pair(who: Holder) -> Works:
-    """/api/token/."""
     body = {"username": who.name, "password": PASSWORD}
     got = HTTP.post(f"{who.server.url}/api/token/", json=body).json()
     again = {"refresh": got["refresh"]}
@@ -169,7 +167,6 @@ def allowed(who: Holder) -> tuple[str, str]:
 
 
 def code_pair(who: Holder) -> Works:
-    """What a code gives."""
     got = redeem(who.server, who.client_id, *allowed(who)).json()
     access, raw = got["access_token"], got["refresh_token"]
     return lambda: pair_works(who, access, refresh(who.server, who.client_id, raw))
@@ -191,7 +188,6 @@ def gives(who: Holder, answer: httpx2.Response) -> bool:
 
 
 def begun(who: Holder) -> dict[str, Any]:
-    """A device code."""
     form = {"client_id": who.client_id}
     answer: dict[str, Any] = HTTP.post(
         f"{who.server.url}/oauth/device", data=form
@@ -228,14 +224,12 @@ def pending_device(who: Holder) -> Works:
 
 
 def allowed_device(who: Holder) -> Works:
-    """Decided, and not fetched yet."""
     code = begun(who)
     decide(who.own, code)
     return lambda: gives(who, poll(who, code))
 
 
 def device_pair(who: Holder) -> Works:
-    """What a device code gave."""
     code = begun(who)
     decide(who.own, code)
     got = poll(who, code).json()
@@ -253,7 +247,6 @@ def client_credentials(who: Holder) -> Works:
 
 
 def personal(who: Holder) -> Works:
-    """A personal access token."""
     _row, raw = issue_personal_token(
         who.account, name="script", scope="mcp", lifetime=timedelta(days=1)
     )
@@ -261,7 +254,6 @@ def personal(who: Holder) -> Works:
 
 
 def by_command(who: Holder) -> Works:
-    """`manage.py issue_token --refresh`."""
     out = io.StringIO()
     with who.server.settings():
         call_command("issue_token", who.name, "--refresh", "--json", stdout=out)
@@ -352,7 +344,6 @@ class Stream:
     begun: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Read until it ends."""
         client = Wire(self.who.server, self.raw)
         method, options = listening(self.who.server, client)
         url: Any = self.who.server.mcp_url
@@ -368,7 +359,6 @@ class Stream:
 
 
 def open_stream(who: Holder) -> Works:
-    """`subscriptions/listen`, held open."""
     stream = Stream(who, who.server.token(who.name))
     who.opened.append(stream)
     threading.Thread(target=stream.run, daemon=True).start()

@@ -24,6 +24,5 @@ def emptied() -> None:
 
 
 def problem(newest: int | None = None) -> str:
-    """What verifying finds."""
     checked = list(AuditSeal.objects.all().verify(newest))
     return checked[-1].problem if checked else "nothing sealed"

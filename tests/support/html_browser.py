@@ -35,7 +35,6 @@ class FormReader(HTMLParser):
         self.button: tuple[str, str] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note forms and their fields."""
         found = {name: value or "" for name, value in attrs}
         if tag == "form":
             form = Form(found.get("action", ""), found.get("method", "get").lower())
@@ -79,7 +78,6 @@ class FormReader(HTMLParser):
             form.fields[name].append(value)
 
     def choose(self, form: Form, value: str) -> None:
-        """A selected option."""
         if isinstance(form.fields[self.select], list):
             form.fields[self.select].append(value)
         else:
@@ -94,7 +92,6 @@ class FormReader(HTMLParser):
             self.button = None
 
     def handle_endtag(self, tag: str) -> None:
-        """Leave a field."""
         if tag == "select":
             self.select = ""
         elif tag == "textarea":
@@ -120,17 +117,14 @@ class Browser:
 
     @property
     def jar(self) -> Any:
-        """Its cookies."""
         return self.http.cookies.jar
 
     def open(self, path: str) -> Browser:
-        """Go to a page."""
         self.page = self.http.get(path)
         return self
 
     @property
     def forms(self) -> list[Form]:
-        """Forms on the page."""
         reader = FormReader()
         reader.feed(self.page.text)
         return reader.forms

@@ -37,12 +37,10 @@ def b64(raw: bytes) -> str:
 
 
 def unb64(text: str) -> bytes:
-    """Back again."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def as_json(data: Any) -> bytes:
-    """Compact JSON."""
     return json.dumps(data, separators=(",", ":")).encode()
 
 
@@ -55,18 +53,15 @@ class Genuine:
 
     @property
     def parts(self) -> list[str]:
-        """Header, claims, signature, as sent."""
         return self.raw.split(".")
 
     @property
     def header(self) -> dict[str, Any]:
-        """Decoded."""
         found: dict[str, Any] = json.loads(unb64(self.parts[0]))
         return found
 
     @property
     def claims(self) -> dict[str, Any]:
-        """Decoded."""
         found: dict[str, Any] = json.loads(unb64(self.parts[1]))
         return found
 
@@ -104,7 +99,6 @@ def raw_es256(key: ec.EllipticCurvePrivateKey, text: str) -> bytes:
 
 
 def public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    """As somebody would embed it."""
     numbers = key.public_key().public_numbers()
     x, y = (b64(n.to_bytes(32, "big")) for n in (numbers.x, numbers.y))
     return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
@@ -117,7 +111,6 @@ def der(signature: bytes) -> bytes:
 
 
 def es384(token: Genuine) -> str:
-    """Signed on another curve."""
     key = ec.generate_private_key(ec.SECP384R1())
     start = f"{b64(as_json({**token.header, 'alg': 'ES384'}))}.{token.parts[1]}"
     signed = key.sign(start.encode(), ec.ECDSA(hashes.SHA384()))

@@ -57,7 +57,6 @@ def of_python(text: str) -> Iterator[Key]:
 
 
 def of_template(text: str, path: Path) -> Iterator[Key]:
-    """Marks of a template."""
     for call in CALL.finditer(templatize(text, origin=str(path))):
         function = "gettext" if call[1] == "_" else call[1]
         texts = [ast.literal_eval(found) for found in re.findall(TEXT, call[2])]

@@ -87,7 +87,6 @@ class Wire:
         return self
 
     def notify(self, method: str) -> httpx2.Response:
-        """Send a notification."""
         body = {"jsonrpc": "2.0", "method": method}
         headers = self.headers(method, {})
         return self.http.post(self.server.mcp_url, json=body, headers=headers)
@@ -97,7 +96,6 @@ class Wire:
         return message_in(self.post(method, params))
 
     def call(self, tool: str, **arguments: Any) -> httpx2.Response:
-        """Call a tool."""
         return self.post("tools/call", {"name": tool, "arguments": arguments})
 
     def text(self, tool: str, **arguments: Any) -> str:
@@ -113,13 +111,11 @@ class Wire:
         return not message_in(response)["result"].get("isError", False)
 
     def tools(self) -> set[str]:
-        """Names the list shows."""
         listed = self.ask("tools/list")["result"]["tools"]
         return {tool["name"] for tool in listed}
 
 
 def wire(server: Portico, username: str, era: str = MODERN, **options: Any) -> Wire:
-    """A connected client of `username`."""
     return Wire(server, server.token(username, **options), era).open()
 
 

@@ -29,7 +29,6 @@ def verifier() -> tuple[str, str]:
 
 
 def registered(server: Portico, **metadata: Any) -> dict[str, Any]:
-    """A client registered by itself."""
     body = {
         "client_name": "Tester",
         "redirect_uris": ["http://127.0.0.1/callback"],
@@ -67,7 +66,6 @@ def question(server: Portico, client_id: str, **changed: Any) -> tuple[str, str]
 
 
 def token(server: Portico, **form: Any) -> httpx2.Response:
-    """POST to the token endpoint."""
     kept = {name: value for name, value in form.items() if value is not None}
     return HTTP.post(f"{server.url}/oauth/token", data=kept)
 
@@ -89,7 +87,6 @@ def signed_in(
 def redeem(
     server: Portico, client_id: str, code: str, raw: str, **changed: Any
 ) -> httpx2.Response:
-    """Trade a code for tokens."""
     form = {
         "grant_type": "authorization_code",
         "client_id": client_id,
@@ -102,7 +99,6 @@ def redeem(
 
 
 def refresh(server: Portico, client_id: str, raw: str, **more: Any) -> httpx2.Response:
-    """Use a refresh token."""
     form = {"grant_type": "refresh_token", "client_id": client_id, "refresh_token": raw}
     return token(server, **form, **more)
 

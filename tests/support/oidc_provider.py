@@ -44,7 +44,6 @@ class Idp:
         self.userinfo, self.calls_itself = {}, self.url
 
     def discovery(self) -> dict[str, Any]:
-        """OpenID Connect Discovery 1.0."""
         return {
             "issuer": self.calls_itself,
             "authorization_endpoint": f"{self.url}/authorize",
@@ -86,12 +85,9 @@ class Idp:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """The four endpoints."""
-
     idp: Idp
 
     def do_GET(self) -> None:
-        """Discovery, the person's page, userinfo."""
         parts = urlsplit(self.path)
         query = {k: v[0] for k, v in parse_qs(parts.query).items()}
         if self.idp.broken:
@@ -108,12 +104,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.told(200 if claims else 401, claims or {})
 
     def do_POST(self) -> None:
-        """The token endpoint."""
         body = self.rfile.read(int(self.headers["content-length"])).decode()
         self.told(*self.idp.token({k: v[0] for k, v in parse_qs(body).items()}))
 
     def told(self, status: int, data: dict[str, Any]) -> None:
-        """As JSON."""
         content = json.dumps(data).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")

@@ -22,7 +22,6 @@ def free_port() -> int:
 
 
 def taken(port: int) -> bool:
-    """Whether somebody listens there."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))

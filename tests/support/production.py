@@ -53,12 +53,10 @@ class Fronted(Portico):
 
     @property
     def url(self) -> str:
-        """The issuer."""
         return f"https://localhost:{self.port}"
 
     @property
     def context(self) -> ssl.SSLContext:
-        """What trusts the self-made authority."""
         return ssl.create_default_context(cafile=str(self.authority))
 
     def client(self, address: str = "127.0.0.1") -> httpx2.Client:
@@ -67,7 +65,6 @@ class Fronted(Portico):
         return httpx2.Client(transport=way, timeout=30)
 
     def connected(self) -> socket.socket:
-        """A raw connection, in TLS."""
         raw = super().connected()
         return self.context.wrap_socket(raw, server_hostname="localhost")
 
@@ -82,7 +79,6 @@ class Backend:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and wait for /readyz."""
         command = [sys.executable, "-m", *served(self.port)]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -96,7 +92,6 @@ class Backend:
         raise AssertionError(self.log.read_text()[-3000:])
 
     def ready(self) -> bool:
-        """Whether it may get requests."""
         headers = {"host": "localhost", "x-forwarded-proto": "https"}
         try:
             url = f"http://127.0.0.1:{self.port}/readyz"
@@ -192,7 +187,6 @@ class Nginx:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Run it in the foreground."""
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if program is None:
             skip_or_fail("nginx", "apt-get install nginx-light")
@@ -203,7 +197,6 @@ class Nginx:
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
     def stop(self) -> None:
-        """End it."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(10)
@@ -220,7 +213,6 @@ class Nginx:
         self.edit(f":{port} max_fails=1 fail_timeout=2s;", f":{port} down;")
 
     def put_back(self, port: int) -> None:
-        """Use it again."""
         self.edit(f":{port} down;", f":{port} max_fails=1 fail_timeout=2s;")
 
     def edit(self, old: str, new: str) -> None:

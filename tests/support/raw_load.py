@@ -77,21 +77,18 @@ class Line:
         return f"{head[:12].decode()}: {body[:300].decode()}"
 
     def until(self, mark: bytes) -> bytes:
-        """Everything up to `mark`."""
         while mark not in self.held:
             self.more()
         found, _, self.held = self.held.partition(mark)
         return found
 
     def take(self, length: int) -> bytes:
-        """That many bytes."""
         while len(self.held) < length:
             self.more()
         found, self.held = self.held[:length], self.held[length:]
         return found
 
     def chunks(self) -> bytes:
-        """A chunked body."""
         found = b""
         while size := int(self.until(b"\r\n"), 16):
             found += self.take(size)
@@ -107,7 +104,6 @@ class Line:
         self.held += read
 
     def close(self) -> None:
-        """Hang up."""
         self.socket.close()
 
 
@@ -130,7 +126,6 @@ class Subject:
         self.times.append((time.monotonic(), float("inf"), state))
 
     def changed(self) -> None:
-        """Its commit has returned."""
         before, _, state = self.times[-1]
         self.times[-1] = (before, time.monotonic(), state)
 

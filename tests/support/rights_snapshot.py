@@ -68,7 +68,6 @@ class Rights:
         self.of_rules()
 
     def of_account(self, user: User) -> Iterator[str]:
-        """Flags, groups and Django's permissions."""
         flags = ("is_superuser", "is_staff", "is_active")
         yield from (f"flag {flag}" for flag in flags if getattr(user, flag))
         yield from (f"group {group}" for group in user.groups.all())
@@ -86,7 +85,6 @@ class Rights:
             self.found[name] |= words if scope else set()
 
     def of_clients(self) -> None:
-        """Clients that act as them."""
         clients = OAuthClient.objects.filter(blocked=False)
         for client in clients.exclude(service_account=None):
             words = {f"client {client} at {p}" for p in places(client.networks)}
@@ -108,7 +106,6 @@ class Rights:
 
 
 def rights() -> dict[str, set[str]]:
-    """What everybody may do now."""
     return Rights().found
 
 

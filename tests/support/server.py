@@ -64,7 +64,6 @@ class Portico:
 
     @property
     def url(self) -> str:
-        """The issuer."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -79,7 +78,6 @@ class Portico:
             return issue_tokens(user, **{"issued_via": "password", **options})
 
     def token(self, username: str, scope: str = "mcp", **options: Any) -> str:
-        """An access token."""
         return self.issued(username, scope=scope, **options).access
 
     def signed_in(self, username: str, password: str = DEMO_PASSWORD) -> str:
@@ -94,17 +92,14 @@ class Portico:
 
     @property
     def host(self) -> str:
-        """What the Host header says."""
         return self.url.partition("://")[2]
 
     def connected(self) -> socket.socket:
-        """A raw connection."""
         made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
     def stop(self, how: int = signal.SIGTERM) -> None:
-        """End it and wait."""
         if self.process.poll() is None:
             self.process.send_signal(how)
             try:

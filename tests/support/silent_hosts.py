@@ -40,7 +40,6 @@ class Silent:
 
 @contextmanager
 def silent(drip: bytes = b"") -> Iterator[Silent]:
-    """Such a host."""
     with socket.socket() as listening:
         listening.bind(("0.0.0.0", 0))  # noqa: S104
         listening.listen(64)

@@ -52,7 +52,6 @@ class Visitor(Browser):
         return meant[0] if meant else None
 
     def answer(self, form: Form) -> None:
-        """Fill and press."""
         fields: dict[str, Any] = dict(form.fields)
         if "password" in fields:
             fields |= {"login": self.username, "password": PASSWORD}
@@ -82,7 +81,6 @@ def main(url: str) -> None:
 
 
 def metadata_of(url: str) -> dict[str, Any]:
-    """The authorization server's metadata."""
     found: dict[str, Any] = httpx2.get(
         f"{url}/.well-known/oauth-authorization-server"
     ).json()

@@ -94,7 +94,6 @@ class Run:
         return code
 
     def printed(self) -> str:
-        """All it said."""
         return self.log.read_text(errors="replace")
 
     def summary(self, code: int) -> str:

@@ -68,7 +68,6 @@ def calls(server: Portico) -> None:
 
 
 def history(server: Portico) -> None:
-    """The day before."""
     manage = [sys.executable, "manage.py", "shell", "-c", YESTERDAY]
     subprocess.run(manage, cwd=ROOT, env=server.environment, check=True)
 
@@ -99,7 +98,6 @@ def pictures(
 
 
 def take(person: Person, url: str, target: Path) -> None:
-    """One page, light and dark."""
     person.page.goto(url)
     for scheme in ("light", "dark"):
         person.look(scheme, SIZE["width"])
@@ -109,7 +107,6 @@ def take(person: Person, url: str, target: Path) -> None:
 
 
 def main(folder: Path = FOLDER, pages: list[tuple[str, str, str]] = PAGES) -> None:
-    """Take them."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="portico-") as name, HTTP:
         with own_portico(Path(name), EXTRA_APPS="examples.products") as server:

@@ -311,8 +311,6 @@ class Bare(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class Careless(DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Declares what it must not."""
-
     list_display = ("user", "ip", "session_key")
     list_filter = ("session_key", "user__email", "user__is_active")
     search_fields = ("session_key", "ip__regex", "user__password", "user__username")
@@ -320,10 +318,7 @@ class Careless(DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class Open(DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Takes everything again."""
-
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """As Django's examples do."""
         return True
 
 
@@ -372,7 +367,6 @@ def test_a_list_that_got_around_is_an_error(
 def test_what_a_list_declares_by_mistake_is_left_out(
     site: PorticoSite, monkeypatch: Any
 ) -> None:
-    """And the check names it."""
     site.register(UserSession, Careless)
     page: Any = site.get_model_admin(UserSession)
     request = ask(asker("carol"))
@@ -460,7 +454,6 @@ def test_a_rows_own_address_is_for_those_who_may_view_the_row(
 
 
 def test_a_page_that_does_not_say_who_may_open_it_cannot_be_put_on_the_site() -> None:
-    """A misspelt `permissions` is none."""
     misspelt = type("Misspelt", (SitePage,), {"permission": "accounts.view_user"})
     with pytest.raises(ImproperlyConfigured):
         site_page(misspelt)

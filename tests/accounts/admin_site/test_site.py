@@ -25,14 +25,13 @@ def menu(user: User) -> dict[str, list[str]]:
 
 
 def test_the_menu_is_grouped_by_what_people_look_for(carol: User) -> None:
-    """ours."""
     found = menu(carol)
     assert list(found) == list(Section)
     assert found["people"][:1] == ["Users"] and "Tokens" in found["tokens"]
 
 
 def test_the_menu_shows_only_what_one_may_open() -> None:
-    """ours: a page needs its permission, in the menu and when opened."""
+    """A page needs its permission, in the menu and when opened."""
     judy = person("judy", admin=True)
     judy.is_superuser = False
     judy.save()

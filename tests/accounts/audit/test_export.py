@@ -30,7 +30,7 @@ def test_cells_never_begin_as_a_formula_does(start: str) -> None:
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
-    """ours: in pieces, which together are one file."""
+    """In pieces, which together are one file."""
     for number in range(3):
         changes = {"name": ["=SUM(A1)", number]}
         record("test.exported", actor="=cmd", object='a,b\n"c"', changes=changes)
@@ -51,7 +51,7 @@ def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
 def test_the_command_writes_what_was_asked_for(
     db: None, capfdbinary: Any, form: str
 ) -> None:
-    """ours: standard output, within the days named, on record itself."""
+    """Standard output, within the days named, on record itself."""
     record("test.exported", object="of today")
     now = timezone.now()
     for since, until, there in (
@@ -67,6 +67,5 @@ def test_the_command_writes_what_was_asked_for(
 
 @pytest.mark.parametrize("text", ["tomorrow", "2026-13-40"])
 def test_the_command_names_what_is_no_day(db: None, text: str) -> None:
-    """ours."""
     with pytest.raises(CommandError, match=text):
         call_command("export_audit", since=text)

@@ -23,7 +23,6 @@ NOW = datetime(2026, 5, 10, 12, 30, tzinfo=UTC)
 
 
 def event(ago: timedelta, action: str = "tool.called", **fields: Any) -> AuditEvent:
-    """One event, `ago` before NOW."""
     allowed = not action.endswith("denied")
     found = {
         "object": "tool look",
@@ -52,7 +51,7 @@ def history() -> None:
 def test_a_span_adds_up_what_happened_in_it(
     history: None, span: str, calls: int
 ) -> None:
-    """ours: the same before and after the hours were counted."""
+    """The same before and after the hours were counted."""
     for _again in range(2):
         found = gather_statistics(SPANS[span], NOW)
         assert (found.total("calls"), found.total(SIGNED_IN)) == (calls, 1)
@@ -61,7 +60,7 @@ def test_a_span_adds_up_what_happened_in_it(
 
 
 def test_the_tops_name_who_asked_for_what(history: None) -> None:
-    """ours: messages that name no primitive are no tool's."""
+    """Messages that name no primitive are no tool's."""
     tops = gather_statistics(SPANS["24h"], NOW).tops
     assert [(t.name, t.allowed, t.denied) for t in tops[Facet.OBJECT]] == [
         ("tool look", 2, 0),
@@ -72,7 +71,6 @@ def test_the_tops_name_who_asked_for_what(history: None) -> None:
 
 
 def test_durations_are_within_five_percent(history: None) -> None:
-    """ours: from counted hours too."""
     found = gather_statistics(SPANS["24h"], NOW)
     half, most = found.percentile(0.5), found.percentile(0.95)
     assert half is not None and abs(half / 10 - 1) < 0.06
@@ -80,14 +78,14 @@ def test_durations_are_within_five_percent(history: None) -> None:
 
 
 def test_nothing_happened(db: None) -> None:
-    """ours: an installation of today has figures too."""
+    """An installation of today has figures too."""
     emptied()
     found = gather_statistics(SPANS["30d"], NOW)
     assert found.percentile(0.5) is None and found.total("calls") == 0
 
 
 def test_an_hour_is_counted_once_and_old_ones_forgotten(history: None) -> None:
-    """ours: whoever counts first; the newest first."""
+    """Whoever counts first; the newest first."""
     hours = AuditHour.objects.all()
     first = hours.missing(NOW)
     assert first == sorted(first, reverse=True) and first[0].hour == 11
@@ -99,7 +97,6 @@ def test_an_hour_is_counted_once_and_old_ones_forgotten(history: None) -> None:
 
 
 def asked(user: User, **query: str) -> Any:
-    """The dashboard's request."""
     request = RequestFactory().get("/admin/", query)
     request.user = user
     return request
@@ -108,7 +105,7 @@ def asked(user: User, **query: str) -> Any:
 def test_the_dashboard_asks_a_bounded_number_of_queries(
     history: None, carol: User
 ) -> None:
-    """ours: however much is in the log."""
+    """However much is in the log."""
     dashboard.dashboard_context(asked(carol, range="30d"))
     for number in range(50):
         event(HOUR * (number % 40), object=f"tool t{number}", actor=f"u{number}")
@@ -118,7 +115,7 @@ def test_the_dashboard_asks_a_bounded_number_of_queries(
 
 
 def test_without_the_audits_permission_there_are_no_figures(db: None) -> None:
-    """ours: each part asks for the permission that fits."""
+    """Each part asks for the permission that fits."""
     judy = person("judy", admin=True)
     judy.is_superuser = False
     judy.save()

@@ -45,12 +45,12 @@ OURS = ["10.0.0.0/8", "2001:db8::1", "unix"]
 def test_only_trusted_hops_are_counted_from_the_right(
     peer: str, way: str, client: str
 ) -> None:
-    """ours: what stands left of the first unknown hop was written by anybody."""
+    """What stands left of the first unknown hop was written by anybody."""
     assert client_behind_proxies(peer, way) == client
 
 
 def test_without_trusted_proxies_no_header_counts() -> None:
-    """ours: the default, and no address is only ours with `unix`."""
+    """The default, and no address is only ours with `unix`."""
     assert client_behind_proxies("127.0.0.1", "203.0.113.7") == "127.0.0.1"
     assert client_behind_proxies("", "203.0.113.7") == ""
     assert normalize_address("fe80::1%eth0") == "fe80::1"
@@ -73,7 +73,7 @@ def test_without_trusted_proxies_no_header_counts() -> None:
     ],
 )
 def test_networks_that_clients_are_in_are_warned_of(network: str, wide: bool) -> None:
-    """ours: portico.W008 in `check --deploy` and in doctor names the network."""
+    """Portico.W008 in `check --deploy` and in doctor names the network."""
     with override_settings(TRUSTED_PROXIES=["192.0.2.1", network]):
         found = [m for m in settings_fit_together() if m.id == "portico.W008"]
     assert [network in message.msg for message in found] == [True] * wide
@@ -100,7 +100,7 @@ def scope(peer: str, **headers: str) -> dict[str, Any]:
 def test_the_scheme_is_believed_from_a_trusted_proxy_only(
     peer: str, proto: str, scheme: str
 ) -> None:
-    """ours; the last value is the nearest proxy's."""
+    """The last value is the nearest proxy's."""
     assert apply_forwarded(_with(peer, proto))["scheme"] == scheme
 
 
@@ -110,7 +110,7 @@ def _with(peer: str, proto: str) -> dict[str, Any]:
 
 @override_settings(TRUSTED_PROXIES=OURS)
 def test_the_hop_headers_go_no_further() -> None:
-    """ours: nothing behind can believe them by mistake."""
+    """Nothing behind can believe them by mistake."""
     names = dict.fromkeys(
         ("x_forwarded_for", "x_forwarded_host", "x_real_ip", "forwarded"), "6.6.6.6"
     )

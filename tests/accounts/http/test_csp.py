@@ -33,7 +33,7 @@ def test_every_response_carries_the_sites_policy() -> None:
 
 
 def test_a_view_replaces_single_directives() -> None:
-    """ours: the consent page lets its form end at the client."""
+    """The consent page lets its form end at the client."""
     with override_settings(SECURE_CSP=SITE):
         response = override_policy(
             HttpResponse(), {"form-action": ["'self'", "https://c"]}
@@ -43,7 +43,6 @@ def test_a_view_replaces_single_directives() -> None:
 
 
 def test_a_header_set_by_hand_stays() -> None:
-    """ours."""
     response = HttpResponse(headers={HEADER: "sandbox"})
     assert answered(response) == "sandbox"
 
@@ -59,5 +58,5 @@ def test_a_header_set_by_hand_stays() -> None:
     ],
 )
 def test_an_address_from_outside_is_one_source_or_none(uri: str, source: str) -> None:
-    """ours: no second directive through a redirect's port."""
+    """No second directive through a redirect's port."""
     assert csp_origin(uri) == source

@@ -47,20 +47,18 @@ def language(path: str, accept: str = "", cookie: str = "") -> str:
 def test_the_cookie_comes_before_the_browser_before_the_setting(
     settings: Any, accept: str, cookie: str, default: str, spoken: str
 ) -> None:
-    """ours, after RFC 9110 12.5.4."""
+    """RFC 9110 12.5.4."""
     settings.PAGE_LANGUAGE = default
     assert language("/portal/", accept, cookie) == spoken
 
 
 @pytest.mark.parametrize("path", ["/api/token/", "/oauth/token", "/healthz", "/x"])
 def test_what_programs_ask_is_answered_in_english(settings: Any, path: str) -> None:
-    """ours."""
     settings.PAGE_LANGUAGE = "ko"
     assert language(path, "ko", "ko") == "en"
 
 
 def test_words_to_store_are_english_and_the_language_comes_back() -> None:
-    """ours."""
     with translation.override("ko"):
         with in_english():
             assert translation.gettext("role") == "role"

@@ -22,7 +22,7 @@ from tests.support.static_files import UNCOLLECTED
 
 @pytest.mark.django_db
 def test_a_call_inside_a_transaction_is_refused() -> None:
-    """ours: everybody who writes would wait for the other host."""
+    """Everybody who writes would wait for the other host."""
     with outbound_calls.call(1):
         pass
     with transaction.atomic(), pytest.raises(outbound_calls.InTransaction):
@@ -31,7 +31,7 @@ def test_a_call_inside_a_transaction_is_refused() -> None:
 
 
 def test_calls_are_bounded_by_host_and_together() -> None:
-    """ours: one host takes its own places only."""
+    """One host takes its own places only."""
     slots = outbound_calls.Slots(together=3, per_host=2)
     with slots.slot("a"), slots.slot("a"):
         with pytest.raises(outbound_calls.TooManyOutboundCalls), slots.slot("a"):
@@ -46,7 +46,7 @@ def test_calls_are_bounded_by_host_and_together() -> None:
 
 
 def test_who_waits_for_a_place_gets_the_next_one() -> None:
-    """ours: providers that many people use at the same time."""
+    """Providers that many people use at the same time."""
     slots = outbound_calls.Slots(together=1, per_host=1, wait=5.0)
     begun = time.monotonic()
 
@@ -65,7 +65,7 @@ def test_who_waits_for_a_place_gets_the_next_one() -> None:
 
 
 def test_names_that_cannot_be_resolved_are_an_error() -> None:
-    """ours: of one kind, whatever is wrong with them."""
+    """Of one kind, whatever is wrong with them."""
     for name in ("no-such-host.invalid", "x" * 300, "a..b"):
         with pytest.raises(OSError):
             outbound_calls.resolve(name, 443, 5)
@@ -73,7 +73,6 @@ def test_names_that_cannot_be_resolved_are_an_error() -> None:
 
 
 def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
-    """ours: and only so many are known."""
     known = Silent()
     known.add("a:443")
     assert "a:443" in known and "b:443" not in known
@@ -88,7 +87,7 @@ def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
 @pytest.mark.django_db
 @override_settings(STORAGES=UNCOLLECTED)
 def test_passwords_and_keys_are_made_before_the_transaction() -> None:
-    """ours: the guard of the tests fails where they are not (tests/apps/wait_guard)."""
+    """The guard of the tests fails where they are not (tests/apps/wait_guard)."""
     person("carol", "Admin", admin=True)
     browser = Client()
     assert browser.login(username="carol", password=PASSWORD)
@@ -110,7 +109,7 @@ def test_passwords_and_keys_are_made_before_the_transaction() -> None:
 
 
 def test_work_goes_on_while_nobody_reads_its_progress() -> None:
-    """ours: an import's transaction does not wait for a slow browser."""
+    """An import's transaction does not wait for a slow browser."""
     done = threading.Event()
 
     def work() -> Iterator[int]:
@@ -123,7 +122,7 @@ def test_work_goes_on_while_nobody_reads_its_progress() -> None:
 
 
 def test_work_that_nobody_waits_for_is_closed() -> None:
-    """ours: a transaction in it rolls back; an error comes through."""
+    """A transaction in it rolls back; an error comes through."""
     closed: list[str] = []
 
     def work() -> Iterator[int]:

@@ -21,7 +21,6 @@ HEAD = "username,email,first_name,active,roles\n"
 
 
 def told(text: str | bytes, actor: Any = "test") -> list[str]:
-    """The problems of a file."""
     raw = text.encode() if isinstance(text, str) else text
     return [str(problem) for problem in plan_users(raw, actor).problems]
 
@@ -63,13 +62,11 @@ def done(text: str, actor: Any = "test") -> list[tuple[int, int]]:
     ids=str,
 )
 def test_a_problem_names_line_and_field(text: str | bytes, problem: str) -> None:
-    """issue: errors name line and field."""
     found = told(text)
     assert found and found[0].startswith(problem), found
 
 
 def test_every_problem_is_told_at_once(alice: User) -> None:
-    """ours: one run mends the file."""
     text = f"{HEAD}x,nowhere,,maybe,Boss\ny y,,,,\nalice,,,no,\n"
     assert len(told(text)) == 4, told(text)
     own = told(f"{HEAD}alice,,,no,\n", alice)
@@ -77,7 +74,7 @@ def test_every_problem_is_told_at_once(alice: User) -> None:
 
 
 def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> None:
-    """issue: a dry run says what would change; then it changes, on record."""
+    """A dry run says what would change; then it changes, on record."""
     pair = issue_tokens(bob, issued_via="command")
     end = f"{timezone.now() + timedelta(days=9):%Y-%m-%d}"
     text = (
@@ -120,7 +117,7 @@ def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> 
 
 
 def test_what_changed_meanwhile_is_looked_at_again(alice: User) -> None:
-    """issue: applies in one transaction, and only what was shown."""
+    """Applies in one transaction, and only what was shown."""
     raw = f"{HEAD}alice,new@example.org,,,\n".encode()
     mark = plan_users(raw, "test").mark
     User.objects.filter(pk=alice.pk).update(email="other@example.org")
@@ -131,7 +128,6 @@ def test_what_changed_meanwhile_is_looked_at_again(alice: User) -> None:
 
 
 def test_work_given_up_leaves_nothing(db: None) -> None:
-    """issue: lose nothing."""
     raw = (HEAD + "".join(f"u{n},,,,User\n" for n in range(450))).encode()
     work = apply_users(raw, plan_users(raw, "test").mark, "test")
     assert [next(work) for _again in range(3)] == [(0, 450), (200, 450), (400, 450)]
@@ -140,7 +136,6 @@ def test_work_given_up_leaves_nothing(db: None) -> None:
 
 
 def test_the_command_looks_and_does(alice: User, tmp_path: Path, capsys: Any) -> None:
-    """issue: `manage.py import_users FILE [--dry-run]`."""
     file = tmp_path / "people.csv"
     file.write_text(f"{HEAD}dora,,,,User\nalice,,,,\n")
     call_command("import_users", file, "--dry-run")
@@ -157,7 +152,7 @@ def test_the_command_looks_and_does(alice: User, tmp_path: Path, capsys: Any) ->
 
 
 def test_drafts_are_forgotten_after_a_day(alice: User) -> None:
-    """ours: what was uploaded to look at does not stay."""
+    """What was uploaded to look at does not stay."""
     old = timezone.now() - timedelta(days=2)
     draft = ImportDraft.objects.create(owner=alice, kind="users", content="x")
     assert ImportDraft.objects.all().purge(timezone.now()) == 0

@@ -35,7 +35,6 @@ pytestmark = pytest.mark.django_db
 
 
 def run(*arguments: str, stdin: str = "", monkeypatch: Any = None) -> str:
-    """What a command prints."""
     out = io.StringIO()
     if monkeypatch is not None:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
@@ -50,7 +49,6 @@ def events(action: str) -> list[tuple[str, str]]:
 
 
 def test_add_user_with_roles(monkeypatch: Any) -> None:
-    """ours."""
     told = run(
         *("add_user", "zoe", "--role", "User", "--role", "Guest", "--password-stdin"),
         stdin="correct-horse-7\n",
@@ -79,7 +77,6 @@ def test_add_user_with_roles(monkeypatch: Any) -> None:
 def test_add_user_explains_what_is_wrong(
     alice: User, monkeypatch: Any, arguments: list[str], stdin: str, told: str
 ) -> None:
-    """ours: and adds nobody."""
     before = User.objects.count()
     with pytest.raises(CommandError, match=told):
         run("add_user", *arguments, stdin=stdin, monkeypatch=monkeypatch)
@@ -87,7 +84,7 @@ def test_add_user_explains_what_is_wrong(
 
 
 def test_grant_until_and_ungrant(alice: User) -> None:
-    """ours: a role until a moment, and away again."""
+    """A role until a moment, and away again."""
     told = run("grant_role", "alice", "Admin", "--until", "30d", "--reason", "stand-in")
     held = RoleAssignment.objects.get(user=alice, role__name="Admin")
     assert held.expires_at is not None and "until" in told
@@ -103,20 +100,17 @@ def test_grant_until_and_ungrant(alice: User) -> None:
 
 @pytest.mark.parametrize("until", ["yesterday", "2001-01-01", "2026-99-99", "-3d"])
 def test_grant_refuses_a_moment_that_is_none(alice: User, until: str) -> None:
-    """ours."""
     with pytest.raises(CommandError):
         run("grant_role", "alice", "Admin", f"--until={until}")
     assert not RoleAssignment.objects.filter(user=alice, role__name="Admin").exists()
 
 
 def test_grant_takes_dates_and_hours(alice: User) -> None:
-    """ours."""
     for until in ("2999-12-31", "2999-12-31T10:00:00+00:00", "8h", "90m"):
         run("grant_role", "alice", "Admin", "--until", until)
 
 
 def test_issue_token(alice: User) -> None:
-    """ours: as the password door would."""
     raw = run("issue_token", "alice").strip()
     assert jwts.verify(raw)["scope"] == "mcp"
     answer = json.loads(
@@ -135,7 +129,7 @@ def test_issue_token(alice: User) -> None:
 
 
 def test_revoke_each_way(alice: User, monkeypatch: Any) -> None:
-    """ours: by user, client, family, id and token."""
+    """By user, client, family, id and token."""
     ways: list[Any] = [
         lambda pair: (["--user", "alice"], ""),
         lambda pair: (["--client", pair.row.client_id], ""),
@@ -160,13 +154,12 @@ def test_revoke_each_way(alice: User, monkeypatch: Any) -> None:
 def test_revoke_explains_what_it_does_not_know(
     monkeypatch: Any, arguments: list[str]
 ) -> None:
-    """ours."""
     with pytest.raises(CommandError):
         run("revoke_tokens", *arguments, stdin="x", monkeypatch=monkeypatch)
 
 
 def test_purge_forgets_what_no_longer_matters(alice: User) -> None:
-    """ours: expired tokens, revocations, old events, keys nobody needs."""
+    """Expired tokens, revocations, old events, keys nobody needs."""
     pair = issue_tokens(alice, issued_via="command")
     IssuedToken.objects.filter(user=alice).revoke(actor=None, reason="test")
     past = timezone.now() - timedelta(days=400)
@@ -201,7 +194,7 @@ def test_rotation_to_each_algorithm(alice: User, algorithm: str) -> None:
 
 
 def test_doctor_names_each_trouble_and_its_mend(alice: User, settings: Any) -> None:
-    """ours: exit code 1 if something is broken."""
+    """Exit code 1 if something is broken."""
     with pytest.raises(SystemExit):
         told = io.StringIO()
         User.objects.filter(is_superuser=True).update(is_superuser=False)
@@ -212,7 +205,7 @@ def test_doctor_names_each_trouble_and_its_mend(alice: User, settings: Any) -> N
 
 
 def test_doctor_sees_a_lost_key_encryption_key(carol: User, settings: Any) -> None:
-    """ours: before somebody asks for a token."""
+    """Before somebody asks for a token."""
     SigningKey.objects.rotate(actor="test")
     settings.KEY_ENCRYPTION_KEY = "another"
     out = io.StringIO()
@@ -222,7 +215,7 @@ def test_doctor_sees_a_lost_key_encryption_key(carol: User, settings: Any) -> No
 
 
 def test_doctor_speaks_of_the_catalogue(carol: User) -> None:
-    """ours: changed definitions, and tools nobody can reach."""
+    """Changed definitions, and tools nobody can reach."""
     SigningKey.objects.ensure_active()
     offer = Offer("tool", "odd", "", "", (), False, "0" * 64)
     Primitive.objects.sync([offer])
@@ -234,7 +227,6 @@ def test_doctor_speaks_of_the_catalogue(carol: User) -> None:
 
 
 def test_demo_adds_the_cast_once() -> None:
-    """ours."""
     User.objects.filter(username__in=["alice", "bob", "carol"]).delete()
     assert "alice" in run("demo")
     assert "there already" in run("demo")
@@ -242,14 +234,13 @@ def test_demo_adds_the_cast_once() -> None:
 
 
 def test_the_roles_that_come_with_the_first_migration() -> None:
-    """ours."""
     names = {"Admin": 4, "User": 3, "Guest": 1}
     for name, count in names.items():
         assert Role.objects.get(name=name).scopes.count() >= count
 
 
 def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
-    """architecture 3: removing the last role ends the tokens."""
+    """Removing the last role ends the tokens."""
     person("alice", "User", "Guest")
     past = timezone.now() - timedelta(hours=1)
     RoleAssignment.objects.filter(user=alice, role__name="Guest").update(
@@ -263,7 +254,7 @@ def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
 def test_static_files_are_collected_again_when_one_is_newer(
     settings: Any, tmp_path: Path
 ) -> None:
-    """ours: after an upgrade the pages have their new looks."""
+    """After an upgrade the pages have their new looks."""
     settings.STATIC_ROOT = tmp_path
     assert uncollected()
     manifest = tmp_path / "staticfiles.json"

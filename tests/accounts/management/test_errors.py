@@ -33,7 +33,7 @@ BACK = ("--redirect-uri", "https://a.example/cb")
     ["0h", "-1h", "99999999999d", "1000000d", "8", "h", "٣d", "2999-12-31T99:00", ""],
 )
 def test_moments_that_are_none_grant_nothing(alice: User, until: str) -> None:
-    """ours: no overflow, no role that is over at once."""
+    """No overflow, no role that is over at once."""
     if not until:
         call_command(
             "grant_role", "alice", "Guest", "--until", "", stdout=io.StringIO()
@@ -56,7 +56,7 @@ def test_moments_that_are_none_grant_nothing(alice: User, until: str) -> None:
     ids=lambda c: str(c[0]),
 )
 def test_a_reason_has_to_fit(alice: User, command: list[str], reason: str) -> None:
-    """ours: PostgreSQL would not take it, SQLite would."""
+    """PostgreSQL refuses a reason that is too long; SQLite would store it."""
     before = AuditEvent.objects.count()
     with pytest.raises(CommandError, match="at most 255"):
         run(*command, "--reason", reason)
@@ -65,7 +65,6 @@ def test_a_reason_has_to_fit(alice: User, command: list[str], reason: str) -> No
 
 
 def test_a_role_named_twice_is_given_once() -> None:
-    """ours."""
     assert "with User." in run("add_user", "zoe", "--role", "User", "--role", "User")
 
 
@@ -73,7 +72,7 @@ def test_a_role_named_twice_is_given_once() -> None:
 def test_an_empty_name_revokes_nothing_and_waits_for_nothing(
     alice: User, option: str
 ) -> None:
-    """ours: standard input is read only where it was asked for."""
+    """Standard input is read only where it was asked for."""
     issue_tokens(alice, issued_via="command")
     with pytest.raises(CommandError):
         run("revoke_tokens", f"{option}=")
@@ -83,7 +82,6 @@ def test_an_empty_name_revokes_nothing_and_waits_for_nothing(
 def test_every_kind_of_token_is_revoked_by_pasting_it(
     alice: User, monkeypatch: Any
 ) -> None:
-    """ours: signed, opaque and personal ones."""
     pair = issue_tokens(
         alice, issued_via="command", opaque=True, client_id=program("c")
     )
@@ -115,7 +113,7 @@ KEYS = [
 
 @pytest.mark.parametrize("text", KEYS, ids=lambda t: t[:30])
 def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
-    """RFC 7517; ours: a shared secret in a file of public keys is a mistake."""
+    """RFC 7517; a shared secret in a file of public keys is a mistake."""
     path = tmp_path / "jwks.json"
     path.write_text(text)
     with pytest.raises(CommandError, match="JWK Set"):
@@ -139,7 +137,6 @@ def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
     ids=str,
 )
 def test_add_client_explains_what_is_wrong(arguments: list[str], told: str) -> None:
-    """ours: and registers nothing."""
     person("robot", "User")
     with pytest.raises(CommandError, match=told):
         run("add_client", *arguments)
@@ -147,7 +144,7 @@ def test_add_client_explains_what_is_wrong(arguments: list[str], told: str) -> N
 
 
 def test_a_client_cannot_be_public_and_sign(tmp_path: Path) -> None:
-    """ours; and an id can be taken only once."""
+    """An id can be taken only once."""
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps({"keys": [json.loads(str(JWK))]}))
     with pytest.raises(CommandError, match="--public"):

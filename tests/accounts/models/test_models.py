@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_audit_events_are_append_only(alice: User) -> None:
-    """architecture 5: not even in code by accident."""
+    """Not even in code by accident."""
     event = AuditEvent(action="test.written").acted_by(alice)
     event.save()
     for rewrite in (
@@ -35,7 +35,7 @@ def test_audit_events_are_append_only(alice: User) -> None:
 
 
 def test_bulk_verbs_are_not_on_managers_or_in_templates() -> None:
-    """style 6: `objects.revoke()` must not revoke every row."""
+    """`objects.revoke()` must not revoke every row."""
     for manager, verb in (
         (IssuedToken.objects, "revoke_all"),
         (IssuedToken.objects, "revoke"),
@@ -49,7 +49,6 @@ def test_bulk_verbs_are_not_on_managers_or_in_templates() -> None:
 
 
 def test_a_user_is_deactivated_with_all_tokens(alice: User, bob: User) -> None:
-    """architecture 3."""
     pair, other = (
         issue_tokens(alice, issued_via="command"),
         issue_tokens(bob, issued_via="command"),
@@ -62,7 +61,6 @@ def test_a_user_is_deactivated_with_all_tokens(alice: User, bob: User) -> None:
 
 
 def test_there_is_one_active_key(db: None) -> None:
-    """ours: held by the database."""
     key = SigningKey.objects.ensure_active()
     with pytest.raises(IntegrityError), transaction.atomic():
         SigningKey(kid="second", algorithm="ES256", state="active").save()
@@ -71,7 +69,7 @@ def test_there_is_one_active_key(db: None) -> None:
 
 
 def test_a_lost_key_encryption_key_is_named(alice: User, settings: Any) -> None:
-    """ours: a clear error, and no token."""
+    """A clear error, and no token."""
     SigningKey.objects.rotate(actor="test")
     settings.KEY_ENCRYPTION_KEY = "another one"
     with pytest.raises(KeyUnreadable, match="KEY_ENCRYPTION_KEY"):
@@ -124,7 +122,6 @@ def test_header_type_and_kind_must_agree(alice: User, monkeypatch: Any) -> None:
 
 
 def test_simplejwts_own_classes_end_in_the_one_list(alice: User) -> None:
-    """ours: whoever calls for_user."""
     refresh = RefreshToken.for_user(alice)
     access = AccessToken.for_user(alice)
     assert authenticate(str(access)).username == "alice"
@@ -153,18 +150,16 @@ def test_scope_names_are_those_of_oauth() -> None:
 
 
 def test_text_from_outside_stays_on_one_line() -> None:
-    """style 17."""
     assert one_line("a\nb\x1b[0m" + "x" * 500) == "a b [0m" + "x" * 248
 
 
 def offer(name: str, definition: str = "a", **more: Any) -> Offer:
-    """A tool that code offers."""
     given = {"scopes": ("User.Read",), "sensitive": False, **more}
     return Offer("tool", name, "", "", definition=definition, **given)
 
 
 def test_sync_adds_marks_disables_and_restores(db: None) -> None:
-    """issue: deny by default, changed marked, vanished kept and disabled."""
+    """Deny by default, changed marked, vanished kept and disabled."""
     Primitive.objects.all().delete()
     sync = Primitive.objects.sync
     assert sync([offer("a"), offer("b")])["added"] == 2

@@ -49,7 +49,7 @@ print(type({store}("valkey://127.0.0.1:1")).__name__)
 
 
 def test_a_window_slides() -> None:
-    """ours: the last window counts by its overlap; the wait told is enough."""
+    """The last window counts by its overlap; the wait told is enough."""
     windows, ten = SlidingWindow(), Limit(10, 60)
     assert [windows.hit("a", ten, HOUR) for _ in range(10)] == [0.0] * 10
     wait = windows.hit("a", ten, HOUR)
@@ -65,7 +65,6 @@ def test_a_window_slides() -> None:
 def test_a_flood_of_keys_does_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """ours: the older half is forgotten."""
     monkeypatch.setattr(window, "MOST_KEYS", 10)
     windows = SlidingWindow()
     for n in range(100):
@@ -77,7 +76,7 @@ def test_a_flood_of_keys_does_not_fill_the_memory(
 def test_a_flood_of_keys_does_not_push_out_those_in_use(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """ours: used least recently goes first; a refused use is a use."""
+    """Used least recently goes first; a refused use is a use."""
     monkeypatch.setattr(window, "MOST_KEYS", 10)
     windows, limit = SlidingWindow(), Limit(most, 60)
     for _ in range(most):
@@ -90,7 +89,7 @@ def test_a_flood_of_keys_does_not_push_out_those_in_use(
 def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """ours: one address may make a flood of short ones within its limit."""
+    """One address may make a flood of short ones within its limit."""
     monkeypatch.setattr(window, "MOST_KEYS", 10)
     windows, hourly = SlidingWindow(), Limit(1, 3600)
     windows.hit("mail 192.0.2.1", hourly, HOUR)
@@ -101,7 +100,7 @@ def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
 
 
 def test_to_ask_counts_nothing() -> None:
-    """ours: nor is a key kept for it."""
+    """Nor is a key kept for it."""
     windows, one = SlidingWindow(), Limit(1, 60)
     assert windows.wait("a", one, HOUR) == 0 and not windows.counts
     assert windows.hit("a", one, HOUR) == 0
@@ -140,7 +139,7 @@ def refused(work: Callable[[], Any]) -> bool:
 def test_a_refused_address_adds_no_keys(
     keys: Callable[[], int], issued_via: str, setting: str
 ) -> None:
-    """ours: whatever names it invents; other addresses go on being counted."""
+    """Whatever names it invents; other addresses go on being counted."""
     with override_settings(**{f"LIMIT_{setting}": "2/day"}):
         told = [
             refused(
@@ -165,7 +164,7 @@ def test_a_refused_address_adds_no_keys(
 def test_a_client_over_its_limit_leaves_its_neighbours_theirs(
     keys: Callable[[], int],
 ) -> None:
-    """ours: what one client is refused does not weigh on its address."""
+    """What one client is refused does not weigh on its address."""
     with override_settings(LIMIT_TOKEN="2/day"):
         for _ in range(5 * WIDER):
             refused(lambda: middleware.check_rate("token", "192.0.2.1", "loud"))
@@ -174,7 +173,7 @@ def test_a_client_over_its_limit_leaves_its_neighbours_theirs(
 
 @pytest.mark.parametrize("keys", STORES, indirect=True)
 def test_nor_do_wrong_tokens_of_a_refused_address(keys: Callable[[], int]) -> None:
-    """ours: at /mcp each wrong token is counted by itself, too."""
+    """At /mcp each wrong token is counted by itself, too."""
 
     async def many() -> list[bool]:
         told = []
@@ -194,7 +193,6 @@ def test_nor_do_wrong_tokens_of_a_refused_address(keys: Callable[[], int]) -> No
 
 
 def test_the_form_of_a_limit() -> None:
-    """ours."""
     assert parse_limit("120/minute") == Limit(120, 60) and parse_limit("off") is None
     assert parse_limit("7/day") == Limit(7, 86400)
     assert rate_limit_prefix("2001:db8:1:2:3::4") == "2001:db8:1:2::"
@@ -202,7 +200,6 @@ def test_the_form_of_a_limit() -> None:
 
 
 def test_several_workers_without_a_store_are_told() -> None:
-    """ours: portico.W005, loud."""
     with override_settings(WORKERS=3):
         assert "portico.W005" in [found.id for found in settings_fit_together()]
     with override_settings(WORKERS=3, VALKEY_URL="redis://h", MCP_SESSIONS=False):

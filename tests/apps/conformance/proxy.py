@@ -22,7 +22,6 @@ class Proxy:
         self.added = f"Authorization: Bearer {token}\r\nConnection: close\r\n"
 
     async def serve(self) -> None:
-        """Until killed."""
         server = await asyncio.start_server(self.relay, "127.0.0.1", self.port)
         await server.serve_forever()
 
@@ -52,7 +51,6 @@ class Proxy:
 
 
 async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Copy until the end."""
     with suppress(OSError):
         while chunk := await source.read(65536):
             sink.write(chunk)
@@ -74,7 +72,6 @@ def proxy(upstream: int, port: int, token: str) -> Iterator[str]:
 
 
 def wait_for(port: int) -> None:
-    """Until somebody listens."""
     end = monotonic() + STARTS_WITHIN
     while monotonic() < end:
         with socket.socket() as probe:

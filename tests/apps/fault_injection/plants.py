@@ -25,7 +25,6 @@ def awake(name: str) -> bool:
 
 
 def plant() -> None:
-    """All of them."""
     unverified()
     look_joined()
     load_joined()

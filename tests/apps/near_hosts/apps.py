@@ -18,7 +18,6 @@ class NearConfig(AppConfig):
     name = "tests.apps.near_hosts"
 
     def ready(self) -> None:
-        """Put both in place."""
         from oauth2_provider import cimd
 
         cimd._ip_is_public = lambda address: True

@@ -4,7 +4,5 @@ from django.apps import AppConfig
 
 
 class ShopConfig(AppConfig):
-    """No models, only tools."""
-
     name = "tests.apps.shop"
     label = "shop"

@@ -4,8 +4,6 @@ from django.apps import AppConfig
 
 
 class GuardConfig(AppConfig):
-    """No models, only the guard."""
-
     name = "tests.apps.wait_guard"
 
     def ready(self) -> None:

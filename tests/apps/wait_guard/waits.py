@@ -45,7 +45,6 @@ def guarded(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plant() -> None:
-    """Guard all of them, once."""
     for where, name in WAITS:
         work = getattr(where, name)
         if not hasattr(work, "guarded"):

@@ -48,7 +48,7 @@ def answered(rf: Any, kind: str, accept: str) -> HttpResponse:
 def test_what_broke_is_answered(
     rf: Any, kind: str, status: int, error: str, words: str
 ) -> None:
-    """ours: JSON for programs, a page for people; a fault of ours stays a 500."""
+    """JSON for programs, a page for people; a fault of ours stays a 500."""
     told = answered(rf, kind, "*/*")
     assert told.status_code == status and json.loads(told.content)["error"] == error
     page = answered(rf, kind, "text/html,application/xhtml+xml")

@@ -18,7 +18,7 @@ READERS = 4
 
 
 def test_two_that_read_it_first_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ours: drf-spectacular breaks where two threads prepare its extensions."""
+    """drf-spectacular breaks where two threads prepare its extensions."""
     inside, most = list[None](), list[int]()
 
     def put_together(*_args: Any, **_kwargs: Any) -> dict[str, Any]:

@@ -44,7 +44,6 @@ def key(role: str, tool: str) -> str:
 
 
 def ticks(browser: Browser) -> list[str]:
-    """Those on the page."""
     found = browser.form("version").fields.get("on", [])
     return [found] if isinstance(found, str) else list(found)
 
@@ -57,7 +56,7 @@ def saved(browser: Browser) -> str:
 
 
 def test_a_tick_rules_the_next_message(carol: Browser, client: Wire) -> None:
-    """ours: tick, review, save; and back again."""
+    """Tick, review, save; and back again."""
     carol.open(f"{MATRIX}?q=lonely")
     carol.submit(carol.form("version"), on=[*ticks(carol), key("Guest", "lonely")])
     assert "Guest" in carol.page.text and "tool:lonely" in carol.page.text
@@ -76,7 +75,7 @@ def test_a_tick_rules_the_next_message(carol: Browser, client: Wire) -> None:
 
 
 def test_whole_columns_and_rows_at_once(carol: Browser, client: Wire) -> None:
-    """ours: everything that matches the filter, other pages included."""
+    """Everything that matches the filter, other pages included."""
     guest = Role.objects.get(name="Guest")
     lonely = Primitive.objects.get(name="lonely")
     carol.open(f"{MATRIX}?q=l&kind=tool")
@@ -101,7 +100,7 @@ def test_whole_columns_and_rows_at_once(carol: Browser, client: Wire) -> None:
 def test_what_a_shared_scope_covers_is_not_unticked(
     carol: Browser, server: Portico
 ) -> None:
-    """ours: says through what, and never pretends."""
+    """Says through what, and never pretends."""
     role, alice = Role.objects.get(name="User"), wire(server, "alice")
     role.scopes.add(Scope.objects.get(name="tool:look"))
     carol.open(f"{MATRIX}?q=look&role={role.pk}")
@@ -114,7 +113,7 @@ def test_what_a_shared_scope_covers_is_not_unticked(
 
 @pytest.mark.parametrize("when", ["before the review", "before saving"])
 def test_somebody_else_was_faster(carol: Browser, client: Wire, when: str) -> None:
-    """ours: nothing is saved, the page says so and shows how it is now."""
+    """Nothing is saved, the page says so and shows how it is now."""
     guest, scope = Role.objects.get(name="Guest"), Scope.objects.get(name="tool:rule")
     carol.open(f"{MATRIX}?q=l")
     form = carol.form("version")
@@ -130,7 +129,6 @@ def test_somebody_else_was_faster(carol: Browser, client: Wire, when: str) -> No
 
 
 def test_filters_and_nonsense_in_them(carol: Browser) -> None:
-    """ours: never a 500."""
     for query in ("kind=prompt", "sensitive=1", "role=x", "p=99", "p=-1", "kind=x"):
         assert carol.open(f"{MATRIX}?{query}").page.status_code == 200, query
     carol.open(f"{MATRIX}?q=no-such-tool")
@@ -150,7 +148,7 @@ def staff(name: str, *codenames: str) -> User:
 
 
 def test_looking_at_the_matrix_is_not_changing_it(server: Portico) -> None:
-    """ours: each page and each save asks for its permission."""
+    """Each page and each save asks for its permission."""
     staff("judy", "view_role", "view_primitive")
     staff("kate", "view_auditevent")
     with Browser(server.url) as judy:
@@ -171,7 +169,7 @@ def test_looking_at_the_matrix_is_not_changing_it(server: Portico) -> None:
 def test_role_managers_give_only_what_they_hold(
     carol: Browser, server: Portico, client: Wire
 ) -> None:
-    """ours: the matrix is no way around delegated administration."""
+    """The matrix is no way around delegated administration."""
     staff("rita", "view_role", "change_role", "view_primitive")
     with Browser(server.url) as rita:
         rita.sign_in("rita")
@@ -189,7 +187,7 @@ def told(browser: Browser, path: str) -> str:
 
 
 def test_why_somebody_can_or_cannot(carol: Browser, server: Portico) -> None:
-    """ours: the verdict of the real rule, what decided, and the mend."""
+    """The verdict of the real rule, what decided, and the mend."""
     tool = {t.name: t.pk for t in Primitive.objects.filter(kind="tool")}
     text = told(carol, f"{CHECK}?user=alice&primitive={tool['look']}")
     assert "allowed" in text and "role User gives User.Read" in text
@@ -208,7 +206,7 @@ def test_why_somebody_can_or_cannot(carol: Browser, server: Portico) -> None:
 
 
 def test_the_check_and_the_door_agree(carol: Browser, server: Portico) -> None:
-    """ours: for every tool, before anybody is told."""
+    """For every tool, before anybody is told."""
     for name in ("alice", "bob", "carol"):
         client = wire(server, name)
         for tool in ("look", "rule", "erase", "lonely", "whoami"):
@@ -218,7 +216,7 @@ def test_the_check_and_the_door_agree(carol: Browser, server: Portico) -> None:
 
 
 def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
-    """ours: only its id goes on, in the address too."""
+    """Only its id goes on, in the address too."""
     client = wire(server, "alice")
     carol.open(CHECK)
     carol.submit(carol.form("token"), token=f"Bearer {client.token}")
@@ -234,7 +232,7 @@ def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
 
 
 def test_the_check_is_a_click_away(carol: Browser, server: Portico) -> None:
-    """ours: from a user, a tool, a token, a role and a refusal, filled in."""
+    """From a user, a tool, a token, a role and a refusal, filled in."""
     wire(server, "bob").call("rule")
     event = AuditEvent.objects.filter(action="tool.denied", actor="bob")[0]
     rule = Primitive.objects.get(name="rule")

@@ -66,7 +66,7 @@ def inline(prefix: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_a_user_deactivated(carol: Browser, client: Wire) -> None:
-    """ours: also for tokens that are still valid, and for good."""
+    """Also for tokens that are still valid, and for good."""
     carol.save(user_page("alice"), is_active=None)
     assert client.call("look").status_code == 401
     carol.save(user_page("alice"), is_active="on")
@@ -74,14 +74,14 @@ def test_a_user_deactivated(carol: Browser, client: Wire) -> None:
 
 
 def test_an_assignment_removed(carol: Browser, client: Wire) -> None:
-    """ours: the last role takes the tokens too."""
+    """The last role takes the tokens too."""
     carol.save(user_page("alice"), **inline("0", DELETE="on"))
     assert client.call("look").status_code == 401
     assert not RoleAssignment.objects.filter(user__username="alice").exists()
 
 
 def test_one_of_two_assignments_removed(carol: Browser, server: Portico) -> None:
-    """ours: the token stays, the tool is gone."""
+    """The token stays, the tool is gone."""
     person("erin", "Admin", "User")
     client = wire(server, "erin")
     assert client.allowed("rule") and client.allowed("look")
@@ -91,7 +91,6 @@ def test_one_of_two_assignments_removed(carol: Browser, server: Portico) -> None
 
 
 def test_an_assignment_added(carol: Browser, client: Wire) -> None:
-    """ours: without a new token."""
     assert not client.allowed("rule") and "rule" not in client.tools()
     admin = str(Role.objects.get(name="Admin").pk)
     carol.save(
@@ -106,7 +105,7 @@ def test_an_assignment_added(carol: Browser, client: Wire) -> None:
 
 
 def test_an_assignment_that_ends(carol: Browser, client: Wire) -> None:
-    """ours: what ends by the clock ends on time."""
+    """What ends by the clock ends on time."""
     past = timezone.now() - timedelta(hours=1)
     end = inline("0", expires_at_0=f"{past:%Y-%m-%d}", expires_at_1=f"{past:%H:%M:%S}")
     carol.save(user_page("alice"), **end)
@@ -118,7 +117,6 @@ def test_an_assignment_that_ends(carol: Browser, client: Wire) -> None:
 
 
 def test_a_scope_taken_from_a_role(carol: Browser, client: Wire) -> None:
-    """ours."""
     role = Role.objects.get(name="User")
     before = [str(pk) for pk in role.scopes.values_list("pk", flat=True)]
     read = str(Scope.objects.get(name="User.Read").pk)
@@ -130,7 +128,6 @@ def test_a_scope_taken_from_a_role(carol: Browser, client: Wire) -> None:
 
 
 def test_required_scopes_of_a_primitive(carol: Browser, client: Wire) -> None:
-    """ours."""
     look = Primitive.objects.get(name="look")
     before = [str(pk) for pk in look.required_scopes.values_list("pk", flat=True)]
     admin = str(Scope.objects.get(name="Admin.Write").pk)
@@ -143,7 +140,6 @@ def test_required_scopes_of_a_primitive(carol: Browser, client: Wire) -> None:
 
 
 def test_a_primitive_disabled(carol: Browser, client: Wire) -> None:
-    """ours."""
     carol.save(primitive_page("look"), enabled=None)
     assert "Unknown tool: look" in client.call("look").text
     assert "look" not in client.tools()
@@ -152,7 +148,6 @@ def test_a_primitive_disabled(carol: Browser, client: Wire) -> None:
 
 
 def test_a_primitive_made_sensitive(carol: Browser, client: Wire) -> None:
-    """ours."""
     carol.save(primitive_page("look"), sensitive="on")
     assert client.call("look").status_code == 403
     carol.save(primitive_page("look"), sensitive=None)
@@ -160,7 +155,6 @@ def test_a_primitive_made_sensitive(carol: Browser, client: Wire) -> None:
 
 
 def test_primitives_disabled_by_an_action(carol: Browser, client: Wire) -> None:
-    """ours."""
     key = Primitive.objects.get(name="look").pk
     carol.act(PRIMITIVES, "disable", key)
     assert not client.allowed("look")
@@ -171,7 +165,7 @@ def test_primitives_disabled_by_an_action(carol: Browser, client: Wire) -> None:
 def test_a_token_revoked_in_the_list(
     carol: Browser, client: Wire, server: Portico
 ) -> None:
-    """ours: revoke means now; others are not touched."""
+    """Revoke means now; others are not touched."""
     other = wire(server, "alice")
     jti = jti_of(client)
     carol.act(TOKENS, "revoke", IssuedToken.objects.get(jti=jti).pk)
@@ -190,7 +184,7 @@ def jti_of(client: Wire) -> str:
 
 @pytest.mark.parametrize("pasted", ["token", "jti"])
 def test_a_token_revoked_by_pasting(carol: Browser, client: Wire, pasted: str) -> None:
-    """ours: add to the revocation table by token or id."""
+    """Add to the revocation table by token or id."""
     text = {"token": f"Bearer {client.token}", "jti": jti_of(client)}[pasted]
     carol.save(f"{REVOKED}add/", token_or_id=text, reason="leaked")
     assert client.call("look").status_code == 401
@@ -202,14 +196,13 @@ def test_a_token_revoked_by_pasting(carol: Browser, client: Wire, pasted: str) -
 
 @pytest.mark.parametrize("text", ["nonsense", "0" * 32, "a.b.c"])
 def test_pasting_nonsense_is_explained(carol: Browser, text: str) -> None:
-    """ours: a clear error that loses nothing."""
+    """A clear error that loses nothing."""
     with pytest.raises(AssertionError, match="token"):
         carol.save(f"{REVOKED}add/", token_or_id=text, reason="kept")
     assert 'value="kept"' in carol.page.text
 
 
 def test_all_matching_the_filter_revoked(carol: Browser, server: Portico) -> None:
-    """ours: one, a selection, all matching."""
     person("frank", "User")
     clients = [wire(server, "frank") for _ in range(3)]
     bystander = wire(server, "alice")
@@ -225,7 +218,7 @@ def test_all_matching_the_filter_revoked(carol: Browser, server: Portico) -> Non
 def test_tokens_revoked_by_what_they_share(
     carol: Browser, server: Portico, action: str
 ) -> None:
-    """ours: all of a user, a client, a refresh family."""
+    """All of a user, a client, a refresh family."""
     person("grace", "User")
     pair = server.issued("grace", client_id=program("shared-client"))
     client = Wire(server, pair.access)
@@ -236,19 +229,17 @@ def test_tokens_revoked_by_what_they_share(
 
 
 def test_all_tokens_of_users_revoked(carol: Browser, client: Wire) -> None:
-    """ours: from the list of users."""
     carol.act(USERS, "revoke_tokens", User.objects.get(username="alice").pk)
     assert client.call("look").status_code == 401
 
 
 def test_users_deactivated_by_an_action(carol: Browser, client: Wire) -> None:
-    """ours."""
     carol.act(USERS, "deactivate", User.objects.get(username="alice").pk)
     assert client.call("look").status_code == 401
 
 
 def test_a_user_deleted(carol: Browser, server: Portico) -> None:
-    """ours: the list of tokens outlives the account."""
+    """The list of tokens outlives the account."""
     heidi = person("heidi", "User")
     client = wire(server, "heidi")
     carol.open(f"{USERS}{heidi.pk}/delete/").submit(carol.form("post"), post="yes")
@@ -259,7 +250,7 @@ def test_a_user_deleted(carol: Browser, server: Portico) -> None:
 
 
 def test_a_password_changed(carol: Browser, server: Portico) -> None:
-    """ours: ends all of the account, and the audit says who did it."""
+    """Ends all of the account, and the audit says who did it."""
     ivan = person("ivan", "User")
     client = wire(server, "ivan")
     carol.open(f"{USERS}{ivan.pk}/password/")
@@ -272,7 +263,7 @@ def test_a_password_changed(carol: Browser, server: Portico) -> None:
 
 
 def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> None:
-    """ours: rotation keeps old tokens, retiring a key ends them."""
+    """Rotation keeps old tokens, retiring a key ends them."""
     client = wire(server, "alice")
     old = SigningKey.objects.get(state="active")
     carol.open(KEYS)
@@ -291,7 +282,7 @@ def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> N
 
 
 def test_what_an_admin_changes_is_on_record(carol: Browser, client: Wire) -> None:
-    """ours: who changed which permission, with before and after."""
+    """Who changed which permission, with before and after."""
     carol.save(primitive_page("look"), sensitive="on")
     carol.save(primitive_page("look"), sensitive=None)
     event = AuditEvent.objects.filter(action="primitive.changed")[1]
@@ -302,7 +293,6 @@ def test_what_an_admin_changes_is_on_record(carol: Browser, client: Wire) -> Non
 
 
 def test_sign_ins_are_on_record(server: Portico) -> None:
-    """ours."""
     with Browser(server.url) as browser:
         browser.sign_in("carol", "wrong")
         browser.sign_in("carol")
@@ -324,7 +314,6 @@ READ_ONLY = [
 def test_nobody_edits_tokens_keys_or_events(
     carol: Browser, client: Wire, path: str, model: Any
 ) -> None:
-    """ours: not even a superuser."""
     key = model.objects.order_by("pk").first().pk
     for page in (f"{path}add/", f"{path}{key}/delete/"):
         assert carol.open(page).page.status_code == 403
@@ -340,7 +329,7 @@ def test_nobody_edits_tokens_keys_or_events(
 def test_every_list_and_page_of_the_admin_opens(
     carol: Browser, server: Portico
 ) -> None:
-    """ours: never a 500; search and filters included."""
+    """Never a 500; search and filters included."""
     assert wire(server, "alice").allowed("look")
     index = carol.open("/admin/").page.text
     lists = {
@@ -357,7 +346,6 @@ def test_every_list_and_page_of_the_admin_opens(
 
 
 def test_staff_without_permission_cannot_revoke(server: Portico) -> None:
-    """ours: looking is not ending."""
     from django.contrib.auth.models import Permission
 
     judy = person("judy", admin=True)

@@ -58,7 +58,6 @@ def test_a_client_is_added_and_its_secret_rotated(
 
 
 def test_a_client_is_approved_and_blocked(server: Portico, carol: Browser) -> None:
-    """ours: blocked means now, tokens included."""
     client_id, answer = signed_in(server)
     client = OAuthClient.objects.get(client_id=client_id)
     assert not client.verified
@@ -102,7 +101,6 @@ def test_refusing_a_host_ends_what_its_clients_hold(
 
 
 def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) -> None:
-    """ours: and changed by nobody."""
     signed_in(server)
     registered(server)
     key = Consent.objects.order_by("-pk")[0].pk
@@ -114,7 +112,7 @@ def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) ->
 
 
 def test_a_client_may_act_as_a_service_account_only(carol: Browser) -> None:
-    """ours: people are not on offer, however many there are."""
+    """People are not on offer, however many there are."""
     machine = User.objects.create(username="machine", is_service_account=True)
     page = carol.open("/admin/accounts/oauthclient/add/").page.text
     assert ">machine</option>" in page and ">alice</option>" not in page

@@ -31,7 +31,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 def test_every_bar_and_name_opens_its_part_of_the_log(
     carol: Browser, server: Portico
 ) -> None:
-    """ours: a link that the log does not understand would lead to all of it."""
+    """A link that the log does not understand would lead to all of it."""
     client = wire(server, "bob")
     client.call("whoami"), client.call("rule")
     page = carol.open("/admin/?range=7d").page.text
@@ -47,7 +47,7 @@ def test_every_bar_and_name_opens_its_part_of_the_log(
 
 
 def test_what_needs_attention_leads_to_it(carol: Browser, server: Portico) -> None:
-    """ours: a definition that changed, and a tool no role covers."""
+    """A definition that changed, and a tool no role covers."""
     assert "No role gives access to: lonely" in carol.open("/admin/").page.text
     look = Primitive.objects.filter(name="look")
     look.update(changed_at="2026-01-01T00:00:00Z")
@@ -59,7 +59,7 @@ def test_what_needs_attention_leads_to_it(carol: Browser, server: Portico) -> No
 
 
 def test_the_system_page_tells_and_hides(carol: Browser) -> None:
-    """ours: the words of doctor; secrets only as set or not."""
+    """The words of doctor; secrets only as set or not."""
     text = carol.open("/admin/system/").page.text
     assert "portico.W102" in text and "Nothing is broken." in text
     assert "RESOURCE_URL" in text and "(set)" in text
@@ -68,7 +68,7 @@ def test_the_system_page_tells_and_hides(carol: Browser) -> None:
 
 
 def test_clients_say_who_they_are(carol: Browser, server: Portico) -> None:
-    """ours: unverified until somebody looks; every redirect as registered."""
+    """Unverified until somebody looks; every redirect as registered."""
     made = registered(server, client_name="<i>Odd</i> client")
     page = carol.open("/admin/accounts/oauthclient/").page.text
     assert "unverified: it has named itself" in page and "<i>Odd" not in page

@@ -58,7 +58,6 @@ MOST_ROWS = 6
 
 
 def pages() -> list[Any]:
-    """Every ModelAdmin on the site."""
     return sorted(SITE._registry.values(), key=lambda page: page.opts.label)
 
 
@@ -72,7 +71,6 @@ def actions_of(page: Any) -> list[str]:
 
 
 def list_of(page: Any) -> str:
-    """The path of its list."""
     return reverse(f"admin:{page.opts.app_label}_{page.opts.model_name}_changelist")
 
 
@@ -95,7 +93,6 @@ def mallory(server: Portico, scene: None) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def auditor(server: Portico, scene: None) -> Iterator[Browser]:
-    """Of the group Auditors."""
     staff("audrey", group="Auditors")
     with Browser(server.url) as browser:
         browser.sign_in("audrey")
@@ -104,7 +101,6 @@ def auditor(server: Portico, scene: None) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def helpdesk(server: Portico, scene: None) -> Iterator[Browser]:
-    """Of the group Helpdesk."""
     staff("henry", group="Helpdesk")
     with Browser(server.url) as browser:
         browser.sign_in("henry")
@@ -213,13 +209,11 @@ def change(model: Any, fields: dict[str, Any], **which: Any) -> Any:
 
 
 def give(name: str, role: str, **more: Any) -> None:
-    """A role, past every rule."""
     user, given = User.objects.get(username=name), Role.objects.get(name=role)
     RoleAssignment.objects.grant(user, given, **more)
 
 
 def of(name: str, **more: Any) -> dict[str, Any]:
-    """Rows of one person."""
     return {"user__username": name, **more}
 
 
@@ -317,7 +311,7 @@ def test_the_watch_sees_a_longer_end() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
-    """issue: nobody but a superuser can raise their own rights or those of others."""
+    """Nobody but a superuser can raise their own rights or those of others."""
     watch = Watch("mallory", *NAMES)
     paths = [f"{list_of(page)}add/"]
     for key in known(page):
@@ -343,7 +337,7 @@ def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> Non
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_action_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
-    """issue: bulk actions too, on whatever is selected."""
+    """Bulk actions too, on whatever is selected."""
     names = set(options(mallory.open(list_of(page)).page.text).get("action", []))
     token = mallory.http.cookies.get("csrftoken") or ""
     headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
@@ -387,7 +381,7 @@ def pages_of_their_own() -> list[str]:
 
 @pytest.mark.parametrize("path", pages_of_their_own())
 def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
-    """issue: matrix, import, policy, and whatever comes."""
+    """Matrix, import, policy, and whatever comes."""
     watch = Watch("mallory", *NAMES)
     mallory.open(path)
     assert mallory.page.status_code in (200, 403, 404, 405), path
@@ -411,7 +405,6 @@ def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
 def test_an_auditor_reads_everything_and_changes_nothing(
     auditor: Browser, page: Any
 ) -> None:
-    """issue: auditor."""
     path = list_of(page)
     assert auditor.open(path).page.status_code == 200, path
     keys, before = known(page), everything()
@@ -435,7 +428,7 @@ def test_an_auditor_reads_everything_and_changes_nothing(
 
 
 def test_an_auditors_own_pages_change_nothing(auditor: Browser) -> None:
-    """issue: nor do the pages that are no model's."""
+    """Nor do the pages that are no model's."""
     before = everything()
     for path in pages_of_their_own():
         assert auditor.open(path).page.status_code in (200, 403, 404, 405), path
@@ -449,7 +442,7 @@ def test_an_auditors_own_pages_change_nothing(auditor: Browser) -> None:
 def test_the_helpdesk_revokes_and_nothing_else(
     helpdesk: Browser, server: Portico
 ) -> None:
-    """issue: helpdesk; the next message of an open client sees it."""
+    """Helpdesk; the next message of an open client sees it."""
     person("frida", "User")
     client = wire(server, "frida")
     frida = User.objects.get(username="frida")
@@ -464,7 +457,7 @@ def test_the_helpdesk_revokes_and_nothing_else(
 
 
 def test_the_groups_are_ready_made() -> None:
-    """issue: shipped, and an auditor may look at every list there is."""
+    """Shipped, and an auditor may look at every list there is."""
     held = set(
         Permission.objects.filter(group__name="Auditors").values_list(
             "content_type__app_label", "codename"

@@ -95,7 +95,6 @@ def test_no_tool_raises_anybody(server: Portico, tool: str, actor: str) -> None:
 
 
 def tried(arguments: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Every combination of values."""
     yield from product(*(VALUES[name] for name in arguments))
 
 

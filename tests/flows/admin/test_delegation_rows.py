@@ -42,14 +42,12 @@ CLIENTS, USERS = f"{ADMIN}/oauthclient/", f"{ADMIN}/user/"
 
 @pytest.fixture(scope="module", autouse=True)
 def story(rows: None, server: Portico) -> Iterator[None]:
-    """The scene, put away afterwards."""
     with put_back():
         yield
 
 
 @pytest.fixture
 def scene(story: None) -> None:
-    """Everything in its first state."""
     set_up()
 
 
@@ -108,7 +106,6 @@ def test_a_client_is_changed_by_those_who_may_do_as_much(
 
 
 def test_a_client_is_deleted_by_those_who_may_end_its_tokens(mallory: Browser) -> None:
-    """Its tokens go with it."""
     for known in ("acts-as-carol", f"https://{HOST}/client.json", "in-the-office"):
         key = one(OAuthClient, client_id=known).pk
         mallory.open(f"{CLIENTS}{key}/delete/")

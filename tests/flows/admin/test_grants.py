@@ -69,12 +69,11 @@ def until(days: float) -> dict[str, str]:
 
 
 def role_of(name: str, role: str = "User") -> RoleAssignment:
-    """What somebody holds."""
     return RoleAssignment.objects.get(user__username=name, role__name=role)
 
 
 def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> None:
-    """issue: give a role until a date, extend, end now."""
+    """Give a role until a date, extend, end now."""
     person("olga", "Guest")
     client = wire(server, "olga")
     assert not client.allowed("look")
@@ -102,7 +101,6 @@ def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> 
 
 
 def test_the_last_role_ended_takes_the_tokens(carol: Browser, server: Portico) -> None:
-    """architecture 3."""
     person("olga", "User")
     client = wire(server, "olga")
     carol.act(GRANTS, "end_now", role_of("olga").pk)
@@ -111,7 +109,6 @@ def test_the_last_role_ended_takes_the_tokens(carol: Browser, server: Portico) -
 
 @pytest.mark.parametrize("end", ["", "for_good", "dated", "soon", "expired", "odd"])
 def test_assignments_are_filtered_by_their_end(carol: Browser, end: str) -> None:
-    """issue: filters for expiring and expired."""
     person("olga", "User", "Guest")
     RoleAssignment.objects.filter(user__username="olga", role__name="User").update(
         expires_at=timezone.now() + timedelta(days=2)
@@ -128,7 +125,7 @@ def test_assignments_are_filtered_by_their_end(carol: Browser, end: str) -> None
 def test_access_is_asked_for_and_approved(
     carol: Browser, nina: Browser, server: Portico
 ) -> None:
-    """issue: request, approval with an end, seen by the next message, both audited."""
+    """Request, approval with an end, seen by the next message, both audited."""
     client = wire(server, "nina")
     nina.open("/portal/access/")
     day = f"{timezone.now() + timedelta(days=3):%Y-%m-%d}"
@@ -157,7 +154,6 @@ def test_access_is_asked_for_and_approved(
 
 
 def test_access_is_declined_with_a_word(carol: Browser, nina: Browser) -> None:
-    """issue: decline."""
     nina.open("/portal/access/")
     nina.submit(nina.form("reason"), role=pk(Role, name="User"), reason="fun", until="")
     asked = AccessRequest.objects.get(user__username="nina", state="open")
@@ -171,7 +167,7 @@ def test_access_is_declined_with_a_word(carol: Browser, nina: Browser) -> None:
 
 
 def test_a_request_is_taken_back_and_odd_ones_are_refused(nina: Browser) -> None:
-    """ours: never a 500; one's own only."""
+    """Never a 500; one's own only."""
     for wrong in (
         {"role": "0"},
         {"role": pk(Role, name="Guest")},
@@ -200,7 +196,7 @@ def test_a_request_is_taken_back_and_odd_ones_are_refused(nina: Browser) -> None
 def test_requests_are_decided_in_bulk(
     carol: Browser, nina: Browser, server: Portico
 ) -> None:
-    """issue: as asked; what has passed meanwhile needs a new end."""
+    """As asked; what has passed meanwhile needs a new end."""
     client = wire(server, "nina")
     ask = AccessRequest.objects.all().ask
     someone, role = User.objects.get(username="nina"), Role.objects.get(name="User")
@@ -220,7 +216,7 @@ def test_requests_are_decided_in_bulk(
 def test_a_role_manager_gives_what_they_hold_no_longer_than_they_hold_it(
     rosa: Browser, server: Portico
 ) -> None:
-    """issue: role manager cannot give what they do not hold themselves."""
+    """Role manager cannot give what they do not hold themselves."""
     person("olga", "Guest")
     client = wire(server, "olga")
 
@@ -252,7 +248,7 @@ def test_a_role_manager_gives_what_they_hold_no_longer_than_they_hold_it(
 def test_a_role_manager_decides_requests_within_their_own(
     rosa: Browser, nina: Browser, server: Portico
 ) -> None:
-    """issue: nobody approves their own request, nor what they do not hold."""
+    """Nobody approves their own request, nor what they do not hold."""
     ask = AccessRequest.objects.all().ask
     nina_, rosa_ = (User.objects.get(username=n) for n in ("nina", "rosa"))
     AccessRequest.objects.filter(user=rosa_).delete()

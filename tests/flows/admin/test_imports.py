@@ -39,7 +39,7 @@ def upload(browser: Browser, path: str, text: str | bytes) -> str:
 
 
 def test_users_are_imported_after_a_look(carol: Browser, server: Portico) -> None:
-    """issue: dry run, apply, progress; the next message of an open client sees it."""
+    """Dry run, apply, progress; the next message of an open client sees it."""
     person("xena", "Guest")
     User.objects.filter(username="yuri").delete()
     client = wire(server, "xena")
@@ -57,7 +57,6 @@ def test_users_are_imported_after_a_look(carol: Browser, server: Portico) -> Non
 
 
 def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
-    """issue: errors name line and field."""
     told = upload(carol, USERS, "username,roles\nzoe,Boss\n")
     assert carol.page.status_code == 400 and "line 2, roles" in told
     assert "apply" not in [b[0] for form in carol.forms for b in form.buttons]
@@ -71,7 +70,6 @@ def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
 
 
 def test_what_changed_since_the_look_is_not_overwritten(carol: Browser) -> None:
-    """issue: lose nothing."""
     person("xena", "User")
     upload(carol, USERS, "username,email\nxena,x1@example.org\n")
     User.objects.filter(username="xena").update(email="x2@example.org")
@@ -82,7 +80,7 @@ def test_what_changed_since_the_look_is_not_overwritten(carol: Browser) -> None:
 
 
 def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> None:
-    """issue: diff before applying; the next message of an open client sees it."""
+    """Diff before applying; the next message of an open client sees it."""
     client = wire(server, "alice")
     assert client.allowed("look")
     before = carol.open("/admin/policy/export/").page.text
@@ -101,7 +99,6 @@ def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> No
 
 
 def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
-    """issue: never a 500."""
     assert "this is no policy" in upload(carol, POLICY, "{}")
     assert carol.page.status_code == 400
     form = carol.open(POLICY).form("file")
@@ -116,7 +113,7 @@ def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
 
 
 def test_imports_are_a_superusers(server: Portico) -> None:
-    """issue: import and policy import; exports for those who see all of it."""
+    """Import and policy import; exports for those who see all of it."""
     ines = person("ines")
     ines.is_staff = True
     ines.save()

@@ -37,7 +37,6 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 @pytest.fixture
 def audrey(server: Portico, cast: None) -> Iterator[Browser]:
-    """An auditor."""
     audrey = person("audrey")
     audrey.is_staff = True
     audrey.save()
@@ -50,7 +49,7 @@ def audrey(server: Portico, cast: None) -> Iterator[Browser]:
 def test_revoking_all_that_match_states_counts_and_effect(
     carol: Browser, server: Portico
 ) -> None:
-    """issue: "12 live tokens of 3 people ...", and nothing ends before the yes."""
+    """ "12 live tokens of 3 people ...", and nothing ends before the yes."""
     for name in ("theo", "tina"):
         person(name, "User")
     clients = [
@@ -74,7 +73,7 @@ def test_revoking_all_that_match_states_counts_and_effect(
 def test_tokens_are_found_by_what_people_ask_for(
     carol: Browser, server: Portico
 ) -> None:
-    """issue: person, client, door, kind, state, expiry, unused, never used."""
+    """Person, client, door, kind, state, expiry, unused, never used."""
     person("uma", "User")
     fresh = server.issued("uma", client_id=program("uma-client"))
     old = server.issued("uma", client_id=program("uma-client"))
@@ -105,7 +104,7 @@ def test_tokens_are_found_by_what_people_ask_for(
 
 
 def test_a_sign_in_is_shown_as_it_grew(carol: Browser, server: Portico) -> None:
-    """issue: refresh families as a tree; ended from there."""
+    """Refresh families as a tree; ended from there."""
     from accounts.tokens.refresh import rotate_refresh_token
 
     person("vera", "User")
@@ -133,7 +132,7 @@ def test_a_sign_in_is_shown_as_it_grew(carol: Browser, server: Portico) -> None:
 def test_long_lists_count_no_further_than_they_show(
     carol: Browser, monkeypatch: Any
 ) -> None:
-    """ours: never COUNT(*) of everything."""
+    """Never COUNT(*) of everything."""
     rows = IssuedToken.objects.all()
     paginator = large_changelists.BoundedPaginator(rows, 10)
     monkeypatch.setattr(large_changelists, "COUNTED", 1)
@@ -146,7 +145,7 @@ def test_long_lists_count_no_further_than_they_show(
 
 
 def test_events_are_found_by_what_people_ask_for(carol: Browser) -> None:
-    """issue: search and filters; the dashboard's links."""
+    """Search and filters; the dashboard's links."""
     record("test.looked", actor="wanda", object="a very odd thing", client_id="odd-one")
     record("test.looked", actor="wanda", object="another", denied="because")
 
@@ -171,7 +170,7 @@ def test_events_are_found_by_what_people_ask_for(carol: Browser) -> None:
 
 
 def test_a_change_is_shown_before_and_after(carol: Browser) -> None:
-    """issue: detail with before and after as a table."""
+    """Detail with before and after as a table."""
     changes = {"enabled": [True, False], "scopes": [["a", "b"], []], "note": "x"}
     event = record("test.changed", actor="carol", token_id="f" * 32, changes=changes)
     page = carol.open(f"{AUDIT}{event.pk}/change/").page
@@ -186,7 +185,7 @@ def test_a_change_is_shown_before_and_after(carol: Browser) -> None:
 
 
 def test_views_are_kept_for_oneself_or_for_all(carol: Browser, audrey: Browser) -> None:
-    """issue: saved views, per staff member or shared."""
+    """Saved views, per staff member or shared."""
     for browser, name in ((audrey, "Mine"), (carol, "Ours")):
         browser.open(f"{AUDIT}?decision__exact=denied&p=1")
         browser.submit(browser.form("name"), name=name, shared="on")
@@ -213,7 +212,7 @@ def test_views_are_kept_for_oneself_or_for_all(carol: Browser, audrey: Browser) 
 def test_the_audit_is_exported_and_that_is_on_record(
     audrey: Browser, form: str
 ) -> None:
-    """issue: what the filter matches, streamed, guarded, audited itself."""
+    """What the filter matches, streamed, guarded, audited itself."""
     AuditEvent.objects.bulk_create(
         AuditEvent(action=f"test.mass_{form}", actor="=cmd", object=f"n{number}")
         for number in range(1200)
@@ -239,7 +238,6 @@ def test_the_audit_is_exported_and_that_is_on_record(
 
 
 def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> None:
-    """issue: verify button."""
     event = record("test.sealed", object="as it was")
     for _again in range(50):
         if not AuditSeal.objects.all().seal(most=20):
@@ -273,7 +271,6 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
 
 
 def test_the_audit_is_for_those_who_may(server: Portico) -> None:
-    """issue: forbids."""
     rosa = person("rosa", "User")
     rosa.is_staff = True
     rosa.save()
@@ -291,7 +288,7 @@ def test_the_audit_is_for_those_who_may(server: Portico) -> None:
 
 
 def test_a_person_at_a_glance(carol: Browser, server: Portico) -> None:
-    """issue: sessions and tokens with counts and links."""
+    """Sessions and tokens with counts and links."""
     xaver = person("xaver", "Guest")
     IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="anew")
     wire(server, "xaver").call("rule")

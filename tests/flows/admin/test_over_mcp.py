@@ -38,7 +38,6 @@ def structured(client: Wire, tool: str, **arguments: Any) -> Any:
 
 
 def test_users_are_listed_with_their_roles(server: Portico) -> None:
-    """issue: list users."""
     carol = wire(server, "carol", scope=WIDE)
     found = structured(carol, "list_users", contains="ali")
     assert {"user": "alice", "active": True, "roles": ["User"]} in found
@@ -46,7 +45,7 @@ def test_users_are_listed_with_their_roles(server: Portico) -> None:
 
 
 def test_a_role_is_granted_and_revoked_and_rules_at_once(server: Portico) -> None:
-    """issue: grant and revoke a role; the next message of an open client sees it."""
+    """Grant and revoke a role; the next message of an open client sees it."""
     person("sybil", "User")
     carol, sybil = wire(server, "carol", scope=WIDE), wire(server, "sybil")
     assert not sybil.allowed("rule")
@@ -62,7 +61,7 @@ def test_a_role_is_granted_and_revoked_and_rules_at_once(server: Portico) -> Non
 
 
 def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:
-    """issue: revoke a user's tokens, recent refusals."""
+    """Revoke a user's tokens, recent refusals."""
     person("trent", "User")
     carol, trent = wire(server, "carol", scope=WIDE), wire(server, "trent")
     trent.call("rule")
@@ -94,12 +93,11 @@ def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:
 def test_mistakes_are_explained(
     server: Portico, tool: str, arguments: dict[str, str], told: str
 ) -> None:
-    """ours: names what is wrong and what there is."""
+    """The error names the wrong value and the values that exist."""
     assert told in wire(server, "carol", scope=WIDE).text(tool, **arguments)
 
 
 def test_me_is_a_resource_too(server: Portico) -> None:
-    """issue: portico://me."""
     read = wire(server, "bob").ask("resources/read", uri="portico://me")["result"]
     found = json.loads(read["contents"][0]["text"])
     assert (found["user"], found["roles"]) == ("bob", ["Guest"])
@@ -126,7 +124,6 @@ def adm(server: Portico) -> Iterator[Wire]:
 
 
 def grant(user: str, role: str, **more: Any) -> RoleAssignment:
-    """Straight by the verb."""
     who, what = User.objects.get(username=user), Role.objects.get(name=role)
     return RoleAssignment.objects.grant(who, what, **more)[0]
 

@@ -40,7 +40,6 @@ def olga(server: Portico, cast: None) -> Iterator[Browser]:
 
 
 def signed_in(browser: Browser) -> Browser:
-    """olga at the portal."""
     browser.open("/accounts/login/?next=/portal/")
     form = browser.form("password")
     return browser.submit(form, login="olga", password=PASSWORD)
@@ -52,7 +51,6 @@ def at_portal(browser: Browser) -> bool:
 
 
 def olgas() -> User:
-    """The account."""
     found: User = User.objects.get(username="olga")
     return found
 
@@ -61,7 +59,7 @@ def olgas() -> User:
 def test_the_end_of_access_signs_browsers_out(
     carol: Browser, olga: Browser, server: Portico, action: str
 ) -> None:
-    """ours: tokens and browsers, told in numbers before it happens."""
+    """Tokens and browsers, told in numbers before it happens."""
     client, account = wire(server, "olga"), olgas()
     assert at_portal(olga) and sessions_of([account.pk]).count() == 1
     carol.act(USERS, action, account.pk, confirm=False)
@@ -76,7 +74,7 @@ def test_the_end_of_access_signs_browsers_out(
 def test_an_account_closed_in_its_form_loses_its_browsers(
     carol: Browser, olga: Browser
 ) -> None:
-    """ours: opened again, it is signed in nowhere."""
+    """Opened again, it is signed in nowhere."""
     page = f"{USERS}{olgas().pk}/change/"
     carol.save(page, is_active=None)
     carol.save(page, is_active="on")
@@ -86,7 +84,7 @@ def test_an_account_closed_in_its_form_loses_its_browsers(
 def test_who_revokes_their_own_access_stays_at_the_page(
     carol: Browser, server: Portico
 ) -> None:
-    """ours: the other browsers end; ending this one would end the answer too."""
+    """The other browsers end; ending this one would end the answer too."""
     account = User.objects.get(username="carol")
     with Browser(server.url) as other:
         other.sign_in("carol")
@@ -97,7 +95,6 @@ def test_who_revokes_their_own_access_stays_at_the_page(
 
 
 def test_sessions_that_ran_out_are_not_counted(olga: Browser) -> None:
-    """ours."""
     account, now = olgas(), timezone.now()
     keys = UserSession.objects.filter(user=account).values("session_key")
     Session.objects.filter(pk__in=keys).update(expire_date=now - timedelta(1))
@@ -107,7 +104,7 @@ def test_sessions_that_ran_out_are_not_counted(olga: Browser) -> None:
 def test_sessions_are_shown_and_ended_without_their_keys(
     carol: Browser, olga: Browser
 ) -> None:
-    """ours: who reads a session's key could be that person."""
+    """Who reads a session's key could be that person."""
     session = UserSession.objects.get(user__username="olga")
     listed = carol.open(f"{SESSIONS}?q=olga").page.text
     shown = carol.open(f"{SESSIONS}{session.pk}/change/").page.text
@@ -118,7 +115,7 @@ def test_sessions_are_shown_and_ended_without_their_keys(
 
 
 def test_second_factors_are_shown_without_their_secrets(carol: Browser) -> None:
-    """ours: and providers' own secrets have no page at all."""
+    """Providers' own secrets have no page at all."""
     data = {"secret": "what-nobody-may-read"}
     row = Authenticator.objects.create(
         user=person("paula"), type=Authenticator.Type.TOTP, data=data
@@ -135,7 +132,7 @@ def test_second_factors_are_shown_without_their_secrets(carol: Browser) -> None:
 
 
 def test_staff_without_a_second_factor_need_attention(carol: Browser) -> None:
-    """ours: with the list of them one click away."""
+    """With the list of them one click away."""
     quinn = person("quinn", admin=True)
     index = carol.open("/admin/").page.text
     assert "no second factor" in index and "factor=none" in index

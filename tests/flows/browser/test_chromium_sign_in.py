@@ -49,7 +49,6 @@ def landing() -> Iterator[tuple[int, list[str]]]:
 
 @pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
 def visitor(request: Any, chromium: Any) -> Iterator[Person]:
-    """In light, dark, and narrow."""
     somebody = Person(chromium, *request.param)
     yield somebody
     somebody.window.close()
@@ -68,7 +67,7 @@ def shot(visitor: Person, name: str, request: Any) -> None:
 def test_allow_and_deny_reach_the_client(
     server: Portico, visitor: Person, landing: Any, request: Any
 ) -> None:
-    """ours: strict CSP, and the redirect to 127.0.0.1 still works in Chromium."""
+    """Strict CSP, and the redirect to 127.0.0.1 still works in Chromium."""
     port, seen = landing
     client_id = registered(server)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
@@ -89,7 +88,7 @@ def test_allow_and_deny_reach_the_client(
 def test_step_up_and_the_device_page(
     server: Portico, visitor: Person, landing: Any, request: Any
 ) -> None:
-    """ours: a wider question is asked again; the device page by hand."""
+    """A wider question is asked again; the device page by hand."""
     port, seen = landing
     grants = ["authorization_code", "refresh_token", DEVICE]
     client_id = registered(server, grant_types=grants)["client_id"]
@@ -118,7 +117,7 @@ def test_step_up_and_the_device_page(
 def test_the_connect_page_sees_the_first_call(
     server: Portico, visitor: Person, request: Any
 ) -> None:
-    """ours: "waiting" turns to "connected" by a real client's call."""
+    """ "waiting" turns to "connected" by a real client's call."""
     visitor.page.goto(f"{server.url}/portal/connect/")
     visitor.sign_in()
     visitor.page.wait_for_selector("text=Waiting for the first call")

@@ -63,7 +63,7 @@ def test_an_app_is_set_up_and_opens_the_way_to_a_client(
     alice: Person,
     landing: Any,  # noqa: F811
 ) -> None:
-    """ours: QR code under strict CSP; a client allowed before is reached directly."""
+    """QR code under strict CSP; a client allowed before is reached directly."""
     port, seen = landing
     client_id = approved(registered(server)["client_id"])
     asked = question(

@@ -55,7 +55,6 @@ STAFF = {
 
 @pytest.fixture
 def scene(server: Portico, cast: None) -> dict[str, int]:
-    """Something on each page."""
     wire(server, "alice").call("look")
     ask = AccessRequest.objects.all()
     bob, role = User.objects.get(username="bob"), Role.objects.get(name="User")
@@ -79,7 +78,7 @@ def shot(window: Person, name: str) -> None:
 def test_pages_open_for_those_who_may(
     server: Portico, chromium: Any, scene: dict[str, int], who: str
 ) -> None:
-    """issue: works, forbids, no console error, no CSP report, axe clean."""
+    """Works, forbids, no console error, no CSP report, axe clean."""
     group, forbidden = STAFF[who]
     somebody = person(who, *(["Admin"] if who == "carol" else []))
     somebody.is_staff = True
@@ -111,7 +110,7 @@ def test_pages_open_for_those_who_may(
 def test_revoking_in_the_browser_asks_first(
     server: Portico, chromium: Any, cast: None
 ) -> None:
-    """issue: the confirm page states counts and effect; the next message sees it."""
+    """The confirm page states counts and effect; the next message sees it."""
     person("yann", "User")
     client, window = wire(server, "yann"), Person(chromium, "light", 1366)
     window.enter(server.url, "carol")
@@ -133,7 +132,7 @@ def test_revoking_in_the_browser_asks_first(
 def test_bob_asks_for_access(
     server: Portico, chromium: Any, cast: None, scheme: str, width: int
 ) -> None:
-    """issue: request access in the portal; the admin is not bob's."""
+    """Request access in the portal; the admin is not bob's."""
     AccessRequest.objects.filter(user__username="bob").delete()
     window = Person(chromium, scheme, width)
     window.page.goto(f"{server.url}/portal/access/")

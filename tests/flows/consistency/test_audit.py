@@ -35,12 +35,12 @@ def hammer(server: Portico, token: str, stop: Event, number: int) -> list[str]:
     return answered
 
 
-@pytest.mark.spec("ours: what was answered is on record")
+@pytest.mark.spec("every answered call is in the audit log")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_every_answered_call_is_on_record_after_a_kill(
     rows: None, folder: Path, how: int
 ) -> None:
-    """architecture 5: durable; SIGTERM commits what waits too."""
+    """Durable; SIGTERM commits what waits too."""
     durability = "durable" if how == signal.SIGKILL else "batch"
     with portico(folder, AUDIT_DURABILITY=durability) as server:
         token, stop = server.token("alice"), Event()
@@ -63,7 +63,6 @@ def test_every_answered_call_is_on_record_after_a_kill(
 
 
 def test_off_leaves_calls_unrecorded(rows: None, folder: Path) -> None:
-    """ours: a setting."""
     with portico(folder, AUDIT_DURABILITY="off") as server:
         client = Wire(server, server.token("alice"))
         call = {"name": "look", "arguments": {}}

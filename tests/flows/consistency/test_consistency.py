@@ -62,7 +62,6 @@ def crowd(cast: None) -> Iterator[list[Subject]]:
 
 
 def subject(name: str) -> Subject:
-    """One of them."""
     user = person(name, "User")
     pair = issue_tokens(user, issued_via="password", refresh=False)
     return Subject(name, pair.access, pair.row.jti, user.pk)
@@ -105,24 +104,22 @@ class Trials:
             self.flip(change, self.chance.choice(crowd), crowd)
 
     def close(self) -> None:
-        """Hang up."""
         for line in self.lines:
             line.close()
 
 
 @pytest.fixture
 def trials(three: list[Portico]) -> Iterator[Trials]:
-    """Lines to three servers."""
     made = Trials(three)
     yield made
     made.close()
 
 
-@pytest.mark.spec("ours: a change rules every message that begins after its commit")
+@pytest.mark.spec("a committed change applies to every later message")
 def test_nothing_is_decided_by_what_was(
     three: list[Portico], crowd: list[Subject], trials: Trials
 ) -> None:
-    """architecture 4: by update() and by SQL of another process, under load."""
+    """By update() and by SQL of another process, under load."""
     with Hammer(three, crowd) as hammer, other_process() as run:
         trials.run([*by_update(), *by_sql(run)], crowd, FLIPS)
     stale = trials.stale + hammer.stale
@@ -135,7 +132,7 @@ def test_nothing_is_decided_by_what_was(
 def test_nor_is_it_after_a_change_in_the_admin(
     three: list[Portico], crowd: list[Subject], trials: Trials
 ) -> None:
-    """architecture 4: forms and actions, through one server, seen by the others."""
+    """Forms and actions, through one server, seen by the others."""
     person("carol", "Admin", admin=True)
     with Browser(three[0].url) as carol, Hammer(three, crowd, lines=1) as hammer:
         carol.sign_in("carol")
@@ -144,7 +141,6 @@ def test_nor_is_it_after_a_change_in_the_admin(
 
 
 def test_nor_behind_one_port(one_port: Portico, crowd: list[Subject]) -> None:
-    """architecture 4: whichever of three workers answers."""
     trials = Trials([one_port], lines=9)
     with Hammer([one_port], crowd, lines=3) as hammer:
         trials.run(by_update(), crowd, FLIPS // 2)
@@ -170,7 +166,6 @@ def faulty(rows: None, folder: Path) -> Iterator[tuple[Portico, Path]]:
 
 @contextmanager
 def triggers_dropped() -> Iterator[None]:
-    """Nothing numbers changes."""
     with connection.cursor() as cursor:
         for statement in dialect().drops(cursor):
             cursor.execute(statement)
@@ -193,7 +188,7 @@ def triggers_dropped() -> Iterator[None]:
 def test_planted_faults_are_noticed(
     faulty: tuple[Portico, Path], crowd: list[Subject], fault: str, harmless: bool
 ) -> None:
-    """ours: what would let an old state through makes these trials fail."""
+    """What would let an old state through makes these trials fail."""
     server, chosen = faulty
     trials, flips = Trials([server]), 0
     dropped = triggers_dropped() if fault == "unverified" else nullcontext()

@@ -71,7 +71,7 @@ def sent(line: socket.socket, data: bytes) -> bool:
 @pytest.mark.spec("RFC 6585 5")
 @pytest.mark.parametrize("what", ENDLESS)
 def test_what_has_no_end_is_431(server: Portico, what: str) -> None:
-    """ours: whether it comes at once or little by little."""
+    """Whether it comes at once or little by little."""
     first, more = ENDLESS[what]
     rest = more * (200_000 // len(more))
     told = b"400" if what == "method" else b"431"
@@ -89,7 +89,7 @@ def test_what_has_no_end_is_431(server: Portico, what: str) -> None:
 
 
 def test_the_connection_closes_though_its_client_stays(server: Portico) -> None:
-    """ours: soon, not at once: a reset could cost the client its answer."""
+    """Soon, not at once: a reset could cost the client its answer."""
     with server.connected() as line:
         line.sendall(b"GET /" + MEGABYTE)
         begun = time.monotonic()
@@ -110,7 +110,7 @@ def test_the_connection_closes_though_its_client_stays(server: Portico) -> None:
 def test_what_is_large_and_within_bounds_is_served(
     server: Portico, head: bytes
 ) -> None:
-    """ours: twice on one connection, in one piece and in many."""
+    """Twice on one connection, in one piece and in many."""
     whole = head + b"\r\n"
     with server.connected() as line:
         line.sendall(whole)
@@ -124,7 +124,7 @@ def test_what_is_large_and_within_bounds_is_served(
 
 
 def test_bodies_in_small_chunks_are_served(server: Portico) -> None:
-    """ours: what stands between parts counts from one part to the next."""
+    """What stands between parts counts from one part to the next."""
     client = wire(server, "alice")
     body = b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {' + b" " * 30_000
     pieces = [bytes([byte]) for byte in body + b"}}"]
@@ -158,7 +158,7 @@ def test_an_endless_second_request_leaves_the_first_its_answer(
 
 
 def test_a_flood_of_requests_on_one_connection_is_not_queued(server: Portico) -> None:
-    """ours: those that fit are answered, then the connection ends."""
+    """Those that fit are answered, then the connection ends."""
     with server.connected() as line:
         sent(line, (GET + b"\r\n") * 20_000)
         found = answers(line, waits=True)
@@ -168,7 +168,7 @@ def test_a_flood_of_requests_on_one_connection_is_not_queued(server: Portico) ->
 
 @pytest.mark.spec("RFC 9110 6.5.1: trailers are no headers")
 def test_a_trailer_is_no_header(server: Portico) -> None:
-    """ours: a proxy that checks headers passes trailers on."""
+    """A proxy that checks headers passes trailers on."""
     token = server.token("alice")
     with server.connected() as line:
         line.sendall(
@@ -181,7 +181,6 @@ def test_a_trailer_is_no_header(server: Portico) -> None:
 
 
 def memory(server: Portico) -> int:
-    """Resident bytes of the server."""
     text = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(text.partition("VmRSS:")[2].split()[0]) * 1024
 
@@ -219,7 +218,7 @@ def probing(server: Portico) -> Iterator[list[float]]:
 def test_one_connection_does_not_hold_up_the_others(
     server: Portico, first: bytes, more: bytes
 ) -> None:
-    """ours: 100 MB, of which next to nothing is kept."""
+    """100 MB, of which next to nothing is kept."""
     HTTP.get(f"{server.url}/healthz")
     before = memory(server)
     with probing(server) as waits, server.connected() as line:
@@ -242,7 +241,7 @@ def test_one_connection_does_not_hold_up_the_others(
 def test_blank_lines_do_not_keep_a_connection(
     hasty_heads: Portico, after: bytes
 ) -> None:
-    """ours: an idle connection that was served is closed whatever trickles in."""
+    """An idle connection that was served is closed whatever trickles in."""
     with hasty_heads.connected() as line:
         line.sendall(GET + b"\r\n")
         assert line.recv(15) == b"HTTP/1.1 200 OK"
@@ -253,7 +252,7 @@ def test_blank_lines_do_not_keep_a_connection(
 
 
 def test_a_body_that_goes_on_after_its_answer_ends(hasty_heads: Portico) -> None:
-    """ours: an answer given early leaves the rest to come, for a while."""
+    """An answer given early leaves the rest to come, for a while."""
     client = Wire(hasty_heads, "e30.e30.e30")
     lines = "".join(f"{n}: {v}\r\n" for n, v in client.headers("ping", {}).items())
     head = f"POST /mcp HTTP/1.1\r\nhost: {hasty_heads.host}\r\n{lines}"
@@ -268,7 +267,6 @@ def test_a_body_that_goes_on_after_its_answer_ends(hasty_heads: Portico) -> None
 
 @pytest.fixture(scope="module")
 def hasty_heads(rows: None, folder: Path) -> Iterator[Portico]:
-    """A server with little patience."""
     with portico(folder, HEAD_TIMEOUT="1") as running:
         yield running
 
@@ -289,7 +287,7 @@ BODIES = {
 def test_what_follows_an_upgrade_is_no_request(
     server: Portico, what: str, protocol: bytes
 ) -> None:
-    """ours: a proxy that passes Upgrade on must not get two answers for one request."""
+    """A proxy that passes Upgrade on must not get two answers for one request."""
     head, body = BODIES[what]
     with server.connected() as line:
         upgrade = UPGRADE.replace(b"h2c", protocol)

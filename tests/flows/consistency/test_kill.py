@@ -31,7 +31,6 @@ class Load:
         self.enough = threading.Event()
 
     def beat(self) -> None:
-        """One call after the other."""
         line = Line(self.server)
         try:
             while True:
@@ -64,9 +63,9 @@ def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
     return len(load.answered), len(set(load.answered) - written)
 
 
-@pytest.mark.spec("ours: what was answered is on record, killed or not")
+@pytest.mark.spec("every answered call is in the audit log after a kill")
 def test_what_was_answered_before_a_kill_is_on_record(folder: Path, cast: None) -> None:
-    """architecture 5: answered calls minus audit rows is zero."""
+    """Answered calls minus audit rows is zero."""
     chance, answered, missing = random.Random(11), 0, 0
     for _ in range(KILLS):
         calls, lost = killed(folder, chance.randint(20, 300))
@@ -76,6 +75,6 @@ def test_what_was_answered_before_a_kill_is_on_record(folder: Path, cast: None) 
 
 
 def test_what_is_not_on_record_is_noticed(folder: Path, cast: None) -> None:
-    """ours: the same count sees what an audit that is off does not write."""
+    """The same count sees what an audit that is off does not write."""
     answered, missing = killed(folder, 20, AUDIT_DURABILITY="off")
     assert missing == answered >= 20

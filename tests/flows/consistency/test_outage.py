@@ -72,16 +72,15 @@ def closed_postgres() -> Iterator[None]:
 
 
 def away() -> Any:
-    """This run's database, away."""
     return locked_sqlite() if connection.vendor == "sqlite" else closed_postgres()
 
 
-@pytest.mark.spec("ours: fail closed")
+@pytest.mark.spec("access is refused when a dependency fails")
 @pytest.mark.parametrize("era", ERAS)
 def test_without_a_database_nothing_is_let_through(
     impatient: Portico, server: Portico, era: str
 ) -> None:
-    """architecture 2: 503 with Retry-After; never a 500; back by itself."""
+    """503 with Retry-After; never a 500; back by itself."""
     client = wire(impatient, "alice", era)
     body = {"username": "alice", "password": PASSWORD}
     token_url = f"{impatient.url}/api/token/"
@@ -122,7 +121,7 @@ def copy(path: Path) -> None:
 def test_a_file_replaced_under_a_running_server_stops_all_decisions(
     rows: None, tmp_path: Path
 ) -> None:
-    """ours: as restore.sh does it where nobody stopped the server."""
+    """As restore.sh does it where nobody stopped the server."""
     path = tmp_path / "odd %41 name.sqlite3"
     copy(path)
     url = f"sqlite:///{quote(str(path))}"

@@ -38,7 +38,6 @@ class Place:
         self.environment = {**os.environ, **env}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """One command of manage.py."""
         return subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
@@ -75,7 +74,6 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """With what `make serve` makes."""
     yield Place(tmp_path)
 
 
@@ -83,7 +81,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_deleting_events_and_calling_their_seals_purged_is_found(
     place: Place, ago: timedelta
 ) -> None:
-    """ours: events of today and those that retention would have dropped."""
+    """Events of today and those that retention would have dropped."""
     head = place.filled(1800, ago)
     place.sql(
         "DELETE FROM accounts_auditevent",
@@ -95,7 +93,7 @@ def test_deleting_events_and_calling_their_seals_purged_is_found(
 
 
 def test_a_purge_that_is_killed_leaves_a_chain_that_fits(place: Place) -> None:
-    """ours: SIGKILL once some seals have lost their events; the next run goes on."""
+    """SIGKILL once some seals have lost their events; the next run goes on."""
     place.sql("DELETE FROM accounts_auditevent")  # Of today, and none is sealed.
     place.filled(30_000, OLD)
     count = "SELECT COUNT(*) FROM accounts_auditseal WHERE purged_at IS {} NULL"

@@ -85,7 +85,7 @@ def test_a_token_for_another_audience_is_refused(
 
 
 def test_an_audience_with_a_trailing_slash_is_ours(server: Portico) -> None:
-    """ours: clients write the resource with and without the slash."""
+    """Clients write the resource with and without the slash."""
     raw = signed(server, aud=[f"{server.mcp_url}/"])
     assert Wire(server, raw).post("tools/list").status_code == 200
 
@@ -139,7 +139,7 @@ def test_a_signed_token_with_odd_claims_is_401_and_nobody_else(
 
 
 def test_another_users_token_id_does_not_help(server: Portico) -> None:
-    """ours: the row of a token and its subject must agree."""
+    """The row of a token and its subject must agree."""
     other = User.objects.get(username="carol")
     assert refused(server, signed(server, sub=str(other.pk)), MODERN)
 
@@ -177,7 +177,7 @@ def test_a_token_too_narrow_gets_403_with_all_scopes_at_once(
 
 @pytest.mark.parametrize("era", ERAS)
 def test_mcp_is_not_enough_for_a_sensitive_tool(server: Portico, era: str) -> None:
-    """ours: sensitive means that the token names the scope."""
+    """Sensitive means that the token names the scope."""
     client = wire(server, "alice", era)
     assert client.call("erase").status_code == 403
     assert "erase" not in client.tools()
@@ -188,7 +188,7 @@ def test_mcp_is_not_enough_for_a_sensitive_tool(server: Portico, era: str) -> No
 def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
     server: Portico, era: str
 ) -> None:
-    """ours: a token from the browser's sign-in can be widened by its person."""
+    """A token from the browser's sign-in can be widened by its person."""
     client = wire(server, "alice", era, issued_via="authorization_code")
     assert "erase" in client.tools()
     assert client.call("erase").status_code == 403
@@ -198,7 +198,6 @@ def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
 def test_lists_hold_what_the_role_allows_and_nothing_else(
     server: Portico, era: str
 ) -> None:
-    """ours: everybody sees his own tools."""
     alice, bob = wire(server, "alice", era), wire(server, "bob", era)
     assert {"look", "whoami"} <= alice.tools()
     assert not {"rule", "lonely", "list_users"} & alice.tools()
@@ -241,7 +240,6 @@ def test_a_foreign_host_is_421(server: Portico) -> None:
 
 
 def raw_post(server: Portico, body: bytes, era: str = MODERN) -> httpx2.Response:
-    """A body as it is."""
     client = Wire(server, server.token("alice"), era)
     headers = {**client.headers("ping", {}), "content-type": "application/json"}
     return client.http.post(server.mcp_url, content=body, headers=headers)
@@ -303,7 +301,6 @@ def test_header_and_body_must_agree(server: Portico) -> None:
 
 
 def test_lying_headers_of_the_older_era_do_not_matter(server: Portico) -> None:
-    """ours: decided on the body."""
     client = wire(server, "alice", LEGACY)
     lie = {"mcp-method": "tools/call", "mcp-name": "look"}
     hidden = client.post("tools/call", {"name": "rule", "arguments": {}}, lie)
@@ -319,7 +316,7 @@ def test_lying_headers_of_the_older_era_do_not_matter(server: Portico) -> None:
 @pytest.mark.parametrize("method", ["tasks/list", "roots/list", "x/y", "stream/open"])
 @pytest.mark.parametrize("era", ERAS)
 def test_unknown_methods_are_refused(server: Portico, method: str, era: str) -> None:
-    """ours: what the decision does not know is refused."""
+    """What the decision does not know is refused."""
     client = wire(server, "alice", era)
     response = client.post(method)
     assert message_in(response)["error"]["code"] == -32601
@@ -328,7 +325,7 @@ def test_unknown_methods_are_refused(server: Portico, method: str, era: str) -> 
 
 
 def test_every_message_is_on_record_with_its_reason(server: Portico) -> None:
-    """ours: nothing answered that is not written."""
+    """Nothing answered that is not written."""
     client = wire(server, "alice")
     before = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
     client.call("look")
@@ -353,7 +350,6 @@ def test_every_message_is_on_record_with_its_reason(server: Portico) -> None:
 
 
 def test_last_use_is_on_the_list(server: Portico) -> None:
-    """ours: last used, from where."""
     pair = server.issued("alice")
     client = Wire(server, pair.access)
     row = pair.row
@@ -380,7 +376,7 @@ def test_raw_tokens_are_stored_nowhere(server: Portico) -> None:
 
 
 def test_a_tool_that_fails_tells_no_detail(server: Portico) -> None:
-    """ours: no stack trace, no inner text."""
+    """No stack trace, no inner text."""
     answer = wire(server, "alice").call("fail")
     assert message_in(answer)["result"]["isError"] is True
     assert "secret detail" not in answer.text
@@ -388,7 +384,7 @@ def test_a_tool_that_fails_tells_no_detail(server: Portico) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_django_orm_works_in_both_kinds_of_tools(server: Portico, era: str) -> None:
-    """ours: authors use Django as they know it."""
+    """Authors use Django as they know it."""
     client = wire(server, "alice", era)
     wanted = str(User.objects.count())
     assert client.text("count_users") == client.text("count_users_async") == wanted

@@ -55,7 +55,6 @@ def look(server: Portico, raw: str, address: str) -> httpx2.Response:
 
 
 def works(response: httpx2.Response) -> bool:
-    """Whether the tool answered."""
     if response.status_code != 200:
         return False
     answer = message_in(response)
@@ -72,7 +71,7 @@ def noted_use(rows: QuerySet[IssuedToken]) -> bool:
 
 
 def test_a_token_counts_from_its_networks_only(behind: Portico) -> None:
-    """ours: 401 with a reason of its own; remembered tokens too."""
+    """401 with a reason of its own; remembered tokens too."""
     raw = behind.token("alice", networks=NET)
     for _ in range(2):
         assert works(look(behind, raw, OFFICE))
@@ -87,7 +86,7 @@ def test_a_token_counts_from_its_networks_only(behind: Portico) -> None:
 
 
 def test_a_client_is_bound_where_it_posts_and_where_it_calls(behind: Portico) -> None:
-    """ours: changed in the admin, it rules the next message."""
+    """Changed in the admin, it rules the next message."""
     client_id, pair = signed_in(behind)
     client = OAuthClient.objects.get(client_id=client_id)
     assert works(look(behind, pair["access_token"], HOME))
@@ -133,7 +132,7 @@ def presented(server: Portico, grant: str, basic: tuple[str, str]) -> dict[str, 
 def test_a_client_gets_tokens_from_its_networks_only(
     behind: Portico, grant: str
 ) -> None:
-    """ours: by every grant that is served; a try from elsewhere uses nothing up."""
+    """By every grant that is served; a try from elsewhere uses nothing up."""
     person("robot", "User")
     about = ("--redirect-uri", "http://127.0.0.1/callback", "--device")
     known = made("bound", *about, "--service-account", "robot")
@@ -157,7 +156,7 @@ def test_a_client_gets_tokens_from_its_networks_only(
 
 
 def test_a_role_counts_from_its_networks_only(behind: Portico) -> None:
-    """ours: elsewhere what it gives does not exist, and comes back at once."""
+    """Elsewhere what it gives does not exist, and comes back at once."""
     raw = behind.token("alice")
     assert works(look(behind, raw, HOME))
     Role.objects.filter(name="User").update(networks=NET)
@@ -169,7 +168,7 @@ def test_a_role_counts_from_its_networks_only(behind: Portico) -> None:
 
 
 def test_an_unused_token_ends(behind: Portico, rows: None, folder: Path) -> None:
-    """ours: by the client's own limit, or by the setting."""
+    """By the client's own limit, or by the setting."""
     client = made("Idle", "--redirect-uri", "https://idle.example/cb")["client_id"]
     raw = behind.token("alice", client_id=client)
     row = IssuedToken.objects.filter(client_id=client, kind="access")
@@ -190,7 +189,7 @@ def test_an_unused_token_ends(behind: Portico, rows: None, folder: Path) -> None
 
 
 def test_people_and_commands_bind_tokens(behind: Portico) -> None:
-    """ours: in the portal and on the command line; a bad network is named."""
+    """In the portal and on the command line; a bad network is named."""
     with Browser(behind.url) as alice:
         alice.open("/accounts/login/?next=/portal/tokens/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
@@ -212,7 +211,7 @@ def test_people_and_commands_bind_tokens(behind: Portico) -> None:
 
 
 def test_a_refresh_token_keeps_its_networks(behind: Portico) -> None:
-    """ours: its successors are bound as well, and redeemed from there only."""
+    """Its successors are bound as well, and redeemed from there only."""
     user = User.objects.get(username="alice")
     with behind.settings():
         pair = issue_tokens(user, issued_via="password", networks="192.0.2.0/24")

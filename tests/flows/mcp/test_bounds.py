@@ -64,12 +64,11 @@ def lives(client: Wire) -> bool:
 
 
 def counted(server: Portico, what: str) -> float:
-    """How many were too many."""
     return metric(server, f'portico_over_bound_total{{what="{what}"}} ')
 
 
 def test_one_session_too_many_ends_the_one_unused_for_longest(empty: Portico) -> None:
-    """ours: of that person, and of nobody else."""
+    """Of that person, and of nobody else."""
     before = counted(empty, "sessions")
     bob = wire(empty, "bob", LEGACY)
     first, second, third = (wire(empty, "alice", LEGACY) for _ in range(3))
@@ -81,7 +80,7 @@ def test_one_session_too_many_ends_the_one_unused_for_longest(empty: Portico) ->
 
 
 def test_when_all_have_too_many_whoever_has_most_loses_one(empty: Portico) -> None:
-    """ours: a newcomer is never refused because of others."""
+    """A newcomer is never refused because of others."""
     alice = [wire(empty, "alice", LEGACY) for _ in range(3)]
     bob = [wire(empty, "bob", LEGACY) for _ in range(2)]
     carol = wire(empty, "carol", LEGACY)
@@ -90,7 +89,6 @@ def test_when_all_have_too_many_whoever_has_most_loses_one(empty: Portico) -> No
 
 
 def test_what_opens_no_session_ends_none(empty: Portico) -> None:
-    """ours: only `initialize` makes one."""
     alice = [wire(empty, "alice", LEGACY) for _ in range(3)]
     for _ in range(3):
         assert Wire(empty, alice[0].token, LEGACY).post("tools/list").status_code == 400
@@ -109,7 +107,7 @@ def test_an_idle_session_ends_and_one_with_a_stream_stays(empty: Portico) -> Non
 
 
 def test_a_flood_of_sessions_leaves_others_theirs(server: Portico) -> None:
-    """ours: with the bounds of an installation that sets none."""
+    """With the bounds of an installation that sets none."""
     bob = wire(server, "bob", LEGACY)
     token = server.token("alice")
     for _ in range(150):
@@ -139,7 +137,7 @@ def opened(server: Portico, client: Wire, stack: ExitStack) -> httpx2.Response:
 @pytest.mark.spec("RFC 6585 4")
 @pytest.mark.parametrize("era", ERAS)
 def test_one_stream_too_many_is_429(small: Portico, era: str) -> None:
-    """ours: those that are open stay, others have room, one that ends makes room."""
+    """Those that are open stay, others have room, one that ends makes room."""
     before = counted(small, "streams")
     alice = [wire(small, "alice", era) for _ in range(3)]
     bob = wire(small, "bob", era)
@@ -171,7 +169,7 @@ def post(server: Portico, token: str, seconds: float) -> httpx2.Response:
 
 @pytest.mark.spec("RFC 6585 4")
 def test_one_call_too_many_is_429(small: Portico) -> None:
-    """ours: a person's own calls count, whatever the token."""
+    """A person's own calls count, whatever the token."""
     tokens = [small.token("alice") for _ in range(2)]
     with ThreadPoolExecutor(8) as crowd:
         busy = [crowd.submit(post, small, tokens[n % 2], 1.5) for n in range(4)]
@@ -187,7 +185,7 @@ def test_one_call_too_many_is_429(small: Portico) -> None:
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_bodies_that_are_held_count_as_calls(small: Portico, framing: str) -> None:
-    """ours: and give their place back when they end, however they end."""
+    """Give their place back when they end, however they end."""
     client = wire(small, "alice")
     for _ in range(2):
         held = [begun(client, framing) for _ in range(4)]
@@ -205,7 +203,7 @@ def test_bodies_that_are_held_count_as_calls(small: Portico, framing: str) -> No
 
 
 def test_the_bytes_of_bodies_are_bounded(small: Portico) -> None:
-    """ours: what a person has under way, not what they send in all."""
+    """What a person has under way, not what they send in all."""
     client = wire(small, "alice")
     headers, body = message(client, "look", {"what": "x" * 90_000})
     headers["content-length"] = str(len(body))
@@ -226,7 +224,7 @@ def test_the_bytes_of_bodies_are_bounded(small: Portico) -> None:
 
 
 def test_slow_tools_of_one_person_leave_others_a_thread(server: Portico) -> None:
-    """ours: synchronous tools run in threads, which are few."""
+    """Synchronous tools run in threads, which are few."""
     token = server.token("alice")
 
     def ground(_number: int) -> int:
@@ -247,7 +245,7 @@ def test_slow_tools_of_one_person_leave_others_a_thread(server: Portico) -> None
 
 
 def test_whoever_calls_and_leaves_takes_no_more_threads(server: Portico) -> None:
-    """ours: the thread of a call that was left runs on, and counts as theirs."""
+    """The thread of a call that was left runs on, and counts as theirs."""
     client = Wire(server, server.token("alice"))
     headers, body = message(client, "grind", {"seconds": 4})
     headers["content-length"] = str(len(body))

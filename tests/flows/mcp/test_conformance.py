@@ -89,7 +89,6 @@ def stateless(tmp_path_factory: Any) -> Iterator[Portico]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: Any) -> Iterator[Portico]:
-    """Without the fixture app."""
     folder = tmp_path_factory.mktemp("plain")
     with own_portico(folder, EXTRA_APPS="") as running:
         yield running
@@ -144,7 +143,7 @@ def test_every_required_scenario_passes(
 def test_without_sessions_only_asking_back_fails(
     stateless: Portico, tmp_path: Path, revision: str
 ) -> None:
-    """architecture 6: the price of several workers in the older era."""
+    """The price of several workers in the older era."""
     failed = failing(results(stateless, tmp_path, revision), scored(revision))
     assert set(failed) == (ASKING_BACK if revision == OLDER else set()), failed
 
@@ -153,7 +152,6 @@ def test_without_sessions_only_asking_back_fails(
 def test_what_needs_no_fixture_passes_without_one(
     plain: Portico, tmp_path: Path, revision: str
 ) -> None:
-    """ours: with Portico's own tools only."""
     found = results(plain, tmp_path, revision)
     failed = failing(found, WITHOUT_FIXTURE[revision])
     assert set(failed.pop("server-stateless", {})) == (
@@ -166,6 +164,6 @@ def test_what_needs_no_fixture_passes_without_one(
 def test_a_wrong_token_passes_nothing(
     everything: Portico, tmp_path: Path, revision: str
 ) -> None:
-    """ours: the suite prints "30 passed" (checks) to a server that only says 401."""
+    """The suite prints "30 passed" (checks) to a server that only says 401."""
     found = results(everything, tmp_path, revision, token="wrong")
     assert scored(revision) - set(failing(found, scored(revision))) == set()

@@ -73,10 +73,10 @@ def restored() -> Iterator[None]:
         Primitive.objects.filter(name="look").update(enabled=True)
 
 
-@pytest.mark.spec("ours: a committed change rules the next message on every worker")
+@pytest.mark.spec("a committed change applies to the next message on every worker")
 @pytest.mark.parametrize("how", WAYS)
 def test_a_committed_change_rules_the_next_message(workers: Portico, how: str) -> None:
-    """architecture 4: zero requests decided by the old state."""
+    """Zero requests decided by the old state."""
     person("erin", "User")
     pair = workers.issued("erin")
     clients = [Wire(workers, pair.access) for _ in range(2)]
@@ -93,7 +93,6 @@ def test_a_committed_change_rules_the_next_message(workers: Portico, how: str) -
 
 @pytest.mark.parametrize("era", ERAS)
 def test_a_change_back_rules_too(workers: Portico, era: str) -> None:
-    """ours: refusals are not remembered."""
     client = wire(workers, "alice", era)
     mine = Primitive.objects.filter(name="look")
     for _ in range(5):
@@ -106,7 +105,7 @@ def test_a_change_back_rules_too(workers: Portico, era: str) -> None:
 def test_a_server_that_misses_a_trigger_is_slow_and_right(
     rows: None, folder: Any
 ) -> None:
-    """architecture 4: one missing means no remembering, and a loud error."""
+    """One missing means no remembering, and a loud error."""
     name = "portico_mcp_bridge_primitive_update"
     on = "" if connection.vendor == "sqlite" else " ON mcp_bridge_primitive"
     sql(f"DROP TRIGGER {name}{on}")

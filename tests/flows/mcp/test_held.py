@@ -31,13 +31,11 @@ TAKEN = 0.2
 
 
 def revoked(pair: TokenPair) -> None:
-    """The token is revoked."""
     rows = IssuedToken.objects.filter(pk=pair.row.pk)
     rows.revoke(actor=None, reason="test")
 
 
 def deactivated(pair: TokenPair) -> None:
-    """The account is closed."""
     User.objects.filter(pk=pair.row.user_id).update(is_active=False)
 
 
@@ -47,7 +45,6 @@ def elsewhere(pair: TokenPair) -> None:
 
 
 def deleted(pair: TokenPair) -> None:
-    """The token's row is gone."""
     IssuedToken.objects.filter(pk=pair.row.pk).delete()
 
 
@@ -102,7 +99,6 @@ def message(
 
 
 def head(headers: dict[str, str]) -> bytes:
-    """Of a POST to /mcp."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode()
 
@@ -125,13 +121,13 @@ def begun(client: Wire, framing: str) -> tuple[Line, bytes]:
     return line, rest
 
 
-@pytest.mark.spec("ours: a message is decided once all of it is here")
+@pytest.mark.spec("a message is decided after its whole body arrived")
 @pytest.mark.parametrize("framing", ["length", "chunked", "expect"])
 @pytest.mark.parametrize("era", ERAS)
 def test_a_slow_body_is_decided_by_what_is_true_once_it_is_here(
     server: Portico, era: str, framing: str
 ) -> None:
-    """ours: whoever holds such requests open has no call left after the end."""
+    """Whoever holds such requests open has no call left after the end."""
     held = []
     for end in ENDS:
         pair, client = holder(server, f"slow-{end.__name__}", era)
@@ -156,7 +152,7 @@ def test_a_slow_body_is_decided_by_what_is_true_once_it_is_here(
 
 @pytest.mark.parametrize("era", ERAS)
 def test_a_slow_body_meets_the_tool_as_it_is_then(server: Portico, era: str) -> None:
-    """ours: disabled is hidden, sensitive needs a wider token."""
+    """Disabled is hidden, sensitive needs a wider token."""
     for values, told in (({"enabled": False}, HIDDEN), ({"sensitive": True}, "403")):
         _, client = holder(server, "slow-tool", era)
         line, rest = begun(client, "length")
@@ -168,7 +164,7 @@ def test_a_slow_body_meets_the_tool_as_it_is_then(server: Portico, era: str) -> 
 
 
 def test_a_head_alone_gets_its_401_without_a_body(server: Portico) -> None:
-    """ours: nobody without a token is waited for, nor asked to go on."""
+    """Nobody without a token is waited for, nor asked to go on."""
     for expect in ({}, {"expect": "100-continue"}):
         client = Wire(server, "e30.e30.e30")
         headers, body = message(client, "look", {})
@@ -206,12 +202,12 @@ def answers(
     return {end.__name__: call.result() for end, call in found.items()}
 
 
-@pytest.mark.spec("ours: a held answer is given only to who may still have it")
+@pytest.mark.spec("a delayed answer is sent only if access still exists")
 @pytest.mark.parametrize("name", ["ponder", "grind"])
 def test_the_answer_of_a_call_is_withheld_once_the_right_has_ended(
     server: Portico, name: str
 ) -> None:
-    """ours: the refusal is the one a message gets that comes now."""
+    """The refusal is the one a message gets that comes now."""
     last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
     found = answers(server, MODERN, name, 0.6)
     for end, told in ENDS.items():
@@ -231,14 +227,13 @@ def test_the_answer_of_a_call_is_withheld_once_the_right_has_ended(
 def test_a_long_call_ends_soon_after_the_right_to_it(
     server: Portico, name: str
 ) -> None:
-    """ours: as a stream does."""
     seconds = 8 if name == "grind" else 60
     for took, answer in answers(server, MODERN, name, seconds).values():
         assert took < 6
         assert answer.status_code == 401 or f"Unknown tool: {name}" in answer.text
 
 
-@pytest.mark.spec("ours: a streamed answer goes on only for who may have it")
+@pytest.mark.spec("a streamed answer stops when access ends")
 @pytest.mark.parametrize(
     ("era", "name", "meta"),
     [
@@ -251,7 +246,7 @@ def test_a_long_call_ends_soon_after_the_right_to_it(
 def test_a_streamed_answer_ends_with_the_right_to_it(
     server: Portico, era: str, name: str, meta: dict[str, str]
 ) -> None:
-    """ours: roles and tools count for what is streamed as tokens do."""
+    """Roles and tools count for what is streamed as tokens do."""
     for took, answer in answers(server, era, name, 20, **meta).values():
         assert took < 6
         assert f"{name}ed" not in answer.text
@@ -262,7 +257,7 @@ def test_a_streamed_answer_ends_with_the_right_to_it(
 def test_a_call_that_waits_for_a_thread_is_not_run_after_the_end(
     server: Portico, era: str
 ) -> None:
-    """ours: decided when it runs, not when it began to wait."""
+    """Decided when it runs, not when it began to wait."""
     pair, client = holder(server, "queued", era)
     crowd = Wire(server, server.token("queued"))
     word = f"late-{era}"
@@ -288,7 +283,7 @@ def test_a_call_that_waits_for_a_thread_is_not_run_after_the_end(
 def test_subscribers_hear_by_what_they_may_read_at_that_moment(
     server: Portico,
 ) -> None:
-    """ours: not by what they might half a second ago."""
+    """Not by what they might half a second ago."""
     from tests.flows.mcp.test_routing import listening
 
     pair, client = holder(server, "listener", MODERN)
@@ -330,7 +325,7 @@ def post(server: Portico, path: str, body: str, **headers: str) -> bytes:
 
 
 def test_a_slow_form_is_decided_once_it_is_here(server: Portico) -> None:
-    """ours: Django reads the body before anybody is asked who sent it."""
+    """Django reads the body before anybody is asked who sent it."""
     user = person("dora", "User")
     request = post(server, "/api/token/", f"username=dora&password={PASSWORD}&x=1")
     assert slowly(server, request, lambda: None) == "200"
@@ -340,7 +335,7 @@ def test_a_slow_form_is_decided_once_it_is_here(server: Portico) -> None:
 
 
 def test_a_slow_form_does_nothing_for_a_session_that_has_ended(server: Portico) -> None:
-    """ours: the same of what a signed-in person sends."""
+    """The same of what a signed-in person sends."""
     user = person("dora", "User")
     others = set(Session.objects.values_list("pk", flat=True))
     with Browser(server.url) as visitor:

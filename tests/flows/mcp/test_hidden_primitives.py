@@ -73,7 +73,7 @@ def test_hidden_is_unknown(
     hidden: str,
     unknown: str,
 ) -> None:
-    """ours: a refusal does not confirm that the thing exists."""
+    """A refusal does not confirm that the thing exists."""
     answers = []
     for name in (hidden, unknown):
         client = wire(server, "alice", era)
@@ -106,7 +106,6 @@ def test_header_validation_does_not_give_a_hidden_tool_away(
 
 @pytest.mark.parametrize("era", ERAS)
 def test_disabled_is_unknown_even_to_admins(server: Portico, era: str) -> None:
-    """ours."""
     client = wire(server, "carol", era)
     assert client.allowed("rule")
     Primitive.objects.filter(name="rule").update(enabled=False)
@@ -120,7 +119,7 @@ def test_disabled_is_unknown_even_to_admins(server: Portico, era: str) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_what_is_visible_works(server: Portico, era: str) -> None:
-    """ours: the pairs above are not hidden because nothing works."""
+    """The pairs above are not hidden because nothing works."""
     carol = wire(server, "carol", era)
     assert carol.text("look") == "carol looks at shelf"
     read = carol.ask("resources/read", uri="shop://vault")["result"]

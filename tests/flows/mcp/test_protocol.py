@@ -85,7 +85,7 @@ def test_encoded_names_are_decoded_before_they_are_compared(server: Portico) -> 
     assert message_in(lying)["error"]["code"] == -32020
 
 
-@pytest.mark.spec("MCP HTTP: Mcp-Method and Mcp-Name are needed and have to agree")
+@pytest.mark.spec("MCP HTTP: Mcp-Method and Mcp-Name are required and match the body")
 @pytest.mark.parametrize(
     "extra",
     [{"mcp-method": "ping"}, {"mcp-name": "LOOK"}, {"mcp-name": ""}],

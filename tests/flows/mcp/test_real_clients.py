@@ -55,7 +55,6 @@ def test_the_python_sdk(server: Portico, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_the_python_sdk_with_several_workers(workers: Portico, mode: str) -> None:
-    """Any worker answers any request."""
     token = workers.token("alice")
     as_alice(asyncio.run(conversation(workers.mcp_url, token, mode)))
 
@@ -70,7 +69,6 @@ def test_the_older_python_sdk(server: Portico) -> None:
 @pytest.mark.node
 @pytest.mark.parametrize("generation", ["1", "2"])
 def test_the_typescript_sdk(server: Portico, generation: str) -> None:
-    """@modelcontextprotocol/sdk 1.x and @modelcontextprotocol/client 2.x."""
     script = str(HERE / "sdk.mjs")
     command = [node(), script, generation, server.mcp_url, server.token("alice")]
     as_alice(json.loads(run(command)))

@@ -20,11 +20,10 @@ PRM = "/.well-known/oauth-protected-resource"
 
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
 @pytest.mark.parametrize("era", ERAS)
-@pytest.mark.spec("ours: no redirect between /mcp and /mcp/")
+@pytest.mark.spec("no redirect between /mcp and /mcp/")
 def test_mcp_answers_with_and_without_slash(
     server: Portico, path: str, era: str
 ) -> None:
-    """ours: no redirect."""
     client = Wire(server, server.token("alice"), era)
     body = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}}
     headers = client.headers("ping", {})
@@ -53,7 +52,7 @@ def test_protected_resource_metadata_is_at_both_places(
 
 @pytest.mark.spec("OAuth 2.1 3.2 CORS")
 def test_browser_clients_may_ask_first(server: Portico) -> None:
-    """ours: preflight answered, challenge readable; the admin gets no CORS."""
+    """Preflight answered, challenge readable; the admin gets no CORS."""
     ask = {
         "origin": "http://localhost:6274",
         "access-control-request-method": "POST",
@@ -74,7 +73,7 @@ def test_browser_clients_may_ask_first(server: Portico) -> None:
 
 @pytest.mark.parametrize("path", ["/mcp", "/", "/admin/"])
 def test_a_websocket_is_refused(server: Portico, path: str) -> None:
-    """ours: a WebSocket that reached Django would raise."""
+    """A WebSocket that reached Django would raise."""
     hello = (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
         "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -96,7 +95,7 @@ def test_other_http_methods_are_405(server: Portico, method: str) -> None:
 
 
 def test_requests_carry_an_id_of_our_own_or_a_sane_one(server: Portico) -> None:
-    """ours: the same id in the answer and the audit."""
+    """The same id in the answer and the audit."""
     sane = {"x-request-id": "abc-123_456"}
     response = HTTP.get(f"{server.url}/healthz", headers=sane)
     assert response.headers["x-request-id"] == "abc-123_456"
@@ -106,7 +105,6 @@ def test_requests_carry_an_id_of_our_own_or_a_sane_one(server: Portico) -> None:
 
 
 def test_health_needs_no_database(server: Portico) -> None:
-    """ours."""
     assert HTTP.get(f"{server.url}/healthz").json() == {"status": "ok"}
 
 
@@ -143,10 +141,9 @@ def listening(server: Portico, client: Wire) -> tuple[str, dict[str, object]]:
     return "POST", {"json": body, "headers": client.headers(method, params)}
 
 
-@pytest.mark.spec("ours: open streams end with the right to them")
+@pytest.mark.spec("an open stream ends when access ends")
 @pytest.mark.parametrize("era", ERAS)
 def test_an_open_stream_ends_soon_after_revocation(server: Portico, era: str) -> None:
-    """architecture 4: within a second."""
     pair = server.issued("alice")
     client = Wire(server, pair.access, era).open()
     method, options = listening(server, client)
@@ -190,7 +187,7 @@ def test_progress_reaches_the_client(server: Portico, era: str) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_several_workers_decide_alike(workers: Portico, era: str) -> None:
-    """architecture 6: any worker answers any request, the older era stateless."""
+    """Any worker answers any request, the older era stateless."""
     clients = [wire(workers, "alice", era) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         texts = list(pool.map(lambda c: c.text("look"), clients * 5))
@@ -205,7 +202,7 @@ def test_several_workers_decide_alike(workers: Portico, era: str) -> None:
 
 
 def test_other_scope_types_do_nothing() -> None:
-    """ours: pure ASGI, other scope types first."""
+    """Pure ASGI, other scope types first."""
     from mcp_bridge.application import Application
 
     router = Application.__new__(Application)
@@ -213,7 +210,7 @@ def test_other_scope_types_do_nothing() -> None:
 
 
 def test_nothing_is_logged_per_request(server: Portico) -> None:
-    """ours: that is the audit's; `--no-access-log` holds."""
+    """That is the audit's; `--no-access-log` holds."""
     client = wire(server, "alice")
     assert client.call("look").status_code == 200
     assert "POST /mcp" not in server.log.read_text()

@@ -96,7 +96,6 @@ class Asker:
         return f"https://{address}:{self.hosts['documents'].port}/client.json"
 
     def form(self, path: str, grant: str) -> dict[str, str]:
-        """What an endpoint might read."""
         words = ("token", "refresh_token", "code", "device_code", "user_code")
         return {
             **dict.fromkeys(words, "x"),
@@ -164,11 +163,11 @@ def committed(jobs: list[Future[float]], server: Portico) -> list[float]:
     return took
 
 
-@pytest.mark.spec("ours: no call to another host inside a transaction")
+@pytest.mark.spec("no call to another host inside a transaction")
 def test_nobody_waits_for_hosts_that_say_nothing(
     waiting: Portico, hosts: dict[str, Silent], visitors: list[httpx2.Client]
 ) -> None:
-    """ours: every path of the site is asked; only who asked a host waits for it."""
+    """Every path of the site is asked; only who asked a host waits for it."""
     asker = Asker(waiting, hosts)
     with ThreadPoolExecutor(12) as pool:
         jobs = [
@@ -188,7 +187,7 @@ def test_nobody_waits_for_hosts_that_say_nothing(
 def test_hosts_that_drip_and_names_without_an_end_are_left_in_time(
     waiting: Portico, visitors: list[httpx2.Client]
 ) -> None:
-    """ours: by one deadline, for more people than there are pooled connections."""
+    """By one deadline, for more people than there are pooled connections."""
     walter = visitors[1]
     with silent(b"\x16\x03\x03\x40\x00\x02") as drip, ThreadPoolExecutor(20) as pool:
         ids = [f"https://127.2.0.{n}:{drip.port}/c.json" for n in range(1, 20)]

@@ -158,7 +158,7 @@ def remote(server: Portico, visitor: Path) -> str:
 def test_the_authorization_conformance_suite(
     server: Portico, visitor: Path, tmp_path: Path
 ) -> None:
-    """ours: no failure and no skipped grant."""
+    """No failure and no skipped grant."""
     from tests.flows.mcp.test_conformance import SUITE
 
     port = free_port()

@@ -93,7 +93,7 @@ def test_the_redirect_uri_may_be_left_out_at_the_token_endpoint(
 
 
 def test_somebody_deactivated_on_the_way_gets_nothing(server: Portico) -> None:
-    """ours: between the decision and the token."""
+    """Between the decision and the token."""
     person("rupert", "User")
     client_id = registered(server)["client_id"]
     code, raw = code_of(server, client_id, "rupert")

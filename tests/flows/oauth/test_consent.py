@@ -40,7 +40,7 @@ def test_the_page_says_who_asks_for_what_and_where_it_leads(server: Portico) -> 
 
 @pytest.mark.spec("MCP BP Confused Deputy: consent per client")
 def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
-    """ours: asked once; a new scope, host or prompt=consent asks again."""
+    """Asked once; a new scope, host or prompt=consent asks again."""
     uris = ["http://127.0.0.1/callback", "https://app.example/cb"]
     client_id = approved(registered(server, redirect_uris=uris)["client_id"])
     signed_in(server, client_id=client_id)
@@ -67,7 +67,7 @@ PRIVATE = [
 ]
 
 
-@pytest.mark.spec("RFC 8252 8.6: private schemes belong to nobody")
+@pytest.mark.spec("RFC 8252 8.6: any program may register a private scheme")
 @pytest.mark.parametrize("uri", PRIVATE)
 def test_a_private_scheme_is_shown_whole_and_nothing_else(
     server: Portico, uri: str
@@ -86,7 +86,7 @@ def test_a_private_scheme_is_shown_whole_and_nothing_else(
     assert consent.redirect_host == f"{scheme}:"
 
 
-@pytest.mark.spec("RFC 8252 8.6: no silent answer where any program may listen")
+@pytest.mark.spec("RFC 8252 8.6: always ask for a shared redirect")
 @pytest.mark.parametrize(
     ("uri", "silent"),
     [
@@ -212,7 +212,7 @@ def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
 
 
 def test_somebody_deactivated_at_the_page_is_asked_to_sign_in(server: Portico) -> None:
-    """ours: between the question and the answer; a session ends with its account."""
+    """Between the question and the answer; a session ends with its account."""
     person("sybil", "User")
     client_id = registered(server)["client_id"]
     with Visitor(server.url, "sybil", "neither") as visitor:

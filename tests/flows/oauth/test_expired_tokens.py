@@ -31,7 +31,6 @@ def test_a_code_used_by_several_at_once_is_taken_once(server: Portico) -> None:
 
 
 def test_a_personal_token_ends_by_the_clock(server: Portico) -> None:
-    """ours: expired, or made up."""
     alice = User.objects.get(username="alice")
     row, raw = issue_personal_token(
         alice, name="late", scope="mcp", lifetime=timedelta(hours=1)

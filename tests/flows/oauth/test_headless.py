@@ -37,7 +37,6 @@ def television(server: Portico) -> str:
 
 
 def begin(server: Portico, client_id: str, **form: str) -> dict[str, Any]:
-    """Ask for a device code."""
     data = {"client_id": client_id, **form}
     answer = HTTP.post(f"{server.url}/oauth/device", data=data)
     assert answer.status_code == 200, answer.text
@@ -166,7 +165,6 @@ def robot(tmp_path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def assertion(client_id: str, key: Any, audience: str, **changed: Any) -> str:
-    """A signed client assertion."""
     claims = {
         "iss": client_id,
         "sub": client_id,
@@ -180,7 +178,6 @@ def assertion(client_id: str, key: Any, audience: str, **changed: Any) -> str:
 
 
 def present(server: Portico, raw: str, **more: str) -> httpx2.Response:
-    """Client credentials with an assertion."""
     form = {
         "grant_type": "client_credentials",
         "client_assertion_type": BEARER,
@@ -236,7 +233,7 @@ def test_wrong_assertions_are_refused(server: Portico, robot: tuple[str, Any]) -
     assert present(server, assertion(client_id, key, server.url)).status_code == 401
 
 
-@pytest.mark.spec("RFC 7523 2.2: who signs, proves itself by nothing else")
+@pytest.mark.spec("RFC 7523 2.2: a client that signs uses no other authentication")
 def test_a_client_that_signs_redeems_codes_by_signing_only(
     server: Portico, tmp_path: Path
 ) -> None:

@@ -30,19 +30,15 @@ class Storage:
         self.info: Any = None
 
     async def get_tokens(self) -> Any:
-        """As kept."""
         return self.tokens
 
     async def set_tokens(self, tokens: Any) -> None:
-        """Keep."""
         self.tokens = tokens
 
     async def get_client_info(self) -> Any:
-        """As kept."""
         return self.info
 
     async def set_client_info(self, client_info: Any) -> None:
-        """Keep."""
         self.info = client_info
 
 
@@ -76,7 +72,6 @@ async def twice(server: Portico, auth: Any) -> tuple[str, str]:
 
 
 async def sdk_call(server: Portico, auth: Any) -> str:
-    """One call of whoami."""
     async with httpx2.AsyncClient(auth=auth, timeout=30) as http:
         transport = streamable_http_client(server.mcp_url, http_client=http)
         async with Client(transport) as client:
@@ -86,12 +81,11 @@ async def sdk_call(server: Portico, auth: Any) -> str:
 
 @pytest.fixture
 def storage() -> Iterator[Storage]:
-    """Empty."""
     yield Storage()
 
 
 def test_the_python_sdk_signs_a_person_in(server: Portico, storage: Storage) -> None:
-    """ours: discovery, registration, sign-in, call, refresh, refused at the end."""
+    """Discovery, registration, sign-in, call, refresh, refused at the end."""
     visits: list[str] = []
     auth = provider(server, storage, visits)
     first, second = asyncio.run(twice(server, auth))

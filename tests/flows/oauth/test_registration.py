@@ -155,7 +155,6 @@ def test_registration_never_gives_more_than_signing_people_in(server: Portico) -
 
 
 def test_a_blocked_client_is_as_unknown(server: Portico) -> None:
-    """ours: block in the admin."""
     client_id, answer = signed_in(server)
     OAuthClient.objects.filter(client_id=client_id).update(blocked=True)
     refused = refresh(server, client_id, answer["refresh_token"])

@@ -61,7 +61,7 @@ PROBES = {
 
 
 @pytest.mark.spec("RFC 8414 3.3: issuer identical, no redirect, no 5xx")
-@pytest.mark.spec("OIDC Discovery 3: all of it or nothing")
+@pytest.mark.spec("OIDC Discovery 3: incomplete metadata is refused")
 @pytest.mark.parametrize(("probe", "status"), PROBES.items())
 def test_every_probe_gets_a_plain_answer(
     server: Portico, probe: str, status: int
@@ -204,7 +204,7 @@ def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
 
 
 def test_a_long_question_survives_the_sign_in_page(server: Portico) -> None:
-    """ours: addresses over 2,048 characters are no way back for Django."""
+    """Addresses over 2,048 characters are no way back for Django."""
     client_id = registered(server)["client_id"]
     state = "s" * 4_000
     with Visitor(server.url, "alice") as visitor:

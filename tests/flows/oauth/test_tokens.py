@@ -148,7 +148,7 @@ def test_token_requests_get_the_code_of_the_rfc(
     assert answer.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.spec("RFC 6749 6: a refresh may narrow, the next is as wide again")
+@pytest.mark.spec("RFC 6749 6: a narrowed refresh does not narrow the grant")
 def test_a_refresh_may_ask_for_less(server: Portico) -> None:
     """RFC 6749 6: the access token is narrowed, the grant is not."""
     client_id, answer = signed_in(server, scope="mcp User.Write")
@@ -275,7 +275,7 @@ def bound_tokens(server: Portico, networks: str) -> dict[str, str]:
 def test_a_token_bound_to_networks_is_active_there_only(
     server: Portico, kind: str
 ) -> None:
-    """ours: introspection and verification answer as /mcp would."""
+    """Introspection and verification answer as /mcp would."""
     known = made("watcher", "--redirect-uri", "https://w.example/cb")
     basic = (known["client_id"], known["client_secret"])
     url, verify = f"{server.url}/oauth/introspect", f"{server.url}/api/token/verify/"

@@ -38,7 +38,6 @@ def tools() -> str:
 
 
 def run(script: str, file: Path, **environment: str) -> None:
-    """One of deploy's scripts."""
     env = {**os.environ, "PYTHON": sys.executable, "PATH": tools(), **environment}
     done = subprocess.run(
         [str(ROOT / "deploy" / script), str(file)],
@@ -98,7 +97,7 @@ def place(folder: Path, name: str) -> dict[str, str]:
 def test_a_restored_copy_serves_and_forgets_no_revocation(
     server: Server, tmp_path: Path
 ) -> None:
-    """ours: people, roles and keys are there; tokens from before are refused."""
+    """People, roles and keys are there; tokens from before are refused."""
     before = wire(server, "alice")
     assert before.text("look") == "alice looks at shelf"
     (tmp_path / "to").mkdir()
@@ -117,7 +116,7 @@ def test_a_restored_copy_serves_and_forgets_no_revocation(
 def test_no_process_shows_a_secret_in_its_arguments(
     tmp_path: Path, script: str
 ) -> None:
-    """ours: `ps` of another account, while PostgreSQL's programs run."""
+    """`ps` of another account, while PostgreSQL's programs run."""
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has no password")
     program = {"backup.sh": "pg_dump", "restore.sh": "pg_restore"}[script]

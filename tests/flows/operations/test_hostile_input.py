@@ -137,7 +137,7 @@ def nothing_stored() -> Iterator[None]:
 
 @pytest.mark.parametrize("path", POSTED)
 def test_wrong_bodies_are_refused(server: Portico, path: str) -> None:
-    """ours: 4xx with the RFC's JSON, nothing stored."""
+    """4xx with the RFC's JSON, nothing stored."""
     with nothing_stored():
         for name, (kind, body) in BODIES.items():
             headers = {"content-type": kind} if kind else {}
@@ -185,7 +185,6 @@ QUERIES = [
 
 @pytest.mark.parametrize("path", READ)
 def test_wrong_queries_are_answered(server: Portico, path: str) -> None:
-    """ours: also where pages read them."""
     with nothing_stored():
         for query in QUERIES:
             answer = HTTP.get(f"{server.url}{path}?{query}")
@@ -356,7 +355,6 @@ def test_generated_forms_are_answered(server: Portico, path: str) -> None:
 
 
 def quoted(text: str) -> str:
-    """Percent-encoded, lone surrogates too."""
     return "".join(f"%{byte:02x}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
@@ -376,7 +374,6 @@ def test_the_openapi_document_is_true(server: Portico) -> None:
 
 
 def probe(operation: Any, server: Portico, session: requests.Session, raw: str) -> None:
-    """Generated requests to one operation."""
     headers = {}
     if operation.path == "/mcp":
         headers = Wire(server, raw).headers("ping", {})

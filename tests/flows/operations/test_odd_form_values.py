@@ -41,7 +41,6 @@ def portal_paths() -> list[str]:
 
 @pytest.fixture(scope="module")
 def somebody(server: Portico, rows: None) -> Iterator[Browser]:
-    """bob at the portal."""
     person("bob", "Guest")
     with Browser(server.url) as browser:
         browser.open("/portal/")
@@ -178,7 +177,6 @@ def post_passkeys(browser: Browser, path: str) -> Iterator[tuple[str, int]]:
 
 
 def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
-    """Anybody can post there."""
     with Browser(server.url) as browser:
         browser.open("/accounts/login/")
         sent = list(post_passkeys(browser, "/accounts/2fa/webauthn/login/"))

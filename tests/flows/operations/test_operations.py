@@ -45,7 +45,6 @@ def watched(rows: None, folder: Path) -> Iterator[Portico]:
 
 
 def metrics(server: Portico) -> dict[str, float]:
-    """Every sample of /metrics."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     answer = HTTP.get(f"{server.url}/metrics", headers=headers)
     assert answer.status_code == 200, answer.text
@@ -60,7 +59,7 @@ def rise(before: dict[str, float], after: dict[str, float], name: str) -> float:
 
 
 def test_metrics_count_django_and_mcp_of_all_workers(watched: Portico) -> None:
-    """ours: whichever worker answers tells of all."""
+    """Whichever worker answers tells of all."""
     clients = [wire(watched, "alice") for _ in range(3)]
     before = metrics(watched)
     for client in clients * 4:
@@ -89,7 +88,7 @@ def test_metrics_count_django_and_mcp_of_all_workers(watched: Portico) -> None:
 
 @pytest.mark.once
 def test_metrics_have_their_room_on_the_disk(watched: Portico) -> None:
-    """ours: what is written through mmap on a full disk ends the process."""
+    """What is written through mmap on a full disk ends the process."""
     folder = Path(watched.environment["DATA_DIR"]) / "metrics"
     files = list(folder.glob("*/*.db"))
     assert len(files) == 2 * len(KINDS), "two workers' files, and no others"
@@ -98,7 +97,7 @@ def test_metrics_have_their_room_on_the_disk(watched: Portico) -> None:
 
 @pytest.mark.once
 def test_metrics_are_for_who_has_the_token(watched: Portico, server: Portico) -> None:
-    """ours: off without METRICS_TOKEN, closed with it."""
+    """Off without METRICS_TOKEN, closed with it."""
     for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}):
         refused = HTTP.get(f"{watched.url}/metrics", headers=given)
         assert refused.status_code == 401 and "portico_" not in refused.text
@@ -119,19 +118,18 @@ def test_metrics_are_for_who_has_the_token(watched: Portico, server: Portico) ->
     ],
 )
 def test_routes_are_few(path: str, route: str) -> None:
-    """ours: outsiders cannot make new labels."""
     assert route_of(path) == route
 
 
 def test_ready_says_so(watched: Portico) -> None:
-    """ours: database, migrations, signing key, shared store, session manager."""
+    """Database, migrations, signing key, shared store, session manager."""
     answer = HTTP.get(f"{watched.url}/readyz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
 @pytest.mark.django_db
 def test_what_is_not_ready_is_named(rf: Any, monkeypatch: Any) -> None:
-    """ours: in words that may be public."""
+    """In words that may be public."""
     SigningKey.objects.ensure_active()
     SigningKey.objects.filter(state="active").update(private_encrypted=b"x" * 40)
     wanted = frozenset({("accounts", "9999_future")})
@@ -150,7 +148,7 @@ def test_what_is_not_ready_is_named(rf: Any, monkeypatch: Any) -> None:
 
 @pytest.mark.once
 def test_a_log_line_carries_the_request_and_obeys_nothing(watched: Portico) -> None:
-    """ours: one JSON object per record, from a synchronous view and from /mcp."""
+    """One JSON object per record, from a synchronous view and from /mcp."""
     name = "of-this-very-request"
     headers = {"x-request-id": name}
     message = {"username": "eve\nFORGED record", "password": "wrong"}
@@ -165,7 +163,7 @@ def test_a_log_line_carries_the_request_and_obeys_nothing(watched: Portico) -> N
 
 @pytest.mark.once
 def test_a_text_line_cannot_be_forged() -> None:
-    """ours: newlines and escapes from outside are shown."""
+    """Newlines and escapes from outside are shown."""
     event = {
         "timestamp": "T",
         "level": "error",
@@ -181,7 +179,7 @@ def test_a_text_line_cannot_be_forged() -> None:
 
 @pytest.mark.once
 def test_a_trace_joins_the_request_and_the_sdks_span(watched: Portico) -> None:
-    """ours: our span under the caller's, the SDK's under ours."""
+    """Our span under the caller's, the SDK's under ours."""
     wire(watched, "alice").post(
         "tools/call", {"name": "look"}, extra={"traceparent": TRACEPARENT}
     )
@@ -213,7 +211,6 @@ def test_a_trace_joins_the_request_and_the_sdks_span(watched: Portico) -> None:
 def test_tracing_is_on_when_asked_for(
     given: dict[str, str], kind: str, monkeypatch: Any
 ) -> None:
-    """OpenTelemetry's own variables decide."""
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert tracing.wanted() == kind
@@ -224,7 +221,7 @@ def test_tracing_is_on_when_asked_for(
 def test_tracing_that_cannot_work_is_refused_in_words(
     exporter: str, monkeypatch: Any
 ) -> None:
-    """ours: the packages of the optional extra, or a word nobody knows."""
+    """The packages of the optional extra, or a word nobody knows."""
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", exporter)
     with pytest.raises(SystemExit, match="OTEL_"):
@@ -233,7 +230,7 @@ def test_tracing_that_cannot_work_is_refused_in_words(
 
 @pytest.mark.once
 def test_a_worker_that_was_not_counted_is_refused(folder: Path) -> None:
-    """ours: WORKERS and uvicorn's --workers must agree in production."""
+    """WORKERS and uvicorn's --workers must agree in production."""
     code = "from config.server.workers import refuse_uncounted_workers as f; f()"
     run = (
         "import multiprocessing as m, sys; p = m.get_context('spawn').Process("
@@ -255,7 +252,7 @@ def test_a_worker_that_was_not_counted_is_refused(folder: Path) -> None:
 
 @pytest.mark.django_db
 def test_one_job_migrates_at_a_time() -> None:
-    """ours: a second waits for the first (PostgreSQL); SQLite locks by itself."""
+    """A second waits for the first (PostgreSQL); SQLite locks by itself."""
     from django.db import connection
 
     with alone("default"):

@@ -39,7 +39,6 @@ def manage(folder: Path, *arguments: str, umask: int = 0o022) -> tuple[int, str]
 
 
 def mode(path: Path) -> int:
-    """Permissions."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -52,7 +51,7 @@ def open_to_others(folder: Path) -> list[str]:
 def test_a_folder_that_was_there_gets_private_files(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    """ours: DATA_DIR with 755 and a umask that opens everything."""
+    """DATA_DIR is 755 and the umask allows everything."""
     folder = tmp_path / "data"
     folder.mkdir()
     folder.chmod(0o755)
@@ -66,7 +65,7 @@ def test_a_folder_that_was_there_gets_private_files(
 
 
 def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> None:
-    """ours: -wal and -shm are as the database is, and a server makes them too."""
+    """-wal and -shm are as the database is, and a server makes them too."""
     code, told = manage(tmp_path, "up", "--prepare-only", umask=0)
     assert code == 0, told
     secrets = {name.upper(): (tmp_path / name).read_text() for name in MADE[3:]}
@@ -83,7 +82,7 @@ def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> N
 def test_doctor_names_files_that_others_can_read_and_the_command(
     tmp_path: Path,
 ) -> None:
-    """ours: what it prints is what to run; each file, and the folder."""
+    """What it prints is what to run; each file, and the folder."""
     folder = tmp_path / "a place"
     folder.mkdir()
     code, told = manage(folder, "up", "--prepare-only")
@@ -108,7 +107,6 @@ def test_doctor_names_files_that_others_can_read_and_the_command(
 def test_every_command_refuses_keys_that_others_can_read(
     tmp_path: Path, name: str
 ) -> None:
-    """ours: they open everything else."""
     manage(tmp_path, "check")
     (tmp_path / name).chmod(0o604)
     code, told = manage(tmp_path, "check")
@@ -130,7 +128,7 @@ def test_every_command_refuses_keys_that_others_can_read(
 def test_an_env_file_with_secrets_is_among_them(
     tmp_path: Path, monkeypatch: Any, text: str, secret: bool
 ) -> None:
-    """ours: .env of a checkout that others can read."""
+    """.env of a checkout that others can read."""
     path = tmp_path / ".env"
     monkeypatch.setitem(Environment.model_config, "env_file", path)
     assert environment.files_with_secrets() == []

@@ -30,7 +30,6 @@ CALLS = 6
 
 @pytest.fixture(scope="module")
 def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[Fronted]:
-    """Three processes behind nginx."""
     if connection.vendor != "postgresql":
         pytest.skip("several processes need PostgreSQL")
     with valkey() as store, production(folder, store.connection_url, 3) as running:
@@ -45,11 +44,11 @@ def http(front: Fronted, monkeypatch: Any) -> Iterator[httpx2.Client]:
         yield made
 
 
-@pytest.mark.spec("ours: production as documented passes the client tests")
+@pytest.mark.spec("the documented production setup passes the client tests")
 def test_the_sdks_client_signs_in_calls_and_is_revoked(
     front: Fronted, http: httpx2.Client
 ) -> None:
-    """ours: discovery, registration, sign-in, list, call, refresh, revoked."""
+    """Discovery, registration, sign-in, list, call, refresh, revoked."""
     storage, visits = Storage(), list[str]()
     first, second = asyncio.run(twice(front, provider(front, storage, visits)))
     assert first != second and len(visits) == 1
@@ -61,7 +60,7 @@ def test_the_sdks_client_signs_in_calls_and_is_revoked(
 
 
 def test_a_session_finds_its_process(front: Fronted, http: httpx2.Client) -> None:
-    """architecture 6: the proxy sends each Mcp-Session-Id to the same process."""
+    """The proxy sends each Mcp-Session-Id to the same process."""
     ports = {str(backend.port) for backend in front.backends}
     for _ in range(CALLS):
         client = Wire(front, front.token("alice"), LEGACY, http=http).open()
@@ -70,7 +69,7 @@ def test_a_session_finds_its_process(front: Fronted, http: httpx2.Client) -> Non
 
 
 def test_the_edges_are_closed(front: Fronted, http: httpx2.Client) -> None:
-    """ours: HSTS, secure cookies, probes not public, the caller's own address."""
+    """HSTS, secure cookies, probes not public, the caller's own address."""
     page = http.get(
         f"{front.url}/accounts/login/", headers={"x-forwarded-for": "6.6.6.6"}
     )
@@ -89,7 +88,7 @@ def test_the_edges_are_closed(front: Fronted, http: httpx2.Client) -> None:
 def test_no_process_behind_the_proxy_decides_by_what_was(
     front: Fronted, processes: int
 ) -> None:
-    """ours: any request on any process; a change rules the next message on each."""
+    """Any request on any process; a change rules the next message on each."""
     unused = front.backends[processes:]
     used = front.backends[:processes]
     for backend in unused:
@@ -114,7 +113,7 @@ def test_no_process_behind_the_proxy_decides_by_what_was(
 
 
 def test_caddy_in_front(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ours: the file of the composed set-up serves the SDK's client as nginx' does."""
+    """The file of the composed set-up serves the SDK's client as nginx' does."""
     with caddy(front) as passed:
         monkeypatch.setenv("SSL_CERT_FILE", str(passed.authority))
         storage, visits = Storage(), list[str]()
@@ -154,7 +153,6 @@ class Crowd:
             client.http.close()
 
     def call(self, client: Wire) -> None:
-        """One client's loop."""
         while not self.over.is_set():
             try:
                 answer = client.call("look")
@@ -173,7 +171,7 @@ class Crowd:
 
 
 def test_a_rolling_restart_fails_no_call(front: Fronted, http: httpx2.Client) -> None:
-    """ours: deploy/rolling-restart.sh, step by step; each call on record once."""
+    """deploy/rolling-restart.sh, step by step; each call on record once."""
     before = AuditEvent.objects.filter(action="tool.called").count()
     with Crowd(front, 4) as crowd:
         for backend in front.backends:
@@ -192,7 +190,7 @@ def test_a_rolling_restart_fails_no_call(front: Fronted, http: httpx2.Client) ->
 def test_a_killed_process_costs_only_what_it_was_doing(
     front: Fronted, http: httpx2.Client
 ) -> None:
-    """ours: 502 at once for calls in its hands, all others served by its neighbour."""
+    """502 at once for calls in its hands, all others served by its neighbour."""
     with Crowd(front, 4) as crowd:
         crowd.waits_for(20)
         front.backends[0].stop(signal.SIGKILL)

@@ -40,13 +40,13 @@ def addresses(server: Portico, **headers: str) -> set[str]:
 def test_the_audit_names_the_client_and_not_what_it_forged(
     proxied: Portico, server: Portico
 ) -> None:
-    """ours: one function for Django's side and the MCP side."""
+    """One function for Django's side and the MCP side."""
     assert addresses(proxied, **WAY) == {"203.0.113.7"}
     assert addresses(server, **WAY) == {"127.0.0.1"}
 
 
 def test_https_is_believed_from_the_proxy_only(proxied: Portico) -> None:
-    """ours: SECURE_SSL_REDIRECT looks at the scheme that client_address.py found."""
+    """SECURE_SSL_REDIRECT looks at the scheme that client_address.py found."""
     page = f"{proxied.url}/accounts/login/"
     plain = httpx2.get(page, follow_redirects=False)
     assert plain.status_code == 301 and plain.headers["location"].startswith("https:")

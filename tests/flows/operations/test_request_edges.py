@@ -45,7 +45,7 @@ def secure(rows: None, folder: Path) -> Iterator[Portico]:
 
 
 def test_the_headers_of_a_page(secure: Portico) -> None:
-    """ours: HSTS, Referrer-Policy, Permissions-Policy, COOP; __Host- cookies."""
+    """HSTS, Referrer-Policy, Permissions-Policy, COOP; __Host- cookies."""
     told = {"x-forwarded-proto": "https"}
     page = httpx2.get(f"{secure.url}/accounts/login/", headers=told)
     headers = page.headers
@@ -63,7 +63,7 @@ def test_the_headers_of_a_page(secure: Portico) -> None:
 @pytest.mark.spec("RFC 9110 15.5.14")
 @pytest.mark.parametrize("path", ["/oauth/token", "/api/token/", "/accounts/login/"])
 def test_a_large_body_is_413_before_it_is_read(hasty: Portico, path: str) -> None:
-    """ours: by its declared length, or as soon as it has grown too large."""
+    """By its declared length, or as soon as it has grown too large."""
     body = b"a=" + b"x" * 30_000
 
     def in_pieces() -> Iterator[bytes]:
@@ -80,7 +80,7 @@ def test_a_large_body_is_413_before_it_is_read(hasty: Portico, path: str) -> Non
 @pytest.mark.spec("RFC 9110 15.5.9")
 @pytest.mark.parametrize("path", ["/oauth/token", "/accounts/login/", "/mcp"])
 def test_a_body_that_does_not_come_is_408(hasty: Portico, path: str) -> None:
-    """ours: slow clients; at /mcp for those with a token."""
+    """Slow clients; at /mcp for those with a token."""
     bearer = f"authorization: Bearer {hasty.token('alice')}\r\n"
     with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
         head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}"
@@ -95,7 +95,7 @@ def test_a_body_that_does_not_come_is_408(hasty: Portico, path: str) -> None:
 def test_a_head_that_does_not_come_closes_the_connection(
     hasty: Portico, sent: bytes
 ) -> None:
-    """ours: slowloris; one that was served and idles is closed by uvicorn."""
+    """Slowloris; one that was served and idles is closed by uvicorn."""
     with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
         line.sendall(sent)
         begun = time.monotonic()
@@ -104,7 +104,7 @@ def test_a_head_that_does_not_come_closes_the_connection(
 
 
 def test_a_client_that_takes_nothing_is_cut_off(hasty: Portico) -> None:
-    """ours: what is ready for it is not kept for ever, and others do not wait."""
+    """What is ready for it is not kept for ever, and others do not wait."""
     asked = b"GET /static/large.bin HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -137,7 +137,7 @@ def unfinished(server: Portico, client: Wire) -> tuple[socket.socket, bytes]:
 def test_shutting_down_ends_streams_and_finishes_calls(
     rows: None, folder: Path
 ) -> None:
-    """ours: nothing is cut, nobody is waited for, nothing new is taken."""
+    """Nothing is cut, nobody is waited for, nothing new is taken."""
     with portico(folder, GRACE="20") as server:
         client = wire(server, "alice")
         line, rest = unfinished(server, client)
@@ -161,7 +161,6 @@ def test_shutting_down_ends_streams_and_finishes_calls(
 
 
 def test_what_outsiders_send_stays_on_its_line_of_the_log(server: Portico) -> None:
-    """ours: log injection, and nothing secret."""
     forged = "x\r\nERROR forged: everything is fine \x1b[31m"
     secret = "portico_pat_" + "s" * 43
     body = {"username": forged, "password": "a very secret password"}

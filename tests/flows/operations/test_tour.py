@@ -88,7 +88,6 @@ def say(shell: subprocess.Popen[str], command: str) -> str:
 
 
 def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
-    """ours: every line of the README."""
     if not (ROOT / ".venv" / "bin" / "python").exists():
         pytest.skip("runs where `make test` made .venv")
     port, serving = free_port(), None
@@ -109,7 +108,6 @@ def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
 
 
 def serve(checkout: Path, port: int) -> subprocess.Popen[str]:
-    """`make serve`, until it answers."""
     env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "HOME")}
     process = subprocess.Popen(
         ["make", "serve", f"PORT={port}"],

@@ -47,7 +47,7 @@ def test_a_page_speaks_the_language_the_browser_asks_for(reader: Browser) -> Non
 
 
 def test_a_choice_is_kept_and_leads_back_to_the_page(reader: Browser) -> None:
-    """ours: the button works without JavaScript and outweighs the browser's wish."""
+    """The button works without JavaScript and outweighs the browser's wish."""
     reader.open(f"{LOGIN}?next=/portal/tokens/")
     reader.submit(reader.form("language"), "language")
     assert str(reader.page.url).endswith(f"{LOGIN}?next=/portal/tokens/")
@@ -62,7 +62,7 @@ def test_a_choice_is_kept_and_leads_back_to_the_page(reader: Browser) -> None:
 
 
 def test_a_choice_leads_to_no_other_site(reader: Browser) -> None:
-    """ours: `next` is a path of this server; anything else is left out."""
+    """`next` is a path of this server; anything else is left out."""
     form = reader.open(LOGIN).form("language")
     reader.http.follow_redirects = False
     reader.submit(form, "language", next="https://elsewhere.example/")
@@ -98,7 +98,7 @@ def test_an_error_page_is_translated_and_its_link_is_ascii(
 def test_consent_says_scopes_in_the_readers_words(
     server: Portico, reader: Browser
 ) -> None:
-    """ours: the descriptions that come with Portico are translated."""
+    """The descriptions that come with Portico are translated."""
     signed_in(reader, "alice")
     client = registered(server, client_name="편집기")["client_id"]
     page = reader.open(question(server, client, scope="mcp User.Write")[0]).page.text
@@ -109,7 +109,7 @@ def test_consent_says_scopes_in_the_readers_words(
 def test_the_audit_is_english_whatever_the_admin_reads(
     server: Portico, reader: Browser
 ) -> None:
-    """ours: one log for many readers; filters and exports match it by text."""
+    """One log for many readers; filters and exports match it by text."""
     signed_in(reader, "carol", "/admin/")
     bob = User.objects.get(username="bob")
     held = RoleAssignment.objects.get(user=bob, role__name="Guest")
@@ -124,7 +124,7 @@ def test_the_audit_is_english_whatever_the_admin_reads(
 
 
 def test_a_page_that_is_not_there_says_so(reader: Browser) -> None:
-    """ours: 404 in the reader's language, with a way on."""
+    """404 in the reader's language, with a way on."""
     signed_in(reader, "alice")
     reader.open("/portal/nothing/")
     assert reader.page.status_code == 404 and "찾을 수 없습니다" in reader.page.text

@@ -29,7 +29,6 @@ TOKENS = "/portal/tokens/"
 
 @contextmanager
 def signed_in_as(server: Portico, name: str) -> Iterator[Browser]:
-    """Somebody at the portal."""
     with Browser(server.url) as browser:
         browser.open("/portal/")
         form = browser.form("password")
@@ -40,7 +39,6 @@ def signed_in_as(server: Portico, name: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def alice(server: Portico) -> Iterator[Browser]:
-    """alice, signed in."""
     with signed_in_as(server, "alice") as browser:
         yield browser
 
@@ -62,7 +60,7 @@ def new_token(browser: Browser, **fields: object) -> str:
     "path", ["/portal/", "/portal/connect/", "/portal/apps/", TOKENS]
 )
 def test_the_portal_is_for_signed_in_people(server: Portico, path: str) -> None:
-    """ours: and runs no script but its own."""
+    """Runs no script but its own."""
     answer = HTTP.get(f"{server.url}{path}")
     assert answer.headers["location"].startswith("/accounts/login/")
 
@@ -72,7 +70,7 @@ def test_the_portal_is_for_signed_in_people(server: Portico, path: str) -> None:
 def test_a_personal_token_works_until_it_is_revoked(
     server: Portico, alice: Browser, era: str
 ) -> None:
-    """ours: hashed, shown once, last used, revoked at once."""
+    """Hashed, shown once, last used, revoked at once."""
     raw = new_token(alice)
     client = Wire(server, raw, era).open()
     assert client.text("look") == "alice looks at shelf"
@@ -93,7 +91,7 @@ def test_a_personal_token_works_until_it_is_revoked(
 def test_a_personal_token_is_a_part_of_ones_rights_and_ends(
     server: Portico, alice: Browser
 ) -> None:
-    """ours: subset of one's scopes, expiry required."""
+    """Subset of one's scopes, expiry required."""
     narrow = new_token(alice, scopes=["User.Read"])
     assert Wire(server, narrow).allowed("look")
     assert Wire(server, narrow).call("erase").status_code == 403
@@ -118,7 +116,6 @@ def test_a_personal_token_is_a_part_of_ones_rights_and_ends(
 
 
 def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
-    """ours."""
     person("bob", "Guest", "User")
     client = wire(server, "bob")
     row = IssuedToken.objects.filter(user__username="bob").first()
@@ -129,7 +126,7 @@ def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
 
 
 def test_a_connected_app_is_revoked(server: Portico, alice: Browser) -> None:
-    """ours: refused at the next message, and asked again the next time."""
+    """Refused at the next message, and asked again the next time."""
     client_id, answer = signed_in(server)
     client = Wire(server, answer["access_token"])
     assert client.allowed("look")
@@ -146,7 +143,6 @@ def test_a_connected_app_is_revoked(server: Portico, alice: Browser) -> None:
 
 
 def test_the_connect_page_turns_to_connected(server: Portico, alice: Browser) -> None:
-    """ours: by a real client's call."""
     page = alice.open("/portal/connect/").page
     assert server.mcp_url in page.text and "Waiting for the first call" in page.text
     since = page.text.split('data-since="')[1].split('"')[0]
@@ -162,7 +158,6 @@ def test_the_connect_page_turns_to_connected(server: Portico, alice: Browser) ->
 
 
 def test_every_snippet_names_the_real_address() -> None:
-    """ours: a test each."""
     url = "https://portico.example/mcp"
     found = {s.slug: s for s in snippets(url)}
     assert list(found) == ["claude", "vscode", "cursor", "codex", "inspector", "curl"]
@@ -176,7 +171,6 @@ def test_every_snippet_names_the_real_address() -> None:
 
 @pytest.mark.parametrize("processes", ["server", "workers"])
 def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> None:
-    """ours: with sessions and without."""
     running: Portico = request.getfixturevalue(processes)
     line = snippets(running.mcp_url)[-1].with_token
     typed = shlex.split(line.replace(TOKEN, running.token("alice")))
@@ -186,7 +180,7 @@ def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> N
 
 
 def test_refusals_are_explained_without_giving_secrets_away(server: Portico) -> None:
-    """ours: why, and whom to ask; hidden is still as unknown."""
+    """Why, and whom to ask; hidden is still as unknown."""
     person("petra", "User")
     client = wire(server, "petra")
     for tool in ("rule", "nope", "erase"):

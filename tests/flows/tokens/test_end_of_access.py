@@ -88,7 +88,6 @@ def rich(server: Portico) -> Iterator[Holder]:
 
 @pytest.fixture(scope="module")
 def carol(server: Portico) -> Iterator[Browser]:
-    """The superuser, in the admin."""
     person("carol", "Admin", admin=True)
     with Browser(server.url) as browser:
         yield browser.sign_in("carol")
@@ -127,7 +126,6 @@ def deleted(carol: Browser, path: str, *keys: Any) -> None:
 
 
 def last_role(who: Holder) -> RoleAssignment:
-    """The only one they hold."""
     return RoleAssignment.objects.get(user=who.account)
 
 
@@ -170,14 +168,12 @@ def by_mail(who: Holder, carol: Browser) -> None:
 
 
 def everywhere(who: Holder, carol: Browser) -> None:
-    """The button in the portal."""
     browser = who.own.open("/portal/security/")
     browser.submit(browser.form("everywhere"), "everywhere")
     assert "/accounts/login/" in str(browser.open("/portal/apps/").page.url)
 
 
 def at_the_terminal(who: Holder, carol: Browser) -> None:
-    """Django's own command."""
     given = iter([NEW, NEW])
     command: Any = changepassword.Command(stdout=io.StringIO())
     command._get_pass = lambda prompt="": next(given)
@@ -340,7 +336,6 @@ CLIENT: dict[str, tuple[Way, set[str]]] = {
 
 
 def withdrawn(who: Holder) -> None:
-    """Connected apps, in the portal."""
     browser = who.own.open("/portal/apps/")
     key = str(Consent.objects.get(user=who.account).pk)
     form = next(f for f in browser.forms if "revoke" in [b[0] for b in f.buttons])
@@ -376,12 +371,12 @@ EVERY_KIND = {
 BY_DOCUMENT = "the host's form"
 
 
-@pytest.mark.spec("ours: the end of an account's access ends everything")
+@pytest.mark.spec("ending an account's access ends everything")
 @pytest.mark.parametrize("way", ACCOUNT)
 def test_the_end_of_an_accounts_access_ends_everything(
     server: Portico, carol: Browser, way: str
 ) -> None:
-    """ours: tokens, families, codes, device codes, consents, sessions, streams."""
+    """Tokens, families, codes, device codes, consents, sessions, streams."""
     with somebody(server, *(() if way in EVERY_KIND else SAMPLE)) as who:
         ACCOUNT[way](who, carol)
         assert who.works() == set()
@@ -389,12 +384,11 @@ def test_the_end_of_an_accounts_access_ends_everything(
     assert "/login/" not in str(carol.open("/admin/").page.url)
 
 
-@pytest.mark.spec("ours: the end of a client's access ends all that was given to it")
+@pytest.mark.spec("ending a client's access ends everything granted to it")
 @pytest.mark.parametrize("way", CLIENT)
 def test_the_end_of_a_clients_access_ends_what_is_held_through_it(
     server: Portico, carol: Browser, way: str
 ) -> None:
-    """ours: and nothing else of the person."""
     run, ends = CLIENT[way]
     with somebody(server, *SAMPLE, documented=way == BY_DOCUMENT) as who:
         run(who, carol)

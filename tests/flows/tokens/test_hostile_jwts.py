@@ -94,7 +94,7 @@ def test_no_vector_is_a_client_assertion(server: Portico, name: str) -> None:
 
 
 def test_refusals_do_not_write_what_they_were_sent(server: Portico) -> None:
-    """ours: nothing of a forged token reaches the audit or the log as it came."""
+    """Nothing of a forged token reaches the audit or the log as it came."""
     token = genuine(server)
     evil = {**token.claims, "jti": "x\nFORGED LINE", "client_id": "\x1b[31mred"}
     raw = f"{token.parts[0]}.{b64(as_json(evil))}.{token.parts[2]}"

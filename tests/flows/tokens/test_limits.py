@@ -34,7 +34,6 @@ STRICT = {
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Any]:
-    """A real Valkey."""
     with valkey() as running:
         yield running
 
@@ -83,7 +82,7 @@ def spend(server: Portico, client: str, address: str = "192.0.2.1") -> httpx2.Re
 
 @pytest.mark.spec("RFC 6585 4")
 def test_three_processes_let_exactly_a_hundred_through(three: Portico) -> None:
-    """ours: counted in Valkey, whichever process answers."""
+    """Counted in Valkey, whichever process answers."""
     token = three.token("alice")
     told = statuses(130, lambda n: ping(three, token))
     assert told[429] == 30, told
@@ -92,7 +91,7 @@ def test_three_processes_let_exactly_a_hundred_through(three: Portico) -> None:
 
 
 def test_the_token_is_counted_before_the_address(alone: Portico) -> None:
-    """ours: one hosted client's address does not lock everyone out."""
+    """One hosted client's address does not lock everyone out."""
     loud, quiet = alone.token("alice"), alone.token("bob")
     assert statuses(25, lambda n: ping(alone, loud))[429] == 5
     assert ping(alone, quiet).status_code != 429
@@ -107,7 +106,7 @@ def test_the_token_is_counted_before_the_address(alone: Portico) -> None:
 
 
 def test_clients_of_one_address_are_counted_apart(alone: Portico) -> None:
-    """ours: IPv6 neighbours of one household together."""
+    """IPv6 neighbours of one household together."""
     told = statuses(23, lambda n: spend(alone, "one", f"2001:db8::{n + 1:x}"))
     assert told[429] == 3
     assert spend(alone, "two", "2001:db8::1").status_code == 401
@@ -126,7 +125,7 @@ def test_clients_of_one_address_are_counted_apart(alone: Portico) -> None:
 def test_every_door_is_counted(
     alone: Portico, path: str, most: int, method: str
 ) -> None:
-    """ours: a table in accounts/rate_limits/middleware.py says which."""
+    """A table in accounts/rate_limits/middleware.py says which."""
     headers = {"x-forwarded-for": "192.0.2.40", "accept": "application/json"}
     url = f"{alone.url}{path}"
     told = [
@@ -162,11 +161,11 @@ def test_other_methods_are_counted_too(
     assert 429 not in told[:-1] and told[-1] == 429
 
 
-@pytest.mark.spec("ours: fail closed")
+@pytest.mark.spec("access is refused when a dependency fails")
 def test_with_the_store_away_sign_in_shuts_and_mcp_goes_on(
     rows: None, folder: Path
 ) -> None:
-    """ours: 503 with Retry-After for passwords; tokens judged are counted here."""
+    """503 with Retry-After for passwords; tokens judged are counted here."""
     with valkey() as store:
         port, url = store.port, store.connection_url
         with portico(folder, VALKEY_URL=url, **STRICT) as server:

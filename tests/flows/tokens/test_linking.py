@@ -36,7 +36,6 @@ BOSS = "boss@corp.example"
 
 @pytest.fixture(scope="module")
 def corporate() -> Iterator[Idp]:
-    """A real provider."""
     with idp() as running:
         yield running
 
@@ -324,7 +323,6 @@ def test_signing_up_under_a_known_name_makes_another(
 
 
 def test_no_page_lets_people_choose_an_address(server: Portico) -> None:
-    """404, signed in or not."""
     paths = [
         "/accounts/email/",
         "/accounts/signup/",

@@ -29,14 +29,12 @@ def strict(rows: None, folder: Path) -> Iterator[Portico]:
 
 @pytest.fixture
 def clean(rows: None) -> None:
-    """Nothing counted yet."""
     AccessAttempt.objects.all().delete()
 
 
 def api(
     server: Portico, name: str, password: str, address: str = "192.0.2.1"
 ) -> httpx2.Response:
-    """The password door."""
     body = {"username": name, "password": password}
     headers = {"x-forwarded-for": address}
     return httpx2.post(f"{server.url}/api/token/", json=body, headers=headers)
@@ -68,7 +66,7 @@ DOORS: dict[str, Callable[[Portico, str, str], httpx2.Response]] = {
 def test_a_lock_out_holds_at_every_door_and_tells_nothing(
     strict: Portico, door: str, name: str
 ) -> None:
-    """OAuth 2.1 2.4.1, ours: 429 with Retry-After, the right password or none."""
+    """OAuth 2.1 2.4.1: 429 with Retry-After, the right password or none."""
     first = DOORS[door](strict, name, "wrong")
     assert first.status_code in (200, 401)
     DOORS[door](strict, name.upper(), "wrong")
@@ -85,7 +83,7 @@ def test_a_lock_out_holds_at_every_door_and_tells_nothing(
 
 
 def test_a_locked_attempt_does_not_prolong_the_lock(strict: Portico) -> None:
-    """ours: and no form is kept, with or without a password."""
+    """No form is kept, with or without a password."""
     for _ in range(3):
         api(strict, "alice", "wrong")
     attempt = AccessAttempt.objects.get()
@@ -98,7 +96,7 @@ def test_a_locked_attempt_does_not_prolong_the_lock(strict: Portico) -> None:
 def test_guessing_from_many_addresses_and_for_many_names_is_stopped(
     strict: Portico,
 ) -> None:
-    """ours: ten times as much locks the account, or the address."""
+    """Ten times as much locks the account, or the address."""
     AccessAttempt.objects.bulk_create(
         attempt("alice", f"198.51.100.{n}") for n in range(3 * WIDER)
     )
@@ -111,14 +109,13 @@ def test_guessing_from_many_addresses_and_for_many_names_is_stopped(
 
 
 def attempt(name: str, address: str) -> AccessAttempt:
-    """One wrong password."""
     return AccessAttempt(
         username=name, ip_address=address, user_agent="-", failures_since_start=1
     )
 
 
 def test_a_success_forgives_the_account_but_not_the_address(strict: Portico) -> None:
-    """ours: one's own account does not make guessing free."""
+    """One's own account does not make guessing free."""
     api(strict, "alice", "wrong")
     api(strict, "bob", "wrong")
     assert api(strict, "alice", PASSWORD).status_code == 200
@@ -126,7 +123,7 @@ def test_a_success_forgives_the_account_but_not_the_address(strict: Portico) -> 
 
 
 def test_an_administrator_unlocks(strict: Portico) -> None:
-    """ours: on the users, on the counts, and by command; on record."""
+    """On the users, on the counts, and by command; on record."""
     alice = User.objects.get(username="alice")
     with Browser(strict.url) as browser:
         browser.sign_in("carol")

@@ -36,7 +36,6 @@ def mailing(folder: Path, port: int) -> Iterator[Portico]:
 
 @pytest.fixture(scope="module")
 def office() -> Iterator[Mailbox]:
-    """A mail server."""
     with mailbox() as made:
         yield made
 
@@ -78,9 +77,9 @@ def asked(browser: Browser, address: str) -> float:
     return took
 
 
-@pytest.mark.spec("ours: every address in a mail begins with ISSUER_URL")
+@pytest.mark.spec("every link in a mail begins with ISSUER_URL")
 def test_mails_are_built_on_the_issuer(sender: Portico, box: Mailbox) -> None:
-    """ours: whatever the client wrote in Host, in every mail and part of it."""
+    """Whatever the client wrote in Host, in every mail and part of it."""
     for host in ("localhost:6666", f"localhost:{sender.port}"):
         with visitor(sender, host) as browser:
             asked(browser, DORA)
@@ -100,7 +99,7 @@ def test_mails_are_built_on_the_issuer(sender: Portico, box: Mailbox) -> None:
 
 
 def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
-    """ours: a provider returns to the issuer's host, where sign-in begins too."""
+    """A provider returns to the issuer's host, where sign-in begins too."""
     with idp() as provider:
         row = SignInProvider(
             slug="mailed", name="Mailed", issuer=provider.url, client_id=CLIENT_ID
@@ -131,11 +130,11 @@ def begun(browser: Browser) -> str:
     return str(browser.page.headers["location"])
 
 
-@pytest.mark.spec("ours: known and unknown addresses take the same time")
+@pytest.mark.spec("known and unknown mail addresses take the same time")
 def test_nobody_learns_by_the_time_who_has_an_account(
     sender: Portico, box: Mailbox
 ) -> None:
-    """ours: with a mail server that takes its time."""
+    """With a mail server that takes its time."""
     box.pause = 0.5
     times: dict[str, list[float]] = {DORA: [], "nobody@example.com": []}
     with visitor(sender) as browser:
@@ -149,7 +148,7 @@ def test_nobody_learns_by_the_time_who_has_an_account(
 
 
 def test_what_waits_is_sent_when_the_server_stops(folder: Path, box: Mailbox) -> None:
-    """ours: in time; the mail server may be slow."""
+    """In time; the mail server may be slow."""
     box.pause = 0.4
     with mailing(folder, box.port) as server, visitor(server) as browser:
         for _ in range(6):
@@ -176,7 +175,7 @@ def newest() -> int:
 def test_a_mail_that_is_refused_is_logged_and_audited(
     sender: Portico, box: Mailbox
 ) -> None:
-    """ours: the page says the same as ever."""
+    """The page says the same as ever."""
     last, box.refuses = newest(), True
     with visitor(sender) as browser:
         asked(browser, DORA)
@@ -189,7 +188,7 @@ def test_a_mail_that_is_refused_is_logged_and_audited(
 
 
 def test_a_mail_server_that_says_nothing_holds_nobody(folder: Path) -> None:
-    """ours: no request, and not the end of the server."""
+    """No request, and not the end of the server."""
     last = newest()
     with silent() as nobody, mailing(folder, nobody.port) as server:
         with visitor(server) as browser:

@@ -63,7 +63,6 @@ def signer(folder: Path, public: dict[str, Any]) -> str:
 
 
 def claims_of(client_id: str, server: Portico, **changed: Any) -> dict[str, Any]:
-    """What an assertion says."""
     about = {"iss": client_id, "sub": client_id, "aud": server.url}
     return {**about, "jti": uuid4().hex, "exp": int(time.time()) + 60, **changed}
 
@@ -111,7 +110,6 @@ def test_odd_claims_and_headers_of_assertions_are_refused(
 
 
 def with_authorization(server: Portico, value: bytes, **form: str) -> httpx2.Response:
-    """Revoke something with this header."""
     url, data = f"{server.url}/oauth/revoke", {"token": "x", **form}
     return HTTP.post(url, data=data, headers=[(b"authorization", value)])
 

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 @pytest.fixture(scope="module")
 def corporate() -> Iterator[Idp]:
-    """A real provider."""
     with idp() as running:
         yield running
 
@@ -67,7 +66,6 @@ def enter(server: Portico, corporate: Idp, **claims: Any) -> Browser:
 
 
 def roles() -> set[str]:
-    """What erin holds."""
     held = RoleAssignment.objects.filter(user__username="erin").unexpired()
     return set(held.values_list("role__name", flat=True))
 
@@ -76,7 +74,7 @@ def roles() -> set[str]:
 def test_claims_give_roles_and_take_them(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """ours: at each sign-in, on record, for some days; others' grants stay."""
+    """At each sign-in, on record, for some days; others' grants stay."""
     with enter(server, corporate, groups=["staff", "other"]) as erin:
         assert erin.page.status_code == 200 and "/portal/" in str(erin.page.url)
     assert roles() == {"User"}
@@ -96,7 +94,7 @@ def test_claims_give_roles_and_take_them(
 def test_nobody_signs_up_where_it_is_not_opened(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """ours: nor through one that is disabled."""
+    """Nor through one that is disabled."""
     SignInProvider.objects.update(sign_up=False)
     with enter(server, corporate, groups=["staff"]) as erin:
         assert "no account here yet" in erin.page.text
@@ -111,7 +109,7 @@ def test_nobody_signs_up_where_it_is_not_opened(
 def test_a_proved_address_opens_its_account_where_that_is_allowed(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """ours: an address that is only claimed opens nothing."""
+    """An address that is only claimed opens nothing."""
     User.objects.create_user("erin.e", "erin@example.com", PASSWORD)
     about = {"email": "erin@example.com", "groups": ["staff"]}
     SignInProvider.objects.update(sign_up=False, link_by_email=True)
@@ -126,7 +124,7 @@ def test_a_proved_address_opens_its_account_where_that_is_allowed(
 def test_a_provider_that_fails_gets_a_page(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """ours: a wrong secret, a forged answer, an outage: words, no stack trace."""
+    """A wrong secret, a forged answer, an outage: words, no stack trace."""
     provider.keep_secret("something else")
     provider.save()
     with enter(server, corporate) as erin:
@@ -143,7 +141,7 @@ def test_a_provider_that_fails_gets_a_page(
 def test_allowing_a_client_works_through_a_provider(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """ours: the question waits while the person is elsewhere."""
+    """The question waits while the person is elsewhere."""
     corporate.person = {"sub": "e-1", "preferred_username": "erin", "groups": ["staff"]}
     client_id = registered(server)["client_id"]
     with Browser(server.url) as browser:
@@ -158,7 +156,7 @@ def test_allowing_a_client_works_through_a_provider(
 def test_a_provider_is_set_up_in_the_admin(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """ours: by superusers; the secret is written, encrypted, and never shown."""
+    """By superusers; the secret is written, encrypted, and never shown."""
     page = f"/admin/accounts/signinprovider/{provider.pk}/change/"
     with Browser(server.url) as carol:
         carol.sign_in("carol")

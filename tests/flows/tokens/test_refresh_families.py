@@ -57,7 +57,7 @@ def test_a_used_token_and_the_secret_key_do_not_give_its_successor(
 
 
 def test_a_new_secret_key_does_not_break_a_retry(server: Portico, folder: Path) -> None:
-    """ours: a client repeats the request it got no answer to."""
+    """A client repeats the request it got no answer to."""
     client_id, answer = signed_in(server)
     raw = answer["refresh_token"]
     second = refresh(server, client_id, raw).json()["refresh_token"]
@@ -71,7 +71,7 @@ def test_a_new_secret_key_does_not_break_a_retry(server: Portico, folder: Path) 
 def test_a_new_encryption_key_ends_the_retry_alone(
     server: Portico, folder: Path
 ) -> None:
-    """ours: refused in the RFC's words, and the successor goes on."""
+    """Refused in the RFC's words, and the successor goes on."""
     client_id, answer = signed_in(server)
     raw = answer["refresh_token"]
     second = refresh(server, client_id, raw).json()["refresh_token"]
@@ -84,7 +84,7 @@ def test_a_new_encryption_key_ends_the_retry_alone(
 
 
 def test_successors_are_forgotten_after_the_grace(server: Portico) -> None:
-    """ours: by the next rotation of the family, else by `purge`."""
+    """By the next rotation of the family, else by `purge`."""
     client_id, answer = signed_in(server)
     second = refresh(server, client_id, answer["refresh_token"]).json()
     assert sealed(client_id) == 1
@@ -97,7 +97,6 @@ def test_successors_are_forgotten_after_the_grace(server: Portico) -> None:
 
 
 def test_without_a_grace_no_successor_is_kept(rows: None, folder: Path) -> None:
-    """ours."""
     with portico(folder, REFRESH_TOKEN_GRACE="0") as strict:
         client_id, answer = signed_in(strict)
         raw = answer["refresh_token"]
@@ -107,7 +106,6 @@ def test_without_a_grace_no_successor_is_kept(rows: None, folder: Path) -> None:
 
 
 def api(server: Portico, path: str, **body: str) -> httpx2.Response:
-    """POST to /api/token/."""
     return HTTP.post(f"{server.url}/api/token/{path}", json=body)
 
 
@@ -128,7 +126,7 @@ def test_a_clients_idle_limit_holds_for_its_refresh_tokens(
 
 
 def test_use_of_the_access_token_keeps_its_family(server: Portico) -> None:
-    """ours: the newest use of any token of the family counts."""
+    """The newest use of any token of the family counts."""
     client_id, answer = signed_in(server)
     OAuthClient.objects.filter(client_id=client_id).update(max_idle=300)
     moved_back(family_of(client_id), 20, "issued_at")
@@ -141,7 +139,6 @@ def test_use_of_the_access_token_keeps_its_family(server: Portico) -> None:
 def test_the_setting_holds_for_refresh_tokens_of_every_kind(
     rows: None, folder: Path
 ) -> None:
-    """ours: TOKEN_MAX_IDLE says "any token"."""
     person("iris", "User")
     with portico(folder, TOKEN_MAX_IDLE="300") as strict:
         client_id, answer = signed_in(strict, "iris")

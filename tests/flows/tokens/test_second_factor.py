@@ -64,13 +64,12 @@ def with_app(name: str) -> list[str]:
 
 
 def obtain(server: Portico, name: str = "alice", **more: str) -> httpx2.Response:
-    """The password door."""
     body = {"username": name, "password": PASSWORD, **more}
     return httpx2.post(f"{server.url}/api/token/", json=body)
 
 
 def test_an_app_is_set_up_and_asked_for(obliged: Portico) -> None:
-    """ours: on the pages; secrets are encrypted at rest, changes on record."""
+    """On the pages; secrets are encrypted at rest, changes on record."""
     with Browser(obliged.url) as alice, Browser(obliged.url) as elsewhere:
         for browser in (elsewhere, alice):
             browser.open("/accounts/login/?next=/portal/security/")
@@ -97,7 +96,7 @@ def test_an_app_is_set_up_and_asked_for(obliged: Portico) -> None:
 
 
 def test_the_password_door_asks_for_a_code(obliged: Portico) -> None:
-    """ours: second_factor_required; each code once; recovery codes too."""
+    """second_factor_required; each code once; recovery codes too."""
     codes = with_app("alice")
     missing = obtain(obliged)
     assert missing.status_code == 401
@@ -121,7 +120,7 @@ def test_a_code_counts_once_across_processes(rows: None, folder: Path) -> None:
 
 
 def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
-    """ours: knowing the password does not make guessing codes free."""
+    """Knowing the password does not make guessing codes free."""
     with_app("alice")
     for _ in range(2):
         assert obtain(obliged, otp="000000").status_code == 401
@@ -143,7 +142,7 @@ def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
 
 
 def test_staff_have_to_set_one_up(obliged: Portico) -> None:
-    """ours: admin, portal, consent and the password door wait for it."""
+    """Admin, portal, consent and the password door wait for it."""
     assert obtain(obliged, "carol").json()["error"] == "second_factor_required"
     client_id = registered(obliged)["client_id"]
     with Browser(obliged.url) as carol:
@@ -160,7 +159,7 @@ def test_staff_have_to_set_one_up(obliged: Portico) -> None:
 
 
 def test_allowing_a_client_takes_the_second_factor_too(obliged: Portico) -> None:
-    """ours: the authorization flow signs in through the same pages."""
+    """The authorization flow signs in through the same pages."""
     codes = with_app("alice")
     client_id = registered(obliged)["client_id"]
     with Visitor(obliged.url, "alice") as alice:
@@ -172,7 +171,7 @@ def test_allowing_a_client_takes_the_second_factor_too(obliged: Portico) -> None
 
 
 def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
-    """ours: one by one, and everywhere with every token."""
+    """One by one, and everywhere with every token."""
     obliged.token("alice")
     with Browser(obliged.url) as here, Browser(obliged.url) as there:
         for browser in (there, here):
@@ -193,7 +192,7 @@ def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
 
 
 def test_a_lost_factor_is_reset_by_an_administrator(obliged: Portico) -> None:
-    """ours: in the admin and by command; on record."""
+    """In the admin and by command; on record."""
     with_app("alice")
     codes = with_app("carol")
     with Browser(obliged.url) as carol:
@@ -217,7 +216,7 @@ def printed(server: Portico, words: str) -> str:
 
 
 def test_a_password_is_changed_and_reset_by_mail(obliged: Portico) -> None:
-    """ours: the mail is the console's in development; unknown addresses get none."""
+    """The mail is the console's in development; unknown addresses get none."""
     forgetful = User.objects.create_user("forgetful", "forgetful@example.com", PASSWORD)
     with Browser(obliged.url) as browser:
         for mail in ("nobody@example.com", "forgetful@example.com"):
@@ -243,7 +242,7 @@ def test_a_password_is_changed_and_reset_by_mail(obliged: Portico) -> None:
 
 @pytest.mark.once
 def test_secrets_open_with_their_key_only() -> None:
-    """ours: AES-256-GCM under a key of its own purpose."""
+    """AES-256-GCM under a key of its own purpose."""
     adapter = MFAAdapter()
     sealed = adapter.encrypt("secret")
     assert adapter.decrypt(sealed) == "secret" and "secret" not in sealed

@@ -37,7 +37,6 @@ def rita(server: Portico, cast: None) -> Iterator[Browser]:
 
 
 def ritas() -> Any:
-    """Her sessions in the list."""
     return UserSession.objects.filter(user__username="rita")
 
 
@@ -60,7 +59,7 @@ def everything_stored() -> Iterator[tuple[str, str]]:
 def test_no_table_holds_a_key_that_opens_a_session(
     rita: Browser, server: Portico
 ) -> None:
-    """ours: neither a list, a query, a dump nor a backup gives a session away."""
+    """Neither a list, a query, a dump nor a backup gives a session away."""
     cookie = rita.http.cookies[COOKIE]
     assert opens(server, cookie)
     assert [place for place, value in everything_stored() if cookie in value] == []
@@ -74,7 +73,7 @@ def test_no_table_holds_a_key_that_opens_a_session(
 def test_a_session_with_a_new_key_stays_in_the_list(
     rita: Browser, server: Portico
 ) -> None:
-    """ours: Django changes the key at many places; the list could not end it then."""
+    """Django changes the key at many places; the list could not end it then."""
     before = rita.http.cookies[COOKIE]
     store = SessionStore(before)
     store.cycle_key()
@@ -92,7 +91,6 @@ def test_a_session_with_a_new_key_stays_in_the_list(
 def test_the_list_drops_what_was_signed_out_or_ran_out(
     rita: Browser, server: Portico
 ) -> None:
-    """ours."""
     assert ritas().count() == 1
     rita.open("/portal/security/")
     rita.submit(next(f for f in rita.forms if "logout" in f.action))
@@ -106,7 +104,7 @@ def test_the_list_drops_what_was_signed_out_or_ran_out(
 
 
 def test_djangos_test_client_signs_in(rows: None) -> None:
-    """ours: whoever writes tests for tools of their own uses it."""
+    """Whoever writes tests for tools of their own uses it."""
     user = User.objects.get(username="alice")
     client = Client()
     client.force_login(user)

@@ -24,7 +24,6 @@ ALICE = {"username": "alice", "password": PASSWORD}
 
 
 def post(server: Portico, path: str = "", **body: Any) -> httpx2.Response:
-    """POST JSON to /api/token/PATH."""
     return HTTP.post(f"{server.url}/api/token/{path}", json=body)
 
 
@@ -108,7 +107,7 @@ def test_bad_requests_get_the_code_of_the_rfc(
 @pytest.mark.parametrize("text", ["{", "[" * 50_000, "\x00", '{"username":"\\ud800"}'])
 @pytest.mark.parametrize("path", ["", "refresh/", "verify/", "blacklist/"])
 def test_no_body_is_a_500(server: Portico, path: str, text: str) -> None:
-    """ours: bad input gets a clear error."""
+    """Bad input gets a clear error."""
     headers = {"content-type": "application/json"}
     url = f"{server.url}/api/token/{path}"
     response = HTTP.post(url, content=text.encode(), headers=headers)
@@ -120,7 +119,7 @@ def test_no_body_is_a_500(server: Portico, path: str, text: str) -> None:
 
 @pytest.mark.spec("OWASP authentication: uniform answers")
 def test_unknown_user_and_wrong_password_look_and_last_alike(server: Portico) -> None:
-    """ours: nobody learns which names exist; one ratio of medians, wide bounds."""
+    """Nobody learns which names exist; one ratio of medians, wide bounds."""
     answers, times = {}, {}
     for name in ("alice", "nobody-at-all"):
         spent = []
@@ -178,7 +177,7 @@ def test_a_replay_after_the_grace_ends_the_family(server: Portico) -> None:
 
 
 def test_within_the_grace_the_same_successor_comes_again(server: Portico) -> None:
-    """ours: parallel windows do not kill the grant."""
+    """Parallel windows do not kill the grant."""
     refresh = post(server, **ALICE).json()["refresh"]
     first = post(server, "refresh/", refresh=refresh).json()
     again = post(server, "refresh/", refresh=refresh).json()
@@ -187,7 +186,7 @@ def test_within_the_grace_the_same_successor_comes_again(server: Portico) -> Non
 
 
 def test_a_deleted_or_deactivated_user_refreshes_nothing(server: Portico) -> None:
-    """ours; SimpleJWT as shipped answers 500 for a deleted user."""
+    """SimpleJWT as shipped answers 500 for a deleted user."""
     mallory = person("mallory", "User")
     pairs = [server.issued("mallory") for _ in range(2)]
     User.objects.filter(pk=mallory.pk).update(is_active=False)
@@ -198,7 +197,7 @@ def test_a_deleted_or_deactivated_user_refreshes_nothing(server: Portico) -> Non
 
 
 def test_an_inactive_user_gets_no_token(server: Portico) -> None:
-    """ours: and the same answer as for a wrong password."""
+    """The same answer as for a wrong password."""
     person("niaj", "User")
     User.objects.filter(username="niaj").update(is_active=False)
     answer = post(server, username="niaj", password=PASSWORD)
@@ -206,7 +205,7 @@ def test_an_inactive_user_gets_no_token(server: Portico) -> None:
 
 
 def test_a_password_change_ends_all(server: Portico) -> None:
-    """ours: by any route that sets a password."""
+    """By any route that sets a password."""
     olivia = person("olivia", "User")
     pair = server.issued("olivia")
     olivia.set_password("yet-another-9")
@@ -262,7 +261,6 @@ def test_a_refresh_with_odd_claims_is_401(server: Portico) -> None:
 
 
 def test_tokens_are_on_record_and_on_the_list(server: Portico) -> None:
-    """gap 3: one list."""
     pair = post(server, **ALICE).json()
     row = IssuedToken.objects.get(jti=verified(server, pair["access"])["jti"])
     assert (row.username, row.issued_via, row.issued_to) == (

@@ -26,17 +26,15 @@ def tools(db: None) -> dict[str, Primitive]:
 
 
 def matrix() -> Matrix:
-    """Everything."""
     return Matrix(Primitive.objects.all(), Role.objects.all())
 
 
 def state(tool: Primitive, role: str) -> CellState:
-    """One cell's."""
     return matrix().cell(tool, Role.objects.get(name=role)).state
 
 
 def test_the_states_of_a_cell(tools: dict[str, Primitive]) -> None:
-    """ours: a role covers a primitive by any of its required scopes."""
+    """A role covers a primitive by any of its required scopes."""
     user = Role.objects.get(name="User")
     assert state(tools["alone"], "User") == CellState.NONE
     assert state(tools["shared"], "User") == CellState.SHARED
@@ -51,7 +49,7 @@ def test_the_states_of_a_cell(tools: dict[str, Primitive]) -> None:
 def test_a_tick_gives_and_takes_the_own_scope_only(
     tools: dict[str, Primitive], carol: User
 ) -> None:
-    """ours: one transaction, one event for each change, nothing twice."""
+    """One transaction, one event for each change, nothing twice."""
     role, tool = Role.objects.get(name="Guest"), tools["alone"]
     code = f"{role.pk}-{tool.pk}"
     for sign, before in (("+", False), ("-", True)):
@@ -70,7 +68,7 @@ def test_a_tick_gives_and_takes_the_own_scope_only(
 def test_codes_that_mean_nothing_change_nothing(
     tools: dict[str, Primitive], carol: User, code: str
 ) -> None:
-    """ours: a hand-made form is no way around the rules."""
+    """A hand-made form is no way around the rules."""
     now = matrix()
     assert save_matrix(now, now.version, [code], actor=carol, request=None) == []
 
@@ -78,7 +76,7 @@ def test_codes_that_mean_nothing_change_nothing(
 def test_what_a_tick_cannot_change_is_left_alone(
     tools: dict[str, Primitive], carol: User
 ) -> None:
-    """ours: shared and closed cells, and what is as wanted already."""
+    """Shared and closed cells, and what is as wanted already."""
     admin, user = Role.objects.get(name="Admin"), Role.objects.get(name="User")
     now = matrix()
     codes = [
@@ -92,7 +90,7 @@ def test_what_a_tick_cannot_change_is_left_alone(
 def test_what_somebody_changed_meanwhile_refuses_all(
     tools: dict[str, Primitive], carol: User
 ) -> None:
-    """ours: one transaction, by a digest of what was shown."""
+    """One transaction, by a digest of what was shown."""
     now, role = matrix(), Role.objects.get(name="Guest")
     role.scopes.add(Scope.objects.get(name="User.Read"))
     code = f"+{role.pk}-{tools['alone'].pk}"

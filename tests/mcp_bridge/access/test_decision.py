@@ -45,7 +45,6 @@ def principal(
 def rule(
     required: frozenset[str], enabled: bool = True, sensitive: bool = False
 ) -> Rule:
-    """Tool t with these needs."""
     return Rule("tool", "t", enabled, sensitive, required)
 
 
@@ -59,7 +58,7 @@ def test_allowed_exactly_where_both_sides_allow(
     enabled: bool,
     sensitive: bool,
 ) -> None:
-    """architecture 2: the rule, stated once more and independently."""
+    """The rule, stated once more and independently."""
     carried = token | {"mcp"} if mcp else token
     verdict = judge(principal(roles, carried), rule(required, enabled, sensitive))
     role_side = enabled and bool(required & roles)
@@ -111,7 +110,6 @@ TABLE: list[tuple[Message, bool, Reason]] = [
 
 @pytest.mark.parametrize(("message", "allowed", "reason"), TABLE)
 def test_messages_by_table(message: Message, allowed: bool, reason: Reason) -> None:
-    """ours."""
     who = principal(frozenset({"A.Read"}), frozenset({"mcp"}))
     rules = Catalogue([rule(frozenset({"A.Read"}))])
     verdict = decide(who, message, rules)
@@ -120,7 +118,6 @@ def test_messages_by_table(message: Message, allowed: bool, reason: Reason) -> N
 
 
 def test_the_verdict_names_the_rule() -> None:
-    """gap 4: why, in words."""
     read = frozenset({"A.Read"})
     who = principal(read, frozenset({"mcp"}))
     assert judge(who, rule(read)).via == "role R gives A.Read; the token carries mcp"
@@ -138,7 +135,6 @@ def test_the_verdict_names_the_rule() -> None:
     ("issued_via", "shown"), [("password", False), ("authorization_code", True)]
 )
 def test_lists_show_what_a_step_up_would_open(issued_via: str, shown: bool) -> None:
-    """architecture 2."""
     read = frozenset({"A.Read"})
     who = principal(read, frozenset(), issued_via)
     assert visible(who, rule(read)) is shown
@@ -158,7 +154,7 @@ def test_the_narrowest_scope_is_asked_for() -> None:
 
 
 def test_a_list_looks_only_at_what_the_roles_open() -> None:
-    """ours: ten thousand tools of others cost nothing."""
+    """Ten thousand tools of others cost nothing."""
     mine = [Rule("tool", f"mine{n}", n != 1, False, frozenset({"s"})) for n in range(3)]
     both = Rule("tool", "both", True, False, frozenset({"s", "t"}))
     others = [Rule("tool", f"o{n}", True, False, frozenset({"x"})) for n in range(50)]

@@ -36,7 +36,7 @@ def told() -> list[str]:
 
 
 def test_every_sentence_of_the_decision_is_known() -> None:
-    """ours: and none is listed that the decision does not say."""
+    """None is listed that the decision does not say."""
     said = told()
     unknown = [s for s in said if not any(pattern(p).fullmatch(s) for p in SENTENCES)]
     unsaid = [p for p in SENTENCES if not any(pattern(p).fullmatch(s) for s in said)]
@@ -44,7 +44,7 @@ def test_every_sentence_of_the_decision_is_known() -> None:
 
 
 def test_values_survive_and_the_words_change() -> None:
-    """ours: in English nothing changes; in Korean the values stand in new words."""
+    """In English nothing changes; in Korean the values stand in new words."""
     for sentence in told():
         assert decision_in_words(sentence) == sentence
         with translation.override("ko"):

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def tool(db: None) -> Primitive:
-    """One tool on offer."""
     Primitive.objects.all().delete()
     offer = Offer("tool", "paint", "", "", ("User.Write",), False, "0" * 64)
     Primitive.objects.all().sync([offer])
@@ -33,18 +32,15 @@ def tool(db: None) -> Primitive:
 
 
 def raw(**sections: Any) -> bytes:
-    """A policy file."""
     return json.dumps({"format": FORMAT, **sections}, indent=1).encode()
 
 
 def told(file: bytes) -> str:
-    """Its first problem."""
     problems = policy_diff(file).problems
     return str(problems[0]) if problems else ""
 
 
 def test_what_is_exported_changes_nothing(tool: Primitive) -> None:
-    """ours: and holds everything."""
     found = export()
     assert policy_diff(export_text().encode()).changes == []
     assert {"kind": "tool", "name": "paint", "enabled": True, "sensitive": False} == {
@@ -93,14 +89,14 @@ def test_what_is_exported_changes_nothing(tool: Primitive) -> None:
 def test_a_problem_names_line_and_field(
     tool: Primitive, file: bytes, problem: str
 ) -> None:
-    """issue: errors name line and field and lose nothing."""
+    """An error names line and field; nothing is changed."""
     before = export()
     assert told(file).startswith(problem), told(file)
     assert export() == before
 
 
 def test_a_file_is_compared_and_applied_on_record(tool: Primitive) -> None:
-    """issue: a diff shown before applying; audited."""
+    """A diff shown before applying; audited."""
     file = raw(
         scopes=[{"name": "Paint.All", "description": "Paint."}, {"name": "Bare"}],
         roles=[
@@ -148,7 +144,6 @@ def test_a_file_is_compared_and_applied_on_record(tool: Primitive) -> None:
 def test_the_commands_export_and_import(
     tool: Primitive, tmp_path: Path, capsys: Any
 ) -> None:
-    """issue: `export_policy`, `import_policy [--dry-run]`."""
     call_command("export_policy")
     text = capsys.readouterr().out
     assert json.loads(text) == export()

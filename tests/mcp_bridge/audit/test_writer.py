@@ -21,7 +21,6 @@ from mcp_bridge.audit.writer import AuditWriter
 
 
 def event(name: str = "tool.called") -> CallEvent:
-    """One of a call."""
     return CallEvent(at=1_800_000_000.25, action=name, decision="allowed", reason="ok")
 
 
@@ -44,13 +43,11 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """Everything committed, in order."""
         return [name for group in self.groups for name in group]
 
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Table:
-    """In place of the database."""
     made = Table()
     monkeypatch.setattr(bulk_insert, "insert_events", made.insert)
     return made
@@ -71,10 +68,8 @@ def story(
     asyncio.run(told())
 
 
-@pytest.mark.spec("ours: what was answered is on record")
+@pytest.mark.spec("every answered call is in the audit log")
 def test_durable_waits_for_its_commit_and_shares_it(table: Table) -> None:
-    """architecture 5."""
-
     async def tell(made: AuditWriter) -> None:
         await asyncio.gather(*(made.write(event(f"e{n}")) for n in range(50)))
         assert sorted(table.names) == sorted(f"e{n}" for n in range(50))
@@ -84,8 +79,6 @@ def test_durable_waits_for_its_commit_and_shares_it(table: Table) -> None:
 
 
 def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: Table) -> None:
-    """ours."""
-
     async def tell(made: AuditWriter) -> None:
         for n in range(20):
             await made.write(event(f"e{n}"))
@@ -96,8 +89,6 @@ def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: Table) -> N
 
 
 def test_off_writes_nothing(table: Table) -> None:
-    """ours."""
-
     async def tell(made: AuditWriter) -> None:
         await made.write(event())
 
@@ -106,7 +97,7 @@ def test_off_writes_nothing(table: Table) -> None:
 
 
 def test_a_failed_commit_reaches_everybody_who_waits(table: Table) -> None:
-    """architecture 2: 503, never an answer without its record."""
+    """503, never an answer without its record."""
 
     async def tell(made: AuditWriter) -> None:
         table.error = OperationalError("gone")
@@ -123,7 +114,6 @@ def test_a_failed_commit_reaches_everybody_who_waits(table: Table) -> None:
 def test_an_event_that_does_not_fit_takes_no_other_along(
     table: Table, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """ours."""
     table.poison = "bad"
     names = ("good", "bad", "better")
 
@@ -148,7 +138,6 @@ def test_an_event_that_does_not_fit_takes_no_other_along(
 def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: backpressure, never a silent drop."""
     monkeypatch.setattr(writer, "ROOM", 5)
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.001)
     monkeypatch.setattr(writer, "RETRY_AFTER", 0.001)
@@ -174,7 +163,7 @@ def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
 def test_a_commit_that_does_not_return_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch, durability: str
 ) -> None:
-    """ours: a frozen database; what was refused is not written afterwards."""
+    """A frozen database; what was refused is not written afterwards."""
     frozen, written = threading.Event(), list[str]()
 
     def insert(events: list[CallEvent]) -> None:
@@ -203,7 +192,6 @@ def test_a_commit_that_does_not_return_keeps_nobody_waiting(
 def test_what_cannot_be_committed_at_the_end_is_told(
     table: Table, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """ours."""
     table.error = OperationalError("gone")
 
     async def tell(made: AuditWriter) -> None:
@@ -216,7 +204,7 @@ def test_what_cannot_be_committed_at_the_end_is_told(
 def test_closing_writes_nothing_twice(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: a commit that was planned comes while the last one is under way."""
+    """A commit that was planned comes while the last one is under way."""
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.0005)
 
     async def tell(made: AuditWriter) -> None:
@@ -229,7 +217,7 @@ def test_closing_writes_nothing_twice(
 
 
 def test_who_stops_waiting_is_recorded_all_the_same(table: Table) -> None:
-    """ours: a client that leaves does not take its event along."""
+    """A client that leaves does not take its event along."""
 
     async def tell(made: AuditWriter) -> None:
         task = asyncio.create_task(made.write(event("left")))
@@ -242,7 +230,7 @@ def test_who_stops_waiting_is_recorded_all_the_same(table: Table) -> None:
 
 
 def test_events_reach_every_column(db: None) -> None:
-    """ours: also those the recorder has never heard of, with their defaults."""
+    """Also those the recorder has never heard of, with their defaults."""
     told = CallEvent(
         at=1_800_000_000.25,
         action="tool.called",
@@ -264,7 +252,7 @@ def test_events_reach_every_column(db: None) -> None:
 
 
 def test_very_many_events_take_several_statements(db: None) -> None:
-    """ours: SQLite limits the values of a statement."""
+    """SQLite limits the values of a statement."""
     bulk_insert.insert_events([event("many")] * (bulk_insert.MOST_ROWS + 3))
     assert AuditEvent.objects.filter(action="many").count() == bulk_insert.MOST_ROWS + 3
 
@@ -272,7 +260,7 @@ def test_very_many_events_take_several_statements(db: None) -> None:
 def test_a_connection_idle_for_long_is_looked_at_first(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: a database that was restarted overnight costs nobody a 503."""
+    """A database that was restarted overnight costs nobody a 503."""
     looked = []
 
     def is_usable() -> bool:
@@ -289,7 +277,6 @@ def test_a_connection_idle_for_long_is_looked_at_first(
 def test_last_uses_are_noted_once_a_minute(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: last used, from where."""
     written: list[list[Use]] = []
 
     async def in_database(work: Any, noted: list[Use]) -> None:

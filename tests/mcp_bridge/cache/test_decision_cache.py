@@ -22,7 +22,6 @@ from mcp_bridge.cache.watched_tables import Outside
 
 
 def principal(name: str, user_id: int = 1, ends_at: float = 0) -> Principal:
-    """Somebody with one token."""
     return Principal(
         user_id=user_id,
         username=name,
@@ -47,12 +46,10 @@ class Script:
         self.other = False
 
     def change(self, kind: str, key: str = "") -> None:
-        """Commit one change."""
         self.point = LogPosition(self.point.epoch, self.point.number + 1)
         self.log.append(ChangeRow(self.point.number, kind, key))
 
     async def current_position(self) -> LogPosition:
-        """As the protocol says."""
         if self.away:
             raise DatabaseUnavailable("gone")
         return self.point
@@ -65,7 +62,6 @@ class Script:
         return [c for c in self.log if after.number < c.number <= upto.number]
 
     def replaced(self) -> bool:
-        """As the protocol says."""
         return self.other
 
     def close(self) -> None:
@@ -101,7 +97,6 @@ class Rows:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
-    """In place of the database."""
     made = Rows()
     monkeypatch.setattr(decision_cache, "in_database", made.in_database)
     return made
@@ -119,7 +114,7 @@ def story(tell: Callable[[DecisionCache, Script], Coroutine[Any, Any, None]]) ->
     asyncio.run(told())
 
 
-@pytest.mark.spec("ours: remembered, never stale")
+@pytest.mark.spec("cached rows are never stale")
 @pytest.mark.parametrize(
     ("kind", "key", "again"),
     [
@@ -137,8 +132,6 @@ def story(tell: Callable[[DecisionCache, Script], Coroutine[Any, Any, None]]) ->
 def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
     rows: Rows, kind: str, key: str, again: list[str]
 ) -> None:
-    """architecture 4."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         for name in ("alice", "bob", "alice", "bob"):
             await memory.resolve(name)
@@ -153,8 +146,6 @@ def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
 
 
 def test_the_raw_token_is_not_kept(rows: Rows) -> None:
-    """ours."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("the-raw-token")
         (key,) = memory.principals.known
@@ -174,8 +165,6 @@ def test_the_raw_token_is_not_kept(rows: Rows) -> None:
     ids=["another epoch", "backwards", "too many", "a gap in the log"],
 )
 def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
-    """architecture 4: number backwards, log gap."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         for _ in range(5):
             script.change("user", "77")
@@ -190,8 +179,6 @@ def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
 
 
 def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
-    """architecture 4: no decision; forget everything."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
         script.away = True
@@ -207,7 +194,7 @@ def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
 
 @pytest.mark.parametrize("epoch", ["", "e"])
 def test_without_numbered_changes_nothing_is_remembered(rows: Rows, epoch: str) -> None:
-    """ours: a trigger missing, or a migrate at work."""
+    """A trigger missing, or a migrate at work."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         script.point = LogPosition(epoch, 0)
@@ -224,8 +211,6 @@ def test_without_numbered_changes_nothing_is_remembered(rows: Rows, epoch: str) 
 
 
 def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
-    """ours: verified again and again."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
         rows.missing = ["portico_x"]
@@ -243,7 +228,7 @@ def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
 def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
     rows: Rows, monkeypatch: pytest.MonkeyPatch, kind: str, stale: bool
 ) -> None:
-    """ours: the read may have been before the change, the look was after it."""
+    """The read may have been before the change, the look was after it."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("zoe")
@@ -274,8 +259,6 @@ def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
 def test_tables_that_change_without_triggers_are_not_remembered(
     rows: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """ours: logical replication and inheritance."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
         rows.outside = [Outside("accounts_user", "subscription")]
@@ -290,7 +273,7 @@ def test_tables_that_change_without_triggers_are_not_remembered(
 
 
 def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
-    """ours: what changed in between was not numbered."""
+    """What changed in between was not numbered."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
@@ -304,7 +287,7 @@ def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
 
 
 def test_another_database_file_empties_the_memory(rows: Rows) -> None:
-    """ours: what was read from the old one must not outlive it."""
+    """What was read from the old one must not outlive it."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
@@ -316,7 +299,7 @@ def test_another_database_file_empties_the_memory(rows: Rows) -> None:
 
 
 def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
-    """ours: many requests with one token cost one load; a change parts them."""
+    """Many requests with one token cost one load; a change parts them."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await asyncio.gather(*(memory.resolve("alice") for _ in range(10)))
@@ -333,8 +316,6 @@ def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
 
 
 def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> None:
-    """ours."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         def fail() -> None:
             raise DatabaseError("busy")
@@ -350,8 +331,6 @@ def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> Non
 
 
 def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
-    """architecture 4: no write needed."""
-
     async def tell(memory: DecisionCache, script: Script) -> None:
         rows.ends_at = time.time() + 0.05
         await memory.resolve("alice")
@@ -367,7 +346,7 @@ def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
 
 
 def test_the_memory_is_bounded() -> None:
-    """ours: the one not used for longest goes first, with its index."""
+    """The one not used for longest goes first, with its index."""
     people = PrincipalCache(2)
     for name in ("ann", "ben"):
         people.put(name.encode(), principal(name))
@@ -383,7 +362,7 @@ def test_the_memory_is_bounded() -> None:
 
 
 def test_who_is_not_asked_for_is_forgotten_in_time() -> None:
-    """ours: tokens that were refreshed or left lie in no worker's memory for long."""
+    """Tokens that were refreshed or left lie in no worker's memory for long."""
     people = PrincipalCache(9)
     for name in ("ann", "ben", "cid"):
         people.put(name.encode(), principal(name))
@@ -399,7 +378,6 @@ def test_who_is_not_asked_for_is_forgotten_in_time() -> None:
 
 
 def test_a_worker_sees_to_that(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ours: while it runs."""
     monkeypatch.setattr(decision_cache, "VERIFY_EVERY", 0.0)
     monkeypatch.setattr(decision_cache, "AGED_EVERY", 0.0)
 

@@ -19,7 +19,6 @@ class Flickering(Recheck):
     wrong: Exception = Unauthenticated("revoked")
 
     async def read(self) -> None:
-        """Refuse once."""
         self.reads += 1
         if self.reads == 1:
             raise self.wrong

@@ -68,7 +68,6 @@ def settle() -> None:
 
 @pytest.fixture
 def token(alice: User) -> IssuedToken:
-    """One of alice's."""
     return issue_tokens(alice, issued_via="password", scope="mcp").row
 
 
@@ -80,9 +79,9 @@ def tool(db: None) -> Primitive:
     return made
 
 
-@pytest.mark.spec("ours: every change a decision depends on is numbered")
+@pytest.mark.spec("every change that a decision depends on is numbered")
 def test_changes_to_accounts_and_their_roles_concern_one_user(alice: User) -> None:
-    """ours: one person's change does not empty everybody's memory."""
+    """One person's change does not empty everybody's memory."""
     own = {("user", str(alice.pk))}
     users = User.objects.filter(pk=alice.pk)
     assert noted(lambda: users.update(is_active=False)) == own
@@ -100,7 +99,7 @@ def test_changes_to_accounts_and_their_roles_concern_one_user(alice: User) -> No
 
 
 def test_what_decides_nothing_is_not_numbered(alice: User, token: IssuedToken) -> None:
-    """ours: sign-ins and uses must not cost others their memory."""
+    """sign-ins and uses must not cost others their memory."""
     now = timezone.now()
     mine = IssuedToken.objects.filter(pk=token.pk)
     assert noted(lambda: mine.update(last_used_at=now, last_used_from="::1")) == set()
@@ -113,7 +112,6 @@ def test_what_decides_nothing_is_not_numbered(alice: User, token: IssuedToken) -
 
 
 def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
-    """ours."""
     own = {("token", token.jti)}
     mine = IssuedToken.objects.filter(pk=token.pk)
     revoked = noted(lambda: mine.revoke(actor=None, reason="test"))
@@ -126,7 +124,6 @@ def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
 
 
 def test_a_blocked_client_concerns_its_own(db: None) -> None:
-    """ours."""
     client = OAuthClient.objects.create(client_id="c1", client_type="public")
     assert noted(lambda: OAuthClient.objects.update(blocked=True)) == {("client", "c1")}
     assert noted(client.used) == set()
@@ -134,7 +131,6 @@ def test_a_blocked_client_concerns_its_own(db: None) -> None:
 
 
 def test_changes_to_roles_and_scopes_concern_everybody(tool: Primitive) -> None:
-    """ours."""
     role = Role.objects.get(name="User")
     scope = Scope.objects.get(name="tool:saw")
     assert noted(lambda: role.scopes.add(scope)) == {("people", "")}
@@ -149,7 +145,6 @@ def test_changes_to_roles_and_scopes_concern_everybody(tool: Primitive) -> None:
 
 
 def test_changes_to_primitives_concern_the_catalogue(tool: Primitive) -> None:
-    """ours."""
     catalogue = {("catalogue", "")}
     mine = Primitive.objects.filter(pk=tool.pk)
     assert noted(lambda: mine.update(last_seen_at=timezone.now())) == set()
@@ -159,7 +154,7 @@ def test_changes_to_primitives_concern_the_catalogue(tool: Primitive) -> None:
 
 
 def test_a_row_replaced_by_sql_is_noted_too(alice: User) -> None:
-    """ours: SQLite's REPLACE deletes without firing delete triggers."""
+    """SQLite's REPLACE deletes without firing delete triggers."""
     if connection.vendor != "sqlite":
         return
     held = RoleAssignment.objects.get(user=alice)
@@ -173,7 +168,7 @@ def test_a_row_replaced_by_sql_is_noted_too(alice: User) -> None:
 
 
 def test_emptying_a_table_concerns_everybody(alice: User) -> None:
-    """ours: TRUNCATE fires no trigger for rows; SQLite has no TRUNCATE."""
+    """TRUNCATE fires no trigger for rows; SQLite has no TRUNCATE."""
     if connection.vendor == "sqlite":
         found = noted(lambda: sql("DELETE FROM accounts_roleassignment"))
         assert ("user", str(alice.pk)) in found
@@ -183,7 +178,7 @@ def test_emptying_a_table_concerns_everybody(alice: User) -> None:
 
 
 def test_a_change_to_very_many_is_noted_without_flooding(db: None) -> None:
-    """ours: the log is bounded, however much changes at once."""
+    """The log is bounded, however much changes at once."""
     crowd = [User(username=f"u{n}") for n in range(1200)]
     User.objects.bulk_create(crowd)
     found = noted(lambda: User.objects.update(is_active=False))
@@ -194,7 +189,7 @@ def test_a_change_to_very_many_is_noted_without_flooding(db: None) -> None:
 
 
 def test_nor_do_many_statements_of_one_transaction(alice: User) -> None:
-    """ours: each concerns few; together they concern everybody, said once."""
+    """Each concerns few; together they concern everybody, said once."""
     if connection.vendor == "sqlite":
         return
     settle()
@@ -214,7 +209,6 @@ def revocation(number: int) -> RevokedToken:
 
 
 def test_the_change_log_is_pruned(alice: User) -> None:
-    """ours."""
     settle()
     start = ChangeCounter.objects.get().number
     rows = [
@@ -230,7 +224,7 @@ def test_the_change_log_is_pruned(alice: User) -> None:
 
 
 def test_a_lost_trigger_is_a_loud_error_with_a_mend(db: None) -> None:
-    """architecture 4: SQLite's migrations rebuild tables and lose their triggers."""
+    """SQLite's migrations rebuild tables and lose their triggers."""
     assert missing_triggers() == []
     name = "portico_accounts_user_update"
     on = "" if connection.vendor == "sqlite" else " ON accounts_user"
@@ -246,7 +240,7 @@ def test_a_lost_trigger_is_a_loud_error_with_a_mend(db: None) -> None:
 
 
 def test_nothing_counts_while_a_migrate_runs(db: None) -> None:
-    """ours: an empty epoch says that changes are not numbered."""
+    """An empty epoch says that changes are not numbered."""
     suspend_tracking()
     assert ChangeCounter.objects.get().epoch == ""
     assert missing_triggers()
@@ -258,7 +252,7 @@ def test_nothing_counts_while_a_migrate_runs(db: None) -> None:
 def test_without_the_tables_there_is_nothing_to_do(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: before the first migrate of this app."""
+    """Before the first migrate of this app."""
     monkeypatch.setattr(ChangeCounter._meta, "db_table", f"no_{uuid4().hex}")
     suspend_tracking()
     install_triggers()
@@ -267,7 +261,7 @@ def test_without_the_tables_there_is_nothing_to_do(
 def test_every_table_and_column_a_decision_reads_is_watched(
     alice: User, tool: Primitive
 ) -> None:
-    """ours: whoever makes a decision read more is told here."""
+    """Whoever makes a decision read more is told here."""
     pair = issue_tokens(alice, issued_via="password", scope="mcp")
     personal = issue_personal_token(
         alice, name="p", scope="mcp", lifetime=timedelta(days=1)
@@ -296,7 +290,7 @@ def needed(table: str, column: str) -> bool:
 
 
 def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
-    """ours: what was changed in between has no number."""
+    """What was changed in between has no number."""
     before = state().marks
     assert state().marks == before
     if connection.vendor == "sqlite":
@@ -315,7 +309,7 @@ def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
 
 
 def test_changes_that_decide_nothing_leave_no_mark(alice: User) -> None:
-    """ours: or a worker would forget for nothing."""
+    """Or a worker would forget for nothing."""
     before = state().marks
     User.objects.update(last_login=timezone.now(), is_active=False)
     alice.delete()
@@ -336,7 +330,7 @@ INHERITANCE = {
 
 @pytest.mark.parametrize("table", INHERITANCE)
 def test_inheritance_of_a_watched_table_is_refused(db: None, table: str) -> None:
-    """ours: a statement fires the triggers of the table that it names only."""
+    """A statement fires the triggers of the table that it names only."""
     if connection.vendor == "sqlite":
         return
     assert state().outside == []
@@ -348,7 +342,6 @@ def test_inheritance_of_a_watched_table_is_refused(db: None, table: str) -> None
 
 
 def test_inheritance_elsewhere_is_not(db: None) -> None:
-    """ours."""
     if connection.vendor == "postgresql":
         sql("CREATE TABLE child () INHERITS (accounts_auditevent)")
     assert state().outside == []
@@ -356,7 +349,7 @@ def test_inheritance_elsewhere_is_not(db: None) -> None:
 
 @pytest.mark.parametrize("table", ["accounts_user", "mcp_bridge_changecounter"])
 def test_a_subscription_to_a_watched_table_is_refused(db: None, table: str) -> None:
-    """ours: statement triggers do not fire in apply workers."""
+    """Statement triggers do not fire in apply workers."""
     if connection.vendor == "sqlite":
         return
     # As CREATE SUBSCRIPTION notes it, which needs another server.
@@ -371,7 +364,7 @@ def test_a_subscription_to_a_watched_table_is_refused(db: None, table: str) -> N
 
 
 def test_a_trigger_on_a_renamed_table_does_not_count(db: None) -> None:
-    """ours: the table that has the name now has none."""
+    """The table that has the name now has none."""
     if connection.vendor == "sqlite":
         return
     sql("ALTER TABLE accounts_role_scopes RENAME TO before")

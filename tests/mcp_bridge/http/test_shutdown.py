@@ -29,5 +29,5 @@ print(draining.begun(), heard.count(signal.SIGTERM) > 1)
 
 
 def test_a_signal_within_a_signal_does_not_stop_it_for_ever() -> None:
-    """ours: Ctrl-C under make is two of them, and the second finds the first."""
+    """Ctrl-C under make is two of them, and the second finds the first."""
     assert printed(NESTED) == "True True\n"

@@ -52,16 +52,16 @@ def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) ->
     return sent
 
 
-@pytest.mark.spec("ours: fail closed")
+@pytest.mark.spec("access is refused when a dependency fails")
 def test_a_database_that_says_nothing_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ours: one answer, with Retry-After; what comes too late is dropped."""
+    """One answer, with Retry-After; what comes too late is dropped."""
     head, body = told(monkeypatch, Database(away=True))
     assert head["status"] == 503 and b"nothing was decided" in body["body"]
     assert b"retry-after" in dict(head["headers"])
 
 
 def test_what_only_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ours: an import or an export takes its time."""
+    """An import or an export takes its time."""
     database = Database(away=False)
     assert told(monkeypatch, database)[0]["status"] == 200
     assert database.asked >= 2
@@ -71,6 +71,5 @@ def test_what_only_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_app_that_failed_is_not_answered_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """ours: who catches the error answers."""
     with pytest.raises(TimeoutError):
         told(monkeypatch, Database(away=False), fails=True)

@@ -38,7 +38,6 @@ class Trail:
         self.error = error
 
     async def decided(self, call: Call) -> None:
-        """As the real one."""
         if self.error is not None:
             raise self.error
         self.outcomes.append(call.outcome)
@@ -59,7 +58,6 @@ class Failing(Recheck):
     due = True
 
     async def now(self) -> None:
-        """As the real one."""
         raise OperationalError("gone")
 
 
@@ -105,18 +103,15 @@ async def slow(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def quick(scope: Any, receive: Any, send: Any) -> None:
-    """One that does not."""
     await send(START)
     await send(BODY)
 
 
 async def never(scope: Any, receive: Any, send: Any) -> None:
-    """One that waits for good."""
     await asyncio.Event().wait()
 
 
 def test_a_quick_answer_leaves_in_one_piece_once_recorded() -> None:
-    """ours."""
     trail = Trail()
     assert serve(quick, trail, []) == [START, BODY]
     assert trail.outcomes == [""]
@@ -126,7 +121,6 @@ def test_a_quick_answer_leaves_in_one_piece_once_recorded() -> None:
 def test_what_cannot_be_recorded_is_503(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """architecture 5."""
     monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     sent = serve(app, Trail(OperationalError("gone")), [])
@@ -148,7 +142,7 @@ def test_a_client_that_leaves_ends_its_call_and_that_is_on_record(
 def test_a_slow_answer_becomes_a_stream_that_is_kept_alive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """ours: as the SDK's own streams do, so that no proxy cuts it."""
+    """As the SDK's own streams do, so that no proxy cuts it."""
     monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     trail = Trail()
@@ -249,7 +243,7 @@ def test_older_requests_are_served_in_one_piece_where_nothing_else_could_be_said
 def test_spans_are_made_only_where_somebody_receives_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """ours: idle tracing costs a sixth of a call."""
+    """Idle tracing costs a sixth of a call."""
     server = PorticoServer("traced")
     monkeypatch.setattr(transport, "get_tracer_provider", trace.NoOpTracerProvider)
     transport.leave_untraced(server)

@@ -20,7 +20,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 
 def test_a_person_waits_for_their_own_turns_in_order() -> None:
-    """ours: others are not in the same queue."""
+    """Others are not in the same queue."""
 
     async def story() -> None:
         turns, order = Turns(2), list[int]()
@@ -50,7 +50,7 @@ def test_a_person_waits_for_their_own_turns_in_order() -> None:
 
 @pytest.mark.parametrize("moment", ["before", "handed over"])
 def test_whoever_leaves_the_queue_costs_nobody_a_turn(moment: str) -> None:
-    """ours: also where the turn was handed over at that very moment."""
+    """Also where the turn was handed over at that very moment."""
 
     async def story() -> None:
         turns = Turns(1)
@@ -74,7 +74,7 @@ def test_whoever_leaves_the_queue_costs_nobody_a_turn(moment: str) -> None:
 
 
 def test_a_turn_is_kept_until_its_thread_ends() -> None:
-    """ours: a call that is cancelled leaves its thread running."""
+    """A call that is cancelled leaves its thread running."""
 
     async def story() -> None:
         turns, go_on, started = Turns(1), Event(), Event()
@@ -104,7 +104,7 @@ def test_a_turn_is_kept_until_its_thread_ends() -> None:
 
 
 def test_amounts_are_given_back() -> None:
-    """ours: what a message held of the bytes goes as it came."""
+    """What a message held of the bytes goes as it came."""
     bound = ConcurrencyLimit("bytes", "MAX_BODIES_PER_USER", "MAX_BODIES", 1)
     for amount in (5, 7):
         bound.enter(1, amount)

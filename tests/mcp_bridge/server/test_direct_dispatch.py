@@ -111,7 +111,6 @@ def body(method: str, **params: Any) -> dict[str, Any]:
 
 
 def called(tool: str, **arguments: Any) -> dict[str, Any]:
-    """`tools/call` of the new era."""
     return body("tools/call", name=tool, arguments=arguments)
 
 
@@ -289,7 +288,6 @@ def test_a_right_request_is_answered_as_by_the_sdk_without_it(name: str) -> None
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_plainly_right_is_left_to_the_sdk(name: str) -> None:
-    """Which refuses most of it."""
     theirs, ours, passed_on = asyncio.run(compared(REFUSED[name]))
     assert same(theirs, ours), (theirs, ours)
     assert passed_on
@@ -319,6 +317,5 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(), values), st.integers() | st.text())
 def test_any_result_is_encoded_as_by_the_sdk(result: Any, number: int | str) -> None:
-    """Whatever a tool gives."""
     theirs = JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
     assert json.loads(encoded(number, result)) == json.loads(dumped(theirs))

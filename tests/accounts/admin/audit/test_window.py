@@ -40,14 +40,13 @@ def listed(query: str) -> tuple[list[AuditEvent], Any]:
 
 
 def test_one_filter_reaches_everything(events: list[AuditEvent]) -> None:
-    """ours: it has an index."""
     for query in ("actor=ana", "action=test.far", "q=ana"):
         rows, found = listed(query)
         assert rows == events and found.looked_since is None
 
 
 def test_several_filters_look_through_the_newest(events: list[AuditEvent]) -> None:
-    """ours: and say since when, with a way further back."""
+    """Say since when, with a way further back."""
     rows, found = listed("actor=ana&action=test.far")
     assert rows == events[:4] and found.looked_since == events[3].at
     rows, found = listed(found.further.removeprefix("?"))
@@ -55,14 +54,14 @@ def test_several_filters_look_through_the_newest(events: list[AuditEvent]) -> No
 
 
 def test_a_narrower_time_is_not_widened(events: list[AuditEvent]) -> None:
-    """ours: what is asked for within reach is shown as asked."""
+    """What is asked for within reach is shown as asked."""
     start = urlencode({"at__gte": events[1].at.isoformat()})
     rows, found = listed(f"actor=ana&action=test.far&{start}")
     assert rows == events[:2] and found.looked_since is None
 
 
 def test_beginnings_are_sought_among_the_newest(events: list[AuditEvent]) -> None:
-    """ours: they match too much for any index."""
+    """They match too much for any index."""
     AuditEvent.objects.bulk_create(
         AuditEvent(action="test.far", object=f"thing {number}") for number in range(6)
     )
@@ -71,7 +70,6 @@ def test_beginnings_are_sought_among_the_newest(events: list[AuditEvent]) -> Non
 
 
 def test_few_events_are_all_looked_through(events: list[AuditEvent]) -> None:
-    """ours."""
     assert window.window_start(events[-1].at) is None
     rows, _found = listed(urlencode({"at__lt": events[-1].at.isoformat(), "all": ""}))
     assert events[0] not in rows

@@ -26,7 +26,6 @@ class Holder(threading.Thread):
         self.begun, self.done = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        """Hold the slot."""
         with hashing_slot():
             self.begun.set()
             self.done.wait(20)
@@ -43,7 +42,7 @@ class Holder(threading.Thread):
 @pytest.mark.once
 @override_settings(HASHING_WAIT=0.01, PASSWORD_HASHERS=[HASHER])
 def test_who_waits_too_long_is_not_hashed() -> None:
-    """ours: the cap holds for making and for checking; a slot held is one's own."""
+    """The cap holds for making and for checking; a slot held is one's own."""
     with hashing_slot():
         known = make_password(PASSWORD)
     with Holder():
@@ -56,7 +55,7 @@ def test_who_waits_too_long_is_not_hashed() -> None:
 @pytest.mark.once
 @override_settings(PASSWORD_HASHERS=[HASHER])
 def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
-    """ours: a thread per request must not keep 19 MiB each."""
+    """A thread per request must not keep 19 MiB each."""
     seen = {hash_in_slot(threading.get_ident) for _ in range(3)}
     for _ in range(3):
         asker = threading.Thread(
@@ -73,7 +72,7 @@ def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
 @pytest.mark.parametrize("accept", ["*/*", "text/html,*/*"])
 @pytest.mark.parametrize("path", ["/api/token/", "/accounts/login/"])
 def test_a_busy_door_answers_429(alice: Any, path: str, accept: str) -> None:
-    """ours: at once, with Retry-After, on pages and for programs."""
+    """At once, with Retry-After, on pages and for programs."""
     body = urlencode({"username": "alice", "login": "alice", "password": PASSWORD})
     form = "application/x-www-form-urlencoded"
     with Holder():

@@ -45,7 +45,7 @@ def purged() -> int:
 
 
 def test_a_purge_says_what_it_dropped(settings: Any) -> None:
-    """ours: range, count, last digest, retention; and the record is sealed."""
+    """Range, count, last digest, retention; and the record is sealed."""
     assert purge(settings, 7) == 8 and purged() == 4 and problem() == ""
     fourth = AuditSeal.objects.get(number=4)
     event = AuditEvent.objects.get(action=ACTION)
@@ -58,7 +58,7 @@ def test_a_purge_says_what_it_dropped(settings: Any) -> None:
 
 
 def test_the_record_of_a_purge_is_needed_and_cannot_be_changed(settings: Any) -> None:
-    """ours: removed, or made to fit another range."""
+    """Removed, or made to fit another range."""
     purge(settings, 7)
     event = AuditEvent.objects.get(action=ACTION)
     raw(pk=event.pk).update(changes={**event.changes, "retention_days": 1})
@@ -79,7 +79,7 @@ def test_the_record_of_a_purge_is_needed_and_cannot_be_changed(settings: Any) ->
 def test_what_was_dropped_under_another_retention_stays_right(
     settings: Any, capsys: Any
 ) -> None:
-    """ours: longer or shorter since; what counts is the setting of that day."""
+    """Longer or shorter since; what counts is the setting of that day."""
     assert purge(settings, 5) == 12
     assert purge(settings, 365) == 0 and problem() == ""
     assert purge(settings, 3) == 4 and problem() == ""
@@ -89,7 +89,7 @@ def test_what_was_dropped_under_another_retention_stays_right(
 
 
 def test_records_are_purged_in_their_turn(settings: Any, monkeypatch: Any) -> None:
-    """ours: the newest names all that went before, so the chain needs no older one."""
+    """The newest names all that went before, so the chain needs no older one."""
     now = timezone.now()
     purge(settings, 7)
     for days in (6, 12, 18):
@@ -101,7 +101,7 @@ def test_records_are_purged_in_their_turn(settings: Any, monkeypatch: Any) -> No
 
 
 def test_nothing_younger_than_the_retention_goes(settings: Any) -> None:
-    """ours: a program's mistake is refused before anything is gone."""
+    """A program's mistake is refused before anything is gone."""
     settings.AUDIT_RETENTION = timedelta(days=7)
     with pytest.raises(ValueError, match="AUDIT_RETENTION keeps events"):
         AuditSeal.objects.all().purge(timezone.now() - timedelta(days=6))
@@ -112,7 +112,7 @@ def test_nothing_younger_than_the_retention_goes(settings: Any) -> None:
 def test_a_purge_that_is_killed_goes_on_the_next_time(
     settings: Any, monkeypatch: Any, after: int
 ) -> None:
-    """ours: what is left fits its seals at every moment."""
+    """What is left fits its seals at every moment."""
     honest = seals.AuditSeal.purge_events
     done: list[int] = []
 
@@ -133,7 +133,7 @@ def test_a_purge_that_is_killed_goes_on_the_next_time(
 def test_two_purges_at_once_drop_each_seal_once(
     settings: Any, monkeypatch: Any
 ) -> None:
-    """ours: the timer, and somebody by hand."""
+    """The timer, and somebody by hand."""
     honest = seals.AuditSeal.purge_events
 
     def slower(seal: Any) -> int:
@@ -145,7 +145,7 @@ def test_two_purges_at_once_drop_each_seal_once(
 
 
 def test_a_purge_beside_a_walk_is_no_misfit(settings: Any) -> None:
-    """ours: seals read before their events went."""
+    """Seals read before their events went."""
     walk = AuditSeal.objects.all().verify()
     assert next(walk).problem == ""
     purge(settings, 5)
@@ -153,7 +153,7 @@ def test_a_purge_beside_a_walk_is_no_misfit(settings: Any) -> None:
 
 
 def test_an_event_inserted_into_a_purged_range_is_named(settings: Any) -> None:
-    """ours: what retention dropped does not come back."""
+    """What retention dropped does not come back."""
     purge(settings, 7)
     first = AuditSeal.objects.get(number=1)
     back = record("test.happened")
@@ -162,7 +162,7 @@ def test_an_event_inserted_into_a_purged_range_is_named(settings: Any) -> None:
 
 
 def test_purged_seals_come_first(settings: Any) -> None:
-    """ours: one in the middle was no retention."""
+    """One in the middle was no retention."""
     purge(settings, 7)
     AuditSeal.objects.filter(number=6).update(purged_at=timezone.now())
     with pytest.raises(CommandError, match="seal 6 says it was purged, but seal 5"):
@@ -170,7 +170,6 @@ def test_purged_seals_come_first(settings: Any) -> None:
 
 
 def test_a_purge_reads_no_events_and_few_seals_at_once(settings: Any) -> None:
-    """ours: constant memory, whatever their number."""
     with CaptureQueriesContext(
         connection,
     ) as seen:

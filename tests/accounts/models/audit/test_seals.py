@@ -23,7 +23,6 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def chain(monkeypatch: Any) -> list[AuditEvent]:
-    """Seven events under three seals."""
     emptied()
     monkeypatch.setattr(seals, "SEALED_AT_ONCE", 3)
     made = []
@@ -38,7 +37,7 @@ def chain(monkeypatch: Any) -> list[AuditEvent]:
 
 
 def test_what_nobody_touched_fits(chain: list[AuditEvent]) -> None:
-    """ours: sealing again makes nothing; a new event makes one more."""
+    """Sealing again makes nothing; a new event makes one more."""
     assert problem() == "" and AuditSeal.objects.all().seal() == 0
     record("test.happened")
     assert AuditSeal.objects.all().seal() == 1 and problem() == ""
@@ -62,20 +61,20 @@ def test_what_nobody_touched_fits(chain: list[AuditEvent]) -> None:
     ids=str,
 )
 def test_a_changed_event_is_named(chain: list[AuditEvent], change: Any) -> None:
-    """issue: names the first event that does not fit."""
+    """Names the first event that does not fit."""
     raw(pk=chain[4].pk).update(**change)
     assert problem() == f"event {chain[4].pk} of seal 2 was changed"
 
 
 def test_a_removed_event_is_named(chain: list[AuditEvent]) -> None:
-    """issue: the last of a range and the very last too."""
+    """The last of a range and the very last too."""
     for index, seal in ((6, 3), (2, 1)):
         raw(pk=chain[index].pk)._raw_delete("default")
         assert problem() == f"event {chain[index].pk} of seal {seal} was removed"
 
 
 def test_an_inserted_event_is_named(chain: list[AuditEvent]) -> None:
-    """issue: with an id between, before, and in a gap."""
+    """With an id between, before, and in a gap."""
     raw(pk=chain[1].pk).update(id=-5)
     assert problem() == f"event {chain[1].pk} of seal 1 was removed"
     raw(pk=-5).update(id=chain[1].pk)
@@ -88,7 +87,7 @@ def test_an_inserted_event_is_named(chain: list[AuditEvent]) -> None:
 
 
 def test_an_event_in_a_gap_is_named(chain: list[AuditEvent]) -> None:
-    """ours: ids that were rolled back leave gaps within a range."""
+    """Ids that were rolled back leave gaps within a range."""
     later = record("test.happened")
     raw(pk=later.pk).update(id=later.pk + 10)
     AuditSeal.objects.all().seal()
@@ -103,7 +102,6 @@ def test_an_event_in_a_gap_is_named(chain: list[AuditEvent]) -> None:
 
 
 def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
-    """ours: the seals themselves too."""
     second = AuditSeal.objects.filter(number=2)
     kept = second.get()
     second.update(events=4)
@@ -129,7 +127,7 @@ def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
 
 
 def test_the_newest_are_checked_alone(chain: list[AuditEvent]) -> None:
-    """ours: the button checks so many, the command all."""
+    """The button checks so many, the command all."""
     raw(pk=chain[0].pk).update(reason="old")
     assert [c.number for c in AuditSeal.objects.all().verify(2)] == [2, 3]
     assert "seal 1" in problem()
@@ -138,7 +136,7 @@ def test_the_newest_are_checked_alone(chain: list[AuditEvent]) -> None:
 def test_two_who_seal_at_once_make_one_seal(
     chain: list[AuditEvent], monkeypatch: Any
 ) -> None:
-    """ours: the second finds the range taken."""
+    """The second finds the range taken."""
     record("test.happened")
     before = AuditSeal.objects.all().head()
     assert AuditSeal.objects.all().seal() == 1
@@ -147,7 +145,7 @@ def test_two_who_seal_at_once_make_one_seal(
 
 
 def test_nothing_is_sealed_while_the_table_cannot_be_locked(monkeypatch: Any) -> None:
-    """ours: sealing never holds up the messages; the command says so."""
+    """Sealing never holds up the messages; the command says so."""
     monkeypatch.setattr(seals, "settled_before", lambda: None)
     assert AuditSeal.objects.all().seal() == 0
     monkeypatch.setattr(seal_audit, "settled_before", lambda: None)
@@ -156,7 +154,6 @@ def test_nothing_is_sealed_while_the_table_cannot_be_locked(monkeypatch: Any) ->
 
 
 def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> None:
-    """issue: command line."""
     call_command("seal_audit")
     head = AuditSeal.objects.all().head()
     assert head is not None and head.digest in capsys.readouterr().out
@@ -171,7 +168,7 @@ def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> N
 
 
 def test_what_waits_for_its_seal_is_told(chain: list[AuditEvent]) -> None:
-    """ours: how many, since when; `doctor` once it waits for more than a day."""
+    """How many, since when; `doctor` once it waits for more than a day."""
     seals_of_all = AuditSeal.objects.all()
     assert seals_of_all.unsealed(5) == (0, None) and not list(found_by_doctor())
     for _number in range(3):

@@ -52,7 +52,6 @@ def sql(statement: str, *given: Any) -> None:
 
 
 def written(change: str, event: AuditEvent) -> None:
-    """One column of one event."""
     sql(f"UPDATE accounts_auditevent SET {change} WHERE id = %s", event.pk)  # noqa: S608
 
 
@@ -74,7 +73,7 @@ OTHER = {
 
 
 def test_every_column_of_the_model_is_digested() -> None:
-    """ours: a column added to the model has to be added to the digest."""
+    """A column added to the model has to be added to the digest."""
     fields = AuditEvent._meta.local_concrete_fields
     assert sorted(COLUMNS) == sorted(field.attname for field in fields)
 
@@ -83,7 +82,7 @@ def test_every_column_of_the_model_is_digested() -> None:
     "column", [f.attname for f in AuditEvent._meta.local_concrete_fields]
 )
 def test_a_change_of_any_column_is_noticed(column: str, events: Any) -> None:
-    """ours: by SQL, which no model stops."""
+    """By SQL, which no model stops."""
     raw(pk=events[4].pk).update(**{column: OTHER.get(column, "x")})
     assert f"event {events[4].pk} of seal 2 was" in told()
 
@@ -102,7 +101,7 @@ def test_a_change_of_any_column_is_noticed(column: str, events: Any) -> None:
     ids=str,
 )
 def test_text_cannot_move_between_columns(change: Any, events: Any) -> None:
-    """ours: where one column ends and the next begins is digested too."""
+    """Where one column ends and the next begins is digested too."""
     if change == {"changes": None}:
         sql(
             "UPDATE accounts_auditevent SET changes = 'null' WHERE id = %s",
@@ -123,7 +122,7 @@ def test_text_cannot_move_between_columns(change: Any, events: Any) -> None:
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(change: str, events: Any) -> None:
-    """ours: no traceback, sealed already or not; the admin seals what it can."""
+    """No traceback, sealed already or not; the admin seals what it can."""
     later = record("test.happened")
     written(change, later)
     with pytest.raises(CommandError, match=f"event {later.pk} cannot be read"):
@@ -135,13 +134,13 @@ def test_a_row_that_cannot_be_read_is_named(change: str, events: Any) -> None:
 
 @pytest.mark.parametrize("index", [0, 2, 3, 5, 8])
 def test_an_event_taken_out_is_named(index: int, events: Any) -> None:
-    """ours: the first and the last of a seal, and the last of all."""
+    """The first and the last of a seal, and the last of all."""
     sql("DELETE FROM accounts_auditevent WHERE id = %s", events[index].pk)
     assert f"event {events[index].pk} of seal {index // 3 + 1} was removed" in told()
 
 
 def test_an_id_used_again_is_noticed(events: Any) -> None:
-    """ours: another event in the place of the one that was removed."""
+    """Another event in the place of the one that was removed."""
     sql("DELETE FROM accounts_auditevent WHERE id = %s", events[4].pk)
     later = record("test.happened")
     raw(pk=later.pk).update(id=events[4].pk)
@@ -150,7 +149,7 @@ def test_an_id_used_again_is_noticed(events: Any) -> None:
 
 @pytest.mark.parametrize("key", [0, -7])
 def test_an_event_before_the_first_is_noticed(key: int, events: Any) -> None:
-    """ours: no seal has a range for it."""
+    """No seal has a range for it."""
     later = record("test.happened")
     raw(pk=later.pk).update(id=key)
     AuditSeal.objects.all().seal()
@@ -159,7 +158,7 @@ def test_an_event_before_the_first_is_noticed(key: int, events: Any) -> None:
 
 
 def test_a_purge_that_never_was_is_named(events: Any) -> None:
-    """ours: events of today and of last year alike, with the true digest given."""
+    """Events of today and of last year alike, with the true digest given."""
     head = AuditSeal.objects.get(number=3).digest
     for last in (3, 1):
         kept = list(AuditSeal.objects.values())
@@ -185,7 +184,7 @@ def emptied_again(events: list[AuditEvent]) -> None:
 
 @pytest.mark.parametrize("days", [1, 365, 400])
 def test_a_forged_record_of_a_purge_helps_nobody(days: int, events: Any) -> None:
-    """ours: it is sealed as any event is, but the seals themselves say no."""
+    """It is sealed as any event is, but the seals themselves say no."""
     second = AuditSeal.objects.get(number=2)
     now = timezone.now()
     changes = {
@@ -224,7 +223,6 @@ def test_a_forged_record_of_a_purge_helps_nobody(days: int, events: Any) -> None
     ids=str,
 )
 def test_a_change_of_a_seal_is_noticed(change: Any) -> None:
-    """ours: every column of every seal."""
     for number in (1, 2, 3):
         before = AuditSeal.objects.filter(number=number).values().get()
         AuditSeal.objects.filter(number=number).update(**change)
@@ -249,14 +247,14 @@ def rewritten(first: int) -> None:
 
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_seals_made_again_are_noticed(first: int, events: Any) -> None:
-    """ours: whoever has SQL can compute SHA-256, and has no key."""
+    """Whoever has SQL can compute SHA-256, and has no key."""
     raw(pk=events[first * 3 - 2].pk).update(actor="bob")
     rewritten(first)
     assert f"seal {first} was changed or made by somebody without" in told()
 
 
 def test_seals_made_again_with_the_key_lack_the_digest_noted(events: Any) -> None:
-    """ours: who has KEY_ENCRYPTION_KEY too is found by what was noted elsewhere."""
+    """Who has KEY_ENCRYPTION_KEY too is found by what was noted elsewhere."""
     head = AuditSeal.objects.get(number=3).digest
     raw(pk=events[1].pk).update(actor="bob")
     rewritten(1)
@@ -278,7 +276,7 @@ def test_seals_made_again_with_the_key_lack_the_digest_noted(events: Any) -> Non
 )
 @pytest.mark.parametrize("sealed", [False, True])
 def test_seals_taken_out_are_noticed(removed: Any, said: str, sealed: bool) -> None:
-    """ours: the first, the last, all; also once the timer has sealed what is left."""
+    """The first, the last, all; also once the timer has sealed what is left."""
     AuditSeal.objects.filter(**removed).delete()
     raw(object="number 7")._raw_delete("default")
     if sealed:
@@ -289,7 +287,7 @@ def test_seals_taken_out_are_noticed(removed: Any, said: str, sealed: bool) -> N
 
 
 def test_the_row_that_names_the_newest_is_watched(events: Any) -> None:
-    """ours: removed, written by hand, or an old copy of it put back."""
+    """Removed, written by hand, or an old copy of it put back."""
     row = AuditHead.objects.get()
     old = {"number": row.number, "digest": row.digest, "mac": row.mac}
     record("test.happened")
@@ -312,7 +310,7 @@ def test_the_row_that_names_the_newest_is_watched(events: Any) -> None:
 
 
 def test_nothing_sealed_is_no_all_clear(events: Any) -> None:
-    """ours: an audit whose seals are all gone, and one that nobody ever sealed."""
+    """An audit whose seals are all gone, and one that nobody ever sealed."""
     emptied()
     call_command("verify_audit")
     record("test.happened")
@@ -320,7 +318,7 @@ def test_nothing_sealed_is_no_all_clear(events: Any) -> None:
 
 
 def test_the_head_is_for_the_whole_chain(capsys: Any) -> None:
-    """ours: as it was copied, blanks and all."""
+    """As it was copied, blanks and all."""
     head = AuditSeal.objects.get(number=1).digest
     call_command("verify_audit", head=f" {head.upper()}\n")
     assert "3 seals over 9 events fit" in capsys.readouterr().out
@@ -330,7 +328,7 @@ def test_the_head_is_for_the_whole_chain(capsys: Any) -> None:
 
 
 def test_events_removed_before_they_were_sealed_leave_a_gap(capsys: Any) -> None:
-    """ours: said, and no misfit: PostgreSQL leaves gaps where nothing happened."""
+    """Said, and no misfit: PostgreSQL leaves gaps where nothing happened."""
     lost = record("test.happened")
     record("test.happened")
     raw(pk=lost.pk)._raw_delete("default")
@@ -355,7 +353,7 @@ def other_key(settings: Any) -> Any:
 def test_a_copy_without_its_key_is_checked_by_hashes(
     events: Any, other_key: Any, capsys: Any
 ) -> None:
-    """ours: on another machine; who made the seals is not known there."""
+    """On another machine; who made the seals is not known there."""
     other_key()
     call_command("verify_audit")
     assert "only hashes were checked" in capsys.readouterr().err
@@ -369,7 +367,7 @@ def test_a_copy_without_its_key_is_checked_by_hashes(
 def test_after_a_change_of_key_the_seals_are_authenticated_again(
     events: Any, other_key: Any
 ) -> None:
-    """ours: docs/runbooks.md; what did not fit before is on record."""
+    """docs/runbooks.md; what did not fit before is on record."""
     other_key()
     SigningKey.objects.rotate(actor="test")
     assert "seal 1 was changed or made by somebody without" in told()
@@ -380,7 +378,7 @@ def test_after_a_change_of_key_the_seals_are_authenticated_again(
 
 
 def test_the_model_closes_every_verb_that_rewrites(events: Any) -> None:
-    """ours: SQL is noticed, the ORM is refused."""
+    """SQL is noticed, the ORM is refused."""
     event = AuditEvent.objects.get(pk=events[4].pk)
     event.object = "rewritten"
     copy = AuditEvent(id=event.pk, action="test.happened", object="rewritten")
@@ -419,13 +417,12 @@ def test_the_model_closes_every_verb_that_rewrites(events: Any) -> None:
 
 
 def test_no_row_takes_events_with_it() -> None:
-    """ours: no key in or out, so no cascade and no related manager."""
+    """No key in or out, so no cascade and no related manager."""
     assert not AuditEvent._meta.related_objects
     assert not any(f.is_relation for f in AuditEvent._meta.get_fields())
 
 
 def test_a_raw_query_that_rewrites_is_noticed(events: Any) -> None:
-    """ours: `raw` runs any SQL."""
     key = events[4].pk
     statement = "UPDATE accounts_auditevent SET object = 'x' WHERE id = %s RETURNING *"
     list(AuditEvent.objects.raw(statement, [key]))

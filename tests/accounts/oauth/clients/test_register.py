@@ -271,7 +271,6 @@ def test_a_document_at_no_host_makes_no_client(
     + ["evil.example,good.example", "[::1]:443", "fe80::1%eth0", "-a.b", "1.2.3.256"],
 )
 def test_what_is_no_host_cannot_be_listed(written: str) -> None:
-    """ours: it would refuse nothing."""
     with pytest.raises(ValidationError, match="no host name"):
         DocumentHost(host=written).full_clean()
     with pytest.raises(ValidationError, match="no host name"):
@@ -279,7 +278,6 @@ def test_what_is_no_host_cannot_be_listed(written: str) -> None:
 
 
 def post(body: dict[str, Any], **headers: Any) -> Any:
-    """Register."""
     path = "/oauth/register"
     return Client().post(path, body, content_type="application/json", **headers)
 
@@ -305,7 +303,7 @@ def test_the_registration_switch(settings: Any) -> None:
 
 @pytest.mark.spec("RFC 7591 5: unused registrations expire")
 def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
-    """ours: never while a token is alive."""
+    """Never while a token is alive."""
     body = {"redirect_uris": ["https://a.example/cb"]}
     idle, used = register(body)[0], register(body)[0]
     issue_tokens(alice, issued_via="command", client_id=used.client_id)

@@ -36,7 +36,7 @@ OVERRIDDEN = [
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_each_override_overrides_something(name: str) -> None:
-    """ours: with the parameters it is called with."""
+    """With the parameters it is called with."""
     theirs = list(inspect.signature(getattr(BASE, name)).parameters)
     ours = list(inspect.signature(getattr(PorticoValidator, name)).parameters)
     named = [p for p in theirs if p not in ("args", "kwargs")]
@@ -65,7 +65,6 @@ def test_each_override_overrides_something(name: str) -> None:
     ],
 )
 def test_what_is_called_or_replaced_is_there(where: Any, name: str) -> None:
-    """ours."""
     assert callable(getattr(where, name))
 
 
@@ -74,5 +73,4 @@ def test_what_is_called_or_replaced_is_there(where: Any, name: str) -> None:
     ["_tool_manager", "_prompt_manager", "_resource_manager", "_lowlevel_server"],
 )
 def test_the_sdks_managers_are_where_ours_take_their_place(name: str) -> None:
-    """ours: visibility.py stands in for them."""
     assert hasattr(MCPServer("probe"), name)

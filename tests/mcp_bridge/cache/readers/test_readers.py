@@ -62,7 +62,6 @@ async def commit(work: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def dave(rows: None) -> User:
-    """Somebody committed."""
     return person("dave", "Guest")
 
 
@@ -79,10 +78,8 @@ def switch(user: User) -> Callable[[], Any]:
     return work
 
 
-@pytest.mark.spec("ours: remembered, never stale")
+@pytest.mark.spec("cached rows are never stale")
 def test_a_look_after_a_commit_sees_it(dave: User) -> None:
-    """architecture 4."""
-
     async def tell(reader: ChangeReader) -> None:
         for _ in range(5):
             before = await reader.current_position()
@@ -100,7 +97,7 @@ def test_a_look_after_a_commit_sees_it(dave: User) -> None:
 def test_looks_at_the_same_time_share_reads_and_see_what_was_before_them(
     dave: User,
 ) -> None:
-    """ours: single flight; nobody joins a read that was sent before he came."""
+    """Single flight; nobody joins a read that was sent before he came."""
 
     async def tell(reader: ChangeReader) -> None:
         await reader.current_position()
@@ -116,7 +113,6 @@ def test_looks_at_the_same_time_share_reads_and_see_what_was_before_them(
 
 
 def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
-    """ours."""
     if connection.vendor == "sqlite":
         return
 
@@ -144,7 +140,7 @@ def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
 
 
 def test_who_gives_up_waiting_holds_nobody_up(rows: None) -> None:
-    """ours: a client that disconnects must not take others' answers along."""
+    """A client that disconnects must not take others' answers along."""
 
     async def tell(reader: ChangeReader) -> None:
         await reader.current_position()
@@ -161,7 +157,7 @@ def test_who_gives_up_waiting_holds_nobody_up(rows: None) -> None:
 
 
 def test_a_lost_connection_is_away_and_then_back(rows: None) -> None:
-    """ours: 503 until it is back; waiting requests are told."""
+    """503 until it is back; waiting requests are told."""
 
     async def tell(reader: ChangeReader) -> None:
         await reader.current_position()
@@ -192,7 +188,6 @@ def test_a_lost_connection_is_away_and_then_back(rows: None) -> None:
 
 
 def terminate(pid: int) -> None:
-    """End a backend."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
 
@@ -200,8 +195,6 @@ def terminate(pid: int) -> None:
 def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: fail closed."""
-
     async def tell(reader: ChangeReader) -> None:
         reads(monkeypatch, LOOK="SELECT nonsense")
         bad = readers.open_reader()
@@ -222,7 +215,7 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
 def test_behind_a_pooler_nothing_is_prepared(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: PgBouncer may run the next statement where nothing was prepared."""
+    """PgBouncer may run the next statement where nothing was prepared."""
     if connection.vendor == "sqlite":
         return
 
@@ -240,7 +233,7 @@ def test_behind_a_pooler_nothing_is_prepared(
 def test_silence_ends_the_connection(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: a database that hangs is away."""
+    """A database that hangs is away."""
     if connection.vendor == "sqlite":
         return
     monkeypatch.setattr(postgresql, "PATIENCE", 0.05)
@@ -254,8 +247,6 @@ def test_silence_ends_the_connection(
 
 
 def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
-    """ours: a database emptied by hand."""
-
     async def tell(reader: ChangeReader) -> None:
         kept = []
 
@@ -306,12 +297,10 @@ def mv(path: Path) -> None:
 
 
 def gone(path: Path) -> None:
-    """No file has the name."""
     path.unlink()
 
 
 def folder(path: Path) -> None:
-    """The folder is another one."""
     path.parent.rename(path.parent.with_suffix(".old"))
     counted(path, "new")
 
@@ -339,7 +328,7 @@ WAYS = {
 def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """ours: the connection keeps the old file open, and sees nothing of the new one."""
+    """The connection keeps the old file open, and sees nothing of the new one."""
     path = counted(tmp_path / "in" / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
     assert (
@@ -357,7 +346,7 @@ def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
 
 @pytest.mark.once
 def test_a_commit_to_the_old_file_shows_it_at_once(tmp_path: Path) -> None:
-    """ours: the server's own commits, of its audit for one, make it look."""
+    """The server's own commits, of its audit for one, make it look."""
     path = counted(tmp_path / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
     asyncio.run(reader.current_position())
@@ -372,7 +361,7 @@ def test_a_commit_to_the_old_file_shows_it_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.once
 def test_what_sqlite_does_by_itself_is_no_replacement(tmp_path: Path) -> None:
-    """ours: checkpoints, a VACUUM, connections that come and go, a lost connection."""
+    """Checkpoints, a VACUUM, connections that come and go, a lost connection."""
     path = counted(tmp_path / "portico.sqlite3", "ours")
     reader = SqliteReader(str(path))
     asyncio.run(reader.current_position())

@@ -60,11 +60,10 @@ def elsewhere(name: str, statement: str) -> str:
     return done.stderr
 
 
-@pytest.mark.spec("ours: remembered, never stale")
+@pytest.mark.spec("cached rows are never stale")
 def test_the_row_is_read_again_after_a_commit_and_only_then(
     name: str, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """sqlite.org/walformat.html 2.1."""
     with monkeypatch.context() as broken:
         broken.setattr(sqlite, "POSITION_QUERY", "not to be asked")
         assert number(reader) == 1
@@ -74,7 +73,6 @@ def test_the_row_is_read_again_after_a_commit_and_only_then(
 
 
 def test_a_checkpoint_hides_no_commit(name: str, reader: SqliteReader) -> None:
-    """ours: the index starts anew then."""
     assert not elsewhere(name, COUNT)
     assert not elsewhere(name, "PRAGMA wal_checkpoint(TRUNCATE)")
     assert number(reader) == 2
@@ -83,7 +81,6 @@ def test_a_checkpoint_hides_no_commit(name: str, reader: SqliteReader) -> None:
 
 
 def test_what_is_not_committed_is_not_seen(name: str, reader: SqliteReader) -> None:
-    """ours."""
     writer = sqlite3.connect(name, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute(COUNT)
@@ -96,7 +93,7 @@ def test_what_is_not_committed_is_not_seen(name: str, reader: SqliteReader) -> N
 def test_a_commit_while_the_row_is_read_is_seen_by_the_next_look(
     name: str, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: the header is taken before the row."""
+    """The header is taken before the row."""
     assert not elsewhere(name, COUNT)
     opened = reader.connection
     assert opened is not None
@@ -129,7 +126,7 @@ def test_opening_and_closing_a_reader_gives_no_lock_away(name: str) -> None:
 def test_without_an_index_the_row_is_read_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ours: a database in another journal mode."""
+    """A database in another journal mode."""
     name = made(tmp_path / "plain.sqlite3", "delete")
     reader = SqliteReader(name)
     assert [number(reader), number(reader)] == [1, 1]
@@ -142,7 +139,7 @@ def test_without_an_index_the_row_is_read_each_time(
 def test_one_map_serves_every_reader_of_a_database(
     name: str, reader: SqliteReader
 ) -> None:
-    """ours: descriptors are never closed, so there must not be many."""
+    """Descriptors are never closed, so there must not be many."""
     before = len(wal_index.mapped)
     other = SqliteReader(name)
     assert [number(other), number(other)] == [1, 1]
