@@ -118,7 +118,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         page = confirmation_page(self, request, str(_("Revoke all?")), effect)
         if page is not None:
             return page
-        tokens, browsers = users.sign_out(
+        tokens, browsers = users.revoke_all_sessions(
             actor=request.user, reason="revoked in the admin", keep=request
         )
         told = ngettext("%d token revoked.", "%d tokens revoked.", tokens) % tokens
@@ -267,7 +267,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     def signed_out(self, request: HttpRequest, user: User, reason: str) -> None:
         """Out of everything but the browser that asks."""
         account = User.objects.filter(pk=user.pk)
-        account.sign_out(actor=request.user, reason=reason, keep=request)
+        account.revoke_all_sessions(actor=request.user, reason=reason, keep=request)
 
     def save_formset(
         self, request: HttpRequest, form: Any, formset: Any, change: bool

@@ -173,5 +173,5 @@ def reset_mfa(user: Any, *, actor: Any, keep: HttpRequest | None = None) -> int:
     with transaction.atomic():
         gone: int = Authenticator.objects.filter(user_id=user.pk).delete()[0]
         record("second_factor.reset", actor=actor, object=user.username)
-        user.end_access(actor=actor, reason="second factor reset", keep=keep)
+        user.revoke_tokens(actor=actor, reason="second factor reset", keep=keep)
     return gone

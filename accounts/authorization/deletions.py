@@ -22,7 +22,7 @@ def connect_deletions() -> None:
 def end_account(instance: User, **kwargs: Any) -> None:
     """The list of tokens outlives the account: they are revoked in it."""
     same = User.objects.filter(pk=instance.pk)
-    same.sign_out(actor=None, reason="account deleted")
+    same.revoke_all_sessions(actor=None, reason="account deleted")
 
 
 def end_client(instance: OAuthClient, **kwargs: Any) -> None:

@@ -48,7 +48,7 @@ class UserQuerySet(models.QuerySet["User"]):
             ids = self.filter(is_active=True).locked()
             closed = User.objects.filter(pk__in=ids)
             closed.update(is_active=False)
-            closed.sign_out(actor=actor, reason=reason)
+            closed.revoke_all_sessions(actor=actor, reason=reason)
         return len(ids)
 
     def addressed(self, address: str) -> list[User]:
@@ -226,8 +226,10 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
     def revoke_tokens(
         self, *, actor: Any, reason: str, keep: HttpRequest | None = None
     ) -> int:
-        """End all access of this account (`UserQuerySet.sign_out`); live tokens."""
+        """End all access of this account; return how many live tokens it had."""
         this = User.objects.filter(pk=self.pk)
-        tokens, _browsers = this.sign_out(actor=actor, reason=reason, keep=keep)
+        tokens, _browsers = this.revoke_all_sessions(
+            actor=actor, reason=reason, keep=keep
+        )
         self.refresh_from_db(fields=["session_epoch"])
         return int(tokens)

@@ -50,7 +50,9 @@ class SecurityView(Page):
         """All sessions and all tokens of mine, this session too."""
         me = self.me
         account = User.objects.filter(pk=me.pk)
-        ended, browsers = account.sign_out(actor=me, reason="signed out everywhere")
+        ended, browsers = account.revoke_all_sessions(
+            actor=me, reason="signed out everywhere"
+        )
         told = f"{browsers} sessions, {ended} tokens"
         record("user.signed_out_everywhere", request=request, actor=me, object=told)
         logout(request)

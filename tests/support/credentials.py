@@ -75,7 +75,7 @@ class Holder:
     def close(self) -> None:
         """Browsers, and what is left of streams."""
         rest = User.objects.filter(username=self.name)
-        rest.sign_out(actor=None, reason="the test is over")
+        rest.revoke_all_sessions(actor=None, reason="the test is over")
         for one in (self.own.http, *self.opened):
             one.close()
 

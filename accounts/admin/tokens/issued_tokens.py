@@ -279,7 +279,9 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         """All access of whose tokens these are; how many tokens."""
         users = User.objects.filter(pk__in=tokens.order_by().values("user_id"))
         actor, reason = request.user, REASON
-        return int(users.sign_out(actor=actor, reason=reason, keep=request)[0])
+        return int(
+            users.revoke_all_sessions(actor=actor, reason=reason, keep=request)[0]
+        )
 
     def end_tokens(self, request: HttpRequest, tokens: Any) -> int:
         """These tokens; how many were live."""

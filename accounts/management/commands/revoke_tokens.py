@@ -52,10 +52,12 @@ class Command(BaseCommand):
         """(tokens, browsers) that end. Raises CommandError."""
         if options["user"] is not None:
             user = user_named(options["user"])
-            issue, browsers = User.objects.filter(pk=user.pk).sign_out(**said)
+            issue, browsers = User.objects.filter(pk=user.pk).revoke_all_sessions(
+                **said
+            )
             return issue, browsers
         if options["everything"]:
-            issue, browsers = User.objects.all().sign_out(**said)
+            issue, browsers = User.objects.all().revoke_all_sessions(**said)
             end_pending(**said)
             # What is left belongs to accounts that are gone.
             return issue + IssuedToken.objects.all().revoke(**said), browsers

@@ -665,7 +665,7 @@ REVOKING = {
     "PersonalTokensView.revoke": "the personal token that was chosen",
     "RevokeView.serve": "RFC 7009: the token or its family",
     "RevokedTokenAdmin.save_model": "the token that was pasted",
-    "UserQuerySet.sign_out": "the one verb",
+    "UserQuerySet.revoke_all_sessions": "the one verb",
     "Validator.end_replayed": "OAuth 2.1 4.1.3: what a replayed code gave",
     "_end_replayed_family": "OAuth 2.1 4.3: a replayed family",
     "end_access": "clients in the admin: what is the actor's to end, with codes",
