@@ -1,4 +1,4 @@
-"""The app's start: SimpleJWT signs and verifies through our keys."""
+"""App configuration: SimpleJWT's backend, signal handlers, the admin site."""
 
 from django.apps import AppConfig
 from django.contrib.admin import apps as admin_apps
@@ -9,21 +9,17 @@ from accounts.authorization.staff_groups import fill_staff_groups
 
 
 class PorticoAdminConfig(admin_apps.AdminConfig):
-    """django.contrib.admin with our site as `admin.site`."""
-
     default = False
     default_site = "accounts.admin_site.site.PorticoSite"
 
 
 class AccountsConfig(AppConfig):
-    """Who may do what."""
-
     name = "accounts"
     verbose_name = _("Access")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Wire SimpleJWT's backend and the sign-in events, once models exist."""
+        """Import late: models are not loaded before."""
         from rest_framework_simplejwt.tokens import Token
 
         from accounts.authentication import lockout, mail, mfa, signals

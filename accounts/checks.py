@@ -1,4 +1,4 @@
-"""System checks with ids: what is wrong with this installation, and the mend."""
+"""System checks with ids: each names a problem and its fix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Found = list[checks.CheckMessage]
 
 @checks.register("portico")
 def settings_fit_together(**kwargs: Any) -> Found:
-    """Combinations that are legal one by one and unsafe together."""
+    """Settings that are valid one by one but unsafe together."""
     found: Found = []
     sqlite = "sqlite" in settings.DATABASES["default"]["ENGINE"]
     if sqlite and settings.ENVIRONMENT == "production":
@@ -90,7 +90,7 @@ def settings_fit_together(**kwargs: Any) -> Found:
 
 
 def database_check(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
-    """A database check that turns a silent database into an error with a mend."""
+    """Register a database check; a database error becomes portico.E001."""
 
     def run(databases: Any = None, **kwargs: Any) -> Found:
         if not databases:
@@ -109,7 +109,7 @@ def database_check(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
 
 @database_check
 def migrations_applied() -> Iterable[checks.CheckMessage]:
-    """The schema is that of the code."""
+    """The schema matches the code."""
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:
@@ -124,7 +124,7 @@ def migrations_applied() -> Iterable[checks.CheckMessage]:
 
 @database_check
 def keys_can_sign() -> Iterable[checks.CheckMessage]:
-    """There is an active key, and KEY_ENCRYPTION_KEY opens it."""
+    """A signing key is active, and KEY_ENCRYPTION_KEY decrypts it."""
     key = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
     if key is None:
         yield checks.Error(
@@ -145,7 +145,7 @@ def keys_can_sign() -> Iterable[checks.CheckMessage]:
 
 @database_check
 def somebody_administers() -> Iterable[checks.CheckMessage]:
-    """An active superuser exists, and somebody holds a role."""
+    """An active superuser exists, and at least one user has a role."""
     if not User.objects.filter(is_superuser=True, is_active=True).exists():
         yield checks.Error(
             _("Nobody can administer: there is no active superuser."),
@@ -162,7 +162,7 @@ def somebody_administers() -> Iterable[checks.CheckMessage]:
 
 @database_check
 def audit_is_sealed() -> Iterable[checks.CheckMessage]:
-    """Nothing of the audit waits longer than a day for its seal."""
+    """No audit event waits longer than a day for its seal."""
     _count, since = AuditSeal.objects.all().unsealed(1)
     if since is not None and since < timezone.now() - timedelta(days=1):
         yield checks.Warning(
@@ -175,7 +175,7 @@ def audit_is_sealed() -> Iterable[checks.CheckMessage]:
 
 @database_check
 def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
-    """No seal was removed at the end; `verify_audit` looks at all of them."""
+    """No seal was removed at the end; `verify_audit` checks all of them."""
     seals = AuditSeal.objects.all()
     problem = Verification(seals).end_problem(seals.head())
     if problem:
@@ -188,13 +188,16 @@ def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
 
 @checks.register("portico")
 def keys_are_private(**kwargs: Any) -> Found:
-    """The generated keys are readable by their owner only; every command looks."""
+    """Only their owner can read the generated keys; every command checks this."""
     return readable("portico.E006", private_files.key_files())
 
 
 @database_check
 def files_are_private() -> Iterable[checks.CheckMessage]:
-    """So are the database and `.env`; `doctor` looks, for timers have to go on."""
+    """Only their owner can read the database and `.env`.
+
+    `doctor` alone checks this, because scheduled commands must go on.
+    """
     paths = [*private_files.database_files(), *settings.ENVIRONMENT_FILES]
     yield from readable("portico.E008", paths)
     folders = list(private_files.replaceable())
@@ -214,7 +217,7 @@ def files_are_private() -> Iterable[checks.CheckMessage]:
 
 
 def readable(check: str, paths: list[Path]) -> Found:
-    """One error for all of these that others can read."""
+    """One error for all paths that others can read."""
     found = private_files.exposed(paths)
     if not found:
         return []
@@ -229,7 +232,7 @@ def readable(check: str, paths: list[Path]) -> Found:
 
 @checks.register("portico")
 def lists_take_declared_lookups(**kwargs: Any) -> Found:
-    """No list of any admin site compares what it does not show."""
+    """No list of any admin site compares columns that it does not show."""
     pages = [page for site in all_sites for page in site._registry.values()]
     found: Found = []
     for page in pages:

@@ -1,13 +1,13 @@
-"""Words of libraries whose own catalogues lack them: marked here.
+"""Mark strings of libraries whose own catalogues lack a translation.
 
-Nothing uses these names; `make messages` finds the marks, and Django looks the words
+No code uses these names. `make messages` collects the marks, and Django looks strings
 up in every catalogue.
 """
 
 from django.utils.translation import gettext_noop as _
 
 DJANGO = (_("users"),)
-"""Said better than in Django's own catalogue."""
+"""Replaces the translation of Django's own catalogue."""
 
 TOOLKIT = (
     _("created"),
@@ -26,7 +26,7 @@ TOOLKIT = (
     _("Dynamic Client Registration"),
     _("Client ID Metadata Document"),
 )
-"""Of django-oauth-toolkit's models."""
+"""From the models of django-oauth-toolkit."""
 
 OAUTHLIB = (
     _("Invalid client_id parameter value."),
@@ -37,7 +37,7 @@ OAUTHLIB = (
     _("Missing response_type parameter."),
     _("Code challenge required."),
 )
-"""Of oauthlib's refusals that people see at /oauth/authorize."""
+"""Errors of oauthlib that users see at /oauth/authorize."""
 
 AXES = (
     _("Axes"),
@@ -51,4 +51,4 @@ AXES = (
     _("Attempt Time"),
     _("Failed Logins"),
 )
-"""Of django-axes' list of wrong passwords."""
+"""From django-axes' list of failed sign-ins."""

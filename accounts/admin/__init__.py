@@ -1,4 +1,4 @@
-"""The admin, one file a noun."""
+"""Django admin pages, one module for each subject."""
 
 from accounts.admin import (
     access_requests,

@@ -1,4 +1,4 @@
-"""Requests for access: look, approve with an end, decline with a word."""
+"""Access requests in the admin: approve with an end date, or decline with an answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from accounts.models.access_requests import RequestNotPossible, RequestState
 
 
 class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Yes until when, or no; and a word to the person."""
+    """Decide on one request: an end date to approve it, and an answer to the user."""
 
     actor: User
 
@@ -37,7 +37,7 @@ class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
             self.initial["given_until"] = self.instance.until
 
     def clean(self) -> dict[str, Any]:
-        """Refuse what was decided meanwhile, and what the actor may not give."""
+        """Refuse an end in the past, and roles that the actor may not grant."""
         cleaned = super().clean() or {}
         if "_decline" in self.data:
             return cleaned
@@ -51,12 +51,12 @@ class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def objection_to_approving(actor: User, asked: AccessRequest, until: Any) -> str:
-    """Why the actor may not approve it; empty if they may."""
+    """Why the actor may not approve the request; empty if they may."""
     return objection(actor, asked.user, asked.role, until)
 
 
 def as_asked(actor: User, asked: AccessRequest) -> str:
-    """Why the actor may not approve it until the moment asked for."""
+    """Why the actor may not approve the request as asked; empty if they may."""
     if asked.until is not None and asked.until <= timezone.now():
         return gettext("the moment asked for has passed; open it and choose one.")
     return objection_to_approving(actor, asked, asked.until)
@@ -64,7 +64,7 @@ def as_asked(actor: User, asked: AccessRequest) -> str:
 
 @admin.register(AccessRequest)
 class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequest]):
-    """People ask in the portal; here they are answered."""
+    """Users request roles in the portal; staff decide here."""
 
     place = (Section.PEOPLE, 16)
     intro = _("People ask for a role in the portal, with a reason. Answer them here.")
@@ -81,22 +81,21 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
     change_form_template = "admin/accounts/accessrequest/change_form.html"
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Who decides, while there is something to decide."""
+        """A decided request is read-only."""
         allowed = may(request, "accounts.change_accessrequest")
         return allowed and (obj is None or obj.state == RequestState.OPEN)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The question, and the answer to fill in or as it was given."""
+        """The request, with a form to decide while it is open, else the decision."""
         if self.has_change_permission(request, obj):
             return (*self.asked, "given_until", "answer")
         return (*self.asked, *self.decided)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The question stands as it was asked."""
         return (*self.asked, "decided_by", "decided_at")
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        """Approve or decline, by the button pressed."""
+        """Approve, or decline if the `_decline` button was pressed."""
         answer = form.cleaned_data.get("answer", "")
         until = None
         if "_decline" not in request.POST:
@@ -111,12 +110,12 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
             self.message_user(request, str(error), messages.ERROR)
 
     def log_change(self, request: Any, obj: Any, message: Any) -> Any:
-        """The row's history says what was decided."""
+        """Store the decision in the row's history, not Django's list of fields."""
         return super().log_change(request, obj, str(obj.get_state_display()))
 
     @admin.action(description=_("Approve as asked"), permissions=["change"])
     def approve(self, request: Any, queryset: Any) -> None:
-        """Give each until the moment asked for."""
+        """Approve each request until the end it asks for."""
         for asked in within_reach(self, request, queryset.open(), as_asked):
             try:
                 self.say_yes(request, asked, asked.until, "")
@@ -125,7 +124,6 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
 
     @admin.action(description=_("Decline"), permissions=["change"])
     def decline(self, request: Any, queryset: Any) -> None:
-        """Say no to each."""
         for asked in queryset.open():
             try:
                 self.say_no(request, asked, "")
@@ -133,7 +131,6 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
                 self.message_user(request, str(error), messages.ERROR)
 
     def say_yes(self, request: Any, asked: Any, until: Any, answer: str) -> None:
-        """Approve one, on record."""
         with transaction.atomic():
             held, given = asked.approve(actor=request.user, until=until, answer=answer)
             about = {"actor": request.user, "request": request, "reason": asked.reason}
@@ -144,7 +141,6 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
         self.message_user(request, _("%s: approved.") % asked, messages.SUCCESS)
 
     def say_no(self, request: Any, asked: Any, answer: str) -> None:
-        """Decline one, on record."""
         with transaction.atomic():
             asked.decline(actor=request.user, answer=answer)
             record(
@@ -157,5 +153,4 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
         self.message_user(request, _("%s: declined.") % asked, messages.SUCCESS)
 
     def response_change(self, request: Any, obj: Any) -> Any:
-        """Back to those that wait."""
         return self.response_post_save_change(request, obj)

@@ -1,7 +1,7 @@
-"""What allauth keeps about sign-ins: to look at, without any secret in it.
+"""Read-only pages for allauth's models, without secrets.
 
-allauth's own pages would show session keys and providers' secrets, and let them be
-written past Portico's own rows.
+allauth's own pages show session keys and provider secrets. They also allow edits that
+skip Portico's audit and delegation rules.
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ for theirs in THEIRS:
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
-    """Who has which second factor."""
-
     place, called = (Section.PEOPLE, 70), _("Second factors")
     intro = _("Apps, keys and recovery codes of people, reset on a user's page.")
     nothing_yet = _("Nobody has a second factor yet. It is set up in the portal.")
@@ -55,8 +53,6 @@ class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
 
 @admin.register(UserSession)
 class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
-    """Where people are signed in with a browser."""
-
     place, called = (Section.PEOPLE, 65), _("Browser sessions")
     intro = _("Where people are signed in to the admin and the portal.")
     list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
@@ -66,12 +62,12 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
     actions = ("end",)
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        """Those who may end tokens may end sign-ins."""
+        """Ending a session needs the same permission as revoking a token."""
         return may(request, "accounts.change_issuedtoken")
 
     @admin.action(description=_("End the selected sessions"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: Any) -> None:
-        """All of them but the one that asks."""
+        """End the selected sessions except the actor's own."""
         others = out_of_reach(cast(User, request.user))
         chosen = queryset.order_by().exclude(session_key=own_session(request))
         left = chosen.filter(user__in=others).count()
@@ -100,7 +96,7 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
 
 @admin.register(SocialAccount)
 class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
-    """Whose account is whose at a provider."""
+    """Links between accounts here and accounts at sign-in providers."""
 
     place, called = (Section.PEOPLE, 62), _("Accounts at providers")
     intro = _("Which account signs in with which account of a sign-in provider.")
@@ -112,7 +108,6 @@ class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
     actions = ("unlink",)
 
     def has_unlink_permission(self, request: HttpRequest) -> bool:
-        """Those who may change accounts."""
         return may(request, "accounts.change_user")
 
     @admin.action(
@@ -120,7 +115,7 @@ class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
         permissions=["unlink"],
     )
     def unlink(self, request: HttpRequest, queryset: Any) -> None:
-        """Of accounts with no more rights than the actor's."""
+        """Skip accounts that have more rights than the actor."""
         actor: Any = request.user
         chosen = queryset.order_by().select_related("user")
         below = [row for row in chosen if not outranks(actor, row.user)]

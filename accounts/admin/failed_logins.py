@@ -1,4 +1,4 @@
-"""Wrong passwords counted: who is locked out from where, and opening the door again."""
+"""Failed sign-ins that django-axes counts, with an action to unlock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from accounts.models import User
 
 @admin.register(AccessAttempt)
 class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
-    """Look and unlock; names are as typed, whether or not an account is called so."""
+    """Names are as typed; an account with that name need not exist."""
 
     place, called = (Section.SYSTEM, 20), _("Wrong passwords")
     intro = _("Failed sign-ins that are counted. Unlocking forgets them.")
@@ -35,7 +35,6 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
     actions = ("unlock",)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
-        """Those who may unlock accounts."""
         return may(request, UNLOCKS)
 
     @admin.action(
@@ -43,9 +42,10 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
         permissions=["unlock"],
     )
     def unlock(self, request: HttpRequest, queryset: Any) -> None:
-        """Forget what is counted for these names and for these addresses.
+        """Reset the counters of these names and addresses.
 
-        But for the names of those who administer: helping to guess on would be free.
+        Names of administrators are left out: unlocking them would allow unlimited
+        guesses.
         """
         actor = cast(User, request.user)
         others = out_of_reach(actor, UNLOCKS)
@@ -59,14 +59,14 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
 
 
 def unlocked_message(page: Any, request: HttpRequest, forgotten: int) -> None:
-    """How much was forgotten, in words."""
+    """Show how many counters were reset."""
     told = ngettext("%d count forgotten.", "%d counts forgotten.", forgotten)
     page.message_user(request, told % forgotten, messages.SUCCESS)
 
 
 @notice_finder("axes.view_accessattempt")
 def locked_accounts() -> Iterator[Notice]:
-    """Accounts with as many wrong passwords as shut a door, not long ago."""
+    """Accounts that reached LOCKOUT_AFTER failures within the cool-off time."""
     since = timezone.now() - settings.AXES_COOLOFF_TIME
     rows = AccessAttempt.objects.filter(
         failures_since_start__gte=settings.LOCKOUT_AFTER, attempt_time__gt=since

@@ -1,4 +1,4 @@
-"""Sign-in providers and what their claims give: a superuser's to say."""
+"""Sign-in providers and their claim rules; only superusers change them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accounts.models import ClaimRule, SignInProvider
 
 
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The secret is written, never shown."""
+    """The client secret can be set but is never displayed."""
 
     client_secret = forms.CharField(
         label=_("client secret"),
@@ -40,15 +40,13 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ClaimRuleInline(BoundedInline):
-    """Claim, value, role."""
-
     model = ClaimRule
     extra = 1
 
 
 @admin.register(SignInProvider)
 class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
-    """Rules give roles, so nobody below a superuser writes them; auditors look."""
+    """Claim rules grant roles, so only superusers change them; auditors read."""
 
     noun = "provider"
     place = (Section.PEOPLE, 60)
@@ -59,7 +57,6 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
     def save_model(
         self, request: HttpRequest, obj: SignInProvider, form: Any, change: bool
     ) -> None:
-        """Encrypt a new secret."""
         if form.cleaned_data.get("client_secret"):
             obj.keep_secret(form.cleaned_data["client_secret"])
         super().save_model(request, obj, form, change)
@@ -67,7 +64,6 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
     def save_formset(
         self, request: HttpRequest, form: Any, formset: Any, change: bool
     ) -> None:
-        """Each rule on record."""
         super().save_formset(request, form, formset, change)
         for rule in (
             *formset.new_objects,
@@ -81,13 +77,10 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
             self.record_change(request, "rule_deleted", form.instance, gone)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Superusers."""
         return bool(request.user.is_superuser)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Superusers."""
         return bool(request.user.is_superuser)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Superusers."""
         return bool(request.user.is_superuser)

@@ -1,4 +1,4 @@
-"""What needs attention among people, tokens and the installation itself."""
+"""Notices about users, tokens and the installation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ UNUSED = timedelta(days=90)
 
 
 def list_url(model: str, **query: Any) -> str:
-    """A list of the admin, filtered."""
+    """URL of an admin list with filters."""
     return f"{reverse(f'admin:accounts_{model}_changelist')}?{urlencode(query)}"
 
 
 @notice_finder("accounts.view_roleassignment")
 def assignments_that_end() -> Iterator[Notice]:
-    """Roles that end within a week."""
+    """Role assignments that expire within a week."""
     now = timezone.now()
     ending = RoleAssignment.objects.filter(
         expires_at__gt=now, expires_at__lt=now + SOON
@@ -47,7 +47,7 @@ def assignments_that_end() -> Iterator[Notice]:
 
 @notice_finder("accounts.view_user")
 def staff_without_a_second_factor() -> Iterator[Notice]:
-    """A password alone opens the admin, or would: then they are kept out of it."""
+    """Active staff without a second factor."""
     staff = without_mfa(User.objects.filter(is_staff=True, is_active=True))
     names = list(staff.order_by("username").values_list("username", flat=True)[:51])
     if names:
@@ -62,7 +62,6 @@ def staff_without_a_second_factor() -> Iterator[Notice]:
 
 @notice_finder("accounts.view_accessrequest")
 def requests_that_wait() -> Iterator[Notice]:
-    """People who asked for a role."""
     names = list(
         AccessRequest.objects.all().open().values_list("user__username", flat=True)[:51]
     )
@@ -78,7 +77,7 @@ def requests_that_wait() -> Iterator[Notice]:
 
 @notice_finder("accounts.view_issuedtoken")
 def personal_tokens_that_end() -> Iterator[Notice]:
-    """Programs that stop working within a week."""
+    """Personal tokens that expire within a week."""
     now = timezone.now()
     ending = IssuedToken.objects.filter(
         kind=TokenKind.PERSONAL, expires_at__gt=now, expires_at__lt=now + SOON
@@ -101,7 +100,7 @@ def personal_tokens_that_end() -> Iterator[Notice]:
 
 @notice_finder("accounts.view_issuedtoken")
 def tokens_nobody_uses() -> Iterator[Notice]:
-    """Live personal tokens that have not been used for 90 days."""
+    """Live personal tokens that were not used for 90 days."""
     before = timezone.now() - UNUSED
     idle = Q(last_used_at__lt=before) | Q(last_used_at=None)
     tokens = IssuedToken.objects.filter(
@@ -125,7 +124,6 @@ def tokens_nobody_uses() -> Iterator[Notice]:
 
 @notice_finder("accounts.view_system")
 def failing_checks() -> Iterator[Notice]:
-    """What `manage.py doctor` says."""
     for message in findings():
         if message.id in covered_checks:
             continue
@@ -134,11 +132,10 @@ def failing_checks() -> Iterator[Notice]:
 
 
 def many(names: list[str]) -> str:
-    """How many, where more than a page of them are not counted."""
+    """The count, or "50+" above 50: callers query 51 rows at most."""
     return f"{len(names)}" if len(names) <= 50 else "50+"
 
 
 def first_names(names: list[str]) -> str:
-    """The first names."""
     shown = ", ".join(dict.fromkeys(names[:5]))
     return f"{shown} ..." if len(names) > 5 else shown

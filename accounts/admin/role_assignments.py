@@ -1,4 +1,4 @@
-"""Roles people hold: given until a date, extended, ended, with giver and reason."""
+"""Role assignments in the admin: grant, extend, end, with grantor and reason."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ SOON = timedelta(days=7)
 
 
 class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A role for somebody, within what the giver may give."""
+    """Grant a role, within the rights of the grantor."""
 
     actor: User
-    """Who fills it in; set on the class made for the request."""
+    """The signed-in user; set on the form class of this request."""
 
     class Meta:
         model = RoleAssignment
         fields = ("user", "role", "expires_at", "reason")
 
     def clean(self) -> dict[str, Any]:
-        """Refuse what is not this giver's to give."""
+        """Refuse roles that the actor may not grant."""
         cleaned = super().clean() or {}
         role = cleaned.get("role") or self.known("role")
         user = cleaned.get("user") or self.known("user")
@@ -50,13 +50,12 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def known(self, name: str) -> Any:
-        """What the row has already."""
         present = getattr(self.instance, f"{name}_id") is not None
         return getattr(self.instance, name) if present else None
 
 
 class GrantByNameForm(GrantForm):
-    """The same where the person is not known yet: by name, for there may be many."""
+    """Choose the user by name: a select would list every user."""
 
     user = forms.ModelChoiceField(
         queryset=User.objects.all(),
@@ -68,10 +67,10 @@ class GrantByNameForm(GrantForm):
 
 
 class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
-    """The lines on a user's page: taking a role away has its limits too."""
+    """Role assignments on a user's page; withdrawing is limited too."""
 
     def clean(self) -> None:
-        """Refuse to take what is not this giver's to take."""
+        """Refuse to withdraw roles that the actor may not withdraw."""
         super().clean()
         forms: list[Any] = self.deleted_forms
         for form in forms:
@@ -84,8 +83,6 @@ class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
 
 
 class RoleAssignmentInline(BoundedInline):
-    """The roles of one user, with their end, giver and reason."""
-
     model = RoleAssignment
     form = GrantForm
     formset = GrantFormSet
@@ -97,25 +94,21 @@ class RoleAssignmentInline(BoundedInline):
     verbose_name_plural = _("roles")
 
     def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
-        """With who fills it in."""
         made: Any = super().get_formset(request, obj, **kwargs)
         made.form.actor = request.user
         return made
 
 
 def objection_to_withdrawing(actor: User, held: RoleAssignment) -> str:
-    """Why the actor may not take or end this assignment; empty if they may."""
+    """Why the actor may not withdraw or end this assignment; empty if they may."""
     return objection_to_taking(actor, held.user, held.role)
 
 
 class EndFilter(admin.SimpleListFilter):
-    """For good, ending, over."""
-
     title = _("end")
     parameter_name = "end"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, Any]]:
-        """The states of an assignment."""
         return [
             ("for_good", _("for good")),
             ("dated", _("has an end")),
@@ -124,7 +117,6 @@ class EndFilter(admin.SimpleListFilter):
         ]
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        """Narrow to the chosen one."""
         now = timezone.now()
         chosen: dict[str | None, Q] = {
             "for_good": Q(expires_at=None),
@@ -140,7 +132,7 @@ class EndFilter(admin.SimpleListFilter):
 class RoleAssignmentAdmin(
     ActorFormMixin[RoleAssignment], DelegatedAdmin[RoleAssignment]
 ):
-    """Who holds what, by whom given, why and until when."""
+    """Role assignments with grantor, reason and end."""
 
     noun = "role"
     verbs = ("granted", "extended", "withdrawn")
@@ -161,7 +153,7 @@ class RoleAssignmentAdmin(
 
     @admin.display(description=_("end"), ordering="expires_at")
     def end(self, obj: RoleAssignment) -> str:
-        """When, and whether that is over or near."""
+        """The expiry time, marked if it has passed or comes within a week."""
         if obj.expires_at is None:
             return str(_("for good"))
         when = f"{timezone.localtime(obj.expires_at):%Y-%m-%d %H:%M}"
@@ -172,21 +164,18 @@ class RoleAssignmentAdmin(
 
     @admin.action(description=_("Extend by a day"), permissions=["change"])
     def extend_day(self, request: HttpRequest, queryset: Any) -> None:
-        """A day more."""
         self.extend(request, queryset, timedelta(days=1))
 
     @admin.action(description=_("Extend by a week"), permissions=["change"])
     def extend_week(self, request: HttpRequest, queryset: Any) -> None:
-        """A week more."""
         self.extend(request, queryset, timedelta(days=7))
 
     @admin.action(description=_("Extend by a month (30 days)"), permissions=["change"])
     def extend_month(self, request: HttpRequest, queryset: Any) -> None:
-        """A month more."""
         self.extend(request, queryset, timedelta(days=30))
 
     def extend(self, request: Any, queryset: Any, by: timedelta) -> None:
-        """Move the ends on, as far as this giver may."""
+        """Move the expiry of dated assignments, within the rights of the actor."""
 
         def rule(actor: User, held: RoleAssignment) -> str:
             until = max(held.expires_at or timezone.now(), timezone.now()) + by
@@ -205,7 +194,7 @@ class RoleAssignmentAdmin(
 
     @admin.action(description=_("End now"), permissions=["change"])
     def end_now(self, request: Any, queryset: Any) -> None:
-        """Let the selected count no longer, from the next message on."""
+        """Expire the selected assignments from the next message on."""
         ended = within_reach(
             self, request, queryset.unexpired(), objection_to_withdrawing
         )
@@ -217,26 +206,25 @@ class RoleAssignmentAdmin(
         self.message_user(request, told, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RoleAssignment]:
-        """With what each line names."""
         rows = super().get_queryset(request)
         return rows.select_related("user", "role", "granted_by")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Whom and what is said once; end and reason can change."""
+        """User and role cannot change later; expiry and reason can."""
         fixed = super().get_readonly_fields(request, obj)
         return fixed if obj is None else (*fixed, "user", "role")
 
     def may_touch(self, actor: Any, obj: RoleAssignment) -> bool:
-        """Who may take it may change it: the form says for how long."""
+        """Needs the right to withdraw it; the form limits the new expiry."""
         return not objection_to_withdrawing(actor, obj)
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        """The giver is who changes it; saving it as it was changes nothing."""
+        """Record who changed it as the grantor; an unchanged form keeps the grantor."""
         if form.has_changed():
             obj.granted_by = request.user
         super().save_model(request, obj, form, change)
 
     def delete_model(self, request: Any, obj: RoleAssignment) -> None:
-        """Withdraw: the last role takes the tokens too."""
+        """Withdraw it: the user's last role takes the tokens too."""
         self.record_change(request, "withdrawn", obj, reason=obj.reason)
         obj.withdraw(actor=request.user, keep=request)

@@ -1,4 +1,4 @@
-"""Scopes and roles."""
+"""Admin pages of scopes and roles."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from accounts.models import ClaimRule, Role, Scope, User
 
 
 class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A role may be given only scopes that who edits it holds, from where it counts."""
+    """Editors may add only scopes that they have, from the same networks."""
 
     actor: User
 
     def clean(self) -> dict[str, Any]:
-        """Refuse scopes beyond one's own; other networks can make them so."""
+        """Check both scopes and networks: wider networks grant more, too."""
         cleaned = super().clean() or {}
         wanted = [scope.name for scope in cleaned.get("scopes", ())]
         told = scope_objection(self.actor, wanted, cleaned.get("networks", ""))
@@ -33,8 +33,6 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Scope)
 class ScopeAdmin(DelegatedAdmin[Scope]):
-    """Names of what may be done."""
-
     noun = "scope"
     place = (Section.PEOPLE, 30)
     intro = _(
@@ -45,24 +43,20 @@ class ScopeAdmin(DelegatedAdmin[Scope]):
     search_fields = ("name", "description")
 
     def may_touch(self, actor: Any, obj: Scope) -> bool:
-        """Superusers: one's own is for others to change, and others' is beyond one."""
+        """Superusers only: a scope affects every role that grants it."""
         return bool(actor.is_superuser)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Scope]:
-        """With the roles that give each."""
         rows: QuerySet[Scope] = super().get_queryset(request)
         return rows.prefetch_related("roles")
 
     @admin.display(description=_("given by"))
     def given_by(self, obj: Scope) -> str:
-        """Roles that give it."""
         return ", ".join(role.name for role in obj.roles.all()) or "-"
 
 
 @admin.register(Role)
 class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
-    """Bundles of scopes."""
-
     noun = "role"
     place = (Section.PEOPLE, 20)
     intro = _(
@@ -76,28 +70,26 @@ class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
     form = RoleForm
 
     def may_touch(self, actor: Any, obj: Role) -> bool:
-        """Within the actor's rights, and held by nobody they may not change."""
+        """The role must be within the actor's rights, and so must all its users."""
         return not objection_to_role(actor, obj)
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Rules of sign-in providers would go with it: those are a superuser's."""
+        """Deleting a role deletes its claim rules, which only superusers may change."""
         allowed = super().has_delete_permission(request, obj)
         if obj is None or request.user.is_superuser:
             return allowed
         return allowed and not ClaimRule.objects.filter(role=obj).exists()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
-        """With scopes and the number of holders."""
         rows: QuerySet[Role] = super().get_queryset(request)
         return rows.prefetch_related("scopes").annotate(held_by=Count("assignments"))
 
     @admin.display(description=_("scopes"))
     def scope_names(self, obj: Role) -> str:
-        """What it gives."""
         return ", ".join(scope.name for scope in obj.scopes.all()) or "-"
 
     @admin.display(description=_("holders"), ordering="held_by")
     def holders(self, obj: Role) -> int:
-        """How many hold it, expired assignments included."""
+        """Number of assignments, expired ones included."""
         count: int = obj.held_by  # type: ignore[attr-defined]
         return count

@@ -1,4 +1,4 @@
-"""The system page: what `manage.py doctor` says, versions, settings."""
+"""The system page: results of `manage.py doctor`, versions and settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from accounts.admin_site.site import Section, SitePage, site_page
 
 @site_page
 class SystemPage(SitePage):
-    """Look only."""
-
     path, name, title = "system/", "system", _("System")
     place = (Section.SYSTEM, 1)
     permissions = ("accounts.view_system",)
     template = "admin/system.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Everything on one page."""
         found = system_status.findings()
         return self.page(
             {

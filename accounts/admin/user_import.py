@@ -1,4 +1,4 @@
-"""Import of users and roles: upload, look at what would change, apply with progress."""
+"""Import users and roles: upload, preview, apply with a progress bar."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HERE = "<!-- progress -->"
 
 @site_page
 class UserImportPage(SuperusersPage):
-    """GET: the form. POST: a file to look at, or `apply=MARK` of what was shown."""
+    """GET: the form. POST: a file to preview, or `apply=MARK` to apply the preview."""
 
     path = "users/import/"
     name = "import-users"
@@ -37,11 +37,9 @@ class UserImportPage(SuperusersPage):
     template = "admin/import_users.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The form."""
         return self.page({"columns": KNOWN})
 
     def post(self, request: HttpRequest) -> Any:
-        """By the button."""
         if "apply" in request.POST:
             return self.apply(request)
         raw, told = uploaded_file(request)
@@ -62,7 +60,7 @@ class UserImportPage(SuperusersPage):
         return self.page(context, status=400 if made.problems else 200)
 
     def apply(self, request: Any) -> Any:
-        """Do it, and say meanwhile how far it is."""
+        """Stream a page with the progress."""
         draft = ImportDraft.objects.filter(owner=request.user, kind="users").first()
         if draft is None:
             told = _("There is nothing to apply: choose the file again.")
@@ -81,7 +79,7 @@ class UserImportPage(SuperusersPage):
 
 
 def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
-    """Paragraphs of which only the last is seen; the result is the last."""
+    """Paragraphs of progress; CSS shows only the last one, which becomes the result."""
     total = 0
     try:
         raw = draft.content.encode()

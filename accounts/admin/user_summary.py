@@ -1,4 +1,4 @@
-"""One person at a glance: what they have open, each number with where it leads."""
+"""Summary of one user: counts, each linked to its list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Card = tuple[str, Any, str]
 
 
 def user_summary(request: HttpRequest, user: User) -> list[Card]:
-    """(what, how many, where it leads) of all that this member of staff may see."""
+    """(label, count, URL) for each list that the actor may view."""
     found = [
         tokens(user) if may_view(request, "issuedtoken") else None,
         sign_ins(user) if may_view(request, "auditevent") else None,
@@ -29,31 +29,29 @@ def user_summary(request: HttpRequest, user: User) -> list[Card]:
 
 
 def may_view(request: HttpRequest, model: str) -> bool:
-    """Whether the list it leads to is theirs."""
     return bool(request.user.has_perm(f"accounts.view_{model}"))
 
 
 def user_list_url(model: str, **query: Any) -> str:
-    """A list, narrowed to this person."""
+    """URL of an admin list with filters."""
     return f"{reverse(f'admin:accounts_{model}_changelist')}?{urlencode(query)}"
 
 
 def tokens(user: User) -> Card:
-    """Live tokens."""
     count = IssuedToken.objects.filter(user=user).live().order_by().count()
     url = user_list_url("issuedtoken", username=user.username, state="active")
     return _("live tokens"), count, url
 
 
 def sign_ins(user: User) -> Card:
-    """When they last signed in to these pages or the portal."""
+    """Last sign-in to the admin or the portal."""
     last = f"{user.last_login:%Y-%m-%d %H:%M}" if user.last_login else "-"
     url = user_list_url("auditevent", actor=user.username, action="user.signed_in")
     return _("last sign-in"), last, url
 
 
 def refusals(user: User) -> Card:
-    """Refused messages, up to a hundred."""
+    """Number of denied messages; "100+" above 100."""
     rows = AuditEvent.objects.filter(actor=user.username, decision="denied")
     count = rows.order_by()[:101].count()
     url = user_list_url("auditevent", actor=user.username, decision__exact="denied")
@@ -61,14 +59,13 @@ def refusals(user: User) -> Card:
 
 
 def requests(user: User) -> Card:
-    """Requests for access that wait."""
     count = AccessRequest.objects.filter(user=user).open().count()
     url = user_list_url("accessrequest", q=user.username, state__exact="open")
     return _("open requests"), count, url
 
 
 def access_check(request: HttpRequest, user: User) -> Card | None:
-    """What this person can call, and why; for those who may open that page."""
+    """Link to the access check, if the actor may open it."""
     site = cast(PorticoSite, admin.site)
     page = site.pages.get("access_check")
     if page is None or not page.allowed(request):

@@ -1,4 +1,4 @@
-"""Users: their roles, and the end of their access."""
+"""User accounts in the admin: roles, sign-out, deactivation, unlocking."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from accounts.authorization.mfa_enrollment import with_mfa, without_mfa
 from accounts.models import RoleAssignment, User
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
-"""Fields with which somebody could raise rights in the admin itself."""
+"""Fields that grant rights in the admin itself."""
 
 
 # What staff may do comes in ready groups, and an address is where a new password is
@@ -50,25 +50,21 @@ for way_up in (Group, allauths_admin.EmailAddress):
 
 
 class FactorFilter(admin.SimpleListFilter):
-    """Who needs more than a password."""
+    """Filter by second factor: has one, has none."""
 
     title, parameter_name = _("second factor"), "factor"
     chosen: ClassVar[dict[str, Any]] = {"some": with_mfa, "none": without_mfa}
 
     def lookups(self, request: Any, model_admin: Any) -> Any:
-        """Both."""
         return [("some", _("has one")), ("none", _("has none"))]
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        """Narrow to one."""
         narrowed = self.chosen.get(self.value() or "")
         return narrowed(queryset) if narrowed else queryset
 
 
 @admin.register(User)
 class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg]
-    """Accounts with their roles inline."""
-
     noun = "user"
     place = (Section.PEOPLE, 10)
     intro = _(
@@ -101,7 +97,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     actions = ("revoke_tokens", "deactivate", "unlock", "reset_factors")
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Those who may end tokens may end all of a person's."""
+        """Ending all access needs the same permission as revoking one token."""
         return may(request, "accounts.change_issuedtoken")
 
     @admin.action(
@@ -109,7 +105,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         permissions=["revoke"],
     )
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
-        """End their access from the next message on; the actor stays signed in."""
+        """End all access from the next message on; the actor stays signed in."""
         actor: Any = request.user
         chosen = self.without(request, queryset, out_of_reach(actor))
         users = User.objects.filter(pk__in=chosen.order_by().values("pk"))
@@ -130,7 +126,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         description=_("Deactivate the selected users"), permissions=["change"]
     )
     def deactivate(self, request: HttpRequest, queryset: Any) -> Any:
-        """Close the accounts and revoke their tokens."""
+        """Deactivate the accounts and revoke their tokens."""
         actor: Any = request.user
         chosen = self.without(request, queryset, those_above(actor))
         closing = chosen.filter(is_active=True)
@@ -147,7 +143,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         return None
 
     def without(self, request: HttpRequest, users: Any, others: QuerySet[User]) -> Any:
-        """The selected but for `others`, whom a message names."""
+        """The selected users without `others`; a message names those."""
         left = users.filter(pk__in=others).order_by("username")
         names_left = list(left.values_list("username", flat=True)[: MOST_REFUSALS + 1])
         if names_left:
@@ -158,14 +154,14 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         return users.exclude(pk__in=others)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
-        """Who may unlock, without changing anything else."""
+        """Unlocking needs no permission to change accounts."""
         return may(request, UNLOCKS)
 
     @admin.action(description=_("Unlock after wrong passwords"), permissions=["unlock"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Forget the wrong passwords counted for these accounts.
+        """Reset the failed sign-ins counted for these accounts.
 
-        Not of those who administer: whoever helps to guess could go on for ever.
+        Administrators are left out: unlocking them would allow unlimited guesses.
         """
         actor: Any = request.user
         others = out_of_reach(actor, UNLOCKS)
@@ -179,9 +175,9 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         description=_("Reset second factors: they were lost"), permissions=["change"]
     )
     def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Of accounts with no more rights: it makes them easier to enter.
+        """Skip accounts with more rights: a missing factor makes takeover easier.
 
-        Not one's own: the portal asks for the password first.
+        The actor's own factors are removed in the portal, which asks for the password.
         """
         actor: Any = request.user
         if queryset.filter(pk=actor.pk).exists():
@@ -193,20 +189,20 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         self.message_user(request, told, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        """With roles, in one more query."""
+        """Prefetch the roles."""
         rows = super().get_queryset(request)
         return rows.prefetch_related("role_assignments__role")
 
     @admin.display(description=_("roles"))
     def roles_held(self, obj: User) -> str:
-        """Names of the roles that count now."""
+        """Names of the roles whose assignment has not expired."""
         held = [a for a in obj.role_assignments.all() if not a.expired]
         return names(a.role for a in held) or "-"
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        """Django opens a transaction around the form: hash the password before."""
+        """Hash the password before Django opens the transaction around the form."""
         with hashed_before(request.POST.get("password1", "")):
             return super().add_view(request, form_url, extra_context)
 
@@ -217,7 +213,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         form_url: str = "",
         extra_context: Any = None,
     ) -> Any:
-        """With what the person has open."""
+        """Add the summary of tokens, sign-ins and refusals."""
         user = self.get_object(request, object_id)
         context = dict(extra_context or {})
         if user is not None and self.has_view_permission(request, user):
@@ -227,22 +223,22 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     def user_change_password(
         self, request: HttpRequest, id: str, form_url: str = ""
     ) -> Any:
-        """Somebody else's; one's own has its page, which asks for the old one."""
+        """The actor's own password has another page, which asks for the old one."""
         if unquote(id) == str(request.user.pk):
             return redirect("account_change_password")
         return super().user_change_password(request, id, form_url)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Rights in the admin are a superuser's to give."""
+        """Only superusers grant rights in the admin."""
         fixed = super().get_readonly_fields(request, obj)
         return fixed if request.user.is_superuser else (*fixed, *OWN_RIGHTS)
 
     def may_touch(self, actor: Any, obj: User) -> bool:
-        """Nobody changes an account that may do more than their own."""
+        """Nobody changes an account with more rights than their own."""
         return not outranks(actor, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Who may delete an account may delete what hangs on it."""
+        """Permission to delete an account covers the rows that depend on it."""
         found, counts, needed, protected = super().get_deleted_objects(objs, request)
         own = {self.opts.verbose_name} & set(needed)
         return found, counts, own, protected
@@ -250,7 +246,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     def save_model(
         self, request: HttpRequest, obj: User, form: Any, change: bool
     ) -> None:
-        """Save; an account that is closed loses its tokens too."""
+        """Save; deactivating an account also revokes its tokens."""
         if "email" in form.changed_data:
             # The box said something about the address before, unless it changed too.
             box_changed = "email_set_by_admin" in form.changed_data
@@ -260,19 +256,19 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
             self.signed_out(request, obj, "account deactivated")
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
-        """Revoke first: the list of tokens outlives the account."""
+        """Revoke first: the tokens' rows outlive the account."""
         self.signed_out(request, obj, "account deleted")
         super().delete_model(request, obj)
 
     def signed_out(self, request: HttpRequest, user: User, reason: str) -> None:
-        """Out of everything but the browser that asks."""
+        """End all access except the browser session of this request."""
         account = User.objects.filter(pk=user.pk)
         account.revoke_all_sessions(actor=request.user, reason=reason, keep=request)
 
     def save_formset(
         self, request: HttpRequest, form: Any, formset: Any, change: bool
     ) -> None:
-        """Give and take roles through the model's verbs, each on record."""
+        """Save role assignments with the model's methods; records each change."""
         if formset.model is not RoleAssignment:
             super().save_formset(request, form, formset, change)
             return
@@ -287,7 +283,6 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
             assignment.withdraw(actor=request.user, keep=request)
 
     def note_role(self, request: HttpRequest, verb: str, held: RoleAssignment) -> None:
-        """One event about an assignment."""
         record(
             f"role.{verb}",
             actor=request.user,
@@ -298,7 +293,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
 
 
 def closed(request: HttpRequest, users: Any) -> str:
-    """What deactivating these accounts does, in numbers."""
+    """The effect of deactivating these accounts, as text with counts."""
     count = users.count()
     told = ngettext("%d account is closed.", "%d accounts are closed.", count) % count
     return (

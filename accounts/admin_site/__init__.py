@@ -1,1 +1,1 @@
-"""The admin site itself, and what its pages have in common."""
+"""The admin site and the base classes of its pages."""

@@ -1,7 +1,7 @@
-"""The admin's autocomplete answers for fields that a form completes, and no others.
+"""Autocomplete for fields that a form completes, and no others.
 
-Django answers for every foreign key of every model, so that whoever may view a list
-could search it by columns that only the list's own page should search.
+Django answers for every foreign key of every model. Staff who may view a list could
+then search columns that only the list's own page should search.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accounts.admin_site.declared_lookups import too_much
 
 
 class DeclaredAutocompleteView(AutocompleteJsonView):
-    """404 and 403 as Django's; 403 also for what no form of this person completes."""
+    """Also 403 for fields that no form of this user completes."""
 
     def process_request(self, request: HttpRequest) -> Any:
         """Term, list, field and key. Raises PermissionDenied, SuspiciousOperation."""
@@ -28,7 +28,7 @@ class DeclaredAutocompleteView(AutocompleteJsonView):
         return found
 
     def completed(self, request: HttpRequest, field: Any) -> bool:
-        """Whether a form that this person may open completes the field."""
+        """Whether a form that this user may open completes the field."""
         site: Any = self.admin_site
         for page in site._registry.values():
             if page.has_view_or_change_permission(request):

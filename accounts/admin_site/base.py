@@ -1,4 +1,4 @@
-"""What the admin pages share: every change on record, with before and after."""
+"""Base classes of the admin pages: navigation, audit, delegation, read-only lists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
 
     class Base(admin.ModelAdmin):
-        """django-stubs knows ModelAdmin as generic; Django itself does not."""
+        """django-stubs treats ModelAdmin as generic; Django itself does not."""
 
         def __class_getitem__(cls, item: Any) -> Any:
             return cls
@@ -47,7 +47,7 @@ def as_json(value: Any) -> Any:
 
 
 def differences(form: Any) -> dict[str, list[Any]]:
-    """Field -> [before, after] of a bound form; passwords only by name."""
+    """Field -> [before, after] of a bound form; secrets appear as "(hidden)"."""
     found = {}
     for name in form.changed_data:
         if "password" in name or "secret" in name:
@@ -59,37 +59,36 @@ def differences(form: Any) -> dict[str, list[Any]]:
 
 
 class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
-    """Rows of another model on a form: at most `most` rows.
+    """An inline with at most `most` rows.
 
-    Django builds as many forms as the browser says, up to 2,000, and each of them asks
-    the database for its choices: one request would hold a worker for half a minute.
+    Django builds as many forms as the browser requests, up to 2,000. Each form queries
+    its choices, so one request would occupy a worker for half a minute.
     """
 
     most = 200
 
     def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
-        """Django's, with both bounds."""
         bounds = {"max_num": self.most, "absolute_max": self.most}
         return super().get_formset(request, obj, **{**bounds, **kwargs})
 
 
 class SectionAdmin(DeclaredLookups, Base[M]):
-    """A list with its place in the navigation and a word for those new to it."""
+    """A list with a place in the navigation, an introduction and an empty state."""
 
     place: Place = ELSEWHERE
     called: Any = ""
-    """Its name here, where the model's own says too little."""
+    """Title of the list, where the model's plural says too little."""
     intro: Any = ""
-    """What the list is, in one plain sentence."""
+    """One sentence that explains the list."""
     nothing_yet: Any = ""
-    """What to do next where it is empty."""
+    """The next step, shown while the list is empty."""
     formfield_overrides = {models.JSONField: {"form_class": JSONFormField}}
     # Rows have no page outside the admin; a model of a library may name one of its
     # own views, which are not served here.
     view_on_site = False
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """Date and time are two boxes under one label: each is named for itself."""
+        """Label the two inputs of a date and time separately."""
         field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
         for part, word in zip(
             getattr(getattr(field, "widget", None), "widgets", []), PARTS, strict=False
@@ -98,7 +97,6 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         return field
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """Under the plural's own name."""
         own = {
             "title": self.called or capfirst(self.model._meta.verbose_name_plural),
             "intro": self.intro,
@@ -108,7 +106,7 @@ class SectionAdmin(DeclaredLookups, Base[M]):
 
 
 class AuditedAdmin(SectionAdmin[M]):
-    """Writes an AuditEvent `<noun>.added`, `.changed` or `.deleted` for each change."""
+    """Records an event `<noun>.added`, `.changed` or `.deleted` for each change."""
 
     noun = "row"
     verbs = ("added", "changed", "deleted")
@@ -116,7 +114,7 @@ class AuditedAdmin(SectionAdmin[M]):
     def save_related(
         self, request: HttpRequest, form: Any, formsets: Any, change: bool
     ) -> None:
-        """Record once the row and its relations are saved."""
+        """Record the change after the row and its relations are saved."""
         super().save_related(request, form, formsets, change)
         with in_english():
             changes = differences(form)
@@ -125,12 +123,11 @@ class AuditedAdmin(SectionAdmin[M]):
             self.record_change(request, verb, form.instance, changes)
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
-        """Record, then delete."""
         self.record_change(request, self.verbs[2], obj)
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """The bulk action deletes one by one, so that each is on record."""
+        """Delete one by one, so that each deletion is recorded."""
         for obj in queryset:
             self.delete_model(request, obj)
 
@@ -142,7 +139,6 @@ class AuditedAdmin(SectionAdmin[M]):
         changes: dict[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        """One event about `obj`."""
         record(
             f"{self.noun}.{verb}",
             actor=request.user,
@@ -154,46 +150,44 @@ class AuditedAdmin(SectionAdmin[M]):
 
 
 class ActorFormMixin(Base[M]):
-    """Its forms know who fills them in, as `actor`; their rules depend on that.
+    """Sets `actor` on the form class, for rules that depend on the signed-in user.
 
-    Django makes a class of its own of the form for each request, so nothing is shared.
+    Django creates a form class for each request, so requests share nothing.
     """
 
     def get_form(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Django's, with the actor."""
         form: Any = super().get_form(request, obj, **kwargs)
         form.actor = request.user
         return form
 
 
 class DelegatedAdmin(AuditedAdmin[M]):
-    """Rows that some staff may not touch, whatever Django permission they hold."""
+    """Rows that need more than Django's permission: the actor's own rights count."""
 
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        """Django's permission, for what one may touch."""
+        """Django's permission, and `may_touch` for the row."""
         allowed = super().has_change_permission(request, obj)
         return allowed and (obj is None or self.may_touch(request.user, obj))
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Likewise."""
         allowed = super().has_delete_permission(request, obj)
         return allowed and (obj is None or self.may_touch(request.user, obj))
 
     def may_touch(self, actor: Any, obj: M) -> bool:
-        """Whether this row is the actor's to change (delegation.py)."""
+        """Whether the actor's rights cover this row (see authorization.delegation)."""
         raise NotImplementedError
 
 
 MOST_REFUSALS = 20
-"""How many rows of a bulk action are named that it leaves out."""
+"""Refused rows of a bulk action that messages name."""
 
 
 def within_reach(
     page: Any, request: HttpRequest, rows: Iterable[M], rule: Callable[[Any, M], str]
 ) -> list[M]:
-    """The selected rows that a rule of delegation.py lets the actor change.
+    """The selected rows that `rule` lets the actor change.
 
-    A message names each of the others with the rule's objection.
+    `rule` returns an objection or "". Messages name each refused row with it.
     """
     found, refused = [], []
     for row in rows:
@@ -210,31 +204,27 @@ def within_reach(
 
 
 class ReadOnlyAdmin(SectionAdmin[M]):
-    """Rows that nobody edits, adds or deletes by hand."""
+    """A list without adding, changing or deleting."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Never."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Never."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Never."""
         return False
 
 
 def badge(text: Any, look: str = "") -> SafeString:
-    """A word with a colour (`good`, `warn`, `bad`): the word says it alone, too."""
+    """Text with a colour (`good`, `warn`, `bad`) that repeats its meaning."""
     return format_html('<span class="badge {}">{}</span>', look, text)
 
 
 def may(request: HttpRequest, permission: str) -> bool:
-    """Whether this member of staff holds a Django permission."""
+    """Whether this user has a Django permission."""
     return bool(request.user.has_perm(permission))
 
 
 def names(rows: Iterable[models.Model]) -> str:
-    """Rows in one line."""
     return ", ".join(map(str, rows))

@@ -1,4 +1,4 @@
-"""Charts as numbers for a template to draw: inline SVG, no style, no script."""
+"""Charts as numbers: the templates draw inline SVG without style and script (CSP)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from accounts.audit.statistics import Slot
 
 WIDTH, HEIGHT = 720, 132
 GAP = 0.2
-"""Share of a bar's place that stays empty."""
+"""Share of the bar's slot that stays empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One count to draw: key in a slot, name, look, and the filter of the log."""
+    """One count to draw: key in a slot, name, CSS class, audit log filter."""
 
     key: str
     name: Any
@@ -29,8 +29,6 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One piece of a bar."""
-
     x: float
     y: float
     width: float
@@ -40,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One slot: its words, where it leads, and each series' count with its link."""
+    """One slot: label, URL, description, and each series' count with its URL."""
 
     label: str
     url: str
@@ -51,7 +49,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What the template draws, and the same as a table."""
+    """Bars for the SVG, with the same numbers for a table."""
 
     slug: str
     title: Any
@@ -63,17 +61,15 @@ class Chart:
 
     @property
     def first(self) -> str:
-        """Words of the first slot."""
         return self.bars[0].label
 
     @property
     def last(self) -> str:
-        """Words of the last one."""
         return self.bars[-1].label
 
 
 Link = Callable[[Slot, dict[str, str]], str]
-"""The audit log's URL for one slot and one series' filter."""
+"""URL of the audit log for one slot and one series' filter."""
 
 
 def chart(
@@ -98,7 +94,7 @@ def bar(
     step: float,
     scale: float,
 ) -> Bar:
-    """One slot's pieces, from the ground up."""
+    """One slot's parts, stacked from the bottom."""
     parts, level = [], float(HEIGHT)
     for one in series:
         height = round(slot.counts[one.key] * scale, 2)
@@ -115,7 +111,7 @@ def bar(
 
 
 def slot_label(slot: Slot) -> str:
-    """A slot's beginning, as short as it can be."""
+    """Start of the slot: day and month, with the time for slots under a day."""
     start = timezone.localtime(slot.start)
     daily = (slot.end - slot.start).days
     return date_format(start, _("j M") if daily else _("j M H:i"))

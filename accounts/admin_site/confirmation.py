@@ -1,4 +1,4 @@
-"""The page between an action and its effect: what it would do, in numbers."""
+"""The confirmation page of an admin action, with its effect in numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from accounts.models.issued_tokens import TokenQuerySet
 def confirmation_page(
     page: Any, request: HttpRequest, question: str, effect: str
 ) -> TemplateResponse | None:
-    """The page that asks, or None once it was answered with yes."""
+    """The confirmation page, or None after the user confirmed."""
     if request.POST.get("confirmed") == "yes":
         return None
     context = {
@@ -38,7 +38,7 @@ def confirmation_page(
 
 
 def endable(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
-    """Those of these tokens that are the actor's to end; a message counts the rest."""
+    """The tokens that the actor may revoke; a message counts the others."""
     others = out_of_reach(request.user)
     if request.user.is_superuser:
         return tokens
@@ -54,7 +54,7 @@ def endable(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
 
 
 def signout_effect(users: Any, keep: str) -> str:
-    """What signing these accounts out of everything does."""
+    """The effect of signing these accounts out, as text with counts."""
     tokens = revocation_effect(IssuedToken.objects.filter(user__in=users))
     count = sessions_of(users, keep).count()
     told = ngettext("%d browser is signed out.", "%d browsers are signed out.", count)
@@ -62,12 +62,12 @@ def signout_effect(users: Any, keep: str) -> str:
 
 
 def own_session(request: HttpRequest) -> str:
-    """The stored key of the session that asks: ending it would end the answer too."""
+    """The stored key of this request's session; ending it would lose the response."""
     return current_key(request)
 
 
 def revocation_effect(tokens: Any) -> str:
-    """What revoking these tokens does: "12 live tokens of 3 people ..."."""
+    """The effect of revoking these tokens, such as "12 live tokens of 3 people ..."."""
     counts = tokens.effect()
     if not counts["tokens"]:
         return _("None of them is live: nothing would end.")

@@ -1,4 +1,4 @@
-"""The dashboard: figures that lead into the log, and what needs attention."""
+"""The dashboard: notices, and statistics with links to the audit log."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ LISTS: list[tuple[str, Any, str]] = [
 
 
 def dashboard_context(request: HttpRequest) -> dict[str, Any]:
-    """What the admin's first page shows to this member of staff."""
+    """Context of the admin's index page for this user."""
     shown: dict[str, Any] = {"notices": notices(request)}
     if request.user.has_perm("accounts.view_auditevent"):
         span = SPANS.get(request.GET.get("range", ""), SPANS["24h"])
@@ -70,7 +70,7 @@ def dashboard_context(request: HttpRequest) -> dict[str, Any]:
 
 
 def figures(found: Statistics) -> dict[str, Any]:
-    """The part for those who may read the audit."""
+    """Statistics, for users who may read the audit."""
     return {
         "spans": [(key, key == found.span.key) for key in SPANS],
         "cards": cards(found),
@@ -81,34 +81,32 @@ def figures(found: Statistics) -> dict[str, Any]:
 
 
 def log(query: Query) -> str:
-    """The audit log, filtered."""
     return f"{reverse('admin:accounts_auditevent_changelist')}?{urlencode(query)}"
 
 
 def between(start: Any, end: Any) -> Query:
-    """The log's filter for a stretch of time."""
+    """Filter of the audit log for a period."""
     return {"at__gte": start.isoformat(), "at__lt": end.isoformat()}
 
 
 def charts(found: Statistics) -> list[Chart]:
-    """One for each of CHARTS; a bar leads to its part of the log."""
+    """One chart for each entry of CHARTS; its bars link to the audit log."""
     return [
         chart(s, title, series, found.slots, log_link) for s, title, series in CHARTS
     ]
 
 
 def log_link(slot: Slot, query: Query) -> str:
-    """A bar's part of the log."""
     return log({**query, **between(slot.start, slot.end)})
 
 
 def whole(found: Statistics) -> Query:
-    """The log's filter for the whole span."""
+    """Filter of the audit log for the whole span."""
     return between(found.slots[0].start, found.slots[-1].end)
 
 
 def cards(found: Statistics) -> list[tuple[Any, Any, str]]:
-    """(what, how much, where it leads)."""
+    """(label, value, URL) of each figure."""
     live = f"{reverse('admin:accounts_issuedtoken_changelist')}?state=active"
     allowed, denied = {"decision__exact": "allowed"}, {"decision__exact": "denied"}
     span = whole(found)
@@ -123,14 +121,14 @@ def cards(found: Statistics) -> list[tuple[Any, Any, str]]:
 
 
 def milliseconds(value: float | None) -> str:
-    """A duration for people; the counted hours keep it within 5 %."""
+    """A duration as text; percentiles from hourly buckets are within 5 %."""
     if value is None:
         return "-"
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
 
 
 def lists(found: Statistics) -> list[tuple[Any, list[dict[str, Any]]]]:
-    """(title, rows) with a bar's width in percent and a link into the log."""
+    """(title, rows) of each list; rows have bar widths in percent and a URL."""
     span = whole(found)
     return [
         (
@@ -146,7 +144,6 @@ def lists(found: Statistics) -> list[tuple[Any, list[dict[str, Any]]]]:
 
 
 def row(top: Top, among: list[Top], query: Query, denied: bool) -> dict[str, Any]:
-    """One name of a list."""
     highest = max(one.total for one in among)
     extra = {"decision__exact": "denied"} if denied else {}
     return {

@@ -1,9 +1,9 @@
-"""What an address may ask of a list of the admin: what the list declares, no more.
+"""Restrict the query string of an admin list to the lookups that the list declares.
 
-Django compares any column of the list's model, and what a relation leads to, with any
-lookup. The number of rows then tells what no page shows: session keys and hashes of
-passwords, letter by letter. A denylist would miss the next column, so every list takes
-its filters and `linked_lookups` only, from everybody.
+Django compares any column of the model and its relations with any lookup. The number of
+rows then reveals values that no page shows, such as session keys and password hashes,
+letter by letter. A denylist would miss the next column, so every list accepts only its
+filters and `linked_lookups`, for superusers too.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ RANGED = (
     models.IntegerField,
     models.TimeField,
 )
-"""Numbers and moments: text has no ranges, they would spell it letter by letter."""
+"""Types with ranges. Text has none: ranges would reveal it letter by letter."""
 CONTROLS = frozenset({*IGNORED_PARAMS, PAGE_VAR, ERROR_FLAG})
 """Parameters of every list: page, order, search, popup."""
 MOST_VALUES = 100
-"""Values in one address: each may become a condition, and databases bound those."""
+"""Values in one query string: each may become a condition, which databases limit."""
 LONGEST_VALUE = 2000
 LONGEST_SEARCH = 500
 """Characters. SQLite refuses patterns of more than 50,000."""
 ORDER_PART = re.compile(r"-?[0-9]{1,3}")
 NUL = "\x00"
-"""PostgreSQL takes it in no text."""
+"""PostgreSQL refuses it in any text."""
 UNREADABLE = (DataError, FieldError, OverflowError, ValidationError, ValueError)
-"""What a value raises that is none of its column's."""
+"""Errors of a value that does not fit its column."""
 
 
 class LookupRefused(DisallowedModelAdminLookup):
-    """The list does not declare this lookup: 400."""
+    """The list does not declare this lookup: HTTP 400."""
 
     def __init__(self, lookup: str) -> None:
         self.lookup = Truncator(lookup).chars(100)
@@ -76,13 +76,13 @@ class LookupRefused(DisallowedModelAdminLookup):
 
 
 class DeclaredLookups(Base):
-    """Mixed into every list; the site adds it to those that come without."""
+    """Mixin of every list; the site adds it to lists that lack it."""
 
     linked_lookups: ClassVar[tuple[str, ...]] = ()
-    """Whole lookups that other pages link by, beside those of `list_filter`."""
+    """Lookups with operator that other pages link to, beside those of `list_filter`."""
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """Nothing but what is declared, for superusers too."""
+        """Allow declared lookups only, for superusers too."""
         model: Any = self.model
         allowed = lookups_of(
             model,
@@ -93,26 +93,26 @@ class DeclaredLookups(Base):
         return lookup in allowed or limits_a_widget(model, lookup, value)
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
-        """Every row of a popup carries this column."""
+        """Every row of a popup shows this column, so it must not be secret."""
         own = {n for f in self.opts.concrete_fields for n in (f.name, f.attname)}
         # Django knows relations to the model by name too, and fails on them.
         allowed = to_field in own and super().to_field_allowed(request, to_field)
         return bool(allowed) and not reveals(self.model, to_field)
 
     def get_list_filter(self, request: Any) -> Any:
-        """Without filters whose choices would be secrets."""
+        """Leave out filters whose choices would reveal secrets."""
         declared = super().get_list_filter(request)
         shown = shown_by(self, request)
         return [one for one in declared if not reveals(self.model, path_of(one), shown)]
 
     def get_search_fields(self, request: Any) -> Any:
-        """Without those that would search what is not shown."""
+        """Leave out columns that the user does not see."""
         declared = super().get_search_fields(request)
         shown = shown_by(self, request)
         return [name for name in declared if searchable(self.model, name, shown)]
 
     def get_sortable_by(self, request: Any) -> Any:
-        """Without columns whose order would tell what is not shown."""
+        """Leave out columns whose order would reveal hidden values."""
         shown = shown_by(self, request)
         return [
             column
@@ -121,7 +121,7 @@ class DeclaredLookups(Base):
         ]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Raises LookupRefused for columns that are not declared, else as Django."""
+        """Raises LookupRefused for undeclared columns; otherwise like Django."""
         refused = self.refused_lookups(request.GET, request)
         for lookup in refused:
             if [*fields_along(self.model, lookup)]:
@@ -141,7 +141,7 @@ class DeclaredLookups(Base):
             raise IncorrectLookupParameters(str(error)) from error
 
     def refused_lookups(self, query: QueryDict, request: HttpRequest) -> list[str]:
-        """The parameters of an address that this list does not declare."""
+        """Parameters of a query string that this list does not declare."""
         return [
             name
             for name, values in query.lists()
@@ -150,7 +150,7 @@ class DeclaredLookups(Base):
         ]
 
     def can_order(self, request: HttpRequest) -> bool:
-        """Whether `o` names columns that the list offers to sort by, each once."""
+        """Whether `o` names sortable columns of this list, each once."""
         parts = [part for part in request.GET.get(ORDER_VAR, "").split(".") if part]
         if not all(ORDER_PART.fullmatch(part) for part in parts):
             return False
@@ -164,7 +164,7 @@ class DeclaredLookups(Base):
         )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """Say so where a value could not be read: Django shows all rows in silence."""
+        """Warn about an unreadable value: Django shows all rows without a message."""
         if ERROR_FLAG in request.GET:
             text = _("The filter or sort order cannot be read, so all rows are shown.")
             self.message_user(request, text, messages.WARNING)
@@ -173,7 +173,7 @@ class DeclaredLookups(Base):
     def response_action(
         self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        """Refuse rows selected by something that is no key, which would be a 500."""
+        """Refuse selected values that are not keys; Django would answer 500."""
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if all(is_key(self.model, key) for key in chosen):
             return super().response_action(request, queryset, *args, **kwargs)
@@ -183,14 +183,14 @@ class DeclaredLookups(Base):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """None where the database would refuse the key."""
+        """None for a key with NUL, which PostgreSQL refuses."""
         if NUL in object_id:
             return None
         return super().get_object(request, object_id, from_field)
 
 
 def lookup_refusal(request: HttpRequest, lookup: str) -> LookupRefused:
-    """The error, logged with the name: members of staff look for secrets so."""
+    """The error, logged with the user: such lookups may be attempts to read secrets."""
     error = LookupRefused(lookup)
     who = request.user.get_username()
     logger.warning("%s asked %s: %s", ascii(who), request.path, error)
@@ -204,7 +204,7 @@ def lookups_of(
     links: tuple[str, ...],
     shown: frozenset[str],
 ) -> frozenset[str]:
-    """Every lookup that a list with these declarations takes."""
+    """Every lookup that a list with these declarations accepts."""
     found = {lookup for one in filters for lookup in parameters_of(model, one)}
     found.update(links)
     return frozenset(lookup for lookup in found if not reveals(model, lookup, shown))
@@ -224,7 +224,7 @@ def parameters_of(model: Any, declared: Any) -> Iterator[str]:
 
 
 def path_of(declared: Any) -> str:
-    """The column of an entry of `list_filter`; empty for a class with its own names."""
+    """The column of a `list_filter` entry; empty for a class with own parameters."""
     if isinstance(declared, (list, tuple)):
         declared = declared[0]
     if isinstance(declared, models.Field):
@@ -238,7 +238,7 @@ def hashable(declared: Any) -> Any:
 
 
 def comparisons(model: Any, path: str) -> Iterator[str]:
-    """The plain lookups on one column; on what a relation leads to, by key only."""
+    """The plain lookups of one column; for a relation, by key only."""
     *_before, field = (None, *fields_along(model, path))
     operators = OPERATORS + (RANGES if isinstance(field, RANGED) else ())
     yield path
@@ -249,13 +249,13 @@ def comparisons(model: Any, path: str) -> Iterator[str]:
 
 
 def hierarchy(path: str | None) -> tuple[str, ...]:
-    """What Django's links by date use."""
+    """The lookups of `date_hierarchy` links."""
     parts = ("year", "month", "day", "gte", "lt") if path else ()
     return tuple(f"{path}__{part}" for part in parts)
 
 
 def limits_a_widget(model: Any, lookup: str, value: Any) -> bool:
-    """Whether code links so: `limit_choices_to` of a foreign key, value and all."""
+    """Whether the lookup is a `limit_choices_to` of a foreign key, value included."""
     for limits in model._meta.related_fkey_lookups:
         fixed = url_params_from_lookup_dict(limits() if callable(limits) else limits)
         if (lookup, value) in fixed.items():
@@ -264,7 +264,7 @@ def limits_a_widget(model: Any, lookup: str, value: Any) -> bool:
 
 
 def shown_by(page: Any, request: Any) -> frozenset[str]:
-    """The columns that the list or a row's page shows to those who may see them."""
+    """Columns that the list or the form of a row shows."""
     form = page.fields or [
         name for _title, options in page.fieldsets or () for name in options["fields"]
     ]
@@ -274,7 +274,7 @@ def shown_by(page: Any, request: Any) -> frozenset[str]:
 
 
 def searchable(model: Any, name: str, shown: frozenset[str]) -> bool:
-    """Whether a search may look there: in what is shown, and by no pattern."""
+    """Whether a search may use it: the column is shown, the lookup is no regex."""
     return not reveals(model, name.lstrip("^=@"), shown) and "regex" not in name
 
 
@@ -300,7 +300,7 @@ def names_in(order: Any) -> Iterator[str]:
 
 
 def spelled_out(model: Any, path: str, depth: int = 0) -> Iterator[str]:
-    """The path, and what a relation at its end is ordered by."""
+    """The path, and the default order of a relation at its end."""
     yield path
     fields = [*fields_along(model, path)]
     if fields and fields[-1].is_relation and depth < 3:
@@ -310,7 +310,7 @@ def spelled_out(model: Any, path: str, depth: int = 0) -> Iterator[str]:
 
 
 def too_much(query: QueryDict) -> bool:
-    """Whether the values are more or longer than a page's links ever are."""
+    """Whether the query string has more or longer values than links ever have."""
     values = [value for _name, several in query.lists() for value in several]
     if len(values) > MOST_VALUES or len(query.get(SEARCH_VAR, "")) > LONGEST_SEARCH:
         return True
@@ -327,11 +327,11 @@ def is_key(model: Any, text: str) -> bool:
 
 
 GUARDED = ("lookup_allowed", "to_field_allowed", "get_changelist_instance")
-"""What a list must have from DeclaredLookups."""
+"""Methods that every list must inherit from DeclaredLookups."""
 
 
 def unguarded(page: Any) -> list[str]:
-    """The methods of a list that are not this file's."""
+    """Methods of GUARDED that a list does not inherit from DeclaredLookups."""
     kind = type(page)
     return [
         name
@@ -341,7 +341,7 @@ def unguarded(page: Any) -> list[str]:
 
 
 def revealing(page: Any) -> Iterable[str]:
-    """What a list declares that would tell secrets; the mixin leaves it out."""
+    """Declared columns that would reveal secrets; the mixin leaves them out."""
     shown, model = shown_by(page, None), page.model
     declared = [path_of(one) for one in page.list_filter]
     declared += [*page.linked_lookups, page.date_hierarchy or ""]

@@ -1,4 +1,4 @@
-"""Lists with millions of rows: no full count, no full scan, words typed not listed."""
+"""Lists with millions of rows: no full count, no full scan, typed filters."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from django.utils.translation import gettext_lazy as _
 from accounts.parsing.moments import day_or_moment
 
 COUNTED = 10_000
-"""Up to how many rows a list counts; above that it says "more than"."""
+"""Rows that a list counts at most; above that it says "more than"."""
 FOUND = 1_000
-"""How many rows a search gives at most for each column it looks in, newest first."""
+"""Newest rows that a search returns at most for each column."""
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Looks no further than COUNTED rows, and only once: for count and page alike."""
+    """Queries the keys of at most COUNTED rows once, for the count and the page."""
 
     @cached_property
     def keys(self) -> list[Any]:
-        """Keys of the first rows in the list's order; one more says "and more"."""
+        """Keys of the first COUNTED + 1 rows, in the list's order."""
         rows: Any = self.object_list
         return list(rows.values_list("pk", flat=True)[: COUNTED + 1])
 
@@ -40,7 +40,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
     @property
     def count(self) -> int:
-        """As far as it was counted."""
+        """At most COUNTED."""
         return min(len(self.keys), COUNTED)
 
     def page(self, number: Any) -> Page[Any]:
@@ -50,33 +50,33 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return Page(rows.filter(pk__in=self.keys_of(valid)), valid, self)
 
     def keys_of(self, number: int) -> list[Any]:
-        """The keys of one page."""
         first = (number - 1) * self.per_page
         return self.keys[first : min(first + self.per_page, self.count)]
 
 
 class WithoutIndex(Func):
-    """A column whose index SQLite must not choose: it would sort all that match.
+    """A column whose index SQLite must not use.
 
-    Without it SQLite walks along the list's own order until it has enough.
+    With the index SQLite sorts all matches. Without it SQLite walks the list's order
+    and stops at the limit.
     """
 
     template = "%(expressions)s"
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """The unary plus, which takes no index along."""
+        """Add a unary plus, which disables the index in SQLite."""
         return self.as_sql(compiler, connection, template="+%(expressions)s")
 
 
 class LargeChangeList(ChangeList):
-    """Rows by the keys that were counted, and by nothing else.
+    """Fetch the rows by the paginator's keys only.
 
-    Django would ask for a short list twice, and with the filters beside the keys SQLite
-    walks the filter's index.
+    Django would query a short list twice. With the filters beside the keys, SQLite
+    would walk the filter's index.
     """
 
     def get_results(self, request: HttpRequest) -> None:
-        """Of this page, or all where few enough are shown as one."""
+        """Fetch the current page, or all rows if "show all" fits."""
         super().get_results(request)
         counted: Any = self.paginator
         whole = self.show_all and self.can_show_all
@@ -86,23 +86,22 @@ class LargeChangeList(ChangeList):
 
 
 class LargeChangelistMixin:
-    """Mixed into a ModelAdmin: a bounded count, and a search that uses indexes only."""
+    """Mixin of a ModelAdmin: a bounded count, and a search that uses indexes only."""
 
     paginator: Any = BoundedPaginator
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
     finds: ClassVar[tuple[str, ...]] = ()
-    """Indexed look-ups that a search tries, such as `actor` or `jti__prefix`."""
+    """Indexed lookups that a search tries, such as `actor` or `jti__prefix`."""
     newest_first: ClassVar[tuple[str, ...]] = ()
 
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
-        """The class of the list."""
         return LargeChangeList
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
-        """The newest rows of each column in which the term stands.
+        """The newest matches of each lookup in `finds`.
 
-        One query a column: over OR and ORDER BY both planners choose badly.
+        One query for each: for OR with ORDER BY both planners choose a bad plan.
         """
         word = term.strip()
         if not word:
@@ -115,11 +114,11 @@ class LargeChangelistMixin:
         return queryset.filter(pk__in=keys), False
 
     def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
-        """What one look-up of a search finds."""
+        """Matches of one lookup."""
         return queryset.filter(**{look_up: word})
 
     def search_all(self, queryset: Any, term: str) -> Any:
-        """Every row that a search means, for exports."""
+        """Every match of a search, for exports."""
         condition = Q()
         for look_up in self.finds:
             condition |= Q(**{look_up: term.strip()})
@@ -127,10 +126,10 @@ class LargeChangelistMixin:
 
 
 class UnsortedChoices(ChoicesFieldListFilter):
-    """Choices that each have very many rows: walk the list's order, sort nothing."""
+    """Choices that each match very many rows: walk the list's order, do not sort."""
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Narrow to one, whatever index the column has."""
+        """Filter by the choice without the column's index."""
         chosen = self.lookup_val
         if not chosen:
             return queryset
@@ -140,7 +139,7 @@ class UnsortedChoices(ChoicesFieldListFilter):
 
 
 class TypedFilter(ListFilter):
-    """A filter with boxes to type into: `inputs` name, type and label them."""
+    """A filter with text inputs: `inputs` has (name, type, label) of each."""
 
     template = "admin/typed_filter.html"
     inputs: ClassVar[tuple[tuple[str, str, Any], ...]] = ()
@@ -152,15 +151,13 @@ class TypedFilter(ListFilter):
                 self.used_parameters[name] = str(params.pop(name)[-1]).strip()
 
     def has_output(self) -> bool:
-        """Always there."""
         return True
 
     def expected_parameters(self) -> list[Any]:
-        """Their names in the address."""
         return [name for name, _kind, _label in self.inputs]
 
     def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
-        """The boxes with what stands in them, and what else the address holds."""
+        """The inputs with their values, and the query string's other parameters."""
         own = {*self.expected_parameters(), "p", "e"}
         yield {
             "boxes": [
@@ -171,29 +168,28 @@ class TypedFilter(ListFilter):
         }
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Narrow by what was typed."""
         for name, value in self.used_parameters.items():
             if value:
                 queryset = queryset.filter(**self.condition(name, str(value)))
         return queryset
 
     def condition(self, name: str, value: str) -> dict[str, Any]:
-        """The look-up a box means; its name unless overridden."""
+        """The lookup of one input; by default its name."""
         return {name: value}
 
 
 class PeriodFilter(TypedFilter):
-    """From a day or moment, to one."""
+    """Filter from one date or time to another."""
 
     title = _("time")
 
     def condition(self, name: str, value: str) -> dict[str, Any]:
-        """A moment; a whole day where only a day is named."""
+        """Parse a time; a date as an end includes the whole day."""
         return {name: moment_in_query(value, end=name.endswith(("lt", "lte")))}
 
 
 def moment_in_query(text: str, *, end: bool) -> datetime:
-    """A day or a moment. Raises IncorrectLookupParameters (the list says so)."""
+    """A date or a time. Raises IncorrectLookupParameters, which the list reports."""
     try:
         when = day_or_moment(text, end=end)
     except ValueError as error:
@@ -204,7 +200,7 @@ def moment_in_query(text: str, *, end: bool) -> datetime:
 
 
 def distinct(model: Any, column: str) -> list[str]:
-    """The values of an indexed column, each found by one step down the index."""
+    """Distinct values of an indexed column by a loose index scan; at most 200."""
     table, name = model._meta.db_table, model._meta.get_field(column).column
     quoted = connection.ops.quote_name
     t, c = quoted(table), quoted(name)

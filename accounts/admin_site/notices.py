@@ -1,7 +1,7 @@
-"""What needs somebody's attention: a list any app adds to.
+"""Notices on the dashboard; any app registers finders.
 
-@attention("accounts.view_user")
-def quiet_users() -> Iterator[Notice]: ...
+@notice_finder("accounts.view_user")
+def inactive_users() -> Iterator[Notice]: ...
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One line: what it is, where it is dealt with, whether it cannot wait."""
+    """One line: text, URL of the page to act on, and urgency."""
 
     text: str | Promise
     url: str = ""
@@ -25,13 +25,13 @@ class Notice:
 Finder = Callable[[], Iterable[Notice]]
 _finders: list[tuple[str, Finder]] = []
 covered_checks: set[str] = set()
-"""Ids of system checks that a finder tells with a better link."""
+"""Ids of system checks that a finder replaces with a better link."""
 
 
 def notice_finder(permission: str, instead_of: str = "") -> Callable[[Finder], Finder]:
-    """Decorator: ask this finder for those who hold `permission`.
+    """Decorator: call this finder for users with `permission`.
 
-    `instead_of` is the id of a system check that says the same.
+    `instead_of` is the id of a system check with the same content.
     """
 
     def register(finder: Finder) -> Finder:
@@ -43,7 +43,7 @@ def notice_finder(permission: str, instead_of: str = "") -> Callable[[Finder], F
 
 
 def notices(request: HttpRequest) -> list[Notice]:
-    """All that is for this member of staff, the urgent first."""
+    """All notices for this user, urgent ones first."""
     found = [
         notice
         for permission, finder in _finders

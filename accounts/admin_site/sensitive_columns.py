@@ -1,7 +1,7 @@
-"""Which columns hold a secret or personal data, read from the models themselves.
+"""Decide which columns contain secrets or personal data, from the models alone.
 
-The type and the words of the name decide, so that a new column, or one of another app,
-is judged without being entered anywhere.
+The type and the words of the name decide. A new column, or one of another app, needs no
+entry here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PRIVATE_WORDS = frozenset(
     "address agent birth claims code codes content email emails ip key keys mail "
     "mobile phone settings uid".split()
 )
-"""Personal data; and words such as `code`, of a sign-in here and a product there."""
+"""Personal data, and ambiguous words: `code` can be a secret or a product's number."""
 SECRET_TYPES = (models.BinaryField, models.JSONField)
-"""Free-form values: nobody knows what an app keeps in them."""
+"""Free-form values: apps may store anything in them."""
 PRIVATE_TYPES = (models.EmailField, models.GenericIPAddressField)
 TELLING_TYPE = re.compile("Checksum|Encrypted|Hash|Password|Secret")
-"""In the name of a field's class, such as the toolkit's ClientSecretField."""
+"""In the class name of a field, such as the toolkit's ClientSecretField."""
 PLAIN_TYPES = (
     models.AutoField,
     models.BooleanField,
@@ -37,20 +37,20 @@ PLAIN_TYPES = (
     models.DurationField,
     models.TimeField,
 )
-"""What these hold is neither, whatever the column is called."""
+"""Types that hold neither secrets nor personal data, whatever the name."""
 IDS_ARE_SECRET = frozenset({"session"})
-"""`token_id` is a public id; `session_id` opens the session."""
+"""`token_id` is a public id; `session_id` grants the session."""
 
 
 def words_of(name: str) -> frozenset[str]:
-    """The words of a column's name that count."""
+    """The words of a column's name; of `*_id` only those whose ids are secret."""
     words = frozenset(name.lower().split("_"))
     return words & IDS_ARE_SECRET if name.endswith("_id") else words
 
 
 @cache
 def is_secret(field: Any) -> bool:
-    """Whether nobody may learn what this column holds."""
+    """Whether no user may learn values of this column."""
     if isinstance(field, PLAIN_TYPES):
         return False
     if field.is_relation:
@@ -63,7 +63,7 @@ def is_secret(field: Any) -> bool:
 
 @cache
 def is_private(field: Any) -> bool:
-    """Whether it is for those only who see this very column."""
+    """Whether only users who see this column may compare it."""
     if field.is_relation or isinstance(field, PLAIN_TYPES):
         return False
     named = bool(words_of(field.name) & PRIVATE_WORDS)
@@ -71,7 +71,7 @@ def is_private(field: Any) -> bool:
 
 
 def fields_along(model: Any, path: str) -> Iterator[Any]:
-    """The fields a path such as `user__password__startswith` goes through."""
+    """The fields that a path such as `user__password__startswith` passes."""
     opts = model._meta
     for name in path.split(LOOKUP_SEP):
         try:
@@ -86,7 +86,7 @@ def fields_along(model: Any, path: str) -> Iterator[Any]:
 
 
 def reveals(model: Any, path: str, shown: Collection[str] = ()) -> bool:
-    """Whether comparing by `path` tells more than the columns that are `shown`."""
+    """Whether comparing by `path` reveals more than the `shown` columns."""
     fields = list(fields_along(model, path))
     if any(is_secret(field) for field in fields):
         return True

@@ -1,6 +1,6 @@
-"""The admin site: what is in it stands by what people look for, not by app.
+"""The admin site, with a navigation by subject instead of by app.
 
-Outside `accounts.admin`, whose modules register with the site while they load.
+It is not in `accounts.admin`, whose modules register with the site at import.
 """
 
 from __future__ import annotations
@@ -42,37 +42,36 @@ class Section(TextChoices):
 
 
 Place = tuple[Section, int]
-"""Where in the navigation: the group, and the rank in it (small ones first)."""
+"""Group in the navigation, and the rank in it (low first)."""
 
 ELSEWHERE: Place = (Section.SYSTEM, 90)
-"""Where models of other apps stand, which name no place."""
+"""Default for models without a place, such as those of other apps."""
 
 
 class SitePage(View):
-    """A page of the admin that is no model's: `@site_page` puts it there."""
+    """An admin page without a model; `@site_page` registers it."""
 
     path = ""
     name = ""
     title: Any = ""
     place: Place = ELSEWHERE
     permissions: tuple[str, ...] = ()
-    """The Django permissions without which it is 403 and not in the menu."""
+    """Django permissions. Without them the page is 403 and not in the menu."""
     superusers_only = False
-    """Whether nobody else may open it, whatever permissions they hold."""
+    """Whether only superusers may open it, whatever permissions others have."""
     template = ""
     parent: tuple[str, Any] | None = None
-    """(URL name, title) of the page one step up, for the breadcrumbs."""
+    """(URL name, title) of the parent page, for the breadcrumbs."""
     in_menu = True
 
     @classmethod
     def allowed(cls, request: HttpRequest) -> bool:
-        """Whether this member of staff may open it."""
         if cls.superusers_only:
             return bool(request.user.is_superuser)
         return all(request.user.has_perm(name) for name in cls.permissions)
 
     def page(self, context: dict[str, Any], status: int = 200) -> HttpResponse:
-        """The page with what every admin page shows around it."""
+        """Render the template with the context of every admin page."""
         shared = admin.site.each_context(self.request)
         return TemplateResponse(
             self.request,
@@ -83,7 +82,7 @@ class SitePage(View):
 
 
 class PorticoSite(AdminSite):
-    """Django's site with pages of its own, one navigation and the dashboard."""
+    """Django's admin site with own pages, one navigation and the dashboard."""
 
     site_header = site_title = "Portico"
     index_title = _("Dashboard")
@@ -97,7 +96,7 @@ class PorticoSite(AdminSite):
     def register(
         self, model_or_iterable: Any, admin_class: Any = None, **options: Any
     ) -> None:
-        """With declared lookups only, for lists of other apps too."""
+        """Add DeclaredLookups to lists that lack it, such as those of other apps."""
         kind = admin_class or admin.ModelAdmin
         if not issubclass(kind, DeclaredLookups):
             names = {"__module__": kind.__module__, "__doc__": kind.__doc__}
@@ -105,12 +104,12 @@ class PorticoSite(AdminSite):
         super().register(model_or_iterable, kind, **options)
 
     def has_permission(self, request: HttpRequest) -> bool:
-        """Active staff, with a second factor where that is asked of them."""
+        """Active staff, with a second factor where the settings require one."""
         allowed = super().has_permission(request)
         return allowed and not must_enroll_mfa(request.user)
 
     def login(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """There is one sign-in, with every factor it knows: allauth's."""
+        """Use allauth's sign-in, which applies lockout and second factors."""
         if super().has_permission(request):
             owes = must_enroll_mfa(request.user)
             return redirect("portal-security" if owes else "admin:index")
@@ -120,17 +119,15 @@ class PorticoSite(AdminSite):
         return redirect_to_login(target)
 
     def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """There is one page for it: with the lock-out, and known to the sessions."""
+        """Use allauth's page, which applies the lockout and updates the sessions."""
         return redirect("account_change_password")
 
     def password_change_done(
         self, request: HttpRequest, extra_context: Any = None
     ) -> Any:
-        """Where one's password is."""
         return redirect("portal-security")
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        """The pages' before the models'."""
         own: list[URLResolver | URLPattern] = [
             path(page.path, self.admin_view(with_permission(page)), name=page.name)
             for page in self.pages.values()
@@ -147,9 +144,9 @@ class PorticoSite(AdminSite):
     def view_on_site(
         self, request: HttpRequest, content_type_id: str, object_id: str
     ) -> HttpResponse:
-        """To a row's own address, for those who may view the row.
+        """Redirect to a row's URL, for users who may view the row.
 
-        Django's view tells any staff which rows of any model exist.
+        Django's view would tell any staff which rows of any model exist.
         """
         key = row_id(content_type_id)
         kind = ContentType.objects.filter(pk=key).first()
@@ -162,17 +159,16 @@ class PorticoSite(AdminSite):
         return shortcut(request, str(key), unquote(object_id))
 
     def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
-        """For the fields that forms complete."""
         view = DeclaredAutocompleteView.as_view(admin_site=self)
         return cast(HttpResponse, view(request))
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """The dashboard above the list of pages."""
+        """Show the dashboard above the list of pages."""
         shown = {**dashboard.dashboard_context(request), **(extra_context or {})}
         return super().index(request, shown)
 
     def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
-        """Pages and models by section; of one app by Django's own order."""
+        """Pages and models by section; with `app_label`, Django's order."""
         if app_label is not None:
             return super().get_app_list(request, app_label)
         found: dict[str, list[tuple[int, dict[str, Any]]]] = {s: [] for s in Section}
@@ -214,7 +210,7 @@ def entry_of(page: type[SitePage]) -> dict[str, Any]:
 
 
 def with_permission(page: type[SitePage]) -> Callable[..., Any]:
-    """The view, for those with its permission."""
+    """The view; raises PermissionDenied without the page's permission."""
     view = page.as_view()
 
     def run(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -226,7 +222,7 @@ def with_permission(page: type[SitePage]) -> Callable[..., Any]:
 
 
 RowLinks = Callable[[Any, Any], list[tuple[Any, str]]]
-"""(request, row) -> buttons (words, URL) for the row's page."""
+"""(request, row) -> buttons (label, URL) for the row's page."""
 _row_links: list[tuple[type[Model], RowLinks]] = []
 
 
@@ -241,15 +237,15 @@ def row_link(model: type[Model]) -> Callable[[RowLinks], RowLinks]:
 
 
 RowCell = Callable[[Any, Any], tuple[Any, str] | None]
-"""(request, row) -> (words, URL) for a list of such rows.
+"""(request, row) -> (label, URL) for a row of a list.
 
-It asks the database nothing, and gives no link that would be refused.
+It must not query the database nor return a link that the user may not open.
 """
 _row_cells: list[tuple[type[Model], RowCell]] = []
 
 
 def row_cell(model: type[Model]) -> Callable[[RowCell], RowCell]:
-    """Decorator: show this link beside each of `model`'s rows, where its list asks."""
+    """Decorator: show this link beside `model`'s rows in lists with `cells_of`."""
 
     def register(cell: RowCell) -> RowCell:
         _row_cells.append((model, cell))
@@ -259,21 +255,21 @@ def row_cell(model: type[Model]) -> Callable[[RowCell], RowCell]:
 
 
 def cells_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
-    """Links beside one row of a list, for those who may follow them."""
+    """Links beside one row of a list, which this user may open."""
     found = [cell(request, row) for model, cell in _row_cells if type(row) is model]
     return [link for link in found if link is not None]
 
 
 def links_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
-    """Buttons for one row's page."""
     found = [links(request, row) for model, links in _row_links if type(row) is model]
     return [link for links in found for link in links]
 
 
 def site_page(page: type[SitePage]) -> type[SitePage]:
-    """Class decorator: put the page on the site.
+    """Class decorator: register the page with the site.
 
-    Raises ImproperlyConfigured for a page that does not say who may open it.
+    Raises ImproperlyConfigured if the page declares neither permissions nor
+    `superusers_only`.
     """
     if not page.permissions and not page.superusers_only:
         raise ImproperlyConfigured(f"{page.__name__} declares no permissions")

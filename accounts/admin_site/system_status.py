@@ -1,4 +1,4 @@
-"""The state of this installation in words: for `doctor` and for the admin."""
+"""The state of this installation as text, for `doctor` and the admin."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MASKED = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "REGISTRATION_TOKEN")
 
 
 def findings() -> list[checks.CheckMessage]:
-    """What every check says, the database's too, the worst first."""
+    """Results of all checks, database checks included, most severe first."""
     production = settings.ENVIRONMENT == "production"
     found = checks.run_checks(
         databases=["default"], include_deployment_checks=production
@@ -53,12 +53,10 @@ def findings() -> list[checks.CheckMessage]:
 
 
 def word(message: checks.CheckMessage) -> str:
-    """How bad it is."""
     return _("broken") if message.level >= checks.ERROR else _("look at")
 
 
 def lines(found: list[checks.CheckMessage]) -> Iterator[str]:
-    """What `doctor` prints."""
     for message in found:
         yield f"{word(message)}: {message.msg}  [{message.id}]"
         if message.hint:
@@ -68,27 +66,26 @@ def lines(found: list[checks.CheckMessage]) -> Iterator[str]:
 
 
 def closing(found: list[checks.CheckMessage]) -> str:
-    """The last line: how good it is, where nothing is broken."""
+    """The last line of the result; empty if anything is broken."""
     if any(message.level >= checks.ERROR for message in found):
         return ""
     return _("Nothing is broken.") if found else _("All is well.")
 
 
 def versions() -> list[tuple[str, str]]:
-    """(what, its version), the database's own included."""
+    """(name, version) of Python, the libraries and the database."""
     found = [("Python", platform.python_version())]
     found += [(name, metadata.version(name)) for name in VERSIONS]
     return [*found, (connection.vendor, database_version())]
 
 
 def database_version() -> str:
-    """As the server says it."""
     version: Any = connection.get_database_version()
     return ".".join(map(str, version))
 
 
 def settings_shown() -> list[tuple[str, str]]:
-    """(setting, value); secrets say only whether they are set."""
+    """(setting, value); for secrets only whether they are set."""
     shown = [(name, str(getattr(settings, name))) for name in SHOWN]
     return shown + [
         (name, _("(set)") if getattr(settings, name) else _("(empty)"))

@@ -1,4 +1,4 @@
-"""Admin pages that take a file: read, kept as a draft, confirmed."""
+"""Admin pages with an uploaded file: read, store as a draft, confirm."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LARGEST = 20 * 1024 * 1024
 
 
 class SuperusersPage(SitePage):
-    """A page that can raise rights."""
+    """A page that can grant rights."""
 
     superusers_only = True
 
 
 def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
-    """The file of a form, or why there is none."""
+    """(content, error message); one of them is empty."""
     sent: Any = request.FILES.get("file")
     if sent is None:
         return b"", _("Choose a file.")
@@ -30,7 +30,7 @@ def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
 
 
 def kept_draft(request: Any, kind: str, raw: bytes) -> None:
-    """Keep a file until it is applied; another upload takes its place."""
+    """Store the file until it is applied; replaces the user's earlier draft."""
     text = raw.decode("utf-8-sig", "replace")
     ImportDraft.objects.filter(owner=request.user, kind=kind).delete()
     ImportDraft.objects.create(owner=request.user, kind=kind, content=text)

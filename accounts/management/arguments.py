@@ -1,4 +1,4 @@
-"""Rows by the names people type, with an error that says which names there are."""
+"""Parse command arguments; errors name the valid values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accounts.models.audit.events import COMMAND_LINE
 from accounts.parsing.moments import parse_future_moment
 
 ACTOR = COMMAND_LINE
-"""Who acts in the audit trail when a command does."""
+"""Actor of audit events that commands record."""
 
 
 def user_named(name: str) -> User:
@@ -36,7 +36,7 @@ def role_named(name: str) -> Role:
 
 
 def file_named(path: str) -> bytes:
-    """What is in a file. Raises CommandError."""
+    """Content of a file. Raises CommandError."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -47,7 +47,7 @@ LONGEST = 255
 
 
 def short(text: str) -> str:
-    """An argument that fits its column."""
+    """Argument type: text that fits its column."""
     if len(text) > LONGEST or "\x00" in text:
         raise ArgumentTypeError(f"write at most {LONGEST} characters of plain text")
     return text

@@ -1,4 +1,4 @@
-"""What to do when the database will not have it, in one sentence."""
+"""Database errors as advice for the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db import DatabaseError
 
 
 def database_remedy(error: DatabaseError) -> str:
-    """For what SQLite and PostgreSQL say."""
+    """One sentence with the fix, for errors of SQLite and PostgreSQL."""
     text = " ".join(str(error).split()) or "no detail"
     if "is locked" in text:
         return (

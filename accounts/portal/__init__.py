@@ -1,1 +1,1 @@
-"""Self-service pages of signed-in people: connected apps and personal tokens."""
+"""Self-service pages of signed-in users."""

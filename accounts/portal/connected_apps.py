@@ -1,4 +1,4 @@
-"""Connected apps: what I allowed which client, and taking it back."""
+"""Connected apps: list and revoke consents."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from accounts.parsing.row_ids import row_id
 
 
 class AppsView(Page):
-    """GET lists; POST `revoke=ID` takes one back from the next message on."""
+    """GET: the list. POST `revoke=ID` ends one from the next message on."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """My consents with their last use."""
+        """Consents of the user, with the last use of each client."""
         given = self.me.consents.select_related("client")
         used = {
             row.client_id: row.last_used_at
@@ -29,7 +29,7 @@ class AppsView(Page):
         return render(request, "portal/apps.html", {"apps": apps})
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Forget the consent and revoke the client's tokens of mine."""
+        """Delete the consent and revoke the client's tokens of this user."""
         key = request.POST.get("revoke", "")
         consent = get_object_or_404(self.me.consents, pk=row_id(key))
         with transaction.atomic():

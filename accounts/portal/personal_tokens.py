@@ -1,4 +1,4 @@
-"""Personal access tokens: made, shown once, listed with their last use, revoked."""
+"""Personal access tokens: create, show once, list with last use, revoke."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LONGEST_DAYS = 365
 
 
 def label_of_form(name: str, words: str) -> str:
-    """A scope as people read it, with its name."""
+    """Description and name of a scope."""
     return f"{words} ({name})" if words != name else name
 
 
 class TokenForm(forms.Form):
-    """Name, lifetime and what it may do, which is a part of what I may."""
+    """Name, lifetime and scopes; the scopes are limited to the user's own."""
 
     name = forms.CharField(max_length=100, label=gettext_lazy("What is it for?"))
     days = forms.IntegerField(
@@ -66,14 +66,13 @@ class TokenForm(forms.Form):
 
 
 class PersonalTokensView(Page):
-    """GET lists and offers the form; POST makes one or revokes one."""
+    """GET: list and form. POST creates or revokes one."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The list and an empty form."""
         return self.show(TokenForm(self.me))
 
     def show(self, form: TokenForm, raw: str = "", status: int = 200) -> HttpResponse:
-        """The page; `raw` is the new token, this once."""
+        """The page; `raw` is the new token, which only this response shows."""
         mine = IssuedToken.objects.with_revoked().filter(
             user=self.me, kind=TokenKind.PERSONAL
         )
@@ -82,7 +81,6 @@ class PersonalTokensView(Page):
 
     @sensitive_variables("raw")
     def post(self, request: HttpRequest) -> HttpResponse:
-        """By the button pressed."""
         if "revoke" in request.POST:
             return self.revoke(request.POST["revoke"])
         form = TokenForm(self.me, request.POST)
@@ -97,7 +95,7 @@ class PersonalTokensView(Page):
         return self.show(TokenForm(self.me), raw)
 
     def made(self, wanted: dict[str, Any]) -> str:
-        """The new token. Raises TokenProblem."""
+        """The new token. Raises OAuthError."""
         _row, raw = issue_personal_token(
             self.me,
             name=wanted["name"],
@@ -109,7 +107,6 @@ class PersonalTokensView(Page):
         return raw
 
     def revoke(self, jti: Any) -> HttpResponse:
-        """End one of mine."""
         mine = IssuedToken.objects.filter(user=self.me, jti=str(jti))
         ended = mine.revoke(actor=self.me, reason="revoked in the portal")
         if ended:

@@ -1,4 +1,4 @@
-"""Request access: ask for a role with a reason, see what became of it."""
+"""Access requests: request a role with a reason, and see the decision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from accounts.parsing.row_ids import row_id
 
 
 class AccessForm(forms.Form):
-    """Which role, why, and perhaps until when."""
+    """A role, a reason and an optional end."""
 
     role = forms.ModelChoiceField(
         queryset=Role.objects.none(), label=gettext_lazy("Role")
@@ -43,7 +43,7 @@ class AccessForm(forms.Form):
         field.queryset = Role.objects.exclude(pk__in=for_good)
 
     def clean_until(self) -> Any:
-        """The end of that day, which has to come."""
+        """The end of that day, which must not have passed."""
         day = self.cleaned_data["until"]
         if day is None:
             return None
@@ -53,14 +53,13 @@ class AccessForm(forms.Form):
 
 
 class AccessView(Page):
-    """GET lists and offers the form; POST asks, or `withdraw=ID` takes one back."""
+    """GET: list and form. POST requests a role; `withdraw=ID` withdraws a request."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """What I hold, what I asked for, and an empty form."""
+        """Roles and requests of the user, and an empty form."""
         return self.show(AccessForm(self.me))
 
     def show(self, form: AccessForm, status: int = 200) -> HttpResponse:
-        """The page."""
         context = {
             "form": form,
             "held": self.me.role_assignments.select_related("role"),
@@ -69,7 +68,6 @@ class AccessView(Page):
         return render(self.request, "portal/access.html", context, status=status)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """By the button pressed."""
         if "withdraw" in request.POST:
             return self.withdraw(request.POST["withdraw"])
         form = AccessForm(self.me, request.POST)
@@ -83,7 +81,6 @@ class AccessView(Page):
         return redirect("portal-access")
 
     def ask(self, wanted: dict[str, Any]) -> None:
-        """Ask, on record."""
         asked = AccessRequest.objects.all().ask(self.me, **wanted)
         self.note("access.requested", asked)
         messages.success(
@@ -92,7 +89,6 @@ class AccessView(Page):
         )
 
     def withdraw(self, key: str) -> HttpResponse:
-        """Take one of mine back."""
         mine = self.me.access_requests.all()
         asked = get_object_or_404(mine, pk=row_id(key))
         try:
@@ -104,7 +100,6 @@ class AccessView(Page):
         return redirect("portal-access")
 
     def note(self, action: str, asked: AccessRequest) -> None:
-        """One event."""
         record(
             action,
             actor=self.me,

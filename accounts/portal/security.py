@@ -1,4 +1,4 @@
-"""Security: second factors, password, sessions, and the way out of everywhere."""
+"""Security page: second factors, password, sessions, sign out everywhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from accounts.parsing.row_ids import row_id
 
 
 class SecurityView(Page):
-    """GET shows; POST `end=ID` ends a session, `everywhere` all of them and tokens."""
+    """GET: the page. POST `end=ID` ends a session, `everywhere` all, tokens too."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """What protects the account, and where it is signed in."""
+        """Second factors and browser sessions of the user."""
         mine = Authenticator.objects.filter(user_id=self.me.pk)
         context = {
             "factors": {row.type: row for row in mine},
@@ -34,7 +34,6 @@ class SecurityView(Page):
         return render(request, "portal/security.html", context)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """By the button pressed."""
         if "everywhere" in request.POST:
             return self.everywhere(request)
         key = request.POST.get("end", "")
@@ -47,7 +46,7 @@ class SecurityView(Page):
         return redirect("portal-security")
 
     def everywhere(self, request: HttpRequest) -> HttpResponse:
-        """All sessions and all tokens of mine, this session too."""
+        """End all sessions and tokens of the user, this session included."""
         me = self.me
         account = User.objects.filter(pk=me.pk)
         ended, browsers = account.revoke_all_sessions(

@@ -1,4 +1,4 @@
-"""Paths of the portal's account pages."""
+"""URLs of the portal's account pages."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""What the admin's templates draw: labelled inputs, badges, charts."""
+"""Template tags of the admin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ register = template.Library()
 
 @register.simple_tag
 def labelled(field: Any) -> SafeString:
-    """An admin form's field, named for those who do not see its column's head.
+    """An admin form's field with an aria-label from its column.
 
     Django's tabular inlines leave inputs without a label (WCAG 2 4.1.2).
     """
@@ -30,5 +30,5 @@ def labelled(field: Any) -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def links_of_row(context: Any, row: Any) -> list[tuple[Any, str]]:
-    """Buttons that other pages put on this row's page."""
+    """Buttons that other modules registered for this row's page."""
     return links_of(context["request"], row) if row is not None else []

@@ -1,4 +1,4 @@
-"""The admin's part about MCP: tools, who may use them, and why."""
+"""Admin pages of MCP: primitives, access matrix, access check."""
 
 from mcp_bridge.admin import (
     access_check,

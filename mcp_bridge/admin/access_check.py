@@ -1,4 +1,4 @@
-"""The access check: who can call what, decided by the door's own rule, and why."""
+"""The access check: who can call what and why, by the rule that decides messages."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mcp_bridge.models import Primitive, PrimitiveKind
 
 VIEW_TOKENS = "accounts.view_issuedtoken"
 MOST = 100
-"""People listed for one tool."""
+"""Users listed for one primitive."""
 
 
 class CheckForm(forms.Form):
-    """Who, and what; either may stay empty."""
+    """User and primitive; either may stay empty."""
 
     user = forms.CharField(
         required=False,
@@ -46,7 +46,6 @@ class CheckForm(forms.Form):
     )
 
     def clean_user(self) -> User | None:
-        """The account called so."""
         name = self.cleaned_data["user"].strip()
         found = User.objects.filter(username=name).first() if name else None
         if name and found is None:
@@ -54,7 +53,6 @@ class CheckForm(forms.Form):
         return found
 
     def clean_jti(self) -> IssuedToken | None:
-        """The token with this id."""
         jti = self.cleaned_data["jti"]
         found = IssuedToken.objects.filter(jti=jti).first() if jti else None
         if jti and found is None:
@@ -63,7 +61,7 @@ class CheckForm(forms.Form):
 
 
 class PasteForm(forms.Form):
-    """A whole token, or its id; only the id goes on."""
+    """A whole token or its id; only the id is used."""
 
     token = forms.CharField(
         label=_("Token or token id"),
@@ -72,7 +70,7 @@ class PasteForm(forms.Form):
     )
 
     def clean_token(self) -> str:
-        """The id of the one meant."""
+        """The id of the token."""
         row = find_pasted_token("".join(self.cleaned_data["token"].split()))
         if row is None:
             raise forms.ValidationError(
@@ -83,7 +81,7 @@ class PasteForm(forms.Form):
 
 @site_page
 class AccessCheck(SitePage):
-    """GET asks about a user, a token id, or nobody; POST takes a pasted token."""
+    """GET checks a user, a token id or a primitive; POST accepts a pasted token."""
 
     path, name = "access/check/", "access_check"
     title = _("Access check")
@@ -96,10 +94,10 @@ class AccessCheck(SitePage):
     template = "admin/access_check.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The verdicts, the rule that decided each, and the mend.
+        """Decisions, the rule behind each, and the fix for refusals.
 
-        Raises PermissionDenied for an event or a token of a list that is not theirs:
-        counting through the numbers would be reading it.
+        Raises PermissionDenied for events and tokens of lists that the user may not
+        view: otherwise ids could be enumerated here.
         """
         event = request.GET.get("event", "")
         if event and not may(request, "accounts.view_auditevent"):
@@ -118,11 +116,11 @@ class AccessCheck(SitePage):
         return self.page(shown)
 
     def paste_form(self) -> PasteForm | None:
-        """For those who may see tokens."""
+        """The form, if the user may view tokens."""
         return PasteForm() if may(self.request, VIEW_TOKENS) else None
 
     def of_event(self, key: str) -> HttpResponse:
-        """On to the page about what one event of the audit was about."""
+        """Redirect to the check of the token or user of an audit event."""
         event = AuditEvent.objects.filter(pk=key).first()
         links = of_event(self.request, event) if event is not None else []
         return HttpResponseRedirect(links[0][1] if links else self.request.path)
@@ -130,7 +128,7 @@ class AccessCheck(SitePage):
     @method_decorator(sensitive_post_parameters("token"))
     @method_decorator(sensitive_variables())
     def post(self, request: HttpRequest) -> HttpResponse:
-        """On to the page about the token's id."""
+        """Redirect to the page with the token's id."""
         if not may(request, VIEW_TOKENS):
             raise PermissionDenied
         paste = PasteForm(request.POST)
@@ -150,7 +148,7 @@ class AccessCheck(SitePage):
 def check_result(
     user: User | None, jti: IssuedToken | None, primitive: Primitive | None
 ) -> dict[str, Any]:
-    """What the page says of them."""
+    """Template context for the form's values."""
     shown: dict[str, Any] = {"primitive": primitive, "token": jti}
     if primitive is not None:
         shown |= {"roles": explain.covering(primitive)}
@@ -166,7 +164,7 @@ def check_result(
 
 
 def people(primitive: Primitive | None) -> dict[str, Any]:
-    """Who holds a role that covers it."""
+    """Users with a role that grants the primitive."""
     if primitive is None:
         return {}
     held = explain.holders(primitive)
@@ -177,7 +175,7 @@ def people(primitive: Primitive | None) -> dict[str, Any]:
 
 
 def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str, Any]]:
-    """Each with its words; allowed ones first where there are many."""
+    """Decisions with explanations, allowed ones first."""
     catalogue = read_catalogue()
     keys = {(p.kind, p.name): p.pk for p in Primitive.objects.only("kind", "name")}
     key = (primitive.kind, primitive.name) if primitive else None
@@ -198,7 +196,7 @@ def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str
 
 
 def access_check_url(request: HttpRequest, **query: Any) -> list[tuple[Any, str]]:
-    """A button to the filled-in page, for those who may open it."""
+    """A button to the page with these values, if the user may open it."""
     if not AccessCheck.allowed(request):
         return []
     return [(_("Access check"), f"{reverse('admin:access_check')}?{urlencode(query)}")]
@@ -206,25 +204,22 @@ def access_check_url(request: HttpRequest, **query: Any) -> list[tuple[Any, str]
 
 @row_link(User)
 def of_user(request: HttpRequest, user: User) -> list[tuple[Any, str]]:
-    """What can this person call?"""
     return access_check_url(request, user=user.username)
 
 
 @row_link(Primitive)
 def of_primitive(request: HttpRequest, primitive: Primitive) -> list[tuple[Any, str]]:
-    """Who can call this?"""
     return access_check_url(request, primitive=primitive.pk)
 
 
 @row_link(IssuedToken)
 def of_token(request: HttpRequest, token: IssuedToken) -> list[tuple[Any, str]]:
-    """What can this token call?"""
     return access_check_url(request, jti=token.jti) if token.kind != "refresh" else []
 
 
 @row_link(AuditEvent)
 def of_event(request: HttpRequest, event: AuditEvent) -> list[tuple[Any, str]]:
-    """Why was this allowed or refused, as things are now?"""
+    """Link to the current decision about the event's message."""
     kind, _space, name = event.object.partition(" ")
     target = Primitive.objects.filter(kind=kind, name=name).first()
     known = IssuedToken.objects.filter(jti=event.token_id).exclude(kind="refresh")
@@ -238,7 +233,7 @@ def of_event(request: HttpRequest, event: AuditEvent) -> list[tuple[Any, str]]:
 
 @row_cell(AuditEvent)
 def event_reason(request: HttpRequest, event: AuditEvent) -> tuple[Any, str] | None:
-    """Beside each refusal of the log."""
+    """Link beside each refusal of the audit log."""
     refused = event.decision == AuditEvent.Verdict.DENIED and event.token_id
     if not refused or not AccessCheck.allowed(request):
         return None
@@ -247,7 +242,6 @@ def event_reason(request: HttpRequest, event: AuditEvent) -> tuple[Any, str] | N
 
 @row_link(Role)
 def of_role(request: HttpRequest, role: Role) -> list[tuple[Any, str]]:
-    """What does this role open?"""
     if not AccessCheck.allowed(request):
         return []
     return [(_("Access matrix"), f"{reverse('admin:access_matrix')}?role={role.pk}")]

@@ -1,4 +1,4 @@
-"""The access matrix's pages: look and tick, then review the difference, then save."""
+"""The access matrix: tick cells, review the changes, save."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from mcp_bridge.models import Primitive, PrimitiveKind
 
 LONGEST_PAGE = 100
 MOST_CELLS = 4000
-"""Ticks of one page: with the rest of the form they stay within what is accepted."""
+"""Cells of one page, so that its form stays within DATA_UPLOAD_MAX_NUMBER_FIELDS."""
 BULK = [
     ("", gettext_lazy("as ticked")),
     ("on", gettext_lazy("all")),
@@ -42,8 +42,6 @@ BULK = [
 
 
 class Filters(forms.Form):
-    """Which part of the matrix."""
-
     q = forms.CharField(required=False, max_length=200, label=gettext_lazy("Name"))
     kind = forms.ChoiceField(
         required=False,
@@ -69,7 +67,7 @@ class Filters(forms.Form):
 
 @dataclass
 class View:
-    """One filtered look at the matrix."""
+    """A filtered part of the matrix."""
 
     filters: Filters
     primitives: list[Primitive]
@@ -84,24 +82,22 @@ class View:
 
     @property
     def shown(self) -> list[Primitive]:
-        """The rows of this page."""
         start = (self.page - 1) * self.per_page
         return self.primitives[start : start + self.per_page]
 
     @property
     def pages(self) -> list[tuple[int, str]]:
-        """(number, URL) of all pages, where there are several."""
+        """(number, URL) of all pages; empty for a single page."""
         last = -(-len(self.primitives) // self.per_page)
         return [(n, self.url(n)) for n in range(1, last + 1)] if last > 1 else []
 
     def url(self, page: int) -> str:
-        """Back to this look."""
         query = urlencode({**self.query, "p": page}, doseq=True)
         return f"{reverse('admin:access_matrix')}?{query}"
 
 
 def view_of(query: Any) -> View:
-    """What the query asks for; nonsense asks for everything."""
+    """Parse the query string; an invalid one selects everything."""
     filters = Filters(query)
     wanted = filters.cleaned_data if filters.is_valid() else {}
     rows: QuerySet[Primitive] = Primitive.objects.order_by("kind", "name")
@@ -122,7 +118,7 @@ def view_of(query: Any) -> View:
 
 @site_page
 class AccessMatrix(SitePage):
-    """GET shows it; POST with ticks shows the difference; POST `save` saves it."""
+    """GET: the matrix. POST with ticks: the review. POST `save`: save."""
 
     path, name = "access/matrix/", "access_matrix"
     title = gettext_lazy("Access matrix")
@@ -131,13 +127,12 @@ class AccessMatrix(SitePage):
     template = "admin/access_matrix.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The cells as they are."""
         return self.show(view_of(request.GET))
 
     def show(
         self, view: View, ticked: set[str] | None = None, status: int = 200
     ) -> HttpResponse:
-        """The page; `ticked` are ticks somebody left, None for those of the rows."""
+        """The page; `ticked` are unsaved ticks, None for the stored state."""
         matrix = Matrix(view.primitives, view.roles)
         may_change = self.request.user.has_perm("accounts.change_role")
         rows = [
@@ -154,7 +149,7 @@ class AccessMatrix(SitePage):
         return self.page(shown, status)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Review or save, for those who may change roles."""
+        """Review or save; needs permission to change roles."""
         if not request.user.has_perm("accounts.change_role"):
             raise PermissionDenied
         view = view_of(request.GET)
@@ -174,7 +169,6 @@ class AccessMatrix(SitePage):
     def review(
         self, view: View, matrix: Matrix, changes: list[MatrixChange]
     ) -> HttpResponse:
-        """The difference, by role."""
         by_role: dict[Role, list[MatrixChange]] = {}
         for change in changes:
             by_role.setdefault(change.role, []).append(change)
@@ -193,7 +187,6 @@ class AccessMatrix(SitePage):
         )
 
     def save(self, request: HttpRequest, view: View) -> HttpResponse:
-        """All or none."""
         matrix = Matrix(view.primitives, view.roles)
         codes = request.POST["changes"].split()
         try:
@@ -215,7 +208,7 @@ class AccessMatrix(SitePage):
         return HttpResponseRedirect(view.url(view.page))
 
     def stale(self, view: View, ticked: set[str] | None) -> HttpResponse:
-        """Nothing is saved; the page as it is now, with the ticks somebody left."""
+        """Show the current state with the unsaved ticks; nothing is saved."""
         told = _(
             "Nothing was saved: somebody changed roles or tools since you opened this "
             "page. Look at the state below and save again."
@@ -225,9 +218,9 @@ class AccessMatrix(SitePage):
 
 
 def wanted_ticks(matrix: Matrix, view: View, ticked: set[str], post: Any) -> set[str]:
-    """The ticks of this page; rows and columns at once go over them.
+    """The ticks of this page; bulk choices of rows and columns override them.
 
-    A column at once reaches every primitive that matches the filter, on all pages.
+    A column's bulk choice covers every primitive that matches the filter, on all pages.
     """
     on_page = {primitive.pk for primitive in view.shown}
     wanted = set()
@@ -248,14 +241,14 @@ def cells(
     ticked: set[str] | None,
     may_change: bool,
 ) -> Iterator[SafeString]:
-    """A row of cells as HTML, made here because a page has thousands."""
+    """A row of cells as HTML; a template is too slow for thousands of cells."""
     for role, cell in zip(roles, matrix.row(primitive), strict=True):
         on = cell.ticked if ticked is None or not cell.tickable else cell.key in ticked
         yield drawn(cell, f"{primitive.name}, {role.name}", on, may_change)
 
 
 def drawn(cell: Cell, name: str, on: bool, may_change: bool) -> SafeString:
-    """One cell: a tick, or why there is none."""
+    """One cell: a checkbox, or the reason why there is none."""
     shared = ", ".join(cell.through)
     if cell.state is CellState.SHARED:
         told = _("allowed through %s") % shared

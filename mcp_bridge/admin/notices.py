@@ -1,4 +1,4 @@
-"""What needs attention among tools, resources and prompts."""
+"""Notices about tools, resources and prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcp_bridge.checks import changed_names, unreachable_names
 
 @notice_finder("mcp_bridge.view_primitive", instead_of="portico.W101")
 def changed_definitions() -> Iterator[Notice]:
-    """A tool that says something else than when somebody looked at it."""
+    """Primitives whose definition changed since it was accepted."""
     names = changed_names()
     if names:
         told = _("Definition changed, look at it: %s") % first_few(names)
@@ -23,7 +23,7 @@ def changed_definitions() -> Iterator[Notice]:
 
 @notice_finder("mcp_bridge.view_primitive", instead_of="portico.W102")
 def unreachable() -> Iterator[Notice]:
-    """New in code, and no role covers it yet."""
+    """Primitives that no role grants."""
     names = unreachable_names()
     if names:
         told = _("No role gives access to: %s") % first_few(names)
@@ -31,5 +31,4 @@ def unreachable() -> Iterator[Notice]:
 
 
 def first_few(names: list[str]) -> str:
-    """The first of them."""
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

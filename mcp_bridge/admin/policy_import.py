@@ -1,4 +1,4 @@
-"""The policy in the admin: download it, upload one, look at the difference, apply."""
+"""The policy in the admin: export, upload, review, apply."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mcp_bridge.access.policy_file import apply_policy, export_text, policy_diff
 
 @site_page
 class PolicyExportPage(SitePage):
-    """GET: the policy as a file, for those who may see all that is in it."""
+    """GET: the policy as a file, for users who may view everything in it."""
 
     path = "policy/export/"
     name = "policy-export"
@@ -34,7 +34,6 @@ class PolicyExportPage(SitePage):
     in_menu = False
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """On record."""
         record("policy.exported", actor=request.user, request=request)
         answer = HttpResponse(export_text(), content_type="application/json")
         name = f"policy-{timezone.now():%Y%m%d-%H%M%S}.json"
@@ -44,7 +43,7 @@ class PolicyExportPage(SitePage):
 
 @site_page
 class PolicyImportPage(SuperusersPage):
-    """GET: the form. POST: a file to compare, or `apply=MARK` of what was shown."""
+    """GET: the form. POST: a file to compare, or `apply=MARK` for the reviewed one."""
 
     path = "policy/"
     name = "policy-import"
@@ -53,11 +52,9 @@ class PolicyImportPage(SuperusersPage):
     template = "admin/policy.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The form."""
         return self.page({})
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """By the button."""
         if "apply" in request.POST:
             return self.apply(request)
         raw, told = uploaded_file(request)
@@ -70,7 +67,7 @@ class PolicyImportPage(SuperusersPage):
         return self.page(context, status=400 if found.problems else 200)
 
     def apply(self, request: Any) -> HttpResponse:
-        """Do it, if things are still as they were shown."""
+        """Apply the draft unless the policy changed since the review."""
         draft = ImportDraft.objects.filter(owner=request.user, kind="policy").first()
         if draft is None:
             told = _("There is nothing to apply: choose the file again.")

@@ -1,4 +1,4 @@
-"""Tools, resources and prompts: who may use them."""
+"""Tools, resources and prompts in the admin."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from mcp_bridge.models import Primitive
 
 
 class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Only a superuser lets more people in; others may shut doors."""
+    """Only superusers widen access; others may narrow it."""
 
     actor: User
 
     def clean(self) -> dict[str, Any]:
-        """Refuse what would widen."""
         cleaned = super().clean() or {}
         changes = {
             name: (self.initial.get(name), cleaned[name])
@@ -39,7 +38,7 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Primitive)
 class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
-    """Rows come from code when the server starts; access is set here."""
+    """Rows come from code at server start; access is set here."""
 
     noun = "primitive"
     place = (Section.TOOLS, 10)
@@ -84,17 +83,17 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     form = PrimitiveForm
 
     def has_widen_permission(self, request: Any) -> bool:
-        """Letting more people in is a superuser's."""
+        """Only superusers widen access."""
         return bool(request.user.is_superuser)
 
     @admin.action(description=_("Enable the selected"), permissions=["widen"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
-        """Let them be used; what code no longer offers stays off."""
+        """Enable those that still exist in code."""
         self.switch(request, queryset.filter(enabled=False, vanished_at=None), True)
 
     @admin.action(description=_("Disable the selected"), permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
-        """Take them from everybody, from the next message on."""
+        """Refuse them for every user, from the next message on."""
         self.switch(request, queryset.filter(enabled=True), False)
 
     @admin.action(
@@ -102,13 +101,13 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         permissions=["change"],
     )
     def accept(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
-        """Somebody has looked at the change."""
+        """Confirm that staff reviewed the changed definition."""
         for primitive in queryset.exclude(changed_at=None):
             primitive.accept_definition()
             self.record_change(request, "accepted", primitive)
 
     def switch(self, request: HttpRequest, rows: QuerySet[Primitive], on: bool) -> None:
-        """Enable or disable, each on record."""
+        """Enable or disable; records each change."""
         count = 0
         for primitive in rows:
             primitive.enabled = on
@@ -119,29 +118,27 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         self.message_user(request, told, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Primitive]:
-        """With scopes, in one more query."""
         return super().get_queryset(request).prefetch_related("required_scopes")
 
     @admin.display(description=_("any of these scopes"))
     def scopes(self, obj: Primitive) -> str:
-        """What it takes."""
         return ", ".join(scope.name for scope in obj.required_scopes.all()) or "-"
 
     @admin.display(description=_("look at"))
     def review(self, obj: Primitive) -> Any:
-        """What an admin should look at."""
+        """The reason why staff should review it; empty if there is none."""
         if obj.vanished_at is not None:
             return _("no longer in code")
         return _("definition changed") if obj.changed_at is not None else ""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Code adds them."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only what code no longer offers; a row of what it offers would come back.
+        """Only superusers, and only rows that code no longer offers.
 
-        A superuser's: what was shut would be open again when code offers it anew.
+        Deleting any other row would not last: the server start adds it again. Deleting
+        a disabled one would enable it if code offers it again.
         """
         allowed = bool(request.user.is_superuser)
         return allowed and (obj is None or obj.vanished_at is not None)

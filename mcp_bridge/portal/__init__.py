@@ -1,1 +1,1 @@
-"""Portal pages that know of MCP."""
+"""Portal pages about MCP."""

@@ -1,6 +1,6 @@
-"""How each client is told of this server: one table, a test each.
+"""Setup instructions for each client; a test runs each.
 
-The sign-in variant comes first; the token variant is for programs without a browser.
+The first variant signs in with a browser; the second uses a token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BEARER = f"Authorization: Bearer {TOKEN}"
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """What to type or paste for one client."""
+    """Commands or configuration for one client."""
 
     client: str
     slug: str
@@ -29,12 +29,11 @@ class Snippet:
 
 
 def pretty(value: object) -> str:
-    """JSON as people paste it."""
     return json.dumps(value, indent=2)
 
 
 def snippets(url: str) -> list[Snippet]:
-    """For every client, with the real URL of the MCP endpoint filled in."""
+    """Instructions for every client, with the URL of the MCP endpoint."""
     return [
         claude(url),
         vscode(url),
@@ -46,14 +45,13 @@ def snippets(url: str) -> list[Snippet]:
 
 
 def claude(url: str) -> Snippet:
-    """Claude Code."""
     add = f"claude mcp add --transport http portico {url}"
     with_token = f'{add} --header "{BEARER}"'
     return Snippet("Claude Code", "claude", _("a shell"), add, with_token)
 
 
 def vscode(url: str) -> Snippet:
-    """VS Code; it asks for the token and keeps it, so that the file holds none."""
+    """VS Code prompts for the token and stores it, so the file holds no secret."""
     plain = {"type": "http", "url": url}
     asked = {"type": "promptString", "id": "t", "description": "Token"}
     headers = {"Authorization": "Bearer ${input:t}"}
@@ -67,7 +65,7 @@ def vscode(url: str) -> Snippet:
 
 
 def cursor(url: str) -> Snippet:
-    """Cursor, with the link that installs it."""
+    """Cursor, with its install link."""
     config = base64.b64encode(json.dumps({"url": url}).encode()).decode()
     link = "cursor://anysphere.cursor-deeplink/mcp/install?name=portico&config="
     plain = {"mcpServers": {"portico": {"url": url}}}
@@ -79,7 +77,6 @@ def cursor(url: str) -> Snippet:
 
 
 def codex(url: str) -> Snippet:
-    """Codex."""
     plain = f'[mcp_servers.portico]\nurl = "{url}"'
     with_token = f'{plain}\nbearer_token_env_var = "PORTICO_TOKEN"'
     where = _("~/.codex/config.toml, then: codex mcp login portico")
@@ -87,7 +84,6 @@ def codex(url: str) -> Snippet:
 
 
 def inspector(url: str) -> Snippet:
-    """MCP Inspector's command line."""
     inspect = "npx @modelcontextprotocol/inspector --cli"
     call = f"{inspect} {url} --transport http --method tools/list"
     with_token = f'{call} --header "{BEARER}"'
@@ -95,7 +91,7 @@ def inspector(url: str) -> Snippet:
 
 
 def curl(url: str) -> Snippet:
-    """curl: one message of the protocol that has no sessions."""
+    """curl: one message of the stateless protocol version."""
     headers = [
         BEARER,
         "Content-Type: application/json",

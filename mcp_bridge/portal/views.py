@@ -1,4 +1,4 @@
-"""Portal pages that know of MCP: connect a client, my tools, why I was refused."""
+"""Portal pages about MCP: connect a client, available tools, refusals."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from mcp_bridge.portal.client_setup import snippets
 
 
 class ConnectView(Page):
-    """Connect your client, and see it arrive."""
+    """Setup instructions; the page polls StatusView until a client connects."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The snippets, and from when on a call counts as the first."""
+        """`since` is the time after which a call counts as the first."""
         context = {
             "url": settings.RESOURCE_URL,
             "snippets": snippets(settings.RESOURCE_URL),
@@ -37,10 +37,9 @@ class ConnectView(Page):
 
 
 class StatusView(Page):
-    """GET ?since=EPOCH: whether a client of mine has spoken since."""
+    """GET ?since=EPOCH: whether a client of this user was allowed a call since then."""
 
     def get(self, request: HttpRequest) -> JsonResponse:
-        """{"connected": bool, "what": "tool whoami"}."""
         text = request.GET.get("since", "")
         since = int(text) if re.fullmatch("[0-9]{1,11}", text) else 0
         mine = AuditEvent.objects.filter(
@@ -54,7 +53,7 @@ class StatusView(Page):
 
 
 def refusal_in_words(event: AuditEvent) -> str:
-    """The reason in words; what is hidden is not told from what does not exist."""
+    """The reason as text; it does not reveal whether a hidden primitive exists."""
     if event.reason == Reason.TOKEN_LACKS_SCOPE:
         return _("The token is too narrow: %s.") % decision_in_words(event.via)
     if event.reason in (Reason.UNKNOWN_METHOD, Reason.MALFORMED):
@@ -63,10 +62,10 @@ def refusal_in_words(event: AuditEvent) -> str:
 
 
 class HomeView(Page):
-    """My roles, my tools, and my last refusals with their reason."""
+    """Roles, available primitives and latest refusals of the user."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Judged by the same rule as a message would be."""
+        """Decide by the same rule as a message."""
         scopes = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
         me = hypothetical_principal(self.me, scopes)
         rules = read_catalogue().values()

@@ -1,4 +1,4 @@
-"""The audit trail: read by those who may, changed by nobody."""
+"""The audit trail: read-only for everyone, superusers included."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class WhoFilter(TypedFilter):
-    """By whom, and why it was refused."""
+    """Filter by actor, client, object and reason."""
 
     title = _("who and why")
     inputs = (
@@ -49,37 +49,32 @@ class WhoFilter(TypedFilter):
     )
 
     def condition(self, name: str, value: str) -> dict[str, Any]:
-        """Reasons are indexed for refusals."""
         if name == "reason":
             return {"decision": AuditEvent.Verdict.DENIED, "reason": value}
         return {name: value}
 
 
 class WhenFilter(PeriodFilter):
-    """From when to when."""
-
     title = _("time")
     inputs = (("at__gte", "text", _("From")), ("at__lt", "text", _("To")))
 
 
 class ActionFilter(admin.SimpleListFilter):
-    """What was done: the actions there are."""
+    """Filter by the actions that occur in the audit."""
 
     title = _("action")
     parameter_name = "action"
 
     def lookups(self, request: Any, model_admin: Any) -> Any:
-        """Those on record."""
         return [(name, name) for name in distinct(AuditEvent, "action")]
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        """Narrow to one."""
         return queryset.filter(action=self.value()) if self.value() else queryset
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
-    """Search and filter; superusers cannot edit or delete either."""
+    """Search and filter events; superusers cannot edit or delete them either."""
 
     place = (Section.AUDIT, 10)
     intro = _("What happened, by whom and why. Nobody can change or delete a line.")
@@ -129,7 +124,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
 
     @admin.display(description=_("when"), ordering="at")
     def moment(self, obj: AuditEvent) -> str:
-        """To the second; to the microsecond for those who point at it."""
+        """Seconds as text; the title and `datetime` attributes have microseconds."""
         when = timezone.localtime(obj.at)
         return format_html(
             '<time class="moment" datetime="{0}" title="{0}">{1}</time>',
@@ -139,14 +134,13 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
 
     @admin.display(description=_("decision"))
     def verdict(self, obj: AuditEvent) -> str:
-        """allowed or denied, where something was decided."""
         looks: dict[str, str] = {obj.Verdict.ALLOWED: "good", obj.Verdict.DENIED: "bad"}
         look = looks.get(obj.decision)
         return badge(obj.get_decision_display(), look) if look else "-"
 
     @admin.display(description=_("token"))
     def token(self, obj: AuditEvent) -> str:
-        """Its id, as a link into the list of tokens."""
+        """The token id, linked to the list of tokens."""
         if not obj.token_id:
             return "-"
         tokens = reverse("admin:accounts_issuedtoken_changelist")
@@ -156,7 +150,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
 
     @admin.display(description=_("before and after"))
     def before_and_after(self, obj: AuditEvent) -> str:
-        """What was changed, as a table."""
+        """The changed fields as a table."""
         if not obj.changes:
             return "-"
         rows = [(name, *pair(value)) for name, value in obj.changes.items()]
@@ -171,7 +165,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         )
 
     def get_list_display(self, request: Any) -> Any:
-        """With reasons that link to an explanation this person may open."""
+        """Link each reason to the access check, if the user may open it."""
 
         @admin.display(description=_("reason"))
         def reason(obj: AuditEvent) -> str:
@@ -183,11 +177,10 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         return [reason if column == "reason" else column for column in columns]
 
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
-        """One that looks back so far."""
         return WindowedChangeList
 
     def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
-        """Beginnings match millions: they are sought among the newest."""
+        """Search prefixes among the newest events only: a prefix matches millions."""
         since = window_start() if look_up == "object__prefix" else None
         if since is None:
             return super().found_by(look_up, queryset, word)
@@ -195,13 +188,12 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         return newest.alias(walked=WithoutIndex("object")).filter(walked__prefix=word)
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
-        """An export has every row; the list the newest."""
+        """Return every match for an export, and the newest matches for the list."""
         if getattr(request, "exporting", False):
             return self.search_all(queryset, term), False
         return super().get_search_results(request, queryset, term)
 
     def get_urls(self) -> list[URLPattern]:
-        """Exports, saved views, the verify button."""
         view = self.admin_site.admin_view
         own = [
             path("export/<slug:form>/", view(self.export), name="audit-export"),
@@ -211,13 +203,13 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         return own + super().get_urls()
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
-        """With the saved views; what waits to be sealed is, a little of it."""
+        """Add the saved views, and seal one range of events that are not sealed yet."""
         seal_some(1)
         context = {"offered": offered(request), "may_share": may_share(request)}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
-        """All that the filters and the search match, as a file, on record."""
+        """Stream every event that filters and search match; records the export."""
         if not self.has_view_permission(request):
             return HttpResponse(gettext("You may not see the audit."), status=403)
         request.exporting = True  # type: ignore[attr-defined]
@@ -229,14 +221,13 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
 
     @method_decorator(require_POST)
     def views(self, request: HttpRequest) -> HttpResponseBase:
-        """Keep a view or drop one."""
         if not self.has_view_permission(request):
             return HttpResponse(gettext("You may not see the audit."), status=403)
         return keep(self, request, may_share(request))
 
     @method_decorator(require_POST)
     def verify(self, request: HttpRequest) -> HttpResponseBase:
-        """Check the newest seals and say what does not fit."""
+        """Check the newest seals and name the first problem."""
         if not self.has_view_permission(request):
             return HttpResponse(gettext("You may not see the audit."), status=403)
         seal_some(VERIFIED_AT_ONCE)
@@ -259,7 +250,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
 
 
 def seal_some(most: int) -> None:
-    """Seal so many ranges; a row that cannot be read is what verifying will name."""
+    """Seal at most this many ranges; log an unreadable row (verifying names it)."""
     try:
         AuditSeal.objects.all().seal(most=most)
     except EventUnreadable as error:
@@ -267,19 +258,17 @@ def seal_some(most: int) -> None:
 
 
 def may_share(request: HttpRequest) -> bool:
-    """Who puts views before everybody."""
     return may(request, "accounts.add_savedview")
 
 
 def pair(value: Any) -> tuple[str, str]:
-    """Before and after as text; one value stands alone."""
+    """Before and after as text; a single value counts as "after"."""
     if isinstance(value, list) and len(value) == 2:
         return event_words(value[0]), event_words(value[1])
     return "", event_words(value)
 
 
 def event_words(value: Any) -> str:
-    """A value of a change, lists with commas."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None or value == "" else str(value)

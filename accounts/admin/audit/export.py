@@ -1,4 +1,4 @@
-"""The audit as a file: any size, constant memory, on record itself."""
+"""The audit as a download of any size, in constant memory; records each export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from accounts.http.streaming import stream_from_thread
 def exported(
     request: HttpRequest, queryset: Any, form: str
 ) -> HttpResponse | StreamingHttpResponse:
-    """The events of `queryset` as a download."""
+    """Stream the events of `queryset` as a download. Records the export."""
     if form not in FORMATS:
         told = _("There is csv and jsonl, not %s.") % form
         return HttpResponse(told, status=404, content_type="text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Saved views: named searches of the audit, above its list."""
+"""Saved views: named searches above the audit list."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from accounts.parsing.row_ids import row_id
 
 
 def offered(request: Any) -> list[SavedView]:
-    """Those that this member of staff sees."""
+    """Views that this user owns or that are shared; at most 50."""
     return list(SavedView.objects.all().seen_by(request.user)[:50])
 
 
 def keep(page: Any, request: Any, may_share: bool) -> HttpResponseRedirect:
-    """POST `drop=ID` drops one of one's own; `name` and `query` keep one."""
+    """POST `drop=ID` deletes one of the user's views; `name` and `query` save one."""
     if "drop" in request.POST:
         return dropped(request)
     wanted = SavedView(
@@ -45,7 +45,7 @@ def keep(page: Any, request: Any, may_share: bool) -> HttpResponseRedirect:
 
 
 def dropped(request: Any) -> HttpResponseRedirect:
-    """One of one's own is gone; a superuser drops shared ones too."""
+    """Delete a view of the user; superusers may delete shared views of others too."""
     key = request.POST["drop"]
     mine = SavedView.objects.all().seen_by(request.user)
     if not request.user.is_superuser:
@@ -55,7 +55,7 @@ def dropped(request: Any) -> HttpResponseRedirect:
 
 
 def narrowing(query: str) -> str:
-    """A query string without page and error, encoded anew: nothing but parameters."""
+    """Re-encode a query string, without page and error flag."""
     found = QueryDict(query.lstrip("?"), mutable=True)
     for passing in ("p", "e"):
         found.pop(passing, None)
@@ -63,6 +63,5 @@ def narrowing(query: str) -> str:
 
 
 def back(query: str) -> HttpResponseRedirect:
-    """To the list."""
     path = reverse("admin:accounts_auditevent_changelist")
     return HttpResponseRedirect(f"{path}?{query}" if query else path)

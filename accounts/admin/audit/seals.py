@@ -1,4 +1,4 @@
-"""The audit's seals in the admin: verified on a page."""
+"""The list of audit seals."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from accounts.admin_site.site import Section
 from accounts.models import AuditSeal
 
 VERIFIED_AT_ONCE = 100
-"""Seals that the button checks, the newest; the command checks all."""
+"""Newest seals that the button verifies; `verify_audit` verifies all."""
 
 
 @admin.register(AuditSeal)
 class AuditSealAdmin(ReadOnlyAdmin[AuditSeal]):
-    """The hash chain over the audit."""
-
     place = (Section.AUDIT, 20)
     intro = _(
         "Each seal covers a range of events and the seal before it. Note the newest "
@@ -45,12 +43,11 @@ class AuditSealAdmin(ReadOnlyAdmin[AuditSeal]):
     change_list_template = "admin/accounts/auditseal/change_list.html"
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
-        """With what no seal covers yet."""
+        """Show how many events are not sealed yet."""
         count, since = AuditSeal.objects.all().unsealed(COUNTED)
         own = {"unsealed": count, "unsealed_since": since, "counted": COUNTED}
         return super().changelist_view(request, {**own, **(extra_context or {})})
 
     @admin.display(description=_("digest"))
     def short(self, obj: AuditSeal) -> str:
-        """Its beginning."""
         return obj.digest[:16]

@@ -1,6 +1,7 @@
-"""How far back a list of the audit looks when no single index has the answer.
+"""Bound how many events a filtered audit list scans.
 
-Two filters that each match millions of events and together none would read them all.
+No index serves two filters that each match millions of events. Without a bound, such a
+list would scan the whole table.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from accounts.admin_site.large_changelists import LargeChangeList, moment_in_que
 from accounts.models import AuditEvent
 
 LOOKED_THROUGH = 200_000
-"""Events, the newest before the end of the time asked for."""
+"""Newest events before the end of the requested period."""
 NO_FILTERS = {"at__gte", "at__lt", "p", "o", "e"}
 
 
 def window_start(before: datetime | None = None) -> datetime | None:
-    """When the oldest of LOOKED_THROUGH events was written; None: there are less."""
+    """Time of the oldest event in the window; None if there are fewer events."""
     events = AuditEvent.objects.order_by("-at", "-id")
     events = events if before is None else events.filter(at__lt=before)
     newest = events.values_list("id", flat=True).first()
@@ -31,20 +32,20 @@ def window_start(before: datetime | None = None) -> datetime | None:
 
 
 class WindowedChangeList(LargeChangeList):
-    """A list that says how far back it looked, with a way further back."""
+    """Shows how far back the list searched, and links to the earlier period."""
 
     looked_since: datetime | None = None
     further = ""
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Filter within reach; an export has everything."""
+        """Apply the window when several filters are set; exports have no window."""
         chosen = {name for name, value in request.GET.items() if value} - NO_FILTERS
         if len(chosen) > 1 and not getattr(request, "exporting", False):
             self.reach(request)
         return super().get_queryset(request, *args, **kwargs)
 
     def reach(self, request: HttpRequest) -> None:
-        """Leave out what is too far back, unless less was asked for anyhow."""
+        """Leave out events before the window, unless the period is shorter."""
         asked = request.GET
         until, start = asked.get("at__lt", ""), asked.get("at__gte", "")
         since = window_start(moment_in_query(until, end=True) if until else None)

@@ -1,4 +1,4 @@
-"""The one list of tokens, whatever door they came through."""
+"""The list of all tokens, from every grant and sign-in method."""
 
 from __future__ import annotations
 
@@ -34,20 +34,17 @@ SHOWN_OF_A_FAMILY = 200
 
 
 class ChosenFilter(admin.SimpleListFilter):
-    """A filter whose choices are conditions, by name."""
+    """A filter that maps each choice to a condition."""
 
     named: tuple[tuple[str, Any], ...] = ()
 
     def lookups(self, request: Any, model_admin: Any) -> Any:
-        """The names."""
         return self.named
 
     def condition(self, chosen: str | None, now: datetime) -> Q | None:
-        """What a choice means."""
         raise NotImplementedError
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        """Narrow to the chosen one."""
         condition = self.condition(self.value(), timezone.now())
         if condition is None:
             return queryset
@@ -55,14 +52,12 @@ class ChosenFilter(admin.SimpleListFilter):
 
 
 class StateFilter(ChosenFilter):
-    """active, expired or revoked."""
-
     title = _("state")
     parameter_name = "state"
     named = tuple(STATES.items())
 
     def condition(self, chosen: str | None, now: datetime) -> Q | None:
-        """A revoked token stays revoked when it is over."""
+        """A revoked token stays "revoked" after it expires."""
         return {
             "active": Q(revoked=False, ends__gt=now),
             "expired": Q(revoked=False, ends__lte=now),
@@ -71,7 +66,7 @@ class StateFilter(ChosenFilter):
 
 
 class UseFilter(ChosenFilter):
-    """Tokens that nobody seems to need."""
+    """Tokens that are probably not needed."""
 
     title = _("use")
     parameter_name = "use"
@@ -82,7 +77,7 @@ class UseFilter(ChosenFilter):
     )
 
     def condition(self, chosen: str | None, now: datetime) -> Q | None:
-        """Issued before, and since then not used."""
+        """Issued before the period and not used in it."""
         if chosen == "never":
             return Q(last_used_at=None)
         if chosen not in ("30", "90"):
@@ -93,8 +88,6 @@ class UseFilter(ChosenFilter):
 
 
 class ExpiryFilter(ChosenFilter):
-    """Tokens that end soon."""
-
     title = _("expiry")
     parameter_name = "expiry"
     named = (
@@ -106,7 +99,6 @@ class ExpiryFilter(ChosenFilter):
     reach = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
     def condition(self, chosen: str | None, now: datetime) -> Q | None:
-        """Between now and then."""
         week = now + timedelta(days=7)
         if chosen == "later":
             return Q(ends__gt=week)
@@ -118,7 +110,7 @@ class ExpiryFilter(ChosenFilter):
 
 
 class WhoseFilter(TypedFilter):
-    """Of one person, through one client, of one sign-in."""
+    """Filter by user and client."""
 
     title = _("person and client")
     inputs = (
@@ -128,8 +120,6 @@ class WhoseFilter(TypedFilter):
 
 
 class IssuedFilter(PeriodFilter):
-    """When it was issued."""
-
     title = _("issued")
     inputs = (
         ("issued_at__gte", "date", _("From")),
@@ -139,7 +129,7 @@ class IssuedFilter(PeriodFilter):
 
 @admin.register(IssuedToken)
 class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
-    """Look, filter, revoke: one, a selection, or all that match the filter."""
+    """Revoke one token, a selection, or all tokens that match the filter."""
 
     place = (Section.TOKENS, 10)
     intro = _(
@@ -197,17 +187,15 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     actions = ("revoke", "revoke_families", "revoke_clients", "revoke_users")
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        """With the state."""
         return IssuedToken.objects.with_revoked().order_by(*self.newest_first)
 
     @admin.display(description=_("token"), ordering="jti")
     def token(self, obj: IssuedToken) -> str:
-        """Kind and the beginning of the id: the token itself is stored nowhere."""
+        """Kind and first characters of the id; the token itself is not stored."""
         return f"{obj.get_kind_display()} {obj.jti[:8]}"
 
     @admin.display(description=_("state"))
     def state_shown(self, obj: IssuedToken) -> str:
-        """active, expired or revoked."""
         looks = {"active": "good", "revoked": "bad"}
         return badge(obj.state_in_words, looks.get(obj.state, ""))
 
@@ -218,7 +206,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         form_url: str = "",
         extra_context: Any = None,
     ) -> Any:
-        """With its family, and what of it may be ended."""
+        """Add the token's family and the revocation buttons."""
         row = self.get_object(request, object_id)
         context = dict(extra_context or {})
         if row is not None:
@@ -230,12 +218,12 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         return super().change_view(request, object_id, form_url, context)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Those who may change tokens may end them; nobody edits them."""
+        """Nobody edits tokens, so the change permission means revoking."""
         return may(request, "accounts.change_issuedtoken")
 
     @admin.action(description=_("Revoke the selected tokens"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: Any) -> Any:
-        """End the selected, from the next message on."""
+        """Revoke the selected tokens from the next message on."""
         return self.end(
             request, IssuedToken.objects.filter(pk__in=primary_keys(queryset))
         )
@@ -245,7 +233,6 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         permissions=["revoke"],
     )
     def revoke_families(self, request: HttpRequest, queryset: Any) -> Any:
-        """End whole refresh families."""
         families = queryset.order_by().values("family")
         return self.end(request, IssuedToken.objects.filter(family__in=families))
 
@@ -253,13 +240,13 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         description=_("Revoke all tokens of the same clients"), permissions=["revoke"]
     )
     def revoke_clients(self, request: HttpRequest, queryset: Any) -> Any:
-        """End all of those clients, and codes of theirs under way."""
+        """Revoke all tokens of these clients, and their pending codes."""
         clients = list(queryset.order_by().values_list("client_id", flat=True))
         tokens = IssuedToken.objects.filter(client_id__in=set(clients))
         return self.end(request, tokens, self.end_clients)
 
     def end_clients(self, request: HttpRequest, tokens: Any) -> int:
-        """These tokens, and what their clients have under way; how many tokens."""
+        """Revoke tokens and their clients' pending codes. Returns the token count."""
         names = set(tokens.order_by().values_list("client_id", flat=True))
         clients, reason = OAuthClient.objects.filter(client_id__in=names), REASON
         clients.end_pending(actor=request.user, reason=reason)
@@ -276,7 +263,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         return self.end(request, tokens, self.end_users)
 
     def end_users(self, request: HttpRequest, tokens: Any) -> int:
-        """All access of whose tokens these are; how many tokens."""
+        """End all access of the tokens' users. Returns the number of tokens."""
         users = User.objects.filter(pk__in=tokens.order_by().values("user_id"))
         actor, reason = request.user, REASON
         return int(
@@ -284,11 +271,11 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         )
 
     def end_tokens(self, request: HttpRequest, tokens: Any) -> int:
-        """These tokens; how many were live."""
+        """Returns how many of the tokens were live."""
         return int(tokens.revoke(actor=request.user, reason=REASON))
 
     def end(self, request: HttpRequest, tokens: Any, verb: Any = None) -> Any:
-        """Ask, run the verb (`end_tokens`), and say how many were live."""
+        """Confirm, call `verb` (default `end_tokens`), show how many were live."""
         tokens = endable(self, request, tokens)
         page = confirmation_page(
             self, request, str(_("Revoke?")), revocation_effect(tokens)
@@ -302,14 +289,14 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
 
 
 def primary_keys(queryset: Any) -> Any:
-    """The rows of a list, whatever it is ordered and annotated by."""
+    """Primary keys without the list's order and annotations."""
     return queryset.order_by().values("pk")
 
 
 def generations(family: Any) -> list[tuple[IssuedToken | None, list[IssuedToken]]]:
-    """A sign-in as it grew: each refresh token with the access tokens of its time.
+    """Group a family: each refresh token with the access tokens issued with it.
 
-    A sign-in without refresh tokens is one generation of access tokens.
+    A family without refresh tokens has one group of access tokens.
     """
     rows = IssuedToken.objects.with_revoked().filter(family=family)
     found = list(rows.order_by("issued_at", "id")[:SHOWN_OF_A_FAMILY])

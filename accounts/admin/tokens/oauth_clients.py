@@ -1,4 +1,4 @@
-"""OAuth clients and what people allowed them."""
+"""OAuth clients and consents."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ for toolkits_own in (
 
 
 class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The rules of registration hold for admins too."""
+    """The registration rules apply to administrators too."""
 
     grant_types = forms.MultipleChoiceField(
         label=capfirst(_("grant types")),
@@ -82,7 +82,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("name", "redirect_uris", "token_endpoint_auth_method")
 
     def clean_redirect_uris(self) -> str:
-        """https, loopback http, or a private scheme."""
+        """Allow https, loopback http and private schemes."""
         try:
             uris = [
                 validate_redirect_uri(u)
@@ -93,7 +93,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         return " ".join(uris)
 
     def clean_client_jwks(self) -> dict[str, Any]:
-        """Public keys only; none where it has a secret."""
+        """Accept public keys only."""
         jwks = self.cleaned_data.get("client_jwks")
         try:
             return public_keys(jwks) if jwks else {}
@@ -101,7 +101,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(str(error)) from error
 
     def clean(self) -> dict[str, Any]:
-        """Who signs has keys to verify it with."""
+        """private_key_jwt needs keys; looser limits need the rights over its tokens."""
         given = super().clean() or self.cleaned_data
         signs = given.get("token_endpoint_auth_method") == SIGNED
         if signs and not given.get("client_jwks") and "client_jwks" not in self.errors:
@@ -113,7 +113,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         return given
 
     def loosened(self, given: dict[str, Any]) -> Iterator[str]:
-        """Bounds of its tokens that the form would make wider."""
+        """Names of the limits that the form would loosen."""
         before = self.initial
         networks = given.get("networks")
         if networks is not None and not covers(before.get("networks", ""), networks):
@@ -127,7 +127,7 @@ UNVERIFIED = _("unverified: it has named itself")
 
 @admin.register(OAuthClient)
 class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient]):
-    """Names come from outside and are shown as text."""
+    """Client names come from outside; they are escaped and shown as text."""
 
     noun = "client"
     place = (Section.TOKENS, 30)
@@ -180,11 +180,11 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     actions = ("approve", "block", "unblock", "revoke_tokens", "rotate_secret")
 
     def may_touch(self, actor: Any, obj: OAuthClient) -> bool:
-        """A client that acts as somebody is changed by those who may do as much."""
+        """Changing a client with a service account needs the account's rights."""
         return not objection_to_client(actor, obj)
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Its tokens go with it, also those of people who may do more."""
+        """Deleting a client ends its tokens, also those of users with more rights."""
         allowed = super().has_delete_permission(request, obj)
         if obj is None or not allowed:
             return allowed
@@ -193,21 +193,21 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     def formfield_for_foreignkey(
         self, db_field: Any, request: Any, **kwargs: Any
     ) -> Any:
-        """Whom it may act as: a service account that can do no more than the giver."""
+        """Offer service accounts that have no more rights than the actor."""
         if db_field.name == "service_account":
             programs = User.objects.filter(is_service_account=True)
             kwargs["queryset"] = programs.exclude(pk__in=those_above(request.user))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:
-        """With the number of people who allowed it."""
+        """Annotate the number of consents."""
         rows = super().get_queryset(request)
         found: QuerySet[OAuthClient] = rows.annotate(allowed_by=Count("consents"))
         return found
 
     @admin.display(description=_("standing"))
     def standing(self, obj: OAuthClient) -> SafeString:
-        """What people see on the consent page."""
+        """The verification status that the consent page shows."""
         if obj.blocked:
             return badge(_("blocked"), "bad")
         verified = obj.pk is not None and obj.verified
@@ -215,14 +215,13 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
 
     @admin.display(description=_("returns to"))
     def returns_to(self, obj: OAuthClient) -> SafeString:
-        """Every redirect exactly as registered."""
         uris = ((uri,) for uri in obj.redirect_uris.split())
         told = format_html_join(mark_safe("<br>"), "<code>{}</code>", uris)
         return told or badge("-")
 
     @admin.display(description=_("people"), ordering="allowed_by")
     def people(self, obj: OAuthClient) -> SafeString | str:
-        """How many allowed it, and who."""
+        """Number of users who consented, linked to the list."""
         number = getattr(obj, "allowed_by", 0)
         url = reverse("admin:accounts_consent_changelist")
         query = urlencode({"client__id__exact": obj.pk})
@@ -231,7 +230,6 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
 
     @admin.action(description=_("Block: end its tokens too"), permissions=["change"])
     def block(self, request: HttpRequest, queryset: Any) -> None:
-        """Refuse it from now on."""
         chosen = within_reach(self, request, queryset, objection_to_client)
         ended = end_access(self, request, chosen, "client ended")
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
@@ -242,7 +240,6 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
 
     @admin.action(description=_("Unblock"), permissions=["change"])
     def unblock(self, request: HttpRequest, queryset: Any) -> None:
-        """Let it sign people in again."""
         blocked = queryset.filter(blocked=True)
         for client in within_reach(self, request, blocked, objection_to_client):
             self.switch(request, client, False)
@@ -251,7 +248,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         description=_("Approve: people see them as verified"), permissions=["change"]
     )
     def approve(self, request: HttpRequest, queryset: Any) -> None:
-        """Somebody has looked at who they are."""
+        """Mark the client as verified by staff."""
         others = queryset.filter(approved=False)
         for client in within_reach(self, request, others, objection_to_client):
             client.approved = True
@@ -259,14 +256,13 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             self.record_change(request, "approved", client)
 
     def switch(self, request: HttpRequest, client: OAuthClient, on: bool) -> None:
-        """Block or unblock one, on record."""
+        """Block or unblock one client; records the change."""
         client.blocked = on
         client.save(update_fields=["blocked"])
         self.record_change(request, "changed", client, {"blocked": [not on, on]})
 
     @admin.action(description=_("Revoke all its tokens"), permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
-        """End them from the next message on."""
         chosen = within_reach(self, request, queryset, objection_to_client)
         ended = end_access(self, request, chosen, "client ended")
         told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
@@ -276,7 +272,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         description=_("Make a new secret, shown once"), permissions=["change"]
     )
     def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
-        """The old one ends at once; public clients have none."""
+        """The old secret stops working at once; public clients have none."""
         secret = queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL)
         for client in within_reach(self, request, secret, objection_to_client):
             client.client_secret = self.told_secret(request, client)
@@ -284,7 +280,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             self.record_change(request, "secret_rotated", client)
 
     def told_secret(self, request: HttpRequest, client: OAuthClient) -> str:
-        """A new secret, on the next page and nowhere else."""
+        """A new secret, shown in a message of the next page only."""
         secret = secrets.token_urlsafe(48)
         told = _("The secret of %(name)s, shown this once: %(secret)s")
         given = {"name": client.name or client.client_id, "secret": secret}
@@ -292,7 +288,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         return secret
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        """Save; a new one gets its id and secret, a blocked one loses its tokens."""
+        """Add id and secret to a new client; revoke the tokens of a blocked one."""
         public = obj.token_endpoint_auth_method == AUTH_METHODS[0]
         obj.client_type = "public" if public else "confidential"
         obj.authorization_grant_type = OAuthClient.GRANT_AUTHORIZATION_CODE
@@ -307,12 +303,12 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             end_access(self, request, [obj], "client blocked")
 
     def delete_model(self, request: HttpRequest, obj: OAuthClient) -> None:
-        """Revoke first: the list of tokens outlives the client."""
+        """Revoke first: the tokens' rows outlive the client."""
         end_access(self, request, [obj], "client deleted")
         super().delete_model(request, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Who may delete a client may delete consents and codes with it."""
+        """Permission to delete a client covers its consents and codes."""
         found, counts, needed, protected = super().get_deleted_objects(objs, request)
         own = {self.opts.verbose_name} & set(needed)
         return found, counts, own, protected
@@ -321,7 +317,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
 def end_access(
     page: Any, request: HttpRequest, clients: Iterable[OAuthClient], reason: str
 ) -> int:
-    """End what clients have: codes, and the tokens that are the actor's to end."""
+    """Delete pending codes, and revoke the tokens that the actor may revoke."""
     names = [client.client_id for client in clients]
     with transaction.atomic():
         same = OAuthClient.objects.filter(client_id__in=names)
@@ -331,7 +327,7 @@ def end_access(
 
 
 class HostForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A new host has its limits too: naming one can refuse its clients."""
+    """Adding a host needs rights too: a refused host blocks its clients."""
 
     actor: User
 
@@ -340,7 +336,7 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("host", "trusted")
 
     def clean_host(self) -> str:
-        """Refuse the host of a client that acts as somebody who may do more."""
+        """Refuse the host of a client that acts for a user with more rights."""
         # The form reads plain text; its clients are found by the one spelling only.
         host: str = HostField().to_python(self.cleaned_data["host"])
         told = objection_to_host(self.actor, DocumentHost(host=host))
@@ -351,8 +347,6 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(DocumentHost)
 class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHost]):
-    """Hosts whose client documents are trusted or refused."""
-
     noun = "document_host"
     place = (Section.TOKENS, 50)
     intro = _("Hosts whose client documents are trusted, or refused.")
@@ -364,13 +358,13 @@ class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHos
     form = HostForm
 
     def may_touch(self, actor: Any, obj: DocumentHost) -> bool:
-        """Its clients may act as somebody who may do more."""
+        """A client of the host may act for a user with more rights."""
         return not objection_to_host(actor, obj)
 
     def save_model(
         self, request: HttpRequest, obj: DocumentHost, form: Any, change: bool
     ) -> None:
-        """Save; what clients of a refused host hold ends."""
+        """Save; a refused host ends the access of its clients."""
         super().save_model(request, obj, form, change)
         if not obj.trusted:
             end_access(self, request, obj.clients(), "host refused")
@@ -378,7 +372,7 @@ class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHos
 
 @admin.register(OAuthGrant)
 class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
-    """Codes under way and used; their hashes are nobody's business."""
+    """Authorization codes, pending and used; their hashes are not shown."""
 
     place = (Section.TOKENS, 60)
     intro = _("Codes of sign-ins under way; only their hashes are kept.")
@@ -390,8 +384,6 @@ class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
 
 @admin.register(Consent)
 class ConsentAdmin(ReadOnlyAdmin[Consent]):
-    """Who allowed which client what."""
-
     place = (Section.TOKENS, 40)
     intro = _("Which client somebody allowed what. They take it back in the portal.")
     nothing_yet = _("Nobody has allowed a client anything yet.")

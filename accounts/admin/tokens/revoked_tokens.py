@@ -1,4 +1,4 @@
-"""Revoked tokens: look, and add by pasting a token or its id."""
+"""Revoked tokens; add one by pasting the token or its id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JTI = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
-    """One box that takes a whole token or its id."""
+    """One field that accepts a whole token or its id."""
 
     token_or_id = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 4, "autocomplete": "off"}),
@@ -36,7 +36,7 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("reason",)
 
     def clean_token_or_id(self) -> IssuedToken:
-        """The row of the token meant; whoever has the token itself may end it."""
+        """The token's row. Pasting the whole token is enough to revoke it."""
         pasted = bare(self.cleaned_data["token_or_id"])
         row = find_pasted_token(pasted)
         if row is None:
@@ -54,12 +54,12 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def bare(text: str) -> str:
-    """What was pasted without blanks, and without the scheme of its header."""
+    """The pasted text without whitespace and without "Bearer"."""
     return "".join(text.split()).removeprefix("Bearer")
 
 
 def find_pasted_token(pasted: str) -> IssuedToken | None:
-    """The row of the token or `jti` that was pasted."""
+    """The row of a pasted token or `jti`."""
     pasted = bare(pasted)
     if JTI.fullmatch(pasted.lower()):
         return IssuedToken.objects.filter(jti=pasted.lower()).first()
@@ -70,7 +70,7 @@ def find_pasted_token(pasted: str) -> IssuedToken | None:
 class RevokedTokenAdmin(
     ActorFormMixin[RevokedToken], LargeChangelistMixin, ReadOnlyAdmin[RevokedToken]
 ):
-    """The revocation table. Rows are added, never edited or deleted by hand."""
+    """The revocation table; rows are added but never edited or deleted by hand."""
 
     place = (Section.TOKENS, 20)
     intro = _("Tokens refused from now on, although they have not expired.")
@@ -83,25 +83,23 @@ class RevokedTokenAdmin(
     newest_first = ("-revoked_at",)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """By those who may."""
         return may(request, "accounts.add_revokedtoken")
 
     def get_form(  # type: ignore[override]
         self, request: Any, obj: Any = None, **kwargs: Any
     ) -> Any:
-        """The paste box to add; the plain row to look."""
+        """The form with the paste field to add; the plain row to view."""
         if obj is None:
             kwargs["form"] = RevokeForm
         return super().get_form(request, obj, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Likewise."""
         if obj is None:
             return ("token_or_id", "reason")
         return ("jti", "revoked_at", "revoked_by", "reason", "until")
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        """Revoke through the one verb, which records it."""
+        """Let `TokenQuerySet.revoke` record the event and add the row."""
         row = form.cleaned_data["token_or_id"]
         reason = form.cleaned_data["reason"] or "revoked in the admin"
         same = IssuedToken.objects.filter(pk=row.pk)

@@ -1,4 +1,4 @@
-"""Signing keys: look, rotate, retire."""
+"""Signing keys in the admin: view, rotate, retire."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from accounts.models.signing_keys import KeyState
 from accounts.tokens.jwts import public_jwk
 
 LOOKS = {KeyState.ACTIVE: "good", KeyState.RETIRING: "warn"}
-"""State -> look of its badge."""
+"""State -> CSS class of its badge."""
 
 
 @admin.register(SigningKey)
 class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
-    """The keys tokens are signed with; private parts are never shown."""
+    """Keys that sign tokens; private keys are never shown."""
 
     place = (Section.SYSTEM, 10)
     intro = gettext_lazy(
@@ -56,17 +56,15 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
 
     @admin.display(description=gettext_lazy("key id"), ordering="kid")
     def short_kid(self, obj: SigningKey) -> str:
-        """Its beginning."""
         return f"{obj.kid[:12]}..." if len(obj.kid) > 15 else obj.kid
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def state_shown(self, obj: SigningKey) -> SafeString:
-        """In words and colour."""
         return badge(obj.get_state_display(), LOOKS.get(KeyState(obj.state), ""))
 
     @admin.display(description=gettext_lazy("needed until"))
     def needed(self, obj: SigningKey) -> str:
-        """When the last token it signed is over."""
+        """Expiry of the last token signed with the key."""
         words = {
             KeyState.NEXT: _("not used yet"),
             KeyState.ACTIVE: _("in use"),
@@ -80,14 +78,14 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
 
     @admin.display(description=gettext_lazy("published at /oauth/jwks.json as"))
     def published_as(self, obj: SigningKey) -> SafeString:
-        """Its public part as others see it (RFC 7517)."""
+        """The public JWK (RFC 7517)."""
         if obj.state == KeyState.RETIRED:
             return badge(_("not published: retired"))
         text = json.dumps(public_jwk(obj), indent=2)
         return format_html('<pre class="block">{}</pre>', text)
 
     def has_rotate_permission(self, request: HttpRequest) -> bool:
-        """Those who may change keys may rotate and retire; nobody edits them."""
+        """Nobody edits keys, so the change permission means rotating and retiring."""
         return may(request, "accounts.change_signingkey")
 
     @admin.action(
@@ -95,7 +93,7 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         permissions=["rotate"],
     )
     def retire(self, request: HttpRequest, queryset: Any) -> None:
-        """Retire retiring keys; the active one has to be rotated away first."""
+        """Retire keys that no longer sign; the active key must be rotated first."""
         actor: Any = request.user
         for key in queryset:
             if key.state == KeyState.ACTIVE:
@@ -111,14 +109,13 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
                 self.message_user(request, _("%s is retired.") % key.kid)
 
     def get_urls(self) -> list[URLPattern]:
-        """With the button's target."""
         view = self.admin_site.admin_view(self.rotate)
         own = [path("rotate/", view, name="accounts_signingkey_rotate")]
         return own + super().get_urls()
 
     @method_decorator(require_POST)
     def rotate(self, request: HttpRequest) -> HttpResponseRedirect:
-        """Put the next key to use."""
+        """Activate the next key."""
         if self.has_rotate_permission(request):
             key = SigningKey.objects.rotate(actor=request.user)
             told = _("New tokens are signed with %s; old ones stay valid.") % key.kid
@@ -128,6 +125,5 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         return HttpResponseRedirect(reverse("admin:accounts_signingkey_changelist"))
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """Tell the template whether to offer the button."""
         context = {"may_rotate": self.has_rotate_permission(request)}
         return super().changelist_view(request, {**context, **(extra_context or {})})

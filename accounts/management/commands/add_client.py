@@ -1,4 +1,4 @@
-"""`manage.py add_client NAME --redirect-uri URI ... [--public]`: from a script."""
+"""`manage.py add_client NAME --redirect-uri URI ... [--public]`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from accounts.tokens import assertions
 
 
 class Command(BaseCommand):
-    """Register a client that people see as put here by their administrator."""
+    """Register a client; the consent page shows it as added by an administrator."""
 
     help = "Register an OAuth client; its secret is printed once."
 
     def add_arguments(self, parser: Any) -> None:
-        """What it is and where it returns to."""
         parser.add_argument("name", type=short)
         parser.add_argument("--redirect-uri", action="append", default=[])
         parser.add_argument("--public", action="store_true", help="Without a secret.")
@@ -43,7 +42,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Check, register, print as JSON."""
         uris, account = self.checked(options)
         known = options["client_id"] or secrets.token_hex(16)
         if OAuthClient.objects.filter(client_id=known).exists():
@@ -100,7 +98,7 @@ class Command(BaseCommand):
 
 
 def client_id(text: str) -> str:
-    """A name for a client: VSCHAR without blanks (RFC 6749 A.1), no URL (CIMD 6.9)."""
+    """A client id: VSCHAR without blanks (RFC 6749 A.1), no URL (CIMD 6.9)."""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", text) or text.startswith("https://"):
         raise ArgumentTypeError("write 1 to 255 printable characters, and no URL")
     return text

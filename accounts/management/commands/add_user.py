@@ -16,12 +16,11 @@ from accounts.models import RoleAssignment, User
 
 
 class Command(BaseCommand):
-    """Add an account with its roles; repeating it is an error, not a change."""
+    """Add an account with its roles; an existing name is an error."""
 
     help = "Add a user, with roles."
 
     def add_arguments(self, parser: Any) -> None:
-        """Name, roles, and where the password comes from."""
         parser.add_argument("username")
         parser.add_argument("--role", action="append", default=[], metavar="ROLE")
         parser.add_argument("--email", default="")
@@ -33,7 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--service-account", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Check everything, then add in one transaction."""
+        """Validate everything, then add user and roles in one transaction."""
         name = options["username"]
         roles = [role_named(role) for role in dict.fromkeys(options["role"])]
         user = User(
@@ -58,7 +57,7 @@ class Command(BaseCommand):
         self.stdout.write(f"Added {user_named(name)} with {held}.")
 
     def set_password(self, user: User, from_stdin: bool) -> None:
-        """Without a password the account cannot sign in by one."""
+        """Without --password-stdin the account has no usable password."""
         if not from_stdin:
             user.set_unusable_password()
             return

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: what is wrong with this installation, and how to mend it."""
+"""`manage.py doctor`: list the problems of this installation and their fixes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from accounts.admin_site import system_status
 
 
 class Command(BaseCommand):
-    """Run every check, the database's too; exit code 1 if anything is broken."""
+    """Run every check, database checks included; exit code 1 on errors."""
 
     help = "Say what is wrong with this installation and how to mend it."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Look at everything and say it in words."""
         found = system_status.findings()
         for line in system_status.lines(found):
             self.stdout.write(line)

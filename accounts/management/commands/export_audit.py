@@ -17,12 +17,11 @@ from accounts.models import AuditEvent
 
 
 class Command(BaseCommand):
-    """Write events to standard output, oldest first, in constant memory; on record."""
+    """Stream events, oldest first, in constant memory; records the export."""
 
     help = "Write the audit to standard output as CSV or JSON lines."
 
     def add_arguments(self, parser: Any) -> None:
-        """Form and reach."""
         parser.add_argument("--form", choices=sorted(FORMATS), default="jsonl")
         for name, what in (("since", "from"), ("until", "before")):
             parser.add_argument(
@@ -30,7 +29,6 @@ class Command(BaseCommand):
             )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Stream."""
         found = AuditEvent.objects.order_by("at", "id")
         since, until = options["since"], options["until"]
         found = found.filter(at__gte=day(since)) if since else found
@@ -44,7 +42,7 @@ class Command(BaseCommand):
 
 
 def day(text: str) -> datetime:
-    """Its first moment. Raises CommandError."""
+    """Start of the day. Raises CommandError."""
     try:
         found = parse_date(text)
     except ValueError as error:

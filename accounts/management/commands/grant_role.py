@@ -13,19 +13,17 @@ from accounts.models import RoleAssignment
 
 
 class Command(BaseCommand):
-    """Give a role; it counts from the next message on."""
+    """Grant a role from the next message on; records the event."""
 
     help = "Give a user a role, perhaps until a moment."
 
     def add_arguments(self, parser: Any) -> None:
-        """Who, what, until when, why."""
         parser.add_argument("username")
         parser.add_argument("role")
         parser.add_argument("--until", help="2026-12-31, 8h or 30d; else for good.")
         parser.add_argument("--reason", default="", type=short)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Give or renew it."""
         user, role = user_named(options["username"]), role_named(options["role"])
         until = moment(options["until"]) if options["until"] else None
         reason = options["reason"]

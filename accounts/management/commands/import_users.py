@@ -12,17 +12,15 @@ from accounts.management.arguments import ACTOR, file_named
 
 
 class Command(BaseCommand):
-    """Show what a file changes, or change it in one transaction."""
+    """Preview the changes of a file, or apply them in one transaction."""
 
     help = "Add and change users and their roles from a CSV file."
 
     def add_arguments(self, parser: Any) -> None:
-        """Which file, and whether only to look."""
         parser.add_argument("file", help="CSV with a header; see administration.md.")
         parser.add_argument("--dry-run", action="store_true", help="Change nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Plan, tell, apply."""
         raw = file_named(options["file"])
         made = plan_users(raw, ACTOR)
         if made.problems:
@@ -35,7 +33,7 @@ class Command(BaseCommand):
             self.work(raw, made)
 
     def tell(self, made: Plan) -> None:
-        """Each line that changes something, and the counts."""
+        """Print each changed line and the counts."""
         for step in made.steps:
             if step.what != "same":
                 parts = [f"{k}: {b} -> {a}" for k, (b, a) in step.changes.items()]
@@ -44,7 +42,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{len(made.steps)} lines: {counts}.")
 
     def work(self, raw: bytes, made: Plan) -> None:
-        """Apply, saying how far it is."""
+        """Apply the file and print the progress."""
         for done, total in apply_users(raw, made.mark, ACTOR):
             if done % 2000 == 0 and done:
                 self.stdout.write(f"{done} of {total}")

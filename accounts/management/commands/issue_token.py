@@ -19,12 +19,11 @@ LONGEST_MINUTES = 365 * 24 * 60
 
 
 class Command(BaseCommand):
-    """Issue an access token and print it, this once."""
+    """Issue an access token and print it once."""
 
     help = "Issue an access token to a user."
 
     def add_arguments(self, parser: Any) -> None:
-        """For whom, how wide, how long."""
         parser.add_argument("username")
         parser.add_argument("--scope", default="", help='Such as "mcp Admin.Write".')
         parser.add_argument("--minutes", type=int, help="Default: as the setting.")
@@ -41,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="As /api/token/.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Issue it as the password door would."""
+        """Issue it as the password grant does."""
         user = user_named(options["username"])
         minutes = options["minutes"]
         if minutes is not None and not 1 <= minutes <= LONGEST_MINUTES:
@@ -66,7 +65,7 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps({**answer, "scope": pair.row.scope}))
 
     def networks(self, given: list[str]) -> str:
-        """As the column keeps them. Raises CommandError."""
+        """CIDR networks in the column's format. Raises CommandError."""
         text = " ".join(given)
         try:
             validate_networks(text)

@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's, one at a time, and without asking what it mends."""
+"""`manage.py migrate`: Django's, without database checks and one process at a time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from django.core.management.commands import migrate
 from django.db import connections
 
 LOCK = 0x706F7274
-"""`port` in ASCII; any number that nobody else locks in this database."""
+"""`port` in ASCII; no other advisory lock of this database may use it."""
 
 
 class Command(migrate.Command):
-    """Our database checks name what a migrate mends; they would stop it.
+    """Skip the database checks: they report what this command fixes, and would stop it.
 
-    Another job that migrates the same PostgreSQL database is waited for.
+    A second process waits until the first has migrated the same PostgreSQL database.
     """
 
     def check(self, *args: Any, **options: Any) -> None:
@@ -24,14 +24,14 @@ class Command(migrate.Command):
         super().check(*args, **{**options, "databases": None})
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Wait, migrate, let the next one see that nothing is left to do."""
+        """Wait for the lock; the next process then finds nothing left to migrate."""
         with alone(options["database"]):
             super().handle(*args, **options)
 
 
 @contextmanager
 def alone(alias: str) -> Iterator[None]:
-    """The only one in here with this PostgreSQL database; SQLite locks by itself."""
+    """Take PostgreSQL's advisory lock; SQLite locks the file itself."""
     connection = connections[alias]
     if connection.vendor != "postgresql":
         yield

@@ -1,4 +1,4 @@
-"""`manage.py purge`: forget what no longer matters; for cron or a timer."""
+"""`manage.py purge`: delete expired rows; for cron or a timer."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ from accounts.models.signing_keys import KeyState
 
 
 class Command(BaseCommand):
-    """Drop what has expired and what retention has passed; safe to repeat."""
+    """Delete expired rows and events past AUDIT_RETENTION; safe to repeat."""
 
     help = "Drop expired tokens, revocations and sessions, and old audit events."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Each kind in turn, counted."""
         now = timezone.now()
         counts = {
             "tokens": IssuedToken.objects.all().purge(now),
@@ -57,7 +56,10 @@ class Command(BaseCommand):
         self.stdout.write(f"Purged {told}.")
 
     def forget_codes(self, now: Any) -> int:
-        """Codes, device codes and assertions that are over; a day for replays."""
+        """Delete expired codes, device codes and assertions.
+
+        Codes stay a day longer, so that a replay is recognized.
+        """
         day = timedelta(days=1)
         gone = OAuthGrant.objects.filter(expires__lt=now - day).delete()[0]
         gone += OAuthDeviceGrant.objects.filter(expires__lt=now - day).delete()[0]
@@ -65,7 +67,7 @@ class Command(BaseCommand):
         return int(gone)
 
     def retire_keys(self, now: Any) -> int:
-        """Keys whose last token has expired."""
+        """Retire keys whose last token has expired."""
         done = 0
         for key in SigningKey.objects.filter(state=KeyState.RETIRING):
             if key.needed_until < now:
@@ -75,7 +77,7 @@ class Command(BaseCommand):
         return done
 
     def look_anew(self) -> None:
-        """SQLite knows which index is best only when told to look (PostgreSQL does)."""
+        """Run ANALYZE for SQLite's query planner (PostgreSQL runs it by itself)."""
         if connection.vendor == "sqlite":
             with connection.cursor() as cursor:
                 cursor.execute("PRAGMA analysis_limit=1000")

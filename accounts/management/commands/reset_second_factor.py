@@ -1,4 +1,4 @@
-"""`manage.py reset_second_factor USER`: for who lost app, passkey and codes."""
+"""`manage.py reset_second_factor USER`: for users who lost all their factors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from accounts.management.arguments import ACTOR, user_named
 
 
 class Command(BaseCommand):
-    """Remove every second factor of an account."""
-
     help = "Remove the second factors of an account that lost them."
 
     def add_arguments(self, parser: Any) -> None:
-        """Whose."""
         parser.add_argument("username")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Remove and say how many."""
         gone = reset_mfa(user_named(options["username"]), actor=ACTOR)
         self.stdout.write(f"{gone} second factors removed.")

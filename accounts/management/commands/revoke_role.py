@@ -13,18 +13,16 @@ from accounts.models import RoleAssignment
 
 
 class Command(BaseCommand):
-    """Take a role; it stops counting with the next message."""
+    """Withdraw a role from the next message on; records the event."""
 
     help = "Take a role from a user; the last one takes the user's tokens too."
 
     def add_arguments(self, parser: Any) -> None:
-        """Who, what, why."""
         parser.add_argument("username")
         parser.add_argument("role")
         parser.add_argument("--reason", default="", type=short)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Take it."""
         user, role = user_named(options["username"]), role_named(options["role"])
         held = RoleAssignment.objects.filter(user=user, role=role).first()
         if held is None:

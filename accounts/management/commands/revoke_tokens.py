@@ -1,6 +1,6 @@
 """`manage.py revoke_tokens --user U | --client C | --family F | --jti ID`.
 
-Or `--everything`: after a backup was restored, which has forgotten revocations.
+`--everything` is for a restored backup, which lacks newer revocations.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from accounts.tokens import lookup
 
 
 class Command(BaseCommand):
-    """End tokens from the next message on, and what gives new ones.
+    """Revoke tokens from the next message on, with everything that issues new ones.
 
-    Of a user also codes, consents and browser sessions; of a client also codes.
+    For a user also codes, consents and browser sessions; for a client also codes.
     """
 
     help = "Revoke tokens: all access of a user, of a client, a family, or one token."
 
     def add_arguments(self, parser: Any) -> None:
-        """Exactly one way of saying which."""
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--user")
         which.add_argument("--client", metavar="CLIENT_ID")
@@ -40,7 +39,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Find and revoke."""
         said: dict[str, Any] = {"actor": ACTOR, "reason": options["reason"]}
         with transaction.atomic():
             ended, browsers = self.end_access(options, said)
@@ -49,7 +47,7 @@ class Command(BaseCommand):
     def end_access(
         self, options: dict[str, Any], said: dict[str, Any]
     ) -> tuple[int, int]:
-        """(tokens, browsers) that end. Raises CommandError."""
+        """(tokens, browser sessions) that were ended. Raises CommandError."""
         if options["user"] is not None:
             user = user_named(options["user"])
             issue, browsers = User.objects.filter(pk=user.pk).revoke_all_sessions(
@@ -68,7 +66,7 @@ class Command(BaseCommand):
         return clients.end_access(**said) + chosen.revoke(**said), 0
 
     def which(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The filter that the options mean."""
+        """The queryset filter for the options."""
         if options["client"] is not None:
             return {"client_id": options["client"]}
         if options["family"] is not None:
@@ -78,7 +76,7 @@ class Command(BaseCommand):
         return {"pk": self.pasted().pk}
 
     def pasted(self) -> IssuedToken:
-        """The row of the token on standard input."""
+        """The row of the token on standard input. Raises CommandError."""
         row = lookup.find_token(sys.stdin.read().strip())
         if row is None:
             raise CommandError("That is not a token issued here.")

@@ -11,16 +11,14 @@ from accounts.models import SigningKey
 
 
 class Command(BaseCommand):
-    """Sign with the next key from now on; tokens signed before stay valid."""
+    """Sign with the next key from now on; tokens of the old key stay valid."""
 
     help = "Put the next signing key to use and announce another."
 
     def add_arguments(self, parser: Any) -> None:
-        """Perhaps another algorithm."""
         choices = SigningKey.Algorithm.values
         parser.add_argument("--algorithm", choices=choices, default="")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Rotate."""
         key = SigningKey.objects.rotate(actor=ACTOR, algorithm=options["algorithm"])
         self.stdout.write(f"New tokens are signed with {key.kid} ({key.algorithm}).")

@@ -14,12 +14,11 @@ from accounts.models.audit.seals import settled_before
 
 
 class Command(BaseCommand):
-    """Seal what is settled and print the digest to note down elsewhere."""
+    """Seal the settled events and print the digest to store elsewhere."""
 
     help = "Seal audit events into the hash chain and print its newest digest."
 
     def add_arguments(self, parser: Any) -> None:
-        """What to do after KEY_ENCRYPTION_KEY was changed."""
         parser.add_argument(
             "--reauthenticate",
             action="store_true",
@@ -28,7 +27,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make seals."""
         if settled_before() is None:
             raise CommandError(
                 "The audit was being written to all the time; nothing was sealed. "
@@ -48,7 +46,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{made} seals made; the newest is {newest}.")
 
     def reauthenticate(self) -> None:
-        """With what did not fit before as an event, so that it cannot be hidden."""
+        """Record earlier problems as an event: reauthenticating must not hide them."""
         checked = list(AuditSeal.objects.all().verify())
         problem = checked[-1].problem if checked else ""
         done = AuditSeal.objects.all().reauthenticate()

@@ -1,4 +1,4 @@
-"""`manage.py unlock [USER] [--address IP]`: open the door after wrong passwords."""
+"""`manage.py unlock [USER] [--address IP]`: unlock after failed sign-ins."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from accounts.management.arguments import ACTOR
 
 
 class Command(BaseCommand):
-    """Forget the wrong passwords counted for an account, an address, or both."""
+    """Reset the failed sign-ins of an account, an address, or both."""
 
     help = "Unlock an account or an address that is locked out."
 
     def add_arguments(self, parser: Any) -> None:
-        """Which."""
         parser.add_argument("username", nargs="?", default="")
         parser.add_argument("--address", default="", metavar="IP")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Unlock and say how much was forgotten."""
         name, typed = options["username"], options["address"]
         if not name and not typed:
             raise CommandError("Name a user, or an address with --address.")

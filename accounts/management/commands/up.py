@@ -1,4 +1,4 @@
-"""`manage.py up`: everything between a clone and a running server, safe to repeat."""
+"""`manage.py up`: prepare and start a development server; safe to repeat."""
 
 from __future__ import annotations
 
@@ -26,19 +26,17 @@ PASSWORD_BYTES = 15
 
 
 class Command(BaseCommand):
-    """Prepare the development server and become it."""
+    """Prepare the database and replace this process with the server."""
 
     help = "Migrate, make keys and the first admin, then serve (development)."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: Any) -> None:
-        """`--prepare-only` stops before serving."""
         parser.add_argument(
             "--prepare-only", action="store_true", help="Stop before serving."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Check, prepare, tell, serve."""
         # What it and the server it becomes write is nobody else's to read.
         os.umask(0o077)
         if settings.ENVIRONMENT == "production":
@@ -56,7 +54,7 @@ class Command(BaseCommand):
             self.serve()
 
     def check_port(self) -> None:
-        """Fail before the long part if somebody else listens."""
+        """Fail before the long preparation if another process listens."""
         family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -66,7 +64,6 @@ class Command(BaseCommand):
                 raise CommandError(listening_mend(error)) from error
 
     def prepare(self) -> None:
-        """Schema, static files, signing key, first admin."""
         executor = MigrationExecutor(connection)
         targets = executor.loader.graph.leaf_nodes()
         if executor.migration_plan(targets):
@@ -78,7 +75,7 @@ class Command(BaseCommand):
         self.first_admin()
 
     def first_admin(self) -> None:
-        """Make one if there is none, from DJANGO_SUPERUSER_* or with a new password."""
+        """Create one if there is none, from DJANGO_SUPERUSER_* or a random password."""
         superusers = User.objects.filter(is_superuser=True)
         if superusers.exists():
             return
@@ -97,13 +94,13 @@ class Command(BaseCommand):
         self.tell_admin(name, "" if given else password)
 
     def tell_admin(self, name: str, password: str) -> None:
-        """Print the new password, this once; one that was given is not repeated."""
+        """Print a generated password once; one from the environment is not printed."""
         self.stdout.write(f"\n  First admin   {name}")
         if password:
             self.stdout.write(f"  Password      {password}   (shown this once)")
 
     def serve(self) -> None:
-        """Print where everything is, then become uvicorn: signals reach it."""
+        """Print the URLs, then exec uvicorn, so that signals reach it."""
         self.stdout.write(where())
         self.stdout.flush()
         command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
@@ -121,7 +118,7 @@ class Command(BaseCommand):
 
 
 def uncollected() -> bool:
-    """Whether a static file is newer than what was collected: after an upgrade."""
+    """Whether a static file is newer than the collected ones, as after an upgrade."""
     manifest = settings.STATIC_ROOT / "staticfiles.json"
     if not manifest.exists():
         return True
@@ -134,7 +131,7 @@ def uncollected() -> bool:
 
 
 def where() -> str:
-    """The addresses, and how a client connects."""
+    """The URLs, and how a client connects."""
     issuer, resource = settings.ISSUER_URL, settings.RESOURCE_URL
     return f"""
   Admin         {issuer}/admin/
@@ -146,7 +143,7 @@ def where() -> str:
 
 
 def listening_mend(error: OSError) -> str:
-    """One sentence: another PORT, or a HOST that is this machine's."""
+    """One sentence that suggests another PORT or HOST."""
     where = f"{settings.HOST}:{settings.PORT} cannot be used ({error.strerror})"
     if error.errno in (errno.EADDRINUSE, errno.EACCES):
         return f"{where}; choose another: PORT={settings.PORT % 65535 + 1} make serve"

@@ -1,4 +1,4 @@
-"""`manage.py verify_audit [--head DIGEST]`: does the audit still fit its seals?"""
+"""`manage.py verify_audit [--head DIGEST]`: check the audit against its seals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from accounts.models.audit.purges import records
 
 
 class Command(BaseCommand):
-    """Check every seal against its events; exit code 1 names the first misfit."""
+    """Check every seal against its events; exit code 1 names the first problem."""
 
     help = "Check the audit's hash chain and name the first thing that does not fit."
 
     def add_arguments(self, parser: Any) -> None:
-        """A digest noted down before, and how far back."""
         parser.add_argument(
             "--head", help="A digest noted elsewhere; the chain has to contain it."
         )
@@ -25,7 +24,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Walk the chain."""
         seals = AuditSeal.objects.all()
         self.look_for_head(options)
         number = events = 0
@@ -46,7 +44,7 @@ class Command(BaseCommand):
         self.remarks()
 
     def look_for_head(self, options: dict[str, Any]) -> None:
-        """Raises CommandError if the chain does not have the digest asked for."""
+        """Raises CommandError if no seal has the given digest."""
         head = (options["head"] or "").strip().lower()
         if head and options["newest"] is not None:
             raise CommandError("--head is for the whole chain: leave away --newest.")
@@ -56,7 +54,7 @@ class Command(BaseCommand):
             raise CommandError(f"No seal has the digest {head}: seals were replaced.")
 
     def remarks(self) -> None:
-        """What fits and is worth knowing."""
+        """Print remarks on a chain without problems."""
         gaps = AuditSeal.objects.all().gaps()
         if gaps:
             self.stdout.write(

@@ -1,4 +1,4 @@
-"""`manage.py demo`: people and data to try Portico with, in development only."""
+"""`manage.py demo`: add sample users and data, in development only."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ PEOPLE = {
     "bob": (("Guest",), False),
     "carol": (("Admin",), True),
 }
-"""Name -> (roles, runs the admin)."""
+"""Name -> (roles, may use the admin)."""
 
 
 class Command(BaseCommand):
-    """alice may call, bob may look, carol runs the admin; apps bring sample data."""
+    """alice may call tools, bob may list them, carol administers."""
 
     help = "Add alice, bob, carol and the installed apps' sample data (development)."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Add what is missing; never change who is there already."""
+        """Add what is missing; existing users do not change."""
         if settings.ENVIRONMENT != "development":
             raise CommandError("demo is for a development database only.")
         made = [name for name in PEOPLE if self.add(name)]
@@ -43,7 +43,7 @@ class Command(BaseCommand):
             self.stdout.write("alice, bob and carol are there already.")
 
     def add(self, name: str) -> bool:
-        """One person with roles; False if the name is taken."""
+        """Add one user with roles; False if the name is taken."""
         roles, runs_admin = PEOPLE[name]
         if User.objects.filter(username=name).exists():
             return False

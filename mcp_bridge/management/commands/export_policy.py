@@ -10,10 +10,7 @@ from mcp_bridge.access.policy_file import export_text
 
 
 class Command(BaseCommand):
-    """Write the policy to standard output."""
-
     help = "Print roles, scopes and who may use what, as JSON."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """As text."""
         self.stdout.write(export_text(), ending="")

@@ -11,17 +11,15 @@ from mcp_bridge.access.policy_file import apply_policy, policy_diff
 
 
 class Command(BaseCommand):
-    """Show what a policy file changes, or change it in one transaction."""
+    """Preview the changes of a policy file, or apply them in one transaction."""
 
     help = "Compare a policy file with what is, and apply it."
 
     def add_arguments(self, parser: Any) -> None:
-        """Which file, and whether only to look."""
         parser.add_argument("file")
         parser.add_argument("--dry-run", action="store_true", help="Change nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Compare, tell, apply."""
         raw = file_named(options["file"])
         found = policy_diff(raw)
         if found.problems:
