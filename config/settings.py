@@ -279,7 +279,7 @@ OAUTH2_PROVIDER = {
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "PKCE_REQUIRED": True,
     "CIMD_ENABLED": env.CLIENT_METADATA_DOCUMENTS,
-    "CIMD_METADATA_FETCHER": "accounts.oauth.clients.metadata_documents.Fetcher",
+    "CIMD_METADATA_FETCHER": "accounts.oauth.clients.metadata_documents.DocumentFetcher",  # noqa: E501
     "CIMD_REGISTRATION_PERMISSION_CLASSES": (
         "accounts.oauth.clients.metadata_documents.HostPolicy",
     ),

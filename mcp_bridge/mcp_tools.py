@@ -19,11 +19,11 @@ from pydantic import Field
 
 from accounts.audit.record import record
 from accounts.authorization.delegation import (
-    objection,
-    objection_to_ending,
-    objection_to_taking,
-    sees,
-    those_above,
+    has_admin_permission,
+    more_privileged_users,
+    objection_to_granting,
+    objection_to_removing,
+    objection_to_revoking,
 )
 from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.http.language import in_english
@@ -116,8 +116,8 @@ def list_users(contains: Line = "", limit: int = 50) -> list[dict[str, Any]]:
     """
     actor = _actor()
     users = User.objects.filter(username__icontains=contains)
-    if not sees(actor, "accounts.view_user"):
-        users = users.exclude(pk__in=those_above(actor))
+    if not has_admin_permission(actor, "accounts.view_user"):
+        users = users.exclude(pk__in=more_privileged_users(actor))
     unexpired = RoleAssignment.objects.unexpired().select_related("role")
     users = users.prefetch_related(Prefetch("role_assignments", unexpired))
     return [
@@ -141,7 +141,7 @@ def grant_role(user: Line, role: Line, reason: Line = "", until: Line = "") -> s
     actor, ends = _actor(), _end(until)
     with transaction.atomic():
         holder, wanted = _user(user), _role(role)
-        _check(objection, actor, holder, wanted, ends)
+        _check(objection_to_granting, actor, holder, wanted, ends)
         _refuse_if_held(holder, wanted)
         given, _new = RoleAssignment.objects.grant(
             holder, wanted, granted_by=actor, reason=reason, expires_at=ends
@@ -176,7 +176,7 @@ def revoke_role(user: Line, role: Line, reason: Line = "") -> str:
     actor = _actor()
     with transaction.atomic():
         holder, wanted = _user(user), _role(role)
-        _check(objection_to_taking, actor, holder, wanted)
+        _check(objection_to_removing, actor, holder, wanted)
         held = RoleAssignment.objects.filter(user=holder, role=wanted).first()
         if held is None:
             raise ToolError(f"{user} does not hold {role}.")
@@ -192,7 +192,7 @@ def revoke_tokens(user: Line, reason: Line = "revoked over MCP") -> str:
     Not of somebody who may do more than you.
     """
     actor, owner = _actor(), _user(user)
-    _check(objection_to_ending, actor, owner)
+    _check(objection_to_revoking, actor, owner)
     ended = owner.revoke_tokens(actor=actor, reason=reason)
     return f"{ended} tokens of {user} revoked."
 
@@ -205,7 +205,7 @@ def recent_refusals(limit: int = 20) -> list[dict[str, Any]]:
     """
     actor = _actor()
     denied = AuditEvent.objects.filter(decision=AuditEvent.Verdict.DENIED)
-    if not sees(actor, "accounts.view_auditevent"):
+    if not has_admin_permission(actor, "accounts.view_auditevent"):
         denied = denied.filter(actor_id=actor.pk)
     return [
         {

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, may, within_reach
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
-from accounts.authorization.delegation import objection
+from accounts.authorization.delegation import objection_to_granting
 from accounts.models import AccessRequest, User
 from accounts.models.access_requests import RequestNotPossible, RequestState
 
@@ -52,7 +52,7 @@ class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
 
 def objection_to_approving(actor: User, asked: AccessRequest, until: Any) -> str:
     """Why the actor may not approve the request; empty if they may."""
-    return objection(actor, asked.user, asked.role, until)
+    return objection_to_granting(actor, asked.user, asked.role, until)
 
 
 def as_asked(actor: User, asked: AccessRequest) -> str:

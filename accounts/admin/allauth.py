@@ -24,7 +24,7 @@ from accounts.admin_site.confirmation import own_session
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authentication.oidc.account_linking import unlink
-from accounts.authorization.delegation import out_of_reach, outranks
+from accounts.authorization.delegation import outranks, protected_users
 from accounts.models import User
 from accounts.models.browser_sessions import end_sessions
 
@@ -68,7 +68,7 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
     @admin.action(description=_("End the selected sessions"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: Any) -> None:
         """End the selected sessions except the actor's own."""
-        others = out_of_reach(cast(User, request.user))
+        others = protected_users(cast(User, request.user))
         chosen = queryset.order_by().exclude(session_key=own_session(request))
         left = chosen.filter(user__in=others).count()
         if left:

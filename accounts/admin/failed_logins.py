@@ -18,7 +18,7 @@ from accounts.admin_site.base import ReadOnlyAdmin, may
 from accounts.admin_site.notices import Notice, notice_finder
 from accounts.admin_site.site import Section
 from accounts.authentication.lockout import unlock
-from accounts.authorization.delegation import UNLOCKS, out_of_reach
+from accounts.authorization.delegation import UNLOCK_PERMISSION, protected_users
 from accounts.models import User
 
 
@@ -35,7 +35,7 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
     actions = ("unlock",)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
-        return may(request, UNLOCKS)
+        return may(request, UNLOCK_PERMISSION)
 
     @admin.action(
         description=_("Unlock the selected accounts and addresses"),
@@ -48,7 +48,7 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
         guesses.
         """
         actor = cast(User, request.user)
-        others = out_of_reach(actor, UNLOCKS)
+        others = protected_users(actor, UNLOCK_PERMISSION)
         keep = list(others.values_list("username", flat=True))
         pairs = set(queryset.values_list("username", "ip_address"))
         forgotten = sum(

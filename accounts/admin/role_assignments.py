@@ -22,7 +22,10 @@ from accounts.admin_site.base import (
 )
 from accounts.admin_site.large_changelists import BoundedPaginator
 from accounts.admin_site.site import Section
-from accounts.authorization.delegation import objection, objection_to_taking
+from accounts.authorization.delegation import (
+    objection_to_granting,
+    objection_to_removing,
+)
 from accounts.models import RoleAssignment, User
 
 SOON = timedelta(days=7)
@@ -44,7 +47,9 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
         role = cleaned.get("role") or self.known("role")
         user = cleaned.get("user") or self.known("user")
         if self.has_changed() and role is not None and user is not None:
-            told = objection(self.actor, user, role, cleaned.get("expires_at"))
+            told = objection_to_granting(
+                self.actor, user, role, cleaned.get("expires_at")
+            )
             if told:
                 raise ValidationError(told)
         return cleaned
@@ -75,7 +80,7 @@ class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
         forms: list[Any] = self.deleted_forms
         for form in forms:
             if form.instance.pk is not None:
-                told = objection_to_taking(
+                told = objection_to_removing(
                     form.actor, self.instance, form.instance.role
                 )
                 if told:
@@ -101,7 +106,7 @@ class RoleAssignmentInline(BoundedInline):
 
 def objection_to_withdrawing(actor: User, held: RoleAssignment) -> str:
     """Why the actor may not withdraw or end this assignment; empty if they may."""
-    return objection_to_taking(actor, held.user, held.role)
+    return objection_to_removing(actor, held.user, held.role)
 
 
 class EndFilter(admin.SimpleListFilter):
@@ -179,7 +184,7 @@ class RoleAssignmentAdmin(
 
         def rule(actor: User, held: RoleAssignment) -> str:
             until = max(held.expires_at or timezone.now(), timezone.now()) + by
-            return objection(actor, held.user, held.role, until)
+            return objection_to_granting(actor, held.user, held.role, until)
 
         dated = queryset.exclude(expires_at=None)
         extended = within_reach(self, request, dated, rule)

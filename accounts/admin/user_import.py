@@ -19,7 +19,7 @@ from accounts.authorization.delegation import NotAllowed
 from accounts.http.streaming import at_own_pace, stream_from_thread
 from accounts.imports.problems import StalePreview
 from accounts.imports.user_csv_apply import apply_users
-from accounts.imports.user_csv_plan import KNOWN, plan_users
+from accounts.imports.user_csv_plan import COLUMNS, plan_users
 from accounts.models import ImportDraft
 
 SHOWN = 200
@@ -37,19 +37,19 @@ class UserImportPage(SuperusersPage):
     template = "admin/import_users.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.page({"columns": KNOWN})
+        return self.page({"columns": COLUMNS})
 
     def post(self, request: HttpRequest) -> Any:
         if "apply" in request.POST:
             return self.apply(request)
         raw, told = uploaded_file(request)
         if told:
-            return self.page({"columns": KNOWN, "told": told}, status=400)
+            return self.page({"columns": COLUMNS, "told": told}, status=400)
         made = plan_users(raw, request.user)
         if not made.problems:
             kept_draft(request, "users", raw)
         context = {
-            "columns": KNOWN,
+            "columns": COLUMNS,
             "plan": made,
             "problems": made.problems[:SHOWN],
             "steps": [s for s in made.steps if s.what != "same"][:SHOWN],
@@ -64,7 +64,7 @@ class UserImportPage(SuperusersPage):
         draft = ImportDraft.objects.filter(owner=request.user, kind="users").first()
         if draft is None:
             told = _("There is nothing to apply: choose the file again.")
-            return self.page({"columns": KNOWN, "told": told}, status=400)
+            return self.page({"columns": COLUMNS, "told": told}, status=400)
         context = {**admin.site.each_context(request), "title": self.title}
         whole = render_to_string("admin/progress.html", context, request)
         before, after = whole.split(HERE)

@@ -28,12 +28,12 @@ from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authentication.lockout import unlock
 from accounts.authentication.mfa import reset_mfa
-from accounts.authentication.passwords.hashers import hashed_before
+from accounts.authentication.passwords.hashers import prehashed_password
 from accounts.authorization.delegation import (
-    UNLOCKS,
-    out_of_reach,
+    UNLOCK_PERMISSION,
+    more_privileged_users,
     outranks,
-    those_above,
+    protected_users,
 )
 from accounts.authorization.mfa_enrollment import with_mfa, without_mfa
 from accounts.models import RoleAssignment, User
@@ -107,7 +107,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
         """End all access from the next message on; the actor stays signed in."""
         actor: Any = request.user
-        chosen = self.without(request, queryset, out_of_reach(actor))
+        chosen = self.without(request, queryset, protected_users(actor))
         users = User.objects.filter(pk__in=chosen.order_by().values("pk"))
         keep = own_session(request)
         effect = signout_effect(users.values("pk"), keep)
@@ -128,7 +128,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     def deactivate(self, request: HttpRequest, queryset: Any) -> Any:
         """Deactivate the accounts and revoke their tokens."""
         actor: Any = request.user
-        chosen = self.without(request, queryset, those_above(actor))
+        chosen = self.without(request, queryset, more_privileged_users(actor))
         closing = chosen.filter(is_active=True)
         page = confirmation_page(
             self, request, str(_("Deactivate?")), closed(request, closing)
@@ -155,7 +155,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         """Unlocking needs no permission to change accounts."""
-        return may(request, UNLOCKS)
+        return may(request, UNLOCK_PERMISSION)
 
     @admin.action(description=_("Unlock after wrong passwords"), permissions=["unlock"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
@@ -164,7 +164,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         Administrators are left out: unlocking them would allow unlimited guesses.
         """
         actor: Any = request.user
-        others = out_of_reach(actor, UNLOCKS)
+        others = protected_users(actor, UNLOCK_PERMISSION)
         forgotten = sum(
             unlock(username=user.username, actor=actor)
             for user in self.without(request, queryset, others)
@@ -183,7 +183,9 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         if queryset.filter(pk=actor.pk).exists():
             own = _("Your own second factor is removed in the portal.")
             self.message_user(request, own, messages.ERROR)
-        below = self.without(request, queryset, those_above(actor)).exclude(pk=actor.pk)
+        below = self.without(request, queryset, more_privileged_users(actor)).exclude(
+            pk=actor.pk
+        )
         gone = sum(reset_mfa(user, actor=actor, keep=request) for user in below)
         told = ngettext("%d factor removed.", "%d factors removed.", gone) % gone
         self.message_user(request, told, messages.SUCCESS)
@@ -203,7 +205,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
     ) -> Any:
         """Hash the password before Django opens the transaction around the form."""
-        with hashed_before(request.POST.get("password1", "")):
+        with prehashed_password(request.POST.get("password1", "")):
             return super().add_view(request, form_url, extra_context)
 
     def change_view(

@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from accounts.authorization.delegation import out_of_reach
+from accounts.authorization.delegation import protected_users
 from accounts.http.session_store import current_key
 from accounts.models import IssuedToken
 from accounts.models.browser_sessions import sessions_of
@@ -39,7 +39,7 @@ def confirmation_page(
 
 def endable(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
     """The tokens that the actor may revoke; a message counts the others."""
-    others = out_of_reach(request.user)
+    others = protected_users(request.user)
     if request.user.is_superuser:
         return tokens
     left = tokens.filter(user__in=others).live().order_by().count()

@@ -8,15 +8,15 @@ from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 
-from accounts.authentication.lockout import forget_failures
+from accounts.authentication.lockout import clear_failures
 from accounts.authentication.mfa import check_otp
 from accounts.http.client_address import client_address
 from accounts.models import IssuedVia
 from accounts.tokens.issue import TokenPair, allowed_scope, issue_tokens
-from accounts.tokens.refresh import check_token, revoke_family, rotate_refresh_token
+from accounts.tokens.refresh import revoke_family, rotate_refresh_token, verify_token
 
-LONGEST_TOKEN = 16_384
-LONGEST_PASSWORD = 1_024
+MAX_TOKEN_LENGTH = 16_384
+MAX_PASSWORD_LENGTH = 1_024
 
 
 def token_pair_body(pair: TokenPair) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
         super().__init__(*args, **kwargs)
         self.fields["username"] = serializers.CharField(max_length=150)
         self.fields["password"] = serializers.CharField(
-            write_only=True, trim_whitespace=False, max_length=LONGEST_PASSWORD
+            write_only=True, trim_whitespace=False, max_length=MAX_PASSWORD_LENGTH
         )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -66,14 +66,14 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
         pair = issue_tokens(
             self.user, issued_via=IssuedVia.PASSWORD, scope=scope, address=self.address
         )
-        forget_failures(self.context["request"], self.user.username)
+        clear_failures(self.context["request"], self.user.username)
         return token_pair_body(pair)
 
 
 class RefreshSerializer(TokenSerializer):
     """refresh -> the next pair."""
 
-    refresh = serializers.CharField(max_length=LONGEST_TOKEN)
+    refresh = serializers.CharField(max_length=MAX_TOKEN_LENGTH)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Redeem it."""
@@ -85,18 +85,18 @@ class RefreshSerializer(TokenSerializer):
 class VerifySerializer(TokenSerializer):
     """token -> nothing, if it counts."""
 
-    token = serializers.CharField(max_length=LONGEST_TOKEN)
+    token = serializers.CharField(max_length=MAX_TOKEN_LENGTH)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check it as /mcp and /api/token/refresh/ would."""
-        check_token(attrs["token"], self.address)
+        verify_token(attrs["token"], self.address)
         return {}
 
 
 class BlacklistSerializer(TokenSerializer):
     """refresh -> its family ended."""
 
-    refresh = serializers.CharField(max_length=LONGEST_TOKEN)
+    refresh = serializers.CharField(max_length=MAX_TOKEN_LENGTH)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """End it and all that grew from the same sign-in."""

@@ -26,7 +26,7 @@ WRONG_CREDENTIALS = "The user name or the password is wrong."
 """One sentence for both, so that nobody learns which names exist."""
 
 
-def told(error: exceptions.ValidationError) -> str:
+def validation_message(error: exceptions.ValidationError) -> str:
     """Every field's complaint in one line."""
     detail: Any = error.detail
     if isinstance(detail, dict):
@@ -35,7 +35,7 @@ def told(error: exceptions.ValidationError) -> str:
     return " ".join(map(str, detail))
 
 
-def problem(error: Exception) -> tuple[int, str, str] | None:
+def oauth_error_of(error: Exception) -> tuple[int, str, str] | None:
     """(status, RFC 6749 code, sentence) for what may go wrong; None if unforeseen."""
     match error:
         case InvalidScope():
@@ -45,7 +45,7 @@ def problem(error: Exception) -> tuple[int, str, str] | None:
         case RateLimited():
             return error.status, error.error, str(error)
         case exceptions.ValidationError():
-            return 400, "invalid_request", told(error)
+            return 400, "invalid_request", validation_message(error)
         case exceptions.AuthenticationFailed() | TokenError():
             return 401, "invalid_grant", WRONG_CREDENTIALS
         case RecursionError():
@@ -61,7 +61,7 @@ class TokenView(TokenViewBase):
     def handle_exception(self, exc: Exception) -> Response:
         """Turn a refusal into RFC 6749's JSON; the unforeseen stays unforeseen."""
         exc = lockout_refusal(self.request) or exc
-        found = problem(exc)
+        found = oauth_error_of(exc)
         if found is None:
             raise exc
         status, error, sentence = found

@@ -25,29 +25,29 @@ from accounts.authentication import mail
 from accounts.http.client_address import client_address
 from accounts.models import User
 
-NOWHERE = "0.0.0.0"  # noqa: S104 - not bound to: a peer without address
+UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - not bound to: a peer without address
 
 
-BEGUN_WITH = "auth_digest"
+DIGEST_SESSION_KEY = "auth_digest"
 """Session key of the account's digest while a sign-in is under way."""
 
 
-def signed_in_lately(request: HttpRequest) -> bool:
+def authenticated_recently(request: HttpRequest) -> bool:
     """Whether this session gave some proof within allauth's span of minutes."""
     records = get_authentication_records(request, request.user)
     last = max((record["at"] for record in records), default=0)
     return bool(time.time() - last < app_settings.REAUTHENTICATION_TIMEOUT)
 
 
-def ended_since(request: HttpRequest, user: Any) -> bool:
+def access_revoked_since(request: HttpRequest, user: Any) -> bool:
     """Whether access ended, or the account, after its password was given here."""
-    return user is None or request.session.get(BEGUN_WITH) != user.auth_digest
+    return user is None or request.session.get(DIGEST_SESSION_KEY) != user.auth_digest
 
 
-def begin_again(request: HttpRequest) -> HttpResponse:
+def restart_sign_in(request: HttpRequest) -> HttpResponse:
     """Forget the sign-in that is under way."""
     clear_login(request)
-    request.session.pop(BEGUN_WITH, None)
+    request.session.pop(DIGEST_SESSION_KEY, None)
     messages.error(request, _("Your access was ended: sign in again."))
     return redirect("account_login")
 
@@ -61,7 +61,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def pre_login(self, request: HttpRequest, user: Any, **known: Any) -> Any:
         """Note what the account was like when its password was given."""
-        request.session[BEGUN_WITH] = user.auth_digest
+        request.session[DIGEST_SESSION_KEY] = user.auth_digest
         return super().pre_login(request, user, **known)
 
     def login(self, request: HttpRequest, user: Any) -> None:
@@ -69,9 +69,9 @@ class AccountAdapter(DefaultAccountAdapter):
 
         A sign-in half done is in no list of sessions, and lasts for minutes.
         """
-        if ended_since(request, user):
-            raise ImmediateHttpResponse(begin_again(request))
-        del request.session[BEGUN_WITH]
+        if access_revoked_since(request, user):
+            raise ImmediateHttpResponse(restart_sign_in(request))
+        del request.session[DIGEST_SESSION_KEY]
         super().login(request, user)
 
     def is_safe_url(self, url: str) -> bool:
@@ -83,7 +83,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """As everywhere (accounts/http/client_address.py)."""
-        return client_address(request) or NOWHERE
+        return client_address(request) or UNKNOWN_ADDRESS
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         """By a factor where there is one: a password must not remove it."""
@@ -101,7 +101,7 @@ class AccountAdapter(DefaultAccountAdapter):
         due = bool(super().is_reauthentication_required(app=app, **kwargs))
         request = current.request
         methods = self.get_reauthentication_methods(request.user)
-        if due and not methods and not signed_in_lately(request):
+        if due and not methods and not authenticated_recently(request):
             logout(request)
             raise ImmediateHttpResponse(redirect_to_login(request.path))
         if (
@@ -119,7 +119,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def send_mail(self, template_prefix: str, email: str, context: Any) -> None:
         """Build it now, send it after the answer (accounts/authentication/mail.py)."""
         about = template_prefix.rpartition("/")[2]
-        asked = mail.without_host(current.request)
+        asked = mail.mail_request(current.request)
         with current.request_context(asked):
             site = get_current_site(asked)
             given = {**context, "request": asked, "email": email, "current_site": site}
@@ -139,12 +139,12 @@ class ResetForm(ResetPasswordForm):
 
     def save(self, request: HttpRequest, **kwargs: Any) -> str:
         """Have it looked up and sent."""
-        email, asked = self.cleaned_data["email"], mail.without_host(request)
+        email, asked = self.cleaned_data["email"], mail.mail_request(request)
 
         def work() -> None:
             with current.request_context(asked):
                 self.users = User.objects.filter(is_active=True).reached_at(email)
                 ResetPasswordForm.save(self, asked, **kwargs)
 
-        mail.later("password_reset_key", work, request=asked)
+        mail.run_after_response("password_reset_key", work, request=asked)
         return str(email)

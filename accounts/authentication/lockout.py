@@ -36,18 +36,22 @@ from accounts.rate_limits.errors import RateLimited, locked_text, rate_limited_r
 
 T = TypeVar("T")
 
-WIDER = 10
+WIDE_FACTOR = 10
 """How many times LOCKOUT_AFTER for an account from anywhere, an address for anybody."""
 IN_FLIGHT = "in flight "
 """How the user agent of an attempt begins that is counted and not judged yet."""
 # Sign-in forms strip blanks, so nobody can type such a name at another endpoint.
-CLIENT, REGISTRATION, DEVICE = " client:", " registration:", " device:"
+CLIENT_PREFIX, REGISTRATION_PREFIX, DEVICE_PREFIX = (
+    " client:",
+    " registration:",
+    " device:",
+)
 """How names begin that are no user names: each has counts of its own.
 
 Wrong client secrets of a broken program must not shut its office out of signing in.
 """
-OTHERS = (CLIENT, REGISTRATION, DEVICE)
-PAIR_ONLY = (CLIENT, REGISTRATION)
+NON_USER_PREFIXES = (CLIENT_PREFIX, REGISTRATION_PREFIX, DEVICE_PREFIX)
+PAIR_ONLY_PREFIXES = (CLIENT_PREFIX, REGISTRATION_PREFIX)
 """Made at random, so nobody guesses them from many addresses; but whoever knows the
 public client_id could lock the client for everybody."""
 
@@ -81,14 +85,14 @@ class LockoutHandler(AxesDatabaseHandler):
         rows = AccessAttempt.objects.all()
         own = rows.filter(username=name)
         pair = own.filter(ip_address=address)
-        if name.startswith(OTHERS):
-            return [pair, rows.none() if name.startswith(PAIR_ONLY) else own]
+        if name.startswith(NON_USER_PREFIXES):
+            return [pair, rows.none() if name.startswith(PAIR_ONLY_PREFIXES) else own]
         others = Q()
-        for prefix in OTHERS:
+        for prefix in NON_USER_PREFIXES:
             others |= Q(username__startswith=prefix)
         return [pair, own, rows.filter(~others, ip_address=address)]
 
-    def tallies(self, request: Any, credentials: Any = None) -> list[list[int]]:
+    def failure_counts(self, request: Any, credentials: Any = None) -> list[list[int]]:
         """[judged wrong, with those in flight]: of the pair; then of the account and
         of the address, in their measure."""
         in_flight = Q(user_agent__startswith=IN_FLIGHT)
@@ -99,11 +103,11 @@ class LockoutHandler(AxesDatabaseHandler):
             for rows in self.get_user_attempts(request, credentials)
         ]
         pairs = [[row["all"] - row["open"], row["all"]] for row in found]
-        return [pairs[0], *([n // WIDER for n in pair] for pair in pairs[1:])]
+        return [pairs[0], *([n // WIDE_FACTOR for n in pair] for pair in pairs[1:])]
 
     def get_failures(self, request: Any, credentials: Any = None) -> int:
         """The worst of the three."""
-        return max(judged for judged, _all in self.tallies(request, credentials))
+        return max(judged for judged, _all in self.failure_counts(request, credentials))
 
     def reset_user_attempts(self, request: Any, credentials: Any = None) -> int:
         """A success forgives the pair: never the address, or guessing on from one's
@@ -114,7 +118,7 @@ class LockoutHandler(AxesDatabaseHandler):
     def wait(self, request: Any, credentials: Any = None) -> float:
         """Seconds until the lock ends by itself."""
         shut = zip(
-            self.tallies(request, credentials),
+            self.failure_counts(request, credentials),
             self.get_user_attempts(request, credentials),
             strict=True,
         )
@@ -158,7 +162,7 @@ class LockoutHandler(AxesDatabaseHandler):
 
     def count(self, request: Any, name: str) -> None:
         """One more; an attempt that was in flight is counted already."""
-        land(request)
+        release_attempt(request)
         seen = {
             "attempt_time": request.axes_attempt_time,
             "path_info": route_of_request(request),
@@ -196,16 +200,16 @@ class PasswordBackend(AxesBackend):
         with hashing_slot():
             if request is None:
                 return ModelBackend.authenticate(self, None, username, password)
-            take_off(request, username)
+            reserve_attempt(request, username)
             user = ModelBackend.authenticate(
                 self, request, username, password, **kwargs
             )
             if user is not None:
-                land(request)
+                release_attempt(request)
             return user
 
 
-def take_off(request: Any, name: str) -> None:
+def reserve_attempt(request: Any, name: str) -> None:
     """Count an attempt that is about to be judged.
 
     Hashing lasts too long for a transaction around it. Who dies in between leaves a
@@ -213,7 +217,7 @@ def take_off(request: Any, name: str) -> None:
     """
     AxesProxyHandler.update_request(request)
     with transaction.atomic(durable=True):
-        one_at_a_time(request, name)
+        serialize_attempts(request, name)
         try:
             refuse_if_locked_out(request, name)
         except LockedOut as locked:
@@ -230,7 +234,7 @@ def take_off(request: Any, name: str) -> None:
     request.portico_in_flight = row.pk
 
 
-def land(request: Any) -> None:
+def release_attempt(request: Any) -> None:
     """The attempt is judged: its row in flight goes."""
     row = getattr(request, "portico_in_flight", None)
     if row is not None:
@@ -238,7 +242,7 @@ def land(request: Any) -> None:
         request.portico_in_flight = None
 
 
-def judged(request: Any, name: str, judge: Callable[[], T]) -> T:
+def limit_attempts(request: Any, name: str, judge: Callable[[], T]) -> T:
     """What `judge` says; what is false counts as a wrong attempt. Raises TooMany.
 
     For secrets that are compared in an instant: nobody else judges one of this name
@@ -247,7 +251,7 @@ def judged(request: Any, name: str, judge: Callable[[], T]) -> T:
     """
     with transaction.atomic(durable=True):
         AxesProxyHandler.update_request(request)
-        one_at_a_time(request, name)
+        serialize_attempts(request, name)
         refuse_if_locked_out(request, name)
         found = judge()
         if not found:
@@ -255,7 +259,7 @@ def judged(request: Any, name: str, judge: Callable[[], T]) -> T:
     return found
 
 
-def one_at_a_time(request: Any, name: str) -> None:
+def serialize_attempts(request: Any, name: str) -> None:
     """Wait for others who count for this name or address; until the transaction ends.
 
     SQLite lets one transaction write anyway (it begins IMMEDIATE). PostgreSQL locks
@@ -290,16 +294,16 @@ class LockedOut(RateLimited):
 def refuse_if_locked_out(request: Any, name: str) -> None:
     """Raises LockedOut, or TooMany where those in flight could fill the count."""
     counter, tried = AxesProxyHandler.get_implementation(), {"username": name}
-    tallies = counter.tallies(request, tried)
-    if max(judged for judged, _all in tallies) >= settings.LOCKOUT_AFTER:
+    failure_counts = counter.failure_counts(request, tried)
+    if max(judged for judged, _all in failure_counts) >= settings.LOCKOUT_AFTER:
         raise LockedOut(locked_text(), counter.wait(request, tried))
-    if max(counted for _judged, counted in tallies) >= settings.LOCKOUT_AFTER:
+    if max(counted for _judged, counted in failure_counts) >= settings.LOCKOUT_AFTER:
         raise RateLimited(_("Too many attempts at the same time; try again."), 1)
 
 
 def count_failed_factor(request: Any, name: str) -> None:
     """Count a wrong secret: a person's as a wrong password, others as their own."""
-    if name.startswith(OTHERS):
+    if name.startswith(NON_USER_PREFIXES):
         AxesProxyHandler.user_login_failed(__name__, {"username": name}, request)
         record("secret.refused", request=request, object=name, denied="credentials")
         return
@@ -307,7 +311,7 @@ def count_failed_factor(request: Any, name: str) -> None:
     user_login_failed.send(sender=__name__, credentials=tried, request=request)
 
 
-def forget_failures(request: Any, username: str) -> None:
+def clear_failures(request: Any, username: str) -> None:
     """Somebody is in, every factor given: forget the pair's wrong attempts."""
     counter = AxesProxyHandler.get_implementation()
     counter.reset_user_attempts(request, {"username": username})

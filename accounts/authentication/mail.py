@@ -34,15 +34,15 @@ from accounts.parsing.text import one_line
 
 logger = logging.getLogger(__name__)
 
-MOST = 500
+QUEUE_SIZE = 500
 """Mails that wait; more are not sent."""
 THREADS = 2
-DRAIN = 8.0
+DRAIN_SECONDS = 8.0
 """Seconds in which what waits is sent when the server stops; deploy/ allows 10."""
 
 Work = Callable[[], None]
 
-_mine = threading.local()
+_local = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class Mailer:
     """Two threads and the jobs that wait for them, while the server runs."""
 
     def __init__(self) -> None:
-        self.jobs: Queue[QueuedMail | None] = Queue(MOST)
-        self.under_way: list[QueuedMail] = []
+        self.jobs: Queue[QueuedMail | None] = Queue(QUEUE_SIZE)
+        self.running_jobs: list[QueuedMail] = []
         self.running = False
 
     def start(self) -> None:
@@ -94,13 +94,13 @@ class Mailer:
     def serve(self) -> None:
         """Do one job after another until there is a None."""
         while (job := self.jobs.get()) is not None:
-            self.under_way.append(job)
-            _mine.working = True
+            self.running_jobs.append(job)
+            _local.working = True
             try:
                 job.run()
             finally:
                 connections.close_all()
-                self.under_way.remove(job)
+                self.running_jobs.remove(job)
                 self.jobs.task_done()
         self.jobs.task_done()
 
@@ -112,21 +112,21 @@ class Mailer:
         try:
             self.jobs.put_nowait(job)
         except Full:
-            job.failed(f"{MOST} mails wait already")
+            job.failed(f"{QUEUE_SIZE} mails wait already")
 
-    def close(self, seconds: float = DRAIN) -> None:
+    def close(self, seconds: float = DRAIN_SECONDS) -> None:
         """Send what waits; what is left after `seconds` counts as not sent."""
         self.running = False
         ends = time.monotonic() + seconds
         with self.jobs.all_tasks_done:
             while self.jobs.unfinished_tasks and time.monotonic() < ends:
                 self.jobs.all_tasks_done.wait(ends - time.monotonic())
-        for job in [*self.under_way, *self.left()]:
+        for job in [*self.running_jobs, *self.drain_queue()]:
             job.failed("the server stopped")
         for _ in range(THREADS):
             self.jobs.put(None)
 
-    def left(self) -> list[QueuedMail]:
+    def drain_queue(self) -> list[QueuedMail]:
         """The jobs that nobody has begun, taken out."""
         found: list[QueuedMail] = []
         try:
@@ -141,18 +141,20 @@ class Mailer:
 MAILER = Mailer()
 
 
-def later(about: str, work: Work, *, actor: Any = None, request: Any = None) -> None:
+def run_after_response(
+    about: str, work: Work, *, actor: Any = None, request: Any = None
+) -> None:
     """Have `work` done once the answer of this request has left, in its language.
 
     Done before, it would tell by the time it takes whether there is an account.
     """
-    job = QueuedMail(about, in_language(work), actor, client_address(request))
-    if getattr(_mine, "working", False):
+    job = QueuedMail(about, in_current_language(work), actor, client_address(request))
+    if getattr(_local, "working", False):
         job.run()
     elif context.request is None:
         MAILER.put(job)
     else:
-        waiting().append(job)
+        pending_jobs().append(job)
 
 
 def send(message: EmailMessage, about: str, *, actor: Any, request: Any) -> None:
@@ -165,20 +167,20 @@ def send(message: EmailMessage, about: str, *, actor: Any, request: Any) -> None
         address = client_address(request)
         record("mail.sent", object=about, actor=actor, address=address)
 
-    later(about, work, actor=actor, request=request)
+    run_after_response(about, work, actor=actor, request=request)
 
 
-def waiting() -> list[QueuedMail]:
+def pending_jobs() -> list[QueuedMail]:
     """The jobs of the request that this thread serves."""
-    if not hasattr(_mine, "waiting"):
-        _mine.waiting = []
-    found: list[QueuedMail] = _mine.waiting
+    if not hasattr(_local, "pending_jobs"):
+        _local.pending_jobs = []
+    found: list[QueuedMail] = _local.pending_jobs
     return found
 
 
 def response_sent(**kwargs: Any) -> None:
     """The answer has left."""
-    jobs = waiting()
+    jobs = pending_jobs()
     while jobs:
         MAILER.put(jobs.pop(0))
 
@@ -188,7 +190,7 @@ def connect_mail() -> None:
     request_finished.connect(response_sent, dispatch_uid="portico-mail")
 
 
-def in_language(work: Work) -> Work:
+def in_current_language(work: Work) -> Work:
     """`work` in the language of who asks now."""
     language = translation.get_language()
 
@@ -199,7 +201,7 @@ def in_language(work: Work) -> Work:
     return run
 
 
-def without_host(request: HttpRequest | None) -> HttpRequest:
+def mail_request(request: HttpRequest | None) -> HttpRequest:
     """What mails may know of a request: who asked, and the issuer's own host."""
     made = HttpRequest()
     made.method, made.path = "GET", "/"

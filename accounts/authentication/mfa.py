@@ -22,19 +22,19 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts.audit.record import record
-from accounts.authentication.lockout import judged
+from accounts.authentication.lockout import limit_attempts
 from accounts.authorization.mfa_enrollment import has_mfa, must_enroll_mfa
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from accounts.errors import InvalidGrant, SecondFactorRequired
 from accounts.models import User
 
 PURPOSE = b"portico second factors v1"
-STEP = 30
+TOTP_STEP = 30
 """Seconds a TOTP code lasts."""
-CODES = (Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES)
-OBLIGED = ("/admin/", "/portal/", "/oauth/authorize", "/device")
+CODE_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES)
+ENFORCED_PATHS = ("/admin/", "/portal/", "/oauth/authorize", "/device")
 """Where staff without a second factor get no further than setting one up."""
-EXCEPT = ("/portal/security/", "/admin/logout/", "/admin/jsi18n/")
+EXEMPT_PATHS = ("/portal/security/", "/admin/logout/", "/admin/jsi18n/")
 
 
 class MFAAdapter(DefaultMFAAdapter):
@@ -60,7 +60,7 @@ def consume_code(user: Any, code: str) -> Authenticator | None:
     In the caller's transaction, which also counts.
     """
     rows = Authenticator.objects.select_for_update().filter(user_id=user.pk)
-    for row in rows.filter(type__in=CODES).order_by("type"):
+    for row in rows.filter(type__in=CODE_TYPES).order_by("type"):
         if row.wrap().validate_code(code) and claim_time_step(row):
             return row
     return None
@@ -70,7 +70,7 @@ def claim_time_step(row: Authenticator) -> bool:
     """Whether no code of an app was used in these 30 seconds before (note it)."""
     if row.type != Authenticator.Type.TOTP:
         return True
-    step = int(time.time()) // STEP
+    step = int(time.time()) // TOTP_STEP
     if row.data.get("last_step") == step:
         return False
     row.data["last_step"] = step
@@ -78,12 +78,12 @@ def claim_time_step(row: Authenticator) -> bool:
     return True
 
 
-def checked_code(request: Any, user: Any, code: str) -> Authenticator:
+def verify_code(request: Any, user: Any, code: str) -> Authenticator:
     """The authenticator whose code this is. Raises ValidationError, TooMany.
 
     Wrong codes count as wrong passwords do: the lock-out is one for both.
     """
-    found = judged(request, user.username, lambda: consume_code(user, code))
+    found = limit_attempts(request, user.username, lambda: consume_code(user, code))
     if found is None:
         raise ValidationError(_("The code is wrong, or was used before."))
     return found
@@ -101,7 +101,7 @@ def check_otp(request: Any, user: Any, otp: str) -> None:
             _("Send a code of your app, or a recovery code, as otp; or use a token.")
         )
     try:
-        checked_code(request, user, otp)
+        verify_code(request, user, otp)
     except ValidationError as error:
         raise InvalidGrant(str(error.message)) from error
 
@@ -112,7 +112,7 @@ class CodeForm(AuthenticateForm):
     def clean_code(self) -> str:
         """Count what is wrong."""
         code = str(self.cleaned_data["code"])
-        self.authenticator = checked_code(context.request, self.user, code)
+        self.authenticator = verify_code(context.request, self.user, code)
         return code
 
 
@@ -135,9 +135,9 @@ class StaffFactorMiddleware:
     def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
         """Redirect who owes one."""
         path = request.path
-        if not settings.STAFF_SECOND_FACTOR or path.startswith(EXCEPT):
+        if not settings.STAFF_SECOND_FACTOR or path.startswith(EXEMPT_PATHS):
             return None
-        if path.startswith(OBLIGED) and must_enroll_mfa(request.user):
+        if path.startswith(ENFORCED_PATHS) and must_enroll_mfa(request.user):
             return redirect("portal-security")
         return None
 

@@ -14,12 +14,12 @@ from allauth.mfa.base.views import AuthenticateView
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from accounts.authentication.adapters import begin_again, ended_since
+from accounts.authentication.adapters import access_revoked_since, restart_sign_in
 from accounts.authentication.oidc.adapter import provider_origins
 from accounts.http.csp import csp_origin, override_policy
 from accounts.http.issuer_urls import on_other_host
 
-SOURCE = re.compile(
+CSP_SOURCE = re.compile(
     r"https?://[\w.:\[\]-]+|(?!javascript|data|blob)[a-z][\w.+-]*:", re.A
 )
 
@@ -30,13 +30,13 @@ def allow_redirect_in_csp(response: Any, target: str, *further: str) -> HttpResp
     Whoever allowed a client before goes from this form through the authorization
     endpoint to that client, which therefore has to be among the form's targets.
     """
-    source = client_of(target)
-    targets = ["'self'", *further, *([source] if SOURCE.fullmatch(source) else [])]
+    source = redirect_origin(target)
+    targets = ["'self'", *further, *([source] if CSP_SOURCE.fullmatch(source) else [])]
     rendered = response.render() if hasattr(response, "render") else response
     return override_policy(rendered, {"form-action": targets})
 
 
-def client_of(target: str) -> str:
+def redirect_origin(target: str) -> str:
     """Where the authorization endpoint would lead from here; empty where it is not the
     target, or the target is no URL.
     """
@@ -81,8 +81,8 @@ class SecondStepView(AuthenticateView):
         where its second factors are.
         """
         under_way = unstash_login(request, peek=True)
-        if under_way and ended_since(request, under_way.user):
-            return begin_again(request)
+        if under_way and access_revoked_since(request, under_way.user):
+            return restart_sign_in(request)
         response = super().dispatch(request, *args, **kwargs)
         stage = getattr(request, "_login_stage", None)
         return allow_redirect_in_csp(

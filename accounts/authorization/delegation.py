@@ -30,10 +30,13 @@ from accounts.models import (
 NEVER = datetime.max.replace(tzinfo=UTC)
 """The end of what is held for good."""
 
-SUPERUSERS_TO_GIVE = frozenset({"Admin.Write"})
+ADMINISTRATIVE_SCOPES = frozenset({"Admin.Write"})
 """Scopes whose holders administer: only a superuser gives or takes them."""
 
-ENDS_TOKENS, UNLOCKS = "accounts.change_issuedtoken", "accounts.unlock_user"
+REVOKE_PERMISSION, UNLOCK_PERMISSION = (
+    "accounts.change_issuedtoken",
+    "accounts.unlock_user",
+)
 """Who has such a permission does that as a job, whatever their own roles give."""
 
 
@@ -55,9 +58,11 @@ def scopes_until(user: User, networks: str = "") -> dict[str, datetime]:
     return found
 
 
-def objection(actor: User, user: User, role: Role, until: datetime | None) -> str:
+def objection_to_granting(
+    actor: User, user: User, role: Role, until: datetime | None
+) -> str:
     """Why `actor` may not give `role` to `user` until then; empty if they may."""
-    told = objection_to_taking(actor, user, role)
+    told = objection_to_removing(actor, user, role)
     if told or actor.is_superuser:
         return told
     mine, now = scopes_until(actor, role.networks), timezone.now()
@@ -68,7 +73,7 @@ def objection(actor: User, user: User, role: Role, until: datetime | None) -> st
     return ""
 
 
-def objection_to_taking(actor: User, user: User, role: Role) -> str:
+def objection_to_removing(actor: User, user: User, role: Role) -> str:
     """Why `actor` may not touch this role of `user`; empty if they may."""
     if actor.is_superuser:
         return ""
@@ -86,7 +91,7 @@ def scope_objection(actor: User, scopes: Iterable[str], networks: str = "") -> s
     wanted = set(scopes)
     if actor.is_superuser or not wanted:
         return ""
-    if wanted & SUPERUSERS_TO_GIVE:
+    if wanted & ADMINISTRATIVE_SCOPES:
         return _("What administers is a superuser's to give or take.")
     lacking = sorted(wanted - scopes_until(actor, networks).keys())
     if lacking:
@@ -125,7 +130,7 @@ def objection_to_client(actor: User, client: OAuthClient) -> str:
 def objection_to_tokens_of(actor: User, client: OAuthClient) -> str:
     """Why `actor` may not let its tokens count from elsewhere or longer, or go."""
     owners = client.tokens().live().values("user")
-    if those_above(actor).filter(pk__in=owners).exists():
+    if more_privileged_users(actor).filter(pk__in=owners).exists():
         return _("People who may do more than you have tokens of it.")
     return ""
 
@@ -142,7 +147,7 @@ def objection_to_host(actor: User, host: DocumentHost) -> str:
 def objection_to_retiring(actor: User, key: SigningKey) -> str:
     """Why `actor` may not refuse the tokens that a key signed; empty if they may."""
     signed = IssuedToken.objects.live().filter(kid=key.kid)
-    if signed.filter(user__in=out_of_reach(actor)).exists():
+    if signed.filter(user__in=protected_users(actor)).exists():
         told = _("People who may do more than you have tokens signed with %s.")
         return told % key.kid
     return ""
@@ -159,41 +164,41 @@ def objection_to_importing(actor: User | str) -> str:
     return _("Only a superuser imports users or a policy.")
 
 
-def objection_to_ending(actor: User, user: User) -> str:
+def objection_to_revoking(actor: User, user: User) -> str:
     """Why `actor` may not end tokens and sign-ins of `user`; empty if they may."""
-    if out_of_reach(actor).filter(pk=user.pk).exists():
+    if protected_users(actor).filter(pk=user.pk).exists():
         told = _("%s may do more than you: ask a superuser to end their access.")
         return told % user
     return ""
 
 
-def out_of_reach(actor: User, job: str = ENDS_TOKENS) -> QuerySet[User]:
+def protected_users(actor: User, job: str = REVOKE_PERMISSION) -> QuerySet[User]:
     """People whose sign-ins the actor may not end, or unlock, whatever their `job`.
 
     Somebody with the permission `job` serves everybody who does not administer: a
     helpdesk holds no scope, so comparing what is held would leave it nobody.
     """
-    if actor.is_superuser or not sees(actor, job):
-        return those_above(actor)
-    scopes = {"role__scopes__name__in": SUPERUSERS_TO_GIVE}
+    if actor.is_superuser or not has_admin_permission(actor, job):
+        return more_privileged_users(actor)
+    scopes = {"role__scopes__name__in": ADMINISTRATIVE_SCOPES}
     holders = RoleAssignment.objects.unexpired().filter(**scopes).values("user")
     administer = Q(is_superuser=True) | Q(is_staff=True) | Q(pk__in=holders)
     found: QuerySet[User] = User.objects.filter(administer).exclude(pk=actor.pk)
     return found
 
 
-def those_above(actor: User) -> QuerySet[User]:
+def more_privileged_users(actor: User) -> QuerySet[User]:
     """People who may do things `actor` may not, so that only others change them."""
     if actor.is_superuser:
         nobody: QuerySet[User] = User.objects.none()
         return nobody
-    holders = RoleAssignment.objects.unexpired().filter(role__in=giving_more(actor))
+    holders = RoleAssignment.objects.unexpired().filter(role__in=roles_exceeding(actor))
     higher = Q(is_superuser=True) | Q(is_staff=True) | Q(pk__in=holders.values("user"))
     found: QuerySet[User] = User.objects.filter(higher).exclude(pk=actor.pk)
     return found
 
 
-def giving_more(actor: User) -> list[Role]:
+def roles_exceeding(actor: User) -> list[Role]:
     """Roles that give something, or from somewhere, that the actor has not."""
     roles = list(Role.objects.prefetch_related("scopes"))
     mine = {
@@ -209,10 +214,10 @@ def giving_more(actor: User) -> list[Role]:
 
 def outranks(actor: User, user: User) -> bool:
     """Whether `user` may do things `actor` may not."""
-    return those_above(actor).filter(pk=user.pk).exists()
+    return more_privileged_users(actor).filter(pk=user.pk).exists()
 
 
-def sees(actor: User, permission: str) -> bool:
+def has_admin_permission(actor: User, permission: str) -> bool:
     """Whether the admin would show `actor` what this Django permission opens."""
     in_the_admin = actor.is_active and actor.is_staff and not must_enroll_mfa(actor)
     return in_the_admin and actor.has_perm(permission)

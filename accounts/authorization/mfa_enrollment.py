@@ -8,10 +8,10 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.db.models import Exists, OuterRef
 
-KINDS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+FACTOR_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
 
-FACTORS = Authenticator.objects.filter(type__in=KINDS)
+FACTORS = Authenticator.objects.filter(type__in=FACTOR_TYPES)
 
 
 def has_mfa(user: Any) -> bool:

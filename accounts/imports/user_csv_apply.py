@@ -14,7 +14,7 @@ from accounts.imports.problems import StalePreview
 from accounts.imports.user_csv_plan import CsvRow, Plan, Step, parse_csv, plan_rows
 from accounts.models import AuditEvent, Role, RoleAssignment, User
 
-AT_ONCE = 200
+BATCH_SIZE = 200
 REASON = "imported from CSV"
 
 
@@ -35,8 +35,8 @@ def apply_users(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
             raise StalePreview
         todo = [step for step in made.steps if step.what != "same"]
         yield 0, len(todo)
-        for start in range(0, len(todo), AT_ONCE):
-            batch = todo[start : start + AT_ONCE]
+        for start in range(0, len(todo), BATCH_SIZE):
+            batch = todo[start : start + BATCH_SIZE]
             Batch(batch, actor).apply()
             yield start + len(batch), len(todo)
         summary = {what: ["", made.count(what)] for what in ("add", "change", "same")}

@@ -21,14 +21,27 @@ from django.utils.translation import gettext as _
 from accounts.imports.problems import ImportProblem, decode_upload, fingerprint
 from accounts.models import Role, RoleAssignment, User
 
-TEXTS = ("email", "first_name", "last_name")
-FLAGS = {"active": "is_active", "service_account": "is_service_account"}
-KNOWN = ("username", *TEXTS, *FLAGS, "roles")
-BY_HAND = ("password", "is_superuser", "is_staff", "groups", "user_permissions")
-WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-LOOKED_UP_AT_ONCE = 500
+TEXT_COLUMNS = ("email", "first_name", "last_name")
+FLAG_COLUMNS = {"active": "is_active", "service_account": "is_service_account"}
+COLUMNS = ("username", *TEXT_COLUMNS, *FLAG_COLUMNS, "roles")
+FORBIDDEN_COLUMNS = (
+    "password",
+    "is_superuser",
+    "is_staff",
+    "groups",
+    "user_permissions",
+)
+BOOLEANS = {
+    "yes": True,
+    "true": True,
+    "1": True,
+    "no": False,
+    "false": False,
+    "0": False,
+}
+LOOKUP_BATCH = 500
 
-Ends = dict[str, datetime | None]
+RoleExpiries = dict[str, datetime | None]
 """Role name -> its end (None: for good)."""
 
 
@@ -39,7 +52,7 @@ class CsvRow:
     line: int
     username: str
     values: dict[str, Any]
-    roles: Ends
+    roles: RoleExpiries
 
 
 @dataclass(slots=True)
@@ -51,7 +64,7 @@ class Step:
     what: str
     changes: dict[str, list[Any]] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
-    roles: Ends = field(default_factory=dict)
+    roles: RoleExpiries = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -88,7 +101,7 @@ def plan_rows(wanted: list[CsvRow], problems: list[ImportProblem], actor: Any) -
     made = Plan(problems=list(problems))
     if not problems or wanted:
         made.steps = list(steps(wanted))
-        made.problems += own_end(made.steps, actor)
+        made.problems += self_deactivation_problems(made.steps, actor)
     return made
 
 
@@ -104,52 +117,56 @@ class CsvParser:
     def rows(self) -> Iterator[CsvRow]:
         """Each line that can be understood."""
         try:
-            if not self.header_fits():
+            if not self.check_header():
                 return
             for row in self.lines:
                 found = self.row(self.lines.line_num, row)
                 if found is not None:
                     yield found
         except csv.Error as error:
-            self.wrong(self.lines.reader.line_num, "", str(error))
+            self.add_problem(self.lines.reader.line_num, "", str(error))
 
-    def wrong(self, line: int, column: str, text: str) -> None:
+    def add_problem(self, line: int, column: str, text: str) -> None:
         """Note one."""
         self.problems.append(ImportProblem(line, column, text))
 
-    def header_fits(self) -> bool:
+    def check_header(self) -> bool:
         """Whether the first line names columns that there are."""
         names = list(self.lines.fieldnames or [])
         if "username" not in names:
-            self.wrong(1, "username", _("the first line has to name this column"))
+            self.add_problem(1, "username", _("the first line has to name this column"))
         for name in names:
-            if name in BY_HAND:
-                self.wrong(1, name, _("a superuser sets this by hand, never a file"))
-            elif name not in KNOWN:
+            if name in FORBIDDEN_COLUMNS:
+                self.add_problem(
+                    1, name, _("a superuser sets this by hand, never a file")
+                )
+            elif name not in COLUMNS:
                 told = _("there is no such column; there are: %s")
-                self.wrong(1, name or "?", told % ", ".join(KNOWN))
+                self.add_problem(1, name or "?", told % ", ".join(COLUMNS))
         if len(set(names)) < len(names):
-            self.wrong(1, "", _("a column is named twice"))
+            self.add_problem(1, "", _("a column is named twice"))
         return not self.problems
 
     def row(self, line: int, row: dict[Any, Any]) -> CsvRow | None:
         """One line, or None if something is wrong with it."""
         before = len(self.problems)
         if None in row or None in row.values():
-            self.wrong(line, "", _("it has more or fewer cells than the first line"))
+            self.add_problem(
+                line, "", _("it has more or fewer cells than the first line")
+            )
             return None
         cells = {name: value.strip() for name, value in row.items()}
         name = self.name(line, cells["username"])
-        values: dict[str, Any] = {c: cells[c] for c in TEXTS if cells.get(c)}
+        values: dict[str, Any] = {c: cells[c] for c in TEXT_COLUMNS if cells.get(c)}
         if "email" in values:
             values["email"] = values["email"].lower()
-        for column, attribute in FLAGS.items():
+        for column, attribute in FLAG_COLUMNS.items():
             cell = cells.get(column, "")
-            if cell.lower() in WORDS:
-                values[attribute] = WORDS[cell.lower()]
+            if cell.lower() in BOOLEANS:
+                values[attribute] = BOOLEANS[cell.lower()]
             elif cell:
-                self.wrong(line, column, _("%r is neither yes nor no") % cell)
-        roles = self.ends(line, cells.get("roles", ""))
+                self.add_problem(line, column, _("%r is neither yes nor no") % cell)
+        roles = self.parse_roles(line, cells.get("roles", ""))
         self.check(line, name, values)
         good = len(self.problems) == before
         return CsvRow(line, name, values, roles) if good else None
@@ -159,19 +176,19 @@ class CsvParser:
         if name in self.seen:
             told = _("%(name)s stands in line %(line)d already")
             known = {"name": name, "line": self.seen[name]}
-            self.wrong(line, "username", told % known)
+            self.add_problem(line, "username", told % known)
         self.seen.setdefault(name, line)
         return name
 
-    def ends(self, line: int, cell: str) -> Ends:
+    def parse_roles(self, line: int, cell: str) -> RoleExpiries:
         """`User; Guest@2026-12-31`: roles, perhaps with an end."""
-        found: Ends = {}
+        found: RoleExpiries = {}
         for part in filter(None, (p.strip() for p in cell.split(";"))):
             name, _at, end = part.rpartition("@") if "@" in part else (part, "", "")
             if name not in self.roles:
                 known = ", ".join(sorted(self.roles))
                 told = _("there is no role %(name)r; there are: %(known)s")
-                self.wrong(line, "roles", told % {"name": name, "known": known})
+                self.add_problem(line, "roles", told % {"name": name, "known": known})
             found[name] = self.end(line, end) if end else None
         return found
 
@@ -185,11 +202,11 @@ class CsvParser:
             moment = datetime.combine(day, time.max)
         if moment is None:
             told = _("%r is no day and no moment; write 2026-12-31")
-            self.wrong(line, "roles", told % text)
+            self.add_problem(line, "roles", told % text)
             return None
         aware = moment if timezone.is_aware(moment) else timezone.make_aware(moment)
         if aware <= timezone.now():
-            self.wrong(line, "roles", _("%s has passed") % text)
+            self.add_problem(line, "roles", _("%s has passed") % text)
         return aware
 
     def check(self, line: int, name: str, values: dict[str, Any]) -> None:
@@ -198,13 +215,13 @@ class CsvParser:
             User(username=name, **values).clean_fields(exclude=["password"])
         except ValidationError as error:
             for column, told in error.message_dict.items():
-                self.wrong(line, column, " ".join(told))
+                self.add_problem(line, column, " ".join(told))
 
 
 def steps(wanted: list[CsvRow]) -> Iterator[Step]:
     """What each line changes, looked up in batches."""
-    for start in range(0, len(wanted), LOOKED_UP_AT_ONCE):
-        batch = wanted[start : start + LOOKED_UP_AT_ONCE]
+    for start in range(0, len(wanted), LOOKUP_BATCH):
+        batch = wanted[start : start + LOOKUP_BATCH]
         names = [row.username for row in batch]
         users = User.objects.prefetch_related("role_assignments__role")
         known = {user.username: user for user in users.filter(username__in=names)}
@@ -222,24 +239,26 @@ def step(row: CsvRow, user: User | None) -> Step:
     held = roles_until(user)
     roles = {n: end for n, end in row.roles.items() if held.get(n, ...) != end}
     for name, end in roles.items():
-        before = end_in_words(held[name]) if name in held else None
-        changes[f"role {name}"] = [before, end_in_words(end)]
+        before = format_expiry(held[name]) if name in held else None
+        changes[f"role {name}"] = [before, format_expiry(end)]
     what = "add" if user is None else "change" if changes else "same"
     return Step(row.line, row.username, what, changes, row.values, roles)
 
 
-def roles_until(user: User | None) -> Ends:
+def roles_until(user: User | None) -> RoleExpiries:
     """Role -> end, for an account that there is."""
     rows: list[RoleAssignment] = list(user.role_assignments.all()) if user else []
     return {row.role.name: row.expires_at for row in rows}
 
 
-def end_in_words(end: datetime | None) -> str:
+def format_expiry(end: datetime | None) -> str:
     """An end for people."""
     return _("until %s") % f"{end:%Y-%m-%d %H:%M %Z}" if end else _("for good")
 
 
-def own_end(planned: list[Step], actor: Any) -> Iterator[ImportProblem]:
+def self_deactivation_problems(
+    planned: list[Step], actor: Any
+) -> Iterator[ImportProblem]:
     """Nobody closes the account that they are signed in with."""
     name = getattr(actor, "username", None)
     for one in planned:

@@ -40,20 +40,20 @@ from accounts.models import Consent, OAuthClient, Scope, User
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.clients import metadata_documents
 from accounts.oauth.redirect_uris import (
-    anybody_can_take,
     host_of,
+    is_interceptable,
     is_loopback,
     validate_redirect_uri,
     with_issuer,
 )
-from accounts.oauth.request_parameters import foreign_resource, normalized_form
+from accounts.oauth.request_parameters import normalized_form, resource_objection
 from accounts.parsing.text import one_line
 from accounts.tokens.issue import lock_unchanged
 
-CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """What S256 gives (RFC 7636 4.2)."""
 
-WAITING = "oauth_question"
+STORED_QUERY = "oauth_question"
 """Parameter and session key of a question too long to be carried by an address."""
 
 
@@ -73,57 +73,57 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Tidy the question before anybody reads it; sign in before all else."""
         asked = request.GET
-        if WAITING in asked:
-            asked = QueryDict(request.session.get(WAITING, ""))
+        if STORED_QUERY in asked:
+            asked = QueryDict(request.session.get(STORED_QUERY, ""))
         try:
             query = normalized_form(asked)
         except ValueError as error:
-            return self.refuse(request, "invalid_request", str(error))
+            return self.error_page(request, "invalid_request", str(error))
         request.GET = query  # type: ignore[assignment]
         request.META["QUERY_STRING"] = query.urlencode()
         try:
             return super().dispatch(request, *args, **kwargs)
         except OAuthToolkitError as error:
-            return self.problem(request, error)
+            return self.error_response(request, error)
 
     def handle_no_permission(self) -> Any:
         """First the sign-in page, then back here."""
-        return self.to_sign_in(self.request.GET)
+        return self.redirect_to_sign_in(self.request.GET)
 
-    def to_sign_in(self, query: QueryDict) -> HttpResponse:
+    def redirect_to_sign_in(self, query: QueryDict) -> HttpResponse:
         """The sign-in page; the way back is kept in the session where it is long."""
         back = f"{self.request.path}?{query.urlencode()}"
         if len(back) > MAX_URL_LENGTH:
-            self.request.session[WAITING] = query.urlencode()
-            back = f"{self.request.path}?{WAITING}=1"
+            self.request.session[STORED_QUERY] = query.urlencode()
+            back = f"{self.request.path}?{STORED_QUERY}=1"
         return redirect_to_login(back)
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """The question, unless this person has answered it before."""
-        client, scopes, credentials = self.asked(request)
+        client, scopes, credentials = self.validated_request(request)
         prompts = request.GET.get("prompt", "").split()
         if "login" in prompts:
-            return self.sign_in_again(request)
+            return self.prompt_login(request)
         given = Consent.objects.filter(
-            user_id=signed_in_user(request), client=client
+            user_id=signed_in_user_id(request), client=client
         ).first()
         uri = credentials["redirect_uri"]
         if "consent" not in prompts and already_consented(given, client, scopes, uri):
             return self.allow(request, client, scopes, credentials)
         if "none" in prompts:
-            return self.without_asking(request, client, credentials, given is not None)
-        return self.question(request, client, scopes, uri)
+            return self.prompt_none(request, client, credentials, given is not None)
+        return self.consent_page(request, client, scopes, uri)
 
-    def sign_in_again(self, request: HttpRequest) -> HttpResponse:
+    def prompt_login(self, request: HttpRequest) -> HttpResponse:
         """prompt=login: forget who this is, and ask once (OIDC Core 3.1.2.1)."""
         logout(request)
         query = QueryDict(mutable=True)
         query.update(request.GET)
         kept = [p for p in query.get("prompt", "").split() if p != "login"]
         query["prompt"] = " ".join(kept)
-        return self.to_sign_in(query)
+        return self.redirect_to_sign_in(query)
 
-    def without_asking(
+    def prompt_none(
         self,
         request: HttpRequest,
         client: OAuthClient,
@@ -135,20 +135,20 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         error = InteractionRequired(text, state=credentials.get("state"))
         error.redirect_uri = credentials["redirect_uri"]
         if known:
-            return self.leave(error.in_uri(error.redirect_uri), client)
-        return self.problem(request, OAuthToolkitError(error))
+            return self.redirect_to_client(error.in_uri(error.redirect_uri), client)
+        return self.error_response(request, OAuthToolkitError(error))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """The answer: a button with `decision` allow or deny."""
-        client, scopes, credentials = self.asked(request)
+        client, scopes, credentials = self.validated_request(request)
         if request.POST.get("decision") == "allow":
             return self.allow(request, client, scopes, credentials)
-        self.note(request, "consent.denied", client, scopes)
+        self.record_decision(request, "consent.denied", client, scopes)
         denied = AccessDeniedError(state=credentials.get("state"))
         denied.redirect_uri = credentials["redirect_uri"]
-        return self.leave(denied.in_uri(denied.redirect_uri), client)
+        return self.redirect_to_client(denied.in_uri(denied.redirect_uri), client)
 
-    def asked(
+    def validated_request(
         self, request: HttpRequest
     ) -> tuple[OAuthClient, list[str], dict[str, Any]]:
         """Client, scopes this person can give, the rest.
@@ -161,7 +161,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         with in_english():
             validate_request(request.GET, credentials)
         client = OAuthClient.objects.get(client_id=credentials["client_id"])
-        held = {ACT_WITHIN_ROLES, *current_grants(signed_in_user(request))[1]}
+        held = {ACT_WITHIN_ROLES, *current_grants(signed_in_user_id(request))[1]}
         scopes = [name for name in dict.fromkeys(names) if name in held]
         if not scopes:
             text = gettext_noop(
@@ -190,12 +190,12 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
                     credentials={**credentials, "resource": []},
                     allow=True,
                 )
-                self.remember(request, client, scopes, credentials)
+                self.store_consent(request, client, scopes, credentials)
         except InvalidGrant:
-            return self.to_sign_in(request.GET)
-        return self.leave(uri, client)
+            return self.redirect_to_sign_in(request.GET)
+        return self.redirect_to_client(uri, client)
 
-    def remember(
+    def store_consent(
         self,
         request: HttpRequest,
         client: OAuthClient,
@@ -204,20 +204,20 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     ) -> None:
         """The consent, on record."""
         before = Consent.objects.filter(
-            user_id=signed_in_user(request), client=client
+            user_id=signed_in_user_id(request), client=client
         ).first()
         known = set(before.scope.split()) if before else set()
         Consent.objects.update_or_create(
-            user_id=signed_in_user(request),
+            user_id=signed_in_user_id(request),
             client=client,
             defaults={
                 "scope": " ".join(sorted(known | set(scopes))),
                 "redirect_host": host_of(credentials["redirect_uri"]),
             },
         )
-        self.note(request, "consent.given", client, scopes)
+        self.record_decision(request, "consent.given", client, scopes)
 
-    def note(
+    def record_decision(
         self, request: HttpRequest, action: str, client: OAuthClient, scopes: list[str]
     ) -> None:
         """On record, whichever way."""
@@ -230,7 +230,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             via=" ".join(scopes)[:255],
         )
 
-    def leave(self, uri: str, client: OAuthClient) -> HttpResponse:
+    def redirect_to_client(self, uri: str, client: OAuthClient) -> HttpResponse:
         """Redirect to the client, custom schemes included."""
         response: HttpResponse = OAuth2ResponseRedirect(
             with_issuer(uri), client.get_allowed_schemes()
@@ -238,7 +238,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         response["Cache-Control"] = "no-store"
         return response
 
-    def question(
+    def consent_page(
         self, request: HttpRequest, client: OAuthClient, scopes: list[str], uri: str
     ) -> HttpResponse:
         """The consent page."""
@@ -247,13 +247,15 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             "client": client,
             "host": host_of(uri),
             "local": is_loopback(host_of(uri)),
-            "groups": scopes_by_holding([(name, words[name]) for name in scopes]),
+            "groups": group_scopes([(name, words[name]) for name in scopes]),
             "action": request.get_full_path(),
         }
         response = render(request, "oauth/authorize.html", context)
-        return without_referrer(response, csp_origin(uri))
+        return with_page_policy(response, csp_origin(uri))
 
-    def problem(self, request: HttpRequest, error: OAuthToolkitError) -> HttpResponse:
+    def error_response(
+        self, request: HttpRequest, error: OAuthToolkitError
+    ) -> HttpResponse:
         """An error page; a client that is known gets a link back, never a redirect.
 
         What the link says is ASCII (RFC 6749 4.1.2.1); the page says it translated.
@@ -263,10 +265,10 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         if not isinstance(error, FatalClientError) and inner.redirect_uri:
             uri = with_issuer(inner.in_uri(inner.redirect_uri))
         said = str(inner.description or "")
-        text = _(said) if said else self.explained(request, inner)
-        return self.refuse(request, str(inner.error), text, uri)
+        text = _(said) if said else self.describe_error(request, inner)
+        return self.error_page(request, str(inner.error), text, uri)
 
-    def explained(self, request: HttpRequest, error: Any) -> str:
+    def describe_error(self, request: HttpRequest, error: Any) -> str:
         """What the libraries refuse without a word."""
         if not isinstance(error, InvalidScopeError):
             return str(error.error)
@@ -275,12 +277,12 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         unknown = one_line(", ".join(sorted(set(asked) - set(known))))
         return _("There is no such scope here: %s.") % unknown
 
-    def refuse(
+    def error_page(
         self, request: HttpRequest, error: str, text: str, back: str = ""
     ) -> HttpResponse:
         """What is wrong, in words."""
         context = {"error": error, "text": text, "back": back}
-        return without_referrer(
+        return with_page_policy(
             render(request, "oauth/error.html", context, status=400)
         )
 
@@ -295,7 +297,7 @@ def already_consented(
     """
     if given is None or not given.covers(scopes):
         return False
-    known = client.verified or not anybody_can_take(uri)
+    known = client.verified or not is_interceptable(uri)
     return known and given.redirect_host == host_of(uri)
 
 
@@ -319,13 +321,13 @@ def request_objection(query: QueryDict, credentials: dict[str, Any]) -> tuple[st
         return "invalid_request", _("response_mode has to be query.")
     if credentials.get("code_challenge_method") != "S256":
         return "invalid_request", _("code_challenge_method has to be S256.")
-    if not CHALLENGE.fullmatch(credentials["code_challenge"]):
+    if not CODE_CHALLENGE.fullmatch(credentials["code_challenge"]):
         text = _("code_challenge has to be the 43 characters that S256 gives.")
         return "invalid_request", text
-    return "invalid_target", foreign_resource(query)
+    return "invalid_target", resource_objection(query)
 
 
-def scopes_by_holding(
+def group_scopes(
     scopes: list[tuple[str, str]],
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """(heading, [(scope, words)]): within roles, to look, to change, one by one."""
@@ -342,12 +344,12 @@ def scopes_by_holding(
     return [(headings[kind], items) for kind, items in found.items() if items]
 
 
-def signed_in_user(request: HttpRequest) -> int:
+def signed_in_user_id(request: HttpRequest) -> int:
     """Primary key of who is signed in."""
     return int(request.user.pk or 0)
 
 
-def without_referrer(response: HttpResponse, form_target: str = "") -> HttpResponse:
+def with_page_policy(response: HttpResponse, form_target: str = "") -> HttpResponse:
     """No scripts; Chromium applies form-action to the redirect after the form too."""
     targets = ["'self'", *form_target.split()]
     policy = {"script-src": ["'none'"], "connect-src": ["'none'"]}

@@ -16,7 +16,7 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from accounts.audit.record import record
-from accounts.authentication.lockout import DEVICE, judged
+from accounts.authentication.lockout import DEVICE_PREFIX, limit_attempts
 from accounts.authentication.pages import Page
 from accounts.authorization.role_grants import current_grants
 from accounts.crypto.secrets import secret_hash
@@ -28,22 +28,22 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.endpoint import Endpoint, refuse_other_resource
 from accounts.tokens.issue import TokenPair, issue_tokens, lock
 
-LASTS = timedelta(minutes=10)
+CODE_LIFETIME = timedelta(minutes=10)
 INTERVAL = 5
 """Seconds between two polls; RFC 8628 3.5 adds as many after each slow_down."""
-LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so no words; no digits, so nothing to confuse (RFC 8628 6.1)."""
 
 
 def new_user_code() -> str:
     """Eight letters people can type, about 34 bits."""
-    drawn = "".join(secrets.choice(LETTERS) for _ in range(8))
+    drawn = "".join(secrets.choice(CODE_LETTERS) for _ in range(8))
     return f"{drawn[:4]}-{drawn[4:]}"
 
 
-def tidy_code(text: str) -> str:
+def normalize_user_code(text: str) -> str:
     """What somebody typed, as it was shown."""
-    letters = "".join(c for c in text.upper() if c in LETTERS)[:8]
+    letters = "".join(c for c in text.upper() if c in CODE_LETTERS)[:8]
     return f"{letters[:4]}-{letters[4:]}"
 
 
@@ -68,7 +68,7 @@ class DeviceView(Endpoint):
             client_id=client.client_id,
             scope=" ".join(asked),
             interval=INTERVAL,
-            expires=timezone.now() + LASTS,
+            expires=timezone.now() + CODE_LIFETIME,
         )
         page = f"{settings.ISSUER_URL}/device"
         return JsonResponse(
@@ -77,7 +77,7 @@ class DeviceView(Endpoint):
                 "user_code": user_code,
                 "verification_uri": page,
                 "verification_uri_complete": f"{page}?user_code={user_code}",
-                "expires_in": int(LASTS.total_seconds()),
+                "expires_in": int(CODE_LIFETIME.total_seconds()),
                 "interval": INTERVAL,
             }
         )
@@ -101,7 +101,7 @@ def redeem_device_code(
     if grant.status == OAuthDeviceGrant.DENIED:
         raise EndpointError("access_denied", "The person said no.")
     if grant.status != OAuthDeviceGrant.AUTHORIZED:
-        raise pending_grant(grant)
+        raise polling_error(grant)
     if user is None or grant.auth_digest != user.auth_digest:
         raise EndpointError("invalid_grant", "The account's access was ended.")
     pair = issue_tokens(
@@ -117,7 +117,7 @@ def redeem_device_code(
     return pair
 
 
-def pending_grant(grant: OAuthDeviceGrant) -> EndpointError:
+def polling_error(grant: OAuthDeviceGrant) -> EndpointError:
     """authorization_pending, or slow_down for a client in a hurry (RFC 8628 3.5)."""
     now, last = timezone.now(), grant.polled_at
     hurried = last is not None and now - last < timedelta(seconds=grant.interval)
@@ -142,13 +142,13 @@ class DevicePage(Page):
         typed = request.GET.get("user_code", "")
         if not typed:
             return render(request, "oauth/device.html", {})
-        return self.question(tidy_code(typed))
+        return self.decision_page(normalize_user_code(typed))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """The decision."""
-        grant = self.typed(tidy_code(request.POST.get("user_code", "")))
+        grant = self.find_grant(normalize_user_code(request.POST.get("user_code", "")))
         if grant is None:
-            return self.unknown()
+            return self.unknown_code()
         allow = request.POST.get("decision") == "allow"
         held = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
         scopes = [name for name in grant.scope.split() if name in held]
@@ -158,7 +158,7 @@ class DevicePage(Page):
         decision = {"user": self.me, "auth_digest": self.me.auth_digest}
         decision |= {"scope": " ".join(scopes), "status": status}
         if not undecided.update(**decision):
-            return self.unknown()
+            return self.unknown_code()
         action = "consent.given" if good else "consent.denied"
         record(
             action,
@@ -170,15 +170,15 @@ class DevicePage(Page):
         )
         return render(request, "oauth/device.html", {"done": True, "allowed": good})
 
-    def typed(self, code: str) -> OAuthDeviceGrant | None:
+    def find_grant(self, code: str) -> OAuthDeviceGrant | None:
         """As `waiting`; a wrong code counts, for live ones could be guessed.
 
         Under a name of its own, so that wrong codes shut nobody out of signing in.
         """
-        name = f"{DEVICE}{self.me.username}"
-        return judged(self.request, name, lambda: self.waiting(code))
+        name = f"{DEVICE_PREFIX}{self.me.username}"
+        return limit_attempts(self.request, name, lambda: self.pending_grant(code))
 
-    def waiting(self, code: str) -> OAuthDeviceGrant | None:
+    def pending_grant(self, code: str) -> OAuthDeviceGrant | None:
         """The grant of a code nobody has decided yet."""
         rows = OAuthDeviceGrant.objects.filter(
             user_code=code,
@@ -188,18 +188,18 @@ class DevicePage(Page):
         found: OAuthDeviceGrant | None = rows.first()
         return found
 
-    def question(self, code: str) -> HttpResponse:
+    def decision_page(self, code: str) -> HttpResponse:
         """Who asks for what, with the code to compare."""
-        grant = self.typed(code)
+        grant = self.find_grant(code)
         client = OAuthClient.objects.filter(
             client_id=grant.client_id if grant else ""
         ).first()
         if grant is None or client is None:
-            return self.unknown()
+            return self.unknown_code()
         scopes = list(Scope.objects.in_words(grant.scope.split()).items())
         context: dict[str, Any] = {"code": code, "client": client, "scopes": scopes}
         return render(self.request, "oauth/device.html", context)
 
-    def unknown(self) -> HttpResponse:
+    def unknown_code(self) -> HttpResponse:
         """Typed wrongly, too old, or decided already."""
         return render(self.request, "oauth/device.html", {"wrong": True}, status=400)

@@ -16,7 +16,7 @@ from oauthlib.common import Request
 from accounts.errors import EndpointError, OAuthError
 from accounts.http.client_address import client_address, in_networks, split_networks
 from accounts.models import OAuthClient
-from accounts.oauth.request_parameters import foreign_resource, normalized_form
+from accounts.oauth.request_parameters import normalized_form, resource_objection
 from accounts.oauth.toolkit.validator import PorticoValidator
 
 FORM = "application/x-www-form-urlencoded"
@@ -83,7 +83,7 @@ class Endpoint(OAuthLibMixin, View):
         """The client, authenticated as it registered to be. Raises Problem."""
         core = self.get_oauthlib_core()
         asked = Request(*core._extract_params(request))
-        validator = PorticoValidator(asked=request)
+        validator = PorticoValidator(http_request=request)
         if validator.client_authentication_required(asked):
             known = validator.authenticate_client(asked)
         else:
@@ -108,6 +108,6 @@ class Endpoint(OAuthLibMixin, View):
 
 def refuse_other_resource(form: QueryDict) -> None:
     """RFC 8707 2.2: within the grant, which is for our endpoint. Raises Problem."""
-    text = foreign_resource(form)
+    text = resource_objection(form)
     if text:
         raise EndpointError("invalid_target", text)

@@ -30,9 +30,11 @@ class IntrospectionEndpoint(Endpoint):
             raise EndpointError("unauthorized_client", text, 403)
         if "token" not in form:
             raise EndpointError("invalid_request", "token is missing.")
-        return JsonResponse(self.told(str(form["token"]), client_address(request)))
+        return JsonResponse(
+            self.introspection(str(form["token"]), client_address(request))
+        )
 
-    def told(self, raw: str, address: str) -> dict[str, Any]:
+    def introspection(self, raw: str, address: str) -> dict[str, Any]:
         """What the token may do from `address`, judged as at /mcp."""
         try:
             claims = verify_access(raw)

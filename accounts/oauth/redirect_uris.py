@@ -17,8 +17,8 @@ from accounts.errors import InvalidRedirectURI
 from accounts.parsing.host_names import canonical_host
 from accounts.parsing.text import one_line
 
-LONGEST = 2_000
-LONGEST_SCHEME = 100
+MAX_URI_LENGTH = 2_000
+MAX_SCHEME_LENGTH = 100
 """Pages show the whole of it, and a consent keeps the whole of it."""
 HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+", re.ASCII)
 """A host name or an address; nothing that a browser would decode into another one."""
@@ -28,7 +28,7 @@ PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
 
 def validate_redirect_uri(uri: Any) -> str:
     """A redirect URI we may send codes to. Raises BadRedirect (OAuth 2.1 2.3.1)."""
-    if not isinstance(uri, str) or not 0 < len(uri) <= LONGEST:
+    if not isinstance(uri, str) or not 0 < len(uri) <= MAX_URI_LENGTH:
         raise InvalidRedirectURI(_("Each redirect URI is a text."))
     shown = one_line(uri, 80)
     if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
@@ -57,7 +57,7 @@ def scheme_allowed(scheme: str, host: str | None) -> bool:
     if scheme == "http":
         return is_loopback(host)
     return scheme in PRIVATE_SCHEMES or (
-        "." in scheme and len(scheme) <= LONGEST_SCHEME
+        "." in scheme and len(scheme) <= MAX_SCHEME_LENGTH
     )
 
 
@@ -82,7 +82,7 @@ def host_of(uri: str) -> str:
     return f"{parts.scheme}:"
 
 
-def anybody_can_take(uri: str) -> bool:
+def is_interceptable(uri: str) -> bool:
     """Whether any program on the computer could receive it (RFC 8252 8.6)."""
     parts = urlsplit(uri)
     if parts.scheme != "https":

@@ -6,10 +6,10 @@ from django.conf import settings
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-TOLERATED = {"offline_access"}
+IGNORED_SCOPES = {"offline_access"}
 """Asked for by habit; refresh tokens come without it."""
 
-OF_LIBRARIES = frozenset(
+RESERVED_PARAMETERS = frozenset(
     "access_token claims client encoding expires_in extra_credentials grant id_token "
     "refresh_token_instance scopes user using_default_redirect_uri".split()
 )
@@ -27,7 +27,7 @@ def normalized_form(query: QueryDict) -> QueryDict:
     """
     clean = QueryDict(mutable=True)
     for name, values in query.lists():
-        if name in OF_LIBRARIES:
+        if name in RESERVED_PARAMETERS:
             continue
         kept = [value for value in values if value]
         if any("\x00" in value for value in kept):
@@ -36,14 +36,14 @@ def normalized_form(query: QueryDict) -> QueryDict:
         if len(kept) > 1 and name != "resource":
             raise ValueError(_("The parameter %s comes more than once.") % name[:40])
         clean.setlist(name, kept) if kept else None
-    asked = [s for s in clean.get("scope", "").split() if s not in TOLERATED]
+    asked = [s for s in clean.get("scope", "").split() if s not in IGNORED_SCOPES]
     clean.pop("scope", None)
     if asked:
         clean["scope"] = " ".join(asked)
     return clean
 
 
-def foreign_resource(query: QueryDict) -> str:
+def resource_objection(query: QueryDict) -> str:
     """What is wrong where a `resource` is not our endpoint, empty if nothing is."""
     ours = settings.RESOURCE_URL.rstrip("/").lower()
     if all(r.rstrip("/").lower() == ours for r in query.getlist("resource")):

@@ -22,15 +22,15 @@ from accounts.oauth.toolkit.validator import PorticoValidator
 from accounts.tokens.issue import TokenPair, allowed_scope, issue_tokens
 from accounts.tokens.refresh import rotate_refresh_token
 
-Verb = Callable[[HttpRequest, QueryDict, OAuthClient], HttpResponse]
+GrantHandler = Callable[[HttpRequest, QueryDict, OAuthClient], HttpResponse]
 
 GRANTS = ("authorization_code", "client_credentials", "refresh_token", DEVICE_GRANT)
 
 
-VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
+CODE_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 """RFC 7636 4.1."""
 
-WORDS = {
+ERROR_DESCRIPTIONS = {
     "invalid_client": _("Client authentication failed."),
     "invalid_grant": _("The code or its verifier is wrong, used or too old."),
     "unauthorized_client": _("Not registered for this grant."),
@@ -53,9 +53,9 @@ class TokenEndpoint(Endpoint):
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
         """By grant type."""
-        verbs: dict[str, Verb] = {
+        verbs: dict[str, GrantHandler] = {
             "authorization_code": self.code,
-            "client_credentials": self.on_its_own,
+            "client_credentials": self.client_credentials,
             "refresh_token": self.refresh,
             DEVICE_GRANT: self.device,
         }
@@ -67,14 +67,20 @@ class TokenEndpoint(Endpoint):
         """OAuth 2.1 4.1.3, by the toolkit; its refusals get our words."""
         refuse_other_resource(form)
         verifier = form.get("code_verifier")
-        if verifier and not VERIFIER.fullmatch(verifier):
-            raise EndpointError("invalid_grant", str(WORDS["invalid_grant"]))
+        if verifier and not CODE_VERIFIER.fullmatch(verifier):
+            raise EndpointError(
+                "invalid_grant", str(ERROR_DESCRIPTIONS["invalid_grant"])
+            )
         with transaction.atomic():
-            *_rest, body, status = proved(client).create_token_response(request)
+            *_rest, body, status = authenticated_core(client).create_token_response(
+                request
+            )
         answer = json.loads(body)
         if status != 200:
             error = answer["error"]
-            text = answer.get("error_description") or WORDS.get(error, error)
+            text = answer.get("error_description") or ERROR_DESCRIPTIONS.get(
+                error, error
+            )
             return self.refusal(request, EndpointError(error, str(text), status))
         answer.pop("resource", None)
         return JsonResponse(answer)
@@ -108,7 +114,7 @@ class TokenEndpoint(Endpoint):
                 return self.refusal(request, problem)
         return token_response(pair)
 
-    def on_its_own(
+    def client_credentials(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
         """Client credentials: as the service account, without a refresh token."""
@@ -129,7 +135,7 @@ class TokenEndpoint(Endpoint):
         return token_response(pair)
 
 
-def proved(client: OAuthClient) -> OAuthLibCore:
+def authenticated_core(client: OAuthClient) -> OAuthLibCore:
     """The toolkit, for a client that is authenticated already.
 
     A second look would take a signed assertion for a replay, inside the transaction.

@@ -7,12 +7,12 @@ from typing import Any
 
 import jwt
 
-from accounts.tokens.jwts import ALGORITHMS_OF, ODD_KEY, TokenRefused, is_plain
+from accounts.tokens.jwts import ALGORITHMS_OF, KEY_ERRORS, TokenRefused, is_printable
 
 ASSERTION_ALGORITHMS = [name for names in ALGORITHMS_OF.values() for name in names]
 
 
-LONGEST_ASSERTION = 600
+MAX_ASSERTION_LIFETIME = 600
 """Seconds: RFC 7523 3 leaves it to us how far away an assertion's end may be."""
 
 
@@ -32,7 +32,7 @@ def _is_public(key: dict[str, Any]) -> bool:
         return False
     try:
         jwt.PyJWK(key)
-    except (jwt.PyJWTError, *ODD_KEY):
+    except (jwt.PyJWTError, *KEY_ERRORS):
         return False
     return True
 
@@ -44,7 +44,7 @@ def issuer_of(raw: str) -> str:
     except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
         return ""
     name = claims.get("iss")
-    return name if is_plain(name) else ""
+    return name if is_printable(name) else ""
 
 
 def verify_assertion(
@@ -54,18 +54,20 @@ def verify_assertion(
     try:
         kid = jwt.get_unverified_header(raw).get("kid")
         keys = [k for k in jwt.PyJWKSet.from_dict(jwks).keys if kid in (None, k.key_id)]
-        claims = _claimed(raw, keys, audiences)
+        claims = _decode_with_any_key(raw, keys, audiences)
     except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
         raise TokenRefused("assertion", "The assertion is not valid.") from error
-    if not all(is_plain(claims[name]) for name in ("iss", "sub", "jti")):
+    if not all(is_printable(claims[name]) for name in ("iss", "sub", "jti")):
         raise TokenRefused("assertion", "The assertion has odd claims.")
     end = claims["exp"]
-    if type(end) not in (int, float) or end > time.time() + LONGEST_ASSERTION:
+    if type(end) not in (int, float) or end > time.time() + MAX_ASSERTION_LIFETIME:
         raise TokenRefused("assertion", "The assertion lasts too long.")
     return claims
 
 
-def _claimed(raw: str, keys: list[jwt.PyJWK], audiences: list[str]) -> dict[str, Any]:
+def _decode_with_any_key(
+    raw: str, keys: list[jwt.PyJWK], audiences: list[str]
+) -> dict[str, Any]:
     """Claims of an assertion by any of `keys`: many clients name no `kid`."""
     wrong: jwt.PyJWTError = jwt.InvalidKeyError("no such key")
     for key in keys:

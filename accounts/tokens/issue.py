@@ -28,7 +28,7 @@ from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens import jwts
 
-About = tuple[str, str, str, str]
+TokenDetails = tuple[str, str, str, str]
 """(door, scope, client_id, address) of a token to issue."""
 
 
@@ -106,14 +106,14 @@ def issue_tokens(
             user, family or uuid4(), about, refresh=False, lifetime=lifetime
         )
         if refresh:
-            raw = new_opaque() if opaque else ""
+            raw = new_opaque_token() if opaque else ""
             pair = add_refresh_token(pair, user, about, raw)
         bind_networks(pair, networks)
         record_token("token.issued", pair.row, actor or user, address)
     return pair
 
 
-def new_opaque() -> str:
+def new_opaque_token() -> str:
     """A refresh token of 256 random bits."""
     return REFRESH_PREFIX + secrets.token_urlsafe(32)
 
@@ -153,7 +153,7 @@ def lock_unchanged(user: User, client_id: str = OWN_CLIENT) -> None:
 def issue_pair(
     user: User,
     family: UUID,
-    about: About,
+    about: TokenDetails,
     *,
     refresh: bool = True,
     lifetime: timedelta | None = None,
@@ -165,7 +165,9 @@ def issue_pair(
     return add_refresh_token(pair, user, about, "") if refresh else pair
 
 
-def add_refresh_token(pair: TokenPair, user: User, about: About, raw: str) -> TokenPair:
+def add_refresh_token(
+    pair: TokenPair, user: User, about: TokenDetails, raw: str
+) -> TokenPair:
     """The pair completed: with the opaque token `raw`, or a signed one without."""
     span = settings.REFRESH_TOKEN_LIFETIME
     row = _new_row(user, TokenKind.REFRESH, pair.row.family, about, span)
@@ -179,7 +181,7 @@ def _new_row(
     user: User,
     kind: TokenKind,
     family: UUID,
-    about: About,
+    about: TokenDetails,
     lifetime: timedelta,
 ) -> IssuedToken:
     issued_via, scope, client_id, address = about

@@ -28,7 +28,7 @@ from accounts.models.signing_keys import SigningKey
 HEADER_TYPES = {"access": "at+jwt", "refresh": "rt+jwt"}
 """`token_type` claim -> JOSE header `typ` (RFC 9068 2.1); kinds cannot be confused."""
 
-LAST_MOMENT = 253_402_300_799
+LATEST_TIMESTAMP = 253_402_300_799
 """9999-12-31 in epoch seconds: later times do not fit a datetime."""
 
 
@@ -151,7 +151,7 @@ def check_claims(claims: dict[str, Any]) -> None:
     """Refuse odd claims: text for a number, true for 1, lists, far futures."""
     for name in ("exp", "iat"):
         value = claims.get(name)
-        if type(value) is not int or not 0 < value <= LAST_MOMENT:
+        if type(value) is not int or not 0 < value <= LATEST_TIMESTAMP:
             raise TokenRefused("odd_claims", f"The claim {name} is not a time.")
     for name in ("iss", "sub", "jti", "token_type", "client_id", "scope"):
         if not isinstance(claims.get(name), str):
@@ -181,11 +181,11 @@ ALGORITHMS_OF = {
 """Key type -> what it signs with; for the others PyJWT raises a TypeError."""
 
 
-ODD_KEY = (AttributeError, NotImplementedError, TypeError, ValueError)
+KEY_ERRORS = (AttributeError, NotImplementedError, TypeError, ValueError)
 """What PyJWT raises for members that are no text, and for `alg: none`."""
 
 
-def is_plain(value: Any) -> TypeGuard[str]:
+def is_printable(value: Any) -> TypeGuard[str]:
     """Whether it is printable text: no NUL and no half of a surrogate pair, which
     databases refuse.
     """

@@ -78,14 +78,14 @@ class Principal:
             raise Unauthenticated("wrong_network", self.as_claims())
         bound = self.role_networks.items()
         away = {role for role, networks in bound if not in_networks(address, networks)}
-        return self.without(away) if away else self
+        return self.without_roles(away) if away else self
 
     def as_claims(self) -> dict[str, Any]:
         """What the audit wants to know of a refused one."""
         known = {"jti": self.jti, "client_id": self.client_id}
         return {**known, "sub": str(self.user_id)}
 
-    def without(self, away: set[str]) -> Principal:
+    def without_roles(self, away: set[str]) -> Principal:
         """Fewer roles, and what only they give gone."""
         kept = {
             scope: tuple(role for role in roles if role not in away)
@@ -124,7 +124,7 @@ def verify_access(raw: str) -> dict[str, Any]:
         raise Unauthenticated(error.reason) from error
     if claims["token_type"] != "access":  # noqa: S105
         raise Unauthenticated("wrong_token_type", claims)
-    if not _meant_for_us(claims.get("aud")):
+    if not _is_our_audience(claims.get("aud")):
         raise Unauthenticated("wrong_audience", claims)
     if not SUBJECT.fullmatch(claims["sub"]):
         raise Unauthenticated("unknown_subject", claims)
@@ -146,7 +146,7 @@ def personal_claims(raw: str) -> dict[str, Any]:
     return claims
 
 
-def _meant_for_us(audience: Any) -> bool:
+def _is_our_audience(audience: Any) -> bool:
     named = audience if isinstance(audience, list) else [audience]
     ours = settings.RESOURCE_URL.rstrip("/")
     return any(isinstance(aud, str) and aud.rstrip("/") == ours for aud in named)
@@ -164,7 +164,7 @@ def load_principal(claims: Mapping[str, Any]) -> Principal:
         "unknown_client": row["blocked"] is None and row["client_id"] != OWN_CLIENT,
         "blocked_client": row["blocked"],
     }
-    idle_at = idle_end(row)
+    idle_at = idle_expiry(row)
     against["idle"] = idle_at is not None and idle_at <= time.time()
     for reason, applies in against.items():
         if applies:
@@ -191,16 +191,16 @@ def load_principal(claims: Mapping[str, Any]) -> Principal:
     )
 
 
-def idle_end(row: Mapping[str, Any]) -> float | None:
+def idle_expiry(row: Mapping[str, Any]) -> float | None:
     """When the token ends unless it is used before, epoch seconds; None if never."""
-    span = idle_span(row["client_max_idle"])
+    span = idle_lifetime(row["client_max_idle"])
     if span is None:
         return None
     last: datetime = row["last_used_at"] or row["issued_at"]
     return last.timestamp() + span
 
 
-def idle_span(of_client: int | None) -> float | None:
+def idle_lifetime(of_client: int | None) -> float | None:
     """Seconds unused after which a token of this client ends; None if it does not."""
     limits = [limit for limit in (settings.TOKEN_MAX_IDLE, of_client) if limit]
     return float(min(limits)) if limits else None

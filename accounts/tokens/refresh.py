@@ -21,20 +21,20 @@ from accounts.http.client_address import in_networks, split_networks
 from accounts.models import IssuedToken, OAuthClient, RevokedToken, TokenKind, User
 from accounts.tokens import jwts
 from accounts.tokens.issue import (
-    About,
+    TokenDetails,
     TokenPair,
     add_refresh_token,
     bind_networks,
     issue_pair,
     lock,
-    new_opaque,
+    new_opaque_token,
     record_token,
     sign_row,
 )
 from accounts.tokens.principal import (
     SUBJECT,
     Unauthenticated,
-    idle_span,
+    idle_lifetime,
     load_principal,
     verify_access,
 )
@@ -55,15 +55,15 @@ def rotate_refresh_token(
     """
     claims = _claims(raw, client_id)
     with transaction.atomic():
-        row, user = _locked(claims)
-        _refuse_elsewhere(row, address)
-        _refuse_idle(row)
-        about = (row.issued_via, _narrowed(row, scope), row.client_id, address)
+        row, user = _lock_token(claims)
+        _check_network(row, address)
+        _check_idle(row)
+        about = (row.issued_via, _narrow_scope(row, scope), row.client_id, address)
         if row.redeemed_at is None:
             return _first_use(row, user, about)
         if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
-            return _same_successor(row, user, about)
-        _end_replayed_family(row, address)
+            return _repeat_successor(row, user, about)
+        _revoke_replayed_family(row, address)
     raise InvalidGrant("The refresh token was used before; sign in again.")
 
 
@@ -89,7 +89,7 @@ def verify_refresh(raw: str) -> dict[str, Any]:
     return claims
 
 
-def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
+def _lock_token(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
     """The row and its account, locked (accounts/tokens/issue.py: lock)."""
     user = lock(int(claims["sub"]), claims["client_id"])
     rows = IssuedToken.objects.select_for_update(of=("self",))
@@ -100,7 +100,7 @@ def _locked(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
     return row, user
 
 
-def check_token(raw: str, address: str = "") -> None:
+def verify_token(raw: str, address: str = "") -> None:
     """Raise InvalidGrant unless `raw` is live, ours and counts from `address`."""
     try:
         if raw.startswith(PERSONAL_PREFIX):
@@ -113,9 +113,9 @@ def check_token(raw: str, address: str = "") -> None:
     except (jwts.TokenRefused, Unauthenticated) as error:
         raise InvalidGrant("The token is invalid, expired or revoked.") from error
     with transaction.atomic():
-        row, _ = _locked(verify_refresh(raw))
-        _refuse_elsewhere(row, address)
-        _refuse_idle(row)
+        row, _ = _lock_token(verify_refresh(raw))
+        _check_network(row, address)
+        _check_idle(row)
     if row.redeemed_at is not None:
         raise InvalidGrant("The refresh token was used before.")
 
@@ -123,12 +123,12 @@ def check_token(raw: str, address: str = "") -> None:
 def revoke_family(raw: str, *, address: str = "") -> int:
     """Sign out: revoke all that grew from this refresh token's sign-in."""
     with transaction.atomic():
-        row, user = _locked(verify_refresh(raw))
+        row, user = _lock_token(verify_refresh(raw))
         family = IssuedToken.objects.filter(family=row.family)
         return family.revoke(actor=user, reason=f"signed out from {address or 'afar'}")
 
 
-def _narrowed(row: IssuedToken, scope: str) -> str:
+def _narrow_scope(row: IssuedToken, scope: str) -> str:
     """What of the grant is asked for: all of it without a wish. Raises InvalidScope."""
     asked = list(dict.fromkeys(scope.split()))
     if not set(asked) <= set(row.scope.split()):
@@ -136,17 +136,17 @@ def _narrowed(row: IssuedToken, scope: str) -> str:
     return " ".join(asked) or row.scope
 
 
-def _refuse_elsewhere(row: IssuedToken, address: str) -> None:
+def _check_network(row: IssuedToken, address: str) -> None:
     """Raise InvalidGrant where the token does not count from `address`."""
     bound = split_networks(row.networks)
     if bound and not in_networks(address, bound):
         raise InvalidGrant("The refresh token does not count from this address.")
 
 
-def _refuse_idle(row: IssuedToken) -> None:
+def _check_idle(row: IssuedToken) -> None:
     """Raise InvalidGrant where no token of the family was used for too long."""
     clients = OAuthClient.objects.filter(client_id=row.client_id)
-    span = idle_span(clients.values_list("max_idle", flat=True).first())
+    span = idle_lifetime(clients.values_list("max_idle", flat=True).first())
     if span is None:
         return
     family = IssuedToken.objects.filter(family=row.family)
@@ -156,42 +156,42 @@ def _refuse_idle(row: IssuedToken) -> None:
         raise InvalidGrant("The tokens were unused for too long; sign in again.")
 
 
-def _first_use(row: IssuedToken, user: User, about: About) -> TokenPair:
+def _first_use(row: IssuedToken, user: User, about: TokenDetails) -> TokenPair:
     access = issue_pair(user, row.family, about, refresh=False)
     issued_via, _, client_id, address = about
     whole = (issued_via, row.scope, client_id, address)
     pair = add_refresh_token(
-        access, user, whole, new_opaque() if row.secret_hash else ""
+        access, user, whole, new_opaque_token() if row.secret_hash else ""
     )
     row.redeemed_at = row.last_used_at = timezone.now()
     row.last_used_from = address
     row.successor = pair.refresh_row
-    row.successor_sealed = _sealed(row, pair.refresh)
+    row.successor_sealed = _seal_successor(row, pair.refresh)
     row.save()
-    _forget_successors(row)
+    _clear_old_successors(row)
     bind_networks(pair, row.networks)
     record_token("token.refreshed", pair.row, user, address)
     return pair
 
 
-def _sealed(row: IssuedToken, following: str) -> bytes | None:
+def _seal_successor(row: IssuedToken, following: str) -> bytes | None:
     """What an opaque successor is given again from; a signed one is signed again."""
     if not row.secret_hash or not settings.REFRESH_TOKEN_GRACE:
         return None
     return seal(PURPOSE, following.encode(), row.jti.encode())
 
 
-def _forget_successors(row: IssuedToken) -> None:
+def _clear_old_successors(row: IssuedToken) -> None:
     """Drop what the family's earlier grace periods needed; `purge` drops the rest."""
     over = timezone.now() - settings.REFRESH_TOKEN_GRACE
     IssuedToken.objects.filter(family=row.family).forget_successors(over)
 
 
-def _same_successor(row: IssuedToken, user: User, about: About) -> TokenPair:
+def _repeat_successor(row: IssuedToken, user: User, about: TokenDetails) -> TokenPair:
     successor = row.successor
     if successor is None or successor.state != "active":
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
-    again = _unsealed(row) if row.secret_hash else sign_row(successor, user)
+    again = _unseal_successor(row) if row.secret_hash else sign_row(successor, user)
     pair = issue_pair(user, row.family, about, refresh=False)
     reason = "within the grace"
     bind_networks(pair, row.networks)
@@ -199,7 +199,7 @@ def _same_successor(row: IssuedToken, user: User, about: About) -> TokenPair:
     return replace(pair, refresh=again, refresh_row=successor)
 
 
-def _unsealed(row: IssuedToken) -> str:
+def _unseal_successor(row: IssuedToken) -> str:
     try:
         sealed = bytes(row.successor_sealed or b"")
         return unseal(PURPOSE, sealed, row.jti.encode()).decode()
@@ -208,7 +208,7 @@ def _unsealed(row: IssuedToken) -> str:
         raise InvalidGrant(text) from error
 
 
-def _end_replayed_family(row: IssuedToken, address: str) -> None:
+def _revoke_replayed_family(row: IssuedToken, address: str) -> None:
     family = IssuedToken.objects.filter(family=row.family)
     ended = family.revoke(actor=None, reason="refresh token replayed")
     record_token(

@@ -30,10 +30,10 @@ from accounts.admin_site.base import (
 from accounts.admin_site.confirmation import endable
 from accounts.admin_site.site import Section
 from accounts.authorization.delegation import (
+    more_privileged_users,
     objection_to_client,
     objection_to_host,
     objection_to_tokens_of,
-    those_above,
 )
 from accounts.errors import InvalidRedirectURI
 from accounts.http.ip_networks import covers
@@ -49,7 +49,7 @@ from accounts.models import (
     User,
 )
 from accounts.models.oauth import AUTH_METHODS, SIGNED
-from accounts.oauth.clients.register import SERVED
+from accounts.oauth.clients.register import REGISTRABLE_GRANTS
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.host_names import HostField
 from accounts.tokens.assertions import public_keys
@@ -70,7 +70,9 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
 
     grant_types = forms.MultipleChoiceField(
         label=capfirst(_("grant types")),
-        choices=[(grant, grant) for grant in (*SERVED, "client_credentials")],
+        choices=[
+            (grant, grant) for grant in (*REGISTRABLE_GRANTS, "client_credentials")
+        ],
         widget=forms.CheckboxSelectMultiple,
         initial=["authorization_code", "refresh_token"],
     )
@@ -196,7 +198,9 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         """Offer service accounts that have no more rights than the actor."""
         if db_field.name == "service_account":
             programs = User.objects.filter(is_service_account=True)
-            kwargs["queryset"] = programs.exclude(pk__in=those_above(request.user))
+            kwargs["queryset"] = programs.exclude(
+                pk__in=more_privileged_users(request.user)
+            )
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, may
 from accounts.admin_site.large_changelists import LargeChangelistMixin
 from accounts.admin_site.site import Section
-from accounts.authorization.delegation import objection_to_ending
+from accounts.authorization.delegation import objection_to_revoking
 from accounts.models import IssuedToken, RevokedToken, User
 from accounts.tokens.lookup import find_token
 
@@ -47,7 +47,7 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(_("This token is revoked already."))
         if row.state == "expired":
             raise forms.ValidationError(_("This token has expired already."))
-        told = objection_to_ending(self.actor, row.user) if row.user else ""
+        told = objection_to_revoking(self.actor, row.user) if row.user else ""
         if told and JTI.fullmatch(pasted.lower()):
             raise forms.ValidationError(told)
         return row

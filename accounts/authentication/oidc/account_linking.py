@@ -60,12 +60,12 @@ def account_for(row: SignInProvider, told: dict[str, Any]) -> User | None:
         text = _("The account with your mail address is closed.")
         raise LinkRefused("account_closed", text)
     for user in active:
-        refuse_unfit(row, user)
+        refuse_unlinkable(row, user)
         return user
     return None
 
 
-def refuse_unfit(row: SignInProvider, user: User) -> None:
+def refuse_unlinkable(row: SignInProvider, user: User) -> None:
     """Raises LinkRefused for accounts that an address must not open.
 
     Staff: whoever can write addresses at the provider would administer Portico.
@@ -106,8 +106,8 @@ def link(request: HttpRequest, row: SignInProvider, account: SocialAccount) -> b
         if user is None:
             return False
         user = User.objects.select_for_update().get(pk=user.pk)
-        refuse_unfit(row, user)
-        end_what_was_before(user, row)
+        refuse_unlinkable(row, user)
+        revoke_previous_access(user, row)
         account.user = user
         account.save()
         record(
@@ -120,7 +120,7 @@ def link(request: HttpRequest, row: SignInProvider, account: SocialAccount) -> b
     return True
 
 
-def end_what_was_before(user: User, row: SignInProvider) -> None:
+def revoke_previous_access(user: User, row: SignInProvider) -> None:
     """Tokens, sessions, password, second factors, consents and other identities."""
     reason = f"linked {row.reason}"
     user.set_unusable_password()
@@ -129,11 +129,11 @@ def end_what_was_before(user: User, row: SignInProvider) -> None:
     user.revoke_tokens(actor=None, reason=reason)
     Authenticator.objects.filter(user=user).delete()
     for other in SocialAccount.objects.filter(user=user):
-        if not equally_proved(other, user.email):
+        if not has_same_verified_address(other, user.email):
             other.delete()
 
 
-def equally_proved(other: SocialAccount, address: str) -> bool:
+def has_same_verified_address(other: SocialAccount, address: str) -> bool:
     """Whether another provider that links by address said the same of this person."""
     linking = SignInProvider.objects.filter(
         slug=other.provider, enabled=True, link_by_email=True

@@ -36,12 +36,12 @@ from accounts.parsing.text import one_line
 
 logger = logging.getLogger(__name__)
 
-BROKEN = (RequestException, OAuth2Error, KeyError, TypeError, ValueError)
+PROVIDER_ERRORS = (RequestException, OAuth2Error, KeyError, TypeError, ValueError)
 """What allauth raises where a provider is away or answers with something else."""
 
 SLOTS = outbound_calls.Slots(together=16, per_host=8, wait=2.0)
 """Calls to providers at the same time; who finds no place waits a little, then 503."""
-CALL_LASTS = 5.0
+CALL_TIMEOUT = 5.0
 """Seconds a provider has for one answer, from the look-up of its name to the end."""
 
 
@@ -97,7 +97,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
                 self.send_link_mail(sociallogin)
         except LinkRefused as refused:
             raise ImmediateHttpResponse(
-                refused_page(request, row, refused)
+                link_refused_page(request, row, refused)
             ) from refused
 
     def send_link_mail(self, sociallogin: Any) -> None:
@@ -109,7 +109,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
 
     def get_requests_session(self) -> outbound_calls.Session:
         """For every call to a provider: bounded in number and time."""
-        return outbound_calls.Session(SLOTS, CALL_LASTS)
+        return outbound_calls.Session(SLOTS, CALL_TIMEOUT)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
         """Only through a provider that the administrator opened for it."""
@@ -146,7 +146,7 @@ def social_app_of(row: SignInProvider) -> SocialApp:
     )
 
 
-def refused_page(
+def link_refused_page(
     request: HttpRequest, row: SignInProvider, refused: LinkRefused
 ) -> HttpResponse:
     """A page that says why; on record."""
@@ -177,10 +177,10 @@ def unavailable_as_503(view: Any) -> Any:
 
     def run(request: HttpRequest, provider_id: str) -> Any:
         if on_other_host(request):
-            return at_home(request)
+            return redirect_to_issuer_host(request)
         try:
             return view(request, provider_id)
-        except BROKEN as error:
+        except PROVIDER_ERRORS as error:
             about = SimpleNamespace(app=SimpleNamespace(provider_id=provider_id))
             SocialAccountAdapter().on_authentication_error(
                 request, about, exception=error
@@ -193,7 +193,7 @@ def unavailable_as_503(view: Any) -> Any:
     return run
 
 
-def at_home(request: HttpRequest) -> HttpResponse:
+def redirect_to_issuer_host(request: HttpRequest) -> HttpResponse:
     """The sign-in page at the issuer's host: a provider returns to that one, and the
     session of who began elsewhere would not be there.
     """

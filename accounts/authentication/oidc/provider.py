@@ -25,9 +25,13 @@ from django.http import Http404, HttpRequest
 
 from accounts.authentication.oidc.account_linking import verified_address
 
-LONGEST_SUB = 191
+MAX_SUB_LENGTH = 191
 """The width of SocialAccount.uid; OpenID Connect allows 255 ASCII characters."""
-TEXTS = {"name": "name", "first_name": "given_name", "last_name": "family_name"}
+PROFILE_CLAIMS = {
+    "name": "name",
+    "first_name": "given_name",
+    "last_name": "family_name",
+}
 """Our name for a claim that is only shown -> the claim."""
 
 
@@ -74,7 +78,7 @@ class OIDCProvider(OpenIDConnectProvider):
     def extract_uid(self, data: dict[str, Any]) -> str:
         """`sub`. Raises OAuth2Error."""
         sub = data["id_token"].get("sub")
-        if not isinstance(sub, str) or not 0 < len(sub) <= LONGEST_SUB:
+        if not isinstance(sub, str) or not 0 < len(sub) <= MAX_SUB_LENGTH:
             raise OAuth2Error("The ID token has no sub")
         if not sub.isprintable():
             raise OAuth2Error("The sub has control characters")
@@ -83,9 +87,11 @@ class OIDCProvider(OpenIDConnectProvider):
     def extract_common_fields(self, data: dict[str, Any]) -> dict[str, Any]:
         """What a new account is made of."""
         claims = {**data["id_token"], **data["userinfo"]}
-        found = {ours: text_of(claims.get(name)) for ours, name in TEXTS.items()}
+        found = {
+            ours: text_of(claims.get(name)) for ours, name in PROFILE_CLAIMS.items()
+        }
         wanted = text_of(claims.get("preferred_username"))
-        found["username"] = fit_username(wanted)
+        found["username"] = safe_username(wanted)
         found["email"] = verified_address(data)
         return found
 
@@ -99,7 +105,7 @@ def text_of(claim: Any) -> str:
     return claim if isinstance(claim, str) and claim.isprintable() else ""
 
 
-def fit_username(wanted: str) -> str:
+def safe_username(wanted: str) -> str:
     """The wanted name in its usual form; nothing if it mixes alphabets.
 
     A Cyrillic letter among Latin ones makes a name that looks like somebody else's.
@@ -144,15 +150,15 @@ def refuse_other_issuer(account: SocialAccount) -> None:
 
 def login(request: HttpRequest, provider_id: str) -> Any:
     """To the provider."""
-    return through(OAuth2LoginView, request, provider_id)
+    return run_allauth_view(OAuth2LoginView, request, provider_id)
 
 
 def callback(request: HttpRequest, provider_id: str) -> Any:
     """Back from the provider."""
-    return through(OAuth2CallbackView, request, provider_id)
+    return run_allauth_view(OAuth2CallbackView, request, provider_id)
 
 
-def through(view: Any, request: HttpRequest, provider_id: str) -> Any:
+def run_allauth_view(view: Any, request: HttpRequest, provider_id: str) -> Any:
     """allauth's view with our adapter. Raises Http404."""
     try:
         return view.adapter_view(OIDCAdapter(request, provider_id))(request)

@@ -21,7 +21,7 @@ from accounts.rate_limits.errors import RateLimited
 
 T = TypeVar("T")
 
-_mine = threading.local()
+_local = threading.local()
 
 
 @cache
@@ -36,16 +36,16 @@ def hashing_slot() -> Iterator[None]:
     Whoever holds one already (the sign-in door, around its look at the lock-out)
     hashes in it.
     """
-    if getattr(_mine, "holds", False):
+    if getattr(_local, "holds", False):
         yield
         return
     if not _slots().acquire(timeout=settings.HASHING_WAIT):
         raise RateLimited(_("Too many people sign in at this moment; try again."), 1)
-    _mine.holds = True
+    _local.holds = True
     try:
         yield
     finally:
-        _mine.holds = False
+        _local.holds = False
         _slots().release()
 
 
@@ -65,17 +65,17 @@ def hash_in_slot(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 
 @contextmanager
-def hashed_before(raw: str) -> Iterator[None]:
+def prehashed_password(raw: str) -> Iterator[None]:
     """Hash `raw` now; in the block hashing it costs nothing, once. Raises TooMany.
 
     For blocks that open a transaction: hashing waits for its turn, and everybody who
     writes would wait with it.
     """
-    _mine.ready = {raw: make_password(raw)} if raw else {}
+    _local.ready = {raw: make_password(raw)} if raw else {}
     try:
         yield
     finally:
-        _mine.ready = {}
+        _local.ready = {}
 
 
 class TunedArgon2PasswordHasher(Argon2PasswordHasher):
@@ -87,7 +87,7 @@ class TunedArgon2PasswordHasher(Argon2PasswordHasher):
 
     def encode(self, password: str, *args: Any, **kwargs: Any) -> str:
         """As Argon2's, in a slot."""
-        ready: str | None = getattr(_mine, "ready", {}).pop(password, None)
+        ready: str | None = getattr(_local, "ready", {}).pop(password, None)
         return ready or hash_in_slot(super().encode, password, *args, **kwargs)
 
     def verify(self, *args: Any, **kwargs: Any) -> bool:

@@ -32,7 +32,7 @@ class RevokeOnPasswordChange:
     ) -> None:
         """Record who did it, and end all access of the account."""
         if isinstance(user, User):
-            request, actor = context.request, acting()
+            request, actor = context.request, current_actor()
             record(
                 "user.password_changed",
                 actor=actor,
@@ -42,7 +42,7 @@ class RevokeOnPasswordChange:
             user.revoke_tokens(actor=actor, reason="password changed")
 
 
-def acting() -> Any:
+def current_actor() -> Any:
     """Who is signed in to the request being answered; without one an operator.
 
     Django tells a validator neither, and its own pages and commands tell nobody.

@@ -17,7 +17,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts.audit.record import record
-from accounts.authentication.passwords.hashers import hashed_before
+from accounts.authentication.passwords.hashers import prehashed_password
 from accounts.management.arguments import ACTOR
 from accounts.management.errors import database_remedy
 from accounts.models import Role, RoleAssignment, SigningKey, User
@@ -83,7 +83,7 @@ class Command(BaseCommand):
         given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
         email = os.environ.get("DJANGO_SUPERUSER_EMAIL", "")
         password = given or secrets.token_urlsafe(PASSWORD_BYTES)
-        with hashed_before(password), transaction.atomic():
+        with prehashed_password(password), transaction.atomic():
             if superusers.exists():
                 return
             user = User.objects.create_superuser(name, email, password)

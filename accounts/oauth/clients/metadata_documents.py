@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 SLOTS = outbound_calls.Slots(together=8, per_host=2)
 """Fetches at the same time: hosts that say nothing keep their own places only."""
-SILENT_FOR = 30.0
+UNRESPONSIVE_SECONDS = 30.0
 """Seconds that a host which did not answer is not asked again."""
-MOST_SILENT = 1_000
+MAX_UNRESPONSIVE = 1_000
 
 
 def document_columns(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class HostPolicy:
         return not DocumentHost.objects.filter(host=host, trusted=False).exists()
 
 
-class Silent:
+class UnresponsiveHosts:
     """Hosts that did not answer a moment ago, whatever the path."""
 
     def __init__(self) -> None:
@@ -77,18 +77,18 @@ class Silent:
     def add(self, host: str) -> None:
         """Leave it alone for a while."""
         with self.lock:
-            if len(self.until) >= MOST_SILENT:
+            if len(self.until) >= MAX_UNRESPONSIVE:
                 del self.until[next(iter(self.until))]
-            self.until[host] = time.monotonic() + SILENT_FOR
+            self.until[host] = time.monotonic() + UNRESPONSIVE_SECONDS
 
     def __contains__(self, host: str) -> bool:
         return self.until.get(host, 0.0) > time.monotonic()
 
 
-SILENT = Silent()
+UNRESPONSIVE = UnresponsiveHosts()
 
 
-class Fetcher(cimd.SafeMetadataFetcher):
+class DocumentFetcher(cimd.SafeMetadataFetcher):
     """The toolkit's, with one deadline for name, connection, head and body.
 
     Its own timeouts begin anew with every byte, and names have none.
@@ -98,21 +98,21 @@ class Fetcher(cimd.SafeMetadataFetcher):
         """The document and its age in seconds. Raises cimd.CIMDError."""
         parts = cimd._validate_client_id_url(client_id)
         try:
-            host = place(client_id)
+            host = host_and_port(client_id)
         except ValueError as error:
             raise cimd.CIMDError("client_id URL has no host name") from error
-        if host in SILENT:
+        if host in UNRESPONSIVE:
             raise cimd.CIMDError(f"{host} did not answer a moment ago")
         try:
             with outbound_calls.call(
                 oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS
             ) as call:
-                return self.asked(parts, call)
+                return self.fetch_from_any_address(parts, call)
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            SILENT.add(host)
+            UNRESPONSIVE.add(host)
             raise cimd.CIMDError(f"{host} did not answer: {error}") from error
 
-    def asked(
+    def fetch_from_any_address(
         self, parts: Any, call: outbound_calls.OutboundCall
     ) -> tuple[dict[str, Any], int]:
         """The answer of the first address that gives one.
@@ -158,7 +158,7 @@ class Fetcher(cimd.SafeMetadataFetcher):
             answer.release_conn()
 
 
-def resolved(hostname: str, port: int) -> list[str]:
+def resolve_public_addresses(hostname: str, port: int) -> list[str]:
     """The public addresses of a host; stands in for the toolkit's, which waits as long
     as the resolver does. Raises cimd.CIMDError, OSError.
     """
@@ -171,7 +171,7 @@ def resolved(hostname: str, port: int) -> list[str]:
     return addresses
 
 
-def place(client_id: str) -> str:
+def host_and_port(client_id: str) -> str:
     """Host and port of a document, in one spelling. Raises ValueError."""
     return f"{host_of_document(client_id)}:{urlsplit(client_id).port or 443}"
 
@@ -184,10 +184,10 @@ def refresh(client_id: str, request: Any) -> None:
     if not oauth2_settings.CIMD_ENABLED or not cimd.is_cimd_client_id(client_id):
         return
     known = OAuthClient.objects.filter(client_id=client_id).first()
-    if known is not None and not stale(known):
+    if known is not None and not is_expired(known):
         return
     try:
-        with SLOTS.slot(place(client_id)):
+        with SLOTS.slot(host_and_port(client_id)):
             cimd.resolve_cimd_application(client_id, request)
     except outbound_calls.TooManyOutboundCalls as error:
         raise RateLimited(
@@ -197,7 +197,7 @@ def refresh(client_id: str, request: Any) -> None:
         logger.info("%s is no URL of a document", one_line(client_id))
 
 
-def stale(client: OAuthClient) -> bool:
+def is_expired(client: OAuthClient) -> bool:
     """Whether its document has to be fetched again."""
     source = client.RegistrationSource.CIMD
     if client.registration_source != source or client.cimd_expires_at is None:
@@ -208,4 +208,4 @@ def stale(client: OAuthClient) -> bool:
 def install_document_rules() -> None:
     """Put ours in the toolkit's place; a test fails if that place moves."""
     cimd._build_application_kwargs = document_columns
-    cimd._resolve_and_validate = resolved
+    cimd._resolve_and_validate = resolve_public_addresses

@@ -19,18 +19,18 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from accounts.audit.record import record
-from accounts.authentication.lockout import REGISTRATION, judged
+from accounts.authentication.lockout import REGISTRATION_PREFIX, limit_attempts
 from accounts.errors import InvalidClientMetadata, InvalidRedirectURI
 from accounts.models import OAuthClient
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.text import one_line
 
-LARGEST = 16_384
-MOST_URIS = 10
-METHODS = ("none", "client_secret_basic", "client_secret_post")
-SERVED = ("authorization_code", "refresh_token", DEVICE_GRANT)
-ECHOED = (
+MAX_BODY = 16_384
+MAX_URIS = 10
+REGISTRABLE_AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")
+REGISTRABLE_GRANTS = ("authorization_code", "refresh_token", DEVICE_GRANT)
+ECHOED_MEMBERS = (
     "application_type",
     "client_uri",
     "logo_uri",
@@ -44,17 +44,16 @@ ECHOED = (
 def client_columns(data: dict[str, Any]) -> dict[str, Any]:
     """Columns of the client that `data` describes. Raises BadMetadata."""
     method = data.get("token_endpoint_auth_method") or "client_secret_basic"
-    if method not in METHODS:
-        raise InvalidClientMetadata(
-            f"token_endpoint_auth_method is one of {', '.join(METHODS)}."
-        )
+    if method not in REGISTRABLE_AUTH_METHODS:
+        known = ", ".join(REGISTRABLE_AUTH_METHODS)
+        raise InvalidClientMetadata(f"token_endpoint_auth_method is one of {known}.")
     name = data.get("client_name") or ""
     if not isinstance(name, str) or len(name) > 255:
         raise InvalidClientMetadata("client_name is a text of at most 255 characters.")
     public = method == "none"
     return {
         "name": one_line(name),
-        "redirect_uris": " ".join(redirects(data.get("redirect_uris"))),
+        "redirect_uris": " ".join(validated_redirect_uris(data.get("redirect_uris"))),
         "token_endpoint_auth_method": method,
         "client_type": "public" if public else "confidential",
         "authorization_grant_type": OAuthClient.GRANT_AUTHORIZATION_CODE,
@@ -62,10 +61,10 @@ def client_columns(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def redirects(uris: Any) -> list[str]:
+def validated_redirect_uris(uris: Any) -> list[str]:
     """The redirect URIs, each once. Raises BadMetadata."""
-    if not isinstance(uris, list) or not 0 < len(uris) <= MOST_URIS:
-        text = f"redirect_uris is a list of 1 to {MOST_URIS} URIs."
+    if not isinstance(uris, list) or not 0 < len(uris) <= MAX_URIS:
+        text = f"redirect_uris is a list of 1 to {MAX_URIS} URIs."
         raise InvalidClientMetadata(text, "invalid_redirect_uri")
     try:
         return list(dict.fromkeys(validate_redirect_uri(uri) for uri in uris))
@@ -81,7 +80,7 @@ def grant_types(data: dict[str, Any]) -> list[str]:
         raise InvalidClientMetadata("grant_types and response_types are lists.")
     if "authorization_code" not in asked or "code" not in kinds:
         raise InvalidClientMetadata("Clients register for authorization_code and code.")
-    return [grant for grant in SERVED if grant in asked]
+    return [grant for grant in REGISTRABLE_GRANTS if grant in asked]
 
 
 def registration_response(client: OAuthClient, secret: str) -> dict[str, Any]:
@@ -102,9 +101,9 @@ def registration_response(client: OAuthClient, secret: str) -> dict[str, Any]:
     return told
 
 
-def echoed(data: dict[str, Any]) -> dict[str, Any]:
+def echoed_metadata(data: dict[str, Any]) -> dict[str, Any]:
     """Metadata kept as given, where it is harmless text."""
-    kept = (*ECHOED, "scope")
+    kept = (*ECHOED_MEMBERS, "scope")
     told = {n: data[n] for n in kept if isinstance(data.get(n), str) and data[n]}
     contacts = data.get("contacts")
     if isinstance(contacts, list) and all(isinstance(c, str) for c in contacts):
@@ -120,18 +119,20 @@ def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
         client_id=secrets.token_hex(16),
         client_secret=secret,
         registration_source=OAuthClient.RegistrationSource.DCR,
-        registered=echoed(data),
+        registered=echoed_metadata(data),
         **columns,
     )
     client.save()
     return client, secret
 
 
-def known(request: HttpRequest, raw: str) -> bool:
+def is_registration_token(request: HttpRequest, raw: str) -> bool:
     """Whether this is the initial access token; wrong ones count."""
     wanted = settings.REGISTRATION_TOKEN.encode()
     sent = raw.encode(errors="replace")
-    return judged(request, REGISTRATION, lambda: hmac.compare_digest(sent, wanted))
+    return limit_attempts(
+        request, REGISTRATION_PREFIX, lambda: hmac.compare_digest(sent, wanted)
+    )
 
 
 def check_registration_allowed(request: HttpRequest) -> JsonResponse | None:
@@ -143,7 +144,7 @@ def check_registration_allowed(request: HttpRequest) -> JsonResponse | None:
         told["error_description"] = "Registration is off; ask the administrator."
         return JsonResponse(told, status=403)
     scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and known(request, raw):
+    if scheme.lower() == "bearer" and is_registration_token(request, raw):
         return None
     told["error"] = "invalid_token"
     told["error_description"] = "Registration needs an initial access token."
@@ -181,18 +182,20 @@ class RegisterView(View):
 
     def document(self, request: HttpRequest) -> dict[str, Any]:
         """The body. Raises BadMetadata."""
-        if len(request.body) > LARGEST:
-            raise InvalidClientMetadata(f"The document is larger than {LARGEST} bytes.")
+        if len(request.body) > MAX_BODY:
+            raise InvalidClientMetadata(
+                f"The document is larger than {MAX_BODY} bytes."
+            )
         try:
             data = json.loads(request.body)
         except (ValueError, RecursionError) as error:
             raise InvalidClientMetadata("The body is not JSON.") from error
-        if not isinstance(data, dict) or not storable(data):
+        if not isinstance(data, dict) or not is_storable(data):
             raise InvalidClientMetadata("The body is a JSON object of plain text.")
         return data
 
 
-def storable(data: dict[str, Any]) -> bool:
+def is_storable(data: dict[str, Any]) -> bool:
     """Whether a database takes it: no NUL, no half of a surrogate pair."""
     try:
         return b"\\u0000" not in json.dumps(data, ensure_ascii=False).encode()

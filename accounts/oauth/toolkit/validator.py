@@ -12,7 +12,7 @@ from django.utils import timezone
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.oauth2.rfc6749 import errors
 
-from accounts.authentication.lockout import CLIENT, judged
+from accounts.authentication.lockout import CLIENT_PREFIX, limit_attempts
 from accounts.crypto.secrets import code_hash
 from accounts.errors import InvalidGrant
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, OAuthGrant
@@ -24,12 +24,16 @@ class PorticoValidator(OAuth2Validator):
     """Codes are hashed, their replay ends what they bought; tokens go to the list."""
 
     def __init__(
-        self, proved: OAuthClient | None = None, asked: HttpRequest | None = None
+        self,
+        authenticated: OAuthClient | None = None,
+        http_request: HttpRequest | None = None,
     ) -> None:
-        """`proved` is the client where it has been authenticated already; `asked` is
-        the request in which it proves itself, for the lock-out."""
-        self.proved, self.asked = proved, asked
-        self.claimed = ""
+        """`authenticated` is a client that was authenticated before in this request.
+
+        `http_request` is the request that the lock-out counts wrong secrets for.
+        """
+        self.authenticated, self.http_request = authenticated, http_request
+        self.claimed_client_id = ""
 
     def _extract_basic_auth(self, request: Any) -> str | None:
         """As the toolkit's, with the scheme in any case (RFC 9110 11.1)."""
@@ -45,7 +49,7 @@ class PorticoValidator(OAuth2Validator):
 
     def client_authentication_required(self, request: Any, *a: Any, **k: Any) -> bool:
         """As the toolkit's; an assertion is a proof too."""
-        if self.proved is not None:
+        if self.authenticated is not None:
             return True
         if getattr(request, "client_assertion", None):
             return True
@@ -56,8 +60,8 @@ class PorticoValidator(OAuth2Validator):
 
         A public client may come with an empty secret, one that needs a secret may not.
         """
-        if self.proved is not None:
-            request.client = self.proved
+        if self.authenticated is not None:
+            request.client = self.authenticated
             return True
         if getattr(request, "client_assertion", None):
             request.client = authenticate_assertion(request)
@@ -80,22 +84,24 @@ class PorticoValidator(OAuth2Validator):
                 )
             )
 
-        if self.asked is None or not provided_secret:
+        if self.http_request is None or not provided_secret:
             return compare()
-        return judged(self.asked, f"{CLIENT}{self.claimed}", compare)
+        return limit_attempts(
+            self.http_request, f"{CLIENT_PREFIX}{self.claimed_client_id}", compare
+        )
 
     def _load_application(self, client_id: str | None, request: Any) -> Any:
         """The row of a usable client. The toolkit's would fetch documents here,
         inside whatever transaction is open; `documents.refresh` has done so before.
         """
-        found = self.proved
+        found = self.authenticated
         if found is None or found.client_id != client_id:
             # PostgreSQL takes no NUL, so no client has one.
             name = "" if "\x00" in (client_id or "") else client_id or ""
             found = OAuthClient.objects.filter(client_id=name).first()
         usable = found is not None and found.is_usable(request)
         request.client = found if usable else None
-        self.claimed = client_id or ""
+        self.claimed_client_id = client_id or ""
         return request.client
 
     def _create_authorization_code(
@@ -123,7 +129,7 @@ class PorticoValidator(OAuth2Validator):
         if grant is None:
             return False
         if grant.redeemed_at is not None:
-            self.end_replayed(grant)
+            self.revoke_replayed(grant)
             return False
         if grant.is_expired() or grant.auth_digest != user.auth_digest:
             return False
@@ -131,7 +137,7 @@ class PorticoValidator(OAuth2Validator):
         request.scopes = grant.scope.split()
         return True
 
-    def end_replayed(self, grant: OAuthGrant) -> None:
+    def revoke_replayed(self, grant: OAuthGrant) -> None:
         """OAuth 2.1 4.1.3: revoke all tokens issued for the code."""
         family = IssuedToken.objects.filter(family=grant.family)
         ended = family.revoke(actor=None, reason="authorization code replayed")

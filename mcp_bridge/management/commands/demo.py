@@ -11,7 +11,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import transaction
 
 from accounts.audit.record import record
-from accounts.authentication.passwords.hashers import hashed_before
+from accounts.authentication.passwords.hashers import prehashed_password
 from accounts.management.arguments import ACTOR
 from accounts.models import Role, RoleAssignment, User
 
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         if User.objects.filter(username=name).exists():
             return False
         rights = {"is_staff": runs_admin, "is_superuser": runs_admin}
-        with hashed_before(PASSWORD), transaction.atomic():
+        with prehashed_password(PASSWORD), transaction.atomic():
             user = User.objects.create_user(name, password=PASSWORD, **rights)
             record("user.added", actor=ACTOR, object=name, reason="demo")
             for role in roles:

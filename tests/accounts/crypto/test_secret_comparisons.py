@@ -38,25 +38,26 @@ MAKES = "stores the hash of a new secret"
 CHOSEN = "20 characters or more, chosen by the operator; compared in constant time"
 SIGNED = "a signature"
 
+VALIDATOR = "accounts/oauth/toolkit/validator.py PorticoValidator"
 PLACES = {
-    "accounts/authentication/lockout.py PasswordDoor.authenticate": LOCKED,
-    "accounts/authentication/mfa.py take_code": LOCKED,
+    "accounts/authentication/lockout.py PasswordBackend.authenticate": LOCKED,
+    "accounts/authentication/mfa.py consume_code": LOCKED,
     "accounts/authentication/views.py OldPasswordForm.clean_oldpassword": LOCKED,
-    "accounts/oauth/toolkit/validator.py Validator._check_secret.compare": LOCKED,
-    "accounts/oauth/toolkit/validator.py Validator.authenticate_client": "is it empty?",
-    "accounts/oauth/clients/register.py known.<lambda>": LOCKED,
-    "accounts/oauth/clients/assertions.py first_use": MAKES,
+    f"{VALIDATOR}._check_secret.compare": LOCKED,
+    f"{VALIDATOR}.authenticate_client": "is it empty?",
+    "accounts/oauth/clients/register.py is_registration_token.<lambda>": LOCKED,
+    "accounts/oauth/clients/assertions.py claim_assertion_id": MAKES,
     "accounts/oauth/device.py DeviceView.serve": MAKES,
-    "accounts/oauth/device.py redeem": RANDOM,
-    "accounts/oauth/toolkit/validator.py Validator._create_authorization_code": MAKES,
-    "accounts/oauth/toolkit/validator.py Validator.validate_code": RANDOM,
-    "accounts/oauth/toolkit/validator.py Validator.confirm_redirect_uri": RANDOM,
+    "accounts/oauth/device.py redeem_device_code": RANDOM,
+    f"{VALIDATOR}._create_authorization_code": MAKES,
+    f"{VALIDATOR}.validate_code": RANDOM,
+    f"{VALIDATOR}.confirm_redirect_uri": RANDOM,
     "accounts/tokens/refresh.py _claims": RANDOM,
-    "accounts/tokens/issue.py with_refresh": MAKES,
-    "accounts/tokens/issue.py row_of": RANDOM,
-    "accounts/tokens/issue.py issue_personal": MAKES,
-    "mcp_bridge/cache/decision_cache.py read": f"{SIGNED}, or {RANDOM}",
-    "mcp_bridge/metrics/prometheus.py Metrics.page": CHOSEN,
+    "accounts/tokens/issue.py add_refresh_token": MAKES,
+    "accounts/tokens/lookup.py find_token": RANDOM,
+    "accounts/tokens/issue.py issue_personal_token": MAKES,
+    "mcp_bridge/cache/decision_cache.py read_uncached": f"{SIGNED}, or {RANDOM}",
+    "mcp_bridge/metrics/prometheus.py MetricsMiddleware.page": CHOSEN,
 }
 """File and function -> why guessing there is of no use."""
 

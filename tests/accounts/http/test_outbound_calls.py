@@ -15,7 +15,10 @@ from django.test import Client, override_settings
 from accounts.http import outbound_calls
 from accounts.http.streaming import at_own_pace
 from accounts.models import SigningKey, User
-from accounts.oauth.clients.metadata_documents import SILENT_FOR, Silent
+from accounts.oauth.clients.metadata_documents import (
+    UNRESPONSIVE_SECONDS,
+    UnresponsiveHosts,
+)
 from tests.support.cast import PASSWORD, person
 from tests.support.static_files import UNCOLLECTED
 
@@ -73,10 +76,10 @@ def test_names_that_cannot_be_resolved_are_an_error() -> None:
 
 
 def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
-    known = Silent()
+    known = UnresponsiveHosts()
     known.add("a:443")
     assert "a:443" in known and "b:443" not in known
-    later = time.monotonic() + SILENT_FOR + 1
+    later = time.monotonic() + UNRESPONSIVE_SECONDS + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert "a:443" not in known
     for number in range(1_100):

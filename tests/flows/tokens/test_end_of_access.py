@@ -663,13 +663,13 @@ REVOKING = {
     "IssuedTokenAdmin.end_tokens": "the tokens or sign-ins that were selected",
     "OAuthClientQuerySet.end_access": "with the codes of those clients",
     "PersonalTokensView.revoke": "the personal token that was chosen",
-    "RevokeView.serve": "RFC 7009: the token or its family",
+    "RevocationEndpoint.serve": "RFC 7009: the token or its family",
     "RevokedTokenAdmin.save_model": "the token that was pasted",
     "UserQuerySet.revoke_all_sessions": "the one verb",
-    "Validator.end_replayed": "OAuth 2.1 4.1.3: what a replayed code gave",
-    "_end_replayed_family": "OAuth 2.1 4.3: a replayed family",
+    "PorticoValidator.revoke_replayed": "OAuth 2.1 4.1.3: what a replayed code gave",
+    "_revoke_replayed_family": "OAuth 2.1 4.3: a replayed family",
     "end_access": "clients in the admin: what is the actor's to end, with codes",
-    "end_family": "/api/token/blacklist/: that sign-in",
+    "revoke_family": "/api/token/blacklist/: that sign-in",
 }
 """Who calls `TokenQuerySet.revoke`, and why that ends enough."""
 

@@ -16,7 +16,7 @@ from allauth.mfa.totp.internal.auth import TOTP
 from axes.models import AccessAttempt
 from django.db.models import Sum
 
-from accounts.authentication.lockout import WIDER
+from accounts.authentication.lockout import WIDE_FACTOR
 from accounts.models import User
 from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
@@ -123,7 +123,7 @@ def test_passwords_of_one_account_from_many_addresses(two: list[Portico]) -> Non
         )
 
     assert set(burst(guess)) <= {401, 429}
-    assert counted() == MOST * WIDER
+    assert counted() == MOST * WIDE_FACTOR
 
 
 @pytest.mark.parametrize("right", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from axes.models import AccessAttempt
 from django.core.management import CommandError, call_command
 
-from accounts.authentication.lockout import WIDER
+from accounts.authentication.lockout import WIDE_FACTOR
 from accounts.models import AuditEvent, User
 from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
@@ -98,12 +98,12 @@ def test_guessing_from_many_addresses_and_for_many_names_is_stopped(
 ) -> None:
     """Ten times as much locks the account, or the address."""
     AccessAttempt.objects.bulk_create(
-        attempt("alice", f"198.51.100.{n}") for n in range(3 * WIDER)
+        attempt("alice", f"198.51.100.{n}") for n in range(3 * WIDE_FACTOR)
     )
     assert api(strict, "alice", PASSWORD).status_code == 429
     assert api(strict, "bob", PASSWORD).status_code == 200
     AccessAttempt.objects.bulk_create(
-        attempt(f"name-{n}", "192.0.2.66") for n in range(3 * WIDER)
+        attempt(f"name-{n}", "192.0.2.66") for n in range(3 * WIDE_FACTOR)
     )
     assert api(strict, "bob", PASSWORD, "192.0.2.66").status_code == 429
 

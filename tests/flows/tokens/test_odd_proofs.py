@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.core.management import CommandError
 from jwt.algorithms import get_default_algorithms
 
-from accounts.oauth.request_parameters import OF_LIBRARIES
+from accounts.oauth.request_parameters import RESERVED_PARAMETERS
 from accounts.tokens.assertions import ASSERTION_ALGORITHMS
 from tests.flows.oauth.test_headless import present
 from tests.support.cast import person
@@ -129,7 +129,15 @@ def test_odd_basic_credentials_are_refused(server: Portico, value: bytes) -> Non
 def test_no_parameter_stands_for_what_the_libraries_know(server: Portico) -> None:
     """OAuth 2.1 3.1: unknown parameters are ignored, whatever their names."""
     client_id = registered(server)["client_id"]
-    names = {*OF_LIBRARIES, "client", "grant", "user", "scopes", "encoding", "headers"}
+    names = {
+        *RESERVED_PARAMETERS,
+        "client",
+        "grant",
+        "user",
+        "scopes",
+        "encoding",
+        "headers",
+    }
     names |= {"uri", "body", "validator_log", "decoded_body", "_params", "__class__"}
     with Visitor(server.url, "alice") as visitor:
         for name in sorted(names):
