@@ -1,9 +1,10 @@
-"""Environment: every setting Portico reads, typed, with all errors told at once."""
+"""Environment: every setting, typed; all errors are reported together."""
 
 from __future__ import annotations
 
 import secrets
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib.util import find_spec
@@ -18,12 +19,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 Names = Annotated[list[str], NoDecode]
-"""A list written with commas."""
+"""A comma-separated list."""
 
 Limit = Annotated[
     str, Field(pattern=r"^(off|[1-9][0-9]{0,8}/(second|minute|hour|day))$")
 ]
-"""How often: `120/minute`, or `off`."""
+"""A rate such as `120/minute`, or `off`."""
 LIMIT_FORM = "Written as `60/minute` (second, hour, day) or `off`, like those below."
 PROTOCOL = "Needs `uvicorn --http config.server.timeouts:TimeoutProtocol`."
 
@@ -32,8 +33,8 @@ DATABASES = ("postgres", "postgresql", "sqlite")
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 
 
-def found(module: str) -> bool:
-    """Whether it can be imported, without importing the last part."""
+def importable_module(module: str) -> bool:
+    """Whether it can be imported; imports its parents only."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):
@@ -53,136 +54,150 @@ class Environment(BaseSettings):
 
     ENVIRONMENT: Literal["development", "production"] = Field(
         "development",
-        description="`production` demands secrets and refuses unsafe settings.",
+        description="`production` requires secrets and refuses unsafe settings.",
     )
     DATA_DIR: Path = Field(
         BASE_DIR / "var",
-        description="Where the SQLite database, secrets and static files live "
+        description="Folder of the SQLite database, secrets and static files "
         "(default `var/`).",
     )
     DATABASE_URL: str = Field(
         "",
-        description="`postgres://user:password@host/name`; empty: SQLite in DATA_DIR.",
+        description="`postgres://user:password@host/name`. Empty: SQLite in DATA_DIR.",
     )
     SECRET_KEY: SecretStr = Field(
         SecretStr(""),
-        description="Signs sessions. Made in DATA_DIR in development; required in "
+        description="Signs sessions. Created in DATA_DIR in development; required in "
         "production, 50 characters or more.",
     )
     KEY_ENCRYPTION_KEY: SecretStr = Field(
         SecretStr(""),
-        description="Encrypts the signing keys at rest. Made in DATA_DIR in "
+        description="Encrypts the signing keys at rest. Created in DATA_DIR in "
         "development; required in production, 32 characters or more.",
     )
-    HOST: str = Field("127.0.0.1", description="Address `make serve` listens on.")
-    PORT: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on.")
-    WORKERS: int = Field(1, ge=1, le=64, description="Server processes.")
+    HOST: str = Field("127.0.0.1", description="Address on which `make serve` listens.")
+    PORT: int = Field(
+        8000, ge=1, le=65535, description="Port on which `make serve` listens."
+    )
+    WORKERS: int = Field(1, ge=1, le=64, description="Number of server processes.")
     ISSUER_URL: str = Field(
         "",
-        description="The public origin, such as `https://portico.example.com`; no "
-        "path, no trailing slash. Default `http://127.0.0.1:PORT`.",
+        description="The public origin, such as `https://portico.example.com`, "
+        "without path or trailing slash. Default: `http://127.0.0.1:PORT`.",
     )
     ALLOWED_HOSTS: Names = Field(
         [],
-        description="Further host names to answer to. The issuer's own and, in "
-        "development, the loopback names always count.",
+        description="Further host names that requests may use. The issuer's host "
+        "is always allowed; in development, so are loopback names.",
     )
     ALLOWED_ORIGINS: Names = Field(
         [],
         description="Web origins whose pages may call /mcp, such as "
-        "`https://app.example.com` or `http://localhost:*`. Default: the loopback "
-        "ones in development, none in production.",
+        "`https://app.example.com` or `http://localhost:*`. Default: loopback "
+        "origins in development, none in production.",
     )
     TRUSTED_PROXIES: Names = Field(
         [],
-        description="Addresses or networks (CIDR) of the proxies in front, `unix` for "
-        "a Unix socket: their X-Forwarded-For and X-Forwarded-Proto are believed, "
-        "nobody else's. No client may have an address in these networks. Run uvicorn "
-        "with `--no-proxy-headers`.",
+        description="Addresses or networks (CIDR) of the proxies in front; `unix` "
+        "for a Unix socket. Portico uses X-Forwarded-For and X-Forwarded-Proto "
+        "only from these. No client may have an address in these networks. Run "
+        "uvicorn with `--no-proxy-headers`.",
     )
     ACCESS_TOKEN_LIFETIME: int = Field(
-        1800, ge=1, le=86400, description="Seconds an access token lasts."
+        1800, ge=1, le=86400, description="Lifetime of an access token, in seconds."
     )
     REFRESH_TOKEN_LIFETIME: int = Field(
-        14 * 86400, ge=60, le=365 * 86400, description="Seconds a refresh token lasts."
+        14 * 86400,
+        ge=60,
+        le=365 * 86400,
+        description="Lifetime of a refresh token, in seconds.",
     )
     TOKEN_MAX_IDLE: int = Field(
         0,
         ge=0,
-        description="Seconds unused after which any token ends, 300 or more; 0: never. "
-        "Clients may have a shorter one.",
+        description="Seconds after which an unused token expires, 300 or more; 0: "
+        "never. A client can have a shorter limit.",
     )
     REFRESH_TOKEN_GRACE: int = Field(
         30,
         ge=0,
         le=300,
-        description="Seconds in which a refresh token used again gives the same "
-        "successor; later its whole family ends.",
+        description="Seconds in which a repeated use of a refresh token returns "
+        "the same successor. A later use revokes its whole family.",
     )
     LOCKOUT_AFTER: int = Field(
         5,
         ge=1,
-        description="Wrong passwords after which an account is locked out for an "
-        "address; ten times as many lock an account for everybody, or an address.",
+        description="Wrong passwords after which an account is locked for one "
+        "address. Ten times as many lock the account for all addresses, or the "
+        "address for all accounts.",
     )
     LOCKOUT_SECONDS: int = Field(
-        900, ge=1, le=86400, description="Seconds a lock-out lasts."
+        900, ge=1, le=86400, description="Duration of a lock-out, in seconds."
     )
     STAFF_SECOND_FACTOR: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Whether staff need a second factor (app or passkey): `auto` is on "
-        "in production.",
+        description="Whether staff need a second factor (app or passkey). `auto`: "
+        "only in production.",
     )
     EMAIL_HOST: str = Field(
         "",
-        description="Mail server for password resets and notices. Empty: printed in "
-        "development, not sent in production.",
+        description="Mail server for password resets and notices. Empty: mails are "
+        "printed in development and not sent in production.",
     )
-    EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Its port.")
-    EMAIL_USER: str = Field("", description="User name at the mail server, if any.")
-    EMAIL_PASSWORD: SecretStr = Field(SecretStr(""), description="Password there.")
+    EMAIL_PORT: int = Field(587, ge=1, le=65535, description="Port of the mail server.")
+    EMAIL_USER: str = Field(
+        "", description="User name at the mail server, if it needs one."
+    )
+    EMAIL_PASSWORD: SecretStr = Field(
+        SecretStr(""), description="Password at the mail server."
+    )
     EMAIL_TLS: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="How the connection to the mail server is encrypted."
     )
-    EMAIL_FROM: str = Field(
-        "portico@localhost", description="Sender of mails to people."
-    )
+    EMAIL_FROM: str = Field("portico@localhost", description="Sender address of mails.")
     HASHING_AT_ONCE: int = Field(
-        1, ge=1, le=64, description="Passwords a process hashes at the same time."
+        1,
+        ge=1,
+        le=64,
+        description="Passwords that one process hashes at the same time.",
     )
     HASHING_WAIT: float = Field(
         2.0,
         ge=0,
         le=60,
-        description="Seconds a sign-in waits for its turn to be hashed; then 429.",
+        description="Seconds that a sign-in waits to hash its password; then 429.",
     )
     VALKEY_URL: str = Field(
         "",
-        description="`redis://` or `valkey://` URL of the store in which all workers "
-        "count rate limits; empty: each process counts for itself.",
+        description="`redis://` or `valkey://` URL of the store in which all "
+        "workers count rate limits. Empty: each process counts alone.",
     )
     LIMIT_PASSWORD: Limit = Field(
-        "60/minute", description="Sign-ins tried from one address. " + LIMIT_FORM
+        "60/minute", description="Sign-in attempts from one address. " + LIMIT_FORM
     )
     LIMIT_MAIL: Limit = Field(
-        "10/hour", description="Password mails asked for from one address."
+        "10/hour", description="Password mails requested from one address."
     )
     LIMIT_REGISTER: Limit = Field(
         "120/hour", description="Clients that register themselves from one address."
     )
     LIMIT_TOKEN: Limit = Field(
         "240/minute",
-        description="Token requests of a client at one address; all its clients "
-        "together have ten times as much, here and below.",
+        description="Token requests of one client from one address. All clients at "
+        "an address together may make ten times as many, here and below.",
     )
     LIMIT_AUTHORIZE: Limit = Field(
-        "120/minute", description="Authorization requests of a person at one address."
+        "120/minute",
+        description="Authorization requests of one person from one address.",
     )
     LIMIT_INTROSPECT: Limit = Field(
-        "3000/minute", description="Introspections by a client at one address."
+        "3000/minute",
+        description="Introspection requests of one client from one address.",
     )
     LIMIT_DEVICE: Limit = Field(
-        "60/minute", description="Device codes asked for, typed and decided."
+        "60/minute",
+        description="Device codes requested, entered, and allowed or denied.",
     )
     LIMIT_MCP: Limit = Field(
         "12000/minute", description="Messages at /mcp with one token."
@@ -192,48 +207,51 @@ class Environment(BaseSettings):
     )
     LIMIT_MCP_REFUSED: Limit = Field(
         "300/minute",
-        description="Messages at /mcp with the same token that does not count; an "
-        "address has ten times as much. Tokens that count are never held up by it.",
+        description="Messages at /mcp with the same invalid token; one address may "
+        "send ten times as many. This limit never delays valid tokens.",
     )
     SIGNING_ALGORITHM: Literal["ES256", "RS256", "EdDSA"] = Field(
         "ES256", description="Algorithm of new signing keys."
     )
     EXTRA_APPS: Names = Field(
         [],
-        description="Django apps with an `mcp_tools.py`, importable from PYTHONPATH "
-        "or this folder.",
+        description="Django apps with an `mcp_tools.py`, importable from "
+        "PYTHONPATH or this folder.",
     )
     CLIENT_REGISTRATION: Literal["open", "token", "off"] = Field(
         "open",
-        description="Whether MCP clients may register themselves (RFC 7591): anybody, "
-        "who has REGISTRATION_TOKEN, or nobody.",
+        description="Who may register clients (RFC 7591): `open` (anyone), `token` "
+        "(holders of REGISTRATION_TOKEN) or `off`.",
     )
     REGISTRATION_TOKEN: SecretStr = Field(
         SecretStr(""),
-        description="The initial access token that `CLIENT_REGISTRATION=token` asks "
-        "for, 20 characters or more.",
+        description="The initial access token for `CLIENT_REGISTRATION=token`, 20 "
+        "characters or more.",
     )
     UNUSED_CLIENTS_AFTER: int = Field(
         30,
         ge=1,
-        description="Days after which `manage.py purge` drops clients that registered "
-        "themselves and have no live token.",
+        description="Days after which `manage.py purge` deletes clients that "
+        "registered themselves and have no active token.",
     )
     CLIENT_METADATA_DOCUMENTS: bool = Field(
         True,
-        description="Whether a client's https URL may be its id (CIMD): its document "
-        "is fetched from public addresses only.",
+        description="Whether a client may use an https URL as its id (CIMD). "
+        "Portico fetches the document at that URL from public addresses only.",
     )
     MAX_BODY_SIZE: int = Field(
-        4 * 1024 * 1024, ge=1024, description="Largest body at /mcp, in bytes."
+        4 * 1024 * 1024, ge=1024, description="Largest request body at /mcp, in bytes."
     )
     MAX_FORM_SIZE: int = Field(
         1024 * 1024,
         ge=16 * 1024,
-        description="Largest body everywhere else, in bytes.",
+        description="Largest request body at all other paths, in bytes.",
     )
     BODY_TIMEOUT: float = Field(
-        30.0, gt=0, le=3600, description="Seconds a body has to arrive; then 408."
+        30.0,
+        gt=0,
+        le=3600,
+        description="Seconds in which a request body must arrive; then 408.",
     )
     HEAD_TIMEOUT: float = Field(
         20.0,
@@ -262,41 +280,43 @@ class Environment(BaseSettings):
     )
     MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Sessions of the 2025 protocols, which live in one process: "
-        "`auto` is on with one worker.",
+        description="Sessions of the 2025 protocols. A session lives in one "
+        "process. `auto`: only with one worker.",
     )
     SESSION_IDLE: float = Field(
         900.0,
         gt=0,
         le=86400,
-        description="Seconds after which a session that nobody uses ends; its client "
-        "opens another one.",
+        description="Seconds after which an unused session ends. Its client can "
+        "open another one.",
     )
     MAX_SESSIONS_PER_USER: int = Field(
         100,
         ge=1,
-        description="Sessions a person may have in a process; one more ends the one "
-        "that was not used for longest.",
+        description="Sessions that one person may have in a process. One more ends "
+        "the session that was unused for longest.",
     )
     MAX_SESSIONS: int = Field(
         2000,
         ge=1,
-        description="Sessions a process has; one more ends one of whoever has most.",
+        description="Sessions in a process. One more ends a session of the person "
+        "with the most sessions.",
     )
     MAX_STREAMS_PER_USER: int = Field(
         100,
         ge=1,
-        description="Streams a person may keep open in a process to hear of changes; "
-        "then 429.",
+        description="Open subscription streams of one person in a process; then 429.",
     )
     MAX_STREAMS: int = Field(
-        2000, ge=1, description="Such streams of all people in a process; then 503."
+        2000,
+        ge=1,
+        description="Open subscription streams of all people in a process; then 503.",
     )
     MAX_CALLS_PER_USER: int = Field(
         200,
         ge=1,
-        description="Messages of a person that a process works on, or waits for the "
-        "body of, at the same time; then 429.",
+        description="Messages of one person that a process handles, or whose body "
+        "it awaits, at the same time; then 429.",
     )
     MAX_CALLS: int = Field(
         2000, ge=1, description="Such messages of all people in a process; then 503."
@@ -304,8 +324,8 @@ class Environment(BaseSettings):
     MAX_BODIES_PER_USER: int = Field(
         32 * 1024 * 1024,
         ge=1024,
-        description="Bytes of a person's larger bodies that a process keeps at the "
-        "same time, at least MAX_BODY_SIZE; then 429.",
+        description="Bytes of one person's larger bodies that a process holds in "
+        "memory, at least MAX_BODY_SIZE; then 429.",
     )
     MAX_BODIES: int = Field(
         512 * 1024 * 1024,
@@ -315,34 +335,34 @@ class Environment(BaseSettings):
     SESSION_PREFIX: str = Field(
         "",
         pattern=r"^[A-Za-z0-9]{0,16}$",
-        description="Stands before the ids of this process' sessions (`8001-...`), so "
-        "that a proxy can send each to where it lives (`deploy/`).",
+        description="Prefix of the session ids of this process (`8001-...`). A "
+        "proxy routes by it (`deploy/`).",
     )
     AUDIT_RETENTION: int = Field(
-        365, ge=1, description="Days that `manage.py purge` keeps audit events."
+        365, ge=1, description="Days for which `manage.py purge` keeps audit events."
     )
     AUDIT_DURABILITY: Literal["durable", "batch", "off"] = Field(
         "durable",
-        description="When a message at /mcp is answered: once its audit event is "
-        "committed (`durable`: what was answered is on record, whatever happens), once "
-        "it is queued (`batch`: a crash can lose 50 ms), or without one (`off`).",
+        description="When /mcp sends a response. `durable`: after its audit event "
+        "is committed, so every response has its event. `batch`: after the event "
+        "is queued; a crash can lose 50 ms of events. `off`: without an event.",
     )
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="What is logged, from this level up."
+        "INFO", description="Lowest level that is logged."
     )
     LOG_FORMAT: Literal["line", "json"] = Field(
-        "line", description="How log lines look: text for people, JSON for machines."
+        "line", description="Format of log lines: `line` (text) or `json`."
     )
     METRICS_TOKEN: SecretStr = Field(
         SecretStr(""),
-        description="Turns on `/metrics` (Prometheus) for who sends it as a Bearer "
+        description="Enables `/metrics` (Prometheus) for requests with this Bearer "
         "token, 20 characters or more.",
     )
     TIME_ZONE: str = Field("UTC", description="Time zone of the admin's pages.")
     PAGE_LANGUAGE: Literal["en", "ko"] = Field(
         "en",
-        description="Language of the pages where neither the person nor the browser "
-        "asks for one.",
+        description="Language of the pages if neither the person nor the browser "
+        "requests one.",
     )
 
     @field_validator(
@@ -354,7 +374,6 @@ class Environment(BaseSettings):
     )
     @classmethod
     def split(cls, value: Any) -> Any:
-        """Take `a, b` for a list."""
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
@@ -362,7 +381,7 @@ class Environment(BaseSettings):
     @field_validator("ISSUER_URL")
     @classmethod
     def bare_origin(cls, value: str) -> str:
-        """An origin and nothing else: one string, used everywhere."""
+        """Refuse paths: issuers are compared as strings (RFC 8414 3.3)."""
         parts = urlsplit(value)
         if value and (parts.scheme not in ("http", "https") or not parts.netloc):
             raise ValueError("write scheme://host[:port], such as https://h.example")
@@ -373,7 +392,7 @@ class Environment(BaseSettings):
     @field_validator("ALLOWED_ORIGINS")
     @classmethod
     def origins(cls, value: list[str]) -> list[str]:
-        """Each is scheme://host[:port|:*]."""
+        """Require scheme://host[:port|:*]."""
         for origin in value:
             scheme, mark, host = origin.partition("://")
             if not mark or not scheme or not host or "/" in host:
@@ -385,7 +404,6 @@ class Environment(BaseSettings):
     @field_validator("VALKEY_URL")
     @classmethod
     def store(cls, value: str) -> str:
-        """A URL of Redis' kind."""
         if value and urlsplit(value).scheme not in STORES:
             raise ValueError(f"write it as one of {', '.join(STORES)} and ://host:port")
         return value
@@ -393,7 +411,6 @@ class Environment(BaseSettings):
     @field_validator("DATABASE_URL")
     @classmethod
     def known_database(cls, value: str) -> str:
-        """PostgreSQL, or a SQLite file of another place."""
         if value and urlsplit(value).scheme not in DATABASES:
             raise ValueError(f"write it as one of {', '.join(DATABASES)} and ://...")
         return value
@@ -401,17 +418,19 @@ class Environment(BaseSettings):
     @field_validator("EXTRA_APPS")
     @classmethod
     def importable(cls, value: list[str]) -> list[str]:
-        """Each is a module somewhere on the path, or the AppConfig in one."""
+        """Require a module on the path, or the AppConfig in one."""
         for name in value:
             parent = name.rpartition(".")[0]
-            if not found(name) and not (parent and found(parent)):
+            if not importable_module(name) and not (
+                parent and importable_module(parent)
+            ):
                 raise ValueError(f"no module {name}; put its folder on PYTHONPATH")
         return value
 
     @field_validator("TRUSTED_PROXIES")
     @classmethod
     def networks(cls, value: list[str]) -> list[str]:
-        """Each is an address, a network or the word `unix`."""
+        """Require an address, a network or the word `unix`."""
         for network in value:
             try:
                 _ = network == "unix" or ip_network(network, strict=False)
@@ -425,24 +444,23 @@ class Environment(BaseSettings):
     @field_validator("TOKEN_MAX_IDLE")
     @classmethod
     def noticeable(cls, value: int) -> int:
-        """Use is noted once a minute."""
+        """Refuse limits that the one-minute precision of "last used" cannot serve."""
         if 0 < value < 300:
-            raise ValueError("write 0, or 300 and more: use is noted once a minute")
+            raise ValueError("write 0, or 300 and more: use is stored once a minute")
         return value
 
     @property
     def production(self) -> bool:
-        """Whether this is the real thing."""
         return self.ENVIRONMENT == "production"
 
     @property
     def issuer(self) -> str:
-        """The one issuer string, without trailing slash."""
+        """The issuer, without trailing slash."""
         return self.ISSUER_URL or f"http://127.0.0.1:{self.PORT}"
 
     @property
     def hosts(self) -> list[str]:
-        """Host names answered to."""
+        """Host names that requests may use, the issuer's first."""
         own = urlsplit(self.issuer).hostname or "127.0.0.1"
         own = f"[{own}]" if ":" in own else own
         near = [] if self.production else LOOPBACK
@@ -450,27 +468,26 @@ class Environment(BaseSettings):
 
     @property
     def origins_allowed(self) -> list[str]:
-        """Web origins allowed at /mcp beside the issuer's own."""
+        """Web origins allowed at /mcp, in addition to the issuer's."""
         if self.ALLOWED_ORIGINS or self.production:
             return self.ALLOWED_ORIGINS
         return [f"http://{host}:*" for host in LOOPBACK]
 
     @property
     def sessions(self) -> bool:
-        """Whether older clients get sessions."""
+        """Whether clients of the 2025 protocols get sessions."""
         return self.MCP_SESSIONS == "on" or (
             self.MCP_SESSIONS == "auto" and self.WORKERS == 1
         )
 
     @property
     def staff_second_factor(self) -> bool:
-        """Whether staff are obliged."""
+        """Whether staff must have a second factor."""
         auto = self.STAFF_SECOND_FACTOR == "auto" and self.production
         return auto or self.STAFF_SECOND_FACTOR == "on"
 
     @property
     def email_backend(self) -> str:
-        """Where mails go."""
         if self.EMAIL_HOST:
             return "django.core.mail.backends.smtp.EmailBackend"
         kind = "dummy" if self.production else "console"
@@ -478,19 +495,23 @@ class Environment(BaseSettings):
 
     def secret(self, name: Literal["SECRET_KEY", "KEY_ENCRYPTION_KEY"]) -> str:
         """A secret from the environment, or from its file in DATA_DIR."""
-        given: str = getattr(self, name).get_secret_value()
+        secret: str = getattr(self, name).get_secret_value()
         try:
-            return given or kept_secret(self.DATA_DIR / name.lower())
+            return secret or kept_secret(self.DATA_DIR / name.lower())
         except OSError as error:
-            return str(refuse([f"DATA_DIR: {error}; set it to a folder of yours."]))
+            return str(
+                refuse(
+                    [f"DATA_DIR: {error}; set it to a folder that you may write to."]
+                )
+            )
 
     def problems(self) -> list[str]:
-        """What is unsafe or missing, each with its mend."""
-        found = list(self.short_tokens())
-        return found + self.production_problems() if self.production else found
+        """What is unsafe or missing, each with its fix."""
+        problems = list(self.short_tokens())
+        return problems + self.production_problems() if self.production else problems
 
     def short_tokens(self) -> Iterator[str]:
-        """Tokens others send that could be guessed."""
+        """Yield a problem for each bearer token that is short enough to guess."""
         used = {
             "REGISTRATION_TOKEN": self.CLIENT_REGISTRATION == "token",
             "METRICS_TOKEN": bool(self.METRICS_TOKEN.get_secret_value()),
@@ -500,39 +521,43 @@ class Environment(BaseSettings):
                 yield f"{name}: set it to 20 characters or more."
 
     def production_problems(self) -> list[str]:
-        """What production needs and does not have."""
-        found = [
+        """What production requires and does not have."""
+        problems = [
             f"{name}: set it to {length} random characters or more."
             for name, length in (("SECRET_KEY", 50), ("KEY_ENCRYPTION_KEY", 32))
             if guessable(getattr(self, name).get_secret_value(), length)
         ]
         secret = self.SECRET_KEY.get_secret_value()
         if secret and secret == self.KEY_ENCRYPTION_KEY.get_secret_value():
-            found.append("KEY_ENCRYPTION_KEY: make it another one than SECRET_KEY.")
+            problems.append("KEY_ENCRYPTION_KEY: use a value other than SECRET_KEY.")
         if not self.issuer.startswith("https://"):
-            found.append("ISSUER_URL: set it to the public https:// origin.")
+            problems.append("ISSUER_URL: set it to the public https:// origin.")
         if self.WORKERS > 1 and self.DATABASE_URL.partition(":")[0] in ("", "sqlite"):
-            found.append("DATABASE_URL: several WORKERS need PostgreSQL, not SQLite.")
+            problems.append(
+                "DATABASE_URL: several WORKERS need PostgreSQL, not SQLite."
+            )
         if self.WORKERS > 1 and not self.VALKEY_URL:
-            found.append("VALKEY_URL: several WORKERS count their limits in one store.")
-        return found
+            problems.append(
+                "VALKEY_URL: several WORKERS need one store for their rate limits."
+            )
+        return problems
 
 
 def guessable(secret: str, length: int) -> bool:
-    """Whether a secret is short, dull, or one that Django's templates print."""
-    dull = len(set(secret)) < 8 or secret.startswith("django-insecure-")
-    return len(secret) < length or dull
+    """Whether a secret is short, repetitive, or from Django's project template."""
+    weak = len(set(secret)) < 8 or secret.startswith("django-insecure-")
+    return len(secret) < length or weak
 
 
 def files_with_secrets() -> list[Path]:
-    """`.env`, if it gives a secret or a URL with a password."""
+    """`.env`, if it contains a secret or a URL with a password."""
     path = Path(str(Environment.model_config.get("env_file")))
     lines = dotenv_values(path) if path.is_file() else {}
     return [path] if any(is_secret(*line) for line in lines.items()) else []
 
 
 def is_secret(name: str, value: str | None) -> bool:
-    """Whether others should not read this setting."""
+    """Whether this setting is confidential: a secret, or a URL with a password."""
     field = Environment.model_fields.get(name.upper())
     if field is None or not value:
         return False
@@ -543,7 +568,7 @@ def is_secret(name: str, value: str | None) -> bool:
 
 
 def kept_secret(path: Path) -> str:
-    """The secret in `path`, made there at first (0600, and only by one process)."""
+    """The secret in `path`; one process creates it first, with mode 0600."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with open(path, "x", opener=private) as file:
@@ -571,25 +596,30 @@ def _read_when_written(path: Path) -> str:
 
 
 def lifetime(seconds: int) -> timedelta:
-    """Seconds as Django's settings want them."""
     return timedelta(seconds=seconds)
 
 
+def version() -> str:
+    """The version in pyproject.toml: the project is not installed as a package."""
+    text = (BASE_DIR / "pyproject.toml").read_text(encoding="utf-8")
+    return str(tomllib.loads(text)["project"]["version"])
+
+
 def read() -> Environment:
-    """The environment, or every error at once and exit code 1."""
+    """The environment; else print every error and exit with code 1."""
     try:
-        found = Environment()
+        environment = Environment()
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         refuse(lines)
-    if found.problems():
-        refuse(found.problems())
-    return found
+    if environment.problems():
+        refuse(environment.problems())
+    return environment
 
 
 def refuse(lines: list[str]) -> Any:
-    """Say what is wrong with the settings and stop."""
-    told = "\n".join(f"  {line}" for line in lines)
+    """Print what is wrong with the settings and exit."""
+    problems = "\n".join(f"  {line}" for line in lines)
     sys.exit(
-        f"Portico cannot start with these settings:\n{told}\nSee docs/settings.md."
+        f"Portico cannot start with these settings:\n{problems}\nSee docs/settings.md."
     )

@@ -13,6 +13,7 @@ from config import environment, sqlite
 env = environment.read()
 
 BASE_DIR = environment.BASE_DIR
+VERSION = environment.version()
 ENVIRONMENT = env.ENVIRONMENT
 DATA_DIR = env.DATA_DIR.resolve()
 ENVIRONMENT_FILES = environment.files_with_secrets()
@@ -250,7 +251,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Portico",
     "DESCRIPTION": "Tokens, the OAuth 2.1 authorization server, and /mcp.",
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": [],

@@ -1,7 +1,7 @@
 #!/bin/sh
-# backup.sh FILE: a consistent copy of Portico's database while it serves.
-# Settings as for the server (environment or .env); run it in Portico's folder.
-# Keep KEY_ENCRYPTION_KEY and SECRET_KEY elsewhere: without them the copy signs nothing.
+# backup.sh FILE: copy Portico's database while the server runs. The copy is consistent.
+# Run it in Portico's folder, with the server's settings in the environment.
+# Store KEY_ENCRYPTION_KEY and SECRET_KEY elsewhere: without them, the copy cannot sign tokens.
 set -eu
 umask 077
 file=$1

@@ -8,13 +8,13 @@ from urllib.request import Request, urlopen
 
 
 def main() -> int:
-    """Ask under the public host name: others are refused."""
+    """Request with the public host name: Portico answers 421 to others."""
     port = os.environ.get("PORT", "8000")
     host = urlsplit(os.environ.get("ISSUER_URL", "")).netloc or "127.0.0.1"
-    asked = Request(f"http://127.0.0.1:{port}/healthz", headers={"Host": host})
+    request = Request(f"http://127.0.0.1:{port}/healthz", headers={"Host": host})
     try:
-        with urlopen(asked, timeout=2) as answer:  # noqa: S310
-            return int(answer.status != 200)
+        with urlopen(request, timeout=2) as response:  # noqa: S310
+            return int(response.status != 200)
     except (URLError, OSError):
         return 1
 

@@ -1,7 +1,7 @@
 """libpq.py PROGRAM ...: run a program of PostgreSQL on DATABASE_URL.
 
-Every account of the host can list a process's arguments, so no part of the URL goes
-there. Its environment and its open files are for its own account only.
+Every account of the host can list the arguments of a process, so they must not
+contain the URL. Only the process's own account can read its environment and files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg.pq import Conninfo
 
 
 def options(url: str) -> dict[str, str]:
-    """What the URL says, as libpq reads it."""
+    """The URL as libpq's connection options; exits if libpq cannot parse it."""
     try:
         return {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except ProgrammingError:
@@ -24,25 +24,25 @@ def options(url: str) -> dict[str, str]:
         sys.exit("DATABASE_URL: write it as postgres://user:password@host:port/name")
 
 
-def service(given: dict[str, str]) -> str:
-    """Put each option into its variable, those without one into a service file."""
-    named = given.setdefault("service", "portico")
-    lines = [f"[{named}]"]
+def service(connection: dict[str, str]) -> str:
+    """Set a variable for each option; write options without one to a service file."""
+    name_of_service = connection.setdefault("service", "portico")
+    lines = [f"[{name_of_service}]"]
     for option in Conninfo.get_defaults():
         name = option.keyword.decode()
-        if name in given and option.envvar:
-            os.environ[option.envvar.decode()] = given[name]
-        elif name in given:
-            lines.append(f"{name}={given[name]}")
-    if named == "portico":
-        os.environ["PGSERVICEFILE"] = nameless("\n".join([*lines, ""]))
+        if name in connection and option.envvar:
+            os.environ[option.envvar.decode()] = connection[name]
+        elif name in connection:
+            lines.append(f"{name}={connection[name]}")
+    if name_of_service == "portico":
+        os.environ["PGSERVICEFILE"] = unlinked_file("\n".join([*lines, ""]))
     elif lines[1:]:
-        sys.exit(f"DATABASE_URL: give the other options in the service {named}")
-    return named
+        sys.exit(f"DATABASE_URL: give the other options in the service {name_of_service}")
+    return name_of_service
 
 
-def nameless(text: str) -> str:
-    """The path of a file that ends with the program and nobody else can open."""
+def unlinked_file(text: str) -> str:
+    """The path of a file that only this process can open; it disappears at exit."""
     with tempfile.TemporaryFile() as file:
         handle = os.dup(file.fileno())
     os.write(handle, text.encode())
@@ -52,10 +52,10 @@ def nameless(text: str) -> str:
 
 
 def main(program: str, *arguments: str) -> None:
-    """Become the program."""
-    given = options(os.environ["DATABASE_URL"])
-    called = [program, f"--dbname=service={service(given)}", *arguments]
-    os.execvp(program, called)  # noqa: S606
+    """Replace this process by the program."""
+    connection = options(os.environ["DATABASE_URL"])
+    command = [program, f"--dbname=service={service(connection)}", *arguments]
+    os.execvp(program, command)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/bin/sh
-# restore.sh FILE: put a copy made by backup.sh back. Stop the servers first, and start
-# them afterwards: on SQLite a server that was left running keeps the old file open,
-# notices within 5 seconds, and answers 503 at /mcp and /readyz until it is restarted.
-# Tokens revoked after the copy was made would count again, so all are revoked here:
-# people sign in anew. KEEP_TOKENS=yes leaves that away.
+# restore.sh FILE: restore a copy made by backup.sh. Stop the servers before and start them
+# afterwards. On SQLite a running server keeps the old file open. It notices the new file
+# within 5 seconds and answers 503 at /mcp and /readyz until it is restarted.
+# Tokens revoked after the copy was made would be valid again, so this revokes all tokens
+# and people must sign in again. KEEP_TOKENS=yes skips that.
 set -eu
 umask 077
 file=$1

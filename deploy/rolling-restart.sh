@@ -1,6 +1,6 @@
 #!/bin/sh
-# rolling-restart.sh 8001 8002: restart one process after the other behind nginx.conf,
-# each taken out first and put back once it is ready. Calls notice nothing.
+# rolling-restart.sh 8001 8002: restart the processes behind nginx.conf one after the other.
+# nginx sends no requests to a process while it restarts, so no request fails.
 set -eu
 site=${SITE:-/etc/nginx/sites-available/portico}
 host=${HOST_NAME:?the public host name, as in ISSUER_URL}

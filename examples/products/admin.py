@@ -1,5 +1,3 @@
-"""Products in the admin."""
-
 from django.contrib import admin
 
 from examples.products.models import Product

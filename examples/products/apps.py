@@ -1,11 +1,11 @@
-"""A small shop: what an app with MCP tools looks like."""
+"""A small shop: an example of an app with MCP tools."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 
 class ProductsConfig(AppConfig):
-    """EXTRA_APPS=examples.products switches it on."""
+    """Enabled by EXTRA_APPS=examples.products."""
 
     name = "examples.products"
     label = "products"

@@ -1,4 +1,4 @@
-"""What an assistant may do with products, and which scope each thing needs."""
+"""Tools, a resource and a prompt for products, with the scopes they need."""
 
 from decimal import Decimal
 from typing import Any
@@ -12,8 +12,8 @@ from mcp_bridge.server import current_principal, mcp
 @mcp.tool(scopes=["Guest.Read"])
 def list_products(contains: str = "") -> list[dict[str, Any]]:
     """List products whose name contains a text."""
-    found = Product.objects.filter(name__icontains=contains)
-    return [{"name": p.name, "price": str(p.price)} for p in found[:100]]
+    products = Product.objects.filter(name__icontains=contains)
+    return [{"name": p.name, "price": str(p.price)} for p in products[:100]]
 
 
 @mcp.tool(scopes=["User.Write"])
@@ -27,7 +27,7 @@ async def create_product(name: str, price: Decimal) -> str:
 
 @mcp.tool(scopes=["Admin.Write"], sensitive=True)
 def delete_product(name: str) -> str:
-    """Delete a product; the token has to name Admin.Write."""
+    """Delete a product. The token must name Admin.Write."""
     deleted, _ = Product.objects.filter(name=name).delete()
     if not deleted:
         raise ToolError(f"There is no product named {name}.")
@@ -36,9 +36,9 @@ def delete_product(name: str) -> str:
 
 @mcp.resource("products://{name}", scopes=["Guest.Read"], mime_type="text/plain")
 def product(name: str) -> str:
-    """One product, in a line."""
-    found = Product.objects.filter(name=name).first()
-    return f"{found.name}: {found.price}" if found else f"No product named {name}."
+    """Name and price of one product."""
+    row = Product.objects.filter(name=name).first()
+    return f"{row.name}: {row.price}" if row else f"No product named {name}."
 
 
 @mcp.prompt(scopes=["User.Write"])

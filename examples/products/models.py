@@ -1,12 +1,8 @@
-"""Products with a price."""
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 
 class Product(models.Model):
-    """One thing for sale."""
-
     name = models.CharField(_("name"), max_length=100, unique=True)
     price = models.DecimalField(_("price"), max_digits=8, decimal_places=2)
 

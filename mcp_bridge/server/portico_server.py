@@ -324,7 +324,7 @@ INSTRUCTIONS = (
 mcp = PorticoServer(
     "portico",
     title="Portico",
-    version="0.1.0",
+    version=settings.VERSION,
     instructions=INSTRUCTIONS,
     middleware=[require_decision],
     request_state_security=RequestStateSecurity(

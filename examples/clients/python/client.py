@@ -18,18 +18,18 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 MARGIN = 5
-"""Seconds before the end at which a token is renewed rather than used."""
+"""Renew a token this many seconds before it expires."""
 
 
 class NoToken(Exception):
-    """The server gives none: wrong password, account closed."""
+    """The server issued no token: wrong password, or the account is not active."""
 
 
 class PorticoTokens(httpx2.Auth):
-    """Puts a fresh access token on every request.
+    """Adds a valid access token to every request.
 
-    Renewing before the end saves a refused call; a 401 in between (somebody revoked
-    the token, a clock is off) is tried once more with a new one.
+    It renews the token shortly before it expires. If the server still answers 401 (the
+    token was revoked, or a clock is wrong), it tries once more with a new token.
     """
 
     def __init__(self, url: str, username: str, password: str) -> None:
@@ -42,8 +42,10 @@ class PorticoTokens(httpx2.Auth):
     async def async_auth_flow(
         self, request: httpx2.Request
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """httpx's hook: called for every request; never reads the answer, which may
-        be a stream that stays open."""
+        """Called by httpx for every request.
+
+        It never reads the response, which may be a stream that stays open.
+        """
         token = await self.access()
         request.headers["Authorization"] = f"Bearer {token}"
         response = yield request
@@ -53,7 +55,7 @@ class PorticoTokens(httpx2.Auth):
             yield request
 
     async def access(self, refused: str = "") -> str:
-        """A token to use now; requests that wait at the same time share one renewal."""
+        """A valid token; concurrent requests share one renewal."""
         async with self.lock:
             late = time.monotonic() >= self.renew_at
             if not self.tokens or late or self.tokens["access"] == refused:
@@ -61,7 +63,7 @@ class PorticoTokens(httpx2.Auth):
             return str(self.tokens["access"])
 
     async def renew(self) -> None:
-        """The next pair of tokens; the first one if the refresh token ended too."""
+        """Refresh the tokens; sign in if the refresh token is not valid either."""
         async with httpx2.AsyncClient(timeout=30) as http:
             answer = None
             if self.tokens:
@@ -78,7 +80,7 @@ class PorticoTokens(httpx2.Auth):
 
 
 async def main(url: str, username: str, password: str, times: int) -> None:
-    """Show what this account may do, and do some of it."""
+    """List the account's tools and call one."""
     auth = PorticoTokens(url, username, password)
     try:
         await auth.access()

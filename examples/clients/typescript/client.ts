@@ -2,15 +2,15 @@
 //
 //   node client.ts http://127.0.0.1:8000 alice portico-demo
 //
-// Node 22.18 and newer run this file as it is; it needs only @modelcontextprotocol/client.
+// Node 22.18 and newer run this file without a build; it needs only @modelcontextprotocol/client.
 
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 
-const MARGIN = 5; // seconds before the end at which a token is renewed rather than used
+const MARGIN = 5; // renew a token this many seconds before it expires
 
 type Tokens = { access: string; refresh: string; expires_in: number };
 
-/** A fetch that puts a fresh access token on every request. */
+/** A fetch that adds a valid access token to every request. */
 class PorticoTokens {
   private tokens: Tokens | undefined;
   private renewAt = 0;
@@ -37,7 +37,7 @@ class PorticoTokens {
     let answer: Response | undefined;
     if (this.tokens) answer = await this.post("refresh/", { refresh: this.tokens.refresh });
     if (!answer || answer.status === 401) {
-      // no refresh token yet, or it ended too: sign in
+      // no refresh token yet, or it is not valid either: sign in
       answer = await this.post("", { username: this.username, password: this.password });
     }
     if (!answer.ok) throw new Error(`No token (${answer.status}): ${await answer.text()}`);
@@ -47,7 +47,7 @@ class PorticoTokens {
     console.log("got a token");
   }
 
-  /** A token to use now; requests that wait at the same time share one renewal. */
+  /** A valid token; concurrent requests share one renewal. */
   async access(refused?: string): Promise<string> {
     if (!this.tokens || Date.now() >= this.renewAt || this.tokens.access === refused) {
       this.renewing ??= this.renew().finally(() => (this.renewing = undefined));
@@ -65,7 +65,7 @@ class PorticoTokens {
     const token = await this.access();
     const answer = await send(token);
     if (answer.status !== 401) return answer;
-    return send(await this.access(token)); // revoked, or a clock is off: once more with a new one
+    return send(await this.access(token)); // revoked, or a clock is wrong: try once more with a new token
   };
 }
 
