@@ -26,19 +26,19 @@ def options(url: str) -> dict[str, str]:
 
 def service(connection: dict[str, str]) -> str:
     """Set a variable for each option; write options without one to a service file."""
-    name_of_service = connection.setdefault("service", "portico")
-    lines = [f"[{name_of_service}]"]
+    service_name = connection.setdefault("service", "portico")
+    lines = [f"[{service_name}]"]
     for option in Conninfo.get_defaults():
         name = option.keyword.decode()
         if name in connection and option.envvar:
             os.environ[option.envvar.decode()] = connection[name]
         elif name in connection:
             lines.append(f"{name}={connection[name]}")
-    if name_of_service == "portico":
+    if service_name == "portico":
         os.environ["PGSERVICEFILE"] = unlinked_file("\n".join([*lines, ""]))
     elif lines[1:]:
-        sys.exit(f"DATABASE_URL: give the other options in the service {name_of_service}")
-    return name_of_service
+        sys.exit(f"DATABASE_URL: give the other options in the service {service_name}")
+    return service_name
 
 
 def unlinked_file(text: str) -> str:
