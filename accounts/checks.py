@@ -200,31 +200,31 @@ def files_are_private() -> Iterable[checks.CheckMessage]:
     """
     paths = [*private_files.database_files(), *settings.ENVIRONMENT_FILES]
     yield from readable("portico.E008", paths)
-    folders = list(private_files.replaceable())
+    folders = list(private_files.replaceable_folders())
     for folder in folders:
         yield checks.Error(
             _("Others can replace files in %s.") % folder,
-            hint=_("Run: %s") % private_files.chmod("go-w", [folder]),
+            hint=_("Run: %s") % private_files.chmod_command("go-w", [folder]),
             id="portico.E009",
         )
-    for folder in private_files.exposed([settings.DATA_DIR]):
+    for folder in private_files.exposed_paths([settings.DATA_DIR]):
         if folder not in folders:
             yield checks.Warning(
                 _("Other accounts of this host can list %s.") % folder,
-                hint=_("Run: %s") % private_files.chmod("700", [folder]),
+                hint=_("Run: %s") % private_files.chmod_command("700", [folder]),
                 id="portico.W007",
             )
 
 
 def readable(check: str, paths: list[Path]) -> Found:
     """One error for all paths that others can read."""
-    found = private_files.exposed(paths)
+    found = private_files.exposed_paths(paths)
     if not found:
         return []
     return [
         checks.Error(
             _("%s can be read by others.") % ", ".join(map(str, found)),
-            hint=_("Run: %s") % private_files.chmod("600", found),
+            hint=_("Run: %s") % private_files.chmod_command("600", found),
             id=check,
         )
     ]

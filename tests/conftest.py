@@ -10,7 +10,7 @@ import pytest
 from django.test.utils import setup_databases, teardown_databases
 
 from accounts.models import User
-from accounts.rate_limits.window import LOCAL
+from accounts.rate_limits.window import PROCESS_WINDOWS
 from tests.apps.wait_guard.waits import plant
 from tests.support.cast import person
 
@@ -36,7 +36,7 @@ def django_db_setup(
 @pytest.fixture(autouse=True)
 def uncounted() -> None:
     """What tests before have asked for counts against nobody."""
-    LOCAL.counts.clear()
+    PROCESS_WINDOWS.counts.clear()
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
         self, request: HttpRequest, obj: SignInProvider, form: Any, change: bool
     ) -> None:
         if form.cleaned_data.get("client_secret"):
-            obj.keep_secret(form.cleaned_data["client_secret"])
+            obj.set_secret(form.cleaned_data["client_secret"])
         super().save_model(request, obj, form, change)
 
     def save_formset(

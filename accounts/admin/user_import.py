@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from accounts.admin_site.site import Section, site_page
 from accounts.admin_site.uploads import SuperusersPage, kept_draft, uploaded_file
 from accounts.authorization.delegation import NotAllowed
-from accounts.http.streaming import at_own_pace, stream_from_thread
+from accounts.http.streaming import run_on_thread, stream_from_thread
 from accounts.imports.problems import StalePreview
 from accounts.imports.user_csv_apply import apply_users
 from accounts.imports.user_csv_plan import COLUMNS, plan_users
@@ -83,7 +83,7 @@ def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
     total = 0
     try:
         raw = draft.content.encode()
-        for done, total in at_own_pace(lambda: apply_users(raw, mark, actor)):
+        for done, total in run_on_thread(lambda: apply_users(raw, mark, actor)):
             line = '<p><progress max="{}" value="{}"></progress> {}</p>'
             far = _("%(done)d of %(total)d") % {"done": done, "total": total}
             yield format_html(line, max(total, 1), done, far)

@@ -14,8 +14,8 @@ from accounts.admin_site.charts import Chart, Series, chart
 from accounts.admin_site.notices import notices
 from accounts.audit.statistics import (
     ISSUED,
-    NOT_SIGNED_IN,
     REVOKED,
+    SIGN_IN_FAILED,
     SIGNED_IN,
     SPANS,
     Slot,
@@ -48,7 +48,7 @@ CHARTS: list[tuple[str, Any, list[Series]]] = [
         _("Sign-ins"),
         [
             Series(SIGNED_IN, _("signed in"), "", {"action": SIGNED_IN}),
-            Series(NOT_SIGNED_IN, _("failed"), "bad", {"action": NOT_SIGNED_IN}),
+            Series(SIGN_IN_FAILED, _("failed"), "bad", {"action": SIGN_IN_FAILED}),
         ],
     ),
 ]

@@ -11,9 +11,9 @@ from typing import Any
 
 from accounts.models.audit.digests import COLUMNS, Row
 
-AT_ONCE = 1000
-RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
-"""How a cell begins that a spreadsheet takes for a formula."""
+BATCH_SIZE = 1000
+FORMULA_PREFIXES = (*"=+-@\t\r\n|%", *"＝＋－＠")
+"""Spreadsheets read a cell that starts with one of these as a formula."""
 
 
 def export_events(queryset: Any, form: str) -> Iterator[bytes]:
@@ -32,7 +32,7 @@ def batches(queryset: Any) -> Iterator[list[Row]]:
     backwards = (queryset.query.order_by or ("-at",))[0].startswith("-")
     rows = queryset.order_by(*(("-at", "-id") if backwards else ("at", "id")))
     rest = rows
-    while batch := list(rest.values_list(*COLUMNS)[:AT_ONCE]):
+    while batch := list(rest.values_list(*COLUMNS)[:BATCH_SIZE]):
         yield batch
         key, at = batch[-1][:2]
         if backwards:
@@ -59,7 +59,7 @@ def spreadsheet_cell(value: Any) -> Any:
         return value.astimezone(UTC).isoformat()
     if isinstance(value, dict):
         value = json.dumps(value, sort_keys=True)
-    if isinstance(value, str) and value.startswith(RISKY):
+    if isinstance(value, str) and value.startswith(FORMULA_PREFIXES):
         return f"'{value}"
     return value
 

@@ -12,7 +12,7 @@ from django.db.models import Q
 from accounts.models import AuditHour, IssuedToken, RevokedToken
 from accounts.models.audit.rollups import (
     HOUR,
-    SETTLED,
+    SETTLING_TIME,
     STEPS,
     AuditHourQuerySet,
     EventCounts,
@@ -21,13 +21,13 @@ from accounts.models.audit.rollups import (
     floor_hour,
 )
 
-SIGNED_IN, NOT_SIGNED_IN = "user.signed_in", "user.sign_in_failed"
+SIGNED_IN, SIGN_IN_FAILED = "user.signed_in", "user.sign_in_failed"
 ISSUED, REVOKED = "token.issued", "token.revoked"
-CHARTED = (SIGNED_IN, NOT_SIGNED_IN, ISSUED, REVOKED)
-PATIENCE = 0.3
+CHART_ACTIONS = (SIGNED_IN, SIGN_IN_FAILED, ISSUED, REVOKED)
+ROLL_UP_SECONDS = 0.3
 """Seconds a page spends on counting hours that are over."""
-LONGEST_LIST = 8
-MERGED = 200
+TOP_LENGTH = 8
+TOP_CANDIDATES = 200
 """Names taken from the counted hours before the running one is added."""
 
 
@@ -105,21 +105,21 @@ class Statistics:
 def gather_statistics(span: Span, now: datetime) -> Statistics:
     """Count what is over, add what is under way; a bounded number of queries."""
     hours = AuditHour.objects.all()
-    uncounted = hours.roll_up(now, seconds=PATIENCE)
+    uncounted = hours.roll_up(now, seconds=ROLL_UP_SECONDS)
     starts = span.starts(now)
     slots = [Slot(start, start + HOUR * span.hours) for start in starts]
-    running = floor_hour(now - SETTLED)
+    running = floor_hour(now - SETTLING_TIME)
     past = hours.filter(hour__gte=starts[0], hour__lt=running)
     fill_slots(slots, past)
     current = [count_events(hour, hour + HOUR) for hour in hours_from(running, now)]
     for hour, counts in zip(hours_from(running, now), current, strict=True):
-        add_running(slots, hour, counts)
+        add_current_hour(slots, hour, counts)
     return Statistics(
         span=span,
         slots=slots,
         uncounted=uncounted,
         live_tokens=live_tokens(now),
-        tops={f: top_values(f, past, current) for f in TOPS},
+        tops={f: top_values(f, past, current) for f in TOP_FACETS},
         durations=durations(past, current),
     )
 
@@ -131,7 +131,7 @@ def hours_from(start: datetime, now: datetime) -> list[datetime]:
 
 def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> None:
     """Put counted hours into their slots."""
-    wanted = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHARTED)
+    wanted = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHART_ACTIONS)
     for row in past.filter(wanted):
         slot = slot_of(slots, row.hour)
         if row.facet == Facet.MESSAGES:
@@ -145,17 +145,17 @@ def slot_of(slots: list[Slot], moment: datetime) -> Slot:
     return slots[int((moment - slots[0].start) / (slots[0].end - slots[0].start))]
 
 
-def add_running(slots: list[Slot], hour: datetime, counts: EventCounts) -> None:
+def add_current_hour(slots: list[Slot], hour: datetime, counts: EventCounts) -> None:
     """Put the running hour into its slot."""
     slot = slot_of(slots, hour)
     messages, actions = counts[Facet.MESSAGES], counts[Facet.ACTION]
     slot.counts["calls"] += messages["allowed"][""]
     slot.counts["refusals"] += messages["denied"][""]
-    for name in CHARTED:
+    for name in CHART_ACTIONS:
         slot.counts[name] += actions["allowed"][name] + actions["denied"][name]
 
 
-TOPS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT, Facet.REASON)
+TOP_FACETS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT, Facet.REASON)
 
 
 def top_values(
@@ -164,20 +164,20 @@ def top_values(
     """The busiest values of a facet."""
     allowed: Counter[str] = Counter()
     denied: Counter[str] = Counter()
-    for value, a, d in past.filter(facet=facet).summed(MERGED):
+    for value, a, d in past.filter(facet=facet).value_totals(TOP_CANDIDATES):
         allowed[value] += a
         denied[value] += d
     for counts in current:
         allowed.update(counts[facet]["allowed"])
         denied.update(counts[facet]["denied"])
-    names = (allowed + denied).most_common(LONGEST_LIST)
+    names = (allowed + denied).most_common(TOP_LENGTH)
     return [Top(name, allowed[name], denied[name]) for name, _number in names]
 
 
 def durations(past: AuditHourQuerySet, current: list[EventCounts]) -> Counter[int]:
     """Bucket -> messages allowed."""
     found: Counter[int] = Counter()
-    for value, a, _d in past.filter(facet=Facet.DURATION).summed():
+    for value, a, _d in past.filter(facet=Facet.DURATION).value_totals():
         found[int(value)] += a
     for counts in current:
         for value, number in counts[Facet.DURATION]["allowed"].items():

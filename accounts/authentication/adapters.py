@@ -143,7 +143,7 @@ class ResetForm(ResetPasswordForm):
 
         def work() -> None:
             with current.request_context(asked):
-                self.users = User.objects.filter(is_active=True).reached_at(email)
+                self.users = User.objects.filter(is_active=True).with_email(email)
                 ResetPasswordForm.save(self, asked, **kwargs)
 
         mail.run_after_response("password_reset_key", work, request=asked)

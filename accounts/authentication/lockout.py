@@ -32,7 +32,7 @@ from django.utils.translation import gettext as _
 from accounts.audit.record import record
 from accounts.authentication.passwords.hashers import hashing_slot
 from accounts.http.client_address import client_address, rate_limit_prefix
-from accounts.rate_limits.errors import RateLimited, locked_text, rate_limited_response
+from accounts.rate_limits.errors import RateLimited, lockout_text, rate_limited_response
 
 T = TypeVar("T")
 
@@ -284,7 +284,7 @@ def lockout_refusal(request: Any) -> RateLimited | None:
     if not getattr(request, "axes_locked_out", False):
         return None
     counter = AxesProxyHandler.get_implementation()
-    return RateLimited(locked_text(), counter.wait(request, request.axes_credentials))
+    return RateLimited(lockout_text(), counter.wait(request, request.axes_credentials))
 
 
 class LockedOut(RateLimited):
@@ -296,7 +296,7 @@ def refuse_if_locked_out(request: Any, name: str) -> None:
     counter, tried = AxesProxyHandler.get_implementation(), {"username": name}
     failure_counts = counter.failure_counts(request, tried)
     if max(judged for judged, _all in failure_counts) >= settings.LOCKOUT_AFTER:
-        raise LockedOut(locked_text(), counter.wait(request, tried))
+        raise LockedOut(lockout_text(), counter.wait(request, tried))
     if max(counted for _judged, counted in failure_counts) >= settings.LOCKOUT_AFTER:
         raise RateLimited(_("Too many attempts at the same time; try again."), 1)
 
@@ -322,7 +322,7 @@ def lockout_response(
 ) -> HttpResponse:
     """For axes' middleware: what a locked-out person sees."""
     return rate_limited_response(
-        request, lockout_refusal(request) or RateLimited(locked_text(), 1)
+        request, lockout_refusal(request) or RateLimited(lockout_text(), 1)
     )
 
 

@@ -28,7 +28,7 @@ from django.utils import translation
 
 from accounts.audit.record import record
 from accounts.http.client_address import client_address
-from accounts.http.issuer_urls import issuer_url
+from accounts.http.issuer_urls import use_issuer_url
 from accounts.http.outbound_calls import refuse_in_transaction, release_connections
 from accounts.parsing.text import one_line
 
@@ -209,7 +209,7 @@ def mail_request(request: HttpRequest | None) -> HttpRequest:
     for name in ("REMOTE_ADDR", "HTTP_USER_AGENT"):
         made.META[name] = request.META.get(name, "") if request else ""
     made.user = getattr(request, "user", None) or AnonymousUser()
-    issuer_url(made)
+    use_issuer_url(made)
     return made
 
 

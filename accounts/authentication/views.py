@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from accounts.authentication.adapters import access_revoked_since, restart_sign_in
 from accounts.authentication.oidc.adapter import provider_origins
 from accounts.http.csp import csp_origin, override_policy
-from accounts.http.issuer_urls import on_other_host
+from accounts.http.issuer_urls import is_other_host
 
 CSP_SOURCE = re.compile(
     r"https?://[\w.:\[\]-]+|(?!javascript|data|blob)[a-z][\w.+-]*:", re.A
@@ -56,7 +56,7 @@ class SignInView(LoginView):
         """As allauth's, secured."""
         response = super().dispatch(request, *args, **kwargs)
         asked = request.POST.get("next") or request.GET.get("next", "")
-        home = [settings.ISSUER_URL] if on_other_host(request) else []
+        home = [settings.ISSUER_URL] if is_other_host(request) else []
         return allow_redirect_in_csp(response, str(asked), *home, *provider_origins())
 
 

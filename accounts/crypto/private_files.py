@@ -29,12 +29,12 @@ def database_files() -> list[Path]:
     return [Path(path + end) for end in SIDECARS]
 
 
-def exposed(paths: Iterable[Path]) -> list[Path]:
+def exposed_paths(paths: Iterable[Path]) -> list[Path]:
     """Those that others may read or write."""
     return [path for path in paths if mode(path) & 0o077]
 
 
-def replaceable() -> Iterator[Path]:
+def replaceable_folders() -> Iterator[Path]:
     """Folders in which others may put another file in a secret one's place."""
     folders = {settings.DATA_DIR, *(path.parent for path in database_files())}
     for folder in sorted(folders):
@@ -50,6 +50,6 @@ def mode(path: Path) -> int:
         return 0
 
 
-def chmod(how: str, paths: Iterable[Path]) -> str:
+def chmod_command(how: str, paths: Iterable[Path]) -> str:
     """The command for a shell."""
     return shlex.join(["chmod", how, *map(str, paths)])

@@ -57,7 +57,7 @@ def load_private_key(kid: str, encrypted: bytes) -> Any:
     return serialization.load_pem_private_key(pem, password=None)
 
 
-def opens(kid: str, encrypted: bytes) -> bool:
+def can_decrypt(kid: str, encrypted: bytes) -> bool:
     """Whether KEY_ENCRYPTION_KEY opens this stored private key."""
     try:
         load_private_key(kid, encrypted)

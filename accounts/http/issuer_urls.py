@@ -13,7 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 
-def issuer_url(request: HttpRequest) -> None:
+def use_issuer_url(request: HttpRequest) -> None:
     """Let `build_absolute_uri` begin with ISSUER_URL.
 
     Django keeps what it makes of `Host` in this attribute; a test holds it to that.
@@ -21,7 +21,7 @@ def issuer_url(request: HttpRequest) -> None:
     request._current_scheme_host = settings.ISSUER_URL  # type: ignore[attr-defined]
 
 
-def on_other_host(request: HttpRequest) -> bool:
+def is_other_host(request: HttpRequest) -> bool:
     """Whether somebody reads us under another host name than the issuer's.
 
     Ports are left out: proxies drop them, and cookies do not know them.
@@ -38,5 +38,5 @@ class IssuerMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Before anybody builds an address."""
-        issuer_url(request)
+        use_issuer_url(request)
         return self.get_response(request)

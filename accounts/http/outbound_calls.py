@@ -20,28 +20,28 @@ import urllib3
 from django.db import connections
 from requests.adapters import HTTPAdapter
 
-LOOK_UPS = 16
+MAX_LOOKUPS = 16
 """Names resolved at the same time. The system's resolver has no deadline of its own,
 so a thread may outlive the call that began it."""
 
-_resolvers = threading.BoundedSemaphore(LOOK_UPS)
-_mine = threading.local()
+_resolvers = threading.BoundedSemaphore(MAX_LOOKUPS)
+_current = threading.local()
 
 
 class TooManyOutboundCalls(Exception):
     """Too many calls wait for this host, or for all hosts together."""
 
 
-class InTransaction(RuntimeError):
+class CallInTransaction(RuntimeError):
     """A call inside a transaction: everybody would wait for the other host."""
 
 
 def refuse_in_transaction() -> None:
-    """Raises InTransaction; a test case's own transaction does not count."""
+    """Raises CallInTransaction; a test case's own transaction does not count."""
     for connection in connections.all(initialized_only=True):
         blocks = getattr(connection, "atomic_blocks", [])
         if any(not getattr(block, "_from_testcase", False) for block in blocks):
-            raise InTransaction("Call other hosts before or after the transaction.")
+            raise CallInTransaction("Call other hosts before or after the transaction.")
 
 
 def release_connections() -> None:
@@ -131,7 +131,7 @@ class OutboundCall:
                 one.close()
             self.sockets.clear()
 
-    def connected(self, host: str, port: int) -> socket.socket:
+    def connect(self, host: str, port: int) -> socket.socket:
         """A connection to the first address that takes one. Raises OSError."""
         wrong: OSError = OSError(f"{host} has no address")
         for family, kind, proto, _name, address in resolve(host, port, self.left):
@@ -150,11 +150,11 @@ class OutboundCall:
 
 @contextmanager
 def call(seconds: float) -> Iterator[OutboundCall]:
-    """Around everything said to another host. Raises InTransaction, TimeoutError."""
+    """Bound an exchange with another host. Raises CallInTransaction, TimeoutError."""
     refuse_in_transaction()
     release_connections()
-    outer, made = getattr(_mine, "call", None), OutboundCall(seconds)
-    _mine.call = made
+    outer, made = getattr(_current, "call", None), OutboundCall(seconds)
+    _current.call = made
     made.alarm.start()
     try:
         yield made
@@ -162,7 +162,7 @@ def call(seconds: float) -> Iterator[OutboundCall]:
             # A stream that was shut looks complete where nobody announced its length.
             raise TimeoutError("the deadline has passed")
     finally:
-        _mine.call = outer
+        _current.call = outer
         made.close()
 
 
@@ -171,7 +171,7 @@ def left(default: float) -> float:
 
     Raises TimeoutError.
     """
-    current: OutboundCall | None = getattr(_mine, "call", None)
+    current: OutboundCall | None = getattr(_current, "call", None)
     return default if current is None else current.left
 
 
@@ -208,7 +208,7 @@ class DeadlineConnectionMixin:
 
     def _new_conn(self) -> socket.socket:
         try:
-            opened: socket.socket = _mine.call.connected(self._dns_host, self.port)
+            opened: socket.socket = _current.call.connect(self._dns_host, self.port)
         except TimeoutError as error:
             told = f"{self._dns_host} took no connection in time"
             raise urllib3.exceptions.ConnectTimeoutError(self, told) from error
@@ -241,7 +241,7 @@ class HTTPSPool(urllib3.HTTPSConnectionPool):
 POOLS = {"http": HTTPPool, "https": HTTPSPool}
 
 
-class Adapter(HTTPAdapter):
+class DeadlineAdapter(HTTPAdapter):
     """requests over such pools, through a proxy of the environment as well."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -256,14 +256,14 @@ class Adapter(HTTPAdapter):
         return manager
 
 
-class Session(requests.Session):
+class DeadlineSession(requests.Session):
     """A session each of whose requests takes a slot and ends at its deadline."""
 
     def __init__(self, slots: Slots, seconds: float) -> None:
         super().__init__()
         self.slots, self.seconds = slots, seconds
         for scheme in ("http://", "https://"):
-            self.mount(scheme, Adapter())
+            self.mount(scheme, DeadlineAdapter())
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
         """As requests'. Raises requests.ConnectionError where it is too busy."""

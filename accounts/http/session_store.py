@@ -106,7 +106,7 @@ class SessionStore(db.SessionStore):
     aclear_expired = SessionBase.aclear_expired
 
 
-class ListedSession(SessionStore):
+class StoredKeySession(SessionStore):
     """A session by what its row in the list holds of the key, not by a cookie."""
 
     def stored(self, raw: str) -> str:
@@ -146,7 +146,7 @@ def is_current(row: UserSession) -> bool:
 
 def end(row: UserSession) -> None:
     """For UserSession: sign that browser out."""
-    ListedSession().delete(row.session_key)
+    StoredKeySession().delete(row.session_key)
 
 
 def install_session_hashing() -> None:
@@ -155,7 +155,7 @@ def install_session_hashing() -> None:
         (UserSessionManager, "create_from_request"): create_from_request,
         (UserSession, "is_current"): is_current,
         (UserSession, "end"): end,
-        (UserSession, "_session_store"): lambda _row, *key: ListedSession(*key),
+        (UserSession, "_session_store"): lambda _row, *key: StoredKeySession(*key),
     }
     for (owner, name), ours in replaced.items():
         setattr(owner, name, ours)

@@ -41,7 +41,7 @@ async def stream_from_thread(
         own.shutdown(wait=False)
 
 
-def at_own_pace(make: Callable[[], Iterator[T]]) -> Iterator[T]:
+def run_on_thread(make: Callable[[], Iterator[T]]) -> Iterator[T]:
     """What a generator yields, which works through on a thread of its own.
 
     A transaction that is open in it does not wait for who reads its progress. Who
@@ -49,7 +49,7 @@ def at_own_pace(make: Callable[[], Iterator[T]]) -> Iterator[T]:
     """
     steps: SimpleQueue[tuple[str, Any]] = SimpleQueue()
     left = Event()
-    worker = Thread(target=worked_through, args=(make, steps, left))
+    worker = Thread(target=_run_into_queue, args=(make, steps, left))
     worker.start()
     try:
         while (step := steps.get())[0] == "part":
@@ -61,7 +61,7 @@ def at_own_pace(make: Callable[[], Iterator[T]]) -> Iterator[T]:
         worker.join()
 
 
-def worked_through(
+def _run_into_queue(
     make: Callable[[], Iterator[T]], steps: SimpleQueue[tuple[str, Any]], left: Event
 ) -> None:
     """Put each part, then how it ended, into `steps`."""

@@ -97,7 +97,7 @@ class SignInProvider(models.Model):
             text = f"The secret of {self.slug} does not open: enter it again."
             raise KeyUnreadable(text) from error
 
-    def keep_secret(self, raw: str) -> None:
+    def set_secret(self, raw: str) -> None:
         """Encrypt; save is the caller's."""
         sealed = seal(PURPOSE, raw.encode())
         self.secret_encrypted = base64.b64encode(sealed).decode()

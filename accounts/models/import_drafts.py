@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-KEPT = timedelta(days=1)
+RETENTION = timedelta(days=1)
 
 
 class ImportDraftQuerySet(models.QuerySet["ImportDraft"]):
@@ -17,7 +17,7 @@ class ImportDraftQuerySet(models.QuerySet["ImportDraft"]):
 
     def purge(self, now: Any) -> int:
         """Forget drafts that nobody used."""
-        return self.filter(made_at__lt=now - KEPT).delete()[0]
+        return self.filter(made_at__lt=now - RETENTION).delete()[0]
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

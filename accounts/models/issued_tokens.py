@@ -23,7 +23,7 @@ K = TypeVar("K")
 OWN_CLIENT = "portico"
 """`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
 
-REVOKED_AT_ONCE = 1000
+BATCH_ROWS = 1000
 """Rows in memory, and keys in a statement, while many tokens are revoked."""
 
 
@@ -54,10 +54,10 @@ def _revocation() -> RevokedTokenQuerySet:
     return RevokedToken.objects.filter(jti=OuterRef("jti"))
 
 
-def portions(keys: Sequence[K]) -> Iterator[Sequence[K]]:
+def key_batches(keys: Sequence[K]) -> Iterator[Sequence[K]]:
     """As many as one statement takes."""
-    for start in range(0, len(keys), REVOKED_AT_ONCE):
-        yield keys[start : start + REVOKED_AT_ONCE]
+    for start in range(0, len(keys), BATCH_ROWS):
+        yield keys[start : start + BATCH_ROWS]
 
 
 class TokenQuerySet(models.QuerySet["IssuedToken"]):
@@ -89,7 +89,7 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
         with transaction.atomic():
             self._lock_owners()
             live = self.live().select_related(None).order_by("pk")
-            while rows := list(live.filter(pk__gt=last)[:REVOKED_AT_ONCE]):
+            while rows := list(live.filter(pk__gt=last)[:BATCH_ROWS]):
                 self._revoke(rows, actor, reason)
                 ended, last = ended + len(rows), rows[-1].pk
         return ended
@@ -130,15 +130,15 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]
 
-    def forget_successors(self, redeemed_before: Any) -> int:
+    def drop_successors(self, redeemed_before: Any) -> int:
         """Drop the sealed successors of tokens redeemed before that time."""
         over = self.filter(
             successor_sealed__isnull=False, redeemed_at__lt=redeemed_before
         )
         return over.update(successor_sealed=None)
 
-    forget_successors.queryset_only = True  # type: ignore[attr-defined]
-    forget_successors.alters_data = True  # type: ignore[attr-defined]
+    drop_successors.queryset_only = True  # type: ignore[attr-defined]
+    drop_successors.alters_data = True  # type: ignore[attr-defined]
 
 
 TokenManager = models.Manager.from_queryset(TokenQuerySet)

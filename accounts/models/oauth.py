@@ -21,8 +21,8 @@ from oauth2_provider import models as toolkit
 
 from accounts.http.ip_networks import network_field_options
 from accounts.models.audit.events import AuditEvent
-from accounts.models.issued_tokens import IssuedToken, portions
-from accounts.parsing.host_names import HostField, host_of_document, is_at
+from accounts.models.issued_tokens import IssuedToken, key_batches
+from accounts.parsing.host_names import HostField, host_of_document, is_document_at
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -37,7 +37,7 @@ GRANTS = {
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 
 
-SIGNED = "private_key_jwt"
+PRIVATE_KEY_JWT = "private_key_jwt"
 
 
 class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
@@ -65,7 +65,7 @@ class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
                 IssuedToken.objects.filter(client_id__in=some).revoke(
                     actor=actor, reason=reason
                 )
-                for some in portions(names)
+                for some in key_batches(names)
             )
 
     def end_pending(self, *, actor: Any, reason: str) -> list[str]:
@@ -76,7 +76,7 @@ class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
         names: list[str] = []
         with transaction.atomic():
             keys = list(self.order_by("pk").values_list("pk", flat=True))
-            for some in portions(keys):
+            for some in key_batches(keys):
                 rows = OAuthClient.objects.filter(pk__in=some).order_by("pk")
                 locked = rows.select_for_update(no_key=True)
                 theirs = list(locked.values_list("client_id", flat=True))
@@ -192,11 +192,11 @@ class OAuthClient(toolkit.AbstractApplication):
         return hosts.values_list("trusted", flat=True).first()
 
     @property
-    def signs_itself(self) -> bool:
+    def uses_private_key_jwt(self) -> bool:
         """Whether it proves itself with a key and by nothing else."""
-        return bool(self.token_endpoint_auth_method == SIGNED)
+        return bool(self.token_endpoint_auth_method == PRIVATE_KEY_JWT)
 
-    def used(self) -> None:
+    def update_last_used(self) -> None:
         """Note that it was."""
         OAuthClient.objects.filter(pk=self.pk).update(last_used_at=timezone.now())
 
@@ -258,7 +258,7 @@ def end_pending(*, actor: Any, reason: str, **whose: Any) -> int:
         ("device code", devices, "client_id"),
     )
     events = [
-        ended(what, name, client_id, reason).acted_by(actor)
+        withdrawal_event(what, name, client_id, reason).acted_by(actor)
         for what, rows, client in kinds
         for name, client_id in rows.values_list("user__username", client)
     ]
@@ -268,7 +268,9 @@ def end_pending(*, actor: Any, reason: str, **whose: Any) -> int:
     return len(events)
 
 
-def ended(what: str, name: str | None, client_id: str, reason: str) -> AuditEvent:
+def withdrawal_event(
+    what: str, name: str | None, client_id: str, reason: str
+) -> AuditEvent:
     """The event that says a grant was taken back (unsaved)."""
     return AuditEvent(
         action="consent.withdrawn" if what == "consent" else "code.revoked",
@@ -307,7 +309,7 @@ class DocumentHost(models.Model):
             registration_source=OAuthClient.RegistrationSource.CIMD
         )
         ids = documented.values_list("pk", "client_id").iterator()
-        here = [key for key, client_id in ids if is_at(client_id, self.host)]
+        here = [key for key, client_id in ids if is_document_at(client_id, self.host)]
         found: OAuthClientQuerySet = OAuthClient.objects.filter(pk__in=here)
         return found
 
@@ -329,7 +331,7 @@ class ConsentQuerySet(models.QuerySet["Consent"]):
         """Forget these: the next authorization asks again; how many there were."""
         named = self.order_by().values_list("user__username", "client__client_id")
         AuditEvent.objects.bulk_create(
-            ended("consent", name, client_id, reason).acted_by(actor)
+            withdrawal_event("consent", name, client_id, reason).acted_by(actor)
             for name, client_id in named
         )
         return self.delete()[0]
@@ -379,7 +381,7 @@ class Consent(models.Model):
         """Forget it, and end what its person holds through it; how many tokens."""
         whose = {"user_id": self.user_id, "client_id": self.client.client_id}
         with transaction.atomic():
-            get_user_model().objects.filter(pk=self.user_id).locked()
+            get_user_model().objects.filter(pk=self.user_id).lock_rows()
             end_pending(actor=actor, reason=reason, **whose)
             ended = IssuedToken.objects.filter(**whose)
             self.delete()

@@ -31,7 +31,7 @@ scope_name_validator = RegexValidator(
 class ScopeQuerySet(models.QuerySet["Scope"]):
     """Scopes as people read them."""
 
-    def in_words(self, names: Iterable[str]) -> dict[str, str]:
+    def descriptions(self, names: Iterable[str]) -> dict[str, str]:
         """Name -> what it lets somebody do, else the name again; in their order."""
         known = dict(self.filter(name__in=names).values_list("name", "description"))
         told = {name: gettext(text) for name, text in known.items() if text}

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.crypto.signing_keys import generate_key_pair, opens
+from accounts.crypto.signing_keys import can_decrypt, generate_key_pair
 from accounts.models.audit.events import AuditEvent
 
 
@@ -34,11 +34,11 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
         """Keys shown at /oauth/jwks.json."""
         return self.exclude(state=KeyState.RETIRED)
 
-    def openable(self) -> bool:
+    def any_decryptable(self) -> bool:
         """Whether KEY_ENCRYPTION_KEY opens any key (also true where there is none)."""
         stored = self.exclude(state=KeyState.RETIRED)
         keys = list(stored.values_list("kid", "private_encrypted"))
-        return not keys or any(opens(kid, bytes(data)) for kid, data in keys)
+        return not keys or any(can_decrypt(kid, bytes(data)) for kid, data in keys)
 
     def ensure_active(self) -> SigningKey:
         """The active key, made now if there is none."""

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.http.session_store import current_key
 from accounts.models.audit.events import COMMAND_LINE, AuditEvent
 from accounts.models.browser_sessions import end_sessions, sessions_of
-from accounts.models.issued_tokens import IssuedToken, portions
+from accounts.models.issued_tokens import IssuedToken, key_batches
 from accounts.models.oauth import Consent, end_pending
 
 
@@ -45,21 +45,21 @@ class UserQuerySet(models.QuerySet["User"]):
     def deactivate(self, *, actor: Any, reason: str = "account deactivated") -> int:
         """Close these accounts and end their access; return how many closed."""
         with transaction.atomic():
-            ids = self.filter(is_active=True).locked()
+            ids = self.filter(is_active=True).lock_rows()
             closed = User.objects.filter(pk__in=ids)
             closed.update(is_active=False)
             closed.revoke_all_sessions(actor=actor, reason=reason)
         return len(ids)
 
-    def addressed(self, address: str) -> list[User]:
+    def with_admin_set_email(self, address: str) -> list[User]:
         """Accounts with this address that an administrator set, active or not.
 
         The database folds more letters than an address may (CVE-2019-19844), so its
         answer is compared once more.
         """
-        return self.filter(email_set_by_admin=True).reached_at(address)
+        return self.filter(email_set_by_admin=True).with_email(address)
 
-    def reached_at(self, address: str) -> list[User]:
+    def with_email(self, address: str) -> list[User]:
         """Accounts whose own column has this address: allauth's rows may be older."""
         rows = self.filter(email__iexact=address)
         return [user for user in rows if user.email.lower() == address.lower()]
@@ -74,8 +74,8 @@ class UserQuerySet(models.QuerySet["User"]):
         """
         tokens = browsers = 0
         with transaction.atomic():
-            ids = self.locked()
-            for some in portions(ids):
+            ids = self.lock_rows()
+            for some in key_batches(ids):
                 whose: dict[str, Any] = {"user_id__in": some}
                 end_pending(actor=actor, reason=reason, **whose)
                 Consent.objects.filter(**whose).withdraw(actor=actor, reason=reason)
@@ -92,12 +92,12 @@ class UserQuerySet(models.QuerySet["User"]):
         For accounts that are safer than before: their tokens stay.
         """
         with transaction.atomic():
-            ids = self.locked()
-            for some in portions(ids):
+            ids = self.lock_rows()
+            for some in key_batches(ids):
                 end_pending(actor=actor, reason=reason, user_id__in=some)
             return self._end_browsers(ids, actor, reason, keep)
 
-    def locked(self) -> list[int]:
+    def lock_rows(self) -> list[int]:
         """Ids, their rows locked: a code that is redeemed meanwhile waits and loses."""
         rows = User.objects.filter(pk__in=self.order_by().values("pk")).order_by("pk")
         return list(rows.select_for_update(no_key=True).values_list("pk", flat=True))
@@ -106,7 +106,7 @@ class UserQuerySet(models.QuerySet["User"]):
         self, ids: list[int], actor: Any, reason: str, keep: HttpRequest | None
     ) -> int:
         names: list[str] = []
-        for some in portions(ids):
+        for some in key_batches(ids):
             # No list has to know a session: the epoch is in what each is checked by.
             User.objects.filter(pk__in=some).update(
                 session_epoch=F("session_epoch") + 1
@@ -125,7 +125,7 @@ class UserQuerySet(models.QuerySet["User"]):
     revoke_all_sessions.alters_data = True  # type: ignore[attr-defined]
     sign_out_browsers.queryset_only = True  # type: ignore[attr-defined]
     sign_out_browsers.alters_data = True  # type: ignore[attr-defined]
-    locked.queryset_only = True  # type: ignore[attr-defined]
+    lock_rows.queryset_only = True  # type: ignore[attr-defined]
     deactivate.queryset_only = True  # type: ignore[attr-defined]
     deactivate.alters_data = True  # type: ignore[attr-defined]
 

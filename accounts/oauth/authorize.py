@@ -242,7 +242,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         self, request: HttpRequest, client: OAuthClient, scopes: list[str], uri: str
     ) -> HttpResponse:
         """The consent page."""
-        words = Scope.objects.in_words(scopes)
+        words = Scope.objects.descriptions(scopes)
         context = {
             "client": client,
             "host": host_of(uri),

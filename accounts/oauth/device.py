@@ -113,7 +113,7 @@ def redeem_device_code(
         opaque=True,
     )
     grant.delete()
-    client.used()
+    client.update_last_used()
     return pair
 
 
@@ -196,7 +196,7 @@ class DevicePage(Page):
         ).first()
         if grant is None or client is None:
             return self.unknown_code()
-        scopes = list(Scope.objects.in_words(grant.scope.split()).items())
+        scopes = list(Scope.objects.descriptions(grant.scope.split()).items())
         context: dict[str, Any] = {"code": code, "client": client, "scopes": scopes}
         return render(self.request, "oauth/device.html", context)
 

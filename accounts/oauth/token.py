@@ -98,7 +98,7 @@ class TokenEndpoint(Endpoint):
             pair = rotate_refresh_token(raw, client_id=client.client_id, **told)
         except InvalidGrant as error:
             return self.refusal(request, EndpointError(error.error, str(error)))
-        client.used()
+        client.update_last_used()
         return token_response(pair)
 
     def device(
@@ -131,7 +131,7 @@ class TokenEndpoint(Endpoint):
             address=client_address(request),
             refresh=False,
         )
-        client.used()
+        client.update_last_used()
         return token_response(pair)
 
 

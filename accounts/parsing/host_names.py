@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 """Ends a host that the resolver reads as an IPv4 address, say 127.1 or 0x7f000001."""
-LONGEST = 253
+MAX_LENGTH = 253
 
 
 def canonical_host(host: str) -> str:
@@ -27,13 +27,13 @@ def canonical_host(host: str) -> str:
 
     Raises ValueError unless it is a host. The codec is the one that the resolver uses.
     """
-    if len(host) > LONGEST + len("."):
+    if len(host) > MAX_LENGTH + len("."):
         raise ValueError("too long")
     if ":" in host:
         return _ipv6(host.removeprefix("[").removesuffix("]"))
     name = host.encode("idna").decode("ascii").lower().removesuffix(".")
     labels = name.split(".")
-    if len(name) > LONGEST or not all(LABEL.fullmatch(label) for label in labels):
+    if len(name) > MAX_LENGTH or not all(LABEL.fullmatch(label) for label in labels):
         raise ValueError("no host name")
     if not NUMBER.fullmatch(labels[-1]):
         return name
@@ -55,7 +55,7 @@ def host_of_document(client_id: str) -> str:
     return canonical_host(urlsplit(client_id).hostname or "")
 
 
-def is_at(client_id: str, host: str) -> bool:
+def is_document_at(client_id: str, host: str) -> bool:
     """Whether the document of this client is at `host`."""
     try:
         return host_of_document(client_id) == host

@@ -9,7 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 
-REFUSED = (ValueError, RecursionError)
+JSON_ERRORS = (ValueError, RecursionError)
 """Huge numbers and lone surrogates raise the first, deep nesting the second."""
 
 
@@ -21,7 +21,7 @@ class JSONFormField(forms.JSONField):
         try:
             parsed = super().to_python(value)
             json.dumps(parsed, ensure_ascii=False).encode()
-        except REFUSED as error:
+        except JSON_ERRORS as error:
             raise ValidationError(
                 self.error_messages["invalid"], code="invalid", params={"value": "..."}
             ) from error
@@ -31,7 +31,7 @@ class JSONFormField(forms.JSONField):
         """What the form shows again."""
         try:
             return super().bound_data(data, initial)
-        except REFUSED:
+        except JSON_ERRORS:
             return InvalidJSONInput(data)
 
     def prepare_value(self, value: Any) -> Any:

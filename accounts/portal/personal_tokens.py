@@ -56,7 +56,7 @@ class TokenForm(forms.Form):
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         held = sorted(current_grants(user.pk)[1])
-        words = Scope.objects.in_words(held)
+        words = Scope.objects.descriptions(held)
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
         field.choices = [

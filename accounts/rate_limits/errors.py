@@ -41,7 +41,7 @@ def rate_limited_response(request: HttpRequest, problem: RateLimited) -> HttpRes
     return page_or_json(request, problem.status, page, told, **wait)
 
 
-def locked_text() -> str:
+def lockout_text() -> str:
     """What somebody locked out reads: the same whether or not the account exists."""
     return _("Too many wrong attempts. Wait, or ask an administrator to unlock it.")
 

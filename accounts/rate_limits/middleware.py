@@ -26,13 +26,13 @@ from accounts.rate_limits.errors import (
     RateLimitUnavailable,
     rate_limited_response,
 )
-from accounts.rate_limits.store import LOOK_AGAIN, shared_store
-from accounts.rate_limits.window import LOCAL, Limit, configured_limit
+from accounts.rate_limits.store import RETRY_SECONDS, shared_store
+from accounts.rate_limits.window import PROCESS_WINDOWS, Limit, configured_limit
 
 logger = logging.getLogger(__name__)
 
 FORM = "application/x-www-form-urlencoded"
-WIDER = 10
+ADDRESS_FACTOR = 10
 """How many times a limit all clients (or people) of one address have together."""
 
 
@@ -69,10 +69,10 @@ def check_rate(policy: str, address: str, who: str = "") -> None:
     own, shared_by_all = f"{policy} {address} {who}", f"{policy} {address}"
     wait = 0.0
     if who:
-        wait = asked("wait", shared_by_all, limit.times(WIDER), about.closed)
+        wait = asked("wait", shared_by_all, limit.times(ADDRESS_FACTOR), about.closed)
     wait = wait or asked("hit", own, limit, about.closed)
     if who and not wait:
-        wait = asked("hit", shared_by_all, limit.times(WIDER), about.closed)
+        wait = asked("hit", shared_by_all, limit.times(ADDRESS_FACTOR), about.closed)
     if wait:
         raise RateLimited(_("Too many requests; wait a little."), wait)
 
@@ -80,17 +80,17 @@ def check_rate(policy: str, address: str, who: str = "") -> None:
 def asked(what: Literal["hit", "wait"], key: str, limit: Limit, closed: bool) -> float:
     """Seconds to wait (0: none), by the shared store or by this process."""
     if not settings.VALKEY_URL:
-        return float(getattr(LOCAL, what)(key, limit))
+        return float(getattr(PROCESS_WINDOWS, what)(key, limit))
     try:
         return float(getattr(shared_store(settings.VALKEY_URL), what)(key, limit))
     except StorageError as error:
         if closed:
             text = _("Sign-in is not possible at this moment; try again.")
-            raise RateLimitUnavailable(text, LOOK_AGAIN) from error
-        return float(getattr(LOCAL, what)(key, limit))
+            raise RateLimitUnavailable(text, RETRY_SECONDS) from error
+        return float(getattr(PROCESS_WINDOWS, what)(key, limit))
 
 
-CountedBy = Callable[[HttpRequest], str]
+RateKey = Callable[[HttpRequest], str]
 
 
 def by_client(request: HttpRequest) -> str:
@@ -120,7 +120,7 @@ def by_address(request: HttpRequest) -> str:
     return ""
 
 
-RULES: list[tuple[str, str, str, CountedBy]] = [
+RULES: list[tuple[str, str, str, RateKey]] = [
     ("POST", r"/api/token/", "password", by_address),
     ("POST", r"/api/token/\w+/", "token", by_address),
     ("POST", r"/(?:admin|accounts)/login/", "password", by_address),
@@ -141,13 +141,13 @@ RULES: list[tuple[str, str, str, CountedBy]] = [
 
 COMPILED = [(re.compile(f"(?:{m}) {p}"), policy, who) for m, p, policy, who in RULES]
 
-READING = ("GET", "HEAD", "OPTIONS", "TRACE")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 """Counted as GET (Django answers HEAD by it); every other method as POST."""
 
 
-def rule_for(method: str, path: str) -> tuple[str, CountedBy] | None:
+def rule_for(method: str, path: str) -> tuple[str, RateKey] | None:
     """The door and who is counted; None where nobody counts."""
-    asked = f"{'GET' if method in READING else 'POST'} {path}"
+    asked = f"{'GET' if method in SAFE_METHODS else 'POST'} {path}"
     for pattern, policy, who in COMPILED:
         if pattern.fullmatch(asked):
             return policy, who
@@ -170,7 +170,7 @@ class LimitsMiddleware:
         return None if rule is None else self.refusal(request, *rule)
 
     def refusal(
-        self, request: HttpRequest, policy: str, who: CountedBy
+        self, request: HttpRequest, policy: str, who: RateKey
     ) -> HttpResponse | None:
         """Of a request that is one too many."""
         try:

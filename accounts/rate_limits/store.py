@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 Store = TypeVar("Store")
 
 
-PATIENCE = 1.0
+STORE_TIMEOUT = 1.0
 """Seconds the shared store has to answer."""
 
 
-LOOK_AGAIN = 2.0
+RETRY_SECONDS = 2.0
 """Seconds after which a store that was away is asked again."""
 
 
-def item_of(limit: Limit) -> RateLimitItemPerSecond:
+def limits_item(limit: Limit) -> RateLimitItemPerSecond:
     """A limit as the library writes it."""
     return RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
 
@@ -46,13 +46,13 @@ class SharedStore:
 
     def hit(self, key: str, limit: Limit) -> float:
         """As Windows.hit. Raises StorageError while the store is away."""
-        item = item_of(limit)
+        item = limits_item(limit)
         with self.health:
             return 0.0 if self.limiter.hit(item, key) else self.left(item, key)
 
     def wait(self, key: str, limit: Limit) -> float:
         """As Windows.wait. Raises StorageError while the store is away."""
-        item = item_of(limit)
+        item = limits_item(limit)
         with self.health:
             return 0.0 if self.limiter.test(item, key) else self.left(item, key)
 
@@ -76,7 +76,7 @@ class Backoff:
         if isinstance(error, StorageError):
             if not self.again_at:
                 logger.error("The store of the rate limits is away: %s", error)
-            self.again_at = time.monotonic() + LOOK_AGAIN
+            self.again_at = time.monotonic() + RETRY_SECONDS
         elif error is None and self.again_at:
             logger.warning("The store of the rate limits is back")
             self.again_at = 0.0
@@ -94,7 +94,10 @@ def open_storage(kind: Callable[..., Store], url: str, **options: Any) -> Store:
     half for a version too old; the import here waits until it is whole.
     """
     import_module("redis")
-    options |= {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+    options |= {
+        "socket_timeout": STORE_TIMEOUT,
+        "socket_connect_timeout": STORE_TIMEOUT,
+    }
     return kind(url, wrap_exceptions=True, **options)
 
 

@@ -10,10 +10,10 @@ from threading import Lock
 
 from django.conf import settings
 
-SPANS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
-MOST_KEYS = 100_000
+MAX_KEYS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def parse_limit(text: str) -> Limit | None:
     if text == "off":
         return None
     most, _slash, word = text.partition("/")
-    return Limit(int(most), SPANS[word])
+    return Limit(int(most), UNIT_SECONDS[word])
 
 
 Window = tuple[int, int, int, float]
@@ -67,7 +67,7 @@ class SlidingWindow:
                 ends = (index + 2) * limit.span
                 self.counts[key] = index, current + 1, last, ends
             self.counts.move_to_end(key)
-            if len(self.counts) > MOST_KEYS:
+            if len(self.counts) > MAX_KEYS:
                 self.forget(moment)
         return wait
 
@@ -96,7 +96,7 @@ class SlidingWindow:
         """
         for key in [key for key, found in self.counts.items() if found[3] <= now]:
             del self.counts[key]
-        while len(self.counts) > MOST_KEYS // 2:
+        while len(self.counts) > MAX_KEYS // 2:
             self.counts.popitem(last=False)
 
 
@@ -107,7 +107,7 @@ def _until(most: int, current: int, last: int, passed: float) -> float:
     return 1 - passed + (1 - (most - 1) / current)
 
 
-LOCAL = SlidingWindow()
+PROCESS_WINDOWS = SlidingWindow()
 
 
 def configured_limit(setting: str) -> Limit | None:

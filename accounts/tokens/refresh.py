@@ -184,7 +184,7 @@ def _seal_successor(row: IssuedToken, following: str) -> bytes | None:
 def _clear_old_successors(row: IssuedToken) -> None:
     """Drop what the family's earlier grace periods needed; `purge` drops the rest."""
     over = timezone.now() - settings.REFRESH_TOKEN_GRACE
-    IssuedToken.objects.filter(family=row.family).forget_successors(over)
+    IssuedToken.objects.filter(family=row.family).drop_successors(over)
 
 
 def _repeat_successor(row: IssuedToken, user: User, about: TokenDetails) -> TokenPair:

@@ -20,9 +20,9 @@ from limits.errors import StorageError
 
 from accounts.http.client_address import rate_limit_prefix
 from accounts.rate_limits.errors import RateLimited
-from accounts.rate_limits.middleware import WIDER
-from accounts.rate_limits.store import Backoff, item_of, open_storage, redis_url
-from accounts.rate_limits.window import LOCAL, Limit, configured_limit
+from accounts.rate_limits.middleware import ADDRESS_FACTOR
+from accounts.rate_limits.store import Backoff, limits_item, open_storage, redis_url
+from accounts.rate_limits.window import PROCESS_WINDOWS, Limit, configured_limit
 from accounts.tokens.principal import Principal
 from mcp_bridge.http.responses import Response, json_error
 
@@ -38,7 +38,7 @@ class AsyncSharedStore:
 
     async def hit(self, key: str, limit: Limit) -> float:
         """0 within the limit, else seconds to wait. Raises StorageError when away."""
-        item = item_of(limit)
+        item = limits_item(limit)
         with self.health:
             if await self.limiter.hit(item, key):
                 return 0.0
@@ -46,7 +46,7 @@ class AsyncSharedStore:
 
     async def wait(self, key: str, limit: Limit) -> float:
         """What `hit` would say; counts nothing. Raises StorageError when away."""
-        item = item_of(limit)
+        item = limits_item(limit)
         with self.health:
             if await self.limiter.test(item, key):
                 return 0.0
@@ -69,21 +69,21 @@ async def count_message(key: str, limit: Limit | None) -> float:
     if limit is None:
         return 0.0
     if not settings.VALKEY_URL:
-        return LOCAL.hit(key, limit)
+        return PROCESS_WINDOWS.hit(key, limit)
     try:
         return await async_shared_store(settings.VALKEY_URL).hit(key, limit)
     except StorageError:
-        return LOCAL.hit(key, limit)
+        return PROCESS_WINDOWS.hit(key, limit)
 
 
 async def room(key: str, limit: Limit) -> float:
     """What `counted` would say; counts nothing."""
     if not settings.VALKEY_URL:
-        return LOCAL.wait(key, limit)
+        return PROCESS_WINDOWS.wait(key, limit)
     try:
         return await async_shared_store(settings.VALKEY_URL).wait(key, limit)
     except StorageError:
-        return LOCAL.wait(key, limit)
+        return PROCESS_WINDOWS.wait(key, limit)
 
 
 async def admit(principal: Principal) -> None:
@@ -105,7 +105,10 @@ async def admit_refusal(raw: str, address: str) -> None:
     limit = configured_limit("LIMIT_MCP_REFUSED")
     if limit is None:
         return
-    where, wide = f"mcp refused from {rate_limit_prefix(address)}", limit.times(WIDER)
+    where, wide = (
+        f"mcp refused from {rate_limit_prefix(address)}",
+        limit.times(ADDRESS_FACTOR),
+    )
     token = hashlib.sha256(raw.encode()).hexdigest()[:32]
     wait = await room(where, wide)
     wait = wait or await count_message(f"mcp refused {token}", limit)

@@ -16,7 +16,7 @@ from accounts.parsing.row_ids import row_id
 
 def offered(request: Any) -> list[SavedView]:
     """Views that this user owns or that are shared; at most 50."""
-    return list(SavedView.objects.all().seen_by(request.user)[:50])
+    return list(SavedView.objects.all().visible_to(request.user)[:50])
 
 
 def keep(page: Any, request: Any, may_share: bool) -> HttpResponseRedirect:
@@ -47,7 +47,7 @@ def keep(page: Any, request: Any, may_share: bool) -> HttpResponseRedirect:
 def dropped(request: Any) -> HttpResponseRedirect:
     """Delete a view of the user; superusers may delete shared views of others too."""
     key = request.POST["drop"]
-    mine = SavedView.objects.all().seen_by(request.user)
+    mine = SavedView.objects.all().visible_to(request.user)
     if not request.user.is_superuser:
         mine = mine.filter(owner=request.user)
     mine.filter(pk=row_id(key)).delete()

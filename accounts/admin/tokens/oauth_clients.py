@@ -48,7 +48,7 @@ from accounts.models import (
     OAuthRefreshToken,
     User,
 )
-from accounts.models.oauth import AUTH_METHODS, SIGNED
+from accounts.models.oauth import AUTH_METHODS, PRIVATE_KEY_JWT
 from accounts.oauth.clients.register import REGISTRABLE_GRANTS
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.host_names import HostField
@@ -105,7 +105,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         """private_key_jwt needs keys; looser limits need the rights over its tokens."""
         given = super().clean() or self.cleaned_data
-        signs = given.get("token_endpoint_auth_method") == SIGNED
+        signs = given.get("token_endpoint_auth_method") == PRIVATE_KEY_JWT
         if signs and not given.get("client_jwks") and "client_jwks" not in self.errors:
             self.add_error("client_jwks", _("private_key_jwt needs public keys."))
         for name in self.loosened(given):
@@ -298,7 +298,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         obj.authorization_grant_type = OAuthClient.GRANT_AUTHORIZATION_CODE
         if not change:
             obj.client_id = secrets.token_hex(16)
-            secret = "" if public or obj.signs_itself else None
+            secret = "" if public or obj.uses_private_key_jwt else None
             obj.client_secret = (
                 self.told_secret(request, obj) if secret is None else secret
             )

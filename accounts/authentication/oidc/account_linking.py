@@ -51,7 +51,7 @@ def account_for(row: SignInProvider, told: dict[str, Any]) -> User | None:
     address = verified_address(told)
     if not row.link_by_email or not address:
         return None
-    users: list[User] = User.objects.addressed(address)
+    users: list[User] = User.objects.with_admin_set_email(address)
     active = [user for user in users if user.is_active]
     if len(active) > 1:
         text = _("Several accounts have your mail address. Ask your administrator.")

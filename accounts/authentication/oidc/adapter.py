@@ -30,7 +30,7 @@ from accounts.authentication.oidc.account_linking import (
 )
 from accounts.authentication.oidc.provider import OIDCProvider
 from accounts.http import outbound_calls
-from accounts.http.issuer_urls import on_other_host
+from accounts.http.issuer_urls import is_other_host
 from accounts.models import SignInProvider
 from accounts.parsing.text import one_line
 
@@ -107,9 +107,9 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         mail = "socialaccount/email/account_connected"
         self.send_notification_mail(mail, sociallogin.user, context=context)
 
-    def get_requests_session(self) -> outbound_calls.Session:
+    def get_requests_session(self) -> outbound_calls.DeadlineSession:
         """For every call to a provider: bounded in number and time."""
-        return outbound_calls.Session(SLOTS, CALL_TIMEOUT)
+        return outbound_calls.DeadlineSession(SLOTS, CALL_TIMEOUT)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
         """Only through a provider that the administrator opened for it."""
@@ -176,7 +176,7 @@ def unavailable_as_503(view: Any) -> Any:
     """allauth's view; a provider that is away or odd gets a page, and 503."""
 
     def run(request: HttpRequest, provider_id: str) -> Any:
-        if on_other_host(request):
+        if is_other_host(request):
             return redirect_to_issuer_host(request)
         try:
             return view(request, provider_id)

@@ -16,7 +16,7 @@ from accounts.audit.record import record
 from accounts.errors import InvalidRedirectURI
 from accounts.management.arguments import ACTOR, short, user_named
 from accounts.models import OAuthClient
-from accounts.models.oauth import DEVICE_GRANT, SIGNED
+from accounts.models.oauth import DEVICE_GRANT, PRIVATE_KEY_JWT
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.tokens import assertions
 
@@ -56,7 +56,7 @@ class Command(BaseCommand):
             name=options["name"],
             redirect_uris=" ".join(uris),
             client_type="public" if options["public"] else "confidential",
-            token_endpoint_auth_method=SIGNED if jwks else method,
+            token_endpoint_auth_method=PRIVATE_KEY_JWT if jwks else method,
             client_jwks=jwks,
             authorization_grant_type=OAuthClient.GRANT_AUTHORIZATION_CODE,
             client_secret=secret,

@@ -46,7 +46,7 @@ class Command(BaseCommand):
             "codes": self.forget_codes(now),
             "signing keys retired": self.retire_keys(now),
         }
-        IssuedToken.objects.all().forget_successors(now - settings.REFRESH_TOKEN_GRACE)
+        IssuedToken.objects.all().drop_successors(now - settings.REFRESH_TOKEN_GRACE)
         SessionStore.clear_expired()
         self.look_anew()
         AuditHour.objects.all().purge(now)

@@ -10,7 +10,7 @@ from accounts.audit.record import record
 from accounts.management.arguments import ACTOR
 from accounts.models import AuditSeal
 from accounts.models.audit.digests import EventUnreadable
-from accounts.models.audit.seals import settled_before
+from accounts.models.audit.seals import highest_settled_id
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if settled_before() is None:
+        if highest_settled_id() is None:
             raise CommandError(
                 "The audit was being written to all the time; nothing was sealed. "
                 "Run it again in a moment."

@@ -63,7 +63,7 @@ class Command(BaseCommand):
             )
         for days in sorted({record.retention_days for record in records()}):
             self.stdout.write(f"Events were dropped with AUDIT_RETENTION={days}.")
-        if not SigningKey.objects.all().openable():
+        if not SigningKey.objects.all().any_decryptable():
             self.stderr.write(
                 "This KEY_ENCRYPTION_KEY opens no signing key of this database, so "
                 "only hashes were checked, not who made the seals."

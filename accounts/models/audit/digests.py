@@ -68,17 +68,17 @@ def canonical_json(values: Row) -> bytes:
     return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
-def hashed(row: Row) -> bytes:
+def event_hash(row: Row) -> bytes:
     """SHA-256 of one event."""
     return hashlib.sha256(event_bytes(row)).digest()
 
 
-def content_of(hashes: list[bytes]) -> str:
+def content_hash(hashes: list[bytes]) -> str:
     """SHA-256 of these events' hashes."""
     return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
-def marks_of(rows: list[Row], hashes: list[bytes]) -> list[bytes]:
+def event_marks(rows: list[Row], hashes: list[bytes]) -> list[bytes]:
     """For each event its id and the beginning of its hash."""
     pairs = zip(rows, hashes, strict=True)
     return [int(row[0]).to_bytes(MARK, "big") + h[:MARK] for row, h in pairs]
@@ -98,7 +98,7 @@ def rows_between(after: int, last: int, most: int) -> tuple[list[Row], list[byte
     found = events_between(after, last).values_list(*COLUMNS)
     try:
         rows: list[Row] = list(found[:most])
-        return rows, [hashed(row) for row in rows]
+        return rows, [event_hash(row) for row in rows]
     except (ValueError, TypeError, Error) as error:
         key = _unreadable(after, last, most)
         if key is None:
@@ -109,13 +109,13 @@ def rows_between(after: int, last: int, most: int) -> tuple[list[Row], list[byte
 def _unreadable(after: int, last: int, most: int) -> int | None:
     for key in events_between(after, last).values_list("id", flat=True)[:most]:
         try:
-            hashed(AuditEvent.objects.values_list(*COLUMNS).get(id=key))
+            event_hash(AuditEvent.objects.values_list(*COLUMNS).get(id=key))
         except (ValueError, TypeError, Error):
             return int(key)
     return None
 
 
-def authenticated(*parts: Any) -> str:
+def compute_mac(*parts: Any) -> str:
     """HMAC-SHA256 of these parts under a key that only KEY_ENCRYPTION_KEY gives."""
     key = derived_key(PURPOSE)
     return hmac.new(key, canonical_json(parts), hashlib.sha256).hexdigest()

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from django.db import models
 
-from accounts.models.audit.digests import authenticated
+from accounts.models.audit.digests import compute_mac
 
 
 class Numbered(Protocol):
@@ -63,4 +63,4 @@ class AuditHead(models.Model):
         self.mac = self._mac()
 
     def _mac(self) -> str:
-        return authenticated("head", self.number, self.digest)
+        return compute_mac("head", self.number, self.digest)

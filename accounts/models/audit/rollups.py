@@ -18,13 +18,13 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models.audit.events import AuditEvent
 
 HOUR = timedelta(hours=1)
-KEPT = timedelta(days=31)
-SETTLED = timedelta(minutes=2)
+RETENTION = timedelta(days=31)
+SETTLING_TIME = timedelta(minutes=2)
 """An hour is over this long after its end: events are written a little late."""
-BUSIEST = 100
+MAX_VALUES = 100
 """Names kept per hour of each facet: with more than that in one hour, the sums of
 the quietest are too low."""
-AT_ONCE = 4
+HOURS_PER_TRANSACTION = 4
 """Hours per transaction, so that looking does not hold up writers."""
 STEPS = 10.0
 """Durations are kept as floor(STEPS * ln(ms)): figures are within 5 %."""
@@ -42,24 +42,24 @@ class Facet(models.TextChoices):
     DURATION = "duration", _("messages allowed by duration")
 
 
-CAPPED = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT)
-COMBINED = ("action", "decision", "reason", "object", "actor", "client_id")
+CAPPED_FACETS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT)
+GROUP_COLUMNS = ("action", "decision", "reason", "object", "actor", "client_id")
 EventCounts = dict[str, dict[str, "Counter[str]"]]
 """Facet -> "allowed" or "denied" -> value -> how many."""
 
 
-def empty() -> EventCounts:
+def empty_counts() -> EventCounts:
     """Nothing counted yet."""
     return {facet: {"allowed": Counter(), "denied": Counter()} for facet in Facet}
 
 
 def count_events(start: datetime, end: datetime) -> EventCounts:
     """Count the events from `start` to before `end`, in two queries."""
-    found = empty()
+    found = empty_counts()
     events = AuditEvent.objects.filter(at__gte=start, at__lt=end).order_by()
-    rows = events.values_list(*COMBINED)
+    rows = events.values_list(*GROUP_COLUMNS)
     for *row, number, timed in rows.annotate(n=Count("pk"), t=Count("duration_ms")):
-        _add(found, dict(zip(COMBINED, row, strict=True)), number, timed)
+        _add(found, dict(zip(GROUP_COLUMNS, row, strict=True)), number, timed)
     step = Ln(Greatest(F("duration_ms"), 0.01, output_field=FloatField())) * STEPS
     timed = events.filter(decision="allowed", duration_ms__isnull=False)
     buckets = timed.values_list(Cast(Floor(step), models.IntegerField()))
@@ -93,7 +93,7 @@ def limit_values(facet: str, counts: dict[str, Counter[str]]) -> list[str]:
     if facet == Facet.MESSAGES:
         return [""]
     total = counts["allowed"] + counts["denied"]
-    names = total.most_common(BUSIEST if facet in CAPPED else None)
+    names = total.most_common(MAX_VALUES if facet in CAPPED_FACETS else None)
     return [name for name, _number in names]
 
 
@@ -105,26 +105,26 @@ def floor_hour(moment: datetime) -> datetime:
 class AuditHourQuerySet(models.QuerySet["AuditHour"]):
     """Counting hours, and adding them up."""
 
-    def missing(self, now: datetime) -> list[datetime]:
+    def uncounted_hours(self, now: datetime) -> list[datetime]:
         """Hours that are over and not counted yet, the newest first."""
-        end = floor_hour(now - SETTLED)
+        end = floor_hour(now - SETTLING_TIME)
         first = AuditEvent.objects.aggregate(first=Min("at"))["first"]
         if first is None:
             return []
-        start = max(floor_hour(first), floor_hour(now - KEPT))
+        start = max(floor_hour(first), floor_hour(now - RETENTION))
         done = self.filter(facet=Facet.MESSAGES, hour__gte=start)
         counted = set(done.values_list("hour", flat=True))
         hours = (start + HOUR * n for n in range((end - start) // HOUR))
         return sorted((h for h in hours if h not in counted), reverse=True)
 
     def roll_up(self, now: datetime, seconds: float | None = None) -> int:
-        """Count what is missing, for `seconds` at most; how many hours are left."""
-        waiting, began = self.missing(now), perf_counter()
+        """Count finished hours for at most `seconds`; return how many are left."""
+        waiting, began = self.uncounted_hours(now), perf_counter()
         while waiting and (seconds is None or perf_counter() - began < seconds):
-            rows = self._silent(waiting)
-            taken = len(rows) or AT_ONCE
+            rows = self._empty_hours(waiting)
+            taken = len(rows) or HOURS_PER_TRANSACTION
             if not rows:
-                rows = [r for hour in waiting[:taken] for r in self._counted(hour)]
+                rows = [r for hour in waiting[:taken] for r in self._hour_rows(hour)]
             waiting = waiting[taken:]
             self.bulk_create(rows, ignore_conflicts=True, batch_size=500)
         return len(waiting)
@@ -132,7 +132,7 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
     roll_up.queryset_only = True  # type: ignore[attr-defined]
     roll_up.alters_data = True  # type: ignore[attr-defined]
 
-    def _silent(self, waiting: list[datetime]) -> list[AuditHour]:
+    def _empty_hours(self, waiting: list[datetime]) -> list[AuditHour]:
         """Rows for the newest of these hours in which nothing happened, if any."""
         before = AuditEvent.objects.filter(at__lt=waiting[0] + HOUR)
         last = before.aggregate(last=Max("at"))["last"]
@@ -142,7 +142,7 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
             if last is None or hour > last
         ]
 
-    def _counted(self, hour: datetime) -> Iterator[AuditHour]:
+    def _hour_rows(self, hour: datetime) -> Iterator[AuditHour]:
         counts = count_events(hour, hour + HOUR)
         for facet, verdicts in counts.items():
             for value in limit_values(facet, verdicts):
@@ -151,14 +151,14 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
                     hour=hour, facet=facet, value=value, allowed=allowed, denied=denied
                 )
 
-    def summed(self, most: int | None = None) -> list[tuple[str, int, int]]:
+    def value_totals(self, most: int | None = None) -> list[tuple[str, int, int]]:
         """(value, allowed, denied) over these hours, the busiest `most` of them."""
         rows = self.values_list("value").annotate(a=Sum("allowed"), d=Sum("denied"))
         return list(rows.order_by(-(F("a") + F("d")), "value")[:most])
 
     def purge(self, now: datetime) -> int:
         """Forget hours that no page shows any more."""
-        return self.filter(hour__lt=now - KEPT).delete()[0]
+        return self.filter(hour__lt=now - RETENTION).delete()[0]
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

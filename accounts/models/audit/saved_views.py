@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class SavedViewQuerySet(models.QuerySet["SavedView"]):
     """Which somebody sees."""
 
-    def seen_by(self, user: User) -> SavedViewQuerySet:
+    def visible_to(self, user: User) -> SavedViewQuerySet:
         """Their own and the shared ones."""
         return self.filter(models.Q(owner=user) | models.Q(shared=True))
 

@@ -22,9 +22,9 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models.audit.digests import (
     EventUnreadable,
     Row,
-    authenticated,
-    content_of,
-    marks_of,
+    compute_mac,
+    content_hash,
+    event_marks,
     rows_between,
 )
 from accounts.models.audit.events import AuditEvent
@@ -34,14 +34,14 @@ from accounts.models.audit.verification import Verification, VerifiedRange
 
 logger = logging.getLogger(__name__)
 
-SEALED_AT_ONCE = 1000
+EVENTS_PER_SEAL = 1000
 """Events in one seal at most."""
 
-PATIENCE = "200ms"
+LOCK_TIMEOUT = "200ms"
 """How long sealing may hold up those who write events (PostgreSQL)."""
 
 
-def settled_before() -> int | None:
+def highest_settled_id() -> int | None:
     """The highest id below which no event can appear any more; None: not now.
 
     SQLite has one writer at a time, so ids are committed in their order. PostgreSQL
@@ -54,7 +54,7 @@ def settled_before() -> int | None:
     table = connection.ops.quote_name(AuditEvent._meta.db_table)
     try:
         with transaction.atomic(durable=True), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{PATIENCE}'")
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             cursor.execute(f"LOCK TABLE {table} IN SHARE MODE")
             return newest.first() or 0
     except OperationalError:
@@ -86,7 +86,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
 
         Raises EventUnreadable at a row that only SQL can have written.
         """
-        until, made = settled_before(), 0
+        until, made = highest_settled_id(), 0
         while until is not None and (most is None or made < most):
             if not self._seal_next(until):
                 break
@@ -96,7 +96,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
     def _seal_next(self, until: int) -> bool:
         head = self.model.objects.head()
         after = head.last_id if head else 0
-        rows, hashes = rows_between(after, until, SEALED_AT_ONCE)
+        rows, hashes = rows_between(after, until, EVENTS_PER_SEAL)
         if not rows:
             return False
         made = self.model.over(rows, hashes, head)
@@ -178,7 +178,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         """
         done = 0
         for seal in self._in_pages():
-            seal.mac = seal.authentication()
+            seal.mac = seal.authentication_code()
             seal.save(update_fields=["mac"])
             done += 1
         row = AuditHead.objects.first() or AuditHead()
@@ -245,23 +245,23 @@ class AuditSeal(models.Model):
             events=len(rows),
             first_at=min(moments),
             last_at=max(moments),
-            content=content_of(hashes),
-            marks=b"".join(marks_of(rows, hashes)),
+            content=content_hash(hashes),
+            marks=b"".join(event_marks(rows, hashes)),
         )
-        made.digest = made.computed()
-        made.mac = made.authentication()
+        made.digest = made.compute_digest()
+        made.mac = made.authentication_code()
         return made
 
-    def computed(self) -> str:
+    def compute_digest(self) -> str:
         """The digest that its own columns ask for."""
         ends = (self.after_id, self.last_id, self.events)
         moments = (self.first_at.astimezone(UTC), self.last_at.astimezone(UTC))
         words = (self.previous, self.number, *ends, *moments, self.content)
         return hashlib.sha256(" ".join(map(str, words)).encode()).hexdigest()
 
-    def authentication(self) -> str:
+    def authentication_code(self) -> str:
         """The MAC over its digest and the columns that the digest leaves out."""
-        return authenticated("seal", self.digest, self.sealed_at, self.purged_at)
+        return compute_mac("seal", self.digest, self.sealed_at, self.purged_at)
 
     def purge_events(self) -> int:
         """Drop its events (retention) and keep the seal; return how many."""
@@ -273,6 +273,6 @@ class AuditSeal(models.Model):
                 return 0  # Another purge was faster.
             gone = int(rows._raw_delete(rows.db))
             self.purged_at, self.marks = timezone.now(), b""
-            self.mac = self.authentication()
+            self.mac = self.authentication_code()
             self.save(update_fields=["purged_at", "marks", "mac"])
         return gone

@@ -12,9 +12,9 @@ from accounts.models.audit.digests import (
     MARK,
     EventUnreadable,
     Row,
-    content_of,
+    content_hash,
+    event_marks,
     events_between,
-    marks_of,
     rows_between,
 )
 from accounts.models.audit.events import AuditEvent
@@ -46,7 +46,7 @@ class Verification:
 
     def __init__(self, seals: models.QuerySet[Any]) -> None:
         self.seals = seals.order_by("number")
-        self.keyed = SigningKey.objects.all().openable()
+        self.keyed = SigningKey.objects.all().any_decryptable()
         self._records: list[PurgeRecord] | None = None
 
     def run(self, newest: int | None = None) -> Iterator[VerifiedRange]:
@@ -98,7 +98,7 @@ class Verification:
         number = before.number + 1 if before else 1
         if seal.number != number:
             return f"seal {number} is missing"
-        if seal.digest != seal.computed():
+        if seal.digest != seal.compute_digest():
             return f"{seal} was changed"
         if seal.previous != (before.digest if before else ""):
             return f"{seal} does not follow seal {number - 1}: one of them was replaced"
@@ -133,7 +133,7 @@ class Verification:
         return seal.purged_at is not None or not row.exists()
 
     def _forged(self, seal: Seal) -> str:
-        if not self.keyed or seal.mac == seal.authentication():
+        if not self.keyed or seal.mac == seal.authentication_code():
             return ""
         return f"{seal} was changed or made by somebody without this KEY_ENCRYPTION_KEY"
 
@@ -156,9 +156,9 @@ def _content(seal: Seal) -> str:
         rows, hashes = rows_between(seal.after_id, seal.last_id, seal.events + 1)
     except EventUnreadable as error:
         return f"event {error.key} of {seal} was changed: it cannot be read"
-    if content_of(hashes) != seal.content:
+    if content_hash(hashes) != seal.content:
         return _named(seal, rows, hashes)
-    fit = bytes(seal.marks) == b"".join(marks_of(rows, hashes))
+    fit = bytes(seal.marks) == b"".join(event_marks(rows, hashes))
     return "" if fit else f"the marks of {seal} were changed"
 
 
@@ -167,7 +167,7 @@ def _named(seal: Seal, rows: list[Row], hashes: list[bytes]) -> str:
     size, marks = MARK * 2, bytes(seal.marks)
     known = [marks[i : i + size] for i in range(0, len(marks), size)]
     sealed = {int.from_bytes(mark[:MARK], "big"): mark for mark in known}
-    found = {row[0]: m for row, m in zip(rows, marks_of(rows, hashes), strict=True)}
+    found = {row[0]: m for row, m in zip(rows, event_marks(rows, hashes), strict=True)}
     for key in sorted(sealed.keys() | found.keys()):
         if key not in found:
             return f"event {key} of {seal} was removed"

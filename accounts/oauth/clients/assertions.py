@@ -26,7 +26,7 @@ def authenticate_assertion(request: Any) -> OAuthClient | None:
         client_id=assertions.issuer_of(raw), blocked=False
     )
     client: OAuthClient | None = known.first()
-    if client is None or not client.signs_itself:
+    if client is None or not client.uses_private_key_jwt:
         return None
     ours = [settings.ISSUER_URL, f"{settings.ISSUER_URL}/oauth/token"]
     try:

@@ -69,7 +69,7 @@ class PorticoValidator(OAuth2Validator):
         if not super().authenticate_client(request, *a, **k):
             return False
         client, stated = request.client, request.client_id
-        if client.signs_itself or stated not in (None, client.client_id):
+        if client.uses_private_key_jwt or stated not in (None, client.client_id):
             return False
         public = client.client_type == client.CLIENT_PUBLIC
         return bool(public or not super()._check_secret("", client.client_secret))
@@ -187,7 +187,7 @@ class PorticoValidator(OAuth2Validator):
         mine = OAuthGrant.objects.filter(pk=request.grant.pk, redeemed_at=None)
         if not mine.update(redeemed_at=timezone.now()):
             raise errors.InvalidGrantError(request=request)
-        request.client.used()
+        request.client.update_last_used()
 
     def get_authorization_code_scopes(
         self, client_id: str, code: str, redirect_uri: str, request: Any

@@ -87,10 +87,10 @@ def test_nothing_happened(db: None) -> None:
 def test_an_hour_is_counted_once_and_old_ones_forgotten(history: None) -> None:
     """Whoever counts first; the newest first."""
     hours = AuditHour.objects.all()
-    first = hours.missing(NOW)
+    first = hours.uncounted_hours(NOW)
     assert first == sorted(first, reverse=True) and first[0].hour == 11
     assert hours.roll_up(NOW, seconds=0.0) == len(first)
-    assert hours.roll_up(NOW) == 0 == len(hours.missing(NOW))
+    assert hours.roll_up(NOW) == 0 == len(hours.uncounted_hours(NOW))
     before = AuditHour.objects.count()
     assert hours.roll_up(NOW) == 0 and AuditHour.objects.count() == before
     assert hours.purge(NOW + timedelta(days=25)) > 0

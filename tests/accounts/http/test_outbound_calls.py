@@ -13,7 +13,7 @@ from django.db import transaction
 from django.test import Client, override_settings
 
 from accounts.http import outbound_calls
-from accounts.http.streaming import at_own_pace
+from accounts.http.streaming import run_on_thread
 from accounts.models import SigningKey, User
 from accounts.oauth.clients.metadata_documents import (
     UNRESPONSIVE_SECONDS,
@@ -28,7 +28,7 @@ def test_a_call_inside_a_transaction_is_refused() -> None:
     """Everybody who writes would wait for the other host."""
     with outbound_calls.call(1):
         pass
-    with transaction.atomic(), pytest.raises(outbound_calls.InTransaction):
+    with transaction.atomic(), pytest.raises(outbound_calls.CallInTransaction):
         with outbound_calls.call(1):
             raise AssertionError("never reached")
 
@@ -119,7 +119,7 @@ def test_work_goes_on_while_nobody_reads_its_progress() -> None:
         yield from range(3)
         done.set()
 
-    source = at_own_pace(work)
+    source = run_on_thread(work)
     assert next(source) == 0 and done.wait(5)
     assert list(source) == [1, 2]
 
@@ -136,7 +136,7 @@ def test_work_that_nobody_waits_for_is_closed() -> None:
         finally:
             closed.append("closed")
 
-    source = at_own_pace(work)
+    source = run_on_thread(work)
     next(source)
     source.close()  # type: ignore[attr-defined]
     assert closed == ["closed"]
@@ -146,4 +146,4 @@ def test_work_that_nobody_waits_for_is_closed() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        list(at_own_pace(broken))
+        list(run_on_thread(broken))

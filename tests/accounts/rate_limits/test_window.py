@@ -16,8 +16,13 @@ from accounts.checks import settings_fit_together
 from accounts.http.client_address import rate_limit_prefix
 from accounts.rate_limits import middleware, window
 from accounts.rate_limits.errors import RateLimited
-from accounts.rate_limits.middleware import WIDER
-from accounts.rate_limits.window import LOCAL, Limit, SlidingWindow, parse_limit
+from accounts.rate_limits.middleware import ADDRESS_FACTOR
+from accounts.rate_limits.window import (
+    PROCESS_WINDOWS,
+    Limit,
+    SlidingWindow,
+    parse_limit,
+)
 from mcp_bridge.middleware import rate_limits as of_mcp
 from tests.support.subprocess_python import printed
 from tests.support.valkey import valkey
@@ -65,7 +70,7 @@ def test_a_window_slides() -> None:
 def test_a_flood_of_keys_does_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(window, "MOST_KEYS", 10)
+    monkeypatch.setattr(window, "MAX_KEYS", 10)
     windows = SlidingWindow()
     for n in range(100):
         windows.hit(str(n), Limit(1, 60))
@@ -77,7 +82,7 @@ def test_a_flood_of_keys_does_not_push_out_those_in_use(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """Used least recently goes first; a refused use is a use."""
-    monkeypatch.setattr(window, "MOST_KEYS", 10)
+    monkeypatch.setattr(window, "MAX_KEYS", 10)
     windows, limit = SlidingWindow(), Limit(most, 60)
     for _ in range(most):
         windows.hit("password 192.0.2.1", limit, HOUR)
@@ -90,7 +95,7 @@ def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One address may make a flood of short ones within its limit."""
-    monkeypatch.setattr(window, "MOST_KEYS", 10)
+    monkeypatch.setattr(window, "MAX_KEYS", 10)
     windows, hourly = SlidingWindow(), Limit(1, 3600)
     windows.hit("mail 192.0.2.1", hourly, HOUR)
     for n in range(100):
@@ -114,7 +119,7 @@ STORES = ["", "valkey"]
 def keys(request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
     """How many keys are kept: by this process, or in a real Valkey."""
     if not request.param:
-        yield lambda: len(LOCAL.counts)
+        yield lambda: len(PROCESS_WINDOWS.counts)
         return
     with valkey() as running, override_settings(VALKEY_URL=running.connection_url):
         url = re.sub(r"\Avalkey", "redis", running.connection_url)
@@ -147,9 +152,9 @@ def test_a_refused_address_adds_no_keys(
             )
             for n in range(50)
         ]
-        assert told == [False] * 2 * WIDER + [True] * (50 - 2 * WIDER)
+        assert told == [False] * 2 * ADDRESS_FACTOR + [True] * (50 - 2 * ADDRESS_FACTOR)
         before = keys()
-        assert before <= 2 * (2 * WIDER + 1)
+        assert before <= 2 * (2 * ADDRESS_FACTOR + 1)
         assert refused(
             lambda: middleware.check_rate(issued_via, "192.0.2.1", "another")
         )
@@ -166,7 +171,7 @@ def test_a_client_over_its_limit_leaves_its_neighbours_theirs(
 ) -> None:
     """What one client is refused does not weigh on its address."""
     with override_settings(LIMIT_TOKEN="2/day"):
-        for _ in range(5 * WIDER):
+        for _ in range(5 * ADDRESS_FACTOR):
             refused(lambda: middleware.check_rate("token", "192.0.2.1", "loud"))
         assert not refused(lambda: middleware.check_rate("token", "192.0.2.1", "quiet"))
 
@@ -188,8 +193,10 @@ def test_nor_do_wrong_tokens_of_a_refused_address(keys: Callable[[], int]) -> No
 
     of_mcp.async_shared_store.cache_clear()
     with override_settings(LIMIT_MCP_REFUSED="2/day"):
-        assert asyncio.run(many()) == [False] * 2 * WIDER + [True] * (50 - 2 * WIDER)
-    assert keys() <= 2 * (2 * WIDER + 1)
+        assert asyncio.run(many()) == [False] * 2 * ADDRESS_FACTOR + [True] * (
+            50 - 2 * ADDRESS_FACTOR
+        )
+    assert keys() <= 2 * (2 * ADDRESS_FACTOR + 1)
 
 
 def test_the_form_of_a_limit() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from accounts.authentication.passwords import hashers
-from accounts.http.outbound_calls import InTransaction, refuse_in_transaction
+from accounts.http.outbound_calls import CallInTransaction, refuse_in_transaction
 
 MARK = "Waited inside a transaction"
 WAITS: list[tuple[Any, str]] = [
@@ -35,7 +35,7 @@ def guarded(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             refuse_in_transaction()
-        except InTransaction:
+        except CallInTransaction:
             logger.critical("%s: %s", MARK, name, stack_info=True)
             raise
         return work(*args, **kwargs)

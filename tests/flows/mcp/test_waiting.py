@@ -58,7 +58,7 @@ def waiting(rows: None, folder: Path, hosts: dict[str, Silent]) -> Iterator[Port
         client_id=CLIENT_ID,
         sign_up=True,
     )
-    row.keep_secret("secret")
+    row.set_secret("secret")
     row.save()
     with portico(folder, **given) as running:
         yield running

@@ -64,7 +64,7 @@ def at(corporate: Idp, slug: str, **options: Any) -> SignInProvider:
         client_id=CLIENT_ID,
         **{"sign_up": True, **options},
     )
-    row.keep_secret(CLIENT_SECRET)
+    row.set_secret(CLIENT_SECRET)
     row.save()
     return row
 

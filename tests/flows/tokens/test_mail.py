@@ -104,7 +104,7 @@ def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
         row = SignInProvider(
             slug="mailed", name="Mailed", issuer=provider.url, client_id=CLIENT_ID
         )
-        row.keep_secret(CLIENT_SECRET)
+        row.set_secret(CLIENT_SECRET)
         row.save()
         try:
             with visitor(server, "127.0.0.1:6666") as browser:

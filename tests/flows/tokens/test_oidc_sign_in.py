@@ -44,7 +44,7 @@ def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
         client_id=CLIENT_ID,
         sign_up=True,
     )
-    row.keep_secret(CLIENT_SECRET)
+    row.set_secret(CLIENT_SECRET)
     row.save()
     user, guest = Role.objects.get(name="User"), Role.objects.get(name="Guest")
     ClaimRule.objects.create(provider=row, claim="groups", value="staff", role=user)
@@ -125,7 +125,7 @@ def test_a_provider_that_fails_gets_a_page(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
     """A wrong secret, a forged answer, an outage: words, no stack trace."""
-    provider.keep_secret("something else")
+    provider.set_secret("something else")
     provider.save()
     with enter(server, corporate) as erin:
         assert "could not say who you are" in erin.page.text

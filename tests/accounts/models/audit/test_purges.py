@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 def history(monkeypatch: Any) -> None:
     """Two events a day, ten days back, two in a seal."""
     emptied()
-    monkeypatch.setattr(seals, "SEALED_AT_ONCE", 2)
+    monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 2)
     for ago in range(10, 0, -1):
         for _twice in range(2):
             AuditEvent(

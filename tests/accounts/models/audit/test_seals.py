@@ -15,7 +15,7 @@ from accounts.checks import audit_is_sealed
 from accounts.management.commands import seal_audit
 from accounts.models import AuditEvent, AuditSeal
 from accounts.models.audit import seals
-from accounts.models.audit.seals import SEALED_AT_ONCE
+from accounts.models.audit.seals import EVENTS_PER_SEAL
 from tests.support.database_prompt import emptied, problem, raw
 
 pytestmark = pytest.mark.django_db
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def chain(monkeypatch: Any) -> list[AuditEvent]:
     emptied()
-    monkeypatch.setattr(seals, "SEALED_AT_ONCE", 3)
+    monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 3)
     made = []
     for number in range(7):
         fields: dict[str, Any] = {
@@ -117,7 +117,7 @@ def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
         for name in ("previous", "after_id"):
             setattr(forged, name, wrong.get(name, getattr(kept, name)))
         fine = (kept.previous, kept.after_id)
-        forged.digest = forged.computed()
+        forged.digest = forged.compute_digest()
         forged.save()
         assert told in problem()
         AuditSeal.objects.filter(number=2).delete()
@@ -146,9 +146,9 @@ def test_two_who_seal_at_once_make_one_seal(
 
 def test_nothing_is_sealed_while_the_table_cannot_be_locked(monkeypatch: Any) -> None:
     """Sealing never holds up the messages; the command says so."""
-    monkeypatch.setattr(seals, "settled_before", lambda: None)
+    monkeypatch.setattr(seals, "highest_settled_id", lambda: None)
     assert AuditSeal.objects.all().seal() == 0
-    monkeypatch.setattr(seal_audit, "settled_before", lambda: None)
+    monkeypatch.setattr(seal_audit, "highest_settled_id", lambda: None)
     with pytest.raises(CommandError, match="Run it again"):
         call_command("seal_audit")
 
@@ -164,7 +164,7 @@ def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> N
     raw(pk=chain[5].pk).update(actor="nobody")
     with pytest.raises(CommandError, match=f"event {chain[5].pk} of seal 2 was"):
         call_command("verify_audit")
-    assert SEALED_AT_ONCE == 1000 and connection.vendor in ("sqlite", "postgresql")
+    assert EVENTS_PER_SEAL == 1000 and connection.vendor in ("sqlite", "postgresql")
 
 
 def test_what_waits_for_its_seal_is_told(chain: list[AuditEvent]) -> None:

@@ -29,7 +29,7 @@ SQLITE = connection.vendor == "sqlite"
 def events(monkeypatch: Any) -> list[AuditEvent]:
     """Nine events under three seals, those of the first two over a year old."""
     emptied()
-    monkeypatch.setattr(seals, "SEALED_AT_ONCE", 3)
+    monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 3)
     made = []
     for number in range(9):
         event = AuditEvent(
@@ -238,7 +238,7 @@ def rewritten(first: int) -> None:
         rows, hashes = rows_between(seal.after_id, seal.last_id, 1000)
         new = AuditSeal.over(rows, hashes, before)
         new.mac, new.last_id = seal.mac, seal.last_id
-        new.digest = new.computed()
+        new.digest = new.compute_digest()
         new.save(force_update=True)
         before = new
     assert before is not None
