@@ -26,7 +26,7 @@ RUNS = {
     ),
     "proxied": (
         "tests/flows/operations/test_production.py::"
-        "test_no_process_behind_the_proxy_decides_by_what_was",
+        "test_no_process_behind_the_proxy_uses_an_old_state",
         {"CONSISTENCY_FLIPS": "2000"},
     ),
 }

@@ -24,15 +24,15 @@ def everything() -> list[Entry]:
 
 
 def test_every_message_is_translated_and_none_is_a_guess() -> None:
-    """`make messages` marks guesses as fuzzy, and Django leaves them out."""
+    """`make messages` marks guesses as fuzzy, and Django ignores those."""
     found = everything()
     assert len(found) > 500
     assert [one.key for one in found if not one.texts or not all(one.texts)] == []
     assert [one.key for one in found if "fuzzy" in one.flags] == []
 
 
-def test_a_translation_is_filled_in_like_its_original() -> None:
-    """%s, %(name)s and {name} on both sides; one more or less breaks a page."""
+def test_a_translation_has_the_placeholders_of_its_original() -> None:
+    """Both sides have the same %s, %(name)s and {name}; a difference breaks a page."""
     wrong = [
         one.key
         for one in everything()
@@ -43,7 +43,7 @@ def test_a_translation_is_filled_in_like_its_original() -> None:
 
 
 def test_one_word_has_one_translation() -> None:
-    """The first app's catalogue would win, whatever the other one says."""
+    """Otherwise the first app's catalogue would override the other."""
     told: dict[tuple[str, str, str], set[str]] = {}
     for one in everything():
         told.setdefault(one.key, set()).add(one.texts[0])
@@ -51,8 +51,8 @@ def test_one_word_has_one_translation() -> None:
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_the_compiled_catalogue_says_the_same(app: str) -> None:
-    """A .po changed by hand needs `make messages` before it counts."""
+def test_the_compiled_catalogue_is_current(app: str) -> None:
+    """A hand-edited .po file needs `make messages`."""
     known = compiled(ROOT / app / f"{FILE}.mo")
     assert "nplurals=1" in known.pop("")
     wanted = {
@@ -63,8 +63,8 @@ def test_the_compiled_catalogue_says_the_same(app: str) -> None:
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_every_marked_word_is_in_the_catalogue_and_nothing_else(app: str) -> None:
-    """New words need `make messages` and a translation; it drops old ones."""
+def test_the_catalogue_has_exactly_the_marked_strings(app: str) -> None:
+    """New strings need `make messages`, which also drops old ones."""
     marked = marks(app)
     known = {one.key for one in entries(ROOT / app / f"{FILE}.po")}
     assert {k: marked[k] for k in marked if k not in known} == {}

@@ -53,8 +53,8 @@ def pods() -> list[dict[str, Any]]:
     return [spec["template"]["spec"] for spec in specs if "template" in spec]
 
 
-def test_every_setting_named_exists() -> None:
-    """Environment blocks, secrets, systemd and the image."""
+def test_every_named_setting_exists() -> None:
+    """Environment blocks, secrets, systemd units and the image."""
     named = set(manifests()["ConfigMap"]["data"]) | set(compose()["secrets"])
     for service in compose()["services"].values():
         named |= set(service.get("environment", {}))
@@ -78,8 +78,8 @@ def proxies_shipped() -> dict[str, str]:
     return {name: value.strip("\"' ") for name, value in lines}
 
 
-def test_no_file_trusts_a_network_of_clients(tmp_path: Path) -> None:
-    """Compose gives its proxy an address; other files must be edited first."""
+def test_no_file_trusts_a_network_with_clients(tmp_path: Path) -> None:
+    """Compose assigns an address to its proxy; other files must be edited first."""
     found = proxies_shipped()
     network = compose()["services"]["proxy"]["networks"]["inside"]
     assert found.pop("compose.yaml") == network["ipv4_address"]
@@ -110,7 +110,7 @@ def test_every_command_named_exists() -> None:
         assert not option.startswith("--") or option in known, option
 
 
-def test_containers_have_few_rights() -> None:
+def test_containers_have_minimal_rights() -> None:
     """No root, read-only root, no capabilities, no service account token."""
     for pod in pods():
         assert pod["securityContext"]["runAsNonRoot"]
@@ -126,15 +126,15 @@ def test_containers_have_few_rights() -> None:
     assert re.search(r"^USER 10001$", text("Dockerfile"), re.MULTILINE)
 
 
-def test_a_writable_place_is_given_where_one_is_needed() -> None:
-    """On a read-only root DATA_DIR is in the image and only read."""
+def test_writable_paths_are_mounted_where_needed() -> None:
+    """On a read-only root, DATA_DIR is in the image and only read."""
     assert "collectstatic" in text("Dockerfile")
     assert "metrics:/data/metrics" in compose()["services"]["web"]["volumes"]
     # A volume takes its owner from the image's folder; without one it is root's.
     assert "mkdir -p /data/metrics" in text("Dockerfile")
 
 
-def test_probes_name_a_host_that_is_answered() -> None:
+def test_probes_send_an_allowed_host() -> None:
     """A pod's own address is refused."""
     container = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     issuer = manifests()["ConfigMap"]["data"]["ISSUER_URL"]
@@ -145,8 +145,8 @@ def test_probes_name_a_host_that_is_answered() -> None:
         assert f"https://{hosts[0]}" == issuer
 
 
-def test_selectors_find_their_pods() -> None:
-    """Each means the pods of the Deployment."""
+def test_selectors_match_their_pods() -> None:
+    """Each selector matches the pods of the Deployment."""
     found = manifests()
     labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
     chosen = [
@@ -158,7 +158,7 @@ def test_selectors_find_their_pods() -> None:
 
 
 def test_the_images_steps_work(tmp_path: Path) -> None:
-    """What the Dockerfile copies is enough to collect files and to start."""
+    """The copied files are enough to collect static files and to start."""
     steps = text("Dockerfile")
     copied = re.findall(r"^COPY (\S+) \S+$", steps.partition("FROM python")[2], re.M)
     application = tmp_path / "app"
@@ -175,8 +175,8 @@ def test_the_images_steps_work(tmp_path: Path) -> None:
     assert subprocess.run(check, env=env).returncode == 1
 
 
-def test_the_image_has_nothing_that_installs(tmp_path: Path) -> None:
-    """No pip and no setuptools, neither of /venv nor of the base."""
+def test_the_image_has_no_installer(tmp_path: Path) -> None:
+    """Neither /venv nor the base has pip or setuptools."""
     stages = re.split(r"^FROM ", text("Dockerfile").replace("\\\n", ""), flags=re.M)
     build, final = stages[1], stages[-1]
     (made,) = re.findall(r"python (-m venv .*?/venv) ", build)
@@ -199,8 +199,8 @@ def test_shell_scripts_parse() -> None:
         subprocess.run(["sh", "-n", str(script)], check=True)
 
 
-def test_systemd_units_are_sound(tmp_path: Path) -> None:
-    """systemd-analyze where it is installed; everywhere the sections."""
+def test_systemd_units_are_valid(tmp_path: Path) -> None:
+    """systemd-analyze checks them where installed; sections are always checked."""
     copies = []
     for unit in (DEPLOY / "systemd").iterdir():
         sections = re.findall(r"^\[(\w+)\]$", unit.read_text(), re.MULTILINE)
@@ -216,7 +216,7 @@ def test_systemd_units_are_sound(tmp_path: Path) -> None:
 
 
 def test_skips_are_failures_in_ci(monkeypatch: Any) -> None:
-    """A machine without nginx must not pass silently there."""
+    """A CI machine without nginx must not skip silently."""
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception):
         skip_or_fail("nginx", "apt-get install nginx-light")

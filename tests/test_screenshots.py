@@ -18,8 +18,8 @@ main(Path({folder!r}), [PAGES[0], PAGES[-1]])
 """The first page, the admin's, and the last, the portal's."""
 
 
-def test_the_command_takes_its_pictures(tmp_path: Path) -> None:
-    """A server of its own, the people's calls, the admin and the portal."""
+def test_the_command_takes_screenshots(tmp_path: Path) -> None:
+    """The command starts its own server, makes calls, and opens admin and portal."""
     needed()
     printed(ONE_OF_EACH.format(folder=str(tmp_path / "taken")), timeout=300)
     taken = sorted(path.name for path in (tmp_path / "taken").iterdir())

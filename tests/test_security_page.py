@@ -14,7 +14,7 @@ ROWS = re.compile(r"<!-- kinds: begin -->(.*)<!-- kinds: end -->", re.DOTALL)
 
 
 def test_every_kind_of_attack_names_tests_that_exist() -> None:
-    """Each row has a file or folder, and each function named is defined in a test."""
+    """Each row names a file or folder, and each named function is a test."""
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     table = ROWS.search(page)
     assert table is not None

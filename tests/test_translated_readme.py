@@ -31,7 +31,7 @@ def shape(text: str) -> list[str]:
 
 
 def test_the_korean_readme_has_the_same_code_links_and_headings() -> None:
-    """A change of the one has to be made in the other too."""
+    """A change of one has to be made in the other."""
     english, korean = read("README.md"), read("README.ko.md")
     assert BLOCK.findall(korean) == BLOCK.findall(english)
     assert links(korean) == links(english)

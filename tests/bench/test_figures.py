@@ -32,22 +32,22 @@ def found(base: list[float], other: list[float], rounds: int) -> Results:
     return compare(pair[0], [pair[1]], (16,), rounds)  # type: ignore[arg-type, list-item]
 
 
-def test_a_ratio_is_of_one_round_and_the_first_is_discarded() -> None:
-    """Each over the base of the same moment; the median of them."""
+def test_a_ratio_is_per_round_and_the_first_round_is_discarded() -> None:
+    """Each value is divided by the baseline of its own round; the median counts."""
     results = found([1, 100, 200, 400], [999, 50, 120, 400], 3)
     ours = results["Portico, SQLite, audit batch", 16]
     assert ours.ratios == [0.5, 0.6, 1.0] and ours.ratio == 0.6
     assert ours.spread == "0.50-1.00" and ours.rate == 120
 
 
-def test_wrong_answers_are_told() -> None:
+def test_wrong_answers_are_reported() -> None:
     """A fast error is not a fast call."""
     assert "none was wrong" in targets.wrong(found([1], [2], 1))
     assert "batch at 16: 1 of 10" in targets.wrong(found([1], [7], 1))
 
 
-def test_goals_are_held_against_the_median() -> None:
-    """Meets or misses, by database, audit and concurrency."""
+def test_goals_are_compared_with_the_median() -> None:
+    """A goal is met or missed per database, audit mode and concurrency."""
     name = "Portico, {}, audit {}"
     assert targets.to_bare(name.format("SQLite", "batch"), 16) == 1.0
     assert targets.to_bare(name.format("PostgreSQL", "durable"), 64) == 0.7
@@ -58,8 +58,8 @@ def test_goals_are_held_against_the_median() -> None:
     assert "**misses** 0.81" in targets.cell(Figures(ratios=[0.7, 0.8, 0.9]), 0.81)
 
 
-def test_a_section_replaces_itself_alone(tmp_path: Path) -> None:
-    """Tables are run again one by one."""
+def test_a_section_replaces_only_itself(tmp_path: Path) -> None:
+    """Each table can be measured again alone."""
     page = tmp_path / "page.md"
     page.write_text("# Head\n")
     for name, text in (("one", "1"), ("two", "2"), ("one", r"3 \1")):

@@ -15,7 +15,7 @@ from mcp_bridge.cache.triggers.install import missing_triggers
 
 @pytest.mark.django_db
 def test_columns_hold_what_models_read() -> None:
-    """Ids, text, moments, booleans, uuids, json and defaults."""
+    """Covers ids, text, times, booleans, UUIDs, JSON and defaults."""
     insert(User, 20, id="5000 + i", username="'u-' || i", is_active="i % 2 = 0")
     day = 86400
     insert(
@@ -46,8 +46,8 @@ def test_columns_hold_what_models_read() -> None:
 
 
 @pytest.mark.django_db
-def test_triggers_and_indexes_come_back() -> None:
-    """What is taken off for speed is there again, also after an error."""
+def test_triggers_and_indexes_are_restored() -> None:
+    """They are dropped for speed and restored, also after an error."""
 
     def indexes() -> set[str]:
         with connection.cursor() as cursor:

@@ -30,8 +30,8 @@ def manage(
 
 
 @pytest.mark.spec("RFC 8414 3.1: an issuer without a path")
-def test_every_error_is_told_at_once(tmp_path: Path) -> None:
-    """Names the variable and the mend, no traceback."""
+def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
+    """Each error names the variable and the fix, without a traceback."""
     wrong = {
         "PORT": "eighty",
         "ISSUER_URL": "https://h.example/path/",
@@ -73,7 +73,7 @@ def test_production_demands_secrets_and_https(tmp_path: Path) -> None:
     ],
 )
 def test_production_refuses_what_is_unsafe(given: dict[str, str], told: str) -> None:
-    """Each by name; nothing else is complained of."""
+    """Each unsafe setting is named; no other is reported."""
     safe = {
         "ENVIRONMENT": "production",
         "ISSUER_URL": "https://h.example",
@@ -96,10 +96,8 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["demo", "doctor", "issue_token x"])
-def test_a_database_not_prepared_is_said_in_a_sentence(
-    tmp_path: Path, command: str
-) -> None:
-    """Exit code 1 and an error that names the fix, without a traceback."""
+def test_an_unprepared_database_is_one_sentence(tmp_path: Path, command: str) -> None:
+    """The exit code is 1 and the error names the fix, without a traceback."""
     done = manage(tmp_path, *command.split())
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "run manage.py migrate" in done.stderr + done.stdout
@@ -136,8 +134,8 @@ def test_sessions_are_on_with_one_worker(workers: int, asked: str, on: bool) -> 
     assert found.sessions is on
 
 
-def test_up_prepares_everything_and_repeats(tmp_path: Path) -> None:
-    """Safe to repeat; the password is printed once and given ones never."""
+def test_up_prepares_everything_and_can_be_repeated(tmp_path: Path) -> None:
+    """The generated password is printed once, a given password never."""
     first = manage(tmp_path, "up", "--prepare-only")
     assert first.returncode == 0, first.stderr
     assert "First admin   admin" in first.stdout and "shown this once" in first.stdout
@@ -148,7 +146,7 @@ def test_up_prepares_everything_and_repeats(tmp_path: Path) -> None:
 
 
 def test_migrate_works_on_an_empty_database(tmp_path: Path) -> None:
-    """Checks that name what a migrate mends must not stop it."""
+    """Checks whose fix is `migrate` must not stop `migrate`."""
     done = manage(tmp_path, "migrate", "--verbosity", "0")
     assert done.returncode == 0, done.stderr
 
@@ -178,7 +176,7 @@ def test_up_is_not_for_production(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_one_sentence(tmp_path: Path) -> None:
-    """Another PORT would not mend it."""
+    """Another PORT would not fix it."""
     done = manage(tmp_path, "up", HOST="203.0.113.9", PORT=str(free_port()))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "set HOST to an address of this machine" in done.stderr

@@ -105,7 +105,7 @@ def tokens_of(language: str) -> Any:
 def test_it_lists_calls_and_renews(
     hasty: Portico, language: str, program: list[str]
 ) -> None:
-    """OAuth 2.1 4.3: three calls over two seconds outlast a token, one sign-in."""
+    """OAuth 2.1 4.3: three calls over two seconds outlast a token; one sign-in."""
     before = set(tokens_of(language).values_list("pk", flat=True))
     name = f"{language}-robot"
     done = run(program, hasty.url, name, PASSWORD, "3")
@@ -119,10 +119,10 @@ def test_it_lists_calls_and_renews(
 
 
 @pytest.mark.parametrize("language", BOTH)
-def test_it_goes_on_after_a_401(
+def test_it_continues_after_a_401(
     server: Portico, language: str, program: list[str]
 ) -> None:
-    """RFC 6750 3.1: refused in mid-run it refreshes; failing that it signs in."""
+    """RFC 6750 3.1: refused between calls it refreshes, else it signs in."""
     before = set(tokens_of(language).values_list("pk", flat=True))
     with talking(program, server.url, f"{language}-robot", PASSWORD, "30") as lines:
         hear(lines, "whoami:")
@@ -141,15 +141,15 @@ def test_it_goes_on_after_a_401(
 def test_a_wrong_password_is_one_sentence(
     server: Portico, language: str, program: list[str]
 ) -> None:
-    """A clear error, no stack trace."""
+    """The error has no stack trace."""
     done = run(program, server.url, f"{language}-robot", "wrong")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("No token (401)") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("language", ["python"])
-def test_no_server_is_one_sentence(program: list[str]) -> None:
-    """A clear error, no stack trace."""
+def test_a_missing_server_is_one_sentence(program: list[str]) -> None:
+    """The error has no stack trace."""
     done = run(program, f"http://127.0.0.1:{free_port()}", "alice", "secret")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
 
@@ -168,8 +168,8 @@ async def asked(url: str, auth: httpx2.Auth) -> str:
     return str(answer.content[0].text)  # type: ignore[union-attr]
 
 
-def test_streams_stay_streams(server: Portico) -> None:
-    """MCP 2025-11-25 transports: an answer held back until its end would hang."""
+def test_streams_are_not_buffered(server: Portico) -> None:
+    """MCP 2025-11-25 transports: an answer held until its end would hang."""
     path = EXAMPLES / "python" / "client.py"
     spec = importlib.util.spec_from_file_location("example_client", path)
     assert spec is not None and spec.loader is not None
@@ -179,8 +179,8 @@ def test_streams_stay_streams(server: Portico) -> None:
     assert "ada" in asyncio.run(asked(server.url, auth))
 
 
-def test_its_packages_are_those_tried_here() -> None:
-    """The example's package.json names the version the tests run."""
+def test_its_packages_are_the_tested_versions() -> None:
+    """The example's package.json names the versions that the tests run."""
     wanted = json.loads((EXAMPLES / "typescript" / "package.json").read_text())
     tried = json.loads((HERE / "package.json").read_text())
     assert wanted["dependencies"].items() <= tried["dependencies"].items()

@@ -39,10 +39,10 @@ CALLS: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_staff_without_a_second_factor_set_it_up_first(
+def test_staff_without_a_second_factor_have_to_set_it_up(
     carol: User, bob: User, settings: Any, call: Callable[[], Any]
 ) -> None:
-    """The admin keeps them out, so this way in does too."""
+    """The admin requires it, so the tools do too."""
     with called_by(carol):
         call()
         settings.STAFF_SECOND_FACTOR = True

@@ -186,8 +186,8 @@ def test_every_list_takes_what_is_declared_and_nothing_else(monkeypatch: Any) ->
     assert problems(admin.site, monkeypatch) == []
 
 
-def test_every_secret_and_personal_column_has_been_looked_at() -> None:
-    """A new one fails here until it is in SENSITIVE, or its name says what it is."""
+def test_every_secret_and_personal_column_is_listed() -> None:
+    """A new column fails here until it is listed in SENSITIVE or named as harmless."""
     found = {
         model._meta.label: {f.name for f in model._meta.concrete_fields if sensitive(f)}
         for model in apps.get_models()
@@ -201,8 +201,7 @@ def test_every_secret_and_personal_column_has_been_looked_at() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("who", STAFF)
 def test_no_list_compares_a_secret_by_any_lookup_over_any_relation(who: str) -> None:
-    """Three relations away for superusers, two for others: the code asks nobody's
-    permissions, which the rest of the test would show."""
+    """Superusers reach three relations, others two; no permission is checked here."""
     user = asker(who)
     far = 3 if user.is_superuser else 2
     tried = 0
@@ -221,7 +220,7 @@ def test_no_list_compares_a_secret_by_any_lookup_over_any_relation(who: str) -> 
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_a_list_takes_no_pattern_on_any_column(page: Any) -> None:
-    """Shown or not, and also where the column is one that a filter declares."""
+    """This holds for hidden columns and for columns that a filter declares."""
     declared = set(DECLARED[page.opts.label].split())
     for who in STAFF:
         request = ask(asker(who))
@@ -239,7 +238,7 @@ def test_a_list_takes_no_pattern_on_any_column(page: Any) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_search_and_order_compare_no_secret(page: Any) -> None:
-    """What a box or a column's head asks of the database."""
+    """Tests what the search box and the column headers send to the database."""
     user = asker("carol")
     places = range(len(page.list_display) + 1)
     orders = [f"{sign}{place}" for place, sign in product(places, ("", "-"))]
@@ -255,8 +254,8 @@ def test_search_and_order_compare_no_secret(page: Any) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_no_popup_and_no_form_goes_by_a_secret(page: Any) -> None:
-    """`_to_field` puts the column into each row, and finds a row by it."""
+def test_no_popup_and_no_form_uses_a_secret(page: Any) -> None:
+    """`_to_field` puts the column into each row and finds a row by it."""
     request = ask(asker("carol"))
     assert page.to_field_allowed(request, page.opts.pk.name)
     for field in page.opts.concrete_fields:
@@ -270,7 +269,7 @@ BAD = ["", "[", "a\x00b", "x" * 5000, "9" * 40, "1,x", "0001-01-01", "NaN"]
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_value_breaks_a_list(page: Any) -> None:
-    """It matches nothing, or is refused; the database is never asked in vain."""
+    """An unreadable value matches no row or is refused before the database is asked."""
     user = asker("carol")
     names = [*DECLARED[page.opts.label].split(), *sorted(CONTROLS - {"e"})]
     for name, value in product(names, BAD):
@@ -297,8 +296,8 @@ def test_no_value_breaks_a_list(page: Any) -> None:
         {"issued_at__gte": "zzz"},
     ],
 )
-def test_what_no_page_links_to_is_unreadable(query: dict[str, Any]) -> None:
-    """Token is not sortable, expires_at once only; databases bound conditions."""
+def test_addresses_that_no_page_links_to_are_refused(query: dict[str, Any]) -> None:
+    """Token is not sortable and expires_at is, once: databases bound conditions."""
     page: Any = admin.site.get_model_admin(IssuedToken)
     with pytest.raises(IncorrectLookupParameters):
         page.get_changelist_instance(ask(asker("carol"), **query))
@@ -340,7 +339,7 @@ def problems(site: Any, monkeypatch: Any) -> list[str | None]:
 def test_a_list_of_another_app_is_closed_by_the_site(
     site: PorticoSite, monkeypatch: Any
 ) -> None:
-    """Django's own ModelAdmin, a class of it, and options."""
+    """Covers Django's own ModelAdmin, a subclass and options."""
     site.register(UserSession)
     site.register(OAuthClient, Bare)
     site.register(User, list_filter=["is_staff"])
@@ -353,10 +352,10 @@ def test_a_list_of_another_app_is_closed_by_the_site(
     assert problems(site, monkeypatch) == []
 
 
-def test_a_list_that_got_around_is_an_error(
+def test_a_list_that_bypasses_the_rule_is_an_error(
     site: PorticoSite, monkeypatch: Any
 ) -> None:
-    """One that overrides the rule, and one that was registered past it."""
+    """Covers a list that overrides the rule and one registered past it."""
     site.register(User, Open)
     assert problems(site, monkeypatch) == ["portico.E020"]
     site._registry = {User: Bare(User, site)}
@@ -381,7 +380,7 @@ def test_what_a_list_declares_by_mistake_is_left_out(
 
 @pytest.mark.django_db
 def test_links_that_a_foreign_key_limits_its_choices_by_are_taken() -> None:
-    """Value and all: an address cannot choose another."""
+    """The value is fixed too: an address cannot choose another one."""
     page: Any = admin.site.get_model_admin(User)
     opts = page.model._meta
     before = opts.related_fkey_lookups
@@ -402,7 +401,7 @@ class Completing(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @pytest.mark.django_db
 def test_only_fields_that_a_form_completes_are_completed(site: PorticoSite) -> None:
-    """And for those only who may open that form."""
+    """Only users who may open that form get completions."""
     site.register(UserSession, Completing)
     site.register(User, search_fields=["username"])
 
@@ -430,10 +429,10 @@ def test_only_fields_that_a_form_completes_are_completed(site: PorticoSite) -> N
 
 
 @pytest.mark.django_db
-def test_a_rows_own_address_is_for_those_who_may_view_the_row(
+def test_the_address_of_a_row_needs_permission_to_view_the_row(
     site: PorticoSite,
 ) -> None:
-    """Django's view says of any key of any model whether there is such a row."""
+    """Django's view would reveal whether any key of any model exists."""
     from django.contrib.contenttypes.models import ContentType
     from django.contrib.sessions.models import Session
 
@@ -461,7 +460,7 @@ def test_a_page_that_does_not_say_who_may_open_it_cannot_be_put_on_the_site() ->
 
 @pytest.mark.django_db
 def test_the_permissions_that_pages_ask_for_exist() -> None:
-    """One that nobody can hold would keep everybody out but superusers."""
+    """A permission that does not exist would exclude all but superusers."""
     known = {
         f"{p.content_type.app_label}.{p.codename}"
         for p in Permission.objects.select_related("content_type")
@@ -472,14 +471,14 @@ def test_the_permissions_that_pages_ask_for_exist() -> None:
 
 @pytest.mark.django_db
 def test_a_view_that_the_audit_would_refuse_is_not_saved() -> None:
-    """The names that are refused are named."""
+    """The error names the refused parameters."""
     page: Any = admin.site.get_model_admin(AuditEvent)
     query = QueryDict("changes__regex=x&actor=a&o=1&q=b&decision__exact=denied")
     assert page.refused_lookups(query, ask(asker("carol"))) == ["changes__regex"]
 
 
 def test_a_path_ends_where_its_fields_end() -> None:
-    """A lookup, or a key in JSON, is none."""
+    """A further lookup or a JSON key is refused."""
     found = [f.name for f in fields_along(IssuedToken, "user__password__startswith")]
     assert found == ["user", "password"]
     assert [f.name for f in fields_along(AuditEvent, "changes__a__b")] == ["changes"]

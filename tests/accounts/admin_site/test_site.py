@@ -30,8 +30,8 @@ def test_the_menu_is_grouped_by_what_people_look_for(carol: User) -> None:
     assert found["people"][:1] == ["Users"] and "Tokens" in found["tokens"]
 
 
-def test_the_menu_shows_only_what_one_may_open() -> None:
-    """A page needs its permission, in the menu and when opened."""
+def test_the_menu_shows_only_pages_the_user_may_open() -> None:
+    """A page checks its permission in the menu and when it is opened."""
     judy = person("judy", admin=True)
     judy.is_superuser = False
     judy.save()

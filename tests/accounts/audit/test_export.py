@@ -18,8 +18,8 @@ from accounts.models.audit.digests import COLUMNS
 
 
 @pytest.mark.parametrize("start", FORMULA_PREFIXES)
-def test_cells_never_begin_as_a_formula_does(start: str) -> None:
-    """OWASP: CSV injection."""
+def test_cells_never_begin_like_a_formula(start: str) -> None:
+    """OWASP, CSV injection."""
     assert spreadsheet_cell(f"{start}1+1") == f"'{start}1+1"
     assert (
         spreadsheet_cell("plain") == "plain"
@@ -30,7 +30,7 @@ def test_cells_never_begin_as_a_formula_does(start: str) -> None:
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
-    """In pieces, which together are one file."""
+    """The pieces of the stream form one file."""
     for number in range(3):
         changes = {"name": ["=SUM(A1)", number]}
         record("test.exported", actor="=cmd", object='a,b\n"c"', changes=changes)
@@ -48,10 +48,10 @@ def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_the_command_writes_what_was_asked_for(
+def test_the_command_writes_the_named_days(
     db: None, capfdbinary: Any, form: str
 ) -> None:
-    """Standard output, within the days named, on record itself."""
+    """The command writes the named days to standard output and records the export."""
     record("test.exported", object="of today")
     now = timezone.now()
     for since, until, there in (

@@ -48,10 +48,8 @@ def history() -> None:
 
 
 @pytest.mark.parametrize(("span", "calls"), [("24h", 3), ("7d", 3), ("30d", 4)])
-def test_a_span_adds_up_what_happened_in_it(
-    history: None, span: str, calls: int
-) -> None:
-    """The same before and after the hours were counted."""
+def test_a_span_adds_up_its_events(history: None, span: str, calls: int) -> None:
+    """The totals are the same before and after hours are aggregated."""
     for _again in range(2):
         found = gather_statistics(SPANS[span], NOW)
         assert (found.total("calls"), found.total(SIGNED_IN)) == (calls, 1)
@@ -59,8 +57,8 @@ def test_a_span_adds_up_what_happened_in_it(
         assert len(found.slots) == SPANS[span].slots
 
 
-def test_the_tops_name_who_asked_for_what(history: None) -> None:
-    """Messages that name no primitive are no tool's."""
+def test_the_tops_name_users_and_tools(history: None) -> None:
+    """Messages that name no primitive count for no tool."""
     tops = gather_statistics(SPANS["24h"], NOW).tops
     assert [(t.name, t.allowed, t.denied) for t in tops[Facet.OBJECT]] == [
         ("tool look", 2, 0),
@@ -77,15 +75,15 @@ def test_durations_are_within_five_percent(history: None) -> None:
     assert most is not None and abs(most / 1000 - 1) < 0.06
 
 
-def test_nothing_happened(db: None) -> None:
-    """An installation of today has figures too."""
+def test_an_empty_log_has_figures(db: None) -> None:
+    """A new installation shows zeros, not an error."""
     emptied()
     found = gather_statistics(SPANS["30d"], NOW)
     assert found.percentile(0.5) is None and found.total("calls") == 0
 
 
-def test_an_hour_is_counted_once_and_old_ones_forgotten(history: None) -> None:
-    """Whoever counts first; the newest first."""
+def test_an_hour_is_counted_once_and_old_hours_are_deleted(history: None) -> None:
+    """Any process may count first; the newest hour is counted first."""
     hours = AuditHour.objects.all()
     first = hours.uncounted_hours(NOW)
     assert first == sorted(first, reverse=True) and first[0].hour == 11
@@ -105,7 +103,7 @@ def asked(user: User, **query: str) -> Any:
 def test_the_dashboard_asks_a_bounded_number_of_queries(
     history: None, carol: User
 ) -> None:
-    """However much is in the log."""
+    """The number does not depend on the size of the log."""
     dashboard.dashboard_context(asked(carol, range="30d"))
     for number in range(50):
         event(HOUR * (number % 40), object=f"tool t{number}", actor=f"u{number}")
@@ -114,8 +112,8 @@ def test_the_dashboard_asks_a_bounded_number_of_queries(
     assert len(queries) <= 37 and len(shown["charts"]) == 3
 
 
-def test_without_the_audits_permission_there_are_no_figures(db: None) -> None:
-    """Each part asks for the permission that fits."""
+def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
+    """Each part of the page checks its own permission."""
     judy = person("judy", admin=True)
     judy.is_superuser = False
     judy.save()

@@ -16,7 +16,7 @@ from tests.support.cast import PASSWORD
 def test_a_locked_attempt_is_not_hashed(
     alice: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every hash, for accounts that exist and for those that do not, is seen."""
+    """Covers every hasher, for accounts that exist and for unknown names."""
     seen: list[str] = []
     for verb in ("encode", "verify"):
         theirs = getattr(TunedArgon2PasswordHasher, verb)

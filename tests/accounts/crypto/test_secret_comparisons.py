@@ -161,13 +161,13 @@ def takes_credentials(route: str) -> bool:
     return any(route.startswith(r) and len(r) > len(longest) for r in ROUTES)
 
 
-def test_every_comparison_of_a_secret_is_known() -> None:
-    """A new one comes with its lock-out, or with a reason why it needs none."""
+def test_every_comparison_of_a_secret_is_listed() -> None:
+    """A new comparison needs a lock-out, or a reason why it needs none."""
     assert set(comparisons()) == set(PLACES)
 
 
-def test_every_route_is_known_and_limited_where_it_takes_credentials() -> None:
-    """A new route is put on a list; one with credentials needs a rate limit, too."""
+def test_every_route_is_listed_and_limited_where_it_takes_credentials() -> None:
+    """A new route is added to a list; a route with credentials needs a rate limit."""
     found = set(routes()) - PAGES
     unknown = {r for r in found if not r.startswith((*PLAIN, *ROUTES))}
     assert not unknown
@@ -178,7 +178,7 @@ def test_every_route_is_known_and_limited_where_it_takes_credentials() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
 def test_other_ways_of_reading_are_counted_as_get(method: str) -> None:
-    """Django answers HEAD by the view's `get`."""
+    """Django answers HEAD with the view's `get`."""
     assert rule_for(method, "/device") == rule_for("GET", "/device") is not None
     assert rule_for(method, "/oauth/authorize") is not None
     assert rule_for(method, "/api/token/") is None
@@ -186,7 +186,7 @@ def test_other_ways_of_reading_are_counted_as_get(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "PROPFIND"])
 def test_other_ways_of_writing_are_counted_as_post(method: str) -> None:
-    """Django's form views answer PUT by `post`."""
+    """Django's form views answer PUT with `post`."""
     for path in ("/accounts/login/", "/api/token/", "/device"):
         assert rule_for(method, path) == rule_for("POST", path) is not None
 
@@ -199,7 +199,7 @@ def test_other_ways_of_writing_are_counted_as_post(method: str) -> None:
     ],
 )
 def test_a_client_is_counted_without_its_secret(headers: dict[str, str]) -> None:
-    """Other secrets give no other counts, and none is kept in the store."""
+    """A different secret counts for the same client, and the store keeps no secret."""
     form = "application/x-www-form-urlencoded"
     request = RequestFactory().post("/oauth/token", "", form, headers=headers)
     assert by_client(request) == "me"

@@ -45,12 +45,12 @@ OURS = ["10.0.0.0/8", "2001:db8::1", "unix"]
 def test_only_trusted_hops_are_counted_from_the_right(
     peer: str, way: str, client: str
 ) -> None:
-    """What stands left of the first unknown hop was written by anybody."""
+    """Clients can write everything left of the first untrusted hop."""
     assert client_behind_proxies(peer, way) == client
 
 
 def test_without_trusted_proxies_no_header_counts() -> None:
-    """The default, and no address is only ours with `unix`."""
+    """This is the default; a peer without an address is trusted only with `unix`."""
     assert client_behind_proxies("127.0.0.1", "203.0.113.7") == "127.0.0.1"
     assert client_behind_proxies("", "203.0.113.7") == ""
     assert normalize_address("fe80::1%eth0") == "fe80::1"
@@ -72,8 +72,8 @@ def test_without_trusted_proxies_no_header_counts() -> None:
         *((own, False) for own in ("192.168.7.0/24", "fd00:1:2::/64")),
     ],
 )
-def test_networks_that_clients_are_in_are_warned_of(network: str, wide: bool) -> None:
-    """Portico.W008 in `check --deploy` and in doctor names the network."""
+def test_trusted_networks_with_clients_get_a_warning(network: str, wide: bool) -> None:
+    """`check --deploy` and doctor name the network (portico.W008)."""
     with override_settings(TRUSTED_PROXIES=["192.0.2.1", network]):
         found = [m for m in settings_fit_together() if m.id == "portico.W008"]
     assert [network in message.msg for message in found] == [True] * wide
@@ -97,7 +97,7 @@ def scope(peer: str, **headers: str) -> dict[str, Any]:
     ],
 )
 @override_settings(TRUSTED_PROXIES=OURS)
-def test_the_scheme_is_believed_from_a_trusted_proxy_only(
+def test_the_scheme_is_taken_from_a_trusted_proxy_only(
     peer: str, proto: str, scheme: str
 ) -> None:
     """The last value is the nearest proxy's."""
@@ -109,8 +109,8 @@ def _with(peer: str, proto: str) -> dict[str, Any]:
 
 
 @override_settings(TRUSTED_PROXIES=OURS)
-def test_the_hop_headers_go_no_further() -> None:
-    """Nothing behind can believe them by mistake."""
+def test_the_forwarding_headers_are_removed() -> None:
+    """Later code cannot trust them by mistake."""
     names = dict.fromkeys(
         ("x_forwarded_for", "x_forwarded_host", "x_real_ip", "forwarded"), "6.6.6.6"
     )

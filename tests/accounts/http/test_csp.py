@@ -33,7 +33,7 @@ def test_every_response_carries_the_sites_policy() -> None:
 
 
 def test_a_view_replaces_single_directives() -> None:
-    """The consent page lets its form end at the client."""
+    """The consent page allows its form to redirect to the client."""
     with override_settings(SECURE_CSP=SITE):
         response = override_policy(
             HttpResponse(), {"form-action": ["'self'", "https://c"]}
@@ -58,5 +58,5 @@ def test_a_header_set_by_hand_stays() -> None:
     ],
 )
 def test_an_address_from_outside_is_one_source_or_none(uri: str, source: str) -> None:
-    """No second directive through a redirect's port."""
+    """A redirect URI's port cannot add a second directive."""
     assert csp_origin(uri) == source

@@ -25,7 +25,7 @@ from tests.support.static_files import UNCOLLECTED
 
 @pytest.mark.django_db
 def test_a_call_inside_a_transaction_is_refused() -> None:
-    """Everybody who writes would wait for the other host."""
+    """Other writers would wait for the other host."""
     with outbound_calls.call(1):
         pass
     with transaction.atomic(), pytest.raises(outbound_calls.CallInTransaction):
@@ -33,8 +33,8 @@ def test_a_call_inside_a_transaction_is_refused() -> None:
             raise AssertionError("never reached")
 
 
-def test_calls_are_bounded_by_host_and_together() -> None:
-    """One host takes its own places only."""
+def test_calls_are_bounded_per_host_and_in_total() -> None:
+    """A slow host uses only its own slots."""
     slots = outbound_calls.Slots(together=3, per_host=2)
     with slots.slot("a"), slots.slot("a"):
         with pytest.raises(outbound_calls.TooManyOutboundCalls), slots.slot("a"):
@@ -48,8 +48,8 @@ def test_calls_are_bounded_by_host_and_together() -> None:
     assert slots.taken == {}
 
 
-def test_who_waits_for_a_place_gets_the_next_one() -> None:
-    """Providers that many people use at the same time."""
+def test_a_waiting_call_gets_the_next_free_slot() -> None:
+    """Many users may sign in through one provider at the same time."""
     slots = outbound_calls.Slots(together=1, per_host=1, wait=5.0)
     begun = time.monotonic()
 
@@ -68,7 +68,7 @@ def test_who_waits_for_a_place_gets_the_next_one() -> None:
 
 
 def test_names_that_cannot_be_resolved_are_an_error() -> None:
-    """Of one kind, whatever is wrong with them."""
+    """Every kind of bad name raises the same error."""
     for name in ("no-such-host.invalid", "x" * 300, "a..b"):
         with pytest.raises(OSError):
             outbound_calls.resolve(name, 443, 5)
@@ -90,7 +90,7 @@ def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
 @pytest.mark.django_db
 @override_settings(STORAGES=UNCOLLECTED)
 def test_passwords_and_keys_are_made_before_the_transaction() -> None:
-    """The guard of the tests fails where they are not (tests/apps/wait_guard)."""
+    """tests/apps/wait_guard raises where one is made inside a transaction."""
     person("carol", "Admin", admin=True)
     browser = Client()
     assert browser.login(username="carol", password=PASSWORD)
@@ -124,8 +124,8 @@ def test_work_goes_on_while_nobody_reads_its_progress() -> None:
     assert list(source) == [1, 2]
 
 
-def test_work_that_nobody_waits_for_is_closed() -> None:
-    """A transaction in it rolls back; an error comes through."""
+def test_work_is_closed_when_its_client_disconnects() -> None:
+    """A transaction inside it rolls back; an error is passed on."""
     closed: list[str] = []
 
     def work() -> Iterator[int]:

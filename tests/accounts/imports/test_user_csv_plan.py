@@ -73,8 +73,10 @@ def test_every_problem_is_told_at_once(alice: User) -> None:
     assert own == ["line 2, active: this is your own account"]
 
 
-def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> None:
-    """A dry run says what would change; then it changes, on record."""
+def test_a_file_adds_changes_and_keeps_users(
+    alice: User, bob: User, carol: User
+) -> None:
+    """A dry run describes the changes; applying makes and audits them."""
     pair = issue_tokens(bob, issued_via="command")
     end = f"{timezone.now() + timedelta(days=9):%Y-%m-%d}"
     text = (
@@ -116,8 +118,8 @@ def test_a_file_adds_changes_and_leaves(alice: User, bob: User, carol: User) -> 
     assert held.expires_at is None and bob.is_active
 
 
-def test_what_changed_meanwhile_is_looked_at_again(alice: User) -> None:
-    """Applies in one transaction, and only what was shown."""
+def test_changes_since_the_dry_run_are_checked_again(alice: User) -> None:
+    """One transaction applies exactly the changes that were shown."""
     raw = f"{HEAD}alice,new@example.org,,,\n".encode()
     mark = plan_users(raw, "test").mark
     User.objects.filter(pk=alice.pk).update(email="other@example.org")
@@ -151,8 +153,8 @@ def test_the_command_looks_and_does(alice: User, tmp_path: Path, capsys: Any) ->
         call_command("import_users", tmp_path / "none.csv")
 
 
-def test_drafts_are_forgotten_after_a_day(alice: User) -> None:
-    """What was uploaded to look at does not stay."""
+def test_drafts_are_deleted_after_a_day(alice: User) -> None:
+    """An upload for review is personal data and is not kept."""
     old = timezone.now() - timedelta(days=2)
     draft = ImportDraft.objects.create(owner=alice, kind="users", content="x")
     assert ImportDraft.objects.all().purge(timezone.now()) == 0

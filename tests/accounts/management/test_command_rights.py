@@ -44,7 +44,7 @@ POLICY = '{"format": "portico-policy-1", "roles": [{"name": "New", "scopes": []}
 
 
 def test_every_command_says_whether_it_changes_rights() -> None:
-    """A new one is added above."""
+    """A new command is added to one of the lists above."""
     apps = ("accounts", "mcp_bridge")
     ours = {name for name, app in get_commands().items() if app in apps}
     assert ours == CHANGING.keys() | READING | STARTING
@@ -54,7 +54,7 @@ def test_every_command_says_whether_it_changes_rights() -> None:
 def test_what_a_command_changes_is_in_the_audit(
     alice: User, tmp_path: Path, name: str
 ) -> None:
-    """By the verbs that the admin uses, as `command line`."""
+    """Commands call the admin's methods, with the actor `command line`."""
     call_command("issue_token", "alice", stdout=io.StringIO())
     files = {"policy": tmp_path / "p.json", "users": tmp_path / "u.csv"}
     files["policy"].write_text(POLICY)
@@ -80,7 +80,7 @@ def new_events(run: Callable[[], Any]) -> list[tuple[str, str, str]]:
 def test_djangos_own_command_records_the_superuser_it_creates(
     carol: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`createsuperuser`, which the first administrator may come from."""
+    """`createsuperuser` may create the first administrator."""
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", NEW)
     given = {"username": "root", "email": "root@example.com", "verbosity": 0}
     found = new_events(
@@ -91,7 +91,7 @@ def test_djangos_own_command_records_the_superuser_it_creates(
 
 
 def test_the_first_start_records_the_administrator_it_creates(alice: User) -> None:
-    """`up`: the account, and the role that it gets."""
+    """`up` records the account and its role."""
     User.objects.filter(is_superuser=True).delete()
     found = new_events(
         lambda: call_command("up", "--prepare-only", stdout=io.StringIO())
@@ -103,7 +103,7 @@ def test_the_first_start_records_the_administrator_it_creates(alice: User) -> No
 def test_djangos_own_command_for_passwords_ends_access_and_says_who(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`changepassword`: what the form of the admin ends, in the same words."""
+    """`changepassword` ends what the admin's form ends, with the same event."""
     call_command("issue_token", "alice", stdout=io.StringIO())
     epoch = alice.session_epoch
     monkeypatch.setattr(getpass, "getpass", lambda prompt="": NEW)
@@ -118,8 +118,8 @@ def test_djangos_own_command_for_passwords_ends_access_and_says_who(
 
 
 @pytest.mark.django_db
-def test_an_import_asks_again_who_applies_it() -> None:
-    """Somebody may have lost superuser since the page let the file in."""
+def test_an_import_checks_again_who_applies_it() -> None:
+    """The user may have lost superuser rights since the upload."""
     somebody = person("somebody", "Guest")
     somebody.is_superuser = True  # As it was when the request began.
     raw = b"username,roles\nsomebody,Admin\n"
@@ -146,13 +146,13 @@ def test_an_import_asks_again_who_applies_it() -> None:
     ],
 )
 def test_networks_cover_others(outer: str, inner: str, wide: bool) -> None:
-    """What counts in `outer` counts wherever `inner` does."""
+    """An address inside `inner` is always inside `outer`."""
     assert covers(outer, inner) is wide
 
 
 @pytest.mark.django_db
-def test_a_role_is_kept_by_a_request_that_asks_for_less() -> None:
-    """`lasts_until`: over, for good, later, earlier."""
+def test_a_request_for_less_keeps_a_longer_role() -> None:
+    """`lasts_until`: past, without an end, later, earlier."""
     now = timezone.now()
     day = timedelta(days=1)
     cases = [

@@ -83,8 +83,7 @@ def test_add_user_explains_what_is_wrong(
     assert User.objects.count() == before
 
 
-def test_grant_until_and_ungrant(alice: User) -> None:
-    """A role until a moment, and away again."""
+def test_grant_with_an_end_and_ungrant(alice: User) -> None:
     told = run("grant_role", "alice", "Admin", "--until", "30d", "--reason", "stand-in")
     held = RoleAssignment.objects.get(user=alice, role__name="Admin")
     assert held.expires_at is not None and "until" in told
@@ -128,8 +127,8 @@ def test_issue_token(alice: User) -> None:
         run("issue_token", "alice")
 
 
-def test_revoke_each_way(alice: User, monkeypatch: Any) -> None:
-    """By user, client, family, id and token."""
+def test_revoke_by_each_argument(alice: User, monkeypatch: Any) -> None:
+    """The command revokes by user, client, family, id and token."""
     ways: list[Any] = [
         lambda pair: (["--user", "alice"], ""),
         lambda pair: (["--client", pair.row.client_id], ""),
@@ -158,8 +157,8 @@ def test_revoke_explains_what_it_does_not_know(
         run("revoke_tokens", *arguments, stdin="x", monkeypatch=monkeypatch)
 
 
-def test_purge_forgets_what_no_longer_matters(alice: User) -> None:
-    """Expired tokens, revocations, old events, keys nobody needs."""
+def test_purge_deletes_what_has_expired(alice: User) -> None:
+    """Deletes expired tokens, old revocations and events, and unused keys."""
     pair = issue_tokens(alice, issued_via="command")
     IssuedToken.objects.filter(user=alice).revoke(actor=None, reason="test")
     past = timezone.now() - timedelta(days=400)
@@ -180,7 +179,7 @@ def test_purge_forgets_what_no_longer_matters(alice: User) -> None:
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
 def test_rotation_to_each_algorithm(alice: User, algorithm: str) -> None:
-    """RFC 7518, RFC 8037: old tokens stay, new ones use the new key."""
+    """RFC 7518, RFC 8037: old tokens stay valid, new ones use the new key."""
     before = issue_tokens(alice, issued_via="command").access
     run("rotate_signing_key", "--algorithm", algorithm)
     after = issue_tokens(alice, issued_via="command").access
@@ -193,8 +192,8 @@ def test_rotation_to_each_algorithm(alice: User, algorithm: str) -> None:
     assert SigningKey.objects.filter(state="next").count() == 1
 
 
-def test_doctor_names_each_trouble_and_its_mend(alice: User, settings: Any) -> None:
-    """Exit code 1 if something is broken."""
+def test_doctor_names_each_problem_and_its_fix(alice: User, settings: Any) -> None:
+    """The exit code is 1 if a check fails."""
     with pytest.raises(SystemExit):
         told = io.StringIO()
         User.objects.filter(is_superuser=True).update(is_superuser=False)
@@ -204,8 +203,8 @@ def test_doctor_names_each_trouble_and_its_mend(alice: User, settings: Any) -> N
     assert "mend: Run: manage.py rotate_signing_key" in told.getvalue()
 
 
-def test_doctor_sees_a_lost_key_encryption_key(carol: User, settings: Any) -> None:
-    """Before somebody asks for a token."""
+def test_doctor_reports_a_lost_key_encryption_key(carol: User, settings: Any) -> None:
+    """The error appears before a user requests a token."""
     SigningKey.objects.rotate(actor="test")
     settings.KEY_ENCRYPTION_KEY = "another"
     out = io.StringIO()
@@ -214,8 +213,8 @@ def test_doctor_sees_a_lost_key_encryption_key(carol: User, settings: Any) -> No
     assert "portico.E004" in out.getvalue()
 
 
-def test_doctor_speaks_of_the_catalogue(carol: User) -> None:
-    """Changed definitions, and tools nobody can reach."""
+def test_doctor_reports_on_the_catalogue(carol: User) -> None:
+    """It lists changed definitions and tools that no role covers."""
     SigningKey.objects.ensure_active()
     offer = Offer("tool", "odd", "", "", (), False, "0" * 64)
     Primitive.objects.sync([offer])
@@ -254,7 +253,7 @@ def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
 def test_static_files_are_collected_again_when_one_is_newer(
     settings: Any, tmp_path: Path
 ) -> None:
-    """After an upgrade the pages have their new looks."""
+    """After an upgrade the pages use the new style sheets."""
     settings.STATIC_ROOT = tmp_path
     assert uncollected()
     manifest = tmp_path / "staticfiles.json"

@@ -32,8 +32,8 @@ BACK = ("--redirect-uri", "https://a.example/cb")
     "until",
     ["0h", "-1h", "99999999999d", "1000000d", "8", "h", "٣d", "2999-12-31T99:00", ""],
 )
-def test_moments_that_are_none_grant_nothing(alice: User, until: str) -> None:
-    """No overflow, no role that is over at once."""
+def test_invalid_ends_grant_nothing(alice: User, until: str) -> None:
+    """Neither an overflow nor a role that ends at once."""
     if not until:
         call_command(
             "grant_role", "alice", "Guest", "--until", "", stdout=io.StringIO()
@@ -69,10 +69,10 @@ def test_a_role_named_twice_is_given_once() -> None:
 
 
 @pytest.mark.parametrize("option", ["--user", "--client", "--jti", "--family"])
-def test_an_empty_name_revokes_nothing_and_waits_for_nothing(
+def test_an_empty_name_revokes_nothing_and_does_not_wait(
     alice: User, option: str
 ) -> None:
-    """Standard input is read only where it was asked for."""
+    """Standard input is read only if the argument asks for it."""
     issue_tokens(alice, issued_via="command")
     with pytest.raises(CommandError):
         run("revoke_tokens", f"{option}=")
@@ -113,7 +113,7 @@ KEYS = [
 
 @pytest.mark.parametrize("text", KEYS, ids=lambda t: t[:30])
 def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
-    """RFC 7517; a shared secret in a file of public keys is a mistake."""
+    """RFC 7517: a shared secret in a file of public keys is an error."""
     path = tmp_path / "jwks.json"
     path.write_text(text)
     with pytest.raises(CommandError, match="JWK Set"):
@@ -144,7 +144,7 @@ def test_add_client_explains_what_is_wrong(arguments: list[str], told: str) -> N
 
 
 def test_a_client_cannot_be_public_and_sign(tmp_path: Path) -> None:
-    """An id can be taken only once."""
+    """A client id can also be used only once."""
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps({"keys": [json.loads(str(JWK))]}))
     with pytest.raises(CommandError, match="--public"):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_audit_events_are_append_only(alice: User) -> None:
-    """Not even in code by accident."""
+    """Code cannot change one by accident."""
     event = AuditEvent(action="test.written").acted_by(alice)
     event.save()
     for rewrite in (
@@ -69,7 +69,7 @@ def test_there_is_one_active_key(db: None) -> None:
 
 
 def test_a_lost_key_encryption_key_is_named(alice: User, settings: Any) -> None:
-    """A clear error, and no token."""
+    """The error names the key, and no token is issued."""
     SigningKey.objects.rotate(actor="test")
     settings.KEY_ENCRYPTION_KEY = "another one"
     with pytest.raises(KeyUnreadable, match="KEY_ENCRYPTION_KEY"):
@@ -77,7 +77,7 @@ def test_a_lost_key_encryption_key_is_named(alice: User, settings: Any) -> None:
 
 
 def test_private_keys_are_not_stored_in_clear() -> None:
-    """MCP SEC: secure storage; a retired key keeps no private part."""
+    """MCP SEC, secure storage: a retired key has no private part."""
     key = SigningKey.objects.ensure_active()
     assert b"PRIVATE" not in bytes(key.private_encrypted)
     SigningKey.objects.rotate(actor="test")
@@ -92,7 +92,7 @@ def test_private_keys_are_not_stored_in_clear() -> None:
 
 @pytest.mark.spec("RFC 8725 3.1")
 def test_algorithms_cannot_be_confused(alice: User) -> None:
-    """RFC 8725 3.1: none, HS256 with the public key, a foreign kid."""
+    """RFC 8725 3.1: `none`, HS256 with the public key, a foreign kid."""
     import jwt
 
     key = SigningKey.objects.ensure_active()
@@ -130,8 +130,8 @@ def test_simplejwts_own_classes_end_in_the_one_list(alice: User) -> None:
     assert "alice" in str(listed[0])
 
 
-def test_a_token_off_the_list_does_not_count(alice: User) -> None:
-    """gap 3: what the admin cannot see cannot be used."""
+def test_a_token_without_its_row_is_refused(alice: User) -> None:
+    """The admin has to list every token that works."""
     pair = issue_tokens(alice, issued_via="command")
     IssuedToken.objects.filter(pk=pair.row.pk).delete()
     with pytest.raises(Unauthenticated):
@@ -159,7 +159,7 @@ def offer(name: str, definition: str = "a", **more: Any) -> Offer:
 
 
 def test_sync_adds_marks_disables_and_restores(db: None) -> None:
-    """Deny by default, changed marked, vanished kept and disabled."""
+    """New primitives are denied, changed ones marked, missing ones disabled."""
     Primitive.objects.all().delete()
     sync = Primitive.objects.sync
     assert sync([offer("a"), offer("b")])["added"] == 2

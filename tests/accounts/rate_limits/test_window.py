@@ -54,7 +54,7 @@ print(type({store}("valkey://127.0.0.1:1")).__name__)
 
 
 def test_a_window_slides() -> None:
-    """The last window counts by its overlap; the wait told is enough."""
+    """The previous window counts by its overlap; waiting for Retry-After is enough."""
     windows, ten = SlidingWindow(), Limit(10, 60)
     assert [windows.hit("a", ten, HOUR) for _ in range(10)] == [0.0] * 10
     wait = windows.hit("a", ten, HOUR)
@@ -78,10 +78,10 @@ def test_a_flood_of_keys_does_not_fill_the_memory(
 
 
 @pytest.mark.parametrize("most", [1, 5])
-def test_a_flood_of_keys_does_not_push_out_those_in_use(
+def test_a_flood_of_keys_does_not_evict_those_in_use(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """Used least recently goes first; a refused use is a use."""
+    """The least recently used key goes first; a refused use counts as a use."""
     monkeypatch.setattr(window, "MAX_KEYS", 10)
     windows, limit = SlidingWindow(), Limit(most, 60)
     for _ in range(most):
@@ -91,10 +91,10 @@ def test_a_flood_of_keys_does_not_push_out_those_in_use(
         assert windows.hit("password 192.0.2.1", limit, HOUR) > 0
 
 
-def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
+def test_a_finished_flood_does_not_evict_a_longer_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One address may make a flood of short ones within its limit."""
+    """One address may create many short windows within its limit."""
     monkeypatch.setattr(window, "MAX_KEYS", 10)
     windows, hourly = SlidingWindow(), Limit(1, 3600)
     windows.hit("mail 192.0.2.1", hourly, HOUR)
@@ -104,8 +104,8 @@ def test_a_flood_that_is_over_does_not_push_out_a_longer_window(
     assert len(windows.counts) <= 11
 
 
-def test_to_ask_counts_nothing() -> None:
-    """Nor is a key kept for it."""
+def test_a_check_without_a_hit_counts_nothing() -> None:
+    """No key is stored for it."""
     windows, one = SlidingWindow(), Limit(1, 60)
     assert windows.wait("a", one, HOUR) == 0 and not windows.counts
     assert windows.hit("a", one, HOUR) == 0
@@ -144,7 +144,7 @@ def refused(work: Callable[[], Any]) -> bool:
 def test_a_refused_address_adds_no_keys(
     keys: Callable[[], int], issued_via: str, setting: str
 ) -> None:
-    """Whatever names it invents; other addresses go on being counted."""
+    """Other addresses are still counted."""
     with override_settings(**{f"LIMIT_{setting}": "2/day"}):
         told = [
             refused(
@@ -166,10 +166,10 @@ def test_a_refused_address_adds_no_keys(
 
 
 @pytest.mark.parametrize("keys", STORES, indirect=True)
-def test_a_client_over_its_limit_leaves_its_neighbours_theirs(
+def test_a_client_over_its_limit_does_not_use_up_its_address(
     keys: Callable[[], int],
 ) -> None:
-    """What one client is refused does not weigh on its address."""
+    """Refusals of one client do not count for its address."""
     with override_settings(LIMIT_TOKEN="2/day"):
         for _ in range(5 * ADDRESS_FACTOR):
             refused(lambda: middleware.check_rate("token", "192.0.2.1", "loud"))
@@ -177,8 +177,8 @@ def test_a_client_over_its_limit_leaves_its_neighbours_theirs(
 
 
 @pytest.mark.parametrize("keys", STORES, indirect=True)
-def test_nor_do_wrong_tokens_of_a_refused_address(keys: Callable[[], int]) -> None:
-    """At /mcp each wrong token is counted by itself, too."""
+def test_wrong_tokens_of_a_refused_address_add_no_keys(keys: Callable[[], int]) -> None:
+    """At /mcp each wrong token is counted by itself too."""
 
     async def many() -> list[bool]:
         told = []
@@ -224,9 +224,9 @@ def test_several_workers_without_a_store_are_told() -> None:
         ),
     ],
 )
-def test_two_that_need_the_store_first_at_once(
+def test_two_first_uses_of_the_store_at_once(
     module: str, store: str, kind: str
 ) -> None:
-    """/readyz imports redis in a thread while the first message comes in."""
+    """/readyz imports redis in a thread while the first message arrives."""
     script = HALF_IMPORTED.replace("{module}", module).replace("{store}", store)
     assert printed(script) == f"{kind}\n"

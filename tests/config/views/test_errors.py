@@ -45,10 +45,10 @@ def answered(rf: Any, kind: str, accept: str) -> HttpResponse:
         ("away", 503, "temporarily_unavailable", "Not now"),
     ],
 )
-def test_what_broke_is_answered(
+def test_errors_are_answered_by_their_kind(
     rf: Any, kind: str, status: int, error: str, words: str
 ) -> None:
-    """JSON for programs, a page for people; a fault of ours stays a 500."""
+    """Programs get JSON, people a page; an error in Portico stays a 500."""
     told = answered(rf, kind, "*/*")
     assert told.status_code == status and json.loads(told.content)["error"] == error
     page = answered(rf, kind, "text/html,application/xhtml+xml")

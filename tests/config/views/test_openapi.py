@@ -17,8 +17,10 @@ pytestmark = pytest.mark.once
 READERS = 4
 
 
-def test_two_that_read_it_first_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """drf-spectacular breaks where two threads prepare its extensions."""
+def test_two_parallel_first_requests_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """drf-spectacular breaks if two threads prepare its extensions."""
     inside, most = list[None](), list[int]()
 
     def put_together(*_args: Any, **_kwargs: Any) -> dict[str, Any]:

@@ -55,8 +55,10 @@ def saved(browser: Browser) -> str:
     return browser.page.text
 
 
-def test_a_tick_rules_the_next_message(carol: Browser, client: Wire) -> None:
-    """Tick, review, save; and back again."""
+def test_a_changed_cell_applies_to_the_next_message(
+    carol: Browser, client: Wire
+) -> None:
+    """Select, review, save, and undo."""
     carol.open(f"{MATRIX}?q=lonely")
     carol.submit(carol.form("version"), on=[*ticks(carol), key("Guest", "lonely")])
     assert "Guest" in carol.page.text and "tool:lonely" in carol.page.text
@@ -74,8 +76,8 @@ def test_a_tick_rules_the_next_message(carol: Browser, client: Wire) -> None:
     ]
 
 
-def test_whole_columns_and_rows_at_once(carol: Browser, client: Wire) -> None:
-    """Everything that matches the filter, other pages included."""
+def test_whole_columns_and_rows_change_at_once(carol: Browser, client: Wire) -> None:
+    """All rows that match the filter change, on other pages too."""
     guest = Role.objects.get(name="Guest")
     lonely = Primitive.objects.get(name="lonely")
     carol.open(f"{MATRIX}?q=l&kind=tool")
@@ -97,10 +99,10 @@ def test_whole_columns_and_rows_at_once(carol: Browser, client: Wire) -> None:
     assert not client.allowed("lonely")
 
 
-def test_what_a_shared_scope_covers_is_not_unticked(
+def test_access_by_a_shared_scope_is_not_removed(
     carol: Browser, server: Portico
 ) -> None:
-    """Says through what, and never pretends."""
+    """The page names the scope that still gives access."""
     role, alice = Role.objects.get(name="User"), wire(server, "alice")
     role.scopes.add(Scope.objects.get(name="tool:look"))
     carol.open(f"{MATRIX}?q=look&role={role.pk}")
@@ -112,8 +114,10 @@ def test_what_a_shared_scope_covers_is_not_unticked(
 
 
 @pytest.mark.parametrize("when", ["before the review", "before saving"])
-def test_somebody_else_was_faster(carol: Browser, client: Wire, when: str) -> None:
-    """Nothing is saved, the page says so and shows how it is now."""
+def test_a_conflicting_change_is_refused(
+    carol: Browser, client: Wire, when: str
+) -> None:
+    """Nothing is saved; the page shows the conflict and the current state."""
     guest, scope = Role.objects.get(name="Guest"), Scope.objects.get(name="tool:rule")
     carol.open(f"{MATRIX}?q=l")
     form = carol.form("version")
@@ -147,8 +151,8 @@ def staff(name: str, *codenames: str) -> User:
     return made
 
 
-def test_looking_at_the_matrix_is_not_changing_it(server: Portico) -> None:
-    """Each page and each save asks for its permission."""
+def test_viewing_the_matrix_does_not_allow_changing_it(server: Portico) -> None:
+    """Each page and each save has its own permission."""
     staff("judy", "view_role", "view_primitive")
     staff("kate", "view_auditevent")
     with Browser(server.url) as judy:
@@ -166,10 +170,10 @@ def test_looking_at_the_matrix_is_not_changing_it(server: Portico) -> None:
             assert path not in kate.open("/admin/").page.text
 
 
-def test_role_managers_give_only_what_they_hold(
+def test_role_managers_grant_only_their_own_rights(
     carol: Browser, server: Portico, client: Wire
 ) -> None:
-    """The matrix is no way around delegated administration."""
+    """The matrix applies the rules of delegated administration."""
     staff("rita", "view_role", "change_role", "view_primitive")
     with Browser(server.url) as rita:
         rita.sign_in("rita")
@@ -186,8 +190,8 @@ def told(browser: Browser, path: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def test_why_somebody_can_or_cannot(carol: Browser, server: Portico) -> None:
-    """The verdict of the real rule, what decided, and the mend."""
+def test_the_check_explains_a_decision(carol: Browser, server: Portico) -> None:
+    """The page shows the real decision, its cause and the fix."""
     tool = {t.name: t.pk for t in Primitive.objects.filter(kind="tool")}
     text = told(carol, f"{CHECK}?user=alice&primitive={tool['look']}")
     assert "allowed" in text and "role User gives User.Read" in text
@@ -205,8 +209,8 @@ def test_why_somebody_can_or_cannot(carol: Browser, server: Portico) -> None:
     assert "account is closed" in told(carol, f"{CHECK}?user=mallory")
 
 
-def test_the_check_and_the_door_agree(carol: Browser, server: Portico) -> None:
-    """For every tool, before anybody is told."""
+def test_the_check_and_the_decision_agree(carol: Browser, server: Portico) -> None:
+    """Compares every tool for every test user."""
     for name in ("alice", "bob", "carol"):
         client = wire(server, name)
         for tool in ("look", "rule", "erase", "lonely", "whoami"):
@@ -216,7 +220,7 @@ def test_the_check_and_the_door_agree(carol: Browser, server: Portico) -> None:
 
 
 def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
-    """Only its id goes on, in the address too."""
+    """Only the token id is used, in the address too."""
     client = wire(server, "alice")
     carol.open(CHECK)
     carol.submit(carol.form("token"), token=f"Bearer {client.token}")
@@ -231,8 +235,8 @@ def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
     assert "No token with this id" in carol.open(f"{CHECK}?jti=0").page.text
 
 
-def test_the_check_is_a_click_away(carol: Browser, server: Portico) -> None:
-    """From a user, a tool, a token, a role and a refusal, filled in."""
+def test_pages_link_to_the_check(carol: Browser, server: Portico) -> None:
+    """Users, tools, tokens, roles and refusals link to it with the form filled in."""
     wire(server, "bob").call("rule")
     event = AuditEvent.objects.filter(action="tool.denied", actor="bob")[0]
     rule = Primitive.objects.get(name="rule")

@@ -66,7 +66,7 @@ def inline(prefix: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_a_user_deactivated(carol: Browser, client: Wire) -> None:
-    """Also for tokens that are still valid, and for good."""
+    """Valid tokens stop working and stay revoked after reactivation."""
     carol.save(user_page("alice"), is_active=None)
     assert client.call("look").status_code == 401
     carol.save(user_page("alice"), is_active="on")
@@ -74,14 +74,14 @@ def test_a_user_deactivated(carol: Browser, client: Wire) -> None:
 
 
 def test_an_assignment_removed(carol: Browser, client: Wire) -> None:
-    """The last role takes the tokens too."""
+    """Without a role the tokens end too."""
     carol.save(user_page("alice"), **inline("0", DELETE="on"))
     assert client.call("look").status_code == 401
     assert not RoleAssignment.objects.filter(user__username="alice").exists()
 
 
 def test_one_of_two_assignments_removed(carol: Browser, server: Portico) -> None:
-    """The token stays, the tool is gone."""
+    """The token stays valid; the tool disappears."""
     person("erin", "Admin", "User")
     client = wire(server, "erin")
     assert client.allowed("rule") and client.allowed("look")
@@ -105,7 +105,7 @@ def test_an_assignment_added(carol: Browser, client: Wire) -> None:
 
 
 def test_an_assignment_that_ends(carol: Browser, client: Wire) -> None:
-    """What ends by the clock ends on time."""
+    """An assignment ends on time without a write."""
     past = timezone.now() - timedelta(hours=1)
     end = inline("0", expires_at_0=f"{past:%Y-%m-%d}", expires_at_1=f"{past:%H:%M:%S}")
     carol.save(user_page("alice"), **end)
@@ -165,7 +165,7 @@ def test_primitives_disabled_by_an_action(carol: Browser, client: Wire) -> None:
 def test_a_token_revoked_in_the_list(
     carol: Browser, client: Wire, server: Portico
 ) -> None:
-    """Revoke means now; others are not touched."""
+    """The token stops working at once; other tokens are unaffected."""
     other = wire(server, "alice")
     jti = jti_of(client)
     carol.act(TOKENS, "revoke", IssuedToken.objects.get(jti=jti).pk)
@@ -184,7 +184,7 @@ def jti_of(client: Wire) -> str:
 
 @pytest.mark.parametrize("pasted", ["token", "jti"])
 def test_a_token_revoked_by_pasting(carol: Browser, client: Wire, pasted: str) -> None:
-    """Add to the revocation table by token or id."""
+    """The form accepts a token or its id."""
     text = {"token": f"Bearer {client.token}", "jti": jti_of(client)}[pasted]
     carol.save(f"{REVOKED}add/", token_or_id=text, reason="leaked")
     assert client.call("look").status_code == 401
@@ -195,8 +195,8 @@ def test_a_token_revoked_by_pasting(carol: Browser, client: Wire, pasted: str) -
 
 
 @pytest.mark.parametrize("text", ["nonsense", "0" * 32, "a.b.c"])
-def test_pasting_nonsense_is_explained(carol: Browser, text: str) -> None:
-    """A clear error that loses nothing."""
+def test_pasting_an_invalid_token_is_explained(carol: Browser, text: str) -> None:
+    """The error keeps the entered text."""
     with pytest.raises(AssertionError, match="token"):
         carol.save(f"{REVOKED}add/", token_or_id=text, reason="kept")
     assert 'value="kept"' in carol.page.text
@@ -218,7 +218,7 @@ def test_all_matching_the_filter_revoked(carol: Browser, server: Portico) -> Non
 def test_tokens_revoked_by_what_they_share(
     carol: Browser, server: Portico, action: str
 ) -> None:
-    """All of a user, a client, a refresh family."""
+    """Covers a user, a client and a refresh family."""
     person("grace", "User")
     pair = server.issued("grace", client_id=program("shared-client"))
     client = Wire(server, pair.access)
@@ -239,7 +239,7 @@ def test_users_deactivated_by_an_action(carol: Browser, client: Wire) -> None:
 
 
 def test_a_user_deleted(carol: Browser, server: Portico) -> None:
-    """The list of tokens outlives the account."""
+    """The list keeps the tokens of a deleted account."""
     heidi = person("heidi", "User")
     client = wire(server, "heidi")
     carol.open(f"{USERS}{heidi.pk}/delete/").submit(carol.form("post"), post="yes")
@@ -250,7 +250,7 @@ def test_a_user_deleted(carol: Browser, server: Portico) -> None:
 
 
 def test_a_password_changed(carol: Browser, server: Portico) -> None:
-    """Ends all of the account, and the audit says who did it."""
+    """All access of the account ends, and the audit names the actor."""
     ivan = person("ivan", "User")
     client = wire(server, "ivan")
     carol.open(f"{USERS}{ivan.pk}/password/")
@@ -281,8 +281,8 @@ def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> N
     assert old.kid not in kids
 
 
-def test_what_an_admin_changes_is_on_record(carol: Browser, client: Wire) -> None:
-    """Who changed which permission, with before and after."""
+def test_admin_changes_are_audited(carol: Browser, client: Wire) -> None:
+    """The event has actor, old and new value."""
     carol.save(primitive_page("look"), sensitive="on")
     carol.save(primitive_page("look"), sensitive=None)
     event = AuditEvent.objects.filter(action="primitive.changed")[1]
@@ -329,7 +329,7 @@ def test_nobody_edits_tokens_keys_or_events(
 def test_every_list_and_page_of_the_admin_opens(
     carol: Browser, server: Portico
 ) -> None:
-    """Never a 500; search and filters included."""
+    """Search and filters are included; none answers 500."""
     assert wire(server, "alice").allowed("look")
     index = carol.open("/admin/").page.text
     lists = {
@@ -376,8 +376,8 @@ def waits_for_a_lock() -> bool:
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="one writer at a time")
-def test_a_person_deleted_while_they_sign_in(carol: Browser, server: Portico) -> None:
-    """The deletion waits for the sign-in, and ends the token that it gave."""
+def test_a_user_deleted_during_sign_in(carol: Browser, server: Portico) -> None:
+    """The deletion waits for the sign-in and revokes the new token."""
     erin = person("erin", "User")
     page = f"{USERS}{erin.pk}/delete/"
     carol.http.headers["accept"] = "text/html"

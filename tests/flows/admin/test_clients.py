@@ -33,7 +33,7 @@ def secret_on(page: str) -> str:
 def test_a_client_is_added_and_its_secret_rotated(
     server: Portico, carol: Browser
 ) -> None:
-    """Registration by the admin; a secret is shown once."""
+    """The admin registers the client and shows the secret once."""
     with pytest.raises(AssertionError):
         carol.save(f"{CLIENTS}add/", name="x", redirect_uris="http://evil.example")
     assert "use https" in carol.page.text and 'value="x"' in carol.page.text
@@ -77,10 +77,10 @@ HOSTS = "/admin/accounts/documenthost/"
 
 
 @pytest.mark.parametrize("place", ["evil.example", "EVIL.example.", "evil.example:444"])
-def test_refusing_a_host_ends_what_its_clients_hold(
+def test_blocking_a_host_ends_the_tokens_of_its_clients(
     server: Portico, carol: Browser, place: str
 ) -> None:
-    """CIMD 6.8: from the next message on, in whichever spelling of the host."""
+    """CIMD 6.8: from the next message on, in every spelling of the host."""
     client_id = f"https://{place}/{uuid4()}.json"
     known = registered(server)["client_id"]
     cimd = OAuthClient.RegistrationSource.CIMD
@@ -112,7 +112,7 @@ def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) ->
 
 
 def test_a_client_may_act_as_a_service_account_only(carol: Browser) -> None:
-    """People are not on offer, however many there are."""
+    """The form offers no people, however many accounts exist."""
     machine = User.objects.create(username="machine", is_service_account=True)
     page = carol.open("/admin/accounts/oauthclient/add/").page.text
     assert ">machine</option>" in page and ">alice</option>" not in page

@@ -28,10 +28,8 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
         yield browser
 
 
-def test_every_bar_and_name_opens_its_part_of_the_log(
-    carol: Browser, server: Portico
-) -> None:
-    """A link that the log does not understand would lead to all of it."""
+def test_every_bar_and_name_opens_its_events(carol: Browser, server: Portico) -> None:
+    """A filter that the log does not know would show all events."""
     client = wire(server, "bob")
     client.call("whoami"), client.call("rule")
     page = carol.open("/admin/?range=7d").page.text
@@ -46,8 +44,8 @@ def test_every_bar_and_name_opens_its_part_of_the_log(
     assert "rule" in carol.page.text and "whoami" not in carol.page.text
 
 
-def test_what_needs_attention_leads_to_it(carol: Browser, server: Portico) -> None:
-    """A definition that changed, and a tool no role covers."""
+def test_problems_link_to_their_pages(carol: Browser, server: Portico) -> None:
+    """Covers a changed definition and a tool that no role covers."""
     assert "No role gives access to: lonely" in carol.open("/admin/").page.text
     look = Primitive.objects.filter(name="look")
     look.update(changed_at="2026-01-01T00:00:00Z")
@@ -58,8 +56,8 @@ def test_what_needs_attention_leads_to_it(carol: Browser, server: Portico) -> No
     assert listing in page and carol.open(listing).page.status_code == 200
 
 
-def test_the_system_page_tells_and_hides(carol: Browser) -> None:
-    """The words of doctor; secrets only as set or not."""
+def test_the_system_page_hides_secrets(carol: Browser) -> None:
+    """It shows doctor's messages, and secrets only as set or unset."""
     text = carol.open("/admin/system/").page.text
     assert "portico.W102" in text and "Nothing is broken." in text
     assert "RESOURCE_URL" in text and "(set)" in text
@@ -67,8 +65,8 @@ def test_the_system_page_tells_and_hides(carol: Browser) -> None:
     assert settings.KEY_ENCRYPTION_KEY not in text
 
 
-def test_clients_say_who_they_are(carol: Browser, server: Portico) -> None:
-    """Unverified until somebody looks; every redirect as registered."""
+def test_clients_show_their_verification(carol: Browser, server: Portico) -> None:
+    """A client is unverified until approved; every redirect URI is shown."""
     made = registered(server, client_name="<i>Odd</i> client")
     page = carol.open("/admin/accounts/oauthclient/").page.text
     assert "unverified: it has named itself" in page and "<i>Odd" not in page
@@ -76,7 +74,7 @@ def test_clients_say_who_they_are(carol: Browser, server: Portico) -> None:
 
 
 def test_a_key_shows_how_it_is_published(carol: Browser, server: Portico) -> None:
-    """RFC 7517: the public part and nothing else."""
+    """RFC 7517: only the public part is shown."""
     key = SigningKey.objects.get(state="active")
     page = carol.open(f"/admin/accounts/signingkey/{key.pk}/change/").page.text
     assert key.kid in page and "&quot;kty&quot;" in page and "&quot;d&quot;" not in page

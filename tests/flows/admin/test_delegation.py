@@ -284,8 +284,8 @@ LOWERS: dict[str, Callable[[], Any]] = {
     [*RAISES.values(), *LOWERS.values()],
     ids=[f"{n} given" for n in RAISES] + [f"{n} taken" for n in LOWERS],
 )
-def test_the_watch_sees_what_was_done(act: Callable[[], Any]) -> None:
-    """Else the tests below would mean nothing."""
+def test_the_snapshot_detects_changes(act: Callable[[], Any]) -> None:
+    """Without this the tests below would prove nothing."""
     watch = Watch("mallory", *NAMES)
     watch.check("nothing has changed")
     with transaction.atomic():
@@ -295,8 +295,8 @@ def test_the_watch_sees_what_was_done(act: Callable[[], Any]) -> None:
         transaction.set_rollback(True)
 
 
-def test_the_watch_sees_a_longer_end() -> None:
-    """Somebody who holds a role until a moment gives it no longer."""
+def test_the_snapshot_detects_a_longer_end() -> None:
+    """A user whose role has an end may not grant it for longer."""
     give("mallory", "User", expires_at=timezone.now() + timedelta(hours=1))
     watch = Watch("mallory", *NAMES)
     with transaction.atomic():
@@ -310,8 +310,8 @@ def test_the_watch_sees_a_longer_end() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
-    """Nobody but a superuser can raise their own rights or those of others."""
+def test_no_form_of_the_admin_extends_rights(mallory: Browser, page: Any) -> None:
+    """Only superusers can extend their own rights or those of others."""
     watch = Watch("mallory", *NAMES)
     paths = [f"{list_of(page)}add/"]
     for key in known(page):
@@ -336,8 +336,8 @@ def test_no_form_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> Non
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_no_action_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> None:
-    """Bulk actions too, on whatever is selected."""
+def test_no_action_of_the_admin_extends_rights(mallory: Browser, page: Any) -> None:
+    """Covers bulk actions on every selection."""
     names = set(options(mallory.open(list_of(page)).page.text).get("action", []))
     token = mallory.http.cookies.get("csrftoken") or ""
     headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
@@ -353,10 +353,10 @@ def test_no_action_of_the_admin_raises_anybody(mallory: Browser, page: Any) -> N
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_no_deletion_in_the_admin_takes_from_anybody(
+def test_no_deletion_in_the_admin_removes_rights_from_above(
     mallory: Browser, page: Any
 ) -> None:
-    """What hangs on a row goes with it."""
+    """Rows deleted by a cascade count too."""
     set_up()
     watch = Watch("mallory", *NAMES)
     token = mallory.http.cookies.get("csrftoken") or ""
@@ -380,8 +380,8 @@ def pages_of_their_own() -> list[str]:
 
 
 @pytest.mark.parametrize("path", pages_of_their_own())
-def test_no_page_of_its_own_raises_anybody(mallory: Browser, path: str) -> None:
-    """Matrix, import, policy, and whatever comes."""
+def test_no_other_page_of_the_admin_extends_rights(mallory: Browser, path: str) -> None:
+    """Covers the matrix, imports, the policy and every new page."""
     watch = Watch("mallory", *NAMES)
     mallory.open(path)
     assert mallory.page.status_code in (200, 403, 404, 405), path
@@ -428,7 +428,7 @@ def test_an_auditor_reads_everything_and_changes_nothing(
 
 
 def test_an_auditors_own_pages_change_nothing(auditor: Browser) -> None:
-    """Nor do the pages that are no model's."""
+    """Covers the pages that belong to no model."""
     before = everything()
     for path in pages_of_their_own():
         assert auditor.open(path).page.status_code in (200, 403, 404, 405), path
@@ -442,7 +442,7 @@ def test_an_auditors_own_pages_change_nothing(auditor: Browser) -> None:
 def test_the_helpdesk_revokes_and_nothing_else(
     helpdesk: Browser, server: Portico
 ) -> None:
-    """Helpdesk; the next message of an open client sees it."""
+    """A client with an open session sees the revocation in its next message."""
     person("frida", "User")
     client = wire(server, "frida")
     frida = User.objects.get(username="frida")
@@ -456,8 +456,8 @@ def test_the_helpdesk_revokes_and_nothing_else(
     assert event is not None and event.actor == "henry"
 
 
-def test_the_groups_are_ready_made() -> None:
-    """Shipped, and an auditor may look at every list there is."""
+def test_the_groups_exist_after_migrate() -> None:
+    """Both groups are created by a migration; an auditor may view every list."""
     held = set(
         Permission.objects.filter(group__name="Auditors").values_list(
             "content_type__app_label", "codename"

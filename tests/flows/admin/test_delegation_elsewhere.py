@@ -76,8 +76,8 @@ def tools() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("actor", ["adm", "stan"])
 @pytest.mark.parametrize("tool", tools())
-def test_no_tool_raises_anybody(server: Portico, tool: str, actor: str) -> None:
-    """With the usual token, with a wide one and with one for the tool alone."""
+def test_no_tool_extends_rights(server: Portico, tool: str, actor: str) -> None:
+    """Tested with the usual token, a wide token and a token for one tool."""
     arguments = tools()[tool]
     assert set(arguments) <= VALUES.keys(), f"say what to try with {tool}"
     ways = [dict(zip(arguments, way, strict=True)) for way in tried(arguments)]
@@ -180,7 +180,7 @@ def paths(patterns: Any = None, before: str = "") -> Iterator[str]:
 
 
 def test_every_path_is_tried() -> None:
-    """A new one is added to PATHS with what somebody could post there."""
+    """A new path is added to PATHS with the values to post."""
     found = {path for path in paths() if not path.lstrip("^").startswith(THEIRS)}
     assert found == PATHS.keys()
 
@@ -220,8 +220,8 @@ def mallory(server: Portico, scene: None) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("path", sorted({*paths()} - ENDING))
-def test_no_path_raises_anybody(mallory: Browser, path: str) -> None:
-    """Portal, API, OAuth endpoints and allauth's pages, with what belongs to carol."""
+def test_no_path_extends_rights(mallory: Browser, path: str) -> None:
+    """Covers portal, API, OAuth endpoints and allauth's pages, with carol's rows."""
     here = f"/{filled(path)}"
     watch = Watch("mallory", *NAMES)
     mallory.open(here)
@@ -246,8 +246,8 @@ POLICY = b"""{"format": "portico-policy-1", "roles": [
 
 
 @pytest.mark.parametrize("path", ["/admin/users/import/", "/admin/policy/"])
-def test_no_import_raises_anybody(mallory: Browser, path: str) -> None:
-    """Neither a file nor a draft that is ready to be applied."""
+def test_no_import_extends_rights(mallory: Browser, path: str) -> None:
+    """Covers an upload and a draft that is ready to apply."""
     watch = Watch("mallory", *NAMES)
     own = User.objects.get(username="mallory")
     for kind, raw in (("users", USERS), ("policy", POLICY)):

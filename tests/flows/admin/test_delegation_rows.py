@@ -82,10 +82,10 @@ def live(name: str) -> int:
 
 
 @pytest.mark.parametrize("action", ["block", "unblock", "approve", "rotate_secret"])
-def test_a_client_is_changed_by_those_who_may_do_as_much(
+def test_a_client_is_changed_only_by_users_with_its_rights(
     mallory: Browser, action: str
 ) -> None:
-    """What acts as somebody above is left as it is; the others are changed."""
+    """Clients that act for superusers stay unchanged; others can be changed."""
     blocked = action == "unblock"
     OAuthClient.objects.filter(service_account__username="carol").update(
         blocked=blocked, approved=False
@@ -117,10 +117,10 @@ def test_a_client_is_deleted_by_those_who_may_end_its_tokens(mallory: Browser) -
     assert not OAuthClient.objects.filter(client_id="idle").exists()
 
 
-def test_bounds_of_a_client_are_lifted_by_those_above_its_people(
+def test_limits_of_a_client_are_removed_by_users_above_its_people(
     mallory: Browser,
 ) -> None:
-    """carol has tokens of it that count in the office only; narrowing is fine."""
+    """carol has tokens of it for the office only; adding limits is allowed."""
     client = one(OAuthClient, client_id="in-the-office")
     path = f"{CLIENTS}{client.pk}/change/"
     form = mallory.open(path).form("_save")
@@ -138,10 +138,10 @@ def test_bounds_of_a_client_are_lifted_by_those_above_its_people(
     assert (client.networks, client.max_idle) == ("10.99.7.0/24", 900)
 
 
-def test_a_document_host_is_refused_by_those_above_its_clients(
+def test_a_document_host_is_blocked_by_users_above_its_clients(
     mallory: Browser,
 ) -> None:
-    """Refusing it stops a client that acts as carol, as blocking does."""
+    """Blocking the host stops a client that acts as carol."""
     path = f"{ADMIN}/documenthost/"
     for written in (HOST, HOST.upper(), f"{HOST}."):
         form = mallory.open(f"{path}add/").form("_save")
@@ -158,7 +158,7 @@ def test_a_document_host_is_refused_by_those_above_its_clients(
 
 
 def test_scopes_are_renamed_and_deleted_by_superusers(mallory: Browser) -> None:
-    """One's own is for others to change, and that of others is beyond one."""
+    """A user may change neither scopes they have nor scopes of others."""
     unused = Scope.objects.create(name="unused.scope")
     for name in ("Payroll.Read", "Guest.Read", "Admin.Write", "unused.scope"):
         scope = one(Scope, name=name)
@@ -172,8 +172,8 @@ def test_scopes_are_renamed_and_deleted_by_superusers(mallory: Browser) -> None:
     unused.delete()
 
 
-def test_roles_of_superusers_and_of_providers_stay(mallory: Browser) -> None:
-    """A role's scopes are its holders'; a provider's rules go with their role."""
+def test_roles_of_superusers_and_providers_stay_unchanged(mallory: Browser) -> None:
+    """A role's scopes belong to its users; a provider's rules use their role."""
     for name in ("Ruled", "Payroll", "Guest", "Admin"):
         mallory.open(f"{ADMIN}/role/{one(Role, name=name).pk}/change/")
         buttons = [b[0] for form in mallory.forms for b in form.buttons]
@@ -186,10 +186,10 @@ def test_roles_of_superusers_and_of_providers_stay(mallory: Browser) -> None:
     assert list(empty.scopes.values_list("name", flat=True)) == ["Guest.Read"]
 
 
-def test_what_counts_in_some_networks_is_not_given_from_anywhere(
+def test_a_right_limited_to_networks_is_not_granted_without_them(
     server: Portico,
 ) -> None:
-    """otto holds User.Read in the office only, and manages roles there."""
+    """otto has User.Read in the office only, and manages roles there."""
     otto = staff("otto", "Office", "Guest", everything=True)
     one(Role, name="Empty").scopes.clear()
     pk = str(one(Scope, name="User.Read").pk)
@@ -212,10 +212,10 @@ def test_what_counts_in_some_networks_is_not_given_from_anywhere(
     otto.delete()
 
 
-def test_the_helpdesk_ends_no_access_of_those_who_administer(
+def test_the_helpdesk_ends_no_access_of_administrators(
     henry: Browser, server: Portico
 ) -> None:
-    """By user, token, client, session or pasted id; who has the token may end it."""
+    """By user, token, client, session or pasted id; the owner may still end it."""
     for name in ("carol", "alice"):
         token_of(name)
     carol, alice = one(User, username="carol"), one(User, username="alice")
@@ -241,10 +241,10 @@ def test_the_helpdesk_ends_no_access_of_those_who_administer(
     assert live("carol") < before
 
 
-def test_a_key_is_retired_by_those_above_whose_tokens_it_signed(
+def test_a_key_is_retired_by_users_above_its_tokens_owners(
     mallory: Browser,
 ) -> None:
-    """Retiring it ends them all at once."""
+    """Retiring a key ends all its tokens at once."""
     kid = token_of("carol").row.kid
     SigningKey.objects.rotate(actor="the test")
     key = one(SigningKey, kid=kid)
@@ -254,8 +254,8 @@ def test_a_key_is_retired_by_those_above_whose_tokens_it_signed(
     assert key.state == "retiring"
 
 
-def test_what_was_counted_against_those_who_administer_stays(henry: Browser) -> None:
-    """A helper who forgets it for them could help to guess for ever."""
+def test_failed_logins_of_administrators_are_not_reset(henry: Browser) -> None:
+    """A helper who resets the counts would allow unlimited guesses."""
     AccessAttempt.objects.all().delete()
     for name in ("carol", "alice"):
         AccessAttempt.objects.create(
@@ -274,8 +274,8 @@ def test_what_was_counted_against_those_who_administer_stays(henry: Browser) -> 
     rows.delete()
 
 
-def test_second_factors_of_those_above_and_ones_own_stay(mallory: Browser) -> None:
-    """One's own is removed in the portal, which asks for the password first."""
+def test_second_factors_of_administrators_and_ones_own_stay(mallory: Browser) -> None:
+    """The portal removes one's own factor after asking for the password."""
     for name in ("mallory", "bert"):
         user = one(User, username=name)
         Authenticator.objects.create(user=user, type="recovery_codes", data={})
@@ -286,8 +286,8 @@ def test_second_factors_of_those_above_and_ones_own_stay(mallory: Browser) -> No
     Authenticator.objects.filter(user__username="mallory").delete()
 
 
-def test_saving_an_assignment_as_it_was_changes_nothing(server: Portico) -> None:
-    """Its giver is who changed it last; one of a superuser is not even offered."""
+def test_saving_an_unchanged_assignment_changes_nothing(server: Portico) -> None:
+    """The actor becomes the granter, so a superuser's grant is not offered."""
     rosa = staff("rosa", "User", "Guest", group="Role managers")
     for name in ("bert", "carol"):
         held = one(RoleAssignment, user__username=name, role__name=GIVEN[name])
@@ -309,8 +309,8 @@ def test_saving_an_assignment_as_it_was_changes_nothing(server: Portico) -> None
 GIVEN = {"bert": "Guest", "carol": "Ruled"}
 
 
-def test_approving_leaves_what_a_provider_gave_for_longer(server: Portico) -> None:
-    """It knows its roles by their reason, and would no longer take this one away."""
+def test_approving_keeps_a_longer_grant_of_a_provider(server: Portico) -> None:
+    """A provider finds its grants by their reason; approval must not overwrite it."""
     person("petra", "Guest")
     petra, role = one(User, username="petra"), one(Role, name="User")
     ends, reason = timezone.now() + timedelta(days=30), "from provider corp-of-scene"
@@ -328,8 +328,8 @@ def test_approving_leaves_what_a_provider_gave_for_longer(server: Portico) -> No
         assert asked.state == "approved" and asked.given_until == held.expires_at
 
 
-def test_only_a_superuser_forgets_a_tool_that_was_shut(mallory: Browser) -> None:
-    """A row deleted comes back as the code proposes it: open."""
+def test_only_a_superuser_deletes_a_disabled_tool(mallory: Browser) -> None:
+    """A deleted row is created again with the defaults of the code: open."""
     from mcp_bridge.models import Primitive
 
     gone = Primitive.objects.create(

@@ -73,7 +73,6 @@ def role_of(name: str, role: str = "User") -> RoleAssignment:
 
 
 def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> None:
-    """Give a role until a date, extend, end now."""
     person("olga", "Guest")
     client = wire(server, "olga")
     assert not client.allowed("look")
@@ -122,10 +121,10 @@ def test_assignments_are_filtered_by_their_end(carol: Browser, end: str) -> None
     )
 
 
-def test_access_is_asked_for_and_approved(
+def test_access_is_requested_and_approved(
     carol: Browser, nina: Browser, server: Portico
 ) -> None:
-    """Request, approval with an end, seen by the next message, both audited."""
+    """Approval sets an end, the next message sees it, and both are audited."""
     client = wire(server, "nina")
     nina.open("/portal/access/")
     day = f"{timezone.now() + timedelta(days=3):%Y-%m-%d}"
@@ -166,8 +165,8 @@ def test_access_is_declined_with_a_word(carol: Browser, nina: Browser) -> None:
     ).exists()
 
 
-def test_a_request_is_taken_back_and_odd_ones_are_refused(nina: Browser) -> None:
-    """Never a 500; one's own only."""
+def test_a_request_is_withdrawn_and_odd_ones_are_refused(nina: Browser) -> None:
+    """Users withdraw only their own requests; none answers 500."""
     for wrong in (
         {"role": "0"},
         {"role": pk(Role, name="Guest")},
@@ -196,7 +195,7 @@ def test_a_request_is_taken_back_and_odd_ones_are_refused(nina: Browser) -> None
 def test_requests_are_decided_in_bulk(
     carol: Browser, nina: Browser, server: Portico
 ) -> None:
-    """As asked; what has passed meanwhile needs a new end."""
+    """A request whose end has passed needs a new end."""
     client = wire(server, "nina")
     ask = AccessRequest.objects.all().ask
     someone, role = User.objects.get(username="nina"), Role.objects.get(name="User")
@@ -213,10 +212,9 @@ def test_requests_are_decided_in_bulk(
     assert client.allowed("look") and role_of("nina").expires_at is None
 
 
-def test_a_role_manager_gives_what_they_hold_no_longer_than_they_hold_it(
+def test_a_role_manager_grants_own_roles_only_until_their_end(
     rosa: Browser, server: Portico
 ) -> None:
-    """Role manager cannot give what they do not hold themselves."""
     person("olga", "Guest")
     client = wire(server, "olga")
 
@@ -245,10 +243,10 @@ def test_a_role_manager_gives_what_they_hold_no_longer_than_they_hold_it(
     assert not client.allowed("look")
 
 
-def test_a_role_manager_decides_requests_within_their_own(
+def test_a_role_manager_decides_requests_within_their_own_rights(
     rosa: Browser, nina: Browser, server: Portico
 ) -> None:
-    """Nobody approves their own request, nor what they do not hold."""
+    """Role managers approve neither their own request nor roles they lack."""
     ask = AccessRequest.objects.all().ask
     nina_, rosa_ = (User.objects.get(username=n) for n in ("nina", "rosa"))
     AccessRequest.objects.filter(user=rosa_).delete()

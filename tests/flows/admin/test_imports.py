@@ -38,7 +38,7 @@ def upload(browser: Browser, path: str, text: str | bytes) -> str:
     return browser.page.text
 
 
-def test_users_are_imported_after_a_look(carol: Browser, server: Portico) -> None:
+def test_users_are_imported_after_a_dry_run(carol: Browser, server: Portico) -> None:
     """Dry run, apply, progress; the next message of an open client sees it."""
     person("xena", "Guest")
     User.objects.filter(username="yuri").delete()
@@ -80,7 +80,7 @@ def test_what_changed_since_the_look_is_not_overwritten(carol: Browser) -> None:
 
 
 def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> None:
-    """Diff before applying; the next message of an open client sees it."""
+    """The page shows the diff first; the next message of an open client sees it."""
     client = wire(server, "alice")
     assert client.allowed("look")
     before = carol.open("/admin/policy/export/").page.text
@@ -112,8 +112,8 @@ def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
     assert carol.submit(form, apply="forged").page.status_code == 409
 
 
-def test_imports_are_a_superusers(server: Portico) -> None:
-    """Import and policy import; exports for those who see all of it."""
+def test_imports_are_for_superusers(server: Portico) -> None:
+    """Exports are for users who may view all of the data."""
     ines = person("ines")
     ines.is_staff = True
     ines.save()

@@ -46,10 +46,10 @@ def audrey(server: Portico, cast: None) -> Iterator[Browser]:
         yield browser.sign_in("audrey")
 
 
-def test_revoking_all_that_match_states_counts_and_effect(
+def test_revoking_all_matches_states_counts_and_effect(
     carol: Browser, server: Portico
 ) -> None:
-    """ "12 live tokens of 3 people ...", and nothing ends before the yes."""
+    """The page states the tokens and people; nothing is revoked before confirmation."""
     for name in ("theo", "tina"):
         person(name, "User")
     clients = [
@@ -70,10 +70,8 @@ def test_revoking_all_that_match_states_counts_and_effect(
     assert "nothing would end" in carol.page.text
 
 
-def test_tokens_are_found_by_what_people_ask_for(
-    carol: Browser, server: Portico
-) -> None:
-    """Person, client, door, kind, state, expiry, unused, never used."""
+def test_tokens_are_found_by_their_filters(carol: Browser, server: Portico) -> None:
+    """By person, client, grant, kind, state, expiry, unused, never used."""
     person("uma", "User")
     fresh = server.issued("uma", client_id=program("uma-client"))
     old = server.issued("uma", client_id=program("uma-client"))
@@ -103,8 +101,10 @@ def test_tokens_are_found_by_what_people_ask_for(
     assert "e=1" in str(carol.open(f"{TOKENS}?issued_at__gte=soon").page.url)
 
 
-def test_a_sign_in_is_shown_as_it_grew(carol: Browser, server: Portico) -> None:
-    """Refresh families as a tree; ended from there."""
+def test_a_sign_in_is_shown_as_a_tree_of_tokens(
+    carol: Browser, server: Portico
+) -> None:
+    """Refresh families are a tree; the page can revoke one."""
     from accounts.tokens.refresh import rotate_refresh_token
 
     person("vera", "User")
@@ -129,10 +129,8 @@ def test_a_sign_in_is_shown_as_it_grew(carol: Browser, server: Portico) -> None:
     )
 
 
-def test_long_lists_count_no_further_than_they_show(
-    carol: Browser, monkeypatch: Any
-) -> None:
-    """Never COUNT(*) of everything."""
+def test_long_lists_count_only_what_they_show(carol: Browser, monkeypatch: Any) -> None:
+    """A list never runs COUNT(*) on the whole table."""
     rows = IssuedToken.objects.all()
     paginator = large_changelists.BoundedPaginator(rows, 10)
     monkeypatch.setattr(large_changelists, "COUNTED", 1)
@@ -144,8 +142,8 @@ def test_long_lists_count_no_further_than_they_show(
     assert len(queries) == 2 and "LIMIT 2" in queries[0]["sql"]
 
 
-def test_events_are_found_by_what_people_ask_for(carol: Browser) -> None:
-    """Search and filters; the dashboard's links."""
+def test_events_are_found_by_their_filters(carol: Browser) -> None:
+    """Covers search, filters and the links of the dashboard."""
     record("test.looked", actor="wanda", object="a very odd thing", client_id="odd-one")
     record("test.looked", actor="wanda", object="another", denied="because")
 
@@ -169,8 +167,8 @@ def test_events_are_found_by_what_people_ask_for(carol: Browser) -> None:
     assert "e=1" in str(carol.open(f"{AUDIT}?at__gte=2026-99-99").page.url)
 
 
-def test_a_change_is_shown_before_and_after(carol: Browser) -> None:
-    """Detail with before and after as a table."""
+def test_a_change_is_shown_with_old_and_new_value(carol: Browser) -> None:
+    """The detail page has old and new value in a table."""
     changes = {"enabled": [True, False], "scopes": [["a", "b"], []], "note": "x"}
     event = record("test.changed", actor="carol", token_id="f" * 32, changes=changes)
     page = carol.open(f"{AUDIT}{event.pk}/change/").page
@@ -184,8 +182,10 @@ def test_a_change_is_shown_before_and_after(carol: Browser) -> None:
     )
 
 
-def test_views_are_kept_for_oneself_or_for_all(carol: Browser, audrey: Browser) -> None:
-    """Saved views, per staff member or shared."""
+def test_views_are_saved_for_one_user_or_shared(
+    carol: Browser, audrey: Browser
+) -> None:
+    """A saved view belongs to one staff member or is shared."""
     for browser, name in ((audrey, "Mine"), (carol, "Ours")):
         browser.open(f"{AUDIT}?decision__exact=denied&p=1")
         browser.submit(browser.form("name"), name=name, shared="on")
@@ -209,10 +209,8 @@ def test_views_are_kept_for_oneself_or_for_all(carol: Browser, audrey: Browser) 
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_the_audit_is_exported_and_that_is_on_record(
-    audrey: Browser, form: str
-) -> None:
-    """What the filter matches, streamed, guarded, audited itself."""
+def test_the_audit_export_is_audited(audrey: Browser, form: str) -> None:
+    """Streams the rows of the filter, checks permission, and audits the export."""
     AuditEvent.objects.bulk_create(
         AuditEvent(action=f"test.mass_{form}", actor="=cmd", object=f"n{number}")
         for number in range(1200)
@@ -287,8 +285,10 @@ def test_the_audit_is_for_those_who_may(server: Portico) -> None:
     assert User.objects.filter(username="rosa").exists()
 
 
-def test_a_person_at_a_glance(carol: Browser, server: Portico) -> None:
-    """Sessions and tokens with counts and links."""
+def test_a_users_page_shows_sessions_and_tokens(
+    carol: Browser, server: Portico
+) -> None:
+    """The page shows sessions and tokens with counts and links."""
     xaver = person("xaver", "Guest")
     IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="anew")
     wire(server, "xaver").call("rule")

@@ -63,7 +63,7 @@ def lists() -> list[tuple[str, Any]]:
 def test_nobody_reads_a_secret_letter_by_letter(
     staff: dict[str, Browser], who: str
 ) -> None:
-    """CVE-2010-4534's class: the ways that gave session keys and hashes away."""
+    """The class of CVE-2010-4534, which gave session keys and hashes away."""
     key = UserSession.objects.filter(user__username="carol")[0].session_key
     asked = {
         TOKENS: [
@@ -100,7 +100,7 @@ def test_nobody_reads_a_secret_letter_by_letter(
 def test_every_list_refuses_what_it_does_not_declare(
     staff: dict[str, Browser], who: str
 ) -> None:
-    """Lists of other apps and new ones too; the answer names the parameter."""
+    """Includes new lists and lists of other apps; the error names the parameter."""
     refused = 0
     for path, page in lists():
         column = page.opts.concrete_fields[-1].name
@@ -116,10 +116,10 @@ def test_every_list_refuses_what_it_does_not_declare(
     assert f'href="{ROLES}"' in answer.text
 
 
-def test_a_value_that_cannot_be_read_shows_all_rows_and_says_so(
+def test_an_unreadable_value_shows_all_rows_and_says_so(
     staff: dict[str, Browser],
 ) -> None:
-    """Never a 500 or 503, whatever stands in the address."""
+    """The answer is never 500 or 503."""
     carol = staff["carol"]
     queries = [
         f"{TOKENS}?issued_at__gte=zzz",
@@ -153,8 +153,8 @@ def test_a_value_that_cannot_be_read_shows_all_rows_and_says_so(
         assert answer.status_code == 400, query
 
 
-def test_a_key_that_is_none_finds_no_row(staff: dict[str, Browser]) -> None:
-    """In an address, and among the rows selected for an action."""
+def test_an_invalid_key_finds_no_row(staff: dict[str, Browser]) -> None:
+    """Covers keys in an address and among rows selected for an action."""
     carol = staff["carol"]
     for path in ("revokedtoken/%00/change/", "user/x/change/", f"user/{'9' * 40}/"):
         page = carol.open(f"/admin/accounts/{path}").page
@@ -168,7 +168,7 @@ def test_a_key_that_is_none_finds_no_row(staff: dict[str, Browser]) -> None:
     assert page.status_code == 200
 
 
-def test_popups_and_autocomplete_tell_no_more(staff: dict[str, Browser]) -> None:
+def test_popups_and_autocomplete_show_no_more(staff: dict[str, Browser]) -> None:
     """`_to_field` names a column, autocomplete searches one."""
     for path, field in ((USERS, "password"), (USERS, "email"), (TOKENS, "secret_hash")):
         for browser in (staff["carol"], staff["audrey"]):
@@ -181,10 +181,10 @@ def test_popups_and_autocomplete_tell_no_more(staff: dict[str, Browser]) -> None
         assert answer.status_code == 403
 
 
-def test_a_view_of_the_audit_that_it_would_refuse_is_not_kept(
+def test_a_view_with_refused_parameters_is_not_saved(
     staff: dict[str, Browser],
 ) -> None:
-    """A shared view would be a link for somebody else to follow."""
+    """A shared view would be a link that other users follow."""
     carol = staff["carol"].open(AUDIT)
     form = carol.form("query")
     carol.submit(form, name="Odd", query="changes__regex=x&actor=a")
@@ -206,10 +206,10 @@ def kind_of(url: str) -> str:
 
 @pytest.mark.once
 @pytest.mark.parametrize("who", ["carol", "helen", "rolf"])
-def test_every_link_of_every_page_leads_somewhere(
+def test_every_link_of_every_page_is_accepted(
     staff: dict[str, Browser], who: str
 ) -> None:
-    """Filters, orders, dates, figures, people at a glance: none is refused."""
+    """Follows filters, orders, dates, figures and a user's summary."""
     start = f"{staff[who].http.base_url}".rstrip("/")
     waiting, known = deque(["/admin/"]), {"/admin/?"}
     wrong, followed = [], 0
@@ -231,10 +231,10 @@ def test_every_link_of_every_page_leads_somewhere(
     assert wrong == [] and followed > 20
 
 
-def test_what_a_group_may_not_list_it_may_not_export(
+def test_an_export_needs_the_permissions_of_its_lists(
     staff: dict[str, Browser],
 ) -> None:
-    """The policy has scopes, roles and primitives in it, the audit its events."""
+    """The policy holds scopes, roles and primitives, the audit its events."""
     scopes, primitives = "/admin/accounts/scope/", "/admin/mcp_bridge/primitive/"
     exports = {
         "/admin/policy/export/": (scopes, ROLES, primitives),
@@ -256,7 +256,7 @@ def test_what_a_group_may_not_list_it_may_not_export(
 def test_every_page_of_the_site_is_tried_as_every_group(
     staff: dict[str, Browser],
 ) -> None:
-    """A page opens for who holds what it declares, and stands in nobody else's menu."""
+    """A page opens with the permission it declares and is hidden from other menus."""
     site: Any = admin.site
     for who, browser in staff.items():
         user = person(who, *(["Admin"] if who == "carol" else []), admin=who == "carol")
@@ -271,10 +271,10 @@ def test_every_page_of_the_site_is_tried_as_every_group(
             assert shown == (may_open and page.in_menu), (who, path)
 
 
-def test_the_access_check_reads_no_list_that_is_not_theirs(
+def test_the_access_check_reads_only_permitted_lists(
     staff: dict[str, Browser], server: Portico
 ) -> None:
-    """By counting through events or naming a token, which Role managers may not see."""
+    """It may not reveal events or a token's name to Role managers."""
     client = wire(server, "alice")
     client.call("look")
     event = AuditEvent.objects.exclude(token_id="").latest("id")
@@ -322,10 +322,10 @@ def own_urls() -> list[str]:
     return found
 
 
-def test_own_addresses_of_lists_ask_for_permissions(
+def test_additional_addresses_of_lists_check_permissions(
     server: Portico, cast: None
 ) -> None:
-    """A new export, or a button's target, is tried without being entered here."""
+    """A new export or action of a list is tried without being listed here."""
     nils = person("nils")
     nils.is_staff = True
     nils.save()
@@ -370,7 +370,7 @@ def tables_read(page: Any, request: Any) -> set[str]:
 def test_a_page_declares_a_permission_for_every_list_it_reads(
     server: Portico, cast: None, settings: Any
 ) -> None:
-    """Somebody with exactly what a page declares may open those lists as well."""
+    """A user with exactly the declared permissions may open these lists too."""
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": plain}
     site: Any = admin.site

@@ -44,8 +44,8 @@ def test_users_are_listed_with_their_roles(server: Portico) -> None:
     assert len(structured(carol, "list_users", limit=1)) == 1
 
 
-def test_a_role_is_granted_and_revoked_and_rules_at_once(server: Portico) -> None:
-    """Grant and revoke a role; the next message of an open client sees it."""
+def test_a_role_is_granted_and_revoked_at_once(server: Portico) -> None:
+    """The next message of an open client sees the change."""
     person("sybil", "User")
     carol, sybil = wire(server, "carol", scope=WIDE), wire(server, "sybil")
     assert not sybil.allowed("rule")
@@ -61,7 +61,6 @@ def test_a_role_is_granted_and_revoked_and_rules_at_once(server: Portico) -> Non
 
 
 def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:
-    """Revoke a user's tokens, recent refusals."""
     person("trent", "User")
     carol, trent = wire(server, "carol", scope=WIDE), wire(server, "trent")
     trent.call("rule")
@@ -165,10 +164,10 @@ def refused(client: Wire, tool: str, **arguments: Any) -> str:
     ],
 )
 @pytest.mark.parametrize("staff", [False, True], ids=["not staff", "role manager"])
-def test_the_rules_of_the_admin_hold_here(
+def test_the_rules_of_the_admin_apply_to_tools(
     server: Portico, adm: Wire, tool: str, arguments: Any, told: str, staff: bool
 ) -> None:
-    """Whoever holds Admin.Write, with or without a place in the admin."""
+    """Covers users with Admin.Write, with and without access to the admin."""
     actor = User.objects.get(username="adm")
     User.objects.filter(pk=actor.pk).update(is_staff=staff)
     actor.groups.set(Group.objects.filter(name="Role managers") if staff else [])
@@ -177,8 +176,8 @@ def test_the_rules_of_the_admin_hold_here(
     assert told in refused(adm, tool, **arguments)
 
 
-def test_what_adm_may_give_and_take_works(server: Portico, adm: Wire) -> None:
-    """Within one's own rights and for no longer, from the next message on."""
+def test_adm_grants_and_revokes_within_their_rights(server: Portico, adm: Wire) -> None:
+    """Administrators act within their own rights and dates, at once."""
     bob = wire(server, "bob")
     assert not bob.allowed("look")
     told = adm.text("grant_role", user="bob", role="User", until="5m", reason="help")
@@ -193,8 +192,8 @@ def test_what_adm_may_give_and_take_works(server: Portico, adm: Wire) -> None:
 
 
 @pytest.mark.parametrize("until", ["", "5m", "30d"])
-def test_a_role_that_somebody_holds_stays_as_it_is(server: Portico, until: str) -> None:
-    """A provider knows its roles by the reason, and extends or takes them itself."""
+def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
+    """A provider finds its grants by their reason and changes them itself."""
     person("petra", "Guest")
     ends = timezone.now() + timedelta(days=3)
     given = grant("petra", "User", reason="from provider corp", expires_at=ends)
@@ -206,10 +205,10 @@ def test_a_role_that_somebody_holds_stays_as_it_is(server: Portico, until: str) 
 
 
 @pytest.mark.parametrize("tool", WRITING)
-def test_a_token_has_to_name_what_writes(
+def test_a_writing_tool_needs_its_scope_in_the_token(
     server: Portico, cast: None, tool: str
 ) -> None:
-    """A client that acts within roles only may be reading hostile text."""
+    """A client with only its roles may be processing hostile text."""
     carol = wire(server, "carol")
     assert not set(WRITING) & carol.tools() and "list_users" in carol.tools()
     answer = carol.call(tool, user="bob", role="User")
@@ -220,10 +219,8 @@ def test_a_token_has_to_name_what_writes(
     assert narrow.tools() == {tool}
 
 
-def test_what_the_admin_does_not_show_is_not_read_here(
-    server: Portico, adm: Wire
-) -> None:
-    """People one may act on and one's own refusals; more with the permission."""
+def test_tools_read_only_what_the_admin_shows(server: Portico, adm: Wire) -> None:
+    """Users read accounts they may change and their own refusals."""
     for name in ("mallory", "adm"):
         wire(server, name).call("lonely")
     listed = {row["user"] for row in structured(adm, "list_users", limit=500)}

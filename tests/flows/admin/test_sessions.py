@@ -56,10 +56,10 @@ def olgas() -> User:
 
 
 @pytest.mark.parametrize("action", ["revoke_tokens", "deactivate"])
-def test_the_end_of_access_signs_browsers_out(
+def test_ending_access_signs_browsers_out(
     carol: Browser, olga: Browser, server: Portico, action: str
 ) -> None:
-    """Tokens and browsers, told in numbers before it happens."""
+    """The page states the numbers of tokens and browsers first."""
     client, account = wire(server, "olga"), olgas()
     assert at_portal(olga) and sessions_of([account.pk]).count() == 1
     carol.act(USERS, action, account.pk, confirm=False)
@@ -71,20 +71,20 @@ def test_the_end_of_access_signs_browsers_out(
     assert event is not None and event.actor == "carol"
 
 
-def test_an_account_closed_in_its_form_loses_its_browsers(
+def test_a_deactivated_account_loses_its_sessions(
     carol: Browser, olga: Browser
 ) -> None:
-    """Opened again, it is signed in nowhere."""
+    """After reactivation it is signed in nowhere."""
     page = f"{USERS}{olgas().pk}/change/"
     carol.save(page, is_active=None)
     carol.save(page, is_active="on")
     assert not at_portal(olga)
 
 
-def test_who_revokes_their_own_access_stays_at_the_page(
+def test_revoking_ones_own_access_keeps_the_current_session(
     carol: Browser, server: Portico
 ) -> None:
-    """The other browsers end; ending this one would end the answer too."""
+    """Other browsers are signed out; ending this session would lose the response."""
     account = User.objects.get(username="carol")
     with Browser(server.url) as other:
         other.sign_in("carol")
@@ -104,7 +104,7 @@ def test_sessions_that_ran_out_are_not_counted(olga: Browser) -> None:
 def test_sessions_are_shown_and_ended_without_their_keys(
     carol: Browser, olga: Browser
 ) -> None:
-    """Who reads a session's key could be that person."""
+    """A session's key would let its reader act as that user."""
     session = UserSession.objects.get(user__username="olga")
     listed = carol.open(f"{SESSIONS}?q=olga").page.text
     shown = carol.open(f"{SESSIONS}{session.pk}/change/").page.text
@@ -131,8 +131,8 @@ def test_second_factors_are_shown_without_their_secrets(carol: Browser) -> None:
         assert page.status_code == 404
 
 
-def test_staff_without_a_second_factor_need_attention(carol: Browser) -> None:
-    """With the list of them one click away."""
+def test_staff_without_a_second_factor_are_listed(carol: Browser) -> None:
+    """The dashboard links to their list."""
     quinn = person("quinn", admin=True)
     index = carol.open("/admin/").page.text
     assert "no second factor" in index and "factor=none" in index

@@ -67,7 +67,7 @@ def shot(visitor: Person, name: str, request: Any) -> None:
 def test_allow_and_deny_reach_the_client(
     server: Portico, visitor: Person, landing: Any, request: Any
 ) -> None:
-    """Strict CSP, and the redirect to 127.0.0.1 still works in Chromium."""
+    """Under the strict CSP the redirect to 127.0.0.1 still works in Chromium."""
     port, seen = landing
     client_id = registered(server)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
@@ -88,7 +88,7 @@ def test_allow_and_deny_reach_the_client(
 def test_step_up_and_the_device_page(
     server: Portico, visitor: Person, landing: Any, request: Any
 ) -> None:
-    """A wider question is asked again; the device page by hand."""
+    """A wider scope is asked again; the device code is typed by hand."""
     port, seen = landing
     grants = ["authorization_code", "refresh_token", DEVICE]
     client_id = registered(server, grant_types=grants)["client_id"]
@@ -117,7 +117,7 @@ def test_step_up_and_the_device_page(
 def test_the_connect_page_sees_the_first_call(
     server: Portico, visitor: Person, request: Any
 ) -> None:
-    """ "waiting" turns to "connected" by a real client's call."""
+    """ "waiting" becomes "connected" when a real client calls."""
     visitor.page.goto(f"{server.url}/portal/connect/")
     visitor.sign_in()
     visitor.page.wait_for_selector("text=Waiting for the first call")

@@ -66,7 +66,7 @@ def test_the_admin_in_korean(server: Portico, reader: Person) -> None:
 def test_the_button_changes_the_language_and_stays_on_the_page(
     server: Portico, reader: Person
 ) -> None:
-    """Under the strict CSP, in the portal and in the admin."""
+    """Tested under the strict CSP, in the portal and in the admin."""
     reader.page.goto(f"{server.url}/accounts/login/")
     reader.page.click("form.language button")
     reader.page.wait_for_selector("html[lang=en]")

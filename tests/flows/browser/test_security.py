@@ -58,12 +58,12 @@ def fits_everywhere(alice: Person) -> None:
         assert alice.fits() and alice.unfit() == []
 
 
-def test_an_app_is_set_up_and_opens_the_way_to_a_client(
+def test_an_app_is_set_up_and_used_for_a_client(
     server: Portico,
     alice: Person,
     landing: Any,  # noqa: F811
 ) -> None:
-    """QR code under strict CSP; a client allowed before is reached directly."""
+    """The QR code loads under the strict CSP; consent is not asked again."""
     port, seen = landing
     client_id = approved(registered(server)["client_id"])
     asked = question(
@@ -99,7 +99,7 @@ def test_an_app_is_set_up_and_opens_the_way_to_a_client(
 
 
 def test_a_passkey_signs_in_without_a_password(server: Portico, alice: Person) -> None:
-    """WebAuthn 3, with Chromium's own virtual authenticator."""
+    """WebAuthn 3, with Chromium's virtual authenticator."""
     tools = alice.window.new_cdp_session(alice.page)
     tools.send("WebAuthn.enable")
     kind = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}

@@ -75,10 +75,10 @@ def shot(window: Person, name: str) -> None:
 
 
 @pytest.mark.parametrize("who", STAFF)
-def test_pages_open_for_those_who_may(
+def test_pages_open_for_users_with_permission(
     server: Portico, chromium: Any, scene: dict[str, int], who: str
 ) -> None:
-    """Works, forbids, no console error, no CSP report, axe clean."""
+    """No console error, no CSP report, no axe violation; other pages are refused."""
     group, forbidden = STAFF[who]
     somebody = person(who, *(["Admin"] if who == "carol" else []))
     somebody.is_staff = True
@@ -110,7 +110,7 @@ def test_pages_open_for_those_who_may(
 def test_revoking_in_the_browser_asks_first(
     server: Portico, chromium: Any, cast: None
 ) -> None:
-    """The confirm page states counts and effect; the next message sees it."""
+    """The page states counts and effect; the next message sees the change."""
     person("yann", "User")
     client, window = wire(server, "yann"), Person(chromium, "light", 1366)
     window.enter(server.url, "carol")
@@ -132,7 +132,7 @@ def test_revoking_in_the_browser_asks_first(
 def test_bob_asks_for_access(
     server: Portico, chromium: Any, cast: None, scheme: str, width: int
 ) -> None:
-    """Request access in the portal; the admin is not bob's."""
+    """bob asks in the portal; the admin refuses him."""
     AccessRequest.objects.filter(user__username="bob").delete()
     window = Person(chromium, scheme, width)
     window.page.goto(f"{server.url}/portal/access/")

@@ -58,7 +58,7 @@ def looked_at(window: Person, where: str, axe: bool = True) -> list[str]:
 
 @pytest.mark.parametrize("who", HELPERS)
 def test_the_menu_of_a_helper(server: Portico, chromium: Any, who: str) -> None:
-    """All of it works, the first row of each list too; the rest is refused."""
+    """Every link works, with the first row of each list; other pages are refused."""
     group, scheme, width, read, forbidden = HELPERS[who]
     helper(who, group)
     wire(server, "alice").call("rule")
@@ -84,7 +84,7 @@ def test_the_menu_of_a_helper(server: Portico, chromium: Any, who: str) -> None:
 
 
 def test_the_portal_of_bob(server: Portico, chromium: Any) -> None:
-    """Every page, light and dark; the admin is not his."""
+    """Every page, light and dark; the admin refuses him."""
     window, problems = Person(chromium, "light", 1366), []
     window.page.goto(f"{server.url}/accounts/login/?next=/portal/")
     window.sign_in("bob")
@@ -99,7 +99,7 @@ def test_the_portal_of_bob(server: Portico, chromium: Any) -> None:
 
 
 def test_the_matrix_by_keyboard(server: Portico, chromium: Any) -> None:
-    """Arrows move, space ticks, Enter goes to the review and saves."""
+    """Arrows move, space toggles, Enter opens the review and saves."""
     window, client = Person(chromium, "light", 1366), wire(server, "bob")
     window.enter(server.url, "carol")
     window.page.goto(f"{server.url}{MATRIX}")
@@ -127,7 +127,7 @@ def test_the_matrix_by_keyboard(server: Portico, chromium: Any) -> None:
 
 
 def test_a_filter_opens_and_closes(server: Portico, chromium: Any) -> None:
-    """One at a time, by keyboard; what is chosen stands on it."""
+    """One filter is open at a time, by keyboard; its button shows the choice."""
     IssuedToken.objects.filter(username="alice").exists() or server.issued("alice")
     window = Person(chromium, "light", 1200)
     window.enter(server.url, "carol")

@@ -37,10 +37,10 @@ def hammer(server: Portico, token: str, stop: Event, number: int) -> list[str]:
 
 @pytest.mark.spec("every answered call is in the audit log")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_every_answered_call_is_on_record_after_a_kill(
+def test_every_answered_call_is_audited_after_a_kill(
     rows: None, folder: Path, how: int
 ) -> None:
-    """Durable; SIGTERM commits what waits too."""
+    """With durable audit; SIGTERM commits waiting events too."""
     durability = "durable" if how == signal.SIGKILL else "batch"
     with portico(folder, AUDIT_DURABILITY=durability) as server:
         token, stop = server.token("alice"), Event()

@@ -116,10 +116,10 @@ def trials(three: list[Portico]) -> Iterator[Trials]:
 
 
 @pytest.mark.spec("a committed change applies to every later message")
-def test_nothing_is_decided_by_what_was(
+def test_no_message_is_decided_by_an_old_state(
     three: list[Portico], crowd: list[Subject], trials: Trials
 ) -> None:
-    """By update() and by SQL of another process, under load."""
+    """Changes by update() and by SQL of another process, under load."""
     with Hammer(three, crowd) as hammer, other_process() as run:
         trials.run([*by_update(), *by_sql(run)], crowd, FLIPS)
     stale = trials.stale + hammer.stale
@@ -129,10 +129,10 @@ def test_nothing_is_decided_by_what_was(
     assert trials.count == FLIPS * 2 * 6 and hammer.count > trials.count / 10
 
 
-def test_nor_is_it_after_a_change_in_the_admin(
+def test_changes_in_the_admin_apply_to_every_server(
     three: list[Portico], crowd: list[Subject], trials: Trials
 ) -> None:
-    """Forms and actions, through one server, seen by the others."""
+    """Forms and actions of one server, seen by the other servers."""
     person("carol", "Admin", admin=True)
     with Browser(three[0].url) as carol, Hammer(three, crowd, lines=1) as hammer:
         carol.sign_in("carol")
@@ -185,10 +185,10 @@ def triggers_dropped() -> Iterator[None]:
         ("keyed", False),
     ],
 )
-def test_planted_faults_are_noticed(
+def test_injected_faults_are_noticed(
     faulty: tuple[Portico, Path], crowd: list[Subject], fault: str, harmless: bool
 ) -> None:
-    """What would let an old state through makes these trials fail."""
+    """A server that uses an old state makes these trials fail."""
     server, chosen = faulty
     trials, flips = Trials([server]), 0
     dropped = triggers_dropped() if fault == "unverified" else nullcontext()

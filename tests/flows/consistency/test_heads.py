@@ -70,8 +70,8 @@ def sent(line: socket.socket, data: bytes) -> bool:
 
 @pytest.mark.spec("RFC 6585 5")
 @pytest.mark.parametrize("what", ENDLESS)
-def test_what_has_no_end_is_431(server: Portico, what: str) -> None:
-    """Whether it comes at once or little by little."""
+def test_an_endless_head_is_431(server: Portico, what: str) -> None:
+    """Covers a head sent at once and one sent slowly."""
     first, more = ENDLESS[what]
     rest = more * (200_000 // len(more))
     told = b"400" if what == "method" else b"431"
@@ -88,8 +88,8 @@ def test_what_has_no_end_is_431(server: Portico, what: str) -> None:
     assert HTTP.get(f"{server.url}/healthz").status_code == 200
 
 
-def test_the_connection_closes_though_its_client_stays(server: Portico) -> None:
-    """Soon, not at once: a reset could cost the client its answer."""
+def test_the_connection_closes_though_the_client_stays(server: Portico) -> None:
+    """The close is delayed: a reset could cost the client the response."""
     with server.connected() as line:
         line.sendall(b"GET /" + MEGABYTE)
         begun = time.monotonic()
@@ -107,7 +107,7 @@ def test_the_connection_closes_though_its_client_stays(server: Portico) -> None:
     ],
     ids=["request line", "one header", "many headers", "many larger ones"],
 )
-def test_what_is_large_and_within_bounds_is_served(
+def test_large_requests_within_the_limits_are_served(
     server: Portico, head: bytes
 ) -> None:
     """Twice on one connection, in one piece and in many."""
@@ -124,7 +124,7 @@ def test_what_is_large_and_within_bounds_is_served(
 
 
 def test_bodies_in_small_chunks_are_served(server: Portico) -> None:
-    """What stands between parts counts from one part to the next."""
+    """The bytes between chunks count per chunk, not in total."""
     client = wire(server, "alice")
     body = b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {' + b" " * 30_000
     pieces = [bytes([byte]) for byte in body + b"}}"]
@@ -133,10 +133,10 @@ def test_bodies_in_small_chunks_are_served(server: Portico) -> None:
     assert answer.status_code != 431 and "jsonrpc" in answer.text
 
 
-def test_an_endless_second_request_leaves_the_first_its_answer(
+def test_an_endless_second_request_keeps_the_first_response(
     server: Portico,
 ) -> None:
-    """RFC 9112 9.3.2: answers come in order; the connection ends after the last."""
+    """RFC 9112 9.3.2: responses keep their order; then the connection ends."""
     client = wire(server, "alice")
     headers = client.headers("tools/call", {"name": "ponder"})
     headers |= {"host": server.host, "content-type": "application/json"}
@@ -158,7 +158,7 @@ def test_an_endless_second_request_leaves_the_first_its_answer(
 
 
 def test_a_flood_of_requests_on_one_connection_is_not_queued(server: Portico) -> None:
-    """Those that fit are answered, then the connection ends."""
+    """Requests within the limit are answered, then the connection ends."""
     with server.connected() as line:
         sent(line, (GET + b"\r\n") * 20_000)
         found = answers(line, waits=True)
@@ -167,7 +167,7 @@ def test_a_flood_of_requests_on_one_connection_is_not_queued(server: Portico) ->
 
 
 @pytest.mark.spec("RFC 9110 6.5.1: trailers are no headers")
-def test_a_trailer_is_no_header(server: Portico) -> None:
+def test_a_trailer_is_not_a_header(server: Portico) -> None:
     """A proxy that checks headers passes trailers on."""
     token = server.token("alice")
     with server.connected() as line:
@@ -218,7 +218,7 @@ def probing(server: Portico) -> Iterator[list[float]]:
 def test_one_connection_does_not_hold_up_the_others(
     server: Portico, first: bytes, more: bytes
 ) -> None:
-    """100 MB, of which next to nothing is kept."""
+    """100 MB are sent and almost none of them stored."""
     HTTP.get(f"{server.url}/healthz")
     before = memory(server)
     with probing(server) as waits, server.connected() as line:
@@ -241,7 +241,7 @@ def test_one_connection_does_not_hold_up_the_others(
 def test_blank_lines_do_not_keep_a_connection(
     hasty_heads: Portico, after: bytes
 ) -> None:
-    """An idle connection that was served is closed whatever trickles in."""
+    """An idle keep-alive connection is closed even if blank lines arrive."""
     with hasty_heads.connected() as line:
         line.sendall(GET + b"\r\n")
         assert line.recv(15) == b"HTTP/1.1 200 OK"
@@ -251,8 +251,8 @@ def test_blank_lines_do_not_keep_a_connection(
         assert time.monotonic() - begun < 5
 
 
-def test_a_body_that_goes_on_after_its_answer_ends(hasty_heads: Portico) -> None:
-    """An answer given early leaves the rest to come, for a while."""
+def test_a_body_longer_than_its_response_is_cut_off(hasty_heads: Portico) -> None:
+    """The rest of a body is read for a limited time after an early response."""
     client = Wire(hasty_heads, "e30.e30.e30")
     lines = "".join(f"{n}: {v}\r\n" for n, v in client.headers("ping", {}).items())
     head = f"POST /mcp HTTP/1.1\r\nhost: {hasty_heads.host}\r\n{lines}"
@@ -284,10 +284,10 @@ BODIES = {
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"anything"])
 @pytest.mark.parametrize("what", BODIES)
-def test_what_follows_an_upgrade_is_no_request(
+def test_bytes_after_an_upgrade_are_not_a_request(
     server: Portico, what: str, protocol: bytes
 ) -> None:
-    """A proxy that passes Upgrade on must not get two answers for one request."""
+    """A proxy that passes Upgrade must not get two responses for one request."""
     head, body = BODIES[what]
     with server.connected() as line:
         upgrade = UPGRADE.replace(b"h2c", protocol)

@@ -64,7 +64,7 @@ def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
 
 
 @pytest.mark.spec("every answered call is in the audit log after a kill")
-def test_what_was_answered_before_a_kill_is_on_record(folder: Path, cast: None) -> None:
+def test_answered_calls_are_audited_after_sigkill(folder: Path, cast: None) -> None:
     """Answered calls minus audit rows is zero."""
     chance, answered, missing = random.Random(11), 0, 0
     for _ in range(KILLS):
@@ -74,7 +74,7 @@ def test_what_was_answered_before_a_kill_is_on_record(folder: Path, cast: None) 
     assert answered >= 20 * KILLS and missing == 0
 
 
-def test_what_is_not_on_record_is_noticed(folder: Path, cast: None) -> None:
-    """The same count sees what an audit that is off does not write."""
+def test_a_missing_audit_row_is_noticed(folder: Path, cast: None) -> None:
+    """The same count detects a server whose audit is off."""
     answered, missing = killed(folder, 20, AUDIT_DURABILITY="off")
     assert missing == answered >= 20

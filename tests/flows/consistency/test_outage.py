@@ -77,10 +77,10 @@ def away() -> Any:
 
 @pytest.mark.spec("access is refused when a dependency fails")
 @pytest.mark.parametrize("era", ERAS)
-def test_without_a_database_nothing_is_let_through(
+def test_without_a_database_every_message_is_refused(
     impatient: Portico, server: Portico, era: str
 ) -> None:
-    """503 with Retry-After; never a 500; back by itself."""
+    """503 with Retry-After, never 500; the server recovers by itself."""
     client = wire(impatient, "alice", era)
     body = {"username": "alice", "password": PASSWORD}
     token_url = f"{impatient.url}/api/token/"
@@ -121,7 +121,7 @@ def copy(path: Path) -> None:
 def test_a_file_replaced_under_a_running_server_stops_all_decisions(
     rows: None, tmp_path: Path
 ) -> None:
-    """As restore.sh does it where nobody stopped the server."""
+    """As if restore.sh ran while the server was running."""
     path = tmp_path / "odd %41 name.sqlite3"
     copy(path)
     url = f"sqlite:///{quote(str(path))}"

@@ -78,10 +78,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("ago", [TODAY, OLD])
-def test_deleting_events_and_calling_their_seals_purged_is_found(
-    place: Place, ago: timedelta
-) -> None:
-    """Events of today and those that retention would have dropped."""
+def test_deleting_events_as_if_purged_is_found(place: Place, ago: timedelta) -> None:
+    """Covers events of today and those beyond retention."""
     head = place.filled(1800, ago)
     place.sql(
         "DELETE FROM accounts_auditevent",
@@ -92,8 +90,8 @@ def test_deleting_events_and_calling_their_seals_purged_is_found(
         assert code == 1 and "The audit was tampered with: seal" in told, told
 
 
-def test_a_purge_that_is_killed_leaves_a_chain_that_fits(place: Place) -> None:
-    """SIGKILL once some seals have lost their events; the next run goes on."""
+def test_a_killed_purge_leaves_a_valid_chain(place: Place) -> None:
+    """SIGKILL between deleting events and seals; the next run continues."""
     place.sql("DELETE FROM accounts_auditevent")  # Of today, and none is sealed.
     place.filled(30_000, OLD)
     count = "SELECT COUNT(*) FROM accounts_auditseal WHERE purged_at IS {} NULL"

@@ -84,7 +84,7 @@ def test_a_token_for_another_audience_is_refused(
     assert refused(server, signed(server, aud=audience), MODERN)
 
 
-def test_an_audience_with_a_trailing_slash_is_ours(server: Portico) -> None:
+def test_an_audience_with_a_trailing_slash_is_accepted(server: Portico) -> None:
     """Clients write the resource with and without the slash."""
     raw = signed(server, aud=[f"{server.mcp_url}/"])
     assert Wire(server, raw).post("tools/list").status_code == 200
@@ -127,7 +127,7 @@ ODD = [
 
 @pytest.mark.spec("RFC 8725 3")
 @pytest.mark.parametrize("odd", ODD, ids=str)
-def test_a_signed_token_with_odd_claims_is_401_and_nobody_else(
+def test_a_signed_token_with_odd_claims_is_401(
     server: Portico, odd: dict[str, Any]
 ) -> None:
     """RFC 8725 3: validate every claim; `sub: true` must not be user 1."""
@@ -138,7 +138,7 @@ def test_a_signed_token_with_odd_claims_is_401_and_nobody_else(
     assert refused(server, raw, MODERN)["error"] == "invalid_token"
 
 
-def test_another_users_token_id_does_not_help(server: Portico) -> None:
+def test_another_users_token_id_is_refused(server: Portico) -> None:
     """The row of a token and its subject must agree."""
     other = User.objects.get(username="carol")
     assert refused(server, signed(server, sub=str(other.pk)), MODERN)
@@ -177,7 +177,7 @@ def test_a_token_too_narrow_gets_403_with_all_scopes_at_once(
 
 @pytest.mark.parametrize("era", ERAS)
 def test_mcp_is_not_enough_for_a_sensitive_tool(server: Portico, era: str) -> None:
-    """Sensitive means that the token names the scope."""
+    """A sensitive tool needs its scope in the token."""
     client = wire(server, "alice", era)
     assert client.call("erase").status_code == 403
     assert "erase" not in client.tools()
@@ -188,7 +188,7 @@ def test_mcp_is_not_enough_for_a_sensitive_tool(server: Portico, era: str) -> No
 def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
     server: Portico, era: str
 ) -> None:
-    """A token from the browser's sign-in can be widened by its person."""
+    """The user can widen a token from the browser sign-in."""
     client = wire(server, "alice", era, issued_via="authorization_code")
     assert "erase" in client.tools()
     assert client.call("erase").status_code == 403
@@ -211,7 +211,7 @@ def test_lists_hold_what_the_role_allows_and_nothing_else(
 
 
 @pytest.mark.spec("MCP CACHE")
-def test_lists_are_private_and_not_kept(server: Portico) -> None:
+def test_lists_are_private_and_not_cached(server: Portico) -> None:
     """MCP CACHE: filtered lists are private."""
     result = wire(server, "alice").ask("tools/list")["result"]
     assert (result["cacheScope"], result["ttlMs"]) == ("private", 0)
@@ -316,7 +316,7 @@ def test_lying_headers_of_the_older_era_do_not_matter(server: Portico) -> None:
 @pytest.mark.parametrize("method", ["tasks/list", "roots/list", "x/y", "stream/open"])
 @pytest.mark.parametrize("era", ERAS)
 def test_unknown_methods_are_refused(server: Portico, method: str, era: str) -> None:
-    """What the decision does not know is refused."""
+    """The decision refuses every method that it does not list."""
     client = wire(server, "alice", era)
     response = client.post(method)
     assert message_in(response)["error"]["code"] == -32601
@@ -324,8 +324,8 @@ def test_unknown_methods_are_refused(server: Portico, method: str, era: str) -> 
     assert AuditEvent.objects.filter(object=method, decision="denied").exists()
 
 
-def test_every_message_is_on_record_with_its_reason(server: Portico) -> None:
-    """Nothing answered that is not written."""
+def test_every_message_is_audited_with_its_reason(server: Portico) -> None:
+    """No response is sent before its event is stored."""
     client = wire(server, "alice")
     before = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
     client.call("look")
@@ -375,8 +375,8 @@ def test_raw_tokens_are_stored_nowhere(server: Portico) -> None:
     assert not any(needle in server.log.read_text() for needle in needles)
 
 
-def test_a_tool_that_fails_tells_no_detail(server: Portico) -> None:
-    """No stack trace, no inner text."""
+def test_a_failing_tool_shows_no_details(server: Portico) -> None:
+    """Neither a stack trace nor the text of the exception."""
     answer = wire(server, "alice").call("fail")
     assert message_in(answer)["result"]["isError"] is True
     assert "secret detail" not in answer.text
@@ -384,7 +384,7 @@ def test_a_tool_that_fails_tells_no_detail(server: Portico) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_django_orm_works_in_both_kinds_of_tools(server: Portico, era: str) -> None:
-    """Authors use Django as they know it."""
+    """Covers synchronous and asynchronous tools."""
     client = wire(server, "alice", era)
     wanted = str(User.objects.count())
     assert client.text("count_users") == client.text("count_users_async") == wanted

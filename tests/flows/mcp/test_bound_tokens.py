@@ -70,8 +70,8 @@ def noted_use(rows: QuerySet[IssuedToken]) -> bool:
     return False
 
 
-def test_a_token_counts_from_its_networks_only(behind: Portico) -> None:
-    """401 with a reason of its own; remembered tokens too."""
+def test_a_token_is_accepted_from_its_networks_only(behind: Portico) -> None:
+    """The 401 names its reason; cached tokens are checked too."""
     raw = behind.token("alice", networks=NET)
     for _ in range(2):
         assert works(look(behind, raw, OFFICE))
@@ -85,8 +85,8 @@ def test_a_token_counts_from_its_networks_only(behind: Portico) -> None:
     assert works(look(behind, raw, HOME))
 
 
-def test_a_client_is_bound_where_it_posts_and_where_it_calls(behind: Portico) -> None:
-    """Changed in the admin, it rules the next message."""
+def test_a_clients_networks_apply_to_tokens_and_calls(behind: Portico) -> None:
+    """A change in the admin applies to the next message."""
     client_id, pair = signed_in(behind)
     client = OAuthClient.objects.get(client_id=client_id)
     assert works(look(behind, pair["access_token"], HOME))
@@ -132,7 +132,7 @@ def presented(server: Portico, grant: str, basic: tuple[str, str]) -> dict[str, 
 def test_a_client_gets_tokens_from_its_networks_only(
     behind: Portico, grant: str
 ) -> None:
-    """By every grant that is served; a try from elsewhere uses nothing up."""
+    """Covers every grant; an attempt from elsewhere does not use up a code."""
     person("robot", "User")
     about = ("--redirect-uri", "http://127.0.0.1/callback", "--device")
     known = made("bound", *about, "--service-account", "robot")
@@ -155,8 +155,8 @@ def test_a_client_gets_tokens_from_its_networks_only(
     assert look(behind, good.json()["access_token"], HOME).status_code == 401
 
 
-def test_a_role_counts_from_its_networks_only(behind: Portico) -> None:
-    """Elsewhere what it gives does not exist, and comes back at once."""
+def test_a_role_applies_in_its_networks_only(behind: Portico) -> None:
+    """Elsewhere its primitives do not exist; inside they work at once."""
     raw = behind.token("alice")
     assert works(look(behind, raw, HOME))
     Role.objects.filter(name="User").update(networks=NET)
@@ -167,8 +167,8 @@ def test_a_role_counts_from_its_networks_only(behind: Portico) -> None:
     assert works(look(behind, raw, HOME))
 
 
-def test_an_unused_token_ends(behind: Portico, rows: None, folder: Path) -> None:
-    """By the client's own limit, or by the setting."""
+def test_an_idle_token_expires(behind: Portico, rows: None, folder: Path) -> None:
+    """The limit is the client's own, or else the setting."""
     client = made("Idle", "--redirect-uri", "https://idle.example/cb")["client_id"]
     raw = behind.token("alice", client_id=client)
     row = IssuedToken.objects.filter(client_id=client, kind="access")
@@ -188,8 +188,8 @@ def test_an_unused_token_ends(behind: Portico, rows: None, folder: Path) -> None
         assert look(strict, other, HOME).status_code == 401
 
 
-def test_people_and_commands_bind_tokens(behind: Portico) -> None:
-    """In the portal and on the command line; a bad network is named."""
+def test_users_and_commands_limit_tokens_to_networks(behind: Portico) -> None:
+    """Covers the portal and the command line; the error names an invalid network."""
     with Browser(behind.url) as alice:
         alice.open("/accounts/login/?next=/portal/tokens/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
@@ -211,7 +211,7 @@ def test_people_and_commands_bind_tokens(behind: Portico) -> None:
 
 
 def test_a_refresh_token_keeps_its_networks(behind: Portico) -> None:
-    """Its successors are bound as well, and redeemed from there only."""
+    """Its successors keep them and can be used from there only."""
     user = User.objects.get(username="alice")
     with behind.settings():
         pair = issue_tokens(user, issued_via="password", networks="192.0.2.0/24")

@@ -67,8 +67,8 @@ def counted(server: Portico, what: str) -> float:
     return metric(server, f'portico_over_bound_total{{what="{what}"}} ')
 
 
-def test_one_session_too_many_ends_the_one_unused_for_longest(empty: Portico) -> None:
-    """Of that person, and of nobody else."""
+def test_one_session_too_many_ends_the_least_recently_used(empty: Portico) -> None:
+    """It ends a session of the same user only."""
     before = counted(empty, "sessions")
     bob = wire(empty, "bob", LEGACY)
     first, second, third = (wire(empty, "alice", LEGACY) for _ in range(3))
@@ -79,8 +79,10 @@ def test_one_session_too_many_ends_the_one_unused_for_longest(empty: Portico) ->
     assert counted(empty, "sessions") == before + 1
 
 
-def test_when_all_have_too_many_whoever_has_most_loses_one(empty: Portico) -> None:
-    """A newcomer is never refused because of others."""
+def test_at_the_total_limit_the_user_with_most_sessions_loses_one(
+    empty: Portico,
+) -> None:
+    """A new user is never refused because of others."""
     alice = [wire(empty, "alice", LEGACY) for _ in range(3)]
     bob = [wire(empty, "bob", LEGACY) for _ in range(2)]
     carol = wire(empty, "carol", LEGACY)
@@ -95,8 +97,8 @@ def test_what_opens_no_session_ends_none(empty: Portico) -> None:
     assert all(lives(client) for client in alice)
 
 
-def test_an_idle_session_ends_and_one_with_a_stream_stays(empty: Portico) -> None:
-    """MCP 2025-11-25: 404, and the client opens another one."""
+def test_an_idle_session_ends_unless_it_has_a_stream(empty: Portico) -> None:
+    """MCP 2025-11-25: 404, and the client opens another session."""
     idle, listens = wire(empty, "alice", LEGACY), wire(empty, "bob", LEGACY)
     method, options = listening(empty, listens)
     with HTTP.stream(method, empty.mcp_url, **options) as stream:  # type: ignore[arg-type]
@@ -106,8 +108,8 @@ def test_an_idle_session_ends_and_one_with_a_stream_stays(empty: Portico) -> Non
     assert idle.post("tools/list").status_code == 404
 
 
-def test_a_flood_of_sessions_leaves_others_theirs(server: Portico) -> None:
-    """With the bounds of an installation that sets none."""
+def test_a_flood_of_sessions_does_not_affect_others(server: Portico) -> None:
+    """Tested with the default limits."""
     bob = wire(server, "bob", LEGACY)
     token = server.token("alice")
     for _ in range(150):
@@ -137,7 +139,7 @@ def opened(server: Portico, client: Wire, stack: ExitStack) -> httpx2.Response:
 @pytest.mark.spec("RFC 6585 4")
 @pytest.mark.parametrize("era", ERAS)
 def test_one_stream_too_many_is_429(small: Portico, era: str) -> None:
-    """Those that are open stay, others have room, one that ends makes room."""
+    """Open streams continue, others may open streams, and a closed one makes room."""
     before = counted(small, "streams")
     alice = [wire(small, "alice", era) for _ in range(3)]
     bob = wire(small, "bob", era)
@@ -169,7 +171,7 @@ def post(server: Portico, token: str, seconds: float) -> httpx2.Response:
 
 @pytest.mark.spec("RFC 6585 4")
 def test_one_call_too_many_is_429(small: Portico) -> None:
-    """A person's own calls count, whatever the token."""
+    """Calls count per user, across tokens."""
     tokens = [small.token("alice") for _ in range(2)]
     with ThreadPoolExecutor(8) as crowd:
         busy = [crowd.submit(post, small, tokens[n % 2], 1.5) for n in range(4)]
@@ -184,8 +186,8 @@ def test_one_call_too_many_is_429(small: Portico) -> None:
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_bodies_that_are_held_count_as_calls(small: Portico, framing: str) -> None:
-    """Give their place back when they end, however they end."""
+def test_waiting_bodies_count_as_calls(small: Portico, framing: str) -> None:
+    """A request gives its place back, however it ends."""
     client = wire(small, "alice")
     for _ in range(2):
         held = [begun(client, framing) for _ in range(4)]
@@ -203,7 +205,7 @@ def test_bodies_that_are_held_count_as_calls(small: Portico, framing: str) -> No
 
 
 def test_the_bytes_of_bodies_are_bounded(small: Portico) -> None:
-    """What a person has under way, not what they send in all."""
+    """The limit covers bodies in progress, not bytes in total."""
     client = wire(small, "alice")
     headers, body = message(client, "look", {"what": "x" * 90_000})
     headers["content-length"] = str(len(body))
@@ -223,8 +225,8 @@ def test_the_bytes_of_bodies_are_bounded(small: Portico) -> None:
         assert client.call("look", what="x" * 90_000).status_code == 200
 
 
-def test_slow_tools_of_one_person_leave_others_a_thread(server: Portico) -> None:
-    """Synchronous tools run in threads, which are few."""
+def test_slow_tools_of_one_user_leave_threads_for_others(server: Portico) -> None:
+    """Synchronous tools use a small thread pool."""
     token = server.token("alice")
 
     def ground(_number: int) -> int:
@@ -244,8 +246,8 @@ def test_slow_tools_of_one_person_leave_others_a_thread(server: Portico) -> None
         assert {call.result() for call in busy} == {200}
 
 
-def test_whoever_calls_and_leaves_takes_no_more_threads(server: Portico) -> None:
-    """The thread of a call that was left runs on, and counts as theirs."""
+def test_abandoned_calls_keep_counting_as_threads(server: Portico) -> None:
+    """The thread of an abandoned call still counts for its user."""
     client = Wire(server, server.token("alice"))
     headers, body = message(client, "grind", {"seconds": 4})
     headers["content-length"] = str(len(body))

@@ -140,10 +140,10 @@ def test_every_required_scenario_passes(
 
 
 @pytest.mark.parametrize("revision", [OLDER, NEWER])
-def test_without_sessions_only_asking_back_fails(
+def test_without_sessions_only_client_requests_fail(
     stateless: Portico, tmp_path: Path, revision: str
 ) -> None:
-    """The price of several workers in the older era."""
+    """Several workers cannot ask a client back in the older revision."""
     failed = failing(results(stateless, tmp_path, revision), scored(revision))
     assert set(failed) == (ASKING_BACK if revision == OLDER else set()), failed
 

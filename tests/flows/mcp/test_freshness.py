@@ -75,8 +75,10 @@ def restored() -> Iterator[None]:
 
 @pytest.mark.spec("a committed change applies to the next message on every worker")
 @pytest.mark.parametrize("how", WAYS)
-def test_a_committed_change_rules_the_next_message(workers: Portico, how: str) -> None:
-    """Zero requests decided by the old state."""
+def test_a_committed_change_applies_to_the_next_message(
+    workers: Portico, how: str
+) -> None:
+    """No request is decided by the old state."""
     person("erin", "User")
     pair = workers.issued("erin")
     clients = [Wire(workers, pair.access) for _ in range(2)]
@@ -102,10 +104,10 @@ def test_a_change_back_rules_too(workers: Portico, era: str) -> None:
         mine.update(enabled=True)
 
 
-def test_a_server_that_misses_a_trigger_is_slow_and_right(
+def test_a_server_without_a_trigger_is_slow_and_correct(
     rows: None, folder: Any
 ) -> None:
-    """One missing means no remembering, and a loud error."""
+    """A missing trigger disables the cache and logs an error."""
     name = "portico_mcp_bridge_primitive_update"
     on = "" if connection.vendor == "sqlite" else " ON mcp_bridge_primitive"
     sql(f"DROP TRIGGER {name}{on}")

@@ -124,10 +124,10 @@ def begun(client: Wire, framing: str) -> tuple[Line, bytes]:
 @pytest.mark.spec("a message is decided after its whole body arrived")
 @pytest.mark.parametrize("framing", ["length", "chunked", "expect"])
 @pytest.mark.parametrize("era", ERAS)
-def test_a_slow_body_is_decided_by_what_is_true_once_it_is_here(
+def test_a_slow_body_is_decided_when_it_is_complete(
     server: Portico, era: str, framing: str
 ) -> None:
-    """Whoever holds such requests open has no call left after the end."""
+    """Open requests give a client no call after the end of its access."""
     held = []
     for end in ENDS:
         pair, client = holder(server, f"slow-{end.__name__}", era)
@@ -151,8 +151,8 @@ def test_a_slow_body_is_decided_by_what_is_true_once_it_is_here(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_slow_body_meets_the_tool_as_it_is_then(server: Portico, era: str) -> None:
-    """Disabled is hidden, sensitive needs a wider token."""
+def test_a_slow_body_uses_the_tools_current_state(server: Portico, era: str) -> None:
+    """A disabled tool is hidden, a sensitive one needs a wider token."""
     for values, told in (({"enabled": False}, HIDDEN), ({"sensitive": True}, "403")):
         _, client = holder(server, "slow-tool", era)
         line, rest = begun(client, "length")
@@ -164,7 +164,7 @@ def test_a_slow_body_meets_the_tool_as_it_is_then(server: Portico, era: str) -> 
 
 
 def test_a_head_alone_gets_its_401_without_a_body(server: Portico) -> None:
-    """Nobody without a token is waited for, nor asked to go on."""
+    """Without a valid token the server sends no 100 Continue and reads no body."""
     for expect in ({}, {"expect": "100-continue"}):
         client = Wire(server, "e30.e30.e30")
         headers, body = message(client, "look", {})
@@ -204,10 +204,10 @@ def answers(
 
 @pytest.mark.spec("a delayed answer is sent only if access still exists")
 @pytest.mark.parametrize("name", ["ponder", "grind"])
-def test_the_answer_of_a_call_is_withheld_once_the_right_has_ended(
+def test_the_answer_of_a_call_is_withheld_after_access_ends(
     server: Portico, name: str
 ) -> None:
-    """The refusal is the one a message gets that comes now."""
+    """The refusal is the one that a new message gets."""
     last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
     found = answers(server, MODERN, name, 0.6)
     for end, told in ENDS.items():
@@ -243,10 +243,10 @@ def test_a_long_call_ends_soon_after_the_right_to_it(
         (LEGACY, "ponder", {}),
     ],
 )
-def test_a_streamed_answer_ends_with_the_right_to_it(
+def test_a_streamed_answer_ends_when_access_ends(
     server: Portico, era: str, name: str, meta: dict[str, str]
 ) -> None:
-    """Roles and tools count for what is streamed as tokens do."""
+    """Roles and tools count for streams as tokens do."""
     for took, answer in answers(server, era, name, 20, **meta).values():
         assert took < 6
         assert f"{name}ed" not in answer.text
@@ -254,10 +254,10 @@ def test_a_streamed_answer_ends_with_the_right_to_it(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_call_that_waits_for_a_thread_is_not_run_after_the_end(
+def test_a_call_waiting_for_a_thread_is_not_run_after_access_ends(
     server: Portico, era: str
 ) -> None:
-    """Decided when it runs, not when it began to wait."""
+    """The decision is made when the call runs, not when it starts waiting."""
     pair, client = holder(server, "queued", era)
     crowd = Wire(server, server.token("queued"))
     word = f"late-{era}"
@@ -280,10 +280,10 @@ def test_a_call_that_waits_for_a_thread_is_not_run_after_the_end(
     assert word not in crowd.text("stamps")
 
 
-def test_subscribers_hear_by_what_they_may_read_at_that_moment(
+def test_subscribers_get_only_events_they_may_read_now(
     server: Portico,
 ) -> None:
-    """Not by what they might half a second ago."""
+    """An access that ended half a second ago does not count."""
     from tests.flows.mcp.test_routing import listening
 
     pair, client = holder(server, "listener", MODERN)
@@ -324,8 +324,8 @@ def post(server: Portico, path: str, body: str, **headers: str) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n{body}".encode()
 
 
-def test_a_slow_form_is_decided_once_it_is_here(server: Portico) -> None:
-    """Django reads the body before anybody is asked who sent it."""
+def test_a_slow_form_is_decided_when_it_is_complete(server: Portico) -> None:
+    """Django reads the body before it authenticates the sender."""
     user = person("dora", "User")
     request = post(server, "/api/token/", f"username=dora&password={PASSWORD}&x=1")
     assert slowly(server, request, lambda: None) == "200"
@@ -334,8 +334,8 @@ def test_a_slow_form_is_decided_once_it_is_here(server: Portico) -> None:
     assert told == "401"
 
 
-def test_a_slow_form_does_nothing_for_a_session_that_has_ended(server: Portico) -> None:
-    """The same of what a signed-in person sends."""
+def test_a_slow_form_of_an_ended_session_does_nothing(server: Portico) -> None:
+    """Covers requests of a signed-in user."""
     user = person("dora", "User")
     others = set(Session.objects.values_list("pk", flat=True))
     with Browser(server.url) as visitor:

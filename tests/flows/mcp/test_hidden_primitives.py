@@ -65,7 +65,7 @@ def bare(response: httpx2.Response, name: str) -> tuple[int, bytes, list[str]]:
 @pytest.mark.spec("MCP TOOLS access control")
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize(("method", "params", "hidden", "unknown"), PAIRS)
-def test_hidden_is_unknown(
+def test_a_hidden_primitive_looks_unknown(
     server: Portico,
     era: str,
     method: str,
@@ -73,7 +73,7 @@ def test_hidden_is_unknown(
     hidden: str,
     unknown: str,
 ) -> None:
-    """A refusal does not confirm that the thing exists."""
+    """A refusal does not reveal that a hidden primitive exists."""
     answers = []
     for name in (hidden, unknown):
         client = wire(server, "alice", era)
@@ -84,10 +84,10 @@ def test_hidden_is_unknown(
 
 @pytest.mark.spec("MCP HTTP Custom Headers")
 @pytest.mark.parametrize("value", ["north", "=?base64?bm9ydGg=?=", ""])
-def test_header_validation_does_not_give_a_hidden_tool_away(
+def test_header_validation_does_not_reveal_a_hidden_tool(
     server: Portico, value: str
 ) -> None:
-    """MCP HTTP, Custom Headers; the SDK would answer -32020 for a known tool."""
+    """MCP HTTP, Custom Headers: the SDK would answer -32020 for a known tool."""
     answers = []
     for name in ("rule", "nope"):
         params = {"name": name, "arguments": {"region": "south"}}
@@ -118,8 +118,8 @@ def test_disabled_is_unknown_even_to_admins(server: Portico, era: str) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_what_is_visible_works(server: Portico, era: str) -> None:
-    """The pairs above are not hidden because nothing works."""
+def test_a_visible_primitive_works(server: Portico, era: str) -> None:
+    """Without this the tests above could pass because nothing works."""
     carol = wire(server, "carol", era)
     assert carol.text("look") == "carol looks at shelf"
     read = carol.ask("resources/read", uri="shop://vault")["result"]
@@ -134,7 +134,7 @@ def test_what_is_visible_works(server: Portico, era: str) -> None:
     assert found["completion"]["values"] == ["alpha", "beta"]
 
 
-def test_an_unnamed_target_is_the_callers_mistake(server: Portico) -> None:
+def test_a_missing_name_is_invalid_params(server: Portico) -> None:
     """JSON-RPC 2.0 5.1: invalid params."""
     for method in ("tools/call", "prompts/get", "resources/read"):
         for params in ({}, {"name": 7, "uri": []}, {"name": None, "uri": None}):

@@ -26,7 +26,7 @@ LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
 
 @pytest.mark.spec("MCP AUTH Token Requirements: never in the address")
 @pytest.mark.parametrize("era", ERAS)
-def test_a_token_in_the_address_is_none(server: Portico, era: str) -> None:
+def test_a_token_in_the_address_is_ignored(server: Portico, era: str) -> None:
     """MCP AUTH; RFC 6750 5.3."""
     client = wire(server, "alice", era)
     headers = client.headers("ping", {})
@@ -37,7 +37,7 @@ def test_a_token_in_the_address_is_none(server: Portico, era: str) -> None:
 
 @pytest.mark.spec("MCP AUTH: every request is validated, in a session too")
 @pytest.mark.parametrize("era", ERAS)
-def test_a_token_revoked_within_a_session_ends_there(server: Portico, era: str) -> None:
+def test_a_token_revoked_within_a_session_is_refused(server: Portico, era: str) -> None:
     """MCP AUTH; BP Session Hijacking: a session is no authentication."""
     pair = server.issued("alice")
     client = Wire(server, pair.access, era).open()
@@ -50,8 +50,8 @@ def test_a_token_revoked_within_a_session_ends_there(server: Portico, era: str) 
 
 
 @pytest.mark.spec("MCP BASE Statelessness: no session ids")
-def test_the_newer_era_has_no_sessions(server: Portico) -> None:
-    """MCP 2026-07-28 BASE, HTTP: none given, one that is sent is ignored."""
+def test_the_newer_revision_has_no_sessions(server: Portico) -> None:
+    """MCP 2026-07-28 BASE, HTTP: a session id is neither sent nor read."""
     client = wire(server, "alice")
     odd = {"mcp-session-id": "x" * 32, "last-event-id": "7"}
     answer = client.post("tools/call", LOOK, odd)
@@ -61,8 +61,8 @@ def test_the_newer_era_has_no_sessions(server: Portico) -> None:
 
 @pytest.mark.spec("MCP HTTP: notifications get 202 and nothing else")
 @pytest.mark.parametrize("era", ERAS)
-def test_a_notification_is_taken_without_an_answer(server: Portico, era: str) -> None:
-    """MCP HTTP, both eras."""
+def test_a_notification_gets_202_and_no_body(server: Portico, era: str) -> None:
+    """MCP HTTP, both revisions."""
     answer = wire(server, "alice", era).notify("notifications/cancelled")
     assert (answer.status_code, answer.content) == (202, b"")
 
@@ -74,7 +74,7 @@ def encoded(text: str) -> str:
 
 @pytest.mark.spec("MCP HTTP Value Encoding: decoded before anything is decided")
 def test_encoded_names_are_decoded_before_they_are_compared(server: Portico) -> None:
-    """MCP HTTP: neither a way round a rule nor a mismatch."""
+    """MCP HTTP: an encoded name neither bypasses a rule nor mismatches the body."""
     client = wire(server, "alice")
     good = client.post("tools/call", LOOK, {"mcp-name": encoded("look")})
     assert message_in(good)["result"]["content"][0]["text"] == "alice looks at shelf"
@@ -91,7 +91,7 @@ def test_encoded_names_are_decoded_before_they_are_compared(server: Portico) -> 
     [{"mcp-method": "ping"}, {"mcp-name": "LOOK"}, {"mcp-name": ""}],
     ids=str,
 )
-def test_headers_that_disagree_are_refused(
+def test_contradicting_headers_are_refused(
     server: Portico, extra: dict[str, str]
 ) -> None:
     """MCP HTTP, Server Validation: values are case-sensitive."""
@@ -101,15 +101,15 @@ def test_headers_that_disagree_are_refused(
 
 
 @pytest.mark.spec("MCP HTTP: unknown Mcp-Param headers are ignored")
-def test_parameters_nobody_asked_for_are_ignored(server: Portico) -> None:
+def test_unknown_param_headers_are_ignored(server: Portico) -> None:
     """MCP HTTP, Custom Headers."""
     answer = wire(server, "alice").post("tools/call", LOOK, {"mcp-param-odd": "x"})
     assert answer.status_code == 200
 
 
 @pytest.mark.spec("MCP VER: unsupported versions are named with the supported ones")
-def test_a_version_of_another_time_is_refused(server: Portico) -> None:
-    """MCP VER; HTTP: -32022 with `supported`; envelope and header have to agree."""
+def test_an_unsupported_version_is_refused(server: Portico) -> None:
+    """MCP VER, HTTP: -32022 with `supported`; envelope and header must agree."""
     client = wire(server, "alice")
     version = "2099-01-01"
     future = {"_meta": {f"{META}protocolVersion": version}}
@@ -122,7 +122,7 @@ def test_a_version_of_another_time_is_refused(server: Portico) -> None:
 
 
 @pytest.mark.spec("MCP BASE: a request without its envelope is -32602")
-def test_an_envelope_is_needed(server: Portico) -> None:
+def test_an_envelope_is_required(server: Portico) -> None:
     """MCP BASE; HTTP."""
     client = wire(server, "alice")
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
@@ -133,8 +133,8 @@ def test_an_envelope_is_needed(server: Portico) -> None:
 
 
 @pytest.mark.spec("MCP VER: server/discover, and initialize for older clients")
-def test_discovery_is_there_for_who_has_a_token(server: Portico) -> None:
-    """MCP VER: nothing is told anonymously."""
+def test_discovery_requires_a_token(server: Portico) -> None:
+    """MCP VER: anonymous requests get no information."""
     told = wire(server, "alice").ask("server/discover")["result"]
     assert MODERN in told["supportedVersions"]
     for era, method in ((MODERN, "server/discover"), (LEGACY, "initialize")):
@@ -142,7 +142,7 @@ def test_discovery_is_there_for_who_has_a_token(server: Portico) -> None:
 
 
 @pytest.mark.spec("2025-11-25 transports: no version header means 2025-03-26")
-def test_a_session_without_version_headers_goes_on(server: Portico) -> None:
+def test_a_session_works_without_version_headers(server: Portico) -> None:
     """2025-11-25 transports, Protocol Version Header."""
     client = wire(server, "alice", LEGACY)
     headers = client.headers("tools/list", {})

@@ -48,7 +48,7 @@ def as_alice(found: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])
 def test_the_python_sdk(server: Portico, mode: str) -> None:
-    """mcp 2.x, each way of choosing the protocol."""
+    """mcp 2.x with each way to choose the protocol."""
     token = server.token("alice")
     as_alice(asyncio.run(conversation(server.mcp_url, token, mode)))
 
@@ -60,7 +60,7 @@ def test_the_python_sdk_with_several_workers(workers: Portico, mode: str) -> Non
 
 
 def test_the_older_python_sdk(server: Portico) -> None:
-    """mcp 1.30: the handshake most clients of today speak."""
+    """mcp 1.30: the handshake that most clients use today."""
     script = str(HERE / "older.py")
     told = run([older_python(), script, server.mcp_url, server.token("alice")])
     as_alice(json.loads(told))

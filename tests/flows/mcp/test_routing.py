@@ -51,8 +51,8 @@ def test_protected_resource_metadata_is_at_both_places(
 
 
 @pytest.mark.spec("OAuth 2.1 3.2 CORS")
-def test_browser_clients_may_ask_first(server: Portico) -> None:
-    """Preflight answered, challenge readable; the admin gets no CORS."""
+def test_browser_clients_may_send_preflights(server: Portico) -> None:
+    """The preflight is answered and the challenge readable; the admin has no CORS."""
     ask = {
         "origin": "http://localhost:6274",
         "access-control-request-method": "POST",
@@ -94,8 +94,8 @@ def test_other_http_methods_are_405(server: Portico, method: str) -> None:
     assert HTTP.request(method, server.mcp_url, headers=headers).status_code == 405
 
 
-def test_requests_carry_an_id_of_our_own_or_a_sane_one(server: Portico) -> None:
-    """The same id in the answer and the audit."""
+def test_requests_have_a_generated_id_or_a_valid_one(server: Portico) -> None:
+    """The answer and the audit have the same id."""
     sane = {"x-request-id": "abc-123_456"}
     response = HTTP.get(f"{server.url}/healthz", headers=sane)
     assert response.headers["x-request-id"] == "abc-123_456"
@@ -154,8 +154,8 @@ def test_an_open_stream_ends_soon_after_revocation(server: Portico, era: str) ->
             pass
 
 
-def test_subscribers_hear_only_of_what_they_may_read(server: Portico) -> None:
-    """MCP SUB: no per-caller check in the SDK; ours at delivery."""
+def test_subscribers_get_only_events_they_may_read(server: Portico) -> None:
+    """MCP SUB: the SDK does not check each subscriber; Portico checks at delivery."""
     alice, carol = wire(server, "alice"), wire(server, "carol")
     method, options = listening(server, alice)
     heard: list[str] = []
@@ -177,7 +177,7 @@ def test_subscribers_hear_only_of_what_they_may_read(server: Portico) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_progress_reaches_the_client(server: Portico, era: str) -> None:
-    """MCP utilities/progress: streams where the request asked for one."""
+    """MCP utilities/progress: the response streams if the request asks for progress."""
     client = wire(server, "alice", era)
     params = {"name": "slow", "arguments": {}, "_meta": {"progressToken": "p1"}}
     answer = client.post("tools/call", params)
@@ -187,7 +187,7 @@ def test_progress_reaches_the_client(server: Portico, era: str) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_several_workers_decide_alike(workers: Portico, era: str) -> None:
-    """Any worker answers any request, the older era stateless."""
+    """Any worker answers any request; the older revision is stateless."""
     clients = [wire(workers, "alice", era) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         texts = list(pool.map(lambda c: c.text("look"), clients * 5))
@@ -201,8 +201,8 @@ def test_several_workers_decide_alike(workers: Portico, era: str) -> None:
         Primitive.objects.filter(name="look").update(enabled=True)
 
 
-def test_other_scope_types_do_nothing() -> None:
-    """Pure ASGI, other scope types first."""
+def test_other_scope_types_are_ignored() -> None:
+    """Pure ASGI middleware passes other scope types on."""
     from mcp_bridge.application import Application
 
     router = Application.__new__(Application)
@@ -210,7 +210,7 @@ def test_other_scope_types_do_nothing() -> None:
 
 
 def test_nothing_is_logged_per_request(server: Portico) -> None:
-    """That is the audit's; `--no-access-log` holds."""
+    """The audit log covers requests; uvicorn runs with `--no-access-log`."""
     client = wire(server, "alice")
     assert client.call("look").status_code == 200
     assert "POST /mcp" not in server.log.read_text()

@@ -164,10 +164,10 @@ def committed(jobs: list[Future[float]], server: Portico) -> list[float]:
 
 
 @pytest.mark.spec("no call to another host inside a transaction")
-def test_nobody_waits_for_hosts_that_say_nothing(
+def test_silent_hosts_delay_no_other_request(
     waiting: Portico, hosts: dict[str, Silent], visitors: list[httpx2.Client]
 ) -> None:
-    """Every path of the site is asked; only who asked a host waits for it."""
+    """Requests every path; only a request that calls a host waits for it."""
     asker = Asker(waiting, hosts)
     with ThreadPoolExecutor(12) as pool:
         jobs = [
@@ -184,10 +184,10 @@ def test_nobody_waits_for_hosts_that_say_nothing(
     assert hosts["provider"].asked and hosts["mails"].asked
 
 
-def test_hosts_that_drip_and_names_without_an_end_are_left_in_time(
+def test_slow_hosts_and_endless_names_hit_the_deadline(
     waiting: Portico, visitors: list[httpx2.Client]
 ) -> None:
-    """By one deadline, for more people than there are pooled connections."""
+    """One deadline covers more users than there are pooled connections."""
     walter = visitors[1]
     with silent(b"\x16\x03\x03\x40\x00\x02") as drip, ThreadPoolExecutor(20) as pool:
         ids = [f"https://127.2.0.{n}:{drip.port}/c.json" for n in range(1, 20)]

@@ -98,7 +98,7 @@ def test_the_older_python_sdk_signs_a_person_in(server: Portico, visitor: Path) 
 def test_the_inspector_signs_a_person_in(
     server: Portico, visitor: Path, protocol: str
 ) -> None:
-    """MCP Inspector's command line, in both eras."""
+    """MCP Inspector's command line, in both revisions."""
     port = free_port()
     command = [node(), str(MODULES / ".bin" / "mcp-inspector"), "--cli", server.mcp_url]
     command += ["--transport", "http", "--protocol-era", protocol, "--format", "json"]
@@ -155,7 +155,7 @@ def remote(server: Portico, visitor: Path) -> str:
         process.communicate()
 
 
-def test_the_authorization_conformance_suite(
+def test_the_authorization_conformance_suite_passes(
     server: Portico, visitor: Path, tmp_path: Path
 ) -> None:
     """No failure and no skipped grant."""

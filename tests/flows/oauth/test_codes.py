@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 @pytest.mark.spec("MCP SEC Token Theft: stored hashed")
 @pytest.mark.spec("OAuth 2.1 4.1.3")
-def test_a_replayed_code_ends_what_it_bought(server: Portico) -> None:
+def test_a_replayed_code_revokes_its_tokens(server: Portico) -> None:
     """OAuth 2.1 4.1.3."""
     client_id = registered(server)["client_id"]
     code, raw = code_of(server, client_id)
@@ -92,8 +92,10 @@ def test_the_redirect_uri_may_be_left_out_at_the_token_endpoint(
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_somebody_deactivated_on_the_way_gets_nothing(server: Portico) -> None:
-    """Between the decision and the token."""
+def test_a_user_deactivated_before_the_token_request_gets_no_token(
+    server: Portico,
+) -> None:
+    """The account is deactivated between the consent and the token request."""
     person("rupert", "User")
     client_id = registered(server)["client_id"]
     code, raw = code_of(server, client_id, "rupert")
@@ -103,8 +105,8 @@ def test_somebody_deactivated_on_the_way_gets_nothing(server: Portico) -> None:
 
 
 @pytest.mark.spec("OAuth 2.1 4.1.2: codes are short-lived and unguessable")
-def test_a_code_is_long_to_guess_and_short_to_live(server: Portico) -> None:
-    """OAuth 2.1 4.1.2, 7.5; RFC 6749 10.10: 160 bits, a minute."""
+def test_a_code_has_160_bits_and_a_minute(server: Portico) -> None:
+    """OAuth 2.1 4.1.2, 7.5; RFC 6749 10.10: 160 bits, one minute."""
     client_id = registered(server)["client_id"]
     codes = [code_of(server, client_id) for _ in range(2)]
     for code, _ in codes:

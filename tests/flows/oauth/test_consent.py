@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 @pytest.mark.spec("MCP SEC Localhost Redirects: the redirect's host is shown")
 @pytest.mark.spec("MCP BP consent UI: client, scopes, redirect")
-def test_the_page_says_who_asks_for_what_and_where_it_leads(server: Portico) -> None:
-    """MCP SEC, BP; CIMD 6.4: as text, with a warning where nobody looked at it."""
+def test_the_consent_page_shows_client_scopes_and_redirect(server: Portico) -> None:
+    """MCP SEC, BP; CIMD 6.4: shown as text, with a warning for unverified clients."""
     uris = ["https://app.example/cb", "http://127.0.0.1/callback"]
     client_id = registered(server, client_name="Notes <b>", redirect_uris=uris)[
         "client_id"
@@ -39,7 +39,7 @@ def test_the_page_says_who_asks_for_what_and_where_it_leads(server: Portico) -> 
 
 
 @pytest.mark.spec("MCP BP Confused Deputy: consent per client")
-def test_consent_is_remembered_per_client_and_scope(server: Portico) -> None:
+def test_consent_is_stored_per_client_and_scope(server: Portico) -> None:
     """Asked once; a new scope, host or prompt=consent asks again."""
     uris = ["http://127.0.0.1/callback", "https://app.example/cb"]
     client_id = approved(registered(server, redirect_uris=uris)["client_id"])
@@ -69,10 +69,8 @@ PRIVATE = [
 
 @pytest.mark.spec("RFC 8252 8.6: any program may register a private scheme")
 @pytest.mark.parametrize("uri", PRIVATE)
-def test_a_private_scheme_is_shown_whole_and_nothing_else(
-    server: Portico, uri: str
-) -> None:
-    """RFC 8252 8.6: what looks like a host there is the client's choice."""
+def test_a_private_scheme_is_shown_in_full(server: Portico, uri: str) -> None:
+    """RFC 8252 8.6: the client chooses what looks like a host there."""
     client_id = registered(server, redirect_uris=[uri])["client_id"]
     url, _ = question(server, client_id, redirect_uri=uri)
     scheme = uri.partition(":")[0]
@@ -101,10 +99,10 @@ def test_a_private_scheme_is_shown_whole_and_nothing_else(
         ("https://app.example/callback", True),
     ],
 )
-def test_an_unverified_client_is_asked_for_where_any_program_may_listen(
+def test_an_unverified_client_with_a_shared_redirect_is_always_asked(
     server: Portico, uri: str, silent: bool
 ) -> None:
-    """RFC 8252 8.6: each time, until an administrator approves it."""
+    """RFC 8252 8.6: each time, until an administrator approves the client."""
     client_id = registered(server, redirect_uris=[uri])["client_id"]
     with Visitor(server.url, "alice") as visitor:
         for asked in (1, 1 if silent else 2):
@@ -126,18 +124,18 @@ def test_an_unverified_client_is_asked_for_where_any_program_may_listen(
         f"{'a' * 200}.app://claude.ai/cb",
     ],
 )
-def test_a_host_that_browsers_read_otherwise_is_not_registered(
+def test_a_host_that_browsers_parse_differently_is_not_registered(
     server: Portico, uri: str
 ) -> None:
-    """OAuth 2.1 2.3.1: the page would name another place than the browser goes to."""
+    """OAuth 2.1 2.3.1: the page would show another host than the browser opens."""
     body = {"redirect_uris": [uri], "token_endpoint_auth_method": "none"}
     answer = HTTP.post(f"{server.url}/oauth/register", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_redirect_uri"
 
 
-def test_a_look_at_the_head_decides_and_tells_nothing(server: Portico) -> None:
-    """HEAD would be answered by GET: a code for a client allowed before, live codes."""
+def test_a_head_request_decides_and_reveals_nothing(server: Portico) -> None:
+    """Django answers HEAD with GET, which could issue a code or test a device code."""
     client_id = approved(registered(server)["client_id"])
     signed_in(server, client_id=client_id)
     before = OAuthGrant.objects.count()
@@ -152,7 +150,7 @@ def test_a_look_at_the_head_decides_and_tells_nothing(server: Portico) -> None:
 
 @pytest.mark.spec("OAuth 2.1 7.5.4: no 307 after a form")
 @pytest.mark.spec("MCP BP consent UI: CSRF")
-def test_an_answer_counts_from_the_page_only(server: Portico) -> None:
+def test_a_decision_needs_the_forms_csrf_token(server: Portico) -> None:
     """OAuth 2.1 7.5.4; MCP BP: without the form's token nothing is decided."""
     client_id = registered(server)["client_id"]
     url, _ = question(server, client_id)
@@ -172,7 +170,7 @@ def test_an_answer_counts_from_the_page_only(server: Portico) -> None:
 
 
 @pytest.mark.spec("MCP BP consent cookies")
-def test_the_cookies_of_a_decision_are_kept_from_scripts(server: Portico) -> None:
+def test_the_cookies_of_a_decision_are_httponly(server: Portico) -> None:
     """MCP BP: HttpOnly, SameSite=Lax; Secure wherever the issuer is https."""
     with Visitor(server.url, "alice", "neither") as visitor:
         visitor.visit(question(server, registered(server)["client_id"])[0])
@@ -183,7 +181,7 @@ def test_the_cookies_of_a_decision_are_kept_from_scripts(server: Portico) -> Non
 
 @pytest.mark.spec("OAuth 2.1 7.11")
 def test_the_pages_cannot_be_framed_and_run_no_scripts(server: Portico) -> None:
-    """OAuth 2.1 7.11: clickjacking; strict CSP; the sign-in page too."""
+    """OAuth 2.1 7.11: clickjacking; strict CSP; includes the sign-in page."""
     client_id = registered(server, client_name="<script>alert(1)</script>")["client_id"]
     url, _ = question(server, client_id)
     with Visitor(server.url, "alice", "neither") as visitor:
@@ -202,7 +200,7 @@ def test_the_pages_cannot_be_framed_and_run_no_scripts(server: Portico) -> None:
 @pytest.mark.spec("RFC 6749 4.1.2.1: state echoed on errors")
 @pytest.mark.spec("RFC 9207 2")
 def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
-    """RFC 6749 4.1.2.1, RFC 9207 2 (W2)."""
+    """RFC 6749 4.1.2.1, RFC 9207 2."""
     client_id = registered(server)["client_id"]
     with Visitor(server.url, "alice", "deny") as visitor:
         found = callback(visitor.visit(question(server, client_id)[0]))
@@ -211,8 +209,8 @@ def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
     assert AuditEvent.objects.filter(action="consent.denied").exists()
 
 
-def test_somebody_deactivated_at_the_page_is_asked_to_sign_in(server: Portico) -> None:
-    """Between the question and the answer; a session ends with its account."""
+def test_a_user_deactivated_at_the_consent_page_has_to_sign_in(server: Portico) -> None:
+    """A deactivated account loses its session while the consent page is open."""
     person("sybil", "User")
     client_id = registered(server)["client_id"]
     with Visitor(server.url, "sybil", "neither") as visitor:

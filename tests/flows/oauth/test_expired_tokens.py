@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 
 @pytest.mark.spec("OAuth 2.1 4.1.3: a code is used once, at the same time too")
-def test_a_code_used_by_several_at_once_is_taken_once(server: Portico) -> None:
-    """OAuth 2.1 4.1.3: one answer; the others end what it bought."""
+def test_a_code_used_in_parallel_is_redeemed_once(server: Portico) -> None:
+    """OAuth 2.1 4.1.3: one request succeeds; the others revoke its tokens."""
     client_id = registered(server)["client_id"]
     code, raw = code_of(server, client_id)
     with ThreadPoolExecutor(6) as pool:
@@ -42,7 +42,9 @@ def test_a_personal_token_ends_by_the_clock(server: Portico) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["revoke", "introspect", "token"])
-def test_a_form_without_its_token_is_told_so(server: Portico, endpoint: str) -> None:
+def test_a_request_without_its_token_is_an_error(
+    server: Portico, endpoint: str
+) -> None:
     """RFC 7009 2.1, RFC 7662 2.1, RFC 6749 6."""
     known = made("watcher", "--redirect-uri", "https://w.example/cb")
     basic = (known["client_id"], known["client_secret"])

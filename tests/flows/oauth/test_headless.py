@@ -59,7 +59,7 @@ def rested(code: str) -> None:
 def test_a_device_is_allowed_once_and_only_for_its_client(
     server: Portico, television: str
 ) -> None:
-    """RFC 8628 3.1-3.5; the toolkit's own flow gave it to any client, thrice."""
+    """RFC 8628 3.1-3.5: the toolkit's own flow issues it to any client, three times."""
     begun = begin(server, television)
     code = begun["device_code"]
     other = registered(server, grant_types=["authorization_code", GRANT])["client_id"]
@@ -83,7 +83,9 @@ def test_a_device_is_allowed_once_and_only_for_its_client(
 
 
 @pytest.mark.spec("RFC 8628 3.5")
-def test_a_device_is_denied_or_too_late(server: Portico, television: str) -> None:
+def test_a_denied_or_expired_device_code_is_refused(
+    server: Portico, television: str
+) -> None:
     """RFC 8628 3.5: access_denied, expired_token."""
     begun = begin(server, television, scope="mcp User.Read")
     with Visitor(server.url, "alice", "deny") as visitor:
@@ -121,10 +123,10 @@ def test_wrong_device_requests_get_the_code_of_the_rfc(
     assert poll(server, plain, "nope").json()["error"] == "unauthorized_client"
 
 
-def test_what_the_roles_do_not_give_is_not_allowed_to_a_device(
+def test_a_device_gets_no_scopes_beyond_the_roles(
     server: Portico, television: str
 ) -> None:
-    """RFC 8628 3.5: pressing allow gives nothing that nobody has to give."""
+    """RFC 8628 3.5: approval grants no scope outside the user's roles."""
     begun = begin(server, television, scope="Admin.Write")
     with Visitor(server.url, "alice") as visitor:
         visitor.visit(begun["verification_uri_complete"])
@@ -132,8 +134,8 @@ def test_what_the_roles_do_not_give_is_not_allowed_to_a_device(
     assert answer.json()["error"] == "access_denied"
 
 
-def test_codes_nobody_waits_for_get_a_page(server: Portico, television: str) -> None:
-    """RFC 8628 3.3: mistyped, garbage, of a client that is gone, sent twice."""
+def test_invalid_device_codes_get_a_page(server: Portico, television: str) -> None:
+    """RFC 8628 3.3: mistyped, garbage, of a deleted client, sent twice."""
     gone = registered(server, grant_types=["authorization_code", GRANT])["client_id"]
     codes = [begin(server, client)["user_code"] for client in (television, gone)]
     OAuthClient.objects.filter(client_id=gone).delete()
@@ -189,7 +191,7 @@ def present(server: Portico, raw: str, **more: str) -> httpx2.Response:
 
 @pytest.mark.spec("RFC 7523 3")
 @pytest.mark.parametrize("audience", ["", "/oauth/token"])
-def test_a_client_signs_for_itself(
+def test_a_client_signs_its_own_assertion(
     server: Portico, robot: tuple[str, Any], audience: str
 ) -> None:
     """RFC 7523 2.2, 3: issuer or token endpoint as audience, once."""
@@ -237,7 +239,7 @@ def test_wrong_assertions_are_refused(server: Portico, robot: tuple[str, Any]) -
 def test_a_client_that_signs_redeems_codes_by_signing_only(
     server: Portico, tmp_path: Path
 ) -> None:
-    """RFC 7523 2.2; OAuth 2.1 2.4: neither nothing nor an empty secret will do."""
+    """RFC 7523 2.2; OAuth 2.1 2.4: neither no secret nor an empty one is accepted."""
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     path = tmp_path / "jwks.json"
     public = [ECAlgorithm.to_jwk(key.public_key(), as_dict=True) for key in keys]

@@ -85,7 +85,7 @@ def storage() -> Iterator[Storage]:
 
 
 def test_the_python_sdk_signs_a_person_in(server: Portico, storage: Storage) -> None:
-    """Discovery, registration, sign-in, call, refresh, refused at the end."""
+    """Discovery, registration, sign-in, call, refresh, refusal after revocation."""
     visits: list[str] = []
     auth = provider(server, storage, visits)
     first, second = asyncio.run(twice(server, auth))

@@ -72,8 +72,8 @@ REAL: dict[str, dict[str, Any]] = {
 @pytest.mark.spec("RFC 7591 2: defaults")
 @pytest.mark.spec("RFC 7591 3.2.1")
 @pytest.mark.parametrize("name", REAL)
-def test_what_real_clients_register_is_accepted(server: Portico, name: str) -> None:
-    """RFC 7591 3.2.1; mcp-auth client table."""
+def test_registrations_of_real_clients_are_accepted(server: Portico, name: str) -> None:
+    """RFC 7591 3.2.1."""
     answer = HTTP.post(f"{server.url}/oauth/register", json=REAL[name])
     assert answer.status_code == 201, answer.text
     found = answer.json()
@@ -139,7 +139,7 @@ def test_malformed_registrations_are_refused(server: Portico, body: Any) -> None
 
 
 @pytest.mark.spec("RFC 7591 5: no privileges by registration")
-def test_registration_never_gives_more_than_signing_people_in(server: Portico) -> None:
+def test_registration_gives_no_more_than_sign_in(server: Portico) -> None:
     """RFC 7591 5: unregistered privileges are impossible."""
     greedy = registered(
         server,
@@ -164,7 +164,7 @@ def test_a_blocked_client_is_as_unknown(server: Portico) -> None:
 
 
 def test_only_plain_text_is_echoed(server: Portico) -> None:
-    """RFC 7591 3.2.1: nothing null, nothing a database or a client chokes on."""
+    """RFC 7591 3.2.1: no null, nothing that breaks a database or a client."""
     odd = {"contacts": [None, float("nan")], "logo_uri": ["x"], "client_uri": None}
     good = {"software_id": "s", "tos_uri": "", "policy_uri": "https://a.example/p"}
     body = {"redirect_uris": ["https://a.example/cb"] * 3, **odd, **good}
@@ -182,7 +182,7 @@ def test_only_plain_text_is_echoed(server: Portico) -> None:
     ("size", "status", "error"),
     [(20_000, 400, "invalid_client_metadata"), (3_000_000, 413, "invalid_request")],
 )
-def test_a_document_too_large_is_refused_however_it_is_sent(
+def test_a_document_too_large_is_refused(
     server: Portico, size: int, status: int, error: str
 ) -> None:
     """RFC 7591 5: also without a Content-Length."""

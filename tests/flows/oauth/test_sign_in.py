@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("cast")
 @pytest.mark.spec("CIMD 5: advertised while it is on")
 @pytest.mark.spec("MCP AUTH Overview 5: RFC 8414 metadata")
 @pytest.mark.spec("OAuth 2.1 10: no password, no implicit grant")
-def test_the_metadata_says_what_works(server: Portico) -> None:
+def test_the_metadata_is_complete_and_true(server: Portico) -> None:
     """RFC 8414 2, 3.3; RFC 9207 2.3; MCP DISC."""
     found = metadata_of(server.url)
     assert found["issuer"] == server.url
@@ -63,10 +63,10 @@ PROBES = {
 @pytest.mark.spec("RFC 8414 3.3: issuer identical, no redirect, no 5xx")
 @pytest.mark.spec("OIDC Discovery 3: incomplete metadata is refused")
 @pytest.mark.parametrize(("probe", "status"), PROBES.items())
-def test_every_probe_gets_a_plain_answer(
+def test_metadata_probes_get_plain_answers(
     server: Portico, probe: str, status: int
 ) -> None:
-    """RFC 8414 3; RFC 9728 3.1: no redirect, no 5xx, reading only, any web page may."""
+    """RFC 8414 3; RFC 9728 3.1: no redirect, no 5xx, read only, CORS for all."""
     url = f"{server.url}/.well-known/{probe}"
     headers = {"mcp-protocol-version": "2026-07-28", "origin": "https://a.example"}
     answer = HTTP.get(url, headers=headers)
@@ -85,7 +85,7 @@ def test_every_probe_gets_a_plain_answer(
 @pytest.mark.spec("RFC 7636 4")
 @pytest.mark.spec("RFC 9207 2")
 def test_a_person_signs_a_client_in(server: Portico) -> None:
-    """OAuth 2.1 4.1; the token is one of the one list."""
+    """OAuth 2.1 4.1; the token is in the list of issued tokens."""
     client_id, answer = signed_in(server)
     assert answer["token_type"] == "Bearer" and answer["scope"] == "mcp"
     assert answer["expires_in"] == 1800 and answer["refresh_token"]
@@ -130,7 +130,7 @@ def test_prompt_none_and_login(server: Portico) -> None:
 
 
 @pytest.mark.spec("OAuth 2.1 3.2.3: granted scope is returned")
-def test_scopes_beyond_the_roles_are_not_given(server: Portico) -> None:
+def test_scopes_beyond_the_roles_are_not_granted(server: Portico) -> None:
     """OAuth 2.1 3.2.3: a subset is granted and named."""
     asked = "mcp Admin.Write offline_access"
     _, answer = signed_in(server, scope=asked)
@@ -170,10 +170,10 @@ WRONG: list[dict[str, Any]] = [
 @pytest.mark.spec("OAuth 2.1 7.12.2")
 @pytest.mark.spec("RFC 8707 2.1")
 @pytest.mark.parametrize("changed", WRONG, ids=str)
-def test_a_wrong_question_gets_a_page_and_no_redirect(
+def test_an_invalid_request_gets_a_page_and_no_redirect(
     server: Portico, changed: dict[str, Any]
 ) -> None:
-    """OAuth 2.1 7.12: nobody is redirected anywhere without deciding."""
+    """OAuth 2.1 7.12: no redirect without the user's decision."""
     client_id = registered(server)["client_id"]
     text = json.dumps({"client_id": client_id, **changed})
     url, _ = question(server, **json.loads(text.replace("{}", server.mcp_url)))
@@ -185,8 +185,8 @@ def test_a_wrong_question_gets_a_page_and_no_redirect(
 
 
 @pytest.mark.spec("OAuth 2.1 7.12.2: sign in before any redirect")
-def test_nobody_is_redirected_before_signing_in(server: Portico) -> None:
-    """OAuth 2.1 7.12.2: wrong or right, first the sign-in page."""
+def test_no_redirect_happens_before_sign_in(server: Portico) -> None:
+    """OAuth 2.1 7.12.2: valid or not, the sign-in page is first."""
     client_id = registered(server)["client_id"]
     for changed in ({}, {"scope": "No.Such"}, {"prompt": "none"}):
         answer = HTTP.get(question(server, client_id, **changed)[0])
@@ -195,7 +195,7 @@ def test_nobody_is_redirected_before_signing_in(server: Portico) -> None:
 
 
 def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
-    """RFC 6749 4.1.2.1: refused before anybody is sent anywhere, and said which."""
+    """RFC 6749 4.1.2.1: refused before any redirect, and named."""
     client_id = registered(server)["client_id"]
     with Visitor(server.url, "alice") as visitor:
         asked = question(server, client_id, scope="mcp Nothing.Known")[0]
@@ -203,8 +203,8 @@ def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
         assert "no such scope here: Nothing.Known." in visitor.seen[-1]
 
 
-def test_a_long_question_survives_the_sign_in_page(server: Portico) -> None:
-    """Addresses over 2,048 characters are no way back for Django."""
+def test_a_long_request_survives_the_sign_in_page(server: Portico) -> None:
+    """Django does not redirect back to addresses over 2,048 characters."""
     client_id = registered(server)["client_id"]
     state = "s" * 4_000
     with Visitor(server.url, "alice") as visitor:
@@ -226,10 +226,10 @@ def test_a_long_question_survives_the_sign_in_page(server: Portico) -> None:
     ],
     ids=str,
 )
-def test_what_clients_add_or_leave_out_does_no_harm(
+def test_unknown_and_missing_parameters_are_accepted(
     server: Portico, changed: dict[str, Any]
 ) -> None:
-    """OAuth 2.1 3.1; RFC 8707 2; SEP-2207: `mcp` for our endpoint."""
+    """OAuth 2.1 3.1; RFC 8707 2; SEP-2207: `mcp` is the default scope."""
     asked = json.loads(json.dumps(changed).replace("{}", server.mcp_url))
     _, answer = signed_in(server, **asked)
     assert answer["scope"] == "mcp"
@@ -258,10 +258,10 @@ def test_what_clients_add_or_leave_out_does_no_harm(
         (None, False),
     ],
 )
-def test_where_a_redirect_may_lead(
+def test_redirect_uris_match_exactly(
     server: Portico, asked: str | None, good: bool
 ) -> None:
-    """OAuth 2.1 2.3.1, 8.4.2: exactly as registered, but for a loopback port."""
+    """OAuth 2.1 2.3.1, 8.4.2: exact match, except for a loopback port."""
     uris = [
         "http://127.0.0.1/callback",
         "http://localhost:1234/cb",

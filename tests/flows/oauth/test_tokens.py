@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 @pytest.mark.spec("OAuth 2.1 4.3.1")
 def test_parallel_refreshes_give_one_successor(server: Portico) -> None:
-    """OAuth 2.1 4.3.1: opaque, hashed, and still the same one."""
+    """OAuth 2.1 4.3.1: opaque, hashed, and the same token for all."""
     client_id, answer = signed_in(server)
     raw = answer["refresh_token"]
     with ThreadPoolExecutor(8) as pool:
@@ -52,7 +52,7 @@ def test_parallel_refreshes_give_one_successor(server: Portico) -> None:
 
 @pytest.mark.spec("OAuth 2.1 4.3: refresh bound to client, scope, resource")
 @pytest.mark.spec("RFC 8707 2.2: resource within the grant")
-def test_a_refresh_token_is_bound_to_its_client_and_person(server: Portico) -> None:
+def test_a_refresh_token_is_bound_to_its_client_and_user(server: Portico) -> None:
     """OAuth 2.1 4.3."""
     person("quinn", "User")
     client_id, answer = signed_in(server, "quinn")
@@ -160,7 +160,7 @@ def test_a_refresh_may_ask_for_less(server: Portico) -> None:
 
 @pytest.mark.spec("MCP AUTH Overview 1: confidential and public clients")
 @pytest.mark.spec("OAuth 2.1 2.4: one way to authenticate, in the body or Basic")
-def test_a_secret_counts_in_one_place_only(server: Portico) -> None:
+def test_a_secret_is_accepted_in_one_place_only(server: Portico) -> None:
     """OAuth 2.1 2.4.1: Basic or body, not both, never in the address."""
     known = registered(server, token_endpoint_auth_method="client_secret_basic")
     client_id, secret = known["client_id"], known["client_secret"]
@@ -200,8 +200,8 @@ def test_odd_basic_headers_are_invalid_client(server: Portico, header: str) -> N
     assert refused(answer) == (401, "invalid_client")
 
 
-def test_a_public_client_may_come_with_an_empty_secret(server: Portico) -> None:
-    """RFC 6749 2.3.1: as clients that try Basic first do."""
+def test_a_public_client_may_send_an_empty_secret(server: Portico) -> None:
+    """RFC 6749 2.3.1: some clients try Basic first."""
     client_id = registered(server)["client_id"]
     code, raw = code_of(server, client_id)
     form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
@@ -221,8 +221,8 @@ def test_a_form_too_large_is_refused_in_json(
     assert refused(answer) == (status, "invalid_request")
 
 
-def test_introspection_knows_personal_tokens(server: Portico) -> None:
-    """RFC 7662 2.2: what is accepted at /mcp is active here."""
+def test_introspection_includes_personal_tokens(server: Portico) -> None:
+    """RFC 7662 2.2: a token accepted at /mcp is active here."""
     known = made("watcher", "--redirect-uri", "https://w.example/cb")
     basic = (known["client_id"], known["client_secret"])
     alice = User.objects.get(username="alice")
@@ -241,10 +241,8 @@ def test_introspection_knows_personal_tokens(server: Portico) -> None:
 
 
 @pytest.mark.parametrize("way", ["client_secret_basic", "client_secret_post"])
-def test_clients_that_nobody_approved_learn_nothing_of_tokens(
-    server: Portico, way: str
-) -> None:
-    """RFC 7662 4: anybody may register, also with a secret."""
+def test_unapproved_clients_get_no_token_information(server: Portico, way: str) -> None:
+    """RFC 7662 4: any program may register, also with a secret."""
     known = registered(server, token_endpoint_auth_method=way)
     proof = {name: known[name] for name in ("client_id", "client_secret")}
     ask: dict[str, Any] = {"url": f"{server.url}/oauth/introspect"}
@@ -288,7 +286,7 @@ def test_a_token_bound_to_networks_is_active_there_only(
 
 
 @pytest.mark.spec("OAuth 2.1 4.3: refresh tokens expire when idle")
-def test_an_idle_refresh_token_ends(server: Portico) -> None:
+def test_an_idle_refresh_token_expires(server: Portico) -> None:
     """OAuth 2.1 4.3."""
     client_id, answer = signed_in(server)
     rows = IssuedToken.objects.filter(client_id=client_id, kind="refresh")

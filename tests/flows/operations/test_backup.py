@@ -94,10 +94,10 @@ def place(folder: Path, name: str) -> dict[str, str]:
     return {"DATA_DIR": str(folder), "DATABASE_URL": database_url().replace(here, name)}
 
 
-def test_a_restored_copy_serves_and_forgets_no_revocation(
+def test_a_restored_copy_serves_and_refuses_old_tokens(
     server: Server, tmp_path: Path
 ) -> None:
-    """People, roles and keys are there; tokens from before are refused."""
+    """Users, roles and keys are restored; older tokens are refused."""
     before = wire(server, "alice")
     assert before.text("look") == "alice looks at shelf"
     (tmp_path / "to").mkdir()
@@ -116,7 +116,7 @@ def test_a_restored_copy_serves_and_forgets_no_revocation(
 def test_no_process_shows_a_secret_in_its_arguments(
     tmp_path: Path, script: str
 ) -> None:
-    """`ps` of another account, while PostgreSQL's programs run."""
+    """Reads `ps` as another account while PostgreSQL's programs run."""
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has no password")
     program = {"backup.sh": "pg_dump", "restore.sh": "pg_restore"}[script]

@@ -245,13 +245,13 @@ RAW = {
 @pytest.mark.once
 @pytest.mark.parametrize("name", RAW)
 def test_raw_requests_do_no_harm(server: Portico, name: str) -> None:
-    """RFC 9112: what no client library would send; the server stays up."""
+    """RFC 9112: requests that no client library sends; the server keeps running."""
     status = told(server, RAW[name]).partition(b" ")[2][:3]
     assert not status.startswith(b"5") and b"root:" not in status, status
     assert HTTP.get(f"{server.url}/healthz").status_code == 200
 
 
-def test_chunked_bodies_count_like_others(server: Portico) -> None:
+def test_chunked_bodies_have_the_same_limit(server: Portico) -> None:
     """RFC 9112 7.1: the size limit holds without a Content-Length."""
     client = wire(server, "alice")
     small = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}})
@@ -359,7 +359,7 @@ def quoted(text: str) -> str:
 
 
 def test_the_openapi_document_is_true(server: Portico) -> None:
-    """OpenAPI 3.1: whatever the data, only documented answers."""
+    """OpenAPI 3.1: all generated requests get documented answers."""
     document = HTTP.get(f"{server.url}/api/schema/").json()
     assert set(POSTED) | {"/mcp", "/readyz", "/oauth/authorize"} <= set(
         document["paths"]

@@ -166,16 +166,16 @@ def sent(verbose: Portico, marks: dict[str, str]) -> dict[str, str]:
     return {**marks, **real, "basic": encoded(about), "registration": REGISTRATION}
 
 
-def test_no_table_and_no_session_holds_a_secret(sent: dict[str, str]) -> None:
-    """Wrong passwords, codes and tokens are somebody's right ones elsewhere."""
+def test_no_table_and_no_session_stores_a_secret(sent: dict[str, str]) -> None:
+    """A wrong password, code or token may be a valid one elsewhere."""
     rows = stored()
     assert {(n, t) for t, text in rows for n, s in sent.items() if s in text} == set()
 
 
-def test_no_log_and_no_trace_holds_a_secret(
+def test_no_log_and_no_trace_contains_a_secret(
     verbose: Portico, sent: dict[str, str]
 ) -> None:
-    """At DEBUG, too, and of libraries."""
+    """Also at DEBUG, and in the logs of libraries."""
     lines = whole_log(verbose).splitlines()
     found = [line[:300] for line in lines if any(s in line for s in sent.values())]
     assert not found, found[:8]

@@ -71,7 +71,7 @@ def answers(browser: Browser, form: Form, page: str) -> Iterator[tuple[str, int]
 
 @pytest.mark.parametrize("path", portal_paths())
 def test_no_form_of_the_portal_breaks(somebody: Browser, path: str) -> None:
-    """Also the buttons that only show while there is a row to act on."""
+    """Includes the buttons that appear only with a row."""
     somebody.open(path)
     page = str(somebody.page.url)
     assert somebody.page.status_code == 200, path
@@ -88,7 +88,7 @@ def test_no_form_of_the_portal_breaks(somebody: Browser, path: str) -> None:
 
 @pytest.mark.parametrize("value", ODD)
 def test_no_query_of_the_portal_breaks(somebody: Browser, value: str) -> None:
-    """`since` is a number; the others are ignored."""
+    """`since` is a number; other parameters are ignored."""
     for path in portal_paths():
         params = dict.fromkeys(("since", "p", "page", "next", "user_code"), value)
         if len(value) < 1_000:
@@ -108,7 +108,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("path", FORMS)
 def test_no_form_of_the_admin_breaks(server: Portico, path: str) -> None:
-    """Soon, too: a browser that asks for many rows does not get them."""
+    """A browser cannot make the server load many rows."""
     with Browser(server.url) as browser:
         browser.sign_in("carol")
         browser.open(path)
@@ -119,8 +119,8 @@ def test_no_form_of_the_admin_breaks(server: Portico, path: str) -> None:
         assert "odd" not in Role.objects.values_list("name", flat=True)
 
 
-def test_a_value_that_no_column_holds_is_the_senders_mistake(server: Portico) -> None:
-    """As a page for people and as JSON for programs."""
+def test_a_value_that_no_column_stores_is_a_400(server: Portico) -> None:
+    """Users get a page and programs JSON."""
     with Browser(server.url) as browser:
         browser.sign_in("carol")
         for kind in ("text/html", "application/json"):
@@ -184,7 +184,7 @@ def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
 
 
 def test_an_odd_passkey_is_not_registered(server: Portico) -> None:
-    """Nor is one asked for again."""
+    """The server does not ask again."""
     person("bob", "Guest")
     with Browser(server.url) as browser:
         browser.open("/portal/")

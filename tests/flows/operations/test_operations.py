@@ -58,8 +58,8 @@ def rise(before: dict[str, float], after: dict[str, float], name: str) -> float:
     return after.get(name, 0) - before.get(name, 0)
 
 
-def test_metrics_count_django_and_mcp_of_all_workers(watched: Portico) -> None:
-    """Whichever worker answers tells of all."""
+def test_metrics_cover_all_workers(watched: Portico) -> None:
+    """Any worker reports the counts of all."""
     clients = [wire(watched, "alice") for _ in range(3)]
     before = metrics(watched)
     for client in clients * 4:
@@ -87,8 +87,8 @@ def test_metrics_count_django_and_mcp_of_all_workers(watched: Portico) -> None:
 
 
 @pytest.mark.once
-def test_metrics_have_their_room_on_the_disk(watched: Portico) -> None:
-    """What is written through mmap on a full disk ends the process."""
+def test_metrics_reserve_their_disk_space(watched: Portico) -> None:
+    """A write through mmap on a full disk kills the process."""
     folder = Path(watched.environment["DATA_DIR"]) / "metrics"
     files = list(folder.glob("*/*.db"))
     assert len(files) == 2 * len(KINDS), "two workers' files, and no others"
@@ -96,8 +96,8 @@ def test_metrics_have_their_room_on_the_disk(watched: Portico) -> None:
 
 
 @pytest.mark.once
-def test_metrics_are_for_who_has_the_token(watched: Portico, server: Portico) -> None:
-    """Off without METRICS_TOKEN, closed with it."""
+def test_metrics_need_their_token(watched: Portico, server: Portico) -> None:
+    """Metrics are off without METRICS_TOKEN and need it otherwise."""
     for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}):
         refused = HTTP.get(f"{watched.url}/metrics", headers=given)
         assert refused.status_code == 401 and "portico_" not in refused.text
@@ -121,15 +121,15 @@ def test_routes_are_few(path: str, route: str) -> None:
     assert route_of(path) == route
 
 
-def test_ready_says_so(watched: Portico) -> None:
+def test_readyz_lists_its_checks(watched: Portico) -> None:
     """Database, migrations, signing key, shared store, session manager."""
     answer = HTTP.get(f"{watched.url}/readyz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
 @pytest.mark.django_db
-def test_what_is_not_ready_is_named(rf: Any, monkeypatch: Any) -> None:
-    """In words that may be public."""
+def test_a_failed_check_is_named(rf: Any, monkeypatch: Any) -> None:
+    """The names are safe to publish."""
     SigningKey.objects.ensure_active()
     SigningKey.objects.filter(state="active").update(private_encrypted=b"x" * 40)
     wanted = frozenset({("accounts", "9999_future")})
@@ -147,7 +147,7 @@ def test_what_is_not_ready_is_named(rf: Any, monkeypatch: Any) -> None:
 
 
 @pytest.mark.once
-def test_a_log_line_carries_the_request_and_obeys_nothing(watched: Portico) -> None:
+def test_a_log_line_has_the_request_id_and_cannot_be_forged(watched: Portico) -> None:
     """One JSON object per record, from a synchronous view and from /mcp."""
     name = "of-this-very-request"
     headers = {"x-request-id": name}
@@ -179,7 +179,7 @@ def test_a_text_line_cannot_be_forged() -> None:
 
 @pytest.mark.once
 def test_a_trace_joins_the_request_and_the_sdks_span(watched: Portico) -> None:
-    """Our span under the caller's, the SDK's under ours."""
+    """Portico's span is under the caller's, the SDK's under Portico's."""
     wire(watched, "alice").post(
         "tools/call", {"name": "look"}, extra={"traceparent": TRACEPARENT}
     )
@@ -218,10 +218,10 @@ def test_tracing_is_on_when_asked_for(
 
 @pytest.mark.once
 @pytest.mark.parametrize("exporter", ["otlp", "carrier-pigeon"])
-def test_tracing_that_cannot_work_is_refused_in_words(
+def test_an_impossible_tracing_setting_is_an_error(
     exporter: str, monkeypatch: Any
 ) -> None:
-    """The packages of the optional extra, or a word nobody knows."""
+    """Covers missing packages of the optional extra and an unknown value."""
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", exporter)
     with pytest.raises(SystemExit, match="OTEL_"):
@@ -229,7 +229,7 @@ def test_tracing_that_cannot_work_is_refused_in_words(
 
 
 @pytest.mark.once
-def test_a_worker_that_was_not_counted_is_refused(folder: Path) -> None:
+def test_more_workers_than_configured_are_refused(folder: Path) -> None:
     """WORKERS and uvicorn's --workers must agree in production."""
     code = "from config.server.workers import refuse_uncounted_workers as f; f()"
     run = (

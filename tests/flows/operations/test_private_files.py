@@ -48,7 +48,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("command", [("up", "--prepare-only"), ("migrate", "-v", "0")])
-def test_a_folder_that_was_there_gets_private_files(
+def test_an_existing_folder_gets_private_files(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     """DATA_DIR is 755 and the umask allows everything."""
@@ -65,7 +65,7 @@ def test_a_folder_that_was_there_gets_private_files(
 
 
 def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> None:
-    """-wal and -shm are as the database is, and a server makes them too."""
+    """-wal and -shm have the mode of the database; a server creates them too."""
     code, told = manage(tmp_path, "up", "--prepare-only", umask=0)
     assert code == 0, told
     secrets = {name.upper(): (tmp_path / name).read_text() for name in MADE[3:]}
@@ -82,7 +82,7 @@ def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> N
 def test_doctor_names_files_that_others_can_read_and_the_command(
     tmp_path: Path,
 ) -> None:
-    """What it prints is what to run; each file, and the folder."""
+    """The printed command fixes each file and the folder."""
     folder = tmp_path / "a place"
     folder.mkdir()
     code, told = manage(folder, "up", "--prepare-only")
@@ -128,7 +128,7 @@ def test_every_command_refuses_keys_that_others_can_read(
 def test_an_env_file_with_secrets_is_among_them(
     tmp_path: Path, monkeypatch: Any, text: str, secret: bool
 ) -> None:
-    """.env of a checkout that others can read."""
+    """Other accounts can read the checkout's .env."""
     path = tmp_path / ".env"
     monkeypatch.setitem(Environment.model_config, "env_file", path)
     assert environment.files_with_secrets() == []

@@ -48,7 +48,7 @@ def http(front: Fronted, monkeypatch: Any) -> Iterator[httpx2.Client]:
 def test_the_sdks_client_signs_in_calls_and_is_revoked(
     front: Fronted, http: httpx2.Client
 ) -> None:
-    """Discovery, registration, sign-in, list, call, refresh, revoked."""
+    """Discovery, registration, sign-in, list, call, refresh, revocation."""
     storage, visits = Storage(), list[str]()
     first, second = asyncio.run(twice(front, provider(front, storage, visits)))
     assert first != second and len(visits) == 1
@@ -59,7 +59,7 @@ def test_the_sdks_client_signs_in_calls_and_is_revoked(
     assert [client.post("ping").status_code for _ in range(CALLS)] == [401] * CALLS
 
 
-def test_a_session_finds_its_process(front: Fronted, http: httpx2.Client) -> None:
+def test_a_session_reaches_its_process(front: Fronted, http: httpx2.Client) -> None:
     """The proxy sends each Mcp-Session-Id to the same process."""
     ports = {str(backend.port) for backend in front.backends}
     for _ in range(CALLS):
@@ -68,8 +68,8 @@ def test_a_session_finds_its_process(front: Fronted, http: httpx2.Client) -> Non
         assert [client.post("tools/list").status_code for _ in range(4)] == [200] * 4
 
 
-def test_the_edges_are_closed(front: Fronted, http: httpx2.Client) -> None:
-    """HSTS, secure cookies, probes not public, the caller's own address."""
+def test_the_proxy_adds_its_protections(front: Fronted, http: httpx2.Client) -> None:
+    """HSTS, secure cookies, private probes, the caller's own address."""
     page = http.get(
         f"{front.url}/accounts/login/", headers={"x-forwarded-for": "6.6.6.6"}
     )
@@ -85,10 +85,10 @@ def test_the_edges_are_closed(front: Fronted, http: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("processes", [3, 2])
-def test_no_process_behind_the_proxy_decides_by_what_was(
+def test_no_process_behind_the_proxy_uses_an_old_state(
     front: Fronted, processes: int
 ) -> None:
-    """Any request on any process; a change rules the next message on each."""
+    """Any request on any process; a change applies to the next message on each."""
     unused = front.backends[processes:]
     used = front.backends[:processes]
     for backend in unused:
@@ -112,8 +112,8 @@ def test_no_process_behind_the_proxy_decides_by_what_was(
         assert backend.decided() - decided > share, "one of them was hardly asked"
 
 
-def test_caddy_in_front(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file of the composed set-up serves the SDK's client as nginx' does."""
+def test_caddy_as_the_proxy(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's client works with Compose's Caddyfile as with nginx."""
     with caddy(front) as passed:
         monkeypatch.setenv("SSL_CERT_FILE", str(passed.authority))
         storage, visits = Storage(), list[str]()
@@ -171,7 +171,7 @@ class Crowd:
 
 
 def test_a_rolling_restart_fails_no_call(front: Fronted, http: httpx2.Client) -> None:
-    """deploy/rolling-restart.sh, step by step; each call on record once."""
+    """Runs deploy/rolling-restart.sh; each call has one audit event."""
     before = AuditEvent.objects.filter(action="tool.called").count()
     with Crowd(front, 4) as crowd:
         for backend in front.backends:
@@ -187,10 +187,10 @@ def test_a_rolling_restart_fails_no_call(front: Fronted, http: httpx2.Client) ->
     assert after - before == len(crowd.statuses)
 
 
-def test_a_killed_process_costs_only_what_it_was_doing(
+def test_a_killed_process_loses_only_its_own_calls(
     front: Fronted, http: httpx2.Client
 ) -> None:
-    """502 at once for calls in its hands, all others served by its neighbour."""
+    """Its calls get 502 at once; the other process serves the rest."""
     with Crowd(front, 4) as crowd:
         crowd.waits_for(20)
         front.backends[0].stop(signal.SIGKILL)

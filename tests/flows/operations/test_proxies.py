@@ -37,16 +37,16 @@ def addresses(server: Portico, **headers: str) -> set[str]:
     return {address for _, address in seen}
 
 
-def test_the_audit_names_the_client_and_not_what_it_forged(
+def test_the_audit_has_the_real_client_address(
     proxied: Portico, server: Portico
 ) -> None:
-    """One function for Django's side and the MCP side."""
+    """Django and the MCP endpoint use one function."""
     assert addresses(proxied, **WAY) == {"203.0.113.7"}
     assert addresses(server, **WAY) == {"127.0.0.1"}
 
 
-def test_https_is_believed_from_the_proxy_only(proxied: Portico) -> None:
-    """SECURE_SSL_REDIRECT looks at the scheme that client_address.py found."""
+def test_https_is_accepted_from_the_proxy_only(proxied: Portico) -> None:
+    """SECURE_SSL_REDIRECT uses the scheme that client_address.py found."""
     page = f"{proxied.url}/accounts/login/"
     plain = httpx2.get(page, follow_redirects=False)
     assert plain.status_code == 301 and plain.headers["location"].startswith("https:")

@@ -63,7 +63,7 @@ def test_the_headers_of_a_page(secure: Portico) -> None:
 @pytest.mark.spec("RFC 9110 15.5.14")
 @pytest.mark.parametrize("path", ["/oauth/token", "/api/token/", "/accounts/login/"])
 def test_a_large_body_is_413_before_it_is_read(hasty: Portico, path: str) -> None:
-    """By its declared length, or as soon as it has grown too large."""
+    """By its declared length, or once it exceeds the limit."""
     body = b"a=" + b"x" * 30_000
 
     def in_pieces() -> Iterator[bytes]:
@@ -79,8 +79,8 @@ def test_a_large_body_is_413_before_it_is_read(hasty: Portico, path: str) -> Non
 
 @pytest.mark.spec("RFC 9110 15.5.9")
 @pytest.mark.parametrize("path", ["/oauth/token", "/accounts/login/", "/mcp"])
-def test_a_body_that_does_not_come_is_408(hasty: Portico, path: str) -> None:
-    """Slow clients; at /mcp for those with a token."""
+def test_a_slow_body_is_408(hasty: Portico, path: str) -> None:
+    """Slow clients; at /mcp only those with a token wait."""
     bearer = f"authorization: Bearer {hasty.token('alice')}\r\n"
     with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
         head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}"
@@ -92,10 +92,8 @@ def test_a_body_that_does_not_come_is_408(hasty: Portico, path: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nhost: h\r\nx: "])
-def test_a_head_that_does_not_come_closes_the_connection(
-    hasty: Portico, sent: bytes
-) -> None:
-    """Slowloris; one that was served and idles is closed by uvicorn."""
+def test_a_slow_head_closes_the_connection(hasty: Portico, sent: bytes) -> None:
+    """Slowloris; uvicorn closes an idle keep-alive connection."""
     with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
         line.sendall(sent)
         begun = time.monotonic()
@@ -103,8 +101,8 @@ def test_a_head_that_does_not_come_closes_the_connection(
         assert 0.5 < time.monotonic() - begun < 5
 
 
-def test_a_client_that_takes_nothing_is_cut_off(hasty: Portico) -> None:
-    """What is ready for it is not kept for ever, and others do not wait."""
+def test_a_client_that_does_not_read_is_cut_off(hasty: Portico) -> None:
+    """The server drops its waiting response; others do not wait."""
     asked = b"GET /static/large.bin HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -137,7 +135,7 @@ def unfinished(server: Portico, client: Wire) -> tuple[socket.socket, bytes]:
 def test_shutting_down_ends_streams_and_finishes_calls(
     rows: None, folder: Path
 ) -> None:
-    """Nothing is cut, nobody is waited for, nothing new is taken."""
+    """Calls finish, streams end, new connections are refused."""
     with portico(folder, GRACE="20") as server:
         client = wire(server, "alice")
         line, rest = unfinished(server, client)

@@ -34,8 +34,8 @@ def signed_in(browser: Browser, name: str, path: str = "/portal/") -> Browser:
     return browser.submit(browser.form("password"), login=name, password=PASSWORD)
 
 
-def test_a_page_speaks_the_language_the_browser_asks_for(reader: Browser) -> None:
-    """RFC 9110 12.5.4; the page says so in `lang` and Content-Language."""
+def test_a_page_uses_the_browsers_language(reader: Browser) -> None:
+    """RFC 9110 12.5.4; the page declares `lang` and Content-Language."""
     reader.open(LOGIN)
     assert '<html lang="ko">' in reader.page.text and "비밀번호" in reader.page.text
     assert reader.page.headers["content-language"] == "ko"
@@ -46,8 +46,8 @@ def test_a_page_speaks_the_language_the_browser_asks_for(reader: Browser) -> Non
     assert "Password" in reader.open(LOGIN).page.text
 
 
-def test_a_choice_is_kept_and_leads_back_to_the_page(reader: Browser) -> None:
-    """The button works without JavaScript and outweighs the browser's wish."""
+def test_a_chosen_language_is_kept_and_returns_to_the_page(reader: Browser) -> None:
+    """The button works without JavaScript and overrides Accept-Language."""
     reader.open(f"{LOGIN}?next=/portal/tokens/")
     reader.submit(reader.form("language"), "language")
     assert str(reader.page.url).endswith(f"{LOGIN}?next=/portal/tokens/")
@@ -61,8 +61,8 @@ def test_a_choice_is_kept_and_leads_back_to_the_page(reader: Browser) -> None:
     assert 'lang="ko"' in reader.page.text and "대시보드" in reader.page.text
 
 
-def test_a_choice_leads_to_no_other_site(reader: Browser) -> None:
-    """`next` is a path of this server; anything else is left out."""
+def test_a_language_choice_redirects_to_no_other_site(reader: Browser) -> None:
+    """`next` is a path of this server; other values are ignored."""
     form = reader.open(LOGIN).form("language")
     reader.http.follow_redirects = False
     reader.submit(form, "language", next="https://elsewhere.example/")
@@ -72,7 +72,7 @@ def test_a_choice_leads_to_no_other_site(reader: Browser) -> None:
 
 
 def test_programs_are_answered_in_english(server: Portico, reader: Browser) -> None:
-    """RFC 6749 5.2: error_description is ASCII, whatever the language."""
+    """RFC 6749 5.2: error_description is ASCII in every language."""
     api = f"{server.url}/api/token/"
     told = HTTP.post(api, data={"username": "alice"}, headers=KOREAN)
     assert told.status_code == 400 and "required" in told.json()["error_description"]
@@ -85,7 +85,7 @@ def test_programs_are_answered_in_english(server: Portico, reader: Browser) -> N
 def test_an_error_page_is_translated_and_its_link_is_ascii(
     server: Portico, reader: Browser
 ) -> None:
-    """RFC 6749 4.1.2.1: the client gets ASCII; the person reads their own."""
+    """RFC 6749 4.1.2.1: the client gets ASCII, the user a translation."""
     signed_in(reader, "alice")
     client = registered(server)["client_id"]
     reader.open(question(server, client, response_mode="fragment")[0])
@@ -95,10 +95,10 @@ def test_an_error_page_is_translated_and_its_link_is_ascii(
     assert query["error_description"] == ["response_mode has to be query."]
 
 
-def test_consent_says_scopes_in_the_readers_words(
+def test_consent_shows_scopes_in_the_users_language(
     server: Portico, reader: Browser
 ) -> None:
-    """The descriptions that come with Portico are translated."""
+    """The built-in scope descriptions are translated."""
     signed_in(reader, "alice")
     client = registered(server, client_name="편집기")["client_id"]
     page = reader.open(question(server, client, scope="mcp User.Write")[0]).page.text
@@ -106,10 +106,10 @@ def test_consent_says_scopes_in_the_readers_words(
     assert "내용을 변경합니다." in page and "User.Write" in page
 
 
-def test_the_audit_is_english_whatever_the_admin_reads(
+def test_the_audit_is_english_in_every_language(
     server: Portico, reader: Browser
 ) -> None:
-    """One log for many readers; filters and exports match it by text."""
+    """All readers share one log; filters and exports match its text."""
     signed_in(reader, "carol", "/admin/")
     bob = User.objects.get(username="bob")
     held = RoleAssignment.objects.get(user=bob, role__name="Guest")
@@ -123,8 +123,8 @@ def test_the_audit_is_english_whatever_the_admin_reads(
     }
 
 
-def test_a_page_that_is_not_there_says_so(reader: Browser) -> None:
-    """404 in the reader's language, with a way on."""
+def test_a_missing_page_is_a_translated_404(reader: Browser) -> None:
+    """The 404 is translated and links to another page."""
     signed_in(reader, "alice")
     reader.open("/portal/nothing/")
     assert reader.page.status_code == 404 and "찾을 수 없습니다" in reader.page.text

@@ -59,8 +59,8 @@ def new_token(browser: Browser, **fields: object) -> str:
 @pytest.mark.parametrize(
     "path", ["/portal/", "/portal/connect/", "/portal/apps/", TOKENS]
 )
-def test_the_portal_is_for_signed_in_people(server: Portico, path: str) -> None:
-    """Runs no script but its own."""
+def test_the_portal_requires_sign_in(server: Portico, path: str) -> None:
+    """It runs only its own script."""
     answer = HTTP.get(f"{server.url}{path}")
     assert answer.headers["location"].startswith("/accounts/login/")
 
@@ -70,7 +70,7 @@ def test_the_portal_is_for_signed_in_people(server: Portico, path: str) -> None:
 def test_a_personal_token_works_until_it_is_revoked(
     server: Portico, alice: Browser, era: str
 ) -> None:
-    """Hashed, shown once, last used, revoked at once."""
+    """It is stored hashed, shown once, and its last use is noted."""
     raw = new_token(alice)
     client = Wire(server, raw, era).open()
     assert client.text("look") == "alice looks at shelf"
@@ -88,10 +88,10 @@ def test_a_personal_token_works_until_it_is_revoked(
     assert client.call("look").status_code == 401
 
 
-def test_a_personal_token_is_a_part_of_ones_rights_and_ends(
+def test_a_personal_token_has_a_subset_of_rights_and_an_end(
     server: Portico, alice: Browser
 ) -> None:
-    """Subset of one's scopes, expiry required."""
+    """It has a subset of the user's scopes and needs an end."""
     narrow = new_token(alice, scopes=["User.Read"])
     assert Wire(server, narrow).allowed("look")
     assert Wire(server, narrow).call("erase").status_code == 403
@@ -125,8 +125,8 @@ def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
     assert client.allowed("look")
 
 
-def test_a_connected_app_is_revoked(server: Portico, alice: Browser) -> None:
-    """Refused at the next message, and asked again the next time."""
+def test_a_connected_app_can_be_revoked(server: Portico, alice: Browser) -> None:
+    """The app is refused at its next message and has to ask for consent again."""
     client_id, answer = signed_in(server)
     client = Wire(server, answer["access_token"])
     assert client.allowed("look")
@@ -179,8 +179,8 @@ def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> N
     assert {"look", "whoami"} <= names
 
 
-def test_refusals_are_explained_without_giving_secrets_away(server: Portico) -> None:
-    """Why, and whom to ask; hidden is still as unknown."""
+def test_refusals_are_explained_without_revealing_secrets(server: Portico) -> None:
+    """The page names the reason and a contact; hidden primitives stay unknown."""
     person("petra", "User")
     client = wire(server, "petra")
     for tool in ("rule", "nope", "erase"):

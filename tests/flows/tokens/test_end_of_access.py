@@ -373,7 +373,7 @@ BY_DOCUMENT = "the host's form"
 
 @pytest.mark.spec("ending an account's access ends everything")
 @pytest.mark.parametrize("way", ACCOUNT)
-def test_the_end_of_an_accounts_access_ends_everything(
+def test_ending_an_accounts_access_ends_everything(
     server: Portico, carol: Browser, way: str
 ) -> None:
     """Tokens, families, codes, device codes, consents, sessions, streams."""
@@ -398,7 +398,7 @@ def test_the_end_of_a_clients_access_ends_what_is_held_through_it(
 
 
 def test_codes_are_refused_after_a_change_of_password(server: Portico) -> None:
-    """Whether or not something deleted them."""
+    """The check does not depend on deleted rows."""
     with somebody(server, "unredeemed code", "allowed device code") as who:
         new = {"password": make_password(NEW)}
         User.objects.filter(username=who.name).update(**new)
@@ -407,10 +407,10 @@ def test_codes_are_refused_after_a_change_of_password(server: Portico) -> None:
         assert who.works() == set()
 
 
-def test_a_deleted_client_leaves_no_token_that_counts(
+def test_a_deleted_client_leaves_no_valid_token(
     server: Portico, carol: Browser
 ) -> None:
-    """Neither those that were bound by it, nor where consents hang on it."""
+    """Covers tokens that were bound to it and tokens with consents."""
     with somebody(server, "code pair", "consent") as who:
         bound, _ = OAuthClient.objects.get_or_create(client_id=who.client_id)
         OAuthClient.objects.filter(pk=bound.pk).update(networks="10.99.0.0/16")
@@ -422,7 +422,7 @@ def test_a_deleted_client_leaves_no_token_that_counts(
 
 
 def test_a_token_of_an_unknown_client_is_refused(server: Portico) -> None:
-    """As after a deletion that went past Django: the token itself is live."""
+    """Raw SQL may delete a client while its token is valid."""
     with somebody(server, "client credentials") as who:
         rows = OAuthClient.objects.filter(name=f"job of {who.name}")
         rows._raw_delete(rows.db)
@@ -540,8 +540,8 @@ def unlisted(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:
     return found ^ (listed | set(known))
 
 
-def test_every_admin_action_is_a_way_or_listed_as_none(rows: None) -> None:
-    """Whoever adds an action says here what it ends."""
+def test_every_admin_action_is_listed(rows: None) -> None:
+    """A new action needs an entry that says what it ends."""
     asked = RequestFactory().get("/")
     asked.user = person("carol", "Admin", admin=True)
     found = {
@@ -555,22 +555,22 @@ def test_every_admin_action_is_a_way_or_listed_as_none(rows: None) -> None:
 OURS = ("accounts", "mcp_bridge")
 
 
-def test_every_command_is_a_way_or_listed_as_none() -> None:
-    """Whoever adds a command says here what it ends."""
+def test_every_command_is_listed() -> None:
+    """A new command needs an entry that says what it ends."""
     ours = {name for name, app in get_commands().items() if app in OURS}
     assert unlisted({*ours, "changepassword"}, "command ", COMMANDS) == set()
 
 
-def test_every_tool_is_a_way_or_listed_as_none() -> None:
-    """Whoever adds a tool of Portico's own says here what it ends."""
+def test_every_tool_is_listed() -> None:
+    """A new tool of Portico needs an entry that says what it ends."""
     autodiscover()
     tools = mcp.tools.everything()
     found = {tool.name for tool in tools if tool.fn.__module__.startswith(OURS)}
     assert unlisted(found, "tool ", TOOLS) == set()
 
 
-def test_every_page_is_a_way_or_listed_as_none() -> None:
-    """Whoever adds a page or an endpoint says here what it ends."""
+def test_every_page_is_listed() -> None:
+    """A new page or endpoint needs an entry that says what it ends."""
     names = {name for name in get_resolver().reverse_dict if isinstance(name, str)}
     found = {name for name in names if not name.startswith(FAMILIES)}
     assert unlisted(found, "page ", {*PAGES, *MACHINES}) == set()
@@ -621,8 +621,8 @@ KEYED = {
 NAMED = ("username", "actor", "session_key", "jti", "token", "code", "secret", "key")
 
 
-def test_every_table_about_people_is_known_here(rich: Holder) -> None:
-    """Whoever adds a table of credentials adds a kind that fills it, and its end."""
+def test_every_table_about_users_is_listed(rich: Holder) -> None:
+    """A new table of credentials needs a kind that creates rows, and its end."""
     related: set[Any] = {
         r.related_model
         for r in User._meta.get_fields(include_hidden=True)
@@ -635,8 +635,8 @@ def test_every_table_about_people_is_known_here(rich: Holder) -> None:
         assert model._default_manager.filter(user=rich.account).exists(), label
 
 
-def test_every_table_with_names_or_secrets_is_known_here() -> None:
-    """The same for tables that know people by text."""
+def test_every_table_with_names_or_secrets_is_listed() -> None:
+    """Covers tables that name users by text."""
     found = set()
     for model in apps.get_models():
         columns = {f.name for f in model._meta.concrete_fields}
@@ -645,15 +645,15 @@ def test_every_table_with_names_or_secrets_is_known_here() -> None:
     assert found - {*HELD_IN, *NOT_HELD, "accounts.User"} == KEYED.keys()
 
 
-def test_every_way_of_issuing_and_every_kind_of_token_is_tried(rich: Holder) -> None:
-    """Whoever adds one adds its maker."""
+def test_every_grant_and_every_kind_of_token_is_tried(rich: Holder) -> None:
+    """A new grant or kind of token needs a function that issues one."""
     mine = IssuedToken.objects.filter(user=rich.account)
     assert set(mine.values_list("issued_via", flat=True)) == set(IssuedVia.values)
     assert set(mine.values_list("kind", flat=True)) == set(TokenKind.values)
 
 
-def test_everything_works_while_nothing_ends(rich: Holder) -> None:
-    """Else the tests above would mean nothing. Codes work once: nothing follows."""
+def test_everything_works_while_access_lasts(rich: Holder) -> None:
+    """Without this the tests above would prove nothing; codes work only once."""
     assert rich.works() == set(KINDS)
 
 
@@ -694,13 +694,13 @@ def callers_in(tree: ast.AST, method: str, inside: str = "") -> Iterator[str]:
         yield from callers_in(node, method, name)
 
 
-def test_tokens_are_revoked_alone_only_where_that_is_meant() -> None:
-    """Who ends access by revoking tokens learns here of the verb that ends all."""
+def test_single_tokens_are_revoked_only_where_intended() -> None:
+    """Code that ends access has to call the method that ends all of it."""
     assert set(callers("revoke")) == REVOKING.keys()
 
 
 def test_everything_is_revoked_after_a_backup(server: Portico) -> None:
-    """docs/runbooks.md: what a backup has forgotten about comes back with it."""
+    """docs/runbooks.md: a backup restores what was revoked after it."""
     with somebody(server, *SAMPLE) as who:
         call_command("revoke", "--everything", stdout=io.StringIO())
         assert who.works() == set()

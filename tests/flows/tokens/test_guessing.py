@@ -93,10 +93,10 @@ def form_guess(browser: Browser, field: str, **more: str) -> Guess:
 
 
 @pytest.mark.parametrize("name", ["alice", "nobody-here"])
-def test_no_more_passwords_are_judged_than_lock_out(
+def test_password_attempts_are_limited_by_the_lock_out(
     two: list[Portico], name: str
 ) -> None:
-    """Of accounts and of names that are none; every program has another user agent."""
+    """Covers existing and unknown names; every program sends another user agent."""
 
     def guess(n: int) -> httpx2.Response:
         return obtain(
@@ -110,7 +110,7 @@ def test_no_more_passwords_are_judged_than_lock_out(
 
 
 def test_passwords_of_one_account_from_many_addresses(two: list[Portico]) -> None:
-    """Ten times as many, from wherever, at the same time."""
+    """Ten times the limit of one address, from many addresses in parallel."""
 
     def guess(n: int) -> httpx2.Response:
         url, body = f"{two[n % 2].url}/api/token/", {"username": "alice"}
@@ -127,10 +127,10 @@ def test_passwords_of_one_account_from_many_addresses(two: list[Portico]) -> Non
 
 
 @pytest.mark.parametrize("right", [False, True])
-def test_no_more_codes_are_judged_at_the_token_endpoint(
+def test_codes_are_limited_at_the_token_endpoint(
     two: list[Portico], right: bool
 ) -> None:
-    """Who knows the password learns of three codes; a good one among them is luck."""
+    """With the password an attacker tries three codes; one may be right by chance."""
     codes = with_app("alice")
     about = {"username": "alice", "password": PASSWORD}
 
@@ -145,8 +145,8 @@ def test_no_more_codes_are_judged_at_the_token_endpoint(
         assert obtain(two[1], otp=codes[1], **about).status_code == 429
 
 
-def test_no_more_codes_are_judged_at_the_second_step(two: list[Portico]) -> None:
-    """Fifty at once in one session that has given the password."""
+def test_codes_are_limited_at_the_second_step(two: list[Portico]) -> None:
+    """Fifty parallel attempts in one session that gave the password."""
     with_app("alice")
     with Browser(two[0].url) as alice:
         alice.open("/accounts/login/")
@@ -163,10 +163,10 @@ def test_no_more_codes_are_judged_at_the_second_step(two: list[Portico]) -> None
         ("/accounts/password/change/", "oldpassword"),
     ],
 )
-def test_no_more_passwords_are_judged_inside(
+def test_passwords_are_limited_at_reauthentication(
     two: list[Portico], page: str, field: str
 ) -> None:
-    """A session that was stolen is no way to the password."""
+    """A stolen session must not reveal the password."""
     with Browser(two[0].url) as alice:
         alice.open("/accounts/login/?next=/portal/security/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
@@ -181,10 +181,10 @@ def test_no_more_passwords_are_judged_inside(
     assert User.objects.get(username="alice").check_password(PASSWORD)
 
 
-def test_no_more_codes_are_judged_before_something_sensitive(
+def test_codes_are_limited_at_reauthentication(
     two: list[Portico],
 ) -> None:
-    """Where a factor is set up the password alone opens nothing that removes it."""
+    """Once a factor exists, the password alone does not allow removing it."""
     codes = with_app("alice")
     with Browser(two[0].url) as alice:
         alice.open("/accounts/login/?next=/portal/security/")
@@ -204,8 +204,8 @@ def test_no_more_codes_are_judged_before_something_sensitive(
     assert counted() == MOST
 
 
-def test_right_passwords_at_the_same_time_all_count(two: list[Portico]) -> None:
-    """Attempts in flight are no wrong ones; who comes in between tries again."""
+def test_parallel_correct_passwords_all_succeed(two: list[Portico]) -> None:
+    """Attempts in progress are not failures; a parallel one is asked to try again."""
 
     def right(n: int) -> httpx2.Response:
         return obtain(two[n % 2], username="alice", password=PASSWORD)

@@ -40,8 +40,8 @@ def answers(server: Portico, raw: str) -> dict[str, httpx2.Response]:
     }
 
 
-def test_the_genuine_token_counts(server: Portico) -> None:
-    """Else the refusals below would mean nothing."""
+def test_the_genuine_token_is_accepted(server: Portico) -> None:
+    """Without this the refusals below would prove nothing."""
     token = genuine(server)
     found = answers(server, token.raw)
     assert found["verify"].status_code == 200
@@ -84,7 +84,7 @@ def test_introspection_calls_them_all_inactive(server: Portico) -> None:
 @pytest.mark.spec("RFC 7523 3")
 @pytest.mark.parametrize("name", VECTORS)
 def test_no_vector_is_a_client_assertion(server: Portico, name: str) -> None:
-    """RFC 7523 3: invalid_client, whatever it is."""
+    """RFC 7523 3: invalid_client for all of them."""
     kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
     form: dict[str, Any] = {"grant_type": "client_credentials"}
     form |= {"client_assertion_type": kind}
@@ -93,8 +93,8 @@ def test_no_vector_is_a_client_assertion(server: Portico, name: str) -> None:
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
-def test_refusals_do_not_write_what_they_were_sent(server: Portico) -> None:
-    """Nothing of a forged token reaches the audit or the log as it came."""
+def test_refusals_do_not_log_the_sent_token(server: Portico) -> None:
+    """Neither the audit nor the log has text of a forged token."""
     token = genuine(server)
     evil = {**token.claims, "jti": "x\nFORGED LINE", "client_id": "\x1b[31mred"}
     raw = f"{token.parts[0]}.{b64(as_json(evil))}.{token.parts[2]}"

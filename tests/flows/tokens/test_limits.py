@@ -82,7 +82,7 @@ def spend(server: Portico, client: str, address: str = "192.0.2.1") -> httpx2.Re
 
 @pytest.mark.spec("RFC 6585 4")
 def test_three_processes_let_exactly_a_hundred_through(three: Portico) -> None:
-    """Counted in Valkey, whichever process answers."""
+    """Valkey counts for all processes."""
     token = three.token("alice")
     told = statuses(130, lambda n: ping(three, token))
     assert told[429] == 30, told
@@ -106,7 +106,7 @@ def test_the_token_is_counted_before_the_address(alone: Portico) -> None:
 
 
 def test_clients_of_one_address_are_counted_apart(alone: Portico) -> None:
-    """IPv6 neighbours of one household together."""
+    """IPv6 neighbours of one household count together."""
     told = statuses(23, lambda n: spend(alone, "one", f"2001:db8::{n + 1:x}"))
     assert told[429] == 3
     assert spend(alone, "two", "2001:db8::1").status_code == 401
@@ -122,10 +122,10 @@ def test_clients_of_one_address_are_counted_apart(alone: Portico) -> None:
         ("/oauth/authorize", 4, "GET"),
     ],
 )
-def test_every_door_is_counted(
+def test_every_endpoint_is_counted(
     alone: Portico, path: str, most: int, method: str
 ) -> None:
-    """A table in accounts/rate_limits/middleware.py says which."""
+    """accounts/rate_limits/middleware.py has the table."""
     headers = {"x-forwarded-for": "192.0.2.40", "accept": "application/json"}
     url = f"{alone.url}{path}"
     told = [
@@ -149,7 +149,7 @@ def test_every_door_is_counted(
 def test_other_methods_are_counted_too(
     alone: Portico, method: str, path: str, most: int
 ) -> None:
-    """HEAD as GET, what is no reading as POST; each from an address of its own."""
+    """HEAD counts as GET, writing methods as POST; each has its own address."""
     address = f"192.0.2.{len(method) * 10 + len(path)}"
     headers = {"x-forwarded-for": address}
     told = [
@@ -162,10 +162,10 @@ def test_other_methods_are_counted_too(
 
 
 @pytest.mark.spec("access is refused when a dependency fails")
-def test_with_the_store_away_sign_in_shuts_and_mcp_goes_on(
+def test_without_the_store_sign_in_stops_and_mcp_continues(
     rows: None, folder: Path
 ) -> None:
-    """503 with Retry-After for passwords; tokens judged are counted here."""
+    """503 with Retry-After for passwords; tokens are counted in the process."""
     with valkey() as store:
         port, url = store.port, store.connection_url
         with portico(folder, VALKEY_URL=url, **STRICT) as server:

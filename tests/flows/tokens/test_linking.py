@@ -105,10 +105,10 @@ def holders() -> set[str]:
     return set(held.values_list("user__username", flat=True))
 
 
-def test_an_address_that_somebody_added_opens_nothing(
+def test_an_address_added_by_another_user_links_nothing(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """The victim gets an account; the squatter's rights and tokens stay as they are."""
+    """The victim gets a new account; the attacker's rights and tokens are unchanged."""
     mallory = local("mallory", "mallory@corp.example")
     token = server.token("mallory")
     EmailAddress.objects.create(user=mallory, email=BOSS, verified=True, primary=True)
@@ -127,10 +127,10 @@ def test_an_address_that_somebody_added_opens_nothing(
     assert chief.email == "chief@corp.example"
 
 
-def test_an_address_that_another_provider_verified_opens_nothing(
+def test_an_address_verified_by_another_provider_links_nothing(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """Eve signs up elsewhere under the victim's address; each keeps their own."""
+    """An attacker has the victim's address at another provider; accounts stay apart."""
     at(corporate, "guests")
     with enter(server, corporate, "guests", sub="e-1", preferred_username="eve") as eve:
         assert inside(eve)
@@ -156,14 +156,14 @@ def test_an_address_that_another_provider_verified_opens_nothing(
         ([{"is_service_account": True}], "belongs to a program"),
     ],
 )
-def test_who_cannot_be_linked_gets_a_page_and_no_account(
+def test_a_refused_link_gets_a_page_and_no_account(
     server: Portico,
     corporate: Idp,
     provider: SignInProvider,
     columns: list[dict[str, Any]],
     words: str,
 ) -> None:
-    """403, on record, with every account as it was."""
+    """403, audited; every account is unchanged."""
     for n, given in enumerate(columns):
         about = dict(given)
         local(f"local{n}", about.pop("email", BOSS), **about)
@@ -177,10 +177,10 @@ def test_who_cannot_be_linked_gets_a_page_and_no_account(
     assert denied.exists()
 
 
-def test_a_closed_account_is_in_nobodys_way(
+def test_a_deactivated_account_does_not_prevent_linking(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """Exactly one active account is linked."""
+    """Only one active account can be linked."""
     local("before", is_active=False)
     local("now")
     with enter(server, corporate) as boss:
@@ -188,10 +188,10 @@ def test_a_closed_account_is_in_nobodys_way(
     assert holders() == {"now"}
 
 
-def test_the_first_linking_ends_what_opened_the_account_before(
+def test_the_first_link_ends_earlier_access(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """Tokens, sessions, password, factors, consents, identities; on record."""
+    """Tokens, sessions, password, factors, consents, identities; audited."""
     user = local("erin")
     token = server.token("erin")
     client = OAuthClient.objects.get(client_id=registered(server)["client_id"])
@@ -228,7 +228,7 @@ def test_the_first_linking_ends_what_opened_the_account_before(
 def test_another_identity_with_the_same_address_does_not_get_the_account(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """OIDC Core 5.7: addresses are given to others; an administrator unlinks."""
+    """OIDC Core 5.7: addresses are reassigned; an administrator unlinks."""
     user = local("erin")
     with enter(server, corporate) as boss:
         assert inside(boss)
@@ -246,10 +246,10 @@ def test_another_identity_with_the_same_address_does_not_get_the_account(
 
 
 @pytest.mark.spec("OIDC Core 5.7")
-def test_a_provider_made_again_has_other_people(
+def test_a_recreated_provider_has_other_users(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """The same short name and `sub` at another issuer open nothing."""
+    """The same short name and `sub` at another issuer give no access."""
     with enter(server, corporate) as boss:
         assert inside(boss)
     with idp() as other:
@@ -261,7 +261,7 @@ def test_a_provider_made_again_has_other_people(
 
 
 @pytest.mark.spec("OIDC Core 5.3.2")
-def test_documents_that_disagree_sign_nobody_in(
+def test_contradicting_documents_sign_no_user_in(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
     """Another `sub` in UserInfo or none, no signature, another issuer's discovery."""
@@ -296,10 +296,10 @@ def test_documents_that_disagree_sign_nobody_in(
     ],
     ids=str,
 )
-def test_only_a_verified_address_links_or_becomes_an_accounts(
+def test_only_a_verified_address_links_or_is_stored(
     server: Portico, corporate: Idp, provider: SignInProvider, claims: dict[str, Any]
 ) -> None:
-    """JSON's true and one address, letter by letter; else a new account without it."""
+    """JSON true and exactly one address; otherwise a new account without one."""
     user = local("erin")
     with enter(server, corporate, **claims) as boss:
         assert inside(boss), boss.page.text
@@ -311,10 +311,10 @@ def test_only_a_verified_address_links_or_becomes_an_accounts(
 @pytest.mark.parametrize(
     "wanted", ["carol", "CAROL", "c\u0430rol", "\uff43arol", "ca\u200brol", ["carol"]]
 )
-def test_signing_up_under_a_known_name_makes_another(
+def test_signing_up_with_a_taken_name_makes_another(
     server: Portico, corporate: Idp, provider: SignInProvider, wanted: Any
 ) -> None:
-    """Nor one that looks the same: full width, another alphabet, invisible letters."""
+    """Includes look-alikes: full width, another alphabet, invisible letters."""
     before = set(User.objects.values_list("username", flat=True))
     with enter(server, corporate, preferred_username=wanted, email=None) as browser:
         assert inside(browser), browser.page.text
@@ -340,10 +340,10 @@ def test_no_page_lets_people_choose_an_address(server: Portico) -> None:
         assert "/portal/security/" in str(alice.open("/accounts/").page.url)
 
 
-def test_somebody_signed_in_connects_one_identity_themselves(
+def test_a_signed_in_user_connects_one_identity(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """After giving the password again; a second identity is refused; on record."""
+    """The password is asked again; a second identity is refused; audited."""
     user = local("erin", "")
     with Browser(server.url) as erin:
         erin.open("/accounts/login/?next=/portal/security/")

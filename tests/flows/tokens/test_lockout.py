@@ -63,10 +63,10 @@ DOORS: dict[str, Callable[[Portico, str, str], httpx2.Response]] = {
 @pytest.mark.spec("RFC 6585 4")
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", ["alice", "nobody-here"])
-def test_a_lock_out_holds_at_every_door_and_tells_nothing(
+def test_a_lock_out_applies_at_every_sign_in_method(
     strict: Portico, door: str, name: str
 ) -> None:
-    """OAuth 2.1 2.4.1: 429 with Retry-After, the right password or none."""
+    """OAuth 2.1 2.4.1: 429 with Retry-After, with the right password or a wrong one."""
     first = DOORS[door](strict, name, "wrong")
     assert first.status_code in (200, 401)
     DOORS[door](strict, name.upper(), "wrong")
@@ -83,7 +83,7 @@ def test_a_lock_out_holds_at_every_door_and_tells_nothing(
 
 
 def test_a_locked_attempt_does_not_prolong_the_lock(strict: Portico) -> None:
-    """No form is kept, with or without a password."""
+    """The page keeps no form, with or without a password."""
     for _ in range(3):
         api(strict, "alice", "wrong")
     attempt = AccessAttempt.objects.get()
@@ -96,7 +96,7 @@ def test_a_locked_attempt_does_not_prolong_the_lock(strict: Portico) -> None:
 def test_guessing_from_many_addresses_and_for_many_names_is_stopped(
     strict: Portico,
 ) -> None:
-    """Ten times as much locks the account, or the address."""
+    """Ten times the limit locks the account, or the address."""
     AccessAttempt.objects.bulk_create(
         attempt("alice", f"198.51.100.{n}") for n in range(3 * WIDE_FACTOR)
     )
@@ -114,8 +114,8 @@ def attempt(name: str, address: str) -> AccessAttempt:
     )
 
 
-def test_a_success_forgives_the_account_but_not_the_address(strict: Portico) -> None:
-    """One's own account does not make guessing free."""
+def test_a_success_resets_the_account_but_not_the_address(strict: Portico) -> None:
+    """A user's own sign-in does not reset the count of the address."""
     api(strict, "alice", "wrong")
     api(strict, "bob", "wrong")
     assert api(strict, "alice", PASSWORD).status_code == 200
@@ -123,7 +123,7 @@ def test_a_success_forgives_the_account_but_not_the_address(strict: Portico) -> 
 
 
 def test_an_administrator_unlocks(strict: Portico) -> None:
-    """On the users, on the counts, and by command; on record."""
+    """Covers the user list, the list of counts and the command; audited."""
     alice = User.objects.get(username="alice")
     with Browser(strict.url) as browser:
         browser.sign_in("carol")

@@ -79,7 +79,7 @@ def asked(browser: Browser, address: str) -> float:
 
 @pytest.mark.spec("every link in a mail begins with ISSUER_URL")
 def test_mails_are_built_on_the_issuer(sender: Portico, box: Mailbox) -> None:
-    """Whatever the client wrote in Host, in every mail and part of it."""
+    """The Host header has no effect on any mail or part of it."""
     for host in ("localhost:6666", f"localhost:{sender.port}"):
         with visitor(sender, host) as browser:
             asked(browser, DORA)
@@ -99,7 +99,7 @@ def test_mails_are_built_on_the_issuer(sender: Portico, box: Mailbox) -> None:
 
 
 def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
-    """A provider returns to the issuer's host, where sign-in begins too."""
+    """A provider returns to the issuer's host, where sign-in has to begin."""
     with idp() as provider:
         row = SignInProvider(
             slug="mailed", name="Mailed", issuer=provider.url, client_id=CLIENT_ID
@@ -131,10 +131,8 @@ def begun(browser: Browser) -> str:
 
 
 @pytest.mark.spec("known and unknown mail addresses take the same time")
-def test_nobody_learns_by_the_time_who_has_an_account(
-    sender: Portico, box: Mailbox
-) -> None:
-    """With a mail server that takes its time."""
+def test_response_times_do_not_reveal_accounts(sender: Portico, box: Mailbox) -> None:
+    """The mail server answers slowly."""
     box.pause = 0.5
     times: dict[str, list[float]] = {DORA: [], "nobody@example.com": []}
     with visitor(sender) as browser:
@@ -147,8 +145,8 @@ def test_nobody_learns_by_the_time_who_has_an_account(
     box.expect(6)
 
 
-def test_what_waits_is_sent_when_the_server_stops(folder: Path, box: Mailbox) -> None:
-    """In time; the mail server may be slow."""
+def test_waiting_mails_are_sent_at_shutdown(folder: Path, box: Mailbox) -> None:
+    """The stop is bounded although the mail server is slow."""
     box.pause = 0.4
     with mailing(folder, box.port) as server, visitor(server) as browser:
         for _ in range(6):
@@ -172,10 +170,8 @@ def newest() -> int:
     return found or 0
 
 
-def test_a_mail_that_is_refused_is_logged_and_audited(
-    sender: Portico, box: Mailbox
-) -> None:
-    """The page says the same as ever."""
+def test_a_refused_mail_is_logged_and_audited(sender: Portico, box: Mailbox) -> None:
+    """The page does not change."""
     last, box.refuses = newest(), True
     with visitor(sender) as browser:
         asked(browser, DORA)
@@ -187,8 +183,8 @@ def test_a_mail_that_is_refused_is_logged_and_audited(
     assert DORA not in log
 
 
-def test_a_mail_server_that_says_nothing_holds_nobody(folder: Path) -> None:
-    """No request, and not the end of the server."""
+def test_a_silent_mail_server_delays_nothing(folder: Path) -> None:
+    """Neither a request nor the shutdown waits for it."""
     last = newest()
     with silent() as nobody, mailing(folder, nobody.port) as server:
         with visitor(server) as browser:

@@ -74,7 +74,7 @@ def forged(header: dict[str, Any], claims: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("kind", FITS)
-def test_an_assertion_is_judged_by_the_kind_of_the_key(
+def test_an_assertion_is_verified_by_the_type_of_the_key(
     server: Portico, tmp_path: Path, kind: str
 ) -> None:
     """RFC 7515 10.7, RFC 8725 3.1: its header may name any algorithm."""
@@ -93,7 +93,7 @@ def test_an_assertion_is_judged_by_the_kind_of_the_key(
 def test_odd_claims_and_headers_of_assertions_are_refused(
     server: Portico, tmp_path: Path
 ) -> None:
-    """RFC 7523 3: signed by the key or not."""
+    """RFC 7523 3: with a valid signature and without."""
     key, public = pair("P-256")
     client_id = signer(tmp_path, public)
     for value in WRONG:
@@ -126,7 +126,7 @@ def test_odd_basic_credentials_are_refused(server: Portico, value: bytes) -> Non
     assert refused(answer) == (401, "invalid_client")
 
 
-def test_no_parameter_stands_for_what_the_libraries_know(server: Portico) -> None:
+def test_no_parameter_overrides_internal_attributes(server: Portico) -> None:
     """OAuth 2.1 3.1: unknown parameters are ignored, whatever their names."""
     client_id = registered(server)["client_id"]
     names = {
@@ -161,10 +161,10 @@ def test_no_parameter_stands_for_what_the_libraries_know(server: Portico) -> Non
         {"d": "secret"},
     ],
 )
-def test_odd_keys_of_clients_are_refused_in_words(
+def test_odd_keys_of_clients_are_an_error(
     rows: None, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    """RFC 7517 4: from the command line; the admin's form asks the same verb."""
+    """RFC 7517 4: tested by command; the admin's form calls the same method."""
     _key, public = pair("P-256")
     with pytest.raises(CommandError, match="no JWK Set"):
         signer(tmp_path, public | changed)

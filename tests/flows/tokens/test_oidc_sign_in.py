@@ -71,10 +71,10 @@ def roles() -> set[str]:
 
 
 @pytest.mark.spec("OIDC Core 3.1")
-def test_claims_give_roles_and_take_them(
+def test_claims_grant_and_revoke_roles(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """At each sign-in, on record, for some days; others' grants stay."""
+    """At each sign-in, audited, with an end; other grants stay."""
     with enter(server, corporate, groups=["staff", "other"]) as erin:
         assert erin.page.status_code == 200 and "/portal/" in str(erin.page.url)
     assert roles() == {"User"}
@@ -91,10 +91,10 @@ def test_claims_give_roles_and_take_them(
     assert {e.action for e in told} == {"role.granted", "role.withdrawn"}
 
 
-def test_nobody_signs_up_where_it_is_not_opened(
+def test_sign_up_needs_to_be_enabled(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """Nor through one that is disabled."""
+    """A disabled provider creates no account either."""
     SignInProvider.objects.update(sign_up=False)
     with enter(server, corporate, groups=["staff"]) as erin:
         assert "no account here yet" in erin.page.text
@@ -106,10 +106,10 @@ def test_nobody_signs_up_where_it_is_not_opened(
         assert browser.open("/accounts/oidc/corp/login/").page.status_code == 404
 
 
-def test_a_proved_address_opens_its_account_where_that_is_allowed(
+def test_a_verified_address_links_where_enabled(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """An address that is only claimed opens nothing."""
+    """A claimed address gives no access."""
     User.objects.create_user("erin.e", "erin@example.com", PASSWORD)
     about = {"email": "erin@example.com", "groups": ["staff"]}
     SignInProvider.objects.update(sign_up=False, link_by_email=True)
@@ -121,10 +121,10 @@ def test_a_proved_address_opens_its_account_where_that_is_allowed(
     assert RoleAssignment.objects.filter(user__username="erin.e").count() == 1
 
 
-def test_a_provider_that_fails_gets_a_page(
+def test_a_failing_provider_gets_a_page(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """A wrong secret, a forged answer, an outage: words, no stack trace."""
+    """A wrong secret, a forged response, an outage: an error page without a trace."""
     provider.set_secret("something else")
     provider.save()
     with enter(server, corporate) as erin:
@@ -141,7 +141,7 @@ def test_a_provider_that_fails_gets_a_page(
 def test_allowing_a_client_works_through_a_provider(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """The question waits while the person is elsewhere."""
+    """The authorization request is kept while the user is at the provider."""
     corporate.person = {"sub": "e-1", "preferred_username": "erin", "groups": ["staff"]}
     client_id = registered(server)["client_id"]
     with Browser(server.url) as browser:
@@ -156,7 +156,7 @@ def test_allowing_a_client_works_through_a_provider(
 def test_a_provider_is_set_up_in_the_admin(
     server: Portico, corporate: Idp, provider: SignInProvider
 ) -> None:
-    """By superusers; the secret is written, encrypted, and never shown."""
+    """Only superusers; the secret is encrypted and never shown."""
     page = f"/admin/accounts/signinprovider/{provider.pk}/change/"
     with Browser(server.url) as carol:
         carol.sign_in("carol")

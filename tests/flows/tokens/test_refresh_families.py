@@ -42,10 +42,10 @@ def moved_back(rows: Any, minutes: int, *columns: str) -> None:
         row.save(update_fields=columns)
 
 
-def test_a_used_token_and_the_secret_key_do_not_give_its_successor(
+def test_a_successor_cannot_be_derived(
     server: Portico,
 ) -> None:
-    """RFC 6749 10.10: a refresh token can be derived from nothing that is kept."""
+    """RFC 6749 10.10: stored data is not enough to derive a refresh token."""
     client_id, answer = signed_in(server)
     first = answer["refresh_token"]
     second = refresh(server, client_id, first).json()["refresh_token"]
@@ -57,7 +57,7 @@ def test_a_used_token_and_the_secret_key_do_not_give_its_successor(
 
 
 def test_a_new_secret_key_does_not_break_a_retry(server: Portico, folder: Path) -> None:
-    """A client repeats the request it got no answer to."""
+    """A client repeats a request whose response was lost."""
     client_id, answer = signed_in(server)
     raw = answer["refresh_token"]
     second = refresh(server, client_id, raw).json()["refresh_token"]
@@ -68,10 +68,10 @@ def test_a_new_secret_key_does_not_break_a_retry(server: Portico, folder: Path) 
         assert refresh(restarted, client_id, second).status_code == 200
 
 
-def test_a_new_encryption_key_ends_the_retry_alone(
+def test_a_new_encryption_key_ends_only_the_retry(
     server: Portico, folder: Path
 ) -> None:
-    """Refused in the RFC's words, and the successor goes on."""
+    """The retry gets invalid_grant; the successor stays valid."""
     client_id, answer = signed_in(server)
     raw = answer["refresh_token"]
     second = refresh(server, client_id, raw).json()["refresh_token"]
@@ -83,8 +83,8 @@ def test_a_new_encryption_key_ends_the_retry_alone(
     assert refresh(server, client_id, second).status_code == 200
 
 
-def test_successors_are_forgotten_after_the_grace(server: Portico) -> None:
-    """By the next rotation of the family, else by `purge`."""
+def test_successors_are_deleted_after_the_grace(server: Portico) -> None:
+    """The next rotation of the family deletes them, or `purge` does."""
     client_id, answer = signed_in(server)
     second = refresh(server, client_id, answer["refresh_token"]).json()
     assert sealed(client_id) == 1
@@ -110,10 +110,10 @@ def api(server: Portico, path: str, **body: str) -> httpx2.Response:
 
 
 @pytest.mark.parametrize("kind", ["refresh", "retry within the grace"])
-def test_a_clients_idle_limit_holds_for_its_refresh_tokens(
+def test_a_clients_idle_limit_applies_to_its_refresh_tokens(
     server: Portico, kind: str
 ) -> None:
-    """OAuth 2.1 4.3: else the limit of the access token means nothing."""
+    """OAuth 2.1 4.3: else the limit of the access token has no effect."""
     client_id, answer = signed_in(server)
     OAuthClient.objects.filter(client_id=client_id).update(max_idle=300)
     raw = answer["refresh_token"]
@@ -125,7 +125,7 @@ def test_a_clients_idle_limit_holds_for_its_refresh_tokens(
     assert refresh(server, client_id, raw).status_code == 200
 
 
-def test_use_of_the_access_token_keeps_its_family(server: Portico) -> None:
+def test_using_the_access_token_keeps_the_family_alive(server: Portico) -> None:
     """The newest use of any token of the family counts."""
     client_id, answer = signed_in(server)
     OAuthClient.objects.filter(client_id=client_id).update(max_idle=300)

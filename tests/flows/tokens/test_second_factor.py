@@ -68,8 +68,8 @@ def obtain(server: Portico, name: str = "alice", **more: str) -> httpx2.Response
     return httpx2.post(f"{server.url}/api/token/", json=body)
 
 
-def test_an_app_is_set_up_and_asked_for(obliged: Portico) -> None:
-    """On the pages; secrets are encrypted at rest, changes on record."""
+def test_an_app_is_set_up_and_required(obliged: Portico) -> None:
+    """Secrets are encrypted, changes audited."""
     with Browser(obliged.url) as alice, Browser(obliged.url) as elsewhere:
         for browser in (elsewhere, alice):
             browser.open("/accounts/login/?next=/portal/security/")
@@ -95,7 +95,7 @@ def test_an_app_is_set_up_and_asked_for(obliged: Portico) -> None:
         assert "Where you are signed in" in alice.page.text
 
 
-def test_the_password_door_asks_for_a_code(obliged: Portico) -> None:
+def test_the_password_grant_asks_for_a_code(obliged: Portico) -> None:
     """second_factor_required; each code once; recovery codes too."""
     codes = with_app("alice")
     missing = obtain(obliged)
@@ -110,8 +110,8 @@ def test_the_password_door_asks_for_a_code(obliged: Portico) -> None:
 
 
 @pytest.mark.spec("RFC 6238 5.2")
-def test_a_code_counts_once_across_processes(rows: None, folder: Path) -> None:
-    """RFC 6238 5.2: the step is noted in the database."""
+def test_a_code_is_accepted_once_across_processes(rows: None, folder: Path) -> None:
+    """RFC 6238 5.2: the database stores the last step."""
     with_app("alice")
     with portico(folder) as one, portico(folder) as two:
         now = code()
@@ -120,7 +120,7 @@ def test_a_code_counts_once_across_processes(rows: None, folder: Path) -> None:
 
 
 def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
-    """Knowing the password does not make guessing codes free."""
+    """With the password known, codes cannot be guessed without limit."""
     with_app("alice")
     for _ in range(2):
         assert obtain(obliged, otp="000000").status_code == 401
@@ -141,8 +141,8 @@ def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
         assert alice.page.status_code == 429
 
 
-def test_staff_have_to_set_one_up(obliged: Portico) -> None:
-    """Admin, portal, consent and the password door wait for it."""
+def test_staff_must_set_up_a_second_factor(obliged: Portico) -> None:
+    """Admin, portal, consent and the password grant require it."""
     assert obtain(obliged, "carol").json()["error"] == "second_factor_required"
     client_id = registered(obliged)["client_id"]
     with Browser(obliged.url) as carol:
@@ -158,8 +158,8 @@ def test_staff_have_to_set_one_up(obliged: Portico) -> None:
     assert obtain(obliged, "alice").status_code == 200
 
 
-def test_allowing_a_client_takes_the_second_factor_too(obliged: Portico) -> None:
-    """The authorization flow signs in through the same pages."""
+def test_consent_requires_the_second_factor(obliged: Portico) -> None:
+    """The authorization flow uses the same sign-in pages."""
     codes = with_app("alice")
     client_id = registered(obliged)["client_id"]
     with Visitor(obliged.url, "alice") as alice:
@@ -171,7 +171,7 @@ def test_allowing_a_client_takes_the_second_factor_too(obliged: Portico) -> None
 
 
 def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
-    """One by one, and everywhere with every token."""
+    """One by one, and all of them together with every token."""
     obliged.token("alice")
     with Browser(obliged.url) as here, Browser(obliged.url) as there:
         for browser in (there, here):
@@ -191,8 +191,8 @@ def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
     assert AuditEvent.objects.filter(action__in=told).count() >= 2
 
 
-def test_a_lost_factor_is_reset_by_an_administrator(obliged: Portico) -> None:
-    """In the admin and by command; on record."""
+def test_an_administrator_resets_a_lost_factor(obliged: Portico) -> None:
+    """In the admin and by command; audited."""
     with_app("alice")
     codes = with_app("carol")
     with Browser(obliged.url) as carol:
@@ -216,7 +216,7 @@ def printed(server: Portico, words: str) -> str:
 
 
 def test_a_password_is_changed_and_reset_by_mail(obliged: Portico) -> None:
-    """The mail is the console's in development; unknown addresses get none."""
+    """Development prints the mail; an unknown address gets none."""
     forgetful = User.objects.create_user("forgetful", "forgetful@example.com", PASSWORD)
     with Browser(obliged.url) as browser:
         for mail in ("nobody@example.com", "forgetful@example.com"):
@@ -241,8 +241,8 @@ def test_a_password_is_changed_and_reset_by_mail(obliged: Portico) -> None:
 
 
 @pytest.mark.once
-def test_secrets_open_with_their_key_only() -> None:
-    """AES-256-GCM under a key of its own purpose."""
+def test_secrets_decrypt_with_their_key_only() -> None:
+    """AES-256-GCM with a key for this purpose only."""
     adapter = MFAAdapter()
     sealed = adapter.encrypt("secret")
     assert adapter.decrypt(sealed) == "secret" and "secret" not in sealed

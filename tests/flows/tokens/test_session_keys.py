@@ -56,10 +56,8 @@ def everything_stored() -> Iterator[tuple[str, str]]:
                 yield f"{model._meta.label}.{name}", str(value)
 
 
-def test_no_table_holds_a_key_that_opens_a_session(
-    rita: Browser, server: Portico
-) -> None:
-    """Neither a list, a query, a dump nor a backup gives a session away."""
+def test_no_table_stores_the_key_of_a_session(rita: Browser, server: Portico) -> None:
+    """A list, a query, a dump or a backup gives no session away."""
     cookie = rita.http.cookies[COOKIE]
     assert opens(server, cookie)
     assert [place for place, value in everything_stored() if cookie in value] == []
@@ -73,7 +71,7 @@ def test_no_table_holds_a_key_that_opens_a_session(
 def test_a_session_with_a_new_key_stays_in_the_list(
     rita: Browser, server: Portico
 ) -> None:
-    """Django changes the key at many places; the list could not end it then."""
+    """Django changes the key in many places; the list must still end the session."""
     before = rita.http.cookies[COOKIE]
     store = SessionStore(before)
     store.cycle_key()
@@ -104,7 +102,7 @@ def test_the_list_drops_what_was_signed_out_or_ran_out(
 
 
 def test_djangos_test_client_signs_in(rows: None) -> None:
-    """Whoever writes tests for tools of their own uses it."""
+    """Authors of tools use it in their own tests."""
     user = User.objects.get(username="alice")
     client = Client()
     client.force_login(user)

@@ -107,7 +107,7 @@ def test_bad_requests_get_the_code_of_the_rfc(
 @pytest.mark.parametrize("text", ["{", "[" * 50_000, "\x00", '{"username":"\\ud800"}'])
 @pytest.mark.parametrize("path", ["", "refresh/", "verify/", "blacklist/"])
 def test_no_body_is_a_500(server: Portico, path: str, text: str) -> None:
-    """Bad input gets a clear error."""
+    """Every malformed body gets a 4xx."""
     headers = {"content-type": "application/json"}
     url = f"{server.url}/api/token/{path}"
     response = HTTP.post(url, content=text.encode(), headers=headers)
@@ -118,8 +118,8 @@ def test_no_body_is_a_500(server: Portico, path: str, text: str) -> None:
 
 
 @pytest.mark.spec("OWASP authentication: uniform answers")
-def test_unknown_user_and_wrong_password_look_and_last_alike(server: Portico) -> None:
-    """Nobody learns which names exist; one ratio of medians, wide bounds."""
+def test_unknown_user_and_wrong_password_look_alike(server: Portico) -> None:
+    """Names cannot be found by timing; compares medians with wide bounds."""
     answers, times = {}, {}
     for name in ("alice", "nobody-at-all"):
         spent = []
@@ -159,8 +159,8 @@ def test_eight_parallel_uses_give_one_successor(server: Portico) -> None:
 
 
 @pytest.mark.spec("RFC 9700 4.14.2")
-def test_a_replay_after_the_grace_ends_the_family(server: Portico) -> None:
-    """RFC 9700 4.14.2, with the event on record."""
+def test_a_replay_after_the_grace_revokes_the_family(server: Portico) -> None:
+    """RFC 9700 4.14.2: the replay is audited."""
     pair = server.issued("alice")
     second = post(server, "refresh/", refresh=pair.refresh).json()
     client = Wire(server, second["access"])
@@ -176,8 +176,8 @@ def test_a_replay_after_the_grace_ends_the_family(server: Portico) -> None:
     assert event is not None and event.actor == "alice"
 
 
-def test_within_the_grace_the_same_successor_comes_again(server: Portico) -> None:
-    """Parallel windows do not kill the grant."""
+def test_within_the_grace_the_same_successor_is_returned(server: Portico) -> None:
+    """Several windows of one client may refresh in parallel."""
     refresh = post(server, **ALICE).json()["refresh"]
     first = post(server, "refresh/", refresh=refresh).json()
     again = post(server, "refresh/", refresh=refresh).json()
@@ -186,7 +186,7 @@ def test_within_the_grace_the_same_successor_comes_again(server: Portico) -> Non
 
 
 def test_a_deleted_or_deactivated_user_refreshes_nothing(server: Portico) -> None:
-    """SimpleJWT as shipped answers 500 for a deleted user."""
+    """SimpleJWT itself answers 500 for a deleted user."""
     mallory = person("mallory", "User")
     pairs = [server.issued("mallory") for _ in range(2)]
     User.objects.filter(pk=mallory.pk).update(is_active=False)
@@ -197,15 +197,15 @@ def test_a_deleted_or_deactivated_user_refreshes_nothing(server: Portico) -> Non
 
 
 def test_an_inactive_user_gets_no_token(server: Portico) -> None:
-    """The same answer as for a wrong password."""
+    """The response is that of a wrong password."""
     person("niaj", "User")
     User.objects.filter(username="niaj").update(is_active=False)
     answer = post(server, username="niaj", password=PASSWORD)
     assert answer.content == post(server, username="niaj", password="x").content
 
 
-def test_a_password_change_ends_all(server: Portico) -> None:
-    """By any route that sets a password."""
+def test_a_password_change_revokes_all_tokens(server: Portico) -> None:
+    """Covers every way to set a password."""
     olivia = person("olivia", "User")
     pair = server.issued("olivia")
     olivia.set_password("yet-another-9")
@@ -214,8 +214,8 @@ def test_a_password_change_ends_all(server: Portico) -> None:
     assert post(server, "refresh/", refresh=pair.refresh).status_code == 401
 
 
-def test_verify_tells_what_counts(server: Portico) -> None:
-    """SimpleJWT's endpoint, with our rules."""
+def test_verify_uses_the_rules_of_mcp(server: Portico) -> None:
+    """SimpleJWT's endpoint, with Portico's rules."""
     pair = server.issued("alice")
     for raw in (pair.access, pair.refresh):
         assert post(server, "verify/", token=raw).status_code == 200
@@ -226,8 +226,8 @@ def test_verify_tells_what_counts(server: Portico) -> None:
     assert post(server, "verify/", token="nonsense").status_code == 401
 
 
-def test_blacklist_ends_the_sign_in(server: Portico) -> None:
-    """SimpleJWT's endpoint: the family with its access tokens."""
+def test_blacklist_revokes_the_family(server: Portico) -> None:
+    """SimpleJWT's endpoint revokes the family with its access tokens."""
     pair = server.issued("alice")
     assert post(server, "blacklist/", refresh=pair.refresh).status_code == 200
     assert Wire(server, pair.access).post("ping").status_code == 401
@@ -272,8 +272,8 @@ def test_tokens_are_on_record_and_on_the_list(server: Portico) -> None:
     assert [e.action for e in events] == ["token.issued"]
 
 
-def test_roles_in_the_token_are_those_at_its_issue(server: Portico) -> None:
-    """RFC 9068 2.2.3.1; deciding still reads the rows."""
+def test_roles_in_the_token_are_those_at_issue(server: Portico) -> None:
+    """RFC 9068 2.2.3.1; decisions still read the rows."""
     person("peggy", "User")
     raw = server.token("peggy")
     RoleAssignment.objects.filter(user__username="peggy").delete()

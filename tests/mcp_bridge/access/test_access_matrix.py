@@ -46,10 +46,10 @@ def test_the_states_of_a_cell(tools: dict[str, Primitive]) -> None:
     assert (cell.state, cell.through) == (CellState.BOTH, ("User.Read",))
 
 
-def test_a_tick_gives_and_takes_the_own_scope_only(
+def test_a_cell_adds_and_removes_only_its_own_scope(
     tools: dict[str, Primitive], carol: User
 ) -> None:
-    """One transaction, one event for each change, nothing twice."""
+    """One transaction, one event per change, no duplicates."""
     role, tool = Role.objects.get(name="Guest"), tools["alone"]
     code = f"{role.pk}-{tool.pk}"
     for sign, before in (("+", False), ("-", True)):
@@ -65,18 +65,18 @@ def test_a_tick_gives_and_takes_the_own_scope_only(
 
 
 @pytest.mark.parametrize("code", ["+1-0", "+x-y", "", "+", "1", "+99999-1", "-²-1"])
-def test_codes_that_mean_nothing_change_nothing(
+def test_invalid_codes_change_nothing(
     tools: dict[str, Primitive], carol: User, code: str
 ) -> None:
-    """A hand-made form is no way around the rules."""
+    """A hand-made form cannot bypass the rules."""
     now = matrix()
     assert save_matrix(now, now.version, [code], actor=carol, request=None) == []
 
 
-def test_what_a_tick_cannot_change_is_left_alone(
+def test_cells_that_cannot_change_are_unchanged(
     tools: dict[str, Primitive], carol: User
 ) -> None:
-    """Shared and closed cells, and what is as wanted already."""
+    """Shared and locked cells, and cells that already have the wanted state."""
     admin, user = Role.objects.get(name="Admin"), Role.objects.get(name="User")
     now = matrix()
     codes = [
@@ -87,10 +87,10 @@ def test_what_a_tick_cannot_change_is_left_alone(
     assert save_matrix(now, now.version, codes, actor=carol, request=None) == []
 
 
-def test_what_somebody_changed_meanwhile_refuses_all(
+def test_a_conflicting_change_refuses_the_whole_form(
     tools: dict[str, Primitive], carol: User
 ) -> None:
-    """One transaction, by a digest of what was shown."""
+    """One transaction; the form has a digest of the shown state."""
     now, role = matrix(), Role.objects.get(name="Guest")
     role.scopes.add(Scope.objects.get(name="User.Read"))
     code = f"+{role.pk}-{tools['alone'].pk}"

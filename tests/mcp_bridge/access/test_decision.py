@@ -58,7 +58,7 @@ def test_allowed_exactly_where_both_sides_allow(
     enabled: bool,
     sensitive: bool,
 ) -> None:
-    """The rule, stated once more and independently."""
+    """Compares the decision with an independent statement of the rule."""
     carried = token | {"mcp"} if mcp else token
     verdict = judge(principal(roles, carried), rule(required, enabled, sensitive))
     role_side = enabled and bool(required & roles)
@@ -75,7 +75,7 @@ def test_a_token_can_only_narrow(
     sensitive: bool,
     fewer: frozenset[str],
 ) -> None:
-    """Datasette's rule: less in the token never allows more."""
+    """Fewer scopes in the token never allow more."""
     what = rule(required, sensitive=sensitive)
     wide = judge(principal(roles, token | {"mcp"}), what).allowed
     narrow = judge(principal(roles, token & fewer), what).allowed
@@ -83,10 +83,10 @@ def test_a_token_can_only_narrow(
 
 
 @given(SCOPES, SCOPES, st.booleans())
-def test_what_a_challenge_asks_for_is_enough(
+def test_the_scopes_of_a_challenge_are_enough(
     roles: frozenset[str], required: frozenset[str], sensitive: bool
 ) -> None:
-    """MCP AUTH: all scopes at once, so that one more round suffices."""
+    """MCP AUTH: all scopes at once, so that one more round is enough."""
     narrow = principal(roles, frozenset({"unrelated"}))
     what = rule(required, sensitive=sensitive)
     verdict = judge(narrow, what)
@@ -153,8 +153,8 @@ def test_the_narrowest_scope_is_asked_for() -> None:
     assert scopes_to_ask(who, verdict) == {"tool:t"}
 
 
-def test_a_list_looks_only_at_what_the_roles_open() -> None:
-    """Ten thousand tools of others cost nothing."""
+def test_a_list_reads_only_primitives_of_the_users_roles() -> None:
+    """Ten thousand tools of other roles add no cost."""
     mine = [Rule("tool", f"mine{n}", n != 1, False, frozenset({"s"})) for n in range(3)]
     both = Rule("tool", "both", True, False, frozenset({"s", "t"}))
     others = [Rule("tool", f"o{n}", True, False, frozenset({"x"})) for n in range(50)]

@@ -35,16 +35,16 @@ def told() -> list[str]:
     return [decide(who, m, rules).via for who in (within, narrow) for m in messages]
 
 
-def test_every_sentence_of_the_decision_is_known() -> None:
-    """None is listed that the decision does not say."""
+def test_every_reason_of_the_decision_is_translated() -> None:
+    """No sentence is listed that the decision does not use."""
     said = told()
     unknown = [s for s in said if not any(pattern(p).fullmatch(s) for p in SENTENCES)]
     unsaid = [p for p in SENTENCES if not any(pattern(p).fullmatch(s) for s in said)]
     assert (unknown, unsaid) == ([], [])
 
 
-def test_values_survive_and_the_words_change() -> None:
-    """In English nothing changes; in Korean the values stand in new words."""
+def test_values_are_kept_in_translated_reasons() -> None:
+    """English is unchanged; Korean keeps the values in translated text."""
     for sentence in told():
         assert decision_in_words(sentence) == sentence
         with translation.override("ko"):

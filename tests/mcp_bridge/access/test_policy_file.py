@@ -89,14 +89,14 @@ def test_what_is_exported_changes_nothing(tool: Primitive) -> None:
 def test_a_problem_names_line_and_field(
     tool: Primitive, file: bytes, problem: str
 ) -> None:
-    """An error names line and field; nothing is changed."""
+    """The error changes nothing."""
     before = export()
     assert told(file).startswith(problem), told(file)
     assert export() == before
 
 
-def test_a_file_is_compared_and_applied_on_record(tool: Primitive) -> None:
-    """A diff shown before applying; audited."""
+def test_a_file_is_compared_applied_and_audited(tool: Primitive) -> None:
+    """The diff is shown before it is applied."""
     file = raw(
         scopes=[{"name": "Paint.All", "description": "Paint."}, {"name": "Bare"}],
         roles=[

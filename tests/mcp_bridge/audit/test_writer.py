@@ -96,8 +96,8 @@ def test_off_writes_nothing(table: Table) -> None:
     assert table.groups == []
 
 
-def test_a_failed_commit_reaches_everybody_who_waits(table: Table) -> None:
-    """503, never an answer without its record."""
+def test_a_failed_commit_reaches_every_waiting_call(table: Table) -> None:
+    """503, never a response without its event."""
 
     async def tell(made: AuditWriter) -> None:
         table.error = OperationalError("gone")
@@ -160,10 +160,10 @@ def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
 
 
 @pytest.mark.parametrize("durability", ["durable", "batch"])
-def test_a_commit_that_does_not_return_keeps_nobody_waiting(
+def test_a_commit_that_hangs_does_not_block_callers(
     monkeypatch: pytest.MonkeyPatch, durability: str
 ) -> None:
-    """A frozen database; what was refused is not written afterwards."""
+    """With a frozen database, a refused event is not written later."""
     frozen, written = threading.Event(), list[str]()
 
     def insert(events: list[CallEvent]) -> None:
@@ -204,7 +204,7 @@ def test_what_cannot_be_committed_at_the_end_is_told(
 def test_closing_writes_nothing_twice(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that was planned comes while the last one is under way."""
+    """A scheduled commit may run during the last one."""
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.0005)
 
     async def tell(made: AuditWriter) -> None:
@@ -216,8 +216,8 @@ def test_closing_writes_nothing_twice(
     assert len(table.names) == 400
 
 
-def test_who_stops_waiting_is_recorded_all_the_same(table: Table) -> None:
-    """A client that leaves does not take its event along."""
+def test_an_event_is_written_though_its_caller_left(table: Table) -> None:
+    """A client that disconnects does not remove its event."""
 
     async def tell(made: AuditWriter) -> None:
         task = asyncio.create_task(made.write(event("left")))
@@ -230,7 +230,7 @@ def test_who_stops_waiting_is_recorded_all_the_same(table: Table) -> None:
 
 
 def test_events_reach_every_column(db: None) -> None:
-    """Also those the recorder has never heard of, with their defaults."""
+    """Columns unknown to the writer get their defaults."""
     told = CallEvent(
         at=1_800_000_000.25,
         action="tool.called",
@@ -257,10 +257,10 @@ def test_very_many_events_take_several_statements(db: None) -> None:
     assert AuditEvent.objects.filter(action="many").count() == bulk_insert.MOST_ROWS + 3
 
 
-def test_a_connection_idle_for_long_is_looked_at_first(
+def test_an_idle_connection_is_checked_before_use(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that was restarted overnight costs nobody a 503."""
+    """A database restart must not cost a later request a 503."""
     looked = []
 
     def is_usable() -> bool:

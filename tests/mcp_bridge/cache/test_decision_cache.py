@@ -193,8 +193,8 @@ def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("epoch", ["", "e"])
-def test_without_numbered_changes_nothing_is_remembered(rows: Rows, epoch: str) -> None:
-    """A trigger missing, or a migrate at work."""
+def test_without_change_numbers_nothing_is_cached(rows: Rows, epoch: str) -> None:
+    """A trigger is missing, or migrate is running."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         script.point = LogPosition(epoch, 0)
@@ -225,10 +225,10 @@ def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize(("kind", "stale"), [("user", True), ("catalogue", False)])
-def test_a_change_seen_while_rows_are_read_keeps_them_from_being_remembered(
+def test_a_change_during_a_read_prevents_caching(
     rows: Rows, monkeypatch: pytest.MonkeyPatch, kind: str, stale: bool
 ) -> None:
-    """The read may have been before the change, the look was after it."""
+    """The read may precede the change although the check followed it."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("zoe")
@@ -272,8 +272,8 @@ def test_tables_that_change_without_triggers_are_not_remembered(
     story(tell)
 
 
-def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
-    """What changed in between was not numbered."""
+def test_disabled_triggers_empty_the_cache(rows: Rows) -> None:
+    """Changes made in between have no number."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
@@ -286,8 +286,8 @@ def test_triggers_switched_off_and_on_empty_the_memory(rows: Rows) -> None:
     story(tell)
 
 
-def test_another_database_file_empties_the_memory(rows: Rows) -> None:
-    """What was read from the old one must not outlive it."""
+def test_another_database_file_empties_the_cache(rows: Rows) -> None:
+    """Rows of the old file must not be used."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
@@ -299,7 +299,7 @@ def test_another_database_file_empties_the_memory(rows: Rows) -> None:
 
 
 def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
-    """Many requests with one token cost one load; a change parts them."""
+    """Requests with one token share one load until a change."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         await asyncio.gather(*(memory.resolve("alice") for _ in range(10)))
@@ -345,8 +345,8 @@ def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
     story(tell)
 
 
-def test_the_memory_is_bounded() -> None:
-    """The one not used for longest goes first, with its index."""
+def test_the_cache_is_bounded() -> None:
+    """The least recently used entry goes first, with its index."""
     people = PrincipalCache(2)
     for name in ("ann", "ben"):
         people.put(name.encode(), principal(name))
@@ -361,8 +361,8 @@ def test_the_memory_is_bounded() -> None:
     assert not people.users and not people.tokens
 
 
-def test_who_is_not_asked_for_is_forgotten_in_time() -> None:
-    """Tokens that were refreshed or left lie in no worker's memory for long."""
+def test_unused_entries_expire() -> None:
+    """Refreshed or abandoned tokens do not stay in a worker's memory."""
     people = PrincipalCache(9)
     for name in ("ann", "ben", "cid"):
         people.put(name.encode(), principal(name))

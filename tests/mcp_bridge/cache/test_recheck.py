@@ -33,10 +33,10 @@ def recheck() -> Flickering:
 
 
 @pytest.mark.parametrize("wrong", [Unauthenticated("revoked"), DatabaseError("away")])
-def test_a_right_that_comes_back_does_not_help_what_was_refused(
+def test_restored_access_does_not_allow_a_refused_call(
     recheck: Flickering, wrong: Exception
 ) -> None:
-    """The tool was not run: what the SDK makes of that must not be the answer."""
+    """The tool did not run, so the SDK's response must not be sent."""
     recheck.wrong = wrong
     assert not recheck.due
     with pytest.raises(type(wrong)):
@@ -49,18 +49,18 @@ def test_a_right_that_comes_back_does_not_help_what_was_refused(
     assert recheck.reads == 1
 
 
-def test_a_database_that_is_away_for_a_moment_does_not_end_a_call(
+def test_a_short_outage_does_not_end_a_running_call(
     recheck: Flickering,
 ) -> None:
-    """While a tool runs it is only watched: the last look decides."""
+    """While a tool runs access is only watched; the last check decides."""
     recheck.wrong = DatabaseError("away")
     assert asyncio.run(recheck.problem()) is recheck.wrong
     assert asyncio.run(recheck.problem()) is None
     assert not recheck.due
 
 
-def test_a_read_counts_as_made_just_now_for_a_moment_only(recheck: Flickering) -> None:
-    """Else a held answer would go out by what was."""
+def test_a_read_is_current_for_a_moment_only(recheck: Flickering) -> None:
+    """Otherwise a delayed response would be decided by old rows."""
     assert not recheck.due
     recheck.read_at -= FRESH_FOR
     assert recheck.due

@@ -80,8 +80,8 @@ def tool(db: None) -> Primitive:
 
 
 @pytest.mark.spec("every change that a decision depends on is numbered")
-def test_changes_to_accounts_and_their_roles_concern_one_user(alice: User) -> None:
-    """One person's change does not empty everybody's memory."""
+def test_changes_to_users_and_their_roles_concern_one_user(alice: User) -> None:
+    """Other users keep their cache."""
     own = {("user", str(alice.pk))}
     users = User.objects.filter(pk=alice.pk)
     assert noted(lambda: users.update(is_active=False)) == own
@@ -98,8 +98,8 @@ def test_changes_to_accounts_and_their_roles_concern_one_user(alice: User) -> No
     assert noted(alice.delete) >= own
 
 
-def test_what_decides_nothing_is_not_numbered(alice: User, token: IssuedToken) -> None:
-    """sign-ins and uses must not cost others their memory."""
+def test_irrelevant_changes_are_not_numbered(alice: User, token: IssuedToken) -> None:
+    """Sign-ins and uses must not empty the cache of other users."""
     now = timezone.now()
     mine = IssuedToken.objects.filter(pk=token.pk)
     assert noted(lambda: mine.update(last_used_at=now, last_used_from="::1")) == set()
@@ -153,7 +153,7 @@ def test_changes_to_primitives_concern_the_catalogue(tool: Primitive) -> None:
     assert noted(lambda: Primitive.objects.create(kind="tool", name="x")) == catalogue
 
 
-def test_a_row_replaced_by_sql_is_noted_too(alice: User) -> None:
+def test_a_row_replaced_by_sql_is_numbered(alice: User) -> None:
     """SQLite's REPLACE deletes without firing delete triggers."""
     if connection.vendor != "sqlite":
         return
@@ -167,8 +167,8 @@ def test_a_row_replaced_by_sql_is_noted_too(alice: User) -> None:
     assert ("all", "") in found
 
 
-def test_emptying_a_table_concerns_everybody(alice: User) -> None:
-    """TRUNCATE fires no trigger for rows; SQLite has no TRUNCATE."""
+def test_emptying_a_table_concerns_every_user(alice: User) -> None:
+    """TRUNCATE fires no row trigger; SQLite has no TRUNCATE."""
     if connection.vendor == "sqlite":
         found = noted(lambda: sql("DELETE FROM accounts_roleassignment"))
         assert ("user", str(alice.pk)) in found
@@ -177,8 +177,8 @@ def test_emptying_a_table_concerns_everybody(alice: User) -> None:
         assert found == {("all", "")}
 
 
-def test_a_change_to_very_many_is_noted_without_flooding(db: None) -> None:
-    """The log is bounded, however much changes at once."""
+def test_a_change_of_many_rows_is_one_entry(db: None) -> None:
+    """The log is bounded, however many rows change."""
     crowd = [User(username=f"u{n}") for n in range(1200)]
     User.objects.bulk_create(crowd)
     found = noted(lambda: User.objects.update(is_active=False))
@@ -188,8 +188,8 @@ def test_a_change_to_very_many_is_noted_without_flooding(db: None) -> None:
         assert len(found) >= 1200
 
 
-def test_nor_do_many_statements_of_one_transaction(alice: User) -> None:
-    """Each concerns few; together they concern everybody, said once."""
+def test_many_statements_of_one_transaction_are_one_entry(alice: User) -> None:
+    """Each statement concerns a few users; together one entry concerns all."""
     if connection.vendor == "sqlite":
         return
     settle()
@@ -223,8 +223,8 @@ def test_the_change_log_is_pruned(alice: User) -> None:
     assert LoggedChange.objects.count() <= KEPT
 
 
-def test_a_lost_trigger_is_a_loud_error_with_a_mend(db: None) -> None:
-    """SQLite's migrations rebuild tables and lose their triggers."""
+def test_a_missing_trigger_is_an_error_with_a_fix(db: None) -> None:
+    """SQLite's migrations rebuild tables and drop their triggers."""
     assert missing_triggers() == []
     name = "portico_accounts_user_update"
     on = "" if connection.vendor == "sqlite" else " ON accounts_user"
@@ -239,8 +239,8 @@ def test_a_lost_trigger_is_a_loud_error_with_a_mend(db: None) -> None:
     assert ChangeCounter.objects.get().epoch not in ("", epoch)
 
 
-def test_nothing_counts_while_a_migrate_runs(db: None) -> None:
-    """An empty epoch says that changes are not numbered."""
+def test_changes_are_not_numbered_during_migrate(db: None) -> None:
+    """An empty epoch means that changes are not numbered."""
     suspend_tracking()
     assert ChangeCounter.objects.get().epoch == ""
     assert missing_triggers()
@@ -249,10 +249,10 @@ def test_nothing_counts_while_a_migrate_runs(db: None) -> None:
     install_triggers()
 
 
-def test_without_the_tables_there_is_nothing_to_do(
+def test_without_the_tables_no_triggers_are_installed(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the first migrate of this app."""
+    """This is the state before the app's first migrate."""
     monkeypatch.setattr(ChangeCounter._meta, "db_table", f"no_{uuid4().hex}")
     suspend_tracking()
     install_triggers()
@@ -261,7 +261,7 @@ def test_without_the_tables_there_is_nothing_to_do(
 def test_every_table_and_column_a_decision_reads_is_watched(
     alice: User, tool: Primitive
 ) -> None:
-    """Whoever makes a decision read more is told here."""
+    """A decision that reads more columns fails here."""
     pair = issue_tokens(alice, issued_via="password", scope="mcp")
     personal = issue_personal_token(
         alice, name="p", scope="mcp", lifetime=timedelta(days=1)
@@ -289,8 +289,8 @@ def needed(table: str, column: str) -> bool:
     return not (table in whole and column in unused)
 
 
-def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
-    """What was changed in between has no number."""
+def test_triggers_changed_and_restored_are_noticed(db: None) -> None:
+    """A change made in between has no number."""
     before = state().marks
     assert state().marks == before
     if connection.vendor == "sqlite":
@@ -308,8 +308,8 @@ def test_triggers_changed_and_changed_back_leave_a_mark(db: None) -> None:
     assert found.missing == [] and found.marks != before
 
 
-def test_changes_that_decide_nothing_leave_no_mark(alice: User) -> None:
-    """Or a worker would forget for nothing."""
+def test_irrelevant_schema_changes_are_ignored(alice: User) -> None:
+    """Otherwise a worker would empty its cache for no reason."""
     before = state().marks
     User.objects.update(last_login=timezone.now(), is_active=False)
     alice.delete()
@@ -330,7 +330,7 @@ INHERITANCE = {
 
 @pytest.mark.parametrize("table", INHERITANCE)
 def test_inheritance_of_a_watched_table_is_refused(db: None, table: str) -> None:
-    """A statement fires the triggers of the table that it names only."""
+    """A statement fires only the triggers of the table it names."""
     if connection.vendor == "sqlite":
         return
     assert state().outside == []
@@ -364,7 +364,7 @@ def test_a_subscription_to_a_watched_table_is_refused(db: None, table: str) -> N
 
 
 def test_a_trigger_on_a_renamed_table_does_not_count(db: None) -> None:
-    """The table that has the name now has none."""
+    """The table that now has the name has no trigger."""
     if connection.vendor == "sqlite":
         return
     sql("ALTER TABLE accounts_role_scopes RENAME TO before")

@@ -28,6 +28,6 @@ print(draining.begun(), heard.count(signal.SIGTERM) > 1)
 """A second signal at every call and return on the way of the first."""
 
 
-def test_a_signal_within_a_signal_does_not_stop_it_for_ever() -> None:
-    """Ctrl-C under make is two of them, and the second finds the first."""
+def test_a_nested_signal_does_not_block_shutdown() -> None:
+    """Ctrl-C under make sends two signals, and the second interrupts the first."""
     assert printed(NESTED) == "True True\n"

@@ -53,15 +53,15 @@ def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) ->
 
 
 @pytest.mark.spec("access is refused when a dependency fails")
-def test_a_database_that_says_nothing_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One answer, with Retry-After; what comes too late is dropped."""
+def test_a_silent_database_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One response, with Retry-After; a late response is dropped."""
     head, body = told(monkeypatch, Database(away=True))
     assert head["status"] == 503 and b"nothing was decided" in body["body"]
     assert b"retry-after" in dict(head["headers"])
 
 
-def test_what_only_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An import or an export takes its time."""
+def test_a_slow_response_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports and exports may take long."""
     database = Database(away=False)
     assert told(monkeypatch, database)[0]["status"] == 200
     assert database.asked >= 2

@@ -128,7 +128,7 @@ def test_what_cannot_be_recorded_is_503(
 
 
 @pytest.mark.spec("MCP HTTP: closing the response stream cancels")
-def test_a_client_that_leaves_ends_its_call_and_that_is_on_record(
+def test_a_client_that_disconnects_cancels_its_call_and_is_audited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MCP 2026-07-28 transports: disconnection is cancellation."""
@@ -139,10 +139,10 @@ def test_a_client_that_leaves_ends_its_call_and_that_is_on_record(
     assert trail.outcomes == ["cancelled"]
 
 
-def test_a_slow_answer_becomes_a_stream_that_is_kept_alive(
+def test_a_slow_response_becomes_a_stream_with_keep_alives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As the SDK's own streams do, so that no proxy cuts it."""
+    """The SDK's own streams do the same, so that no proxy times out."""
     monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     trail = Trail()
@@ -153,10 +153,10 @@ def test_a_slow_answer_becomes_a_stream_that_is_kept_alive(
     assert not last.get("more_body") and trail.outcomes == [""]
 
 
-def test_a_slow_answer_waits_for_a_database_that_is_back_in_time(
+def test_a_slow_response_survives_a_short_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A failing look ends nothing before there is something to give; then it is 503."""
+    """A failed check ends the call only once a response is ready; then it is 503."""
     monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
     monkeypatch.setattr(recorded_response, "LOOK_EVERY", 0.01)
     trail = Trail()
@@ -178,8 +178,8 @@ def test_a_slow_answer_waits_for_a_database_that_is_back_in_time(
         ),
     ],
 )
-def test_streams_are_for_requests_that_ask(body: bytes, streams: bool) -> None:
-    """MCP 2026-07-28: progress, log messages and subscriptions are asked for."""
+def test_only_requests_that_ask_for_it_get_a_stream(body: bytes, streams: bool) -> None:
+    """MCP 2026-07-28: progress, log messages and subscriptions are requested."""
     message = parse(b'{"jsonrpc":"2.0","id":1,' + body[1:])
     assert message.streams is streams
 
@@ -220,10 +220,10 @@ NEW_ERA, OLD_ERA = "2026-07-28", "2025-06-18"
         ("subscriptions/listen", "{}", NEW_ERA, True, False, False),
     ],
 )
-def test_older_requests_are_served_in_one_piece_where_nothing_else_could_be_said(
+def test_older_requests_without_notifications_get_json(
     method: str, params: str, version: str, allowed: bool, without: bool, within: bool
 ) -> None:
-    """Without sessions; a hidden tool is served as one that does not exist."""
+    """Without sessions; a hidden tool is answered like an unknown one."""
     message = parse(
         f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'.encode()
     )
@@ -240,7 +240,7 @@ def test_older_requests_are_served_in_one_piece_where_nothing_else_could_be_said
         call_var.reset(token)
 
 
-def test_spans_are_made_only_where_somebody_receives_them(
+def test_spans_are_made_only_with_an_exporter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Idle tracing costs a sixth of a call."""

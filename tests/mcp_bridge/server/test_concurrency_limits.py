@@ -19,8 +19,8 @@ def run(story: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(story, 10))
 
 
-def test_a_person_waits_for_their_own_turns_in_order() -> None:
-    """Others are not in the same queue."""
+def test_a_users_calls_wait_in_order() -> None:
+    """Other users have their own queue."""
 
     async def story() -> None:
         turns, order = Turns(2), list[int]()
@@ -49,8 +49,8 @@ def test_a_person_waits_for_their_own_turns_in_order() -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "handed over"])
-def test_whoever_leaves_the_queue_costs_nobody_a_turn(moment: str) -> None:
-    """Also where the turn was handed over at that very moment."""
+def test_leaving_the_queue_loses_no_turn(moment: str) -> None:
+    """Covers a caller that leaves at the moment it gets its turn."""
 
     async def story() -> None:
         turns = Turns(1)
@@ -73,8 +73,8 @@ def test_whoever_leaves_the_queue_costs_nobody_a_turn(moment: str) -> None:
     run(story())
 
 
-def test_a_turn_is_kept_until_its_thread_ends() -> None:
-    """A call that is cancelled leaves its thread running."""
+def test_a_turn_lasts_until_its_thread_ends() -> None:
+    """A cancelled call leaves its thread running."""
 
     async def story() -> None:
         turns, go_on, started = Turns(1), Event(), Event()
@@ -103,8 +103,8 @@ def test_a_turn_is_kept_until_its_thread_ends() -> None:
     run(story())
 
 
-def test_amounts_are_given_back() -> None:
-    """What a message held of the bytes goes as it came."""
+def test_reserved_bytes_are_released() -> None:
+    """A message gives back the bytes that it counted."""
     bound = ConcurrencyLimit("bytes", "MAX_BODIES_PER_USER", "MAX_BODIES", 1)
     for amount in (5, 7):
         bound.enter(1, amount)

@@ -278,8 +278,7 @@ def same(theirs: Answer, ours: Answer) -> bool:
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_right_request_is_answered_as_by_the_sdk_without_it(name: str) -> None:
-    """2026-07-28."""
+def test_a_valid_request_is_answered_as_by_the_sdk(name: str) -> None:
     theirs, ours, passed_on = asyncio.run(compared(RIGHT[name]))
     assert same(theirs, ours), (theirs, ours)
     assert not passed_on
@@ -294,14 +293,14 @@ def test_what_is_not_plainly_right_is_left_to_the_sdk(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OLDER)
-def test_an_older_request_is_answered_as_by_the_sdk_without_it(name: str) -> None:
-    """Before 2026-07-28, where there are no sessions."""
+def test_an_older_request_is_answered_as_by_the_sdk(name: str) -> None:
+    """Revisions before 2026-07-28, without sessions."""
     theirs, ours, passed_on = asyncio.run(compared(OLDER[name]))
     assert same(theirs, ours), (theirs, ours)
     assert not passed_on
 
 
-def test_nothing_of_a_crash_is_told() -> None:
+def test_an_exception_reveals_nothing() -> None:
     """The exception's text stays on the server."""
     for case in (RIGHT["a crash"], OLDER["a failing tool"]):
         _theirs, ours, _passed_on = asyncio.run(compared(case))

@@ -45,23 +45,25 @@ def test_one_filter_reaches_everything(events: list[AuditEvent]) -> None:
         assert rows == events and found.looked_since is None
 
 
-def test_several_filters_look_through_the_newest(events: list[AuditEvent]) -> None:
-    """Say since when, with a way further back."""
+def test_several_filters_search_the_newest_events(events: list[AuditEvent]) -> None:
+    """The page names the start of its window and links to older events."""
     rows, found = listed("actor=ana&action=test.far")
     assert rows == events[:4] and found.looked_since == events[3].at
     rows, found = listed(found.further.removeprefix("?"))
     assert rows == events[4:] and found.looked_since is None
 
 
-def test_a_narrower_time_is_not_widened(events: list[AuditEvent]) -> None:
-    """What is asked for within reach is shown as asked."""
+def test_a_narrower_start_is_not_widened(events: list[AuditEvent]) -> None:
+    """A requested start inside the window is shown unchanged."""
     start = urlencode({"at__gte": events[1].at.isoformat()})
     rows, found = listed(f"actor=ana&action=test.far&{start}")
     assert rows == events[:2] and found.looked_since is None
 
 
-def test_beginnings_are_sought_among_the_newest(events: list[AuditEvent]) -> None:
-    """They match too much for any index."""
+def test_prefixes_are_searched_among_the_newest_events(
+    events: list[AuditEvent],
+) -> None:
+    """A prefix matches too many rows for any index."""
     AuditEvent.objects.bulk_create(
         AuditEvent(action="test.far", object=f"thing {number}") for number in range(6)
     )

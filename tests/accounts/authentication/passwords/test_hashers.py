@@ -41,8 +41,8 @@ class Holder(threading.Thread):
 
 @pytest.mark.once
 @override_settings(HASHING_WAIT=0.01, PASSWORD_HASHERS=[HASHER])
-def test_who_waits_too_long_is_not_hashed() -> None:
-    """The cap holds for making and for checking; a slot held is one's own."""
+def test_a_hash_that_waits_too_long_is_refused() -> None:
+    """The limit covers making and checking; only the thread with the slot frees it."""
     with hashing_slot():
         known = make_password(PASSWORD)
     with Holder():
@@ -71,8 +71,8 @@ def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
 @override_settings(HASHING_WAIT=0.01, PASSWORD_HASHERS=[HASHER], STORAGES=UNCOLLECTED)
 @pytest.mark.parametrize("accept", ["*/*", "text/html,*/*"])
 @pytest.mark.parametrize("path", ["/api/token/", "/accounts/login/"])
-def test_a_busy_door_answers_429(alice: Any, path: str, accept: str) -> None:
-    """At once, with Retry-After, on pages and for programs."""
+def test_a_busy_sign_in_answers_429(alice: Any, path: str, accept: str) -> None:
+    """Pages and APIs answer at once, with Retry-After."""
     body = urlencode({"username": "alice", "login": "alice", "password": PASSWORD})
     form = "application/x-www-form-urlencoded"
     with Holder():

@@ -44,8 +44,8 @@ def purged() -> int:
     return AuditSeal.objects.filter(purged_at__isnull=False).count()
 
 
-def test_a_purge_says_what_it_dropped(settings: Any) -> None:
-    """Range, count, last digest, retention; and the record is sealed."""
+def test_a_purge_records_what_it_deleted(settings: Any) -> None:
+    """The sealed record has range, count, last digest and retention."""
     assert purge(settings, 7) == 8 and purged() == 4 and problem() == ""
     fourth = AuditSeal.objects.get(number=4)
     event = AuditEvent.objects.get(action=ACTION)
@@ -57,8 +57,8 @@ def test_a_purge_says_what_it_dropped(settings: Any) -> None:
     assert not raw(pk__lte=fourth.last_id).exists()
 
 
-def test_the_record_of_a_purge_is_needed_and_cannot_be_changed(settings: Any) -> None:
-    """Removed, or made to fit another range."""
+def test_the_record_of_a_purge_is_required_and_immutable(settings: Any) -> None:
+    """It can neither be removed nor changed to cover another range."""
     purge(settings, 7)
     event = AuditEvent.objects.get(action=ACTION)
     raw(pk=event.pk).update(changes={**event.changes, "retention_days": 1})
@@ -76,10 +76,8 @@ def test_the_record_of_a_purge_is_needed_and_cannot_be_changed(settings: Any) ->
     assert f"no {ACTION} event" in problem()
 
 
-def test_what_was_dropped_under_another_retention_stays_right(
-    settings: Any, capsys: Any
-) -> None:
-    """Longer or shorter since; what counts is the setting of that day."""
+def test_purges_under_another_retention_stay_valid(settings: Any, capsys: Any) -> None:
+    """Each record is checked by the retention setting of its own day."""
     assert purge(settings, 5) == 12
     assert purge(settings, 365) == 0 and problem() == ""
     assert purge(settings, 3) == 4 and problem() == ""
@@ -88,8 +86,8 @@ def test_what_was_dropped_under_another_retention_stays_right(
     assert "AUDIT_RETENTION=3" in told and "AUDIT_RETENTION=5" in told
 
 
-def test_records_are_purged_in_their_turn(settings: Any, monkeypatch: Any) -> None:
-    """The newest names all that went before, so the chain needs no older one."""
+def test_records_of_purges_are_purged_too(settings: Any, monkeypatch: Any) -> None:
+    """The newest record covers all earlier ranges, so older ones are not needed."""
     now = timezone.now()
     purge(settings, 7)
     for days in (6, 12, 18):
@@ -100,8 +98,8 @@ def test_records_are_purged_in_their_turn(settings: Any, monkeypatch: Any) -> No
     assert records()[0].last_seal > 10
 
 
-def test_nothing_younger_than_the_retention_goes(settings: Any) -> None:
-    """A program's mistake is refused before anything is gone."""
+def test_nothing_younger_than_the_retention_is_purged(settings: Any) -> None:
+    """A wrong call raises before anything is deleted."""
     settings.AUDIT_RETENTION = timedelta(days=7)
     with pytest.raises(ValueError, match="AUDIT_RETENTION keeps events"):
         AuditSeal.objects.all().purge(timezone.now() - timedelta(days=6))
@@ -109,10 +107,10 @@ def test_nothing_younger_than_the_retention_goes(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_a_purge_that_is_killed_goes_on_the_next_time(
+def test_a_killed_purge_continues_the_next_time(
     settings: Any, monkeypatch: Any, after: int
 ) -> None:
-    """What is left fits its seals at every moment."""
+    """The remaining events match their seals at every moment."""
     honest = seals.AuditSeal.purge_events
     done: list[int] = []
 
@@ -130,10 +128,10 @@ def test_a_purge_that_is_killed_goes_on_the_next_time(
     assert purge(settings, 5) == 12 - 2 * after and problem() == ""
 
 
-def test_two_purges_at_once_drop_each_seal_once(
+def test_two_parallel_purges_drop_each_seal_once(
     settings: Any, monkeypatch: Any
 ) -> None:
-    """The timer, and somebody by hand."""
+    """The timer and an administrator may purge at the same time."""
     honest = seals.AuditSeal.purge_events
 
     def slower(seal: Any) -> int:
@@ -144,16 +142,16 @@ def test_two_purges_at_once_drop_each_seal_once(
     assert purge(settings, 5) == 0 and purged() == 6 and problem() == ""
 
 
-def test_a_purge_beside_a_walk_is_no_misfit(settings: Any) -> None:
-    """Seals read before their events went."""
+def test_a_purge_during_a_check_is_no_mismatch(settings: Any) -> None:
+    """The check may read seals whose events are purged before it reads them."""
     walk = AuditSeal.objects.all().verify()
     assert next(walk).problem == ""
     purge(settings, 5)
     assert [checked.problem for checked in walk if checked.problem] == []
 
 
-def test_an_event_inserted_into_a_purged_range_is_named(settings: Any) -> None:
-    """What retention dropped does not come back."""
+def test_an_event_inserted_into_a_purged_range_is_found(settings: Any) -> None:
+    """A purged range has to stay empty."""
     purge(settings, 7)
     first = AuditSeal.objects.get(number=1)
     back = record("test.happened")
@@ -162,7 +160,7 @@ def test_an_event_inserted_into_a_purged_range_is_named(settings: Any) -> None:
 
 
 def test_purged_seals_come_first(settings: Any) -> None:
-    """One in the middle was no retention."""
+    """Retention never purges a seal from the middle of the chain."""
     purge(settings, 7)
     AuditSeal.objects.filter(number=6).update(purged_at=timezone.now())
     with pytest.raises(CommandError, match="seal 6 says it was purged, but seal 5"):

@@ -36,8 +36,8 @@ def chain(monkeypatch: Any) -> list[AuditEvent]:
     return made
 
 
-def test_what_nobody_touched_fits(chain: list[AuditEvent]) -> None:
-    """Sealing again makes nothing; a new event makes one more."""
+def test_an_untouched_log_is_valid(chain: list[AuditEvent]) -> None:
+    """Sealing again adds no seal; a new event adds one."""
     assert problem() == "" and AuditSeal.objects.all().seal() == 0
     record("test.happened")
     assert AuditSeal.objects.all().seal() == 1 and problem() == ""
@@ -60,21 +60,21 @@ def test_what_nobody_touched_fits(chain: list[AuditEvent]) -> None:
     ],
     ids=str,
 )
-def test_a_changed_event_is_named(chain: list[AuditEvent], change: Any) -> None:
-    """Names the first event that does not fit."""
+def test_a_changed_event_is_found(chain: list[AuditEvent], change: Any) -> None:
+    """The error names the first event that does not match."""
     raw(pk=chain[4].pk).update(**change)
     assert problem() == f"event {chain[4].pk} of seal 2 was changed"
 
 
-def test_a_removed_event_is_named(chain: list[AuditEvent]) -> None:
-    """The last of a range and the very last too."""
+def test_a_removed_event_is_found(chain: list[AuditEvent]) -> None:
+    """Covers the last event of a range and the last of all."""
     for index, seal in ((6, 3), (2, 1)):
         raw(pk=chain[index].pk)._raw_delete("default")
         assert problem() == f"event {chain[index].pk} of seal {seal} was removed"
 
 
-def test_an_inserted_event_is_named(chain: list[AuditEvent]) -> None:
-    """With an id between, before, and in a gap."""
+def test_an_inserted_event_is_found(chain: list[AuditEvent]) -> None:
+    """Covers an id between others, before the first, and in a gap."""
     raw(pk=chain[1].pk).update(id=-5)
     assert problem() == f"event {chain[1].pk} of seal 1 was removed"
     raw(pk=-5).update(id=chain[1].pk)
@@ -86,8 +86,8 @@ def test_an_inserted_event_is_named(chain: list[AuditEvent]) -> None:
     assert problem() == f"event {gap} of seal 2 was changed"
 
 
-def test_an_event_in_a_gap_is_named(chain: list[AuditEvent]) -> None:
-    """Ids that were rolled back leave gaps within a range."""
+def test_an_event_in_a_gap_is_found(chain: list[AuditEvent]) -> None:
+    """Transactions that roll back leave gaps in a range of ids."""
     later = record("test.happened")
     raw(pk=later.pk).update(id=later.pk + 10)
     AuditSeal.objects.all().seal()
@@ -126,17 +126,17 @@ def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
         kept.after_id = AuditSeal.objects.get(number=1).last_id
 
 
-def test_the_newest_are_checked_alone(chain: list[AuditEvent]) -> None:
-    """The button checks so many, the command all."""
+def test_the_newest_seals_can_be_checked_alone(chain: list[AuditEvent]) -> None:
+    """The button checks a limited number, the command checks all."""
     raw(pk=chain[0].pk).update(reason="old")
     assert [c.number for c in AuditSeal.objects.all().verify(2)] == [2, 3]
     assert "seal 1" in problem()
 
 
-def test_two_who_seal_at_once_make_one_seal(
+def test_two_parallel_runs_make_one_seal(
     chain: list[AuditEvent], monkeypatch: Any
 ) -> None:
-    """The second finds the range taken."""
+    """The second process finds the range already sealed."""
     record("test.happened")
     before = AuditSeal.objects.all().head()
     assert AuditSeal.objects.all().seal() == 1
@@ -144,8 +144,8 @@ def test_two_who_seal_at_once_make_one_seal(
     assert AuditSeal.objects.all().seal() == 0
 
 
-def test_nothing_is_sealed_while_the_table_cannot_be_locked(monkeypatch: Any) -> None:
-    """Sealing never holds up the messages; the command says so."""
+def test_nothing_is_sealed_while_the_table_is_locked(monkeypatch: Any) -> None:
+    """Sealing never blocks messages; the command reports the lock."""
     monkeypatch.setattr(seals, "highest_settled_id", lambda: None)
     assert AuditSeal.objects.all().seal() == 0
     monkeypatch.setattr(seal_audit, "highest_settled_id", lambda: None)
@@ -167,8 +167,8 @@ def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> N
     assert EVENTS_PER_SEAL == 1000 and connection.vendor in ("sqlite", "postgresql")
 
 
-def test_what_waits_for_its_seal_is_told(chain: list[AuditEvent]) -> None:
-    """How many, since when; `doctor` once it waits for more than a day."""
+def test_events_without_a_seal_are_reported(chain: list[AuditEvent]) -> None:
+    """The number and the oldest event are shown; `doctor` warns after a day."""
     seals_of_all = AuditSeal.objects.all()
     assert seals_of_all.unsealed(5) == (0, None) and not list(found_by_doctor())
     for _number in range(3):

@@ -81,8 +81,8 @@ def test_every_column_of_the_model_is_digested() -> None:
 @pytest.mark.parametrize(
     "column", [f.attname for f in AuditEvent._meta.local_concrete_fields]
 )
-def test_a_change_of_any_column_is_noticed(column: str, events: Any) -> None:
-    """By SQL, which no model stops."""
+def test_a_change_of_any_column_is_found(column: str, events: Any) -> None:
+    """The change is made by SQL, which the model cannot refuse."""
     raw(pk=events[4].pk).update(**{column: OTHER.get(column, "x")})
     assert f"event {events[4].pk} of seal 2 was" in told()
 
@@ -101,7 +101,7 @@ def test_a_change_of_any_column_is_noticed(column: str, events: Any) -> None:
     ids=str,
 )
 def test_text_cannot_move_between_columns(change: Any, events: Any) -> None:
-    """Where one column ends and the next begins is digested too."""
+    """The digest includes the length of each column."""
     if change == {"changes": None}:
         sql(
             "UPDATE accounts_auditevent SET changes = 'null' WHERE id = %s",
@@ -121,8 +121,8 @@ def test_text_cannot_move_between_columns(change: Any, events: Any) -> None:
         "actor = CAST(X'ff' AS TEXT)",
     ],
 )
-def test_a_row_that_cannot_be_read_is_named(change: str, events: Any) -> None:
-    """No traceback, sealed already or not; the admin seals what it can."""
+def test_an_unreadable_row_is_found(change: str, events: Any) -> None:
+    """No traceback, sealed or not; the admin seals the other rows."""
     later = record("test.happened")
     written(change, later)
     with pytest.raises(CommandError, match=f"event {later.pk} cannot be read"):
@@ -133,14 +133,14 @@ def test_a_row_that_cannot_be_read_is_named(change: str, events: Any) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 2, 3, 5, 8])
-def test_an_event_taken_out_is_named(index: int, events: Any) -> None:
-    """The first and the last of a seal, and the last of all."""
+def test_a_deleted_event_is_found(index: int, events: Any) -> None:
+    """Covers the first and last event of a seal, and the last event of all."""
     sql("DELETE FROM accounts_auditevent WHERE id = %s", events[index].pk)
     assert f"event {events[index].pk} of seal {index // 3 + 1} was removed" in told()
 
 
-def test_an_id_used_again_is_noticed(events: Any) -> None:
-    """Another event in the place of the one that was removed."""
+def test_a_reused_id_is_found(events: Any) -> None:
+    """Another event has the id of the deleted one."""
     sql("DELETE FROM accounts_auditevent WHERE id = %s", events[4].pk)
     later = record("test.happened")
     raw(pk=later.pk).update(id=events[4].pk)
@@ -148,8 +148,8 @@ def test_an_id_used_again_is_noticed(events: Any) -> None:
 
 
 @pytest.mark.parametrize("key", [0, -7])
-def test_an_event_before_the_first_is_noticed(key: int, events: Any) -> None:
-    """No seal has a range for it."""
+def test_an_event_before_the_first_is_found(key: int, events: Any) -> None:
+    """No seal covers its id."""
     later = record("test.happened")
     raw(pk=later.pk).update(id=key)
     AuditSeal.objects.all().seal()
@@ -157,8 +157,8 @@ def test_an_event_before_the_first_is_noticed(key: int, events: Any) -> None:
     assert f"event {key}" in problem(newest=1)
 
 
-def test_a_purge_that_never_was_is_named(events: Any) -> None:
-    """Events of today and of last year alike, with the true digest given."""
+def test_an_invented_purge_is_found(events: Any) -> None:
+    """Covers events of today and of last year, with the correct digest."""
     head = AuditSeal.objects.get(number=3).digest
     for last in (3, 1):
         kept = list(AuditSeal.objects.values())
@@ -183,8 +183,8 @@ def emptied_again(events: list[AuditEvent]) -> None:
 
 
 @pytest.mark.parametrize("days", [1, 365, 400])
-def test_a_forged_record_of_a_purge_helps_nobody(days: int, events: Any) -> None:
-    """It is sealed as any event is, but the seals themselves say no."""
+def test_a_forged_record_of_a_purge_is_found(days: int, events: Any) -> None:
+    """The forged record is sealed like any event; the remaining seals contradict it."""
     second = AuditSeal.objects.get(number=2)
     now = timezone.now()
     changes = {
@@ -246,15 +246,17 @@ def rewritten(first: int) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])
-def test_seals_made_again_are_noticed(first: int, events: Any) -> None:
-    """Whoever has SQL can compute SHA-256, and has no key."""
+def test_recomputed_seals_are_found(first: int, events: Any) -> None:
+    """SQL access is enough for SHA-256 but not for the key of the MAC."""
     raw(pk=events[first * 3 - 2].pk).update(actor="bob")
     rewritten(first)
     assert f"seal {first} was changed or made by somebody without" in told()
 
 
-def test_seals_made_again_with_the_key_lack_the_digest_noted(events: Any) -> None:
-    """Who has KEY_ENCRYPTION_KEY too is found by what was noted elsewhere."""
+def test_seals_recomputed_with_the_key_differ_from_the_stored_digest(
+    events: Any,
+) -> None:
+    """An attacker with KEY_ENCRYPTION_KEY is found by a digest stored elsewhere."""
     head = AuditSeal.objects.get(number=3).digest
     raw(pk=events[1].pk).update(actor="bob")
     rewritten(1)
@@ -275,8 +277,8 @@ def test_seals_made_again_with_the_key_lack_the_digest_noted(events: Any) -> Non
     ],
 )
 @pytest.mark.parametrize("sealed", [False, True])
-def test_seals_taken_out_are_noticed(removed: Any, said: str, sealed: bool) -> None:
-    """The first, the last, all; also once the timer has sealed what is left."""
+def test_deleted_seals_are_found(removed: Any, said: str, sealed: bool) -> None:
+    """Covers the first, the last and all seals, also after the timer seals the rest."""
     AuditSeal.objects.filter(**removed).delete()
     raw(object="number 7")._raw_delete("default")
     if sealed:
@@ -286,8 +288,8 @@ def test_seals_taken_out_are_noticed(removed: Any, said: str, sealed: bool) -> N
     assert said in problem or "names seal 3" in problem or "replaced" in problem
 
 
-def test_the_row_that_names_the_newest_is_watched(events: Any) -> None:
-    """Removed, written by hand, or an old copy of it put back."""
+def test_a_change_of_the_newest_seals_row_is_found(events: Any) -> None:
+    """It may be deleted, rewritten, or replaced by an old copy."""
     row = AuditHead.objects.get()
     old = {"number": row.number, "digest": row.digest, "mac": row.mac}
     record("test.happened")
@@ -309,16 +311,16 @@ def test_the_row_that_names_the_newest_is_watched(events: Any) -> None:
         call_command("verify_audit", head=newest)
 
 
-def test_nothing_sealed_is_no_all_clear(events: Any) -> None:
-    """An audit whose seals are all gone, and one that nobody ever sealed."""
+def test_a_log_without_seals_is_not_valid(events: Any) -> None:
+    """Covers a log whose seals were deleted and a log that was never sealed."""
     emptied()
     call_command("verify_audit")
     record("test.happened")
     assert "nothing can be checked" in told()
 
 
-def test_the_head_is_for_the_whole_chain(capsys: Any) -> None:
-    """As it was copied, blanks and all."""
+def test_the_stored_digest_covers_the_whole_chain(capsys: Any) -> None:
+    """Spaces around the copied value are ignored."""
     head = AuditSeal.objects.get(number=1).digest
     call_command("verify_audit", head=f" {head.upper()}\n")
     assert "3 seals over 9 events fit" in capsys.readouterr().out
@@ -328,7 +330,7 @@ def test_the_head_is_for_the_whole_chain(capsys: Any) -> None:
 
 
 def test_events_removed_before_they_were_sealed_leave_a_gap(capsys: Any) -> None:
-    """Said, and no misfit: PostgreSQL leaves gaps where nothing happened."""
+    """The gap is a notice, not an error: PostgreSQL skips ids after a rollback."""
     lost = record("test.happened")
     record("test.happened")
     raw(pk=lost.pk)._raw_delete("default")
@@ -353,7 +355,7 @@ def other_key(settings: Any) -> Any:
 def test_a_copy_without_its_key_is_checked_by_hashes(
     events: Any, other_key: Any, capsys: Any
 ) -> None:
-    """On another machine; who made the seals is not known there."""
+    """The MAC cannot be checked on another machine without the key."""
     other_key()
     call_command("verify_audit")
     assert "only hashes were checked" in capsys.readouterr().err
@@ -367,7 +369,7 @@ def test_a_copy_without_its_key_is_checked_by_hashes(
 def test_after_a_change_of_key_the_seals_are_authenticated_again(
     events: Any, other_key: Any
 ) -> None:
-    """docs/runbooks.md; what did not fit before is on record."""
+    """docs/runbooks.md: mismatches from before the change are recorded."""
     other_key()
     SigningKey.objects.rotate(actor="test")
     assert "seal 1 was changed or made by somebody without" in told()
@@ -377,8 +379,8 @@ def test_after_a_change_of_key_the_seals_are_authenticated_again(
     assert "seal 1 was changed or made by somebody without" in event.object
 
 
-def test_the_model_closes_every_verb_that_rewrites(events: Any) -> None:
-    """SQL is noticed, the ORM is refused."""
+def test_the_model_refuses_every_rewriting_method(events: Any) -> None:
+    """The ORM refuses to rewrite; SQL changes are found by the check."""
     event = AuditEvent.objects.get(pk=events[4].pk)
     event.object = "rewritten"
     copy = AuditEvent(id=event.pk, action="test.happened", object="rewritten")
@@ -416,8 +418,8 @@ def test_the_model_closes_every_verb_that_rewrites(events: Any) -> None:
     assert problem() == ""
 
 
-def test_no_row_takes_events_with_it() -> None:
-    """No key in or out, so no cascade and no related manager."""
+def test_no_deletion_cascades_to_events() -> None:
+    """There is no foreign key, so no cascade and no related manager."""
     assert not AuditEvent._meta.related_objects
     assert not any(f.is_relation for f in AuditEvent._meta.get_fields())
 

@@ -71,8 +71,8 @@ def offered(monkeypatch: Any, document: dict[str, Any]) -> OAuthClient | None:
     return found
 
 
-def test_our_rules_stand_in_the_toolkits_place() -> None:
-    """W3: fails if the next release moves what this rests on."""
+def test_the_validator_replaces_the_toolkits_rules() -> None:
+    """Fails if a toolkit release moves the methods that Portico overrides."""
     assert cimd._build_application_kwargs is metadata_documents.document_columns
     assert cimd.SafeMetadataFetcher is not None
 
@@ -84,7 +84,7 @@ def test_our_rules_stand_in_the_toolkits_place() -> None:
 def test_published_documents_are_accepted(
     monkeypatch: Any, document: dict[str, Any]
 ) -> None:
-    """CIMD 4.1: as Claude Code and VS Code publish them; any loopback port (T10)."""
+    """CIMD 4.1: as Claude Code and VS Code publish them; any loopback port."""
     client = offered(monkeypatch, document)
     assert client is not None and client.client_id == document["client_id"]
     assert client.name == document["client_name"] and not client.verified
@@ -166,10 +166,10 @@ def served(monkeypatch: Any, body: bytes, **options: Any) -> OAuthClient | None:
     ],
     ids=str,
 )
-def test_a_document_is_taken_as_json_and_nothing_else(
+def test_a_document_has_to_be_json(
     monkeypatch: Any, options: dict[str, Any], good: bool
 ) -> None:
-    """CIMD 4, 4.4, 6.6: a failure leaves no client behind."""
+    """CIMD 4, 4.4, 6.6: a failure stores no client."""
     body = options.pop("body", json.dumps(CLAUDE).encode())
     client = served(monkeypatch, body, **options)
     assert (client is not None) is good
@@ -196,7 +196,7 @@ def test_a_document_is_taken_as_json_and_nothing_else(
     ],
 )
 def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
-    """CIMD 3, 6.5: with the real fetcher."""
+    """CIMD 3, 6.5: tested with the real fetcher."""
     cache.clear()
     assert cimd.resolve_cimd_application(url, request=None) is None
     with pytest.raises(cimd.CIMDError):
@@ -204,8 +204,8 @@ def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
 
 
 @pytest.mark.spec("MCP SEC Trust: policy by host")
-def test_the_admins_list_of_hosts_decides(monkeypatch: Any) -> None:
-    """CIMD 6.8: trusted counts as verified, the others as refused."""
+def test_the_list_of_document_hosts_decides(monkeypatch: Any) -> None:
+    """CIMD 6.8: trusted hosts are verified, blocked hosts refused."""
     DocumentHost.objects.create(host="claude.ai", trusted=True)
     client = offered(monkeypatch, CLAUDE)
     assert client is not None and client.verified
@@ -234,10 +234,10 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("written", "client_id"), SPELLINGS)
-def test_a_host_is_refused_in_whichever_spelling(
+def test_a_host_is_refused_in_every_spelling(
     monkeypatch: Any, written: str, client_id: str
 ) -> None:
-    """CIMD 6.8: a resolver takes them all for one host."""
+    """CIMD 6.8: a resolver reads all these spellings as one host."""
     document = {**CLAUDE, "client_id": client_id}
     client = offered(monkeypatch, document)
     assert client is not None and client.is_usable(None) and not client.verified
@@ -257,10 +257,10 @@ def test_a_host_is_refused_in_whichever_spelling(
     ["https://evil.example../c", "https://a b/c", "https://*.example/c"]
     + ["https://1.2.3.4.5/c", "https://evil%2eexample/c", f"https://{'a' * 64}.b/c"],
 )
-def test_a_document_at_no_host_makes_no_client(
+def test_a_document_without_a_host_makes_no_client(
     monkeypatch: Any, client_id: str
 ) -> None:
-    """CIMD 3: a host that nobody could refuse."""
+    """CIMD 3: an administrator could not block such a host."""
     assert offered(monkeypatch, {**CLAUDE, "client_id": client_id}) is None
 
 
@@ -303,7 +303,7 @@ def test_the_registration_switch(settings: Any) -> None:
 
 @pytest.mark.spec("RFC 7591 5: unused registrations expire")
 def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
-    """Never while a token is alive."""
+    """A client with a live token is never deleted."""
     body = {"redirect_uris": ["https://a.example/cb"]}
     idle, used = register(body)[0], register(body)[0]
     issue_tokens(alice, issued_via="command", client_id=used.client_id)

@@ -35,8 +35,8 @@ OVERRIDDEN = [
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
-def test_each_override_overrides_something(name: str) -> None:
-    """With the parameters it is called with."""
+def test_each_override_replaces_a_method(name: str) -> None:
+    """It has the parameters that the library passes."""
     theirs = list(inspect.signature(getattr(BASE, name)).parameters)
     ours = list(inspect.signature(getattr(PorticoValidator, name)).parameters)
     named = [p for p in theirs if p not in ("args", "kwargs")]

@@ -94,10 +94,10 @@ def test_a_look_after_a_commit_sees_it(dave: User) -> None:
     told(tell)
 
 
-def test_looks_at_the_same_time_share_reads_and_see_what_was_before_them(
+def test_parallel_reads_are_shared_and_current(
     dave: User,
 ) -> None:
-    """Single flight; nobody joins a read that was sent before he came."""
+    """Single flight: no caller joins a read that started before its call."""
 
     async def tell(reader: ChangeReader) -> None:
         await reader.current_position()
@@ -139,8 +139,8 @@ def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
     told(tell)
 
 
-def test_who_gives_up_waiting_holds_nobody_up(rows: None) -> None:
-    """A client that disconnects must not take others' answers along."""
+def test_a_cancelled_read_does_not_block_others(rows: None) -> None:
+    """A client that disconnects must not cancel the read of others."""
 
     async def tell(reader: ChangeReader) -> None:
         await reader.current_position()
@@ -156,8 +156,8 @@ def test_who_gives_up_waiting_holds_nobody_up(rows: None) -> None:
     told(tell)
 
 
-def test_a_lost_connection_is_away_and_then_back(rows: None) -> None:
-    """503 until it is back; waiting requests are told."""
+def test_a_lost_connection_is_an_error_until_it_is_back(rows: None) -> None:
+    """Waiting requests get 503 until the connection works again."""
 
     async def tell(reader: ChangeReader) -> None:
         await reader.current_position()
@@ -215,7 +215,7 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
 def test_behind_a_pooler_nothing_is_prepared(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PgBouncer may run the next statement where nothing was prepared."""
+    """PgBouncer may run the next statement on another connection."""
     if connection.vendor == "sqlite":
         return
 
@@ -230,10 +230,10 @@ def test_behind_a_pooler_nothing_is_prepared(
     told(tell)
 
 
-def test_silence_ends_the_connection(
+def test_a_silent_connection_is_closed(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that hangs is away."""
+    """A database that does not answer counts as unreachable."""
     if connection.vendor == "sqlite":
         return
     monkeypatch.setattr(postgresql, "PATIENCE", 0.05)
@@ -283,7 +283,7 @@ def counted(path: Path, epoch: str, number: int = 1) -> Path:
     [("%41", "A"), ("a?mode=ro", "a"), ("a#b", "a"), ("a b", "a"), ("ü", "u")],
 )
 def test_a_path_is_quoted(tmp_path: Path, odd: str, other: str) -> None:
-    """sqlite.org/uri.html: % ? # mean something in a URI, and are names in a path."""
+    """sqlite.org/uri.html: % ? # are special in a URI and literal in a path."""
     ours = counted(tmp_path / odd / "portico.sqlite3", "ours")
     counted(tmp_path / other / "portico.sqlite3", "theirs")
     reader = SqliteReader(str(ours))
@@ -328,7 +328,7 @@ WAYS = {
 def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """The connection keeps the old file open, and sees nothing of the new one."""
+    """The open connection still reads the old file."""
     path = counted(tmp_path / "in" / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
     assert (
@@ -345,8 +345,8 @@ def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
 
 
 @pytest.mark.once
-def test_a_commit_to_the_old_file_shows_it_at_once(tmp_path: Path) -> None:
-    """The server's own commits, of its audit for one, make it look."""
+def test_a_commit_to_the_old_file_reveals_the_replacement(tmp_path: Path) -> None:
+    """The server's own commits, such as the audit's, trigger the check."""
     path = counted(tmp_path / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
     asyncio.run(reader.current_position())
@@ -360,8 +360,8 @@ def test_a_commit_to_the_old_file_shows_it_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_what_sqlite_does_by_itself_is_no_replacement(tmp_path: Path) -> None:
-    """Checkpoints, a VACUUM, connections that come and go, a lost connection."""
+def test_sqlites_own_changes_are_not_a_replacement(tmp_path: Path) -> None:
+    """Checkpoints, VACUUM, opened, closed and lost connections."""
     path = counted(tmp_path / "portico.sqlite3", "ours")
     reader = SqliteReader(str(path))
     asyncio.run(reader.current_position())

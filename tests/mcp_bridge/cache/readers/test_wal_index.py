@@ -90,10 +90,10 @@ def test_what_is_not_committed_is_not_seen(name: str, reader: SqliteReader) -> N
     writer.close()
 
 
-def test_a_commit_while_the_row_is_read_is_seen_by_the_next_look(
+def test_a_commit_during_a_read_is_seen_by_the_next_read(
     name: str, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The header is taken before the row."""
+    """The header is read before the row."""
     assert not elsewhere(name, COUNT)
     opened = reader.connection
     assert opened is not None
@@ -108,7 +108,7 @@ def test_a_commit_while_the_row_is_read_is_seen_by_the_next_look(
     assert number(reader) == 3
 
 
-def test_opening_and_closing_a_reader_gives_no_lock_away(name: str) -> None:
+def test_opening_and_closing_a_reader_releases_no_lock(name: str) -> None:
     """POSIX: closing a descriptor drops the locks of the whole process on that file."""
     writer = sqlite3.connect(name, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -126,7 +126,7 @@ def test_opening_and_closing_a_reader_gives_no_lock_away(name: str) -> None:
 def test_without_an_index_the_row_is_read_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database in another journal mode."""
+    """The database uses another journal mode."""
     name = made(tmp_path / "plain.sqlite3", "delete")
     reader = SqliteReader(name)
     assert [number(reader), number(reader)] == [1, 1]
@@ -139,7 +139,7 @@ def test_without_an_index_the_row_is_read_each_time(
 def test_one_map_serves_every_reader_of_a_database(
     name: str, reader: SqliteReader
 ) -> None:
-    """Descriptors are never closed, so there must not be many."""
+    """Descriptors are never closed, so there must be few."""
     before = len(wal_index.mapped)
     other = SqliteReader(name)
     assert [number(other), number(other)] == [1, 1]
