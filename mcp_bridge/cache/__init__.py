@@ -1,1 +1,1 @@
-"""What a worker keeps of earlier decisions, and how it stays true."""
+"""Per-worker caches of principals and rules, invalidated by the change log."""

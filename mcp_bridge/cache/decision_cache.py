@@ -1,9 +1,8 @@
-"""Is what this worker remembers still true? Looked at once for every request.
+"""DecisionCache: principals and rules in this worker, validated on every request.
 
-Verified tokens, the principals behind them and the catalogue are remembered, but
-nothing is used before a read made after the request arrived has shown that nothing
-it depends on has changed (`readers/__init__.py`, `watched_tables.py`). No time-to-live,
-no broadcast.
+Verified tokens, their principals and the catalogue are cached. Each request first reads
+the change log (`readers/__init__.py`) and evicts what changed (`watched_tables.py`).
+There is no time-to-live and no broadcast.
 """
 
 from __future__ import annotations
@@ -41,24 +40,24 @@ from mcp_bridge.db import in_database
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 20_000
-"""Principals a worker remembers."""
+"""Principals that a worker caches."""
 CAUGHT_UP = 1_000
-"""Changes a worker reads one by one; after more it forgets everything."""
+"""Changes that a worker applies one by one; after more it clears the cache."""
 VERIFY_EVERY = 5.0
-"""Seconds between two looks whether the triggers are still there."""
+"""Seconds between two checks that the triggers exist."""
 AGED_EVERY = 300.0
-"""Seconds after which a principal that nobody asked for is forgotten, at least."""
+"""Minimum seconds after which an unused principal is evicted."""
 
 
 class Load(NamedTuple):
-    """What was known when rows began to be read."""
+    """The log position and cache generation at which a load of rows began."""
 
     point: LogPosition
     generation: int
 
 
 class DecisionCache:
-    """What one worker remembers, and the point up to which it is true."""
+    """One worker's cache, and the log position up to which it is valid."""
 
     def __init__(self, source: ChangeReader, most: int = REMEMBERED) -> None:
         self.reader = source
@@ -72,9 +71,9 @@ class DecisionCache:
         self.loads: dict[bytes, tuple[Load, asyncio.Task[Any]]] = {}
 
     async def resolve(self, raw: str) -> tuple[Principal, Catalogue]:
-        """Who `raw` stands for, and the rules, as they are now.
+        """The principal of the raw token and the rules, both as committed now.
 
-        Raises accounts.tokens.principal.Unauthenticated; database errors pass through.
+        Raises accounts.tokens.principal.Unauthenticated; database errors propagate.
         """
         await self.check_for_changes()
         if not (self.trusted and self.point.epoch):
@@ -89,7 +88,7 @@ class DecisionCache:
         return principal, catalogue
 
     async def check_for_changes(self) -> None:
-        """Forget what has changed since the last look. Raises Away."""
+        """Evict what has changed since the last check. Raises DatabaseUnavailable."""
         try:
             now = await self.reader.current_position()
             if now != self.point:
@@ -99,10 +98,10 @@ class DecisionCache:
             raise
 
     async def catch_up(self, now: LogPosition) -> None:
-        """Forget what the changes up to `now` concern; everything, if unsure.
+        """Apply the changes up to `now`; clear the cache if they are incomplete.
 
-        Looks come back in the order they were made, so a number below the one known
-        means another database, not a slow answer.
+        Positions arrive in the order of their queries. A number below the known one
+        therefore means another database, not a late result.
         """
         gap = now.number - self.point.number
         if now.epoch != self.point.epoch or not 0 <= gap <= CAUGHT_UP:
@@ -112,7 +111,7 @@ class DecisionCache:
             start = self.point
             changes = await self.reader.changes_between(start, now)
             if self.point != start:
-                continue  # another request has caught up meanwhile
+                continue  # another request has applied them meanwhile
             if len(changes) != now.number - start.number:
                 self.forget_everything(now)
                 return
@@ -121,14 +120,14 @@ class DecisionCache:
             self.point = now
 
     def forget(self, change: ChangeRow) -> None:
-        """Forget whom or what one change concerns."""
+        """Evict what one change concerns."""
         self.recent.append(change)
         self.principals.forget(change)
         if concerns_catalogue(change):
             self.catalogue = None
 
     def forget_everything(self, now: LogPosition) -> None:
-        """Begin anew; what is being read at this moment is not remembered."""
+        """Clear the cache; loads in flight are not cached either."""
         self.generation += 1
         self.principals.clear()
         self.catalogue = None
@@ -136,7 +135,7 @@ class DecisionCache:
         self.point = now
 
     async def load_principal(self, key: bytes, raw: str) -> Principal:
-        """Read the rows behind a token, together with who asks at the same point."""
+        """Read a token's rows; requests at the same position share the load."""
 
         async def work(load: Load) -> Principal:
             principal = await in_database(authenticate, raw)
@@ -150,7 +149,7 @@ class DecisionCache:
         return principal
 
     async def load_catalogue(self) -> Catalogue:
-        """Read all rules, together with who asks at the same point."""
+        """Read all rules; requests at the same position share the load."""
 
         async def work(load: Load) -> Catalogue:
             catalogue = await in_database(read_catalogue)
@@ -158,11 +157,11 @@ class DecisionCache:
                 self.catalogue = catalogue
             return catalogue
 
-        found: Catalogue = await self.shared(b"", work)
-        return found
+        catalogue: Catalogue = await self.shared(b"", work)
+        return catalogue
 
     async def shared(self, key: bytes, work: Callable[[Load], Any]) -> Any:
-        """The outcome of `work`; joined only where nothing changed since it began."""
+        """The result of `work`, single flight: joined only if nothing changed since."""
         load, task = self.loads.get(key, (None, None))
         if task is None or load != self.now():
             load = self.now()
@@ -172,18 +171,21 @@ class DecisionCache:
         return await asyncio.shield(task)
 
     def now(self) -> Load:
-        """What a read that begins now will be true for."""
+        """The position and generation of a load that starts now."""
         return Load(self.point, self.generation)
 
     def loaded(self, key: bytes, task: asyncio.Task[Any]) -> None:
-        """Nobody joins a read that is over; its error is for those who waited."""
+        """Remove the finished load.
+
+        This retrieves its exception, so asyncio does not log one that nobody awaits.
+        """
         if not task.cancelled():
             task.exception()
         if key in self.loads and self.loads[key][1] is task:
             del self.loads[key]
 
     def still_valid(self, load: Load, concerned: Callable[[ChangeRow], bool]) -> bool:
-        """Whether no change seen since a load began could have been missed by it."""
+        """Whether the load saw every change that concerns it."""
         missed = self.point.number - load.point.number
         if load.generation != self.generation or missed > CAUGHT_UP:
             return False
@@ -191,27 +193,27 @@ class DecisionCache:
         return not any(concerned(change) for change in later)
 
     async def verify(self) -> None:
-        """Look whether every trigger is there; without one nothing is remembered.
+        """Check that every trigger exists; without one nothing is cached.
 
-        Triggers that were switched off and on again make forget what was read
-        meanwhile. Nothing is decided where the database is another file by now.
+        Triggers that were disabled and enabled again clear the cache. A replaced
+        database file closes the reader, which then refuses.
         """
         if self.reader.replaced():
             self.forget_everything(UNTRACKED)
             self.reader.close()
         try:
-            found: TriggerState = await in_database(state)
+            triggers: TriggerState = await in_database(state)
         except DatabaseError as error:
-            found = TriggerState([str(error)], [], ())
-        trusted = not (found.missing or found.outside)
+            triggers = TriggerState([str(error)], [], ())
+        trusted = not (triggers.missing or triggers.outside)
         if self.trusted and not trusted:
-            report(found)
-        if trusted != self.trusted or found.marks != self.marks:
+            report(triggers)
+        if trusted != self.trusted or triggers.marks != self.marks:
             self.forget_everything(UNTRACKED)
-        self.trusted, self.marks = trusted, found.marks
+        self.trusted, self.marks = trusted, triggers.marks
 
     async def keep_verifying(self) -> None:
-        """Verify and age now and then, as long as the server runs."""
+        """Verify the triggers and evict idle principals while the server runs."""
         aged = time.monotonic()
         while True:
             await asyncio.sleep(VERIFY_EVERY)
@@ -221,30 +223,33 @@ class DecisionCache:
                 self.principals.evict_idle()
 
 
-def report(found: TriggerState) -> None:
-    """Say in the log why nothing is remembered."""
-    for table in found.outside:
-        logger.error("Changes are not numbered (%s): this is not supported", table)
-    if found.missing:
-        logger.error("Changes are not numbered (%s): run migrate", found.missing[0])
+def report(triggers: TriggerState) -> None:
+    """Log why caching is disabled."""
+    for table in triggers.outside:
+        logger.error("Changes bypass the triggers (%s); caching is disabled.", table)
+    if triggers.missing:
+        logger.error(
+            "Change-tracking trigger missing (%s); caching is disabled. "
+            "Run `manage.py migrate`.",
+            triggers.missing[0],
+        )
 
 
 decision_cache: DecisionCache | None = None
-"""This worker's; None where no server runs, and then nothing is remembered."""
+"""This worker's cache; None if no server runs, and then nothing is cached."""
 
 
 @asynccontextmanager
 async def caching_decisions() -> AsyncIterator[DecisionCache]:
-    """Remember from here on until the server stops."""
+    """Cache decisions until the server stops."""
     global decision_cache
     decision_cache = DecisionCache(open_reader())
     await decision_cache.verify()
     if not decision_cache.trusted:
-        logger.error("Nothing is remembered: changes are not numbered; run doctor")
+        logger.error("Caching is disabled: changes are not tracked. Run doctor.")
     with suppress(DatabaseUnavailable):
-        await (
-            decision_cache.check_for_changes()
-        )  # From here on it is known which file was opened.
+        # The first read records which file is open, so a later replacement shows.
+        await decision_cache.check_for_changes()
     upkeep = asyncio.create_task(decision_cache.keep_verifying())
     try:
         yield decision_cache
@@ -257,9 +262,9 @@ async def caching_decisions() -> AsyncIterator[DecisionCache]:
 
 
 async def resolve_token(raw: str) -> tuple[Principal, Catalogue]:
-    """Who `raw` stands for and the rules, both as committed when this is called.
+    """The principal of the raw token and the rules, as committed at this call.
 
-    Raises accounts.tokens.principal.Unauthenticated; database errors pass through.
+    Raises accounts.tokens.principal.Unauthenticated; database errors propagate.
     """
     if decision_cache is None:
         return await in_database(read_uncached, raw)
@@ -267,12 +272,12 @@ async def resolve_token(raw: str) -> tuple[Principal, Catalogue]:
 
 
 def read_uncached(raw: str) -> tuple[Principal, Catalogue]:
-    """The same from the rows, with nothing remembered."""
+    """The principal and the rules from the rows, without the cache."""
     return authenticate(raw), read_catalogue()
 
 
 async def database_away() -> bool:
-    """Whether a read that begins now gets no answer; False where no server runs."""
+    """Whether a read that starts now fails; False if no server runs."""
     if decision_cache is None:
         return False
     try:
@@ -283,5 +288,5 @@ async def database_away() -> bool:
 
 
 def replaced() -> bool:
-    """Whether the database's file is another one than when the server started."""
+    """Whether the database file was replaced since the server started."""
     return decision_cache is not None and decision_cache.reader.replaced()

@@ -1,4 +1,4 @@
-"""People: the principals a worker remembers, bounded; changes say whom to forget."""
+"""PrincipalCache: a bounded cache of principals, and what a change evicts from it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from mcp_bridge.cache.readers.base import ChangeRow
 from mcp_bridge.cache.watched_tables import ChangeScope
 
 Key = bytes
-"""SHA-256 of a raw token: the token itself is remembered nowhere."""
+"""SHA-256 of a raw token; the cache never stores the token itself."""
 
 
 class PrincipalCache:
-    """Key -> Principal; the one not used for longest goes first."""
+    """Key -> Principal, least recently used evicted first."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.known: OrderedDict[Key, Principal] = OrderedDict()
         self.tokens: dict[str, Key] = {}
         self.users: dict[int, Key | set[Key]] = {}
-        """Their keys; the key alone where there is one, a quarter of the memory."""
+        """User id -> keys. A single key stands without a set: a quarter of the memory.
+        """
         self.idle: set[Key] = set()
-        """Those known at the last ageing and not used since."""
+        """Keys cached at the last `evict_idle()` and unused since."""
 
     def __len__(self) -> int:
         return len(self.known)
 
     def get(self, key: Key) -> Principal | None:
-        """Who is behind `key`, noted as used now."""
+        """The principal of `key`, marked as used; None if it is not cached."""
         principal = self.known.get(key)
         if principal is not None:
             self.known.move_to_end(key)
@@ -37,13 +38,13 @@ class PrincipalCache:
         return principal
 
     def evict_idle(self) -> None:
-        """Forget who was not used since this was last called."""
+        """Evict every principal that was not used since the last call."""
         for key in list(self.idle):
             self.drop(key)
         self.idle = set(self.known)
 
     def put(self, key: Key, principal: Principal) -> None:
-        """Remember; forget the longest unused where there are too many."""
+        """Cache the principal; evict the least recently used over the limit."""
         self.drop(key)
         self.known[key] = principal
         self.tokens[principal.jti] = key
@@ -59,7 +60,6 @@ class PrincipalCache:
             self.users[user_id] = {keys, key}
 
     def drop(self, key: Key) -> None:
-        """Forget one."""
         principal = self.known.pop(key, None)
         if principal is None:
             return
@@ -72,14 +72,13 @@ class PrincipalCache:
             del self.users[principal.user_id]
 
     def clear(self) -> None:
-        """Forget all."""
         self.known.clear()
         self.tokens.clear()
         self.users.clear()
         self.idle.clear()
 
     def forget(self, change: ChangeRow) -> None:
-        """Forget whom `change` concerns, and nobody else."""
+        """Evict exactly the principals that `change` concerns."""
         if change.kind in (ChangeScope.ALL, ChangeScope.ALL_USERS):
             self.clear()
         for key in list(self._concerned(change)):
@@ -99,7 +98,7 @@ class PrincipalCache:
 
 
 def concerns(change: ChangeRow, principal: Principal) -> bool:
-    """Whether `change` may make `principal` untrue."""
+    """Whether `change` may invalidate `principal`."""
     own = {
         ChangeScope.USER: str(principal.user_id),
         ChangeScope.TOKEN: principal.jti,
@@ -111,5 +110,5 @@ def concerns(change: ChangeRow, principal: Principal) -> bool:
 
 
 def concerns_catalogue(change: ChangeRow) -> bool:
-    """Whether `change` may make the rules untrue."""
+    """Whether `change` may invalidate the rules."""
     return change.kind in (ChangeScope.CATALOGUE, ChangeScope.ALL)

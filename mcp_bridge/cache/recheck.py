@@ -1,7 +1,7 @@
-"""Recheck: is a message that was allowed still allowed, while its answer is held?
+"""Recheck: is a message still allowed, some time after its decision?
 
-A message is decided by a read of the rows. What then takes longer than FRESH_FOR (a
-slow body, a queue, a long call, a stream) goes on only after another read.
+A decision rests on one read of the rows. Work that takes longer than FRESH_FOR (a slow
+body, a queue, a long call, a stream) continues only after another read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from mcp_bridge.access.decision import Decision, decide
 from mcp_bridge.cache.decision_cache import resolve_token
 
 FRESH_FOR = 0.05
-"""Seconds for which a read of the rows counts as made just now.
+"""Seconds for which a read of the rows counts as current.
 
-A read before every answer was tried: on PostgreSQL it is a round trip more a call.
+A read before every answer was tried: on PostgreSQL it costs one more round trip a call.
 """
 
 
 class AccessWithdrawn(Exception):
-    """The token counts, but the message is not allowed any more."""
+    """The token is valid, but the message is no longer allowed."""
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision.reason)
@@ -32,7 +32,7 @@ class AccessWithdrawn(Exception):
 
 
 ENDS = (Unauthenticated, AccessWithdrawn, DatabaseError)
-"""Why an answer does not go on."""
+"""Errors after which an answer must not be sent."""
 
 
 class Recheck:
@@ -45,25 +45,25 @@ class Recheck:
         self.read_at = read_at
         """When the last read began, by time.perf_counter()."""
         self.ended: Exception | None = None
-        """Why the tool was not run."""
+        """The error that kept the tool from running."""
 
     @property
     def due(self) -> bool:
-        """Whether the last read is too old to go on by."""
+        """Whether the last read is older than FRESH_FOR, or the tool was refused."""
         late = time.perf_counter() - self.read_at > FRESH_FOR
         return late or self.ended is not None
 
     async def now(self) -> None:
-        """Decide by the rows as they are now. Raises one of ENDS."""
+        """Decide by the current rows. Raises one of ENDS."""
         if self.ended is not None:
             raise self.ended
         await self.read()
 
     async def before_running(self) -> None:
-        """The same for a tool that runs next; what is refused here stays refused.
+        """Decide before a tool runs; a refusal here is final.
 
-        A tool that was not run is an error to the SDK. Were the next read to allow the
-        message, that error would go out as its answer.
+        To the SDK, a tool that did not run is an error. If the next read allowed the
+        message, that error would be sent as its answer.
         """
         try:
             await self.now()
@@ -72,7 +72,7 @@ class Recheck:
             raise
 
     async def problem(self) -> Exception | None:
-        """Why the message may not go on, None if it may."""
+        """Why the message may not continue; None if it may."""
         try:
             await self.now()
         except ENDS as error:
@@ -93,4 +93,6 @@ class Recheck:
 
 
 recheck_var: ContextVar[Recheck | None] = ContextVar("portico_recheck", default=None)
-"""Of the message being served. Not in Call: tools get that, and no raw token."""
+"""The recheck of the current message. It is not in Call: tools get that, and it must
+not hold a raw token.
+"""

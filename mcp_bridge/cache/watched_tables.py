@@ -1,6 +1,6 @@
-"""Which rows a decision depends on, and whom a change to them concerns.
+"""The tables that decisions read, and the cache entries that a change in them affects.
 
-A table a decision begins to read is added to `watched()`; a test compares the two.
+Add a table that decisions read to `watched_tables()`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from accounts.models import (
 from mcp_bridge.models import Primitive
 
 KEPT = 10_000
-"""Length of the change log; who has seen less forgets everything."""
+"""Rows in the change log; a worker that is further behind clears its cache."""
 
 
 class ChangeScope(StrEnum):
-    """What a change makes untrue. The first three name one by a key."""
+    """What a change invalidates. The first three name one entry by a key."""
 
     USER = "user"
     TOKEN = "token"  # noqa: S105
@@ -41,9 +41,9 @@ class ChangeScope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchedTable:
-    """A table: whom its rows concern, and which of its changes matter.
+    """A table, the cache entries its rows affect, and the changes that matter.
 
-    Columns count unless they are `ignored`, so that a new one counts by itself.
+    Every column matters unless it is `ignored`, so a new column is safe by default.
     """
 
     model: type[models.Model]
@@ -53,40 +53,39 @@ class WatchedTable:
     insert: bool = True
     delete: bool = True
     while_live: bool = False
-    """Deletions count only before `expires_at`: what is over is not remembered."""
+    """Deletions matter only before `expires_at`: expired tokens are not cached."""
 
     @property
     def table(self) -> str:
-        """Its name in the database."""
         return self.model._meta.db_table
 
     @property
     def columns(self) -> list[str]:
-        """The columns that count."""
+        """Names of the columns that matter."""
         fields = self.model._meta.local_concrete_fields
         return [str(f.column) for f in fields if f.name not in self.ignored]
 
     @property
     def unique(self) -> list[str]:
-        """Columns by which SQLite's REPLACE removes a row without a word."""
+        """Columns by which SQLite's REPLACE deletes a row without a DELETE trigger."""
         fields = self.model._meta.local_concrete_fields
         return [str(field.column) for field in fields if field.unique]
 
 
 class Outside(NamedTuple):
-    """A table that changes without a trigger, and why."""
+    """A table that changes without firing its triggers, and why."""
 
     table: str
     why: str
     """`subscription` or `inheritance`."""
 
     def __str__(self) -> str:
-        """For the log."""
+        """As the log and the checks show it."""
         return f"{self.table} by {self.why}"
 
 
 def watched_tables() -> Iterator[WatchedTable]:
-    """Every table behind authenticate() and the catalogue."""
+    """Every table that authenticate() and the catalogue read."""
     personal = ("first_name", "last_name", "date_joined")
     address = ("email", "email_set_by_admin")
     signing_in = ("password", "session_epoch", "last_login")
@@ -103,7 +102,7 @@ def watched_tables() -> Iterator[WatchedTable]:
         insert=False,
         while_live=True,
     )
-    # That a revocation goes concerns nobody: refusals are not remembered.
+    # A deleted revocation invalidates nothing: refusals are not cached.
     yield WatchedTable(RevokedToken, ChangeScope.TOKEN, "jti", delete=False)
     yield WatchedTable(
         OAuthClient,

@@ -1,4 +1,4 @@
-"""The MCP server that apps add their tools, resources and prompts to."""
+"""Public names for `mcp_tools.py` modules: the server and the caller's principal."""
 
 from mcp_bridge.access.context import current_principal
 from mcp_bridge.server.portico_server import mcp

@@ -1,7 +1,7 @@
-"""How much one person, and all together, may have open at /mcp in this process.
+"""Limits on concurrent calls, streams and body bytes at /mcp, in this process.
 
-Rates (rate_limits.py) bound how often something begins, these how much of it goes on.
-Who has too much open is asked to wait; nobody else notices.
+Rate limits (rate_limits.py) count how often something starts; these limits count what
+is still open. A user over a limit gets 429, and other users keep their share.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from mcp_bridge.metrics import prometheus
 T = TypeVar("T")
 
 LARGE_BODY = 16 * 1024
-"""Bytes from which a body that was here at once is counted."""
+"""Bytes from which a body that arrived with its head counts against the limit."""
 THREADS_EACH = 20
-"""Synchronous tools of one person that run at once: half of the SDK's threads (40)."""
+"""Synchronous tools that one user may run at once: half of the SDK's 40 threads."""
 
 
 class ConcurrencyExceeded(RateLimited):
-    """All together have too much open."""
+    """All users together have too much open."""
 
     status = 503
     error = "temporarily_unavailable"
 
 
 class ConcurrencyLimit:
-    """Amounts by person, with a most for each and for all of them."""
+    """Amounts by user, with a maximum for one user and one for all users."""
 
     def __init__(self, what: str, each: str, everybody: str, wait: float) -> None:
         self.what, self.each, self.everybody, self.wait = what, each, everybody, wait
-        """A word for the answer and the metrics, two settings, seconds to wait."""
+        """The name is for errors and metrics; `wait` is the Retry-After in seconds."""
         self.amounts: dict[int, int] = {}
         self.total = 0
 
     def enter(self, user_id: int, amount: int = 1) -> None:
-        """Take an amount. Raises TooMany or Full."""
+        """Add an amount. Raises RateLimited or ConcurrencyExceeded."""
         mine = self.amounts.get(user_id, 0) + amount
         if mine > getattr(settings, self.each):
             prometheus.over_bound(self.what)
@@ -54,7 +54,6 @@ class ConcurrencyLimit:
         self.total += amount
 
     def leave(self, user_id: int, amount: int = 1) -> None:
-        """Give it back."""
         left = self.amounts[user_id] - amount
         if left:
             self.amounts[user_id] = left
@@ -67,11 +66,11 @@ CALLS = ConcurrencyLimit("calls", "MAX_CALLS_PER_USER", "MAX_CALLS", 1.0)
 STREAMS = ConcurrencyLimit("streams", "MAX_STREAMS_PER_USER", "MAX_STREAMS", 10.0)
 BODIES = ConcurrencyLimit("bytes of bodies", "MAX_BODIES_PER_USER", "MAX_BODIES", 1.0)
 LISTENING = frozenset({"stream/open", "subscriptions/listen"})
-"""Methods whose answer is a stream that stays open."""
+"""Methods that are answered with a stream that stays open."""
 
 
 class Holding:
-    """What one message holds of the bounds. Making one raises TooMany."""
+    """What one message counts against the limits. Creating one raises RateLimited."""
 
     __slots__ = ("bound", "bytes", "user_id")
 
@@ -80,27 +79,27 @@ class Holding:
         self.user_id, self.bound, self.bytes = user_id, CALLS, 0
 
     def grow(self, size: int) -> None:
-        """Hold so many bytes more. Raises TooMany."""
+        """Add bytes of the body. Raises RateLimited."""
         BODIES.enter(self.user_id, size)
         self.bytes += size
 
     def listen(self) -> None:
-        """It is a stream that stays open, not a call. Raises TooMany."""
+        """Count the message as an open stream, not as a call. Raises RateLimited."""
         STREAMS.enter(self.user_id)
         self.bound = STREAMS
         CALLS.leave(self.user_id)
 
     def end(self) -> None:
-        """Give everything back."""
         self.bound.leave(self.user_id)
         if self.bytes:
             BODIES.leave(self.user_id, self.bytes)
 
 
 class Turns:
-    """Who runs a synchronous tool now; those over their share wait for their own.
+    """Slots for synchronous tools, by user; a user over the share waits for a slot.
 
-    The SDK has one queue for all: somebody with forty slow calls would stop everybody.
+    The SDK has one thread queue for all users, so without this one user with forty slow
+    calls would block every other user.
     """
 
     def __init__(self, each: int) -> None:
@@ -109,7 +108,7 @@ class Turns:
         self.waiting: dict[int, deque[asyncio.Future[None]]] = {}
 
     async def enter(self, user_id: int) -> None:
-        """Wait until one of the person's turns is free."""
+        """Wait until the user has a free slot."""
         running = self.running.get(user_id, 0)
         if running < self.each:
             self.running[user_id] = running + 1
@@ -119,16 +118,15 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # handed over at that very moment
+            if not turn.cancelled():  # leave() gave this slot to us meanwhile
                 self.leave(user_id)
             raise
 
     def of(self, user_id: int) -> Turn:
-        """A turn of the person's, to be entered with `async with`."""
         return Turn(self, user_id)
 
     def leave(self, user_id: int) -> None:
-        """Hand the turn to the next of the person's calls."""
+        """Give the slot to the user's next waiting call."""
         line = self.waiting.get(user_id, deque())
         while line:
             turn = line.popleft()
@@ -143,10 +141,10 @@ class Turns:
 
 
 class Turn:
-    """One turn, held until its work ends in the thread.
+    """One slot, in use until its work ends in the thread.
 
-    A call that is cancelled leaves its thread running: were its turn free at once, a
-    person who calls and leaves could take any number of threads.
+    Cancelling a call does not stop its thread. If cancellation freed the slot, a user
+    who calls and disconnects could occupy every thread.
     """
 
     def __init__(self, turns: Turns, user_id: int) -> None:
@@ -163,20 +161,20 @@ class Turn:
             self.leave()
 
     def kept_by(self, work: Callable[[], T]) -> Callable[[], T]:
-        """`work` for a thread, which gives the turn back."""
+        """`work` for a thread; it frees the slot when it ends."""
 
         def run() -> T:
             self.started = True
             try:
                 return work()
             finally:
-                with suppress(RuntimeError):  # the server has stopped meanwhile
+                with suppress(RuntimeError):  # the event loop is closed
                     self.loop.call_soon_threadsafe(self.leave)
 
         return run
 
     def leave(self) -> None:
-        """Give it back, once."""
+        """Free the slot, at most once."""
         if not self.left:
             self.left = True
             self.turns.leave(self.user_id)

@@ -1,11 +1,13 @@
-"""One request, one answer, with the body parsed once, by the door.
+"""Direct dispatch: one request, one JSON response, without the SDK's own HTTP entry.
 
-MCP basic/transports. The SDK's own entries read the body a second time and take the
-answer through one more model (2026-07-28: a fifth of a call), or make streams, a
-dispatcher and a task for it (before, without sessions: two thirds). What is plainly
-right goes from here to the SDK's dispatch. All else (a header that says otherwise or
-comes twice, a notification, a mirrored argument) goes to the SDK's entry, which knows
-what to say.
+MCP basic/transports. The middleware has parsed the body already. The SDK's entry parses
+it again and validates the result with one more model (2026-07-28: a fifth of a call).
+For older protocols without sessions it creates streams, a dispatcher and a task (two
+thirds of a call).
+
+Well-formed requests go straight to the SDK's dispatch. Everything else goes to the
+SDK's entry, which has the error messages: contradicting or duplicate headers,
+notifications, mirrored arguments.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ Content = Mapping[str, Any]
 
 @dataclass(slots=True)
 class SingleResponseContext:
-    """The SDK's DispatchContext where nothing but the answer can be sent."""
+    """The SDK's DispatchContext where only the result can be sent."""
 
     transport: TransportContext
     request_id: str | int
@@ -59,22 +61,22 @@ class SingleResponseContext:
     async def send_raw_request(
         self, method: str, params: Content | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        """A server of this era asks nothing by itself."""
+        """Raises NoBackChannelError: the client opened no stream for requests."""
         raise NoBackChannelError(method)
 
     async def notify(
         self, method: str, params: Content | None, opts: CallOptions | None = None
     ) -> None:
-        """The request asked for no stream."""
+        """Drop the notification: the client opened no stream for it."""
 
     async def progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """The request asked for no stream."""
+        """Drop the progress: the client opened no stream for it."""
 
 
 class DirectDispatcher:
-    """Serves requests in one piece, without a session; `sdk` is the SDK's entry."""
+    """Serves requests without a session; `sdk` is the SDK's ASGI entry."""
 
     def __init__(self, server: Server[Any], sdk: ASGIApp) -> None:
         self.server, self.sdk = server, sdk
@@ -83,7 +85,7 @@ class DirectDispatcher:
     async def serve(
         self, scope: Scope, receive: Receive, send: Send, content: Content
     ) -> None:
-        """Answer the request whose body was decoded to `content`."""
+        """Answer the request; `content` is its decoded body."""
         route = self.route(scope, content)
         if route is None:
             await self.sdk(scope, receive, send)
@@ -111,7 +113,7 @@ class DirectDispatcher:
             failed = JSONRPCError(jsonrpc="2.0", id=content["id"], error=error)
             body = dumped(failed)
         finally:
-            # Closing an empty stack needs no deadline of its own (8 us).
+            # An empty stack needs no aclose_shielded(), whose cancel scope costs 8 us.
             if getattr(connection.exit_stack, "_exit_callbacks", True):
                 await aclose_shielded(connection)
         length = (b"content-length", str(len(body)).encode())
@@ -121,58 +123,61 @@ class DirectDispatcher:
         await send({"type": "http.response.body", "body": body})
 
     def route(self, scope: Scope, content: Content) -> InboundModernRoute | None:
-        """The envelope of a request that is plainly right; None for all else."""
+        """The envelope of a well-formed request; None sends it to the SDK's entry."""
         pairs = scope["headers"]
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in pairs}
-        usual = (
+        well_formed = (
             len(headers) == len(pairs)
             and headers.get("content-type", "").lower().startswith(JSON)
             and takes_json(headers.get("accept", ""))
             and is_request(content)
         )
         version = headers.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
-        if not usual or version in HANDSHAKE_PROTOCOL_VERSIONS:
-            older = usual and content["method"] != "initialize"
+        if not well_formed or version in HANDSHAKE_PROTOCOL_VERSIONS:
+            older = well_formed and content["method"] != "initialize"
             return InboundModernRoute(version, None, None) if older else None
         if self.mirrors(headers, content):
             return None
-        found = classify_inbound_request(content, headers=headers)
-        return found if isinstance(found, InboundModernRoute) else None
+        route = classify_inbound_request(content, headers=headers)
+        return route if isinstance(route, InboundModernRoute) else None
 
     def mirrors(self, headers: Mapping[str, str], content: Content) -> bool:
-        """Whether headers repeat, or should repeat, arguments of a tool (SEP-2243)."""
+        """Whether headers repeat, or must repeat, arguments of a tool (SEP-2243)."""
         if content["method"] != "tools/call":
             return False
         params = content.get("params") or {}
-        look_up, arguments = self.server.get_tool_input_schema, params.get("arguments")
-        if look_up is None or any(name.startswith(MIRROR) for name in headers):
+        schema_of, arguments = (
+            self.server.get_tool_input_schema,
+            params.get("arguments"),
+        )
+        if schema_of is None or any(name.startswith(MIRROR) for name in headers):
             return True
-        return bool(arguments) and look_up(str(params.get("name"))) is not None
+        return bool(arguments) and schema_of(str(params.get("name"))) is not None
 
 
 def is_request(content: Content) -> bool:
-    """Whether it is a request as JSON-RPC 2.0 words it, without a second look."""
+    """Whether the message is a JSON-RPC 2.0 request; `parse` has checked the rest."""
     known = type(content.get("id")) in (str, int) and "method" in content
     return known and isinstance(content.get("params", {}), dict)
 
 
 @lru_cache(maxsize=256)
 def takes_json(accept: str) -> bool:
-    """Whether the SDK finds JSON in this Accept header."""
+    """Whether the SDK accepts this Accept header for a JSON response."""
     headers = [(b"accept", accept.encode("latin-1"))]
     return check_accept_headers(Request({"type": "http", "headers": headers}))[0]
 
 
 def encoded(request_id: str | int, result: dict[str, Any]) -> bytes:
-    """The answer as JSON. Raises what the SDK's own serialization raises."""
+    """The result as JSON-RPC bytes. Raises what the SDK's serialization raises."""
     answer = {"jsonrpc": "2.0", "id": request_id, "result": result}
     try:
         return to_json(answer, inf_nan_mode="null")
-    except PydanticSerializationError:  # half of a surrogate pair
+    except PydanticSerializationError:  # a lone surrogate
         return dumped(JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result))
 
 
 def dumped(message: JSONRPCResponse | JSONRPCError) -> bytes:
-    """As the SDK does it."""
+    """The same bytes as the SDK's own transport sends."""
     body = message.model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(body, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""What code has on offer: found in every app's `mcp_tools.py`, synced into rows."""
+"""Discovery: find the primitives in every app's `mcp_tools.py`, sync them into rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mcp_bridge.server.portico_server import PorticoServer, mcp
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""Several workers may start at once and add the same row; the losers look again."""
+"""Workers that start together may insert the same row; the loser syncs once more."""
 
 
 def autodiscover() -> PorticoServer:
@@ -28,7 +28,7 @@ def autodiscover() -> PorticoServer:
 
 
 def offers(server: PorticoServer) -> Iterator[Offer]:
-    """Everything registered with `server`, whoever may use it."""
+    """Everything registered with `server`, visible to the caller or not."""
     for tool in server.tools.everything():
         shown = tool.model_dump(mode="json", exclude={"fn_metadata", "is_async"})
         shown["output_schema"] = tool.output_schema
@@ -47,20 +47,20 @@ def offers(server: PorticoServer) -> Iterator[Offer]:
 
 
 def _shown(primitive: BaseModel, *fields: str) -> dict[str, Any]:
-    wanted = {*fields, "title", "description", "annotations", "meta"}
-    return primitive.model_dump(mode="json", include=wanted)
+    included = {*fields, "title", "description", "annotations", "meta"}
+    return primitive.model_dump(mode="json", include=included)
 
 
 def _offer(
-    server: PorticoServer, kind: str, name: str, made: Any, shown: dict[str, Any]
+    server: PorticoServer, kind: str, name: str, primitive: Any, shown: dict[str, Any]
 ) -> Offer:
     scopes, sensitive = server.access.get((str(kind), name), ((), False))
     text = json.dumps(shown, sort_keys=True, default=str)
     return Offer(
         kind=str(kind),
         name=name,
-        title=made.title or "",
-        description=(made.description or "").strip(),
+        title=primitive.title or "",
+        description=(primitive.description or "").strip(),
         scopes=scopes,
         sensitive=sensitive,
         definition=hashlib.sha256(text.encode()).hexdigest(),
@@ -68,11 +68,11 @@ def _offer(
 
 
 def sync() -> dict[str, int]:
-    """Bring the Primitive rows up to date; what changed, counted."""
-    found = list(offers(autodiscover()))
+    """Update the Primitive rows from the code. Returns the non-zero counts."""
+    offered = list(offers(autodiscover()))
     for attempt in range(ATTEMPTS):
         try:
-            counts = summary(Primitive.objects.sync(found))
+            counts = summary(Primitive.objects.sync(offered))
             break
         except IntegrityError:
             if attempt == ATTEMPTS - 1:

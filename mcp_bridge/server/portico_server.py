@@ -1,4 +1,4 @@
-"""`mcp`: the SDK's MCPServer whose primitives carry scopes and know their caller.
+"""`mcp`: the SDK's MCPServer with scopes on primitives and lists by caller.
 
 Authors write `mcp_tools.py` in an installed app:
 
@@ -59,11 +59,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 MIRROR = "x-mcp-header"
-"""In a tool's schema: a header repeats this argument (SEP-2243)."""
+"""Key in a tool's schema: an HTTP header repeats this argument (SEP-2243)."""
 EXTRA_METHODS = frozenset(
     {"logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
-"""Methods an author may serve; all others are decided and served here."""
+"""Methods that an app may handle; Portico handles all others."""
 
 
 class PorticoServer(MCPServer[Any]):
@@ -89,10 +89,10 @@ class PorticoServer(MCPServer[Any]):
         sensitive: bool = False,
         **options: Any,
     ) -> Callable[[F], F]:
-        """Register a tool that any one of `scopes` (or `tool:NAME`) gives access to.
+        """Register a tool; any one of `scopes` (or `tool:NAME`) gives access to it.
 
-        `sensitive`: a token must name such a scope, `mcp` is not enough. `options`
-        are those of the SDK's own decorator.
+        A `sensitive` tool needs a token that names such a scope; `mcp` is not enough.
+        `options` are those of the SDK's own decorator.
         """
         if callable(name):
             raise TypeError("Write @mcp.tool(), with the parentheses.")
@@ -113,7 +113,7 @@ class PorticoServer(MCPServer[Any]):
         sensitive: bool = False,
         **options: Any,
     ) -> Callable[[F], F]:
-        """Register a resource, a template where `uri` has {parameters}; as `tool`."""
+        """Register a resource, or a template if `uri` has {parameters}; see `tool`."""
         if callable(uri):
             raise TypeError('Write @mcp.resource("scheme://path"), with its URI.')
         kind = PrimitiveKind.RESOURCE
@@ -136,21 +136,21 @@ class PorticoServer(MCPServer[Any]):
         sensitive: bool = False,
         **options: Any,
     ) -> Callable[[F], F]:
-        """Register a prompt; as `tool`."""
+        """Register a prompt; see `tool`."""
         if callable(name):
             raise TypeError("Write @mcp.prompt(), with the parentheses.")
 
         def register(fn: F) -> F:
             known = name or fn.__name__
             self._claim(PrimitiveKind.PROMPT, known, scopes, sensitive)
-            made = Prompt.from_function(with_db_cleanup(fn), name=known, **options)
-            self.add_prompt(made)
+            prompt = Prompt.from_function(with_db_cleanup(fn), name=known, **options)
+            self.add_prompt(prompt)
             return fn
 
         return register
 
     def completion(self) -> Callable[[F], F]:
-        """Register a completer; the first that gives an answer is taken."""
+        """Register a completer; the first result that is not None is sent."""
 
         def register(fn: F) -> F:
             self.completers.append(fn)
@@ -167,12 +167,12 @@ class PorticoServer(MCPServer[Any]):
         params_type: type[BaseModel],
         handler: Callable[..., Awaitable[Any]],
     ) -> None:
-        """Serve one of EXTRA_METHODS with a handler of the SDK's low-level form."""
+        """Handle one of EXTRA_METHODS with a handler of the SDK's low-level form."""
         if method not in EXTRA_METHODS:
             allowed = ", ".join(sorted(EXTRA_METHODS))
             raise ImproperlyConfigured(f"{method} cannot be added; only {allowed}.")
 
-        async def decided(ctx: ServerRequestContext[Any, Any], params: Any) -> Any:
+        async def guarded(ctx: ServerRequestContext[Any, Any], params: Any) -> Any:
             call = current_call()
             if call is None or not call.decision.allowed:
                 uri = str(getattr(params, "uri", ""))
@@ -180,7 +180,7 @@ class PorticoServer(MCPServer[Any]):
                 raise MCPError(INVALID_PARAMS, text, data={"uri": uri})
             return await handler(ctx, params)
 
-        self._lowlevel_server.add_request_handler(method, params_type, decided)
+        self._lowlevel_server.add_request_handler(method, params_type, guarded)
 
     def _claim(
         self, kind: str, name: str, scopes: Sequence[str], sensitive: bool
@@ -195,7 +195,7 @@ class PorticoServer(MCPServer[Any]):
         self.access[key] = (tuple(scopes), sensitive)
 
     def locate(self, message: Message) -> Message:
-        """Aim a message about a resource URI at what would serve it."""
+        """Set the target of a resource message to the primitive that serves its URI."""
         target = message.target
         if target is None or not message.method.startswith("resources/"):
             return message
@@ -203,17 +203,17 @@ class PorticoServer(MCPServer[Any]):
         return message if key is None else message.about(*key)
 
     async def complete(self, ctx: Any, params: CompleteRequestParams) -> CompleteResult:
-        """Ask the completers; about a hidden or unknown primitive nothing is known."""
+        """Ask the completers; hidden and unknown primitives get no values."""
         call = current_call()
         if call is not None and call.decision.allowed:
             for completer in self.completers:
-                found = await completer(params.ref, params.argument, params.context)
-                if found is not None:
-                    return CompleteResult(completion=found)
+                values = await completer(params.ref, params.argument, params.context)
+                if values is not None:
+                    return CompleteResult(completion=values)
         return CompleteResult(completion=Completion(values=[]))
 
     def _tool_input_schema(self, name: str) -> dict[str, Any] | None:
-        """The schema by which headers are compared; None where it names no header."""
+        """The schema that headers are compared with; None if it names no header."""
         tool = self.tools.get_tool(name)
         if tool is None:
             return None
@@ -224,7 +224,7 @@ class PorticoServer(MCPServer[Any]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Any = None
     ) -> CallToolResult | InputRequiredResult:
-        """As the SDK's, with the outcome noted for the audit."""
+        """Call the tool and set the outcome for the audit."""
         result = await noting_outcome(super().call_tool(name, arguments, context))
         if getattr(result, "is_error", False):
             note_outcome("error")
@@ -233,7 +233,7 @@ class PorticoServer(MCPServer[Any]):
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """As the SDK's, with the outcome noted for the audit."""
+        """Read the resource and set the outcome for the audit."""
         return await noting_outcome(super().read_resource(uri, context))
 
     async def get_prompt(
@@ -242,7 +242,7 @@ class PorticoServer(MCPServer[Any]):
         arguments: dict[str, Any] | None = None,
         context: Context[Any, Any] | None = None,
     ) -> GetPromptResult | InputRequiredResult:
-        """As the SDK's; an unknown or hidden prompt is invalid params (prompts)."""
+        """Raises MCPError (invalid params) for an unknown or hidden prompt."""
         if self.prompts.get_prompt(name) is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
         return await noting_outcome(super().get_prompt(name, arguments, context))
@@ -251,45 +251,45 @@ class PorticoServer(MCPServer[Any]):
 async def require_decision(
     ctx: ServerRequestContext[Any, Any], call_next: CallNext
 ) -> HandlerResult:
-    """The last check inside the SDK: only what was decided is handled."""
+    """Refuse a message without a decision: the last check, inside the SDK."""
     call = current_call()
     if call is None or call.message.method != ctx.method:
-        raise MCPError(INVALID_REQUEST, "The message was not decided.")
+        raise MCPError(INVALID_REQUEST, "Portico made no decision on this message.")
     if call.decision.reason is Reason.UNKNOWN_METHOD:
         raise MCPError(METHOD_NOT_FOUND, "Method not found", data=ctx.method)
     return await call_next(ctx)
 
 
 def with_db_cleanup(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` with database connections of its own, closed after it."""
+    """`fn` in its own thread or ORM context; its connections close after it."""
     if not inspect.isroutine(fn):
         return fn
     if not inspect.iscoroutinefunction(fn):
         return in_thread(closing_connections(in_turn(fn)))
 
     @wraps(fn)
-    async def housed(*args: Any, **kwargs: Any) -> Any:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
         return await with_orm_thread(fn(*args, **kwargs))
 
-    return housed
+    return wrapper
 
 
 def in_thread(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` in a thread, of which nobody's calls have more than their share."""
+    """`fn` in a thread; each user has at most THREADS_EACH threads."""
 
     @wraps(fn)
-    async def housed(*args: Any, **kwargs: Any) -> Any:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
         work, call = partial(fn, *args, **kwargs), current_call()
         if call is None:
             return await anyio.to_thread.run_sync(work)
         async with TURNS.of(call.principal.user_id) as turn:
             return await anyio.to_thread.run_sync(turn.kept_by(work))
 
-    return housed
+    return wrapper
 
 
 def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn`, run only if the message is still allowed once a thread is free for it."""
+    """`fn`, which runs only if the message is still allowed when a thread is free."""
 
     @wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -302,14 +302,14 @@ def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note_outcome(outcome: str) -> None:
-    """Remember for the audit how the call ended."""
+    """Set how the current call ended, for the audit."""
     call = current_call()
     if call is not None:
         call.outcome = outcome
 
 
 async def noting_outcome(work: Awaitable[T]) -> T:
-    """The result of `work`, with `ok` or `error` noted."""
+    """The result of `work`; sets the outcome `ok`, or `error` if it raises."""
     note_outcome("error")
     result = await work
     note_outcome("ok")

@@ -1,4 +1,4 @@
-"""Sessions of the 2025 protocols: so many for each person, and for all together."""
+"""Sessions of the 2025 protocols, limited by user and in total."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from mcp_bridge.metrics import prometheus
 
 
 class BoundedSessions(StreamableHTTPSessionManager):
-    """The SDK's manager; whoever opens one too many loses the one unused for longest.
+    """The SDK's session manager; a user over the limit loses the least recently used.
 
-    The SDK knows one bound for all, past which it refuses new sessions: one person
-    could close the door to everybody for half an hour.
+    The SDK has one limit for all users and refuses new sessions past it. One user could
+    keep every other user out for half an hour.
     """
 
     def __init__(self, app: Server[Any], **options: Any) -> None:
         idle = settings.SESSION_IDLE
         super().__init__(app, session_idle_timeout=idle, max_sessions=None, **options)
         self.by_person: dict[str, OrderedDict[str, None]] = {}
-        """User id -> their sessions, the last used at the end."""
+        """User id -> the user's session ids, the most recently used last."""
 
     async def _handle_stateful_request(
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        # Nothing is kept for resuming; the SDK would give such a request no answer.
+        # Without an event store the SDK never answers a request to resume.
         heads = [pair for pair in scope["headers"] if pair[0] != b"last-event-id"]
         scope = {**scope, "headers": heads}
         session_id = header(scope, b"mcp-session-id")
@@ -48,15 +48,15 @@ class BoundedSessions(StreamableHTTPSessionManager):
         call = current_call()
         if call is not None and call.message.method == "initialize":
             self.make_room(person_of(requestor))
-        made = super()._admit_session(requestor)
-        if made is not None and made.mcp_session_id is not None:
+        transport = super()._admit_session(requestor)
+        if transport is not None and transport.mcp_session_id is not None:
             mine = self.by_person.setdefault(person_of(requestor), OrderedDict())
-            mine[made.mcp_session_id] = None
+            mine[transport.mcp_session_id] = None
             prometheus.sessions_open(len(self._server_instances))
-        return made
+        return transport
 
     def make_room(self, person: str) -> None:
-        """End the person's session unused for longest, or one of who has most."""
+        """End the user's least recently used session, or one of the user with most."""
         mine = self.by_person.get(person, ())
         if len(mine) >= settings.MAX_SESSIONS_PER_USER:
             self.end(next(iter(mine)))
@@ -65,7 +65,7 @@ class BoundedSessions(StreamableHTTPSessionManager):
             self.end(next(iter(most)))
 
     def end(self, session_id: str) -> None:
-        """Forget it at once; what it still does ends soon."""
+        """Remove the session now; a task then terminates its transport."""
         prometheus.over_bound("sessions")
         transport = self._server_instances[session_id]
         self.forget(session_id)
@@ -75,7 +75,7 @@ class BoundedSessions(StreamableHTTPSessionManager):
             self._task_group.start_soon(self._discard_session, session_id, transport)
 
     def forget(self, session_id: str) -> None:
-        """Count it no longer."""
+        """Stop counting the session."""
         person = person_of(self._session_owners.get(session_id))
         mine = self.by_person.get(person, OrderedDict())
         mine.pop(session_id, None)
@@ -91,5 +91,5 @@ class BoundedSessions(StreamableHTTPSessionManager):
 
 
 def person_of(owner: AuthorizationContext | None) -> str:
-    """The user's id of a session's owner."""
+    """The user id of a session's owner; empty without an owner."""
     return str(owner["subject"]) if owner is not None else ""

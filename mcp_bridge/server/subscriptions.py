@@ -1,4 +1,4 @@
-"""CallerBus: what an open subscription is told (MCP 2026-07-28, subscriptions)."""
+"""CallerBus: filters events of open subscriptions by caller (MCP 2026-07-28)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mcp_bridge.server.visibility import VisibleResources
 
 
 class CallerBus(InMemorySubscriptionBus):
-    """Events reach a subscriber only about what its caller may read at that moment."""
+    """Delivers an event only if the subscriber may read its resource at that moment."""
 
     def __init__(self, resources: VisibleResources) -> None:
         super().__init__()
@@ -24,15 +24,15 @@ class CallerBus(InMemorySubscriptionBus):
         self.rechecks: list[Recheck] = []
 
     async def publish(self, event: ServerEvent) -> None:
-        """Deliver `event` by the rights that subscribers have now."""
+        """Deliver `event` by the subscribers' current permissions."""
         if isinstance(event, ResourceUpdated):
             due = [recheck for recheck in self.rechecks if recheck.due]
-            # What ends a stream is found by its own watch.
+            # The result is not needed: RevocableStream ends a refused stream.
             await asyncio.gather(*(recheck.problem() for recheck in due))
         await super().publish(event)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Register `listener` for the caller being served."""
+        """Register `listener` for the current caller. Returns `unsubscribe`."""
         call, recheck = current_call(), recheck_var.get()
 
         def deliver(event: ServerEvent) -> None:
@@ -52,7 +52,7 @@ class CallerBus(InMemorySubscriptionBus):
         return unsubscribe
 
     def concerns(self, call: Call, event: ServerEvent) -> bool:
-        """Whether `event` may reach the caller; that lists changed may reach all."""
+        """Whether the caller may receive `event`; list changes go to every caller."""
         if not isinstance(event, ResourceUpdated):
             return True
         key = self.resources.locate(str(event.uri))

@@ -1,8 +1,9 @@
-"""Which way a message is served: in one piece, or by the SDK's session managers.
+"""Transport: choose direct dispatch or the SDK's session managers for a message.
 
-An answer in one piece costs far less; it is given where the request asked for no
-stream. MCP 2026-07-28 basic/transports. In older requests the server may ask and tell
-without being asked: they get streams, unless nothing that serves them could do that.
+MCP 2026-07-28 basic/transports. A single JSON response costs far less than a stream, so
+requests that asked for no stream get one. In older protocols the server may send
+requests and notifications at any time. Their requests get streams, unless no handler of
+theirs could send anything but the result.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ SILENT = frozenset(
         "resources/templates/list",
     }
 )
-"""Methods whose handlers, the SDK's own, only answer."""
+"""Methods whose handlers, the SDK's own, send only the result."""
 TRACING = "mcp.server._otel"
-"""The SDK's module of the middleware that makes a span for every message."""
+"""The SDK's module with the middleware that starts a span for every message."""
 
 
 class Transport:
-    """Which of the SDK's apps serves a message."""
+    """Chooses the SDK's app that serves a message."""
 
     def __init__(self, server: PorticoServer) -> None:
         self.server = server
@@ -57,12 +58,12 @@ class Transport:
             security_settings=unprotected,
         )
         self.streaming: ASGIApp = self.sessions.handle_request
-        # Past the SDK's own body limit: the door has read the body already.
+        # Without the SDK's own body limit: the body has been read already.
         sdk: ASGIApp = self.single.asgi_app.app
         self.direct = DirectDispatcher(server._lowlevel_server, sdk)
 
     def wants_json(self, scope: Scope, message: Message) -> bool:
-        """Whether the message asked for no stream and none could carry anything."""
+        """Whether the request asked for no stream and no handler could use one."""
         if message.streams or scope["method"] != "POST":
             return False
         version = header(scope, b"mcp-protocol-version")
@@ -71,9 +72,9 @@ class Transport:
         return not settings.MCP_SESSIONS and self.cannot_stream(message)
 
     def cannot_stream(self, message: Message) -> bool:
-        """Whether what serves the message has no way to say more than its answer.
+        """Whether the handler can send nothing but its result.
 
-        A tool that is hidden from the caller is as silent as one that does not exist.
+        A tool that is hidden from the caller counts as an unknown tool.
         """
         if message.method != "tools/call" or message.target is None:
             return message.method in SILENT
@@ -82,7 +83,7 @@ class Transport:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve from here on."""
+        """Run the session managers until the server stops."""
         leave_untraced(self.server)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.sessions.run())
@@ -94,16 +95,16 @@ class Transport:
 
 
 def leave_untraced(server: PorticoServer) -> None:
-    """Take the SDK's spans off every message's way where nobody receives them.
+    """Remove the SDK's tracing middleware if no tracer provider receives its spans.
 
-    They stay where a tracer provider is set up by the time the server starts.
+    It stays if a tracer provider is set up before the server starts.
     """
     if isinstance(get_tracer_provider(), ProxyTracerProvider):
-        kept = [m for m in server.middleware if type(m).__module__ != TRACING]
-        server.middleware[:] = kept
+        others = [m for m in server.middleware if type(m).__module__ != TRACING]
+        server.middleware[:] = others
 
 
 def settle_memory() -> None:
-    """Keep what is there at start out of every later garbage collection."""
+    """Exclude the objects that exist at start from later garbage collections."""
     gc.collect()
     gc.freeze()

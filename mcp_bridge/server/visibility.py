@@ -1,7 +1,7 @@
-"""The SDK's managers, seen through the caller's eyes: what is hidden does not exist.
+"""The SDK's managers, filtered by caller: a hidden primitive does not exist.
 
-Calls, lists, schema look-ups and header validation all ask these, so a hidden
-primitive answers exactly as an unknown one, by construction.
+Calls, lists, schema look-ups and header validation all use these managers. So a hidden
+primitive is answered exactly as an unknown one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def is_usable(kind: str, name: str) -> bool:
-    """Whether the caller may use it now; nobody may outside a message."""
+    """Whether the caller may use it now; always False outside a message."""
     call = current_call()
     if call is None:
         return False
@@ -38,7 +38,7 @@ def is_usable(kind: str, name: str) -> bool:
 
 
 def visible_items(kind: str, offered: Mapping[str, T]) -> list[T]:
-    """What the caller's lists show of what is on offer, in time of what they show."""
+    """The items that the caller's lists show; the cost grows with these alone."""
     call = current_call()
     if call is None:
         return []
@@ -47,41 +47,39 @@ def visible_items(kind: str, offered: Mapping[str, T]) -> list[T]:
 
 
 class VisibleTools(ToolManager):
-    """Tools that exist for the caller."""
+    """Tools that the caller may see."""
 
     def get_tool(self, name: str) -> Tool | None:
-        """The tool, None where it is unknown to the caller."""
+        """The tool; None if it is unknown or hidden."""
         return super().get_tool(name) if is_usable(PrimitiveKind.TOOL, name) else None
 
     def list_tools(self) -> list[Tool]:
-        """Those to show."""
         return visible_items(PrimitiveKind.TOOL, self._tools)
 
     def everything(self) -> list[Tool]:
-        """All that code registered, for the catalogue."""
+        """All registered tools, for the catalogue."""
         return super().list_tools()
 
 
 class VisiblePrompts(PromptManager):
-    """Prompts that exist for the caller."""
+    """Prompts that the caller may see."""
 
     def get_prompt(self, name: str) -> Prompt | None:
-        """The prompt, None where it is unknown to the caller."""
+        """The prompt; None if it is unknown or hidden."""
         return (
             super().get_prompt(name) if is_usable(PrimitiveKind.PROMPT, name) else None
         )
 
     def list_prompts(self) -> list[Prompt]:
-        """Those to show."""
         return visible_items(PrimitiveKind.PROMPT, self._prompts)
 
     def everything(self) -> list[Prompt]:
-        """All that code registered, for the catalogue."""
+        """All registered prompts, for the catalogue."""
         return super().list_prompts()
 
 
 class VisibleResources(ResourceManager):
-    """Resources and templates that exist for the caller."""
+    """Resources and templates that the caller may see."""
 
     def locate(self, uri: str) -> Key | None:
         """(kind, name) of what serves `uri`: a resource, else the first template."""
@@ -99,24 +97,22 @@ class VisibleResources(ResourceManager):
     async def get_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any]
     ) -> Resource | InputRequiredResult:
-        """The resource. Raises ResourceNotFoundError where the caller has none."""
+        """The resource. Raises ResourceNotFoundError if it is unknown or hidden."""
         key = self.locate(str(uri))
         if key is None or not is_usable(*key):
             raise ResourceNotFoundError(f"Unknown resource: {uri}")
         return await super().get_resource(uri, context)
 
     def list_resources(self) -> list[Resource]:
-        """Those to show."""
         return visible_items(PrimitiveKind.RESOURCE, self._resources)
 
     def list_templates(self) -> list[ResourceTemplate]:
-        """Those to show."""
         return visible_items(PrimitiveKind.RESOURCE_TEMPLATE, self._templates)
 
     def every_resource(self) -> list[Resource]:
-        """All that code registered, for the catalogue."""
+        """All registered resources, for the catalogue."""
         return super().list_resources()
 
     def every_template(self) -> list[ResourceTemplate]:
-        """All that code registered, for the catalogue."""
+        """All registered templates, for the catalogue."""
         return super().list_templates()

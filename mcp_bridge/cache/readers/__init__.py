@@ -1,8 +1,8 @@
-"""How a worker sees what has changed: a read of one row, made inside the request.
+"""Readers of the change log: one read of one row inside every request.
 
-A reader's `look()` begins its read after it was called. It gives the epoch and the
-number of the last change, `news()` the changes after a number. What goes wrong is
-raised as Away, a DatabaseError: nothing can be decided.
+`current_position()` starts its read after it was called. It returns the epoch and the
+number of the last change; `changes_between()` returns the changes after a number. Both
+raise DatabaseUnavailable on failure: without them nothing can be decided.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def open_reader() -> ChangeReader:
     """The reader for this project's database."""
     if connection.vendor == "sqlite":
         return SqliteReader(str(connection.settings_dict["NAME"]))
-    # Not at the top: psycopg is 9 MB, and no worker on SQLite needs it.
+    # A late import: psycopg takes 9 MB, and no worker on SQLite needs it.
     from mcp_bridge.cache.readers.postgresql import PATIENCE, PostgresReader
 
-    ours = {"context", "cursor_factory", "prepare_threshold", "pool"}
-    given = connection.get_connection_params()
-    parameters = {name: given[name] for name in given if name not in ours}
+    excluded = {"context", "cursor_factory", "prepare_threshold", "pool"}
+    options = connection.get_connection_params().items()
+    parameters = {name: value for name, value in options if name not in excluded}
     return PostgresReader({"connect_timeout": PATIENCE, **parameters})

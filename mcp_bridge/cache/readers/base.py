@@ -1,4 +1,4 @@
-"""What the readers of both databases share."""
+"""The reader protocol, and the SQL and values that both databases share."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ CHANGES_QUERY = (
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database does not say what has changed."""
+    """The change log cannot be read."""
 
 
 class Replaced(DatabaseUnavailable):
-    """Another file has the database's name: nothing until the server restarts."""
+    """The database file was replaced; every read fails until the server restarts."""
 
 
 class LogPosition(NamedTuple):
-    """A place in the sequence of changes; an empty epoch: they are not numbered."""
+    """A position in the change log; an empty epoch means changes are not tracked."""
 
     epoch: str
     number: int
 
 
 class ChangeRow(NamedTuple):
-    """One line of the change log."""
+    """One row of the change log."""
 
     number: int
     kind: str
@@ -42,18 +42,18 @@ UNTRACKED = LogPosition("", 0)
 
 
 class ChangeReader(Protocol):
-    """What both databases offer."""
+    """Reads the change log of one database."""
 
     async def current_position(self) -> LogPosition:
-        """Where the sequence of changes is now."""
+        """The end of the log, read after this call. Raises DatabaseUnavailable."""
 
     async def changes_between(
         self, after: LogPosition, upto: LogPosition
     ) -> list[ChangeRow]:
-        """The changes in between, in order."""
+        """Changes with `after` < number <= `upto`, in order."""
 
     def replaced(self) -> bool:
-        """Whether the database is no longer the one that was opened."""
+        """Whether the opened database file was replaced; callable from any thread."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection; the next read opens another."""

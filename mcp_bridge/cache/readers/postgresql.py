@@ -1,4 +1,4 @@
-"""The read inside the request on PostgreSQL: libpq on the event loop, no thread."""
+"""The change log on PostgreSQL: libpq on the event loop, without a thread."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mcp_bridge.cache.readers.base import (
 )
 
 PATIENCE = 5
-"""Seconds a read may take before the database counts as away."""
+"""Seconds that a read may take before the database counts as unavailable."""
 LOOKING, PREPARED = POSITION_QUERY.encode(), b"portico_look"
-"""The look as a prepared statement: half the work of the database."""
+"""A prepared statement: it halves the database's work for this query."""
 POOLED = ("26000", "42P05", "08P01")
-"""SQLSTATEs by which a pooler betrays that the next statement runs elsewhere."""
+"""SQLSTATEs of a pooler that runs the next statement on another connection."""
 
 
 class PostgresReader:
-    """A connection of its own, and libpq on the event loop: one round trip a look.
+    """A dedicated connection, driven by the event loop: one round trip a read.
 
-    Requests that wait share one read (single flight), but none joins a read that was
-    sent before the request came. One read is in flight at a time.
+    Waiting requests share one read (single flight). None joins a read that was sent
+    before the request arrived. One read is in flight at a time.
     """
 
     def __init__(self, parameters: dict[str, Any]) -> None:
@@ -44,29 +44,27 @@ class PostgresReader:
         self.prepares = True
 
     async def current_position(self) -> LogPosition:
-        """As the protocol says."""
         rows = await self.asked(self.next)
         return LogPosition(rows[0][0].decode(), int(rows[0][1])) if rows else UNTRACKED
 
     async def changes_between(
         self, after: LogPosition, upto: LogPosition
     ) -> list[ChangeRow]:
-        """As the protocol says."""
-        flight = PendingQuery(CHANGES_QUERY.format(after.number, upto.number))
-        self.others.append(flight)
-        rows = await self.asked(flight)
+        query = PendingQuery(CHANGES_QUERY.format(after.number, upto.number))
+        self.others.append(query)
+        rows = await self.asked(query)
         return [ChangeRow(int(n), kind.decode(), key.decode()) for n, kind, key in rows]
 
-    def asked(self, flight: PendingQuery) -> asyncio.Future[Rows]:
-        """A place on a read that has not been sent."""
-        place: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-        flight.waiting.append(place)
+    def asked(self, query: PendingQuery) -> asyncio.Future[Rows]:
+        """A future for the rows of a query that has not been sent."""
+        waiter: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        query.waiting.append(waiter)
         if self.pending is None and self.opening is None:
             self._send_next()
-        return place
+        return waiter
 
     def _send_next(self) -> None:
-        """Send the next read that somebody waits for."""
+        """Send the next query that has a waiter; connect first if necessary."""
         if self.connection is None:
             self.opening = asyncio.get_running_loop().create_task(self.open())
             return
@@ -77,23 +75,23 @@ class PostgresReader:
         if self.pending is not None:
             self.send(self.pending, self.connection.pgconn)
 
-    def send(self, flight: PendingQuery, wire: pq.abc.PGconn) -> None:
-        """Put it on the wire; silence for PATIENCE seconds ends the connection."""
+    def send(self, query: PendingQuery, wire: pq.abc.PGconn) -> None:
+        """Send the query; the connection closes after PATIENCE seconds of silence."""
         try:
-            if self.prepares and flight.query == LOOKING:
+            if self.prepares and query.sql == LOOKING:
                 wire.send_query_prepared(PREPARED, None)
             else:
-                wire.send_query_params(flight.query, None)
+                wire.send_query_params(query.sql, None)
             wire.flush()
         except psycopg.Error as error:
             self._fail_all(error)
             return
         loop = asyncio.get_running_loop()
         late = DatabaseUnavailable(f"no answer within {PATIENCE} s")
-        flight.alarm = loop.call_later(PATIENCE, self._fail_all, late)
+        query.alarm = loop.call_later(PATIENCE, self._fail_all, late)
 
     def _on_readable(self, wire: pq.abc.PGconn) -> None:
-        """Take what the database sent; called when there is something to read."""
+        """Read what the database sent; the event loop calls this."""
         try:
             wire.consume_input()
             if self.pending is None or wire.is_busy():
@@ -108,49 +106,48 @@ class PostgresReader:
             self._send_next()
 
     async def open(self) -> None:
-        """Connect, then send what waits."""
+        """Connect, then send the next query."""
         try:
-            found = await self.connected()
+            opened = await self.connected()
         except psycopg.Error as error:
             self.opening = None
             self._fail_all(error)
             return
-        self.connection, self.opening = found, None
-        self.descriptor = found.fileno()  # a broken connection does not tell it
+        self.connection, self.opening = opened, None
+        self.descriptor = opened.fileno()  # a broken connection has no fileno()
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.descriptor, self._on_readable, found.pgconn)
+        loop.add_reader(self.descriptor, self._on_readable, opened.pgconn)
         self._send_next()
 
     async def connected(self) -> psycopg.AsyncConnection[Any]:
-        """A connection on which the look is prepared. Raises psycopg.Error."""
-        found: psycopg.AsyncConnection[Any]
-        found = await psycopg.AsyncConnection.connect(
+        """A connection with POSITION_QUERY prepared. Raises psycopg.Error."""
+        opened: psycopg.AsyncConnection[Any]
+        opened = await psycopg.AsyncConnection.connect(
             **self.parameters, autocommit=True
         )
         try:
             if self.prepares:
-                await found.execute(f"PREPARE {PREPARED.decode()} AS {POSITION_QUERY}")
+                await opened.execute(f"PREPARE {PREPARED.decode()} AS {POSITION_QUERY}")
         except BaseException:
-            await found.close()
+            await opened.close()
             raise
-        return found
+        return opened
 
     def _fail_all(self, error: Exception) -> None:
-        """The database is away: everybody who waits is told, the next may try."""
+        """Fail every waiting query; the next one connects again."""
         if isinstance(error, psycopg.Error) and error.sqlstate in POOLED:
             self.prepares = False
-        flights = [self.next, *self.others, *([self.pending] if self.pending else [])]
+        queries = [self.next, *self.others, *([self.pending] if self.pending else [])]
         self.next, self.others, self.pending = PendingQuery(POSITION_QUERY), [], None
-        for flight in flights:
-            flight.fail(error)
+        for query in queries:
+            query.fail(error)
         self.close()
 
     def replaced(self) -> bool:
-        """As the protocol says: a connection that is lost shows."""
+        """Always False: a lost connection raises at the next read."""
         return False
 
     def close(self) -> None:
-        """As the protocol says."""
         if self.connection is not None:
             asyncio.get_running_loop().remove_reader(self.descriptor)
             self.connection.pgconn.finish()
@@ -161,40 +158,38 @@ Rows = list[tuple[bytes, ...]]
 
 
 class PendingQuery:
-    """One read, and those who wait for it."""
+    """One query and the futures that wait for its rows."""
 
-    __slots__ = ("alarm", "query", "waiting")
+    __slots__ = ("alarm", "sql", "waiting")
 
     def __init__(self, query: str) -> None:
-        self.query = query.encode()
+        self.sql = query.encode()
         self.waiting: list[asyncio.Future[Rows]] = []
         self.alarm: asyncio.TimerHandle | None = None
 
     def resolve(self, rows: Rows) -> None:
-        """Tell everybody what was read."""
         if self.alarm is not None:
             self.alarm.cancel()
-        for place in self.waiting:
-            if not place.done():
-                place.set_result(rows)
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(rows)
 
     def fail(self, error: Exception) -> None:
-        """Tell everybody that nothing was."""
         if self.alarm is not None:
             self.alarm.cancel()
-        for place in self.waiting:
-            if not place.done():
-                place.set_exception(DatabaseUnavailable(str(error).strip()))
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_exception(DatabaseUnavailable(str(error).strip()))
 
 
 def rows_of(wire: pq.abc.PGconn) -> Rows:
-    """All rows of the answer that has arrived. Raises psycopg.Error."""
+    """All rows of the result that has arrived. Raises psycopg.Error."""
     rows: Rows = []
     while (result := wire.get_result()) is not None:
         if result.status != pq.ExecStatus.TUPLES_OK:
             state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-            problem = lookup(state) if state in POOLED else psycopg.OperationalError
-            raise problem(result.get_error_message())
+            error = lookup(state) if state in POOLED else psycopg.OperationalError
+            raise error(result.get_error_message())
         for row in range(result.ntuples):
             cells = range(result.nfields)
             rows.append(tuple(result.get_value(row, cell) or b"" for cell in cells))

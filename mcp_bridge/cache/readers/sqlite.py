@@ -1,4 +1,4 @@
-"""The read inside the request on SQLite."""
+"""The change log on SQLite: read on the event loop, in microseconds."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ logger = logging.getLogger(__name__)
 
 
 REPLACED = (
-    "The database %s was replaced or removed while the server ran. Nothing is "
-    "decided until it restarts: restart the server"
+    "The database %s was replaced or removed while the server ran. Every request "
+    "is refused until you restart the server."
 )
 
 
 BESIDE = ("-wal", "-shm")
-"""Files that stay the same while a connection in WAL mode is open."""
+"""Suffixes of files that stay the same while a WAL connection is open."""
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Which file has this name now; None if it cannot be found."""
+    """(device, inode) of the file with this name; None if there is no such file."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 class SqliteReader:
-    """A connection of its own, read on the event loop: microseconds, never a lock.
+    """A dedicated connection that never waits for a lock.
 
-    In WAL mode a reader waits for no writer, and the WAL-index says for next to
-    nothing that nobody has committed. But a file removed or replaced stays open here
-    and in Django's connections: no read of it tells, so the names are looked at.
+    In WAL mode a reader waits for no writer. The WAL index shows almost for free that
+    nothing was committed. A removed or replaced file stays open here and in Django's
+    connections, and no read fails. So the reader compares the file names with the open
+    files.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,14 +60,14 @@ class SqliteReader:
         self.moved = False
 
     async def current_position(self) -> LogPosition:
-        """As the protocol says; while nobody has committed, nothing changed."""
+        """Skips the read while the WAL index shows no commit."""
         if self.index is None or self.index[:HEADER] != self.header:
             self.read()
         return self.point
 
     def read(self) -> None:
-        """Read the row. Raises Away."""
-        # Before the row: what is committed in between is seen by the next look.
+        """Read the row. Raises DatabaseUnavailable."""
+        # Before the row: the next read then sees a commit in between.
         header = self.index[:HEADER] if self.index else b""
         try:
             opened = self.connection or self.open()
@@ -83,18 +84,17 @@ class SqliteReader:
     async def changes_between(
         self, after: LogPosition, upto: LogPosition
     ) -> list[ChangeRow]:
-        """As the protocol says."""
         try:
             opened = self.connection or self.open()
-            found = opened.execute(CHANGES_QUERY.format(after.number, upto.number))
-            return [ChangeRow(*row) for row in found]
+            rows = opened.execute(CHANGES_QUERY.format(after.number, upto.number))
+            return [ChangeRow(*row) for row in rows]
         except sqlite3.Error as error:
             self.close()
             raise DatabaseUnavailable(str(error)) from error
 
     def open(self) -> sqlite3.Connection:
-        """Connect for reading only; never make a file that is not there."""
-        if self.moved:  # SQLite's own words for a missing file name no remedy.
+        """Connect for reading only; a missing file is not created."""
+        if self.moved:  # SQLite's own error names no remedy.
             raise Replaced(REPLACED % self.name)
         self.connection = sqlite3.connect(
             f"{Path(self.name).absolute().as_uri()}?mode=rw",
@@ -103,19 +103,19 @@ class SqliteReader:
             isolation_level=None,
         )
         self.connection.execute("PRAGMA query_only = ON")
-        # Kept for as long as the process runs: Django's connections keep theirs, too.
+        # Recorded once per process: Django's connections keep the first file, too.
         if "" not in self.files:
             self.note(("",))
         self.compare()
         return self.connection
 
     def note(self, ends: tuple[str, ...]) -> None:
-        """Remember which files have these names; another thread may read the old."""
-        found = {end: identity(self.name + end) for end in ends}
-        self.files = self.files | {end: file for end, file in found.items() if file}
+        """Record the files with these suffixes; other threads may read the old dict."""
+        files = {end: identity(self.name + end) for end in ends}
+        self.files = self.files | {end: file for end, file in files.items() if file}
 
     def compare(self) -> None:
-        """Look at the database's name. Raises Replaced."""
+        """Compare the open file with the name. Raises Replaced."""
         known = self.files.get("")
         if self.moved or known is None or identity(self.name) != known:
             self.give_up()
@@ -123,22 +123,21 @@ class SqliteReader:
             raise Replaced(REPLACED % self.name)
 
     def give_up(self) -> None:
-        """Say so once."""
+        """Mark the file as replaced and log it once."""
         if not self.moved:
             self.moved = True
-            self.header = b""  # so that the next look reads, and finds this out
+            self.header = b""  # so that the next position is read, and fails
             logger.critical(REPLACED, self.name)
 
     def replaced(self) -> bool:
-        """As the protocol says; from any thread, so nothing is closed here."""
+        """Closes nothing, because any thread may call it."""
         known = list(self.files.items())
         if any(identity(self.name + end) != file for end, file in known):
             self.give_up()
         return self.moved
 
     def close(self) -> None:
-        """As the protocol says."""
-        # The last connection may take these two along.
+        # SQLite removes these two files with its last connection.
         self.files = {end: f for end, f in self.files.items() if end not in BESIDE}
         if self.connection is not None:
             self.connection.close()

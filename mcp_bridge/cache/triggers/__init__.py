@@ -1,1 +1,1 @@
-"""Database triggers that number every change a decision depends on."""
+"""Database triggers that log and number every change that decisions depend on."""

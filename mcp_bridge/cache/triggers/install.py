@@ -1,8 +1,9 @@
-"""The triggers that number changes: installed after every migrate, verified at start.
+"""Install the change triggers after each migrate and verify them at start.
 
-They are the one way that also sees bulk updates and SQL from elsewhere. SQLite's
-migrations rebuild tables and silently lose triggers, so none survive a migrate: while
-one runs nothing is remembered (the epoch is empty), after it a new epoch begins.
+Triggers also see bulk updates and SQL from other programs; signals do not. SQLite's
+migrations rebuild tables and silently drop triggers. So a migrate removes all of them
+first, and afterwards installs them and starts a new epoch. Meanwhile the epoch is empty
+and nothing is cached.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from mcp_bridge.models import ChangeCounter
 
 
 def dialect() -> Any:
-    """The module that speaks this database's SQL."""
+    """The module with this database's SQL."""
     return sqlite if connection.vendor == "sqlite" else postgresql
 
 
 def install_triggers(**kwargs: Any) -> None:
-    """Make every trigger anew and begin an epoch (signal: post_migrate)."""
+    """Create every trigger and start a new epoch (signal: post_migrate)."""
     if not _tables_exist():
         return
     suspend_tracking()
@@ -36,7 +37,7 @@ def install_triggers(**kwargs: Any) -> None:
 
 
 def suspend_tracking(**kwargs: Any) -> None:
-    """Say that changes are not numbered, then drop the triggers (pre_migrate)."""
+    """Empty the epoch, then drop the triggers (signal: pre_migrate)."""
     if not _tables_exist():
         return
     ChangeCounter.objects.update(epoch="")
@@ -46,29 +47,32 @@ def suspend_tracking(**kwargs: Any) -> None:
 
 
 class TriggerState(NamedTuple):
-    """Whether changes are numbered, as somebody found it."""
+    """The triggers as found in the database."""
 
     missing: list[str]
-    """Triggers that are not there, or not as this code makes them."""
+    """Triggers that are absent or differ from the expected ones."""
     outside: list[Outside]
-    """Tables that change without any."""
+    """Tables that change without firing a trigger."""
     marks: tuple[Any, ...]
-    """Another tuple: triggers were changed since, perhaps there and back."""
+    """Differs after any change to a trigger, even one that was undone."""
 
 
 def state() -> TriggerState:
-    """Look. The marks come first: what is changed meanwhile shows the next time."""
+    """Read the state.
+
+    The marks are read first, so a change during the reads shows the next time.
+    """
     with connection.cursor() as cursor:
         marks = dialect().marks(cursor)
-        found = dialect().installed(cursor)
+        installed = dialect().installed(cursor)
         outside = dialect().outside(cursor)
     expected = dialect().expected_triggers()
-    lost = sorted(name for name, text in expected.items() if found.get(name) != text)
-    return TriggerState(lost, outside, marks)
+    missing = sorted(n for n, text in expected.items() if installed.get(n) != text)
+    return TriggerState(missing, outside, marks)
 
 
 def missing_triggers() -> list[str]:
-    """Names of triggers that are not there, or not as this code makes them."""
+    """Names of triggers that are absent or differ from the expected ones."""
     return state().missing
 
 
@@ -77,10 +81,11 @@ def _tables_exist() -> bool:
 
 
 def _together() -> AbstractContextManager[Any]:
-    """One transaction on SQLite. On PostgreSQL each statement is one of its own.
+    """One transaction on SQLite, autocommit on PostgreSQL.
 
-    Holding one table's lock while waiting for the next would meet requests in a
-    deadlock. Nothing counts until the new epoch, so half of it harms nobody.
+    A PostgreSQL transaction would lock one table while it waits for the next, and could
+    deadlock with requests. Nothing is cached until the new epoch, so a partial run is
+    harmless.
     """
     if connection.vendor == "sqlite":
         return transaction.atomic()

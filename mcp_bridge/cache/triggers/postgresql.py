@@ -1,8 +1,8 @@
-"""Change triggers in PostgreSQL's SQL: noted for each statement, numbered at commit.
+"""Change triggers for PostgreSQL: logged for each statement, numbered at commit.
 
-Numbers are given by a deferred trigger under the lock of the counter's one row: they
-follow the order of commits, and the lock is held for the end of a commit only, when
-a transaction has all its other locks.
+A deferred trigger assigns the numbers under a lock on the counter's one row, so they
+follow the order of commits. That lock lasts for the end of a commit only, when the
+transaction has all its other locks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mcp_bridge.cache.watched_tables import KEPT, Outside, WatchedTable, watched
 
 CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
 MANY = 1000
-"""A transaction that concerns more is noted as one that concerns everybody."""
+"""A transaction with more changes logs one change that concerns everything."""
 
 HEAD = """CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path FROM CURRENT AS $body${body}$body$"""
@@ -53,7 +53,7 @@ DECLARE
   amount bigint;
   last bigint;
 BEGIN
-  -- Fired for each note; the first numbers all, and the others see it at once.
+  -- This fires for each row; the first call numbers all of them.
   IF NOT EXISTS (SELECT FROM {CHANGE} WHERE id = NEW.id AND number IS NULL) THEN
     RETURN NULL;
   END IF;
@@ -87,54 +87,55 @@ SELECT 'function', oid::text, xmin::text FROM pg_proc WHERE proname LIKE 'portic
 UNION ALL
 SELECT 'table', oid::text, xmin::text FROM pg_class
 WHERE relname = ANY(%s) AND pg_table_is_visible(oid) ORDER BY 1, 2"""
-"""The transactions that wrote these rows of the catalogue last."""
+"""The transactions that last wrote these rows of the system catalogue."""
 
 
 def expected_triggers() -> dict[str, str]:
-    """Trigger -> body of its function; every one must also be enabled always."""
-    made = {"portico_number": NUMBER}
+    """Trigger -> body of its function; each must also be ENABLE ALWAYS."""
+    bodies = {"portico_number": NUMBER}
     for table in watched_tables():
         for event in _events(table):
-            made[f"portico_{table.table}_{event}"] = _body(table, event)
-    return made
+            bodies[f"portico_{table.table}_{event}"] = _body(table, event)
+    return bodies
 
 
 def owners() -> dict[str, str]:
     """Trigger -> the table it is on."""
-    found = {"portico_number": CHANGE}
+    tables = {"portico_number": CHANGE}
     for table in watched_tables():
         for event in _events(table):
-            found[f"portico_{table.table}_{event}"] = table.table
-    return found
+            tables[f"portico_{table.table}_{event}"] = table.table
+    return tables
 
 
 def statements() -> list[str]:
-    """What install executes."""
+    """The statements that create all functions and triggers."""
     bodies = expected_triggers()
-    made = [HEAD.format(name=name, body=body) for name, body in bodies.items()]
-    made.append(
+    created = [HEAD.format(name=name, body=body) for name, body in bodies.items()]
+    created.append(
         f"CREATE CONSTRAINT TRIGGER portico_number AFTER INSERT ON {CHANGE} "
         "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION portico_number()"
     )
     for table in watched_tables():
-        for event, seen in _events(table).items():
+        for event, references in _events(table).items():
             name = f"portico_{table.table}_{event}"
-            made.append(
-                f"CREATE TRIGGER {name} AFTER {event.upper()} ON {table.table} {seen}"
+            created.append(
+                f"CREATE TRIGGER {name} AFTER {event.upper()} ON {table.table} "
+                f"{references}"
                 f"FOR EACH STATEMENT EXECUTE FUNCTION {name}()"
             )
-    # Always: a session that plays a replica (a restore, for one) skips the others.
-    made += [
+    # ALWAYS: a session in replica mode, such as a restore, skips other triggers.
+    created += [
         f"ALTER TABLE {owner} ENABLE ALWAYS TRIGGER {name}"
         for name, owner in owners().items()
     ]
-    return made
+    return created
 
 
 def installed(cursor: Any) -> dict[str, str]:
-    """Trigger -> body of its function, of those that are enabled always.
+    """Trigger -> body of its function, for triggers that are ENABLE ALWAYS.
 
-    A trigger on a table that was renamed and made again does not count.
+    A trigger counts only on the table it belongs to, not on a renamed one.
     """
     cursor.execute(
         "SELECT tgname, relname, prosrc FROM pg_trigger "
@@ -142,17 +143,16 @@ def installed(cursor: Any) -> dict[str, str]:
         "WHERE tgname LIKE 'portico\\_%' AND tgenabled = 'A' AND tgqual IS NULL "
         "AND pg_table_is_visible(pg_class.oid)"
     )
-    on = owners()
-    return {
-        name: text for name, table, text in cursor.fetchall() if on.get(name) == table
-    }
+    tables = owners()
+    rows = cursor.fetchall()
+    return {name: text for name, table, text in rows if tables.get(name) == table}
 
 
 def outside(cursor: Any) -> list[Outside]:
-    """Tables whose rows are also changed where none of these triggers fires.
+    """Tables whose rows change without firing these triggers.
 
-    Statement triggers do not fire in apply workers, nor those of a table for
-    statements that name its parent or its child.
+    Statement triggers do not fire in logical replication's apply workers. Those of a
+    table do not fire for statements that name its parent or child.
     """
     tables = sorted({COUNTER, *owners().values()})
     cursor.execute(OUTSIDE, [tables, tables])
@@ -160,13 +160,13 @@ def outside(cursor: Any) -> list[Outside]:
 
 
 def marks(cursor: Any) -> tuple[Any, ...]:
-    """What differs after a trigger was changed, even if it was changed back."""
+    """Differs after any change to a trigger, even one that was undone."""
     cursor.execute(MARKS, [sorted(set(owners().values()))])
     return tuple(cursor.fetchall())
 
 
 def drops(cursor: Any) -> list[str]:
-    """Statements that remove all of ours."""
+    """The statements that drop all of Portico's triggers."""
     cursor.execute(
         "SELECT tgname, tgrelid::regclass::text FROM pg_trigger "
         "WHERE tgname LIKE 'portico\\_%' AND NOT tgisinternal"
@@ -175,16 +175,16 @@ def drops(cursor: Any) -> list[str]:
 
 
 def _events(table: WatchedTable) -> dict[str, str]:
-    """Event -> how the trigger names the rows before and after."""
-    found = {
+    """Event -> the trigger's REFERENCING clause."""
+    clauses = {
         "update": "REFERENCING OLD TABLE AS before NEW TABLE AS after ",
         "truncate": "",
     }
     if table.insert:
-        found["insert"] = "REFERENCING NEW TABLE AS after "
+        clauses["insert"] = "REFERENCING NEW TABLE AS after "
     if table.delete:
-        found["delete"] = "REFERENCING OLD TABLE AS before "
-    return found
+        clauses["delete"] = "REFERENCING OLD TABLE AS before "
+    return clauses
 
 
 def _body(table: WatchedTable, event: str) -> str:

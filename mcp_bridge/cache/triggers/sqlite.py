@@ -1,6 +1,6 @@
-"""Change triggers in SQLite's SQL: for each row, numbered at once.
+"""Change triggers for SQLite: each row is logged and numbered at once.
 
-SQLite has one writer at a time, so numbers follow the order of commits.
+SQLite has one writer at a time, so the numbers follow the order of commits.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
 
 
 def expected_triggers() -> dict[str, str]:
-    """Name -> the statement that makes it, as SQLite stores it."""
-    made: dict[str, str] = {}
+    """Name -> the CREATE statement, as SQLite stores it."""
+    created: dict[str, str] = {}
     for table in watched_tables():
         for event, condition, keys in _events(table):
             name = f"portico_{table.table}_{event}"
-            made[name] = _trigger(name, table, event, condition, keys)
-    return made
+            created[name] = _trigger(name, table, event, condition, keys)
+    return created
 
 
 def statements() -> list[str]:
-    """What install executes."""
+    """The statements that create all triggers."""
     return list(expected_triggers().values())
 
 
 def installed(cursor: Any) -> dict[str, str]:
-    """Name -> statement of what is there."""
+    """Name -> CREATE statement of the triggers in the database."""
     cursor.execute(
         "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' "
         "AND name LIKE 'portico!_%' ESCAPE '!'"
@@ -43,34 +43,34 @@ def installed(cursor: Any) -> dict[str, str]:
 
 
 def outside(cursor: Any) -> list[Outside]:
-    """None: whatever writes to the file fires its triggers."""
+    """Always empty: every writer of the file fires its triggers."""
     return []
 
 
 def marks(cursor: Any) -> tuple[Any, ...]:
-    """What differs after a trigger was changed, even if it was changed back."""
+    """Differs after any change to a trigger, even one that was undone."""
     cursor.execute("PRAGMA schema_version")
     return tuple(cursor.fetchone())
 
 
 def drops(cursor: Any) -> list[str]:
-    """Statements that remove all of ours."""
+    """The statements that drop all of Portico's triggers."""
     return [f'DROP TRIGGER "{name}"' for name in installed(cursor)]
 
 
 def _events(table: WatchedTable) -> list[tuple[str, str, list[str]]]:
-    """(event, WHEN, rows whose key is noted) of each trigger of a table."""
+    """(event, WHEN condition, rows whose key is logged) of a table's triggers."""
     changed = [f'OLD."{c}" IS NOT NEW."{c}"' for c in table.columns]
-    found = [("update", " OR ".join(changed), ["OLD", "NEW"])]
+    events = [("update", " OR ".join(changed), ["OLD", "NEW"])]
     if table.insert:
-        found.append(("insert", "", ["NEW"]))
+        events.append(("insert", "", ["NEW"]))
     if table.delete:
         live = "OLD.\"expires_at\" > strftime('%Y-%m-%d %H:%M:%f', 'now')"
-        found.append(("delete", live if table.while_live else "", ["OLD"]))
+        events.append(("delete", live if table.while_live else "", ["OLD"]))
         same = " OR ".join(f'"{c}" = NEW."{c}"' for c in table.unique)
-        there = f'EXISTS (SELECT 1 FROM "{table.table}" WHERE {same})'
-        found.append(("replace", there, []))
-    return found
+        exists = f'EXISTS (SELECT 1 FROM "{table.table}" WHERE {same})'
+        events.append(("replace", exists, []))
+    return events
 
 
 def _trigger(
@@ -88,7 +88,7 @@ def _trigger(
 
 
 def _notes(table: WatchedTable, keys: list[str]) -> list[str]:
-    """One note for each row named, or one for all where rows do not matter."""
+    """One log entry for each row, or a single one if rows do not matter."""
     if not keys:
         return [_note(ChangeScope.ALL, "''")]
     if not table.key:
