@@ -1,1 +1,1 @@
-"""The asynchronous side: the door at /mcp and the decision on every message."""
+"""The MCP server behind /mcp, and the decision on every message."""

@@ -1,7 +1,7 @@
-"""The door: /mcp goes to the MCP side, all else to Django.
+"""The ASGI application: /mcp goes to the MCP server, everything else to Django.
 
-Django's handler has no lifespan and a mounted app's never runs, so the session
-manager is started here; every scope type but http is refused here.
+Django's handler has no lifespan and a mounted app's never runs, so the session manager
+starts here. Scope types other than http and lifespan are refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/(?:jwks\.json|token|register|revoke)\Z")
-"""What any web page may read or post to without cookies (OAuth 2.1 3.2)."""
+"""Paths that any web page may read or post to without cookies (OAuth 2.1 3.2)."""
 
 
 class Application:
@@ -59,7 +59,6 @@ class Application:
             self.mcp = SessionAffinityMiddleware(self.mcp, settings.SESSION_PREFIX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Dispatch one scope."""
         if scope["type"] == "lifespan":
             await self.lifespan(receive, send)
         elif scope["type"] == "http":
@@ -68,7 +67,7 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Dispatch one request by its path, exactly."""
+        """Dispatch one request by its exact path."""
         scope, send = with_request_id(trimmed(apply_forwarded(scope)), send)
         if scope["path"] in MCP_PATHS:
             await self.mcp(scope, receive, send)
@@ -78,7 +77,7 @@ class Application:
             await self.django(scope, receive, send)
 
     async def lifespan(self, receive: Receive, send: Send) -> None:
-        """Sync the catalogue and run the session manager while the server lives."""
+        """Sync the catalogue and run the session manager while the server runs."""
         async with AsyncExitStack() as stack:
             await receive()
             try:
@@ -108,7 +107,7 @@ class Application:
 
 
 def startup_remedy(error: DatabaseError) -> str:
-    """One sentence for the log when the rows cannot be read at start."""
+    """One sentence for the log if the database cannot be used at start."""
     detail = str(error).strip().splitlines()[0] if str(error).strip() else "no detail"
     return (
         f"The database is not ready ({detail}): start it, check DATABASE_URL, or "
@@ -117,7 +116,7 @@ def startup_remedy(error: DatabaseError) -> str:
 
 
 def mcp_app(transport: Transport) -> ASGIApp:
-    """Edge -> CORS, where a page asks -> Door, for /mcp alone."""
+    """HostOriginMiddleware -> CORS (for web pages) -> AuthorizationMiddleware."""
     authorization = AuthorizationMiddleware(transport)
     cors = CORSMiddleware(
         authorization,
@@ -130,7 +129,7 @@ def mcp_app(transport: Transport) -> ASGIApp:
 
 
 def trimmed(scope: Scope) -> Scope:
-    """Header values without the blanks around them (RFC 9110 5.5; httptools keeps)."""
+    """Strip blanks from header values (RFC 9110 5.5), which httptools keeps."""
     pairs = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
     scope["headers"] = pairs
     return scope

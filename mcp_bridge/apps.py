@@ -1,18 +1,18 @@
-"""The app that serves /mcp."""
+"""App configuration of the MCP server."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate, pre_migrate
 
 
 class McpBridgeConfig(AppConfig):
-    """The door, the decision and the catalogue."""
+    """Decisions, the catalogue and the /mcp endpoint."""
 
     name = "mcp_bridge"
     verbose_name = "MCP"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks and the triggers' upkeep, once models exist."""
+        """Register checks and connect the triggers to migrate; models must exist."""
         from mcp_bridge import checks  # noqa: F401
         from mcp_bridge.cache.triggers.install import install_triggers, suspend_tracking
 

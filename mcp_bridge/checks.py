@@ -13,13 +13,13 @@ from mcp_bridge.models import ChangeCounter, Primitive
 
 
 def changed_names() -> list[str]:
-    """What changed in code and nobody has looked at."""
+    """Names of primitives whose changed definition nobody has accepted."""
     changed = Primitive.objects.exclude(changed_at=None)
     return list(changed.values_list("name", flat=True))
 
 
 def unreachable_names() -> list[str]:
-    """What is on offer and within nobody's role."""
+    """Names of enabled primitives that no role covers."""
     covered = Primitive.objects.filter(required_scopes__roles__isnull=False)
     alone = Primitive.objects.filter(enabled=True).exclude(pk__in=covered)
     return list(alone.values_list("name", flat=True))
@@ -27,7 +27,6 @@ def unreachable_names() -> list[str]:
 
 @database_check
 def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
-    """Nothing changed in code unseen."""
     changed = changed_names()
     if changed:
         yield checks.Warning(
@@ -40,7 +39,6 @@ def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
 
 @database_check
 def everything_is_reachable() -> Iterable[checks.CheckMessage]:
-    """Each primitive in code is within somebody's role."""
     names = unreachable_names()
     if names:
         yield checks.Warning(
@@ -52,23 +50,23 @@ def everything_is_reachable() -> Iterable[checks.CheckMessage]:
 
 @database_check
 def changes_are_numbered() -> Iterable[checks.CheckMessage]:
-    """Every change trigger is there and the numbers count."""
-    found = state()
-    lost = found.missing
-    if lost or not ChangeCounter.objects.exclude(epoch="").exists():
-        told = _("a migrate did not finish")
-        if lost:
-            told = _("missing: %s") % ", ".join(lost)
+    """Every change trigger exists and an epoch has started."""
+    triggers = state()
+    missing = triggers.missing
+    if missing or not ChangeCounter.objects.exclude(epoch="").exists():
+        reason = _("a migrate did not finish")
+        if missing:
+            reason = _("missing: %s") % ", ".join(missing)
         yield checks.Error(
             _("Changes are not numbered (%s), so every message reads every row.")
-            % told,
+            % reason,
             hint=_("Run: %s") % "manage.py migrate",
             id="portico.E103",
         )
-    if found.outside:
+    if triggers.outside:
         yield checks.Error(
             _("Changes are not numbered (%s), so every message reads every row.")
-            % ", ".join(map(str, found.outside)),
+            % ", ".join(map(str, triggers.outside)),
             hint=_(
                 "Drop the subscription or the inheritance: Portico's tables do not "
                 "support them."

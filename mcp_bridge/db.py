@@ -1,7 +1,7 @@
-"""The one seam between asynchronous code and Django's synchronous ORM.
+"""The only place where asynchronous code calls Django's synchronous ORM.
 
-`sync_to_async` outside Django's handler would put the whole process on one
-thread, and no request signal would ever close a connection: both are done here.
+Outside Django's handler `sync_to_async` uses one thread for the whole process, and no
+request signal closes connections. This module solves both.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="portico-db")
 
 
 def closing_connections(work: Callable[P, T]) -> Callable[P, T]:
-    """`work` with stale connections closed before it and idle ones after it."""
+    """`work` that closes stale connections before and idle ones after it."""
 
     @wraps(work)
-    def tidied(*args: P.args, **kwargs: P.kwargs) -> T:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         close_old_connections()
         try:
             return work(*args, **kwargs)
         finally:
             close_old_connections()
 
-    return tidied
+    return wrapper
 
 
 async def in_database(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run synchronous ORM code on a thread of our own pool and give its result."""
+    """Run synchronous ORM code in a thread of our pool. Returns its result."""
     hop = sync_to_async(
         closing_connections(work), thread_sensitive=False, executor=_threads
     )
@@ -43,11 +43,11 @@ async def in_database(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
 
 async def with_orm_thread(work: Awaitable[T]) -> T:
-    """The result of `work`, an asynchronous tool whose ORM calls get a thread.
+    """The result of `work`, an asynchronous tool, with an ORM thread for it.
 
-    Without one of their own Django's `aget()` and friends of every call in the
-    process would queue for a single thread. It is made at the first such call, and
-    ended, its connections closed, after the tool.
+    Without it, `aget()` and the other async ORM methods of all calls would queue for
+    one thread. The first such method starts the thread; it ends, with its connections,
+    after the tool.
     """
     context: Any = ThreadSensitiveContext()
     async with context:

@@ -1,8 +1,8 @@
-"""What Portico itself offers over MCP: who am I, and the admin's daily acts.
+"""Portico's own MCP tools: who am I, and daily administration.
 
-Admin.Write opens these tools; what they may do to whom is said by the same rules as in
-the admin (accounts/authorization/delegation.py). Those that write are sensitive: a
-client that acts within somebody's roles may read hostile text.
+The tools need Admin.Write. The rules of the admin
+(accounts/authorization/delegation.py) limit their effects. Tools that write are
+sensitive, because a client that acts within a user's roles may read hostile text.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from mcp_bridge.server import current_principal, mcp
 EVERYBODY = ["Guest.Read", "User.Read", "User.Write", "Admin.Write"]
 ADMINS = ["Admin.Write"]
 Line = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
-"""Text that fits a column of the database."""
+"""Text that fits a database column."""
 
 
 def about_me() -> dict[str, Any]:
-    """The caller in plain values; times are ISO 8601, UTC."""
+    """The caller as plain values; times are ISO 8601 in UTC."""
     principal = current_principal()
     ends = datetime.fromtimestamp(principal.expires_at, UTC)
     return {
@@ -69,27 +69,27 @@ async def my_account() -> dict[str, Any]:
 
 
 def _actor() -> User:
-    """Who calls. Raises ToolError where the admin would ask for a second factor."""
-    found: User = User.objects.get(pk=current_principal().user_id)
-    if must_enroll_mfa(found):
-        where = f"{settings.ISSUER_URL}/portal/security/"
-        raise ToolError(f"Set up a second factor first, at {where}.")
-    return found
+    """The calling user. Raises ToolError if the user must enrol a second factor."""
+    user: User = User.objects.get(pk=current_principal().user_id)
+    if must_enroll_mfa(user):
+        page = f"{settings.ISSUER_URL}/portal/security/"
+        raise ToolError(f"Set up a second factor first, at {page}.")
+    return user
 
 
 def _user(username: str) -> User:
-    found: User | None = User.objects.filter(username=username).first()
-    if found is None:
+    user: User | None = User.objects.filter(username=username).first()
+    if user is None:
         raise ToolError(f"There is no user named {username}.")
-    return found
+    return user
 
 
 def _role(name: str) -> Role:
-    found = Role.objects.filter(name=name).first()
-    if found is None:
+    role = Role.objects.filter(name=name).first()
+    if role is None:
         known = ", ".join(Role.objects.values_list("name", flat=True))
         raise ToolError(f"There is no role named {name}; there are: {known}.")
-    return found
+    return role
 
 
 def _end(text: str) -> datetime | None:
@@ -100,18 +100,18 @@ def _end(text: str) -> datetime | None:
 
 
 def _check(rule: Callable[..., str], *about: Any) -> None:
-    """Ask one rule of delegation.py. Raises ToolError with its sentence."""
+    """Apply one rule of delegation.py. Raises ToolError with its message."""
     with in_english():
-        told = rule(*about)
-    if told:
-        raise ToolError(told)
+        message = rule(*about)
+    if message:
+        raise ToolError(message)
 
 
 @mcp.tool(scopes=ADMINS)
 def list_users(contains: Line = "", limit: int = 50) -> list[dict[str, Any]]:
     """List users whose name contains a text, with their unexpired roles.
 
-    Without the permission to view users in the admin: those who may do no more than
+    Without the permission to view users in the admin, the list omits users who outrank
     you.
     """
     actor = _actor()
@@ -124,7 +124,7 @@ def list_users(contains: Line = "", limit: int = 50) -> list[dict[str, Any]]:
         {
             "user": user.username,
             "active": user.is_active,
-            "roles": [held.role.name for held in user.role_assignments.all()],
+            "roles": [grant.role.name for grant in user.role_assignments.all()],
         }
         for user in users[: max(1, min(limit, 500))]
     ]
@@ -132,34 +132,33 @@ def list_users(contains: Line = "", limit: int = 50) -> list[dict[str, Any]]:
 
 @mcp.tool(scopes=ADMINS, sensitive=True)
 def grant_role(user: Line, role: Line, reason: Line = "", until: Line = "") -> str:
-    """Give a user a role; it counts from that user's next message on.
+    """Give a user a role; it applies from that user's next message on.
 
-    `until` is a day or moment such as 2026-12-31, or 8h or 30d from now; empty: for
-    good. You can give only what your own roles give you, and no longer. A role that
-    the user holds already stays as it is.
+    `until` is a day or moment such as 2026-12-31, or 8h or 30d from now; empty means no
+    end. You can give only what your own roles give you, and no longer than they do. A
+    role that the user has already is not changed.
     """
     actor, ends = _actor(), _end(until)
     with transaction.atomic():
-        holder, wanted = _user(user), _role(role)
-        _check(objection_to_granting, actor, holder, wanted, ends)
-        _refuse_if_held(holder, wanted)
-        given, _new = RoleAssignment.objects.grant(
-            holder, wanted, granted_by=actor, reason=reason, expires_at=ends
+        holder, role_row = _user(user), _role(role)
+        _check(objection_to_granting, actor, holder, role_row, ends)
+        _refuse_if_held(holder, role_row)
+        assignment, _new = RoleAssignment.objects.grant(
+            holder, role_row, granted_by=actor, reason=reason, expires_at=ends
         )
-        record("role.granted", actor=actor, object=given, reason=reason)
+        record("role.granted", actor=actor, object=assignment, reason=reason)
     end = f" until {ends:%Y-%m-%d %H:%M %Z}" if ends else ""
     return f"{user} now holds {role}{end}."
 
 
 def _refuse_if_held(user: User, role: Role) -> None:
-    """Its end and reason may be a sign-in provider's, or another giver's."""
-    same = RoleAssignment.objects.filter(user=user, role=role).unexpired()
-    held = same.select_for_update().first()
-    if held is None:
+    """Raises ToolError: its end may be a provider's or another admin's to change."""
+    current = RoleAssignment.objects.filter(user=user, role=role).unexpired()
+    assignment = current.select_for_update().first()
+    if assignment is None:
         return
-    end = (
-        f"until {held.expires_at:%Y-%m-%d %H:%M %Z}" if held.expires_at else "for good"
-    )
+    ends = assignment.expires_at
+    end = f"until {ends:%Y-%m-%d %H:%M %Z}" if ends else "without an end"
     raise ToolError(
         f"{user} holds {role} already, {end}. Nothing was changed: change its end in "
         "the admin, or take it with revoke_role first."
@@ -168,40 +167,40 @@ def _refuse_if_held(user: User, role: Role) -> None:
 
 @mcp.tool(scopes=ADMINS, sensitive=True)
 def revoke_role(user: Line, role: Line, reason: Line = "") -> str:
-    """Take a role from a user; it counts from that user's next message on.
+    """Take a role from a user; it applies from that user's next message on.
 
-    You can take only what your own roles give you, and not from a superuser. The last
-    role takes the user's tokens too.
+    You can take only what your own roles give you, and not from a superuser. With the
+    last role the user's tokens are revoked too.
     """
     actor = _actor()
     with transaction.atomic():
-        holder, wanted = _user(user), _role(role)
-        _check(objection_to_removing, actor, holder, wanted)
-        held = RoleAssignment.objects.filter(user=holder, role=wanted).first()
-        if held is None:
+        holder, role_row = _user(user), _role(role)
+        _check(objection_to_removing, actor, holder, role_row)
+        assignment = RoleAssignment.objects.filter(user=holder, role=role_row).first()
+        if assignment is None:
             raise ToolError(f"{user} does not hold {role}.")
-        record("role.withdrawn", actor=actor, object=held, reason=reason)
-        held.withdraw(actor=actor, reason=reason or "role withdrawn")
+        record("role.withdrawn", actor=actor, object=assignment, reason=reason)
+        assignment.withdraw(actor=actor, reason=reason or "role withdrawn")
     return f"{user} no longer holds {role}."
 
 
 @mcp.tool(scopes=ADMINS, sensitive=True)
 def revoke_tokens(user: Line, reason: Line = "revoked over MCP") -> str:
-    """Revoke every live token of a user, from the next message on.
+    """Revoke every active token of a user, from the next message on.
 
-    Not of somebody who may do more than you.
+    You cannot revoke the tokens of a user who outranks you.
     """
     actor, owner = _actor(), _user(user)
     _check(objection_to_revoking, actor, owner)
-    ended = owner.revoke_tokens(actor=actor, reason=reason)
-    return f"{ended} tokens of {user} revoked."
+    count = owner.revoke_tokens(actor=actor, reason=reason)
+    return f"{count} tokens of {user} revoked."
 
 
 @mcp.tool(scopes=ADMINS)
 def recent_refusals(limit: int = 20) -> list[dict[str, Any]]:
-    """The last refused messages: when, who, what, and why.
+    """List the last refused messages: when, who, what, and why.
 
-    Without the permission to view the audit in the admin: your own.
+    Without the permission to view the audit in the admin, only your own.
     """
     actor = _actor()
     denied = AuditEvent.objects.filter(decision=AuditEvent.Verdict.DENIED)

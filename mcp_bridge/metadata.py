@@ -1,4 +1,4 @@
-"""Protected Resource Metadata (RFC 9728): whom clients ask for a token."""
+"""Protected Resource Metadata (RFC 9728): the authorization server of this resource."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 @csrf_exempt
 @require_safe
 def protected_resource(request: HttpRequest) -> JsonResponse:
-    """The document, the same at both well-known places."""
+    """The metadata document, the same at both well-known paths."""
     return JsonResponse(
         {
             "resource": settings.RESOURCE_URL,

@@ -1,4 +1,4 @@
-"""Paths beside /mcp; /mcp itself is the router's."""
+"""Django's paths of this app; application.py serves /mcp itself."""
 
 from django.urls import path
 

@@ -1,1 +1,1 @@
-"""The decision on a message: what it asks for, the rules, the reasons."""
+"""The decision on a message: its target, the rules, the reasons, the explanation."""

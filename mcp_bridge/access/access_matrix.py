@@ -1,8 +1,8 @@
-"""The access matrix: roles x primitives as the scopes make them, and its changes.
+"""The access matrix: roles x primitives, computed from scopes, and its changes.
 
 A role covers a primitive by any of its required scopes. A tick gives the role the
-primitive's own scope (`tool:name`) and nothing else; what a shared scope such as
-`User.Write` covers cannot be unticked, and says so.
+primitive's own scope (`tool:name`) only. Coverage by a shared scope, such as
+`User.Write`, cannot be unticked here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CellState(StrEnum):
     SHARED = "shared"
     NONE = "none"
     CLOSED = "closed"
-    """Not covered, and its own scope would not help: it does not ask for it."""
+    """Not covered, and its own scope would not help, because it is not required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """As forms write it: `role-primitive`."""
+        """As forms name it: `role-primitive`."""
         return f"{self.role}-{self.primitive}"
 
     @property
     def ticked(self) -> bool:
-        """Whether the role has the primitive's own scope, and it counts."""
+        """Whether the role has the own scope, and the primitive requires it."""
         return self.state in (CellState.OWN, CellState.BOTH)
 
     @property
@@ -63,39 +63,39 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class MatrixChange:
-    """One tick set or taken."""
+    """One tick that is set or removed."""
 
     role: Role
     primitive: Primitive
     give: bool
     still_through: tuple[str, ...] = ()
-    """Shared scopes that go on covering it when the tick is taken."""
+    """Shared scopes that still cover it after the tick is removed."""
 
     @property
     def code(self) -> str:
-        """As the review page hands it on: `+role-primitive`."""
+        """As the review form submits it: `+role-primitive`."""
         return f"{'+' if self.give else '-'}{self.role.pk}-{self.primitive.pk}"
 
 
 class StaleMatrix(Exception):
-    """Somebody changed what was shown before it was saved."""
+    """The matrix changed between display and save."""
 
 
 class Matrix:
-    """The cells of some primitives and roles, as they are now."""
+    """The current cells of some primitives and roles."""
 
     def __init__(self, primitives: Iterable[Primitive], roles: Iterable[Role]) -> None:
         self.primitives, self.roles = list(primitives), list(roles)
         self.required = pairs(Primitive.required_scopes.through, "primitive_id")
-        self.given = pairs(Role.scopes.through, "role_id")
+        self.granted = pairs(Role.scopes.through, "role_id")
 
     def cell(self, primitive: Primitive, role: Role) -> Cell:
         """What `role` can do with `primitive`."""
         required = self.required.get(primitive.pk, frozenset())
-        held = required & self.given.get(role.pk, frozenset())
+        covering = required & self.granted.get(role.pk, frozenset())
         own = primitive.own_scope
-        shared = tuple(sorted(held - {own}))
-        if own in held:
+        shared = tuple(sorted(covering - {own}))
+        if own in covering:
             state = CellState.BOTH if shared else CellState.OWN
         elif shared:
             state = CellState.SHARED
@@ -104,22 +104,22 @@ class Matrix:
         return Cell(role.pk, primitive.pk, state, shared)
 
     def row(self, primitive: Primitive) -> list[Cell]:
-        """One primitive's cells, in the order of the roles."""
+        """The primitive's cells, in the order of the roles."""
         return [self.cell(primitive, role) for role in self.roles]
 
     @property
     def version(self) -> str:
-        """A digest of what these cells rest on: it differs once somebody changed it."""
-        rests_on = [
+        """A digest of the rows behind these cells; it differs after any change."""
+        basis = [
             [(p.pk, sorted(self.required.get(p.pk, ()))) for p in self.primitives],
-            [(r.pk, sorted(self.given.get(r.pk, ()))) for r in self.roles],
+            [(r.pk, sorted(self.granted.get(r.pk, ()))) for r in self.roles],
         ]
-        return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:32]
 
     def changes(
         self, ticked: set[str], shown: Iterable[Primitive]
     ) -> list[MatrixChange]:
-        """What differs from the ticks somebody left on the primitives `shown`."""
+        """Differences from the submitted ticks, for the primitives in `shown`."""
         return [
             MatrixChange(role, primitive, not cell.ticked, cell.through)
             for primitive in shown
@@ -129,10 +129,10 @@ class Matrix:
         ]
 
     def parse_changes(self, codes: Iterable[str]) -> list[MatrixChange]:
-        """The changes a review page handed on; what is none any more is left out."""
+        """Changes from a review form; those that change nothing are left out."""
         roles = {role.pk: role for role in self.roles}
         primitives = {primitive.pk: primitive for primitive in self.primitives}
-        found = []
+        changes = []
         for code in codes:
             role_key, _dash, primitive_key = code[1:].partition("-")
             role = roles.get(row_id(role_key))
@@ -141,22 +141,25 @@ class Matrix:
                 continue
             cell, give = self.cell(primitive, role), code.startswith("+")
             if cell.tickable and cell.ticked != give:
-                found.append(MatrixChange(role, primitive, give, cell.through))
-        return found
+                changes.append(MatrixChange(role, primitive, give, cell.through))
+        return changes
 
 
 def pairs(through: Any, owner: str) -> dict[int, frozenset[str]]:
     """Row -> names of its scopes, in one query."""
-    found: dict[int, set[str]] = {}
+    scopes: dict[int, set[str]] = {}
     for key, name in through.objects.values_list(owner, "scope__name"):
-        found.setdefault(key, set()).add(name)
-    return {key: frozenset(names) for key, names in found.items()}
+        scopes.setdefault(key, set()).add(name)
+    return {key: frozenset(names) for key, names in scopes.items()}
 
 
 def save_matrix(
     matrix: Matrix, version: str, codes: Iterable[str], *, actor: Any, request: Any
 ) -> list[MatrixChange]:
-    """Give and take own scopes, all or none, on record. Raises Stale, NotAllowed."""
+    """Apply all changes in one transaction, with audit events, or none.
+
+    Raises StaleMatrix, NotAllowed.
+    """
     with transaction.atomic():
         locked = Role.objects.filter(pk__in=[r.pk for r in matrix.roles])
         list(locked.select_for_update().values_list("pk"))
@@ -166,25 +169,25 @@ def save_matrix(
                 _("Somebody changed roles or tools since you opened this page.")
             )
         changes = now.parse_changes(codes)
-        told = matrix_objection(actor, changes)
-        if told:
-            raise NotAllowed(told)
+        message = matrix_objection(actor, changes)
+        if message:
+            raise NotAllowed(message)
         for change in changes:
             apply_change(change, actor, request)
     return changes
 
 
 def matrix_objection(actor: Any, changes: Iterable[MatrixChange]) -> str:
-    """Why the actor may not make all of these changes; empty if they may."""
+    """Why the actor may not make all of these changes; empty if allowed."""
     for change in changes:
-        told = objection_to_scope(actor, change.role, change.primitive.own_scope)
-        if told:
-            return f"{change.role}, {change.primitive.name}: {told}"
+        message = objection_to_scope(actor, change.role, change.primitive.own_scope)
+        if message:
+            return f"{change.role}, {change.primitive.name}: {message}"
     return ""
 
 
 def apply_change(change: MatrixChange, actor: Any, request: Any) -> None:
-    """One tick, on record."""
+    """Apply one change and record it."""
     name = change.primitive.own_scope
     scope = Scope.objects.get(name=name)
     if change.give:

@@ -1,4 +1,4 @@
-"""read_catalogue(): the rules of every primitive, from the rows."""
+"""Catalogue: the access rules of every primitive, read from the rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mcp_bridge.models import Primitive
 
 
 def read_catalogue() -> Catalogue:
-    """All rules in two queries, lean enough for ten thousand of them."""
+    """Read all rules in two queries; equal scope sets share memory."""
     required: dict[int, set[str]] = defaultdict(set)
     links = Primitive.required_scopes.through.objects
     for row, scope in links.values_list("primitive_id", "scope__name"):
@@ -32,7 +32,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a Primitive row says about access."""
+    """The access columns of a Primitive row."""
 
     kind: str
     name: str
@@ -42,12 +42,11 @@ class Rule:
 
     @property
     def key(self) -> Key:
-        """(kind, name)."""
         return self.kind, self.name
 
 
 class Catalogue(Mapping[Key, Rule]):
-    """All rules, by (kind, name), as they were when the message arrived."""
+    """All rules by (kind, name), as of one read."""
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules = {rule.key: rule for rule in rules}
@@ -57,11 +56,11 @@ class Catalogue(Mapping[Key, Rule]):
                 self._by_scope.setdefault((rule.kind, scope), []).append((place, rule))
 
     def opened_by(self, kind: str, scopes: Iterable[str]) -> list[Rule]:
-        """The rules of a kind that one of `scopes` meets, in the catalogue's order."""
-        found: dict[int, Rule] = {}
+        """Rules of a kind that require one of `scopes`, in the catalogue's order."""
+        matching: dict[int, Rule] = {}
         for scope in scopes:
-            found.update(self._by_scope.get((kind, scope), ()))
-        return [found[place] for place in sorted(found)]
+            matching.update(self._by_scope.get((kind, scope), ()))
+        return [matching[place] for place in sorted(matching)]
 
     def __getitem__(self, key: Key) -> Rule:
         return self._rules[key]

@@ -1,4 +1,4 @@
-"""Who calls: the message being served, for tools, lists and the audit."""
+"""The current call and principal, for tools, lists and the audit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcp_bridge.access.messages import Message
 
 @dataclass(slots=True)
 class Call:
-    """One message on its way: who, against which rules, decided how, ended how."""
+    """A message with its principal, rules, decision and outcome."""
 
     principal: Principal
     message: Message
@@ -26,16 +26,16 @@ call_var: ContextVar[Call | None] = ContextVar("portico_call", default=None)
 
 
 def current_call() -> Call | None:
-    """The message being served, None outside one."""
+    """The call that is being served; None outside a message."""
     return call_var.get()
 
 
 def current_principal() -> Principal:
-    """Who calls the tool, resource or prompt that runs now.
+    """The principal that calls the running tool, resource or prompt.
 
     Raises LookupError outside a message, for example in a management command.
     """
     call = call_var.get()
     if call is None:
-        raise LookupError("Nobody is calling: this runs outside an MCP message.")
+        raise LookupError("There is no principal outside an MCP message.")
     return call.principal

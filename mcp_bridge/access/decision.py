@@ -1,7 +1,7 @@
 """decide(): may this principal send this message? Pure: no I/O, no clock.
 
-The role side comes first: where it fails the primitive does not exist for the
-caller. The token side can only narrow (MCP 2026-07-28, basic/authorization).
+The roles are checked first: if they do not allow it, the primitive does not exist for
+the caller. The token can only narrow them (MCP 2026-07-28, basic/authorization).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mcp_bridge.access.messages import OPEN_METHODS, Message
 
 
 class Reason(StrEnum):
-    """Why a message was allowed or not; the words of the audit trail."""
+    """Why a message was allowed or denied, as the audit records it."""
 
     GRANTED = "granted"
     OPEN_METHOD = "open_method"
@@ -37,16 +37,16 @@ class Decision:
     reason: Reason
     via: str = ""
     missing: frozenset[str] = frozenset()
-    """Scopes of which one would make the token wide enough."""
+    """Scopes, any one of which would make the token wide enough."""
 
     @property
     def needs_wider_token(self) -> bool:
-        """Whether the roles would allow it and only the token does not."""
+        """Whether the roles allow it and the token does not."""
         return self.reason is Reason.TOKEN_LACKS_SCOPE
 
 
 def decide(principal: Principal, message: Message, catalogue: Catalogue) -> Decision:
-    """Judge one message: open to everybody known, or about one primitive."""
+    """Decide one message: by its primitive, or by the open methods."""
     if message.malformed:
         return Decision(False, Reason.MALFORMED, "the message names no target")
     if message.target is not None:
@@ -57,25 +57,27 @@ def decide(principal: Principal, message: Message, catalogue: Catalogue) -> Deci
 
 
 def judge(principal: Principal, rule: Rule | None) -> Decision:
-    """Judge the use of one primitive: enabled, then role side, then token side."""
+    """Decide the use of one primitive: enabled, then the roles, then the token."""
     if rule is None:
         return Decision(False, Reason.UNKNOWN_PRIMITIVE, "no such primitive")
     if not rule.enabled:
         return Decision(False, Reason.DISABLED, f"{rule.kind} {rule.name} is disabled")
-    held = rule.required & principal.grants.keys()
-    if not held:
+    granted = rule.required & principal.grants.keys()
+    if not granted:
         return Decision(False, Reason.ROLE_LACKS_SCOPE, _no_role(principal, rule))
     if principal.acts_within_roles and not rule.sensitive:
-        return Decision(True, Reason.GRANTED, _granting(principal, held, "mcp"))
+        return Decision(True, Reason.GRANTED, _granting(principal, granted, "mcp"))
     carried = rule.required & principal.token_scopes
     if carried:
-        via = _granting(principal, held, min(carried))
+        via = _granting(principal, granted, min(carried))
         return Decision(True, Reason.GRANTED, via)
-    return Decision(False, Reason.TOKEN_LACKS_SCOPE, _too_narrow(rule, held), held)
+    return Decision(
+        False, Reason.TOKEN_LACKS_SCOPE, _too_narrow(rule, granted), granted
+    )
 
 
 def visible(principal: Principal, rule: Rule | None) -> bool:
-    """Whether a list shows it: usable now, or after asking for a wider token."""
+    """Whether a list shows it: usable now, or with a wider token."""
     decision = judge(principal, rule)
     return decision.allowed or (decision.needs_wider_token and principal.can_step_up)
 
@@ -83,30 +85,30 @@ def visible(principal: Principal, rule: Rule | None) -> bool:
 def visible_names(
     principal: Principal, catalogue: Catalogue, kind: str
 ) -> Iterator[str]:
-    """Names a list of this kind shows, found by the scopes the roles give."""
+    """Names that a list of this kind shows, found by the roles' scopes."""
     for rule in catalogue.opened_by(kind, principal.grants):
         if visible(principal, rule):
             yield rule.name
 
 
 def scopes_to_ask(principal: Principal, decision: Decision) -> frozenset[str]:
-    """What a challenge names: what the token has and the narrowest that suffices."""
+    """Scopes for a challenge: the token's own and the narrowest that suffices."""
     own = [scope for scope in decision.missing if ":" in scope]
     return principal.token_scopes | {min(own or decision.missing)}
 
 
-def _granting(principal: Principal, held: frozenset[str], carried: str) -> str:
-    scope = min(held)
+def _granting(principal: Principal, granted: frozenset[str], carried: str) -> str:
+    scope = min(granted)
     role = principal.grants[scope][0]
     return f"role {role} gives {scope}; the token carries {carried}"
 
 
 def _no_role(principal: Principal, rule: Rule) -> str:
     roles = ", ".join(principal.roles) or "none"
-    wanted = ", ".join(sorted(rule.required)) or "nothing anybody can hold"
-    return f"needs one of {wanted}; roles held: {roles}"
+    scopes = ", ".join(sorted(rule.required)) or "nothing anybody can hold"
+    return f"needs one of {scopes}; roles held: {roles}"
 
 
-def _too_narrow(rule: Rule, held: frozenset[str]) -> str:
+def _too_narrow(rule: Rule, granted: frozenset[str]) -> str:
     why = "it is sensitive" if rule.sensitive else f"it lacks {ACT_WITHIN_ROLES}"
-    return f"the token names none of {', '.join(sorted(held))} and {why}"
+    return f"the token names none of {', '.join(sorted(granted))} and {why}"

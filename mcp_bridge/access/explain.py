@@ -1,6 +1,6 @@
-"""Who can call this, and why: the real decision asked without a message.
+"""Who can call a primitive, and why: decide() on a hypothetical message.
 
-Nothing here decides; `decide()` does, on the rows as they are.
+This module decides nothing itself; it calls decide() on the current rows.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from mcp_bridge.models import Primitive, PrimitiveKind
 METHODS = {
     kind: method for method, (kind, _name) in reversed(list(TARGETS.items()))
 } | {PrimitiveKind.RESOURCE_TEMPLATE: "resources/read"}
-"""Kind -> the method that uses one."""
+"""Kind -> the method that uses a primitive of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided about one primitive."""
+    """The decision about one primitive."""
 
     rule: Rule
     decision: Decision
 
 
 def using(rule: Rule) -> Message:
-    """The message with which a client would use it."""
+    """The message by which a client uses the primitive."""
     return Message(METHODS[PrimitiveKind(rule.kind)], target=rule.key)
 
 
 def verdict(principal: Principal, rule: Rule, catalogue: Catalogue) -> Verdict:
-    """As if `principal` sent that message now."""
+    """The decision if `principal` sent that message now."""
     return Verdict(rule, decide(principal, using(rule), catalogue))
 
 
 def as_user(user: User) -> Principal:
-    """Somebody with a plain token: `mcp`, from a sign-in in the browser.
+    """The user with an ordinary browser token (scope `mcp`).
 
-    Raises Unauthenticated for an account that no token helps.
+    Raises Unauthenticated for an inactive account.
     """
     if not user.is_active:
         raise Unauthenticated("inactive_user")
@@ -63,7 +63,7 @@ def as_user(user: User) -> Principal:
 
 
 def as_token(row: IssuedToken) -> Principal:
-    """Somebody with this very token. Raises Unauthenticated, as the door would."""
+    """The principal of this token. Raises Unauthenticated as a request would."""
     if row.kind == "refresh":
         raise Unauthenticated("wrong_token_type")
     if row.expires_at <= timezone.now():
@@ -74,30 +74,31 @@ def as_token(row: IssuedToken) -> Principal:
 
 
 def covering(primitive: Primitive) -> list[Role]:
-    """Roles that give one of its scopes."""
+    """Roles that give one of the primitive's scopes."""
     roles = Role.objects.filter(scopes__primitives=primitive).distinct()
     return list(roles.prefetch_related("scopes"))
 
 
 def holders(primitive: Primitive) -> Any:
-    """Unexpired assignments of those roles to active accounts, with user and role."""
-    held = RoleAssignment.objects.unexpired().filter(
+    """Unexpired assignments of those roles to active users, with user and role."""
+    assignments = RoleAssignment.objects.unexpired().filter(
         user__is_active=True, role__in=Role.objects.filter(scopes__primitives=primitive)
     )
-    return held.select_related("user", "role").order_by("user__username", "role__name")
+    ordered = assignments.order_by("user__username", "role__name")
+    return ordered.select_related("user", "role")
 
 
 def remedy(decision: Decision, rule: Rule) -> str:
-    """What would have to change, in words."""
-    wanted = ", ".join(sorted(rule.required))
-    told = {
+    """What to change so that the message is allowed; empty if it is."""
+    scopes = ", ".join(sorted(rule.required))
+    remedies = {
         Reason.DISABLED: _("Enable it: it is off for everybody."),
         Reason.ROLE_LACKS_SCOPE: _(
             "Give a role that has one of its scopes (%s), or give one of them to a "
             "role that is held already."
         )
-        % wanted
-        if wanted
+        % scopes
+        if scopes
         else _("It asks for no scope, so nobody can use it: give it one."),
         Reason.TOKEN_LACKS_SCOPE: _(
             "The roles are enough. The token has to name one of: %s. A client that "
@@ -106,12 +107,12 @@ def remedy(decision: Decision, rule: Rule) -> str:
         )
         % ", ".join(sorted(decision.missing)),
     }
-    return told.get(decision.reason, "")
+    return remedies.get(decision.reason, "")
 
 
 def refused_before(why: Unauthenticated) -> str:
-    """Why no message would even be decided, in words."""
-    told = {
+    """Why every message of this token is refused."""
+    reasons = {
         "inactive_user": _("The account is closed: every token of it is refused."),
         "revoked": _("The token is revoked: it is refused whatever it asks."),
         "idle": _("The token was unused for too long: it is refused."),
@@ -120,11 +121,11 @@ def refused_before(why: Unauthenticated) -> str:
         "blocked_client": _("Its client is blocked: it is refused whatever it asks."),
         "wrong_token_type": _("A refresh token opens nothing: it is there to renew."),
     }
-    return told.get(why.reason, _("The token's account does not exist any more."))
+    return reasons.get(why.reason, _("The token's account does not exist any more."))
 
 
 def rules(catalogue: Catalogue, key: tuple[str, str] | None) -> Iterator[Rule]:
-    """One rule, or all; what is not on offer is a rule nobody meets."""
+    """One rule or all; an unknown primitive gets a rule that nobody meets."""
     if key is None:
         yield from catalogue.values()
     else:
@@ -144,15 +145,15 @@ SENTENCES = (
     gettext_noop("the token names none of {scopes} and it is sensitive"),
     gettext_noop("the token names none of {scopes} and it lacks {scope}"),
 )
-"""Every sentence of mcp_bridge/access/decision.py; a test holds the two together."""
+"""Every sentence of mcp_bridge/access/decision.py; a test compares the two."""
 
 VALUES = (gettext_noop("none"), gettext_noop("nothing anybody can hold"))
-"""What stands in them that is no name."""
+"""Values in these sentences that are words, not names."""
 
 
 @cache
 def pattern(sentence: str) -> re.Pattern[str]:
-    """A sentence as what finds its values again."""
+    """A pattern that finds the values in a sentence."""
     parts = re.split(r"\{(\w+)\}", sentence)
     named = [
         f"(?P<{part}>.+)" if odd else re.escape(part)
@@ -162,11 +163,11 @@ def pattern(sentence: str) -> re.Pattern[str]:
 
 
 def decision_in_words(via: str) -> str:
-    """`via` in the reader's language, or as it is where no sentence fits."""
+    """`via` in the reader's language; unchanged if no sentence matches."""
     for sentence in SENTENCES:
-        found = pattern(sentence).fullmatch(via)
-        if found is not None:
-            filled = found.groupdict().items()
+        match = pattern(sentence).fullmatch(via)
+        if match is not None:
+            filled = match.groupdict().items()
             words = {name: gettext(v) if v in VALUES else v for name, v in filled}
             return gettext(sentence).format(**words)
     return via

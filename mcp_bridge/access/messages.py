@@ -1,4 +1,4 @@
-"""Message: what one JSON-RPC body asks for, read from the body and nothing else.
+"""Message: one parsed JSON-RPC body and its target.
 
 JSON-RPC 2.0; MCP 2025-11-25 and 2026-07-28 (both refuse batches).
 """
@@ -31,7 +31,7 @@ OPEN_METHODS = frozenset(
         "notifications/roots/list_changed",
     }
 )
-"""Open to every principal; what lists and streams carry is filtered one by one."""
+"""Open to every principal; the items in lists and streams are filtered."""
 
 TARGETS = {
     "tools/call": (PrimitiveKind.TOOL, "name"),
@@ -40,21 +40,21 @@ TARGETS = {
     "resources/subscribe": (PrimitiveKind.RESOURCE, "uri"),
     "resources/unsubscribe": (PrimitiveKind.RESOURCE, "uri"),
 }
-"""Method -> kind of primitive it is about, and the parameter that names it."""
+"""Method -> kind of its primitive, and the parameter with its name."""
 
 REFERENCES = {
     "ref/prompt": (PrimitiveKind.PROMPT, "name"),
     "ref/resource": (PrimitiveKind.RESOURCE_TEMPLATE, "uri"),
 }
-"""completion/complete: `ref.type` -> the same."""
+"""`ref.type` of completion/complete -> kind, and the parameter with its name."""
 
 
 STREAM_KEYS = frozenset({"progressToken", "io.modelcontextprotocol/logLevel"})
-"""Keys of `_meta` by which a request asks to be told more than its result."""
+"""Keys of `_meta` by which a request asks for more than its result."""
 
 
 class BadMessage(Exception):
-    """The body is not one JSON-RPC message; `code` is JSON-RPC's."""
+    """The body is not one JSON-RPC message; `code` is the JSON-RPC error code."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -68,20 +68,20 @@ class Message:
     method: str
     target: tuple[str, str] | None = None
     always_open: bool = False
-    """A client's answer to a question, or opening or ending a stream."""
+    """A client's response to a request, or opening or ending a stream."""
     malformed: bool = False
     streams: bool = False
-    """Asks for a stream: progress, log messages, or what subscriptions bring."""
+    """The request asks for progress, log messages or subscription events."""
     content: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """The whole of it, decoded."""
+    """The decoded body."""
 
     def about(self, kind: str, name: str) -> Message:
-        """The same message with its target resolved."""
+        """The same message with another target."""
         return replace(self, target=(str(kind), name))
 
 
 def parse(body: bytes) -> Message:
-    """Read one message. Raises BadMessage."""
+    """Parse one message. Raises BadMessage."""
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -96,21 +96,21 @@ def parse(body: bytes) -> Message:
 
 
 def _aimed(content: Mapping[str, Any]) -> Message:
-    """The message with the primitive its parameters name. Raises BadMessage."""
+    """The message with its target. Raises BadMessage."""
     method, params = content.get("method"), content.get("params")
     if not isinstance(method, str):
-        raise BadMessage(INVALID_REQUEST, "A message names its method as text.")
-    given: Mapping[str, Any] = params if isinstance(params, dict) else {}
-    streams = method == "subscriptions/listen" or _opted_in(given.get("_meta"))
-    found = TARGETS.get(method)
+        raise BadMessage(INVALID_REQUEST, "`method` must be a string.")
+    fields: Mapping[str, Any] = params if isinstance(params, dict) else {}
+    streams = method == "subscriptions/listen" or _opted_in(fields.get("_meta"))
+    target = TARGETS.get(method)
     if method == "completion/complete":
-        ref = given.get("ref")
-        given = ref if isinstance(ref, dict) else {}
-        found = REFERENCES.get(str(given.get("type")), (PrimitiveKind.PROMPT, ""))
-    if found is None:
+        ref = fields.get("ref")
+        fields = ref if isinstance(ref, dict) else {}
+        target = REFERENCES.get(str(fields.get("type")), (PrimitiveKind.PROMPT, ""))
+    if target is None:
         return Message(method, streams=streams, content=content)
-    kind, parameter = found
-    name = given.get(parameter)
+    kind, parameter = target
+    name = fields.get(parameter)
     if not isinstance(name, str):
         return Message(method, malformed=True, streams=streams, content=content)
     return Message(method, (str(kind), name), streams=streams, content=content)

@@ -1,6 +1,6 @@
-"""Policy as a file: roles, scopes and who may use what, compared and applied.
+"""The policy file: export, compare and apply roles, scopes and primitives.
 
-What the file does not name stays as it is; nothing is deleted.
+Items and fields that the file does not name stay unchanged; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mcp_bridge.models import Primitive
 
 FORMAT = "portico-policy-1"
 LINE = "\0line"
-"""Under this key each object of a file has its line."""
+"""The decoder stores an object's line in it under this key."""
 
 SECTIONS: dict[str, dict[str, type]] = {
     "scopes": {"name": str, "description": str},
@@ -44,7 +44,7 @@ SECTIONS: dict[str, dict[str, type]] = {
         "required_scopes": list,
     },
 }
-"""Section -> the fields of its items."""
+"""Section -> the fields of its items, with their types."""
 
 NAMING = ("kind", "name")
 
@@ -52,7 +52,7 @@ Item = dict[str, Any]
 
 
 def export() -> dict[str, Any]:
-    """The policy as it is now."""
+    """The current policy."""
     return {
         "format": FORMAT,
         "scopes": [
@@ -80,13 +80,13 @@ def export() -> dict[str, Any]:
 
 
 def export_text() -> str:
-    """The same, to keep in a repository: one field a line, in a fixed order."""
+    """The policy as JSON with one field a line, in a fixed order, for a repository."""
     return json.dumps(export(), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """One item that the file adds or changes; field -> (before, after)."""
+    """One item that the file adds or changes; `fields` are (name, before, after)."""
 
     section: str
     name: tuple[str, ...]
@@ -99,19 +99,19 @@ class PolicyChange:
 
 @dataclass(slots=True)
 class Diff:
-    """What a file would change, or what is wrong with it."""
+    """The changes that a file makes, or its problems."""
 
     changes: list[PolicyChange] = field(default_factory=list)
     problems: list[ImportProblem] = field(default_factory=list)
 
     @property
     def mark(self) -> str:
-        """Equal for equal differences."""
+        """A fingerprint: equal for equal changes."""
         return fingerprint(self.changes)
 
 
 class Located(json.JSONDecoder):
-    """A decoder that notes the line of every object (errors name it)."""
+    """A JSON decoder that stores the line of every object, for error messages."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -120,19 +120,19 @@ class Located(json.JSONDecoder):
         self.scan_once = py_make_scanner(self)
 
     def located(self, place: tuple[str, int], *rest: Any) -> tuple[Item, int]:
-        """json's own parser of objects, and where the object began."""
-        found, end = JSONObject(place, *rest)
-        found[LINE] = bisect_left(self.breaks, place[1]) + 1
-        return found, end
+        """Parse an object as json does, and store the line of its start."""
+        item, end = JSONObject(place, *rest)
+        item[LINE] = bisect_left(self.breaks, place[1]) + 1
+        return item, end
 
 
 def policy_diff(raw: bytes) -> Diff:
-    """The dry run: every problem at once, or every change."""
+    """The dry run: every problem, or every change."""
     return compared(*understood(raw))
 
 
 def understood(raw: bytes) -> tuple[Any, list[ImportProblem]]:
-    """The document in a file, or what is wrong: long work, for no transaction."""
+    """The parsed document, or its problems; slow, so call it outside a transaction."""
     text, problems = decode_upload(raw)
     if problems:
         return None, problems
@@ -145,19 +145,21 @@ def understood(raw: bytes) -> tuple[Any, list[ImportProblem]]:
 
 
 def compared(document: Any, problems: list[ImportProblem]) -> Diff:
-    """What a document changes, as things are now."""
-    found = problems or PolicyParser(document).problems
-    return Diff(problems=found) if found else Diff(changes=list(changes(document)))
+    """The changes that a document makes to the current rows."""
+    problems = problems or PolicyParser(document).problems
+    if problems:
+        return Diff(problems=problems)
+    return Diff(changes=list(changes(document)))
 
 
 class PolicyParser:
-    """Checks a document; `problems` says what is wrong with it."""
+    """Validates a document; `problems` lists what is wrong."""
 
     def __init__(self, document: Any) -> None:
         self.problems: list[ImportProblem] = []
         if not isinstance(document, dict) or document.get("format") != FORMAT:
-            told = _("this is no policy: it has to begin with %s")
-            self.wrong(1, "format", told % f'"format": "{FORMAT}"')
+            text = _("this is no policy: it has to begin with %s")
+            self.wrong(1, "format", text % f'"format": "{FORMAT}"')
             return
         for name in document.keys() - {"format", LINE} - SECTIONS.keys():
             known = ", ".join(SECTIONS)
@@ -168,44 +170,43 @@ class PolicyParser:
             self.section(section, document.get(section, []))
 
     def wrong(self, line: int, place: str, text: str) -> None:
-        """Note one."""
         self.problems.append(ImportProblem(line, place, text))
 
     def section(self, section: str, items: Any) -> None:
-        """A list of objects, each named once."""
+        """Validate a list of objects with unique names."""
         if not isinstance(items, list):
             self.wrong(0, section, _("has to be a list"))
             return
-        seen: set[tuple[str, ...]] = set()
+        names: set[tuple[str, ...]] = set()
         for item in items:
             if not isinstance(item, dict):
                 self.wrong(0, section, _("has to be a list of objects"))
                 continue
             if self.shape(section, item):
                 name = naming(item)
-                if name in seen:
-                    told = _("%s stands there twice") % " ".join(name)
-                    self.wrong(item[LINE], section, told)
-                seen.add(name)
+                if name in names:
+                    text = _("%s stands there twice") % " ".join(name)
+                    self.wrong(item[LINE], section, text)
+                names.add(name)
                 self.meaning(section, item)
 
     def shape(self, section: str, item: Item) -> bool:
-        """Fields that there are, of the right type, and a name."""
+        """Whether all fields exist, have the right type, and include a name."""
         before, fields = len(self.problems), SECTIONS[section]
         for name in item.keys() - {LINE}:
             if name not in fields:
-                told = _("no such field; there are: %s") % ", ".join(fields)
-                self.wrong(item[LINE], f"{section}.{name}", told)
+                text = _("no such field; there are: %s") % ", ".join(fields)
+                self.wrong(item[LINE], f"{section}.{name}", text)
             elif not fits(item[name], fields[name]):
-                told = _("has to be %s") % KINDS[fields[name]]
-                self.wrong(item[LINE], f"{section}.{name}", told)
+                text = _("has to be %s") % KINDS[fields[name]]
+                self.wrong(item[LINE], f"{section}.{name}", text)
         for name in NAMING:
             if name in fields and name not in item:
                 self.wrong(item[LINE], f"{section}.{name}", _("is missing"))
         return len(self.problems) == before
 
     def meaning(self, section: str, item: Item) -> None:
-        """Names that are known, and of the right form."""
+        """Check that names are valid and that references exist."""
         if section == "scopes":
             try:
                 scope_name_validator(item["name"])
@@ -213,21 +214,23 @@ class PolicyParser:
                 self.wrong(item[LINE], "scopes.name", " ".join(error.messages))
             self.scopes.add(item["name"])
         if section == "primitives" and naming(item) not in self.known:
-            told = _("the code offers no %s") % " ".join(naming(item))
-            self.wrong(item[LINE], "primitives.name", told)
+            text = _("the code offers no %s") % " ".join(naming(item))
+            self.wrong(item[LINE], "primitives.name", text)
         for name in ("scopes", "required_scopes"):
             for scope in set(item.get(name, [])) - self.scopes:
-                told = _("there is no scope %s; name it under scopes") % scope
-                self.wrong(item[LINE], f"{section}.{name}", told)
+                text = _("there is no scope %s; name it under scopes") % scope
+                self.wrong(item[LINE], f"{section}.{name}", text)
         for name, longest in (("name", 100), ("description", 255)):
             if section != "primitives" and len(item.get(name, "")) > longest:
-                told = _("is longer than %d characters") % longest
-                self.wrong(item[LINE], f"{section}.{name}", told)
+                text = _("is longer than %d characters") % longest
+                self.wrong(item[LINE], f"{section}.{name}", text)
 
 
 UNSTORABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-"""Control characters, and lone surrogates, which UTF-8 cannot hold: PostgreSQL refuses
-NUL, and no page can show the others."""
+"""Control characters and lone surrogates.
+
+PostgreSQL refuses NUL, UTF-8 cannot encode surrogates, and no page can show the rest.
+"""
 KINDS: dict[type, str] = {
     str: "a text without control characters",
     bool: "true or false",
@@ -236,7 +239,7 @@ KINDS: dict[type, str] = {
 
 
 def fits(value: Any, kind: type) -> bool:
-    """Whether a value is of a field's type."""
+    """Whether a value has the type of its field."""
     if kind is list:
         return isinstance(value, list) and all(fits(v, str) for v in value)
     if kind is str:
@@ -245,12 +248,12 @@ def fits(value: Any, kind: type) -> bool:
 
 
 def naming(item: Item) -> tuple[str, ...]:
-    """What an item is called in its section."""
+    """The values of NAMING by which an item is identified in its section."""
     return tuple(item[name] for name in NAMING if name in item)
 
 
 def changes(document: Item) -> Iterator[PolicyChange]:
-    """The difference between a document and what is."""
+    """The differences between a document and the current policy."""
     now = export()
     for section, fields in SECTIONS.items():
         known = {naming(item): item for item in now[section]}
@@ -268,24 +271,25 @@ def changes(document: Item) -> Iterator[PolicyChange]:
 
 
 def sorted_unique(value: Any) -> Any:
-    """Lists in one order, each name once."""
+    """A list sorted and without duplicates; any other value unchanged."""
     return sorted(set(value)) if isinstance(value, list) else value
 
 
 def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
-    """Do what `diff` showed, in one transaction; how many items.
+    """Apply the previewed changes in one transaction. Returns their number.
 
-    Raises Stale or NotAllowed before any change.
+    `mark` is that of the previewed Diff. Raises StalePreview or NotAllowed before any
+    change.
     """
     document, problems = understood(raw)
     with transaction.atomic():
-        told = objection_to_importing(actor)
-        if told:
-            raise NotAllowed(told)
-        found = compared(document, problems)
-        if found.problems or found.mark != mark:
+        message = objection_to_importing(actor)
+        if message:
+            raise NotAllowed(message)
+        diff = compared(document, problems)
+        if diff.problems or diff.mark != mark:
             raise StalePreview
-        for change in found.changes:
+        for change in diff.changes:
             put(change)
             before_and_after = {n: [b, a] for n, b, a in change.fields}
             noun = change.section.rstrip("s")
@@ -297,13 +301,13 @@ def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
                 reason="policy imported",
             )
             event.acted_by(actor).save()
-        told = f"{len(found.changes)} items"
-        AuditEvent(action="policy.imported", object=told).acted_by(actor).save()
-    return len(found.changes)
+        items = f"{len(diff.changes)} items"
+        AuditEvent(action="policy.imported", object=items).acted_by(actor).save()
+    return len(diff.changes)
 
 
 def put(change: PolicyChange) -> None:
-    """Make one row as the file says."""
+    """Write one change to its row."""
     row: Any
     if change.section == "primitives":
         kind, name = change.name

@@ -1,4 +1,4 @@
-"""How call events and last uses reach their tables: one statement for many rows.
+"""Bulk SQL for call events and last uses: one statement for many rows.
 
 The ORM would cost more than the call that is recorded.
 """
@@ -18,13 +18,13 @@ from django.db.models import JSONField
 from accounts.models import AuditEvent, IssuedToken
 
 MOST_ROWS = 500
-"""SQLite takes 32,766 values in a statement."""
+"""SQLite accepts at most 32,766 parameters in a statement."""
 IDLE = 30.0
-"""Seconds after which a connection is looked at before it is trusted."""
+"""Seconds of idleness after which a connection is tested before use."""
 
 
 class CallEvent(NamedTuple):
-    """One event of the door; the fields are columns of AuditEvent."""
+    """One event at /mcp; the fields are columns of AuditEvent."""
 
     at: float
     action: str
@@ -43,7 +43,7 @@ class CallEvent(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A token was used."""
+    """The last use of a token."""
 
     jti: str
     at: float
@@ -52,7 +52,7 @@ class Use(NamedTuple):
 
 @cache
 def event_columns() -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """Columns in the order of CallEvent, then the others; the defaults of those."""
+    """Columns in the order of CallEvent, then the others with their defaults."""
     others = [
         field
         for field in AuditEvent._meta.local_concrete_fields
@@ -68,11 +68,11 @@ def _default(field: Any) -> Any:
 
 
 last_at = 0.0
-"""When the recorder's one thread last wrote."""
+"""Monotonic time of the audit thread's last write."""
 
 
 def insert_events(events: Sequence[CallEvent]) -> None:
-    """Commit these events. Raises django.db.Error."""
+    """Insert and commit these events. Raises django.db.Error."""
     global last_at
     idle = time.monotonic() - last_at > IDLE
     if idle and connection.connection is not None and not connection.is_usable():
@@ -88,7 +88,7 @@ def insert_events(events: Sequence[CallEvent]) -> None:
 
 
 def insert_many(events: Sequence[CallEvent]) -> None:
-    """As the database takes it best."""
+    """Insert with the fastest statement of this database."""
     if connection.vendor == "sqlite":
         for start in range(0, len(events), MOST_ROWS):
             sqlite_insert(events[start : start + MOST_ROWS])
@@ -97,7 +97,7 @@ def insert_many(events: Sequence[CallEvent]) -> None:
 
 
 def sqlite_insert(events: Sequence[CallEvent]) -> None:
-    """One statement is one transaction, and one time without Python's lock."""
+    """One statement: one transaction, and the GIL is released once."""
     defaults = event_columns()[1]
     values: list[Any] = []
     for event in events:
@@ -109,19 +109,18 @@ def sqlite_insert(events: Sequence[CallEvent]) -> None:
 
 @cache
 def sqlite_statement(rows: int) -> str:
-    """INSERT of so many rows."""
     names = event_columns()[0]
-    places = f"({', '.join('?' * len(names))})"
-    table, listed = AuditEvent._meta.db_table, ", ".join(f'"{n}"' for n in names)
-    every = ", ".join([places] * rows)
-    return f'INSERT INTO "{table}" ({listed}) VALUES {every}'  # noqa: S608
+    placeholders = f"({', '.join('?' * len(names))})"
+    table, columns = AuditEvent._meta.db_table, ", ".join(f'"{n}"' for n in names)
+    values = ", ".join([placeholders] * rows)
+    return f'INSERT INTO "{table}" ({columns}) VALUES {values}'  # noqa: S608
 
 
 def postgres_copy(events: Sequence[CallEvent]) -> None:
-    """COPY outside a transaction is one of its own."""
+    """COPY in autocommit mode is its own transaction."""
     names, defaults = event_columns()
-    listed = ", ".join(f'"{name}"' for name in names)
-    statement = f'COPY "{AuditEvent._meta.db_table}" ({listed}) FROM STDIN'
+    columns = ", ".join(f'"{name}"' for name in names)
+    statement = f'COPY "{AuditEvent._meta.db_table}" ({columns}) FROM STDIN'
     with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for event in events:
             copy.write_row((database_time(event.at), *event[1:], *defaults))
@@ -130,36 +129,35 @@ def postgres_copy(events: Sequence[CallEvent]) -> None:
 def update_last_used(uses: Sequence[Use]) -> None:
     """Write when and from where tokens were last used.
 
-    In order, so that two workers that note the same tokens do not lock each other out.
+    Rows are sorted, so two workers that write the same tokens do not deadlock.
     """
     rows = sorted((jti, database_time(at), address) for jti, at, address in uses)
     with connection.cursor() as cursor:
         for start in range(0, len(rows), MOST_ROWS):
-            some = rows[start : start + MOST_ROWS]
+            batch = rows[start : start + MOST_ROWS]
             if connection.vendor == "sqlite":
-                given: list[Any] = [value for row in some for value in row]
+                values: list[Any] = [value for row in batch for value in row]
             else:
-                given = [list(column) for column in zip(*some, strict=True)]
-            cursor.execute(uses_statement(connection.vendor, len(some)), given)
+                values = [list(column) for column in zip(*batch, strict=True)]
+            cursor.execute(uses_statement(connection.vendor, len(batch)), values)
 
 
 @cache
 def uses_statement(vendor: str, rows: int) -> str:
-    """UPDATE of so many tokens."""
     table = IssuedToken._meta.db_table
     if vendor == "sqlite":
         values = f"(VALUES {', '.join(['(%s, %s, %s)'] * rows)})"
-        told = f"(SELECT column1 jti, column2 at, column3 address FROM {values})"  # noqa: S608
+        source = f"(SELECT column1 jti, column2 at, column3 address FROM {values})"  # noqa: S608
     else:
         columns = "%s::text[], %s::timestamptz[], %s::text[]"
-        told = f"(SELECT * FROM unnest({columns}) AS given (jti, at, address))"  # noqa: S608
+        source = f"(SELECT * FROM unnest({columns}) AS uses (jti, at, address))"  # noqa: S608
     return (
-        f'UPDATE "{table}" SET last_used_at = told.at, last_used_from = told.address '  # noqa: S608
-        f'FROM {told} AS told WHERE "{table}".jti = told.jti'
+        f'UPDATE "{table}" SET last_used_at = uses.at, last_used_from = uses.address '  # noqa: S608
+        f'FROM {source} AS uses WHERE "{table}".jti = uses.jti'
     )
 
 
 def database_time(at: float) -> datetime | str:
-    """A time as this database's driver takes it."""
-    found = datetime.fromtimestamp(at, UTC)
-    return str(found.replace(tzinfo=None)) if connection.vendor == "sqlite" else found
+    """A time (seconds since the epoch) in the form of this database's driver."""
+    moment = datetime.fromtimestamp(at, UTC)
+    return str(moment.replace(tzinfo=None)) if connection.vendor == "sqlite" else moment

@@ -1,4 +1,4 @@
-"""Last use of tokens: noted in passing, written together, exact to a minute."""
+"""LastUsedTracker: last use of tokens, written in batches, exact to a minute."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mcp_bridge.db import in_database
 logger = logging.getLogger(__name__)
 
 NOTED_EVERY = 60.0
-"""How exact a token's "last used" is: a row is not rewritten for every message."""
+"""Precision of a token's "last used": not every message rewrites its row."""
 WRITTEN_AFTER = 0.5
 AT_LEAST = 1_000
-"""Tokens noted before those that no longer matter are looked for."""
+"""Tracked tokens from which outdated ones are removed."""
 
 
 class LastUsedTracker:
-    """What this process has noted, and what is still to be written."""
+    """The uses that this process has tracked, and those still to be written."""
 
     def __init__(self) -> None:
         self.noted: dict[str, float] = {}
@@ -30,7 +30,7 @@ class LastUsedTracker:
         self.writing: asyncio.Task[None] | None = None
 
     def note(self, jti: str, address: str) -> None:
-        """A token is being used; nobody waits for that to be written."""
+        """Queue a use of a token; returns without waiting for the write."""
         now = time.time()
         if now - self.noted.get(jti, 0.0) < NOTED_EVERY:
             return
@@ -42,26 +42,28 @@ class LastUsedTracker:
             self.writing = asyncio.create_task(self.later())
 
     def forget_old(self, now: float) -> None:
-        """Drop what is noted anew anyhow; seldom, for all are looked at."""
-        young = {j: at for j, at in self.noted.items() if now - at < NOTED_EVERY}
-        self.noted, self.room = young, max(AT_LEAST, 2 * len(young))
+        """Remove entries older than NOTED_EVERY; rarely, because this reads all of
+        them.
+        """
+        recent = {j: at for j, at in self.noted.items() if now - at < NOTED_EVERY}
+        self.noted, self.room = recent, max(AT_LEAST, 2 * len(recent))
 
     async def later(self) -> None:
-        """Write after a while, so that many go together."""
+        """Write after a delay, so many uses share a statement."""
         await asyncio.sleep(WRITTEN_AFTER)
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what has gathered; a failure costs accuracy and is told."""
+        """Write the queue; a failure is logged and its uses are dropped."""
         uses, self.waiting, self.writing = self.waiting, [], None
         try:
             if uses:
                 await in_database(update_last_used, uses)
         except DatabaseError as error:
-            logger.warning("Last uses were not noted: %s", error)
+            logger.warning("Last uses of tokens were not written: %s", error)
 
     async def close(self) -> None:
-        """Write what waits, now."""
+        """Write the queue now."""
         if self.writing is not None:
             self.writing.cancel()
         await self.flush()

@@ -1,4 +1,4 @@
-"""Call events: every message decided, on record as AUDIT_DURABILITY says."""
+"""AuditTrail: one event for every decided message, written as AUDIT_DURABILITY says."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ NAMES = {
     "resources/unsubscribe": "resource.unsubscribed",
     "completion/complete": "completion.asked",
 }
-"""Method -> event when allowed; other methods are `message.allowed`."""
+"""Method -> action of an allowed message; every other is `message.allowed`."""
 
 ALLOWED, DENIED = "allowed", "denied"
 last_used = LastUsedTracker()
 
 
 def event_name(message: Message, allowed: bool) -> str:
-    """`tool.called`, `tool.denied`, `message.allowed` and the like."""
+    """The action, such as `tool.called`, `tool.denied` or `message.allowed`."""
     allowed_name = NAMES.get(message.method, "message.allowed")
     return allowed_name if allowed else f"{allowed_name.split('.')[0]}.denied"
 
 
 class AuditTrail:
-    """The audit of one HTTP request at the door."""
+    """The audit of one HTTP request at /mcp."""
 
     __slots__ = ("address", "request_id", "started")
 
@@ -48,7 +48,7 @@ class AuditTrail:
         self.started = time.perf_counter()
 
     async def refused(self, refusal: Unauthenticated) -> None:
-        """A credential that does not count."""
+        """Record a refused credential."""
         claims = refusal.claims
         await write_event(
             CallEvent(
@@ -67,17 +67,16 @@ class AuditTrail:
         prometheus.count_decision(False, refusal.reason)
 
     async def decided(self, call: Call) -> None:
-        """A message that was decided, whichever way."""
+        """Record a decided message, allowed or denied."""
         last_used.note(call.principal.jti, self.address)
         await write_event(self.message_event(call))
         prometheus.count_decision(call.decision.allowed, call.decision.reason)
 
     def duration_ms(self) -> float:
-        """Since the request came."""
+        """Milliseconds since the request arrived."""
         return round((time.perf_counter() - self.started) * 1000, 3)
 
     def message_event(self, call: Call) -> CallEvent:
-        """The event of one message."""
         principal, message, decision = call.principal, call.message, call.decision
         name = " ".join(message.target) if message.target else message.method
         return CallEvent(

@@ -1,7 +1,7 @@
-"""Recorder: call events, many to a commit. Nothing is dropped without a word.
+"""AuditWriter: call events, many to a commit; a lost event is always logged.
 
-`durable`: write() returns once its event is committed. `batch`: once there is room
-for it; commits follow within BATCH_EVERY. `off`: at once, and nothing is written.
+`durable`: write() returns after the commit of its event. `batch`: write() returns once
+the queue has room; commits follow within BATCH_EVERY. `off`: nothing is written.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from mcp_bridge.metrics import prometheus
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 1_000
-"""Events to a commit, at most."""
+"""Maximum events in a commit."""
 ROOM = 10_000
-"""Events that may wait; after that callers wait, and are refused where that fails."""
+"""Maximum events in the queue; over it callers wait, and fail with the commit."""
 BATCH_EVERY = 0.05
 RETRY_AFTER = 1.0
 LAST_TRIES = 3
 CLOSES_EVERY = 0.01
 PATIENCE = 8.0
-"""Seconds a commit may take, as long as a statement; past it who waits is refused."""
+"""Seconds that a commit may take, as long as a statement; then its waiters fail."""
 
 Waiter = asyncio.Future[None]
 
 
 class QueuedEvent(NamedTuple):
-    """An event on its way, and who waits for its commit (nobody: batch)."""
+    """A queued event, and the future that waits for its commit (None: batch)."""
 
     event: CallEvent
-    place: Waiter | None
+    waiter: Waiter | None
 
 
 class AuditWriter:
@@ -58,7 +58,7 @@ class AuditWriter:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="portico-audit")
 
     async def write(self, event: CallEvent) -> None:
-        """Have `event` recorded. Raises django.db.Error where it cannot be."""
+        """Record `event`. Raises django.db.Error if it cannot be recorded."""
         if self.off:
             return
         while len(self.queue) >= ROOM:
@@ -67,19 +67,19 @@ class AuditWriter:
             self.queue.append(QueuedEvent(event, None))
             self.start(BATCH_EVERY)
             return
-        place: Waiter = asyncio.get_running_loop().create_future()
-        self.queue.append(QueuedEvent(event, place))
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self.queue.append(QueuedEvent(event, waiter))
         self.start()
-        await place
+        await waiter
 
     async def new_place(self, line: deque[Waiter]) -> None:
-        """Wait in `line`."""
-        place: Waiter = asyncio.get_running_loop().create_future()
-        line.append(place)
-        await place
+        """Wait in `line` until a commit makes room."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        line.append(waiter)
+        await waiter
 
     def start(self, delay: float = 0.0) -> None:
-        """See to it that a commit follows; what comes until then goes along."""
+        """Schedule a commit; events that come before it are included."""
         if self.started or self.busy:
             return
         self.started = True
@@ -90,19 +90,22 @@ class AuditWriter:
             loop.call_soon(self.commit)
 
     def commit(self) -> None:
-        """Hand the first of the queue to the thread."""
+        """Pass the first events of the queue to the thread."""
         self.started, self.busy = False, True
         prometheus.set_audit_queue(len(self.queue))
         size = min(len(self.queue), AT_ONCE)
         batch = [self.queue.popleft() for _ in range(size)]
-        events = [waiting.event for waiting in batch]
+        events = [queued.event for queued in batch]
         loop = asyncio.get_running_loop()
         self.alarm = loop.call_later(PATIENCE, self.refuse, batch)
         job = loop.run_in_executor(self.thread, insert_or_isolate, events)
         job.add_done_callback(partial(self.committed, batch))
 
     def refuse(self, batch: list[QueuedEvent]) -> None:
-        """The commit does not return: nobody waits on, durable events are let go."""
+        """The commit is late: fail its waiters and drop durable events.
+
+        The drop is not silent: write() raises for each of them.
+        """
         error = OperationalError(f"no commit within {PATIENCE:g} s")
         if self.durable:
             waiting, self.queue = [*batch, *self.queue], deque()
@@ -114,7 +117,7 @@ class AuditWriter:
     def committed(
         self, batch: list[QueuedEvent], job: asyncio.Future[dict[int, Error]]
     ) -> None:
-        """Tell who waits how it ended, and go on."""
+        """Resolve the waiters and schedule the next commit."""
         self.busy = False
         self.alarm.cancel()
         error = job.exception()
@@ -123,7 +126,7 @@ class AuditWriter:
         elif self.durable:
             self._resolve_batch(batch, dict.fromkeys(range(len(batch)), error))
         else:
-            logger.error("Audit events wait: %s", error)
+            logger.error("Audit events could not be committed yet: %s", error)
             self.queue.extendleft(reversed(batch))
         self._release_waiters(error)
         prometheus.set_audit_queue(len(self.queue))
@@ -134,39 +137,39 @@ class AuditWriter:
     def _resolve_batch(
         self, batch: list[QueuedEvent], refused: Mapping[int, BaseException]
     ) -> None:
-        """Each of a batch hears of its own event; one that does not fit is told."""
-        for index, (event, place) in enumerate(batch):
+        """Resolve each waiter with the outcome of its own event; log lost events."""
+        for index, (event, waiter) in enumerate(batch):
             error = refused.get(index)
-            if place is None:
+            if waiter is None:
                 if error is not None:
                     logger.error("An audit event is lost (%s): %r", error, event)
-            elif not place.done():
+            elif not waiter.done():
                 if error is None:
-                    place.set_result(None)
+                    waiter.set_result(None)
                 else:
-                    place.set_exception(error)
+                    waiter.set_exception(error)
 
     def _release_waiters(self, error: BaseException | None) -> None:
-        """Those who waited for room; with the database away they are refused."""
+        """Wake callers that wait for room; fail them after an error."""
         while self.overflow and (error is not None or len(self.queue) < ROOM):
-            place = self.overflow.popleft()
-            if place.done():
+            waiter = self.overflow.popleft()
+            if waiter.done():
                 continue
             if error is None:
-                place.set_result(None)
+                waiter.set_result(None)
                 return
-            place.set_exception(error)
+            waiter.set_exception(error)
 
     async def close(self) -> None:
-        """Commit what waits; say what cannot be."""
+        """Commit the queue; log what cannot be committed."""
         tries = LAST_TRIES
         while (self.busy or self.queue) and tries:
             if self.busy:
                 await asyncio.sleep(CLOSES_EVERY)
                 continue
-            # Out of the queue first: a commit that was planned would write it again.
+            # Empty the queue first: a scheduled commit would write the batch again.
             batch, self.queue = list(self.queue), deque()
-            events = [waiting.event for waiting in batch]
+            events = [queued.event for queued in batch]
             try:
                 loop = asyncio.get_running_loop()
                 job = loop.run_in_executor(self.thread, insert_or_isolate, events)
@@ -179,7 +182,7 @@ class AuditWriter:
 
 
 def insert_or_isolate(events: list[CallEvent]) -> dict[int, Error]:
-    """Commit; where the database refuses a value, all but the event that has it."""
+    """Commit all events; if a value is invalid, all but its event."""
     try:
         bulk_insert.insert_events(events)
         return {}
@@ -188,7 +191,7 @@ def insert_or_isolate(events: list[CallEvent]) -> dict[int, Error]:
 
 
 def insert_singly(events: list[CallEvent]) -> dict[int, Error]:
-    """Commit one by one; index -> why not, of those that cannot be."""
+    """Commit one by one. Returns index -> error of the refused events."""
     refused: dict[int, Error] = {}
     for index, event in enumerate(events):
         try:
@@ -199,12 +202,12 @@ def insert_singly(events: list[CallEvent]) -> dict[int, Error]:
 
 
 audit_writer: AuditWriter | None = None
-"""This worker's; None where no server runs, and then each event commits by itself."""
+"""This worker's writer; None if no server runs, and then each event commits alone."""
 
 
 @asynccontextmanager
 async def writing_audit() -> AsyncIterator[AuditWriter]:
-    """Record from here on until the server stops, then commit what is left."""
+    """Run the writer until the server stops, then commit its queue."""
     global audit_writer
     audit_writer = AuditWriter(settings.AUDIT_DURABILITY)
     try:
@@ -215,7 +218,7 @@ async def writing_audit() -> AsyncIterator[AuditWriter]:
 
 
 async def write_event(event: CallEvent) -> None:
-    """Have `event` recorded as AUDIT_DURABILITY says. Raises django.db.Error."""
+    """Record `event` as AUDIT_DURABILITY says. Raises django.db.Error."""
     if audit_writer is None:
         await in_database(bulk_insert.insert_events, [event])
     else:

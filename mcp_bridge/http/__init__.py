@@ -1,1 +1,1 @@
-"""What every request to the ASGI application needs, before any decision."""
+"""HTTP parts that precede every decision: headers, limits, request ids, shutdown."""

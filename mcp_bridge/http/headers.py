@@ -6,7 +6,7 @@ from starlette.types import Scope
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The first value of a header (lower-case name), None if absent."""
+    """The first value of a header (lower-case name); None if absent."""
     for key, value in scope["headers"]:
         if key == name:
             return str(value.decode("latin-1"))

@@ -1,6 +1,6 @@
-"""What is checked before anybody is asked who they are: Host, Origin, body size.
+"""HostOriginMiddleware: check Host, Origin and Content-Length before authentication.
 
-MCP Streamable HTTP, Security: a foreign Origin is 403, a foreign Host 421.
+MCP Streamable HTTP, Security: a foreign Origin gets 403, a foreign Host 421.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mcp_bridge.http.responses import Response, json_error, too_large
 
 
 def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
-    """One expression for `scheme://host[:port]` entries; `:*` is any port or none."""
+    """One pattern for `scheme://host[:port]` entries; `:*` allows any port or none."""
     own = urlsplit(settings.ISSUER_URL)
     entries = [f"{own.scheme}://{own.netloc}", *allowed]
     parts = [
@@ -30,7 +30,7 @@ def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
 
 
 class HostOriginMiddleware:
-    """Pure ASGI: 421 for a foreign Host, 403 for a foreign Origin, 413 for a giant."""
+    """Pure ASGI: 421 for a foreign Host, 403 for a foreign Origin, 413 by size."""
 
     def __init__(self, app: ASGIApp, for_pages: ASGIApp) -> None:
         self.app, self.for_pages = app, for_pages
@@ -38,7 +38,7 @@ class HostOriginMiddleware:
         self.hosts = tuple(settings.ALLOWED_HOSTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may be looked at; what a web page sends, by way of CORS."""
+        """Pass requests of web pages through CORS, all others to the app."""
         origin = header(scope, b"origin")
         refusal = self.refusal(scope, origin)
         if refusal is not None:
@@ -49,7 +49,7 @@ class HostOriginMiddleware:
             await self.for_pages(scope, receive, send)
 
     def refusal(self, scope: Scope, origin: str | None) -> Response | None:
-        """The answer to a request that goes no further."""
+        """The refusal of this request; None if it may pass."""
         if not allowed_host(header(scope, b"host") or "", self.hosts):
             return json_error(421, "invalid_host", "This host is not in ALLOWED_HOSTS.")
         if origin and not self.origins.fullmatch(origin):
@@ -64,6 +64,6 @@ class HostOriginMiddleware:
 
 @lru_cache(maxsize=256)
 def allowed_host(host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a Host header names one of ours."""
+    """Whether ALLOWED_HOSTS has the host of this header."""
     domain, _ = split_domain_port(host)
     return bool(domain) and validate_host(domain, allowed)

@@ -1,7 +1,7 @@
-"""Bodies: not too large for the path, and here in time (slow clients).
+"""Request bodies: limits on size and on time (slow clients).
 
-Django spools a body of any size to disk before its view is called, and waits for it
-for ever; both end here. RFC 9110 15.5.9 (408), 15.5.14 (413).
+Django spools a body of any size to disk before it calls the view, and waits for it
+without limit. RFC 9110 15.5.9 (408), 15.5.14 (413).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mcp_bridge.http.responses import Response, body_timeout, json_error
 
 
 class BodyLimitMiddleware:
-    """Pure ASGI: 413 for what is larger than `largest`, 408 for what is too slow."""
+    """Pure ASGI: 413 for a body over `largest` bytes, 408 for a slow one."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         self.app, self.largest = app, largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, until the body breaks a rule; a head sent already stays sent."""
+        """Serve; a response that has begun is not replaced."""
         declared = header(scope, b"content-length") or "0"
         if declared.isdigit() and int(declared) > self.largest:
             await body_too_large(self.largest).send(send)
@@ -41,7 +41,7 @@ class BodyLimitMiddleware:
 
 
 class LimitedReceive:
-    """A `receive` that counts bytes and time until the body is complete."""
+    """A `receive` that limits bytes and time until the body is complete."""
 
     def __init__(self, receive: Receive, largest: int) -> None:
         self.receive, self.left = receive, largest
@@ -49,7 +49,7 @@ class LimitedReceive:
         self.complete = False
 
     async def __call__(self) -> Message:
-        """The next event. Raises TooLarge, TooSlow."""
+        """The next event. Raises BodyTooLarge, BodyTimeout."""
         if self.complete:
             return await self.receive()
         with anyio.move_on_at(self.deadline) as waiting:
@@ -64,25 +64,23 @@ class LimitedReceive:
 
 
 class TrackedSend:
-    """A `send` that knows whether an answer has begun."""
+    """A `send` that records whether a response has begun."""
 
     def __init__(self, send: Send) -> None:
         self.send, self.begun = send, False
 
     async def __call__(self, event: Message) -> None:
-        """Pass it on."""
         self.begun = True
         await self.send(event)
 
 
 def body_too_large(largest: int) -> Response:
-    """413 with the limit; the connection ends, for the rest of the body is unread."""
+    """413 with the limit; it closes the connection, whose body is unread."""
     text = f"The body is larger than {largest} bytes."
     return json_error(413, "invalid_request", text, connection="close")
 
 
 def body_refused(problem: BodyTooLarge | BodyTimeout, largest: int) -> Response:
-    """413 or 408."""
     if isinstance(problem, BodyTooLarge):
         return body_too_large(largest)
     return body_timeout()
@@ -95,7 +93,7 @@ R = TypeVar("R")
 
 
 class BodyTooLarge(Exception):
-    """The body passed MAX_BODY_SIZE."""
+    """The body is larger than MAX_BODY_SIZE."""
 
 
 class BodyTimeout(Exception):
@@ -103,16 +101,16 @@ class BodyTimeout(Exception):
 
 
 class Disconnected(Exception):
-    """The client went away while sending."""
+    """The client disconnected before the body was complete."""
 
 
 @types.coroutine
 def resume(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
-    """The rest of a coroutine that was begun and gave what it waits for."""
+    """Resume a coroutine that was advanced once and yielded `waits_for`."""
     while True:
         try:
             yield waits_for
-        except BaseException as error:  # a cancellation is for `work`
+        except BaseException as error:  # `work` must see a cancellation
             step = partial(work.throw, error)
         else:
             step = partial(work.send, None)
@@ -123,7 +121,7 @@ def resume(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
 
 
 class IncomingBody:
-    """The body of one request, which may be waited for in several steps."""
+    """The body of one request, read in one or more steps."""
 
     __slots__ = ("chunks", "complete", "grows", "receive", "size")
 
@@ -132,12 +130,13 @@ class IncomingBody:
         self.chunks: list[bytes] = []
         self.size, self.complete = 0, False
         self.grows: Callable[[int], None] | None = None
-        """Told how much is added; may raise."""
+        """Called with the bytes of each chunk; may raise."""
 
     async def arrives(self, within: float) -> bool:
-        """Whether all of it is here within seconds. Raises TooLarge, Disconnected.
+        """Whether the body is complete within seconds.
 
-        Most bodies are here already; only one that is waited for needs a deadline.
+        Raises BodyTooLarge, Disconnected. Most bodies are buffered already, so the
+        timeout is created only for a body that must be awaited.
         """
         reading = self.read()
         try:
@@ -152,7 +151,7 @@ class IncomingBody:
         return True
 
     async def read(self) -> None:
-        """Take what comes until it is complete, however long it takes."""
+        """Read until the body is complete, without a time limit."""
         while not self.complete:
             event = await self.receive()
             if event["type"] == "http.disconnect":
@@ -167,13 +166,12 @@ class IncomingBody:
             self.complete = not event.get("more_body", False)
 
     def content(self) -> bytes:
-        """All of it."""
         if len(self.chunks) > 1:
             self.chunks = [b"".join(self.chunks)]
         return self.chunks[0]
 
     def replay(self) -> Receive:
-        """A `receive` that gives the body again, then whatever comes."""
+        """A `receive` that returns the body again, then the following events."""
         pending = [self.content()]
 
         async def replayed() -> Message:

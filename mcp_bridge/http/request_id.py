@@ -1,4 +1,4 @@
-"""The id of the request being served: in its answer, its audit, every log line."""
+"""The request id, in the response, the audit event and every log line."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ NAME = b"x-request-id"
 SANE = re.compile(r"[A-Za-z0-9_.-]{8,64}", re.ASCII)
 
 request_id: ContextVar[str] = ContextVar("portico_request_id", default="")
-"""Seen by synchronous views, tools and libraries too: asgiref copies the context."""
+"""Views, tools and libraries see it too, because asgiref copies the context."""
 
 
 def new_id() -> str:
     """32 hex digits: milliseconds, then randomness (as in a UUID version 7).
 
-    In order of time, so that the index over a million of them is written at its end.
-    It is no secret, so the system is not asked for the randomness.
+    Ids sort by time, so the index over a million of them grows at its end. An id is no
+    secret, so the fast generator is enough.
     """
     return f"{time_ns() // 1_000_000:012x}{getrandbits(80):020x}"
 
 
 def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
-    """Give the request an id of its own (or a proxy's sane one) and answer with it.
+    """Keep a proxy's valid id or create one, and add it to the response.
 
-    The scope is changed, not copied.
+    This changes the scope in place.
     """
     headers = scope["headers"]
-    given = [value.decode("latin-1") for known, value in headers if known == NAME]
-    sane = given and SANE.fullmatch(given[0])
-    name = given[0] if sane else new_id()
-    pair = (NAME, name.encode())
-    kept = [known for known in headers if known[0] != NAME] if given else headers
-    scope["headers"] = [*kept, pair]
-    request_id.set(name)
+    ids = [value.decode("latin-1") for name, value in headers if name == NAME]
+    valid = ids and SANE.fullmatch(ids[0])
+    current_id = ids[0] if valid else new_id()
+    pair = (NAME, current_id.encode())
+    others = [header for header in headers if header[0] != NAME] if ids else headers
+    scope["headers"] = [*others, pair]
+    request_id.set(current_id)
 
-    async def stamped(event: Event) -> None:
+    async def send_with_id(event: Event) -> None:
         if event["type"] == "http.response.start":
             event = {**event, "headers": [*event["headers"], pair]}
         await send(event)
 
-    return scope, stamped
+    return scope, send_with_id

@@ -1,4 +1,4 @@
-"""HTTP answers the door gives by itself: challenges (RFC 6750, 9728) and refusals."""
+"""Responses of Portico's own at /mcp: challenges (RFC 6750, RFC 9728) and refusals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     async def send(self, send: Send) -> None:
-        """Write it to the client; nothing of ours may be cached."""
+        """Send it; Cache-Control forbids storing it."""
         content = b"" if self.body is None else json.dumps(self.body).encode()
         headers = {
             "content-length": str(len(content)),
@@ -37,7 +37,7 @@ class Response:
 
 
 def metadata_url() -> str:
-    """Where this resource's metadata lives (RFC 9728 3.1, path insertion)."""
+    """The URL of this resource's metadata (RFC 9728 3.1, path insertion)."""
     return f"{settings.ISSUER_URL}/.well-known/oauth-protected-resource/mcp"
 
 
@@ -48,30 +48,30 @@ def _challenge(**parameters: str) -> dict[str, str]:
 
 def unauthorized(token_sent: bool) -> Response:
     """401; `error` only if a token was sent (RFC 6750 3.1)."""
-    where = {"resource_metadata": metadata_url(), "scope": ACT_WITHIN_ROLES}
+    metadata = {"resource_metadata": metadata_url(), "scope": ACT_WITHIN_ROLES}
     if not token_sent:
         text = "Send an access token in the Authorization header."
         body = {"error": "unauthorized", "error_description": text}
-        return Response(401, body, _challenge(**where))
+        return Response(401, body, _challenge(**metadata))
     text = "The access token is invalid, expired or revoked."
     problem = {"error": "invalid_token", "error_description": text}
-    return Response(401, problem, _challenge(**problem, **where))
+    return Response(401, problem, _challenge(**problem, **metadata))
 
 
 def insufficient_scope(scopes: Iterable[str]) -> Response:
-    """403: a wider token would do; every scope to ask for in one challenge."""
-    wanted = " ".join(sorted(scopes))
+    """403 with every scope to ask for, in one challenge (RFC 6750 3.1)."""
+    required = " ".join(sorted(scopes))
     problem = {
         "error": "insufficient_scope",
-        "error_description": "The access token does not name what this needs.",
+        "error_description": "The access token lacks a scope that this message needs.",
     }
     challenge = _challenge(
         error=problem["error"],
-        scope=wanted,
+        scope=required,
         resource_metadata=metadata_url(),
         error_description=problem["error_description"],
     )
-    return Response(403, {**problem, "scope": wanted}, challenge)
+    return Response(403, {**problem, "scope": required}, challenge)
 
 
 def protocol_error(status: int, code: int, text: str) -> Response:
@@ -81,23 +81,22 @@ def protocol_error(status: int, code: int, text: str) -> Response:
 
 
 def json_error(status: int, error: str, text: str, **headers: str) -> Response:
-    """A refusal that is not JSON-RPC's business."""
+    """An error outside JSON-RPC, in the form of RFC 6749 5.2."""
     return Response(status, {"error": error, "error_description": text}, headers)
 
 
 def unavailable() -> Response:
-    """503: the database is away, so nothing can be decided."""
+    """503: the database is unavailable, so nothing can be decided."""
     text = "The database cannot be reached; nothing was decided."
     return json_error(503, "temporarily_unavailable", text, **{"retry-after": "5"})
 
 
 def too_large() -> Response:
-    """413 with the limit."""
     text = f"The body is larger than {settings.MAX_BODY_SIZE} bytes."
     return json_error(413, "invalid_request", text)
 
 
 def body_timeout() -> Response:
-    """408; the connection ends, for the rest of the body may still come."""
+    """408; it closes the connection, because the rest of the body may still come."""
     text = f"The body did not arrive within {settings.BODY_TIMEOUT:g} seconds."
     return json_error(408, "request_timeout", text, connection="close")

@@ -1,6 +1,6 @@
-"""Session ids that tell a proxy in which process the session lives (2025-11-25).
+"""Session ids with a prefix by which a proxy finds the session's process (2025-11-25).
 
-A hash of the id would not do: it rarely leads to the process that made the id.
+A proxy's hash of the id does not work: it rarely leads to the process that made it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ Pair = tuple[bytes, bytes]
 
 
 class SessionAffinityMiddleware:
-    """Pure ASGI: `PREFIX-` before the ids that leave, taken off those that come."""
+    """Pure ASGI: adds `PREFIX-` to outgoing session ids, removes it from incoming."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self.app, self.prefix = app, f"{prefix}-".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve with the id as the session manager knows it."""
+        """Serve with the id in the session manager's form."""
 
-        async def marked(event: Event) -> None:
+        async def send_prefixed(event: Event) -> None:
             if event["type"] == "http.response.start":
                 headers = [self.leaving(pair) for pair in event["headers"]]
                 event = {**event, "headers": headers}
             await send(event)
 
         headers = [self.coming(pair) for pair in scope["headers"]]
-        await self.app({**scope, "headers": headers}, receive, marked)
+        await self.app({**scope, "headers": headers}, receive, send_prefixed)
 
     def leaving(self, pair: Pair) -> Pair:
-        """One header of an answer."""
+        """A response header, with the prefix on a session id."""
         return (NAME, self.prefix + pair[1]) if pair[0].lower() == NAME else pair
 
     def coming(self, pair: Pair) -> Pair:
-        """One header of a request; another process' id stays unknown here."""
+        """A request header; another process's prefix stays, so the id is unknown."""
         return (NAME, pair[1].removeprefix(self.prefix)) if pair[0] == NAME else pair

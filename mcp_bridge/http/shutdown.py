@@ -1,7 +1,7 @@
-"""Shutting down gently: streams end at once, calls under way finish, then the process.
+"""Graceful shutdown: streams end at once, running calls finish, then the process ends.
 
-uvicorn stops accepting on SIGTERM and waits for what is open; streams would keep it
-waiting until it cuts them, so they are told here.
+On SIGTERM uvicorn stops accepting and waits for open responses. Streams would make it
+wait until its timeout, so `shutting_down()` tells them to end.
 """
 
 from __future__ import annotations
@@ -10,33 +10,36 @@ import signal
 import threading
 from typing import Any
 
-_told = False
-"""A plain name and no threading.Event: its lock is not one to be taken in a handler,
-which a second signal (a terminal's and make's own) enters while the first is in it."""
+_shutting_down = False
+"""A plain flag, not a threading.Event: a handler must not take its lock.
+
+A second signal (the terminal's and make's) enters the handler while the first runs in
+it.
+"""
 
 
 def shutting_down() -> bool:
-    """Whether this process is about to end."""
-    return _told
+    """Whether this process has received SIGTERM or SIGINT."""
+    return _shutting_down
 
 
 def install_signal_handlers() -> None:
-    """Hear of SIGTERM and SIGINT, before uvicorn does what it does about them."""
-    global _told
-    _told = False
+    """Set the flag on SIGTERM and SIGINT, then call uvicorn's handler."""
+    global _shutting_down
+    _shutting_down = False
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
-        theirs = signal.getsignal(number)
-        if callable(theirs) and not getattr(theirs, "portico", False):
-            signal.signal(number, _first(theirs))
+        previous = signal.getsignal(number)
+        if callable(previous) and not getattr(previous, "portico", False):
+            signal.signal(number, _with_flag(previous))
 
 
-def _first(theirs: Any) -> Any:
+def _with_flag(previous: Any) -> Any:
     def handler(number: int, frame: Any) -> None:
-        global _told
-        _told = True
-        theirs(number, frame)
+        global _shutting_down
+        _shutting_down = True
+        previous(number, frame)
 
     handler.portico = True  # type: ignore[attr-defined]
     return handler

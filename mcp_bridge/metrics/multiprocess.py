@@ -1,6 +1,6 @@
-"""The folder in which several workers keep their metrics; no prometheus_client here.
+"""The folder in which several workers share metrics; must not import prometheus_client.
 
-That library looks for the folder while it is imported, so it is made before.
+That library reads the folder's variable at import, so the folder must exist before.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from django.conf import settings
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 KINDS = ("counter", "histogram", "gauge_livesum")
-"""The files of a worker, as prometheus_client names those of prometheus.py."""
+"""A worker's files, as prometheus_client names them for prometheus.py."""
 ROOM = 256 * 1024
-"""Bytes of each, for more series than the few labels can make."""
+"""Bytes of each file: more series than the few labels can make."""
 
 
 def share() -> None:
-    """Make the folder and announce it, if several workers are to be measured."""
+    """Create the folder and set its variable, if several workers are measured."""
     if settings.METRICS_TOKEN and settings.WORKERS > 1:
         folder = shared_folder(settings.DATA_DIR / "metrics")
         os.environ.setdefault(FOLDER, str(folder))
 
 
 def shared_folder(root: Path) -> Path:
-    """The folder of the workers of one parent, cleared of the files of the dead."""
+    """The folder for this parent's workers, without the files of dead processes."""
     mine = root / str(os.getppid())
     mine.mkdir(parents=True, exist_ok=True)
     for other in root.iterdir():
@@ -38,10 +38,10 @@ def shared_folder(root: Path) -> Path:
 
 
 def reserve(folder: Path) -> None:
-    """Take the room for this worker's files now, while there is some.
+    """Allocate this worker's files now.
 
-    They are written through mmap, and where the disk has become full the first write
-    to a page kills the process (SIGBUS).
+    They are written through mmap. If the disk is full, the first write to an
+    unallocated page kills the process (SIGBUS).
     """
     for kind in KINDS:
         with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
@@ -50,7 +50,6 @@ def reserve(folder: Path) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of that number runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -61,7 +60,7 @@ def alive(pid: int) -> bool:
 
 
 def forget_dead(folder: Path, *also: int) -> None:
-    """Drop what dead workers had in flight; what they counted stays counted."""
+    """Delete the gauges of dead workers; their counters remain."""
     for path in folder.glob("gauge_live*_*.db"):
         pid = int(path.stem.rpartition("_")[2])
         if pid in also or not alive(pid):

@@ -1,7 +1,7 @@
-"""Prometheus metrics of every request, Django's and /mcp's alike; off by default.
+"""Prometheus metrics for every request, to Django and to /mcp; off by default.
 
-With several workers each writes to files in one folder, and any of them answers
-for all. The only importer of prometheus_client.
+Several workers write to files in one folder, and any of them serves all metrics. Only
+this module imports prometheus_client.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GROUPS = frozenset(
     "oauth/revoke oauth/device oauth/jwks.json api api/token admin portal accounts "
     "device .well-known static healthz readyz".split()
 )
-"""First segments of paths, the values of `route`; all else is `other`."""
+"""Leading path segments, the values of `route`; every other path is `other`."""
 METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -80,19 +80,19 @@ beyond = Counter(
 
 
 def over_bound(what: str) -> None:
-    """Count one that was too many."""
+    """Count a refused call or stream, or an ended session."""
     if ENABLED:
         beyond.labels(what).inc()
 
 
 def sessions_open(count: int) -> None:
-    """Note how many sessions this process has."""
+    """Set the number of sessions in this process."""
     if ENABLED:
         sessions.set(count)
 
 
 def set_audit_queue(events: int) -> None:
-    """Note how many call events this process has to commit."""
+    """Set the number of call events that wait for a commit."""
     if ENABLED:
         audit_queue.set(events)
 
@@ -103,35 +103,32 @@ def count_decision(allowed: bool, reason: str) -> None:
         decision_series(allowed, reason).inc()
 
 
-# Looking a series up costs more than counting in it; the labels are few.
+# Looking up a series costs more than counting in it, and the labels are few.
 @cache
 def decision_series(allowed: bool, reason: str) -> Counter:
-    """The series of one verdict."""
     return decisions.labels("allowed" if allowed else "denied", reason)
 
 
 @cache
 def request_series(route: str, method: str, status: int) -> Counter:
-    """The series of one kind of answer."""
     return requests.labels(route, method, status)
 
 
 @cache
 def duration_series(route: str) -> Histogram:
-    """The durations of one route."""
     return durations.labels(route)
 
 
 @lru_cache(maxsize=1024)
 def route_of(path: str) -> str:
-    """The group a path belongs to: few values, whatever is asked for."""
+    """The group of a path; a fixed set of values for any path."""
     first, _, rest = path.strip("/").partition("/")
     pair = f"{first}/{rest.partition('/')[0]}"
     return pair if pair in GROUPS else first if first in GROUPS else "other"
 
 
 def is_stream(event: Event) -> bool:
-    """Whether this head opens an event stream."""
+    """Whether this response head opens an event stream."""
     return any(
         name.lower() == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in event["headers"]
@@ -139,13 +136,12 @@ def is_stream(event: Event) -> bool:
 
 
 class MetricsMiddleware:
-    """Pure ASGI, outermost: measures every request, and answers /metrics."""
+    """Pure ASGI, outermost: measures every request and serves /metrics."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self.app, self.token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Measure one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["path"] == "/metrics":
@@ -154,10 +150,10 @@ class MetricsMiddleware:
             await self.measured(scope, receive, send)
 
     async def measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, then count by what was answered; 499 if nothing was."""
+        """Serve, then count by status; 499 if no response was sent."""
         began, status, streaming = perf_counter(), 499, False
 
-        async def noticing(event: Event) -> None:
+        async def counting_send(event: Event) -> None:
             nonlocal status, streaming
             if event["type"] == "http.response.start":
                 status = event["status"]
@@ -168,7 +164,7 @@ class MetricsMiddleware:
 
         in_flight.inc()
         try:
-            await self.app(scope, receive, noticing)
+            await self.app(scope, receive, counting_send)
         finally:
             in_flight.dec()
             route = route_of(scope["path"])
@@ -180,10 +176,10 @@ class MetricsMiddleware:
                 duration_series(route).observe(perf_counter() - began)
 
     def page(self, scope: Scope) -> Response:
-        """The metrics of all workers, for who sends the token."""
+        """The metrics of all workers; 401 without METRICS_TOKEN."""
         scheme, _, raw = (header(scope, b"authorization") or "").partition(" ")
-        known = hmac.compare_digest(raw.strip().encode(), self.token.encode())
-        if scheme.lower() != "bearer" or not known:
+        valid = hmac.compare_digest(raw.strip().encode(), self.token.encode())
+        if scheme.lower() != "bearer" or not valid:
             challenge = {"www-authenticate": 'Bearer realm="metrics"'}
             return Response("Send METRICS_TOKEN.\n", 401, challenge, "text/plain")
         headers = {"cache-control": "no-store"}
@@ -191,7 +187,7 @@ class MetricsMiddleware:
 
 
 def exposition() -> bytes:
-    """Everything measured, in Prometheus' text format."""
+    """All metrics in Prometheus' text format."""
     shared = os.environ.get(FOLDER)
     if not shared:
         return generate_latest(REGISTRY)

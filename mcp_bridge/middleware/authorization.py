@@ -1,7 +1,7 @@
-"""The door at /mcp: Bearer -> Principal -> Decision -> the SDK, or a challenge.
+"""AuthorizationMiddleware: Bearer -> Principal -> Decision -> the SDK, or a challenge.
 
-MCP basic/authorization; RFC 6750. Decides on the body: older requests may lie in
-their Mcp-Method and Mcp-Name headers.
+MCP basic/authorization; RFC 6750. The decision rests on the body, because the
+Mcp-Method and Mcp-Name headers of older requests may contradict it.
 """
 
 from __future__ import annotations
@@ -53,23 +53,24 @@ BODILESS = {
     "GET": Message("stream/open", always_open=True),
     "DELETE": Message("session/end", always_open=True),
 }
-"""HTTP method -> what it means at /mcp where there is no body (2025-11-25)."""
+"""HTTP method -> its meaning at /mcp, for requests without a body (2025-11-25)."""
 TOGETHER = 0.05
-"""Seconds a body is waited for before its token is looked at.
+"""Seconds to wait for a body before its token is checked.
 
-Many clients send head and body apart. A body that is here is decided by one look; for
-one that comes later the token is looked at before it is waited for, and again after.
+Many clients send head and body in separate packets. A body that arrives in this time
+needs one check of the token. For a later body the token is checked before the wait, and
+again after it.
 """
 
 
 class AuthorizationMiddleware:
-    """Pure ASGI: refuses, challenges, or hands the message to the SDK's app."""
+    """Pure ASGI: refuses, challenges, or passes the message to the SDK's app."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport, self.locate = transport, transport.server.locate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request; without a database nothing is let through."""
+        """Serve one HTTP request; without a database every request is refused."""
         trail = AuditTrail(scope)
         raw = bearer(header(scope, b"authorization"))
         if raw is None:
@@ -86,13 +87,13 @@ class AuthorizationMiddleware:
         except Disconnected:
             return
         except (DatabaseError, KeyUnreadable):
-            logger.exception("Nothing could be decided")
+            logger.exception("The request could not be decided")
             await responses.unavailable().send(send)
 
     async def admit(
         self, scope: Scope, receive: Receive, send: Send, raw: str, trail: AuditTrail
     ) -> None:
-        """Authenticate, read, decide; then serve, or ask for a wider token."""
+        """Authenticate, read the body, decide, then serve or challenge."""
         body = IncomingBody(receive)
         here, read_at = await self.at_once(scope, body), time.perf_counter()
         principal, catalogue = await who(raw, trail)
@@ -104,7 +105,7 @@ class AuthorizationMiddleware:
             elif body.size > LARGE_BODY:
                 held.grow(body.size)
             if not here or time.perf_counter() - read_at > FRESH_FOR:
-                # What was true before the wait may be over.
+                # The principal may have changed during the wait.
                 read_at = time.perf_counter()
                 principal, catalogue = await who(raw, trail)
             message = self.message(scope, body)
@@ -125,7 +126,7 @@ class AuthorizationMiddleware:
         trail: AuditTrail,
         again: Recheck,
     ) -> None:
-        """Serve the call to whoever may see what is there, or ask for a wider token."""
+        """Serve the call, or answer 403 if a wider token would be enough."""
         call = again.call
         if call.decision.needs_wider_token:
             await trail.decided(call)
@@ -142,7 +143,7 @@ class AuthorizationMiddleware:
             call_var.reset(call_token)
 
     async def rest(self, body: IncomingBody, held: Holding) -> None:
-        """Wait for what is missing of a body. Raises TooSlow, TooMany."""
+        """Read the rest of the body. Raises BodyTimeout, RateLimited."""
         if body.size:
             held.grow(body.size)
         body.grows = held.grow
@@ -150,20 +151,20 @@ class AuthorizationMiddleware:
             raise BodyTimeout
 
     async def at_once(self, scope: Scope, body: IncomingBody) -> bool:
-        """Whether the message is complete before anybody is asked who sent it.
+        """Whether the body is complete before the token is checked.
 
-        Whoever waits for `100 Continue` gets that only after the token was looked at.
+        A client that waits for `100 Continue` gets it only after that check.
         """
         if scope["method"] != "POST":
             return True
         return header(scope, b"expect") is None and await body.arrives(TOGETHER)
 
     def message(self, scope: Scope, body: IncomingBody) -> Message:
-        """What is asked. Raises BadMessage."""
+        """The parsed message. Raises BadMessage."""
         if scope["method"] == "POST":
             return self.locate(parse(body.content()))
-        known = BODILESS.get(scope["method"])
-        return known or Message(f"http/{scope['method']}")
+        bodiless = BODILESS.get(scope["method"])
+        return bodiless or Message(f"http/{scope['method']}")
 
     async def serve(
         self,
@@ -173,7 +174,7 @@ class AuthorizationMiddleware:
         trail: AuditTrail,
         again: Recheck,
     ) -> None:
-        """Have the SDK answer; refuse in its place once the right to that has ended."""
+        """Let the SDK answer; refuse instead if access ended meanwhile."""
         receive = body.replay() if body.complete else body.receive
         reply: RecordedResponse | RecordedStream
         if self.transport.wants_json(scope, again.call.message):
@@ -182,7 +183,7 @@ class AuthorizationMiddleware:
             end = reply.end
         else:
             reply = RecordedStream(
-                send, trail, again.call, held=scope["method"] == "POST"
+                send, trail, again.call, hold_head=scope["method"] == "POST"
             )
             guarded = RevocableStream(self.transport.streaming, again)
             await guarded(scope, receive, reply)
@@ -193,7 +194,7 @@ class AuthorizationMiddleware:
     async def answer(
         self, scope: Scope, receive: Receive, reply: RecordedResponse
     ) -> None:
-        """Serve in one piece; a client that leaves ends the call, and that is told."""
+        """Serve a single response; a client that disconnects cancels the call."""
         try:
             content = reply.call.message.content
             await self.transport.direct.serve(scope, receive, reply, content)
@@ -211,9 +212,9 @@ class AuthorizationMiddleware:
     async def withhold(
         self, scope: Scope, body: IncomingBody, reply: RecordedSend, end: Exception
     ) -> None:
-        """Refuse in place of an answer; of a stream that is open, only the end.
+        """Send a refusal instead of the answer; an open stream only ends.
 
-        What the call did stays done: it is on record as it was decided.
+        The call may have had effects, so the audit keeps it, as `withheld`.
         """
         if not reply.recorded and not isinstance(end, DatabaseError):
             reply.call.outcome = "withheld"
@@ -234,7 +235,7 @@ class AuthorizationMiddleware:
         reply: RecordedSend,
         end: AccessWithdrawn,
     ) -> None:
-        """As a message is refused that comes now: hidden things do not exist."""
+        """Refuse as if the message came now: a hidden primitive is unknown."""
         call, send = reply.call, reply.send
         call.decision = end.decision
         if end.decision.needs_wider_token:
@@ -246,7 +247,7 @@ class AuthorizationMiddleware:
     async def challenge(
         self, why: Unauthenticated, trail: AuditTrail, send: Send, raw: str
     ) -> None:
-        """401 for a token that does not count, once on record; 429 in a flood."""
+        """Record the refusal, then answer 401, or 429 over the limit."""
         answer = responses.unauthorized(token_sent=True)
         try:
             await rate_limits.admit_refusal(raw, trail.address)
@@ -254,31 +255,31 @@ class AuthorizationMiddleware:
         except RateLimited as problem:
             answer = rate_limits.too_many_requests(problem)
         except DatabaseError:
-            logger.exception("A refusal could not be recorded")
+            logger.exception("The refusal could not be recorded")
             answer = responses.unavailable()
         await answer.send(send)
 
 
 async def who(raw: str, trail: AuditTrail) -> tuple[Principal, Catalogue]:
-    """Who `raw` stands for at the client's address, and the rules, as they are now."""
+    """The principal, restricted to the client's address, and the rules."""
     principal, catalogue = await resolve_token(raw)
     return principal.restricted_to(trail.address), catalogue
 
 
 def wider_token(call: Call) -> responses.Response:
-    """403 that names the scopes to ask for."""
-    wanted = scopes_to_ask(call.principal, call.decision)
-    return responses.insufficient_scope(wanted)
+    """403 with the scopes to ask for."""
+    scopes = scopes_to_ask(call.principal, call.decision)
+    return responses.insufficient_scope(scopes)
 
 
 def bearer(value: str | None) -> str | None:
-    """The token of an Authorization header; None if it carries no Bearer token."""
+    """The token of an Authorization header; None without a Bearer token."""
     scheme, _, raw = (value or "").partition(" ")
     return raw.strip() if scheme.lower() == "bearer" and raw.strip() else None
 
 
 class Caller(AuthenticatedUser):
-    """The SDK's user of a principal; few ask for its token, so it is made for them."""
+    """The SDK's user of a principal; the access token is built on first use."""
 
     def __init__(self, principal: Principal) -> None:
         SimpleUser.__init__(self, principal.client_id)
@@ -286,19 +287,19 @@ class Caller(AuthenticatedUser):
 
     @cached_property
     def access_token(self) -> AccessToken:  # type: ignore[override]
-        """What sessions and requestState belong to."""
+        """The token that owns sessions and requestState."""
         return sdk_token(self.principal)
 
     @cached_property
     def scopes(self) -> list[str]:  # type: ignore[override]
-        """Those the token names."""
+        """Scopes that the token names."""
         return self.access_token.scopes
 
 
 def sdk_token(principal: Principal) -> AccessToken:
-    """The SDK's view of the principal: sessions and requestState belong to it.
+    """The SDK's token of the principal; sessions and requestState belong to it.
 
-    It carries the token's id in place of the token, so no tool can pass it on.
+    It has the token's id instead of the raw token, so no tool can forward that.
     """
     return AccessToken(
         token=principal.jti,
@@ -314,7 +315,7 @@ def sdk_token(principal: Principal) -> AccessToken:
 def body_refusal(
     problem: BadMessage | BodyTooLarge | BodyTimeout,
 ) -> responses.Response:
-    """413 for a giant, 408 for a dawdler, 400 for what is not one message."""
+    """Map body errors to 413 (too large), 408 (timeout) or 400 (invalid JSON-RPC)."""
     if isinstance(problem, BodyTimeout):
         return responses.body_timeout()
     if isinstance(problem, BadMessage):

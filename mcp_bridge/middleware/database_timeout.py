@@ -1,7 +1,7 @@
-"""Requests to Django that get no answer because the database says nothing: 503.
+"""DatabaseTimeoutMiddleware: 503 if the database does not answer a Django request.
 
-PostgreSQL's own timeouts end what is slow. Frozen, or behind a cable that was pulled,
-it says nothing at all, and a thread waits for it as long as that lasts.
+PostgreSQL's own timeouts end slow queries. A frozen or unreachable server sends nothing
+at all, and a thread would wait for it without limit.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from mcp_bridge.cache.decision_cache import database_away
 from mcp_bridge.http.responses import unavailable
 
 ASKED_AFTER = 6.0
-"""Seconds without an answer after which the database is asked whether it is there.
+"""Seconds without a response after which the database is checked.
 
-A database that refuses is answered for before by the page itself, in its own words:
-the pool waits for a connection for 5 seconds."""
+A database that refuses connections gets its error page before that: the pool waits 5
+seconds for a connection.
+"""
 
 
 class DatabaseTimeoutMiddleware:
-    """Pure ASGI: gives 503 in place of an answer that cannot come."""
+    """Pure ASGI: sends 503 if the app is waiting for an unavailable database."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve; the thread that waits is left to end by itself."""
+        """Serve; the waiting thread is not interrupted."""
         reply = GuardedSend(send)
         try:
             await self.app(scope, receive, reply)
@@ -36,7 +37,7 @@ class DatabaseTimeoutMiddleware:
 
 
 class GuardedSend:
-    """The way back: the app's answer, or 503 where the database is away first."""
+    """A `send` for the app's response, or for 503 if the database is unavailable."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -44,30 +45,29 @@ class GuardedSend:
         self.alarm = self.later()
 
     async def __call__(self, event: Message) -> None:
-        """Pass it on; too late, it is dropped."""
+        """Forward the event; drop it after a 503."""
         self.begun = True
         if not self.given_up:
             await self.send(event)
 
     def end(self) -> None:
-        """The app has returned or failed: nothing more is ours to say."""
+        """Stop checking: the app has returned or failed."""
         self.begun = True
         self.alarm.cancel()
 
     def later(self) -> asyncio.TimerHandle:
-        """Ask after a while."""
         return asyncio.get_running_loop().call_later(ASKED_AFTER, self.ask)
 
     def ask(self) -> None:
-        """Begin to ask; the task is kept, for the loop does not keep it."""
+        """Start the check; the attribute keeps the task, because the loop does not."""
         self.asking = asyncio.create_task(self.look())
 
     async def look(self) -> None:
-        """Give up where the database is away; wait on where it is there."""
-        away = await database_away()
+        """Send 503 if the database is unavailable; else check again later."""
+        unavailable_now = await database_away()
         if self.begun:
             return
-        if not away:
+        if not unavailable_now:
             self.alarm = self.later()
             return
         self.given_up = True

@@ -1,9 +1,9 @@
-"""How often /mcp may be called: by a token, by its person, and with wrong tokens.
+"""Rate limits at /mcp: by token, by user, and for refused tokens by address.
 
-The address comes last and counts refused tokens only, so that one hosted client's
-address, which many people share, locks nobody out. Without VALKEY_URL this costs a
-few dictionary look-ups; with it one round trip per limit. While the store is away
-each process counts for itself: the tokens have been judged by then.
+The address limit counts refused tokens only. One hosted client's address, which many
+users share, therefore locks nobody out. Without VALKEY_URL this costs a few dictionary
+look-ups, with it one round trip per limit. If the store is unavailable each process
+counts by itself, because the tokens have been checked by then.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from mcp_bridge.http.responses import Response, json_error
 
 
 class AsyncSharedStore:
-    """The store all workers count in, asked without waiting in the event loop."""
+    """The store that all workers count in, without blocking the event loop."""
 
     def __init__(self, url: str) -> None:
-        there = f"async+{redis_url(url)}"
-        store = open_storage(RedisStorage, there, implementation="redispy")
+        async_url = f"async+{redis_url(url)}"
+        store = open_storage(RedisStorage, async_url, implementation="redispy")
         self.limiter = SlidingWindowCounterRateLimiter(store)
         self.health = Backoff()
 
     async def hit(self, key: str, limit: Limit) -> float:
-        """0 within the limit, else seconds to wait. Raises StorageError when away."""
+        """Count one: 0 within the limit, else seconds to wait. Raises StorageError."""
         item = limits_item(limit)
         with self.health:
             if await self.limiter.hit(item, key):
@@ -45,7 +45,7 @@ class AsyncSharedStore:
             return await self.left(item, key)
 
     async def wait(self, key: str, limit: Limit) -> float:
-        """What `hit` would say; counts nothing. Raises StorageError when away."""
+        """The result of `hit` without counting. Raises StorageError."""
         item = limits_item(limit)
         with self.health:
             if await self.limiter.test(item, key):
@@ -53,14 +53,14 @@ class AsyncSharedStore:
             return await self.left(item, key)
 
     async def left(self, item: RateLimitItemPerSecond, key: str) -> float:
-        """Seconds until one more fits."""
+        """Seconds until the window has room for one more."""
         stats = await self.limiter.get_window_stats(item, key)
         return max(1.0, stats.reset_time - time.time())
 
 
 @cache
 def async_shared_store(url: str) -> AsyncSharedStore:
-    """The store at `url`, one per process."""
+    """The store at `url`; one per process."""
     return AsyncSharedStore(url)
 
 
@@ -77,7 +77,7 @@ async def count_message(key: str, limit: Limit | None) -> float:
 
 
 async def room(key: str, limit: Limit) -> float:
-    """What `counted` would say; counts nothing."""
+    """The result of `count_message` without counting."""
     if not settings.VALKEY_URL:
         return PROCESS_WINDOWS.wait(key, limit)
     try:
@@ -87,34 +87,34 @@ async def room(key: str, limit: Limit) -> float:
 
 
 async def admit(principal: Principal) -> None:
-    """Count a message of this token and of its person. Raises TooMany."""
+    """Count a message of this token and of its user. Raises RateLimited."""
     token, user = f"mcp token {principal.jti}", f"mcp user {principal.user_id}"
     wait = await count_message(token, configured_limit("LIMIT_MCP"))
     wait = wait or await count_message(user, configured_limit("LIMIT_MCP_USER"))
     if wait:
-        raise RateLimited("Too many messages; wait a little.", wait)
+        raise RateLimited("Too many messages; retry later.", wait)
 
 
 async def admit_refusal(raw: str, address: str) -> None:
-    """Count a token that does not count, and its address. Raises TooMany.
+    """Count a refused token and its address. Raises RateLimited.
 
-    Tokens over their limit do not weigh on the address: a client that repeats an
-    ended token must not use up what its neighbours have. But an address over its
-    limit is refused before that, or each token it invents would add a key.
+    A token over its own limit does not count against the address: a client that repeats
+    an expired token must not use up the share of its neighbours. An address over its
+    limit is refused first, or each invented token would add a key.
     """
     limit = configured_limit("LIMIT_MCP_REFUSED")
     if limit is None:
         return
-    where, wide = (
+    source, wide = (
         f"mcp refused from {rate_limit_prefix(address)}",
         limit.times(ADDRESS_FACTOR),
     )
     token = hashlib.sha256(raw.encode()).hexdigest()[:32]
-    wait = await room(where, wide)
+    wait = await room(source, wide)
     wait = wait or await count_message(f"mcp refused {token}", limit)
-    wait = wait or await count_message(where, wide)
+    wait = wait or await count_message(source, wide)
     if wait:
-        raise RateLimited("Too many requests with tokens that do not count.", wait)
+        raise RateLimited("Too many requests with invalid tokens.", wait)
 
 
 def too_many_requests(problem: RateLimited) -> Response:

@@ -1,4 +1,4 @@
-"""What is sent to the client only once the message is on record."""
+"""Responses that are sent only after their audit event is recorded."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mcp_bridge.http import responses
 logger = logging.getLogger(__name__)
 
 PATIENT = 1.0
-"""Seconds after which it is watched whether the client is still there."""
+"""Seconds after which a call is watched for a disconnect."""
 LOOK_EVERY = 0.5
-"""Seconds between two looks whether a slow call or a stream is still allowed."""
+"""Seconds between two checks that a slow call or a stream is still allowed."""
 PING_EVERY = 15.0
-"""Seconds of silence after which a slow answer becomes a stream, as the SDK's do."""
+"""Seconds of silence after which a slow answer becomes a stream, as in the SDK."""
 STREAM_HEAD: Event = {
     "type": "http.response.start",
     "status": 200,
@@ -35,53 +35,52 @@ STREAM_HEAD: Event = {
 
 
 class RecordedSend:
-    """Writes the event of one message, once."""
+    """Records the event of one message, once."""
 
     def __init__(self, send: Send, trail: AuditTrail, call: Call) -> None:
         self.send, self.trail, self.call = send, trail, call
         self.recorded = self.failed = False
         self.begun = False
-        """Whether anything of the answer was sent."""
+        """Whether any part of the response was sent."""
         self.head: Event | None = None
 
     async def record(self) -> None:
-        """Write the event, or answer 503 in place of what was to come."""
+        """Record the event; if that fails, send 503 instead of the answer."""
         self.recorded = True
         try:
             await self.trail.decided(self.call)
         except DatabaseError:
-            logger.exception("A call could not be recorded")
+            logger.exception("The call could not be recorded")
             self.failed = True
             self.begun = True
             await responses.unavailable().send(self.send)
 
     async def close(self) -> None:
-        """End the stream of an answer that does not go on."""
+        """End an open stream; a response that has not begun needs nothing."""
 
 
 class RecordedStream(RecordedSend):
-    """A `send` for streams, on record before the first byte leaves.
+    """A `send` for streams; it records before it sends the first byte.
 
-    The head of an answer is `held` until its first content, so that the record
-    knows how the call ended where it ended in one piece. If the record cannot be
-    written the client gets 503 and nothing of the answer.
+    `hold_head` delays the head until the first content, so a call that ends with
+    one event has its outcome recorded. If recording fails, the client gets 503.
     """
 
     def __init__(
-        self, send: Send, trail: AuditTrail, call: Call, *, held: bool
+        self, send: Send, trail: AuditTrail, call: Call, *, hold_head: bool
     ) -> None:
         super().__init__(send, trail, call)
-        self.held = held
+        self.hold_head = hold_head
         self.lock = anyio.Lock()
 
     async def __call__(self, event: Event) -> None:
-        """Pass `event` on, in its time; a ping must not overtake the record."""
+        """Forward `event`; the lock keeps a ping from overtaking the record."""
         async with self.lock:
             await self.forward(event)
 
     async def forward(self, event: Event) -> None:
-        """As above, one at a time."""
-        if event["type"] == "http.response.start" and self.held:
+        """Forward one event; the caller has the lock."""
+        if event["type"] == "http.response.start" and self.hold_head:
             self.head = event
             return
         if not self.recorded:
@@ -96,11 +95,11 @@ class RecordedStream(RecordedSend):
 
 
 class RecordedResponse(RecordedSend):
-    """A `send` for an answer in one piece, which nothing of a stream is lost in.
+    """A `send` for a single response that can become a stream.
 
-    A client that leaves ends the call, and so does a message that is not allowed any
-    more (`end`: why); a slow answer becomes a stream that is kept alive. All of it
-    costs nothing in the first second.
+    A disconnect cancels the call, and so does a lost permission (`end` has the error).
+    A slow answer becomes a stream with pings. None of this costs anything in the first
+    second.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class RecordedResponse(RecordedSend):
         self.lock: asyncio.Lock | None = None
 
     async def __call__(self, event: Event) -> None:
-        """Hold the head back; with the body everything leaves."""
+        """Hold the head back; send it together with the body."""
         if event["type"] == "http.response.start":
             self.head = event
         elif self.lock is None:
@@ -129,12 +128,12 @@ class RecordedResponse(RecordedSend):
                 await self.finish(event)
 
     async def finish(self, event: Event) -> None:
-        """Record, then send the whole answer, where it may still be given."""
+        """Record, then send the whole answer if it is still allowed."""
         if self.recheck.due and not await self.holds():
             return
         if not self.recorded:
             await self.record()
-        # Again: the commit of the record may have taken long.
+        # Check again: the commit of the record may have taken long.
         if self.failed or (self.recheck.due and not await self.holds()):
             return
         if self.streaming:
@@ -145,18 +144,18 @@ class RecordedResponse(RecordedSend):
             await self.send(event)
 
     async def holds(self) -> bool:
-        """Whether the message is still allowed."""
+        """Whether the message is still allowed; sets `end` if not."""
         problem = await self.recheck.problem()
         self.end = self.end or problem
         return self.end is None
 
     def grow_impatient(self) -> None:
-        """Watch the client, and the right to the answer, from now on."""
+        """Start to watch the client and the permission."""
         self.lock = asyncio.Lock()
         self.watching = asyncio.get_running_loop().create_task(self.watch(self.lock))
 
     async def watch(self, lock: asyncio.Lock) -> None:
-        """Until the client leaves or the right ends: ping the client now and then."""
+        """Recheck and ping until the client disconnects or access ends."""
         step = min(LOOK_EVERY, PING_EVERY)
         silent = 0.0
         while not self.end:
@@ -174,9 +173,9 @@ class RecordedResponse(RecordedSend):
                 return
 
     async def look(self, *, ping: bool) -> None:
-        """End the call where it is not allowed any more; `ping`: else say it goes on.
+        """Cancel the call if it is no longer allowed; otherwise send a due ping.
 
-        A database that is away for a moment ends nothing: the last look decides.
+        An unavailable database cancels nothing: the check before the answer decides.
         """
         if self.finishing:
             return
@@ -189,12 +188,12 @@ class RecordedResponse(RecordedSend):
             await self.ping()
 
     def interrupt(self) -> None:
-        """Cancel the call."""
+        """Cancel the task of the call."""
         if self.serving is not None:
             self.serving.cancel()
 
     async def ping(self) -> None:
-        """Say that the call goes on; the answer becomes an event of a stream."""
+        """Send an SSE comment; the first one opens the stream."""
         if not self.recorded:
             await self.record()
             self.streaming = not self.failed
@@ -206,7 +205,7 @@ class RecordedResponse(RecordedSend):
             await self.send({**body, "body": b": ping\r\n\r\n"})
 
     async def leave(self) -> None:
-        """The client has left: the call is on record all the same."""
+        """Record the call of a client that disconnected."""
         if not self.recorded:
             await self.record()
 
@@ -217,12 +216,12 @@ class RecordedResponse(RecordedSend):
             await self.send(body)
 
     def stop(self) -> None:
-        """Nobody waits any more."""
+        """Stop the timer and the watch."""
         self.alarm.cancel()
         if self.watching is not None:
             self.watching.cancel()
 
 
 def framed(body: bytes) -> bytes:
-    """A JSON answer as an event of a stream."""
+    """A JSON body as an SSE event."""
     return b"event: message\r\ndata: " + body + b"\r\n\r\n"

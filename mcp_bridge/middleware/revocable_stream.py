@@ -1,4 +1,4 @@
-"""Open streams end when the right to them does: at expiry or after revocation."""
+"""RevocableStream: end an open stream when the token expires or access is revoked."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from mcp_bridge.middleware.recorded_response import LOOK_EVERY, RecordedStream
 
 
 class RevocableStream:
-    """Pure ASGI: `app`, ended once its message is not allowed any more.
+    """Pure ASGI: runs `app` and ends it when its message is no longer allowed.
 
-    `end` says why; where nothing of the answer was sent, the refusal is the caller's
-    to give.
+    `end` has the reason. If nothing was sent, the caller sends the refusal.
     """
 
     def __init__(self, app: ASGIApp, recheck: Recheck) -> None:
@@ -30,9 +29,9 @@ class RevocableStream:
     async def __call__(
         self, scope: Scope, receive: Receive, send: RecordedStream
     ) -> None:
-        """Serve; read the rows now and then, and before something held is sent."""
+        """Serve; recheck at intervals, and before delayed content is sent."""
         async with anyio.create_task_group() as tasks:
-            # A timer, not a task: most answers are over before it is needed.
+            # A timer, not a task: most answers end before it fires.
             loop = asyncio.get_running_loop()
             later = loop.call_later(LOOK_EVERY, tasks.start_soon, self.watch, tasks)
 
@@ -56,13 +55,13 @@ class RevocableStream:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def holds(self) -> bool:
-        """Whether the message is still allowed; they also filter what streams carry."""
+        """Whether the message is still allowed; sets `end` if not."""
         problem = await self.recheck.problem()
         self.end = self.end or problem
         return self.end is None
 
     async def watch(self, tasks: TaskGroup) -> None:
-        """Until the right ends, or the server stops while a stream is open."""
+        """Recheck until access ends, or the server stops during a stream."""
         while await self.holds() and not (self.streaming and shutting_down()):
             await anyio.sleep(LOOK_EVERY)
         tasks.cancel_scope.cancel()

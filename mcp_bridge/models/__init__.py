@@ -1,4 +1,4 @@
-"""Primitives on offer, and the log of changes that decisions depend on."""
+"""Primitives, and the log of changes that decisions depend on."""
 
 from mcp_bridge.models.change_log import ChangeCounter, LoggedChange
 from mcp_bridge.models.primitives import (

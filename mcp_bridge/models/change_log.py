@@ -1,4 +1,4 @@
-"""The log of changes that decisions depend on, numbered by triggers."""
+"""The change log that triggers write and number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class LoggedChange(models.Model):
-    """One change that decisions depend on, written by the database's own triggers."""
+    """One change that decisions depend on; only database triggers write it."""
 
     number = models.BigIntegerField(
         null=True, unique=True, help_text=_("Numbers follow the order of commits.")
@@ -27,9 +27,9 @@ class LoggedChange(models.Model):
 
 
 class ChangeCounter(models.Model):
-    """One row: the number of the last change, and the epoch the numbers belong to.
+    """One row: the number of the last change, and the epoch of the numbers.
 
-    An empty epoch says that changes are not numbered: nothing may be remembered.
+    An empty epoch means that changes are not tracked, so nothing may be cached.
     """
 
     epoch = models.CharField(max_length=32, blank=True)

@@ -1,4 +1,4 @@
-"""Primitive: a tool, resource, resource template or prompt on offer, as a row."""
+"""Primitive: a row for each tool, resource, resource template or prompt."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SCOPE_PREFIX = {
 
 
 def own_scope(kind: str, name: str) -> str:
-    """The scope that stands for one primitive alone."""
+    """The scope for one primitive alone, such as `tool:whoami`."""
     return f"{SCOPE_PREFIX[PrimitiveKind(kind)]}:{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What code has on offer: one primitive with the access its author proposes."""
+    """A primitive as registered in code, with the scopes its author proposes."""
 
     kind: str
     name: str
@@ -46,21 +46,20 @@ class Offer:
     scopes: tuple[str, ...]
     sensitive: bool
     definition: str
-    """SHA-256 (hex) over everything a client is shown of it."""
+    """SHA-256 (hex) of everything that clients see of it."""
 
     @property
     def own_scope(self) -> str:
-        """The scope that stands for this primitive alone, such as `tool:whoami`."""
         return own_scope(self.kind, self.name)
 
 
 class PrimitiveQuerySet(models.QuerySet["Primitive"]):
-    """The verb that brings rows and code together."""
+    """Sync with the primitives in code."""
 
     def sync(self, offers: Iterable[Offer]) -> dict[str, int]:
         """Add new offers, mark changed ones, disable vanished ones; count each.
 
-        Access that an admin has set is never overwritten.
+        An admin's access settings are never overwritten. Commits in one transaction.
         """
         counts = dict.fromkeys(("added", "changed", "vanished", "returned"), 0)
         offered = {(offer.kind, offer.name): offer for offer in offers}
@@ -86,15 +85,15 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
             sensitive=offer.sensitive,
             definition=offer.definition,
         )
-        wanted = [offer.own_scope, *offer.scopes]
+        scopes = [offer.own_scope, *offer.scopes]
         row.required_scopes.set(
-            [Scope.objects.get_or_create(name=name)[0] for name in wanted]
+            [Scope.objects.get_or_create(name=name)[0] for name in scopes]
         )
         return "added"
 
 
 class Primitive(models.Model):
-    """Who may use it: enabled, sensitive, and the scopes of which one is needed."""
+    """A primitive's access: enabled, sensitive, and its required scopes (any one)."""
 
     kind = models.CharField(_("kind"), max_length=20, choices=PrimitiveKind)
     name = models.CharField(
@@ -155,11 +154,10 @@ class Primitive(models.Model):
 
     @property
     def own_scope(self) -> str:
-        """The scope that stands for it alone, such as `tool:whoami`."""
         return own_scope(self.kind, self.name)
 
     def meet(self, offer: Offer) -> str:
-        """Take in what code says now: `changed`, `returned` or nothing new."""
+        """Update from the code. Returns `changed`, `returned` or an empty string."""
         now, outcome = timezone.now(), ""
         self.last_seen_at = now
         self.title, self.description = offer.title, offer.description
@@ -173,13 +171,13 @@ class Primitive(models.Model):
         return outcome
 
     def vanish(self) -> None:
-        """Code no longer offers it: keep the row, disabled."""
+        """Disable a primitive that the code no longer offers."""
         self.enabled_before, self.enabled = self.enabled, False
         self.vanished_at = timezone.now()
         self.save()
 
     def accept_definition(self) -> None:
-        """An admin has looked at the change."""
+        """Record that an admin has accepted the changed definition."""
         self.changed_at = None
         self.save(update_fields=["changed_at"])
 
