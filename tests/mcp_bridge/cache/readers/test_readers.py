@@ -122,9 +122,9 @@ def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
         sent: list[PendingQuery] = []
         send = reader.send
 
-        def noticing(flight: PendingQuery, wire: Any) -> None:
-            sent.append(flight)
-            send(flight, wire)
+        def noticing(query: PendingQuery, wire: Any) -> None:
+            sent.append(query)
+            send(query, wire)
 
         reader.send = noticing  # type: ignore[method-assign]
         first = asyncio.create_task(reader.current_position())
