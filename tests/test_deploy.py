@@ -101,7 +101,7 @@ def test_every_command_named_exists() -> None:
     everything = "\n".join(p.read_text() for p in DEPLOY.rglob("*") if p.is_file())
     everything += (ROOT / "docs" / "runbooks.md").read_text()
     commands = set(re.findall(r"manage\.py[\",]*\s+([a-z_]+)", everything))
-    wanted = {"migrate", "purge", "revoke", "collectstatic", "seal_audit"}
+    wanted = {"migrate", "purge", "revoke_tokens", "collectstatic", "seal_audit"}
     assert wanted <= commands
     assert commands <= set(get_commands()), commands - set(get_commands())
     asked = [sys.executable, "-m", "uvicorn", "--help"]
