@@ -1,10 +1,10 @@
-"""The family of OAuth refusals: one class for each code of the RFCs."""
+"""OAuth errors: one class for each error code of the RFCs."""
 
 from __future__ import annotations
 
 
 class EndpointError(Exception):
-    """A refusal with the code of RFC 6749 5.2."""
+    """An endpoint refuses a request; `error` is a code of RFC 6749 5.2."""
 
     def __init__(self, error: str, text: str, status: int = 400) -> None:
         super().__init__(text)
@@ -12,11 +12,11 @@ class EndpointError(Exception):
 
 
 class InvalidRedirectURI(ValueError):
-    """A URI nobody may be sent to, with the reason."""
+    """The URI must not receive redirects; the text says why."""
 
 
 class InvalidClientMetadata(Exception):
-    """The document cannot be registered; `error` is RFC 7591 3.2.2's code."""
+    """The metadata cannot be registered; `error` is a code of RFC 7591 3.2.2."""
 
     def __init__(self, text: str, error: str = "invalid_client_metadata") -> None:
         super().__init__(text)
@@ -24,24 +24,24 @@ class InvalidClientMetadata(Exception):
 
 
 class OAuthError(Exception):
-    """Family of the refusals below. `error` is the RFC 6749 5.2 code."""
+    """Base of the errors below; `error` is a code of RFC 6749 5.2."""
 
     error = "invalid_request"
 
 
 class InvalidGrant(OAuthError):
-    """The refresh token, or the account behind it, does not count."""
+    """The refresh token, or the account that owns it, is not valid."""
 
     error = "invalid_grant"
 
 
 class InvalidScope(OAuthError):
-    """A scope was asked for that the account's roles do not give."""
+    """The request names a scope that the account's roles do not grant."""
 
     error = "invalid_scope"
 
 
 class SecondFactorRequired(OAuthError):
-    """The password was right, and is not enough."""
+    """The password is correct, but the account also needs a second factor."""
 
     error = "second_factor_required"

@@ -1,1 +1,1 @@
-"""Keys, encryption at rest and hashes of secrets: each in one place."""
+"""Signing keys, encryption at rest and hashes of secrets."""

@@ -1,4 +1,4 @@
-"""AES-256-GCM at rest under KEY_ENCRYPTION_KEY, with one derived key a purpose."""
+"""AES-256-GCM at rest; each purpose has a key derived from KEY_ENCRYPTION_KEY."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 NONCE = 12
-"""Bytes (NIST SP 800-38D 8.2)."""
+"""Nonce length in bytes (NIST SP 800-38D 8.2)."""
 
 
 class KeyUnreadable(Exception):
-    """What is stored does not open with this KEY_ENCRYPTION_KEY."""
+    """This KEY_ENCRYPTION_KEY cannot decrypt the stored value."""
 
 
 def seal(purpose: bytes, secret: bytes, about: bytes = b"") -> bytes:
-    """Encrypt, nonce in front.
+    """Encrypt; the result starts with the nonce.
 
-    `about` names the row it is stored in, so that it opens nowhere else.
+    `about` (associated data) names the row, so a copy in another row cannot be read.
     """
     nonce = os.urandom(NONCE)
     return nonce + _cipher(purpose).encrypt(nonce, secret, about)
 
 
 def unseal(purpose: bytes, sealed: bytes, about: bytes = b"") -> bytes:
-    """Decrypt what `seal` gave. Raises KeyUnreadable."""
+    """Decrypt a result of `seal`. Raises KeyUnreadable."""
     try:
         return _cipher(purpose).decrypt(sealed[:NONCE], sealed[NONCE:], about)
     except (InvalidTag, ValueError) as error:
-        text = "It does not open with this KEY_ENCRYPTION_KEY."
+        text = "This KEY_ENCRYPTION_KEY cannot decrypt it."
         raise KeyUnreadable(text) from error
 
 
 def derived_key(purpose: bytes) -> bytes:
-    """32 bytes that only KEY_ENCRYPTION_KEY gives, for each purpose its own."""
+    """Derive 32 bytes for this purpose from KEY_ENCRYPTION_KEY (HKDF-SHA256)."""
     return _derived(settings.KEY_ENCRYPTION_KEY, purpose)
 
 

@@ -1,4 +1,4 @@
-"""Which files hold secrets, and which of them other accounts of the host may use."""
+"""Files that hold secrets, and whether other accounts of the host may use them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from django.conf import settings
 from django.db import connection
 
 SIDECARS = ("", "-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database; all of them hold its rows."""
+"""Suffixes of the files of a SQLite database; all of them contain rows."""
 
 
 def key_files() -> list[Path]:
-    """The secrets that Portico makes where the environment gives none."""
+    """Return the key files that Portico creates if the environment sets no keys."""
     names = ("secret_key", "key_encryption_key")
     return [settings.DATA_DIR / name for name in names]
 
 
 def database_files() -> list[Path]:
-    """The SQLite database: password hashes and sessions are in it."""
+    """Return the files of the SQLite database: it has password hashes and sessions."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor != "sqlite" or ":memory:" in name or "mode=memory" in name:
         return []
@@ -30,26 +30,26 @@ def database_files() -> list[Path]:
 
 
 def exposed_paths(paths: Iterable[Path]) -> list[Path]:
-    """Those that others may read or write."""
-    return [path for path in paths if mode(path) & 0o077]
+    """Return the paths that other accounts may use."""
+    return [path for path in paths if permissions(path) & 0o077]
 
 
 def replaceable_folders() -> Iterator[Path]:
-    """Folders in which others may put another file in a secret one's place."""
+    """Yield folders in which other accounts may replace a secret file."""
     folders = {settings.DATA_DIR, *(path.parent for path in database_files())}
     for folder in sorted(folders):
-        if mode(folder) & 0o022 and not mode(folder) & stat.S_ISVTX:
+        if permissions(folder) & 0o022 and not permissions(folder) & stat.S_ISVTX:
             yield folder
 
 
-def mode(path: Path) -> int:
-    """Its permissions; 0 if it is not there."""
+def permissions(path: Path) -> int:
+    """Return the permission bits; 0 if the path does not exist."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return 0
 
 
-def chmod_command(how: str, paths: Iterable[Path]) -> str:
-    """The command for a shell."""
-    return shlex.join(["chmod", how, *map(str, paths)])
+def chmod_command(mode: str, paths: Iterable[Path]) -> str:
+    """Return the shell command that sets `mode` on the paths."""
+    return shlex.join(["chmod", mode, *map(str, paths)])

@@ -1,4 +1,4 @@
-"""Secrets made here: their prefixes, and the hashes that are stored."""
+"""Prefixes of opaque tokens, and the hashes stored in place of secrets."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import hashlib
 
 
 def code_hash(code: str) -> str:
-    """What is kept of an authorization code."""
+    """Return the SHA-256 (hex) that is stored for an authorization code."""
     return hashlib.sha256(code.encode()).hexdigest()
 
 
 PERSONAL_PREFIX = "portico_pat_"
-"""How a personal access token begins, so that scanners find leaked ones."""
+"""Starts every personal access token, so that secret scanners find leaked ones."""
 
 
 REFRESH_PREFIX = "portico_rt_"
-"""How a refresh token of an OAuth client begins, so that scanners find leaked ones."""
+"""Starts every opaque refresh token, so that secret scanners find leaked ones."""
 
 
 def secret_hash(raw: str) -> str:
-    """What is kept of an opaque token: 256 random bits need no slow hash."""
+    """Return the stored SHA-256 (hex) of a token; 256 random bits need no slow hash."""
     return hashlib.sha256(raw.encode()).hexdigest()

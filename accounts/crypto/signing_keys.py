@@ -1,4 +1,4 @@
-"""Key pairs: made, encrypted at rest with KEY_ENCRYPTION_KEY, and loaded again."""
+"""Generate, encrypt and load signing keys (encrypted with KEY_ENCRYPTION_KEY)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 
 @dataclass(frozen=True, slots=True)
 class GeneratedKeyPair:
-    """A new key pair, ready to be stored."""
+    """A new key pair; the private part is encrypted already."""
 
     kid: str
     public_pem: str
@@ -23,7 +23,7 @@ class GeneratedKeyPair:
 
 
 def generate_key_pair(algorithm: str) -> GeneratedKeyPair:
-    """Make a key pair for ES256, RS256 or EdDSA; `kid` is the key's thumbprint."""
+    """Generate a key pair for ES256, RS256 or EdDSA; `kid` is a key thumbprint."""
     private: Any = {
         "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "RS256": lambda: rsa.generate_private_key(65537, 3072),
@@ -48,17 +48,17 @@ PURPOSE = b"portico signing keys v1"
 
 @lru_cache(maxsize=8)
 def load_private_key(kid: str, encrypted: bytes) -> Any:
-    """Open a stored private key. Raises KeyUnreadable."""
+    """Decrypt a stored private key. Raises KeyUnreadable."""
     try:
         pem = unseal(PURPOSE, encrypted, kid.encode())
     except KeyUnreadable as error:
-        message = f"Signing key {kid} does not open with this KEY_ENCRYPTION_KEY."
+        message = f"This KEY_ENCRYPTION_KEY cannot decrypt signing key {kid}."
         raise KeyUnreadable(message) from error
     return serialization.load_pem_private_key(pem, password=None)
 
 
 def can_decrypt(kid: str, encrypted: bytes) -> bool:
-    """Whether KEY_ENCRYPTION_KEY opens this stored private key."""
+    """Whether KEY_ENCRYPTION_KEY decrypts this stored private key."""
     try:
         load_private_key(kid, encrypted)
     except KeyUnreadable:
@@ -68,5 +68,4 @@ def can_decrypt(kid: str, encrypted: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def load_public_key(pem: str) -> Any:
-    """Load a public key from PEM."""
     return serialization.load_pem_public_key(pem.encode())

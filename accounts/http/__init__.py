@@ -1,1 +1,1 @@
-"""What every HTTP request and answer needs, whatever it is about."""
+"""Parts that every HTTP request and response needs."""

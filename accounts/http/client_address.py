@@ -1,8 +1,8 @@
-"""Where a request comes from, seen through TRUSTED_PROXIES and no other proxies.
+"""The client address of a request; only TRUSTED_PROXIES may state another one.
 
-The one place that reads X-Forwarded-For and X-Forwarded-Proto. It runs in front of
-everything, so that Django's REMOTE_ADDR and the `client` and `scheme` of an ASGI scope
-are true for the lock-out, the limits, the audit and the tokens alike.
+Only this module reads X-Forwarded-For and X-Forwarded-Proto. It runs before all other
+middleware, so REMOTE_ADDR and the ASGI scope's `client` and `scheme` hold the real
+values for lockout, rate limits, audit and tokens.
 """
 
 from __future__ import annotations
@@ -16,73 +16,76 @@ from django.conf import settings
 from django.http import HttpRequest
 
 UNIX = "unix"
-"""In TRUSTED_PROXIES: whoever may open our Unix socket."""
+"""The entry of TRUSTED_PROXIES that means: any process that opens our Unix socket."""
 
-FOR, PROTO = b"x-forwarded-for", b"x-forwarded-proto"
-HOP_HEADERS = frozenset({FOR, PROTO, b"x-forwarded-host", b"x-real-ip", b"forwarded"})
-"""What claims to know the way; dropped once read, so that nothing else believes it."""
+FORWARDED_FOR, FORWARDED_PROTO = b"x-forwarded-for", b"x-forwarded-proto"
+HOP_HEADERS = frozenset(
+    {FORWARDED_FOR, FORWARDED_PROTO, b"x-forwarded-host", b"x-real-ip", b"forwarded"}
+)
+"""Headers about proxies. They are dropped once read, so no other code trusts them."""
 
-WIDE = {4: 8, 6: 32}
-"""Prefixes this short are networks of many parties."""
+WIDE_PREFIXES = {4: 8, 6: 32}
+"""IP version -> prefix length; networks this wide belong to many parties."""
 
-PRIVATE = ("172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
-"""Ranges that are private as a whole, beside those that are wide."""
+PRIVATE_RANGES = ("172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
+"""Private ranges that are narrower than WIDE_PREFIXES."""
 
 
 @lru_cache(maxsize=4096)
 def normalize_address(text: str) -> str:
-    """An address without port, brackets, zone and IPv4-in-IPv6; empty if it is none."""
+    """Return the bare IP address, IPv4-mapped IPv6 as IPv4; empty if it is invalid."""
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        found = ip_address(text.partition("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return ""
-    mapped = getattr(found, "ipv4_mapped", None)
-    return str(mapped or found)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
 
 
 def rate_limit_prefix(address: str) -> str:
-    """What is counted as one address: in IPv6 the /64 one household has."""
-    found = normalize_address(address)
-    if ":" not in found:
-        return found
-    return str(ip_network(f"{found}/64", strict=False).network_address)
+    """Return the address to count; for IPv6 the /64 that one household has."""
+    client = normalize_address(address)
+    if ":" not in client:
+        return client
+    return str(ip_network(f"{client}/64", strict=False).network_address)
 
 
 def in_networks(address: str, networks: Iterable[str]) -> bool:
-    """Whether the address lies in one of these CIDR networks; no address does not."""
-    found = normalize_address(address)
-    if not found:
+    """Whether the address lies in one of these CIDR networks; an invalid one never."""
+    client = normalize_address(address)
+    if not client:
         return False
-    return any(ip_address(found) in parse_network(net) for net in networks)
+    return any(ip_address(client) in parse_network(net) for net in networks)
 
 
 @lru_cache(maxsize=1024)
 def parse_network(network: str) -> Any:
-    """A network, or one address as a network. Raises ValueError."""
+    """Parse a network, or one address as a network. Raises ValueError."""
     return ip_network(network, strict=False)
 
 
 def too_wide(network: str) -> bool:
-    """Whether so many addresses are hardly all proxies.
+    """Whether the network is too large to hold proxies only.
 
-    Loopback may be listed as a whole: clients of other hosts cannot have it.
+    The whole loopback network is allowed: clients on other hosts cannot use it.
     """
     if network == UNIX or parse_network(network).is_loopback:
         return False
     net = parse_network(network)
-    wide = net.prefixlen <= WIDE[net.version]
+    wide = net.prefixlen <= WIDE_PREFIXES[net.version]
     return wide or (
-        net.version == 4 and any(map(net.supernet_of, map(parse_network, PRIVATE)))
+        net.version == 4
+        and any(map(net.supernet_of, map(parse_network, PRIVATE_RANGES)))
     )
 
 
 def split_networks(text: str) -> tuple[str, ...]:
-    """Networks as people write them in one field: blanks, commas or lines between."""
+    """Split networks that spaces, commas or line breaks separate."""
     return tuple(text.replace(",", " ").split())
 
 
@@ -94,14 +97,14 @@ def _trusted(address: str, proxies: tuple[str, ...]) -> bool:
 
 
 def is_trusted_proxy(address: str) -> bool:
-    """Whether this peer is a proxy of ours, whose word counts."""
+    """Whether TRUSTED_PROXIES lists this peer."""
     return _trusted(address, tuple(settings.TRUSTED_PROXIES))
 
 
 def client_behind_proxies(peer: str, forwarded_for: str) -> str:
-    """The client's address: the first from the right that no trusted proxy has.
+    """Return the first address from the right that is no trusted proxy.
 
-    What stands left of it was written by somebody we do not know.
+    An unknown sender wrote the entries to the left of it, so they are ignored.
     """
     address = normalize_address(peer)
     hops = forwarded_for.split(",") if forwarded_for else []
@@ -114,22 +117,22 @@ def client_behind_proxies(peer: str, forwarded_for: str) -> str:
 
 
 def apply_forwarded(scope: MutableMapping[str, Any]) -> dict[str, Any]:
-    """The ASGI scope with its true `client` and `scheme`, without the hop headers."""
+    """Return the ASGI scope with real `client` and `scheme`, without hop headers."""
     claims = [pair for pair in scope["headers"] if pair[0] in HOP_HEADERS]
     peer = (scope.get("client") or ("", 0))[0]
-    believed = claims and is_trusted_proxy(normalize_address(peer))
-    way = b",".join(value for name, value in claims if name == FOR)
-    client = client_behind_proxies(peer, way.decode("latin-1") if believed else "")
-    told = {**scope, "client": (client, 0)}
+    trusted = claims and is_trusted_proxy(normalize_address(peer))
+    hops = b",".join(value for name, value in claims if name == FORWARDED_FOR)
+    client = client_behind_proxies(peer, hops.decode("latin-1") if trusted else "")
+    forwarded = {**scope, "client": (client, 0)}
     if claims:
-        told["headers"] = [p for p in scope["headers"] if p[0] not in HOP_HEADERS]
-    schemes = [value for name, value in claims if name == PROTO] if believed else []
+        forwarded["headers"] = [p for p in scope["headers"] if p[0] not in HOP_HEADERS]
+    schemes = [v for name, v in claims if name == FORWARDED_PROTO] if trusted else []
     if schemes:
         last = schemes[-1].rpartition(b",")[2].strip().lower()
-        told["scheme"] = "https" if last == b"https" else "http"
-    return told
+        forwarded["scheme"] = "https" if last == b"https" else "http"
+    return forwarded
 
 
 def client_address(request: HttpRequest | None) -> str:
-    """The address the request came from, empty without a request."""
+    """Return REMOTE_ADDR, cut to 45 characters; empty without a request."""
     return str(request.META.get("REMOTE_ADDR") or "")[:45] if request else ""

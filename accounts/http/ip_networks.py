@@ -1,4 +1,4 @@
-"""Networks a token, a client or a role is bound to, as people write them in a field."""
+"""The `networks` field: a token, client or role counts only from these networks."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ HELP = gettext_lazy(
 
 
 def validate_networks(value: str) -> None:
-    """Each is an address or a network. Raises ValidationError naming the first bad."""
+    """Raises ValidationError that names the first invalid network."""
     for network in split_networks(value):
         try:
             parse_network(network)
         except ValueError as error:
-            told = _("%s is neither an address nor a network such as 10.0.0.0/8.")
-            raise ValidationError(told % network[:50]) from error
+            message = _("%s is neither an address nor a network such as 10.0.0.0/8.")
+            raise ValidationError(message % network[:50]) from error
 
 
 def covers(outer: str, inner: str) -> bool:
-    """Whether every address that `inner` lets in is in `outer`; empty is everywhere."""
+    """Whether `outer` contains every address of `inner`; empty means everywhere."""
     wide, narrow = split_networks(outer), split_networks(inner)
     if not wide:
         return True
-    return bool(narrow) and all(any(inside(n, w) for w in wide) for n in narrow)
+    return bool(narrow) and all(any(is_subnet(n, w) for w in wide) for n in narrow)
 
 
-def inside(network: str, other: str) -> bool:
-    """Whether a network is a part of another."""
+def is_subnet(network: str, other: str) -> bool:
+    """Whether `other` contains `network`; False across IP versions."""
     part, whole = parse_network(network), parse_network(other)
     return bool(part.version == whole.version and part.subnet_of(whole))
 
 
 def network_field_options() -> dict[str, Any]:
-    """What the columns have in common."""
+    """Options that all `networks` columns share."""
     return {
         "blank": True,
         "default": "",

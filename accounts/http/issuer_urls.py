@@ -1,7 +1,7 @@
-"""Absolute URLs begin with ISSUER_URL, whatever the client wrote in `Host`.
+"""Absolute URLs start with ISSUER_URL; the `Host` header does not choose them.
 
-ALLOWED_HOSTS judges host names but no ports, and a mail goes to somebody else than who
-sent the request.
+ALLOWED_HOSTS does not check ports, and the recipient of a mail may be another person
+than the sender of the request.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ from django.http import HttpRequest, HttpResponse
 
 
 def use_issuer_url(request: HttpRequest) -> None:
-    """Let `build_absolute_uri` begin with ISSUER_URL.
+    """Make `build_absolute_uri` start with ISSUER_URL.
 
-    Django keeps what it makes of `Host` in this attribute; a test holds it to that.
+    Django caches scheme and host in this private attribute; a test checks that.
     """
     request._current_scheme_host = settings.ISSUER_URL  # type: ignore[attr-defined]
 
 
 def is_other_host(request: HttpRequest) -> bool:
-    """Whether somebody reads us under another host name than the issuer's.
+    """Whether the request's host name differs from the issuer's.
 
-    Ports are left out: proxies drop them, and cookies do not know them.
+    Ports are not compared: proxies drop them, and cookies ignore them.
     """
     here = urlsplit(f"//{request.get_host()}").hostname
     return here != urlsplit(settings.ISSUER_URL).hostname
 
 
 class IssuerMiddleware:
-    """Django middleware: so for every request."""
+    """Call `use_issuer_url` for every request."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Before anybody builds an address."""
         use_issuer_url(request)
         return self.get_response(request)

@@ -1,7 +1,7 @@
-"""Which language: people's pages speak theirs, all that programs read is English.
+"""The language of a response: pages follow the reader, programs get English.
 
-Messages in error answers, the audit and the command line are English whatever the
-reader's language: RFC 6749 5.2 allows ASCII only, and a log is read by many.
+API errors, the audit and commands are always English: RFC 6749 5.2 allows ASCII only,
+and people of several languages read one log.
 """
 
 from __future__ import annotations
@@ -14,32 +14,34 @@ from django.middleware.locale import LocaleMiddleware
 from django.utils import translation
 
 PAGES = ("/accounts/", "/admin/", "/device", "/oauth/authorize", "/portal/")
-"""Paths that people look at."""
+"""Path prefixes of pages."""
 
 ENGLISH = "en"
 
 
 class PageLanguageMiddleware(LocaleMiddleware):
-    """The language of the cookie, else of the browser, else PAGE_LANGUAGE."""
+    """Choose the language of the cookie, else the browser, else PAGE_LANGUAGE."""
 
     def process_request(self, request: HttpRequest) -> None:
-        """Django's own rule, with PAGE_LANGUAGE as the last wish."""
+        """Apply Django's rule, with PAGE_LANGUAGE as the last accepted language."""
         if not request.path_info.startswith(PAGES):
             translation.activate(ENGLISH)
             request.LANGUAGE_CODE = ENGLISH
             return
-        asked = request.META.get("HTTP_ACCEPT_LANGUAGE", "")
+        accepted = request.META.get("HTTP_ACCEPT_LANGUAGE", "")
         last = f"{settings.PAGE_LANGUAGE};q=0.001"
-        request.META["HTTP_ACCEPT_LANGUAGE"] = f"{last}, {asked}" if asked else last
+        request.META["HTTP_ACCEPT_LANGUAGE"] = (
+            f"{last}, {accepted}" if accepted else last
+        )
         super().process_request(request)
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
-        """Say which, on pages."""
+        """Set Content-Language on pages only."""
         if not request.path_info.startswith(PAGES):
             return response
         return super().process_response(request, response)
 
 
 def in_english() -> translation.override:
-    """`with in_english():` for words that are stored or sent to a program."""
+    """Return a context in which texts are English: for stored rows and programs."""
     return translation.override(ENGLISH)

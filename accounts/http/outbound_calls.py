@@ -1,7 +1,7 @@
-"""Calls to other hosts: outside transactions, with a deadline, so many at once.
+"""Calls to other hosts: outside transactions, with a deadline and limited in number.
 
-A host may accept a connection and say nothing, or send one byte at a time. That costs
-its own call: no lock, no pooled database connection and no other host waits for it.
+A host may accept a connection and send nothing, or one byte at a time. Only its own
+call waits then: it holds no lock, no pooled database connection and no other host up.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from django.db import connections
 from requests.adapters import HTTPAdapter
 
 MAX_LOOKUPS = 16
-"""Names resolved at the same time. The system's resolver has no deadline of its own,
-so a thread may outlive the call that began it."""
+"""Names resolved at the same time. The system's resolver has no deadline, so a thread
+may outlive its call."""
 
 _resolvers = threading.BoundedSemaphore(MAX_LOOKUPS)
 _current = threading.local()
 
 
 class TooManyOutboundCalls(Exception):
-    """Too many calls wait for this host, or for all hosts together."""
+    """No slot is free for this host, or for all hosts together."""
 
 
 class CallInTransaction(RuntimeError):
-    """A call inside a transaction: everybody would wait for the other host."""
+    """A call inside a transaction, whose locks would wait for the other host."""
 
 
 def refuse_in_transaction() -> None:
-    """Raises CallInTransaction; a test case's own transaction does not count."""
+    """Raises CallInTransaction; the transaction of a test case is allowed."""
     for connection in connections.all(initialized_only=True):
         blocks = getattr(connection, "atomic_blocks", [])
         if any(not getattr(block, "_from_testcase", False) for block in blocks):
@@ -45,95 +45,97 @@ def refuse_in_transaction() -> None:
 
 
 def release_connections() -> None:
-    """Give pooled database connections back; the next query takes one again."""
+    """Return database connections to the pool; the next query takes one."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
 
 
 class Slots:
-    """How many calls are under way, per host and together."""
+    """Limits the calls in progress, per host and in total."""
 
     def __init__(self, together: int, per_host: int, wait: float = 0.0) -> None:
         self.together, self.per_host, self.wait = together, per_host, wait
-        self.taken: dict[str, int] = {}
+        self.in_use: dict[str, int] = {}
         self.change = threading.Condition()
 
     @contextmanager
     def slot(self, host: str) -> Iterator[None]:
-        """One call to `host`. Raises Busy after `wait` seconds without a place."""
+        """Hold a slot for `host`. Raises TooManyOutboundCalls after `wait` seconds."""
         with self.change:
-            if not self.change.wait_for(lambda: self.free(host), self.wait):
+            if not self.change.wait_for(lambda: self.has_room(host), self.wait):
                 raise TooManyOutboundCalls(host)
-            self.taken[host] = self.taken.get(host, 0) + 1
+            self.in_use[host] = self.in_use.get(host, 0) + 1
         try:
             yield
         finally:
             with self.change:
-                self.taken[host] -= 1
-                if not self.taken[host]:
-                    del self.taken[host]
+                self.in_use[host] -= 1
+                if not self.in_use[host]:
+                    del self.in_use[host]
                 self.change.notify_all()
 
-    def free(self, host: str) -> bool:
-        """Whether one more call fits."""
-        room = sum(self.taken.values()) < self.together
-        return room and self.taken.get(host, 0) < self.per_host
+    def has_room(self, host: str) -> bool:
+        """Whether one more call to `host` may start; the caller holds the lock."""
+        room = sum(self.in_use.values()) < self.together
+        return room and self.in_use.get(host, 0) < self.per_host
 
 
 class OutboundCall:
-    """The sockets of one call. At its deadline they are shut.
+    """The sockets of one call; they are shut down at its deadline.
 
-    A socket's own timeout begins anew with every byte, so it bounds no call.
+    A socket timeout restarts with every byte, so it cannot bound a call.
     """
 
     def __init__(self, seconds: float) -> None:
-        self.ends = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
         self.sockets: list[socket.socket] = []
         self.lock = threading.Lock()
-        self.over = False
-        self.alarm = threading.Timer(seconds, self.cut)
+        self.expired = False
+        self.alarm = threading.Timer(seconds, self.abort)
         self.alarm.daemon = True
 
     @property
     def left(self) -> float:
         """Seconds until the deadline. Raises TimeoutError when it has passed."""
-        seconds = self.ends - time.monotonic()
+        seconds = self.deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("the deadline has passed")
         return seconds
 
     def watch(self, opened: socket.socket) -> None:
-        """Shut this one too. TLS takes the original over, hence the duplicate."""
+        """Shut this socket down at the deadline, too.
+
+        TLS takes ownership of the original, so a duplicate is kept.
+        """
         copy = socket.socket(fileno=os.dup(opened.fileno()))
         with self.lock:
             self.sockets.append(copy)
-            if self.over:
-                self.shut()
+            if self.expired:
+                self._shut_down()
 
-    def cut(self) -> None:
-        """End whatever is waited for."""
+    def abort(self) -> None:
+        """Mark the call as expired and shut its sockets down."""
         with self.lock:
-            self.over = True
-            self.shut()
+            self.expired = True
+            self._shut_down()
 
-    def shut(self) -> None:
-        """Both directions: who reads gets the end of the stream."""
-        for one in self.sockets:
+    def _shut_down(self) -> None:
+        for watched in self.sockets:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                watched.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """The call is done."""
+        """Cancel the deadline and close the duplicates."""
         self.alarm.cancel()
         with self.lock:
-            for one in self.sockets:
-                one.close()
+            for watched in self.sockets:
+                watched.close()
             self.sockets.clear()
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """A connection to the first address that takes one. Raises OSError."""
-        wrong: OSError = OSError(f"{host} has no address")
+        """Connect to the first address that accepts. Raises OSError."""
+        failure: OSError = OSError(f"{host} has no address")
         for family, kind, proto, _name, address in resolve(host, port, self.left):
             opened = socket.socket(family, kind, proto)
             try:
@@ -144,8 +146,8 @@ class OutboundCall:
                 return opened
             except OSError as error:
                 opened.close()
-                wrong = error
-        raise wrong
+                failure = error
+        raise failure
 
 
 @contextmanager
@@ -153,21 +155,21 @@ def call(seconds: float) -> Iterator[OutboundCall]:
     """Bound an exchange with another host. Raises CallInTransaction, TimeoutError."""
     refuse_in_transaction()
     release_connections()
-    outer, made = getattr(_current, "call", None), OutboundCall(seconds)
-    _current.call = made
-    made.alarm.start()
+    outer, current = getattr(_current, "call", None), OutboundCall(seconds)
+    _current.call = current
+    current.alarm.start()
     try:
-        yield made
-        if made.over:
-            # A stream that was shut looks complete where nobody announced its length.
+        yield current
+        if current.expired:
+            # Without Content-Length a stream that was shut down looks complete.
             raise TimeoutError("the deadline has passed")
     finally:
         _current.call = outer
-        made.close()
+        current.close()
 
 
-def left(default: float) -> float:
-    """Seconds that this thread's call has left, `default` outside one.
+def seconds_left(default: float) -> float:
+    """Seconds until this thread's call ends; `default` outside a call.
 
     Raises TimeoutError.
     """
@@ -176,15 +178,14 @@ def left(default: float) -> float:
 
 
 def resolve(host: str, port: int, seconds: float) -> list[Any]:
-    """The addresses of a name, as getaddrinfo gives them. Raises OSError."""
+    """Resolve a name to the tuples of getaddrinfo. Raises OSError."""
     if not _resolvers.acquire(blocking=False):
         raise OSError("too many names are being looked up")
     answers: SimpleQueue[Any] = SimpleQueue()
 
     def look_up() -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answers.put(found)
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, ValueError) as error:
             answers.put(OSError(f"{host} cannot be resolved: {error}"))
         finally:
@@ -192,16 +193,16 @@ def resolve(host: str, port: int, seconds: float) -> list[Any]:
 
     threading.Thread(target=look_up, name="portico-dns", daemon=True).start()
     try:
-        found = answers.get(timeout=seconds)
+        answer = answers.get(timeout=seconds)
     except Empty as error:
         raise TimeoutError(f"{host} was not resolved in time") from error
-    if isinstance(found, OSError):
-        raise found
-    return list(found)
+    if isinstance(answer, OSError):
+        raise answer
+    return list(answer)
 
 
 class DeadlineConnectionMixin:
-    """Of urllib3's connections: opened through the call of this thread."""
+    """Opens a urllib3 connection through the OutboundCall of this thread."""
 
     _dns_host: str
     port: int
@@ -210,31 +211,27 @@ class DeadlineConnectionMixin:
         try:
             opened: socket.socket = _current.call.connect(self._dns_host, self.port)
         except TimeoutError as error:
-            told = f"{self._dns_host} took no connection in time"
-            raise urllib3.exceptions.ConnectTimeoutError(self, told) from error
+            message = f"{self._dns_host} accepted no connection in time"
+            raise urllib3.exceptions.ConnectTimeoutError(self, message) from error
         except OSError as error:
-            told = f"no connection: {error}"
-            raise urllib3.exceptions.NewConnectionError(self, told) from error  # type: ignore[arg-type]
+            message = f"no connection: {error}"
+            raise urllib3.exceptions.NewConnectionError(self, message) from error  # type: ignore[arg-type]
         return opened
 
 
 class HTTPConnection(DeadlineConnectionMixin, urllib3.connection.HTTPConnection):
-    """http."""
+    pass
 
 
 class HTTPSConnection(DeadlineConnectionMixin, urllib3.connection.HTTPSConnection):
-    """https."""
+    pass
 
 
 class HTTPPool(urllib3.HTTPConnectionPool):
-    """Of such connections."""
-
     ConnectionCls = HTTPConnection
 
 
 class HTTPSPool(urllib3.HTTPSConnectionPool):
-    """Of such connections."""
-
     ConnectionCls = HTTPSConnection
 
 
@@ -242,22 +239,20 @@ POOLS = {"http": HTTPPool, "https": HTTPSPool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """requests over such pools, through a proxy of the environment as well."""
+    """Uses these pools for direct connections and for HTTP(S)_PROXY."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """As requests does."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """Likewise."""
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = POOLS
         return manager
 
 
 class DeadlineSession(requests.Session):
-    """A session each of whose requests takes a slot and ends at its deadline."""
+    """A session whose requests each take a slot and end after `seconds`."""
 
     def __init__(self, slots: Slots, seconds: float) -> None:
         super().__init__()
@@ -266,13 +261,13 @@ class DeadlineSession(requests.Session):
             self.mount(scheme, DeadlineAdapter())
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
-        """As requests'. Raises requests.ConnectionError where it is too busy."""
+        """Send a request. Raises requests.ConnectionError if no slot is free."""
         host = urllib3.util.parse_url(str(url)).netloc or ""
         refuse_in_transaction()
         release_connections()
         try:
-            with self.slots.slot(host), call(self.seconds) as made:
-                kwargs["timeout"] = made.left
+            with self.slots.slot(host), call(self.seconds) as current:
+                kwargs["timeout"] = current.left
                 return super().request(method, url, *args, **kwargs)
         except TooManyOutboundCalls as error:
             raise requests.ConnectionError(f"too many calls to {host}") from error

@@ -1,4 +1,4 @@
-"""Headers that no setting of Django's writes."""
+"""The Permissions-Policy header, for which Django has no setting."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ PERMISSIONS = ", ".join(
         "publickey-credentials-create=(self)",
     ]
 )
-"""Permissions-Policy: passkeys are ours, nothing else of the machine's is wanted."""
+"""Passkeys work on our own pages; all other listed features are off."""
 
 
 class PermissionsPolicyMiddleware:
-    """Every response of Django's carries them, unless its view has said otherwise."""
+    """Set the header on every Django response whose view has not set it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Set what is not set."""
         response = self.get_response(request)
         response.headers.setdefault("Permissions-Policy", PERMISSIONS)
         return response

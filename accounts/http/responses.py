@@ -1,4 +1,4 @@
-"""One answer for two kinds of asker: people at a page, and programs."""
+"""Error responses as a page for browsers and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ def page_or_json(
     request: HttpRequest,
     status: int,
     page: tuple[str, dict[str, Any]],
-    told: tuple[str, str],
+    error: tuple[str, str],
     **headers: str,
 ) -> HttpResponse:
-    """`page` (template, context) where HTML is accepted, else `told` as JSON: (error,
-    error_description) of RFC 6749 5.2. Not to be stored, in either form.
+    """Render `page` (template, context) if the client accepts HTML, else `error`.
+
+    `error` is (error, error_description) of RFC 6749 5.2. No cache may store either.
     """
     if "text/html" in request.headers.get("Accept", ""):
         template, context = page
-        answer = render(request, template, context, status=status)
+        response = render(request, template, context, status=status)
     else:
-        error, text = told
-        body = {"error": error, "error_description": text}
-        answer = JsonResponse(body, status=status)
+        code, text = error
+        body = {"error": code, "error_description": text}
+        response = JsonResponse(body, status=status)
     for name, value in {"Cache-Control": "no-store", **headers}.items():
-        answer[name] = value
-    return answer
+        response[name] = value
+    return response

@@ -1,4 +1,4 @@
-"""Answers of any size in constant memory, and work that no reader holds up.
+"""Streams of any size in constant memory, and work that slow readers cannot delay.
 
 Under ASGI, Django reads a synchronous iterator to its end before it sends a byte.
 """
@@ -20,13 +20,13 @@ T = TypeVar("T")
 async def stream_from_thread(
     make: Callable[[], Iterator[bytes]],
 ) -> AsyncIterator[bytes]:
-    """The parts of a synchronous generator, made on one thread of its own.
+    """Yield the parts of a synchronous generator that runs on a separate thread.
 
-    One thread, for a database connection and its cursor belong to the thread that
-    opened them. It is closed when the answer ends or its reader goes away.
+    A pool of several threads would fail: a database connection and its cursor belong
+    to one thread. The generator is closed when the response ends or the client leaves.
     """
     loop = asyncio.get_running_loop()
-    own = ThreadPoolExecutor(max_workers=1, thread_name_prefix="portico-stream")
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="portico-stream")
     source = make()
 
     def finish() -> None:
@@ -34,22 +34,24 @@ async def stream_from_thread(
         connections.close_all()
 
     try:
-        while (part := await loop.run_in_executor(own, next, source, None)) is not None:
+        while (
+            part := await loop.run_in_executor(executor, next, source, None)
+        ) is not None:
             yield part
     finally:
-        own.submit(finish)
-        own.shutdown(wait=False)
+        executor.submit(finish)
+        executor.shutdown(wait=False)
 
 
 def run_on_thread(make: Callable[[], Iterator[T]]) -> Iterator[T]:
-    """What a generator yields, which works through on a thread of its own.
+    """Yield the parts of a generator that runs on a separate thread.
 
-    A transaction that is open in it does not wait for who reads its progress. Who
-    leaves early closes it at its next step, so that it rolls back.
+    A transaction inside it does not wait for the reader of its progress. If the reader
+    stops early, the generator is closed at its next step and rolls back.
     """
     steps: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-    left = Event()
-    worker = Thread(target=_run_into_queue, args=(make, steps, left))
+    cancelled = Event()
+    worker = Thread(target=_run_into_queue, args=(make, steps, cancelled))
     worker.start()
     try:
         while (step := steps.get())[0] == "part":
@@ -57,19 +59,21 @@ def run_on_thread(make: Callable[[], Iterator[T]]) -> Iterator[T]:
         if step[0] == "error":
             raise step[1]
     finally:
-        left.set()
+        cancelled.set()
         worker.join()
 
 
 def _run_into_queue(
-    make: Callable[[], Iterator[T]], steps: SimpleQueue[tuple[str, Any]], left: Event
+    make: Callable[[], Iterator[T]],
+    steps: SimpleQueue[tuple[str, Any]],
+    cancelled: Event,
 ) -> None:
-    """Put each part, then how it ended, into `steps`."""
+    """Put each part into `steps`, then ("end", None) or ("error", exception)."""
     source = make()
     end: tuple[str, Any] = ("end", None)
     try:
         for part in source:
-            if left.is_set():
+            if cancelled.is_set():
                 source.close()  # type: ignore[attr-defined]
                 break
             steps.put(("part", part))

@@ -1,1 +1,1 @@
-"""What people and programs send as text, checked and bounded."""
+"""Parsers that check and bound text from people and programs."""

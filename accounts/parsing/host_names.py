@@ -1,7 +1,7 @@
-"""Host names of client documents in one spelling, whoever wrote them and how.
+"""Host names of client metadata documents, in one canonical spelling.
 
-A resolver takes many spellings of one host. A list that compared them as written would
-refuse one of them only.
+A resolver accepts many spellings of one host. A deny list that compared raw text would
+refuse only one of them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from django.utils.translation import gettext as _
 
 LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
-"""Ends a host that the resolver reads as an IPv4 address, say 127.1 or 0x7f000001."""
+"""The last label of a host that resolves as IPv4, such as 127.1 or 0x7f000001."""
 MAX_LENGTH = 253
 
 
 def canonical_host(host: str) -> str:
-    """Lower case, IDNA, no dot at the end, an address as it is usually written.
+    """Return lower-case IDNA without a final dot, or an IP address in its usual form.
 
-    Raises ValueError unless it is a host. The codec is the one that the resolver uses.
+    Raises ValueError if `host` is no host. `socket` uses the same IDNA codec.
     """
     if len(host) > MAX_LENGTH + len("."):
         raise ValueError("too long")
@@ -51,12 +51,12 @@ def _ipv6(text: str) -> str:
 
 
 def host_of_document(client_id: str) -> str:
-    """The host of a client id that is a URL. Raises ValueError."""
+    """Return the host of a client id that is a URL. Raises ValueError."""
     return canonical_host(urlsplit(client_id).hostname or "")
 
 
 def is_document_at(client_id: str, host: str) -> bool:
-    """Whether the document of this client is at `host`."""
+    """Whether this client's metadata document is at `host`."""
     try:
         return host_of_document(client_id) == host
     except ValueError:
@@ -64,24 +64,24 @@ def is_document_at(client_id: str, host: str) -> bool:
 
 
 class HostField(models.CharField):  # type: ignore[type-arg]
-    """A host name, stored and looked for in one spelling."""
+    """A host name, stored and looked up in its canonical spelling."""
 
     def to_python(self, value: Any) -> Any:
-        """Raises ValidationError where it is more, or less, than a host."""
+        """Raises ValidationError unless the value is a host name or an IP address."""
         text = super().to_python(value)
         if not text:
             return text
         try:
             return canonical_host(text)
         except ValueError as error:
-            told = _(
+            message = _(
                 "%s is no host name. Write it as in claude.ai: no scheme, port, path, "
                 "wildcard or blank."
             )
-            raise ValidationError(told % text[:80], "invalid") from error
+            raise ValidationError(message % text[:80], "invalid") from error
 
     def pre_save(self, model_instance: Any, add: bool) -> Any:
-        """The object shows what is stored."""
+        """Set the stored spelling on the object, too."""
         value = self.to_python(super().pre_save(model_instance, add))
         setattr(model_instance, self.attname, value)
         return value

@@ -1,4 +1,4 @@
-"""A form field for JSON that refuses every text which `json` or UTF-8 refuses."""
+"""A JSON form field that reports every text `json` or UTF-8 cannot handle."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 
 JSON_ERRORS = (ValueError, RecursionError)
-"""Huge numbers and lone surrogates raise the first, deep nesting the second."""
+"""Huge numbers and lone surrogates raise ValueError, deep nesting RecursionError."""
 
 
 class JSONFormField(forms.JSONField):
-    """Django's catches JSONDecodeError only; anything else was a 500."""
+    """Django's field catches JSONDecodeError only; other errors became a 500."""
 
     def to_python(self, value: Any) -> Any:
-        """The parsed value. Raises ValidationError."""
+        """Return the parsed value. Raises ValidationError."""
         try:
             parsed = super().to_python(value)
             json.dumps(parsed, ensure_ascii=False).encode()
@@ -28,13 +28,12 @@ class JSONFormField(forms.JSONField):
         return parsed
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """What the form shows again."""
         try:
             return super().bound_data(data, initial)
         except JSON_ERRORS:
             return InvalidJSONInput(data)
 
     def prepare_value(self, value: Any) -> Any:
-        """Text that a page can hold: a lone surrogate as its escape."""
+        """Return text that UTF-8 can encode: lone surrogates become escapes."""
         text = str(super().prepare_value(value))
         return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Moments as people type them: `2026-12-31`, a date and time, or `8h` from now."""
+"""Points in time as people type them: a date, a date and time, or `8h` from now."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def day_or_moment(text: str, *, end: bool) -> datetime | None:
-    """A moment; of a day its first, or its last if it is an `end`. None if neither.
+    """Parse a date or a datetime; None for other text.
 
-    Raises ValueError for a date that no calendar has.
+    A date means its first moment, or its last if `end`. Raises ValueError for a date
+    that does not exist.
     """
     moment, day = parse_datetime(text), parse_date(text)
     if day is not None and len(text) <= len("2026-12-31"):
@@ -26,10 +27,10 @@ def day_or_moment(text: str, *, end: bool) -> datetime | None:
 
 
 def parse_future_moment(text: str) -> datetime:
-    """The moment; a day means its last one. Raises ValueError with a sentence."""
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
-    if found:
-        return timezone.now() + timedelta(**{UNITS[found[2]]: int(found[1])})
+    """Parse a future moment; a date means its end. ValueError has a full sentence."""
+    duration = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
+    if duration:
+        return timezone.now() + timedelta(**{UNITS[duration[2]]: int(duration[1])})
     try:
         aware = day_or_moment(text, end=True)
     except ValueError as error:

@@ -7,7 +7,7 @@ LARGEST = 2**63 - 1
 
 
 def row_id(text: object) -> int:
-    """The id in `text`, or 0, which is no row.
+    """Return the id in `text`, or 0, which no row has.
 
     `str.isdigit` is not enough: it accepts "²", which `int` refuses, and `int` itself
     refuses more than 4,300 digits.

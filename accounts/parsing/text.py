@@ -1,10 +1,10 @@
-"""Text from outside, bounded and on one line."""
+"""Untrusted text, bounded and on one line."""
 
 from __future__ import annotations
 
 
 def one_line(text: str, limit: int = 255) -> str:
-    """Text from outside, bounded and without control characters."""
+    """Cut `text` at `limit` and replace unprintable characters by spaces."""
     text = text[:limit]
     if text.isprintable():
         return text

@@ -162,7 +162,7 @@ def resolve_public_addresses(hostname: str, port: int) -> list[str]:
     """The public addresses of a host; stands in for the toolkit's, which waits as long
     as the resolver does. Raises cimd.CIMDError, OSError.
     """
-    seconds = outbound_calls.left(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS)
+    seconds = outbound_calls.seconds_left(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS)
     found = outbound_calls.resolve(hostname, port, seconds)
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     private = [one for one in addresses if not cimd._ip_is_public(one)]

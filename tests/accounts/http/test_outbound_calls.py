@@ -45,7 +45,7 @@ def test_calls_are_bounded_per_host_and_in_total() -> None:
             slots.slot("c"),
         ):
             raise AssertionError("never reached")
-    assert slots.taken == {}
+    assert slots.in_use == {}
 
 
 def test_a_waiting_call_gets_the_next_free_slot() -> None:
