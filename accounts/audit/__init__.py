@@ -1,1 +1,1 @@
-"""Writing, counting and exporting audit events."""
+"""Write, count and export audit events."""

@@ -1,4 +1,4 @@
-"""Audit events as CSV or JSON lines, piece by piece, whatever their number."""
+"""Export audit events as CSV or JSON lines, in batches of constant size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMULA_PREFIXES = (*"=+-@\t\r\n|%", *"＝＋－＠")
 
 
 def export_events(queryset: Any, form: str) -> Iterator[bytes]:
-    """The events of `queryset` in `form` ("csv" or "jsonl"), by their time."""
+    """Yield the events of `queryset` by time; `form` is "csv" or "jsonl"."""
     if form == "csv":
         yield csv_text([COLUMNS])
     for batch in batches(queryset):
@@ -25,9 +25,9 @@ def export_events(queryset: Any, form: str) -> Iterator[bytes]:
 
 
 def batches(queryset: Any) -> Iterator[list[Row]]:
-    """Rows of COLUMNS, each batch by a query of its own that begins after the last.
+    """Yield rows of COLUMNS; each batch is a query that starts after the last row.
 
-    A cursor would keep a transaction open for as long as somebody takes to read.
+    A server-side cursor would keep a transaction open while a slow client reads.
     """
     backwards = (queryset.query.order_by or ("-at",))[0].startswith("-")
     rows = queryset.order_by(*(("-at", "-id") if backwards else ("at", "id")))
@@ -42,19 +42,19 @@ def batches(queryset: Any) -> Iterator[list[Row]]:
 
 
 def csv_lines(rows: list[Row]) -> bytes:
-    """Rows as CSV that is safe to open."""
+    """Format rows as CSV without spreadsheet formulas."""
     return csv_text([[spreadsheet_cell(value) for value in row] for row in rows])
 
 
 def csv_text(rows: Any) -> bytes:
-    """RFC 4180."""
+    """Format rows as CSV (RFC 4180)."""
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
 
 
 def spreadsheet_cell(value: Any) -> Any:
-    """A value for a spreadsheet: text never begins as a formula does."""
+    """Format a value; text that looks like a formula gets a leading apostrophe."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, dict):
@@ -65,13 +65,13 @@ def spreadsheet_cell(value: Any) -> Any:
 
 
 def json_lines(rows: list[Row]) -> bytes:
-    """Rows as one JSON object a line."""
+    """Format rows as one JSON object per line."""
     lines = (json.dumps(event_by_column(row), default=str) for row in rows)
     return ("\n".join(lines) + "\n").encode()
 
 
 def event_by_column(row: Row) -> dict[str, Any]:
-    """One event by column."""
+    """Return column -> value, with the time in UTC."""
     named = dict(zip(COLUMNS, row, strict=True))
     return {**named, "at": named["at"].astimezone(UTC).isoformat()}
 

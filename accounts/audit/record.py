@@ -1,4 +1,4 @@
-"""record(): the one way synchronous code writes an AuditEvent."""
+"""record() writes every AuditEvent of synchronous code."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def record(
     denied: str = "",
     **fields: Any,
 ) -> AuditEvent:
-    """Write one event; `denied` is the reason when something was refused.
+    """Write one event; `denied` is the reason of a refusal.
 
-    `object` is text or a row, which is named in English.
+    `object` is text or a model instance, whose name is written in English.
     """
     if denied:
         fields |= {"decision": AuditEvent.Verdict.DENIED, "reason": denied}

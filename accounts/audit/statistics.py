@@ -1,4 +1,4 @@
-"""Figures: what happened in a span of time, from counted hours and the running one."""
+"""Statistics of a time span, from hourly counts and events of the current hour."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ SIGNED_IN, SIGN_IN_FAILED = "user.signed_in", "user.sign_in_failed"
 ISSUED, REVOKED = "token.issued", "token.revoked"
 CHART_ACTIONS = (SIGNED_IN, SIGN_IN_FAILED, ISSUED, REVOKED)
 ROLL_UP_SECONDS = 0.3
-"""Seconds a page spends on counting hours that are over."""
+"""Seconds a page may spend on counting finished hours."""
 TOP_LENGTH = 8
 TOP_CANDIDATES = 200
-"""Names taken from the counted hours before the running one is added."""
+"""Names taken from the hourly counts before the current hour is added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range to look at, cut into equal slots."""
+    """A time range of equal slots that ends with the current hour."""
 
     key: str
     slots: int
     hours: int
-    """Hours of one slot."""
+    """Length of one slot in hours."""
 
     def starts(self, now: datetime) -> list[datetime]:
-        """Where each slot begins; the last one holds `now`."""
+        """Return the start of each slot; the last one contains `now`."""
         end = floor_hour(now) + HOUR
         step = HOUR * self.hours
         return [end - step * n for n in range(self.slots, 0, -1)]
@@ -55,7 +55,7 @@ SPANS = {
 
 @dataclass
 class Slot:
-    """One bar: from `start` to before `end`."""
+    """Counts from `start` to before `end`: one bar of a chart."""
 
     start: datetime
     end: datetime
@@ -64,7 +64,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """A name and how often it was allowed and refused."""
+    """A name with its numbers of allowed and denied messages."""
 
     name: str
     allowed: int
@@ -72,47 +72,46 @@ class Top:
 
     @property
     def total(self) -> int:
-        """Both together."""
         return self.allowed + self.denied
 
 
 @dataclass
 class Statistics:
-    """All a dashboard shows of a span."""
+    """The statistics that the dashboard shows for one span."""
 
     span: Span
     slots: list[Slot]
     uncounted: int
-    """Hours that are over and were not counted yet, so that they are missing here."""
+    """Number of finished hours that are not counted yet and missing here."""
     live_tokens: int
     tops: dict[str, list[Top]]
     durations: Counter[int]
 
     def total(self, name: str) -> int:
-        """One count over all slots."""
+        """Return the sum of one count over all slots."""
         return sum(slot.counts[name] for slot in self.slots)
 
     def percentile(self, share: float) -> float | None:
-        """A duration in ms that `share` of the messages allowed did not pass."""
-        wanted, seen = share * sum(self.durations.values()), 0
+        """Return the duration in ms that `share` of the allowed messages stay under."""
+        target, total = share * sum(self.durations.values()), 0
         for bucket in sorted(self.durations):
-            seen += self.durations[bucket]
-            if seen >= wanted:
+            total += self.durations[bucket]
+            if total >= target:
                 return math.exp((bucket + 0.5) / STEPS)
         return None
 
 
 def gather_statistics(span: Span, now: datetime) -> Statistics:
-    """Count what is over, add what is under way; a bounded number of queries."""
+    """Count finished hours and add the current one, in a bounded number of queries."""
     hours = AuditHour.objects.all()
     uncounted = hours.roll_up(now, seconds=ROLL_UP_SECONDS)
     starts = span.starts(now)
     slots = [Slot(start, start + HOUR * span.hours) for start in starts]
-    running = floor_hour(now - SETTLING_TIME)
-    past = hours.filter(hour__gte=starts[0], hour__lt=running)
+    first_open = floor_hour(now - SETTLING_TIME)
+    past = hours.filter(hour__gte=starts[0], hour__lt=first_open)
     fill_slots(slots, past)
-    current = [count_events(hour, hour + HOUR) for hour in hours_from(running, now)]
-    for hour, counts in zip(hours_from(running, now), current, strict=True):
+    current = [count_events(hour, hour + HOUR) for hour in hours_from(first_open, now)]
+    for hour, counts in zip(hours_from(first_open, now), current, strict=True):
         add_current_hour(slots, hour, counts)
     return Statistics(
         span=span,
@@ -125,14 +124,14 @@ def gather_statistics(span: Span, now: datetime) -> Statistics:
 
 
 def hours_from(start: datetime, now: datetime) -> list[datetime]:
-    """The hours not settled yet: one, or two in the minutes after the full hour."""
+    """Return the hours that are not final: one, or two just after the full hour."""
     return [start + HOUR * n for n in range(int((now - start) / HOUR) + 1)]
 
 
 def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> None:
-    """Put counted hours into their slots."""
-    wanted = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHART_ACTIONS)
-    for row in past.filter(wanted):
+    """Add hourly counts to their slots."""
+    facets = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHART_ACTIONS)
+    for row in past.filter(facets):
         slot = slot_of(slots, row.hour)
         if row.facet == Facet.MESSAGES:
             slot.counts.update(calls=row.allowed, refusals=row.denied)
@@ -141,12 +140,12 @@ def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> None:
 
 
 def slot_of(slots: list[Slot], moment: datetime) -> Slot:
-    """The slot that holds a moment of the span."""
+    """Return the slot that contains `moment`, which must be in the span."""
     return slots[int((moment - slots[0].start) / (slots[0].end - slots[0].start))]
 
 
 def add_current_hour(slots: list[Slot], hour: datetime, counts: EventCounts) -> None:
-    """Put the running hour into its slot."""
+    """Add the counts of an hour that is not final to its slot."""
     slot = slot_of(slots, hour)
     messages, actions = counts[Facet.MESSAGES], counts[Facet.ACTION]
     slot.counts["calls"] += messages["allowed"][""]
@@ -161,7 +160,7 @@ TOP_FACETS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT, Facet.REASON)
 def top_values(
     facet: str, past: AuditHourQuerySet, current: list[EventCounts]
 ) -> list[Top]:
-    """The busiest values of a facet."""
+    """Return the TOP_LENGTH most frequent values of a facet."""
     allowed: Counter[str] = Counter()
     denied: Counter[str] = Counter()
     for value, a, d in past.filter(facet=facet).value_totals(TOP_CANDIDATES):
@@ -175,17 +174,20 @@ def top_values(
 
 
 def durations(past: AuditHourQuerySet, current: list[EventCounts]) -> Counter[int]:
-    """Bucket -> messages allowed."""
-    found: Counter[int] = Counter()
+    """Return duration bucket -> number of allowed messages."""
+    buckets: Counter[int] = Counter()
     for value, a, _d in past.filter(facet=Facet.DURATION).value_totals():
-        found[int(value)] += a
+        buckets[int(value)] += a
     for counts in current:
         for value, number in counts[Facet.DURATION]["allowed"].items():
-            found[int(value)] += number
-    return found
+            buckets[int(value)] += number
+    return buckets
 
 
 def live_tokens(now: datetime) -> int:
-    """Tokens neither expired nor revoked: a revocation lasts as long as its token."""
+    """Count tokens that are neither expired nor revoked.
+
+    A subtraction is enough: a revocation row lasts until its token expires.
+    """
     issued = IssuedToken.objects.filter(expires_at__gt=now).count()
     return issued - RevokedToken.objects.filter(until__gt=now).count()

@@ -1,7 +1,7 @@
-"""TooMany: asked too often. One exception, one answer: 429 with Retry-After (RFC 6585).
+"""RateLimited and its response: 429 with Retry-After (RFC 6585 4).
 
-Raised deep (hashing, limits, lock-out), turned into HTTP here and, for the token API,
-in accounts/api/views.py.
+Password hashing, rate limits and lockout raise it. This module turns it into HTTP;
+accounts/api/views.py does so for the token API.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accounts.http.responses import page_or_json
 
 
 class RateLimited(Exception):
-    """Not now; `wait` seconds later. `status` is 503 where nobody can count."""
+    """The client may try again after `wait` seconds."""
 
     status = 429
     error = "too_many_requests"
@@ -27,39 +27,38 @@ class RateLimited(Exception):
 
 
 class RateLimitUnavailable(RateLimited):
-    """The shared store of the limits is away, and this door fails closed."""
+    """The shared store does not answer, and this policy fails closed."""
 
     status = 503
     error = "temporarily_unavailable"
 
 
 def rate_limited_response(request: HttpRequest, problem: RateLimited) -> HttpResponse:
-    """A page for people at a page, JSON for programs."""
+    """Render the error as a page or, for programs, as JSON."""
     context = {"text": str(problem), "minutes": math.ceil(problem.wait / 60)}
-    page, told = ("too_many.html", context), (problem.error, str(problem))
+    page, error = ("too_many.html", context), (problem.error, str(problem))
     wait = {"Retry-After": str(problem.wait)}
-    return page_or_json(request, problem.status, page, told, **wait)
+    return page_or_json(request, problem.status, page, error, **wait)
 
 
 def lockout_text() -> str:
-    """What somebody locked out reads: the same whether or not the account exists."""
+    """Return the lockout message; it does not depend on whether the account exists."""
     return _("Too many wrong attempts. Wait, or ask an administrator to unlock it.")
 
 
 class RateLimitedMiddleware:
-    """Django middleware: a TooMany that no view caught becomes its answer."""
+    """Turn a RateLimited that no view caught into its response."""
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Pass on."""
         return self.get_response(request)
 
     def process_exception(
         self, request: HttpRequest, error: Exception
     ) -> HttpResponse | None:
-        """Answer a TooMany; all else is somebody else's."""
+        """Return the response to RateLimited; None for all other exceptions."""
         return (
             rate_limited_response(request, error)
             if isinstance(error, RateLimited)

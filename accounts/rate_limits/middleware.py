@@ -1,8 +1,8 @@
-"""Rate limits: how often a door may be used, by whom, and who is told to wait.
+"""Rate limits of Django's endpoints: which requests count, and by which key.
 
-Sliding windows: in this process, or (VALKEY_URL) in Valkey or Redis for every worker
-through the `limits` library. Its own memory storage starts a thread every 10 ms and
-walks over all keys, so one process counts by `SlidingWindow` below.
+Requests count in sliding windows: in Valkey or Redis (VALKEY_URL) for all workers, or
+in this process. The memory storage of `limits` starts a thread every 10 ms and walks
+over all keys, so a single process uses `SlidingWindow` instead.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ logger = logging.getLogger(__name__)
 
 FORM = "application/x-www-form-urlencoded"
 ADDRESS_FACTOR = 10
-"""How many times a limit all clients (or people) of one address have together."""
+"""All clients or users of one address together may use this multiple of a limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class RatePolicy:
-    """A limit by its setting, and whether the door shuts when nobody can count."""
+    """A limit by its setting; `fail_closed` refuses if the store is away."""
 
     setting: str
-    closed: bool = False
+    fail_closed: bool = False
 
 
 POLICIES = {
-    "password": RatePolicy("LIMIT_PASSWORD", closed=True),
-    "mail": RatePolicy("LIMIT_MAIL", closed=True),
-    "register": RatePolicy("LIMIT_REGISTER", closed=True),
+    "password": RatePolicy("LIMIT_PASSWORD", fail_closed=True),
+    "mail": RatePolicy("LIMIT_MAIL", fail_closed=True),
+    "register": RatePolicy("LIMIT_REGISTER", fail_closed=True),
     "token": RatePolicy("LIMIT_TOKEN"),
     "authorize": RatePolicy("LIMIT_AUTHORIZE"),
     "introspect": RatePolicy("LIMIT_INTROSPECT"),
@@ -56,67 +56,73 @@ POLICIES = {
 
 
 def check_rate(policy: str, address: str, who: str = "") -> None:
-    """Count one use of a door. Raises TooMany, or CannotCount where it shuts.
+    """Count one request. Raises RateLimited or RateLimitUnavailable.
 
-    Client or person first, then everybody of the address: a client over its limit
-    does not use up what its neighbours have. But an address over its limit is
-    refused before that, or each name it invents would add a key to the store.
+    The client or user (`who`) counts before its address: a client over its limit must
+    not use up the limit of its neighbours. An address over its limit is refused before
+    both, or each name it invents would add a key to the store.
     """
-    about = POLICIES[policy]
-    limit = configured_limit(about.setting)
+    setting, closed = POLICIES[policy].setting, POLICIES[policy].fail_closed
+    limit = configured_limit(setting)
     if limit is None:
         return
-    own, shared_by_all = f"{policy} {address} {who}", f"{policy} {address}"
+    wide = limit.times(ADDRESS_FACTOR)
+    own_key, address_key = f"{policy} {address} {who}", f"{policy} {address}"
     wait = 0.0
     if who:
-        wait = asked("wait", shared_by_all, limit.times(ADDRESS_FACTOR), about.closed)
-    wait = wait or asked("hit", own, limit, about.closed)
+        wait = seconds_to_wait("wait", address_key, wide, closed)
+    wait = wait or seconds_to_wait("hit", own_key, limit, closed)
     if who and not wait:
-        wait = asked("hit", shared_by_all, limit.times(ADDRESS_FACTOR), about.closed)
+        wait = seconds_to_wait("hit", address_key, wide, closed)
     if wait:
         raise RateLimited(_("Too many requests; wait a little."), wait)
 
 
-def asked(what: Literal["hit", "wait"], key: str, limit: Limit, closed: bool) -> float:
-    """Seconds to wait (0: none), by the shared store or by this process."""
+def seconds_to_wait(
+    operation: Literal["hit", "wait"], key: str, limit: Limit, fail_closed: bool
+) -> float:
+    """Call `operation` of the shared store or of this process; 0 means no wait.
+
+    While the store is away, this process counts unless `fail_closed`.
+    """
     if not settings.VALKEY_URL:
-        return float(getattr(PROCESS_WINDOWS, what)(key, limit))
+        return float(getattr(PROCESS_WINDOWS, operation)(key, limit))
     try:
-        return float(getattr(shared_store(settings.VALKEY_URL), what)(key, limit))
+        return float(getattr(shared_store(settings.VALKEY_URL), operation)(key, limit))
     except StorageError as error:
-        if closed:
+        if fail_closed:
             text = _("Sign-in is not possible at this moment; try again.")
             raise RateLimitUnavailable(text, RETRY_SECONDS) from error
-        return float(getattr(PROCESS_WINDOWS, what)(key, limit))
+        return float(getattr(PROCESS_WINDOWS, operation)(key, limit))
 
 
 RateKey = Callable[[HttpRequest], str]
 
 
 def by_client(request: HttpRequest) -> str:
-    """The client a request claims to be: it shares an address with others.
+    """Return the client_id a request claims; clients may share an address.
 
-    Never the secret beside it: keys are kept in a store, and guessing other secrets
-    must not give other counts.
+    The secret is not part of the key: the store keeps keys, and guesses of secrets
+    must count together.
     """
     form = request.POST if request.content_type == FORM else {}
     scheme, _blank, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "basic":
         try:
-            told = base64.b64decode(value).decode()
+            credentials = base64.b64decode(value).decode()
         except ValueError:
             return ""
-        return unquote_plus(told.partition(":")[0])[:255]
+        return unquote_plus(credentials.partition(":")[0])[:255]
     return str(form.get("client_id", ""))[:255]
 
 
 def by_user(request: HttpRequest) -> str:
-    """Who is signed in."""
+    """Return the id of the signed-in user; empty if there is none."""
     return str(request.user.pk or "")
 
 
 def by_address(request: HttpRequest) -> str:
-    """The address alone."""
+    """Return nothing, so only the address counts."""
     return ""
 
 
@@ -137,48 +143,46 @@ RULES: list[tuple[str, str, str, RateKey]] = [
     ("GET|POST", r"/device", "device", by_user),
     ("GET|POST", r"/oauth/authorize", "authorize", by_user),
 ]
-"""Method, path, door, and who is counted first; the address comes second."""
+"""Method, path, policy, and the key that counts before the address."""
 
-COMPILED = [(re.compile(f"(?:{m}) {p}"), policy, who) for m, p, policy, who in RULES]
+COMPILED_RULES = [
+    (re.compile(f"(?:{m}) {p}"), policy, who) for m, p, policy, who in RULES
+]
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
-"""Counted as GET (Django answers HEAD by it); every other method as POST."""
+"""These methods count as GET, all others as POST."""
 
 
 def rule_for(method: str, path: str) -> tuple[str, RateKey] | None:
-    """The door and who is counted; None where nobody counts."""
-    asked = f"{'GET' if method in SAFE_METHODS else 'POST'} {path}"
-    for pattern, policy, who in COMPILED:
-        if pattern.fullmatch(asked):
+    """Return the policy and its key function; None for requests that do not count."""
+    request_line = f"{'GET' if method in SAFE_METHODS else 'POST'} {path}"
+    for pattern, policy, who in COMPILED_RULES:
+        if pattern.fullmatch(request_line):
             return policy, who
     return None
 
 
 class LimitsMiddleware:
-    """Django middleware: counts requests by the rules before their view is called."""
+    """Count requests by RULES before their view is called."""
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Pass on."""
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
-        """None, or the refusal (Django hands on no exceptions from here)."""
+        """Return None or a refusal: Django handles no exceptions from this hook."""
         rule = rule_for(str(request.method), request.path)
         return None if rule is None else self.refusal(request, *rule)
 
     def refusal(
         self, request: HttpRequest, policy: str, who: RateKey
     ) -> HttpResponse | None:
-        """Of a request that is one too many."""
+        """Count the request; return the response if it exceeds a limit."""
+        address = rate_limit_prefix(client_address(request))
         try:
-            self.counted(request, policy, who(request))
+            check_rate(policy, address, who(request))
         except RateLimited as problem:
             return rate_limited_response(request, problem)
         return None
-
-    def counted(self, request: HttpRequest, policy: str, who: str) -> None:
-        """As `count` says."""
-        check_rate(policy, rate_limit_prefix(client_address(request)), who)

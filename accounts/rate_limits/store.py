@@ -1,4 +1,4 @@
-"""The store that all workers count in: Valkey or Redis (VALKEY_URL)."""
+"""The store in which all workers count: Valkey or Redis (VALKEY_URL)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ from accounts.rate_limits.window import Limit
 
 logger = logging.getLogger(__name__)
 
-
 Store = TypeVar("Store")
 
-
 STORE_TIMEOUT = 1.0
-"""Seconds the shared store has to answer."""
-
+"""Seconds until a connection or an answer of the store times out."""
 
 RETRY_SECONDS = 2.0
-"""Seconds after which a store that was away is asked again."""
+"""Seconds between attempts to reach an unavailable store."""
 
 
 def limits_item(limit: Limit) -> RateLimitItemPerSecond:
-    """A limit as the library writes it."""
+    """Convert a Limit into the type of the `limits` library."""
     return RateLimitItemPerSecond(limit.most, limit.span, namespace="portico")
 
 
 class SharedStore:
-    """The store all workers count in, and what is known of its health."""
+    """Sliding windows in the shared store, behind a Backoff."""
 
     def __init__(self, url: str) -> None:
         store = open_storage(RedisStorage, redis_url(url))
@@ -45,53 +42,53 @@ class SharedStore:
         self.health = Backoff()
 
     def hit(self, key: str, limit: Limit) -> float:
-        """As Windows.hit. Raises StorageError while the store is away."""
+        """Like SlidingWindow.hit. Raises StorageError if the store is away."""
         item = limits_item(limit)
         with self.health:
-            return 0.0 if self.limiter.hit(item, key) else self.left(item, key)
+            return 0.0 if self.limiter.hit(item, key) else self.seconds_left(item, key)
 
     def wait(self, key: str, limit: Limit) -> float:
-        """As Windows.wait. Raises StorageError while the store is away."""
+        """Like SlidingWindow.wait. Raises StorageError if the store is away."""
         item = limits_item(limit)
         with self.health:
-            return 0.0 if self.limiter.test(item, key) else self.left(item, key)
+            return 0.0 if self.limiter.test(item, key) else self.seconds_left(item, key)
 
-    def left(self, item: RateLimitItemPerSecond, key: str) -> float:
-        """Seconds until one more fits."""
+    def seconds_left(self, item: RateLimitItemPerSecond, key: str) -> float:
+        """Return the seconds until the window resets, at least 1."""
         reset = self.limiter.get_window_stats(item, key).reset_time
         return max(1.0, reset - time.time())
 
 
 class Backoff:
-    """Asks an absent store again only now and then, and says once that it is away."""
+    """Skips an unavailable store for RETRY_SECONDS; logs each change of state."""
 
     def __init__(self) -> None:
-        self.again_at = 0.0
+        self.retry_at = 0.0
 
     def __enter__(self) -> None:
-        if time.monotonic() < self.again_at:
-            raise StorageError(ConnectionError("away a moment ago"))
+        if time.monotonic() < self.retry_at:
+            raise StorageError(ConnectionError("unavailable, waiting to retry"))
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, StorageError):
-            if not self.again_at:
-                logger.error("The store of the rate limits is away: %s", error)
-            self.again_at = time.monotonic() + RETRY_SECONDS
-        elif error is None and self.again_at:
-            logger.warning("The store of the rate limits is back")
-            self.again_at = 0.0
+            if not self.retry_at:
+                logger.error("The rate limit store is unavailable: %s", error)
+            self.retry_at = time.monotonic() + RETRY_SECONDS
+        elif error is None and self.retry_at:
+            logger.warning("The rate limit store is available again")
+            self.retry_at = 0.0
 
 
 def redis_url(url: str) -> str:
-    """Valkey speaks Redis' protocol; one client library serves both."""
+    """Replace valkey:// by redis://; one client library serves both."""
     return re.sub(r"\Avalkey", "redis", url)
 
 
 def open_storage(kind: Callable[..., Store], url: str, **options: Any) -> Store:
-    """A storage of `limits`, told how long it may wait.
+    """Open a storage of `limits` with timeouts.
 
-    `limits` looks up redis in sys.modules, and takes what another thread has imported
-    half for a version too old; the import here waits until it is whole.
+    `limits` looks redis up in sys.modules. If another thread has imported only half of
+    it, `limits` reports a version too old. The import here waits until it is complete.
     """
     import_module("redis")
     options |= {
@@ -103,5 +100,5 @@ def open_storage(kind: Callable[..., Store], url: str, **options: Any) -> Store:
 
 @cache
 def shared_store(url: str) -> SharedStore:
-    """The store at `url`, one per process."""
+    """Return the store at `url`, one per process."""
     return SharedStore(url)

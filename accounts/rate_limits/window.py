@@ -12,25 +12,23 @@ from django.conf import settings
 
 UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
-
 MAX_KEYS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many in so many seconds."""
+    """At most `most` requests in `span` seconds."""
 
     most: int
     span: int
 
     def times(self, factor: int) -> Limit:
-        """A wider one."""
         return Limit(self.most * factor, self.span)
 
 
 @lru_cache(maxsize=256)
 def parse_limit(text: str) -> Limit | None:
-    """`120/minute` as a Limit; None for `off`. The settings have checked the form."""
+    """Parse `120/minute`; None for `off`. The settings validate the syntax."""
     if text == "off":
         return None
     most, _slash, word = text.partition("/")
@@ -38,20 +36,19 @@ def parse_limit(text: str) -> Limit | None:
 
 
 Window = tuple[int, int, int, float]
-"""Index, counts in it and in the last one, and when both say nothing any more.
+"""Window index, count in it, count in the window before, and the expiry of both.
 
-A plain tuple: a named one takes three times as long to make, for each message.
+A plain tuple: creating a named tuple takes three times as long, for each message.
 """
 
-
 NO_WINDOW: Window = (0, 0, 0, 0.0)
-"""Of a key that has not been counted."""
+"""The window of a key without counts."""
 
 
 class SlidingWindow:
-    """Sliding windows of one process: the last window counts by its overlap.
+    """Sliding window counters; the window before counts by its overlap.
 
-    The keys used least recently come first.
+    Keys are in the order of their last use, the oldest first.
     """
 
     def __init__(self) -> None:
@@ -59,25 +56,25 @@ class SlidingWindow:
         self.lock = Lock()
 
     def hit(self, key: str, limit: Limit, now: float | None = None) -> float:
-        """Count one: 0 if it is within the limit, else the seconds to wait."""
+        """Count one request; return 0, or the seconds to wait if over the limit."""
         moment = time.time() if now is None else now
         with self.lock:
             index, current, last, wait = self.read(key, limit, moment)
             if not wait:
-                ends = (index + 2) * limit.span
-                self.counts[key] = index, current + 1, last, ends
+                expiry = (index + 2) * limit.span
+                self.counts[key] = index, current + 1, last, expiry
             self.counts.move_to_end(key)
             if len(self.counts) > MAX_KEYS:
-                self.forget(moment)
+                self.evict(moment)
         return wait
 
     def wait(self, key: str, limit: Limit, now: float | None = None) -> float:
-        """What `hit` would say. Counts nothing, so that no key is kept for it."""
+        """Return the result of `hit` without counting, so no key is added."""
         with self.lock:
             return self.read(key, limit, time.time() if now is None else now)[3]
 
     def read(self, key: str, limit: Limit, now: float) -> Window:
-        """The window of `key` now; in place of its end the seconds to wait."""
+        """Return the window of `key` at `now`, with seconds to wait for its expiry."""
         moment = now / limit.span
         index, passed = int(moment), moment % 1
         at, current, last, _ends = self.counts.get(key, NO_WINDOW)
@@ -88,20 +85,20 @@ class SlidingWindow:
         wait = limit.span * _until(limit.most, current, last, passed)
         return index, current, last, wait
 
-    def forget(self, now: float) -> None:
-        """Make room: a flood of keys must not fill the memory.
+    def evict(self, now: float) -> None:
+        """Drop keys, so that a flood of keys cannot fill the memory.
 
-        What is over goes first: a flood that one address may make within its limit
-        ends with its window, and must not push out counts of an hour or a day.
+        Expired windows go first: a flood of short windows must not push out the counts
+        of an hour or a day.
         """
-        for key in [key for key, found in self.counts.items() if found[3] <= now]:
+        for key in [key for key, window in self.counts.items() if window[3] <= now]:
             del self.counts[key]
         while len(self.counts) > MAX_KEYS // 2:
             self.counts.popitem(last=False)
 
 
 def _until(most: int, current: int, last: int, passed: float) -> float:
-    """In windows: how long until one more fits."""
+    """Return the time until one more request fits, as a fraction of the window."""
     if current + 1 <= most:
         return 1 - (most - 1 - current) / last - passed
     return 1 - passed + (1 - (most - 1) / current)
@@ -111,5 +108,5 @@ PROCESS_WINDOWS = SlidingWindow()
 
 
 def configured_limit(setting: str) -> Limit | None:
-    """What a setting says."""
+    """Return the limit in this setting; None if it is off."""
     return parse_limit(getattr(settings, setting))

@@ -182,4 +182,4 @@ def test_without_the_store_sign_in_stops_and_mcp_continues(
                 while httpx2.post(door, json=body).status_code != 200:
                     assert time.monotonic() < back, "not back within 5 s"
                 assert client.text("look") == "alice looks at shelf"
-            assert "store of the rate limits is away" in server.log.read_text()
+            assert "rate limit store is unavailable" in server.log.read_text()
