@@ -1,1 +1,1 @@
-"""The /api/token/ family on SimpleJWT's views, and the public keys."""
+"""The /api/token/ endpoints on SimpleJWT's views, and the JWK Set."""

@@ -1,4 +1,4 @@
-"""What the token endpoints take and give; the verbs are in accounts.tokens.issue."""
+"""Request and response bodies of the token endpoints."""
 
 from __future__ import annotations
 
@@ -31,17 +31,15 @@ def token_pair_body(pair: TokenPair) -> dict[str, Any]:
 
 
 class TokenSerializer(serializers.Serializer[Any]):
-    """A body with one token in it."""
-
     @property
     def address(self) -> str:
-        """Where the request came from."""
+        """The client's IP address (accounts/http/client_address.py)."""
         request: HttpRequest | None = self.context.get("request")
         return client_address(request)
 
 
 class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
-    """username, password, perhaps otp and a narrower scope -> a pair of tokens."""
+    """Takes username, password, optional otp and scope; returns a token pair."""
 
     scope = serializers.CharField(
         required=False, allow_blank=True, max_length=4_096, default=""
@@ -59,7 +57,7 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
         )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Authenticate, then issue."""
+        """Raises OAuthError, RateLimited, AuthenticationFailed."""
         super().validate(attrs)
         check_otp(self.context["request"], self.user, attrs["otp"])
         scope = allowed_scope(self.user, attrs["scope"])
@@ -71,34 +69,28 @@ class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
 
 
 class RefreshSerializer(TokenSerializer):
-    """refresh -> the next pair."""
-
     refresh = serializers.CharField(max_length=MAX_TOKEN_LENGTH)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Redeem it."""
+        """Raises InvalidGrant."""
         return token_pair_body(
             rotate_refresh_token(attrs["refresh"], address=self.address)
         )
 
 
 class VerifySerializer(TokenSerializer):
-    """token -> nothing, if it counts."""
-
     token = serializers.CharField(max_length=MAX_TOKEN_LENGTH)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Check it as /mcp and /api/token/refresh/ would."""
+        """Apply the checks of /mcp and /api/token/refresh/. Raises InvalidGrant."""
         verify_token(attrs["token"], self.address)
         return {}
 
 
 class BlacklistSerializer(TokenSerializer):
-    """refresh -> its family ended."""
-
     refresh = serializers.CharField(max_length=MAX_TOKEN_LENGTH)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """End it and all that grew from the same sign-in."""
+        """Revoke every token of the same family. Raises InvalidGrant."""
         revoke_family(attrs["refresh"], address=self.address)
         return {}

@@ -1,4 +1,4 @@
-"""Paths of the token API."""
+"""URL patterns of the token API."""
 
 from django.urls import path
 

@@ -23,11 +23,11 @@ from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.jwts import public_jwks
 
 WRONG_CREDENTIALS = "The user name or the password is wrong."
-"""One sentence for both, so that nobody learns which names exist."""
+"""The same text for both causes, so that it does not reveal which names exist."""
 
 
 def validation_message(error: exceptions.ValidationError) -> str:
-    """Every field's complaint in one line."""
+    """All field errors in one line."""
     detail: Any = error.detail
     if isinstance(detail, dict):
         pairs: Iterable[tuple[str, Any]] = detail.items()
@@ -36,7 +36,7 @@ def validation_message(error: exceptions.ValidationError) -> str:
 
 
 def oauth_error_of(error: Exception) -> tuple[int, str, str] | None:
-    """(status, RFC 6749 code, sentence) for what may go wrong; None if unforeseen."""
+    """(HTTP status, RFC 6749 5.2 error, description); None for other exceptions."""
     match error:
         case InvalidScope():
             return 400, error.error, str(error)
@@ -56,16 +56,16 @@ def oauth_error_of(error: Exception) -> tuple[int, str, str] | None:
 
 
 class TokenView(TokenViewBase):
-    """What the four endpoints share."""
+    """Error format and cache headers of the four endpoints."""
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Turn a refusal into RFC 6749's JSON; the unforeseen stays unforeseen."""
+        """Map known exceptions to RFC 6749 5.2 JSON and raise all others again."""
         exc = lockout_refusal(self.request) or exc
-        found = oauth_error_of(exc)
-        if found is None:
+        mapped = oauth_error_of(exc)
+        if mapped is None:
             raise exc
-        status, error, sentence = found
-        body = {"error": error, "error_description": sentence, "detail": sentence}
+        status, error, text = mapped
+        body = {"error": error, "error_description": text, "detail": text}
         response = Response(body, status=status)
         response.exception = True
         if isinstance(exc, RateLimited):
@@ -77,7 +77,7 @@ class TokenView(TokenViewBase):
     def finalize_response(
         self, request: Any, response: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        """Forbid caching, of refusals too."""
+        """Forbid caching; error responses pass through here too."""
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = "no-store"
         response["Pragma"] = "no-cache"
@@ -85,25 +85,25 @@ class TokenView(TokenViewBase):
 
 
 class ObtainView(TokenView):
-    """POST username, password [, otp, scope]: a new pair of tokens."""
+    """POST username, password, optional otp and scope: issues a token pair."""
 
     serializer_class = serializers.ObtainSerializer
 
 
 class RefreshView(TokenView):
-    """POST refresh: the next pair."""
+    """POST refresh: rotates the refresh token and issues a new pair."""
 
     serializer_class = serializers.RefreshSerializer
 
 
 class VerifyView(TokenView):
-    """POST token: 200 if it counts, 401 if not."""
+    """POST token: 200 if the token is live, else 401."""
 
     serializer_class = serializers.VerifySerializer
 
 
 class BlacklistView(TokenView):
-    """POST refresh: end that sign-in."""
+    """POST refresh: revokes the token's family."""
 
     serializer_class = serializers.BlacklistSerializer
 

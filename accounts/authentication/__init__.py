@@ -1,1 +1,1 @@
-"""Signing in: passwords, second factors, identity providers."""
+"""Sign-in with passwords, second factors and identity providers."""

@@ -1,4 +1,4 @@
-"""allauth's adapter: accounts are made by an administrator, not by visitors."""
+"""allauth's account adapter; administrators create accounts, so sign-up is closed."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ from accounts.authentication import mail
 from accounts.http.client_address import client_address
 from accounts.models import User
 
-UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - not bound to: a peer without address
+# allauth needs an address; a Unix socket peer has none.
+UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - no server binds to it
 
 
 DIGEST_SESSION_KEY = "auth_digest"
-"""Session key of the account's digest while a sign-in is under way."""
+"""Session key of the account's digest between the password and the second step."""
 
 
 def authenticated_recently(request: HttpRequest) -> bool:
-    """Whether this session gave some proof within allauth's span of minutes."""
+    """Whether this session authenticated within REAUTHENTICATION_TIMEOUT seconds."""
     records = get_authentication_records(request, request.user)
     last = max((record["at"] for record in records), default=0)
     return bool(time.time() - last < app_settings.REAUTHENTICATION_TIMEOUT)
 
 
 def access_revoked_since(request: HttpRequest, user: Any) -> bool:
-    """Whether access ended, or the account, after its password was given here."""
+    """Whether access was revoked or the account deleted after the password step."""
     return user is None or request.session.get(DIGEST_SESSION_KEY) != user.auth_digest
 
 
 def restart_sign_in(request: HttpRequest) -> HttpResponse:
-    """Forget the sign-in that is under way."""
+    """Discard the unfinished sign-in and redirect to the sign-in page."""
     clear_login(request)
     request.session.pop(DIGEST_SESSION_KEY, None)
     messages.error(request, _("Your access was ended: sign in again."))
@@ -53,21 +54,18 @@ def restart_sign_in(request: HttpRequest) -> HttpResponse:
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Sign-up is closed; all else is allauth's own."""
-
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        """Never."""
         return False
 
-    def pre_login(self, request: HttpRequest, user: Any, **known: Any) -> Any:
-        """Note what the account was like when its password was given."""
+    def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> Any:
+        """Store the account's digest, so that `login` notices a revocation."""
         request.session[DIGEST_SESSION_KEY] = user.auth_digest
-        return super().pre_login(request, user, **known)
+        return super().pre_login(request, user, **kwargs)
 
     def login(self, request: HttpRequest, user: Any) -> None:
-        """As allauth's, unless access ended between the password and the second step.
+        """Refuse if access was revoked between the password and the second step.
 
-        A sign-in half done is in no list of sessions, and lasts for minutes.
+        Revocation cannot end an unfinished sign-in: no list of sessions contains it.
         """
         if access_revoked_since(request, user):
             raise ImmediateHttpResponse(restart_sign_in(request))
@@ -75,28 +73,28 @@ class AccountAdapter(DefaultAccountAdapter):
         super().login(request, user)
 
     def is_safe_url(self, url: str) -> bool:
-        """As allauth's, which would raise a ValueError for `http://[`."""
+        """Return False for `http://[`, for which allauth raises a ValueError."""
         try:
             return bool(super().is_safe_url(url))
         except ValueError:
             return False
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        """As everywhere (accounts/http/client_address.py)."""
+        """Use Portico's proxy settings instead of allauth's."""
         return client_address(request) or UNKNOWN_ADDRESS
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
-        """By a factor where there is one: a password must not remove it."""
+        """Omit the password if there is a factor: it must not remove the factor."""
         methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
         factors = [m for m in methods if m["id"] != "reauthenticate"]
         return factors or methods
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """As allauth's, with two things it does not do.
+        """Add two rules to allauth's.
 
-        It asks people without password and factor for nothing, so whoever has their
-        session for a moment could add a passkey: they sign in again. And it keeps a
-        posted form in the session meanwhile, codes too: people press again.
+        A user without password and factor signs in again. allauth asks for nothing, so
+        a stolen session could add a passkey. A posted form is not stored in the session
+        as allauth does, because it may contain codes; the user submits it again.
         """
         due = bool(super().is_reauthentication_required(app=app, **kwargs))
         request = current.request
@@ -114,37 +112,38 @@ class AccountAdapter(DefaultAccountAdapter):
         return due
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
-        """On record already: Django's own signal told (signals.py)."""
+        """Record nothing: Django's signal records it (signals.py)."""
 
     def send_mail(self, template_prefix: str, email: str, context: Any) -> None:
-        """Build it now, send it after the answer (accounts/authentication/mail.py)."""
+        """Render the mail now and send it after the response (see mail.py)."""
         about = template_prefix.rpartition("/")[2]
-        asked = mail.mail_request(current.request)
-        with current.request_context(asked):
-            site = get_current_site(asked)
-            given = {**context, "request": asked, "email": email, "current_site": site}
-            message = self.render_mail(template_prefix, email, given, mail.headers())
-        mail.send(message, about, actor=context.get("user"), request=asked)
+        request = mail.mail_request(current.request)
+        with current.request_context(request):
+            site = {"current_site": get_current_site(request)}
+            variables = {**context, "request": request, "email": email, **site}
+            headers = mail.headers()
+            message = self.render_mail(template_prefix, email, variables, headers)
+        mail.send(message, about, actor=context.get("user"), request=request)
 
 
 class ResetForm(ResetPasswordForm):
-    """Asks for a new password. Known and unknown addresses take the same time.
+    """Requests a password reset; known and unknown addresses take the same time.
 
-    Who has the address is looked up after the answer, as is all that follows.
+    The account is looked up after the response was sent.
     """
 
     def clean_email(self) -> str:
-        """As it was typed."""
+        """Skip allauth's look-up of the account, whose time reveals the account."""
         return str(self.cleaned_data["email"])
 
     def save(self, request: HttpRequest, **kwargs: Any) -> str:
-        """Have it looked up and sent."""
-        email, asked = self.cleaned_data["email"], mail.mail_request(request)
+        """Look the account up and send the mail after the response."""
+        email, for_mail = self.cleaned_data["email"], mail.mail_request(request)
 
         def work() -> None:
-            with current.request_context(asked):
+            with current.request_context(for_mail):
                 self.users = User.objects.filter(is_active=True).with_email(email)
-                ResetPasswordForm.save(self, asked, **kwargs)
+                ResetPasswordForm.save(self, for_mail, **kwargs)
 
-        mail.run_after_response("password_reset_key", work, request=asked)
+        mail.run_after_response("password_reset_key", work, request=for_mail)
         return str(email)

@@ -1,9 +1,8 @@
-"""Lock-out: after some wrong attempts a secret is not compared for a while.
+"""Lock-out: refuses to compare secrets for a while after LOCKOUT_AFTER failures.
 
-django-axes keeps the counts (in the database, so for every worker); what counts and
-how long is said here. Every attempt is counted before its secret is compared, so a
-burst of parallel ones sees no more comparisons than one after the other. The only
-importer of `axes`.
+django-axes stores the counts in the database, so all workers share them. Every attempt
+is counted before its secret is compared. Parallel attempts therefore get no more
+comparisons than sequential ones. Only this module imports `axes`.
 """
 
 from __future__ import annotations
@@ -37,47 +36,49 @@ from accounts.rate_limits.errors import RateLimited, lockout_text, rate_limited_
 T = TypeVar("T")
 
 WIDE_FACTOR = 10
-"""How many times LOCKOUT_AFTER for an account from anywhere, an address for anybody."""
+"""Factor on LOCKOUT_AFTER for an account from all addresses, or an address alone."""
 IN_FLIGHT = "in flight "
-"""How the user agent of an attempt begins that is counted and not judged yet."""
-# Sign-in forms strip blanks, so nobody can type such a name at another endpoint.
+"""User agent prefix of a row for an attempt whose comparison is still running."""
+# Sign-in forms strip blanks, so no user can type such a name at another endpoint.
 CLIENT_PREFIX, REGISTRATION_PREFIX, DEVICE_PREFIX = (
     " client:",
     " registration:",
     " device:",
 )
-"""How names begin that are no user names: each has counts of its own.
+"""Prefixes of counted names that are not user names; they have separate counts.
 
-Wrong client secrets of a broken program must not shut its office out of signing in.
+Wrong client secrets of a broken program must not lock the users at its address out.
 """
 NON_USER_PREFIXES = (CLIENT_PREFIX, REGISTRATION_PREFIX, DEVICE_PREFIX)
 PAIR_ONLY_PREFIXES = (CLIENT_PREFIX, REGISTRATION_PREFIX)
-"""Made at random, so nobody guesses them from many addresses; but whoever knows the
-public client_id could lock the client for everybody."""
+"""Names that are counted per address only, because these secrets are random.
+
+A count over all addresses would let any holder of a public client_id lock the client.
+"""
 
 
 def normalize_username(name: str) -> str:
-    """One spelling of a user name: its case must not give more attempts."""
+    """Fold case and width, so that spellings of one name share a count."""
     return unicodedata.normalize("NFKC", name).casefold().replace("\x00", "")[:150]
 
 
 def attempted_username(request: Any, credentials: dict[str, Any] | None) -> str:
-    """For axes: whom somebody tried to be."""
+    """The user name of an attempt (AXES_USERNAME_CALLABLE)."""
     return normalize_username(str((credentials or {}).get("username") or ""))
 
 
 def attempt_address(request: HttpRequest) -> str | None:
-    """For axes: the address that accounts/http/client_address.py found."""
+    """The address, or its IPv6 prefix, of an attempt (AXES_CLIENT_IP_CALLABLE)."""
     return rate_limit_prefix(client_address(request)) or None
 
 
 class LockoutHandler(AxesDatabaseHandler):
-    """Counts per account and address; far more is needed to lock either alone."""
+    """Counts failures per pair of account and address, and per each alone."""
 
     def filter_user_attempts(
         self, request: Any, credentials: dict[str, Any] | None = None
     ) -> list[QuerySet[AccessAttempt]]:
-        """Rows of the pair, of the account, and of the address."""
+        """Rows of the pair, of the account and of the address, in this order."""
         name, address = (
             attempted_username(request, credentials),
             request.axes_ip_address,
@@ -93,39 +94,43 @@ class LockoutHandler(AxesDatabaseHandler):
         return [pair, own, rows.filter(~others, ip_address=address)]
 
     def failure_counts(self, request: Any, credentials: Any = None) -> list[list[int]]:
-        """[judged wrong, with those in flight]: of the pair; then of the account and
-        of the address, in their measure."""
+        """[failures, failures and attempts in flight] for each of the querysets.
+
+        Counts of the account and of the address are divided by WIDE_FACTOR.
+        """
         in_flight = Q(user_agent__startswith=IN_FLIGHT)
         count = Sum("failures_since_start", default=0)
         open_ = Sum("failures_since_start", filter=in_flight, default=0)
-        found = [
+        sums = [
             rows.aggregate(all=count, open=open_)
             for rows in self.get_user_attempts(request, credentials)
         ]
-        pairs = [[row["all"] - row["open"], row["all"]] for row in found]
+        pairs = [[row["all"] - row["open"], row["all"]] for row in sums]
         return [pairs[0], *([n // WIDE_FACTOR for n in pair] for pair in pairs[1:])]
 
     def get_failures(self, request: Any, credentials: Any = None) -> int:
-        """The worst of the three."""
-        return max(judged for judged, _all in self.failure_counts(request, credentials))
+        """The largest of the failure counts."""
+        return max(failed for failed, _all in self.failure_counts(request, credentials))
 
     def reset_user_attempts(self, request: Any, credentials: Any = None) -> int:
-        """A success forgives the pair: never the address, or guessing on from one's
-        own account would be free."""
+        """Delete the pair's failures after a success, but not those of the address.
+
+        Otherwise an attacker could reset the count by a sign-in to a second account.
+        """
         pair: QuerySet[Any] = self.filter_user_attempts(request, credentials)[0]
         return pair.exclude(user_agent__startswith=IN_FLIGHT).delete()[0]
 
     def wait(self, request: Any, credentials: Any = None) -> float:
-        """Seconds until the lock ends by itself."""
-        shut = zip(
+        """Seconds until the lock expires."""
+        counted = zip(
             self.failure_counts(request, credentials),
             self.get_user_attempts(request, credentials),
             strict=True,
         )
         last = [
             rows.aggregate(at=Max("attempt_time"))["at"]
-            for (judged, _all), rows in shut
-            if judged >= settings.LOCKOUT_AFTER
+            for (failed, _all), rows in counted
+            if failed >= settings.LOCKOUT_AFTER
         ]
         span = float(settings.AXES_COOLOFF_TIME.total_seconds())
         if not last:
@@ -135,10 +140,10 @@ class LockoutHandler(AxesDatabaseHandler):
     def user_login_failed(
         self, sender: Any, credentials: Any, request: Any = None, **kwargs: Any
     ) -> None:
-        """Count; the form, the query string and the headers are not kept.
+        """Count a failure; do not store the form, the query string or the headers.
 
-        axes' own method keeps them but for fields it is told of, and one that it is
-        not told of holds a secret sooner or later.
+        axes' method stores them except for a list of sensitive fields. A field that the
+        list lacks would put a secret in the database.
         """
         if request is None:
             return
@@ -161,31 +166,31 @@ class LockoutHandler(AxesDatabaseHandler):
             )
 
     def count(self, request: Any, name: str) -> None:
-        """One more; an attempt that was in flight is counted already."""
+        """Add one failure; it replaces the row of the attempt in flight."""
         release_attempt(request)
-        seen = {
+        attempt = {
             "attempt_time": request.axes_attempt_time,
             "path_info": route_of_request(request),
         }
-        row, made = AccessAttempt.objects.select_for_update().get_or_create(
+        row, created = AccessAttempt.objects.select_for_update().get_or_create(
             username=name,
             ip_address=request.axes_ip_address,
             user_agent="",
-            defaults={**seen, "failures_since_start": 1},
+            defaults={**attempt, "failures_since_start": 1},
         )
-        if not made:
+        if not created:
             rows = AccessAttempt.objects.filter(pk=row.pk)
-            rows.update(**seen, failures_since_start=F("failures_since_start") + 1)
+            rows.update(**attempt, failures_since_start=F("failures_since_start") + 1)
 
 
 def route_of_request(request: HttpRequest) -> str:
-    """The route, not the path: a path may hold a key."""
+    """The URL pattern instead of the path, because a path may contain a secret."""
     route = request.resolver_match.route if request.resolver_match else ""
     return f"/{route}"[:255]
 
 
 class PasswordBackend(AxesBackend):
-    """Passwords are counted, then hashed a few at a time; not at all while locked."""
+    """Counts an attempt, then hashes in a slot; refuses while locked out."""
 
     def authenticate(
         self,
@@ -194,7 +199,7 @@ class PasswordBackend(AxesBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As Django's. Raises TooMany where too many hash at once."""
+        """As ModelBackend. Raises RateLimited while all hashing slots are busy."""
         if username is None or password is None:
             return None
         with hashing_slot():
@@ -210,10 +215,10 @@ class PasswordBackend(AxesBackend):
 
 
 def reserve_attempt(request: Any, name: str) -> None:
-    """Count an attempt that is about to be judged.
+    """Store a row that counts an attempt before its password is hashed.
 
-    Hashing lasts too long for a transaction around it. Who dies in between leaves a
-    wrong attempt behind. Raises PermissionDenied, TooMany.
+    Commits first, because hashing takes too long for a transaction. A process that dies
+    meanwhile leaves a failure. Raises PermissionDenied, RateLimited.
     """
     AxesProxyHandler.update_request(request)
     with transaction.atomic(durable=True):
@@ -221,7 +226,8 @@ def reserve_attempt(request: Any, name: str) -> None:
         try:
             refuse_if_locked_out(request, name)
         except LockedOut as locked:
-            # Django's own way: the refusal is on record, then the middleware's 429.
+            # Django audits this exception as a failed sign-in; axes' middleware then
+            # answers 429. RateLimited would skip the audit.
             request.axes_locked_out = True
             raise PermissionDenied("locked out") from locked
         row = AccessAttempt.objects.create(
@@ -235,35 +241,34 @@ def reserve_attempt(request: Any, name: str) -> None:
 
 
 def release_attempt(request: Any) -> None:
-    """The attempt is judged: its row in flight goes."""
+    """Delete the row that `reserve_attempt` stored; the attempt has a result now."""
     row = getattr(request, "portico_in_flight", None)
     if row is not None:
         AccessAttempt.objects.filter(pk=row).delete()
         request.portico_in_flight = None
 
 
-def limit_attempts(request: Any, name: str, judge: Callable[[], T]) -> T:
-    """What `judge` says; what is false counts as a wrong attempt. Raises TooMany.
+def limit_attempts(request: Any, name: str, compare: Callable[[], T]) -> T:
+    """Return the result of `compare`; count a false one. Raises RateLimited.
 
-    For secrets that are compared in an instant: nobody else judges one of this name
-    or from this address meanwhile, in any process. Never inside of a transaction,
-    which could take the count back.
+    For fast comparisons: all processes run them one at a time per name and per address.
+    Opens a durable transaction, because an outer one could roll the count back.
     """
     with transaction.atomic(durable=True):
         AxesProxyHandler.update_request(request)
         serialize_attempts(request, name)
         refuse_if_locked_out(request, name)
-        found = judge()
-        if not found:
+        result = compare()
+        if not result:
             count_failed_factor(request, name)
-    return found
+    return result
 
 
 def serialize_attempts(request: Any, name: str) -> None:
-    """Wait for others who count for this name or address; until the transaction ends.
+    """Lock this name and this address until the transaction ends.
 
-    SQLite lets one transaction write anyway (it begins IMMEDIATE). PostgreSQL locks
-    what is named, for names that no account has, too.
+    SQLite needs no lock: its transactions begin IMMEDIATE, so one writes at a time.
+    PostgreSQL uses advisory locks, because a name may have no row to lock.
     """
     if connection.vendor != "postgresql":
         return
@@ -274,13 +279,13 @@ def serialize_attempts(request: Any, name: str) -> None:
 
 
 def lock_number(key: str) -> int:
-    """64 bits of a name, as PostgreSQL counts its locks."""
+    """A signed 64-bit hash, the key type of PostgreSQL's advisory locks."""
     digest = hashlib.sha256(f"portico lock-out {key}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)
 
 
 def lockout_refusal(request: Any) -> RateLimited | None:
-    """The refusal due to a request that met a lock; None if it met none."""
+    """The error for a request that was locked out; None for others."""
     if not getattr(request, "axes_locked_out", False):
         return None
     counter = AxesProxyHandler.get_implementation()
@@ -288,21 +293,21 @@ def lockout_refusal(request: Any) -> RateLimited | None:
 
 
 class LockedOut(RateLimited):
-    """Enough wrong attempts; the rest of the lock is in `wait`."""
+    """Too many failures; `wait` has the seconds until the lock expires."""
 
 
 def refuse_if_locked_out(request: Any, name: str) -> None:
-    """Raises LockedOut, or TooMany where those in flight could fill the count."""
+    """Raise LockedOut, or RateLimited if attempts in flight could reach the limit."""
     counter, tried = AxesProxyHandler.get_implementation(), {"username": name}
     failure_counts = counter.failure_counts(request, tried)
-    if max(judged for judged, _all in failure_counts) >= settings.LOCKOUT_AFTER:
+    if max(failed for failed, _all in failure_counts) >= settings.LOCKOUT_AFTER:
         raise LockedOut(lockout_text(), counter.wait(request, tried))
-    if max(counted for _judged, counted in failure_counts) >= settings.LOCKOUT_AFTER:
+    if max(counted for _failed, counted in failure_counts) >= settings.LOCKOUT_AFTER:
         raise RateLimited(_("Too many attempts at the same time; try again."), 1)
 
 
 def count_failed_factor(request: Any, name: str) -> None:
-    """Count a wrong secret: a person's as a wrong password, others as their own."""
+    """Count a wrong secret: a user's as a failed sign-in, others under their name."""
     if name.startswith(NON_USER_PREFIXES):
         AxesProxyHandler.user_login_failed(__name__, {"username": name}, request)
         record("secret.refused", request=request, object=name, denied="credentials")
@@ -312,7 +317,7 @@ def count_failed_factor(request: Any, name: str) -> None:
 
 
 def clear_failures(request: Any, username: str) -> None:
-    """Somebody is in, every factor given: forget the pair's wrong attempts."""
+    """Delete the pair's failures after a complete sign-in with all factors."""
     counter = AxesProxyHandler.get_implementation()
     counter.reset_user_attempts(request, {"username": username})
 
@@ -320,7 +325,7 @@ def clear_failures(request: Any, username: str) -> None:
 def lockout_response(
     request: HttpRequest, original: Any, credentials: Any
 ) -> HttpResponse:
-    """For axes' middleware: what a locked-out person sees."""
+    """The 429 response of axes' middleware (AXES_LOCKOUT_CALLABLE)."""
     return rate_limited_response(
         request, lockout_refusal(request) or RateLimited(lockout_text(), 1)
     )
@@ -329,9 +334,9 @@ def lockout_response(
 def unlock(
     *, username: str = "", address: str = "", keep: Iterable[str] = (), actor: Any
 ) -> int:
-    """Open the door again; how many counts were forgotten. On record.
+    """Delete failure counts, so that sign-in is possible again; returns how many.
 
-    Counts of the names in `keep` stay, whatever the address.
+    Keeps the counts of the names in `keep`, also at `address`. Audited.
     """
     rows = Q()
     if username:
@@ -341,18 +346,17 @@ def unlock(
     counts = AccessAttempt.objects.exclude(
         username__in=[normalize_username(n) for n in keep]
     )
-    forgotten: int = counts.filter(rows).delete()[0] if rows else 0
-    what = " ".join(filter(None, (username, address)))
-    record("user.unlocked", actor=actor, object=what, changes={"attempts": forgotten})
-    return forgotten
+    deleted: int = counts.filter(rows).delete()[0] if rows else 0
+    target = " ".join(filter(None, (username, address)))
+    record("user.unlocked", actor=actor, object=target, changes={"attempts": deleted})
+    return deleted
 
 
 def connect_lockout_audit() -> None:
-    """Put lock-outs on record."""
     user_locked_out.connect(on_lock_out, dispatch_uid="portico-locked")
 
 
 def on_lock_out(request: Any, username: str, ip_address: str, **kwargs: Any) -> None:
-    """The attempt that closed the door; what follows is told as refused sign-ins."""
+    """Record the attempt that locked out; later attempts are failed sign-ins."""
     if getattr(request, "axes_failures_since_start", None) is not None:
         record("user.locked_out", request=request, object=username, denied="attempts")

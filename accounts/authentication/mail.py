@@ -1,7 +1,7 @@
-"""Mail: sent after the answer, by two threads, and built on ISSUER_URL.
+"""Sends mail after the response, in two threads, with links on ISSUER_URL.
 
-A mail server that is slow or away delays nobody. A mail that cannot be sent is logged
-and audited.
+A slow or unreachable mail server therefore delays no response. A mail that cannot be
+sent is logged and audited.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from accounts.parsing.text import one_line
 logger = logging.getLogger(__name__)
 
 QUEUE_SIZE = 500
-"""Mails that wait; more are not sent."""
+"""Queued mails; further ones fail and are logged."""
 THREADS = 2
 DRAIN_SECONDS = 8.0
-"""Seconds in which what waits is sent when the server stops; deploy/ allows 10."""
+"""Seconds to send queued mail when the server stops; deploy/ allows 10."""
 
 Work = Callable[[], None]
 
@@ -47,16 +47,16 @@ _local = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class QueuedMail:
-    """Work to be done after the answer: usually one mail."""
+    """A task to run after the response; it usually sends one mail."""
 
     about: str
-    """The kind of mail, as the audit names it."""
+    """The kind of mail, for the audit event."""
     work: Work
     actor: Any = None
     address: str = ""
 
     def run(self) -> None:
-        """Do it; whatever goes wrong is this mail's matter alone."""
+        """Run the task; log and audit every exception, so that the thread survives."""
         try:
             self.work()
         except (OSError, SMTPException) as error:
@@ -73,11 +73,11 @@ class QueuedMail:
         try:
             record("mail.failed", object=f"{self.about}: not sent", reason=why, **by)
         except DatabaseError as error:
-            logger.error("That is not in the audit: %s", error)
+            logger.error("The failed mail could not be audited: %s", error)
 
 
 class Mailer:
-    """Two threads and the jobs that wait for them, while the server runs."""
+    """A queue of mails and the threads that send them while the server runs."""
 
     def __init__(self) -> None:
         self.jobs: Queue[QueuedMail | None] = Queue(QUEUE_SIZE)
@@ -85,14 +85,13 @@ class Mailer:
         self.running = False
 
     def start(self) -> None:
-        """Begin to take jobs."""
         self.running = True
         for number in range(THREADS):
             name = f"portico-mail-{number}"
             threading.Thread(target=self.serve, name=name, daemon=True).start()
 
     def serve(self) -> None:
-        """Do one job after another until there is a None."""
+        """Run jobs from the queue until a None arrives."""
         while (job := self.jobs.get()) is not None:
             self.running_jobs.append(job)
             _local.working = True
@@ -105,37 +104,37 @@ class Mailer:
         self.jobs.task_done()
 
     def put(self, job: QueuedMail) -> None:
-        """Have it done; at once where no server runs (commands, tests)."""
+        """Queue the job; run it at once without a server (commands, tests)."""
         if not self.running:
             job.run()
             return
         try:
             self.jobs.put_nowait(job)
         except Full:
-            job.failed(f"{QUEUE_SIZE} mails wait already")
+            job.failed(f"{QUEUE_SIZE} mails are queued already")
 
     def close(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Send what waits; what is left after `seconds` counts as not sent."""
+        """Send queued mail for `seconds`, then report the rest as failed."""
         self.running = False
-        ends = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         with self.jobs.all_tasks_done:
-            while self.jobs.unfinished_tasks and time.monotonic() < ends:
-                self.jobs.all_tasks_done.wait(ends - time.monotonic())
+            while self.jobs.unfinished_tasks and time.monotonic() < deadline:
+                self.jobs.all_tasks_done.wait(deadline - time.monotonic())
         for job in [*self.running_jobs, *self.drain_queue()]:
             job.failed("the server stopped")
         for _ in range(THREADS):
             self.jobs.put(None)
 
     def drain_queue(self) -> list[QueuedMail]:
-        """The jobs that nobody has begun, taken out."""
-        found: list[QueuedMail] = []
+        """Remove and return the jobs that no thread has started."""
+        jobs: list[QueuedMail] = []
         try:
             while job := self.jobs.get_nowait():
-                found.append(job)
+                jobs.append(job)
                 self.jobs.task_done()
         except Empty:
             pass
-        return found
+        return jobs
 
 
 MAILER = Mailer()
@@ -144,9 +143,9 @@ MAILER = Mailer()
 def run_after_response(
     about: str, work: Work, *, actor: Any = None, request: Any = None
 ) -> None:
-    """Have `work` done once the answer of this request has left, in its language.
+    """Run `work` after the response of this request, in its language.
 
-    Done before, it would tell by the time it takes whether there is an account.
+    Before the response, its duration would reveal whether an account exists.
     """
     job = QueuedMail(about, in_current_language(work), actor, client_address(request))
     if getattr(_local, "working", False):
@@ -158,7 +157,7 @@ def run_after_response(
 
 
 def send(message: EmailMessage, about: str, *, actor: Any, request: Any) -> None:
-    """Send a mail that is built, after the answer; on record either way."""
+    """Send a rendered mail after the response; success and failure are audited."""
 
     def work() -> None:
         refuse_in_transaction()
@@ -171,27 +170,26 @@ def send(message: EmailMessage, about: str, *, actor: Any, request: Any) -> None
 
 
 def pending_jobs() -> list[QueuedMail]:
-    """The jobs of the request that this thread serves."""
+    """The jobs of the request that this thread is serving."""
     if not hasattr(_local, "pending_jobs"):
         _local.pending_jobs = []
-    found: list[QueuedMail] = _local.pending_jobs
-    return found
+    jobs: list[QueuedMail] = _local.pending_jobs
+    return jobs
 
 
 def response_sent(**kwargs: Any) -> None:
-    """The answer has left."""
+    """Queue the jobs of a request whose response was sent (a signal receiver)."""
     jobs = pending_jobs()
     while jobs:
         MAILER.put(jobs.pop(0))
 
 
 def connect_mail() -> None:
-    """Hear of answers that have left."""
     request_finished.connect(response_sent, dispatch_uid="portico-mail")
 
 
 def in_current_language(work: Work) -> Work:
-    """`work` in the language of who asks now."""
+    """Wrap `work`, so that it runs in the current language of this thread."""
     language = translation.get_language()
 
     def run() -> None:
@@ -202,17 +200,20 @@ def in_current_language(work: Work) -> Work:
 
 
 def mail_request(request: HttpRequest | None) -> HttpRequest:
-    """What mails may know of a request: who asked, and the issuer's own host."""
-    made = HttpRequest()
-    made.method, made.path = "GET", "/"
-    made.META["HTTP_HOST"] = urlsplit(settings.ISSUER_URL).netloc
+    """A request for mail templates: the user's, but on the issuer's host.
+
+    The Host header of the real request is chosen by the sender.
+    """
+    for_mail = HttpRequest()
+    for_mail.method, for_mail.path = "GET", "/"
+    for_mail.META["HTTP_HOST"] = urlsplit(settings.ISSUER_URL).netloc
     for name in ("REMOTE_ADDR", "HTTP_USER_AGENT"):
-        made.META[name] = request.META.get(name, "") if request else ""
-    made.user = getattr(request, "user", None) or AnonymousUser()
-    use_issuer_url(made)
-    return made
+        for_mail.META[name] = request.META.get(name, "") if request else ""
+    for_mail.user = getattr(request, "user", None) or AnonymousUser()
+    use_issuer_url(for_mail)
+    return for_mail
 
 
 def headers() -> dict[str, str]:
-    """Message-ID at the issuer; by itself it would name this machine."""
+    """Message-ID with the issuer's domain; Django's default reveals the host name."""
     return {"Message-ID": make_msgid(domain=urlsplit(settings.ISSUER_URL).hostname)}

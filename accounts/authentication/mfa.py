@@ -1,6 +1,6 @@
-"""Second factors on allauth: secrets encrypted, wrong codes counted, staff obliged.
+"""Second factors on allauth: encrypted secrets, lock-out, enforcement for staff.
 
-RFC 6238 5.2: a code counts once, also when it is tried at another worker.
+RFC 6238 5.2: a code is accepted once, also if another worker receives the second try.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from accounts.models import User
 
 PURPOSE = b"portico second factors v1"
 TOTP_STEP = 30
-"""Seconds a TOTP code lasts."""
+"""Time step of TOTP codes, seconds."""
 CODE_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES)
 ENFORCED_PATHS = ("/admin/", "/portal/", "/oauth/authorize", "/device")
-"""Where staff without a second factor get no further than setting one up."""
+"""Paths where staff without a second factor are redirected to set one up."""
 EXEMPT_PATHS = ("/portal/security/", "/admin/logout/", "/admin/jsi18n/")
 
 
@@ -41,23 +41,23 @@ class MFAAdapter(DefaultMFAAdapter):
     """TOTP secrets and recovery codes are encrypted with KEY_ENCRYPTION_KEY."""
 
     def encrypt(self, text: str) -> str:
-        """AES-256-GCM, nonce in front, as text."""
+        """AES-256-GCM: base64 of nonce and ciphertext."""
         return base64.b64encode(seal(PURPOSE, text.encode())).decode()
 
     def decrypt(self, encrypted_text: str) -> str:
-        """The secret. Raises KeyUnreadable under another key."""
+        """Raises KeyUnreadable if KEY_ENCRYPTION_KEY is another one."""
         try:
             raw = base64.b64decode(encrypted_text, validate=True)
             return unseal(PURPOSE, raw).decode()
         except (KeyUnreadable, ValueError) as error:
-            text = "A second factor does not open with this KEY_ENCRYPTION_KEY."
+            text = "This KEY_ENCRYPTION_KEY does not decrypt a second factor."
             raise KeyUnreadable(text) from error
 
 
 def consume_code(user: Any, code: str) -> Authenticator | None:
-    """Use up a code of an app, or a recovery code; None if it is wrong.
+    """Consume a TOTP or recovery code; None if it is wrong.
 
-    In the caller's transaction, which also counts.
+    Runs in the caller's transaction, which also counts the attempt.
     """
     rows = Authenticator.objects.select_for_update().filter(user_id=user.pk)
     for row in rows.filter(type__in=CODE_TYPES).order_by("type"):
@@ -67,7 +67,7 @@ def consume_code(user: Any, code: str) -> Authenticator | None:
 
 
 def claim_time_step(row: Authenticator) -> bool:
-    """Whether no code of an app was used in these 30 seconds before (note it)."""
+    """Store the current time step; False if a TOTP code was used in it before."""
     if row.type != Authenticator.Type.TOTP:
         return True
     step = int(time.time()) // TOTP_STEP
@@ -79,21 +79,24 @@ def claim_time_step(row: Authenticator) -> bool:
 
 
 def verify_code(request: Any, user: Any, code: str) -> Authenticator:
-    """The authenticator whose code this is. Raises ValidationError, TooMany.
+    """The authenticator that accepts this code. Raises ValidationError, RateLimited.
 
-    Wrong codes count as wrong passwords do: the lock-out is one for both.
+    Wrong codes and wrong passwords share one lock-out.
     """
-    found = limit_attempts(request, user.username, lambda: consume_code(user, code))
-    if found is None:
+    row = limit_attempts(request, user.username, lambda: consume_code(user, code))
+    if row is None:
         raise ValidationError(_("The code is wrong, or was used before."))
-    return found
+    return row
 
 
 def check_otp(request: Any, user: Any, otp: str) -> None:
-    """For doors without pages. Raises FactorRequired, InvalidGrant, TooMany."""
+    """Check the code for endpoints without pages.
+
+    Raises SecondFactorRequired, InvalidGrant, RateLimited.
+    """
     if must_enroll_mfa(user):
-        where = f"{settings.ISSUER_URL}/portal/security/"
-        raise SecondFactorRequired(_("Set a second factor up first, at %s.") % where)
+        url = f"{settings.ISSUER_URL}/portal/security/"
+        raise SecondFactorRequired(_("Set a second factor up first, at %s.") % url)
     if not has_mfa(user):
         return
     if not otp:
@@ -107,33 +110,32 @@ def check_otp(request: Any, user: Any, otp: str) -> None:
 
 
 class CodeForm(AuthenticateForm):
-    """The second step of signing in."""
+    """The second step of a sign-in with a TOTP or recovery code."""
 
     def clean_code(self) -> str:
-        """Count what is wrong."""
+        """Check the code under the lock-out. Raises ValidationError, RateLimited."""
         code = str(self.cleaned_data["code"])
         self.authenticator = verify_code(context.request, self.user, code)
         return code
 
 
 class ReauthenticationCodeForm(ReauthenticateForm):
-    """The same before something sensitive."""
+    """CodeForm for reauthentication before a sensitive change."""
 
     clean_code = CodeForm.clean_code
 
 
 class StaffFactorMiddleware:
-    """Django middleware: staff without a second factor are sent to set one up."""
+    """Django middleware: redirects staff without a second factor to enroll one."""
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Pass on."""
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
-        """Redirect who owes one."""
+        """Redirect on ENFORCED_PATHS, before the view runs."""
         path = request.path
         if not settings.STAFF_SECOND_FACTOR or path.startswith(EXEMPT_PATHS):
             return None
@@ -143,7 +145,6 @@ class StaffFactorMiddleware:
 
 
 def connect_mfa_audit() -> None:
-    """Put changes of second factors on record."""
     for verb in ("added", "removed", "reset"):
         signal = getattr(signals, f"authenticator_{verb}")
         signal.connect(
@@ -152,7 +153,7 @@ def connect_mfa_audit() -> None:
 
 
 def mfa_change_receiver(verb: str) -> Any:
-    """A receiver that records, and signs the account's other browsers out."""
+    """A receiver that records the change and ends the account's other sessions."""
 
     def receiver(request: Any, user: Any, authenticator: Any, **kwargs: Any) -> None:
         about = f"{authenticator.get_type_display()} of {user.username}"
@@ -166,12 +167,13 @@ def mfa_change_receiver(verb: str) -> Any:
 
 
 def reset_mfa(user: Any, *, actor: Any, keep: HttpRequest | None = None) -> int:
-    """Take all second factors of somebody who lost them; how many. On record.
+    """Delete all second factors of a user; returns how many.
 
-    Whoever has found the lost device may be signed in with it: all access ends.
+    Also revokes all access, because the finder of a lost device may be signed in.
+    Runs in one transaction, and is audited.
     """
     with transaction.atomic():
-        gone: int = Authenticator.objects.filter(user_id=user.pk).delete()[0]
+        deleted: int = Authenticator.objects.filter(user_id=user.pk).delete()[0]
         record("second_factor.reset", actor=actor, object=user.username)
         user.revoke_tokens(actor=actor, reason="second factor reset", keep=keep)
-    return gone
+    return deleted

@@ -1,4 +1,4 @@
-"""Page: what portal views share: sign-in first, nothing cached."""
+"""The base class of portal views: it requires sign-in and forbids caching."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from accounts.models import User
 
 @method_decorator(never_cache, name="dispatch")
 class Page(LoginRequiredMixin, View):
-    """A page of the portal."""
-
     @property
     def me(self) -> User:
-        """Who is signed in."""
+        """The signed-in user, typed."""
         assert isinstance(self.request.user, User)  # noqa: S101
         return self.request.user

@@ -1,7 +1,7 @@
-"""allauth's passkey forms, made to refuse malformed WebAuthn responses.
+"""allauth's passkey forms, which refuse malformed WebAuthn responses.
 
-allauth and fido2 raise KeyError, ValueError and others for JSON of an odd shape, and
-anybody can post it: the sign-in page takes a passkey from whoever comes.
+allauth and fido2 raise KeyError, ValueError and others for malformed JSON. Any visitor
+can post such JSON to the sign-in page, and would get a 500.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ MALFORMED = (
     ValueError,
     struct.error,
 )
-"""What parsing a WebAuthn response (base64, JSON, CBOR, COSE keys) can raise."""
+"""Exceptions from parsing a WebAuthn response (base64, JSON, CBOR, COSE keys)."""
 
 
 @contextmanager
 def refused_if_malformed() -> Iterator[None]:
-    """Turn parsing errors into the form error of a wrong passkey."""
+    """Map parsing errors to the form error for a wrong passkey."""
     try:
         yield
     except MALFORMED as error:
@@ -43,14 +43,14 @@ def refused_if_malformed() -> Iterator[None]:
 
 
 def check_origin(response: Any) -> None:
-    """Raises ValueError unless the page of the response was ours.
+    """Raise ValueError unless the response's origin is ISSUER_URL.
 
-    fido2 also takes pages of subdomains and of other ports. In development a server has
-    several names (localhost, 127.0.0.1), so only https is compared.
+    fido2 also accepts subdomains and other ports. Only https is compared, because in
+    development a server has several names (localhost, 127.0.0.1).
     """
     origin = response.response.client_data.origin
     if settings.ISSUER_URL.startswith("https://") and origin != settings.ISSUER_URL:
-        raise ValueError("a response made on another origin")
+        raise ValueError("the WebAuthn response has another origin")
 
 
 class _PasskeyForm(forms.Form):
@@ -84,16 +84,16 @@ class ReauthenticateForm(SecondStepForm, allauth.ReauthenticateWebAuthnForm):
 
 
 class SignInForm(SecondStepForm, allauth.LoginWebAuthnForm):
-    """A passkey instead of a password: it has to prove the person, too.
+    """A passkey instead of a password; it must verify the user (PIN or biometrics).
 
-    fido2 asks for that where the challenge did; but a challenge of a second step, which
-    does not, may be left in the session.
+    fido2 requires user verification only if the challenge asked for it. The session may
+    still contain the challenge of a second step, which did not.
     """
 
     def clean_credential(self) -> Authenticator:
         """The passkey's row. Raises ValidationError."""
-        found = super().clean_credential()
+        row = super().clean_credential()
         response = auth.parse_authentication_response(self.cleaned_data["credential"])
         if not response.response.authenticator_data.is_user_verified():
             raise get_adapter().validation_error("incorrect_code")
-        return found
+        return row

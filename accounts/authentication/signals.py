@@ -1,4 +1,4 @@
-"""Sign-ins on record: Django's own signals, whatever page or API they come from."""
+"""Audits sign-ins by Django's signals, which every page and API sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from accounts.audit.record import record
 
 
 def connect_sign_in_audit() -> None:
-    """Listen to the three signals of django.contrib.auth."""
     signals.user_logged_in.connect(record_sign_in, dispatch_uid="portico-in")
     signals.user_logged_out.connect(record_sign_out, dispatch_uid="portico-out")
     signals.user_login_failed.connect(
@@ -20,12 +19,10 @@ def connect_sign_in_audit() -> None:
 
 
 def record_sign_in(request: HttpRequest, user: Any, **kwargs: Any) -> None:
-    """Somebody got a browser session."""
     record("user.signed_in", request=request, actor=user, object=user.username)
 
 
 def record_sign_out(request: HttpRequest, user: Any, **kwargs: Any) -> None:
-    """Somebody ended a browser session."""
     if user is not None:
         record("user.signed_out", request=request, actor=user, object=user.username)
 
@@ -33,9 +30,9 @@ def record_sign_out(request: HttpRequest, user: Any, **kwargs: Any) -> None:
 def record_failed_sign_in(
     credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
-    """A name and password did not fit; the name is on record, the password never."""
+    """Record the user name and the reason, never the password."""
     name = str(credentials.get("username", ""))
-    shut = getattr(request, "axes_locked_out", False)
+    locked = getattr(request, "axes_locked_out", False)
     factor = "second_factor" if "factor" in credentials else "credentials"
-    why = "locked_out" if shut else factor
-    record("user.sign_in_failed", request=request, object=name, denied=why)
+    reason = "locked_out" if locked else factor
+    record("user.sign_in_failed", request=request, object=name, denied=reason)

@@ -1,4 +1,4 @@
-"""The sign-in pages people meet on their way to allow a client: allauth's, secured."""
+"""allauth's sign-in pages with a CSP that lets the form lead back to a client."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CSP_SOURCE = re.compile(
 
 
 def allow_redirect_in_csp(response: Any, target: str, *further: str) -> HttpResponse:
-    """Chromium applies form-action to every redirect after the form.
+    """Add the client behind `target` to the form-action directive.
 
-    Whoever allowed a client before goes from this form through the authorization
-    endpoint to that client, which therefore has to be among the form's targets.
+    Chromium applies form-action to every redirect after the form. After sign-in the
+    authorization endpoint may redirect at once to a client with consent.
     """
     source = redirect_origin(target)
     targets = ["'self'", *further, *([source] if CSP_SOURCE.fullmatch(source) else [])]
@@ -37,9 +37,7 @@ def allow_redirect_in_csp(response: Any, target: str, *further: str) -> HttpResp
 
 
 def redirect_origin(target: str) -> str:
-    """Where the authorization endpoint would lead from here; empty where it is not the
-    target, or the target is no URL.
-    """
+    """The redirect URI's origin; empty unless `target` is /oauth/authorize."""
     try:
         parts = urlsplit(target)
         if parts.path != "/oauth/authorize":
@@ -50,21 +48,22 @@ def redirect_origin(target: str) -> str:
 
 
 class SignInView(LoginView):
-    """allauth's own view with our template: password or passkey."""
+    """allauth's sign-in page for a password or a passkey."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """As allauth's, secured."""
+        """Add redirect targets, the issuer and sign-in providers to the CSP."""
         response = super().dispatch(request, *args, **kwargs)
-        asked = request.POST.get("next") or request.GET.get("next", "")
-        home = [settings.ISSUER_URL] if is_other_host(request) else []
-        return allow_redirect_in_csp(response, str(asked), *home, *provider_origins())
+        target = request.POST.get("next") or request.GET.get("next", "")
+        issuer = [settings.ISSUER_URL] if is_other_host(request) else []
+        origins = [*issuer, *provider_origins()]
+        return allow_redirect_in_csp(response, str(target), *origins)
 
 
 class OldPasswordForm(ChangePasswordForm):
-    """allauth's form; the old password is judged under the lock-out, as any other."""
+    """allauth's form, which checks the old password under the lock-out."""
 
     def clean_oldpassword(self) -> str:
-        """allauth's own would compare without counting."""
+        """Count the attempt, which allauth does not. Raises ValidationError."""
         old = str(self.cleaned_data["oldpassword"])
         if not get_adapter().reauthenticate(self.user, old):
             raise get_adapter().validation_error("enter_current_password")
@@ -75,13 +74,13 @@ class SecondStepView(AuthenticateView):
     """allauth's second step: a code or a passkey."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """As allauth's, secured.
+        """Restart the sign-in if the account's access was revoked.
 
-        allauth fails where the account is gone meanwhile, and sends people in a circle
-        where its second factors are.
+        allauth raises an exception if the account was deleted meanwhile. It redirects
+        in a loop if the account's second factors were.
         """
-        under_way = unstash_login(request, peek=True)
-        if under_way and access_revoked_since(request, under_way.user):
+        unfinished = unstash_login(request, peek=True)
+        if unfinished and access_revoked_since(request, unfinished.user):
             return restart_sign_in(request)
         response = super().dispatch(request, *args, **kwargs)
         stage = getattr(request, "_login_stage", None)

@@ -1,1 +1,1 @@
-"""Who may do what: roles, scopes and delegated administration."""
+"""Roles, scopes and delegated administration."""

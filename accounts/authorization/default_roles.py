@@ -1,6 +1,6 @@
 """Descriptions of the scopes and roles that 0002_default_data adds.
 
-Marked for translation here: a migration holds plain text.
+They are marked for translation here, because a migration contains plain text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Delegated administration: what somebody may give, take and end, by what they hold.
+"""Delegated administration: which roles and tokens a user may grant or revoke.
 
-A superuser may do everything. Everybody else gives only what their own roles give
-them, no longer and from no more networks than they have it, and never to themselves.
-Every way in asks here: pages and actions of the admin, imports, MCP tools.
+A superuser may do everything. Other users grant only scopes that their own roles grant
+them. The grant lasts no longer and covers no more networks than theirs.
+No user changes their own roles. Admin pages, imports and MCP tools all check here.
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ from accounts.models import (
 )
 
 NEVER = datetime.max.replace(tzinfo=UTC)
-"""The end of what is held for good."""
+"""The end of an assignment without an expiry date."""
 
 ADMINISTRATIVE_SCOPES = frozenset({"Admin.Write"})
-"""Scopes whose holders administer: only a superuser gives or takes them."""
+"""Only a superuser grants or removes these scopes."""
 
 REVOKE_PERMISSION, UNLOCK_PERMISSION = (
     "accounts.change_issuedtoken",
     "accounts.unlock_user",
 )
-"""Who has such a permission does that as a job, whatever their own roles give."""
+"""Django permissions that allow the action whatever scopes the actor's roles grant."""
 
 
 class NotAllowed(Exception):
-    """A rule refuses what somebody wants to do; the text is its objection."""
+    """A delegation rule refuses an action; the message states why."""
 
 
 def scopes_until(user: User, networks: str = "") -> dict[str, datetime]:
-    """Scope -> until when the user's roles give it (NEVER: for good).
+    """Scope -> the moment when the user's last role that grants it expires.
 
-    Only what they give in all of `networks` counts; empty: from anywhere.
+    Counts roles that are valid in all of `networks`; empty means any address.
     """
-    found: dict[str, datetime] = {}
+    ends: dict[str, datetime] = {}
     rows = RoleAssignment.objects.filter(user=user).unexpired()
     columns = ("role__scopes__name", "role__networks", "expires_at")
     for scope, bound, end in rows.values_list(*columns):
         if scope is not None and covers(bound, networks):
-            found[scope] = max(found.get(scope, end or NEVER), end or NEVER)
-    return found
+            ends[scope] = max(ends.get(scope, end or NEVER), end or NEVER)
+    return ends
 
 
 def objection_to_granting(
     actor: User, user: User, role: Role, until: datetime | None
 ) -> str:
-    """Why `actor` may not give `role` to `user` until then; empty if they may."""
-    told = objection_to_removing(actor, user, role)
-    if told or actor.is_superuser:
-        return told
+    """Why `actor` may not grant `role` to `user` until then; empty if allowed."""
+    text = objection_to_removing(actor, user, role)
+    if text or actor.is_superuser:
+        return text
     mine, now = scopes_until(actor, role.networks), timezone.now()
     ends = [mine.get(name, now) for name in role.scopes.values_list("name", flat=True)]
     if (until or NEVER) > min(ends, default=NEVER):
@@ -74,7 +74,7 @@ def objection_to_granting(
 
 
 def objection_to_removing(actor: User, user: User, role: Role) -> str:
-    """Why `actor` may not touch this role of `user`; empty if they may."""
+    """Why `actor` may not remove `role` from `user`; empty if allowed."""
     if actor.is_superuser:
         return ""
     if user.pk is not None and user.pk == actor.pk:
@@ -87,48 +87,51 @@ def objection_to_removing(actor: User, user: User, role: Role) -> str:
 
 
 def scope_objection(actor: User, scopes: Iterable[str], networks: str = "") -> str:
-    """Why these scopes are not the actor's to give or take; empty if they are."""
-    wanted = set(scopes)
-    if actor.is_superuser or not wanted:
+    """Why `actor` may not grant or remove these scopes; empty if allowed."""
+    requested = set(scopes)
+    if actor.is_superuser or not requested:
         return ""
-    if wanted & ADMINISTRATIVE_SCOPES:
+    if requested & ADMINISTRATIVE_SCOPES:
         return _("What administers is a superuser's to give or take.")
-    lacking = sorted(wanted - scopes_until(actor, networks).keys())
-    if lacking:
-        return _("You do not hold %s yourself.") % ", ".join(lacking)
+    missing = sorted(requested - scopes_until(actor, networks).keys())
+    if missing:
+        return _("You do not hold %s yourself.") % ", ".join(missing)
     return ""
 
 
 def objection_to_role(actor: User, role: Role) -> str:
-    """Why `actor` may not change what `role` gives; empty if they may."""
+    """Why `actor` may not change the scopes of `role`; empty if allowed."""
     if actor.is_superuser:
         return ""
-    held_by = RoleAssignment.objects.filter(role=role)
-    if held_by.filter(user=actor).exists():
+    assignments = RoleAssignment.objects.filter(role=role)
+    if assignments.filter(user=actor).exists():
         return _("You hold %s yourself: it is for others to change.") % role
-    if held_by.filter(user__is_superuser=True).exists():
+    if assignments.filter(user__is_superuser=True).exists():
         return _("A superuser holds %s: it is a superuser's to change.") % role
-    given = role.scopes.values_list("name", flat=True)
-    return scope_objection(actor, given, role.networks)
+    scopes = role.scopes.values_list("name", flat=True)
+    return scope_objection(actor, scopes, role.networks)
 
 
 def objection_to_scope(actor: User, role: Role, scope: str) -> str:
-    """Why `actor` may not give this scope to `role` or take it; empty if they may."""
-    told = objection_to_role(actor, role)
-    return told or scope_objection(actor, [scope] if scope else [], role.networks)
+    """Why `actor` may not add `scope` to `role` or remove it; empty if allowed."""
+    text = objection_to_role(actor, role)
+    return text or scope_objection(actor, [scope] if scope else [], role.networks)
 
 
 def objection_to_client(actor: User, client: OAuthClient) -> str:
-    """Why `actor` may not change this client; empty if they may."""
+    """Why `actor` may not change this client; empty if allowed."""
     account = client.service_account
     if account is None or not outranks(actor, account):
         return ""
-    told: str = _("It acts as %s, who may do more than you.") % account
-    return told
+    text: str = _("It acts as %s, who may do more than you.") % account
+    return text
 
 
 def objection_to_tokens_of(actor: User, client: OAuthClient) -> str:
-    """Why `actor` may not let its tokens count from elsewhere or longer, or go."""
+    """Why `actor` may not widen the networks or idle limit of a client or delete it.
+
+    Empty if allowed.
+    """
     owners = client.tokens().live().values("user")
     if more_privileged_users(actor).filter(pk__in=owners).exists():
         return _("People who may do more than you have tokens of it.")
@@ -136,27 +139,28 @@ def objection_to_tokens_of(actor: User, client: OAuthClient) -> str:
 
 
 def objection_to_host(actor: User, host: DocumentHost) -> str:
-    """Why `actor` may not trust, refuse or forget this host of client documents."""
+    """Why `actor` may not change or delete this document host; empty if allowed."""
     for client in host.clients().exclude(service_account=None):
-        told = objection_to_client(actor, client)
-        if told:
-            return f"{client}: {told}"
+        text = objection_to_client(actor, client)
+        if text:
+            return f"{client}: {text}"
     return ""
 
 
 def objection_to_retiring(actor: User, key: SigningKey) -> str:
-    """Why `actor` may not refuse the tokens that a key signed; empty if they may."""
+    """Why `actor` may not retire this signing key; empty if allowed."""
     signed = IssuedToken.objects.live().filter(kid=key.kid)
     if signed.filter(user__in=protected_users(actor)).exists():
-        told = _("People who may do more than you have tokens signed with %s.")
-        return told % key.kid
+        text = _("People who may do more than you have tokens signed with %s.")
+        return text % key.kid
     return ""
 
 
 def objection_to_importing(actor: User | str) -> str:
-    """Why `actor` may not import users or a policy; the command line may.
+    """Why `actor` may not import users or a policy; empty if allowed.
 
-    Asked of the database: a long upload begins with what the actor was then.
+    A text names the command line, which may. Reads the database again, because the
+    actor may have lost the right during a long upload.
     """
     superusers = User.objects.filter(is_superuser=True, is_active=True)
     if isinstance(actor, str) or superusers.filter(pk=actor.pk).exists():
@@ -165,41 +169,41 @@ def objection_to_importing(actor: User | str) -> str:
 
 
 def objection_to_revoking(actor: User, user: User) -> str:
-    """Why `actor` may not end tokens and sign-ins of `user`; empty if they may."""
+    """Why `actor` may not revoke tokens and sessions of `user`; empty if allowed."""
     if protected_users(actor).filter(pk=user.pk).exists():
-        told = _("%s may do more than you: ask a superuser to end their access.")
-        return told % user
+        text = _("%s may do more than you: ask a superuser to end their access.")
+        return text % user
     return ""
 
 
 def protected_users(actor: User, job: str = REVOKE_PERMISSION) -> QuerySet[User]:
-    """People whose sign-ins the actor may not end, or unlock, whatever their `job`.
+    """Users whose sessions or lock the actor may not touch.
 
-    Somebody with the permission `job` serves everybody who does not administer: a
-    helpdesk holds no scope, so comparing what is held would leave it nobody.
+    An actor with the permission `job` may serve all users who do not administer.
+    Comparing scopes instead would leave nothing to a helpdesk, which has no scopes.
     """
     if actor.is_superuser or not has_admin_permission(actor, job):
         return more_privileged_users(actor)
     scopes = {"role__scopes__name__in": ADMINISTRATIVE_SCOPES}
     holders = RoleAssignment.objects.unexpired().filter(**scopes).values("user")
     administer = Q(is_superuser=True) | Q(is_staff=True) | Q(pk__in=holders)
-    found: QuerySet[User] = User.objects.filter(administer).exclude(pk=actor.pk)
-    return found
+    users: QuerySet[User] = User.objects.filter(administer).exclude(pk=actor.pk)
+    return users
 
 
 def more_privileged_users(actor: User) -> QuerySet[User]:
-    """People who may do things `actor` may not, so that only others change them."""
+    """Users with rights that `actor` lacks; `actor` may not change these accounts."""
     if actor.is_superuser:
-        nobody: QuerySet[User] = User.objects.none()
-        return nobody
+        none: QuerySet[User] = User.objects.none()
+        return none
     holders = RoleAssignment.objects.unexpired().filter(role__in=roles_exceeding(actor))
     higher = Q(is_superuser=True) | Q(is_staff=True) | Q(pk__in=holders.values("user"))
-    found: QuerySet[User] = User.objects.filter(higher).exclude(pk=actor.pk)
-    return found
+    users: QuerySet[User] = User.objects.filter(higher).exclude(pk=actor.pk)
+    return users
 
 
 def roles_exceeding(actor: User) -> list[Role]:
-    """Roles that give something, or from somewhere, that the actor has not."""
+    """Roles that grant a scope, or a network for it, that `actor` lacks."""
     roles = list(Role.objects.prefetch_related("scopes"))
     mine = {
         bound: scopes_until(actor, bound).keys()
@@ -213,18 +217,18 @@ def roles_exceeding(actor: User) -> list[Role]:
 
 
 def outranks(actor: User, user: User) -> bool:
-    """Whether `user` may do things `actor` may not."""
+    """Whether `user` has rights that `actor` lacks."""
     return more_privileged_users(actor).filter(pk=user.pk).exists()
 
 
 def has_admin_permission(actor: User, permission: str) -> bool:
-    """Whether the admin would show `actor` what this Django permission opens."""
-    in_the_admin = actor.is_active and actor.is_staff and not must_enroll_mfa(actor)
-    return in_the_admin and actor.has_perm(permission)
+    """Whether `actor` may enter the admin and has this Django permission there."""
+    may_enter = actor.is_active and actor.is_staff and not must_enroll_mfa(actor)
+    return may_enter and actor.has_perm(permission)
 
 
 def widens_access(changes: Mapping[str, tuple[Any, Any]]) -> bool:
-    """Whether a change of a primitive lets anybody use what they could not before."""
+    """Whether a change of a primitive lets more users call it."""
     if changes.get("enabled") == (False, True):
         return True
     if changes.get("sensitive") == (True, False):

@@ -1,7 +1,7 @@
-"""Deleting an account or a client ends its access first, however it is deleted.
+"""Revokes the access of an account or a client before it is deleted.
 
-Django's own signals, for cascades and `QuerySet.delete` call no method of a row. Who
-deletes on a page is named by that page, which ends the access before.
+Uses Django's signals, because cascades and `QuerySet.delete` call no model method.
+Admin pages revoke before they delete, so that the audit names the actor.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from accounts.models import OAuthClient, User
 
 
 def connect_deletions() -> None:
-    """Listen to both models."""
-    pre_delete.connect(end_account, sender=User, dispatch_uid="portico-account")
-    pre_delete.connect(end_client, sender=OAuthClient, dispatch_uid="portico-client")
+    pre_delete.connect(
+        revoke_account_access, sender=User, dispatch_uid="portico-account"
+    )
+    pre_delete.connect(
+        revoke_client_access, sender=OAuthClient, dispatch_uid="portico-client"
+    )
 
 
-def end_account(instance: User, **kwargs: Any) -> None:
-    """The list of tokens outlives the account: they are revoked in it."""
+def revoke_account_access(instance: User, **kwargs: Any) -> None:
+    """Revoke the account's tokens: their rows stay when the account is deleted."""
     same = User.objects.filter(pk=instance.pk)
     same.revoke_all_sessions(actor=None, reason="account deleted")
 
 
-def end_client(instance: OAuthClient, **kwargs: Any) -> None:
-    """A client of the same id may register again: no token must wait for it."""
+def revoke_client_access(instance: OAuthClient, **kwargs: Any) -> None:
+    """Revoke the client's tokens, or a new client with the same id revives them."""
     same = OAuthClient.objects.filter(pk=instance.pk)
     same.end_access(actor=None, reason="client deleted")

@@ -15,21 +15,20 @@ FACTORS = Authenticator.objects.filter(type__in=FACTOR_TYPES)
 
 
 def has_mfa(user: Any) -> bool:
-    """Whether signing in takes more than the password."""
     return bool(FACTORS.filter(user_id=user.pk).exists())
 
 
 def with_mfa(users: Any) -> Any:
-    """Those of these accounts that have one."""
+    """The accounts of `users` that have a second factor."""
     return users.filter(Exists(FACTORS.filter(user_id=OuterRef("pk"))))
 
 
 def without_mfa(users: Any) -> Any:
-    """The others."""
+    """The accounts of `users` that have no second factor."""
     return users.filter(~Exists(FACTORS.filter(user_id=OuterRef("pk"))))
 
 
 def must_enroll_mfa(user: Any) -> bool:
-    """Whether this member of staff has to set a second factor up first."""
+    """Whether STAFF_SECOND_FACTOR requires this user to enroll a second factor."""
     staff = settings.STAFF_SECOND_FACTOR and getattr(user, "is_staff", False)
     return bool(staff and not has_mfa(user))

@@ -1,4 +1,4 @@
-"""The roles a user holds now, the scopes they give, and where they count."""
+"""The unexpired roles of a user, their scopes and their networks."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from accounts.models import (
 )
 
 ANYWHERE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-"""The networks of roles that count from anywhere."""
+"""For roles that are valid from any address."""
 
 
 def role_networks(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-    """Of these roles, those that count from somewhere only."""
+    """Role name -> networks, for those of these roles that are limited to networks."""
     bound = Role.objects.filter(name__in=names).exclude(networks="")
-    found = bound.values_list("name", "networks")
-    return {name: split_networks(text) for name, text in found} or ANYWHERE
+    rows = bound.values_list("name", "networks")
+    return {name: split_networks(text) for name, text in rows} or ANYWHERE
 
 
 def current_grants(
     user_id: int, at: datetime | None = None
 ) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], list[float]]:
-    """Unexpired roles, the scopes they give, and their ends (epoch seconds)."""
-    held = RoleAssignment.objects.filter(user_id=user_id).unexpired(at)
-    rows = held.values_list("role__name", "role__scopes__name", "expires_at")
-    found = [(role, scope, end) for role, scope, end in rows]
-    ends = [end.timestamp() for _, _, end in found if end is not None]
-    roles, grants = grants_of_pairs(tuple((role, scope) for role, scope, _ in found))
+    """Unexpired roles, scope -> roles that grant it, and expiry times in epoch seconds.
+
+    `at` is the moment to judge expiry by; None means now.
+    """
+    assignments = RoleAssignment.objects.filter(user_id=user_id).unexpired(at)
+    columns = ("role__name", "role__scopes__name", "expires_at")
+    rows = list(assignments.values_list(*columns))
+    ends = [end.timestamp() for _, _, end in rows if end is not None]
+    roles, grants = grants_of_pairs(tuple((role, scope) for role, scope, _ in rows))
     return roles, grants, ends
 
 
-# Thousands of principals are remembered at a time and most of them hold the same: each
-# of these values is kept once, not once for each.
+# The caches hold thousands of principals, and most have the same roles. This cache lets
+# them share one value instead of storing a copy for each.
 @lru_cache(maxsize=1024)
 def grants_of_pairs(
     pairs: tuple[tuple[str, str | None], ...],
 ) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
-    """The roles of these (role, scope) pairs, and scope -> roles that give it."""
+    """The roles of these (role, scope) pairs, and scope -> roles that grant it."""
     grants: dict[str, tuple[str, ...]] = {}
     for role, scope in pairs:
         if scope is not None:

@@ -1,4 +1,7 @@
-"""The three ready groups of delegated administration, kept as written here."""
+"""The three predefined groups of delegated administration.
+
+Every migrate resets their permissions to this list.
+"""
 
 from __future__ import annotations
 
@@ -37,23 +40,26 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Helpdesk": HELPDESK,
     "Role managers": ROLE_MANAGERS,
 }
-"""Group -> permissions. Auditors look at everything, so theirs are not listed."""
+"""Group -> permission codenames. An empty tuple means every view permission."""
 
 
 def fill_staff_groups(sender: Any, **kwargs: Any) -> None:
-    """After a migrate: permissions exist only once every app has had its turn."""
+    """Set the groups' permissions after migrate.
+
+    Waits for the last app: permissions of an app exist only after its own turn.
+    """
     if sender is not list(apps.get_app_configs())[-1]:
         return
+    # Imported late: apps.py imports this module before models are loaded.
     from django.contrib.auth.management import create_permissions
     from django.contrib.auth.models import Group, Permission
 
     create_permissions(**kwargs)
     for name, codenames in GROUPS.items():
         group, _new = Group.objects.get_or_create(name=name)
-        known = Permission.objects.all()
-        wanted = (
-            known.filter(codename__in=codenames)
-            if codenames
-            else known.filter(codename__startswith="view_")
-        )
-        group.permissions.set(wanted)
+        permissions = Permission.objects.all()
+        if codenames:
+            permissions = permissions.filter(codename__in=codenames)
+        else:
+            permissions = permissions.filter(codename__startswith="view_")
+        group.permissions.set(permissions)

@@ -1,1 +1,1 @@
-"""Users and policy from files: problems, plan, changes."""
+"""Imports of users and policy from files: parse, plan, apply."""

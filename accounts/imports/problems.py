@@ -1,4 +1,4 @@
-"""What is wrong with an imported file: the line, the field, the mend."""
+"""Errors in an imported file, with line and field."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from django.utils.translation import gettext as _
 
 @dataclass(frozen=True, slots=True)
 class ImportProblem:
-    """One thing that is wrong."""
-
     line: int
     field: str
     text: str
 
     def __str__(self) -> str:
-        where = _("line %d") % self.line if self.line else _("the file")
-        return (
-            f"{where}, {self.field}: {self.text}"
-            if self.field
-            else (f"{where}: {self.text}")
-        )
+        place = _("line %d") % self.line if self.line else _("the file")
+        return f"{place}{', ' if self.field else ''}{self.field}: {self.text}"
 
 
 class StalePreview(Exception):
-    """Things changed between the dry run and now: look again. Nothing was changed."""
+    """The database changed after the dry run, so nothing was imported."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -36,7 +30,7 @@ class StalePreview(Exception):
 
 
 def decode_upload(raw: bytes) -> tuple[str, list[ImportProblem]]:
-    """A file's text, without the mark that some editors put in front."""
+    """The file's text without a byte order mark, and problems if it is not UTF-8."""
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n"), []
     except UnicodeDecodeError as error:
@@ -45,5 +39,5 @@ def decode_upload(raw: bytes) -> tuple[str, list[ImportProblem]]:
 
 
 def fingerprint(rows: Iterable[object]) -> str:
-    """What was shown, to compare with what would be done."""
+    """SHA-256 of a plan, to compare the dry run with the import."""
     return hashlib.sha256(repr(list(rows)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Applying an import of users: one transaction, in batches, each change on record."""
+"""Applies an import of users in one transaction, with an audit event per change."""
 
 from __future__ import annotations
 
@@ -19,53 +19,52 @@ REASON = "imported from CSV"
 
 
 def apply_users(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
-    """Do what `plan` showed; yields (done, all).
+    """Apply the plan whose fingerprint is `mark`; yields (done, total).
 
-    Raises Stale or NotAllowed before any change.
-
-    One transaction: a consumer that stops, or an error, leaves nothing behind.
+    Raises StalePreview or NotAllowed before any change. Everything is rolled back if
+    an error occurs or the caller stops iterating.
     """
     lines, problems = parse_csv(raw)
     with transaction.atomic():
-        told = objection_to_importing(actor)
-        if told:
-            raise NotAllowed(told)
-        made: Plan = plan_rows(lines, problems, actor)
-        if made.problems or made.mark != mark or not roles_exist(lines):
+        text = objection_to_importing(actor)
+        if text:
+            raise NotAllowed(text)
+        plan: Plan = plan_rows(lines, problems, actor)
+        if plan.problems or plan.mark != mark or not roles_exist(lines):
             raise StalePreview
-        todo = [step for step in made.steps if step.what != "same"]
+        todo = [step for step in plan.steps if step.what != "same"]
         yield 0, len(todo)
         for start in range(0, len(todo), BATCH_SIZE):
             batch = todo[start : start + BATCH_SIZE]
             Batch(batch, actor).apply()
             yield start + len(batch), len(todo)
-        summary = {what: ["", made.count(what)] for what in ("add", "change", "same")}
+        summary = {what: ["", plan.count(what)] for what in ("add", "change", "same")}
         new_event("users.imported", actor, f"{len(todo)} users", summary).save()
 
 
 def roles_exist(lines: list[CsvRow]) -> bool:
-    """Whether no role went while the file was read."""
-    named = {name for line in lines for name in line.roles}
-    return Role.objects.filter(name__in=named).count() == len(named)
+    """Whether no role was deleted after the file was parsed."""
+    names = {name for line in lines for name in line.roles}
+    return Role.objects.filter(name__in=names).count() == len(names)
 
 
 def new_event(
     action: str, actor: Any, about: str, changes: Any, **more: Any
 ) -> AuditEvent:
-    """An event (unsaved)."""
+    """An unsaved audit event; the batch stores all of its events at once."""
     event = AuditEvent(action=action, object=about[:255], changes=changes, **more)
     return event.acted_by(actor)
 
 
 class Batch:
-    """Some steps, with the rows they are about."""
+    """Steps that are written with a few queries; runs in the caller's transaction."""
 
     def __init__(self, steps: list[Step], actor: Any) -> None:
         self.steps, self.actor = steps, actor
         self.events: list[AuditEvent] = []
 
     def apply(self) -> None:
-        """Accounts, then closed ones, then roles, then the record of it."""
+        """Write accounts before roles, because an assignment needs its account."""
         self.add()
         users = self.users()
         self.change(users)
@@ -74,7 +73,7 @@ class Batch:
         AuditEvent.objects.bulk_create(self.events)
 
     def add(self) -> None:
-        """New accounts; without a password, nobody can sign in by one."""
+        """Create the new accounts, with an unusable password."""
         new = [step for step in self.steps if step.what == "add"]
         User.objects.bulk_create(
             User(username=s.username, password=make_password(None), **s.values)
@@ -85,12 +84,12 @@ class Batch:
         ]
 
     def users(self) -> dict[str, User]:
-        """The accounts of this batch, new ones too."""
+        """Username -> account, for all accounts of this batch."""
         names = [step.username for step in self.steps]
         return {u.username: u for u in User.objects.filter(username__in=names)}
 
     def change(self, users: dict[str, User]) -> None:
-        """Columns of those that there were."""
+        """Update existing accounts, except for deactivation (see `close`)."""
         old = [step for step in self.steps if step.what == "change"]
         columns = {c for s in old for c in s.values if c != "is_active" or s.values[c]}
         if "email" in columns:
@@ -108,7 +107,7 @@ class Batch:
         ]
 
     def close(self, users: dict[str, User]) -> None:
-        """Closing an account ends its tokens."""
+        """Deactivate accounts, which also revokes their tokens."""
         closing = [s for s in self.steps if s.what == "change"]
         keys = [
             users[s.username].pk for s in closing if s.values.get("is_active") is False
@@ -117,24 +116,24 @@ class Batch:
             User.objects.filter(pk__in=keys).deactivate(actor=self.actor)
 
     def grant(self, users: dict[str, User]) -> None:
-        """Roles, new or with another end."""
+        """Create role assignments, or change the expiry of existing ones."""
         roles = {role.name: role for role in Role.objects.all()}
-        rows, giver = [], self.actor if isinstance(self.actor, User) else None
+        rows, granter = [], self.actor if isinstance(self.actor, User) else None
         for s in self.steps:
             for name, end in s.roles.items():
-                held = RoleAssignment(
+                assignment = RoleAssignment(
                     user=users[s.username],
                     role=roles[name],
                     expires_at=end,
-                    granted_by=giver,
+                    granted_by=granter,
                     reason=REASON,
                     granted_at=timezone.now(),
                 )
-                rows.append(held)
+                rows.append(assignment)
                 new = s.changes[f"role {name}"][0] is None
                 verb = "role.granted" if new else "role.extended"
                 ends = {"expires_at": s.changes[f"role {name}"]}
-                self.events.append(new_event(verb, self.actor, str(held), ends))
+                self.events.append(new_event(verb, self.actor, str(assignment), ends))
         RoleAssignment.objects.bulk_create(
             rows,
             update_conflicts=True,

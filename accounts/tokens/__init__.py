@@ -1,1 +1,1 @@
-"""Tokens: signed, issued, refreshed, and turned into a Principal."""
+"""Signing, issuing, refreshing and authenticating tokens."""

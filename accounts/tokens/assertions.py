@@ -13,21 +13,21 @@ ASSERTION_ALGORITHMS = [name for names in ALGORITHMS_OF.values() for name in nam
 
 
 MAX_ASSERTION_LIFETIME = 600
-"""Seconds: RFC 7523 3 leaves it to us how far away an assertion's end may be."""
+"""Seconds. RFC 7523 3 lets the server limit how far in the future `exp` may be."""
 
 
 def public_keys(jwks: Any) -> dict[str, Any]:
-    """A client's JWK Set, as it is kept. Raises ValueError unless it is all public."""
-    found = jwks.get("keys") if isinstance(jwks, dict) else None
-    if not isinstance(found, list) or not found:
+    """The JWK Set to store for a client. Raises ValueError if a key is not public."""
+    keys = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(keys, list) or not keys:
         raise ValueError("it has to have a list of `keys`.")
-    if not all(isinstance(key, dict) and _is_public(key) for key in found):
-        raise ValueError("it has to hold public keys (RSA, EC, OKP), and only such.")
-    return {"keys": found}
+    if not all(isinstance(key, dict) and _is_public(key) for key in keys):
+        raise ValueError("it has to contain public keys (RSA, EC, OKP) only.")
+    return {"keys": keys}
 
 
 def _is_public(key: dict[str, Any]) -> bool:
-    """Whether it is a key we can verify with, and no secret."""
+    """Whether PyJWT can verify with this key and it contains no secret."""
     if key.get("kty") == "oct" or "d" in key:
         return False
     try:
@@ -38,7 +38,7 @@ def _is_public(key: dict[str, Any]) -> bool:
 
 
 def issuer_of(raw: str) -> str:
-    """The `iss` an assertion claims, unverified; empty if it is none."""
+    """The unverified `iss` of an assertion; empty if there is none."""
     try:
         claims = jwt.decode(raw, options={"verify_signature": False})
     except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
@@ -58,18 +58,23 @@ def verify_assertion(
     except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
         raise TokenRefused("assertion", "The assertion is not valid.") from error
     if not all(is_printable(claims[name]) for name in ("iss", "sub", "jti")):
-        raise TokenRefused("assertion", "The assertion has odd claims.")
+        text = "The assertion's iss, sub or jti is not printable text."
+        raise TokenRefused("assertion", text)
     end = claims["exp"]
     if type(end) not in (int, float) or end > time.time() + MAX_ASSERTION_LIFETIME:
-        raise TokenRefused("assertion", "The assertion lasts too long.")
+        text = f"The assertion expires later than in {MAX_ASSERTION_LIFETIME} seconds."
+        raise TokenRefused("assertion", text)
     return claims
 
 
 def _decode_with_any_key(
     raw: str, keys: list[jwt.PyJWK], audiences: list[str]
 ) -> dict[str, Any]:
-    """Claims of an assertion by any of `keys`: many clients name no `kid`."""
-    wrong: jwt.PyJWTError = jwt.InvalidKeyError("no such key")
+    """Claims verified with any of `keys`, because many clients send no `kid`.
+
+    Raises PyJWTError.
+    """
+    failure: jwt.PyJWTError = jwt.InvalidKeyError("no such key")
     for key in keys:
         try:
             return jwt.decode(
@@ -80,5 +85,5 @@ def _decode_with_any_key(
                 options={"require": ["exp", "iss", "sub", "jti", "aud"]},
             )
         except jwt.PyJWTError as error:
-            wrong = error
-    raise wrong
+            failure = error
+    raise failure

@@ -1,4 +1,4 @@
-"""SimpleJWT's token classes and the verb issue: every door ends here (RFC 9068)."""
+"""Issues every kind of token, and SimpleJWT's token classes (RFC 9068)."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens import jwts
 
 TokenDetails = tuple[str, str, str, str]
-"""(door, scope, client_id, address) of a token to issue."""
+"""(issued_via, scope, client_id, address) of a token to issue."""
 
 
 class AccessToken(simplejwt.AccessToken):
-    """SimpleJWT's access token, with our claims; `for_user` puts it on the list."""
+    """SimpleJWT's access token with Portico's claims; `for_user` stores its row."""
 
     @classmethod
     def for_user(cls, user: Any) -> AccessToken:
-        """Issue an access token to `user` (SimpleJWT's own entry point)."""
+        """Issue an access token (SimpleJWT's entry point). Raises InvalidGrant."""
         return cls(issue_tokens(user, issued_via="command", refresh=False).access)
 
 
 class RefreshToken(simplejwt.RefreshToken):
-    """SimpleJWT's refresh token; `for_user` puts it on the list."""
+    """SimpleJWT's refresh token; `for_user` stores the rows of the pair."""
 
     access_token_class = AccessToken
 
     @classmethod
     def for_user(cls, user: Any) -> RefreshToken:
-        """Issue a pair to `user` and return its refresh token."""
+        """Issue a pair and return its refresh token. Raises InvalidGrant."""
         return cls(issue_tokens(user, issued_via="command").refresh)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What a door hands out, once; `refresh` is empty where there is none."""
+    """The raw tokens to return once, with their rows; `refresh` may be empty."""
 
     access: str
     row: IssuedToken
@@ -63,19 +63,19 @@ class TokenPair:
 
     @property
     def expires_in(self) -> int:
-        """Lifetime of the access token in seconds, as RFC 6749 5.1 wants it."""
+        """Lifetime of the access token in seconds (RFC 6749 5.1)."""
         return int((self.row.expires_at - self.row.issued_at).total_seconds())
 
 
-def allowed_scope(user: User, asked: str) -> str:
-    """The scope to put in a token: what was asked, or `mcp`. Raises InvalidScope."""
-    names = asked.split()
+def allowed_scope(user: User, requested: str) -> str:
+    """The scope for a token: the requested one, or `mcp`. Raises InvalidScope."""
+    names = requested.split()
     if not names:
         return ACT_WITHIN_ROLES
-    held = current_grants(user.pk)[1]
-    lacking = [n for n in names if n not in held and n != ACT_WITHIN_ROLES]
-    if lacking:
-        raise InvalidScope(f"Your roles do not give: {' '.join(sorted(set(lacking)))}.")
+    granted = current_grants(user.pk)[1]
+    missing = [n for n in names if n not in granted and n != ACT_WITHIN_ROLES]
+    if missing:
+        raise InvalidScope(f"Your roles do not give: {' '.join(sorted(set(missing)))}.")
     return " ".join(dict.fromkeys(names))
 
 
@@ -93,11 +93,12 @@ def issue_tokens(
     networks: str = "",
     actor: Any = None,
 ) -> TokenPair:
-    """Issue an access token, with a refresh token beside it unless told otherwise.
+    """Issue an access token, and a refresh token unless `refresh` is false.
 
-    `scope` is taken as checked; an `opaque` refresh token is a random secret of which
-    only the hash is kept, as OAuth clients get it. Raises InvalidGrant when the
-    account was closed or its access ended since `user` was loaded.
+    The caller has checked `scope`. An `opaque` refresh token is a random secret for
+    OAuth clients; only its hash is stored. Opens a transaction and locks the account.
+    Raises InvalidGrant if the account is closed, or its access was revoked after
+    `user` was loaded.
     """
     with transaction.atomic():
         lock_unchanged(user, client_id)
@@ -114,12 +115,12 @@ def issue_tokens(
 
 
 def new_opaque_token() -> str:
-    """A refresh token of 256 random bits."""
+    """An opaque refresh token of 256 random bits."""
     return REFRESH_PREFIX + secrets.token_urlsafe(32)
 
 
 def bind_networks(pair: TokenPair, networks: str) -> None:
-    """Let both tokens of a pair count from these networks only."""
+    """Limit both tokens of a pair to these networks."""
     for row in (pair.row, pair.refresh_row):
         if row is not None and networks:
             row.networks = networks
@@ -127,10 +128,11 @@ def bind_networks(pair: TokenPair, networks: str) -> None:
 
 
 def lock(user_id: int, client_id: str) -> User:
-    """The account as it is now, its row locked after the client's.
+    """Lock the client's row, then the account's row, and return the account.
 
-    Every end of access locks in this order too, so what is issued meanwhile is either
-    seen by it or refused here. Raises InvalidGrant where one of them does not count.
+    Revocation locks in the same order. It therefore either sees a token that is issued
+    at the same time, or this function refuses. Raises InvalidGrant if the client or the
+    account may not be used.
     """
     if client_id != OWN_CLIENT:
         clients = OAuthClient.objects.select_for_update(no_key=True)
@@ -145,7 +147,7 @@ def lock(user_id: int, client_id: str) -> User:
 
 
 def lock_unchanged(user: User, client_id: str = OWN_CLIENT) -> None:
-    """Lock; raise InvalidGrant where access has ended since `user` was loaded."""
+    """Lock; raise InvalidGrant if access was revoked after `user` was loaded."""
     if lock(user.pk, client_id).auth_digest != user.auth_digest:
         raise InvalidGrant("The account's access was ended or its password changed.")
 
@@ -158,7 +160,7 @@ def issue_pair(
     refresh: bool = True,
     lifetime: timedelta | None = None,
 ) -> TokenPair:
-    """An access token of a family, with a refresh token unless told otherwise."""
+    """Sign and store an access token, and a signed refresh token if `refresh`."""
     span = lifetime or settings.ACCESS_TOKEN_LIFETIME
     row = _new_row(user, TokenKind.ACCESS, family, about, span)
     pair = TokenPair(sign_row(row, user), row)
@@ -168,7 +170,7 @@ def issue_pair(
 def add_refresh_token(
     pair: TokenPair, user: User, about: TokenDetails, raw: str
 ) -> TokenPair:
-    """The pair completed: with the opaque token `raw`, or a signed one without."""
+    """Add a refresh token to the pair: `raw` if not empty, else a signed one."""
     span = settings.REFRESH_TOKEN_LIFETIME
     row = _new_row(user, TokenKind.REFRESH, pair.row.family, about, span)
     if raw:
@@ -202,7 +204,10 @@ def _new_row(
 
 
 def sign_row(row: IssuedToken, user: User) -> str:
-    """Sign the token of a row; a row signed before gives the same token again."""
+    """Sign the token of a row and store the row.
+
+    Signatures are deterministic, so a row gives the same token each time.
+    """
     raw, row.kid = jwts.sign(claims_of(row, user), kid=row.kid)
     if row.pk is None:
         row.save()
@@ -210,7 +215,7 @@ def sign_row(row: IssuedToken, user: User) -> str:
 
 
 def claims_of(row: IssuedToken, user: User) -> dict[str, Any]:
-    """The claims of a row's token (RFC 9068 2.2, and SimpleJWT's `token_type`)."""
+    """Claims of RFC 9068 2.2, and SimpleJWT's `token_type`."""
     claims: dict[str, Any] = {
         "token_type": row.kind,
         "iss": settings.ISSUER_URL,
@@ -236,9 +241,9 @@ def issue_personal_token(
     address: str = "",
     networks: str = "",
 ) -> tuple[IssuedToken, str]:
-    """A personal token: (its row, the token, shown once).
+    """Issue a personal token: (its row, the raw token, which is shown once).
 
-    Raises InvalidScope, and InvalidGrant as `issue` does.
+    Raises InvalidScope, and InvalidGrant as `issue_tokens` does.
     """
     about = (IssuedVia.PERSONAL.value, allowed_scope(user, scope), OWN_CLIENT, address)
     raw = PERSONAL_PREFIX + secrets.token_urlsafe(32)
@@ -255,7 +260,7 @@ def issue_personal_token(
 def record_token(
     action: str, row: IssuedToken, actor: Any, address: str, reason: str = ""
 ) -> None:
-    """One event about a token."""
+    """Store an audit event about a token, in the caller's transaction."""
     AuditEvent(
         action=action,
         object=f"{row.kind} token of {row.username}"[:255],

@@ -1,6 +1,6 @@
-"""Signing and verifying: SigningKey rows behind SimpleJWT's TokenBackend.
+"""Signs and verifies JWTs with SigningKey rows, as SimpleJWT's TokenBackend.
 
-RFC 7515, 7517, 7518, 8725. The only importer of `jwt`.
+RFC 7515, 7517, 7518, 8725.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from accounts.crypto.signing_keys import load_private_key, load_public_key
 from accounts.models.signing_keys import SigningKey
 
 HEADER_TYPES = {"access": "at+jwt", "refresh": "rt+jwt"}
-"""`token_type` claim -> JOSE header `typ` (RFC 9068 2.1); kinds cannot be confused."""
+"""`token_type` claim -> JOSE header `typ` (RFC 9068 2.1).
+
+The header keeps a refresh token from passing as an access token.
+"""
 
 LATEST_TIMESTAMP = 253_402_300_799
-"""9999-12-31 in epoch seconds: later times do not fit a datetime."""
+"""9999-12-31 in epoch seconds; later times do not fit a datetime."""
 
 
 class TokenRefused(TokenBackendError):
-    """A token that does not count; `reason` is a word for the audit trail."""
+    """The token is not valid; `reason` is a code for the audit trail."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -41,11 +44,11 @@ class TokenRefused(TokenBackendError):
 
 
 class TokenExpired(TokenRefused, TokenBackendExpiredToken):
-    """Only its time has passed."""
+    """The token is valid except for its `exp`."""
 
 
 class DeterministicES256(ECAlgorithm):
-    """ES256 with RFC 6979 nonces, so that signing the same claims repeats the token."""
+    """ES256 with RFC 6979 nonces: the same claims give the same token."""
 
     def __init__(self) -> None:
         super().__init__(ECAlgorithm.SHA256, ec.SECP256R1)
@@ -66,10 +69,9 @@ JWS = _signer()
 
 
 def sign(payload: dict[str, Any], *, kid: str = "") -> tuple[str, str]:
-    """Sign claims with the key `kid` (the active one by default): (raw, kid).
+    """Sign claims with the key `kid` (default: the active key): (raw token, kid).
 
-    Raises TokenRefused if that key cannot sign any more, KeyUnreadable if it does not
-    open.
+    Raises TokenRefused if the key is retired, KeyUnreadable if it cannot be decrypted.
     """
     keys = SigningKey.objects
     key = keys.filter(kid=kid).first() if kid else keys.ensure_active()
@@ -86,18 +88,19 @@ def sign(payload: dict[str, Any], *, kid: str = "") -> tuple[str, str]:
 
 
 def verify(raw: str, *, allow_expired: bool = False) -> dict[str, Any]:
-    """Check signature, type, issuer and the shape of every claim; return the claims.
+    """Check signature, header, issuer and the type of every claim; return the claims.
 
-    Raises TokenRefused, or its child TokenExpired when only time is wrong.
+    Raises TokenRefused, or its subclass TokenExpired if only `exp` is wrong.
     """
     header = _header(raw)
     key = SigningKey.objects.verifying().filter(kid=header["kid"]).first()
     if key is None or header["alg"] != key.algorithm:
-        raise TokenRefused("unknown_key", "The token was signed by no key of ours.")
+        raise TokenRefused("unknown_key", "The token's signing key is unknown.")
     claims = _decode(raw, key, allow_expired)
     check_claims(claims)
     if header.get("typ") != HEADER_TYPES.get(claims["token_type"]):
-        raise TokenRefused("wrong_type", "The token's header and claims disagree.")
+        text = "The token's typ header does not match its token_type claim."
+        raise TokenRefused("wrong_type", text)
     return claims
 
 
@@ -105,7 +108,7 @@ KID = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 
 
 def _canonical(part: str) -> bool:
-    """base64url in its one spelling: no padding, no bits to spare (RFC 7515 2)."""
+    """Whether `part` is canonical base64url without padding (RFC 7515 2)."""
     try:
         decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except (ValueError, UnicodeError):
@@ -121,8 +124,8 @@ def _header(raw: str) -> dict[str, Any]:
     except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
         raise TokenRefused("malformed", "That is not a token.") from error
     kid = header.get("kid")
-    named = isinstance(kid, str) and KID.fullmatch(kid)
-    if not named or not isinstance(header.get("alg"), str):
+    has_kid = isinstance(kid, str) and KID.fullmatch(kid)
+    if not has_kid or not isinstance(header.get("alg"), str):
         raise TokenRefused("malformed", "The token names no signing key.")
     return header
 
@@ -148,7 +151,7 @@ def _decode(raw: str, key: SigningKey, allow_expired: bool) -> dict[str, Any]:
 
 
 def check_claims(claims: dict[str, Any]) -> None:
-    """Refuse odd claims: text for a number, true for 1, lists, far futures."""
+    """Raise TokenRefused for claims of a wrong type, or times beyond year 9999."""
     for name in ("exp", "iat"):
         value = claims.get(name)
         if type(value) is not int or not 0 < value <= LATEST_TIMESTAMP:
@@ -159,12 +162,11 @@ def check_claims(claims: dict[str, Any]) -> None:
 
 
 def public_jwks() -> dict[str, list[dict[str, Any]]]:
-    """The JWK Set (RFC 7517) of the keys next, active and retiring."""
+    """The JWK Set (RFC 7517) of the next, active and retiring keys."""
     return {"keys": [public_jwk(key) for key in SigningKey.objects.published()]}
 
 
 def public_jwk(key: SigningKey) -> dict[str, Any]:
-    """One key as a JWK."""
     algorithm: Any = get_default_algorithms()[key.algorithm]
     jwk: dict[str, Any] = algorithm.to_jwk(
         load_public_key(key.public_pem), as_dict=True
@@ -178,17 +180,15 @@ ALGORITHMS_OF = {
     "RSA": ["RS256", "PS256", "RS512"],
     "OKP": ["EdDSA"],
 }
-"""Key type -> what it signs with; for the others PyJWT raises a TypeError."""
+"""JWK key type -> its algorithms; for others PyJWT raises a TypeError."""
 
 
 KEY_ERRORS = (AttributeError, NotImplementedError, TypeError, ValueError)
-"""What PyJWT raises for members that are no text, and for `alg: none`."""
+"""Exceptions of PyJWT for JWK members that are not text, and for `alg: none`."""
 
 
 def is_printable(value: Any) -> TypeGuard[str]:
-    """Whether it is printable text: no NUL and no half of a surrogate pair, which
-    databases refuse.
-    """
+    """Whether it is printable text; databases refuse NUL and lone surrogates."""
     return isinstance(value, str) and value.isprintable()
 
 
@@ -196,16 +196,19 @@ verify_claims = verify
 
 
 class SigningKeyBackend(TokenBackend):
-    """SimpleJWT's seam: every Token class signs and verifies through the rows."""
+    """SimpleJWT's TokenBackend, which signs and verifies with SigningKey rows."""
 
     def __init__(self) -> None:
         super().__init__("ES256")
 
     def encode(self, payload: dict[str, Any]) -> str:
-        """Sign with the active key."""
+        """Sign with the active key. Raises KeyUnreadable."""
         return sign({"iss": settings.ISSUER_URL, **payload})[0]
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
-        """Verify always; SimpleJWT's `verify=False` only forgives the time."""
+        """Verify the signature always; `verify=False` only accepts expired tokens.
+
+        SimpleJWT would skip the signature too.
+        """
         raw = token.decode() if isinstance(token, bytes) else token
         return verify_claims(raw, allow_expired=not verify)

@@ -1,4 +1,4 @@
-"""The stored row of a token that somebody pasted."""
+"""Finds the stored row of a raw token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from accounts.tokens import jwts
 
 
 def find_token(raw: str) -> IssuedToken | None:
-    """The list's row of a token of whatever kind, live or not."""
+    """The row of a token of any kind, also if it is expired or revoked."""
     rows = IssuedToken.objects.with_revoked().select_related("user")
     row = rows.filter(secret_hash=secret_hash(raw)).first()
     if row is not None:

@@ -1,7 +1,7 @@
-"""Principal: who a message acts as; authenticate(raw) turns a token into one.
+"""The Principal that a message acts as; authenticate(raw) creates it from a token.
 
-RFC 6750, 8725, 9068. Refusals carry a reason for the audit trail; clients learn
-only `invalid_token`.
+RFC 6750, 8725, 9068. A refusal has a reason for the audit trail. The client receives
+`invalid_token` only, so that it cannot probe for accounts.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.jwts import TokenRefused, verify
 
 SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-"""A user's primary key as text; anything else is nobody (`true` is not user 1)."""
+"""A user's primary key as text. Other values match no user: `true` is not user 1."""
 
 
 class Unauthenticated(Exception):
-    """The credential does not count. `reason` is a word for the audit trail."""
+    """The credential is not valid; `reason` is a code for the audit trail."""
 
     def __init__(self, reason: str, claims: Mapping[str, Any] | None = None) -> None:
         super().__init__(reason)
@@ -50,7 +50,7 @@ class Unauthenticated(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user acting through a token: what the roles give and the token lets through."""
+    """A user who acts with a token: the roles' grants and the token's scopes."""
 
     user_id: int
     username: str
@@ -59,40 +59,40 @@ class Principal:
     issued_via: str
     roles: tuple[str, ...]
     grants: Mapping[str, tuple[str, ...]]
-    """Role scope -> names of the unexpired roles that give it."""
+    """Role scope -> names of the unexpired roles that grant it."""
     token_scopes: frozenset[str]
     expires_at: int
-    """End of the token, epoch seconds."""
+    """Expiry of the token, epoch seconds."""
     valid_until: float
-    """When this object stops being true by the clock alone, epoch seconds."""
+    """First expiry of token, idle limit or role, epoch seconds; reload after it."""
     networks: tuple[tuple[str, ...], ...] = ()
-    """Of the token and of the client: the address has to lie in each of them."""
+    """Networks of the token and of the client; the address must be in each of them."""
     role_networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Role -> where it counts, for roles that do not count from anywhere."""
+    """Role -> its networks, for roles that are limited to networks."""
 
     def restricted_to(self, address: str) -> Principal:
-        """As a message from `address` may act. Raises Unauthenticated."""
+        """The principal for a message from `address`. Raises Unauthenticated."""
         if not self.networks and not self.role_networks:
             return self
         if not all(in_networks(address, allowed) for allowed in self.networks):
             raise Unauthenticated("wrong_network", self.as_claims())
         bound = self.role_networks.items()
-        away = {role for role, networks in bound if not in_networks(address, networks)}
-        return self.without_roles(away) if away else self
+        lost = {role for role, networks in bound if not in_networks(address, networks)}
+        return self.without_roles(lost) if lost else self
 
     def as_claims(self) -> dict[str, Any]:
-        """What the audit wants to know of a refused one."""
-        known = {"jti": self.jti, "client_id": self.client_id}
-        return {**known, "sub": str(self.user_id)}
+        """The claims that the audit event of a refusal needs."""
+        token = {"jti": self.jti, "client_id": self.client_id}
+        return {**token, "sub": str(self.user_id)}
 
-    def without_roles(self, away: set[str]) -> Principal:
-        """Fewer roles, and what only they give gone."""
-        kept = {
-            scope: tuple(role for role in roles if role not in away)
+    def without_roles(self, lost: set[str]) -> Principal:
+        """A copy without these roles and without the scopes that only they grant."""
+        remaining = {
+            scope: tuple(role for role in roles if role not in lost)
             for scope, roles in self.grants.items()
         }
-        grants = MappingProxyType({scope: r for scope, r in kept.items() if r})
-        roles = tuple(role for role in self.roles if role not in away)
+        grants = MappingProxyType({scope: r for scope, r in remaining.items() if r})
+        roles = tuple(role for role in self.roles if role not in lost)
         return replace(self, roles=roles, grants=grants, role_networks={})
 
     @property
@@ -102,20 +102,23 @@ class Principal:
 
     @property
     def can_step_up(self) -> bool:
-        """Whether the client can ask its person for a wider token."""
+        """Whether the client can ask its user for a token with more scopes."""
         return self.issued_via == IssuedVia.AUTHORIZATION_CODE
 
 
 def authenticate(raw: str) -> Principal:
     """The principal of an access token for this MCP endpoint.
 
-    Raises Unauthenticated; database errors pass through (the door answers 503).
+    Raises Unauthenticated. Database errors propagate; the endpoint answers 503.
     """
     return load_principal(verify_access(raw))
 
 
 def verify_access(raw: str) -> dict[str, Any]:
-    """What needs no account: signature, time, issuer, kind, audience. The claims."""
+    """The claims after the checks that need no account. Raises Unauthenticated.
+
+    Checks signature, expiry, issuer, kind, audience and the form of `sub`.
+    """
     if raw.startswith(PERSONAL_PREFIX):
         return personal_claims(raw)
     try:
@@ -132,7 +135,7 @@ def verify_access(raw: str) -> dict[str, Any]:
 
 
 def personal_claims(raw: str) -> dict[str, Any]:
-    """What a personal token's row says, in the words of a signed one's claims."""
+    """A personal token's row as claims of a JWT. Raises Unauthenticated."""
     hashed = hashlib.sha256(raw.encode()).hexdigest()
     rows = IssuedToken.objects.filter(kind=TokenKind.PERSONAL, secret_hash=hashed)
     row = rows.first()
@@ -147,17 +150,17 @@ def personal_claims(raw: str) -> dict[str, Any]:
 
 
 def _is_our_audience(audience: Any) -> bool:
-    named = audience if isinstance(audience, list) else [audience]
+    audiences = audience if isinstance(audience, list) else [audience]
     ours = settings.RESOURCE_URL.rstrip("/")
-    return any(isinstance(aud, str) and aud.rstrip("/") == ours for aud in named)
+    return any(isinstance(aud, str) and aud.rstrip("/") == ours for aud in audiences)
 
 
 def load_principal(claims: Mapping[str, Any]) -> Principal:
-    """Look up the account, the token's row and the roles as they are now."""
+    """Read the current token row, account and roles. Raises Unauthenticated."""
     row = _token_row(claims["jti"])
     if row is None or str(row["user_id"]) != claims["sub"]:
         raise Unauthenticated("unknown_token_or_user", claims)
-    against = {
+    refusals = {
         "revoked": row["revoked"],
         "inactive_user": not row["user__is_active"],
         "expired": row["expires_at"] <= timezone.now(),
@@ -165,8 +168,8 @@ def load_principal(claims: Mapping[str, Any]) -> Principal:
         "blocked_client": row["blocked"],
     }
     idle_at = idle_expiry(row)
-    against["idle"] = idle_at is not None and idle_at <= time.time()
-    for reason, applies in against.items():
+    refusals["idle"] = idle_at is not None and idle_at <= time.time()
+    for reason, applies in refusals.items():
         if applies:
             raise Unauthenticated(reason, claims)
     roles, grants, ends = current_grants(row["user_id"])
@@ -192,7 +195,7 @@ def load_principal(claims: Mapping[str, Any]) -> Principal:
 
 
 def idle_expiry(row: Mapping[str, Any]) -> float | None:
-    """When the token ends unless it is used before, epoch seconds; None if never."""
+    """When an unused token expires, epoch seconds; None without an idle limit."""
     span = idle_lifetime(row["client_max_idle"])
     if span is None:
         return None
@@ -201,16 +204,16 @@ def idle_expiry(row: Mapping[str, Any]) -> float | None:
 
 
 def idle_lifetime(of_client: int | None) -> float | None:
-    """Seconds unused after which a token of this client ends; None if it does not."""
+    """The shorter of TOKEN_MAX_IDLE and the client's limit; None if both are unset."""
     limits = [limit for limit in (settings.TOKEN_MAX_IDLE, of_client) if limit]
     return float(min(limits)) if limits else None
 
 
 def _token_row(jti: str) -> dict[str, Any] | None:
-    """What a decision reads of a token and its account, in one query.
+    """The columns that a decision needs of a token and its account, in one query.
 
-    `blocked` is None where there is no such client: its networks and limits are gone
-    with its row, so the token counts no longer.
+    `blocked` is None if the client's row is deleted. Its networks and limits are then
+    unknown, so the caller refuses the token.
     """
     client = OAuthClient.objects.filter(client_id=OuterRef("client_id"))
     rows = IssuedToken.objects.with_revoked().annotate(
@@ -223,14 +226,14 @@ def _token_row(jti: str) -> dict[str, Any] | None:
     of_user = ("user__username", "user__is_active")
     of_client = ("blocked", "client_networks", "client_max_idle")
     columns = (*of_token, *times, *of_user, *of_client, "revoked")
-    found = rows.filter(jti=jti, user__isnull=False).values(*columns)
-    return next(iter(found), None)
+    matches = rows.filter(jti=jti, user__isnull=False).values(*columns)
+    return next(iter(matches), None)
 
 
 def hypothetical_principal(user: User, token_scopes: Iterable[str]) -> Principal:
-    """`user` as they would come with a token of these scopes from a browser sign-in.
+    """The principal that `user` would be with a token of these scopes.
 
-    For pages that say what somebody could do; no message is ever served to it.
+    For pages that show what a user could do; no message is served with it.
     """
     roles, grants, _ends = current_grants(user.pk)
     return Principal(
@@ -249,5 +252,4 @@ def hypothetical_principal(user: User, token_scopes: Iterable[str]) -> Principal
 
 @lru_cache(maxsize=1024)
 def scopes_in(text: str) -> frozenset[str]:
-    """The scopes of a `scope` claim."""
     return frozenset(text.split())

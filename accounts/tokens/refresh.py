@@ -1,4 +1,4 @@
-"""Refresh tokens: redeemed under a lock, forgiving for a moment, ended on replay.
+"""Rotates refresh tokens under a row lock; a replay revokes the family.
 
 OAuth 2.1 4.3; RFC 9700 4.14.
 """
@@ -47,11 +47,11 @@ def rotate_refresh_token(
 ) -> TokenPair:
     """Redeem a refresh token for a new pair. Raises InvalidGrant, InvalidScope.
 
-    An opaque one was issued to an OAuth client, which has to be `client_id`. `scope`
-    narrows the access token, not the refresh token that follows (RFC 6749 6).
+    An opaque token belongs to the OAuth client `client_id`. `scope` narrows the access
+    token, but not the next refresh token (RFC 6749 6).
 
-    Used again within REFRESH_TOKEN_GRACE it gives the same successor (a client
-    that lost the answer, or two windows at once); later, its whole family ends.
+    A second use within REFRESH_TOKEN_GRACE returns the same successor, for a client
+    that lost the response or uses two windows. A later use revokes the family.
     """
     claims = _claims(raw, client_id)
     with transaction.atomic():
@@ -68,7 +68,10 @@ def rotate_refresh_token(
 
 
 def _claims(raw: str, client_id: str) -> dict[str, Any]:
-    """What identifies the row of a refresh token: signed claims, or its hash."""
+    """The claims that identify the token's row. Raises InvalidGrant.
+
+    A signed token contains them; an opaque token is found by its hash.
+    """
     if not client_id:
         return verify_refresh(raw)
     rows = IssuedToken.objects.filter(secret_hash=secret_hash(raw))
@@ -79,7 +82,7 @@ def _claims(raw: str, client_id: str) -> dict[str, Any]:
 
 
 def verify_refresh(raw: str) -> dict[str, Any]:
-    """The claims of a refresh token of ours. Raises InvalidGrant."""
+    """The claims of a signed refresh token. Raises InvalidGrant."""
     try:
         claims = jwts.verify(raw)
     except jwts.TokenRefused as error:
@@ -90,7 +93,7 @@ def verify_refresh(raw: str) -> dict[str, Any]:
 
 
 def _lock_token(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
-    """The row and its account, locked (accounts/tokens/issue.py: lock)."""
+    """Lock the client, the account and the token's row. Raises InvalidGrant."""
     user = lock(int(claims["sub"]), claims["client_id"])
     rows = IssuedToken.objects.select_for_update(of=("self",))
     row = rows.filter(jti=claims["jti"], user=user).first()
@@ -101,7 +104,7 @@ def _lock_token(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
 
 
 def verify_token(raw: str, address: str = "") -> None:
-    """Raise InvalidGrant unless `raw` is live, ours and counts from `address`."""
+    """Raise InvalidGrant unless `raw` is a live token that is valid from `address`."""
     try:
         if raw.startswith(PERSONAL_PREFIX):
             load_principal(verify_access(raw)).restricted_to(address)
@@ -121,30 +124,34 @@ def verify_token(raw: str, address: str = "") -> None:
 
 
 def revoke_family(raw: str, *, address: str = "") -> int:
-    """Sign out: revoke all that grew from this refresh token's sign-in."""
+    """Revoke the family of this refresh token; returns how many tokens.
+
+    Raises InvalidGrant.
+    """
     with transaction.atomic():
         row, user = _lock_token(verify_refresh(raw))
         family = IssuedToken.objects.filter(family=row.family)
-        return family.revoke(actor=user, reason=f"signed out from {address or 'afar'}")
+        place = address or "an unknown address"
+        return family.revoke(actor=user, reason=f"signed out from {place}")
 
 
 def _narrow_scope(row: IssuedToken, scope: str) -> str:
-    """What of the grant is asked for: all of it without a wish. Raises InvalidScope."""
-    asked = list(dict.fromkeys(scope.split()))
-    if not set(asked) <= set(row.scope.split()):
+    """The requested part of the grant's scope; by default all. Raises InvalidScope."""
+    requested = list(dict.fromkeys(scope.split()))
+    if not set(requested) <= set(row.scope.split()):
         raise InvalidScope("The grant does not cover that scope.")
-    return " ".join(asked) or row.scope
+    return " ".join(requested) or row.scope
 
 
 def _check_network(row: IssuedToken, address: str) -> None:
-    """Raise InvalidGrant where the token does not count from `address`."""
+    """Raise InvalidGrant if the token may not be used from `address`."""
     bound = split_networks(row.networks)
     if bound and not in_networks(address, bound):
-        raise InvalidGrant("The refresh token does not count from this address.")
+        raise InvalidGrant("The refresh token may not be used from this address.")
 
 
 def _check_idle(row: IssuedToken) -> None:
-    """Raise InvalidGrant where no token of the family was used for too long."""
+    """Raise InvalidGrant if the family was unused for longer than the idle limit."""
     clients = OAuthClient.objects.filter(client_id=row.client_id)
     span = idle_lifetime(clients.values_list("max_idle", flat=True).first())
     if span is None:
@@ -174,15 +181,21 @@ def _first_use(row: IssuedToken, user: User, about: TokenDetails) -> TokenPair:
     return pair
 
 
-def _seal_successor(row: IssuedToken, following: str) -> bytes | None:
-    """What an opaque successor is given again from; a signed one is signed again."""
+def _seal_successor(row: IssuedToken, successor: str) -> bytes | None:
+    """The encrypted opaque successor, to repeat it within the grace period.
+
+    None for signed tokens: signing the row again gives the same token.
+    """
     if not row.secret_hash or not settings.REFRESH_TOKEN_GRACE:
         return None
-    return seal(PURPOSE, following.encode(), row.jti.encode())
+    return seal(PURPOSE, successor.encode(), row.jti.encode())
 
 
 def _clear_old_successors(row: IssuedToken) -> None:
-    """Drop what the family's earlier grace periods needed; `purge` drops the rest."""
+    """Delete the family's encrypted successors whose grace period has passed.
+
+    `purge` deletes those of families that are not used any more.
+    """
     over = timezone.now() - settings.REFRESH_TOKEN_GRACE
     IssuedToken.objects.filter(family=row.family).drop_successors(over)
 
@@ -191,12 +204,12 @@ def _repeat_successor(row: IssuedToken, user: User, about: TokenDetails) -> Toke
     successor = row.successor
     if successor is None or successor.state != "active":
         raise InvalidGrant("The refresh token is no longer valid; sign in again.")
-    again = _unseal_successor(row) if row.secret_hash else sign_row(successor, user)
+    refresh = _unseal_successor(row) if row.secret_hash else sign_row(successor, user)
     pair = issue_pair(user, row.family, about, refresh=False)
-    reason = "within the grace"
+    reason = "within the grace period"
     bind_networks(pair, row.networks)
     record_token("token.refreshed", pair.row, user, about[-1], reason=reason)
-    return replace(pair, refresh=again, refresh_row=successor)
+    return replace(pair, refresh=refresh, refresh_row=successor)
 
 
 def _unseal_successor(row: IssuedToken) -> str:
@@ -210,11 +223,11 @@ def _unseal_successor(row: IssuedToken) -> str:
 
 def _revoke_replayed_family(row: IssuedToken, address: str) -> None:
     family = IssuedToken.objects.filter(family=row.family)
-    ended = family.revoke(actor=None, reason="refresh token replayed")
+    revoked = family.revoke(actor=None, reason="refresh token replayed")
     record_token(
         "token.replayed",
         row,
         row.username,
         address,
-        reason=f"family ended, {ended} live tokens revoked",
+        reason=f"family revoked, {revoked} live tokens",
     )

@@ -1,1 +1,1 @@
-"""Passwords: hashed, judged, reset by mail."""
+"""Password hashing, validation and reset links."""

@@ -1,4 +1,4 @@
-"""Argon2 as OWASP advises, and only so many at once: hashing knocks nobody over."""
+"""Argon2 with OWASP's parameters; a semaphore limits concurrent hashing."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ def _slots() -> threading.BoundedSemaphore:
 
 @contextmanager
 def hashing_slot() -> Iterator[None]:
-    """One of HASHING_AT_ONCE per process, for this thread. Raises TooMany.
+    """Acquire one of HASHING_AT_ONCE slots of this process. Raises RateLimited.
 
-    Whoever holds one already (the sign-in door, around its look at the lock-out)
-    hashes in it.
+    Reentrant: PasswordBackend acquires the slot before it checks the lock-out.
     """
-    if getattr(_local, "holds", False):
+    if getattr(_local, "has_slot", False):
         yield
         return
     if not _slots().acquire(timeout=settings.HASHING_WAIT):
         raise RateLimited(_("Too many people sign in at this moment; try again."), 1)
-    _local.holds = True
+    _local.has_slot = True
     try:
         yield
     finally:
-        _local.holds = False
+        _local.has_slot = False
         _slots().release()
 
 
@@ -55,10 +54,10 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def hash_in_slot(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Do `work` in a slot, on a thread that is kept for it.
+    """Run `work` in a slot, on a thread of a small pool. Raises RateLimited.
 
-    Every request has a thread of its own and malloc an arena for each: 19 MiB of
-    hashing would stay behind in every one of them (300 MB, measured with 16 arenas).
+    Each request runs in a separate thread, and malloc keeps an arena per thread.
+    Hashing there leaves 19 MiB in every arena (300 MB, measured with 16 arenas).
     """
     with hashing_slot():
         return _threads().submit(work, *args, **kwargs).result()
@@ -66,10 +65,10 @@ def hash_in_slot(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 @contextmanager
 def prehashed_password(raw: str) -> Iterator[None]:
-    """Hash `raw` now; in the block hashing it costs nothing, once. Raises TooMany.
+    """Hash `raw` now; the first hashing of it in the block reuses the result.
 
-    For blocks that open a transaction: hashing waits for its turn, and everybody who
-    writes would wait with it.
+    Raises RateLimited. Use it around a transaction: hashing waits for a slot, and every
+    writer would wait for the transaction.
     """
     _local.ready = {raw: make_password(raw)} if raw else {}
     try:
@@ -79,24 +78,24 @@ def prehashed_password(raw: str) -> Iterator[None]:
 
 
 class TunedArgon2PasswordHasher(Argon2PasswordHasher):
-    """19 MiB, two passes, one lane; Django's 100 MiB and 8 lanes are a DoS lever."""
+    """19 MiB, two passes, one lane; Django's 100 MiB and 8 lanes make DoS easy."""
 
     memory_cost = 19 * 1024
     time_cost = 2
     parallelism = 1
 
     def encode(self, password: str, *args: Any, **kwargs: Any) -> str:
-        """As Argon2's, in a slot."""
+        """Hash in a slot. Raises RateLimited."""
         ready: str | None = getattr(_local, "ready", {}).pop(password, None)
         return ready or hash_in_slot(super().encode, password, *args, **kwargs)
 
     def verify(self, *args: Any, **kwargs: Any) -> bool:
-        """As Argon2's, in a slot."""
+        """Verify in a slot. Raises RateLimited."""
         return hash_in_slot(super().verify, *args, **kwargs)
 
 
 class ClientSecretHasher(PBKDF2PasswordHasher):
-    """For secrets made here: random enough that guessing needs no slowing down."""
+    """For generated client secrets: they are random, so slow hashing adds nothing."""
 
     algorithm = "accounts_client_secret"
     iterations = 1

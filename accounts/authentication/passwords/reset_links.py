@@ -1,4 +1,4 @@
-"""Links in password mails: they end with the account's access."""
+"""Password reset links, which revoking the account's access invalidates."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from django.contrib.auth.tokens import PasswordResetTokenGenerator
 
 
 class ResetTokenGenerator(PasswordResetTokenGenerator):
-    """Django's own, which knows password, last sign-in and address; and the epoch.
+    """Adds the session epoch to Django's hash of password, last sign-in and address.
 
-    Who reads somebody's mail could otherwise use a link after all was ended.
+    Otherwise a link in an old mail would still work after a revocation.
     """
 
     def _make_hash_value(self, user: Any, timestamp: int) -> str:

@@ -1,4 +1,4 @@
-"""A password validator that never objects: it hears of changes and ends access."""
+"""A password validator that accepts all passwords and revokes access on a change."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from accounts.models.audit.events import COMMAND_LINE
 
 
 class RevokeOnPasswordChange:
-    """Django calls `password_changed` on every route that sets a password.
+    """Revokes an account's access when its password changes.
 
-    The form, the command, the shell: all end in `AbstractBaseUser.save()`, which
-    calls it after the new hash is stored (but not when a hash is only upgraded).
+    Forms, commands and the shell all use `AbstractBaseUser.save()`. It calls
+    `password_changed` after it stores a new hash, but not after a hash upgrade.
     """
 
     def validate(self, password: str, user: AbstractBaseUser | None = None) -> None:
-        """Accept every password: the other validators judge strength."""
+        """Accept every password; other validators check its strength."""
 
     def get_help_text(self) -> str:
-        """What people read beside the password field."""
         return _("Changing the password signs you out of every client.")
 
     def password_changed(
         self, password: str, user: AbstractBaseUser | None = None
     ) -> None:
-        """Record who did it, and end all access of the account."""
+        """Record the change and revoke all access of the account."""
         if isinstance(user, User):
             request, actor = context.request, current_actor()
             record(
@@ -43,9 +42,9 @@ class RevokeOnPasswordChange:
 
 
 def current_actor() -> Any:
-    """Who is signed in to the request being answered; without one an operator.
+    """The signed-in user of the current request; COMMAND_LINE outside a request.
 
-    Django tells a validator neither, and its own pages and commands tell nobody.
+    Read from allauth's context, because Django passes no request to validators.
     """
     if context.request is None:
         return COMMAND_LINE
