@@ -25,7 +25,7 @@ os.umask(0o077)
 def django_db_setup(
     django_test_environment: None, django_db_blocker: Any
 ) -> Iterator[None]:
-    """The run's database, also where only flow tests (and their server) use it."""
+    """The run's database, also for runs of flow tests only."""
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False)
     yield
@@ -35,7 +35,7 @@ def django_db_setup(
 
 @pytest.fixture(autouse=True)
 def uncounted() -> None:
-    """What tests before have asked for counts against nobody."""
+    """Resets the rate limits of earlier tests."""
     PROCESS_WINDOWS.counts.clear()
 
 
@@ -47,7 +47,7 @@ def alice(db: None) -> User:
 
 @pytest.fixture
 def bob(db: None) -> User:
-    """May not: role Guest."""
+    """May not call: role Guest."""
     return person("bob", "Guest")
 
 
@@ -58,5 +58,5 @@ def carol(db: None) -> User:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Flows leave rows behind and come last."""
+    """Flow tests leave rows behind and run last."""
     items.sort(key=lambda item: item.nodeid.startswith("tests/flows/"))

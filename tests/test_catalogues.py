@@ -1,4 +1,4 @@
-"""The translations: whole, current, and with the same placeholders on both sides."""
+"""The translations: complete, current, and with the placeholders of the originals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)[sdr]|%[sdr]|\{(\w*)\}")
 
 
 def placeholders(text: str) -> list[str]:
-    """What is filled in, whatever the order."""
+    """The placeholders, sorted."""
     return sorted(found.group() for found in PLACEHOLDER.finditer(text))
 
 

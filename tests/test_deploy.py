@@ -1,4 +1,4 @@
-"""deploy/: every file parses, and what it names exists."""
+"""deploy/: every file is valid, and the names in it exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that takes the pictures of docs/screenshots."""
+"""The command that takes the screenshots of docs/screenshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of attack kinds in docs/security.md names only tests that exist."""
+"""The table of attack kinds in docs/security.md names only existing tests."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def read(name: str) -> str:
 
 
 def links(text: str) -> list[str]:
-    """Where it leads, in order, but for the other README."""
+    """The links in order, except those to the other README."""
     found = [first or second for first, second in LINK.findall(text)]
     return [link for link in found if link not in READMES]
 

@@ -1,4 +1,4 @@
-"""Medians, goals and the page: what stands there is what was measured."""
+"""Medians, goals and the page: the page shows the measured values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.once
 
 
 class Runner:
-    """A contender whose slices are given."""
+    """A contender with given samples."""
 
     def __init__(self, label: str, rates: list[float]) -> None:
         self.label, self.rates, self.asked = label, rates, 0
@@ -27,13 +27,13 @@ class Runner:
 
 
 def found(base: list[float], other: list[float], rounds: int) -> Results:
-    """What a comparison of these gives."""
+    """The result of a comparison of these samples."""
     pair = Runner("bare", base), Runner("Portico, SQLite, audit batch", other)
     return compare(pair[0], [pair[1]], (16,), rounds)  # type: ignore[arg-type, list-item]
 
 
 def test_a_ratio_is_per_round_and_the_first_round_is_discarded() -> None:
-    """Each value is divided by the baseline of its own round; the median counts."""
+    """Each value is divided by the baseline of the same round; the median counts."""
     results = found([1, 100, 200, 400], [999, 50, 120, 400], 3)
     ours = results["Portico, SQLite, audit batch", 16]
     assert ours.ratios == [0.5, 0.6, 1.0] and ours.ratio == 0.6

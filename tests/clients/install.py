@@ -1,4 +1,4 @@
-"""The clients of other makers, installed once: npm packages and an older SDK."""
+"""Third-party clients, installed once: npm packages and an older SDK."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OLDER = ROOT / ".cache" / "mcp1"
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """The runs on both databases go on at once and share what is installed."""
+    """Runs on both databases happen in parallel and share the installation."""
     (ROOT / ".cache").mkdir(exist_ok=True)
     with (ROOT / ".cache" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -32,7 +32,7 @@ def one_at_a_time() -> Iterator[None]:
 
 @cache
 def node() -> str:
-    """Node 22, from the npm package `node`, with the pinned packages beside it."""
+    """Node 22 from the npm package `node`, with the pinned packages beside it."""
     npm = shutil.which("npm")
     if npm is None:
         skip_or_fail("npm", "install Node.js: apt-get install npm")
@@ -49,7 +49,7 @@ def node() -> str:
 
 @cache
 def older_python() -> str:
-    """A Python with `mcp<2`, from its own hashed lock."""
+    """A Python with `mcp<2` from its own hashed lock file."""
     python = OLDER / "bin" / "python"
     stamp, lock = OLDER / ".installed", HERE / "mcp1-requirements.txt"
     with one_at_a_time():
@@ -68,7 +68,7 @@ def older_python() -> str:
 
 
 def run(command: list[str], timeout: float = 60, **environment: str) -> str:
-    """What a command prints; the test fails with its errors if it fails."""
+    """The output of a command; the test fails with its errors if it fails."""
     env = {**os.environ, **environment}
     done = subprocess.run(
         command, cwd=HERE, env=env, capture_output=True, text=True, timeout=timeout

@@ -9,7 +9,7 @@ from mcp.client.streamable_http import streamablehttp_client
 
 
 async def main(url: str, token: str) -> None:
-    """One conversation in the older era."""
+    """One conversation in the older revision."""
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         streamablehttp_client(url, headers=headers) as (read, write, _),

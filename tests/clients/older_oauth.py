@@ -1,4 +1,4 @@
-"""Run by a Python with `mcp<2`: sign a person in, call, refresh; print JSON."""
+"""Run by a Python with `mcp<2`: sign a user in, call, refresh; print JSON."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Settings: typed, every error at once, each with its mend."""
+"""Settings: typed, all errors at once, each with its fix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.once
 def manage(
     folder: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run manage.py with these variables only."""
+    """Run manage.py with only these variables."""
     env = {"PATH": os.environ["PATH"], "DATA_DIR": str(folder), **environment}
     command = [sys.executable, "manage.py", *arguments]
     return subprocess.run(

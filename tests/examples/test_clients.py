@@ -34,7 +34,7 @@ BOTH = [
 
 @pytest.fixture(scope="module")
 def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The run's database, open, with one account for each example."""
+    """The run's database without a transaction, with one account per example."""
     with django_db_blocker.unblock():
         for language in ("python", "typescript"):
             person(f"{language}-robot", "Guest")
@@ -86,7 +86,7 @@ def talking(program: list[str], *arguments: str) -> Iterator[Iterator[str]]:
 
 
 def hear(lines: Iterator[str], word: str) -> None:
-    """Read on until a line begins with `word`."""
+    """Read until a line begins with `word`."""
     heard = []
     for line in lines:
         heard.append(line)
@@ -155,7 +155,7 @@ def test_a_missing_server_is_one_sentence(program: list[str]) -> None:
 
 
 async def asked(url: str, auth: httpx2.Auth) -> str:
-    """A call in which the server asks back on the stream of its answer."""
+    """A call during which the server asks the client on the response stream."""
 
     async def say(context: Any, params: Any) -> ElicitResult:
         return ElicitResult(action="accept", content={"username": "ada"})

@@ -1,4 +1,4 @@
-"""Flows: whole stories over real HTTP, on the database of this run."""
+"""Flow tests run over real HTTP, on the database of this run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.server import Portico, portico
 
 @pytest.fixture(scope="session")
 def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The run's database, open: flows share it with the server, nothing rolls back."""
+    """The run's database without a transaction: flow tests share it with the server."""
     with django_db_blocker.unblock(), mcp_client.HTTP:
         yield
 

@@ -1,4 +1,4 @@
-"""A small, real mail server: takes mails, slowly or not at all if it is told so."""
+"""A real SMTP server for tests, which can be slow or refuse mails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from email.message import EmailMessage
 
 @dataclass
 class Mailbox:
-    """What arrived, and how the server behaves."""
+    """Received mails, and the server's behaviour."""
 
     port: int = 0
     pause: float = 0.0
@@ -30,7 +30,7 @@ class Mailbox:
         return "250 ok"
 
     def expect(self, number: int, seconds: float = 10.0) -> list[EmailMessage]:
-        """Wait until that many have arrived."""
+        """Wait until that many mails arrived."""
         ends = time.monotonic() + seconds
         while len(self.mails) < number and time.monotonic() < ends:
             time.sleep(0.02)
@@ -39,7 +39,7 @@ class Mailbox:
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """RFC 5321, as much as smtplib says."""
+    """RFC 5321, as much as smtplib sends."""
 
     box: Mailbox
 
@@ -57,7 +57,7 @@ class Handler(socketserver.StreamRequestHandler):
                 self.say("250 ok")
 
     def content(self) -> bytes:
-        """The mail up to its dot."""
+        """The mail up to its final dot."""
         lines = []
         while (line := self.rfile.readline()) not in (b".\r\n", b""):
             lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
@@ -68,7 +68,7 @@ class Handler(socketserver.StreamRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """A thread for each session; none is waited for."""
+    """One thread per session; none is joined."""
 
     daemon_threads = True
     block_on_close = False
@@ -76,7 +76,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def mailbox() -> Iterator[Mailbox]:
-    """A mail server on a port of its own."""
+    """A mail server on a free port."""
     box = Mailbox()
     handler = type("BoxHandler", (Handler,), {"box": box})
     with Server(("127.0.0.1", 0), handler) as server:

@@ -1,4 +1,4 @@
-"""Administration tools: what a real server's settings would have to be changed for."""
+"""Administration tools in states that need other settings of a real server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mcp_bridge.access.messages import Message
 
 @contextmanager
 def called_by(user: User) -> Iterator[None]:
-    """As the tool runs within a message."""
+    """Runs the tool as if within a message of this user."""
     verdict = Decision(True, Reason.GRANTED)
     message = Message("tools/call")
     call = Call(hypothetical_principal(user, ["mcp"]), message, Catalogue(), verdict)

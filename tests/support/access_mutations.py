@@ -1,4 +1,4 @@
-"""Ways to take a right away and give it back: by `update()`, by SQL, in the admin."""
+"""Ways to remove access and give it back: by `update()`, by SQL, in the admin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Act = Callable[[Subject], Any]
 
 @dataclass(frozen=True)
 class Change:
-    """Something that takes `look` away from one subject, or from everybody."""
+    """Removes `look` from one user, or from all."""
 
     name: str
     state: str
@@ -44,13 +44,13 @@ def give_role(subject: Subject) -> None:
 
 
 def revoke(subject: Subject) -> None:
-    """One row in the revocation table."""
+    """Add one row to the revocation table."""
     until = timezone.now() + timedelta(hours=1)
     RevokedToken.objects.create(jti=subject.jti, until=until)
 
 
 def renew(subject: Subject) -> None:
-    """Revocation is for good: go on with a new token."""
+    """Revocation is permanent: continue with a new token."""
     user = User.objects.get(pk=subject.user_id)
     pair = issue_tokens(user, issued_via="password", refresh=False)
     subject.raw, subject.jti = pair.access, pair.row.jti
@@ -65,7 +65,7 @@ def enabled(on: bool) -> None:
 
 
 def by_update() -> list[Change]:
-    """Through the ORM's bulk verbs, in this process."""
+    """Through the ORM's bulk methods, in this process."""
     return [
         Change("token", REFUSED, revoke, renew),
         Change("role", HIDDEN, lambda s: roles(s).delete(), give_role),
@@ -91,7 +91,7 @@ for line in sys.stdin:
 
 @contextmanager
 def other_process() -> Iterator[Callable[[str], None]]:
-    """Runs SQL in a process that knows nothing of Django, each line committed."""
+    """Runs SQL in a process without Django, each line committed."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, database_url()],
         stdin=subprocess.PIPE,
@@ -155,7 +155,7 @@ def by_sql(run: Callable[[str], None]) -> list[Change]:
 
 
 def by_admin(carol: Browser) -> list[Change]:
-    """Through the admin's forms; what they take for good comes back otherwise."""
+    """Through the admin's forms; permanent changes are undone by other means."""
     users, listed = "/admin/accounts/user/", "/admin/accounts/issuedtoken/"
     tool = Primitive.objects.get(name=TOOL).pk
     page = f"/admin/mcp_bridge/primitive/{tool}/change/"

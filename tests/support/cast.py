@@ -1,4 +1,4 @@
-"""The cast: alice may call, bob may not, carol runs the admin."""
+"""Test users: alice may call, bob may not, carol runs the admin."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["PASSWORD", "person", "program"]
 
 
 def program(client_id: str) -> str:
-    """The id of a public client, made unless it is there."""
+    """The id of a public client, created if it does not exist."""
     OAuthClient.objects.get_or_create(client_id=client_id, client_type="public")
     return client_id
 
 
 def person(name: str, *roles: str, admin: bool = False) -> User:
-    """An account with these roles, made or brought back to this state."""
+    """An account with exactly these roles, created or reset."""
     user: User | None = User.objects.filter(username=name).first()
     if user is None:
         user = User.objects.create_user(

@@ -1,4 +1,4 @@
-"""Somebody at a real Chromium's window: what it complains of, what sticks out."""
+"""A user in a real Chromium, with its console errors and layout problems."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
 
 
 def needed() -> None:
-    """Skip where there is no chromium; in CI fail."""
+    """Skip without Chromium; in CI fail."""
     if not os.path.exists(CHROMIUM):
         skip_or_fail("chromium", "install it: apt-get install chromium")
 
@@ -55,7 +55,7 @@ def launched() -> Iterator[Any]:
 
 
 class Person:
-    """Somebody at a window of a certain look."""
+    """A user in a window of one size and colour scheme."""
 
     def __init__(self, chromium: Any, scheme: str, width: int) -> None:
         size = {"width": width, "height": 800}
@@ -69,7 +69,7 @@ class Person:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def heard(self, message: Any) -> None:
-        """What the browser complains of; a broken policy is one of its errors."""
+        """The browser's errors; CSP reports are among them."""
         if message.type in ("error", "warning") and "favicon" not in str(
             message.location
         ):
@@ -81,7 +81,7 @@ class Person:
         self.page.click("button[type=submit]")
 
     def enter(self, url: str, username: str, password: str = PASSWORD) -> None:
-        """To the admin, through its own sign-in page."""
+        """Sign in to the admin on its own page."""
         self.page.goto(f"{url}/admin/")
         self.page.fill("input[type=text], input[name=login]", username)
         self.page.fill("input[type=password]", password)
@@ -89,7 +89,7 @@ class Person:
         self.page.wait_for_url("**/admin/")
 
     def look(self, scheme: str, width: int) -> None:
-        """Change the window without loading the page anew."""
+        """Change the window without reloading the page."""
         self.page.emulate_media(color_scheme=scheme)
         self.page.set_viewport_size({"width": width, "height": 800})
 
@@ -103,7 +103,7 @@ class Person:
         return list(self.page.evaluate(UNDER_BUTTONS))
 
     def unfit(self) -> list[str]:
-        """What axe finds against WCAG 2 A and AA, one line a rule."""
+        """The WCAG 2 A and AA violations that axe finds, one line per rule."""
         from axe_playwright_python.sync_playwright import Axe
 
         found = Axe().run(self.page, options=AXE)

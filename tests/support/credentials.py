@@ -1,7 +1,7 @@
-"""Every credential and pending grant there is, made for one person, and tried.
+"""Every kind of credential and pending grant, created for one user and tried.
 
-Whoever adds a kind adds its maker here; tests/flows/tokens/test_end_of_access.py
-notices a table, a way of issuing or a kind of token that none of these fills.
+A new kind needs a function here; tests/flows/tokens/test_end_of_access.py
+fails for a table, a grant or a kind of token that none of these creates.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Works = Callable[[], bool]
 
 @dataclass
 class Holder:
-    """Somebody, the client they allowed, and what they hold: name -> does it work."""
+    """A user, the client they allowed, and their credentials: name -> does it work."""
 
     server: Portico
     name: str
@@ -58,13 +58,13 @@ class Holder:
 
     @property
     def user(self) -> User | None:
-        """The account, while there is one."""
+        """The account, or None once it is deleted."""
         found: User | None = User.objects.filter(username=self.name).first()
         return found
 
     @property
     def account(self) -> User:
-        """The same where there has to be one."""
+        """The account, which has to exist."""
         found: User = User.objects.get(username=self.name)
         return found
 
@@ -73,7 +73,7 @@ class Holder:
         return {name for name, tried in self.held.items() if tried()}
 
     def close(self) -> None:
-        """Browsers, and what is left of streams."""
+        """Close browsers and remaining streams."""
         rest = User.objects.filter(username=self.name)
         rest.revoke_all_sessions(actor=None, reason="the test is over")
         for one in (self.own.http, *self.opened):
@@ -83,9 +83,9 @@ class Holder:
 def holder(
     server: Portico, name: str, kinds: Iterable[str] = (), documented: bool = False
 ) -> Holder:
-    """Somebody new with one of each kind, or of these.
+    """A new user with one of each kind, or of these.
 
-    With all of them the person signs in on the page, as people do.
+    With all kinds the user signs in on the page.
     """
     user = person(name, "User")
     own = session_of(server, user) if kinds else signed_in(server, name)
@@ -96,7 +96,7 @@ def holder(
 
 
 def program(name: str, documented: bool) -> str:
-    """A client for every grant; known by a document as if fetched a moment ago."""
+    """A client for every grant, identified by a document fetched a moment ago."""
     source = OAuthClient.RegistrationSource
     client = OAuthClient.objects.create(
         client_id=f"https://{name}.example/client.json" if documented else f"of-{name}",
@@ -119,7 +119,7 @@ def signed_in(server: Portico, name: str) -> Browser:
 
 
 def session_of(server: Portico, user: User) -> Browser:
-    """A browser with a session that no list knows."""
+    """A browser with a session that no list has."""
     store = SessionStore()
     store[SESSION_KEY] = str(user.pk)
     store[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
@@ -140,7 +140,7 @@ def opens(who: Holder, raw: str) -> bool:
 
 
 def pair_works(who: Holder, access: str, renewed: httpx2.Response) -> bool:
-    """Whether either half of a pair does."""
+    """Whether either token of a pair is accepted."""
     return opens(who, access) or renewed.status_code == 200
 
 
@@ -173,13 +173,13 @@ def code_pair(who: Holder) -> Works:
 
 
 def unredeemed_code(who: Holder) -> Works:
-    """A code its client has not traded yet."""
+    """A code that its client has not redeemed."""
     code, raw = allowed(who)
     return lambda: gives(who, redeem(who.server, who.client_id, code, raw))
 
 
 def gives(who: Holder, answer: httpx2.Response) -> bool:
-    """Whether a token answer holds a token, which then counts."""
+    """Whether a token response has an accepted token."""
     if answer.status_code != 200:
         assert answer.status_code in (400, 401), answer.text
         return False
@@ -204,7 +204,7 @@ def decide(browser: Browser, code: dict[str, Any]) -> None:
 
 
 def poll(who: Holder, code: dict[str, Any]) -> httpx2.Response:
-    """Ask for the tokens of a device code."""
+    """Poll for the tokens of a device code."""
     OAuthDeviceGrant.objects.update(polled_at=None)
     form = {"grant_type": DEVICE, "client_id": who.client_id}
     form["device_code"] = code["device_code"]
@@ -212,7 +212,7 @@ def poll(who: Holder, code: dict[str, Any]) -> httpx2.Response:
 
 
 def pending_device(who: Holder) -> Works:
-    """Nobody has decided: a session from before could."""
+    """Pending: an earlier session could still decide."""
     code, browser = begun(who), session_of(who.server, who.account)
     who.opened.append(browser.http)
 
@@ -238,7 +238,7 @@ def device_pair(who: Holder) -> Works:
 
 
 def client_credentials(who: Holder) -> Works:
-    """A token of a program that acts as this account."""
+    """A token of a client that acts as this account."""
     known = made(f"job of {who.name}", "--service-account", who.name)
     form = {"grant_type": "client_credentials"}
     basic = (known["client_id"], known["client_secret"])
@@ -270,14 +270,14 @@ def listed_session(who: Holder) -> Works:
 
 
 def unlisted_session(who: Holder) -> Works:
-    """A browser that no list of sessions knows."""
+    """A browser that no list of sessions has."""
     browser = session_of(who.server, who.account)
     who.opened.append(browser.http)
     return lambda: at_portal(browser)
 
 
 def cycled_session(who: Holder) -> Works:
-    """A browser whose key changed since."""
+    """A browser whose session key changed."""
     browser = signed_in(who.server, who.name)
     who.opened.append(browser.http)
     store = SessionStore(browser.http.cookies[COOKIE])
@@ -288,7 +288,7 @@ def cycled_session(who: Holder) -> Works:
 
 
 def half_signed_in(who: Holder) -> Works:
-    """The password was given, the second step is to come."""
+    """The password was given, the second step is pending."""
     TOTP.activate(who.account, "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
     codes = RecoveryCodes.activate(who.account).generate_codes()
     browser = signed_in(who.server, who.name)
@@ -319,7 +319,7 @@ def reset_link(who: Holder) -> Works:
 
 
 def consent(who: Holder) -> Works:
-    """The answer that is remembered: the client gets codes without a question."""
+    """The stored consent: the client gets codes without a prompt."""
     url = question(who.server, who.client_id, prompt="none")[0]
 
     def tried() -> bool:
@@ -354,7 +354,7 @@ class Stream:
         self.over.set()
 
     def close(self) -> None:
-        """Wait for the end, which has to have come."""
+        """Wait for the end of the stream, which has to come."""
         assert self.over.wait(20)
 
 

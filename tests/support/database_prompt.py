@@ -1,4 +1,4 @@
-"""The audit as somebody at the database's own prompt has it."""
+"""Raw SQL access to the audit table."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from accounts.models import AuditEvent, AuditHead, AuditSeal
 
 
 def raw(**of: Any) -> Any:
-    """Events, past the model that closes every verb."""
+    """A queryset of events without the model's restrictions."""
     return models.QuerySet(AuditEvent).filter(**of)
 
 
 def emptied() -> None:
-    """An audit in which nothing has happened yet."""
+    """An empty audit log."""
     raw()._raw_delete("default")
     AuditSeal.objects.all().delete()
     head = AuditHead.objects.first() or AuditHead()

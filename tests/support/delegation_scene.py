@@ -1,4 +1,4 @@
-"""People, clients and tokens on which delegated administration is tried."""
+"""Users, clients and tokens on which delegated administration is tried."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HOST = "agents.example"
 
 
 def staff(name: str, *roles: str, group: str = "", everything: bool = False) -> User:
-    """A member of staff who is no superuser."""
+    """A staff member without superuser status."""
     somebody = person(name, *roles)
     somebody.is_staff = True
     somebody.save()
@@ -61,7 +61,7 @@ def staff(name: str, *roles: str, group: str = "", everything: bool = False) -> 
 
 
 def set_up() -> None:
-    """One row at least of what matters; what was changed is brought back."""
+    """At least one row per relevant model; changed rows are reset."""
     for name, (scope, networks) in ROLES.items():
         role, _new = Role.objects.update_or_create(
             name=name, defaults={"networks": networks}
@@ -81,7 +81,7 @@ def set_up() -> None:
 
 
 def requests() -> None:
-    """mallory and bert ask for more than they hold."""
+    """mallory and bert request more than they have."""
     AccessRequest.objects.filter(state="open").delete()
     for name in ("mallory", "bert"):
         for role in ("Admin", "Guest"):
@@ -93,7 +93,7 @@ def requests() -> None:
 
 
 def clients() -> None:
-    """One that acts as carol, one that does and has named itself, one in a network."""
+    """One that acts as carol, one that does and named itself, one in a network."""
     carol = User.objects.get(username="carol")
     shared = {
         "client_type": "confidential",
@@ -119,7 +119,7 @@ def clients() -> None:
 
 
 def provider() -> None:
-    """A claim that gives mallory's role and one that gives a role nobody holds."""
+    """One claim gives mallory's role, another a role without users."""
     corp, _new = SignInProvider.objects.update_or_create(
         slug="corp-of-scene",
         defaults={
@@ -136,7 +136,7 @@ def provider() -> None:
 
 
 def add_tokens() -> None:
-    """Live tokens of everybody, some bound; the key of the first ones is retiring."""
+    """Valid tokens of all users, some limited; the first key is retiring."""
     for name in NAMES:
         token_of(name)
     gone = IssuedToken.objects.filter(jti=token_of("bert").row.jti)
@@ -148,7 +148,7 @@ def add_tokens() -> None:
 
 
 def token_of(name: str, **options: Any) -> TokenPair:
-    """A token that lasts longer than the tests."""
+    """A token that outlasts the tests."""
     user = User.objects.get(username=name)
     lifetime = timedelta(hours=2)
     return issue_tokens(user, issued_via="password", lifetime=lifetime, **options)
@@ -156,7 +156,7 @@ def token_of(name: str, **options: Any) -> TokenPair:
 
 @contextmanager
 def put_back() -> Iterator[None]:
-    """Access as it was, for the tests that come after."""
+    """Restore access for later tests."""
     primitives = list(Primitive.objects.prefetch_related("required_scopes"))
     roles = list(Role.objects.prefetch_related("scopes"))
     known = set(User.objects.values_list("pk", flat=True))
@@ -179,5 +179,5 @@ def put_back() -> Iterator[None]:
 
 
 def an_hour_from_now() -> Any:
-    """An end that is before those who hold something for good."""
+    """An end before that of grants without an end."""
     return timezone.now() + timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""A person at plain HTML forms: cookies, fields, buttons, no JavaScript."""
+"""A browser for plain HTML forms: cookies, fields, buttons, no JavaScript."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fields = dict[str, Any]
 
 @dataclass
 class Form:
-    """One form as it stands on the page."""
+    """One form of the page with its values."""
 
     action: str
     method: str
@@ -26,7 +26,7 @@ class Form:
 
 
 class FormReader(HTMLParser):
-    """Collects the forms of a page with what their fields hold."""
+    """Collects the forms of a page with the values of their fields."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class FormReader(HTMLParser):
             self.note(tag, found)
 
     def note(self, tag: str, found: dict[str, str]) -> None:
-        """One field of the current form."""
+        """Add one field of the current form."""
         if not self.forms:
             return
         form, name = self.forms[-1], found.get("name", "")
@@ -69,7 +69,7 @@ class FormReader(HTMLParser):
             self.button = (name, found.get("value", ""))
 
     def tick(self, form: Form, name: str, value: str) -> None:
-        """A ticked box; several of one name are a list."""
+        """A checked box; several of one name are a list."""
         before = form.fields.get(name)
         if before is None:
             form.fields[name] = value
@@ -84,7 +84,7 @@ class FormReader(HTMLParser):
             form.fields[self.select] = value
 
     def handle_data(self, data: str) -> None:
-        """What stands in a textarea or on a button."""
+        """The text of a textarea or a button."""
         if self.textarea:
             self.forms[-1].fields[self.textarea] += data
         elif self.button is not None and data.strip():
@@ -99,7 +99,7 @@ class FormReader(HTMLParser):
 
 
 class Browser:
-    """Somebody with a browser at one server."""
+    """A browser at one server."""
 
     def __init__(self, url: str) -> None:
         # Reading the authorities takes 0.1 s, and most servers here have no TLS.
@@ -130,7 +130,7 @@ class Browser:
         return reader.forms
 
     def form(self, having: str) -> Form:
-        """The form with a field or button called so."""
+        """The form with a field or button of this name."""
         for form in self.forms:
             if having in form.fields or having in [b[0] for b in form.buttons]:
                 return form
@@ -173,7 +173,7 @@ class Browser:
         everything: bool = False,
         confirm: bool = True,
     ) -> Browser:
-        """Run an action on rows of a list page, and say yes where it asks."""
+        """Run an action on rows of a list page, and confirm if asked."""
         self.open(path)
         form = self.form("action")
         chosen: Fields = {

@@ -1,7 +1,7 @@
-"""Hostile JWTs in the manner of Wycheproof and RFC 8725: (name, how it is made).
+"""Hostile JWTs after Wycheproof and RFC 8725: (name, function that makes it).
 
-Each starts from a genuine token of the server (its claims and its key's id) and goes
-wrong in one way.
+Each starts from a genuine token of the server (its claims and its key's id) and has
+one fault.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def as_json(data: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """A token that counts, taken apart, and the public key that proves it."""
+    """The parts of a valid token, and the public key that verifies it."""
 
     raw: str
     public_pem: str
@@ -71,7 +71,7 @@ class Genuine:
         return unb64(self.parts[2])
 
     def signed(self, header: dict[str, Any], signature: bytes | None = None) -> str:
-        """These claims under another header, signed by a key of our own."""
+        """These claims under another header, signed by the test's key."""
         start = f"{b64(as_json(header))}.{self.parts[1]}"
         made = raw_es256(OURS, start) if signature is None else signature
         return f"{start}.{b64(made)}"
@@ -81,7 +81,7 @@ class Genuine:
         return f"{self.parts[0]}.{self.parts[1]}.{b64(signature)}"
 
     def hmac(self, key: bytes, **header: Any) -> str:
-        """HS256 with something public as the secret."""
+        """HS256 with a public value as the secret."""
         told = {**self.header, "alg": "HS256", **header}
         start = f"{b64(as_json(told))}.{self.parts[1]}"
         digest = hmac.new(key, start.encode(), hashlib.sha256).digest()
@@ -105,7 +105,7 @@ def public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
 
 
 def der(signature: bytes) -> bytes:
-    """The same r and s in the shape X.509 likes and JWS forbids."""
+    """The same r and s in the shape X.509 uses and JWS forbids."""
     r, s = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:]))
     return encode_dss_signature(r, s)
 
@@ -119,14 +119,14 @@ def es384(token: Genuine) -> str:
 
 
 def rs256(token: Genuine) -> str:
-    """Signed with an RSA key, which the kid's key is not."""
+    """Signed with an RSA key, although the kid's key is EC."""
     key = rsa.generate_private_key(65537, 2048)
     start = f"{b64(as_json({**token.header, 'alg': 'RS256'}))}.{token.parts[1]}"
     return f"{start}.{b64(key.sign(start.encode(), PKCS1v15(), hashes.SHA256()))}"
 
 
 def wider(token: Genuine) -> dict[str, Any]:
-    """Claims one would like to have."""
+    """Claims that an attacker would want."""
     return {**token.claims, "sub": "1", "scope": "mcp Admin.Write"}
 
 
@@ -136,14 +136,14 @@ def twice(token: Genuine) -> bytes:
 
 
 def nested(token: Genuine) -> str:
-    """A genuine token as the payload of one of ours (RFC 7519 5.2)."""
+    """A genuine token as the payload of another one (RFC 7519 5.2)."""
     header = {**token.header, "cty": "JWT"}
     start = f"{b64(as_json(header))}.{b64(token.raw.encode())}"
     return f"{start}.{b64(raw_es256(OURS, start))}"
 
 
 def der_of(pem: str) -> bytes:
-    """The public key without its PEM dress."""
+    """The public key as DER."""
     key = serialization.load_pem_public_key(pem.encode())
     kind = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_bytes(serialization.Encoding.DER, kind)
@@ -153,12 +153,12 @@ Vector = Callable[[Genuine], str]
 
 
 def with_header(**more: Any) -> Vector:
-    """Signed by us, with this in the header."""
+    """Signed by the test's key, with this in the header."""
     return lambda t: t.signed({**t.header, **more})
 
 
 def with_kid(kid: Any) -> Vector:
-    """A `kid` that somebody might use for a path or a query."""
+    """A `kid` that a server might use in a path or a query."""
     return with_header(kid=kid)
 
 

@@ -1,4 +1,4 @@
-"""The words marked for translation, read from the source as `make messages` would."""
+"""The strings marked for translation, read from the source as by `make messages`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ CALL = re.compile(rf"\b(_|n?p?gettext)\(\s*({TEXT}(?:\s*,\s*{TEXT}){{0,2}})", re
 
 
 def key(function: str, texts: list[str]) -> Key:
-    """As a catalogue knows the message."""
+    """The key of the message in a catalogue."""
     given = dict(zip(CALLS[function], texts, strict=False))
     return given.get("context", ""), given["msgid"], given.get("plural", "")
 
 
 def of_python(text: str) -> Iterator[Key]:
-    """Marks of a module, whatever it calls the functions."""
+    """Marked strings of a module, with the names it imports gettext as."""
     tree = ast.parse(text)
     known = {
         name.asname or name.name: name.name

@@ -1,4 +1,4 @@
-"""Messages on the wire, in both protocol eras, with nothing between."""
+"""A minimal MCP client over HTTP, for both protocol revisions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HTTP = httpx2.Client(timeout=20)
 
 
 def message_in(response: httpx2.Response) -> dict[str, Any]:
-    """The JSON-RPC message of a JSON or one-event SSE answer."""
+    """The JSON-RPC message of a JSON or one-event SSE response."""
     if response.headers.get("content-type", "").startswith("text/event-stream"):
         data = [
             line[6:] for line in response.text.splitlines() if line.startswith("data: ")
@@ -33,7 +33,7 @@ def message_in(response: httpx2.Response) -> dict[str, Any]:
 
 @dataclass
 class Wire:
-    """One client: a token, an era, and in the older one perhaps a session."""
+    """One client: a token, a revision, and in the older one perhaps a session."""
 
     server: Portico
     token: str
@@ -43,7 +43,7 @@ class Wire:
     ids: Any = field(default_factory=lambda: count(1))
 
     def headers(self, method: str, params: dict[str, Any]) -> dict[str, str]:
-        """What a client of this era sends."""
+        """The headers of a client of this revision."""
         found = {
             "accept": "application/json, text/event-stream",
             "mcp-protocol-version": self.era,
@@ -64,7 +64,7 @@ class Wire:
         params: dict[str, Any] | None = None,
         extra: dict[str, str] | None = None,
     ) -> httpx2.Response:
-        """Send one request and give the whole answer."""
+        """Send one request and return the whole response."""
         params = dict(params or {})
         headers = {**self.headers(method, params), **(extra or {})}
         if self.era == MODERN:
@@ -76,7 +76,7 @@ class Wire:
         )
 
     def open(self) -> Wire:
-        """Handshake in the older era; nothing to do in the new one."""
+        """Initialize in the older revision; the newer one has no handshake."""
         if self.era == LEGACY:
             info = {"name": "wire", "version": "1"}
             hello = {"protocolVersion": self.era, "capabilities": {}}
@@ -92,19 +92,19 @@ class Wire:
         return self.http.post(self.server.mcp_url, json=body, headers=headers)
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """The JSON-RPC message a request is answered with."""
+        """The JSON-RPC message that answers a request."""
         return message_in(self.post(method, params))
 
     def call(self, tool: str, **arguments: Any) -> httpx2.Response:
         return self.post("tools/call", {"name": tool, "arguments": arguments})
 
     def text(self, tool: str, **arguments: Any) -> str:
-        """The text a tool answers with."""
+        """The text of a tool's response."""
         message = message_in(self.call(tool, **arguments))
         return str(message["result"]["content"][0]["text"])
 
     def allowed(self, tool: str) -> bool:
-        """Whether a call goes through now (not 401, 403 or unknown)."""
+        """Whether a call succeeds now (not 401, 403 or unknown)."""
         response = self.call(tool)
         if response.status_code != 200:
             return False

@@ -1,4 +1,4 @@
-"""What an OAuth client does, by hand: register, ask, redeem, refresh."""
+"""The requests of an OAuth client: register, authorize, redeem, refresh."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def registered(server: Portico, **metadata: Any) -> dict[str, Any]:
 
 
 def approved(client_id: str) -> str:
-    """The same client, after an administrator looked at it."""
+    """The same client, approved by an administrator."""
     OAuthClient.objects.filter(client_id=client_id).update(approved=True)
     return client_id
 
 
 def question(server: Portico, client_id: str, **changed: Any) -> tuple[str, str]:
-    """An authorize URL and the verifier behind it."""
+    """An authorize URL and its verifier."""
     raw, challenge = verifier()
     params = {
         "response_type": "code",
@@ -73,7 +73,7 @@ def token(server: Portico, **form: Any) -> httpx2.Response:
 def signed_in(
     server: Portico, username: str = "alice", client_id: str = "", **changed: Any
 ) -> tuple[str, dict[str, Any]]:
-    """(client_id, token answer) after the whole way."""
+    """(client_id, token response) after the whole flow."""
     known = client_id or registered(server)["client_id"]
     url, raw = question(server, known, **changed)
     with Visitor(server.url, username) as visitor:
@@ -104,7 +104,7 @@ def refresh(server: Portico, client_id: str, raw: str, **more: Any) -> httpx2.Re
 
 
 def made(*arguments: str) -> dict[str, str]:
-    """A client from the command line."""
+    """A client created on the command line."""
     out = io.StringIO()
     call_command("add_client", *arguments, stdout=out)
     found: dict[str, str] = json.loads(out.getvalue())
@@ -114,14 +114,14 @@ def made(*arguments: str) -> dict[str, str]:
 def code_of(
     server: Portico, client_id: str, username: str = "alice", **changed: Any
 ) -> tuple[str, str]:
-    """(code, verifier) after somebody allowed it."""
+    """(code, verifier) after consent."""
     url, raw = question(server, client_id, **changed)
     with Visitor(server.url, username) as visitor:
         return callback(visitor.visit(url))["code"], raw
 
 
 def refused(answer: httpx2.Response) -> tuple[int, str]:
-    """(status, error) of a refusal, which is JSON, worded and not kept."""
+    """(status, error) of an error, which is JSON, described and not cached."""
     assert answer.headers["cache-control"] == "no-store"
     found = answer.json()
     assert found["error_description"]

@@ -1,6 +1,6 @@
-"""A small, real OpenID provider over HTTP: discovery, code with PKCE, tokens, userinfo.
+"""A real OpenID provider over HTTP: discovery, code with PKCE, tokens, userinfo.
 
-OpenID Connect Core 1.0, RFC 7636. `person` is who sits at it, with what claims.
+OpenID Connect Core 1.0, RFC 7636. `person` is the signed-in user's claims.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEY = rsa.generate_private_key(65537, 2048)
 
 
 class Idp:
-    """What it knows; `url` is its issuer."""
+    """Its state; `url` is its issuer."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -39,7 +39,7 @@ class Idp:
         self.calls_itself = url
 
     def honest(self) -> None:
-        """Say the same everywhere again, signed."""
+        """Reset: the same claims everywhere, signed."""
         self.broken = self.unsigned = False
         self.userinfo, self.calls_itself = {}, self.url
 
@@ -54,7 +54,7 @@ class Idp:
         }
 
     def authorize(self, query: dict[str, str]) -> str:
-        """Back with a code: who sits here has agreed."""
+        """Redirect back with a code: the user has agreed."""
         assert query["client_id"] == CLIENT_ID and query["response_type"] == "code"
         assert query["code_challenge_method"] == "S256", "PKCE, please"
         code = secrets.token_urlsafe(16)
@@ -116,12 +116,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *args: Any) -> None:
-        """Quietly."""
+        """Log nothing."""
 
 
 @contextmanager
 def idp() -> Iterator[Idp]:
-    """A provider on a port of its own."""
+    """A provider on a free port."""
     own = type("OwnHandler", (Handler,), {})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), own)
     running = Idp(f"http://127.0.0.1:{server.server_port}")

@@ -6,14 +6,14 @@ import secrets
 import socket
 
 PORTS = range(12_000, 32_000)
-"""Below those that Linux gives to connections (from 32768): one of these could take
-the port of a server that has not started, or is just being started anew."""
+"""Below Linux' ephemeral ports (from 32768): a connection could take one of those
+before a server starts or restarts on it."""
 given: set[int] = set()
-"""Ports given out: a server that starts has not taken its own yet."""
+"""Ports returned before: their servers may not listen yet."""
 
 
 def free_port() -> int:
-    """A port nobody listens on and nobody was given."""
+    """A free port that was not returned before."""
     while True:
         port = secrets.choice(PORTS)
         if port not in given and not taken(port):

@@ -1,4 +1,4 @@
-"""Production as docs/production.md has it: processes behind nginx with TLS."""
+"""Production as docs/production.md describes it: processes behind nginx with TLS."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Fronted(Portico):
         return ssl.create_default_context(cafile=str(self.authority))
 
     def client(self, address: str = "127.0.0.1") -> httpx2.Client:
-        """One that trusts the authority and comes from this address."""
+        """A client that trusts the authority and comes from this address."""
         way = httpx2.HTTPTransport(verify=self.context, local_address=address)
         return httpx2.Client(transport=way, timeout=30)
 
@@ -100,7 +100,7 @@ class Backend:
             return False
 
     def decided(self) -> int:
-        """Messages it has decided since it started."""
+        """The messages it has decided since it started."""
         headers = {"host": "localhost", "authorization": f"Bearer {METRICS_TOKEN}"}
         headers["x-forwarded-proto"] = "https"
         told = httpx2.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
@@ -108,7 +108,7 @@ class Backend:
         return int(sum(map(float, counts)))
 
     def stop(self, how: int = signal.SIGTERM) -> None:
-        """As systemd does: drains, then ends."""
+        """Stop as systemd does: SIGTERM, then wait."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
             self.process.wait(35)
@@ -123,7 +123,7 @@ def served(port: int) -> list[str]:
 
 
 def certificates(folder: Path) -> tuple[Path, Path]:
-    """(certificate, key) of a self-made authority for localhost."""
+    """(certificate, key) of a test authority for localhost."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -168,7 +168,7 @@ def nginx_site(folder: Path, port: int, backends: list[Backend]) -> str:
 
 
 def with_ports(text: str, backends: list[Backend]) -> str:
-    """The file's two processes as these; the second's lines again for each more."""
+    """The file with these ports for its two processes; more copy the second's lines."""
     first, *others = (str(backend.port) for backend in backends)
 
     def lines(line: re.Match[str]) -> str:
@@ -181,7 +181,7 @@ def with_ports(text: str, backends: list[Backend]) -> str:
 
 @dataclass
 class Nginx:
-    """Debian's nginx, from the file that ships."""
+    """Debian's nginx, from the shipped file."""
 
     folder: Path
     process: subprocess.Popen[bytes] | None = None
@@ -202,21 +202,21 @@ class Nginx:
             self.process.wait(10)
 
     def workers(self) -> set[str]:
-        """Process ids of those who serve."""
+        """The process ids of nginx workers."""
         assert self.process is not None
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children")
         return set(children.read_text().split())
 
     def take_out(self, port: int) -> None:
-        """Send nothing new to this process."""
+        """Send no new requests to this process."""
         self.edit(f":{port} max_fails=1 fail_timeout=2s;", f":{port} down;")
 
     def put_back(self, port: int) -> None:
         self.edit(f":{port} down;", f":{port} max_fails=1 fail_timeout=2s;")
 
     def edit(self, old: str, new: str) -> None:
-        """Change the site, reload, and wait until the workers of before are gone."""
+        """Change the site, reload, and wait until the old workers are gone."""
         site = self.folder / "site.conf"
         text = site.read_text()
         assert old in text
@@ -242,7 +242,7 @@ CADDY_ALONE = """
 
 @contextmanager
 def caddy(front: Fronted) -> Iterator[Fronted]:
-    """Debian's Caddy in nginx' place, from the file that ships."""
+    """Debian's Caddy in place of nginx, from the shipped file."""
     program = shutil.which("caddy")
     if program is None:
         skip_or_fail("caddy", "apt-get install caddy")
@@ -279,7 +279,7 @@ def caddy(front: Fronted) -> Iterator[Fronted]:
 
 @contextmanager
 def production(folder: Path, store: str, processes: int) -> Iterator[Fronted]:
-    """Processes and nginx in front, on the run's database and a Valkey."""
+    """Processes behind nginx, on the run's database and a Valkey."""
     port, log = free_port(), folder / "backends.log"
     with ExitStack() as stack:
         backends = [
@@ -305,7 +305,7 @@ def production(folder: Path, store: str, processes: int) -> Iterator[Fronted]:
 def production_environment(
     folder: Path, port: int, own: int, store: str
 ) -> dict[str, str]:
-    """What docs/production.md sets, and where this test's rows are."""
+    """The settings of docs/production.md, and this test's database."""
     shared = environment_of(folder, own)
     return {
         "PATH": os.environ["PATH"],

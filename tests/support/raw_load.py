@@ -1,6 +1,6 @@
-"""Many messages over open connections, each answer held against what was committed.
+"""Many messages over open connections, each response checked against the commits.
 
-Raw sockets, because a message must be on its way microseconds after a commit.
+Raw sockets, because a message must be sent microseconds after a commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TOOL = "look"
 
 
 def request_of(server: Portico, raw: str) -> bytes:
-    """A `tools/call` of `look`, as it goes over the wire."""
+    """The bytes of a `tools/call` of `look`."""
     meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
     params = {"name": TOOL, "arguments": {}, "_meta": meta}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
@@ -35,7 +35,7 @@ def request_of(server: Portico, raw: str) -> bytes:
 
 
 def value_of(fields: bytes, name: bytes) -> str:
-    """A header of an answer, its head in small letters."""
+    """A header of a response whose head is in lower case."""
     return fields.partition(b"\r\n" + name + b": ")[2].split(b"\r\n")[0].decode()
 
 
@@ -50,14 +50,14 @@ class Line:
         """Of the last answer."""
 
     def send(self, request: bytes) -> None:
-        """Put a request on the wire; a server closes a connection left idle."""
+        """Send a request; a server closes an idle connection, so reconnect first."""
         if select.select([self.socket], [], [], 0)[0]:
             self.close()
             self.socket = self.server.connected()
         self.socket.sendall(request)
 
     def answer(self) -> str:
-        """How it was answered: served, refused (401), hidden, or the raw answer."""
+        """The result: served, refused (401), hidden, or the raw response."""
         head = self.until(b"\r\n\r\n")
         fields = head.lower()
         self.request_id = value_of(fields, b"x-request-id")
@@ -97,7 +97,7 @@ class Line:
         return found
 
     def more(self) -> None:
-        """Read; an end in the middle of an answer is an error."""
+        """Read; an end in the middle of a response is an error."""
         read = self.socket.recv(65536)
         if not read:
             raise ConnectionError("the server hung up")
@@ -109,7 +109,7 @@ class Line:
 
 @dataclass
 class Subject:
-    """Somebody whose right to call changes, and what was true when."""
+    """A user whose access changes, and the history of its states."""
 
     name: str
     raw: str
@@ -122,7 +122,7 @@ class Subject:
         self.times.append((0.0, 0.0, SERVED))
 
     def changing(self, state: str) -> None:
-        """A change to `state` begins: until it is committed both may be true."""
+        """A change to `state` begins: until its commit both states are valid."""
         self.times.append((time.monotonic(), float("inf"), state))
 
     def changed(self) -> None:
@@ -130,7 +130,7 @@ class Subject:
         self.times[-1] = (before, time.monotonic(), state)
 
     def possible(self, begun: float, ended: float) -> set[str]:
-        """What a message begun and ended then may be answered with."""
+        """The valid results of a message of this time span."""
         found, times = set(), list(self.times)
         for number, (before, _after, state) in enumerate(times):
             later = times[number + 1 :]
@@ -142,7 +142,7 @@ class Subject:
 
 @dataclass
 class Hammer:
-    """Background load; every answer is judged by when its message was on the way."""
+    """Background load; every response is checked by the time of its message."""
 
     servers: list[Portico]
     subjects: list[Subject]
@@ -167,7 +167,7 @@ class Hammer:
             thread.join(20)
 
     def beat(self, server: Portico, number: int) -> None:
-        """Send one message after the other until told to stop."""
+        """Send messages one after another until stopped."""
         line = Line(server)
         while not self.stop.is_set():
             number = (number + 1) % len(self.subjects)
@@ -180,7 +180,7 @@ class Hammer:
         line.close()
 
     def judge(self, subject: Subject, begun: float, ended: float, given: str) -> None:
-        """Note an answer that nothing committed accounts for."""
+        """Record a result that no committed state explains."""
         self.count += 1
         if given not in subject.possible(begun, ended):
             self.stale.append(f"{subject.name}: {given} in passing")

@@ -1,4 +1,4 @@
-"""What a test needs and the machine lacks: a visible skip, and a failure in CI."""
+"""A missing requirement is a visible skip, and a failure in CI."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import pytest
 
 
-def skip_or_fail(what: str, mend: str) -> None:
-    """Skip, saying what is missing and how to have it; in CI fail."""
-    told = f"{what} is missing; {mend}"
+def skip_or_fail(requirement: str, fix: str) -> None:
+    """Skip with the missing thing and how to install it; in CI fail."""
+    message = f"{requirement} is missing; {fix}"
     if os.environ.get("CI"):
-        pytest.fail(told)
-    pytest.skip(told)
+        pytest.fail(message)
+    pytest.skip(message)

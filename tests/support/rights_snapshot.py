@@ -1,4 +1,4 @@
-"""What everybody may do, as words that can be compared; and all rows, as text."""
+"""All rights as comparable words, and all rows as text."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ ADMINISTERS = {"flag is_superuser", "flag is_staff", "scope Admin.Write at 127.0
 
 
 def places(networks: str) -> Iterator[str]:
-    """The addresses that a column of networks lets in."""
+    """The addresses that a column of networks contains."""
     yield from (
         a for a in PLACES if not networks or in_networks(a, split_networks(networks))
     )
 
 
 class Rights:
-    """Everything accounts may do, user name -> words, read in a few queries."""
+    """The rights of all accounts, username -> words, read in a few queries."""
 
     def __init__(self, ends: Iterable[datetime] = ()) -> None:
-        """`ends`: moments for which it matters that something is held longer."""
+        """`ends`: times at which a longer grant matters."""
         self.ends = [end for end in ends if end is not None]
         self.rules = list(Primitive.objects.prefetch_related("required_scopes"))
         self.found: dict[str, set[str]] = {}
@@ -75,7 +75,7 @@ class Rights:
             yield from (f"admin {perm}" for perm in user.get_all_permissions())
 
     def of_roles(self) -> None:
-        """Scopes with where they count, and until when where that matters."""
+        """Scopes with their networks and, where it matters, their end."""
         held = RoleAssignment.objects.unexpired()
         columns = ("user__username", "role__scopes__name", "role__networks")
         for name, scope, networks, end in held.values_list(*columns, "expires_at"):
@@ -91,7 +91,7 @@ class Rights:
             self.found[client.service_account.username] |= words
 
     def of_rules(self) -> None:
-        """What they may use at /mcp, and whether any token does."""
+        """The primitives they may use at /mcp, and whether a token may."""
         for rule in self.rules:
             wanted = (
                 {s.name for s in rule.required_scopes.all()} if rule.enabled else []
@@ -110,7 +110,7 @@ def rights() -> dict[str, set[str]]:
 
 
 def open_access(names: Iterable[str]) -> dict[str, set[str]]:
-    """Tokens and browser sessions of these people that count now, and from where."""
+    """Valid tokens and browser sessions of these users, with their networks."""
     found: dict[str, set[str]] = {name: set() for name in names}
     gone = SigningKey.objects.filter(kid=OuterRef("kid"), state="retired")
     clients = dict(OAuthClient.objects.values_list("client_id", "networks"))
@@ -126,7 +126,7 @@ def open_access(names: Iterable[str]) -> dict[str, set[str]]:
 
 
 def ways_in() -> dict[str, str]:
-    """What accounts are opened with: theirs, their clients' and allauth's rows."""
+    """Credentials of accounts: their own, their clients' and allauth's rows."""
     users = User.objects.all()
     held = {u.username: f"{u.password} {u.email} {u.is_active}" for u in users}
     clients = OAuthClient.objects.exclude(service_account=None)
@@ -144,20 +144,20 @@ def ways_in() -> dict[str, str]:
 
 
 def providers() -> str:
-    """Who may sign in from where, and what their claims give: superusers say."""
+    """Providers and the roles of their claims, which superusers set."""
     rows = [*SignInProvider.objects.order_by("pk"), *ClaimRule.objects.order_by("pk")]
     return str(serializers.serialize("json", rows))
 
 
 class Watch:
-    """What an actor must not change: looked at in full where a row of it has moved.
+    """What an actor must not change, compared in full once a row has changed.
 
-    Nobody's rights may grow beyond what the actor held, and nobody who may do what the
-    actor may not loses anything: roles, tokens, sessions, factors, clients.
+    No rights may grow beyond the actor's, and users with rights that the actor lacks
+    lose nothing: roles, tokens, sessions, factors, clients.
     """
 
     def __init__(self, actor: str, *people: str) -> None:
-        """`people`: those whose tokens and sessions are watched; all, if none named."""
+        """`people`: users whose tokens and sessions are compared; all if empty."""
         self.actor, self.people = actor, people
         own = RoleAssignment.objects.filter(user__username=actor).unexpired()
         ends = own.exclude(expires_at=None).values_list("expires_at", flat=True)
@@ -178,19 +178,19 @@ class Watch:
         self.revoked = revocations()
 
     def tokens(self) -> dict[str, set[str]]:
-        """What is open of those whom it matters of."""
+        """Valid tokens and sessions of the compared users."""
         named = set(self.people) or set(self.before)
         return open_access(named)
 
     def check(self, what: str) -> None:
-        """Nobody has more, nobody above has lost anything."""
+        """No user has more, no user above the actor has lost anything."""
         rows = deciding()
         if rows != self.rows:
             self.rows = rows
             self.check_all(what)
 
     def check_all(self, what: str) -> None:
-        """The same, whether rows have moved or not."""
+        """The same, whether rows have changed or not."""
         now = Rights(self.ends).found
         assert self.grown(now) == {}, what
         assert self.lost(now) == {}, what
@@ -202,7 +202,7 @@ class Watch:
         self.check_access(what)
 
     def check_access(self, what: str) -> None:
-        """Tokens: none counts from more places, none of those above has ended."""
+        """Tokens: none has more networks, none of users above has ended."""
         access = self.tokens()
         for name, before in self.access.items():
             known = {word.split()[1] for word in before}
@@ -212,7 +212,7 @@ class Watch:
                 assert before - access.get(name, set()) == set(), what
 
     def grown(self, now: dict[str, set[str]]) -> dict[str, set[str]]:
-        """Rights that somebody has now and had not, beyond what the actor held."""
+        """New rights of any user beyond the actor's."""
         gave = self.before[self.actor]
         found = {
             name: words
@@ -223,7 +223,7 @@ class Watch:
         return {name: more for name, more in found.items() if more - {"flag is_active"}}
 
     def lost(self, now: dict[str, set[str]]) -> dict[str, set[str]]:
-        """What somebody above had and has no more; tools may be shut for everybody."""
+        """Lost rights of users above; tools may be disabled for all."""
         found = {
             name: essence(self.before[name]) - now.get(name, set())
             for name in self.above
@@ -232,18 +232,18 @@ class Watch:
 
 
 def essence(words: set[str]) -> set[str]:
-    """What somebody holds now; what it opens follows from that and from the tools."""
+    """The rights of a user; those of tools and tokens follow from them."""
     derived = {w for w in words if w.startswith("use ") or " after " in w}
     return words - derived
 
 
 def revocations() -> set[str]:
-    """Ids of tokens that were revoked: none may come back."""
+    """Ids of revoked tokens: all must stay revoked."""
     return set(RevokedToken.objects.values_list("pk", flat=True))
 
 
 def deciding() -> list[Any]:
-    """The rows that a watch reads, in a few quick queries."""
+    """The relevant rows, in a few quick queries."""
     models = [m for m in apps.get_models(include_auto_created=True) if decides(m)]
     found: list[Any] = []
     for model in models:
@@ -258,7 +258,7 @@ def deciding() -> list[Any]:
 
 
 def decides(model: Any) -> bool:
-    """Whether it is about people, roles, rules or clients, and no trace of looking."""
+    """Whether the table is about users, roles, rules or clients, not reading."""
     app, name = model._meta.app_label, model._meta.model_name
     if name in (*OWN_TRACES, *TOKENS, *DERIVED):
         return False
@@ -266,7 +266,7 @@ def decides(model: Any) -> bool:
 
 
 def everything() -> str:
-    """All rows but the traces of looking, as text."""
+    """All rows as text, except those that reading changes."""
     kept = [m for m in apps.get_models() if m._meta.model_name not in OWN_TRACES]
     text = []
     for model in kept:

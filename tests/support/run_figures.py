@@ -11,7 +11,7 @@ from django.db import connection
 
 
 def note(what: str, **figures: Any) -> None:
-    """Add a line to the file FIGURES, where one is named."""
+    """Append a line to the file FIGURES, if it is set."""
     target = os.environ.get("FIGURES")
     if target:
         line = {"what": what, "database": connection.vendor, **figures}

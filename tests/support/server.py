@@ -1,4 +1,4 @@
-"""A real Portico: the ASGI application in uvicorn, on the tests' own database."""
+"""A real server: the ASGI application in uvicorn, on the tests' own database."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ call_command("demo")
 
 
 def database_url() -> str:
-    """The URL of the database pytest-django made for this run."""
+    """The URL of the database that pytest-django made for this run."""
     found: dict[str, Any] = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{found['NAME']}"
@@ -55,7 +55,7 @@ def database_url() -> str:
 
 @dataclass
 class Portico:
-    """A running server and the ways in."""
+    """A running server and its addresses."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -72,7 +72,7 @@ class Portico:
         return f"{self.url}/mcp"
 
     def issued(self, username: str, **options: Any) -> TokenPair:
-        """Tokens of this server's issuer, straight from the verb."""
+        """Tokens of this server's issuer, without HTTP."""
         user = User.objects.get(username=username)
         with self.settings():
             return issue_tokens(user, **{"issued_via": "password", **options})
@@ -81,7 +81,7 @@ class Portico:
         return self.issued(username, scope=scope, **options).access
 
     def signed_in(self, username: str, password: str = DEMO_PASSWORD) -> str:
-        """An access token by the password door."""
+        """An access token from the password endpoint."""
         body = {"username": username, "password": password}
         answer = httpx2.post(f"{self.url}/api/token/", json=body)
         return str(answer.json()["access"])
@@ -146,7 +146,7 @@ def manage(folder: Path, *arguments: str, **environment: str) -> None:
 
 @cache
 def prepared() -> Path:
-    """What `make serve` makes in an empty folder, made once; to be copied."""
+    """The result of `make serve` in an empty folder, made once; to be copied."""
     folder = Path(mkdtemp(dir=os.environ.get("DATA_DIR")))
     manage(folder, "up", "--prepare-only", EXTRA_APPS="")
     return folder
@@ -154,7 +154,7 @@ def prepared() -> Path:
 
 @contextmanager
 def own_portico(folder: Path, **environment: str) -> Iterator[Portico]:
-    """A server with a SQLite database of its own, prepared as a newcomer's is."""
+    """A server with its own SQLite database, as `make serve` prepares it."""
     copytree(prepared(), folder, dirs_exist_ok=True)
     manage(folder, "shell", "-c", FILL, **environment)
     secrets = {
@@ -166,7 +166,7 @@ def own_portico(folder: Path, **environment: str) -> Iterator[Portico]:
 
 
 def environment_of(folder: Path, port: int) -> dict[str, str]:
-    """What the server must share with this process, and what must be its own."""
+    """The environment that the server shares with this process, and its own."""
     return {
         "DATA_DIR": str(folder),
         "DATABASE_URL": database_url(),
@@ -182,7 +182,7 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
 
 
 def wait_for(server: Portico) -> None:
-    """Until /healthz answers; the log if it never does."""
+    """Wait for /healthz; the log if it never answers."""
     end = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < end and server.process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""Hosts that take a connection and say nothing, or hardly anything."""
+"""Hosts that accept a connection and send nothing, or almost nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Silent:
-    """A host at every loopback address; `asked` are the addresses somebody used."""
+    """A host at every loopback address; `asked` lists the requested addresses."""
 
     port: int
     drip: bytes = b""
@@ -21,7 +21,7 @@ class Silent:
     lines: list[socket.socket] = field(default_factory=list)
 
     def serve(self, listening: socket.socket) -> None:
-        """Take connections until the listening socket is shut."""
+        """Accept connections until the listening socket is closed."""
         with suppress(OSError):
             while True:
                 line, _peer = listening.accept()

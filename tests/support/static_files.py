@@ -1,4 +1,4 @@
-"""Static files as they are before anybody collected them."""
+"""Static files without collectstatic."""
 
 UNCOLLECTED = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

@@ -1,4 +1,4 @@
-"""Code in a Python of its own, where nothing has been imported yet."""
+"""Code in a separate Python process, without earlier imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def printed(code: str, timeout: float = 30) -> str:
-    """What it prints; the test fails with its errors if it fails. `timeout` in s."""
+    """The output; the test fails with the errors if it fails. `timeout` in seconds."""
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=timeout

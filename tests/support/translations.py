@@ -1,4 +1,4 @@
-"""Translation catalogues as tests read them: .po as text, .mo as gettext sees it."""
+"""Translation catalogues for tests: .po as text, .mo as gettext reads it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Key = tuple[str, str, str]
 
 @dataclass
 class Entry:
-    """One message with its translations, one for each plural form."""
+    """One message with its translations, one per plural form."""
 
     context: str = ""
     msgid: str = ""
@@ -28,11 +28,11 @@ class Entry:
 
     @property
     def key(self) -> Key:
-        """What a catalogue knows it by."""
+        """The key of the message in a catalogue."""
         return self.context, self.msgid, self.plural
 
     def add(self, keyword: str, text: str) -> None:
-        """A line of the entry, or its continuation."""
+        """Add a line of the entry, or its continuation."""
         if keyword.startswith("msgstr"):
             self.texts[-1] += text
         else:
@@ -41,14 +41,14 @@ class Entry:
 
 
 def entries(path: Path) -> list[Entry]:
-    """Every message of a .po file but its header."""
+    """Every message of a .po file except its header."""
     blocks = re.split(r"\n\s*\n", path.read_text(encoding="utf-8"))
     found = [entry(block) for block in blocks]
     return [one for one in found if one is not None and one.msgid]
 
 
 def entry(block: str) -> Entry | None:
-    """One paragraph of a .po file; None where it holds no message."""
+    """One paragraph of a .po file; None without a message."""
     made, keyword = Entry(), ""
     for line in block.splitlines():
         if line.startswith("#,"):
@@ -64,7 +64,7 @@ def entry(block: str) -> Entry | None:
 
 
 def compiled(path: Path) -> dict[str, str]:
-    """What a .mo file holds, key to translation, as the file has them."""
+    """The contents of a .mo file, key to translation."""
     data = path.read_bytes()
     magic, _revision, count, keys, texts = struct.unpack("<5I", data[:20])
     assert magic == 0x950412DE, f"{path} is not a little-endian .mo file"

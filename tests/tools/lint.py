@@ -28,7 +28,7 @@ CHECKS: list[tuple[list[str], dict[str, str]]] = [
 
 
 def main() -> int:
-    """Run all, side by side; how many failed."""
+    """Run all in parallel; returns the number of failures."""
     with tempfile.TemporaryDirectory() as folder:
         running = [
             subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`make messages`: collect the marked words, then compile the catalogues (gettext)."""
+"""`make messages`: collect marked strings, compile the catalogues (gettext)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DATED = re.compile(r'^"(POT-Creation-Date|Report-Msgid-Bugs-To):.*\n', re.M)
 
 
 def manage(command: str, folder: str) -> None:
-    """Run one of manage.py's. Raises CalledProcessError."""
+    """Run a command of manage.py. Raises CalledProcessError."""
     call = [sys.executable, "manage.py", *command.split()]
     subprocess.run(call, cwd=ROOT, env={**os.environ, "DATA_DIR": folder}, check=True)
 
 
 def main() -> None:
-    """Both, with catalogues that change only where words do."""
+    """Do both; catalogues change only where strings do."""
     with tempfile.TemporaryDirectory() as folder:
         manage(COLLECT, folder)
         for app in APPS:

@@ -1,7 +1,7 @@
-"""`make test`: every test on SQLite, and those that touch rows on PostgreSQL too.
+"""`make test`: every test on SQLite, and database tests on PostgreSQL too.
 
-Three runs at once, so that no core waits: rows on SQLite, rows on PostgreSQL, and
-what one database is enough for. What failed in any of them stands at the end again.
+Three runs in parallel use all cores: SQLite, PostgreSQL, and tests that need one
+database only. Failures of all runs are printed at the end.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CLEARED = (
 def postgres(folder: Path, durable: bool = False) -> Iterator[str]:
     """A real PostgreSQL: TEST_DATABASE_URL, else one from PyPI; "" if there is none.
 
-    Unless it is to be `durable`, commits do not wait for the disk.
+    Unless `durable`, commits do not wait for the disk.
     """
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
@@ -61,7 +61,7 @@ def postgres(folder: Path, durable: bool = False) -> Iterator[str]:
 
 @dataclass
 class Run:
-    """Tests of one kind on one database, in a process of their own."""
+    """Tests of one kind on one database, in a separate process."""
 
     name: str
     marks: str
@@ -70,7 +70,7 @@ class Run:
     """What its own process is run under; tracing doubles the work."""
 
     def start(self, folder: Path, wanted: list[str]) -> None:
-        """Begin; its coverage is added to the others'."""
+        """Start; its coverage is added to that of the other runs."""
         folder.mkdir()
         self.log = folder / "out"
         env = {k: v for k, v in os.environ.items() if k not in CLEARED}
@@ -88,7 +88,7 @@ class Run:
             )
 
     def end(self) -> int:
-        """Wait, show what it printed, and give its exit code."""
+        """Wait, print its output, and return its exit code."""
         code = self.process.wait()
         print(f"\n===== {self.name} =====\n{self.printed()}", flush=True)
         return code
@@ -97,7 +97,7 @@ class Run:
         return self.log.read_text(errors="replace")
 
     def summary(self, code: int) -> str:
-        """How it ended, and once more what failed: its lines, else its last words."""
+        """Its result and its failures, or else its last lines."""
         lines = self.printed().splitlines()
         bad = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
         if code not in ENDS and not bad:
@@ -107,8 +107,8 @@ class Run:
 
 
 def runs(url: str, wanted: list[str]) -> list[Run]:
-    """What `url` (PostgreSQL) allows, each traced where that adds something: servers
-    in whole runs on SQLite, what tells databases apart on PostgreSQL too.
+    """The runs that `url` (PostgreSQL) allows, with coverage where it adds lines:
+    servers in SQLite runs, database-specific code on PostgreSQL too.
     """
     measured = {} if wanted else {"MEASURE_SERVERS": "1"}
     found = [Run("SQLite", "not once", measured, TRACED), Run("once", "once", {})]
@@ -119,7 +119,7 @@ def runs(url: str, wanted: list[str]) -> list[Run]:
 
 
 def all_of_it(folder: Path, wanted: list[str]) -> bool:
-    """Run everything at once; whether something failed."""
+    """Run all in parallel; returns whether a run failed."""
     with postgres(folder) as url:
         started = runs(url, wanted)
         for number, run in enumerate(started):
@@ -132,7 +132,7 @@ def all_of_it(folder: Path, wanted: list[str]) -> bool:
 
 
 def main() -> int:
-    """All runs, then the coverage report; non-zero if anything failed."""
+    """All runs, then the coverage report; non-zero if a run failed."""
     wanted = sys.argv[1:]
     coverage = [sys.executable, "-m", "coverage"]
     subprocess.call([*coverage, "erase"], cwd=ROOT)

@@ -1,7 +1,7 @@
 """`python -m tests.tools.screenshots`: pictures for docs/screenshots, light and dark.
 
-A server of its own with the example shop, real calls in it, and a real Chromium. A
-page more is a line more in PAGES.
+Starts a server with the example shop, makes real calls, and opens Chromium. A new
+page is a new line in PAGES.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ AuditEvent.objects.bulk_create(sorted(rows, key=lambda row: row.at))
 
 
 def calls(server: Portico) -> None:
-    """What people do: allowed and refused calls of every one."""
+    """Allowed and refused calls of all users."""
     for name in ("alice", "bob", "carol"):
         client = Wire(server, server.signed_in(name))
         for tool in ("list_products", "whoami", "list_products"):
@@ -73,7 +73,7 @@ def history(server: Portico) -> None:
 
 
 def sign_in(person: Person, server: Portico, name: str) -> None:
-    """To the admin or to the portal."""
+    """Sign in to the admin or to the portal."""
     if name == ADMIN:
         person.enter(server.url, name, DEMO_PASSWORD)
         return
@@ -85,7 +85,7 @@ def sign_in(person: Person, server: Portico, name: str) -> None:
 def pictures(
     chromium: Any, server: Portico, folder: Path, pages: list[tuple[str, str, str]]
 ) -> None:
-    """Every page in both looks, by its person."""
+    """Every page in both colour schemes, by its user."""
     for name in dict.fromkeys(person for _, _, person in pages):
         person = Person(chromium, "light", SIZE["width"])
         sign_in(person, server, name)

@@ -1,4 +1,4 @@
-"""docs/security.md's table: every MUST a test is marked with, and its tests.
+"""docs/security.md's table: every requirement a test is marked with, and its tests.
 
 `python -m tests.tools.spec_table` writes the table; with --check it only compares.
 """
@@ -19,7 +19,7 @@ MARKED = re.compile(
 
 
 def found() -> dict[str, list[str]]:
-    """Reference -> tests, as the marks in the sources say."""
+    """Requirement -> tests, from the marks in the sources."""
     held: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for marks, name in MARKED.findall(path.read_text()):
@@ -36,7 +36,7 @@ def table() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or say that it is stale."""
+    """Write the table, or report that it is outdated."""
     page = PAGE.read_text()
     start, end = page.index(BEGIN), page.index(END) + len(END)
     wanted = page[:start] + table() + page[end:]

@@ -1,4 +1,4 @@
-"""What an address may ask of the admin's lists, tried on all lists with all columns."""
+"""Lookups in addresses of admin lists, tried on every list with every column."""
 
 from __future__ import annotations
 
@@ -124,12 +124,12 @@ GROUPS = re.compile(r" GROUP BY .*?(?= ORDER BY| HAVING| LIMIT|\)|$)")
 
 
 def sensitive(field: Any) -> bool:
-    """Whether it is in SENSITIVE, as the models say themselves."""
+    """Whether a model declares the column in SENSITIVE."""
     return bool(is_secret(field) or is_private(field))
 
 
 def asker(who: str) -> User:
-    """carol, a superuser; or a member of staff with one of the ready groups."""
+    """carol, a superuser, or a staff member of one of the default groups."""
     if who == "carol":
         return person("carol", "Admin", admin=True)
     made = person(f"staff-{who.lower().replace(' ', '-')}")
@@ -140,14 +140,14 @@ def asker(who: str) -> User:
 
 
 def ask(user: User, path: str = "/", **query: Any) -> Any:
-    """A request as a view gets it."""
+    """The request that a view gets."""
     request = RequestFactory().get(path, query)
     request.user = user
     return request
 
 
 def columns(model: Any, relations: int, before: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, field) of every column within so many relations, hidden ones too."""
+    """(path, field) of every column within `depth` relations, hidden ones included."""
     for field in model._meta.get_fields(include_hidden=True):
         path = before + field.name
         if not field.is_relation:
@@ -157,7 +157,7 @@ def columns(model: Any, relations: int, before: str = "") -> Iterator[tuple[str,
 
 
 def compared(queries: CaptureQueriesContext) -> list[str]:
-    """The secret columns that conditions and orders of these queries name."""
+    """The secret columns in conditions and orders of these queries."""
     asked = [GROUPS.sub("", q["sql"].partition(" FROM ")[2]) for q in queries]
     return [
         f"{model._meta.label}.{field.name}"
@@ -323,14 +323,14 @@ class Open(DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
 
 @pytest.fixture
 def site() -> Iterator[PorticoSite]:
-    """Another one, which checks that run after the test do not see."""
+    """A second admin site, which later system checks do not see."""
     made = PorticoSite()
     yield made
     all_sites.discard(made)
 
 
 def problems(site: Any, monkeypatch: Any) -> list[str | None]:
-    """What the check says of one site."""
+    """The messages of the system check for one site."""
     monkeypatch.setattr("accounts.checks.all_sites", [site])
     return [message.id for message in lists_take_declared_lookups()]
 

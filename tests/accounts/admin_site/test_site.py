@@ -1,4 +1,4 @@
-"""The admin's navigation: by section, and only what one may open."""
+"""The admin's navigation: its sections and their permissions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def menu(user: User) -> dict[str, list[str]]:
-    """Section -> what stands in it for `user`."""
+    """Section -> its entries for `user`."""
     request: Any = RequestFactory().get("/admin/")
     request.user = user
     groups = admin.site.get_app_list(request)

@@ -1,4 +1,4 @@
-"""Audit events as files: what a spreadsheet must not run, and streaming."""
+"""Export of audit events: spreadsheet formulas and streaming."""
 
 from __future__ import annotations
 

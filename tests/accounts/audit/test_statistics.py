@@ -1,4 +1,4 @@
-"""Figures: hours counted once, added up, and the running one on top."""
+"""Statistics: hours aggregated once, the running hour added."""
 
 from __future__ import annotations
 

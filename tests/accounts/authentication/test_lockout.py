@@ -1,4 +1,4 @@
-"""While locked out nothing is hashed."""
+"""During a lock-out no password is hashed."""
 
 from __future__ import annotations
 

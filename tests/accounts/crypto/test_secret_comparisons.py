@@ -1,4 +1,4 @@
-"""Every place that compares a secret is on a list, with what keeps it from guesses."""
+"""Every place that compares a secret is listed with its protection against guessing."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ PAGES = {"", "accounts/", "accounts/2fa/"}
 
 
 def comparisons() -> Iterator[str]:
-    """Places in our code that compare or look up a secret; commands are local."""
+    """Places that compare or look up a secret; commands are local and excluded."""
     for top in ("accounts", "mcp_bridge", "config", "examples"):
         for file in sorted((ROOT / top).rglob("*.py")):
             if "management" in file.parts:

@@ -1,4 +1,4 @@
-"""The client's address and scheme behind proxies, with headers forged on the way."""
+"""The client's address and scheme behind proxies, with forged headers."""
 
 from __future__ import annotations
 

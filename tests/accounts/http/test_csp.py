@@ -1,4 +1,4 @@
-"""One policy for every page, which a view may narrow or widen for itself."""
+"""The Content-Security-Policy of pages and its changes by views."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
 
 
 def answered(response: HttpResponse) -> str:
-    """The policy the middleware puts on `response`."""
+    """The policy that the middleware adds to `response`."""
     with override_settings(SECURE_CSP=SITE):
         seen = ContentSecurityPolicyMiddleware(lambda request: response)
         answer: Any = seen(RequestFactory().get("/"))

@@ -1,4 +1,4 @@
-"""Which language a request is answered in."""
+"""The language of a response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.once
 
 
 def language(path: str, accept: str = "", cookie: str = "") -> str:
-    """What a view at `path` would speak."""
+    """The language of a view at `path`."""
     spoken: list[str] = []
 
     def view(request: Any) -> HttpResponse:

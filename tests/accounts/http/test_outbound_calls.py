@@ -1,4 +1,4 @@
-"""Calls to other hosts, and other long work, outside transactions."""
+"""Calls to other hosts and other long work stay outside transactions."""
 
 from __future__ import annotations
 

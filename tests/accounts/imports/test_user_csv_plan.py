@@ -1,4 +1,4 @@
-"""Users and roles from CSV: errors name line and field, and lose nothing."""
+"""Users and roles from CSV: errors name line and field and change nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def told(text: str | bytes, actor: Any = "test") -> list[str]:
 
 
 def done(text: str, actor: Any = "test") -> list[tuple[int, int]]:
-    """Apply a file and give its progress."""
+    """Apply a file and return its progress."""
     raw = text.encode()
     made = plan_users(raw, actor)
     assert made.problems == []

@@ -1,4 +1,4 @@
-"""Commands that change rights or tokens: an operator may, and each is in the audit."""
+"""Every command that changes rights or tokens writes audit events."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ NEW = "another longer passphrase 9"
 
 
 def new_events(run: Callable[[], Any]) -> list[tuple[str, str, str]]:
-    """(actor, action, object) of what `run` records, the first one first."""
+    """(actor, action, object) of the events that `run` records, oldest first."""
     last = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first() or 0
     run()
     found = AuditEvent.objects.filter(id__gt=last).order_by("id")

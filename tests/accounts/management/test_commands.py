@@ -1,4 +1,4 @@
-"""The commands: scriptable, audited, with errors that say the mend."""
+"""Management commands: audited, with errors that name the fix."""
 
 from __future__ import annotations
 

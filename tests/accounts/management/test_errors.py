@@ -1,4 +1,4 @@
-"""Mistakes on the command line: one sentence, an exit code, nothing half done."""
+"""Wrong command-line arguments: one sentence, an exit code, no partial change."""
 
 from __future__ import annotations
 

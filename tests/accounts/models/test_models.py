@@ -1,4 +1,4 @@
-"""Rows that decide: append-only audit, bulk verbs, keys, seeds."""
+"""Models that decisions read: append-only audit, bulk methods, keys, default rows."""
 
 from __future__ import annotations
 
@@ -142,11 +142,11 @@ def test_scope_names_are_those_of_oauth() -> None:
     """RFC 6749 3.3: NQCHAR."""
     from django.core.exceptions import ValidationError
 
-    for good in ("User.Read", "tool:x", "resource:a://{b}"):
-        scope_name_validator(good)
-    for bad in ("with space", 'quo"te', "back\\slash", "", "ümlaut", "a\n"):
+    for name in ("User.Read", "tool:x", "resource:a://{b}"):
+        scope_name_validator(name)
+    for name in ("with space", 'quo"te', "back\\slash", "", "ümlaut", "a\n"):
         with pytest.raises(ValidationError):
-            scope_name_validator(bad)
+            scope_name_validator(name)
 
 
 def test_text_from_outside_stays_on_one_line() -> None:

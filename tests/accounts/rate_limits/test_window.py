@@ -1,4 +1,4 @@
-"""Sliding windows of one process, and what the settings say."""
+"""Sliding windows of one process, and their settings."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ STORES = ["", "valkey"]
 
 @pytest.fixture
 def keys(request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
-    """How many keys are kept: by this process, or in a real Valkey."""
+    """The number of stored keys, in this process or in a real Valkey."""
     if not request.param:
         yield lambda: len(PROCESS_WINDOWS.counts)
         return
@@ -128,7 +128,7 @@ def keys(request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
 
 
 def refused(work: Callable[[], Any]) -> bool:
-    """Whether this one is one too many."""
+    """Whether the limit refuses this use."""
     try:
         work()
     except RateLimited:

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class ConformanceConfig(AppConfig):
-    """No models, only what the suite asks for by name."""
+    """No models, only the primitives that the suite names."""
 
     name = "tests.apps.conformance"
     label = "conformance"

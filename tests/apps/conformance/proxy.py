@@ -15,7 +15,7 @@ STARTS_WITHIN = 10.0
 
 
 class Proxy:
-    """One request a connection, head rewritten, all bytes after it as they come."""
+    """One request per connection: the head is rewritten, the body is copied."""
 
     def __init__(self, upstream: int, port: int, token: str) -> None:
         self.upstream, self.port = upstream, port
@@ -28,7 +28,7 @@ class Proxy:
     async def relay(
         self, near: asyncio.StreamReader, back: asyncio.StreamWriter
     ) -> None:
-        """One connection; where either side ends it, both do: that means cancel."""
+        """One connection; closing either side closes both, which means cancel."""
         with suppress(asyncio.IncompleteReadError, OSError):
             head = await near.readuntil(b"\r\n\r\n")
             far, on = await asyncio.open_connection("127.0.0.1", self.upstream)
@@ -39,7 +39,7 @@ class Proxy:
         back.close()
 
     def rewritten(self, head: str) -> str:
-        """A foreign Host or Origin goes through: the server has to judge it."""
+        """A foreign Host or Origin is passed on: the server has to refuse it."""
         own, theirs = f"127.0.0.1:{self.port}", f"127.0.0.1:{self.upstream}"
         lines = head.split("\r\n")
         kept = [
@@ -59,7 +59,7 @@ async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None
 
 @contextmanager
 def proxy(upstream: int, port: int, token: str) -> Iterator[str]:
-    """The URL of a proxy running in a process of its own."""
+    """The URL of a proxy running in a separate process."""
     command = [sys.executable, "-m", "tests.apps.conformance.proxy"]
     command += [str(upstream), str(port)]
     process = subprocess.Popen(command, env={**os.environ, "TOKEN": token})

@@ -1,1 +1,1 @@
-"""Faults planted on purpose in a server, to see that the tests notice them."""
+"""Faults injected into a server to check that tests detect them."""

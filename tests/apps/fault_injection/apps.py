@@ -1,15 +1,15 @@
-"""The Django app that plants them."""
+"""The Django app that injects them."""
 
 from django.apps import AppConfig
 
 
 class FaultsConfig(AppConfig):
-    """Installed beside the shop in servers that are to be faulty."""
+    """Installed beside the shop in servers with faults."""
 
     name = "tests.apps.fault_injection"
 
     def ready(self) -> None:
-        """Plant all; each sleeps until FAULT_FILE names it."""
+        """Patch all of them; each is inactive until FAULT_FILE names it."""
         from tests.apps.fault_injection import plants
 
         plants.plant()

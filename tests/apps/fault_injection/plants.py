@@ -1,4 +1,4 @@
-"""Each replaces a part of the freshness engine; FAULT_FILE says which one is awake."""
+"""Each function breaks a part of the decision cache while FAULT_FILE names it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ which hides the fault.
 
 
 def awake(name: str) -> bool:
-    """Whether this fault is to show now."""
+    """Whether this fault is active."""
     return Path(os.environ["FAULT_FILE"]).read_text() == name
 
 
@@ -32,7 +32,7 @@ def plant() -> None:
 
 
 def unverified() -> None:
-    """`unverified`: nobody looks whether the triggers are there."""
+    """`unverified`: the triggers are not checked."""
     sound = DecisionCache.verify
 
     async def verify(self: DecisionCache) -> None:
@@ -43,9 +43,9 @@ def unverified() -> None:
 
 
 def look_joined() -> None:
-    """`look`: a request joins a look that began before it came.
+    """`look`: a request joins a read that began before it.
 
-    `slow`: looks are as slow, and nobody joins them.
+    `slow`: reads take as long, and requests do not join them.
     """
     sound = DecisionCache.check_for_changes
     flights: dict[int, asyncio.Task[None]] = {}
@@ -71,7 +71,7 @@ def look_joined() -> None:
 def load_joined() -> None:
     """`load`: a request joins a load of rows that began before a change.
 
-    What was loaded is forgotten at once, so that some load is always under way.
+    Loaded rows are dropped at once, so that a load is always in progress.
     """
     sound = DecisionCache.shared
 
@@ -93,7 +93,7 @@ def load_joined() -> None:
 
 
 async def outcome(work: Any) -> Any:
-    """A function that gives or raises what `work` did."""
+    """A function that returns or raises the outcome of `work`."""
     try:
         found = await work
     except Exception as error:
@@ -107,7 +107,7 @@ async def outcome(work: Any) -> Any:
 
 
 def keyed() -> None:
-    """`keyed`: one place for everybody."""
+    """`keyed`: one cache entry for every user."""
     sound_get, sound_put = PrincipalCache.get, PrincipalCache.put
 
     def get(self: PrincipalCache, key: bytes) -> Principal | None:

@@ -1,1 +1,1 @@
-"""For servers under test: hosts of client documents may be on this machine."""
+"""Lets client documents be on this machine, for servers under test."""

@@ -1,4 +1,4 @@
-"""The Django app that lets them (EXTRA_APPS)."""
+"""The Django app that allows it (EXTRA_APPS)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SILENT_NAME = "silent-name.example"
 
 
 class NearConfig(AppConfig):
-    """No models; loopback addresses count as public, one name is never resolved."""
+    """No models; loopback addresses count as public, one name never resolves."""
 
     name = "tests.apps.near_hosts"
 

@@ -1,4 +1,4 @@
-"""Served by the flow tests' Portico (EXTRA_APPS=tests.apps.shop)."""
+"""Served by the server of the flow tests (EXTRA_APPS=tests.apps.shop)."""
 
 from django.apps import AppConfig
 

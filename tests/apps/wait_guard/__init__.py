@@ -1,1 +1,1 @@
-"""A guard for tests: what waits for others inside a transaction fails."""
+"""A guard that makes waiting inside a transaction an error."""

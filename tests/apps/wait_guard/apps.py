@@ -7,7 +7,7 @@ class GuardConfig(AppConfig):
     name = "tests.apps.wait_guard"
 
     def ready(self) -> None:
-        """Set it up once everything it guards is imported."""
+        """Patch after all guarded modules are imported."""
         from tests.apps.wait_guard.waits import plant
 
         plant()

@@ -1,4 +1,4 @@
-"""What takes a time that nobody bounds, and must not happen inside a transaction."""
+"""Calls of unbounded time, which must not run inside a transaction."""
 
 from __future__ import annotations
 

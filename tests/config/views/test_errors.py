@@ -1,4 +1,4 @@
-"""What a request that broke is answered: by what broke, and for whom."""
+"""Error responses by kind of error and kind of client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 def raised(kind: str) -> None:
-    """A failure of the database, from the database itself where it can be had."""
+    """An error of the database, raised by the database itself where possible."""
     if kind == "same row":
         Role.objects.bulk_create([Role(name="Twice"), Role(name="Twice")])
     if kind == "no value":
@@ -28,7 +28,7 @@ def raised(kind: str) -> None:
 
 @override_settings(STORAGES=UNCOLLECTED)
 def answered(rf: Any, kind: str, accept: str) -> HttpResponse:
-    """What Django's handler500 makes of it."""
+    """The response of Django's handler500."""
     try:
         with transaction.atomic():
             raised(kind)

@@ -1,4 +1,4 @@
-"""The OpenAPI document is put together by one thread at a time."""
+"""One thread at a time generates the OpenAPI document."""
 
 from __future__ import annotations
 

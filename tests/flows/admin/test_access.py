@@ -31,7 +31,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 @pytest.fixture
 def client(server: Portico) -> Wire:
-    """bob's client, connected before anything changes."""
+    """bob's client, connected before the changes."""
     connected = wire(server, "bob")
     assert not connected.allowed("lonely")
     return connected
@@ -143,7 +143,7 @@ def test_filters_and_nonsense_in_them(carol: Browser) -> None:
 
 
 def staff(name: str, *codenames: str) -> User:
-    """A member of staff with these permissions and no others."""
+    """A staff member with only these permissions."""
     made = person(name, admin=True)
     made.is_superuser = False
     made.save()
@@ -185,7 +185,7 @@ def test_role_managers_grant_only_their_own_rights(
 
 
 def told(browser: Browser, path: str) -> str:
-    """The words of a page, without markup."""
+    """The text of a page, without markup."""
     text = re.sub(r"<[^>]+>", " ", browser.open(path).page.text)
     return re.sub(r"\s+", " ", text)
 

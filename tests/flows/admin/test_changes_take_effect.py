@@ -1,4 +1,4 @@
-"""A change saved in the admin rules the very next message of an open client."""
+"""A change saved in the admin applies to the next message of an open client."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 @pytest.fixture(params=ERAS)
 def client(request: Any, server: Portico, cast: None) -> Wire:
-    """alice's client, connected before anything changes."""
+    """alice's client, connected before the changes."""
     connected = wire(server, "alice", request.param)
     assert connected.allowed("look")
     return connected
@@ -369,7 +369,7 @@ def test_staff_without_permission_cannot_revoke(server: Portico) -> None:
 
 
 def waits_for_a_lock() -> bool:
-    """Whether somebody waits for what this connection holds."""
+    """Whether another connection waits for a lock of this one."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchone()[0])

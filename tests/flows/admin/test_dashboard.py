@@ -1,4 +1,4 @@
-"""The dashboard, the system page, clients and keys, as staff see them over HTTP."""
+"""The dashboard, the system page, clients and keys, over HTTP."""
 
 from __future__ import annotations
 

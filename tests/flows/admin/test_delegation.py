@@ -1,7 +1,7 @@
-"""Delegated administration, tried on every page the admin has: new ones too.
+"""Delegated administration, tried on every page of the admin, new ones included.
 
-Whatever a member of staff sends, nobody's rights grow beyond what that member holds,
-and nobody who may do more loses anything.
+A staff member can neither extend rights beyond their own, nor remove rights from
+users with more rights.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def list_of(page: Any) -> str:
 
 @pytest.fixture(scope="module")
 def scene(rows: None, server: Portico) -> Iterator[None]:
-    """One row at least of what matters, so that every page has something to try."""
+    """At least one row per relevant model, so that every page can be tried."""
     with put_back():
         set_up()
         add_tokens()
@@ -85,7 +85,7 @@ def scene(rows: None, server: Portico) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def mallory(server: Portico, scene: None) -> Iterator[Browser]:
-    """Every Django permission there is, but no superuser; a Guest at /mcp."""
+    """Has every Django permission but no superuser status; a Guest at /mcp."""
     with Browser(server.url) as browser:
         browser.sign_in("mallory")
         yield browser
@@ -108,7 +108,7 @@ def helpdesk(server: Portico, scene: None) -> Iterator[Browser]:
 
 
 def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """Ways to fill a form in that could raise somebody: everything at once, each."""
+    """Form values that could extend rights: all at once, and each alone."""
     named = [name for name in choices if name and "-__" not in name]
     yield {name: choices[name] for name in named}
     yield from more_rows(form, choices)
@@ -145,7 +145,7 @@ BOUNDS = ("networks", "max_idle", "reason", "expires_at_0", "given_until_0")
 
 
 def more_rows(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """Lines added to the inlines of a form, for each choice of each; and all taken."""
+    """Lines added to the inlines of a form, for each choice; and all deleted."""
     whole = {"username": "somebody-new", "usable_password": "false"}
     for name in [name for name in form.fields if name.endswith("-TOTAL_FORMS")]:
         prefix, total = name.removesuffix("-TOTAL_FORMS"), str(form.fields[name])
@@ -184,7 +184,7 @@ def options(text: str) -> dict[str, list[str]]:
 
 
 def known(page: Any) -> list[str]:
-    """Keys of some rows, those of the people of the story among them."""
+    """Keys of some rows, those of the test users among them."""
     rows = page.model._default_manager.order_by("pk")
     if page.model is User:
         rows = rows.filter(username__in=NAMES)
@@ -204,7 +204,7 @@ def known(page: Any) -> list[str]:
 
 
 def change(model: Any, fields: dict[str, Any], **which: Any) -> Any:
-    """Some columns of some rows, past every rule."""
+    """Change columns of some rows without any check."""
     assert model.objects.filter(**which).update(**fields), "nothing to change"
 
 
@@ -371,7 +371,7 @@ def test_no_deletion_in_the_admin_removes_rights_from_above(
 
 
 def pages_of_their_own() -> list[str]:
-    """Paths in the admin that are no model's list or row and take no arguments."""
+    """Admin paths without arguments that belong to no model."""
     found = [f"/admin/{pattern.pattern}" for pattern in SITE.get_urls()]
     for page in PAGES:
         found += [f"{list_of(page)}{url.pattern}" for url in page.get_urls()]

@@ -1,6 +1,6 @@
 """Delegated administration outside the admin's pages: MCP tools, portal, API, imports.
 
-New tools and new paths fail here until it is said what somebody could try there.
+New tools and new paths fail here until they are listed with values to try.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 
 @pytest.fixture(scope="module")
 def scene(rows: None, server: Portico) -> Iterator[None]:
-    """People, clients and tokens; adm and stan hold Admin, one of them in the admin."""
+    """Users, clients and tokens; adm and stan have Admin, one of them in the admin."""
     with put_back():
         set_up()
         person("adm", "Guest")
@@ -69,7 +69,7 @@ VALUES: dict[str, list[Any]] = {
 
 
 def tools() -> dict[str, list[str]]:
-    """Every tool that Portico itself offers -> its arguments."""
+    """Every tool of Portico -> its arguments."""
     offered = autodiscover().tools.everything()
     return {tool.name: list(tool.parameters["properties"]) for tool in offered}
 
@@ -99,7 +99,7 @@ def tried(arguments: list[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def foreign() -> dict[str, list[str]]:
-    """What is carol's: keys and ids that somebody else could send."""
+    """carol's keys and ids, which another user could send."""
     carol = User.objects.get(username="carol")
     of_carol = {"user": carol}
     keys = [
@@ -170,7 +170,7 @@ ENDING = {"accounts/logout/", "accounts/language/"}
 
 
 def paths(patterns: Any = None, before: str = "") -> Iterator[str]:
-    """Every path but those of the admin, which test_delegation.py tries."""
+    """Every path except the admin's, which test_delegation.py tries."""
     for pattern in patterns or get_resolver().url_patterns:
         path = before + str(pattern.pattern)
         if isinstance(pattern, URLResolver) and not path.startswith("admin/"):
@@ -186,7 +186,7 @@ def test_every_path_is_tried() -> None:
 
 
 def bodies(path: str) -> Iterator[dict[str, Any]]:
-    """What is posted to a path: as it stands, and with the ids of others."""
+    """Bodies posted to a path: unchanged, and with the ids of others."""
     others = foreign()
     role = str(Role.objects.get(name="Admin").pk)
     for body in PATHS.get(path, ({"email": "carol@example.org", "login": "carol"},)):

@@ -1,4 +1,4 @@
-"""What staff may do to which row: each rule with what it refuses and what it allows."""
+"""Which rows staff may change: what each rule refuses and allows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def scene(story: None) -> None:
 def mallory(server: Portico, story: None) -> Iterator[Browser]:
     """Every Django permission, the role Guest, no superuser.
 
-    Signs in for each test: an end of access in one signs out everywhere.
+    Signs in for each test: revoking access in one signs out everywhere.
     """
     set_up()
     add_tokens()
@@ -65,19 +65,19 @@ def mallory(server: Portico, story: None) -> Iterator[Browser]:
 
 @pytest.fixture
 def henry(server: Portico, story: None) -> Iterator[Browser]:
-    """Of the group Helpdesk, without a role."""
+    """In the group Helpdesk, without a role."""
     staff("henry", group="Helpdesk")
     with Browser(server.url) as browser:
         yield browser.sign_in("henry")
 
 
 def one(model: Any, **which: Any) -> Any:
-    """A row as it is now."""
+    """The current row."""
     return model.objects.get(**which)
 
 
 def live(name: str) -> int:
-    """How many tokens of somebody count."""
+    """The number of a user's valid tokens."""
     return IssuedToken.objects.filter(username=name).live().count()
 
 

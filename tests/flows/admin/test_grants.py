@@ -1,4 +1,4 @@
-"""Roles with an end, asked for and given: each effect is seen by the next message."""
+"""Roles with an end, requested and granted; the next message sees each effect."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def nina(server: Portico) -> Iterator[Browser]:
 
 @pytest.fixture
 def rosa(server: Portico) -> Iterator[Browser]:
-    """rosa, role manager, who holds the role User until tomorrow."""
+    """rosa, role manager, who has the role User until tomorrow."""
     rosa = person("rosa", "User", "Guest")
     rosa.is_staff = True
     rosa.save()
@@ -63,7 +63,7 @@ def pk(model: type, **of: str) -> str:
 
 
 def until(days: float) -> dict[str, str]:
-    """The two fields of a moment."""
+    """The two form fields of a date and time."""
     end = timezone.now() + timedelta(days=days)
     return {"expires_at_0": f"{end:%Y-%m-%d}", "expires_at_1": f"{end:%H:%M:%S}"}
 

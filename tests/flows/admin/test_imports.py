@@ -27,7 +27,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 
 def upload(browser: Browser, path: str, text: str | bytes) -> str:
-    """Choose a file on a page and send it; the page that comes."""
+    """Upload a file on a page; returns the next page."""
     form = browser.open(path).form("file")
     fields = {k: v for k, v in form.fields.items() if k != "file"}
     raw = text.encode() if isinstance(text, str) else text

@@ -1,4 +1,4 @@
-"""The token list and the audit as staff use them: filters, confirmation, files."""
+"""The token list and the audit: filters, confirmation, exports."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_a_users_page_shows_sessions_and_tokens(
 ) -> None:
     """The page shows sessions and tokens with counts and links."""
     xaver = person("xaver", "Guest")
-    IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="anew")
+    IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="reset")
     wire(server, "xaver").call("rule")
     page = carol.open(f"/admin/accounts/user/{xaver.pk}/change/").page.text
     assert "<strong>2</strong> live tokens" in page

@@ -1,4 +1,4 @@
-"""What an address may ask of the admin, over HTTP: what its pages link to, no more."""
+"""Lookups in addresses of the admin, over HTTP: only those its pages link to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEY = re.compile(r"/(\d+|[0-9a-f]{16,32})(?=/)")
 
 @pytest.fixture(scope="module")
 def staff(server: Portico, rows: None) -> Iterator[dict[str, Browser]]:
-    """carol, and one of each ready group, signed in to the admin."""
+    """carol and one member of each default group, signed in to the admin."""
     person("carol", "Admin", admin=True)
     wire(server, "carol").call("rule")
     with ExitStack() as opened:
@@ -313,7 +313,7 @@ def test_the_access_check_reads_only_permitted_lists(
 
 
 def own_urls() -> list[str]:
-    """Addresses that the lists have beside those of every ModelAdmin."""
+    """Addresses of lists beyond those of every ModelAdmin."""
     found = []
     for path, page in lists():
         usual = {str(url.pattern) for url in admin.ModelAdmin.get_urls(page)}
@@ -357,7 +357,7 @@ SHOWN_BESIDE = {
 
 
 def tables_read(page: Any, request: Any) -> set[str]:
-    """What the database is asked for while the page is made."""
+    """The tables read while the page is rendered."""
     with CaptureQueriesContext(connection) as queries:
         answer = page.as_view()(request)
         if hasattr(answer, "render"):

@@ -1,4 +1,4 @@
-"""The service run from an MCP client: Admin.Write's own tools, and their limits."""
+"""Administration by MCP tools with Admin.Write, and its limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WRITING = ("grant_role", "revoke_role", "revoke_tokens")
 
 
 def structured(client: Wire, tool: str, **arguments: Any) -> Any:
-    """What a tool answers, as data."""
+    """The structured content of a tool's response."""
     return message_in(client.call(tool, **arguments))["result"]["structuredContent"][
         "result"
     ]
@@ -104,7 +104,7 @@ def test_me_is_a_resource_too(server: Portico) -> None:
 
 @pytest.fixture
 def adm(server: Portico) -> Iterator[Wire]:
-    """adm holds Admin for ten minutes, and neither staff status nor superuser."""
+    """adm has Admin for ten minutes, and is neither staff nor superuser."""
     payroll, _new = Role.objects.get_or_create(name="Payroll")
     payroll.scopes.set([Scope.objects.get_or_create(name="Payroll.Read")[0]])
     ends = timezone.now() + timedelta(minutes=10)
@@ -128,7 +128,7 @@ def grant(user: str, role: str, **more: Any) -> RoleAssignment:
 
 
 def access() -> list[Any]:
-    """Who holds what, given by whom, why and until when; and which tokens live."""
+    """All role assignments with granter, reason and end, and the live tokens."""
     held = RoleAssignment.objects.order_by("pk")
     columns = ("user", "role", "expires_at", "reason", "granted_by")
     live = IssuedToken.objects.live().order_by("pk")
@@ -136,7 +136,7 @@ def access() -> list[Any]:
 
 
 def refused(client: Wire, tool: str, **arguments: Any) -> str:
-    """The sentence of a tool error; nothing was changed."""
+    """The text of a tool error; nothing was changed."""
     before = access()
     result = message_in(client.call(tool, **arguments))["result"]
     assert result["isError"] is True, result

@@ -1,4 +1,4 @@
-"""The end of access takes browsers along; allauth's rows are shown, no secrets."""
+"""Ending access ends browser sessions; allauth's rows are shown without secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 @pytest.fixture
 def olga(server: Portico, cast: None) -> Iterator[Browser]:
-    """Somebody with a browser at the portal and nothing else."""
+    """A user with a portal session and nothing else."""
     UserSession.objects.filter(user=person("olga", "User")).delete()
     with Browser(server.url) as browser:
         yield signed_in(browser)

@@ -51,7 +51,7 @@ PAGES = [
 
 @pytest.fixture
 def carol(server: Portico, chromium: Any) -> Any:
-    """At a wide, light window of the admin."""
+    """carol in a wide, light window of the admin."""
     registered(server, client_name="Window")
     wire(server, "alice").call("rule")
     person = Person(chromium, "light", 1366)
@@ -61,7 +61,7 @@ def carol(server: Portico, chromium: Any) -> Any:
 
 
 def paths() -> list[str]:
-    """Every kind of page the admin has."""
+    """Every kind of page of the admin."""
     rows = [f"{path}{model.objects.first().pk}/change/" for path, model in ROWS]  # type: ignore[attr-defined]
     return ["", *PAGES, *LISTS, *FORMS, *rows]
 
@@ -85,7 +85,7 @@ def test_every_page_of_the_admin(server: Portico, carol: Person) -> None:
 
 
 def shot(person: Person, path: str, look: str) -> None:
-    """A picture, where SCREENSHOTS names a folder."""
+    """Save a screenshot if SCREENSHOTS names a folder."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
         name = path.strip("/").replace("/", "-").replace("?", "-") or "index"

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("ca
 
 @pytest.fixture
 def landing() -> Iterator[tuple[int, list[str]]]:
-    """A client's callback on a loopback port: what arrives there."""
+    """A client's callback on a loopback port; lists the requests it gets."""
     seen: list[str] = []
 
     class Landing(http.server.BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ def visitor(request: Any, chromium: Any) -> Iterator[Person]:
 
 
 def shot(visitor: Person, name: str, request: Any) -> None:
-    """A picture, where SCREENSHOTS names a folder."""
+    """Save a screenshot if SCREENSHOTS names a folder."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
         look = request.node.callspec.id

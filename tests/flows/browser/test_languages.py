@@ -1,4 +1,4 @@
-"""Korean in a real Chromium: it fits at 390 px, axe is content, the button works."""
+"""Korean in a real Chromium: pages fit at 390 px and pass axe, the button works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADMIN = ("", "accounts/user/", "accounts/issuedtoken/", "system/")
 
 @pytest.fixture
 def reader(chromium: Any) -> Iterator[Person]:
-    """At a narrow window that asks for Korean."""
+    """A user in a narrow window that asks for Korean."""
     person = Person(chromium, "light", 390)
     person.window.set_extra_http_headers({"Accept-Language": "ko"})
     yield person
@@ -29,7 +29,7 @@ def reader(chromium: Any) -> Iterator[Person]:
 
 
 def problems(reader: Person, name: str) -> list[str]:
-    """What is wrong with the page as it stands."""
+    """The problems of the current page."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
         path = Path(folder) / f"ko-{name.strip('/').replace('/', '-') or 'index'}.png"

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("ca
 
 @pytest.fixture
 def alice(server: Portico, chromium: Any) -> Iterator[Person]:
-    """At a window, with no second factor yet; the browser complains of nothing."""
+    """alice in a window, without a second factor; fails on browser errors."""
     Authenticator.objects.all().delete()
     AccessAttempt.objects.all().delete()
     person = Person(chromium, "light", 1366)
@@ -33,12 +33,12 @@ def alice(server: Portico, chromium: Any) -> Iterator[Person]:
 
 
 def here(server: Portico) -> str:
-    """WebAuthn knows names only, no addresses."""
+    """WebAuthn accepts names only, no addresses."""
     return server.url.replace("127.0.0.1", "localhost")
 
 
 def confirm(alice: Person) -> None:
-    """The password once more, before something sensitive."""
+    """Enter the password again before a sensitive page."""
     if "Confirm Access" in alice.page.inner_text("main"):
         alice.page.fill("input[type=password]", PASSWORD)
         with alice.page.expect_navigation():
@@ -46,13 +46,13 @@ def confirm(alice: Person) -> None:
 
 
 def follow(alice: Person, text: str) -> None:
-    """A link to another page, and that page."""
+    """Follow a link; returns the new page."""
     with alice.page.expect_navigation():
         alice.page.click(f"text={text}")
 
 
 def fits_everywhere(alice: Person) -> None:
-    """In light and dark, wide and narrow; by axe too."""
+    """Check the page in light and dark, wide and narrow, and by axe."""
     for scheme, width in LOOKS:
         alice.look(scheme, width)
         assert alice.fits() and alice.unfit() == []

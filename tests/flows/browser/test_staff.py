@@ -1,4 +1,4 @@
-"""Grants, requests, tokens, audit, imports in a real Chromium: who may, who not."""
+"""Grants, requests, tokens, audit, imports in a real Chromium, by permission."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def scene(server: Portico, cast: None) -> dict[str, int]:
 
 
 def shot(window: Person, name: str) -> None:
-    """A picture, where SCREENSHOTS names a folder."""
+    """Save a screenshot if SCREENSHOTS names a folder."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
         path = Path(folder) / f"{name.strip('/').replace('/', '-')}.png"

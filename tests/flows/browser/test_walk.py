@@ -1,4 +1,4 @@
-"""Every page that the menu offers to helpers, and the portal, in a real Chromium."""
+"""Every page in the menu of a helper, and the portal, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MATRIX = "/admin/access/matrix/?q=lonely"
 
 
 def helper(name: str, group: str) -> User:
-    """Staff of one of the ready groups."""
+    """A staff member of one default group."""
     made = person(name)
     made.is_staff = True
     made.save()
@@ -49,7 +49,7 @@ def helper(name: str, group: str) -> User:
 
 
 def looked_at(window: Person, where: str, axe: bool = True) -> list[str]:
-    """What is wrong with the page that the window shows."""
+    """The problems of the page in the window."""
     unfit = window.unfit() if axe else []
     found = [f"{where}: {line}" for line in [*unfit, *window.errors]]
     window.errors.clear()

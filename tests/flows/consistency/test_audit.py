@@ -1,4 +1,4 @@
-"""What was answered is on record, whatever happens to the process."""
+"""Every answered call is in the audit log, even after a crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 
 def hammer(server: Portico, token: str, stop: Event, number: int) -> list[str]:
-    """Call until the server is gone; the ids of the requests it answered."""
+    """Call until the server is gone; the ids of the answered requests."""
     answered: list[str] = []
     with httpx2.Client(timeout=5) as http:
         client = Wire(server, token, http=http)

@@ -1,4 +1,4 @@
-"""What was committed rules every message that begins later, on every worker.
+"""A committed change applies to every later message, on every worker.
 
 `CONSISTENCY_FLIPS` makes the runs longer (see `python -m bench.consistency`).
 """
@@ -55,7 +55,7 @@ def one_port(rows: None, folder: Path) -> Iterator[Portico]:
 
 @pytest.fixture
 def crowd(cast: None) -> Iterator[list[Subject]]:
-    """People with the role User, and a token each."""
+    """Users with the role User, and a token each."""
     with override_settings(ISSUER_URL=ORIGIN, RESOURCE_URL=f"{ORIGIN}/mcp"):
         yield [subject(f"crowd-{number}") for number in range(CROWD)]
     Primitive.objects.filter(name="look").update(enabled=True)
@@ -68,7 +68,7 @@ def subject(name: str) -> Subject:
 
 
 class Trials:
-    """Flips: a change, its commit, and at once a message on every line."""
+    """A change, its commit, and at once a message on every connection."""
 
     def __init__(self, servers: list[Portico], lines: int = 2) -> None:
         self.lines = [Line(server) for server in servers for _ in range(lines)]
@@ -77,7 +77,7 @@ class Trials:
         self.chance = random.Random(7)
 
     def flip(self, change: Change, who: Subject, crowd: list[Subject]) -> None:
-        """Take away, look; give back, look."""
+        """Remove access, send, give it back, send."""
         concerned = crowd if change.everybody else [who]
         for act, state in ((change.off, change.state), (change.on, SERVED)):
             for subject in concerned:
@@ -88,7 +88,7 @@ class Trials:
             self.look(change, who, state)
 
     def look(self, change: Change, who: Subject, state: str) -> None:
-        """One message on every line, all begun after the commit."""
+        """One message on every connection, all begun after the commit."""
         for line in self.lines:
             line.send(request_of(line.server, who.raw))
         for line in self.lines:
@@ -98,7 +98,7 @@ class Trials:
                 self.stale.append(f"{change.name} of {who.name}: {given}, not {state}")
 
     def run(self, changes: list[Change], crowd: list[Subject], flips: int) -> None:
-        """That many flips, over people and ways in turn."""
+        """Run `flips` changes, alternating users and kinds of change."""
         for number in range(flips):
             change = changes[number % len(changes)]
             self.flip(change, self.chance.choice(crowd), crowd)
@@ -153,7 +153,7 @@ def test_nor_behind_one_port(one_port: Portico, crowd: list[Subject]) -> None:
 
 @pytest.fixture(scope="module")
 def faulty(rows: None, folder: Path) -> Iterator[tuple[Portico, Path]]:
-    """A server with faults planted, and the file that wakes one."""
+    """A server with injected faults, and the file that activates one."""
     chosen = folder / "fault"
     chosen.write_text("")
     given = {

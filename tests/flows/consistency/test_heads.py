@@ -1,4 +1,4 @@
-"""Heads, chunk sizes and trailers without an end are refused early."""
+"""Endless heads, chunk sizes and trailers are refused early."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 
 
 def answers(line: socket.socket, *, waits: bool = False) -> bytes:
-    """All that comes until the server closes; sooner, where the client has ended."""
+    """All bytes until the server closes; `waits` keeps the sending side open."""
     found = b""
     try:
         if not waits:
@@ -55,12 +55,12 @@ def answers(line: socket.socket, *, waits: bool = False) -> bytes:
 
 
 def statuses(found: bytes) -> list[bytes]:
-    """Of the answers in it, in order."""
+    """The status codes of the responses, in order."""
     return [part[:3] for part in found.split(b"HTTP/1.1 ")[1:]]
 
 
 def sent(line: socket.socket, data: bytes) -> bool:
-    """Whether the server let all of it come."""
+    """Whether the server accepted all of it."""
     try:
         line.sendall(data)
     except (ConnectionResetError, BrokenPipeError):
@@ -187,7 +187,7 @@ def memory(server: Portico) -> int:
 
 @contextmanager
 def probing(server: Portico) -> Iterator[list[float]]:
-    """Seconds that others wait for an answer meanwhile."""
+    """Seconds that other requests take meanwhile."""
     waits: list[float] = []
     first, done = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""SIGKILL under load: what was answered is on record (durable audit).
+"""SIGKILL under load: every answered call is audited (durable audit).
 
 `KILLS` makes the run longer (see `python -m bench.reliability kills`).
 """
@@ -23,7 +23,7 @@ LINES = 8
 
 
 class Load:
-    """Calls on several lines until the server dies; the ids of those answered."""
+    """Calls on several connections until the server dies; the ids of answered calls."""
 
     def __init__(self, server: Portico, raw: str, most: int) -> None:
         self.server, self.request, self.most = server, request_of(server, raw), most
@@ -43,7 +43,7 @@ class Load:
             line.close()
 
     def until_killed(self) -> None:
-        """Bear load, then SIGKILL in the middle of it."""
+        """Send load, then SIGKILL in the middle of it."""
         threads = [threading.Thread(target=self.beat) for _ in range(LINES)]
         for thread in threads:
             thread.start()
@@ -54,7 +54,7 @@ class Load:
 
 
 def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
-    """One server, load and SIGKILL: calls answered, and those not on record."""
+    """One server, load and SIGKILL: answered calls, and those without an event."""
     with portico(folder, **environment) as server:
         load = Load(server, server.token("alice"), most)
         load.until_killed()

@@ -1,4 +1,4 @@
-"""The database away: 503 with Retry-After, nothing let through, back by itself."""
+"""Database outages: 503 with Retry-After, nothing allowed, recovery by itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def impatient(rows: None, folder: Path) -> Iterator[Portico]:
 
 @contextmanager
 def locked_sqlite() -> Iterator[None]:
-    """Somebody else writes and does not finish."""
+    """Another connection holds the write lock."""
     holder = sqlite3.connect(
         str(connection.settings_dict["NAME"]), isolation_level=None
     )
@@ -49,7 +49,7 @@ def locked_sqlite() -> Iterator[None]:
 
 @contextmanager
 def closed_postgres() -> Iterator[None]:
-    """The database takes no connections and drops those there are."""
+    """The database refuses new connections and closes open ones."""
     name = connection.settings_dict["NAME"]
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def test_without_a_database_every_message_is_refused(
 
 
 def copy(path: Path) -> None:
-    """This run's database, in a file of its own."""
+    """This run's database, copied into a file."""
     source = sqlite3.connect(str(connection.settings_dict["NAME"]))
     target = sqlite3.connect(path)
     source.backup(target)

@@ -1,4 +1,4 @@
-"""manage.py verify_audit on a database that somebody else wrote to, or a kill met."""
+"""manage.py verify_audit on a tampered database and after a kill."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Place:
         )
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """(exit code, all it printed)."""
+        """(exit code, output)."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=120)
         return process.returncode, out + err
 
     def sql(self, *statements: str) -> list[tuple[object, ...]]:
-        """Somebody at the file itself; the rows of the last statement."""
+        """Run SQL on the file; the rows of the last statement."""
         with closing(sqlite3.connect(self.folder / "portico.sqlite3")) as found:
             for statement in statements:
                 rows = found.execute(statement).fetchall()
@@ -62,7 +62,7 @@ class Place:
         return rows
 
     def filled(self, number: int, ago: timedelta) -> str:
-        """So many events, sealed; the newest digest."""
+        """Add and seal `count` events; the newest digest."""
         at = datetime.now(UTC).replace(tzinfo=None) - ago
         with closing(sqlite3.connect(self.folder / "portico.sqlite3")) as found:
             found.executemany(EVENT, [(str(at),)] * number)

@@ -1,4 +1,4 @@
-"""Every row of the answer table, in both eras, over real HTTP."""
+"""Every row of the response table, in both revisions, over real HTTP."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 
 def claims(server: Portico, raw: str) -> dict[str, Any]:
-    """What a token of `server` says."""
+    """The claims of a token of `server`."""
     with server.settings():
         return jwts.verify(raw, allow_expired=True)
 
 
 def signed(server: Portico, **changed: Any) -> str:
-    """A correctly signed token of alice's with other claims (None: left out)."""
+    """A correctly signed token of alice with other claims (None: left out)."""
     found = {**claims(server, server.token("alice")), **changed}
     kept = {name: value for name, value in found.items() if value is not None}
     with server.settings():
@@ -43,7 +43,7 @@ def signed(server: Portico, **changed: Any) -> str:
 
 
 def refused(server: Portico, raw: str, era: str) -> dict[str, str]:
-    """The challenge of a 401; the test fails on anything else."""
+    """The challenge of a 401; the test fails on any other response."""
     response = Wire(server, raw, era).post("tools/list")
     assert response.status_code == 401, response.text
     return challenge(response)

@@ -1,4 +1,4 @@
-"""Tokens bound tighter: by network and disuse; a change rules the next message."""
+"""Tokens limited by network and idle time; a change applies to the next message."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ NET = "192.0.2.0/24 2001:db8::/32"
 
 @pytest.fixture(scope="module")
 def behind(rows: None, folder: Path) -> Iterator[Portico]:
-    """A server that believes this test's X-Forwarded-For."""
+    """A server that trusts this test's X-Forwarded-For."""
     with portico(folder, TRUSTED_PROXIES="127.0.0.1") as running:
         yield running
 
 
 @pytest.fixture
 def unbound(rows: None) -> Iterator[None]:
-    """No role is bound before or after."""
+    """Removes network limits of roles before and after the test."""
     Role.objects.update(networks="")
     yield
     Role.objects.update(networks="")
@@ -62,7 +62,7 @@ def works(response: httpx2.Response) -> bool:
 
 
 def noted_use(rows: QuerySet[IssuedToken]) -> bool:
-    """Whether the use just made gets on record: uses are written in batches."""
+    """Whether this use is stored: uses are written in batches."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
         if rows.exclude(last_used_at=None).exists():
@@ -109,7 +109,7 @@ def test_a_clients_networks_apply_to_tokens_and_calls(behind: Portico) -> None:
 
 
 def presented(server: Portico, grant: str, basic: tuple[str, str]) -> dict[str, str]:
-    """A form that gets this client tokens by this grant."""
+    """The form of this grant for this client."""
     url = f"{server.url}/oauth"
     if grant in ("authorization_code", "refresh_token"):
         code, raw = code_of(server, basic[0])

@@ -1,4 +1,4 @@
-"""What one person has open takes nothing from anybody else."""
+"""Open sessions, streams and calls of one user do not limit others."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def small(rows: None, folder: Path) -> Iterator[Portico]:
-    """A server with room for few."""
+    """A server with low limits."""
     with portico(folder, **SMALL) as running:
         yield running
 
 
 @pytest.fixture
 def empty(small: Portico) -> Portico:
-    """The same once no session is left of tests before."""
+    """The same server without the sessions of earlier tests."""
     end = time.monotonic() + 15
     while metric(small, "portico_sessions_open "):
         assert time.monotonic() < end
@@ -52,14 +52,14 @@ def empty(small: Portico) -> Portico:
 
 
 def metric(server: Portico, mark: str) -> float:
-    """A value of the metrics page, 0 where it is not there."""
+    """A value of the metrics page, 0 if it is missing."""
     told = {"authorization": f"Bearer {METRICS}"}
     page = HTTP.get(f"{server.url}/metrics", headers=told).text
     return float(page.partition(f"\n{mark}")[2].split("\n")[0] or 0)
 
 
 def lives(client: Wire) -> bool:
-    """Whether a session is still there."""
+    """Whether a session still exists."""
     return client.post("tools/list").status_code == 200
 
 
@@ -130,7 +130,7 @@ def test_a_flood_of_sessions_does_not_affect_others(server: Portico) -> None:
 
 
 def opened(server: Portico, client: Wire, stack: ExitStack) -> httpx2.Response:
-    """One more stream of a client."""
+    """Open one more stream of a client."""
     method, options = listening(server, client)
     given = HTTP.stream(method, server.mcp_url, **options)  # type: ignore[arg-type]
     return stack.enter_context(given)
@@ -163,7 +163,7 @@ def test_one_stream_too_many_is_429(small: Portico, era: str) -> None:
 
 
 def post(server: Portico, token: str, seconds: float) -> httpx2.Response:
-    """A call that takes so long, on a connection of its own."""
+    """A call that takes `seconds`, on a new connection."""
     client = Wire(server, token)
     headers, body = message(client, "ponder", {"seconds": seconds})
     return httpx2.post(server.mcp_url, content=body, headers=headers, timeout=30)

@@ -63,7 +63,7 @@ WITHOUT_FIXTURE = {
 
 
 def scored(revision: str) -> set[str]:
-    """The server scenarios that the suite's requirements file names."""
+    """The server scenarios of the suite's requirements file."""
     path = SUITE.parent.parent / "requirements" / f"{revision}.yaml"
     text = path.read_text().split("\nserver:\n")[1]
     listed = re.match(r"(?:\s+- .*\n|\s*#.*\n)+", text)
@@ -110,12 +110,12 @@ def results(
 
 
 def scenario(path: Path) -> str:
-    """Its name, in the folder's server-NAME-TIME."""
+    """The name in the folder's server-NAME-TIME."""
     return re.sub(r"^server-|-\d{4}-\d\d-\d\dT.*$", "", path.parent.name)
 
 
 def problems(path: Path) -> Problems:
-    """The failed checks of a scenario; one that checked nothing has failed too."""
+    """The failed checks of a scenario; one without checks has failed too."""
     checks = json.loads(path.read_text())
     bad = [c for c in checks if c["status"] == "FAILURE"]
     found = {c["id"]: c.get("errorMessage", c["description"]) for c in bad}
@@ -123,7 +123,7 @@ def problems(path: Path) -> Problems:
 
 
 def failing(found: dict[str, Problems], names: Iterable[str]) -> dict[str, Problems]:
-    """Of these scenarios, the ones that failed, and why."""
+    """The failed ones of these scenarios, with reasons."""
     return {name: found[name] for name in names if found[name]}
 
 

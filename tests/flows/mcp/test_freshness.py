@@ -1,4 +1,4 @@
-"""A change, however made, rules the very next message on every worker."""
+"""A change applies to the next message on every worker, however it is made."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Way = Callable[[IssuedToken], Any]
 
 
 def sql(statement: str, *values: Any) -> None:
-    """SQL as somebody else's program would send it."""
+    """Run SQL as another program would."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
 
 
 def by_sql(token: IssuedToken) -> None:
-    """A row in the revocation table."""
+    """Add a row to the revocation table."""
     sql(
         "INSERT INTO accounts_revokedtoken (jti, until, revoked_at, revoked_by, reason)"
         " VALUES (%s, %s, %s, '', '')",
@@ -62,7 +62,7 @@ WAYS: dict[str, Way] = {
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """The role and the tool as they were, afterwards."""
+    """Restores the role and the tool afterwards."""
     role, tool = Role.objects.get(name="User"), Primitive.objects.get(name="look")
     scopes, needs = list(role.scopes.all()), list(tool.required_scopes.all())
     try:

@@ -1,4 +1,4 @@
-"""A right that ends while a message is on its way, is served, or is answered."""
+"""Access that ends while a message is sent, runs, or is answered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def deactivated(pair: TokenPair) -> None:
 
 
 def elsewhere(pair: TokenPair) -> None:
-    """The token counts from another network."""
+    """The token's networks are changed."""
     IssuedToken.objects.filter(pk=pair.row.pk).update(networks="192.0.2.0/24")
 
 
@@ -49,7 +49,7 @@ def deleted(pair: TokenPair) -> None:
 
 
 def role_taken(pair: TokenPair) -> None:
-    """The role that gives the tool is taken."""
+    """The role with the tool is removed."""
     RoleAssignment.objects.filter(user=pair.row.user).delete()
 
 
@@ -60,12 +60,12 @@ ENDS: dict[Callable[[TokenPair], None], str] = {
     deleted: REFUSED,
     role_taken: HIDDEN,
 }
-"""How a right ends -> what the next message is told."""
+"""Way to end access -> the response to the next message."""
 
 
 @contextmanager
 def tool(name: str, **values: Any) -> Iterator[None]:
-    """A tool's row with other values, as it was afterwards."""
+    """Change a tool's row, and restore it afterwards."""
     mine = Primitive.objects.filter(name=name)
     before = mine.values(*values).get()
     mine.update(**values)
@@ -76,7 +76,7 @@ def tool(name: str, **values: Any) -> Iterator[None]:
 
 
 def holder(server: Portico, name: str, era: str) -> tuple[TokenPair, Wire]:
-    """A user of their own, with a token and a client."""
+    """A new user with a token and a client."""
     person(name, "User")
     pair = server.issued(name)
     return pair, Wire(server, pair.access, era).open()
@@ -104,7 +104,7 @@ def head(headers: dict[str, str]) -> bytes:
 
 
 def begun(client: Wire, framing: str) -> tuple[Line, bytes]:
-    """A call of `look` whose body has come in part, and what is missing of it."""
+    """A call of `look` whose body arrived in part, and the missing part."""
     headers, body = message(client, "look", {})
     first, rest = body[:10], body[10:]
     if framing == "chunked":
@@ -184,7 +184,7 @@ def answers(
     seconds: float,
     **meta: Any,
 ) -> dict[str, tuple[float, httpx2.Response]]:
-    """A call per way to end; each ends while its call runs. Seconds and answers."""
+    """One call per way to end access, ended while it runs. Seconds and responses."""
 
     def called(end: Callable[[TokenPair], None]) -> tuple[float, httpx2.Response]:
         _pair, client = people[end]
@@ -303,7 +303,7 @@ def test_subscribers_get_only_events_they_may_read_now(
 
 
 def slowly(server: Portico, request: bytes, during: Callable[[], Any]) -> str:
-    """The status of a request whose last bytes come after `during`."""
+    """The status of a request whose last bytes are sent after `during`."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=15) as line:
         line.sendall(request[:-5])
         time.sleep(TAKEN)
@@ -313,7 +313,7 @@ def slowly(server: Portico, request: bytes, during: Callable[[], Any]) -> str:
 
 
 def post(server: Portico, path: str, body: str, **headers: str) -> bytes:
-    """A form as it goes over the wire."""
+    """The bytes of a form request."""
     told = {
         "host": server.host,
         "content-type": "application/x-www-form-urlencoded",

@@ -1,4 +1,4 @@
-"""What the role side hides answers byte for byte as what does not exist."""
+"""A primitive hidden by roles gives byte for byte the response of a missing one."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ PAIRS: list[tuple[str, dict[str, Any], str, str]] = [
 
 
 def filled(params: Any, name: str) -> Any:
-    """`params` with the name in its place."""
+    """`params` with the name inserted."""
     if isinstance(params, dict):
         return {key: filled(value, name) for key, value in params.items()}
     return name if params == "{}" else params
 
 
 def bare(response: httpx2.Response, name: str) -> tuple[int, bytes, list[str]]:
-    """All a client can see, with the name asked for blanked out."""
+    """All that a client can see, with the requested name blanked out."""
     body = response.content.replace(name.encode(), b"#")
     varying = ("date", "x-request-id", "content-length", "mcp-session-id")
     headers = [f"{k}: {v}" for k, v in response.headers.items() if k not in varying]

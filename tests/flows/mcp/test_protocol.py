@@ -1,4 +1,4 @@
-"""What the protocol itself asks of the endpoint, in both eras, behind our door."""
+"""The MCP protocol's rules for the endpoint, in both revisions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_notification_gets_202_and_no_body(server: Portico, era: str) -> None:
 
 
 def encoded(text: str) -> str:
-    """A header value as clients send what does not fit one."""
+    """A header value in the encoding for other characters."""
     return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
 
 

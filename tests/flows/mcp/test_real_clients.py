@@ -38,7 +38,7 @@ async def conversation(url: str, token: str, mode: str) -> dict[str, Any]:
 
 
 def as_alice(found: dict[str, Any]) -> None:
-    """alice's tools, her name, and nothing of an admin's."""
+    """alice's tools, her name, and no tool of an administrator."""
     assert "look" in found["tools"] and "rule" not in found["tools"]
     assert "alice" in found["whoami"] and found["hidden"] == "Unknown tool: rule"
     assert "shop://open" in found["resources"]

@@ -1,4 +1,4 @@
-"""The door itself: paths, scope types, CORS, metadata, outages, several workers."""
+"""The endpoint's paths, scope types, CORS, metadata, outages and workers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_sessions_belong_to_their_owner(server: Portico) -> None:
 
 
 def listening(server: Portico, client: Wire) -> tuple[str, dict[str, object]]:
-    """Method and options of the request that opens this era's stream."""
+    """Method and options of the request that opens a stream in this revision."""
     if client.era == LEGACY:
         return "GET", {"headers": client.headers("", {})}
     meta = "io.modelcontextprotocol/"

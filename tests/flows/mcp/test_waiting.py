@@ -1,4 +1,4 @@
-"""Nobody waits for a host that says nothing but who asked for it."""
+"""A silent host delays only the requests that call it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def hosts() -> Iterator[dict[str, Silent]]:
 
 @pytest.fixture(scope="module")
 def waiting(rows: None, folder: Path, hosts: dict[str, Silent]) -> Iterator[Portico]:
-    """A server that knows these three and no others."""
+    """A server configured with only these three hosts."""
     given = {
         "EXTRA_APPS": "tests.apps.near_hosts,tests.apps.shop,tests.apps.wait_guard",
         "EMAIL_HOST": "127.0.0.1",
@@ -66,7 +66,7 @@ def waiting(rows: None, folder: Path, hosts: dict[str, Silent]) -> Iterator[Port
 
 
 def paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> Iterator[str]:
-    """Every path of the site, with something in the place of each argument."""
+    """Every path of the site, with a value for each argument."""
     for pattern in patterns:
         text = str(pattern.pattern)
         if text.startswith("^"):
@@ -80,7 +80,7 @@ def paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> Iterat
 
 
 class Asker:
-    """Sends everything a host can be named in, to one path after another."""
+    """Sends every parameter that can name a host to one path after another."""
 
     def __init__(self, server: Portico, hosts: dict[str, Silent]) -> None:
         self.server, self.hosts = server, hosts
@@ -89,7 +89,7 @@ class Asker:
         """Address of the document host -> the path it was named to."""
 
     def document(self, path: str) -> str:
-        """The URL of a client, at an address of its own."""
+        """The URL of a client document, at a new address."""
         number = next(self.numbers)
         address = f"127.1.{number // 250}.{number % 250 + 1}"
         self.asked[address] = path
@@ -111,7 +111,7 @@ class Asker:
         }
 
     def ask(self, http: httpx2.Client, method: str, path: str, grant: str) -> float:
-        """One request; how long it took. What it answers is another test's matter."""
+        """One request and its duration. Other tests check the response."""
         form = self.form(path, grant)
         headers = {"x-csrftoken": http.cookies.get("csrftoken") or ""}
         begun = time.monotonic()
@@ -124,7 +124,7 @@ class Asker:
 
     def everything(self) -> list[tuple[str, str, str]]:
         """(method, path, grant type). Forms of the admin are left out: they change
-        what other tests rest on, and the guard looks after them everywhere.
+        rows of other tests, and the guard covers them everywhere.
         """
         found = dict.fromkeys(paths(get_resolver().url_patterns))
         kept = [p for p in found if not any(word in p for word in LEAVING)]
@@ -137,7 +137,7 @@ class Asker:
 
 @pytest.fixture
 def visitors(waiting: Portico) -> Iterator[list[httpx2.Client]]:
-    """Nobody, and somebody who may do everything; each with a CSRF token."""
+    """An anonymous and a fully permitted user, each with a CSRF token."""
     user = person("walter", "Admin", admin=True)
     User.objects.filter(pk=user.pk).update(email=WALTER)
     with Browser(waiting.url) as nobody, Browser(waiting.url) as walter:
@@ -204,7 +204,7 @@ def test_slow_hosts_and_endless_names_hit_the_deadline(
 
 
 def timed(http: httpx2.Client, url: str) -> float:
-    """Seconds until this question is answered."""
+    """Seconds until the response."""
     begun = time.monotonic()
     assert http.get(url).status_code in (400, 429)
     return time.monotonic() - begun

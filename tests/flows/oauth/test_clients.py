@@ -1,4 +1,4 @@
-"""npm clients sign people in with a scripted person for a browser."""
+"""npm clients sign users in with a scripted browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.node, pytest.mark.usefixtures("cast")]
 
 @pytest.fixture
 def visitor(tmp_path: Path) -> Path:
-    """A program that is somebody's browser; also under the names clients look for."""
+    """A program that acts as the browser, under the names that clients start."""
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "visitor"
@@ -44,7 +44,7 @@ def visitor(tmp_path: Path) -> Path:
 
 
 def environment(visitor: Path) -> dict[str, str]:
-    """A fresh home, and our browser first on the path."""
+    """A fresh home directory, with the scripted browser first on the path."""
     home = visitor.parent.parent / "home"
     home.mkdir(exist_ok=True)
     path = f"{visitor.parent}:{Path(node()).parent}:{os.environ['PATH']}"
@@ -59,7 +59,7 @@ def environment(visitor: Path) -> dict[str, str]:
 
 
 def ended(server: Portico, client_id: str, access: str) -> None:
-    """Taken away: refused at the next message."""
+    """Revoke access: the next message is refused."""
     live = Wire(server, access)
     assert live.allowed("look")
     with Browser(server.url) as browser:

@@ -1,4 +1,4 @@
-"""Authorization codes: what they are bound to, and how they end."""
+"""Authorization codes: their bindings and expiry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The consent page: what a person is shown, asked once, and only here."""
+"""The consent page: its content, one-time consent, and CSRF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens at their edges: used at once, expired, made up, missing."""
+"""Tokens used in parallel, expired, invented or missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doors without a browser beside them: device codes and signed client assertions."""
+"""Grants without a browser: device codes and signed client assertions."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def begin(server: Portico, client_id: str, **form: str) -> dict[str, Any]:
 
 
 def poll(server: Portico, client_id: str, code: str) -> httpx2.Response:
-    """Ask whether the person has decided."""
+    """Poll the token endpoint for the device code."""
     form = {"grant_type": GRANT, "client_id": client_id, "device_code": code}
     return HTTP.post(f"{server.url}/oauth/token", data=form)
 
 
 def rested(code: str) -> None:
-    """As if the client had waited."""
+    """As if the client had waited for the interval."""
     OAuthDeviceGrant.objects.update(polled_at=None)
 
 
@@ -155,7 +155,7 @@ def test_invalid_device_codes_get_a_page(server: Portico, television: str) -> No
 
 @pytest.fixture
 def robot(tmp_path: Path) -> Iterator[tuple[str, Any]]:
-    """A client with a service account and a key of its own."""
+    """A client with a service account and its own key."""
     person("robot", "User")
     key = ec.generate_private_key(ec.SECP256R1())
     public = ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "k1"}

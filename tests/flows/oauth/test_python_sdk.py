@@ -1,4 +1,4 @@
-"""The Python SDK's own client signs a person in."""
+"""The Python SDK's own client signs a user in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("cast")
 
 
 class Storage:
-    """Where the SDK's client keeps what it has."""
+    """The storage of the SDK's client."""
 
     def __init__(self) -> None:
         self.tokens: Any = None
@@ -43,7 +43,7 @@ class Storage:
 
 
 def provider(server: Portico, storage: Storage, visits: list[str]) -> Any:
-    """The SDK's OAuth client with the scripted person for a browser."""
+    """The SDK's OAuth client with the scripted browser."""
 
     async def redirect(url: str) -> None:
         with Visitor(server.url, "alice") as visitor:
@@ -62,7 +62,7 @@ def provider(server: Portico, storage: Storage, visits: list[str]) -> Any:
 
 
 async def twice(server: Portico, auth: Any) -> tuple[str, str]:
-    """A call, and another once the token has expired; the tokens used."""
+    """A call, and another once the token has expired; the used tokens."""
     used = []
     for _ in range(2):
         assert "alice" in await sdk_call(server, auth)

@@ -1,4 +1,4 @@
-"""Clients that register themselves (RFC 7591)."""
+"""Dynamic client registration (RFC 7591)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing people in: the metadata, the question and the way back."""
+"""Sign-in of clients: metadata, authorization request and redirect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the token endpoint and its neighbours ask of clients, give and take."""
+"""The token, revocation and introspection endpoints."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def test_unapproved_clients_get_no_token_information(server: Portico, way: str) 
 
 
 def bound_tokens(server: Portico, networks: str) -> dict[str, str]:
-    """One token of each kind that counts from `networks` only."""
+    """One token of each kind that is accepted from `networks` only."""
     alice = User.objects.get(username="alice")
     about: Any = {"name": "bound", "scope": "mcp", "lifetime": timedelta(hours=1)}
     _row, personal = issue_personal_token(alice, networks=networks, **about)

@@ -1,4 +1,4 @@
-"""A copy is made while the server serves, put back elsewhere, and served from."""
+"""A backup of a running server, restored elsewhere and served."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def with_secrets(url: str) -> str:
 
 
 def place(folder: Path, name: str) -> dict[str, str]:
-    """Settings of a new place for the rows."""
+    """Settings of a new installation for the rows."""
     if connection.vendor == "sqlite":
         return {"DATA_DIR": str(folder), "DATABASE_URL": ""}
     with connection.cursor() as cursor:

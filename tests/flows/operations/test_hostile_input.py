@@ -114,14 +114,14 @@ BODIES: dict[str, tuple[str, bytes]] = {
 
 
 def sound(answer: httpx2.Response | requests.Response, what: str) -> None:
-    """Neither a 5xx nor anything of the inside."""
+    """Fails on a 5xx and on internal text."""
     assert answer.status_code < 500, f"{what}: {answer.status_code} {answer.text[:300]}"
     for word in ("Traceback", "site-packages", "DJANGO_SETTINGS", 'File "/'):
         assert word not in answer.text, what
 
 
 def stored() -> tuple[int, int, int]:
-    """What refused requests must not add to."""
+    """Counts of the rows that refused requests must not add."""
     kinds: list[Any] = [User, OAuthClient, IssuedToken]
     counts = [kind.objects.count() for kind in kinds]
     return counts[0], counts[1], counts[2]
@@ -129,7 +129,7 @@ def stored() -> tuple[int, int, int]:
 
 @contextmanager
 def nothing_stored() -> Iterator[None]:
-    """Whatever happens inside leaves no row."""
+    """Checks that the block stores no row."""
     before = stored()
     yield
     assert stored() == before
@@ -193,7 +193,7 @@ def test_wrong_queries_are_answered(server: Portico, path: str) -> None:
 
 
 def told(server: Portico, request: bytes) -> bytes:
-    """The first line a raw request is answered with; empty if it was cut off."""
+    """The status line of a raw request; empty if it was cut off."""
     with socket.create_connection(("127.0.0.1", server.port), 10) as peer:
         try:
             peer.sendall(request)
@@ -318,7 +318,7 @@ def test_generated_messages_never_break_mcp(server: Portico, era: str) -> None:
 
 
 def clean(value: str) -> bytes:
-    """As a header can carry it: no line breaks, no NUL."""
+    """Text that a header can carry: no line breaks, no NUL."""
     kept = "".join(c for c in value if c not in "\r\n\x00")
     return kept.encode("utf-8", "replace").strip()
 

@@ -1,4 +1,4 @@
-"""Secrets sent to any page, in any way, are in no table, no session and no log."""
+"""Secrets sent to any page are in no table, no session and no log."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ REGISTRATION = "registration-token-of-this-test"
 
 @pytest.fixture(scope="module")
 def verbose(rows: None, folder: Path) -> Iterator[Portico]:
-    """A server that logs what it can, with a span for every request."""
+    """A server at DEBUG, with a span for every request."""
     given = {"LOG_LEVEL": "DEBUG", "OTEL_TRACES_EXPORTER": "console"}
     given |= {"OTEL_BSP_SCHEDULE_DELAY": "50", "CLIENT_REGISTRATION": "token"}
     AccessAttempt.objects.all().delete()
@@ -60,12 +60,12 @@ def verbose(rows: None, folder: Path) -> Iterator[Portico]:
 
 @pytest.fixture(scope="module")
 def marks() -> dict[str, str]:
-    """A secret for each name, such as no other text contains."""
+    """A unique secret for each name."""
     return {name: f"mark{secrets.token_hex(12)}" for name in NAMES}
 
 
 def paths(marks: dict[str, str], resolver: Any = None, before: str = "") -> list[str]:
-    """Every page outside of the admin, with something in the place of its parts."""
+    """Every page outside the admin, with a value for each part."""
     found = []
     for entry in (resolver or get_resolver()).url_patterns:
         route = before + str(entry.pattern).removeprefix("^")
@@ -83,7 +83,7 @@ def paths(marks: dict[str, str], resolver: Any = None, before: str = "") -> list
 
 
 def send(http: httpx2.Client, path: str, about: dict[str, str], csrf: str) -> None:
-    """The same in a form, as JSON, in the query, and in headers; never a 500."""
+    """Send it as a form, as JSON, in the query, and in headers; never a 500."""
     form = {**about, "csrfmiddlewaretoken": csrf}
     headers = {"x-csrftoken": csrf, "referer": str(http.base_url)}
     basic = {"authorization": f"Basic {encoded(about)}"}
@@ -102,13 +102,13 @@ def send(http: httpx2.Client, path: str, about: dict[str, str], csrf: str) -> No
 
 
 def encoded(about: dict[str, str]) -> str:
-    """Id and secret of the client as RFC 7617 has them."""
+    """Id and secret of the client as RFC 7617 encodes them."""
     pair = f"{about['client_id']}:{about['client_secret']}"
     return base64.b64encode(pair.encode()).decode()
 
 
 def stored() -> Iterator[tuple[str, str]]:
-    """Every row of every table as text, with what sessions hold."""
+    """Every row of every table as text, with the decoded sessions."""
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
             cursor.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - from the schema
@@ -119,7 +119,7 @@ def stored() -> Iterator[tuple[str, str]]:
 
 
 def registered(server: Portico) -> str:
-    """The id of a client that came with the registration token."""
+    """The id of a client that registered with the registration token."""
     answer = httpx2.post(
         f"{server.url}/oauth/register",
         json={"redirect_uris": ["https://c.example/cb"], "client_name": "C"},
@@ -130,7 +130,7 @@ def registered(server: Portico) -> str:
 
 
 def whole_log(server: Portico) -> str:
-    """What it has written, with the spans of all requests before."""
+    """The server's log, with the spans of all earlier requests."""
     for _turn in range(100):
         httpx2.get(server.url + LAST, verify=False)
         log = server.log.read_text()
@@ -142,7 +142,7 @@ def whole_log(server: Portico) -> str:
 
 @pytest.fixture(scope="module")
 def sent(verbose: Portico, marks: dict[str, str]) -> dict[str, str]:
-    """All secrets, sent to all pages by nobody and by somebody signed in."""
+    """All secrets, sent to all pages by an anonymous and a signed-in user."""
     person("talker", "User")
     about = {"client_id": registered(verbose), "grant_type": "authorization_code"}
     about |= {**marks, "username": "talker", "login": "talker"}

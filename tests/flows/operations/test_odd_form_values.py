@@ -1,6 +1,6 @@
-"""Odd values in every field of every form that a signed-in person can reach.
+"""Odd values in every field of every form that a signed-in user can reach.
 
-A wrong value is the sender's mistake: 4xx, or the page again, and never a 5xx.
+A wrong value is answered with 4xx or the page again, never with a 5xx.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def fields_of(form: Form) -> set[str]:
 
 
 def answers(browser: Browser, form: Form, page: str) -> Iterator[tuple[str, int]]:
-    """Each field with each odd value: what was sent, and the status."""
+    """Each field with each odd value: the sent value, and the status."""
     headers = {"referer": page}
     for name in sorted(fields_of(form)):
         for value in ODD:
@@ -164,7 +164,7 @@ PASSKEYS = [
 
 
 def post_passkeys(browser: Browser, path: str) -> Iterator[tuple[str, int]]:
-    """Each odd response at one page: what was sent, and the status."""
+    """Each odd response at one page: the sent value, and the status."""
     for text in PASSKEYS:
         browser.http.get(path)
         form = {"credential": text, "name": "key"}

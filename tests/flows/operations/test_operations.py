@@ -1,4 +1,4 @@
-"""Running it: health, metrics, logs and traces of a real server, two workers."""
+"""Health, metrics, logs and traces of a real server with two workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture(scope="module")
 def watched(rows: None, folder: Path) -> Iterator[Portico]:
-    """Two workers with all that can be watched switched on."""
+    """Two workers with metrics, tracing and JSON logs."""
     given = {
         "WORKERS": "2",
         "METRICS_TOKEN": TOKEN,
@@ -54,7 +54,7 @@ def metrics(server: Portico) -> dict[str, float]:
 
 
 def rise(before: dict[str, float], after: dict[str, float], name: str) -> float:
-    """By how much one sample rose."""
+    """The increase of one sample."""
     return after.get(name, 0) - before.get(name, 0)
 
 

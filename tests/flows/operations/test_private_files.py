@@ -1,4 +1,4 @@
-"""Files with secrets belong to the account that serves, whatever the umask was."""
+"""Files with secrets are readable only by the server's account."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MADE = (*DATABASE, "secret_key", "key_encryption_key")
 
 
 def manage(folder: Path, *arguments: str, umask: int = 0o022) -> tuple[int, str]:
-    """(exit code, all it printed) of manage.py in a folder of its own."""
+    """(exit code, output) of manage.py in a new folder."""
     kept = {k: v for k, v in os.environ.items() if k not in Environment.model_fields}
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
@@ -43,7 +43,7 @@ def mode(path: Path) -> int:
 
 
 def open_to_others(folder: Path) -> list[str]:
-    """Files in it that others may read."""
+    """Files in it that other accounts may read."""
     return sorted(p.name for p in folder.iterdir() if p.is_file() and mode(p) & 0o077)
 
 

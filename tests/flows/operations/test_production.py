@@ -38,7 +38,7 @@ def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[Fronted]:
 
 @pytest.fixture
 def http(front: Fronted, monkeypatch: Any) -> Iterator[httpx2.Client]:
-    """A client that trusts the authority; so do all that are made meanwhile."""
+    """A client that trusts the authority; so do all clients made meanwhile."""
     monkeypatch.setenv("SSL_CERT_FILE", str(front.authority))
     with front.client() as made:
         yield made
@@ -129,7 +129,7 @@ def test_caddy_as_the_proxy(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class Crowd:
-    """Clients that call without pause and never call again what was answered."""
+    """Clients that call continuously and never repeat an answered call."""
 
     def __init__(self, front: Fronted, many: int) -> None:
         self.clients = [
@@ -164,7 +164,7 @@ class Crowd:
             assert answer.status_code != 200 or message_in(answer)["result"]
 
     def waits_for(self, many: int) -> None:
-        """Until so many more were answered."""
+        """Wait for `count` more responses."""
         goal = len(self.statuses) + many
         while len(self.statuses) < goal and not all(t.done() for t in self.work):
             self.over.wait(0.01)

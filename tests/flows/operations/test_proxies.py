@@ -1,4 +1,4 @@
-"""Behind a proxy that ends TLS: the address on record, and forged headers."""
+"""Behind a proxy that ends TLS: the audited address, and forged headers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def proxied(rows: None, folder: Path) -> Iterator[Portico]:
 
 
 def addresses(server: Portico, **headers: str) -> set[str]:
-    """What is on record of a refused password and a refused token, sent so."""
+    """The audited addresses of a refused password and a refused token."""
     last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     told = {**headers, "x-forwarded-proto": "https"}
     body = {"username": "nobody-at-all", "password": "wrong"}

@@ -1,4 +1,4 @@
-"""The edges: headers, cookies, large and slow requests, a gentle end, clean logs."""
+"""Response headers, cookies, large and slow requests, shutdown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HASTY = {
 
 @pytest.fixture(scope="module")
 def hasty(rows: None, folder: Path) -> Iterator[Portico]:
-    """Little patience, small forms, and a large file."""
+    """A server with short timeouts, small forms, and a large file."""
     (folder / "static").mkdir(exist_ok=True)
     (folder / "static" / "large.bin").write_bytes(bytes(16_000_000))
     with portico(folder, **HASTY) as running:
@@ -117,7 +117,7 @@ def test_a_client_that_does_not_read_is_cut_off(hasty: Portico) -> None:
 
 
 def unfinished(server: Portico, client: Wire) -> tuple[socket.socket, bytes]:
-    """A call whose body has come in part, and what is missing of it."""
+    """A call whose body arrived in part, and the missing part."""
     meta = "io.modelcontextprotocol/"
     about = {f"{meta}protocolVersion": client.era, f"{meta}clientCapabilities": {}}
     params = {"name": "look", "arguments": {}}

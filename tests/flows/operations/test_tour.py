@@ -1,4 +1,4 @@
-"""The README's five-minute tour, line by line, gives what it prints."""
+"""The README's five-minute tour prints what the README shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
 def steps() -> list[tuple[str, str]]:
-    """(command, what it prints) of every console block."""
+    """(command, output) of every console block."""
     found: list[tuple[str, str]] = []
     for block in BLOCK.findall((ROOT / "README.md").read_text()):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
@@ -33,14 +33,14 @@ def steps() -> list[tuple[str, str]]:
 
 
 def matches(printed: str, shown: str) -> bool:
-    """Whether the output is as shown, `...` standing for anything."""
+    """Whether the output is as shown; `...` matches any text."""
     pattern = ".*".join(re.escape(part) for part in shown.strip().split("..."))
     return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the project as git would hand it out, with the environment linked."""
+    """A copy of the tracked files, with the environment linked."""
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT,
@@ -76,7 +76,7 @@ def shell(checkout: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def say(shell: subprocess.Popen[str], command: str) -> str:
-    """What a command prints in that shell."""
+    """The output of a command in that shell."""
     assert shell.stdin is not None and shell.stdout is not None
     shell.stdin.write(f"{command}\necho '<end>'\n")
     shell.stdin.flush()

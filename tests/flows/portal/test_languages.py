@@ -1,4 +1,4 @@
-"""Languages: pages in the reader's, all that programs read in English."""
+"""Languages: pages are translated, texts for programs are English."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LOGIN = "/accounts/login/"
 
 @pytest.fixture
 def reader(server: Portico) -> Iterator[Browser]:
-    """Somebody whose browser asks for Korean."""
+    """A user whose browser asks for Korean."""
     with Browser(server.url) as browser:
         browser.http.headers.update(KOREAN)
         yield browser
 
 
 def signed_in(browser: Browser, name: str, path: str = "/portal/") -> Browser:
-    """At the page, signed in on the way."""
+    """The page after sign-in."""
     browser.open(path)
     return browser.submit(browser.form("password"), login=name, password=PASSWORD)
 

@@ -1,7 +1,7 @@
-"""The end of access ends everything, whichever way it comes: tried over real HTTP.
+"""Every way to end access ends everything: tried over real HTTP.
 
-Kinds of credentials are in tests/support/credentials.py, ways of ending below. A table,
-an issuing way, an admin action, a command, a tool or a page that neither list knows
+Kinds of credentials are in tests/support/credentials.py, ways of ending below. A new
+table, grant, admin action, command, tool or page that neither list has
 makes a test fail.
 """
 
@@ -71,7 +71,7 @@ All of them use one verb, and after some of them every kind is tried.
 
 @contextmanager
 def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[Holder]:
-    """New, with one of each kind or of these."""
+    """A new user with one credential of each kind, or of these."""
     found = holder(server, f"holder-{next(NUMBERS)}", kinds, **options)
     try:
         yield found
@@ -81,7 +81,7 @@ def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[Holder]:
 
 @pytest.fixture(scope="module")
 def rich(server: Portico) -> Iterator[Holder]:
-    """Somebody with one of each kind, whose access nobody ends."""
+    """A user with one of each kind, whose access is not ended."""
     with somebody(server) as found:
         yield found
 
@@ -97,7 +97,7 @@ Way = Callable[[Holder, Browser], Any]
 
 
 def page(who: Holder) -> str:
-    """The person's page in the admin."""
+    """The user's page in the admin."""
     return f"{USERS}{who.account.pk}/"
 
 
@@ -113,7 +113,7 @@ def client(who: Holder) -> OAuthClient:
 
 
 def deleted(carol: Browser, path: str, *keys: Any) -> None:
-    """By the list's own action, or on the row's page without keys."""
+    """By the list's own action, or on the page of a row without keys."""
     if keys:
         carol.act(path, "delete_selected", *keys)
     else:
@@ -130,7 +130,7 @@ def last_role(who: Holder) -> RoleAssignment:
 
 
 def without_role(who: Holder, carol: Browser) -> None:
-    """On the line of the person's page."""
+    """On the role's line of the user's page."""
     carol.open(f"{page(who)}change/")
     form, held = carol.form("_save"), str(last_role(who).pk)
     keys = {n: v for n, v in form.fields.items() if n.endswith("-id")}
@@ -139,7 +139,7 @@ def without_role(who: Holder, carol: Browser) -> None:
 
 
 def new_password(who: Holder, carol: Browser, usable: bool) -> None:
-    """On the page of the admin for others' passwords."""
+    """On the admin page that sets another user's password."""
     carol.open(f"{page(who)}password/")
     given = {"password1": NEW, "password2": NEW} if usable else {}
     button = "set-password" if usable else "unset-password"
@@ -149,7 +149,7 @@ def new_password(who: Holder, carol: Browser, usable: bool) -> None:
 
 
 def own_password(who: Holder, carol: Browser) -> None:
-    """In the portal: the browser that does it stays signed in."""
+    """In the portal: the current browser stays signed in."""
     browser = who.own.open("/accounts/password/change/")
     form = browser.form("oldpassword")
     browser.submit(form, oldpassword=PASSWORD, password1=NEW, password2=NEW)
@@ -181,14 +181,14 @@ def at_the_terminal(who: Holder, carol: Browser) -> None:
 
 
 def imported(who: Holder, carol: Browser) -> None:
-    """A file that closes the account."""
+    """A file that deactivates the account."""
     path = Path(who.server.environment["DATA_DIR"]) / f"{who.name}.csv"
     path.write_text(f"username,active\n{who.name},no\n")
     call_command("import_users", str(path), stdout=io.StringIO())
 
 
 def over_mcp(who: Holder, tool: str, **arguments: Any) -> None:
-    """By a tool, in the name of carol."""
+    """By a tool, called by carol."""
     acting = wire(who.server, "carol", scope="mcp Admin.Write")
     assert acting.allowed("whoami")
     answer = acting.call(tool, user=who.name, reason="test", **arguments)
@@ -196,7 +196,7 @@ def over_mcp(who: Holder, tool: str, **arguments: Any) -> None:
 
 
 def claims_take_the_last_role(who: Holder, carol: Browser) -> None:
-    """A sign-in through a provider whose claims give nothing any more."""
+    """A provider sign-in whose claims give no role any more."""
     provider, _new = SignInProvider.objects.get_or_create(
         slug=who.name, defaults={"issuer": "https://idp.example", "name": who.name}
     )
@@ -206,14 +206,14 @@ def claims_take_the_last_role(who: Holder, carol: Browser) -> None:
 
 
 def unusable(who: Holder, carol: Browser) -> None:
-    """As a sign-in through a provider does with a password nobody proved."""
+    """As a provider sign-in does with an unverified password."""
     user = who.account
     user.set_unusable_password()
     user.save()
 
 
 def command(*arguments: str) -> Way:
-    """`manage.py`, with the person's name last."""
+    """`manage.py` with the username as last argument."""
 
     def run(who: Holder, carol: Browser) -> None:
         name, *rest = arguments
@@ -344,7 +344,7 @@ def withdrawn(who: Holder) -> None:
 
 
 def refused_host(who: Holder, carol: Browser) -> None:
-    """The host of the client's document is refused."""
+    """The host of the client's document is blocked."""
     host = f"{who.name}.example"
     carol.open(f"{HOSTS}add/")
     carol.submit(carol.form("_save"), "_save", host=host, trusted=None)
@@ -352,7 +352,7 @@ def refused_host(who: Holder, carol: Browser) -> None:
 
 
 def cascaded(who: Holder) -> None:
-    """The client belongs to an account that is deleted."""
+    """The client belongs to a deleted account."""
     owner = person(f"owner-of-{who.name}")
     OAuthClient.objects.filter(client_id=who.client_id).update(user=owner)
     User.objects.filter(pk=owner.pk).delete()
@@ -534,7 +534,7 @@ FAMILIES = ("mfa_", "socialaccount_", "openid_connect_")
 
 
 def unlisted(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:
-    """Names that neither list knows, and names of lists that are no more."""
+    """Names missing from both lists, and listed names that do not exist."""
     ways = (way for way in {*ACCOUNT, *CLIENT} if way.startswith(prefix))
     listed = {way.removeprefix(prefix).split(" --")[0] for way in ways}
     return found ^ (listed | set(known))
@@ -590,7 +590,7 @@ NOT_HELD = {
     "accounts.AccessRequest": "a question",
     "accounts.ImportDraft": "a file to apply",
     "accounts.OAuthAccessToken": "always empty",
-    "accounts.OAuthClient": "acts as an account, with a secret of its own",
+    "accounts.OAuthClient": "acts as an account, with its own secret",
     "accounts.OAuthIDToken": "always empty",
     "accounts.OAuthRefreshToken": "always empty",
     "accounts.RoleAssignment": "a right, not a credential",
@@ -675,7 +675,7 @@ REVOKING = {
 
 
 def callers(method: str) -> Iterator[str]:
-    """Functions of ours that call a method of this name."""
+    """Functions of Portico that call a method of this name."""
     for path in (p for app in OURS for p in (ROOT / app).rglob("*.py")):
         yield from callers_in(ast.parse(path.read_text()), method)
 

@@ -1,4 +1,4 @@
-"""Guesses in parallel: no more are judged than in a row, in all processes together."""
+"""Parallel guesses: all processes together check no more than a sequence would."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST, AT_ONCE = 3, 50
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 Guess = Callable[[int], httpx2.Response]
 POST = partial(httpx2.post, timeout=60, verify=False)
-"""A connection of its own each; making the context for https would take 30 ms."""
+"""One connection each; creating an SSL context for https would take 30 ms."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def two(rows: None, folder: Path) -> Iterator[list[Portico]]:
 
 @pytest.fixture
 def clean(rows: None) -> Iterator[None]:
-    """Nothing is counted, nobody has a second factor; and so again afterwards."""
+    """Removes counts and second factors before and after."""
     AccessAttempt.objects.all().delete()
     Authenticator.objects.all().delete()
     yield
@@ -50,19 +50,19 @@ def clean(rows: None) -> Iterator[None]:
 
 
 def burst(guess: Guess, many: int = AT_ONCE) -> Counter[int]:
-    """Guesses at the same time, and how many of which status came back."""
+    """Guesses in parallel, and the number of each status."""
     with ThreadPoolExecutor(many) as crowd:
         return Counter(r.status_code for r in crowd.map(guess, range(many)))
 
 
 def counted() -> int:
-    """How many wrong attempts the database knows."""
+    """The number of failed attempts in the database."""
     total = AccessAttempt.objects.aggregate(n=Sum("failures_since_start"))["n"]
     return int(total or 0)
 
 
 def with_app(name: str) -> list[str]:
-    """Give somebody an authenticator app; their recovery codes."""
+    """Set up an authenticator app; the recovery codes."""
     user = User.objects.get(username=name)
     TOTP.activate(user, SECRET)
     codes: list[str] = RecoveryCodes.activate(user).generate_codes()
@@ -70,7 +70,7 @@ def with_app(name: str) -> list[str]:
 
 
 def obtain(server: Portico, *, agent: str = "-", **body: str) -> httpx2.Response:
-    """The password endpoint, as some program."""
+    """The password endpoint, with a given user agent."""
     url, headers = f"{server.url}/api/token/", {"user-agent": agent}
     return POST(
         url,
@@ -80,7 +80,7 @@ def obtain(server: Portico, *, agent: str = "-", **body: str) -> httpx2.Response
 
 
 def form_guess(browser: Browser, field: str, **more: str) -> Guess:
-    """Wrong values for a field of the form that a browser has open."""
+    """Wrong values for a field of an open form."""
     form = browser.form(field)
     headers = {"cookie": "; ".join(f"{c.name}={c.value}" for c in browser.jar)}
     headers |= {"referer": str(browser.page.url), "accept": "text/html"}

@@ -1,4 +1,4 @@
-"""Hostile JWTs wherever one is taken: 401 (or inactive), and nothing else."""
+"""Hostile JWTs at every endpoint: 401 (or inactive) for all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def genuine(server: Portico) -> Genuine:
 
 
 def answers(server: Portico, raw: str) -> dict[str, httpx2.Response]:
-    """What each endpoint says to `raw`."""
+    """The response of each endpoint to `raw`."""
     told = Wire(server, raw).headers("ping", {})
     told["authorization"] = f"Bearer {raw}"
     api = f"{server.url}/api/token"

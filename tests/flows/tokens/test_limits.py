@@ -1,4 +1,4 @@
-"""Rate limits: exact across processes, per token before address, and a store away."""
+"""Rate limits: exact across processes, per token before address, store outages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def store() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def three(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
-    """Three processes that count in one store."""
+    """Three processes that share one store."""
     url = store.connection_url
     given = {**STRICT, "WORKERS": "3", "VALKEY_URL": url, "LIMIT_MCP": "100/hour"}
     with portico(folder, **given) as running:
@@ -49,13 +49,13 @@ def three(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
 
 @pytest.fixture(scope="module")
 def alone(rows: None, folder: Path) -> Iterator[Portico]:
-    """One process that counts for itself."""
+    """One process with its own counts."""
     with portico(folder, **STRICT) as running:
         yield running
 
 
 def statuses(many: int, send: Any) -> Counter[int]:
-    """What `many` requests, ten at a time and each on a new connection, are told."""
+    """The statuses of `many` requests, ten in parallel, each on a new connection."""
     with ThreadPoolExecutor(10) as crowd:
         found = list(crowd.map(lambda n: send(n), range(many)))
     refused = [answer for answer in found if answer.status_code == 429]
@@ -64,7 +64,7 @@ def statuses(many: int, send: Any) -> Counter[int]:
 
 
 def ping(server: Portico, token: str, address: str = "192.0.2.1") -> httpx2.Response:
-    """One message on a connection of its own."""
+    """One message on a new connection."""
     message = Wire(server, token)
     headers = {**message.headers("ping", {}), "x-forwarded-for": address}
     body = {"jsonrpc": "2.0", "id": 1, "method": "notifications/cancelled"}
@@ -72,7 +72,7 @@ def ping(server: Portico, token: str, address: str = "192.0.2.1") -> httpx2.Resp
 
 
 def spend(server: Portico, client: str, address: str = "192.0.2.1") -> httpx2.Response:
-    """A token request of a client nobody knows."""
+    """A token request of an unknown client."""
     form = {"grant_type": "refresh_token", "client_id": client, "refresh_token": "x"}
     headers = {"x-forwarded-for": address}
     return httpx2.post(

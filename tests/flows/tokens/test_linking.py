@@ -1,4 +1,4 @@
-"""Linking by mail address: only the account that an administrator gave the address."""
+"""Linking by mail address: only accounts whose address an administrator set."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def at(corporate: Idp, slug: str, **options: Any) -> SignInProvider:
 def enter(
     server: Portico, corporate: Idp, slug: str = "corp", **claims: Any
 ) -> Browser:
-    """Press a provider's button as the boss, or somebody with other claims."""
+    """Press a provider's button as the boss, or with other claims."""
     corporate.person = {
         "sub": "b-1",
         "preferred_username": "boss",
@@ -88,19 +88,19 @@ def enter(
 
 
 def inside(browser: Browser) -> bool:
-    """Whether the person is signed in."""
+    """Whether the user is signed in."""
     return str(browser.page.url).endswith("/portal/security/")
 
 
 def local(name: str, address: str = BOSS, **columns: Any) -> User:
-    """An account that an administrator made, instead of one that other tests left."""
+    """A new account made by an administrator."""
     User.objects.filter(username=name).delete()
     user: User = User.objects.create_user(name, address, PASSWORD, **columns)
     return user
 
 
 def holders() -> set[str]:
-    """Who has Admin from the provider."""
+    """Users with Admin from the provider."""
     held = RoleAssignment.objects.filter(reason="from provider corp").unexpired()
     return set(held.values_list("user__username", flat=True))
 
@@ -367,7 +367,7 @@ def test_a_signed_in_user_connects_one_identity(
 
 
 def connect(browser: Browser, corporate: Idp, sub: str) -> None:
-    """Press a provider's button on the page of one's identities."""
+    """Press a provider's button on the page of linked identities."""
     corporate.person = {"sub": sub, "groups": ["admins"]}
     browser.open("/accounts/oidc/corp/login/?process=connect")
     form = next(f for f in browser.forms if f.method == "post" and not f.action)

@@ -1,4 +1,4 @@
-"""Wrong passwords lock out, at every door alike; nothing is hashed while locked."""
+"""Wrong passwords lock out at every sign-in method; nothing is hashed meanwhile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROXY = "127.0.0.1"
 
 @pytest.fixture(scope="module")
 def strict(rows: None, folder: Path) -> Iterator[Portico]:
-    """Three wrong passwords; each test comes from addresses of its own."""
+    """Three wrong passwords lock out; each test uses its own addresses."""
     with portico(folder, LOCKOUT_AFTER="3", TRUSTED_PROXIES=PROXY) as running:
         yield running
 

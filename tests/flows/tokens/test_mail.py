@@ -1,4 +1,4 @@
-"""Mails: addressed from ISSUER_URL, sent after the answer, lost by nobody's fault."""
+"""Mails: built on ISSUER_URL, sent after the response, failures audited."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sender(rows: None, folder: Path, office: Mailbox) -> Iterator[Portico]:
 
 @pytest.fixture
 def box(office: Mailbox) -> Mailbox:
-    """The mail server, empty and quick."""
+    """The mail server, emptied and fast."""
     office.pause, office.refuses = 0.0, False
     office.mails.clear()
     return office
@@ -57,7 +57,7 @@ def box(office: Mailbox) -> Mailbox:
 
 @contextmanager
 def visitor(server: Portico, host: str = "") -> Iterator[Browser]:
-    """A browser that writes something else in Host."""
+    """A browser that sends another Host header."""
     with Browser(server.url) as browser:
         if host:
             browser.http.headers["host"] = host
@@ -65,7 +65,7 @@ def visitor(server: Portico, host: str = "") -> Iterator[Browser]:
 
 
 def asked(browser: Browser, address: str) -> float:
-    """Ask for a new password; seconds until the answer."""
+    """Ask for a new password; seconds until the response."""
     browser.open("/accounts/password/reset/")
     form = browser.form("email")
     browser.http.follow_redirects = False
@@ -120,7 +120,7 @@ def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
 
 
 def begun(browser: Browser) -> str:
-    """Press the provider's button; where it leads."""
+    """Press the provider's button; the redirect target."""
     browser.open("/accounts/login/?next=/portal/")
     form = next(f for f in browser.forms if "/oidc/mailed/" in f.action)
     browser.http.follow_redirects = False
@@ -156,7 +156,7 @@ def test_waiting_mails_are_sent_at_shutdown(folder: Path, box: Mailbox) -> None:
 
 
 def failed_since(last: int, number: int) -> list[AuditEvent]:
-    """Wait for events of mails that were not sent."""
+    """Wait for events of failed mails."""
     ends = time.monotonic() + 15
     found: Any = AuditEvent.objects.filter(action="mail.failed", id__gt=last)
     while found.count() < number and time.monotonic() < ends:

@@ -1,4 +1,4 @@
-"""Odd proofs of clients: whatever they send is answered, and never by a 5xx."""
+"""Odd client credentials and assertions: none is answered by a 5xx."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pair(kind: str) -> tuple[Any, dict[str, Any]]:
 
 
 def signer(folder: Path, public: dict[str, Any]) -> str:
-    """The id of a client that signs with this key and has a service account."""
+    """The id of a client with this key and a service account."""
     person("robot", "User")
     path = folder / "jwks.json"
     path.write_text(json.dumps({"keys": [public]}))
@@ -68,7 +68,7 @@ def claims_of(client_id: str, server: Portico, **changed: Any) -> dict[str, Any]
 
 
 def forged(header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """An assertion whose signature nobody made."""
+    """An assertion with an invalid signature."""
     parts = [json.dumps(header).encode(), json.dumps(claims).encode(), bytes(64)]
     return ".".join(base64.urlsafe_b64encode(p).rstrip(b"=").decode() for p in parts)
 

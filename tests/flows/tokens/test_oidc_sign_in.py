@@ -1,4 +1,4 @@
-"""Sign-in at an OpenID provider: roles by claims, sign-up only where opened."""
+"""Sign-in at an OpenID provider: roles by claims, sign-up only where enabled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def corporate() -> Iterator[Idp]:
 
 @pytest.fixture
 def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
-    """Its row, opened for sign-up, with a rule for each shape of claim."""
+    """Its row, open for sign-up, with a rule for each shape of claim."""
     SignInProvider.objects.all().delete()
     User.objects.filter(username__startswith="erin").delete()
     corporate.broken = False
@@ -57,7 +57,7 @@ def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
 
 
 def enter(server: Portico, corporate: Idp, **claims: Any) -> Browser:
-    """Press the button as somebody with these claims."""
+    """Press the button as a user with these claims."""
     corporate.person = {"sub": "e-1", "preferred_username": "erin", **claims}
     browser = Browser(server.url)
     browser.open("/accounts/login/?next=/portal/")

@@ -29,12 +29,12 @@ def family_of(client_id: str) -> Any:
 
 
 def sealed(client_id: str) -> int:
-    """How many of its rows keep a successor."""
+    """The number of its rows with a stored successor."""
     return int(family_of(client_id).exclude(successor_sealed=None).count())
 
 
 def moved_back(rows: Any, minutes: int, *columns: str) -> None:
-    """Let so much time have passed."""
+    """Move its dates into the past by this time."""
     for row in rows:
         for column in columns:
             at = getattr(row, column)

@@ -1,4 +1,4 @@
-"""Second factors: set up, asked for at every door, encrypted, counted, obliged."""
+"""Second factors: set up, required at every sign-in method, encrypted, rate limited."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 @pytest.fixture
 def clean(rows: None) -> Iterator[None]:
-    """Nobody has a second factor, nothing is counted; and so again afterwards."""
+    """Removes second factors and counts before and after."""
     AccessAttempt.objects.all().delete()
     Authenticator.objects.all().delete()
     UserSession.objects.all().delete()
@@ -49,14 +49,14 @@ def obliged(rows: None, folder: Path) -> Iterator[Portico]:
 
 
 def code(secret: str = SECRET) -> str:
-    """What an authenticator app shows now, with some seconds left to send it."""
+    """The current code of an authenticator app, valid for some more seconds."""
     while time.time() % 30 > 26:
         time.sleep(0.2)
     return str(format_hotp_value(hotp_value(secret, int(time.time()) // 30)))
 
 
 def with_app(name: str) -> list[str]:
-    """Give somebody an authenticator app; their recovery codes."""
+    """Set up an authenticator app; the recovery codes."""
     user = User.objects.get(username=name)
     TOTP.activate(user, SECRET)
     codes: list[str] = RecoveryCodes.activate(user).generate_codes()
@@ -208,7 +208,7 @@ def test_an_administrator_resets_a_lost_factor(obliged: Portico) -> None:
 
 
 def printed(server: Portico, words: str) -> str:
-    """The log once it has these words: mails are sent after the answer."""
+    """The log once it has these words: mails are sent after the response."""
     ends = time.monotonic() + 10
     while words not in (log := server.log.read_text()) and time.monotonic() < ends:
         time.sleep(0.02)

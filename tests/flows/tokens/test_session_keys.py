@@ -1,4 +1,4 @@
-"""What is stored of a browser session opens nothing, and the list follows it."""
+"""A stored session key opens no session, and the list follows key changes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def ritas() -> Any:
 
 
 def opens(server: Portico, key: str) -> bool:
-    """Whether a cookie signs somebody in."""
+    """Whether a cookie signs a user in."""
     with Browser(server.url) as browser:
         browser.http.cookies.set(COOKIE, key)
         return "/accounts/login/" not in str(browser.open("/portal/").page.url)
 
 
 def everything_stored() -> Iterator[tuple[str, str]]:
-    """(column, value) of every row of every table, as a dump has them."""
+    """(column, value) of every row of every table, as in a dump."""
     for model in apps.get_models(include_auto_created=True):
         names = [field.attname for field in model._meta.concrete_fields]
         for row in model._default_manager.values(*names).iterator():

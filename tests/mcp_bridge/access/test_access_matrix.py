@@ -1,4 +1,4 @@
-"""The access matrix: what a tick means, and what it cannot take away."""
+"""The access matrix: the effect of a cell, and its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def tools(db: None) -> dict[str, Primitive]:
-    """One by a shared scope, one alone, one that does not ask for its own scope."""
+    """One with a shared scope, one alone, one without its own scope."""
     offers = [
         Offer("tool", "shared", "", "", ("User.Read",), False, "1"),
         Offer("tool", "alone", "", "", (), False, "2"),

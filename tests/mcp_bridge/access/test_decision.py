@@ -27,7 +27,7 @@ SCOPES = st.frozensets(st.sampled_from(NAMES))
 def principal(
     roles: frozenset[str], token: frozenset[str], issued_via: str = "password"
 ) -> Principal:
-    """Somebody whose role R gives `roles`, with a token of these scopes."""
+    """A user whose role R gives `roles`, with a token of these scopes."""
     return Principal(
         user_id=1,
         username="alice",

@@ -1,4 +1,4 @@
-"""What decided, in words: every sentence of the decision is known and read back."""
+"""Every reason of a decision is a known, translated sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.once
 
 
 def told() -> list[str]:
-    """What `decide()` says in every kind of case."""
+    """The reasons of `decide()` in every kind of case."""
     open_rule = Rule("tool", "a", True, False, frozenset({"S"}))
     rules = Catalogue(
         [

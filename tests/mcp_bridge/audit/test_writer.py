@@ -1,4 +1,4 @@
-"""Group commits of call events: who waits for what, and nothing dropped in silence."""
+"""Group commits of call events: who waits for a commit, and no event is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def event(name: str = "tool.called") -> CallEvent:
 
 
 class Table:
-    """In place of the table: what was committed, in which groups, or why not."""
+    """Replaces the table: the committed groups, or the error to raise."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -33,7 +33,7 @@ class Table:
         self.poison = ""
 
     def insert(self, events: list[CallEvent]) -> None:
-        """Commit, unless the test says otherwise."""
+        """Commit, unless the test has set an error."""
         time.sleep(0.001)
         if self.error is not None:
             raise self.error

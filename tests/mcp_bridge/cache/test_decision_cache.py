@@ -1,4 +1,4 @@
-"""What is remembered, and that nothing is used before a look has shown it true."""
+"""The decision cache: its contents, and the check before each use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def principal(name: str, user_id: int = 1, ends_at: float = 0) -> Principal:
 
 
 class Script:
-    """A reader that says what the test wrote down."""
+    """A reader with prepared results."""
 
     def __init__(self) -> None:
         self.point = LogPosition("e", 0)
@@ -57,7 +57,7 @@ class Script:
     async def changes_between(
         self, after: LogPosition, upto: LogPosition
     ) -> list[ChangeRow]:
-        """As the protocol says; takes a while."""
+        """As the protocol requires; takes a moment."""
         await asyncio.sleep(0)
         return [c for c in self.log if after.number < c.number <= upto.number]
 
@@ -65,11 +65,11 @@ class Script:
         return self.other
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
 
 class Rows:
-    """What the database would say, and how often it was asked."""
+    """Rows of a fake database, and the number of reads."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -80,7 +80,7 @@ class Rows:
         self.marks = ("one",)
 
     async def in_database(self, work: Any, *args: Any) -> Any:
-        """In place of the thread pool."""
+        """Replaces the thread pool."""
         await asyncio.sleep(0)
         if work is state:
             if isinstance(self.missing, Exception):
@@ -103,7 +103,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
 
 
 def story(tell: Callable[[DecisionCache, Script], Coroutine[Any, Any, None]]) -> None:
-    """Run one on a new, trusted memory."""
+    """Run one on a new, trusted cache."""
 
     async def told() -> None:
         script = Script()

@@ -1,4 +1,4 @@
-"""What was refused in place of running a tool stays refused; other refusals pass."""
+"""A refusal in place of running a tool stays; other refusals pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcp_bridge.cache.recheck import FRESH_FOR, Recheck
 
 
 class Flickering(Recheck):
-    """Reads rows in which a right goes and comes back."""
+    """Reads rows whose access disappears and returns."""
 
     reads = 0
     wrong: Exception = Unauthenticated("revoked")
@@ -27,7 +27,7 @@ class Flickering(Recheck):
 
 @pytest.fixture
 def recheck() -> Flickering:
-    """Of a call that it never looks at."""
+    """The recheck of a call that is never checked."""
     call: object = None
     return Flickering(call, "", "", time.perf_counter())  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Every change a decision depends on is numbered, with whom it concerns."""
+"""Every change that a decision depends on is numbered with the users it concerns."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ Concerned = set[tuple[str, str]]
 
 
 def sql(statement: str, *values: Any) -> None:
-    """SQL as somebody else's program would send it."""
+    """Run SQL as another program would."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
 
 
 def noted(work: Callable[[], Any]) -> Concerned:
-    """Whom the changes made by `work` concern, as a commit would number them."""
+    """The users that the changes of `work` concern, as a commit numbers them."""
     settle()
     before = ChangeCounter.objects.get().number
     work()
@@ -60,7 +60,7 @@ def noted(work: Callable[[], Any]) -> Concerned:
 
 
 def settle() -> None:
-    """Run what PostgreSQL would run at commit."""
+    """Run PostgreSQL's deferred triggers."""
     if connection.vendor == "postgresql":
         sql("SET CONSTRAINTS ALL IMMEDIATE")
         sql("SET CONSTRAINTS ALL DEFERRED")
@@ -73,7 +73,7 @@ def token(alice: User) -> IssuedToken:
 
 @pytest.fixture
 def tool(db: None) -> Primitive:
-    """A tool with a scope of its own."""
+    """A tool with its own scope."""
     made = Primitive.objects.create(kind=PrimitiveKind.TOOL, name="saw")
     made.required_scopes.add(Scope.objects.create(name="tool:saw"))
     return made
@@ -204,7 +204,7 @@ def test_many_statements_of_one_transaction_are_one_entry(alice: User) -> None:
 
 
 def revocation(number: int) -> RevokedToken:
-    """Of a token that nobody has (unsaved)."""
+    """A revocation of an unknown token (unsaved)."""
     return RevokedToken(jti=f"many-{number}", until=timezone.now())
 
 

@@ -1,4 +1,4 @@
-"""Shutting down hears of a signal that comes while it hears of another."""
+"""Shutdown handles a signal that arrives during another signal's handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to Django that wait for a database which says nothing."""
+"""Requests to Django that wait for a silent database."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.once
 
 
 class Database:
-    """Stands for a frozen PostgreSQL, which a test cannot have of its own."""
+    """Replaces a frozen PostgreSQL, which a test cannot have."""
 
     def __init__(self, away: bool) -> None:
         self.away, self.asked = away, 0
 
     async def look(self) -> LogPosition:
-        """Where changes are, if it says so."""
+        """The current position, if it answers."""
         self.asked += 1
         if self.away:
             raise DatabaseUnavailable("no answer within 5 s")
@@ -31,7 +31,7 @@ class Database:
 
 
 def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) -> Any:
-    """What a client gets of an app that answers once it was looked for twice."""
+    """The response to a client whose app answers after two checks."""
     memory = DecisionCache(database) if database else None
     monkeypatch.setattr(decision_cache, "decision_cache", memory)
     monkeypatch.setattr(database_timeout, "ASKED_AFTER", 0.001)

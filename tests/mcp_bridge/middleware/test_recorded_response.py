@@ -1,4 +1,4 @@
-"""Answers in one piece: nothing of a stream is lost in them."""
+"""Responses in one piece lose nothing of a stream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODY = {"type": "http.response.body", "body": b"{}"}
 
 
 class Trail:
-    """Remembers how calls ended; may fail."""
+    """Stores how calls ended; may fail."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.outcomes: list[str] = []
@@ -44,7 +44,7 @@ class Trail:
 
 
 class Fresh(Recheck):
-    """The rows are as they were: nothing is read again."""
+    """The rows are current: no read."""
 
     due = False
 
@@ -64,7 +64,7 @@ class Failing(Recheck):
 def serve(
     app: Any, trail: Trail, events: list[Any], recheck: type[Recheck] = Fresh
 ) -> list[dict[str, Any]]:
-    """What a client is sent by `app` behind the door, while it sends `events`."""
+    """The messages to a client from `app` behind the middleware, given `events`."""
     sent: list[dict[str, Any]] = []
 
     async def send(event: Any) -> None:
@@ -189,13 +189,13 @@ silent = PorticoServer("silent")
 
 @silent.tool()
 async def short() -> str:
-    """Only answers."""
+    """Sends only a response."""
     return ""
 
 
 @silent.tool()
 async def talking(context: Context[Any, Any]) -> str:
-    """Could tell and ask."""
+    """Could send notifications and requests."""
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Whose turn it is for a thread, also where callers leave."""
+"""The order of waiting for threads, also where callers leave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.once
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
-    """On a loop of its own, without hanging."""
+    """On a new event loop, with a timeout."""
     asyncio.run(asyncio.wait_for(story, 10))
 
 

@@ -1,4 +1,4 @@
-"""What the exchange answers, beside what the SDK's own entry answers to the same."""
+"""The direct dispatch's response equals that of the SDK's own entry point."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ server = MCPServer("exchange", version="3")
 
 
 class Odd(BaseModel):
-    """A result that JSON cannot say everything of."""
+    """A result that JSON cannot represent fully."""
 
     number: float
     nothing: str | None
@@ -39,13 +39,13 @@ class Odd(BaseModel):
 
 @server.tool()
 async def greet(name: str = "nobody") -> str:
-    """A plain one."""
+    """A plain tool."""
     return f"hello {name}"
 
 
 @server.tool()
 async def odd() -> Odd:
-    """Infinity, nothing and a letter beyond ASCII."""
+    """Infinity, None and a letter beyond ASCII."""
     return Odd(number=float("inf"), nothing=None, text="é \U0001f600")
 
 
@@ -57,7 +57,7 @@ async def half() -> CallToolResult:
 
 @server.tool()
 async def fails() -> str:
-    """A crash."""
+    """An unexpected exception."""
     raise RuntimeError("a secret of the server")
 
 
@@ -69,7 +69,7 @@ async def refuses() -> str:
 
 @server.tool()
 async def tells(context: Context) -> str:
-    """Reads its request, and has nobody to tell."""
+    """Reads its request, without a client to notify."""
     await context.report_progress(1, 2)
     told = context.headers or {}
     return f"{told['X-Tests']} {context.request_id}"
@@ -84,7 +84,7 @@ async def mirrored(
 
 
 def schema(name: str) -> dict[str, Any] | None:
-    """As PorticoServer: only of what a header repeats."""
+    """As PorticoServer: only for arguments repeated in a header."""
     tool = server._tool_manager.get_tool(name)
     return tool.parameters if tool and name == "mirrored" else None
 
@@ -105,7 +105,7 @@ async def ask(about: str) -> str:
 
 
 def body(method: str, **params: Any) -> dict[str, Any]:
-    """A request of the new era."""
+    """A request of the new revision."""
     given = {"_meta": ENVELOPE, **params}
     return {"jsonrpc": "2.0", "id": 7, "method": method, "params": given}
 
@@ -115,13 +115,13 @@ def called(tool: str, **arguments: Any) -> dict[str, Any]:
 
 
 def old(content: dict[str, Any]) -> dict[str, Any]:
-    """The same without the new era's envelope."""
+    """The same without the envelope of the new revision."""
     params = {k: v for k, v in content["params"].items() if k != "_meta"}
     return {**content, "params": params}
 
 
 def headers_of(content: dict[str, Any], **changed: str) -> list[tuple[bytes, bytes]]:
-    """What a client sends with it; an empty value leaves a header out."""
+    """The headers that a client sends; an empty value leaves a header out."""
     params = content.get("params")
     params = params if isinstance(params, dict) else {}
     usual = {
@@ -228,7 +228,7 @@ Answer = tuple[int, dict[bytes, bytes], Any]
 
 
 async def ask_app(app: Any, content: Any, given: list[Any], *more: Any) -> Answer:
-    """One request to an ASGI application: status, headers, what the JSON says."""
+    """One request to an ASGI application: status, headers, parsed JSON."""
     sent: list[dict[str, Any]] = []
     raw = json.dumps(content).encode()
 
@@ -247,7 +247,7 @@ async def ask_app(app: Any, content: Any, given: list[Any], *more: Any) -> Answe
 
 
 async def compared(case: Case) -> tuple[Answer, Answer, bool]:
-    """The SDK's answer, the exchange's, and whether it asked the SDK for it."""
+    """The SDK's response, the direct one, and whether it used the SDK."""
     unprotected = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     manager = StreamableHTTPSessionManager(
         server._lowlevel_server,
@@ -272,7 +272,7 @@ async def compared(case: Case) -> tuple[Answer, Answer, bool]:
 
 
 def same(theirs: Answer, ours: Answer) -> bool:
-    """Status, type and JSON; the length is its own."""
+    """Whether status, type and JSON are equal; the length may differ."""
     types = [answer[1].get(b"content-type") for answer in (theirs, ours)]
     return theirs[0] == ours[0] and types[0] == types[1] and theirs[2] == ours[2]
 

@@ -1,4 +1,4 @@
-"""How far back a list of the audit looks, and what it says about that."""
+"""Which part of the audit log a filtered list searches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def events(monkeypatch: Any) -> list[AuditEvent]:
-    """Six of one actor, an hour apart, the newest first; three are looked through."""
+    """Six events of one actor, an hour apart, newest first; the window holds three."""
     monkeypatch.setattr(window, "LOOKED_THROUGH", 3)
     now = timezone.now()
     made = [
@@ -31,7 +31,7 @@ def events(monkeypatch: Any) -> list[AuditEvent]:
 
 
 def listed(query: str) -> tuple[list[AuditEvent], Any]:
-    """What the list shows, and the list."""
+    """The rows of the list, and the ChangeList."""
     page: Any = admin.site.get_model_admin(AuditEvent)
     request = RequestFactory().get(f"/admin/accounts/auditevent/?{query}")
     request.user = User(username="carol", is_superuser=True, is_staff=True)

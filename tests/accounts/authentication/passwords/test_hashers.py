@@ -1,4 +1,4 @@
-"""Hashing: one at a time, a short wait, then 429 before anything is hashed."""
+"""Hashing: one at a time, a short wait, then 429 without hashing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HASHER = "accounts.authentication.passwords.hashers.TunedArgon2PasswordHasher"
 
 
 class Holder(threading.Thread):
-    """Somebody else who hashes and does not come to an end."""
+    """A thread that hashes and does not finish."""
 
     def __init__(self) -> None:
         super().__init__()

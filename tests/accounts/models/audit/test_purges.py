@@ -1,4 +1,4 @@
-"""Retention drops sealed events, says so in the audit, and leaves the chain whole."""
+"""Retention deletes sealed events, records it, and keeps the chain valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def history(monkeypatch: Any) -> None:
-    """Two events a day, ten days back, two in a seal."""
+    """Two events a day for ten days, two in a seal."""
     emptied()
     monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 2)
     for ago in range(10, 0, -1):
@@ -34,13 +34,13 @@ def history(monkeypatch: Any) -> None:
 
 
 def purge(settings: Any, days: int) -> int:
-    """As `manage.py purge` does with AUDIT_RETENTION=days."""
+    """Run what `manage.py purge` does with AUDIT_RETENTION=days."""
     settings.AUDIT_RETENTION = timedelta(days=days)
     return AuditSeal.objects.all().purge(timezone.now() - settings.AUDIT_RETENTION)
 
 
 def purged() -> int:
-    """How many seals stand for nothing any more."""
+    """The number of seals whose events were purged."""
     return AuditSeal.objects.filter(purged_at__isnull=False).count()
 
 
@@ -77,7 +77,7 @@ def test_the_record_of_a_purge_is_required_and_immutable(settings: Any) -> None:
 
 
 def test_purges_under_another_retention_stay_valid(settings: Any, capsys: Any) -> None:
-    """Each record is checked by the retention setting of its own day."""
+    """Each record is checked by the retention setting of that day."""
     assert purge(settings, 5) == 12
     assert purge(settings, 365) == 0 and problem() == ""
     assert purge(settings, 3) == 4 and problem() == ""

@@ -1,4 +1,4 @@
-"""The audit's hash chain: what was changed, removed or inserted is named."""
+"""The audit's hash chain finds changed, removed and inserted events."""
 
 from __future__ import annotations
 
@@ -182,5 +182,5 @@ def test_events_without_a_seal_are_reported(chain: list[AuditEvent]) -> None:
 
 
 def found_by_doctor() -> list[Any]:
-    """What the check of the seals says."""
+    """The messages of doctor's check of the seals."""
     return list(audit_is_sealed(databases=["default"]))

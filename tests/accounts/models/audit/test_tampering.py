@@ -1,4 +1,4 @@
-"""Whoever writes to the audit past Portico is noticed, whatever they write."""
+"""Writing to the audit table past Portico is detected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SQLITE = connection.vendor == "sqlite"
 
 @pytest.fixture(autouse=True)
 def events(monkeypatch: Any) -> list[AuditEvent]:
-    """Nine events under three seals, those of the first two over a year old."""
+    """Nine events under three seals; those of the first two are over a year old."""
     emptied()
     monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 3)
     made = []
@@ -46,7 +46,7 @@ def events(monkeypatch: Any) -> list[AuditEvent]:
 
 
 def sql(statement: str, *given: Any) -> None:
-    """As somebody at the database's own prompt."""
+    """Run SQL as an attacker with database access."""
     with connection.cursor() as cursor:
         cursor.execute(statement, given)
 
@@ -56,7 +56,7 @@ def written(change: str, event: AuditEvent) -> None:
 
 
 def told() -> str:
-    """What the command says on the way out."""
+    """The output of a failing command."""
     with pytest.raises(CommandError) as error:
         call_command("verify_audit")
     return str(error.value)
@@ -177,7 +177,7 @@ def test_an_invented_purge_is_found(events: Any) -> None:
 
 
 def emptied_again(events: list[AuditEvent]) -> None:
-    """Put the events back as they were."""
+    """Restore the events."""
     raw()._raw_delete("default")
     type(raw())(AuditEvent).bulk_create(events)
 
@@ -232,7 +232,7 @@ def test_a_change_of_a_seal_is_noticed(change: Any) -> None:
 
 
 def rewritten(first: int) -> None:
-    """Make every seal from `first` on fit the events of now, as hashes go."""
+    """Recompute every seal from `first` on for the current events, by hash alone."""
     before = AuditSeal.objects.filter(number=first - 1).first()
     for seal in AuditSeal.objects.filter(number__gte=first).order_by("number"):
         rows, hashes = rows_between(seal.after_id, seal.last_id, 1000)
@@ -341,7 +341,7 @@ def test_events_removed_before_they_were_sealed_leave_a_gap(capsys: Any) -> None
 
 @pytest.fixture
 def other_key(settings: Any) -> Any:
-    """Another KEY_ENCRYPTION_KEY from when it is called."""
+    """Use another KEY_ENCRYPTION_KEY from now on."""
     SigningKey.objects.ensure_active()
 
     def change() -> None:

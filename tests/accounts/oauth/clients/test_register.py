@@ -57,7 +57,7 @@ VSCODE = {
 
 
 def offered(monkeypatch: Any, document: dict[str, Any]) -> OAuthClient | None:
-    """The client of a document, fetched by a stand-in: no network beyond loopback."""
+    """The client of a document from a fake fetcher: no network beyond loopback."""
 
     class Fetcher:
         def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
@@ -132,7 +132,7 @@ def test_malformed_documents_are_refused(
 
 
 def served(monkeypatch: Any, body: bytes, **options: Any) -> OAuthClient | None:
-    """The client of a document that a server sends so, through the real fetcher."""
+    """The client of a document from a local server, through the real fetcher."""
     response = urllib3.HTTPResponse(
         BytesIO(body),
         headers={"content-type": options.get("kind", "application/json")},

@@ -1,4 +1,4 @@
-"""What Portico rests on in its libraries: a release that moves it fails here."""
+"""Library methods that Portico overrides: a release that moves one fails here."""
 
 from __future__ import annotations
 

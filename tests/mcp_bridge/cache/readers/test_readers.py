@@ -23,13 +23,13 @@ from tests.support.cast import person
 
 @pytest.fixture
 def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The run's database, open: what is committed here others see."""
+    """The run's database without a transaction: commits are visible to others."""
     with django_db_blocker.unblock():
         yield
 
 
 def told(tell: Callable[[ChangeReader], Coroutine[Any, Any, None]]) -> None:
-    """Run a story with this run's reader."""
+    """Run a coroutine function with this run's reader."""
     made = readers.open_reader()
 
     async def whole() -> None:
@@ -42,7 +42,7 @@ def told(tell: Callable[[ChangeReader], Coroutine[Any, Any, None]]) -> None:
 
 
 def reads(monkeypatch: pytest.MonkeyPatch, **queries: str) -> None:
-    """Have both readers ask something else."""
+    """Replace the statement of both readers."""
     for name, query in queries.items():
         monkeypatch.setattr(sqlite, name, query)
         monkeypatch.setattr(postgresql, name, query)
@@ -265,7 +265,7 @@ def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
 
 
 def counted(path: Path, epoch: str, number: int = 1) -> Path:
-    """A database of its own in WAL mode, with nothing but the counter."""
+    """A new database in WAL mode with only the counter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     opened = sqlite3.connect(path, isolation_level=None)
     opened.execute("PRAGMA journal_mode = wal")
@@ -292,7 +292,7 @@ def test_a_path_is_quoted(tmp_path: Path, odd: str, other: str) -> None:
 
 
 def mv(path: Path) -> None:
-    """Another database takes the name, as restore.sh does it."""
+    """Move another database to this name, as restore.sh does."""
     counted(path.with_suffix(".new"), "new").replace(path)
 
 
@@ -306,7 +306,7 @@ def folder(path: Path) -> None:
 
 
 def beside(end: str) -> Callable[[Path], None]:
-    """A file beside it is removed, as restore.sh does it first."""
+    """Remove a file beside it, as restore.sh does first."""
 
     def remove(path: Path) -> None:
         Path(f"{path}{end}").unlink()

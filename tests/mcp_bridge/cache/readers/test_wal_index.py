@@ -1,4 +1,4 @@
-"""SQLite's WAL-index: a commit of any process shows in it, and no lock is lost."""
+"""SQLite's WAL index shows the commits of every process, and no lock is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def made(path: Path, mode: str) -> str:
 
 @pytest.fixture
 def reader(name: str) -> Iterator[SqliteReader]:
-    """A reader of it that has looked twice, and so knows the index."""
+    """A reader that has read twice, and so has the index."""
     made = SqliteReader(name)
     assert [number(made), number(made)] == [1, 1]
     yield made
@@ -44,7 +44,7 @@ def reader(name: str) -> Iterator[SqliteReader]:
 
 
 def number(reader: SqliteReader) -> int:
-    """Where the sequence of changes is now."""
+    """The current number of the last change."""
     return asyncio.run(reader.current_position()).number
 
 
