@@ -10,7 +10,7 @@ POSITION_QUERY = "SELECT epoch, number FROM mcp_bridge_changecounter"
 
 
 CHANGES_QUERY = (
-    "SELECT number, kind, key FROM mcp_bridge_change "
+    "SELECT number, kind, key FROM mcp_bridge_loggedchange "
     "WHERE number > {0} AND number <= {1} ORDER BY number"
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mcp_bridge.cache.watched_tables import KEPT, Outside, WatchedTable, watched_tables
 
-CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
+CHANGE, COUNTER = "mcp_bridge_loggedchange", "mcp_bridge_changecounter"
 MANY = 1000
 """A transaction with more changes logs one change that concerns everything."""
 

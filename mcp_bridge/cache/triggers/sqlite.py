@@ -15,7 +15,7 @@ from mcp_bridge.cache.watched_tables import (
     watched_tables,
 )
 
-CHANGE, COUNTER = "mcp_bridge_change", "mcp_bridge_changecounter"
+CHANGE, COUNTER = "mcp_bridge_loggedchange", "mcp_bridge_changecounter"
 
 
 def expected_triggers() -> dict[str, str]:
