@@ -423,7 +423,7 @@ def main() -> None:
         f"`python -m bench.faults` on {datetime.now(UTC):%Y-%m-%d}, {CLIENTS} clients "
         f"calling and signing in all the time, each fault {LASTS:g} s "
         f"({FROZEN:g} where the database is frozen).\n\n"
-        "| fault | answers meanwhile | served again after | calls answered | on record "
+        "| fault | answers meanwhile | recovered after | calls answered | audit events "
         "|\n| --- | --- | --- | --- | --- |\n"
     )
     page = ROOT / "docs" / "reliability.md"

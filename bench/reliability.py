@@ -1,6 +1,6 @@
 """`python -m bench.reliability [kills] [consistency] [proxied]`: long runs of tests.
 
-All are in `make test` too, shorter; here their figures go to docs/reliability.md.
+`make test` runs them too, for a shorter time. This writes docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ RUNS = {
     ),
 }
 TITLES = {
-    "kills": "Killed in the middle of work",
-    "consistency": "Never decided by what was",
-    "proxied": "Nor behind a proxy",
+    "kills": "Kills during calls",
+    "consistency": "No stale decisions",
+    "proxied": "No stale decisions behind a proxy",
+}
+COLUMNS = {
+    "flips": "changes",
+    "messages": "messages after a change",
+    "in_passing": "other messages",
 }
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 def run(test: str, longer: dict[str, str]) -> list[dict[str, Any]]:
-    """The test on both databases; the figures it noted. Exits if it failed."""
+    """Run a test on both databases; returns its figures, exits if it failed."""
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures"
         patient = {"PYTEST_ADDOPTS": "-o faulthandler_timeout=1800"}
@@ -51,9 +56,8 @@ def run(test: str, longer: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def shown(rows: list[dict[str, Any]]) -> str:
-    """The figures as a table."""
     names = [name for name in rows[0] if name not in ("what", "database")]
-    head = ["run", "database", *(name.replace("_", " ") for name in names)]
+    head = ["run", "database", *(COLUMNS.get(name, name) for name in names)]
     lines = [
         [row["what"], NAMES[row["database"]], *(f"{row[name]:,}" for name in names)]
         for row in rows
@@ -62,7 +66,7 @@ def shown(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run what is asked for (all by default) and write each section."""
+    """Run the named tests, or all, and write a section for each."""
     for name in sys.argv[1:] or list(RUNS):
         test, longer = RUNS[name]
         rows = run(
