@@ -18,7 +18,7 @@ help:
 	echo "make bench     measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
 	echo "make lint      check style, types and settings"
 	echo "make messages  collect and compile the translations (needs gettext)"
-	echo "make lock      write the hashed locks anew"
+	echo "make lock      update the hashed locks"
 
 serve: $(VENV)/.runtime
 	exec $(BIN)/python manage.py up
