@@ -7,9 +7,9 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from config.server.workers import bound_statements, refuse_uncounted_workers
-from mcp_bridge.metrics.multiprocess import share
+from mcp_bridge.metrics.multiprocess import prepare_folder
 
-share()
+prepare_folder()
 bound_statements()
 django_application = get_asgi_application()
 

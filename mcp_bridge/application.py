@@ -35,7 +35,7 @@ from mcp_bridge.server.transport import Transport
 logger = logging.getLogger(__name__)
 
 MCP_PATHS = frozenset({"/mcp", "/mcp/"})
-OPEN_PATHS = re.compile(r"/\.well-known/|/oauth/(?:jwks\.json|token|register|revoke)\Z")
+CORS_PATHS = re.compile(r"/\.well-known/|/oauth/(?:jwks\.json|token|register|revoke)\Z")
 """Paths that any web page may read or post to without cookies (OAuth 2.1 3.2)."""
 
 
@@ -68,10 +68,10 @@ class Application:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request by its exact path."""
-        scope, send = with_request_id(trimmed(apply_forwarded(scope)), send)
+        scope, send = with_request_id(strip_header_values(apply_forwarded(scope)), send)
         if scope["path"] in MCP_PATHS:
             await self.mcp(scope, receive, send)
-        elif OPEN_PATHS.match(scope["path"]):
+        elif CORS_PATHS.match(scope["path"]):
             await self.public(scope, receive, send)
         else:
             await self.django(scope, receive, send)
@@ -128,7 +128,7 @@ def mcp_app(transport: Transport) -> ASGIApp:
     return HostOriginMiddleware(authorization, cors)
 
 
-def trimmed(scope: Scope) -> Scope:
+def strip_header_values(scope: Scope) -> Scope:
     """Strip blanks from header values (RFC 9110 5.5), which httptools keeps."""
     pairs = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
     scope["headers"] = pairs

@@ -77,12 +77,12 @@ WALLS: dict[str, tuple[str, ...]] = {
 
 MAY_REPEAT = {
     "Command",
-    "drops",
+    "create_statements",
+    "drop_statements",
     "expected_triggers",
     "installed",
     "marks",
     "outside",
-    "statements",
 }
 """What a framework asks for, and the questions both dialects of the triggers answer."""
 

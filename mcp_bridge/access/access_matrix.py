@@ -86,8 +86,8 @@ class Matrix:
 
     def __init__(self, primitives: Iterable[Primitive], roles: Iterable[Role]) -> None:
         self.primitives, self.roles = list(primitives), list(roles)
-        self.required = pairs(Primitive.required_scopes.through, "primitive_id")
-        self.granted = pairs(Role.scopes.through, "role_id")
+        self.required = scopes_by_row(Primitive.required_scopes.through, "primitive_id")
+        self.granted = scopes_by_row(Role.scopes.through, "role_id")
 
     def cell(self, primitive: Primitive, role: Role) -> Cell:
         """What `role` can do with `primitive`."""
@@ -145,7 +145,7 @@ class Matrix:
         return changes
 
 
-def pairs(through: Any, owner: str) -> dict[int, frozenset[str]]:
+def scopes_by_row(through: Any, owner: str) -> dict[int, frozenset[str]]:
     """Row -> names of its scopes, in one query."""
     scopes: dict[int, set[str]] = {}
     for key, name in through.objects.values_list(owner, "scope__name"):

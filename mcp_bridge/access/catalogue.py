@@ -55,7 +55,7 @@ class Catalogue(Mapping[Key, Rule]):
             for scope in rule.required:
                 self._by_scope.setdefault((rule.kind, scope), []).append((place, rule))
 
-    def opened_by(self, kind: str, scopes: Iterable[str]) -> list[Rule]:
+    def requiring(self, kind: str, scopes: Iterable[str]) -> list[Rule]:
         """Rules of a kind that require one of `scopes`, in the catalogue's order."""
         matching: dict[int, Rule] = {}
         for scope in scopes:

@@ -86,7 +86,7 @@ def visible_names(
     principal: Principal, catalogue: Catalogue, kind: str
 ) -> Iterator[str]:
     """Names that a list of this kind shows, found by the roles' scopes."""
-    for rule in catalogue.opened_by(kind, principal.grants):
+    for rule in catalogue.requiring(kind, principal.grants):
         if visible(principal, rule):
             yield rule.name
 

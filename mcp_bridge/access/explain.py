@@ -42,17 +42,17 @@ class Verdict:
     decision: Decision
 
 
-def using(rule: Rule) -> Message:
+def usage_message(rule: Rule) -> Message:
     """The message by which a client uses the primitive."""
     return Message(METHODS[PrimitiveKind(rule.kind)], target=rule.key)
 
 
 def verdict(principal: Principal, rule: Rule, catalogue: Catalogue) -> Verdict:
     """The decision if `principal` sent that message now."""
-    return Verdict(rule, decide(principal, using(rule), catalogue))
+    return Verdict(rule, decide(principal, usage_message(rule), catalogue))
 
 
-def as_user(user: User) -> Principal:
+def user_principal(user: User) -> Principal:
     """The user with an ordinary browser token (scope `mcp`).
 
     Raises Unauthenticated for an inactive account.
@@ -62,7 +62,7 @@ def as_user(user: User) -> Principal:
     return hypothetical_principal(user, {ACT_WITHIN_ROLES})
 
 
-def as_token(row: IssuedToken) -> Principal:
+def token_principal(row: IssuedToken) -> Principal:
     """The principal of this token. Raises Unauthenticated as a request would."""
     if row.kind == "refresh":
         raise Unauthenticated("wrong_token_type")
@@ -73,7 +73,7 @@ def as_token(row: IssuedToken) -> Principal:
     return load_principal({**claims, "scope": row.scope, "exp": ends})
 
 
-def covering(primitive: Primitive) -> list[Role]:
+def covering_roles(primitive: Primitive) -> list[Role]:
     """Roles that give one of the primitive's scopes."""
     roles = Role.objects.filter(scopes__primitives=primitive).distinct()
     return list(roles.prefetch_related("scopes"))
@@ -110,7 +110,7 @@ def remedy(decision: Decision, rule: Rule) -> str:
     return remedies.get(decision.reason, "")
 
 
-def refused_before(why: Unauthenticated) -> str:
+def refusal_text(why: Unauthenticated) -> str:
     """Why every message of this token is refused."""
     reasons = {
         "inactive_user": _("The account is closed: every token of it is refused."),

@@ -75,7 +75,7 @@ class Message:
     content: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The decoded body."""
 
-    def about(self, kind: str, name: str) -> Message:
+    def with_target(self, kind: str, name: str) -> Message:
         """The same message with another target."""
         return replace(self, target=(str(kind), name))
 
@@ -92,10 +92,10 @@ def parse(body: bytes) -> Message:
         )
     if "method" not in decoded and ("result" in decoded or "error" in decoded):
         return Message("response", always_open=True, content=decoded)
-    return _aimed(decoded)
+    return _with_target(decoded)
 
 
-def _aimed(content: Mapping[str, Any]) -> Message:
+def _with_target(content: Mapping[str, Any]) -> Message:
     """The message with its target. Raises BadMessage."""
     method, params = content.get("method"), content.get("params")
     if not isinstance(method, str):

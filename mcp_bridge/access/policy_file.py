@@ -46,7 +46,7 @@ SECTIONS: dict[str, dict[str, type]] = {
 }
 """Section -> the fields of its items, with their types."""
 
-NAMING = ("kind", "name")
+KEY_FIELDS = ("kind", "name")
 
 Item = dict[str, Any]
 
@@ -110,41 +110,41 @@ class Diff:
         return fingerprint(self.changes)
 
 
-class Located(json.JSONDecoder):
+class LineDecoder(json.JSONDecoder):
     """A JSON decoder that stores the line of every object, for error messages."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.breaks = [match.start() for match in re.finditer("\n", text)]
-        self.parse_object = self.located
+        self.line_ends = [match.start() for match in re.finditer("\n", text)]
+        self.parse_object = self.parse_with_line
         self.scan_once = py_make_scanner(self)
 
-    def located(self, place: tuple[str, int], *rest: Any) -> tuple[Item, int]:
+    def parse_with_line(self, place: tuple[str, int], *rest: Any) -> tuple[Item, int]:
         """Parse an object as json does, and store the line of its start."""
         item, end = JSONObject(place, *rest)
-        item[LINE] = bisect_left(self.breaks, place[1]) + 1
+        item[LINE] = bisect_left(self.line_ends, place[1]) + 1
         return item, end
 
 
 def policy_diff(raw: bytes) -> Diff:
     """The dry run: every problem, or every change."""
-    return compared(*understood(raw))
+    return compare_document(*parse_document(raw))
 
 
-def understood(raw: bytes) -> tuple[Any, list[ImportProblem]]:
+def parse_document(raw: bytes) -> tuple[Any, list[ImportProblem]]:
     """The parsed document, or its problems; slow, so call it outside a transaction."""
     text, problems = decode_upload(raw)
     if problems:
         return None, problems
     try:
-        return Located(text).decode(text), []
+        return LineDecoder(text).decode(text), []
     except json.JSONDecodeError as error:
         return None, [ImportProblem(error.lineno, "", error.msg)]
     except RecursionError:
         return None, [ImportProblem(0, "", _("it is nested too deeply"))]
 
 
-def compared(document: Any, problems: list[ImportProblem]) -> Diff:
+def compare_document(document: Any, problems: list[ImportProblem]) -> Diff:
     """The changes that a document makes to the current rows."""
     problems = problems or PolicyParser(document).problems
     if problems:
@@ -159,71 +159,71 @@ class PolicyParser:
         self.problems: list[ImportProblem] = []
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             text = _("this is no policy: it has to begin with %s")
-            self.wrong(1, "format", text % f'"format": "{FORMAT}"')
+            self.add_problem(1, "format", text % f'"format": "{FORMAT}"')
             return
         for name in document.keys() - {"format", LINE} - SECTIONS.keys():
             known = ", ".join(SECTIONS)
-            self.wrong(1, name, _("no such section; there are: %s") % known)
+            self.add_problem(1, name, _("no such section; there are: %s") % known)
         self.scopes = set(Scope.objects.values_list("name", flat=True))
         self.known = set(Primitive.objects.values_list("kind", "name"))
         for section in SECTIONS:
             self.section(section, document.get(section, []))
 
-    def wrong(self, line: int, place: str, text: str) -> None:
+    def add_problem(self, line: int, place: str, text: str) -> None:
         self.problems.append(ImportProblem(line, place, text))
 
     def section(self, section: str, items: Any) -> None:
         """Validate a list of objects with unique names."""
         if not isinstance(items, list):
-            self.wrong(0, section, _("has to be a list"))
+            self.add_problem(0, section, _("has to be a list"))
             return
         names: set[tuple[str, ...]] = set()
         for item in items:
             if not isinstance(item, dict):
-                self.wrong(0, section, _("has to be a list of objects"))
+                self.add_problem(0, section, _("has to be a list of objects"))
                 continue
-            if self.shape(section, item):
-                name = naming(item)
+            if self.has_valid_fields(section, item):
+                name = item_key(item)
                 if name in names:
                     text = _("%s stands there twice") % " ".join(name)
-                    self.wrong(item[LINE], section, text)
+                    self.add_problem(item[LINE], section, text)
                 names.add(name)
-                self.meaning(section, item)
+                self.check_references(section, item)
 
-    def shape(self, section: str, item: Item) -> bool:
+    def has_valid_fields(self, section: str, item: Item) -> bool:
         """Whether all fields exist, have the right type, and include a name."""
         before, fields = len(self.problems), SECTIONS[section]
         for name in item.keys() - {LINE}:
             if name not in fields:
                 text = _("no such field; there are: %s") % ", ".join(fields)
-                self.wrong(item[LINE], f"{section}.{name}", text)
-            elif not fits(item[name], fields[name]):
+                self.add_problem(item[LINE], f"{section}.{name}", text)
+            elif not has_type(item[name], fields[name]):
                 text = _("has to be %s") % KINDS[fields[name]]
-                self.wrong(item[LINE], f"{section}.{name}", text)
-        for name in NAMING:
+                self.add_problem(item[LINE], f"{section}.{name}", text)
+        for name in KEY_FIELDS:
             if name in fields and name not in item:
-                self.wrong(item[LINE], f"{section}.{name}", _("is missing"))
+                self.add_problem(item[LINE], f"{section}.{name}", _("is missing"))
         return len(self.problems) == before
 
-    def meaning(self, section: str, item: Item) -> None:
+    def check_references(self, section: str, item: Item) -> None:
         """Check that names are valid and that references exist."""
         if section == "scopes":
             try:
                 scope_name_validator(item["name"])
             except ValidationError as error:
-                self.wrong(item[LINE], "scopes.name", " ".join(error.messages))
+                self.add_problem(item[LINE], "scopes.name", " ".join(error.messages))
             self.scopes.add(item["name"])
-        if section == "primitives" and naming(item) not in self.known:
-            text = _("the code offers no %s") % " ".join(naming(item))
-            self.wrong(item[LINE], "primitives.name", text)
+        if section == "primitives" and item_key(item) not in self.known:
+            text = _("the code offers no %s") % " ".join(item_key(item))
+            self.add_problem(item[LINE], "primitives.name", text)
         for name in ("scopes", "required_scopes"):
             for scope in set(item.get(name, [])) - self.scopes:
                 text = _("there is no scope %s; name it under scopes") % scope
-                self.wrong(item[LINE], f"{section}.{name}", text)
+                self.add_problem(item[LINE], f"{section}.{name}", text)
         for name, longest in (("name", 100), ("description", 255)):
             if section != "primitives" and len(item.get(name, "")) > longest:
                 text = _("is longer than %d characters") % longest
-                self.wrong(item[LINE], f"{section}.{name}", text)
+                self.add_problem(item[LINE], f"{section}.{name}", text)
 
 
 UNSTORABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -238,36 +238,36 @@ KINDS: dict[type, str] = {
 }
 
 
-def fits(value: Any, kind: type) -> bool:
+def has_type(value: Any, kind: type) -> bool:
     """Whether a value has the type of its field."""
     if kind is list:
-        return isinstance(value, list) and all(fits(v, str) for v in value)
+        return isinstance(value, list) and all(has_type(v, str) for v in value)
     if kind is str:
         return isinstance(value, str) and not UNSTORABLE.search(value)
     return isinstance(value, kind)
 
 
-def naming(item: Item) -> tuple[str, ...]:
-    """The values of NAMING by which an item is identified in its section."""
-    return tuple(item[name] for name in NAMING if name in item)
+def item_key(item: Item) -> tuple[str, ...]:
+    """The values of KEY_FIELDS by which an item is identified in its section."""
+    return tuple(item[name] for name in KEY_FIELDS if name in item)
 
 
 def changes(document: Item) -> Iterator[PolicyChange]:
     """The differences between a document and the current policy."""
     now = export()
     for section, fields in SECTIONS.items():
-        known = {naming(item): item for item in now[section]}
+        known = {item_key(item): item for item in now[section]}
         for item in document.get(section, []):
-            before = known.get(naming(item))
+            before = known.get(item_key(item))
             differing = tuple(
                 (name, (before or {}).get(name), sorted_unique(item[name]))
                 for name in fields
                 if name in item
-                and name not in NAMING
+                and name not in KEY_FIELDS
                 and (before or {}).get(name) != sorted_unique(item[name])
             )
             if before is None or differing:
-                yield PolicyChange(section, naming(item), before is None, differing)
+                yield PolicyChange(section, item_key(item), before is None, differing)
 
 
 def sorted_unique(value: Any) -> Any:
@@ -281,16 +281,16 @@ def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
     `mark` is that of the previewed Diff. Raises StalePreview or NotAllowed before any
     change.
     """
-    document, problems = understood(raw)
+    document, problems = parse_document(raw)
     with transaction.atomic():
         message = objection_to_importing(actor)
         if message:
             raise NotAllowed(message)
-        diff = compared(document, problems)
+        diff = compare_document(document, problems)
         if diff.problems or diff.mark != mark:
             raise StalePreview
         for change in diff.changes:
-            put(change)
+            apply_policy_change(change)
             before_and_after = {n: [b, a] for n, b, a in change.fields}
             noun = change.section.rstrip("s")
             verb = "added" if change.new else "changed"
@@ -306,7 +306,7 @@ def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
     return len(diff.changes)
 
 
-def put(change: PolicyChange) -> None:
+def apply_policy_change(change: PolicyChange) -> None:
     """Write one change to its row."""
     row: Any
     if change.section == "primitives":

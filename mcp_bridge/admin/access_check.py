@@ -151,14 +151,17 @@ def check_result(
     """Template context for the form's values."""
     shown: dict[str, Any] = {"primitive": primitive, "token": jti}
     if primitive is not None:
-        shown |= {"roles": explain.covering(primitive)}
+        shown |= {"roles": explain.covering_roles(primitive)}
     if user is None and jti is None:
         return shown | people(primitive)
     shown["person"] = who = user or (jti.user if jti else None)
     try:
-        principal = explain.as_token(jti) if jti is not None else explain.as_user(user)  # type: ignore[arg-type]
+        if jti is not None:
+            principal = explain.token_principal(jti)
+        else:
+            principal = explain.user_principal(user)  # type: ignore[arg-type]
     except Unauthenticated as why:
-        return shown | {"refused": explain.refused_before(why)}
+        return shown | {"refused": explain.refusal_text(why)}
     held = RoleAssignment.objects.unexpired().filter(user=who).select_related("role")
     return shown | {"held": held, "verdicts": verdicts(principal, primitive)}
 

@@ -17,7 +17,7 @@ from django.db.models import JSONField
 
 from accounts.models import AuditEvent, IssuedToken
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 """SQLite accepts at most 32,766 parameters in a statement."""
 IDLE = 30.0
 """Seconds of idleness after which a connection is tested before use."""
@@ -90,8 +90,8 @@ def insert_events(events: Sequence[CallEvent]) -> None:
 def insert_many(events: Sequence[CallEvent]) -> None:
     """Insert with the fastest statement of this database."""
     if connection.vendor == "sqlite":
-        for start in range(0, len(events), MOST_ROWS):
-            sqlite_insert(events[start : start + MOST_ROWS])
+        for start in range(0, len(events), MAX_ROWS):
+            sqlite_insert(events[start : start + MAX_ROWS])
     else:
         postgres_copy(events)
 
@@ -133,8 +133,8 @@ def update_last_used(uses: Sequence[Use]) -> None:
     """
     rows = sorted((jti, database_time(at), address) for jti, at, address in uses)
     with connection.cursor() as cursor:
-        for start in range(0, len(rows), MOST_ROWS):
-            batch = rows[start : start + MOST_ROWS]
+        for start in range(0, len(rows), MAX_ROWS):
+            batch = rows[start : start + MAX_ROWS]
             if connection.vendor == "sqlite":
                 values: list[Any] = [value for row in batch for value in row]
             else:

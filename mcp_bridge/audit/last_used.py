@@ -13,10 +13,10 @@ from mcp_bridge.db import in_database
 
 logger = logging.getLogger(__name__)
 
-NOTED_EVERY = 60.0
+PRECISION = 60.0
 """Precision of a token's "last used": not every message rewrites its row."""
-WRITTEN_AFTER = 0.5
-AT_LEAST = 1_000
+WRITE_DELAY = 0.5
+MIN_TRACKED = 1_000
 """Tracked tokens from which outdated ones are removed."""
 
 
@@ -24,33 +24,33 @@ class LastUsedTracker:
     """The uses that this process has tracked, and those still to be written."""
 
     def __init__(self) -> None:
-        self.noted: dict[str, float] = {}
-        self.room = AT_LEAST
+        self.tracked: dict[str, float] = {}
+        self.max_tracked = MIN_TRACKED
         self.waiting: list[Use] = []
         self.writing: asyncio.Task[None] | None = None
 
-    def note(self, jti: str, address: str) -> None:
+    def track(self, jti: str, address: str) -> None:
         """Queue a use of a token; returns without waiting for the write."""
         now = time.time()
-        if now - self.noted.get(jti, 0.0) < NOTED_EVERY:
+        if now - self.tracked.get(jti, 0.0) < PRECISION:
             return
-        if len(self.noted) >= self.room:
-            self.forget_old(now)
-        self.noted[jti] = now
+        if len(self.tracked) >= self.max_tracked:
+            self.evict_old(now)
+        self.tracked[jti] = now
         self.waiting.append(Use(jti, now, address))
         if self.writing is None:
-            self.writing = asyncio.create_task(self.later())
+            self.writing = asyncio.create_task(self.flush_later())
 
-    def forget_old(self, now: float) -> None:
-        """Remove entries older than NOTED_EVERY; rarely, because this reads all of
+    def evict_old(self, now: float) -> None:
+        """Remove entries older than PRECISION; rarely, because this reads all of
         them.
         """
-        recent = {j: at for j, at in self.noted.items() if now - at < NOTED_EVERY}
-        self.noted, self.room = recent, max(AT_LEAST, 2 * len(recent))
+        recent = {j: at for j, at in self.tracked.items() if now - at < PRECISION}
+        self.tracked, self.max_tracked = recent, max(MIN_TRACKED, 2 * len(recent))
 
-    async def later(self) -> None:
+    async def flush_later(self) -> None:
         """Write after a delay, so many uses share a statement."""
-        await asyncio.sleep(WRITTEN_AFTER)
+        await asyncio.sleep(WRITE_DELAY)
         await self.flush()
 
     async def flush(self) -> None:

@@ -47,7 +47,7 @@ class AuditTrail:
         self.request_id = header(scope, b"x-request-id") or ""
         self.started = time.perf_counter()
 
-    async def refused(self, refusal: Unauthenticated) -> None:
+    async def record_refusal(self, refusal: Unauthenticated) -> None:
         """Record a refused credential."""
         claims = refusal.claims
         await write_event(
@@ -66,9 +66,9 @@ class AuditTrail:
         )
         prometheus.count_decision(False, refusal.reason)
 
-    async def decided(self, call: Call) -> None:
+    async def record_decision(self, call: Call) -> None:
         """Record a decided message, allowed or denied."""
-        last_used.note(call.principal.jti, self.address)
+        last_used.track(call.principal.jti, self.address)
         await write_event(self.message_event(call))
         prometheus.count_decision(call.decision.allowed, call.decision.reason)
 

@@ -25,15 +25,15 @@ from mcp_bridge.metrics import prometheus
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 1_000
+BATCH_SIZE = 1_000
 """Maximum events in a commit."""
-ROOM = 10_000
+QUEUE_LIMIT = 10_000
 """Maximum events in the queue; over it callers wait, and fail with the commit."""
 BATCH_EVERY = 0.05
 RETRY_AFTER = 1.0
 LAST_TRIES = 3
-CLOSES_EVERY = 0.01
-PATIENCE = 8.0
+CLOSE_POLL = 0.01
+COMMIT_TIMEOUT = 8.0
 """Seconds that a commit may take, as long as a statement; then its waiters fail."""
 
 Waiter = asyncio.Future[None]
@@ -61,8 +61,8 @@ class AuditWriter:
         """Record `event`. Raises django.db.Error if it cannot be recorded."""
         if self.off:
             return
-        while len(self.queue) >= ROOM:
-            await self.new_place(self.overflow)
+        while len(self.queue) >= QUEUE_LIMIT:
+            await self._wait_for_room(self.overflow)
         if not self.durable:
             self.queue.append(QueuedEvent(event, None))
             self.start(BATCH_EVERY)
@@ -72,7 +72,7 @@ class AuditWriter:
         self.start()
         await waiter
 
-    async def new_place(self, line: deque[Waiter]) -> None:
+    async def _wait_for_room(self, line: deque[Waiter]) -> None:
         """Wait in `line` until a commit makes room."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         line.append(waiter)
@@ -93,28 +93,28 @@ class AuditWriter:
         """Pass the first events of the queue to the thread."""
         self.started, self.busy = False, True
         prometheus.set_audit_queue(len(self.queue))
-        size = min(len(self.queue), AT_ONCE)
+        size = min(len(self.queue), BATCH_SIZE)
         batch = [self.queue.popleft() for _ in range(size)]
         events = [queued.event for queued in batch]
         loop = asyncio.get_running_loop()
-        self.alarm = loop.call_later(PATIENCE, self.refuse, batch)
+        self.alarm = loop.call_later(COMMIT_TIMEOUT, self._time_out, batch)
         job = loop.run_in_executor(self.thread, insert_or_isolate, events)
-        job.add_done_callback(partial(self.committed, batch))
+        job.add_done_callback(partial(self._on_committed, batch))
 
-    def refuse(self, batch: list[QueuedEvent]) -> None:
+    def _time_out(self, batch: list[QueuedEvent]) -> None:
         """The commit is late: fail its waiters and drop durable events.
 
         The drop is not silent: write() raises for each of them.
         """
-        error = OperationalError(f"no commit within {PATIENCE:g} s")
+        error = OperationalError(f"no commit within {COMMIT_TIMEOUT:g} s")
         if self.durable:
             waiting, self.queue = [*batch, *self.queue], deque()
             self._resolve_batch(waiting, dict.fromkeys(range(len(waiting)), error))
         self._release_waiters(error)
         loop = asyncio.get_running_loop()
-        self.alarm = loop.call_later(PATIENCE, self.refuse, [])
+        self.alarm = loop.call_later(COMMIT_TIMEOUT, self._time_out, [])
 
-    def committed(
+    def _on_committed(
         self, batch: list[QueuedEvent], job: asyncio.Future[dict[int, Error]]
     ) -> None:
         """Resolve the waiters and schedule the next commit."""
@@ -151,7 +151,7 @@ class AuditWriter:
 
     def _release_waiters(self, error: BaseException | None) -> None:
         """Wake callers that wait for room; fail them after an error."""
-        while self.overflow and (error is not None or len(self.queue) < ROOM):
+        while self.overflow and (error is not None or len(self.queue) < QUEUE_LIMIT):
             waiter = self.overflow.popleft()
             if waiter.done():
                 continue
@@ -165,7 +165,7 @@ class AuditWriter:
         tries = LAST_TRIES
         while (self.busy or self.queue) and tries:
             if self.busy:
-                await asyncio.sleep(CLOSES_EVERY)
+                await asyncio.sleep(CLOSE_POLL)
                 continue
             # Empty the queue first: a scheduled commit would write the batch again.
             batch, self.queue = list(self.queue), deque()

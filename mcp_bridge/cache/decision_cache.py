@@ -39,13 +39,13 @@ from mcp_bridge.db import in_database
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED = 20_000
+MAX_PRINCIPALS = 20_000
 """Principals that a worker caches."""
-CAUGHT_UP = 1_000
+MAX_CATCH_UP = 1_000
 """Changes that a worker applies one by one; after more it clears the cache."""
 VERIFY_EVERY = 5.0
 """Seconds between two checks that the triggers exist."""
-AGED_EVERY = 300.0
+EVICT_EVERY = 300.0
 """Minimum seconds after which an unused principal is evicted."""
 
 
@@ -59,15 +59,15 @@ class Load(NamedTuple):
 class DecisionCache:
     """One worker's cache, and the log position up to which it is valid."""
 
-    def __init__(self, source: ChangeReader, most: int = REMEMBERED) -> None:
+    def __init__(self, source: ChangeReader, max_size: int = MAX_PRINCIPALS) -> None:
         self.reader = source
-        self.principals = PrincipalCache(most)
+        self.principals = PrincipalCache(max_size)
         self.catalogue: Catalogue | None = None
         self.point = UNTRACKED
         self.trusted = False
         self.marks: tuple[Any, ...] = ()
         self.generation = 0
-        self.recent: deque[ChangeRow] = deque(maxlen=CAUGHT_UP)
+        self.recent: deque[ChangeRow] = deque(maxlen=MAX_CATCH_UP)
         self.loads: dict[bytes, tuple[Load, asyncio.Task[Any]]] = {}
 
     async def resolve(self, raw: str) -> tuple[Principal, Catalogue]:
@@ -94,7 +94,7 @@ class DecisionCache:
             if now != self.point:
                 await self.catch_up(now)
         except DatabaseUnavailable:
-            self.forget_everything(UNTRACKED)
+            self.clear(UNTRACKED)
             raise
 
     async def catch_up(self, now: LogPosition) -> None:
@@ -104,8 +104,8 @@ class DecisionCache:
         therefore means another database, not a late result.
         """
         gap = now.number - self.point.number
-        if now.epoch != self.point.epoch or not 0 <= gap <= CAUGHT_UP:
-            self.forget_everything(now)
+        if now.epoch != self.point.epoch or not 0 <= gap <= MAX_CATCH_UP:
+            self.clear(now)
             return
         while self.point.epoch == now.epoch and self.point.number < now.number:
             start = self.point
@@ -113,7 +113,7 @@ class DecisionCache:
             if self.point != start:
                 continue  # another request has applied them meanwhile
             if len(changes) != now.number - start.number:
-                self.forget_everything(now)
+                self.clear(now)
                 return
             for change in changes:
                 self.forget(change)
@@ -126,7 +126,7 @@ class DecisionCache:
         if concerns_catalogue(change):
             self.catalogue = None
 
-    def forget_everything(self, now: LogPosition) -> None:
+    def clear(self, now: LogPosition) -> None:
         """Clear the cache; loads in flight are not cached either."""
         self.generation += 1
         self.principals.clear()
@@ -143,7 +143,7 @@ class DecisionCache:
                 self.principals.put(key, principal)
             return principal
 
-        principal: Principal = await self.shared(key, work)
+        principal: Principal = await self.single_flight(key, work)
         if principal.valid_until <= time.time():
             principal = await in_database(authenticate, raw)
         return principal
@@ -157,24 +157,24 @@ class DecisionCache:
                 self.catalogue = catalogue
             return catalogue
 
-        catalogue: Catalogue = await self.shared(b"", work)
+        catalogue: Catalogue = await self.single_flight(b"", work)
         return catalogue
 
-    async def shared(self, key: bytes, work: Callable[[Load], Any]) -> Any:
+    async def single_flight(self, key: bytes, work: Callable[[Load], Any]) -> Any:
         """The result of `work`, single flight: joined only if nothing changed since."""
         load, task = self.loads.get(key, (None, None))
-        if task is None or load != self.now():
-            load = self.now()
+        if task is None or load != self.load_state():
+            load = self.load_state()
             task = asyncio.create_task(work(load))
             self.loads[key] = load, task
-            task.add_done_callback(partial(self.loaded, key))
+            task.add_done_callback(partial(self.finish_load, key))
         return await asyncio.shield(task)
 
-    def now(self) -> Load:
+    def load_state(self) -> Load:
         """The position and generation of a load that starts now."""
         return Load(self.point, self.generation)
 
-    def loaded(self, key: bytes, task: asyncio.Task[Any]) -> None:
+    def finish_load(self, key: bytes, task: asyncio.Task[Any]) -> None:
         """Remove the finished load.
 
         This retrieves its exception, so asyncio does not log one that nobody awaits.
@@ -187,7 +187,7 @@ class DecisionCache:
     def still_valid(self, load: Load, concerned: Callable[[ChangeRow], bool]) -> bool:
         """Whether the load saw every change that concerns it."""
         missed = self.point.number - load.point.number
-        if load.generation != self.generation or missed > CAUGHT_UP:
+        if load.generation != self.generation or missed > MAX_CATCH_UP:
             return False
         later = (c for c in self.recent if c.number > load.point.number)
         return not any(concerned(change) for change in later)
@@ -199,7 +199,7 @@ class DecisionCache:
         database file closes the reader, which then refuses.
         """
         if self.reader.replaced():
-            self.forget_everything(UNTRACKED)
+            self.clear(UNTRACKED)
             self.reader.close()
         try:
             triggers: TriggerState = await in_database(state)
@@ -207,9 +207,9 @@ class DecisionCache:
             triggers = TriggerState([str(error)], [], ())
         trusted = not (triggers.missing or triggers.outside)
         if self.trusted and not trusted:
-            report(triggers)
+            log_disabled_caching(triggers)
         if trusted != self.trusted or triggers.marks != self.marks:
-            self.forget_everything(UNTRACKED)
+            self.clear(UNTRACKED)
         self.trusted, self.marks = trusted, triggers.marks
 
     async def keep_verifying(self) -> None:
@@ -218,12 +218,12 @@ class DecisionCache:
         while True:
             await asyncio.sleep(VERIFY_EVERY)
             await self.verify()
-            if time.monotonic() - aged >= AGED_EVERY:
+            if time.monotonic() - aged >= EVICT_EVERY:
                 aged = time.monotonic()
                 self.principals.evict_idle()
 
 
-def report(triggers: TriggerState) -> None:
+def log_disabled_caching(triggers: TriggerState) -> None:
     """Log why caching is disabled."""
     for table in triggers.outside:
         logger.error("Changes bypass the triggers (%s); caching is disabled.", table)
@@ -276,7 +276,7 @@ def read_uncached(raw: str) -> tuple[Principal, Catalogue]:
     return authenticate(raw), read_catalogue()
 
 
-async def database_away() -> bool:
+async def database_unavailable() -> bool:
     """Whether a read that starts now fails; False if no server runs."""
     if decision_cache is None:
         return False

@@ -16,8 +16,8 @@ Key = bytes
 class PrincipalCache:
     """Key -> Principal, least recently used evicted first."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
         self.known: OrderedDict[Key, Principal] = OrderedDict()
         self.tokens: dict[str, Key] = {}
         self.users: dict[int, Key | set[Key]] = {}
@@ -49,7 +49,7 @@ class PrincipalCache:
         self.known[key] = principal
         self.tokens[principal.jti] = key
         self._note_user(principal.user_id, key)
-        if len(self.known) > self.most:
+        if len(self.known) > self.max_size:
             self.drop(next(iter(self.known)))
 
     def _note_user(self, user_id: int, key: Key) -> None:
@@ -93,7 +93,7 @@ class PrincipalCache:
             return (keys,) if isinstance(keys, bytes) else keys
         if change.kind == ChangeScope.CLIENT:
             items = self.known.items()
-            return [k for k, person in items if person.client_id == change.key]
+            return [k for k, principal in items if principal.client_id == change.key]
         return ()
 
 

@@ -31,7 +31,7 @@ class AccessWithdrawn(Exception):
         self.decision = decision
 
 
-ENDS = (Unauthenticated, AccessWithdrawn, DatabaseError)
+STOP_ERRORS = (Unauthenticated, AccessWithdrawn, DatabaseError)
 """Errors after which an answer must not be sent."""
 
 
@@ -54,7 +54,7 @@ class Recheck:
         return late or self.ended is not None
 
     async def now(self) -> None:
-        """Decide by the current rows. Raises one of ENDS."""
+        """Decide by the current rows. Raises one of STOP_ERRORS."""
         if self.ended is not None:
             raise self.ended
         await self.read()
@@ -67,7 +67,7 @@ class Recheck:
         """
         try:
             await self.now()
-        except ENDS as error:
+        except STOP_ERRORS as error:
             self.ended = error
             raise
 
@@ -75,12 +75,12 @@ class Recheck:
         """Why the message may not continue; None if it may."""
         try:
             await self.now()
-        except ENDS as error:
+        except STOP_ERRORS as error:
             return error
         return None
 
     async def read(self) -> None:
-        """Read and decide. Raises one of ENDS."""
+        """Read and decide. Raises one of STOP_ERRORS."""
         call, began = self.call, time.perf_counter()
         principal, catalogue = await resolve_token(self.raw)
         call.principal = principal.restricted_to(self.address)

@@ -24,7 +24,7 @@ from accounts.models import (
 )
 from mcp_bridge.models import Primitive
 
-KEPT = 10_000
+LOG_LENGTH = 10_000
 """Rows in the change log; a worker that is further behind clears its cache."""
 
 
@@ -72,7 +72,7 @@ class WatchedTable:
         return [str(field.column) for field in fields if field.unique]
 
 
-class Outside(NamedTuple):
+class UntrackedTable(NamedTuple):
     """A table that changes without firing its triggers, and why."""
 
     table: str

@@ -32,8 +32,8 @@ def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
 class HostOriginMiddleware:
     """Pure ASGI: 421 for a foreign Host, 403 for a foreign Origin, 413 by size."""
 
-    def __init__(self, app: ASGIApp, for_pages: ASGIApp) -> None:
-        self.app, self.for_pages = app, for_pages
+    def __init__(self, app: ASGIApp, cors_app: ASGIApp) -> None:
+        self.app, self.cors_app = app, cors_app
         self.origins = origin_pattern(settings.ALLOWED_ORIGINS)
         self.hosts = tuple(settings.ALLOWED_HOSTS)
 
@@ -46,7 +46,7 @@ class HostOriginMiddleware:
         elif origin is None:
             await self.app(scope, receive, send)
         else:
-            await self.for_pages(scope, receive, send)
+            await self.cors_app(scope, receive, send)
 
     def refusal(self, scope: Scope, origin: str | None) -> Response | None:
         """The refusal of this request; None if it may pass."""

@@ -123,13 +123,13 @@ def resume(work: Coroutine[T, None, R], waits_for: T) -> Generator[T, None, R]:
 class IncomingBody:
     """The body of one request, read in one or more steps."""
 
-    __slots__ = ("chunks", "complete", "grows", "receive", "size")
+    __slots__ = ("chunks", "complete", "on_chunk", "receive", "size")
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
         self.chunks: list[bytes] = []
         self.size, self.complete = 0, False
-        self.grows: Callable[[int], None] | None = None
+        self.on_chunk: Callable[[int], None] | None = None
         """Called with the bytes of each chunk; may raise."""
 
     async def arrives(self, within: float) -> bool:
@@ -160,8 +160,8 @@ class IncomingBody:
             self.size += len(chunk)
             if self.size > settings.MAX_BODY_SIZE:
                 raise BodyTooLarge
-            if self.grows is not None:
-                self.grows(len(chunk))
+            if self.on_chunk is not None:
+                self.on_chunk(len(chunk))
             self.chunks.append(chunk)
             self.complete = not event.get("more_body", False)
 

@@ -11,7 +11,7 @@ from starlette.types import Message as Event
 from starlette.types import Scope, Send
 
 NAME = b"x-request-id"
-SANE = re.compile(r"[A-Za-z0-9_.-]{8,64}", re.ASCII)
+VALID_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}", re.ASCII)
 
 request_id: ContextVar[str] = ContextVar("portico_request_id", default="")
 """Views, tools and libraries see it too, because asgiref copies the context."""
@@ -33,7 +33,7 @@ def with_request_id(scope: Scope, send: Send) -> tuple[Scope, Send]:
     """
     headers = scope["headers"]
     ids = [value.decode("latin-1") for name, value in headers if name == NAME]
-    valid = ids and SANE.fullmatch(ids[0])
+    valid = ids and VALID_ID.fullmatch(ids[0])
     current_id = ids[0] if valid else new_id()
     pair = (NAME, current_id.encode())
     others = [header for header in headers if header[0] != NAME] if ids else headers

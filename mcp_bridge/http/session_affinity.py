@@ -23,17 +23,17 @@ class SessionAffinityMiddleware:
 
         async def send_prefixed(event: Event) -> None:
             if event["type"] == "http.response.start":
-                headers = [self.leaving(pair) for pair in event["headers"]]
+                headers = [self.add_prefix(pair) for pair in event["headers"]]
                 event = {**event, "headers": headers}
             await send(event)
 
-        headers = [self.coming(pair) for pair in scope["headers"]]
+        headers = [self.remove_prefix(pair) for pair in scope["headers"]]
         await self.app({**scope, "headers": headers}, receive, send_prefixed)
 
-    def leaving(self, pair: Pair) -> Pair:
+    def add_prefix(self, pair: Pair) -> Pair:
         """A response header, with the prefix on a session id."""
         return (NAME, self.prefix + pair[1]) if pair[0].lower() == NAME else pair
 
-    def coming(self, pair: Pair) -> Pair:
+    def remove_prefix(self, pair: Pair) -> Pair:
         """A request header; another process's prefix stays, so the id is unknown."""
         return (NAME, pair[1].removeprefix(self.prefix)) if pair[0] == NAME else pair

@@ -14,11 +14,11 @@ from django.conf import settings
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 KINDS = ("counter", "histogram", "gauge_livesum")
 """A worker's files, as prometheus_client names them for prometheus.py."""
-ROOM = 256 * 1024
+FILE_SIZE = 256 * 1024
 """Bytes of each file: more series than the few labels can make."""
 
 
-def share() -> None:
+def prepare_folder() -> None:
     """Create the folder and set its variable, if several workers are measured."""
     if settings.METRICS_TOKEN and settings.WORKERS > 1:
         folder = shared_folder(settings.DATA_DIR / "metrics")
@@ -46,7 +46,7 @@ def reserve(folder: Path) -> None:
     for kind in KINDS:
         with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
             if not file.tell():
-                file.write(bytes(ROOM))
+                file.write(bytes(FILE_SIZE))
 
 
 def alive(pid: int) -> bool:

@@ -72,20 +72,20 @@ sessions = Gauge(
     "Sessions of the 2025 protocols.",
     multiprocess_mode="livesum",
 )
-beyond = Counter(
+limit_exceeded = Counter(
     "portico_over_bound",
     "Calls and streams refused, and sessions ended, because there were too many.",
     ("what",),
 )
 
 
-def over_bound(what: str) -> None:
+def count_limit_exceeded(what: str) -> None:
     """Count a refused call or stream, or an ended session."""
     if ENABLED:
-        beyond.labels(what).inc()
+        limit_exceeded.labels(what).inc()
 
 
-def sessions_open(count: int) -> None:
+def set_open_sessions(count: int) -> None:
     """Set the number of sessions in this process."""
     if ENABLED:
         sessions.set(count)
@@ -147,9 +147,9 @@ class MetricsMiddleware:
         elif scope["path"] == "/metrics":
             await self.page(scope)(scope, receive, send)
         else:
-            await self.measured(scope, receive, send)
+            await self.measure(scope, receive, send)
 
-    async def measured(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def measure(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, then count by status; 499 if no response was sent."""
         began, status, streaming = perf_counter(), 499, False
 

@@ -44,17 +44,17 @@ from mcp_bridge.middleware.recorded_response import (
     RecordedStream,
 )
 from mcp_bridge.middleware.revocable_stream import RevocableStream
-from mcp_bridge.server.concurrency_limits import LARGE_BODY, LISTENING, Holding
+from mcp_bridge.server.concurrency_limits import LARGE_BODY, STREAM_METHODS, Reservation
 from mcp_bridge.server.transport import Transport
 
 logger = logging.getLogger(__name__)
 
-BODILESS = {
+MESSAGES_WITHOUT_BODY = {
     "GET": Message("stream/open", always_open=True),
     "DELETE": Message("session/end", always_open=True),
 }
 """HTTP method -> its meaning at /mcp, for requests without a body (2025-11-25)."""
-TOGETHER = 0.05
+BODY_GRACE = 0.05
 """Seconds to wait for a body before its token is checked.
 
 Many clients send head and body in separate packets. A body that arrives in this time
@@ -77,7 +77,7 @@ class AuthorizationMiddleware:
             await responses.unauthorized(token_sent=False).send(send)
             return
         try:
-            await self.admit(scope, receive, send, raw, trail)
+            await self.authorize(scope, receive, send, raw, trail)
         except Unauthenticated as refusal:
             await self.challenge(refusal, trail, send, raw)
         except RateLimited as problem:
@@ -90,80 +90,80 @@ class AuthorizationMiddleware:
             logger.exception("The request could not be decided")
             await responses.unavailable().send(send)
 
-    async def admit(
+    async def authorize(
         self, scope: Scope, receive: Receive, send: Send, raw: str, trail: AuditTrail
     ) -> None:
         """Authenticate, read the body, decide, then serve or challenge."""
         body = IncomingBody(receive)
-        here, read_at = await self.at_once(scope, body), time.perf_counter()
-        principal, catalogue = await who(raw, trail)
+        arrived, read_at = await self.body_arrived(scope, body), time.perf_counter()
+        principal, catalogue = await resolve_caller(raw, trail)
         await rate_limits.admit(principal)
-        held = Holding(principal.user_id)
+        reservation = Reservation(principal.user_id)
         try:
-            if not here:
-                await self.rest(body, held)
+            if not arrived:
+                await self.read_rest(body, reservation)
             elif body.size > LARGE_BODY:
-                held.grow(body.size)
-            if not here or time.perf_counter() - read_at > FRESH_FOR:
+                reservation.add_bytes(body.size)
+            if not arrived or time.perf_counter() - read_at > FRESH_FOR:
                 # The principal may have changed during the wait.
                 read_at = time.perf_counter()
-                principal, catalogue = await who(raw, trail)
+                principal, catalogue = await resolve_caller(raw, trail)
             message = self.message(scope, body)
-            if message.method in LISTENING:
-                held.listen()
+            if message.method in STREAM_METHODS:
+                reservation.count_as_stream()
             verdict = decide(principal, message, catalogue)
             call = Call(principal, message, catalogue, verdict)
             recheck = Recheck(call, raw, trail.address, read_at)
-            await self.decided(scope, body, send, trail, recheck)
+            await self.serve_decided(scope, body, send, trail, recheck)
         finally:
-            held.end()
+            reservation.release()
 
-    async def decided(
+    async def serve_decided(
         self,
         scope: Scope,
         body: IncomingBody,
         send: Send,
         trail: AuditTrail,
-        again: Recheck,
+        recheck: Recheck,
     ) -> None:
         """Serve the call, or answer 403 if a wider token would be enough."""
-        call = again.call
+        call = recheck.call
         if call.decision.needs_wider_token:
-            await trail.decided(call)
-            await wider_token(call).send(send)
+            await trail.record_decision(call)
+            await scope_challenge(call).send(send)
             return
         scope["user"] = user = Caller(call.principal)
         call_token, user_token = call_var.set(call), auth_context_var.set(user)
-        recheck_token = recheck_var.set(again)
+        recheck_token = recheck_var.set(recheck)
         try:
-            await self.serve(scope, body, send, trail, again)
+            await self.serve(scope, body, send, trail, recheck)
         finally:
             recheck_var.reset(recheck_token)
             auth_context_var.reset(user_token)
             call_var.reset(call_token)
 
-    async def rest(self, body: IncomingBody, held: Holding) -> None:
+    async def read_rest(self, body: IncomingBody, reservation: Reservation) -> None:
         """Read the rest of the body. Raises BodyTimeout, RateLimited."""
         if body.size:
-            held.grow(body.size)
-        body.grows = held.grow
+            reservation.add_bytes(body.size)
+        body.on_chunk = reservation.add_bytes
         if not await body.arrives(settings.BODY_TIMEOUT):
             raise BodyTimeout
 
-    async def at_once(self, scope: Scope, body: IncomingBody) -> bool:
+    async def body_arrived(self, scope: Scope, body: IncomingBody) -> bool:
         """Whether the body is complete before the token is checked.
 
         A client that waits for `100 Continue` gets it only after that check.
         """
         if scope["method"] != "POST":
             return True
-        return header(scope, b"expect") is None and await body.arrives(TOGETHER)
+        return header(scope, b"expect") is None and await body.arrives(BODY_GRACE)
 
     def message(self, scope: Scope, body: IncomingBody) -> Message:
         """The parsed message. Raises BadMessage."""
         if scope["method"] == "POST":
             return self.locate(parse(body.content()))
-        bodiless = BODILESS.get(scope["method"])
+        bodiless = MESSAGES_WITHOUT_BODY.get(scope["method"])
         return bodiless or Message(f"http/{scope['method']}")
 
     async def serve(
@@ -172,20 +172,20 @@ class AuthorizationMiddleware:
         body: IncomingBody,
         send: Send,
         trail: AuditTrail,
-        again: Recheck,
+        recheck: Recheck,
     ) -> None:
         """Let the SDK answer; refuse instead if access ended meanwhile."""
         receive = body.replay() if body.complete else body.receive
         reply: RecordedResponse | RecordedStream
-        if self.transport.wants_json(scope, again.call.message):
-            reply = RecordedResponse(send, receive, trail, again)
+        if self.transport.wants_json(scope, recheck.call.message):
+            reply = RecordedResponse(send, receive, trail, recheck)
             await self.answer(scope, receive, reply)
             end = reply.end
         else:
             reply = RecordedStream(
-                send, trail, again.call, hold_head=scope["method"] == "POST"
+                send, trail, recheck.call, hold_head=scope["method"] == "POST"
             )
-            guarded = RevocableStream(self.transport.streaming, again)
+            guarded = RevocableStream(self.transport.streaming, recheck)
             await guarded(scope, receive, reply)
             end = guarded.end
         if end is not None:
@@ -205,7 +205,7 @@ class AuthorizationMiddleware:
                 reply.serving.uncancel()
             if reply.left:
                 reply.call.outcome = "cancelled"
-                await reply.leave()
+                await reply.record_disconnect()
         finally:
             reply.stop()
 
@@ -239,7 +239,7 @@ class AuthorizationMiddleware:
         call, send = reply.call, reply.send
         call.decision = end.decision
         if end.decision.needs_wider_token:
-            await wider_token(call).send(send)
+            await scope_challenge(call).send(send)
             return
         content = call.message.content
         await self.transport.direct.serve(scope, body.replay(), send, content)
@@ -251,7 +251,7 @@ class AuthorizationMiddleware:
         answer = responses.unauthorized(token_sent=True)
         try:
             await rate_limits.admit_refusal(raw, trail.address)
-            await trail.refused(why)
+            await trail.record_refusal(why)
         except RateLimited as problem:
             answer = rate_limits.too_many_requests(problem)
         except DatabaseError:
@@ -260,13 +260,13 @@ class AuthorizationMiddleware:
         await answer.send(send)
 
 
-async def who(raw: str, trail: AuditTrail) -> tuple[Principal, Catalogue]:
+async def resolve_caller(raw: str, trail: AuditTrail) -> tuple[Principal, Catalogue]:
     """The principal, restricted to the client's address, and the rules."""
     principal, catalogue = await resolve_token(raw)
     return principal.restricted_to(trail.address), catalogue
 
 
-def wider_token(call: Call) -> responses.Response:
+def scope_challenge(call: Call) -> responses.Response:
     """403 with the scopes to ask for."""
     scopes = scopes_to_ask(call.principal, call.decision)
     return responses.insufficient_scope(scopes)

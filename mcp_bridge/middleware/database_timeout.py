@@ -10,10 +10,10 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_bridge.cache.decision_cache import database_away
+from mcp_bridge.cache.decision_cache import database_unavailable
 from mcp_bridge.http.responses import unavailable
 
-ASKED_AFTER = 6.0
+CHECK_AFTER = 6.0
 """Seconds without a response after which the database is checked.
 
 A database that refuses connections gets its error page before that: the pool waits 5
@@ -41,13 +41,13 @@ class GuardedSend:
 
     def __init__(self, send: Send) -> None:
         self.send = send
-        self.begun = self.given_up = False
-        self.alarm = self.later()
+        self.begun = self.replaced = False
+        self.alarm = self.schedule_check()
 
     async def __call__(self, event: Message) -> None:
         """Forward the event; drop it after a 503."""
         self.begun = True
-        if not self.given_up:
+        if not self.replaced:
             await self.send(event)
 
     def end(self) -> None:
@@ -55,20 +55,20 @@ class GuardedSend:
         self.begun = True
         self.alarm.cancel()
 
-    def later(self) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(ASKED_AFTER, self.ask)
+    def schedule_check(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(CHECK_AFTER, self.start_check)
 
-    def ask(self) -> None:
+    def start_check(self) -> None:
         """Start the check; the attribute keeps the task, because the loop does not."""
-        self.asking = asyncio.create_task(self.look())
+        self.checking = asyncio.create_task(self.check_database())
 
-    async def look(self) -> None:
+    async def check_database(self) -> None:
         """Send 503 if the database is unavailable; else check again later."""
-        unavailable_now = await database_away()
+        unavailable_now = await database_unavailable()
         if self.begun:
             return
         if not unavailable_now:
-            self.alarm = self.later()
+            self.alarm = self.schedule_check()
             return
-        self.given_up = True
+        self.replaced = True
         await unavailable().send(self.send)

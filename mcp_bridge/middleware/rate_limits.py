@@ -42,7 +42,7 @@ class AsyncSharedStore:
         with self.health:
             if await self.limiter.hit(item, key):
                 return 0.0
-            return await self.left(item, key)
+            return await self.retry_after(item, key)
 
     async def wait(self, key: str, limit: Limit) -> float:
         """The result of `hit` without counting. Raises StorageError."""
@@ -50,9 +50,9 @@ class AsyncSharedStore:
         with self.health:
             if await self.limiter.test(item, key):
                 return 0.0
-            return await self.left(item, key)
+            return await self.retry_after(item, key)
 
-    async def left(self, item: RateLimitItemPerSecond, key: str) -> float:
+    async def retry_after(self, item: RateLimitItemPerSecond, key: str) -> float:
         """Seconds until the window has room for one more."""
         stats = await self.limiter.get_window_stats(item, key)
         return max(1.0, stats.reset_time - time.time())
@@ -76,7 +76,7 @@ async def count_message(key: str, limit: Limit | None) -> float:
         return PROCESS_WINDOWS.hit(key, limit)
 
 
-async def room(key: str, limit: Limit) -> float:
+async def peek(key: str, limit: Limit) -> float:
     """The result of `count_message` without counting."""
     if not settings.VALKEY_URL:
         return PROCESS_WINDOWS.wait(key, limit)
@@ -110,7 +110,7 @@ async def admit_refusal(raw: str, address: str) -> None:
         limit.times(ADDRESS_FACTOR),
     )
     token = hashlib.sha256(raw.encode()).hexdigest()[:32]
-    wait = await room(source, wide)
+    wait = await peek(source, wide)
     wait = wait or await count_message(f"mcp refused {token}", limit)
     wait = wait or await count_message(source, wide)
     if wait:

@@ -17,9 +17,9 @@ from mcp_bridge.http import responses
 
 logger = logging.getLogger(__name__)
 
-PATIENT = 1.0
+WATCH_AFTER = 1.0
 """Seconds after which a call is watched for a disconnect."""
-LOOK_EVERY = 0.5
+RECHECK_EVERY = 0.5
 """Seconds between two checks that a slow call or a stream is still allowed."""
 PING_EVERY = 15.0
 """Seconds of silence after which a slow answer becomes a stream, as in the SDK."""
@@ -48,7 +48,7 @@ class RecordedSend:
         """Record the event; if that fails, send 503 instead of the answer."""
         self.recorded = True
         try:
-            await self.trail.decided(self.call)
+            await self.trail.record_decision(self.call)
         except DatabaseError:
             logger.exception("The call could not be recorded")
             self.failed = True
@@ -112,7 +112,7 @@ class RecordedResponse(RecordedSend):
         self.end: Exception | None = None
         self.watching: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
-        self.alarm = loop.call_later(PATIENT, self.grow_impatient)
+        self.alarm = loop.call_later(WATCH_AFTER, self.start_watching)
         self.lock: asyncio.Lock | None = None
 
     async def __call__(self, event: Event) -> None:
@@ -129,34 +129,34 @@ class RecordedResponse(RecordedSend):
 
     async def finish(self, event: Event) -> None:
         """Record, then send the whole answer if it is still allowed."""
-        if self.recheck.due and not await self.holds():
+        if self.recheck.due and not await self.still_allowed():
             return
         if not self.recorded:
             await self.record()
         # Check again: the commit of the record may have taken long.
-        if self.failed or (self.recheck.due and not await self.holds()):
+        if self.failed or (self.recheck.due and not await self.still_allowed()):
             return
         if self.streaming:
-            await self.send({**event, "body": framed(event["body"])})
+            await self.send({**event, "body": sse_event(event["body"])})
         elif self.head is not None:
             self.begun = True
             await self.send(self.head)
             await self.send(event)
 
-    async def holds(self) -> bool:
+    async def still_allowed(self) -> bool:
         """Whether the message is still allowed; sets `end` if not."""
         problem = await self.recheck.problem()
         self.end = self.end or problem
         return self.end is None
 
-    def grow_impatient(self) -> None:
+    def start_watching(self) -> None:
         """Start to watch the client and the permission."""
         self.lock = asyncio.Lock()
         self.watching = asyncio.get_running_loop().create_task(self.watch(self.lock))
 
     async def watch(self, lock: asyncio.Lock) -> None:
         """Recheck and ping until the client disconnects or access ends."""
-        step = min(LOOK_EVERY, PING_EVERY)
+        step = min(RECHECK_EVERY, PING_EVERY)
         silent = 0.0
         while not self.end:
             try:
@@ -164,7 +164,7 @@ class RecordedResponse(RecordedSend):
             except TimeoutError:
                 silent += step
                 async with lock:
-                    await self.look(ping=silent >= PING_EVERY)
+                    await self.recheck_or_ping(ping=silent >= PING_EVERY)
                 silent = 0.0 if silent >= PING_EVERY else silent
                 continue
             if event["type"] == "http.disconnect":
@@ -172,14 +172,14 @@ class RecordedResponse(RecordedSend):
                 self.interrupt()
                 return
 
-    async def look(self, *, ping: bool) -> None:
+    async def recheck_or_ping(self, *, ping: bool) -> None:
         """Cancel the call if it is no longer allowed; otherwise send a due ping.
 
         An unavailable database cancels nothing: the check before the answer decides.
         """
         if self.finishing:
             return
-        if not await self.holds():
+        if not await self.still_allowed():
             if not isinstance(self.end, DatabaseError):
                 self.interrupt()
                 return
@@ -204,7 +204,7 @@ class RecordedResponse(RecordedSend):
             body = {"type": "http.response.body", "more_body": True}
             await self.send({**body, "body": b": ping\r\n\r\n"})
 
-    async def leave(self) -> None:
+    async def record_disconnect(self) -> None:
         """Record the call of a client that disconnected."""
         if not self.recorded:
             await self.record()
@@ -222,6 +222,6 @@ class RecordedResponse(RecordedSend):
             self.watching.cancel()
 
 
-def framed(body: bytes) -> bytes:
+def sse_event(body: bytes) -> bytes:
     """A JSON body as an SSE event."""
     return b"event: message\r\ndata: " + body + b"\r\n\r\n"

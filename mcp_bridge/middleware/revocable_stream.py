@@ -12,7 +12,7 @@ from starlette.types import Message as Event
 from mcp_bridge.cache.recheck import Recheck
 from mcp_bridge.http.shutdown import shutting_down
 from mcp_bridge.metrics.prometheus import is_stream
-from mcp_bridge.middleware.recorded_response import LOOK_EVERY, RecordedStream
+from mcp_bridge.middleware.recorded_response import RECHECK_EVERY, RecordedStream
 
 
 class RevocableStream:
@@ -33,12 +33,16 @@ class RevocableStream:
         async with anyio.create_task_group() as tasks:
             # A timer, not a task: most answers end before it fires.
             loop = asyncio.get_running_loop()
-            later = loop.call_later(LOOK_EVERY, tasks.start_soon, self.watch, tasks)
+            later = loop.call_later(RECHECK_EVERY, tasks.start_soon, self.watch, tasks)
 
             async def checked(event: Event) -> None:
                 if event["type"] == "http.response.start":
                     self.streaming = is_stream(event)
-                elif event.get("body") and self.recheck.due and not await self.holds():
+                elif (
+                    event.get("body")
+                    and self.recheck.due
+                    and not await self.still_allowed()
+                ):
                     tasks.cancel_scope.cancel()
                 if self.end is not None:
                     return
@@ -54,7 +58,7 @@ class RevocableStream:
         if self.streaming and (self.end is None or send.begun):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def holds(self) -> bool:
+    async def still_allowed(self) -> bool:
         """Whether the message is still allowed; sets `end` if not."""
         problem = await self.recheck.problem()
         self.end = self.end or problem
@@ -62,6 +66,6 @@ class RevocableStream:
 
     async def watch(self, tasks: TaskGroup) -> None:
         """Recheck until access ends, or the server stops during a stream."""
-        while await self.holds() and not (self.streaming and shutting_down()):
-            await anyio.sleep(LOOK_EVERY)
+        while await self.still_allowed() and not (self.streaming and shutting_down()):
+            await anyio.sleep(RECHECK_EVERY)
         tasks.cancel_scope.cancel()

@@ -67,12 +67,12 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
             rows = {(row.kind, row.name): row for row in self.all().select_for_update()}
             for key, offer in offered.items():
                 row = rows.get(key)
-                outcome = row.meet(offer) if row else self._add(offer)
+                outcome = row.update_from(offer) if row else self._add(offer)
                 if outcome:
                     counts[outcome] += 1
             for key, row in rows.items():
                 if key not in offered and row.vanished_at is None:
-                    row.vanish()
+                    row.mark_vanished()
                     counts["vanished"] += 1
         return counts
 
@@ -156,7 +156,7 @@ class Primitive(models.Model):
     def own_scope(self) -> str:
         return own_scope(self.kind, self.name)
 
-    def meet(self, offer: Offer) -> str:
+    def update_from(self, offer: Offer) -> str:
         """Update from the code. Returns `changed`, `returned` or an empty string."""
         now, outcome = timezone.now(), ""
         self.last_seen_at = now
@@ -170,7 +170,7 @@ class Primitive(models.Model):
         self.save()
         return outcome
 
-    def vanish(self) -> None:
+    def mark_vanished(self) -> None:
         """Disable a primitive that the code no longer offers."""
         self.enabled_before, self.enabled = self.enabled, False
         self.vanished_at = timezone.now()

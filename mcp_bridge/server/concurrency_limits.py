@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 LARGE_BODY = 16 * 1024
 """Bytes from which a body that arrived with its head counts against the limit."""
-THREADS_EACH = 20
+THREADS_PER_USER = 20
 """Synchronous tools that one user may run at once: half of the SDK's 40 threads."""
 
 
@@ -35,8 +35,9 @@ class ConcurrencyExceeded(RateLimited):
 class ConcurrencyLimit:
     """Amounts by user, with a maximum for one user and one for all users."""
 
-    def __init__(self, what: str, each: str, everybody: str, wait: float) -> None:
-        self.what, self.each, self.everybody, self.wait = what, each, everybody, wait
+    def __init__(self, name: str, per_user: str, in_total: str, wait: float) -> None:
+        self.name, self.wait = name, wait
+        self.per_user, self.in_total = per_user, in_total
         """The name is for errors and metrics; `wait` is the Retry-After in seconds."""
         self.amounts: dict[int, int] = {}
         self.total = 0
@@ -44,12 +45,12 @@ class ConcurrencyLimit:
     def enter(self, user_id: int, amount: int = 1) -> None:
         """Add an amount. Raises RateLimited or ConcurrencyExceeded."""
         mine = self.amounts.get(user_id, 0) + amount
-        if mine > getattr(settings, self.each):
-            prometheus.over_bound(self.what)
-            raise RateLimited(f"You have too many {self.what} open.", self.wait)
-        if self.total + amount > getattr(settings, self.everybody):
-            prometheus.over_bound(self.what)
-            raise ConcurrencyExceeded(f"Too many {self.what} are open.", self.wait)
+        if mine > getattr(settings, self.per_user):
+            prometheus.count_limit_exceeded(self.name)
+            raise RateLimited(f"You have too many {self.name} open.", self.wait)
+        if self.total + amount > getattr(settings, self.in_total):
+            prometheus.count_limit_exceeded(self.name)
+            raise ConcurrencyExceeded(f"Too many {self.name} are open.", self.wait)
         self.amounts[user_id] = mine
         self.total += amount
 
@@ -65,11 +66,11 @@ class ConcurrencyLimit:
 CALLS = ConcurrencyLimit("calls", "MAX_CALLS_PER_USER", "MAX_CALLS", 1.0)
 STREAMS = ConcurrencyLimit("streams", "MAX_STREAMS_PER_USER", "MAX_STREAMS", 10.0)
 BODIES = ConcurrencyLimit("bytes of bodies", "MAX_BODIES_PER_USER", "MAX_BODIES", 1.0)
-LISTENING = frozenset({"stream/open", "subscriptions/listen"})
+STREAM_METHODS = frozenset({"stream/open", "subscriptions/listen"})
 """Methods that are answered with a stream that stays open."""
 
 
-class Holding:
+class Reservation:
     """What one message counts against the limits. Creating one raises RateLimited."""
 
     __slots__ = ("bound", "bytes", "user_id")
@@ -78,24 +79,24 @@ class Holding:
         CALLS.enter(user_id)
         self.user_id, self.bound, self.bytes = user_id, CALLS, 0
 
-    def grow(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         """Add bytes of the body. Raises RateLimited."""
         BODIES.enter(self.user_id, size)
         self.bytes += size
 
-    def listen(self) -> None:
+    def count_as_stream(self) -> None:
         """Count the message as an open stream, not as a call. Raises RateLimited."""
         STREAMS.enter(self.user_id)
         self.bound = STREAMS
         CALLS.leave(self.user_id)
 
-    def end(self) -> None:
+    def release(self) -> None:
         self.bound.leave(self.user_id)
         if self.bytes:
             BODIES.leave(self.user_id, self.bytes)
 
 
-class Turns:
+class ThreadSlots:
     """Slots for synchronous tools, by user; a user over the share waits for a slot.
 
     The SDK has one thread queue for all users, so without this one user with forty slow
@@ -122,8 +123,8 @@ class Turns:
                 self.leave(user_id)
             raise
 
-    def of(self, user_id: int) -> Turn:
-        return Turn(self, user_id)
+    def of(self, user_id: int) -> ThreadSlot:
+        return ThreadSlot(self, user_id)
 
     def leave(self, user_id: int) -> None:
         """Give the slot to the user's next waiting call."""
@@ -140,19 +141,19 @@ class Turns:
             del self.running[user_id]
 
 
-class Turn:
+class ThreadSlot:
     """One slot, in use until its work ends in the thread.
 
     Cancelling a call does not stop its thread. If cancellation freed the slot, a user
     who calls and disconnects could occupy every thread.
     """
 
-    def __init__(self, turns: Turns, user_id: int) -> None:
+    def __init__(self, turns: ThreadSlots, user_id: int) -> None:
         self.turns, self.user_id = turns, user_id
         self.loop = asyncio.get_running_loop()
         self.started = self.left = False
 
-    async def __aenter__(self) -> Turn:
+    async def __aenter__(self) -> ThreadSlot:
         await self.turns.enter(self.user_id)
         return self
 
@@ -160,7 +161,7 @@ class Turn:
         if not self.started:
             self.leave()
 
-    def kept_by(self, work: Callable[[], T]) -> Callable[[], T]:
+    def release_after(self, work: Callable[[], T]) -> Callable[[], T]:
         """`work` for a thread; it frees the slot when it ends."""
 
         def run() -> T:
@@ -180,4 +181,4 @@ class Turn:
             self.turns.leave(self.user_id)
 
 
-TURNS = Turns(THREADS_EACH)
+THREAD_SLOTS = ThreadSlots(THREADS_PER_USER)

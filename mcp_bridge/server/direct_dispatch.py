@@ -105,13 +105,13 @@ class DirectDispatcher:
         try:
             method, params = content["method"], content.get("params")
             result = await runner.on_request(context, method, params)
-            body = encoded(content["id"], result)
+            body = encode_result(content["id"], result)
         except Exception as problem:
             error = modern_error_data(problem)
             if route.protocol_version in MODERN_PROTOCOL_VERSIONS:
                 status = ERROR_CODE_HTTP_STATUS.get(error.code, 200)
             failed = JSONRPCError(jsonrpc="2.0", id=content["id"], error=error)
-            body = dumped(failed)
+            body = dump_message(failed)
         finally:
             # An empty stack needs no aclose_shielded(), whose cancel scope costs 8 us.
             if getattr(connection.exit_stack, "_exit_callbacks", True):
@@ -129,19 +129,21 @@ class DirectDispatcher:
         well_formed = (
             len(headers) == len(pairs)
             and headers.get("content-type", "").lower().startswith(JSON)
-            and takes_json(headers.get("accept", ""))
+            and accepts_json(headers.get("accept", ""))
             and is_request(content)
         )
         version = headers.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
         if not well_formed or version in HANDSHAKE_PROTOCOL_VERSIONS:
             older = well_formed and content["method"] != "initialize"
             return InboundModernRoute(version, None, None) if older else None
-        if self.mirrors(headers, content):
+        if self.has_mirrored_arguments(headers, content):
             return None
         route = classify_inbound_request(content, headers=headers)
         return route if isinstance(route, InboundModernRoute) else None
 
-    def mirrors(self, headers: Mapping[str, str], content: Content) -> bool:
+    def has_mirrored_arguments(
+        self, headers: Mapping[str, str], content: Content
+    ) -> bool:
         """Whether headers repeat, or must repeat, arguments of a tool (SEP-2243)."""
         if content["method"] != "tools/call":
             return False
@@ -162,22 +164,24 @@ def is_request(content: Content) -> bool:
 
 
 @lru_cache(maxsize=256)
-def takes_json(accept: str) -> bool:
+def accepts_json(accept: str) -> bool:
     """Whether the SDK accepts this Accept header for a JSON response."""
     headers = [(b"accept", accept.encode("latin-1"))]
     return check_accept_headers(Request({"type": "http", "headers": headers}))[0]
 
 
-def encoded(request_id: str | int, result: dict[str, Any]) -> bytes:
+def encode_result(request_id: str | int, result: dict[str, Any]) -> bytes:
     """The result as JSON-RPC bytes. Raises what the SDK's serialization raises."""
     answer = {"jsonrpc": "2.0", "id": request_id, "result": result}
     try:
         return to_json(answer, inf_nan_mode="null")
     except PydanticSerializationError:  # a lone surrogate
-        return dumped(JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result))
+        return dump_message(
+            JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result)
+        )
 
 
-def dumped(message: JSONRPCResponse | JSONRPCError) -> bytes:
+def dump_message(message: JSONRPCResponse | JSONRPCError) -> bytes:
     """The same bytes as the SDK's own transport sends."""
     body = message.model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(body, separators=(",", ":")).encode()

@@ -29,19 +29,19 @@ def autodiscover() -> PorticoServer:
 
 def offers(server: PorticoServer) -> Iterator[Offer]:
     """Everything registered with `server`, visible to the caller or not."""
-    for tool in server.tools.everything():
+    for tool in server.tools.all_tools():
         shown = tool.model_dump(mode="json", exclude={"fn_metadata", "is_async"})
         shown["output_schema"] = tool.output_schema
         yield _offer(server, PrimitiveKind.TOOL, tool.name, tool, shown)
-    for resource in server.resources.every_resource():
+    for resource in server.resources.all_resources():
         shown = _shown(resource, "uri", "name", "mime_type")
         kind = PrimitiveKind.RESOURCE
         yield _offer(server, kind, str(resource.uri), resource, shown)
-    for template in server.resources.every_template():
+    for template in server.resources.all_templates():
         shown = _shown(template, "uri_template", "name", "mime_type", "parameters")
         kind = PrimitiveKind.RESOURCE_TEMPLATE
         yield _offer(server, kind, template.uri_template, template, shown)
-    for prompt in server.prompts.everything():
+    for prompt in server.prompts.all_prompts():
         shown = _shown(prompt, "name", "arguments")
         yield _offer(server, PrimitiveKind.PROMPT, prompt.name, prompt, shown)
 

@@ -46,7 +46,7 @@ from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import recheck_var
 from mcp_bridge.db import closing_connections, with_orm_thread
 from mcp_bridge.models import PrimitiveKind
-from mcp_bridge.server.concurrency_limits import TURNS
+from mcp_bridge.server.concurrency_limits import THREAD_SLOTS
 from mcp_bridge.server.subscriptions import CallerBus
 from mcp_bridge.server.visibility import (
     VisiblePrompts,
@@ -200,7 +200,7 @@ class PorticoServer(MCPServer[Any]):
         if target is None or not message.method.startswith("resources/"):
             return message
         key = self.resources.locate(target[1])
-        return message if key is None else message.about(*key)
+        return message if key is None else message.with_target(*key)
 
     async def complete(self, ctx: Any, params: CompleteRequestParams) -> CompleteResult:
         """Ask the completers; hidden and unknown primitives get no values."""
@@ -225,16 +225,16 @@ class PorticoServer(MCPServer[Any]):
         self, name: str, arguments: dict[str, Any], context: Any = None
     ) -> CallToolResult | InputRequiredResult:
         """Call the tool and set the outcome for the audit."""
-        result = await noting_outcome(super().call_tool(name, arguments, context))
+        result = await with_outcome(super().call_tool(name, arguments, context))
         if getattr(result, "is_error", False):
-            note_outcome("error")
+            set_outcome("error")
         return result
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """Read the resource and set the outcome for the audit."""
-        return await noting_outcome(super().read_resource(uri, context))
+        return await with_outcome(super().read_resource(uri, context))
 
     async def get_prompt(
         self,
@@ -245,7 +245,7 @@ class PorticoServer(MCPServer[Any]):
         """Raises MCPError (invalid params) for an unknown or hidden prompt."""
         if self.prompts.get_prompt(name) is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
-        return await noting_outcome(super().get_prompt(name, arguments, context))
+        return await with_outcome(super().get_prompt(name, arguments, context))
 
 
 async def require_decision(
@@ -265,7 +265,7 @@ def with_db_cleanup(fn: Callable[..., Any]) -> Callable[..., Any]:
     if not inspect.isroutine(fn):
         return fn
     if not inspect.iscoroutinefunction(fn):
-        return in_thread(closing_connections(in_turn(fn)))
+        return in_thread(closing_connections(if_still_allowed(fn)))
 
     @wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -275,20 +275,20 @@ def with_db_cleanup(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_thread(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` in a thread; each user has at most THREADS_EACH threads."""
+    """`fn` in a thread; each user has at most THREADS_PER_USER threads."""
 
     @wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         work, call = partial(fn, *args, **kwargs), current_call()
         if call is None:
             return await anyio.to_thread.run_sync(work)
-        async with TURNS.of(call.principal.user_id) as turn:
-            return await anyio.to_thread.run_sync(turn.kept_by(work))
+        async with THREAD_SLOTS.of(call.principal.user_id) as turn:
+            return await anyio.to_thread.run_sync(turn.release_after(work))
 
     return wrapper
 
 
-def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
+def if_still_allowed(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn`, which runs only if the message is still allowed when a thread is free."""
 
     @wraps(fn)
@@ -301,18 +301,18 @@ def in_turn(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def note_outcome(outcome: str) -> None:
+def set_outcome(outcome: str) -> None:
     """Set how the current call ended, for the audit."""
     call = current_call()
     if call is not None:
         call.outcome = outcome
 
 
-async def noting_outcome(work: Awaitable[T]) -> T:
+async def with_outcome(work: Awaitable[T]) -> T:
     """The result of `work`; sets the outcome `ok`, or `error` if it raises."""
-    note_outcome("error")
+    set_outcome("error")
     result = await work
-    note_outcome("ok")
+    set_outcome("ok")
     return result
 
 

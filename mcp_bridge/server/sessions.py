@@ -27,7 +27,7 @@ class BoundedSessions(StreamableHTTPSessionManager):
     def __init__(self, app: Server[Any], **options: Any) -> None:
         idle = settings.SESSION_IDLE
         super().__init__(app, session_idle_timeout=idle, max_sessions=None, **options)
-        self.by_person: dict[str, OrderedDict[str, None]] = {}
+        self.by_user: dict[str, OrderedDict[str, None]] = {}
         """User id -> the user's session ids, the most recently used last."""
 
     async def _handle_stateful_request(
@@ -39,7 +39,7 @@ class BoundedSessions(StreamableHTTPSessionManager):
         session_id = header(scope, b"mcp-session-id")
         owner = self._session_owners.get(session_id or "")
         if session_id and owner is not None:
-            self.by_person[person_of(owner)].move_to_end(session_id)
+            self.by_user[owner_id(owner)].move_to_end(session_id)
         await super()._handle_stateful_request(scope, receive, send)
 
     def _admit_session(
@@ -47,26 +47,26 @@ class BoundedSessions(StreamableHTTPSessionManager):
     ) -> StreamableHTTPServerTransport | None:
         call = current_call()
         if call is not None and call.message.method == "initialize":
-            self.make_room(person_of(requestor))
+            self.make_room(owner_id(requestor))
         transport = super()._admit_session(requestor)
         if transport is not None and transport.mcp_session_id is not None:
-            mine = self.by_person.setdefault(person_of(requestor), OrderedDict())
+            mine = self.by_user.setdefault(owner_id(requestor), OrderedDict())
             mine[transport.mcp_session_id] = None
-            prometheus.sessions_open(len(self._server_instances))
+            prometheus.set_open_sessions(len(self._server_instances))
         return transport
 
-    def make_room(self, person: str) -> None:
+    def make_room(self, user_id: str) -> None:
         """End the user's least recently used session, or one of the user with most."""
-        mine = self.by_person.get(person, ())
+        mine = self.by_user.get(user_id, ())
         if len(mine) >= settings.MAX_SESSIONS_PER_USER:
             self.end(next(iter(mine)))
         elif len(self._server_instances) >= settings.MAX_SESSIONS:
-            most = max(self.by_person.values(), key=len)
+            most = max(self.by_user.values(), key=len)
             self.end(next(iter(most)))
 
     def end(self, session_id: str) -> None:
         """Remove the session now; a task then terminates its transport."""
-        prometheus.over_bound("sessions")
+        prometheus.count_limit_exceeded("sessions")
         transport = self._server_instances[session_id]
         self.forget(session_id)
         self._server_instances.pop(session_id)
@@ -76,20 +76,20 @@ class BoundedSessions(StreamableHTTPSessionManager):
 
     def forget(self, session_id: str) -> None:
         """Stop counting the session."""
-        person = person_of(self._session_owners.get(session_id))
-        mine = self.by_person.get(person, OrderedDict())
+        user_id = owner_id(self._session_owners.get(session_id))
+        mine = self.by_user.get(user_id, OrderedDict())
         mine.pop(session_id, None)
         if not mine:
-            self.by_person.pop(person, None)
+            self.by_user.pop(user_id, None)
 
     async def _discard_session(
         self, session_id: str, transport: StreamableHTTPServerTransport
     ) -> None:
         self.forget(session_id)
         await super()._discard_session(session_id, transport)
-        prometheus.sessions_open(len(self._server_instances))
+        prometheus.set_open_sessions(len(self._server_instances))
 
 
-def person_of(owner: AuthorizationContext | None) -> str:
+def owner_id(owner: AuthorizationContext | None) -> str:
     """The user id of a session's owner; empty without an owner."""
     return str(owner["subject"]) if owner is not None else ""

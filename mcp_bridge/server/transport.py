@@ -25,7 +25,7 @@ from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
 from mcp_bridge.server.sessions import BoundedSessions
 
-SILENT = frozenset(
+RESULT_ONLY_METHODS = frozenset(
     {
         "ping",
         "tools/list",
@@ -77,24 +77,24 @@ class Transport:
         A tool that is hidden from the caller counts as an unknown tool.
         """
         if message.method != "tools/call" or message.target is None:
-            return message.method in SILENT
+            return message.method in RESULT_ONLY_METHODS
         tool = self.server.tools.get_tool(message.target[1])
         return tool is None or not (tool.context_kwarg or tool.resolved_params)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the session managers until the server stops."""
-        leave_untraced(self.server)
+        remove_unused_tracing(self.server)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.sessions.run())
             await stack.enter_async_context(self.single.run())
             self.direct.lifespan_state = self.single._lifespan_state
-            settle_memory()
+            freeze_start_objects()
             yield
         gc.unfreeze()
 
 
-def leave_untraced(server: PorticoServer) -> None:
+def remove_unused_tracing(server: PorticoServer) -> None:
     """Remove the SDK's tracing middleware if no tracer provider receives its spans.
 
     It stays if a tracer provider is set up before the server starts.
@@ -104,7 +104,7 @@ def leave_untraced(server: PorticoServer) -> None:
         server.middleware[:] = others
 
 
-def settle_memory() -> None:
+def freeze_start_objects() -> None:
     """Exclude the objects that exist at start from later garbage collections."""
     gc.collect()
     gc.freeze()

@@ -56,7 +56,7 @@ class VisibleTools(ToolManager):
     def list_tools(self) -> list[Tool]:
         return visible_items(PrimitiveKind.TOOL, self._tools)
 
-    def everything(self) -> list[Tool]:
+    def all_tools(self) -> list[Tool]:
         """All registered tools, for the catalogue."""
         return super().list_tools()
 
@@ -73,7 +73,7 @@ class VisiblePrompts(PromptManager):
     def list_prompts(self) -> list[Prompt]:
         return visible_items(PrimitiveKind.PROMPT, self._prompts)
 
-    def everything(self) -> list[Prompt]:
+    def all_prompts(self) -> list[Prompt]:
         """All registered prompts, for the catalogue."""
         return super().list_prompts()
 
@@ -109,10 +109,10 @@ class VisibleResources(ResourceManager):
     def list_templates(self) -> list[ResourceTemplate]:
         return visible_items(PrimitiveKind.RESOURCE_TEMPLATE, self._templates)
 
-    def every_resource(self) -> list[Resource]:
+    def all_resources(self) -> list[Resource]:
         """All registered resources, for the catalogue."""
         return super().list_resources()
 
-    def every_template(self) -> list[ResourceTemplate]:
+    def all_templates(self) -> list[ResourceTemplate]:
         """All registered templates, for the catalogue."""
         return super().list_templates()

@@ -22,9 +22,9 @@ def open_reader() -> ChangeReader:
     if connection.vendor == "sqlite":
         return SqliteReader(str(connection.settings_dict["NAME"]))
     # A late import: psycopg takes 9 MB, and no worker on SQLite needs it.
-    from mcp_bridge.cache.readers.postgresql import PATIENCE, PostgresReader
+    from mcp_bridge.cache.readers.postgresql import READ_TIMEOUT, PostgresReader
 
     excluded = {"context", "cursor_factory", "prepare_threshold", "pool"}
     options = connection.get_connection_params().items()
     parameters = {name: value for name, value in options if name not in excluded}
-    return PostgresReader({"connect_timeout": PATIENCE, **parameters})
+    return PostgresReader({"connect_timeout": READ_TIMEOUT, **parameters})

@@ -19,7 +19,7 @@ class DatabaseUnavailable(DatabaseError):
     """The change log cannot be read."""
 
 
-class Replaced(DatabaseUnavailable):
+class DatabaseReplaced(DatabaseUnavailable):
     """The database file was replaced; every read fails until the server restarts."""
 
 

@@ -18,11 +18,11 @@ from mcp_bridge.cache.readers.base import (
     LogPosition,
 )
 
-PATIENCE = 5
+READ_TIMEOUT = 5
 """Seconds that a read may take before the database counts as unavailable."""
-LOOKING, PREPARED = POSITION_QUERY.encode(), b"portico_look"
+POSITION_STATEMENT, PREPARED = POSITION_QUERY.encode(), b"portico_look"
 """A prepared statement: it halves the database's work for this query."""
-POOLED = ("26000", "42P05", "08P01")
+POOLER_ERRORS = ("26000", "42P05", "08P01")
 """SQLSTATEs of a pooler that runs the next statement on another connection."""
 
 
@@ -44,7 +44,7 @@ class PostgresReader:
         self.prepares = True
 
     async def current_position(self) -> LogPosition:
-        rows = await self.asked(self.next)
+        rows = await self.enqueue(self.next)
         return LogPosition(rows[0][0].decode(), int(rows[0][1])) if rows else UNTRACKED
 
     async def changes_between(
@@ -52,10 +52,10 @@ class PostgresReader:
     ) -> list[ChangeRow]:
         query = PendingQuery(CHANGES_QUERY.format(after.number, upto.number))
         self.others.append(query)
-        rows = await self.asked(query)
+        rows = await self.enqueue(query)
         return [ChangeRow(int(n), kind.decode(), key.decode()) for n, kind, key in rows]
 
-    def asked(self, query: PendingQuery) -> asyncio.Future[Rows]:
+    def enqueue(self, query: PendingQuery) -> asyncio.Future[Rows]:
         """A future for the rows of a query that has not been sent."""
         waiter: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
         query.waiting.append(waiter)
@@ -76,9 +76,9 @@ class PostgresReader:
             self.send(self.pending, self.connection.pgconn)
 
     def send(self, query: PendingQuery, wire: pq.abc.PGconn) -> None:
-        """Send the query; the connection closes after PATIENCE seconds of silence."""
+        """Send the query; without an answer in READ_TIMEOUT seconds, disconnect."""
         try:
-            if self.prepares and query.sql == LOOKING:
+            if self.prepares and query.sql == POSITION_STATEMENT:
                 wire.send_query_prepared(PREPARED, None)
             else:
                 wire.send_query_params(query.sql, None)
@@ -87,8 +87,8 @@ class PostgresReader:
             self._fail_all(error)
             return
         loop = asyncio.get_running_loop()
-        late = DatabaseUnavailable(f"no answer within {PATIENCE} s")
-        query.alarm = loop.call_later(PATIENCE, self._fail_all, late)
+        late = DatabaseUnavailable(f"no answer within {READ_TIMEOUT} s")
+        query.alarm = loop.call_later(READ_TIMEOUT, self._fail_all, late)
 
     def _on_readable(self, wire: pq.abc.PGconn) -> None:
         """Read what the database sent; the event loop calls this."""
@@ -108,7 +108,7 @@ class PostgresReader:
     async def open(self) -> None:
         """Connect, then send the next query."""
         try:
-            opened = await self.connected()
+            opened = await self.connect()
         except psycopg.Error as error:
             self.opening = None
             self._fail_all(error)
@@ -119,7 +119,7 @@ class PostgresReader:
         loop.add_reader(self.descriptor, self._on_readable, opened.pgconn)
         self._send_next()
 
-    async def connected(self) -> psycopg.AsyncConnection[Any]:
+    async def connect(self) -> psycopg.AsyncConnection[Any]:
         """A connection with POSITION_QUERY prepared. Raises psycopg.Error."""
         opened: psycopg.AsyncConnection[Any]
         opened = await psycopg.AsyncConnection.connect(
@@ -135,7 +135,7 @@ class PostgresReader:
 
     def _fail_all(self, error: Exception) -> None:
         """Fail every waiting query; the next one connects again."""
-        if isinstance(error, psycopg.Error) and error.sqlstate in POOLED:
+        if isinstance(error, psycopg.Error) and error.sqlstate in POOLER_ERRORS:
             self.prepares = False
         queries = [self.next, *self.others, *([self.pending] if self.pending else [])]
         self.next, self.others, self.pending = PendingQuery(POSITION_QUERY), [], None
@@ -188,7 +188,9 @@ def rows_of(wire: pq.abc.PGconn) -> Rows:
     while (result := wire.get_result()) is not None:
         if result.status != pq.ExecStatus.TUPLES_OK:
             state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-            error = lookup(state) if state in POOLED else psycopg.OperationalError
+            error = (
+                lookup(state) if state in POOLER_ERRORS else psycopg.OperationalError
+            )
             raise error(result.get_error_message())
         for row in range(result.ntuples):
             cells = range(result.nfields)

@@ -13,9 +13,9 @@ from mcp_bridge.cache.readers.base import (
     POSITION_QUERY,
     UNTRACKED,
     ChangeRow,
+    DatabaseReplaced,
     DatabaseUnavailable,
     LogPosition,
-    Replaced,
 )
 from mcp_bridge.cache.readers.wal_index import HEADER, wal_index
 
@@ -28,11 +28,11 @@ REPLACED = (
 )
 
 
-BESIDE = ("-wal", "-shm")
+WAL_FILES = ("-wal", "-shm")
 """Suffixes of files that stay the same while a WAL connection is open."""
 
 
-def identity(path: str) -> tuple[int, int] | None:
+def file_identity(path: str) -> tuple[int, int] | None:
     """(device, inode) of the file with this name; None if there is no such file."""
     try:
         status = os.stat(path)
@@ -74,11 +74,11 @@ class SqliteReader:
             row = opened.execute(POSITION_QUERY).fetchone()
             if self.index is None:
                 self.index = wal_index(opened, self.name)
-                self.note(BESIDE if self.index else ())
+                self._record_files(WAL_FILES if self.index else ())
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise DatabaseUnavailable(str(error)) from error
-        self.compare()
+        self._check_file()
         self.point, self.header = LogPosition(*row) if row else UNTRACKED, header
 
     async def changes_between(
@@ -95,7 +95,7 @@ class SqliteReader:
     def open(self) -> sqlite3.Connection:
         """Connect for reading only; a missing file is not created."""
         if self.moved:  # SQLite's own error names no remedy.
-            raise Replaced(REPLACED % self.name)
+            raise DatabaseReplaced(REPLACED % self.name)
         self.connection = sqlite3.connect(
             f"{Path(self.name).absolute().as_uri()}?mode=rw",
             uri=True,
@@ -105,24 +105,24 @@ class SqliteReader:
         self.connection.execute("PRAGMA query_only = ON")
         # Recorded once per process: Django's connections keep the first file, too.
         if "" not in self.files:
-            self.note(("",))
-        self.compare()
+            self._record_files(("",))
+        self._check_file()
         return self.connection
 
-    def note(self, ends: tuple[str, ...]) -> None:
+    def _record_files(self, ends: tuple[str, ...]) -> None:
         """Record the files with these suffixes; other threads may read the old dict."""
-        files = {end: identity(self.name + end) for end in ends}
+        files = {end: file_identity(self.name + end) for end in ends}
         self.files = self.files | {end: file for end, file in files.items() if file}
 
-    def compare(self) -> None:
-        """Compare the open file with the name. Raises Replaced."""
+    def _check_file(self) -> None:
+        """Compare the open file with the name. Raises DatabaseReplaced."""
         known = self.files.get("")
-        if self.moved or known is None or identity(self.name) != known:
-            self.give_up()
+        if self.moved or known is None or file_identity(self.name) != known:
+            self.mark_replaced()
             self.close()
-            raise Replaced(REPLACED % self.name)
+            raise DatabaseReplaced(REPLACED % self.name)
 
-    def give_up(self) -> None:
+    def mark_replaced(self) -> None:
         """Mark the file as replaced and log it once."""
         if not self.moved:
             self.moved = True
@@ -132,13 +132,13 @@ class SqliteReader:
     def replaced(self) -> bool:
         """Closes nothing, because any thread may call it."""
         known = list(self.files.items())
-        if any(identity(self.name + end) != file for end, file in known):
-            self.give_up()
+        if any(file_identity(self.name + end) != file for end, file in known):
+            self.mark_replaced()
         return self.moved
 
     def close(self) -> None:
         # SQLite removes these two files with its last connection.
-        self.files = {end: f for end, f in self.files.items() if end not in BESIDE}
+        self.files = {end: f for end, f in self.files.items() if end not in WAL_FILES}
         if self.connection is not None:
             self.connection.close()
             self.connection = self.index = None

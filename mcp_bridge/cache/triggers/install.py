@@ -15,7 +15,7 @@ from uuid import uuid4
 from django.db import connection, transaction
 
 from mcp_bridge.cache.triggers import postgresql, sqlite
-from mcp_bridge.cache.watched_tables import Outside
+from mcp_bridge.cache.watched_tables import UntrackedTable
 from mcp_bridge.models import ChangeCounter
 
 
@@ -29,8 +29,8 @@ def install_triggers(**kwargs: Any) -> None:
     if not _tables_exist():
         return
     suspend_tracking()
-    with _together(), connection.cursor() as cursor:
-        for statement in dialect().statements():
+    with _ddl_transaction(), connection.cursor() as cursor:
+        for statement in dialect().create_statements():
             cursor.execute(statement)
     epoch = {"epoch": uuid4().hex}
     ChangeCounter.objects.update_or_create(pk=1, defaults=epoch)
@@ -41,8 +41,8 @@ def suspend_tracking(**kwargs: Any) -> None:
     if not _tables_exist():
         return
     ChangeCounter.objects.update(epoch="")
-    with _together(), connection.cursor() as cursor:
-        for statement in dialect().drops(cursor):
+    with _ddl_transaction(), connection.cursor() as cursor:
+        for statement in dialect().drop_statements(cursor):
             cursor.execute(statement)
 
 
@@ -51,7 +51,7 @@ class TriggerState(NamedTuple):
 
     missing: list[str]
     """Triggers that are absent or differ from the expected ones."""
-    outside: list[Outside]
+    outside: list[UntrackedTable]
     """Tables that change without firing a trigger."""
     marks: tuple[Any, ...]
     """Differs after any change to a trigger, even one that was undone."""
@@ -80,7 +80,7 @@ def _tables_exist() -> bool:
     return ChangeCounter._meta.db_table in connection.introspection.table_names()
 
 
-def _together() -> AbstractContextManager[Any]:
+def _ddl_transaction() -> AbstractContextManager[Any]:
     """One transaction on SQLite, autocommit on PostgreSQL.
 
     A PostgreSQL transaction would lock one table while it waits for the next, and could

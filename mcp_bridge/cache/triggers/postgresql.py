@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_bridge.cache.watched_tables import KEPT, Outside, WatchedTable, watched_tables
+from mcp_bridge.cache.watched_tables import (
+    LOG_LENGTH,
+    UntrackedTable,
+    WatchedTable,
+    watched_tables,
+)
 
 CHANGE, COUNTER = "mcp_bridge_loggedchange", "mcp_bridge_changecounter"
-MANY = 1000
+MAX_NOTES = 1000
 """A transaction with more changes logs one change that concerns everything."""
 
 HEAD = """CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql
@@ -28,12 +33,12 @@ BEGIN
   fresh := ARRAY(
     (SELECT {{key}} FROM ({{rows}}) AS touched
      EXCEPT SELECT key FROM {CHANGE} WHERE number IS NULL AND kind = '{{kind}}')
-    LIMIT {MANY});
+    LIMIT {MAX_NOTES});
   IF cardinality(fresh) = 0 THEN
     RETURN NULL;
   END IF;
   IF (SELECT count(*) FROM {CHANGE} WHERE number IS NULL) + cardinality(fresh)
-     >= {MANY} THEN
+     >= {MAX_NOTES} THEN
     DELETE FROM {CHANGE} WHERE number IS NULL;
     INSERT INTO {CHANGE} (kind, key) VALUES ('all', '');
   ELSE
@@ -67,7 +72,7 @@ BEGIN
     FROM {CHANGE} WHERE number IS NULL
   ) AS numbered
   WHERE noted.id = numbered.id;
-  DELETE FROM {CHANGE} WHERE number <= last - {KEPT};
+  DELETE FROM {CHANGE} WHERE number <= last - {LOG_LENGTH};
   RETURN NULL;
 END"""
 
@@ -108,7 +113,7 @@ def owners() -> dict[str, str]:
     return tables
 
 
-def statements() -> list[str]:
+def create_statements() -> list[str]:
     """The statements that create all functions and triggers."""
     bodies = expected_triggers()
     created = [HEAD.format(name=name, body=body) for name, body in bodies.items()]
@@ -148,7 +153,7 @@ def installed(cursor: Any) -> dict[str, str]:
     return {name: text for name, table, text in rows if tables.get(name) == table}
 
 
-def outside(cursor: Any) -> list[Outside]:
+def outside(cursor: Any) -> list[UntrackedTable]:
     """Tables whose rows change without firing these triggers.
 
     Statement triggers do not fire in logical replication's apply workers. Those of a
@@ -156,7 +161,7 @@ def outside(cursor: Any) -> list[Outside]:
     """
     tables = sorted({COUNTER, *owners().values()})
     cursor.execute(OUTSIDE, [tables, tables])
-    return [Outside(table, why) for table, why in cursor.fetchall()]
+    return [UntrackedTable(table, why) for table, why in cursor.fetchall()]
 
 
 def marks(cursor: Any) -> tuple[Any, ...]:
@@ -165,7 +170,7 @@ def marks(cursor: Any) -> tuple[Any, ...]:
     return tuple(cursor.fetchall())
 
 
-def drops(cursor: Any) -> list[str]:
+def drop_statements(cursor: Any) -> list[str]:
     """The statements that drop all of Portico's triggers."""
     cursor.execute(
         "SELECT tgname, tgrelid::regclass::text FROM pg_trigger "

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from mcp_bridge.cache.watched_tables import (
-    KEPT,
+    LOG_LENGTH,
     ChangeScope,
-    Outside,
+    UntrackedTable,
     WatchedTable,
     watched_tables,
 )
@@ -28,7 +28,7 @@ def expected_triggers() -> dict[str, str]:
     return created
 
 
-def statements() -> list[str]:
+def create_statements() -> list[str]:
     """The statements that create all triggers."""
     return list(expected_triggers().values())
 
@@ -42,7 +42,7 @@ def installed(cursor: Any) -> dict[str, str]:
     return dict(cursor.fetchall())
 
 
-def outside(cursor: Any) -> list[Outside]:
+def outside(cursor: Any) -> list[UntrackedTable]:
     """Always empty: every writer of the file fires its triggers."""
     return []
 
@@ -53,7 +53,7 @@ def marks(cursor: Any) -> tuple[Any, ...]:
     return tuple(cursor.fetchone())
 
 
-def drops(cursor: Any) -> list[str]:
+def drop_statements(cursor: Any) -> list[str]:
     """The statements that drop all of Portico's triggers."""
     return [f'DROP TRIGGER "{name}"' for name in installed(cursor)]
 
@@ -82,8 +82,8 @@ def _trigger(
     return (
         f'CREATE TRIGGER "{name}" {timing} ON "{table.table}" FOR EACH ROW {when}'
         f"BEGIN {notes} "
-        f"DELETE FROM {CHANGE} WHERE number <= (SELECT number FROM {COUNTER}) - {KEPT};"
-        " END"
+        f"DELETE FROM {CHANGE} "
+        f"WHERE number <= (SELECT number FROM {COUNTER}) - {LOG_LENGTH}; END"
     )
 
 

@@ -73,9 +73,9 @@ def load_joined() -> None:
 
     Loaded rows are dropped at once, so that a load is always in progress.
     """
-    sound = DecisionCache.shared
+    sound = DecisionCache.single_flight
 
-    async def shared(self: DecisionCache, key: bytes, work: Any) -> Any:
+    async def single_flight(self: DecisionCache, key: bytes, work: Any) -> Any:
         async def slowly(load: Any) -> Any:
             found = await outcome(work(load))
             await asyncio.sleep(SLOWLY)
@@ -89,7 +89,7 @@ def load_joined() -> None:
             return await sound(self, key, slowly)
         return await asyncio.shield(running[1])
 
-    DecisionCache.shared = shared  # type: ignore[method-assign]
+    DecisionCache.single_flight = single_flight  # type: ignore[method-assign]
 
 
 async def outcome(work: Any) -> Any:

@@ -70,7 +70,7 @@ VALUES: dict[str, list[Any]] = {
 
 def tools() -> dict[str, list[str]]:
     """Every tool of Portico -> its arguments."""
-    offered = autodiscover().tools.everything()
+    offered = autodiscover().tools.all_tools()
     return {tool.name: list(tool.parameters["properties"]) for tool in offered}
 
 

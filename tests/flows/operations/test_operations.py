@@ -17,7 +17,7 @@ from accounts.management.commands.migrate import alone
 from accounts.models import AuditEvent, SigningKey
 from config.server import logs, tracing
 from config.views import readiness
-from mcp_bridge.metrics.multiprocess import KINDS, ROOM
+from mcp_bridge.metrics.multiprocess import FILE_SIZE, KINDS
 from mcp_bridge.metrics.prometheus import route_of
 from tests.support.mcp_client import HTTP, Wire, wire
 from tests.support.server import ROOT, Portico, portico
@@ -92,7 +92,7 @@ def test_metrics_reserve_their_disk_space(watched: Portico) -> None:
     folder = Path(watched.environment["DATA_DIR"]) / "metrics"
     files = list(folder.glob("*/*.db"))
     assert len(files) == 2 * len(KINDS), "two workers' files, and no others"
-    assert all(file.stat().st_blocks * 512 >= ROOM for file in files)
+    assert all(file.stat().st_blocks * 512 >= FILE_SIZE for file in files)
 
 
 @pytest.mark.once

@@ -564,7 +564,7 @@ def test_every_command_is_listed() -> None:
 def test_every_tool_is_listed() -> None:
     """A new tool of Portico needs an entry that says what it ends."""
     autodiscover()
-    tools = mcp.tools.everything()
+    tools = mcp.tools.all_tools()
     found = {tool.name for tool in tools if tool.fn.__module__.startswith(OURS)}
     assert unlisted(found, "tool ", TOOLS) == set()
 

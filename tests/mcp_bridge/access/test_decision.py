@@ -160,7 +160,7 @@ def test_a_list_reads_only_primitives_of_the_users_roles() -> None:
     others = [Rule("tool", f"o{n}", True, False, frozenset({"x"})) for n in range(50)]
     prompt = Rule("prompt", "mine", True, False, frozenset({"s"}))
     catalogue = Catalogue([*others, *mine, both, prompt])
-    opened = catalogue.opened_by("tool", ["t", "s"])
+    opened = catalogue.requiring("tool", ["t", "s"])
     assert opened == [*mine, both]
     who = principal(frozenset({"s", "t"}), frozenset({"mcp"}))
     assert list(visible_names(who, catalogue, "tool")) == ["mine0", "mine2", "both"]

@@ -138,7 +138,7 @@ def test_an_event_that_does_not_fit_takes_no_other_along(
 def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "ROOM", 5)
+    monkeypatch.setattr(writer, "QUEUE_LIMIT", 5)
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.001)
     monkeypatch.setattr(writer, "RETRY_AFTER", 0.001)
 
@@ -171,8 +171,8 @@ def test_a_commit_that_hangs_does_not_block_callers(
         written.extend(event.action for event in events)
 
     monkeypatch.setattr(bulk_insert, "insert_events", insert)
-    monkeypatch.setattr(writer, "PATIENCE", 0.02)
-    monkeypatch.setattr(writer, "ROOM", 2)
+    monkeypatch.setattr(writer, "COMMIT_TIMEOUT", 0.02)
+    monkeypatch.setattr(writer, "QUEUE_LIMIT", 2)
 
     async def tell(made: AuditWriter) -> None:
         first = asyncio.create_task(made.write(event("first")))
@@ -253,8 +253,8 @@ def test_events_reach_every_column(db: None) -> None:
 
 def test_very_many_events_take_several_statements(db: None) -> None:
     """SQLite limits the values of a statement."""
-    bulk_insert.insert_events([event("many")] * (bulk_insert.MOST_ROWS + 3))
-    assert AuditEvent.objects.filter(action="many").count() == bulk_insert.MOST_ROWS + 3
+    bulk_insert.insert_events([event("many")] * (bulk_insert.MAX_ROWS + 3))
+    assert AuditEvent.objects.filter(action="many").count() == bulk_insert.MAX_ROWS + 3
 
 
 def test_an_idle_connection_is_checked_before_use(
@@ -285,19 +285,19 @@ def test_last_uses_are_noted_once_a_minute(
             raise OperationalError("gone")
 
     monkeypatch.setattr(last_used, "in_database", in_database)
-    monkeypatch.setattr(last_used, "WRITTEN_AFTER", 0.001)
-    monkeypatch.setattr(last_used, "AT_LEAST", 2)
+    monkeypatch.setattr(last_used, "WRITE_DELAY", 0.001)
+    monkeypatch.setattr(last_used, "MIN_TRACKED", 2)
 
     async def tell() -> None:
         made = LastUsedTracker()
         for _ in range(3):
-            made.note("a", "::1")
-        made.note("b", "::2")
+            made.track("a", "::1")
+        made.track("b", "::2")
         while not written:
             await asyncio.sleep(0.001)
-        made.noted["a"] = 0.0
-        made.note("c", "::3")
-        assert made.noted.keys() == {"b", "c"}
+        made.tracked["a"] = 0.0
+        made.track("c", "::3")
+        assert made.tracked.keys() == {"b", "c"}
         await made.close()
         await made.close()
 

@@ -14,11 +14,11 @@ from django.db import DatabaseError
 from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Catalogue, read_catalogue
 from mcp_bridge.cache import decision_cache
-from mcp_bridge.cache.decision_cache import CAUGHT_UP, DecisionCache
+from mcp_bridge.cache.decision_cache import MAX_CATCH_UP, DecisionCache
 from mcp_bridge.cache.principal_cache import PrincipalCache
 from mcp_bridge.cache.readers.base import ChangeRow, DatabaseUnavailable, LogPosition
 from mcp_bridge.cache.triggers.install import TriggerState, state
-from mcp_bridge.cache.watched_tables import Outside
+from mcp_bridge.cache.watched_tables import UntrackedTable
 
 
 def principal(name: str, user_id: int = 1, ends_at: float = 0) -> Principal:
@@ -76,7 +76,7 @@ class Rows:
         self.during: Callable[[], None] = lambda: None
         self.ends_at = 0.0
         self.missing: list[str] | Exception = []
-        self.outside: list[Outside] = []
+        self.outside: list[UntrackedTable] = []
         self.marks = ("one",)
 
     async def in_database(self, work: Any, *args: Any) -> Any:
@@ -159,7 +159,7 @@ def test_the_raw_token_is_not_kept(rows: Rows) -> None:
     [
         lambda script: setattr(script, "point", LogPosition("other", 5)),
         lambda script: setattr(script, "point", LogPosition("e", 3)),
-        lambda script: setattr(script, "point", LogPosition("e", 7 + CAUGHT_UP)),
+        lambda script: setattr(script, "point", LogPosition("e", 7 + MAX_CATCH_UP)),
         lambda script: setattr(script, "point", LogPosition("e", 7)),
     ],
     ids=["another epoch", "backwards", "too many", "a gap in the log"],
@@ -261,7 +261,7 @@ def test_tables_that_change_without_triggers_are_not_remembered(
 ) -> None:
     async def tell(memory: DecisionCache, script: Script) -> None:
         await memory.resolve("alice")
-        rows.outside = [Outside("accounts_user", "subscription")]
+        rows.outside = [UntrackedTable("accounts_user", "subscription")]
         await memory.verify()
         rows.asked.clear()
         await memory.resolve("alice")
@@ -379,7 +379,7 @@ def test_unused_entries_expire() -> None:
 
 def test_a_worker_sees_to_that(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_cache, "VERIFY_EVERY", 0.0)
-    monkeypatch.setattr(decision_cache, "AGED_EVERY", 0.0)
+    monkeypatch.setattr(decision_cache, "EVICT_EVERY", 0.0)
 
     async def tell(memory: DecisionCache, script: Script) -> None:
         memory.principals.put(b"ann", principal("ann"))

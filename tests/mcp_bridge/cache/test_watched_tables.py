@@ -35,7 +35,7 @@ from mcp_bridge.cache.triggers.install import (
     state,
     suspend_tracking,
 )
-from mcp_bridge.cache.watched_tables import KEPT, watched_tables
+from mcp_bridge.cache.watched_tables import LOG_LENGTH, watched_tables
 from mcp_bridge.models import ChangeCounter, LoggedChange, Primitive, PrimitiveKind
 
 Concerned = set[tuple[str, str]]
@@ -213,14 +213,14 @@ def test_the_change_log_is_pruned(alice: User) -> None:
     start = ChangeCounter.objects.get().number
     rows = [
         LoggedChange(number=start + n, kind="user", key="0")
-        for n in range(1, KEPT + 50)
+        for n in range(1, LOG_LENGTH + 50)
     ]
     LoggedChange.objects.bulk_create(rows)
-    ChangeCounter.objects.update(number=start + KEPT + 49)
+    ChangeCounter.objects.update(number=start + LOG_LENGTH + 49)
     settle()
     User.objects.filter(pk=alice.pk).update(is_active=False)
     settle()
-    assert LoggedChange.objects.count() <= KEPT
+    assert LoggedChange.objects.count() <= LOG_LENGTH
 
 
 def test_a_missing_trigger_is_an_error_with_a_fix(db: None) -> None:

@@ -34,7 +34,7 @@ def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) ->
     """The response to a client whose app answers after two checks."""
     memory = DecisionCache(database) if database else None
     monkeypatch.setattr(decision_cache, "decision_cache", memory)
-    monkeypatch.setattr(database_timeout, "ASKED_AFTER", 0.001)
+    monkeypatch.setattr(database_timeout, "CHECK_AFTER", 0.001)
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

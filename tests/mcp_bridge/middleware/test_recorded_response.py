@@ -121,7 +121,7 @@ def test_a_quick_answer_leaves_in_one_piece_once_recorded() -> None:
 def test_what_cannot_be_recorded_is_503(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
+    monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     sent = serve(app, Trail(OperationalError("gone")), [])
     assert sent[0]["status"] == 503 and len(sent) == 2
@@ -132,7 +132,7 @@ def test_a_client_that_disconnects_cancels_its_call_and_is_audited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MCP 2026-07-28 transports: disconnection is cancellation."""
-    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
+    monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
     trail = Trail()
     other, gone = {"type": "http.request"}, {"type": "http.disconnect"}
     assert serve(never, trail, [other, gone]) == []
@@ -143,7 +143,7 @@ def test_a_slow_response_becomes_a_stream_with_keep_alives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The SDK's own streams do the same, so that no proxy times out."""
-    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
+    monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     trail = Trail()
     head, *pings, last = serve(slow, trail, [])
@@ -157,8 +157,8 @@ def test_a_slow_response_survives_a_short_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A failed check ends the call only once a response is ready; then it is 503."""
-    monkeypatch.setattr(recorded_response, "PATIENT", 0.001)
-    monkeypatch.setattr(recorded_response, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
+    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.01)
     trail = Trail()
     sent = serve(slow, trail, [], Failing)
     assert [e.get("status") for e in sent] == [503, None] and trail.outcomes == []
@@ -246,8 +246,8 @@ def test_spans_are_made_only_with_an_exporter(
     """Idle tracing costs a sixth of a call."""
     server = PorticoServer("traced")
     monkeypatch.setattr(transport, "get_tracer_provider", trace.NoOpTracerProvider)
-    transport.leave_untraced(server)
+    transport.remove_unused_tracing(server)
     assert any(type(m).__module__ == transport.TRACING for m in server.middleware)
     monkeypatch.setattr(transport, "get_tracer_provider", trace.ProxyTracerProvider)
-    transport.leave_untraced(server)
+    transport.remove_unused_tracing(server)
     assert not any(type(m).__module__ == transport.TRACING for m in server.middleware)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_bridge.server.concurrency_limits import ConcurrencyLimit, Turns
+from mcp_bridge.server.concurrency_limits import ConcurrencyLimit, ThreadSlots
 
 pytestmark = pytest.mark.once
 
@@ -23,7 +23,7 @@ def test_a_users_calls_wait_in_order() -> None:
     """Other users have their own queue."""
 
     async def story() -> None:
-        turns, order = Turns(2), list[int]()
+        turns, order = ThreadSlots(2), list[int]()
 
         async def call(number: int) -> None:
             await turns.enter(1)
@@ -53,7 +53,7 @@ def test_leaving_the_queue_loses_no_turn(moment: str) -> None:
     """Covers a caller that leaves at the moment it gets its turn."""
 
     async def story() -> None:
-        turns = Turns(1)
+        turns = ThreadSlots(1)
         await turns.enter(1)
         gone = asyncio.create_task(turns.enter(1))
         stays = asyncio.create_task(turns.enter(1))
@@ -77,7 +77,7 @@ def test_a_turn_lasts_until_its_thread_ends() -> None:
     """A cancelled call leaves its thread running."""
 
     async def story() -> None:
-        turns, go_on, started = Turns(1), Event(), Event()
+        turns, go_on, started = ThreadSlots(1), Event(), Event()
 
         def work() -> None:
             started.set()
@@ -85,7 +85,7 @@ def test_a_turn_lasts_until_its_thread_ends() -> None:
 
         async def call() -> None:
             async with turns.of(1) as turn:
-                await asyncio.to_thread(turn.kept_by(work))
+                await asyncio.to_thread(turn.release_after(work))
 
         task = asyncio.create_task(call())
         await asyncio.to_thread(started.wait, 10)

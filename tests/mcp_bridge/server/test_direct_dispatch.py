@@ -16,7 +16,11 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, JSONRPCResponse, TextContent
 from pydantic import BaseModel, Field
 
-from mcp_bridge.server.direct_dispatch import DirectDispatcher, dumped, encoded
+from mcp_bridge.server.direct_dispatch import (
+    DirectDispatcher,
+    dump_message,
+    encode_result,
+)
 
 pytestmark = pytest.mark.once
 META = "io.modelcontextprotocol/"
@@ -317,4 +321,4 @@ values = st.recursive(
 @given(st.dictionaries(st.text(), values), st.integers() | st.text())
 def test_any_result_is_encoded_as_by_the_sdk(result: Any, number: int | str) -> None:
     theirs = JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
-    assert json.loads(encoded(number, result)) == json.loads(dumped(theirs))
+    assert json.loads(encode_result(number, result)) == json.loads(dump_message(theirs))

@@ -175,7 +175,7 @@ def test_a_lost_connection_is_an_error_until_it_is_back(rows: None) -> None:
             flight = PendingQuery("SELECT pg_sleep(20)")
             reader.others.append(flight)
             asked, look = (
-                reader.asked(flight),
+                reader.enqueue(flight),
                 asyncio.ensure_future(reader.current_position()),
             )
             await commit(lambda: terminate(pid))
@@ -236,7 +236,7 @@ def test_a_silent_connection_is_closed(
     """A database that does not answer counts as unreachable."""
     if connection.vendor == "sqlite":
         return
-    monkeypatch.setattr(postgresql, "PATIENCE", 0.05)
+    monkeypatch.setattr(postgresql, "READ_TIMEOUT", 0.05)
     reads(monkeypatch, LOOK="SELECT 'e', 1 FROM pg_sleep(2)")
 
     async def tell(reader: ChangeReader) -> None:
