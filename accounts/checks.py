@@ -15,7 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.admin_site.declared_lookups import revealing, unguarded
+from accounts.admin_site.declared_lookups import missing_guards, revealing_columns
 from accounts.crypto import private_files
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.crypto.signing_keys import load_private_key
@@ -24,16 +24,16 @@ from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
 from accounts.models.audit.verification import Verification
 from accounts.models.signing_keys import KeyState
 
-Found = list[checks.CheckMessage]
+Messages = list[checks.CheckMessage]
 
 
 @checks.register("portico")
-def settings_fit_together(**kwargs: Any) -> Found:
+def settings_are_consistent(**kwargs: Any) -> Messages:
     """Settings that are valid one by one but unsafe together."""
-    found: Found = []
+    messages: Messages = []
     sqlite = "sqlite" in settings.DATABASES["default"]["ENGINE"]
     if sqlite and settings.ENVIRONMENT == "production":
-        found.append(
+        messages.append(
             checks.Warning(
                 _("SQLite in production serves one host only."),
                 hint=_("Set DATABASE_URL to a PostgreSQL database."),
@@ -41,7 +41,7 @@ def settings_fit_together(**kwargs: Any) -> Found:
             )
         )
     if settings.HTTPS and not settings.TRUSTED_PROXIES:
-        found.append(
+        messages.append(
             checks.Warning(
                 _(
                     "TRUSTED_PROXIES is empty, so no proxy is believed that a request "
@@ -55,7 +55,7 @@ def settings_fit_together(**kwargs: Any) -> Found:
             )
         )
     if wide := [net for net in settings.TRUSTED_PROXIES if too_wide(net)]:
-        found.append(
+        messages.append(
             checks.Warning(
                 _("Clients may have addresses in TRUSTED_PROXIES: %s.")
                 % ", ".join(wide),
@@ -67,7 +67,7 @@ def settings_fit_together(**kwargs: Any) -> Found:
             )
         )
     if settings.WORKERS > 1 and not settings.VALKEY_URL:
-        found.append(
+        messages.append(
             checks.Warning(
                 _(
                     "%d workers count rate limits each for itself, so every limit is "
@@ -79,20 +79,20 @@ def settings_fit_together(**kwargs: Any) -> Found:
             )
         )
     if settings.WORKERS > 1 and settings.MCP_SESSIONS:
-        found.append(
+        messages.append(
             checks.Warning(
                 _("Sessions are on with several workers, and a session lives in one."),
                 hint=_("Set MCP_SESSIONS=off, or send each session to one worker."),
                 id="portico.W002",
             )
         )
-    return found
+    return messages
 
 
 def database_check(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
     """Register a database check; a database error becomes portico.E001."""
 
-    def run(databases: Any = None, **kwargs: Any) -> Found:
+    def run(databases: Any = None, **kwargs: Any) -> Messages:
         if not databases:
             return []
         try:
@@ -100,8 +100,8 @@ def database_check(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
         except DatabaseError as error:
             text = " ".join(str(error).split())
             hint = _("Start the database, check DATABASE_URL, run manage.py migrate.")
-            told = _("The database does not answer %(check)s: %(text)s")
-            problem = told % {"check": check.__name__, "text": text}
+            template = _("The database does not answer %(check)s: %(text)s")
+            problem = template % {"check": check.__name__, "text": text}
             return [checks.Error(problem, hint=hint, id="portico.E001")]
 
     return checks.register(run, checks.Tags.database)
@@ -144,7 +144,7 @@ def keys_can_sign() -> Iterable[checks.CheckMessage]:
 
 
 @database_check
-def somebody_administers() -> Iterable[checks.CheckMessage]:
+def administrator_and_role_exist() -> Iterable[checks.CheckMessage]:
     """An active superuser exists, and at least one user has a role."""
     if not User.objects.filter(is_superuser=True, is_active=True).exists():
         yield checks.Error(
@@ -174,7 +174,7 @@ def audit_is_sealed() -> Iterable[checks.CheckMessage]:
 
 
 @database_check
-def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
+def audit_end_is_sealed() -> Iterable[checks.CheckMessage]:
     """No seal was removed at the end; `verify_audit` checks all of them."""
     seals = AuditSeal.objects.all()
     problem = Verification(seals).end_problem(seals.head())
@@ -187,9 +187,9 @@ def audit_ends_where_it_should() -> Iterable[checks.CheckMessage]:
 
 
 @checks.register("portico")
-def keys_are_private(**kwargs: Any) -> Found:
+def keys_are_private(**kwargs: Any) -> Messages:
     """Only their owner can read the generated keys; every command checks this."""
-    return readable("portico.E006", private_files.key_files())
+    return readable_error("portico.E006", private_files.key_files())
 
 
 @database_check
@@ -199,7 +199,7 @@ def files_are_private() -> Iterable[checks.CheckMessage]:
     `doctor` alone checks this, because scheduled commands must go on.
     """
     paths = [*private_files.database_files(), *settings.ENVIRONMENT_FILES]
-    yield from readable("portico.E008", paths)
+    yield from readable_error("portico.E008", paths)
     folders = list(private_files.replaceable_folders())
     for folder in folders:
         yield checks.Error(
@@ -216,31 +216,31 @@ def files_are_private() -> Iterable[checks.CheckMessage]:
             )
 
 
-def readable(check: str, paths: list[Path]) -> Found:
+def readable_error(check: str, paths: list[Path]) -> Messages:
     """One error for all paths that others can read."""
-    found = private_files.exposed_paths(paths)
-    if not found:
+    exposed = private_files.exposed_paths(paths)
+    if not exposed:
         return []
     return [
         checks.Error(
-            _("%s can be read by others.") % ", ".join(map(str, found)),
-            hint=_("Run: %s") % private_files.chmod_command("600", found),
+            _("%s can be read by others.") % ", ".join(map(str, exposed)),
+            hint=_("Run: %s") % private_files.chmod_command("600", exposed),
             id=check,
         )
     ]
 
 
 @checks.register("portico")
-def lists_take_declared_lookups(**kwargs: Any) -> Found:
+def lists_take_declared_lookups(**kwargs: Any) -> Messages:
     """No list of any admin site compares columns that it does not show."""
     pages = [page for site in all_sites for page in site._registry.values()]
-    found: Found = []
+    messages: Messages = []
     for page in pages:
-        if unguarded(page):
-            found.append(
+        if missing_guards(page):
+            messages.append(
                 checks.Error(
                     _("%(list)s takes lookups that it does not declare (%(names)s).")
-                    % {"list": page, "names": ", ".join(unguarded(page))},
+                    % {"list": page, "names": ", ".join(missing_guards(page))},
                     hint=_(
                         "Inherit "
                         "accounts.admin_site.declared_lookups.DeclaredLookups, "
@@ -251,9 +251,9 @@ def lists_take_declared_lookups(**kwargs: Any) -> Found:
                 )
             )
             continue
-        names = ", ".join(dict.fromkeys(revealing(page)))
+        names = ", ".join(dict.fromkeys(revealing_columns(page)))
         if names:
-            found.append(
+            messages.append(
                 checks.Error(
                     _("%(list)s filters, searches or sorts by secrets: %(names)s.")
                     % {"list": page, "names": names},
@@ -262,4 +262,4 @@ def lists_take_declared_lookups(**kwargs: Any) -> Found:
                     id="portico.E021",
                 )
             )
-    return found
+    return messages

@@ -36,7 +36,7 @@ from django.utils import timezone
 from accounts.models import AuditHour
 AuditHour.objects.all().roll_up(timezone.now(), seconds=3600)
 from accounts.management.commands.purge import Command
-Command().look_anew()
+Command().analyze()
 """
 """As in a Portico that has run for long: hours that are over have been counted, and
 `purge` has told SQLite which index is best."""

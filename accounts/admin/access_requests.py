@@ -44,22 +44,24 @@ class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
         until = cleaned.get("given_until")
         if until is not None and until <= timezone.now():
             raise ValidationError({"given_until": _("This moment has passed.")})
-        told = objection_to_approving(self.actor, self.instance, until)
-        if told:
-            raise ValidationError(told)
+        problem = objection_to_approving(self.actor, self.instance, until)
+        if problem:
+            raise ValidationError(problem)
         return cleaned
 
 
-def objection_to_approving(actor: User, asked: AccessRequest, until: Any) -> str:
+def objection_to_approving(
+    actor: User, access_request: AccessRequest, until: Any
+) -> str:
     """Why the actor may not approve the request; empty if they may."""
-    return objection_to_granting(actor, asked.user, asked.role, until)
+    return objection_to_granting(actor, access_request.user, access_request.role, until)
 
 
-def as_asked(actor: User, asked: AccessRequest) -> str:
+def objection_to_requested_end(actor: User, access_request: AccessRequest) -> str:
     """Why the actor may not approve the request as asked; empty if they may."""
-    if asked.until is not None and asked.until <= timezone.now():
+    if access_request.until is not None and access_request.until <= timezone.now():
         return gettext("the moment asked for has passed; open it and choose one.")
-    return objection_to_approving(actor, asked, asked.until)
+    return objection_to_approving(actor, access_request, access_request.until)
 
 
 @admin.register(AccessRequest)
@@ -75,8 +77,8 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
     list_select_related = ("user", "role")
     search_fields = ("user__username", "reason")
     show_full_result_count = False
-    asked = ("user", "role", "reason", "until", "asked_at", "state")
-    decided = ("decided_by", "decided_at", "given_until", "answer")
+    request_fields = ("user", "role", "reason", "until", "asked_at", "state")
+    decision_fields = ("decided_by", "decided_at", "given_until", "answer")
     actions = ("approve", "decline")
     change_form_template = "admin/accounts/accessrequest/change_form.html"
 
@@ -88,11 +90,11 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The request, with a form to decide while it is open, else the decision."""
         if self.has_change_permission(request, obj):
-            return (*self.asked, "given_until", "answer")
-        return (*self.asked, *self.decided)
+            return (*self.request_fields, "given_until", "answer")
+        return (*self.request_fields, *self.decision_fields)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return (*self.asked, "decided_by", "decided_at")
+        return (*self.request_fields, "decided_by", "decided_at")
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
         """Approve, or decline if the `_decline` button was pressed."""
@@ -103,9 +105,9 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
         obj.refresh_from_db()
         try:
             if "_decline" in request.POST:
-                self.say_no(request, obj, answer)
+                self.decline_request(request, obj, answer)
             else:
-                self.say_yes(request, obj, until, answer)
+                self.approve_request(request, obj, until, answer)
         except RequestNotPossible as error:
             self.message_user(request, str(error), messages.ERROR)
 
@@ -116,41 +118,47 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
     @admin.action(description=_("Approve as asked"), permissions=["change"])
     def approve(self, request: Any, queryset: Any) -> None:
         """Approve each request until the end it asks for."""
-        for asked in within_reach(self, request, queryset.open(), as_asked):
+        for row in within_reach(
+            self, request, queryset.open(), objection_to_requested_end
+        ):
             try:
-                self.say_yes(request, asked, asked.until, "")
+                self.approve_request(request, row, row.until, "")
             except RequestNotPossible as error:
                 self.message_user(request, str(error), messages.ERROR)
 
     @admin.action(description=_("Decline"), permissions=["change"])
     def decline(self, request: Any, queryset: Any) -> None:
-        for asked in queryset.open():
+        for row in queryset.open():
             try:
-                self.say_no(request, asked, "")
+                self.decline_request(request, row, "")
             except RequestNotPossible as error:
                 self.message_user(request, str(error), messages.ERROR)
 
-    def say_yes(self, request: Any, asked: Any, until: Any, answer: str) -> None:
+    def approve_request(self, request: Any, row: Any, until: Any, answer: str) -> None:
         with transaction.atomic():
-            held, given = asked.approve(actor=request.user, until=until, answer=answer)
-            about = {"actor": request.user, "request": request, "reason": asked.reason}
-            ends = {"expires_at": [str(asked.until or ""), str(held.expires_at or "")]}
-            record("access.approved", object=asked, changes=ends, **about)
-            if given:
-                record("role.granted", object=held, **about)
-        self.message_user(request, _("%s: approved.") % asked, messages.SUCCESS)
+            assignment, new = row.approve(
+                actor=request.user, until=until, answer=answer
+            )
+            about = {"actor": request.user, "request": request, "reason": row.reason}
+            ends = {
+                "expires_at": [str(row.until or ""), str(assignment.expires_at or "")]
+            }
+            record("access.approved", object=row, changes=ends, **about)
+            if new:
+                record("role.granted", object=assignment, **about)
+        self.message_user(request, _("%s: approved.") % row, messages.SUCCESS)
 
-    def say_no(self, request: Any, asked: Any, answer: str) -> None:
+    def decline_request(self, request: Any, row: Any, answer: str) -> None:
         with transaction.atomic():
-            asked.decline(actor=request.user, answer=answer)
+            row.decline(actor=request.user, answer=answer)
             record(
                 "access.declined",
                 actor=request.user,
                 request=request,
-                object=asked,
+                object=row,
                 reason=answer,
             )
-        self.message_user(request, _("%s: declined.") % asked, messages.SUCCESS)
+        self.message_user(request, _("%s: declined.") % row, messages.SUCCESS)
 
     def response_change(self, request: Any, obj: Any) -> Any:
         return self.response_post_save_change(request, obj)

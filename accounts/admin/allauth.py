@@ -28,15 +28,15 @@ from accounts.authorization.delegation import outranks, protected_users
 from accounts.models import User
 from accounts.models.browser_sessions import end_sessions
 
-THEIRS = (
+REPLACED_MODELS = (
     mfa_admin.Authenticator,
     social_admin.SocialAccount,
     social_admin.SocialApp,
     social_admin.SocialToken,
     sessions_admin.UserSession,
 )
-for theirs in THEIRS:
-    admin.site.unregister(theirs)
+for model in REPLACED_MODELS:
+    admin.site.unregister(model)
 
 
 @admin.register(Authenticator)
@@ -69,18 +69,18 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
     def end(self, request: HttpRequest, queryset: Any) -> None:
         """End the selected sessions except the actor's own."""
         others = protected_users(cast(User, request.user))
-        chosen = queryset.order_by().exclude(session_key=own_session(request))
-        left = chosen.filter(user__in=others).count()
-        if left:
-            told = ngettext(
+        sessions = queryset.order_by().exclude(session_key=own_session(request))
+        excluded = sessions.filter(user__in=others).count()
+        if excluded:
+            message = ngettext(
                 "%d session is of somebody who may do more than you: ask a superuser.",
                 "%d sessions are of people who may do more than you: ask a superuser.",
-                left,
+                excluded,
             )
-            self.message_user(request, told % left, messages.ERROR)
-        chosen = chosen.exclude(user__in=others)
-        ended = end_sessions(chosen)
-        for name in ended:
+            self.message_user(request, message % excluded, messages.ERROR)
+        sessions = sessions.exclude(user__in=others)
+        names = end_sessions(sessions)
+        for name in names:
             reason = "ended in the admin"
             record(
                 "session.ended",
@@ -89,9 +89,9 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
                 object=name,
                 reason=reason,
             )
-        count = len(ended)
-        told = ngettext("%d browser signed out.", "%d browsers signed out.", count)
-        self.message_user(request, told % count, messages.SUCCESS)
+        count = len(names)
+        message = ngettext("%d browser signed out.", "%d browsers signed out.", count)
+        self.message_user(request, message % count, messages.SUCCESS)
 
 
 @admin.register(SocialAccount)
@@ -117,10 +117,12 @@ class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
     def unlink(self, request: HttpRequest, queryset: Any) -> None:
         """Skip accounts that have more rights than the actor."""
         actor: Any = request.user
-        chosen = queryset.order_by().select_related("user")
-        below = [row for row in chosen if not outranks(actor, row.user)]
-        for row in below:
+        links = queryset.order_by().select_related("user")
+        allowed = [row for row in links if not outranks(actor, row.user)]
+        for row in allowed:
             unlink(request, row, actor)
             row.delete()
-        told = ngettext("%d identity unlinked.", "%d identities unlinked.", len(below))
-        self.message_user(request, told % len(below), messages.SUCCESS)
+        message = ngettext(
+            "%d identity unlinked.", "%d identities unlinked.", len(allowed)
+        )
+        self.message_user(request, message % len(allowed), messages.SUCCESS)

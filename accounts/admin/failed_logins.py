@@ -51,17 +51,17 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
         others = protected_users(actor, UNLOCK_PERMISSION)
         keep = list(others.values_list("username", flat=True))
         pairs = set(queryset.values_list("username", "ip_address"))
-        forgotten = sum(
+        count = sum(
             unlock(username=name or "", address=ip or "", keep=keep, actor=actor)
             for name, ip in sorted(pairs, key=str)
         )
-        unlocked_message(self, request, forgotten)
+        show_unlock_count(self, request, count)
 
 
-def unlocked_message(page: Any, request: HttpRequest, forgotten: int) -> None:
+def show_unlock_count(page: Any, request: HttpRequest, count: int) -> None:
     """Show how many counters were reset."""
-    told = ngettext("%d count forgotten.", "%d counts forgotten.", forgotten)
-    page.message_user(request, told % forgotten, messages.SUCCESS)
+    message = ngettext("%d count forgotten.", "%d counts forgotten.", count)
+    page.message_user(request, message % count, messages.SUCCESS)
 
 
 @notice_finder("axes.view_accessattempt")
@@ -74,5 +74,5 @@ def locked_accounts() -> Iterator[Notice]:
     names = list(rows.values_list("username", flat=True)[:20])
     if names:
         url = reverse("admin:axes_accessattempt_changelist")
-        told = _("Locked out after wrong passwords: %s") % ", ".join(map(str, names))
-        yield Notice(told, url, urgent=True)
+        message = _("Locked out after wrong passwords: %s") % ", ".join(map(str, names))
+        yield Notice(message, url, urgent=True)

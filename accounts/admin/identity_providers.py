@@ -73,8 +73,8 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
                 request, "rule_set", form.instance, {"rule": [None, str(rule)]}
             )
         for rule in formset.deleted_objects:
-            gone = {"rule": [str(rule), None]}
-            self.record_change(request, "rule_deleted", form.instance, gone)
+            details = {"rule": [str(rule), None]}
+            self.record_change(request, "rule_deleted", form.instance, details)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_superuser)

@@ -28,7 +28,7 @@ def list_url(model: str, **query: Any) -> str:
 
 
 @notice_finder("accounts.view_roleassignment")
-def assignments_that_end() -> Iterator[Notice]:
+def expiring_assignments() -> Iterator[Notice]:
     """Role assignments that expire within a week."""
     now = timezone.now()
     ending = RoleAssignment.objects.filter(
@@ -36,47 +36,47 @@ def assignments_that_end() -> Iterator[Notice]:
     )
     names = list(ending.values_list("user__username", flat=True)[:51])
     if names:
-        told = ngettext(
+        message = ngettext(
             "%(n)s role ends within 7 days: %(who)s",
             "%(n)s roles end within 7 days: %(who)s",
             len(names),
         )
         url = list_url("roleassignment", end="soon")
-        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
+        yield Notice(message % {"n": count_text(names), "who": first_names(names)}, url)
 
 
 @notice_finder("accounts.view_user")
-def staff_without_a_second_factor() -> Iterator[Notice]:
+def staff_without_mfa() -> Iterator[Notice]:
     """Active staff without a second factor."""
     staff = without_mfa(User.objects.filter(is_staff=True, is_active=True))
     names = list(staff.order_by("username").values_list("username", flat=True)[:51])
     if names:
-        told = ngettext(
+        message = ngettext(
             "%(n)s member of staff has no second factor: %(who)s",
             "%(n)s members of staff have no second factor: %(who)s",
             len(names),
         )
         url = list_url("user", is_staff__exact=1, is_active__exact=1, factor="none")
-        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
+        yield Notice(message % {"n": count_text(names), "who": first_names(names)}, url)
 
 
 @notice_finder("accounts.view_accessrequest")
-def requests_that_wait() -> Iterator[Notice]:
+def pending_requests() -> Iterator[Notice]:
     names = list(
         AccessRequest.objects.all().open().values_list("user__username", flat=True)[:51]
     )
     if names:
-        told = ngettext(
+        message = ngettext(
             "%(n)s request for access waits: %(who)s",
             "%(n)s requests for access wait: %(who)s",
             len(names),
         )
         url = list_url("accessrequest", state__exact="open")
-        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
+        yield Notice(message % {"n": count_text(names), "who": first_names(names)}, url)
 
 
 @notice_finder("accounts.view_issuedtoken")
-def personal_tokens_that_end() -> Iterator[Notice]:
+def expiring_personal_tokens() -> Iterator[Notice]:
     """Personal tokens that expire within a week."""
     now = timezone.now()
     ending = IssuedToken.objects.filter(
@@ -84,7 +84,7 @@ def personal_tokens_that_end() -> Iterator[Notice]:
     ).live()
     names = list(ending.values_list("username", flat=True)[:51])
     if names:
-        told = ngettext(
+        message = ngettext(
             "%(n)s personal token ends within 7 days: %(who)s",
             "%(n)s personal tokens end within 7 days: %(who)s",
             len(names),
@@ -95,11 +95,11 @@ def personal_tokens_that_end() -> Iterator[Notice]:
             state="active",
             expiry="week",
         )
-        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
+        yield Notice(message % {"n": count_text(names), "who": first_names(names)}, url)
 
 
 @notice_finder("accounts.view_issuedtoken")
-def tokens_nobody_uses() -> Iterator[Notice]:
+def unused_personal_tokens() -> Iterator[Notice]:
     """Live personal tokens that were not used for 90 days."""
     before = timezone.now() - UNUSED
     idle = Q(last_used_at__lt=before) | Q(last_used_at=None)
@@ -108,7 +108,7 @@ def tokens_nobody_uses() -> Iterator[Notice]:
     ).live()
     names = list(tokens.values_list("username", flat=True)[:51])
     if names:
-        told = ngettext(
+        message = ngettext(
             "%(n)s personal token was not used for 90 days: %(who)s",
             "%(n)s personal tokens were not used for 90 days: %(who)s",
             len(names),
@@ -119,7 +119,7 @@ def tokens_nobody_uses() -> Iterator[Notice]:
             state="active",
             use="90",
         )
-        yield Notice(told % {"n": many(names), "who": first_names(names)}, url)
+        yield Notice(message % {"n": count_text(names), "who": first_names(names)}, url)
 
 
 @notice_finder("accounts.view_system")
@@ -131,7 +131,7 @@ def failing_checks() -> Iterator[Notice]:
         yield Notice(message.msg, reverse("admin:system"), urgent)
 
 
-def many(names: list[str]) -> str:
+def count_text(names: list[str]) -> str:
     """The count, or "50+" above 50: callers query 51 rows at most."""
     return f"{len(names)}" if len(names) <= 50 else "50+"
 

@@ -44,17 +44,17 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         """Refuse roles that the actor may not grant."""
         cleaned = super().clean() or {}
-        role = cleaned.get("role") or self.known("role")
-        user = cleaned.get("user") or self.known("user")
+        role = cleaned.get("role") or self.instance_value("role")
+        user = cleaned.get("user") or self.instance_value("user")
         if self.has_changed() and role is not None and user is not None:
-            told = objection_to_granting(
+            problem = objection_to_granting(
                 self.actor, user, role, cleaned.get("expires_at")
             )
-            if told:
-                raise ValidationError(told)
+            if problem:
+                raise ValidationError(problem)
         return cleaned
 
-    def known(self, name: str) -> Any:
+    def instance_value(self, name: str) -> Any:
         present = getattr(self.instance, f"{name}_id") is not None
         return getattr(self.instance, name) if present else None
 
@@ -80,11 +80,11 @@ class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
         forms: list[Any] = self.deleted_forms
         for form in forms:
             if form.instance.pk is not None:
-                told = objection_to_removing(
+                problem = objection_to_removing(
                     form.actor, self.instance, form.instance.role
                 )
-                if told:
-                    raise ValidationError(told)
+                if problem:
+                    raise ValidationError(problem)
 
 
 class RoleAssignmentInline(BoundedInline):
@@ -99,14 +99,14 @@ class RoleAssignmentInline(BoundedInline):
     verbose_name_plural = _("roles")
 
     def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
-        made: Any = super().get_formset(request, obj, **kwargs)
-        made.form.actor = request.user
-        return made
+        formset: Any = super().get_formset(request, obj, **kwargs)
+        formset.form.actor = request.user
+        return formset
 
 
-def objection_to_withdrawing(actor: User, held: RoleAssignment) -> str:
+def objection_to_withdrawing(actor: User, assignment: RoleAssignment) -> str:
     """Why the actor may not withdraw or end this assignment; empty if they may."""
-    return objection_to_removing(actor, held.user, held.role)
+    return objection_to_removing(actor, assignment.user, assignment.role)
 
 
 class EndFilter(admin.SimpleListFilter):
@@ -123,13 +123,13 @@ class EndFilter(admin.SimpleListFilter):
 
     def queryset(self, request: Any, queryset: Any) -> Any:
         now = timezone.now()
-        chosen: dict[str | None, Q] = {
+        conditions: dict[str | None, Q] = {
             "for_good": Q(expires_at=None),
             "dated": Q(expires_at__gt=now),
             "soon": Q(expires_at__gt=now, expires_at__lte=now + SOON),
             "expired": Q(expires_at__lte=now),
         }
-        condition = chosen.get(self.value())
+        condition = conditions.get(self.value())
         return queryset if condition is None else queryset.filter(condition)
 
 
@@ -182,33 +182,35 @@ class RoleAssignmentAdmin(
     def extend(self, request: Any, queryset: Any, by: timedelta) -> None:
         """Move the expiry of dated assignments, within the rights of the actor."""
 
-        def rule(actor: User, held: RoleAssignment) -> str:
-            until = max(held.expires_at or timezone.now(), timezone.now()) + by
-            return objection_to_granting(actor, held.user, held.role, until)
+        def rule(actor: User, assignment: RoleAssignment) -> str:
+            until = max(assignment.expires_at or timezone.now(), timezone.now()) + by
+            return objection_to_granting(actor, assignment.user, assignment.role, until)
 
         dated = queryset.exclude(expires_at=None)
-        extended = within_reach(self, request, dated, rule)
-        for held in extended:
-            before = held.expires_at
-            held.extend(by)
-            ends = {"expires_at": [str(before), str(held.expires_at)]}
-            self.record_change(request, "extended", held, ends, reason=held.reason)
-        done = len(extended)
-        told = ngettext("%d role extended.", "%d roles extended.", done) % done
-        self.message_user(request, told, messages.SUCCESS)
+        assignments = within_reach(self, request, dated, rule)
+        for assignment in assignments:
+            before = assignment.expires_at
+            assignment.extend(by)
+            ends = {"expires_at": [str(before), str(assignment.expires_at)]}
+            self.record_change(
+                request, "extended", assignment, ends, reason=assignment.reason
+            )
+        count = len(assignments)
+        message = ngettext("%d role extended.", "%d roles extended.", count) % count
+        self.message_user(request, message, messages.SUCCESS)
 
     @admin.action(description=_("End now"), permissions=["change"])
     def end_now(self, request: Any, queryset: Any) -> None:
         """Expire the selected assignments from the next message on."""
-        ended = within_reach(
+        assignments = within_reach(
             self, request, queryset.unexpired(), objection_to_withdrawing
         )
-        for held in ended:
-            self.record_change(request, "ended", held, reason=held.reason)
-            held.end(actor=request.user, keep=request)
-        done = len(ended)
-        told = ngettext("%d role ended.", "%d roles ended.", done) % done
-        self.message_user(request, told, messages.SUCCESS)
+        for assignment in assignments:
+            self.record_change(request, "ended", assignment, reason=assignment.reason)
+            assignment.end(actor=request.user, keep=request)
+        count = len(assignments)
+        message = ngettext("%d role ended.", "%d roles ended.", count) % count
+        self.message_user(request, message, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RoleAssignment]:
         rows = super().get_queryset(request)

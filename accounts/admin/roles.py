@@ -24,10 +24,10 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         """Check both scopes and networks: wider networks grant more, too."""
         cleaned = super().clean() or {}
-        wanted = [scope.name for scope in cleaned.get("scopes", ())]
-        told = scope_objection(self.actor, wanted, cleaned.get("networks", ""))
-        if told:
-            self.add_error("scopes", told)
+        scopes = [scope.name for scope in cleaned.get("scopes", ())]
+        problem = scope_objection(self.actor, scopes, cleaned.get("networks", ""))
+        if problem:
+            self.add_error("scopes", problem)
         return cleaned
 
 

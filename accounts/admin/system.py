@@ -19,12 +19,13 @@ class SystemPage(SitePage):
     template = "admin/system.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        found = system_status.findings()
+        results = system_status.findings()
         return self.page(
             {
-                "closing": system_status.closing(found),
+                "closing": system_status.closing_line(results),
                 "messages_found": [
-                    (m.level >= ERROR, system_status.word(m), m) for m in found
+                    (m.level >= ERROR, system_status.severity_label(m), m)
+                    for m in results
                 ],
                 "versions": system_status.versions(),
                 "settings_shown": system_status.settings_shown(),

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.admin_site.site import Section, site_page
-from accounts.admin_site.uploads import SuperusersPage, kept_draft, uploaded_file
+from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
 from accounts.authorization.delegation import NotAllowed
 from accounts.http.streaming import run_on_thread, stream_from_thread
 from accounts.imports.problems import StalePreview
@@ -22,8 +22,8 @@ from accounts.imports.user_csv_apply import apply_users
 from accounts.imports.user_csv_plan import COLUMNS, plan_users
 from accounts.models import ImportDraft
 
-SHOWN = 200
-HERE = "<!-- progress -->"
+MAX_ROWS = 200
+PROGRESS_PLACE = "<!-- progress -->"
 
 
 @site_page
@@ -42,57 +42,59 @@ class UserImportPage(SuperusersPage):
     def post(self, request: HttpRequest) -> Any:
         if "apply" in request.POST:
             return self.apply(request)
-        raw, told = uploaded_file(request)
-        if told:
-            return self.page({"columns": COLUMNS, "told": told}, status=400)
-        made = plan_users(raw, request.user)
-        if not made.problems:
-            kept_draft(request, "users", raw)
+        raw, error = uploaded_file(request)
+        if error:
+            return self.page({"columns": COLUMNS, "told": error}, status=400)
+        plan = plan_users(raw, request.user)
+        if not plan.problems:
+            store_draft(request, "users", raw)
         context = {
             "columns": COLUMNS,
-            "plan": made,
-            "problems": made.problems[:SHOWN],
-            "steps": [s for s in made.steps if s.what != "same"][:SHOWN],
-            "counts": [(w, made.count(w)) for w in ("add", "change", "same")],
-            "todo": made.count("add") + made.count("change"),
-            "shown": SHOWN,
+            "plan": plan,
+            "problems": plan.problems[:MAX_ROWS],
+            "steps": [s for s in plan.steps if s.what != "same"][:MAX_ROWS],
+            "counts": [(w, plan.count(w)) for w in ("add", "change", "same")],
+            "todo": plan.count("add") + plan.count("change"),
+            "shown": MAX_ROWS,
         }
-        return self.page(context, status=400 if made.problems else 200)
+        return self.page(context, status=400 if plan.problems else 200)
 
     def apply(self, request: Any) -> Any:
         """Stream a page with the progress."""
         draft = ImportDraft.objects.filter(owner=request.user, kind="users").first()
         if draft is None:
-            told = _("There is nothing to apply: choose the file again.")
-            return self.page({"columns": COLUMNS, "told": told}, status=400)
+            error = _("There is nothing to apply: choose the file again.")
+            return self.page({"columns": COLUMNS, "told": error}, status=400)
         context = {**admin.site.each_context(request), "title": self.title}
         whole = render_to_string("admin/progress.html", context, request)
-        before, after = whole.split(HERE)
+        before, after = whole.split(PROGRESS_PLACE)
         mark = request.POST["apply"]
 
         def parts() -> Iterator[bytes]:
             yield before.encode()
-            yield from (part.encode() for part in working(draft, mark, request.user))
+            yield from (
+                part.encode() for part in progress_paragraphs(draft, mark, request.user)
+            )
             yield after.encode()
 
         return StreamingHttpResponse(stream_from_thread(parts))
 
 
-def working(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
+def progress_paragraphs(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
     """Paragraphs of progress; CSS shows only the last one, which becomes the result."""
     total = 0
     try:
         raw = draft.content.encode()
-        for done, total in run_on_thread(lambda: apply_users(raw, mark, actor)):
+        for count, total in run_on_thread(lambda: apply_users(raw, mark, actor)):
             line = '<p><progress max="{}" value="{}"></progress> {}</p>'
-            far = _("%(done)d of %(total)d") % {"done": done, "total": total}
-            yield format_html(line, max(total, 1), done, far)
+            text = _("%(done)d of %(total)d") % {"done": count, "total": total}
+            yield format_html(line, max(total, 1), count, text)
     except (StalePreview, NotAllowed) as error:
         yield format_html('<p class="errornote" role="alert">{}</p>', str(error))
     except DatabaseError as error:
-        told = _("The database refused (%s). Nothing was changed.") % error
-        yield format_html('<p class="errornote" role="alert">{}</p>', told)
+        message = _("The database refused (%s). Nothing was changed.") % error
+        yield format_html('<p class="errornote" role="alert">{}</p>', message)
     else:
         draft.delete()
-        told = _("Done: %d users were added or changed.") % total
-        yield format_html('<p class="effect" role="status">{}</p>', told)
+        message = _("Done: %d users were added or changed.") % total
+        yield format_html('<p class="effect" role="status">{}</p>', message)

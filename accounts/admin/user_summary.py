@@ -18,14 +18,14 @@ Card = tuple[str, Any, str]
 
 def user_summary(request: HttpRequest, user: User) -> list[Card]:
     """(label, count, URL) for each list that the actor may view."""
-    found = [
+    cards = [
         tokens(user) if may_view(request, "issuedtoken") else None,
         sign_ins(user) if may_view(request, "auditevent") else None,
         refusals(user) if may_view(request, "auditevent") else None,
         requests(user) if may_view(request, "accessrequest") else None,
         access_check(request, user),
     ]
-    return [card for card in found if card is not None]
+    return [card for card in cards if card is not None]
 
 
 def may_view(request: HttpRequest, model: str) -> bool:

@@ -15,10 +15,10 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin.failed_logins import unlocked_message
+from accounts.admin.failed_logins import show_unlock_count
 from accounts.admin.role_assignments import RoleAssignmentInline
 from accounts.admin.user_summary import user_summary
-from accounts.admin_site.base import MOST_REFUSALS, DelegatedAdmin, may, names
+from accounts.admin_site.base import MAX_LISTED_REFUSALS, DelegatedAdmin, may, names
 from accounts.admin_site.confirmation import (
     confirmation_page,
     own_session,
@@ -42,25 +42,25 @@ OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 """Fields that grant rights in the admin itself."""
 
 
-# What staff may do comes in ready groups, and an address is where a new password is
-# sent: editing either would be a way up.
-for way_up in (Group, allauths_admin.EmailAddress):
-    if admin.site.is_registered(way_up):
-        admin.site.unregister(way_up)
+# Staff rights come from predefined groups, and password resets go to the e-mail
+# address: editing either would let staff raise their own rights.
+for model in (Group, allauths_admin.EmailAddress):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
 
 
 class FactorFilter(admin.SimpleListFilter):
     """Filter by second factor: has one, has none."""
 
     title, parameter_name = _("second factor"), "factor"
-    chosen: ClassVar[dict[str, Any]] = {"some": with_mfa, "none": without_mfa}
+    querysets: ClassVar[dict[str, Any]] = {"some": with_mfa, "none": without_mfa}
 
     def lookups(self, request: Any, model_admin: Any) -> Any:
         return [("some", _("has one")), ("none", _("has none"))]
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        narrowed = self.chosen.get(self.value() or "")
-        return narrowed(queryset) if narrowed else queryset
+        narrow = self.querysets.get(self.value() or "")
+        return narrow(queryset) if narrow else queryset
 
 
 @admin.register(User)
@@ -107,8 +107,8 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
         """End all access from the next message on; the actor stays signed in."""
         actor: Any = request.user
-        chosen = self.without(request, queryset, protected_users(actor))
-        users = User.objects.filter(pk__in=chosen.order_by().values("pk"))
+        allowed = self.exclude_users(request, queryset, protected_users(actor))
+        users = User.objects.filter(pk__in=allowed.order_by().values("pk"))
         keep = own_session(request)
         effect = signout_effect(users.values("pk"), keep)
         page = confirmation_page(self, request, str(_("Revoke all?")), effect)
@@ -117,9 +117,9 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         tokens, browsers = users.revoke_all_sessions(
             actor=request.user, reason="revoked in the admin", keep=request
         )
-        told = ngettext("%d token revoked.", "%d tokens revoked.", tokens) % tokens
+        message = ngettext("%d token revoked.", "%d tokens revoked.", tokens) % tokens
         out = ngettext("%d browser signed out.", "%d browsers signed out.", browsers)
-        self.message_user(request, f"{told} {out % browsers}", messages.SUCCESS)
+        self.message_user(request, f"{message} {out % browsers}", messages.SUCCESS)
         return None
 
     @admin.action(
@@ -128,29 +128,33 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     def deactivate(self, request: HttpRequest, queryset: Any) -> Any:
         """Deactivate the accounts and revoke their tokens."""
         actor: Any = request.user
-        chosen = self.without(request, queryset, more_privileged_users(actor))
-        closing = chosen.filter(is_active=True)
+        allowed = self.exclude_users(request, queryset, more_privileged_users(actor))
+        active = allowed.filter(is_active=True)
         page = confirmation_page(
-            self, request, str(_("Deactivate?")), closed(request, closing)
+            self, request, str(_("Deactivate?")), deactivation_effect(request, active)
         )
         if page is not None:
             return page
-        for user in closing:
+        for user in active:
             self.record_change(request, "deactivated", user)
-        count = closing.deactivate(actor=request.user)
-        told = ngettext("%d user deactivated.", "%d users deactivated.", count)
-        self.message_user(request, told % count, messages.SUCCESS)
+        count = active.deactivate(actor=request.user)
+        message = ngettext("%d user deactivated.", "%d users deactivated.", count)
+        self.message_user(request, message % count, messages.SUCCESS)
         return None
 
-    def without(self, request: HttpRequest, users: Any, others: QuerySet[User]) -> Any:
+    def exclude_users(
+        self, request: HttpRequest, users: Any, others: QuerySet[User]
+    ) -> Any:
         """The selected users without `others`; a message names those."""
-        left = users.filter(pk__in=others).order_by("username")
-        names_left = list(left.values_list("username", flat=True)[: MOST_REFUSALS + 1])
-        if names_left:
-            more = " ..." if len(names_left) > MOST_REFUSALS else ""
-            told = _("Left out, for they may do more than you: %s")
-            listed = ", ".join(names_left[:MOST_REFUSALS]) + more
-            self.message_user(request, told % listed, messages.ERROR)
+        excluded = users.filter(pk__in=others).order_by("username")
+        excluded_names = list(
+            excluded.values_list("username", flat=True)[: MAX_LISTED_REFUSALS + 1]
+        )
+        if excluded_names:
+            more = " ..." if len(excluded_names) > MAX_LISTED_REFUSALS else ""
+            message = _("Left out, for they may do more than you: %s")
+            listed = ", ".join(excluded_names[:MAX_LISTED_REFUSALS]) + more
+            self.message_user(request, message % listed, messages.ERROR)
         return users.exclude(pk__in=others)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
@@ -165,11 +169,11 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         """
         actor: Any = request.user
         others = protected_users(actor, UNLOCK_PERMISSION)
-        forgotten = sum(
+        count = sum(
             unlock(username=user.username, actor=actor)
-            for user in self.without(request, queryset, others)
+            for user in self.exclude_users(request, queryset, others)
         )
-        unlocked_message(self, request, forgotten)
+        show_unlock_count(self, request, count)
 
     @admin.action(
         description=_("Reset second factors: they were lost"), permissions=["change"]
@@ -181,14 +185,14 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         """
         actor: Any = request.user
         if queryset.filter(pk=actor.pk).exists():
-            own = _("Your own second factor is removed in the portal.")
-            self.message_user(request, own, messages.ERROR)
-        below = self.without(request, queryset, more_privileged_users(actor)).exclude(
-            pk=actor.pk
-        )
-        gone = sum(reset_mfa(user, actor=actor, keep=request) for user in below)
-        told = ngettext("%d factor removed.", "%d factors removed.", gone) % gone
-        self.message_user(request, told, messages.SUCCESS)
+            warning = _("Your own second factor is removed in the portal.")
+            self.message_user(request, warning, messages.ERROR)
+        allowed = self.exclude_users(
+            request, queryset, more_privileged_users(actor)
+        ).exclude(pk=actor.pk)
+        count = sum(reset_mfa(user, actor=actor, keep=request) for user in allowed)
+        message = ngettext("%d factor removed.", "%d factors removed.", count) % count
+        self.message_user(request, message, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Prefetch the roles."""
@@ -198,8 +202,8 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     @admin.display(description=_("roles"))
     def roles_held(self, obj: User) -> str:
         """Names of the roles whose assignment has not expired."""
-        held = [a for a in obj.role_assignments.all() if not a.expired]
-        return names(a.role for a in held) or "-"
+        assignments = [a for a in obj.role_assignments.all() if not a.expired]
+        return names(a.role for a in assignments) or "-"
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
@@ -241,28 +245,29 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Permission to delete an account covers the rows that depend on it."""
-        found, counts, needed, protected = super().get_deleted_objects(objs, request)
-        own = {self.opts.verbose_name} & set(needed)
-        return found, counts, own, protected
+        objects, counts, needed, protected = super().get_deleted_objects(objs, request)
+        permissions = {self.opts.verbose_name} & set(needed)
+        return objects, counts, permissions, protected
 
     def save_model(
         self, request: HttpRequest, obj: User, form: Any, change: bool
     ) -> None:
         """Save; deactivating an account also revokes its tokens."""
         if "email" in form.changed_data:
-            # The box said something about the address before, unless it changed too.
+            # An unchanged box describes the old address, so it must not apply to
+            # the new one.
             box_changed = "email_set_by_admin" in form.changed_data
             obj.email_set_by_admin = obj.email_set_by_admin or not box_changed
         super().save_model(request, obj, form, change)
         if change and "is_active" in form.changed_data and not obj.is_active:
-            self.signed_out(request, obj, "account deactivated")
+            self.revoke_access(request, obj, "account deactivated")
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         """Revoke first: the tokens' rows outlive the account."""
-        self.signed_out(request, obj, "account deleted")
+        self.revoke_access(request, obj, "account deleted")
         super().delete_model(request, obj)
 
-    def signed_out(self, request: HttpRequest, user: User, reason: str) -> None:
+    def revoke_access(self, request: HttpRequest, user: User, reason: str) -> None:
         """End all access except the browser session of this request."""
         account = User.objects.filter(pk=user.pk)
         account.revoke_all_sessions(actor=request.user, reason=reason, keep=request)
@@ -279,25 +284,26 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
             assignment.granted_by = request.user
             assignment.save()
             verb = "granted" if new else "extended"
-            self.note_role(request, verb, assignment)
+            self.record_role_change(request, verb, assignment)
         for assignment in formset.deleted_objects:
-            self.note_role(request, "withdrawn", assignment)
+            self.record_role_change(request, "withdrawn", assignment)
             assignment.withdraw(actor=request.user, keep=request)
 
-    def note_role(self, request: HttpRequest, verb: str, held: RoleAssignment) -> None:
+    def record_role_change(
+        self, request: HttpRequest, verb: str, assignment: RoleAssignment
+    ) -> None:
         record(
             f"role.{verb}",
             actor=request.user,
             request=request,
-            object=held,
-            reason=held.reason,
+            object=assignment,
+            reason=assignment.reason,
         )
 
 
-def closed(request: HttpRequest, users: Any) -> str:
+def deactivation_effect(request: HttpRequest, users: Any) -> str:
     """The effect of deactivating these accounts, as text with counts."""
     count = users.count()
-    told = ngettext("%d account is closed.", "%d accounts are closed.", count) % count
-    return (
-        f"{told} {signout_effect(users.order_by().values('pk'), own_session(request))}"
-    )
+    message = ngettext("%d account is closed.", "%d accounts are closed.", count)
+    signout = signout_effect(users.order_by().values("pk"), own_session(request))
+    return f"{message % count} {signout}"

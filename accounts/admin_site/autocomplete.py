@@ -12,7 +12,7 @@ from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import HttpRequest
 
-from accounts.admin_site.declared_lookups import too_much
+from accounts.admin_site.declared_lookups import exceeds_limits
 
 
 class DeclaredAutocompleteView(AutocompleteJsonView):
@@ -20,14 +20,17 @@ class DeclaredAutocompleteView(AutocompleteJsonView):
 
     def process_request(self, request: HttpRequest) -> Any:
         """Term, list, field and key. Raises PermissionDenied, SuspiciousOperation."""
-        if too_much(request.GET) or len(request.GET.get("term", "")) > LONGEST_TERM:
+        if (
+            exceeds_limits(request.GET)
+            or len(request.GET.get("term", "")) > LONGEST_TERM
+        ):
             raise SuspiciousOperation("The term is too long")
-        found = super().process_request(request)
-        if not self.completed(request, found[2]):
+        parts = super().process_request(request)
+        if not self.form_completes(request, parts[2]):
             raise PermissionDenied
-        return found
+        return parts
 
-    def completed(self, request: HttpRequest, field: Any) -> bool:
+    def form_completes(self, request: HttpRequest, field: Any) -> bool:
         """Whether a form that this user may open completes the field."""
         site: Any = self.admin_site
         for page in site._registry.values():

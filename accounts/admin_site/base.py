@@ -14,7 +14,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.declared_lookups import DeclaredLookups
-from accounts.admin_site.site import ELSEWHERE, Place
+from accounts.admin_site.site import DEFAULT_PLACE, Place
 from accounts.audit.record import record
 from accounts.http.language import in_english
 from accounts.parsing.json_form_field import JSONFormField
@@ -48,14 +48,14 @@ def as_json(value: Any) -> Any:
 
 def differences(form: Any) -> dict[str, list[Any]]:
     """Field -> [before, after] of a bound form; secrets appear as "(hidden)"."""
-    found = {}
+    changes = {}
     for name in form.changed_data:
         if "password" in name or "secret" in name:
-            found[name] = ["(hidden)", "(hidden)"]
+            changes[name] = ["(hidden)", "(hidden)"]
         elif name in form.cleaned_data:
             before = form.initial.get(name)
-            found[name] = [as_json(before), as_json(form.cleaned_data[name])]
-    return found
+            changes[name] = [as_json(before), as_json(form.cleaned_data[name])]
+    return changes
 
 
 class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -75,7 +75,7 @@ class BoundedInline(admin.TabularInline):  # type: ignore[type-arg]
 class SectionAdmin(DeclaredLookups, Base[M]):
     """A list with a place in the navigation, an introduction and an empty state."""
 
-    place: Place = ELSEWHERE
+    place: Place = DEFAULT_PLACE
     called: Any = ""
     """Title of the list, where the model's plural says too little."""
     intro: Any = ""
@@ -83,8 +83,8 @@ class SectionAdmin(DeclaredLookups, Base[M]):
     nothing_yet: Any = ""
     """The next step, shown while the list is empty."""
     formfield_overrides = {models.JSONField: {"form_class": JSONFormField}}
-    # Rows have no page outside the admin; a model of a library may name one of its
-    # own views, which are not served here.
+    # Rows have no page outside the admin. A library's model may link to its own views,
+    # which are not served here.
     view_on_site = False
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
@@ -97,12 +97,12 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         return field
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        own = {
+        context = {
             "title": self.called or capfirst(self.model._meta.verbose_name_plural),
             "intro": self.intro,
             "nothing_yet": self.nothing_yet,
         }
-        return super().changelist_view(request, {**own, **(extra_context or {})})
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
 
 class AuditedAdmin(SectionAdmin[M]):
@@ -178,7 +178,7 @@ class DelegatedAdmin(AuditedAdmin[M]):
         raise NotImplementedError
 
 
-MOST_REFUSALS = 20
+MAX_LISTED_REFUSALS = 20
 """Refused rows of a bulk action that messages name."""
 
 
@@ -189,18 +189,18 @@ def within_reach(
 
     `rule` returns an objection or "". Messages name each refused row with it.
     """
-    found, refused = [], []
+    allowed, refusals = [], []
     for row in rows:
-        told = rule(request.user, row)
-        found += [] if told else [row]
-        refused += [f"{row}: {told}"] if told else []
-    for told in refused[:MOST_REFUSALS]:
-        page.message_user(request, told, messages.ERROR)
-    more = len(refused) - MOST_REFUSALS
+        message = rule(request.user, row)
+        allowed += [] if message else [row]
+        refusals += [f"{row}: {message}"] if message else []
+    for message in refusals[:MAX_LISTED_REFUSALS]:
+        page.message_user(request, message, messages.ERROR)
+    more = len(refusals) - MAX_LISTED_REFUSALS
     if more > 0:
-        told = ngettext("and %d more.", "and %d more.", more) % more
-        page.message_user(request, told, messages.ERROR)
-    return found
+        message = ngettext("and %d more.", "and %d more.", more) % more
+        page.message_user(request, message, messages.ERROR)
+    return allowed
 
 
 class ReadOnlyAdmin(SectionAdmin[M]):

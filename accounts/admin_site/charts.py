@@ -42,7 +42,7 @@ class Bar:
 
     label: str
     url: str
-    told: str
+    description: str
     cells: list[tuple[int, str]]
     parts: list[Part]
 
@@ -103,11 +103,13 @@ def bar(
         if height:
             parts.append(Part(left, round(level, 2), width, height, one.look))
     counts = [slot.counts[one.key] for one in series]
-    told = ", ".join(f"{n} {s.name}" for n, s in zip(counts, series, strict=True))
+    description = ", ".join(
+        f"{n} {s.name}" for n, s in zip(counts, series, strict=True)
+    )
     label = slot_label(slot)
     urls = [link(slot, one.query) for one in series]
     cells = list(zip(counts, urls, strict=True))
-    return Bar(label, link(slot, {}), f"{label}: {told}", cells, parts)
+    return Bar(label, link(slot, {}), f"{label}: {description}", cells, parts)
 
 
 def slot_label(slot: Slot) -> str:

@@ -37,19 +37,19 @@ def confirmation_page(
     return TemplateResponse(request, "admin/confirm.html", context)
 
 
-def endable(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
+def revocable_tokens(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQuerySet:
     """The tokens that the actor may revoke; a message counts the others."""
     others = protected_users(request.user)
     if request.user.is_superuser:
         return tokens
-    left = tokens.filter(user__in=others).live().order_by().count()
-    if left:
-        told = ngettext(
+    excluded = tokens.filter(user__in=others).live().order_by().count()
+    if excluded:
+        message = ngettext(
             "%d token belongs to somebody who may do more than you: ask a superuser.",
             "%d tokens belong to people who may do more than you: ask a superuser.",
-            left,
+            excluded,
         )
-        page.message_user(request, told % left, messages.WARNING)
+        page.message_user(request, message % excluded, messages.WARNING)
     return tokens.exclude(user__in=others)
 
 
@@ -57,8 +57,10 @@ def signout_effect(users: Any, keep: str) -> str:
     """The effect of signing these accounts out, as text with counts."""
     tokens = revocation_effect(IssuedToken.objects.filter(user__in=users))
     count = sessions_of(users, keep).count()
-    told = ngettext("%d browser is signed out.", "%d browsers are signed out.", count)
-    return f"{tokens} {told % count}"
+    message = ngettext(
+        "%d browser is signed out.", "%d browsers are signed out.", count
+    )
+    return f"{tokens} {message % count}"
 
 
 def own_session(request: HttpRequest) -> str:

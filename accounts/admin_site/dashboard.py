@@ -69,14 +69,14 @@ def dashboard_context(request: HttpRequest) -> dict[str, Any]:
     return shown
 
 
-def figures(found: Statistics) -> dict[str, Any]:
+def figures(statistics: Statistics) -> dict[str, Any]:
     """Statistics, for users who may read the audit."""
     return {
-        "spans": [(key, key == found.span.key) for key in SPANS],
-        "cards": cards(found),
-        "charts": charts(found),
-        "lists": lists(found),
-        "uncounted": found.uncounted,
+        "spans": [(key, key == statistics.span.key) for key in SPANS],
+        "cards": cards(statistics),
+        "charts": charts(statistics),
+        "lists": lists(statistics),
+        "uncounted": statistics.uncounted,
     }
 
 
@@ -84,39 +84,44 @@ def log(query: Query) -> str:
     return f"{reverse('admin:accounts_auditevent_changelist')}?{urlencode(query)}"
 
 
-def between(start: Any, end: Any) -> Query:
+def period_query(start: Any, end: Any) -> Query:
     """Filter of the audit log for a period."""
     return {"at__gte": start.isoformat(), "at__lt": end.isoformat()}
 
 
-def charts(found: Statistics) -> list[Chart]:
+def charts(statistics: Statistics) -> list[Chart]:
     """One chart for each entry of CHARTS; its bars link to the audit log."""
     return [
-        chart(s, title, series, found.slots, log_link) for s, title, series in CHARTS
+        chart(s, title, series, statistics.slots, log_link)
+        for s, title, series in CHARTS
     ]
 
 
 def log_link(slot: Slot, query: Query) -> str:
-    return log({**query, **between(slot.start, slot.end)})
+    return log({**query, **period_query(slot.start, slot.end)})
 
 
-def whole(found: Statistics) -> Query:
+def whole_span(statistics: Statistics) -> Query:
     """Filter of the audit log for the whole span."""
-    return between(found.slots[0].start, found.slots[-1].end)
+    return period_query(statistics.slots[0].start, statistics.slots[-1].end)
 
 
-def cards(found: Statistics) -> list[tuple[Any, Any, str]]:
+def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
     """(label, value, URL) of each figure."""
     live = f"{reverse('admin:accounts_issuedtoken_changelist')}?state=active"
     allowed, denied = {"decision__exact": "allowed"}, {"decision__exact": "denied"}
-    span = whole(found)
+    span = whole_span(statistics)
     return [
-        (_("calls"), found.total("calls"), log({**allowed, **span})),
-        (_("refusals"), found.total("refusals"), log({**denied, **span})),
-        (_("tokens live now"), found.live_tokens, live),
-        (_("sign-ins"), found.total(SIGNED_IN), log({"action": SIGNED_IN, **span})),
-        (_("half answered within"), milliseconds(found.percentile(0.5)), ""),
-        (_("95 % answered within"), milliseconds(found.percentile(0.95)), ""),
+        (_("calls"), statistics.total("calls"), log({**allowed, **span})),
+        (_("refusals"), statistics.total("refusals"), log({**denied, **span})),
+        (_("tokens live now"), statistics.live_tokens, live),
+        (
+            _("sign-ins"),
+            statistics.total(SIGNED_IN),
+            log({"action": SIGNED_IN, **span}),
+        ),
+        (_("half answered within"), milliseconds(statistics.percentile(0.5)), ""),
+        (_("95 % answered within"), milliseconds(statistics.percentile(0.95)), ""),
     ]
 
 
@@ -127,15 +132,15 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
 
 
-def lists(found: Statistics) -> list[tuple[Any, list[dict[str, Any]]]]:
+def lists(statistics: Statistics) -> list[tuple[Any, list[dict[str, Any]]]]:
     """(title, rows) of each list; rows have bar widths in percent and a URL."""
-    span = whole(found)
+    span = whole_span(statistics)
     return [
         (
             title,
             [
-                row(top, found.tops[facet], {column: top.name, **span}, denied)
-                for top in found.tops[facet]
+                row(top, statistics.tops[facet], {column: top.name, **span}, denied)
+                for top in statistics.tops[facet]
             ],
         )
         for facet, title, column in LISTS

@@ -44,7 +44,7 @@ else:
 logger = logging.getLogger(__name__)
 OPERATORS = ("exact", "in", "isnull")
 RANGES = ("gt", "gte", "lt", "lte")
-RANGED = (
+RANGE_TYPES = (
     models.DateField,
     models.DecimalField,
     models.DurationField,
@@ -63,7 +63,7 @@ LONGEST_SEARCH = 500
 ORDER_PART = re.compile(r"-?[0-9]{1,3}")
 NUL = "\x00"
 """PostgreSQL refuses it in any text."""
-UNREADABLE = (DataError, FieldError, OverflowError, ValidationError, ValueError)
+VALUE_ERRORS = (DataError, FieldError, OverflowError, ValidationError, ValueError)
 """Errors of a value that does not fit its column."""
 
 
@@ -87,33 +87,33 @@ class DeclaredLookups(Base):
         allowed = lookups_of(
             model,
             tuple(hashable(one) for one in self.get_list_filter(request)),
-            (*self.linked_lookups, *hierarchy(self.date_hierarchy)),
-            shown_by(self, request),
+            (*self.linked_lookups, *date_hierarchy_lookups(self.date_hierarchy)),
+            shown_columns(self, request),
         )
         return lookup in allowed or limits_a_widget(model, lookup, value)
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """Every row of a popup shows this column, so it must not be secret."""
-        own = {n for f in self.opts.concrete_fields for n in (f.name, f.attname)}
-        # Django knows relations to the model by name too, and fails on them.
-        allowed = to_field in own and super().to_field_allowed(request, to_field)
+        columns = {n for f in self.opts.concrete_fields for n in (f.name, f.attname)}
+        # Django also allows names of reverse relations, and then fails on them.
+        allowed = to_field in columns and super().to_field_allowed(request, to_field)
         return bool(allowed) and not reveals(self.model, to_field)
 
     def get_list_filter(self, request: Any) -> Any:
         """Leave out filters whose choices would reveal secrets."""
         declared = super().get_list_filter(request)
-        shown = shown_by(self, request)
+        shown = shown_columns(self, request)
         return [one for one in declared if not reveals(self.model, path_of(one), shown)]
 
     def get_search_fields(self, request: Any) -> Any:
         """Leave out columns that the user does not see."""
         declared = super().get_search_fields(request)
-        shown = shown_by(self, request)
+        shown = shown_columns(self, request)
         return [name for name in declared if searchable(self.model, name, shown)]
 
     def get_sortable_by(self, request: Any) -> Any:
         """Leave out columns whose order would reveal hidden values."""
-        shown = shown_by(self, request)
+        shown = shown_columns(self, request)
         return [
             column
             for column in super().get_sortable_by(request)
@@ -127,13 +127,13 @@ class DeclaredLookups(Base):
             if [*fields_along(self.model, lookup)]:
                 raise lookup_refusal(request, lookup)
         try:
-            # Names of no column are annotations, or mistyped: Django tries them out.
-            if refused or too_much(request.GET) or not self.can_order(request):
+            # Other names are annotations or mistyped: Django tries them.
+            if refused or exceeds_limits(request.GET) or not self.can_order(request):
                 raise IncorrectLookupParameters
             return super().get_changelist_instance(request)
-        except (IncorrectLookupParameters, *UNREADABLE) as error:
-            # Without parameters the list itself is broken; with the error flag Django
-            # would not redirect again but say that the database is broken.
+        except (IncorrectLookupParameters, *VALUE_ERRORS) as error:
+            # Without parameters the list itself is broken. With the error flag Django
+            # would report a broken database instead of redirecting again.
             if not set(request.GET) - {ERROR_FLAG}:
                 raise
             if ERROR_FLAG in request.GET:
@@ -174,8 +174,8 @@ class DeclaredLookups(Base):
         self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Refuse selected values that are not keys; Django would answer 500."""
-        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        if all(is_key(self.model, key) for key in chosen):
+        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if all(is_key(self.model, key) for key in keys):
             return super().response_action(request, queryset, *args, **kwargs)
         self.message_user(request, _("There is no such row."), messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
@@ -193,7 +193,7 @@ def lookup_refusal(request: HttpRequest, lookup: str) -> LookupRefused:
     """The error, logged with the user: such lookups may be attempts to read secrets."""
     error = LookupRefused(lookup)
     who = request.user.get_username()
-    logger.warning("%s asked %s: %s", ascii(who), request.path, error)
+    logger.warning("Refused %s at %s: %s", ascii(who), request.path, error)
     return error
 
 
@@ -205,9 +205,9 @@ def lookups_of(
     shown: frozenset[str],
 ) -> frozenset[str]:
     """Every lookup that a list with these declarations accepts."""
-    found = {lookup for one in filters for lookup in parameters_of(model, one)}
-    found.update(links)
-    return frozenset(lookup for lookup in found if not reveals(model, lookup, shown))
+    lookups = {lookup for one in filters for lookup in parameters_of(model, one)}
+    lookups.update(links)
+    return frozenset(lookup for lookup in lookups if not reveals(model, lookup, shown))
 
 
 def parameters_of(model: Any, declared: Any) -> Iterator[str]:
@@ -240,7 +240,7 @@ def hashable(declared: Any) -> Any:
 def comparisons(model: Any, path: str) -> Iterator[str]:
     """The plain lookups of one column; for a relation, by key only."""
     *_before, field = (None, *fields_along(model, path))
-    operators = OPERATORS + (RANGES if isinstance(field, RANGED) else ())
+    operators = OPERATORS + (RANGES if isinstance(field, RANGE_TYPES) else ())
     yield path
     yield from (LOOKUP_SEP.join((path, name)) for name in operators)
     if field is not None and field.is_relation:
@@ -248,7 +248,7 @@ def comparisons(model: Any, path: str) -> Iterator[str]:
         yield from (LOOKUP_SEP.join((key, name)) for name in ("exact", "in"))
 
 
-def hierarchy(path: str | None) -> tuple[str, ...]:
+def date_hierarchy_lookups(path: str | None) -> tuple[str, ...]:
     """The lookups of `date_hierarchy` links."""
     parts = ("year", "month", "day", "gte", "lt") if path else ()
     return tuple(f"{path}__{part}" for part in parts)
@@ -263,7 +263,7 @@ def limits_a_widget(model: Any, lookup: str, value: Any) -> bool:
     return False
 
 
-def shown_by(page: Any, request: Any) -> frozenset[str]:
+def shown_columns(page: Any, request: Any) -> frozenset[str]:
     """Columns that the list or the form of a row shows."""
     form = page.fields or [
         name for _title, options in page.fieldsets or () for name in options["fields"]
@@ -281,12 +281,12 @@ def searchable(model: Any, name: str, shown: frozenset[str]) -> bool:
 def orders(page: Any, column: Any) -> list[str]:
     """The paths that sorting by a column of the list compares."""
     if isinstance(column, str) and [*fields_along(page.model, column)]:
-        return [*spelled_out(page.model, column)]
-    held = column if callable(column) else getattr(page, column, None)
-    held = held or getattr(page.model, column, None)
-    held = held.fget if isinstance(held, property) else held
-    paths = names_in(getattr(held, "admin_order_field", None))
-    return [path for name in paths for path in spelled_out(page.model, name)]
+        return [*ordering_paths(page.model, column)]
+    target = column if callable(column) else getattr(page, column, None)
+    target = target or getattr(page.model, column, None)
+    target = target.fget if isinstance(target, property) else target
+    paths = names_in(getattr(target, "admin_order_field", None))
+    return [path for name in paths for path in ordering_paths(page.model, name)]
 
 
 def names_in(order: Any) -> Iterator[str]:
@@ -299,17 +299,17 @@ def names_in(order: Any) -> Iterator[str]:
         yield from names_in(part)
 
 
-def spelled_out(model: Any, path: str, depth: int = 0) -> Iterator[str]:
+def ordering_paths(model: Any, path: str, depth: int = 0) -> Iterator[str]:
     """The path, and the default order of a relation at its end."""
     yield path
     fields = [*fields_along(model, path)]
     if fields and fields[-1].is_relation and depth < 3:
         for order in fields[-1].related_model._meta.ordering:
             for name in names_in(order):
-                yield from spelled_out(model, f"{path}__{name}", depth + 1)
+                yield from ordering_paths(model, f"{path}__{name}", depth + 1)
 
 
-def too_much(query: QueryDict) -> bool:
+def exceeds_limits(query: QueryDict) -> bool:
     """Whether the query string has more or longer values than links ever have."""
     values = [value for _name, several in query.lists() for value in several]
     if len(values) > MOST_VALUES or len(query.get(SEARCH_VAR, "")) > LONGEST_SEARCH:
@@ -326,23 +326,23 @@ def is_key(model: Any, text: str) -> bool:
     return NUL not in text
 
 
-GUARDED = ("lookup_allowed", "to_field_allowed", "get_changelist_instance")
+GUARD_METHODS = ("lookup_allowed", "to_field_allowed", "get_changelist_instance")
 """Methods that every list must inherit from DeclaredLookups."""
 
 
-def unguarded(page: Any) -> list[str]:
+def missing_guards(page: Any) -> list[str]:
     """Methods of GUARDED that a list does not inherit from DeclaredLookups."""
     kind = type(page)
     return [
         name
-        for name in GUARDED
+        for name in GUARD_METHODS
         if getattr(kind, name) is not getattr(DeclaredLookups, name)
     ]
 
 
-def revealing(page: Any) -> Iterable[str]:
+def revealing_columns(page: Any) -> Iterable[str]:
     """Declared columns that would reveal secrets; the mixin leaves them out."""
-    shown, model = shown_by(page, None), page.model
+    shown, model = shown_columns(page, None), page.model
     declared = [path_of(one) for one in page.list_filter]
     declared += [*page.linked_lookups, page.date_hierarchy or ""]
     yield from (path for path in declared if reveals(model, path, shown))

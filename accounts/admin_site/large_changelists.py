@@ -18,30 +18,30 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.parsing.moments import day_or_moment
 
-COUNTED = 10_000
+COUNT_LIMIT = 10_000
 """Rows that a list counts at most; above that it says "more than"."""
-FOUND = 1_000
+SEARCH_LIMIT = 1_000
 """Newest rows that a search returns at most for each column."""
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Queries the keys of at most COUNTED rows once, for the count and the page."""
+    """Queries the keys of at most COUNT_LIMIT rows once, for the count and the page."""
 
     @cached_property
     def keys(self) -> list[Any]:
-        """Keys of the first COUNTED + 1 rows, in the list's order."""
+        """Keys of the first COUNT_LIMIT + 1 rows, in the list's order."""
         rows: Any = self.object_list
-        return list(rows.values_list("pk", flat=True)[: COUNTED + 1])
+        return list(rows.values_list("pk", flat=True)[: COUNT_LIMIT + 1])
 
     @property
     def more(self) -> int:
-        """COUNTED if there are more rows than that, else 0."""
-        return COUNTED if len(self.keys) > COUNTED else 0
+        """COUNT_LIMIT if there are more rows than that, else 0."""
+        return COUNT_LIMIT if len(self.keys) > COUNT_LIMIT else 0
 
     @property
     def count(self) -> int:
-        """At most COUNTED."""
-        return min(len(self.keys), COUNTED)
+        """At most COUNT_LIMIT."""
+        return min(len(self.keys), COUNT_LIMIT)
 
     def page(self, number: Any) -> Page[Any]:
         """The rows of one page by their keys."""
@@ -107,21 +107,21 @@ class LargeChangelistMixin:
         if not word:
             return queryset, False
         keys: set[int] = set()
-        for look_up in self.finds:
-            rows = self.found_by(look_up, queryset, word)
+        for lookup in self.finds:
+            rows = self.lookup_matches(lookup, queryset, word)
             rows = rows.order_by(*self.newest_first)
-            keys.update(rows.values_list("pk", flat=True)[:FOUND])
+            keys.update(rows.values_list("pk", flat=True)[:SEARCH_LIMIT])
         return queryset.filter(pk__in=keys), False
 
-    def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
+    def lookup_matches(self, lookup: str, queryset: Any, word: str) -> Any:
         """Matches of one lookup."""
-        return queryset.filter(**{look_up: word})
+        return queryset.filter(**{lookup: word})
 
     def search_all(self, queryset: Any, term: str) -> Any:
         """Every match of a search, for exports."""
         condition = Q()
-        for look_up in self.finds:
-            condition |= Q(**{look_up: term.strip()})
+        for lookup in self.finds:
+            condition |= Q(**{lookup: term.strip()})
         return queryset.filter(condition) if term.strip() else queryset
 
 
@@ -130,12 +130,12 @@ class UnsortedChoices(ChoicesFieldListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         """Filter by the choice without the column's index."""
-        chosen = self.lookup_val
-        if not chosen:
+        choice = self.lookup_val
+        if not choice:
             return queryset
-        told: Any = chosen[-1] if isinstance(chosen, list) else chosen
+        value: Any = choice[-1] if isinstance(choice, list) else choice
         column = WithoutIndex(F(str(self.field_path)))
-        return queryset.alias(walked=column).filter(walked=told)
+        return queryset.alias(unindexed=column).filter(unindexed=value)
 
 
 class TypedFilter(ListFilter):
@@ -158,13 +158,13 @@ class TypedFilter(ListFilter):
 
     def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
         """The inputs with their values, and the query string's other parameters."""
-        own = {*self.expected_parameters(), "p", "e"}
+        ignored = {*self.expected_parameters(), "p", "e"}
         yield {
             "boxes": [
                 (name, kind, label, self.used_parameters.get(name, ""))
                 for name, kind, label in self.inputs
             ],
-            "kept": [(k, v) for k, v in changelist.params.items() if k not in own],
+            "kept": [(k, v) for k, v in changelist.params.items() if k not in ignored],
         }
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:

@@ -44,10 +44,10 @@ def notice_finder(permission: str, instead_of: str = "") -> Callable[[Finder], F
 
 def notices(request: HttpRequest) -> list[Notice]:
     """All notices for this user, urgent ones first."""
-    found = [
+    rows = [
         notice
         for permission, finder in _finders
         if request.user.has_perm(permission)
         for notice in finder()
     ]
-    return sorted(found, key=lambda notice: not notice.urgent)
+    return sorted(rows, key=lambda notice: not notice.urgent)

@@ -28,7 +28,7 @@ PRIVATE_WORDS = frozenset(
 SECRET_TYPES = (models.BinaryField, models.JSONField)
 """Free-form values: apps may store anything in them."""
 PRIVATE_TYPES = (models.EmailField, models.GenericIPAddressField)
-TELLING_TYPE = re.compile("Checksum|Encrypted|Hash|Password|Secret")
+SECRET_TYPE_NAME = re.compile("Checksum|Encrypted|Hash|Password|Secret")
 """In the class name of a field, such as the toolkit's ClientSecretField."""
 PLAIN_TYPES = (
     models.AutoField,
@@ -58,7 +58,7 @@ def is_secret(field: Any) -> bool:
         return target is not None and is_secret(target)
     if isinstance(field, SECRET_TYPES) or words_of(field.name) & SECRET_WORDS:
         return True
-    return any(TELLING_TYPE.search(kind.__name__) for kind in type(field).__mro__)
+    return any(SECRET_TYPE_NAME.search(kind.__name__) for kind in type(field).__mro__)
 
 
 @cache
@@ -77,7 +77,7 @@ def fields_along(model: Any, path: str) -> Iterator[Any]:
         try:
             field = opts.get_field(opts.pk.name if name == "pk" else name)
         except FieldDoesNotExist:
-            return  # From here on: a lookup, or a key inside of JSON.
+            return  # The rest is a lookup or a key inside JSON.
         yield field
         steps = getattr(field, "path_infos", None)
         if not steps:

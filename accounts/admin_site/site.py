@@ -44,7 +44,7 @@ class Section(TextChoices):
 Place = tuple[Section, int]
 """Group in the navigation, and the rank in it (low first)."""
 
-ELSEWHERE: Place = (Section.SYSTEM, 90)
+DEFAULT_PLACE: Place = (Section.SYSTEM, 90)
 """Default for models without a place, such as those of other apps."""
 
 
@@ -54,7 +54,7 @@ class SitePage(View):
     path = ""
     name = ""
     title: Any = ""
-    place: Place = ELSEWHERE
+    place: Place = DEFAULT_PLACE
     permissions: tuple[str, ...] = ()
     """Django permissions. Without them the page is 403 and not in the menu."""
     superusers_only = False
@@ -128,18 +128,18 @@ class PorticoSite(AdminSite):
         return redirect("portal-security")
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        own: list[URLResolver | URLPattern] = [
-            path(page.path, self.admin_view(with_permission(page)), name=page.name)
+        urls: list[URLResolver | URLPattern] = [
+            path(page.path, self.admin_view(require_permission(page)), name=page.name)
             for page in self.pages.values()
         ]
-        own += [
+        urls += [
             path(
                 "r/<path:content_type_id>/<path:object_id>/",
                 self.admin_view(self.view_on_site),
                 name="view_on_site",
             )
         ]
-        return own + super().get_urls()
+        return urls + super().get_urls()
 
     def view_on_site(
         self, request: HttpRequest, content_type_id: str, object_id: str
@@ -171,18 +171,20 @@ class PorticoSite(AdminSite):
         """Pages and models by section; with `app_label`, Django's order."""
         if app_label is not None:
             return super().get_app_list(request, app_label)
-        found: dict[str, list[tuple[int, dict[str, Any]]]] = {s: [] for s in Section}
+        entries: dict[str, list[tuple[int, dict[str, Any]]]] = {s: [] for s in Section}
         for page in self.pages.values():
             if page.in_menu and page.allowed(request):
                 section, rank = page.place
-                found[section].append((rank, entry_of(page)))
+                entries[section].append((rank, menu_entry(page)))
         for app in super().get_app_list(request):
             for model in app["models"]:
-                its = self._registry[model["model"]]
-                where = getattr(its, "place", ELSEWHERE)
-                model["name"] = getattr(its, "called", "") or model["name"]
-                found[where[0]].append((where[1], model))
-        return [self.group(Section(key), found[key]) for key in found if found[key]]
+                model_admin = self._registry[model["model"]]
+                place = getattr(model_admin, "place", DEFAULT_PLACE)
+                model["name"] = getattr(model_admin, "called", "") or model["name"]
+                entries[place[0]].append((place[1], model))
+        return [
+            self.group(Section(key), entries[key]) for key in entries if entries[key]
+        ]
 
     def group(self, section: Section, entries: list[Any]) -> dict[str, Any]:
         """One section in the shape of Django's app list."""
@@ -196,7 +198,7 @@ class PorticoSite(AdminSite):
         }
 
 
-def entry_of(page: type[SitePage]) -> dict[str, Any]:
+def menu_entry(page: type[SitePage]) -> dict[str, Any]:
     """A page in the shape of Django's model entries."""
     return {
         "model": None,
@@ -209,7 +211,7 @@ def entry_of(page: type[SitePage]) -> dict[str, Any]:
     }
 
 
-def with_permission(page: type[SitePage]) -> Callable[..., Any]:
+def require_permission(page: type[SitePage]) -> Callable[..., Any]:
     """The view; raises PermissionDenied without the page's permission."""
     view = page.as_view()
 
@@ -256,8 +258,8 @@ def row_cell(model: type[Model]) -> Callable[[RowCell], RowCell]:
 
 def cells_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:
     """Links beside one row of a list, which this user may open."""
-    found = [cell(request, row) for model, cell in _row_cells if type(row) is model]
-    return [link for link in found if link is not None]
+    links = [cell(request, row) for model, cell in _row_cells if type(row) is model]
+    return [link for link in links if link is not None]
 
 
 def links_of(request: HttpRequest, row: Any) -> list[tuple[Any, str]]:

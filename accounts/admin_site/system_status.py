@@ -20,7 +20,7 @@ VERSIONS = (
     "django-allauth",
     "uvicorn",
 )
-SHOWN = (
+SHOWN_SETTINGS = (
     "ENVIRONMENT",
     "ISSUER_URL",
     "RESOURCE_URL",
@@ -40,43 +40,43 @@ SHOWN = (
     "TIME_ZONE",
     "PAGE_LANGUAGE",
 )
-MASKED = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "REGISTRATION_TOKEN")
+SECRET_SETTINGS = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "REGISTRATION_TOKEN")
 
 
 def findings() -> list[checks.CheckMessage]:
     """Results of all checks, database checks included, most severe first."""
     production = settings.ENVIRONMENT == "production"
-    found = checks.run_checks(
+    results = checks.run_checks(
         databases=["default"], include_deployment_checks=production
     )
-    return sorted(found, key=lambda message: -message.level)
+    return sorted(results, key=lambda message: -message.level)
 
 
-def word(message: checks.CheckMessage) -> str:
+def severity_label(message: checks.CheckMessage) -> str:
     return _("broken") if message.level >= checks.ERROR else _("look at")
 
 
-def lines(found: list[checks.CheckMessage]) -> Iterator[str]:
-    for message in found:
-        yield f"{word(message)}: {message.msg}  [{message.id}]"
+def report_lines(results: list[checks.CheckMessage]) -> Iterator[str]:
+    for message in results:
+        yield f"{severity_label(message)}: {message.msg}  [{message.id}]"
         if message.hint:
-            yield f"  mend: {message.hint}"
-    if closing(found):
-        yield closing(found)
+            yield f"  fix: {message.hint}"
+    if closing_line(results):
+        yield closing_line(results)
 
 
-def closing(found: list[checks.CheckMessage]) -> str:
+def closing_line(results: list[checks.CheckMessage]) -> str:
     """The last line of the result; empty if anything is broken."""
-    if any(message.level >= checks.ERROR for message in found):
+    if any(message.level >= checks.ERROR for message in results):
         return ""
-    return _("Nothing is broken.") if found else _("All is well.")
+    return _("Nothing is broken.") if results else _("All is well.")
 
 
 def versions() -> list[tuple[str, str]]:
     """(name, version) of Python, the libraries and the database."""
-    found = [("Python", platform.python_version())]
-    found += [(name, metadata.version(name)) for name in VERSIONS]
-    return [*found, (connection.vendor, database_version())]
+    rows = [("Python", platform.python_version())]
+    rows += [(name, metadata.version(name)) for name in VERSIONS]
+    return [*rows, (connection.vendor, database_version())]
 
 
 def database_version() -> str:
@@ -86,8 +86,8 @@ def database_version() -> str:
 
 def settings_shown() -> list[tuple[str, str]]:
     """(setting, value); for secrets only whether they are set."""
-    shown = [(name, str(getattr(settings, name))) for name in SHOWN]
+    shown = [(name, str(getattr(settings, name))) for name in SHOWN_SETTINGS]
     return shown + [
         (name, _("(set)") if getattr(settings, name) else _("(empty)"))
-        for name in MASKED
+        for name in SECRET_SETTINGS
     ]

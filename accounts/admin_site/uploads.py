@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from accounts.admin_site.site import SitePage
 from accounts.models import ImportDraft
 
-LARGEST = 20 * 1024 * 1024
+MAX_UPLOAD_SIZE = 20 * 1024 * 1024
 
 
 class SuperusersPage(SitePage):
@@ -24,12 +24,12 @@ def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
     sent: Any = request.FILES.get("file")
     if sent is None:
         return b"", _("Choose a file.")
-    if sent.size > LARGEST:
+    if sent.size > MAX_UPLOAD_SIZE:
         return b"", _("The file is larger than 20 MB.")
     return sent.read(), ""
 
 
-def kept_draft(request: Any, kind: str, raw: bytes) -> None:
+def store_draft(request: Any, kind: str, raw: bytes) -> None:
     """Store the file until it is applied; replaces the user's earlier draft."""
     text = raw.decode("utf-8-sig", "replace")
     ImportDraft.objects.filter(owner=request.user, kind=kind).delete()

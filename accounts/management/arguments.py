@@ -18,21 +18,21 @@ ACTOR = COMMAND_LINE
 
 def user_named(name: str) -> User:
     """The account. Raises CommandError."""
-    found: User | None = User.objects.filter(username=name).first()
-    if found is None:
+    user: User | None = User.objects.filter(username=name).first()
+    if user is None:
         raise CommandError(
-            f"There is no user {name}; add one: manage.py add_user {name}"
+            f"There is no user {name}; to add one: manage.py add_user {name}"
         )
-    return found
+    return user
 
 
 def role_named(name: str) -> Role:
     """The role. Raises CommandError."""
-    found = Role.objects.filter(name=name).first()
-    if found is None:
-        known = ", ".join(Role.objects.values_list("name", flat=True))
-        raise CommandError(f"There is no role {name}; there are: {known or 'none'}")
-    return found
+    role = Role.objects.filter(name=name).first()
+    if role is None:
+        names = ", ".join(Role.objects.values_list("name", flat=True))
+        raise CommandError(f"There is no role {name}; there are: {names or 'none'}")
+    return role
 
 
 def file_named(path: str) -> bytes:
@@ -43,13 +43,13 @@ def file_named(path: str) -> bytes:
         raise CommandError(f"{path}: {error.strerror}.") from error
 
 
-LONGEST = 255
+MAX_LENGTH = 255
 
 
 def short(text: str) -> str:
     """Argument type: text that fits its column."""
-    if len(text) > LONGEST or "\x00" in text:
-        raise ArgumentTypeError(f"write at most {LONGEST} characters of plain text")
+    if len(text) > MAX_LENGTH or "\x00" in text:
+        raise ArgumentTypeError(f"write at most {MAX_LENGTH} characters of plain text")
     return text
 
 

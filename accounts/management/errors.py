@@ -16,8 +16,8 @@ def database_remedy(error: DatabaseError) -> str:
         )
     if "unable to open" in text or "readonly" in text:
         return (
-            f"{settings.DATA_DIR} cannot be written; set DATA_DIR to a folder of yours."
+            f"{settings.DATA_DIR} is not writable; set DATA_DIR to a writable folder."
         )
     if "no such" in text or "does not exist" in text:
-        return f"The database is not prepared ({text}); run manage.py migrate."
-    return f"The database cannot be used ({text}); check DATABASE_URL."
+        return f"The database schema is incomplete ({text}); run manage.py migrate."
+    return f"The database does not work ({text}); check DATABASE_URL."

@@ -19,13 +19,13 @@ class AppsView(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Consents of the user, with the last use of each client."""
-        given = self.me.consents.select_related("client")
+        consents = self.me.consents.select_related("client")
         used = {
             row.client_id: row.last_used_at
             for row in IssuedToken.objects.filter(user=self.me).order_by("last_used_at")
             if row.last_used_at is not None
         }
-        apps = [(consent, used.get(consent.client.client_id)) for consent in given]
+        apps = [(consent, used.get(consent.client.client_id)) for consent in consents]
         return render(request, "portal/apps.html", {"apps": apps})
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -40,7 +40,7 @@ class AppsView(Page):
                 object=f"client {consent.client}",
                 client_id=consent.client.client_id,
             )
-            ended = consent.end(actor=self.me, reason="revoked in the portal")
-        told = _("Access taken back; %d tokens ended.") % ended
-        messages.success(request, told)
+            count = consent.end(actor=self.me, reason="revoked in the portal")
+        message = _("Access taken back; %d tokens ended.") % count
+        messages.success(request, message)
         return redirect("portal-apps")

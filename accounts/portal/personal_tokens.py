@@ -22,10 +22,10 @@ from accounts.models import IssuedToken, TokenKind, User
 from accounts.models.roles import ACT_WITHIN_ROLES, Scope
 from accounts.tokens.issue import issue_personal_token
 
-LONGEST_DAYS = 365
+MAX_DAYS = 365
 
 
-def label_of_form(name: str, words: str) -> str:
+def scope_label(name: str, words: str) -> str:
     """Description and name of a scope."""
     return f"{words} ({name})" if words != name else name
 
@@ -36,7 +36,7 @@ class TokenForm(forms.Form):
     name = forms.CharField(max_length=100, label=gettext_lazy("What is it for?"))
     days = forms.IntegerField(
         min_value=1,
-        max_value=LONGEST_DAYS,
+        max_value=MAX_DAYS,
         initial=90,
         label=gettext_lazy("Days until it ends"),
     )
@@ -55,13 +55,13 @@ class TokenForm(forms.Form):
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        held = sorted(current_grants(user.pk)[1])
-        words = Scope.objects.descriptions(held)
+        scopes = sorted(current_grants(user.pk)[1])
+        words = Scope.objects.descriptions(scopes)
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
         field.choices = [
             (ACT_WITHIN_ROLES, _("act within my roles, except what is sensitive")),
-            *((name, label_of_form(name, words[name])) for name in held),
+            *((name, scope_label(name, words[name])) for name in scopes),
         ]
 
 
@@ -87,28 +87,28 @@ class PersonalTokensView(Page):
         if not form.is_valid():
             return self.show(form, status=400)
         try:
-            raw = self.made(form.cleaned_data)
+            raw = self.create_token(form.cleaned_data)
         except OAuthError as error:
-            # Access ended, or a role went, while this was being answered.
+            # The user lost access or a role after the form was validated.
             form.add_error(None, str(error))
             return self.show(form, status=400)
         return self.show(TokenForm(self.me), raw)
 
-    def made(self, wanted: dict[str, Any]) -> str:
+    def create_token(self, data: dict[str, Any]) -> str:
         """The new token. Raises OAuthError."""
         _row, raw = issue_personal_token(
             self.me,
-            name=wanted["name"],
-            scope=" ".join(wanted["scopes"]),
-            lifetime=timedelta(days=wanted["days"]),
+            name=data["name"],
+            scope=" ".join(data["scopes"]),
+            lifetime=timedelta(days=data["days"]),
             address=client_address(self.request),
-            networks=wanted["networks"],
+            networks=data["networks"],
         )
         return raw
 
     def revoke(self, jti: Any) -> HttpResponse:
         mine = IssuedToken.objects.filter(user=self.me, jti=str(jti))
-        ended = mine.revoke(actor=self.me, reason="revoked in the portal")
-        if ended:
+        count = mine.revoke(actor=self.me, reason="revoked in the portal")
+        if count:
             messages.success(self.request, _("The token is revoked."))
         return redirect("portal-tokens")

@@ -37,10 +37,10 @@ class AccessForm(forms.Form):
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for_good = user.role_assignments.filter(expires_at=None).values("role")
+        permanent = user.role_assignments.filter(expires_at=None).values("role")
         field = self.fields["role"]
         assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
-        field.queryset = Role.objects.exclude(pk__in=for_good)
+        field.queryset = Role.objects.exclude(pk__in=permanent)
 
     def clean_until(self) -> Any:
         """The end of that day, which must not have passed."""
@@ -80,30 +80,30 @@ class AccessView(Page):
             return self.show(form, status=400)
         return redirect("portal-access")
 
-    def ask(self, wanted: dict[str, Any]) -> None:
-        asked = AccessRequest.objects.all().ask(self.me, **wanted)
-        self.note("access.requested", asked)
+    def ask(self, data: dict[str, Any]) -> None:
+        access_request = AccessRequest.objects.all().ask(self.me, **data)
+        self.record_event("access.requested", access_request)
         messages.success(
             self.request,
-            _("Asked for %s. You see here what becomes of it.") % asked.role,
+            _("Asked for %s. You see here what becomes of it.") % access_request.role,
         )
 
     def withdraw(self, key: str) -> HttpResponse:
         mine = self.me.access_requests.all()
-        asked = get_object_or_404(mine, pk=row_id(key))
+        access_request = get_object_or_404(mine, pk=row_id(key))
         try:
-            asked.withdraw()
+            access_request.withdraw()
         except RequestNotPossible as error:
             messages.error(self.request, str(error))
         else:
-            self.note("access.withdrawn", asked)
+            self.record_event("access.withdrawn", access_request)
         return redirect("portal-access")
 
-    def note(self, action: str, asked: AccessRequest) -> None:
+    def record_event(self, action: str, access_request: AccessRequest) -> None:
         record(
             action,
             actor=self.me,
             request=self.request,
-            object=asked,
-            reason=asked.reason,
+            object=access_request,
+            reason=access_request.reason,
         )

@@ -35,24 +35,24 @@ class SecurityView(Page):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         if "everywhere" in request.POST:
-            return self.everywhere(request)
+            return self.sign_out_everywhere(request)
         key = request.POST.get("end", "")
-        chosen = UserSession.objects.filter(user_id=self.me.pk, pk=row_id(key))
-        for session in chosen:
-            told = f"session from {session.ip}"
-            record("session.ended", request=request, actor=self.me, object=told)
+        sessions = UserSession.objects.filter(user_id=self.me.pk, pk=row_id(key))
+        for session in sessions:
+            description = f"session from {session.ip}"
+            record("session.ended", request=request, actor=self.me, object=description)
             end_sessions(request, [session])
             messages.success(request, _("The session is ended."))
         return redirect("portal-security")
 
-    def everywhere(self, request: HttpRequest) -> HttpResponse:
+    def sign_out_everywhere(self, request: HttpRequest) -> HttpResponse:
         """End all sessions and tokens of the user, this session included."""
         me = self.me
         account = User.objects.filter(pk=me.pk)
-        ended, browsers = account.revoke_all_sessions(
+        tokens, browsers = account.revoke_all_sessions(
             actor=me, reason="signed out everywhere"
         )
-        told = f"{browsers} sessions, {ended} tokens"
-        record("user.signed_out_everywhere", request=request, actor=me, object=told)
+        summary = f"{browsers} sessions, {tokens} tokens"
+        record("user.signed_out_everywhere", request=request, actor=me, object=summary)
         logout(request)
         return redirect("account_login")

@@ -25,7 +25,7 @@ from mcp_bridge.access.explain import decision_in_words
 from mcp_bridge.models import Primitive, PrimitiveKind
 
 VIEW_TOKENS = "accounts.view_issuedtoken"
-MOST = 100
+MAX_HOLDERS = 100
 """Users listed for one primitive."""
 
 
@@ -47,17 +47,17 @@ class CheckForm(forms.Form):
 
     def clean_user(self) -> User | None:
         name = self.cleaned_data["user"].strip()
-        found = User.objects.filter(username=name).first() if name else None
-        if name and found is None:
+        user = User.objects.filter(username=name).first() if name else None
+        if name and user is None:
             raise forms.ValidationError(_("There is no user called %s.") % name)
-        return found
+        return user
 
     def clean_jti(self) -> IssuedToken | None:
         jti = self.cleaned_data["jti"]
-        found = IssuedToken.objects.filter(jti=jti).first() if jti else None
-        if jti and found is None:
+        token = IssuedToken.objects.filter(jti=jti).first() if jti else None
+        if jti and token is None:
             raise forms.ValidationError(_("No token with this id is on the list."))
-        return found
+        return token
 
 
 class PasteForm(forms.Form):
@@ -111,7 +111,7 @@ class AccessCheck(SitePage):
         if form.is_bound and form.is_valid():
             shown |= check_result(**form.cleaned_data)
         if not may(request, "accounts.view_roleassignment"):
-            # The list of users names their roles, but neither ends nor reasons.
+            # Viewing users shows their roles, but neither expiry nor reasons.
             shown |= {"held": None, "holders": None}
         return self.page(shown)
 
@@ -133,10 +133,10 @@ class AccessCheck(SitePage):
             raise PermissionDenied
         paste = PasteForm(request.POST)
         if not paste.is_valid():
-            # Not the form itself: it would write the token back into the page.
+            # Not the bound form: it would write the token into the page.
             shown = {"form": CheckForm(), "paste": PasteForm()}
-            told = list(paste.errors.values())
-            return self.page({**shown, "paste_errors": told}, status=400)
+            errors = list(paste.errors.values())
+            return self.page({**shown, "paste_errors": errors}, status=400)
         query = {"jti": paste.cleaned_data["token"]}
         if row_id(request.POST.get("primitive", "")):
             query["primitive"] = request.POST["primitive"]
@@ -153,7 +153,7 @@ def check_result(
     if primitive is not None:
         shown |= {"roles": explain.covering_roles(primitive)}
     if user is None and jti is None:
-        return shown | people(primitive)
+        return shown | role_holders(primitive)
     shown["person"] = who = user or (jti.user if jti else None)
     try:
         if jti is not None:
@@ -162,18 +162,20 @@ def check_result(
             principal = explain.user_principal(user)  # type: ignore[arg-type]
     except Unauthenticated as why:
         return shown | {"refused": explain.refusal_text(why)}
-    held = RoleAssignment.objects.unexpired().filter(user=who).select_related("role")
-    return shown | {"held": held, "verdicts": verdicts(principal, primitive)}
+    assignments = (
+        RoleAssignment.objects.unexpired().filter(user=who).select_related("role")
+    )
+    return shown | {"held": assignments, "verdicts": verdicts(principal, primitive)}
 
 
-def people(primitive: Primitive | None) -> dict[str, Any]:
+def role_holders(primitive: Primitive | None) -> dict[str, Any]:
     """Users with a role that grants the primitive."""
     if primitive is None:
         return {}
-    held = explain.holders(primitive)
+    assignments = explain.holders(primitive)
     return {
-        "holders": held[:MOST],
-        "holder_count": held.values("user").distinct().count(),
+        "holders": assignments[:MAX_HOLDERS],
+        "holder_count": assignments.values("user").distinct().count(),
     }
 
 
@@ -182,7 +184,7 @@ def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str
     catalogue = read_catalogue()
     keys = {(p.kind, p.name): p.pk for p in Primitive.objects.only("kind", "name")}
     key = (primitive.kind, primitive.name) if primitive else None
-    found = [
+    results = [
         explain.verdict(principal, r, catalogue) for r in explain.rules(catalogue, key)
     ]
     return [
@@ -194,7 +196,7 @@ def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str
             "why": decision_in_words(one.decision.via),
             "mend": explain.remedy(one.decision, one.rule),
         }
-        for one in sorted(found, key=lambda v: not v.decision.allowed)
+        for one in sorted(results, key=lambda v: not v.decision.allowed)
     ]
 
 

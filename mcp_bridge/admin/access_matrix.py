@@ -31,8 +31,8 @@ from mcp_bridge.access.access_matrix import (
 )
 from mcp_bridge.models import Primitive, PrimitiveKind
 
-LONGEST_PAGE = 100
-MOST_CELLS = 4000
+MAX_PAGE_ROWS = 100
+MAX_CELLS = 4000
 """Cells of one page, so that its form stays within DATA_UPLOAD_MAX_NUMBER_FIELDS."""
 BULK = [
     ("", gettext_lazy("as ticked")),
@@ -66,7 +66,7 @@ class Filters(forms.Form):
 
 
 @dataclass
-class View:
+class MatrixView:
     """A filtered part of the matrix."""
 
     filters: Filters
@@ -78,7 +78,7 @@ class View:
     @property
     def per_page(self) -> int:
         """Fewer rows where there are many roles."""
-        return max(1, min(LONGEST_PAGE, MOST_CELLS // max(1, len(self.roles))))
+        return max(1, min(MAX_PAGE_ROWS, MAX_CELLS // max(1, len(self.roles))))
 
     @property
     def shown(self) -> list[Primitive]:
@@ -96,24 +96,24 @@ class View:
         return f"{reverse('admin:access_matrix')}?{query}"
 
 
-def view_of(query: Any) -> View:
+def parse_view(query: Any) -> MatrixView:
     """Parse the query string; an invalid one selects everything."""
     filters = Filters(query)
-    wanted = filters.cleaned_data if filters.is_valid() else {}
+    data = filters.cleaned_data if filters.is_valid() else {}
     rows: QuerySet[Primitive] = Primitive.objects.order_by("kind", "name")
-    if wanted.get("q"):
-        rows = rows.filter(name__icontains=wanted["q"])
-    if wanted.get("kind"):
-        rows = rows.filter(kind=wanted["kind"])
-    if wanted.get("sensitive"):
-        rows = rows.filter(sensitive=wanted["sensitive"] == "1")
-    roles = list(wanted.get("role") or Role.objects.all())
+    if data.get("q"):
+        rows = rows.filter(name__icontains=data["q"])
+    if data.get("kind"):
+        rows = rows.filter(kind=data["kind"])
+    if data.get("sensitive"):
+        rows = rows.filter(sensitive=data["sensitive"] == "1")
+    roles = list(data.get("role") or Role.objects.all())
     page = query.get("p", "")
-    kept = {
+    parameters = {
         n: query.getlist(n) for n in ("q", "kind", "sensitive", "role") if query.get(n)
     }
     number = int(page) if page.isdecimal() and 0 < len(page) < 6 else 1
-    return View(filters, list(rows), roles, max(1, number), kept)
+    return MatrixView(filters, list(rows), roles, max(1, number), parameters)
 
 
 @site_page
@@ -127,10 +127,10 @@ class AccessMatrix(SitePage):
     template = "admin/access_matrix.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.show(view_of(request.GET))
+        return self.show(parse_view(request.GET))
 
     def show(
-        self, view: View, ticked: set[str] | None = None, status: int = 200
+        self, view: MatrixView, ticked: set[str] | None = None, status: int = 200
     ) -> HttpResponse:
         """The page; `ticked` are unsaved ticks, None for the stored state."""
         matrix = Matrix(view.primitives, view.roles)
@@ -152,22 +152,22 @@ class AccessMatrix(SitePage):
         """Review or save; needs permission to change roles."""
         if not request.user.has_perm("accounts.change_role"):
             raise PermissionDenied
-        view = view_of(request.GET)
+        view = parse_view(request.GET)
         if "changes" in request.POST:
             return self.save(request, view)
         matrix = Matrix(view.primitives, view.roles)
         ticked = set(request.POST.getlist("on"))
         if matrix.version != request.POST.get("version"):
             return self.stale(view, ticked)
-        wanted = wanted_ticks(matrix, view, ticked, request.POST)
-        changes = matrix.changes(wanted, view.primitives)
+        ticks = requested_ticks(matrix, view, ticked, request.POST)
+        changes = matrix.changes(ticks, view.primitives)
         if not changes:
             messages.info(request, _("Nothing was changed."))
             return HttpResponseRedirect(view.url(view.page))
         return self.review(view, matrix, changes)
 
     def review(
-        self, view: View, matrix: Matrix, changes: list[MatrixChange]
+        self, view: MatrixView, matrix: Matrix, changes: list[MatrixChange]
     ) -> HttpResponse:
         by_role: dict[Role, list[MatrixChange]] = {}
         for change in changes:
@@ -186,11 +186,11 @@ class AccessMatrix(SitePage):
             }
         )
 
-    def save(self, request: HttpRequest, view: View) -> HttpResponse:
+    def save(self, request: HttpRequest, view: MatrixView) -> HttpResponse:
         matrix = Matrix(view.primitives, view.roles)
         codes = request.POST["changes"].split()
         try:
-            done = save_matrix(
+            changes = save_matrix(
                 matrix,
                 request.POST.get("version", ""),
                 codes,
@@ -202,36 +202,40 @@ class AccessMatrix(SitePage):
         except NotAllowed as error:
             messages.error(request, _("Nothing was saved. %s") % error)
             return self.show(view, status=403)
-        told = ngettext("%d change saved.", "%d changes saved.", len(done)) % len(done)
+        message = ngettext("%d change saved.", "%d changes saved.", len(changes)) % len(
+            changes
+        )
         follows = _("The next message follows it.")
-        messages.success(request, f"{told} {follows}")
+        messages.success(request, f"{message} {follows}")
         return HttpResponseRedirect(view.url(view.page))
 
-    def stale(self, view: View, ticked: set[str] | None) -> HttpResponse:
+    def stale(self, view: MatrixView, ticked: set[str] | None) -> HttpResponse:
         """Show the current state with the unsaved ticks; nothing is saved."""
-        told = _(
+        message = _(
             "Nothing was saved: somebody changed roles or tools since you opened this "
             "page. Look at the state below and save again."
         )
-        messages.error(self.request, told)
+        messages.error(self.request, message)
         return self.show(view, ticked, status=409)
 
 
-def wanted_ticks(matrix: Matrix, view: View, ticked: set[str], post: Any) -> set[str]:
+def requested_ticks(
+    matrix: Matrix, view: MatrixView, ticked: set[str], post: Any
+) -> set[str]:
     """The ticks of this page; bulk choices of rows and columns override them.
 
     A column's bulk choice covers every primitive that matches the filter, on all pages.
     """
     on_page = {primitive.pk for primitive in view.shown}
-    wanted = set()
+    ticks = set()
     for primitive in view.primitives:
         row = post.get(f"row-{primitive.pk}", "")
         for cell in matrix.row(primitive):
-            left = cell.key in ticked if primitive.pk in on_page else cell.ticked
+            tick = cell.key in ticked if primitive.pk in on_page else cell.ticked
             bulk = row or post.get(f"column-{cell.role}", "")
-            if bulk == "on" or (left and bulk != "off"):
-                wanted.add(cell.key)
-    return wanted
+            if bulk == "on" or (tick and bulk != "off"):
+                ticks.add(cell.key)
+    return ticks
 
 
 def cells(
@@ -244,21 +248,21 @@ def cells(
     """A row of cells as HTML; a template is too slow for thousands of cells."""
     for role, cell in zip(roles, matrix.row(primitive), strict=True):
         on = cell.ticked if ticked is None or not cell.tickable else cell.key in ticked
-        yield drawn(cell, f"{primitive.name}, {role.name}", on, may_change)
+        yield cell_html(cell, f"{primitive.name}, {role.name}", on, may_change)
 
 
-def drawn(cell: Cell, name: str, on: bool, may_change: bool) -> SafeString:
+def cell_html(cell: Cell, name: str, on: bool, may_change: bool) -> SafeString:
     """One cell: a checkbox, or the reason why there is none."""
     shared = ", ".join(cell.through)
     if cell.state is CellState.SHARED:
-        told = _("allowed through %s") % shared
-        return format_html('<td class="shared">{}</td>', told)
+        text = _("allowed through %s") % shared
+        return format_html('<td class="shared">{}</td>', text)
     if cell.state is CellState.CLOSED:
         return format_html(
             '<td class="closed">{}</td>', _("no: does not ask for its own scope")
         )
-    told = _("also through %s") % shared
-    also = format_html("<small>{}</small>", told) if shared else ""
+    text = _("also through %s") % shared
+    also = format_html("<small>{}</small>", text) if shared else ""
     return format_html(
         '<td><label><input type="checkbox" name="on" value="{}" aria-label="{}"{}{}>'
         '<b class="y">{}</b><b class="n">{}</b></label>{}</td>',

@@ -16,9 +16,9 @@ def changed_definitions() -> Iterator[Notice]:
     """Primitives whose definition changed since it was accepted."""
     names = changed_names()
     if names:
-        told = _("Definition changed, look at it: %s") % first_few(names)
+        message = _("Definition changed, look at it: %s") % first_few(names)
         listing = reverse("admin:mcp_bridge_primitive_changelist")
-        yield Notice(told, f"{listing}?changed_at__isnull=False", urgent=True)
+        yield Notice(message, f"{listing}?changed_at__isnull=False", urgent=True)
 
 
 @notice_finder("mcp_bridge.view_primitive", instead_of="portico.W102")
@@ -26,8 +26,8 @@ def unreachable() -> Iterator[Notice]:
     """Primitives that no role grants."""
     names = unreachable_names()
     if names:
-        told = _("No role gives access to: %s") % first_few(names)
-        yield Notice(told, reverse("admin:access_matrix"))
+        message = _("No role gives access to: %s") % first_few(names)
+        yield Notice(message, reverse("admin:access_matrix"))
 
 
 def first_few(names: list[str]) -> str:

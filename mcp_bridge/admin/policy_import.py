@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.admin_site.site import Section, SitePage, site_page
-from accounts.admin_site.uploads import SuperusersPage, kept_draft, uploaded_file
+from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
 from accounts.audit.record import record
 from accounts.authorization.delegation import NotAllowed
 from accounts.imports.problems import StalePreview
@@ -57,21 +57,21 @@ class PolicyImportPage(SuperusersPage):
     def post(self, request: HttpRequest) -> HttpResponse:
         if "apply" in request.POST:
             return self.apply(request)
-        raw, told = uploaded_file(request)
-        if told:
-            return self.page({"told": told}, status=400)
-        found = policy_diff(raw)
-        if not found.problems:
-            kept_draft(request, "policy", raw)
-        context = {"diff": found, "problems": found.problems}
-        return self.page(context, status=400 if found.problems else 200)
+        raw, error = uploaded_file(request)
+        if error:
+            return self.page({"told": error}, status=400)
+        diff = policy_diff(raw)
+        if not diff.problems:
+            store_draft(request, "policy", raw)
+        context = {"diff": diff, "problems": diff.problems}
+        return self.page(context, status=400 if diff.problems else 200)
 
     def apply(self, request: Any) -> HttpResponse:
         """Apply the draft unless the policy changed since the review."""
         draft = ImportDraft.objects.filter(owner=request.user, kind="policy").first()
         if draft is None:
-            told = _("There is nothing to apply: choose the file again.")
-            return self.page({"told": told}, status=400)
+            text = _("There is nothing to apply: choose the file again.")
+            return self.page({"told": text}, status=400)
         mark = request.POST["apply"]
         try:
             count = apply_policy(draft.content.encode(), mark, request.user)

@@ -31,8 +31,8 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
             if name in cleaned
         }
         if not self.actor.is_superuser and widens_access(changes):
-            told = _("Only a superuser lets more people use it; you may narrow it.")
-            raise forms.ValidationError(told)
+            problem = _("Only a superuser lets more people use it; you may narrow it.")
+            raise forms.ValidationError(problem)
         return cleaned
 
 
@@ -53,7 +53,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     list_display = ("name", "kind", "enabled", "sensitive", "scopes", "review")
     list_filter = ("kind", "enabled", "sensitive", "required_scopes")
     linked_lookups = ("changed_at__isnull",)
-    show_facets = admin.ShowFacets.NEVER  # One count for each of hundreds of scopes.
+    show_facets = admin.ShowFacets.NEVER  # Facets count once per scope.
     search_fields = ("name", "title", "description", "required_scopes__name")
     fields = (
         "kind",
@@ -114,8 +114,8 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
             primitive.save(update_fields=["enabled"])
             self.record_change(request, "changed", primitive, {"enabled": [not on, on]})
             count += 1
-        told = ngettext("%d changed.", "%d changed.", count) % count
-        self.message_user(request, told, messages.SUCCESS)
+        message = ngettext("%d changed.", "%d changed.", count) % count
+        self.message_user(request, message, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Primitive]:
         return super().get_queryset(request).prefetch_related("required_scopes")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 TOKEN = "YOUR_TOKEN"  # noqa: S105
-PROTOCOL, OURS = "2026-07-28", "io.modelcontextprotocol/"
+PROTOCOL, META_PREFIX = "2026-07-28", "io.modelcontextprotocol/"
 BEARER = f"Authorization: Bearer {TOKEN}"
 
 
@@ -53,10 +53,10 @@ def claude(url: str) -> Snippet:
 def vscode(url: str) -> Snippet:
     """VS Code prompts for the token and stores it, so the file holds no secret."""
     plain = {"type": "http", "url": url}
-    asked = {"type": "promptString", "id": "t", "description": "Token"}
+    prompt = {"type": "promptString", "id": "t", "description": "Token"}
     headers = {"Authorization": "Bearer ${input:t}"}
     secret = {
-        "inputs": [{**asked, "password": True}],
+        "inputs": [{**prompt, "password": True}],
         "servers": {"portico": {**plain, "headers": headers}},
     }
     sign_in = {"servers": {"portico": plain}}
@@ -99,9 +99,12 @@ def curl(url: str) -> Snippet:
         f"MCP-Protocol-Version: {PROTOCOL}",
         "Mcp-Method: tools/list",
     ]
-    meta = {f"{OURS}protocolVersion": PROTOCOL, f"{OURS}clientCapabilities": {}}
+    meta = {
+        f"{META_PREFIX}protocolVersion": PROTOCOL,
+        f"{META_PREFIX}clientCapabilities": {},
+    }
     params = {"_meta": meta}
-    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params}
     parts = [f"-H '{header}'" for header in headers]
-    command = " ".join(["curl", url, *parts, f"-d '{json.dumps(asked)}'"])
+    command = " ".join(["curl", url, *parts, f"-d '{json.dumps(body)}'"])
     return Snippet("curl", "curl", _("a shell (it cannot sign in)"), "", command)

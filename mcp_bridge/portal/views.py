@@ -48,8 +48,8 @@ class StatusView(Page):
             decision=AuditEvent.Verdict.ALLOWED,
         )
         last = mine.first()
-        found = {"connected": last is not None, "what": last.object if last else ""}
-        return JsonResponse(found)
+        status = {"connected": last is not None, "what": last.object if last else ""}
+        return JsonResponse(status)
 
 
 def refusal_in_words(event: AuditEvent) -> str:

@@ -17,8 +17,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
-from accounts.admin.audit.export import exported
-from accounts.admin.audit.saved_views import keep, offered
+from accounts.admin.audit.export import export_response
+from accounts.admin.audit.saved_views import save_view, visible_views
 from accounts.admin.audit.seals import VERIFIED_AT_ONCE
 from accounts.admin.audit.window import WindowedChangeList, window_start
 from accounts.admin_site.base import ReadOnlyAdmin, badge, may
@@ -153,7 +153,9 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         """The changed fields as a table."""
         if not obj.changes:
             return "-"
-        rows = [(name, *pair(value)) for name, value in obj.changes.items()]
+        rows = [
+            (name, *before_and_after_text(value)) for name, value in obj.changes.items()
+        ]
         line = '<tr><th scope="row">{}</th><td>{}</td><td>{}</td></tr>'
         head = (gettext("Field"), gettext("Before"), gettext("After"))
         return format_html(
@@ -179,13 +181,15 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
         return WindowedChangeList
 
-    def found_by(self, look_up: str, queryset: Any, word: str) -> Any:
+    def lookup_matches(self, lookup: str, queryset: Any, word: str) -> Any:
         """Search prefixes among the newest events only: a prefix matches millions."""
-        since = window_start() if look_up == "object__prefix" else None
+        since = window_start() if lookup == "object__prefix" else None
         if since is None:
-            return super().found_by(look_up, queryset, word)
+            return super().lookup_matches(lookup, queryset, word)
         newest = queryset.filter(at__gte=since)
-        return newest.alias(walked=WithoutIndex("object")).filter(walked__prefix=word)
+        return newest.alias(unindexed=WithoutIndex("object")).filter(
+            walked__prefix=word
+        )
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
         """Return every match for an export, and the newest matches for the list."""
@@ -195,17 +199,17 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
-        own = [
+        urls = [
             path("export/<slug:form>/", view(self.export), name="audit-export"),
             path("views/", view(self.views), name="audit-views"),
             path("verify/", view(self.verify), name="audit-verify"),
         ]
-        return own + super().get_urls()
+        return urls + super().get_urls()
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
         """Add the saved views, and seal one range of events that are not sealed yet."""
         seal_some(1)
-        context = {"offered": offered(request), "may_share": may_share(request)}
+        context = {"offered": visible_views(request), "may_share": may_share(request)}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
@@ -214,16 +218,16 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             return HttpResponse(gettext("You may not see the audit."), status=403)
         request.exporting = True  # type: ignore[attr-defined]
         try:
-            found = self.get_changelist_instance(request).get_queryset(request)
+            rows = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters as error:
             return HttpResponse(f"{error}", status=400, content_type="text/plain")
-        return exported(request, found, form)
+        return export_response(request, rows, form)
 
     @method_decorator(require_POST)
     def views(self, request: HttpRequest) -> HttpResponseBase:
         if not self.has_view_permission(request):
             return HttpResponse(gettext("You may not see the audit."), status=403)
-        return keep(self, request, may_share(request))
+        return save_view(self, request, may_share(request))
 
     @method_decorator(require_POST)
     def verify(self, request: HttpRequest) -> HttpResponseBase:
@@ -231,15 +235,15 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         if not self.has_view_permission(request):
             return HttpResponse(gettext("You may not see the audit."), status=403)
         seal_some(VERIFIED_AT_ONCE)
-        checked = list(AuditSeal.objects.all().verify(VERIFIED_AT_ONCE))
-        problem = checked[-1].problem if checked else ""
+        results = list(AuditSeal.objects.all().verify(VERIFIED_AT_ONCE))
+        problem = results[-1].problem if results else ""
         record("audit.verified", actor=request.user, request=request, object=problem)
         context = {
             **self.admin_site.each_context(request),
             "title": _("Does the audit fit its seals?"),
             "parent": (reverse("admin:accounts_auditevent_changelist"), _("Audit")),
-            "seals": len(checked),
-            "events": sum(seal.events for seal in checked),
+            "seals": len(results),
+            "events": sum(seal.events for seal in results),
             "all_seals": AuditSeal.objects.count(),
             "head": AuditSeal.objects.all().head(),
             "problem": problem,
@@ -254,21 +258,21 @@ def seal_some(most: int) -> None:
     try:
         AuditSeal.objects.all().seal(most=most)
     except EventUnreadable as error:
-        logger.error("%s: nothing from there on is sealed", error)
+        logger.error("%s; events from there on cannot be sealed", error)
 
 
 def may_share(request: HttpRequest) -> bool:
     return may(request, "accounts.add_savedview")
 
 
-def pair(value: Any) -> tuple[str, str]:
+def before_and_after_text(value: Any) -> tuple[str, str]:
     """Before and after as text; a single value counts as "after"."""
     if isinstance(value, list) and len(value) == 2:
-        return event_words(value[0]), event_words(value[1])
-    return "", event_words(value)
+        return value_text(value[0]), value_text(value[1])
+    return "", value_text(value)
 
 
-def event_words(value: Any) -> str:
+def value_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None or value == "" else str(value)

@@ -13,13 +13,15 @@ from accounts.audit.record import record
 from accounts.http.streaming import stream_from_thread
 
 
-def exported(
+def export_response(
     request: HttpRequest, queryset: Any, form: str
 ) -> HttpResponse | StreamingHttpResponse:
     """Stream the events of `queryset` as a download. Records the export."""
     if form not in FORMATS:
-        told = _("There is csv and jsonl, not %s.") % form
-        return HttpResponse(told, status=404, content_type="text/plain; charset=utf-8")
+        message = _("There is csv and jsonl, not %s.") % form
+        return HttpResponse(
+            message, status=404, content_type="text/plain; charset=utf-8"
+        )
     record(
         "audit.exported",
         actor=request.user,

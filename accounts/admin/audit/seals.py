@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import ReadOnlyAdmin
 from accounts.admin_site.large_changelists import (
-    COUNTED,
+    COUNT_LIMIT,
 )
 from accounts.admin_site.site import Section
 from accounts.models import AuditSeal
@@ -44,9 +44,9 @@ class AuditSealAdmin(ReadOnlyAdmin[AuditSeal]):
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
         """Show how many events are not sealed yet."""
-        count, since = AuditSeal.objects.all().unsealed(COUNTED)
-        own = {"unsealed": count, "unsealed_since": since, "counted": COUNTED}
-        return super().changelist_view(request, {**own, **(extra_context or {})})
+        count, since = AuditSeal.objects.all().unsealed(COUNT_LIMIT)
+        context = {"unsealed": count, "unsealed_since": since, "counted": COUNT_LIMIT}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     @admin.display(description=_("digest"))
     def short(self, obj: AuditSeal) -> str:

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from accounts.admin_site.large_changelists import LargeChangeList, moment_in_query
 from accounts.models import AuditEvent
 
-LOOKED_THROUGH = 200_000
+WINDOW_SIZE = 200_000
 """Newest events before the end of the requested period."""
 NO_FILTERS = {"at__gte", "at__lt", "p", "o", "e"}
 
@@ -27,7 +27,7 @@ def window_start(before: datetime | None = None) -> datetime | None:
     newest = events.values_list("id", flat=True).first()
     if newest is None:
         return None
-    older = AuditEvent.objects.filter(id__lte=newest - LOOKED_THROUGH)
+    older = AuditEvent.objects.filter(id__lte=newest - WINDOW_SIZE)
     return older.order_by("-id").values_list("at", flat=True).first()
 
 
@@ -39,19 +39,19 @@ class WindowedChangeList(LargeChangeList):
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Apply the window when several filters are set; exports have no window."""
-        chosen = {name for name, value in request.GET.items() if value} - NO_FILTERS
-        if len(chosen) > 1 and not getattr(request, "exporting", False):
-            self.reach(request)
+        filters = {name for name, value in request.GET.items() if value} - NO_FILTERS
+        if len(filters) > 1 and not getattr(request, "exporting", False):
+            self.apply_window(request)
         return super().get_queryset(request, *args, **kwargs)
 
-    def reach(self, request: HttpRequest) -> None:
+    def apply_window(self, request: HttpRequest) -> None:
         """Leave out events before the window, unless the period is shorter."""
-        asked = request.GET
-        until, start = asked.get("at__lt", ""), asked.get("at__gte", "")
+        parameters = request.GET
+        until, start = parameters.get("at__lt", ""), parameters.get("at__gte", "")
         since = window_start(moment_in_query(until, end=True) if until else None)
         if since is None or (start and moment_in_query(start, end=False) >= since):
             return
         self.root_queryset = self.root_queryset.filter(at__gte=since)
         self.looked_since = since
-        left = {k: v for k, v in asked.items() if k not in {"p", "e", "at__lt"}}
-        self.further = f"?{urlencode({**left, 'at__lt': since.isoformat()})}"
+        query = {k: v for k, v in parameters.items() if k not in {"p", "e", "at__lt"}}
+        self.further = f"?{urlencode({**query, 'at__lt': since.isoformat()})}"

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from accounts.admin_site.base import ReadOnlyAdmin, badge, may
 from accounts.admin_site.confirmation import (
     confirmation_page,
-    endable,
+    revocable_tokens,
     revocation_effect,
 )
 from accounts.admin_site.large_changelists import (
@@ -30,18 +30,18 @@ from accounts.models import IssuedToken, OAuthClient, TokenKind, User
 from accounts.models.issued_tokens import STATES
 
 REASON = "revoked in the admin"
-SHOWN_OF_A_FAMILY = 200
+MAX_FAMILY_ROWS = 200
 
 
-class ChosenFilter(admin.SimpleListFilter):
+class ConditionFilter(admin.SimpleListFilter):
     """A filter that maps each choice to a condition."""
 
-    named: tuple[tuple[str, Any], ...] = ()
+    choice_labels: tuple[tuple[str, Any], ...] = ()
 
     def lookups(self, request: Any, model_admin: Any) -> Any:
-        return self.named
+        return self.choice_labels
 
-    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+    def condition(self, choice: str | None, now: datetime) -> Q | None:
         raise NotImplementedError
 
     def queryset(self, request: Any, queryset: Any) -> Any:
@@ -51,62 +51,62 @@ class ChosenFilter(admin.SimpleListFilter):
         return queryset.alias(ends=WithoutIndex("expires_at")).filter(condition)
 
 
-class StateFilter(ChosenFilter):
+class StateFilter(ConditionFilter):
     title = _("state")
     parameter_name = "state"
-    named = tuple(STATES.items())
+    choice_labels = tuple(STATES.items())
 
-    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+    def condition(self, choice: str | None, now: datetime) -> Q | None:
         """A revoked token stays "revoked" after it expires."""
         return {
             "active": Q(revoked=False, ends__gt=now),
             "expired": Q(revoked=False, ends__lte=now),
             "revoked": Q(revoked=True),
-        }.get(chosen or "")
+        }.get(choice or "")
 
 
-class UseFilter(ChosenFilter):
+class UseFilter(ConditionFilter):
     """Tokens that are probably not needed."""
 
     title = _("use")
     parameter_name = "use"
-    named = (
+    choice_labels = (
         ("never", _("never used")),
         ("30", _("unused for 30 days")),
         ("90", _("unused for 90 days")),
     )
 
-    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+    def condition(self, choice: str | None, now: datetime) -> Q | None:
         """Issued before the period and not used in it."""
-        if chosen == "never":
+        if choice == "never":
             return Q(last_used_at=None)
-        if chosen not in ("30", "90"):
+        if choice not in ("30", "90"):
             return None
-        since = now - timedelta(days=int(chosen))
+        since = now - timedelta(days=int(choice))
         unused = Q(last_used_at__lt=since) | Q(last_used_at=None)
         return unused & Q(issued_at__lt=since)
 
 
-class ExpiryFilter(ChosenFilter):
+class ExpiryFilter(ConditionFilter):
     title = _("expiry")
     parameter_name = "expiry"
-    named = (
+    choice_labels = (
         ("hour", _("within an hour")),
         ("day", _("within a day")),
         ("week", _("within 7 days")),
         ("later", _("later")),
     )
-    reach = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+    limits = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
-    def condition(self, chosen: str | None, now: datetime) -> Q | None:
+    def condition(self, choice: str | None, now: datetime) -> Q | None:
         week = now + timedelta(days=7)
-        if chosen == "later":
+        if choice == "later":
             return Q(ends__gt=week)
-        if chosen == "week":
+        if choice == "week":
             return Q(ends__gt=now, ends__lte=week)
-        if chosen not in self.reach:
+        if choice not in self.limits:
             return None
-        return Q(expires_at__gt=now, expires_at__lte=now + self.reach[chosen])
+        return Q(expires_at__gt=now, expires_at__lte=now + self.limits[choice])
 
 
 class WhoseFilter(TypedFilter):
@@ -276,15 +276,15 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
 
     def end(self, request: HttpRequest, tokens: Any, verb: Any = None) -> Any:
         """Confirm, call `verb` (default `end_tokens`), show how many were live."""
-        tokens = endable(self, request, tokens)
+        tokens = revocable_tokens(self, request, tokens)
         page = confirmation_page(
             self, request, str(_("Revoke?")), revocation_effect(tokens)
         )
         if page is not None:
             return page
-        ended = (verb or self.end_tokens)(request, tokens)
-        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
-        self.message_user(request, told, messages.SUCCESS)
+        count = (verb or self.end_tokens)(request, tokens)
+        message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
+        self.message_user(request, message, messages.SUCCESS)
         return None
 
 
@@ -299,17 +299,19 @@ def generations(family: Any) -> list[tuple[IssuedToken | None, list[IssuedToken]
     A family without refresh tokens has one group of access tokens.
     """
     rows = IssuedToken.objects.with_revoked().filter(family=family)
-    found = list(rows.order_by("issued_at", "id")[:SHOWN_OF_A_FAMILY])
-    refresh = [row for row in found if row.kind == TokenKind.REFRESH]
-    grown: list[tuple[IssuedToken | None, list[IssuedToken]]] = [
+    tokens = list(rows.order_by("issued_at", "id")[:MAX_FAMILY_ROWS])
+    refresh = [row for row in tokens if row.kind == TokenKind.REFRESH]
+    groups: list[tuple[IssuedToken | None, list[IssuedToken]]] = [
         (row, []) for row in refresh
     ] or [(None, [])]
-    for row in found:
+    for row in tokens:
         if row.kind != TokenKind.REFRESH:
-            # Both of a pair are issued at once, the access token perhaps a bit before.
-            before = [r for r in refresh if r.issued_at <= row.issued_at + PAIRED]
-            grown[max(len(before) - 1, 0)][1].append(row)
-    return grown
+            # A pair is issued together, but its access token may be slightly older.
+            before = [
+                r for r in refresh if r.issued_at <= row.issued_at + PAIR_TOLERANCE
+            ]
+            groups[max(len(before) - 1, 0)][1].append(row)
+    return groups
 
 
-PAIRED = timedelta(seconds=1)
+PAIR_TOLERANCE = timedelta(seconds=1)

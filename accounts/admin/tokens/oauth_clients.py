@@ -27,7 +27,7 @@ from accounts.admin_site.base import (
     badge,
     within_reach,
 )
-from accounts.admin_site.confirmation import endable
+from accounts.admin_site.confirmation import revocable_tokens
 from accounts.admin_site.site import Section
 from accounts.authorization.delegation import (
     more_privileged_users,
@@ -54,15 +54,15 @@ from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.host_names import HostField
 from accounts.tokens.assertions import public_keys
 
-for toolkits_own in (
+for toolkit_model in (
     OAuthAccessToken,
     OAuthClient,
     OAuthGrant,
     OAuthIDToken,
     OAuthRefreshToken,
 ):
-    if admin.site.is_registered(toolkits_own):
-        admin.site.unregister(toolkits_own)
+    if admin.site.is_registered(toolkit_model):
+        admin.site.unregister(toolkit_model)
 
 
 class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -104,23 +104,23 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         """private_key_jwt needs keys; looser limits need the rights over its tokens."""
-        given = super().clean() or self.cleaned_data
-        signs = given.get("token_endpoint_auth_method") == PRIVATE_KEY_JWT
-        if signs and not given.get("client_jwks") and "client_jwks" not in self.errors:
+        data = super().clean() or self.cleaned_data
+        signs = data.get("token_endpoint_auth_method") == PRIVATE_KEY_JWT
+        if signs and not data.get("client_jwks") and "client_jwks" not in self.errors:
             self.add_error("client_jwks", _("private_key_jwt needs public keys."))
-        for name in self.loosened(given):
-            told = objection_to_tokens_of(self.actor, self.instance)
-            if told:
-                self.add_error(name, told)
-        return given
+        for name in self.loosened_limits(data):
+            problem = objection_to_tokens_of(self.actor, self.instance)
+            if problem:
+                self.add_error(name, problem)
+        return data
 
-    def loosened(self, given: dict[str, Any]) -> Iterator[str]:
+    def loosened_limits(self, data: dict[str, Any]) -> Iterator[str]:
         """Names of the limits that the form would loosen."""
         before = self.initial
-        networks = given.get("networks")
+        networks = data.get("networks")
         if networks is not None and not covers(before.get("networks", ""), networks):
             yield "networks"
-        if (given.get("max_idle") or inf) > (before.get("max_idle") or inf):
+        if (data.get("max_idle") or inf) > (before.get("max_idle") or inf):
             yield "max_idle"
 
 
@@ -206,8 +206,8 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthClient]:
         """Annotate the number of consents."""
         rows = super().get_queryset(request)
-        found: QuerySet[OAuthClient] = rows.annotate(allowed_by=Count("consents"))
-        return found
+        clients: QuerySet[OAuthClient] = rows.annotate(allowed_by=Count("consents"))
+        return clients
 
     @admin.display(description=_("standing"))
     def standing(self, obj: OAuthClient) -> SafeString:
@@ -220,8 +220,8 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     @admin.display(description=_("returns to"))
     def returns_to(self, obj: OAuthClient) -> SafeString:
         uris = ((uri,) for uri in obj.redirect_uris.split())
-        told = format_html_join(mark_safe("<br>"), "<code>{}</code>", uris)
-        return told or badge("-")
+        lines = format_html_join(mark_safe("<br>"), "<code>{}</code>", uris)
+        return lines or badge("-")
 
     @admin.display(description=_("people"), ordering="allowed_by")
     def people(self, obj: OAuthClient) -> SafeString | str:
@@ -234,11 +234,11 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
 
     @admin.action(description=_("Block: end its tokens too"), permissions=["change"])
     def block(self, request: HttpRequest, queryset: Any) -> None:
-        chosen = within_reach(self, request, queryset, objection_to_client)
-        ended = end_access(self, request, chosen, "client ended")
-        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
-        self.message_user(request, told, messages.SUCCESS)
-        for client in chosen:
+        clients = within_reach(self, request, queryset, objection_to_client)
+        count = end_access(self, request, clients, "client ended")
+        message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
+        self.message_user(request, message, messages.SUCCESS)
+        for client in clients:
             if not client.blocked:
                 self.switch(request, client, True)
 
@@ -267,10 +267,10 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
 
     @admin.action(description=_("Revoke all its tokens"), permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
-        chosen = within_reach(self, request, queryset, objection_to_client)
-        ended = end_access(self, request, chosen, "client ended")
-        told = ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended
-        self.message_user(request, told, messages.SUCCESS)
+        clients = within_reach(self, request, queryset, objection_to_client)
+        count = end_access(self, request, clients, "client ended")
+        message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
+        self.message_user(request, message, messages.SUCCESS)
 
     @admin.action(
         description=_("Make a new secret, shown once"), permissions=["change"]
@@ -279,16 +279,16 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         """The old secret stops working at once; public clients have none."""
         secret = queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL)
         for client in within_reach(self, request, secret, objection_to_client):
-            client.client_secret = self.told_secret(request, client)
+            client.client_secret = self.issue_secret(request, client)
             client.save(update_fields=["client_secret"])
             self.record_change(request, "secret_rotated", client)
 
-    def told_secret(self, request: HttpRequest, client: OAuthClient) -> str:
+    def issue_secret(self, request: HttpRequest, client: OAuthClient) -> str:
         """A new secret, shown in a message of the next page only."""
         secret = secrets.token_urlsafe(48)
-        told = _("The secret of %(name)s, shown this once: %(secret)s")
-        given = {"name": client.name or client.client_id, "secret": secret}
-        self.message_user(request, told % given, messages.SUCCESS)
+        message = _("The secret of %(name)s, shown this once: %(secret)s")
+        values = {"name": client.name or client.client_id, "secret": secret}
+        self.message_user(request, message % values, messages.SUCCESS)
         return secret
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
@@ -300,7 +300,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             obj.client_id = secrets.token_hex(16)
             secret = "" if public or obj.uses_private_key_jwt else None
             obj.client_secret = (
-                self.told_secret(request, obj) if secret is None else secret
+                self.issue_secret(request, obj) if secret is None else secret
             )
         super().save_model(request, obj, form, change)
         if change and "blocked" in form.changed_data and obj.blocked:
@@ -313,9 +313,9 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Permission to delete a client covers its consents and codes."""
-        found, counts, needed, protected = super().get_deleted_objects(objs, request)
-        own = {self.opts.verbose_name} & set(needed)
-        return found, counts, own, protected
+        objects, counts, needed, protected = super().get_deleted_objects(objs, request)
+        permissions = {self.opts.verbose_name} & set(needed)
+        return objects, counts, permissions, protected
 
 
 def end_access(
@@ -327,7 +327,9 @@ def end_access(
         same = OAuthClient.objects.filter(client_id__in=names)
         same.end_pending(actor=request.user, reason=reason)
         tokens = IssuedToken.objects.filter(client_id__in=names)
-        return endable(page, request, tokens).revoke(actor=request.user, reason=reason)
+        return revocable_tokens(page, request, tokens).revoke(
+            actor=request.user, reason=reason
+        )
 
 
 class HostForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -341,11 +343,11 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_host(self) -> str:
         """Refuse the host of a client that acts for a user with more rights."""
-        # The form reads plain text; its clients are found by the one spelling only.
+        # The form has plain text; clients are matched by the normalized host only.
         host: str = HostField().to_python(self.cleaned_data["host"])
-        told = objection_to_host(self.actor, DocumentHost(host=host))
-        if told:
-            raise forms.ValidationError(told)
+        problem = objection_to_host(self.actor, DocumentHost(host=host))
+        if problem:
+            raise forms.ValidationError(problem)
         return host
 
 

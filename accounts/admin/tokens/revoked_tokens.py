@@ -37,7 +37,7 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_token_or_id(self) -> IssuedToken:
         """The token's row. Pasting the whole token is enough to revoke it."""
-        pasted = bare(self.cleaned_data["token_or_id"])
+        pasted = strip_bearer(self.cleaned_data["token_or_id"])
         row = find_pasted_token(pasted)
         if row is None:
             raise forms.ValidationError(
@@ -47,20 +47,20 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(_("This token is revoked already."))
         if row.state == "expired":
             raise forms.ValidationError(_("This token has expired already."))
-        told = objection_to_revoking(self.actor, row.user) if row.user else ""
-        if told and JTI.fullmatch(pasted.lower()):
-            raise forms.ValidationError(told)
+        problem = objection_to_revoking(self.actor, row.user) if row.user else ""
+        if problem and JTI.fullmatch(pasted.lower()):
+            raise forms.ValidationError(problem)
         return row
 
 
-def bare(text: str) -> str:
+def strip_bearer(text: str) -> str:
     """The pasted text without whitespace and without "Bearer"."""
     return "".join(text.split()).removeprefix("Bearer")
 
 
 def find_pasted_token(pasted: str) -> IssuedToken | None:
     """The row of a pasted token or `jti`."""
-    pasted = bare(pasted)
+    pasted = strip_bearer(pasted)
     if JTI.fullmatch(pasted.lower()):
         return IssuedToken.objects.filter(jti=pasted.lower()).first()
     return find_token(pasted)

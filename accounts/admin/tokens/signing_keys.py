@@ -97,10 +97,10 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         actor: Any = request.user
         for key in queryset:
             if key.state == KeyState.ACTIVE:
-                told = _("%s signs new tokens: rotate first.") % key.kid
-                self.message_user(request, told, messages.ERROR)
-            elif told := objection_to_retiring(actor, key):
-                self.message_user(request, told, messages.ERROR)
+                message = _("%s signs new tokens: rotate first.") % key.kid
+                self.message_user(request, message, messages.ERROR)
+            elif message := objection_to_retiring(actor, key):
+                self.message_user(request, message, messages.ERROR)
             elif key.state != KeyState.RETIRED:
                 key.move(KeyState.RETIRED)
                 record(
@@ -110,16 +110,16 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.rotate)
-        own = [path("rotate/", view, name="accounts_signingkey_rotate")]
-        return own + super().get_urls()
+        urls = [path("rotate/", view, name="accounts_signingkey_rotate")]
+        return urls + super().get_urls()
 
     @method_decorator(require_POST)
     def rotate(self, request: HttpRequest) -> HttpResponseRedirect:
         """Activate the next key."""
         if self.has_rotate_permission(request):
             key = SigningKey.objects.rotate(actor=request.user)
-            told = _("New tokens are signed with %s; old ones stay valid.") % key.kid
-            self.message_user(request, told, messages.SUCCESS)
+            message = _("New tokens are signed with %s; old ones stay valid.") % key.kid
+            self.message_user(request, message, messages.SUCCESS)
         else:
             self.message_user(request, _("You may not rotate keys."), messages.ERROR)
         return HttpResponseRedirect(reverse("admin:accounts_signingkey_changelist"))

@@ -24,35 +24,41 @@ from accounts.tokens import assertions
 class Command(BaseCommand):
     """Register a client; the consent page shows it as added by an administrator."""
 
-    help = "Register an OAuth client; its secret is printed once."
+    help = "Register an OAuth client and print its secret once."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("name", type=short)
         parser.add_argument("--redirect-uri", action="append", default=[])
-        parser.add_argument("--public", action="store_true", help="Without a secret.")
         parser.add_argument(
-            "--client-id", type=client_id, help="Default: a random one."
+            "--public", action="store_true", help="A client without a secret."
+        )
+        parser.add_argument("--client-id", type=client_id, help="Default: a random id.")
+        parser.add_argument(
+            "--jwks",
+            metavar="FILE",
+            help="JWK Set of a client that uses private_key_jwt.",
         )
         parser.add_argument(
-            "--jwks", metavar="FILE", help="Its public keys: it signs, no secret."
+            "--device", action="store_true", help="Allow the device flow."
         )
-        parser.add_argument("--device", action="store_true", help="Device flow too.")
         parser.add_argument(
-            "--service-account", metavar="USER", help="Acts as USER on its own."
+            "--service-account",
+            metavar="USER",
+            help="Allow client_credentials as USER.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        uris, account = self.checked(options)
-        known = options["client_id"] or secrets.token_hex(16)
-        if OAuthClient.objects.filter(client_id=known).exists():
-            raise CommandError(f"There is a client {known} already.")
+        uris, account = self.validate(options)
+        identifier = options["client_id"] or secrets.token_hex(16)
+        if OAuthClient.objects.filter(client_id=identifier).exists():
+            raise CommandError(f"A client {identifier} exists already.")
         jwks = self.keys(options["jwks"])
         secret = "" if options["public"] or jwks else secrets.token_urlsafe(48)
         method = "none" if options["public"] else METHOD
         grants = ["authorization_code", "refresh_token"] if uris else []
         grants += [DEVICE_GRANT, "refresh_token"] if options["device"] else []
         client = OAuthClient(
-            client_id=known,
+            client_id=identifier,
             name=options["name"],
             redirect_uris=" ".join(uris),
             client_type="public" if options["public"] else "confidential",
@@ -66,12 +72,12 @@ class Command(BaseCommand):
         with transaction.atomic():
             client.save()
             record("client.registered", actor=ACTOR, object=f"client {client}")
-        told = {"client_id": client.client_id}
+        output = {"client_id": client.client_id}
         self.stdout.write(
-            json.dumps(told | ({"client_secret": secret} if secret else {}))
+            json.dumps(output | ({"client_secret": secret} if secret else {}))
         )
 
-    def checked(self, options: dict[str, Any]) -> tuple[list[str], Any]:
+    def validate(self, options: dict[str, Any]) -> tuple[list[str], Any]:
         """Redirect URIs and service account. Raises CommandError."""
         try:
             uris = [validate_redirect_uri(uri) for uri in options["redirect_uri"]]
@@ -80,7 +86,7 @@ class Command(BaseCommand):
         account = options["service_account"]
         if options["public"] and (account or options["jwks"]):
             raise CommandError(
-                "A public client has no secret and no key: leave away --public, or "
+                "A public client has neither secret nor key: omit --public, or omit "
                 "--service-account and --jwks."
             )
         if not uris and not account and not options["device"]:
@@ -94,13 +100,13 @@ class Command(BaseCommand):
         try:
             return assertions.public_keys(json.loads(Path(path).read_text()))
         except (OSError, ValueError, RecursionError) as error:
-            raise CommandError(f"{path} is no JWK Set: {error}") from error
+            raise CommandError(f"{path} is not a JWK Set: {error}") from error
 
 
 def client_id(text: str) -> str:
     """A client id: VSCHAR without blanks (RFC 6749 A.1), no URL (CIMD 6.9)."""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", text) or text.startswith("https://"):
-        raise ArgumentTypeError("write 1 to 255 printable characters, and no URL")
+        raise ArgumentTypeError("write 1 to 255 printable ASCII characters, but no URL")
     return text
 
 

@@ -18,16 +18,20 @@ from accounts.models import RoleAssignment, User
 class Command(BaseCommand):
     """Add an account with its roles; an existing name is an error."""
 
-    help = "Add a user, with roles."
+    help = "Add a user with roles."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("username")
         parser.add_argument("--role", action="append", default=[], metavar="ROLE")
         parser.add_argument("--email", default="")
         parser.add_argument(
-            "--password-stdin", action="store_true", help="Read it from one line."
+            "--password-stdin",
+            action="store_true",
+            help="Read one line from standard input.",
         )
-        parser.add_argument("--staff", action="store_true", help="May use the admin.")
+        parser.add_argument(
+            "--staff", action="store_true", help="Allow the admin site."
+        )
         parser.add_argument("--superuser", action="store_true")
         parser.add_argument("--service-account", action="store_true")
 
@@ -53,8 +57,8 @@ class Command(BaseCommand):
             for role in roles:
                 RoleAssignment.objects.grant(user, role, reason="added with the user")
                 record("role.granted", actor=ACTOR, object=f"{name} holds {role}")
-        held = ", ".join(role.name for role in roles) or "no role"
-        self.stdout.write(f"Added {user_named(name)} with {held}.")
+        role_names = ", ".join(role.name for role in roles) or "no role"
+        self.stdout.write(f"Added {user_named(name)} with {role_names}.")
 
     def set_password(self, user: User, from_stdin: bool) -> None:
         """Without --password-stdin the account has no usable password."""
@@ -63,7 +67,7 @@ class Command(BaseCommand):
             return
         raw = sys.stdin.readline().rstrip("\r\n")
         if not raw:
-            raise CommandError("No password on standard input: echo PASSWORD | ...")
+            raise CommandError("Standard input has no password: echo PASSWORD | ...")
         try:
             validate_password(raw, user)
         except ValidationError as error:

@@ -14,12 +14,12 @@ from accounts.admin_site import system_status
 class Command(BaseCommand):
     """Run every check, database checks included; exit code 1 on errors."""
 
-    help = "Say what is wrong with this installation and how to mend it."
+    help = "List the problems of this installation and their fixes."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = system_status.findings()
-        for line in system_status.lines(found):
+        results = system_status.findings()
+        for line in system_status.report_lines(results):
             self.stdout.write(line)
-        if any(message.level >= checks.ERROR for message in found):
+        if any(message.level >= checks.ERROR for message in results):
             sys.exit(1)

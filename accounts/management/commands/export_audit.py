@@ -19,7 +19,7 @@ from accounts.models import AuditEvent
 class Command(BaseCommand):
     """Stream events, oldest first, in constant memory; records the export."""
 
-    help = "Write the audit to standard output as CSV or JSON lines."
+    help = "Write the audit to standard output as CSV or JSON Lines."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("--form", choices=sorted(FORMATS), default="jsonl")
@@ -29,14 +29,14 @@ class Command(BaseCommand):
             )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = AuditEvent.objects.order_by("at", "id")
+        events = AuditEvent.objects.order_by("at", "id")
         since, until = options["since"], options["until"]
-        found = found.filter(at__gte=day(since)) if since else found
-        found = found.filter(at__lt=day(until)) if until else found
-        reach = f"{since or 'the beginning'} to {until or 'now'}"
-        told = {"filter": ["", reach]}
-        record("audit.exported", actor=ACTOR, object=options["form"], changes=told)
-        for piece in export_events(found, options["form"]):
+        events = events.filter(at__gte=day(since)) if since else events
+        events = events.filter(at__lt=day(until)) if until else events
+        period = f"{since or 'the beginning'} to {until or 'now'}"
+        changes = {"filter": ["", period]}
+        record("audit.exported", actor=ACTOR, object=options["form"], changes=changes)
+        for piece in export_events(events, options["form"]):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
 
@@ -44,9 +44,9 @@ class Command(BaseCommand):
 def day(text: str) -> datetime:
     """Start of the day. Raises CommandError."""
     try:
-        found = parse_date(text)
+        date = parse_date(text)
     except ValueError as error:
-        raise CommandError(f"{text} is no date: {error}") from error
-    if found is None:
-        raise CommandError(f"{text!r} is no day; write it as 2026-12-31.")
-    return timezone.make_aware(datetime.combine(found, datetime.min.time()))
+        raise CommandError(f"{text} is not a date: {error}") from error
+    if date is None:
+        raise CommandError(f"{text!r} is not a day; write it as 2026-12-31.")
+    return timezone.make_aware(datetime.combine(date, datetime.min.time()))

@@ -15,12 +15,14 @@ from accounts.models import RoleAssignment
 class Command(BaseCommand):
     """Grant a role from the next message on; records the event."""
 
-    help = "Give a user a role, perhaps until a moment."
+    help = "Grant a role to a user, optionally with an expiry."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("username")
         parser.add_argument("role")
-        parser.add_argument("--until", help="2026-12-31, 8h or 30d; else for good.")
+        parser.add_argument(
+            "--until", help="2026-12-31, 8h or 30d. Default: no expiry."
+        )
         parser.add_argument("--reason", default="", type=short)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -28,10 +30,10 @@ class Command(BaseCommand):
         until = moment(options["until"]) if options["until"] else None
         reason = options["reason"]
         with transaction.atomic():
-            held, new = RoleAssignment.objects.grant(
+            assignment, new = RoleAssignment.objects.grant(
                 user, role, reason=reason, expires_at=until
             )
             verb = "role.granted" if new else "role.extended"
-            record(verb, actor=ACTOR, object=str(held), reason=reason)
+            record(verb, actor=ACTOR, object=str(assignment), reason=reason)
         end = f" until {until:%Y-%m-%d %H:%M %Z}" if until else ""
-        self.stdout.write(f"{held}{end}.")
+        self.stdout.write(f"{assignment}{end}.")

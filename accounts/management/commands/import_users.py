@@ -22,28 +22,28 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         raw = file_named(options["file"])
-        made = plan_users(raw, ACTOR)
-        if made.problems:
-            listed = "\n".join(map(str, made.problems[:50]))
-            more = len(made.problems) - 50
+        plan = plan_users(raw, ACTOR)
+        if plan.problems:
+            listed = "\n".join(map(str, plan.problems[:50]))
+            more = len(plan.problems) - 50
             rest = f"\nand {more} more" if more > 0 else ""
             raise CommandError(f"Nothing was changed.\n{listed}{rest}")
-        self.tell(made)
+        self.print_plan(plan)
         if not options["dry_run"]:
-            self.work(raw, made)
+            self.apply(raw, plan)
 
-    def tell(self, made: Plan) -> None:
+    def print_plan(self, plan: Plan) -> None:
         """Print each changed line and the counts."""
-        for step in made.steps:
+        for step in plan.steps:
             if step.what != "same":
                 parts = [f"{k}: {b} -> {a}" for k, (b, a) in step.changes.items()]
                 self.stdout.write(f"{step.what} {step.username}  {'; '.join(parts)}")
-        counts = ", ".join(f"{made.count(w)} {w}" for w in ("add", "change", "same"))
-        self.stdout.write(f"{len(made.steps)} lines: {counts}.")
+        counts = ", ".join(f"{plan.count(w)} {w}" for w in ("add", "change", "same"))
+        self.stdout.write(f"{len(plan.steps)} lines: {counts}.")
 
-    def work(self, raw: bytes, made: Plan) -> None:
+    def apply(self, raw: bytes, plan: Plan) -> None:
         """Apply the file and print the progress."""
-        for done, total in apply_users(raw, made.mark, ACTOR):
-            if done % 2000 == 0 and done:
-                self.stdout.write(f"{done} of {total}")
+        for count, total in apply_users(raw, plan.mark, ACTOR):
+            if count % 2000 == 0 and count:
+                self.stdout.write(f"{count} of {total}")
         self.stdout.write("Done.")

@@ -15,7 +15,7 @@ from accounts.management.arguments import ACTOR, user_named
 from accounts.models import IssuedVia
 from accounts.tokens.issue import allowed_scope, issue_tokens
 
-LONGEST_MINUTES = 365 * 24 * 60
+MAX_MINUTES = 365 * 24 * 60
 
 
 class Command(BaseCommand):
@@ -25,26 +25,32 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("username")
-        parser.add_argument("--scope", default="", help='Such as "mcp Admin.Write".')
-        parser.add_argument("--minutes", type=int, help="Default: as the setting.")
         parser.add_argument(
-            "--refresh", action="store_true", help="With a refresh one."
+            "--scope", default="", help='For example "mcp Admin.Write".'
+        )
+        parser.add_argument(
+            "--minutes", type=int, help="Default: ACCESS_TOKEN_LIFETIME."
+        )
+        parser.add_argument(
+            "--refresh", action="store_true", help="Issue a refresh token too."
         )
         parser.add_argument(
             "--network",
             action="append",
             default=[],
             metavar="CIDR",
-            help="Counts from here only; may be repeated.",
+            help="Accept the token from this network only; repeatable.",
         )
-        parser.add_argument("--json", action="store_true", help="As /api/token/.")
+        parser.add_argument(
+            "--json", action="store_true", help="Print JSON like /api/token/."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Issue it as the password grant does."""
         user = user_named(options["username"])
         minutes = options["minutes"]
-        if minutes is not None and not 1 <= minutes <= LONGEST_MINUTES:
-            raise CommandError(f"--minutes goes from 1 to {LONGEST_MINUTES}.")
+        if minutes is not None and not 1 <= minutes <= MAX_MINUTES:
+            raise CommandError(f"--minutes must be from 1 to {MAX_MINUTES}.")
         try:
             pair = issue_tokens(
                 user,
@@ -64,9 +70,9 @@ class Command(BaseCommand):
         answer |= {"refresh": pair.refresh} if pair.refresh else {}
         self.stdout.write(json.dumps({**answer, "scope": pair.row.scope}))
 
-    def networks(self, given: list[str]) -> str:
+    def networks(self, values: list[str]) -> str:
         """CIDR networks in the column's format. Raises CommandError."""
-        text = " ".join(given)
+        text = " ".join(values)
         try:
             validate_networks(text)
         except ValidationError as error:

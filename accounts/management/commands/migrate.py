@@ -25,12 +25,12 @@ class Command(migrate.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Wait for the lock; the next process then finds nothing left to migrate."""
-        with alone(options["database"]):
+        with migration_lock(options["database"]):
             super().handle(*args, **options)
 
 
 @contextmanager
-def alone(alias: str) -> Iterator[None]:
+def migration_lock(alias: str) -> Iterator[None]:
     """Take PostgreSQL's advisory lock; SQLite locks the file itself."""
     connection = connections[alias]
     if connection.vendor != "postgresql":

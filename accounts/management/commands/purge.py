@@ -31,7 +31,7 @@ from accounts.models.signing_keys import KeyState
 class Command(BaseCommand):
     """Delete expired rows and events past AUDIT_RETENTION; safe to repeat."""
 
-    help = "Drop expired tokens, revocations and sessions, and old audit events."
+    help = "Delete expired tokens, revocations, sessions, and old audit events."
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
@@ -43,40 +43,40 @@ class Command(BaseCommand):
             ),
             "unused clients": OAuthClient.objects.all().purge(now),
             "drafts": ImportDraft.objects.all().purge(now),
-            "codes": self.forget_codes(now),
+            "codes": self.delete_codes(now),
             "signing keys retired": self.retire_keys(now),
         }
         IssuedToken.objects.all().drop_successors(now - settings.REFRESH_TOKEN_GRACE)
         SessionStore.clear_expired()
-        self.look_anew()
+        self.analyze()
         AuditHour.objects.all().purge(now)
         AuditHour.objects.all().roll_up(now)
-        told = ", ".join(f"{count} {what}" for what, count in counts.items())
-        record("purge.done", actor=ACTOR, object=told)
-        self.stdout.write(f"Purged {told}.")
+        summary = ", ".join(f"{count} {what}" for what, count in counts.items())
+        record("purge.done", actor=ACTOR, object=summary)
+        self.stdout.write(f"Purged {summary}.")
 
-    def forget_codes(self, now: Any) -> int:
+    def delete_codes(self, now: Any) -> int:
         """Delete expired codes, device codes and assertions.
 
         Codes stay a day longer, so that a replay is recognized.
         """
         day = timedelta(days=1)
-        gone = OAuthGrant.objects.filter(expires__lt=now - day).delete()[0]
-        gone += OAuthDeviceGrant.objects.filter(expires__lt=now - day).delete()[0]
-        gone += UsedAssertion.objects.filter(until__lt=now).delete()[0]
-        return int(gone)
+        count = OAuthGrant.objects.filter(expires__lt=now - day).delete()[0]
+        count += OAuthDeviceGrant.objects.filter(expires__lt=now - day).delete()[0]
+        count += UsedAssertion.objects.filter(until__lt=now).delete()[0]
+        return int(count)
 
     def retire_keys(self, now: Any) -> int:
         """Retire keys whose last token has expired."""
-        done = 0
+        count = 0
         for key in SigningKey.objects.filter(state=KeyState.RETIRING):
             if key.needed_until < now:
                 key.move(KeyState.RETIRED)
                 record("key.retired", actor=ACTOR, object=f"signing key {key.kid}")
-                done += 1
-        return done
+                count += 1
+        return count
 
-    def look_anew(self) -> None:
+    def analyze(self) -> None:
         """Run ANALYZE for SQLite's query planner (PostgreSQL runs it by itself)."""
         if connection.vendor == "sqlite":
             with connection.cursor() as cursor:

@@ -11,11 +11,11 @@ from accounts.management.arguments import ACTOR, user_named
 
 
 class Command(BaseCommand):
-    help = "Remove the second factors of an account that lost them."
+    help = "Remove all second factors of an account."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("username")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        gone = reset_mfa(user_named(options["username"]), actor=ACTOR)
-        self.stdout.write(f"{gone} second factors removed.")
+        count = reset_mfa(user_named(options["username"]), actor=ACTOR)
+        self.stdout.write(f"{count} second factors removed.")

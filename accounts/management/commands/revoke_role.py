@@ -15,7 +15,7 @@ from accounts.models import RoleAssignment
 class Command(BaseCommand):
     """Withdraw a role from the next message on; records the event."""
 
-    help = "Take a role from a user; the last one takes the user's tokens too."
+    help = "Withdraw a role from a user; the last one revokes the user's tokens."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("username")
@@ -24,11 +24,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         user, role = user_named(options["username"]), role_named(options["role"])
-        held = RoleAssignment.objects.filter(user=user, role=role).first()
-        if held is None:
+        assignment = RoleAssignment.objects.filter(user=user, role=role).first()
+        if assignment is None:
             raise CommandError(f"{user} does not hold {role}.")
-        told, reason = str(held), options["reason"]
+        description, reason = str(assignment), options["reason"]
         with transaction.atomic():
-            record("role.withdrawn", actor=ACTOR, object=told, reason=reason)
-            ended = held.withdraw(actor=ACTOR)
-        self.stdout.write(f"{user} no longer holds {role}; {ended} tokens revoked.")
+            record("role.withdrawn", actor=ACTOR, object=description, reason=reason)
+            count = assignment.withdraw(actor=ACTOR)
+        self.stdout.write(f"{user} no longer holds {role}; {count} tokens revoked.")

@@ -24,48 +24,52 @@ class Command(BaseCommand):
     For a user also codes, consents and browser sessions; for a client also codes.
     """
 
-    help = "Revoke tokens: all access of a user, of a client, a family, or one token."
+    help = "Revoke all access of a user or client, a token family, or one token."
 
     def add_arguments(self, parser: Any) -> None:
-        which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--user")
-        which.add_argument("--client", metavar="CLIENT_ID")
-        which.add_argument("--family", type=UUID, help="UUID of a refresh family.")
-        which.add_argument("--jti", help="A token's id.")
-        which.add_argument("--token-stdin", action="store_true", help="Read the token.")
-        which.add_argument("--everything", action="store_true", help="Every token.")
+        group = parser.add_mutually_exclusive_group(required=True)
+        group.add_argument("--user")
+        group.add_argument("--client", metavar="CLIENT_ID")
+        group.add_argument("--family", type=UUID, help="UUID of a refresh family.")
+        group.add_argument("--jti", help="Id of a token.")
+        group.add_argument(
+            "--token-stdin",
+            action="store_true",
+            help="Read the token from standard input.",
+        )
+        group.add_argument("--everything", action="store_true", help="Every token.")
         parser.add_argument(
             "--reason", default="revoked on the command line", type=short
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        said: dict[str, Any] = {"actor": ACTOR, "reason": options["reason"]}
+        fields: dict[str, Any] = {"actor": ACTOR, "reason": options["reason"]}
         with transaction.atomic():
-            ended, browsers = self.end_access(options, said)
-        self.stdout.write(f"{ended} tokens revoked, {browsers} browsers signed out.")
+            tokens, browsers = self.end_access(options, fields)
+        self.stdout.write(f"{tokens} tokens revoked, {browsers} browsers signed out.")
 
     def end_access(
-        self, options: dict[str, Any], said: dict[str, Any]
+        self, options: dict[str, Any], fields: dict[str, Any]
     ) -> tuple[int, int]:
         """(tokens, browser sessions) that were ended. Raises CommandError."""
         if options["user"] is not None:
             user = user_named(options["user"])
-            issue, browsers = User.objects.filter(pk=user.pk).revoke_all_sessions(
-                **said
+            tokens, browsers = User.objects.filter(pk=user.pk).revoke_all_sessions(
+                **fields
             )
-            return issue, browsers
+            return tokens, browsers
         if options["everything"]:
-            issue, browsers = User.objects.all().revoke_all_sessions(**said)
-            end_pending(**said)
-            # What is left belongs to accounts that are gone.
-            return issue + IssuedToken.objects.all().revoke(**said), browsers
-        chosen = IssuedToken.objects.filter(**self.which(options))
+            tokens, browsers = User.objects.all().revoke_all_sessions(**fields)
+            end_pending(**fields)
+            # The other tokens belong to deleted accounts.
+            return tokens + IssuedToken.objects.all().revoke(**fields), browsers
+        rows = IssuedToken.objects.filter(**self.token_filter(options))
         clients = OAuthClient.objects.filter(client_id=options["client"])
-        if not chosen.exists() and not clients.exists():
-            raise CommandError("No such token was ever issued.")
-        return clients.end_access(**said) + chosen.revoke(**said), 0
+        if not rows.exists() and not clients.exists():
+            raise CommandError("Portico issued no such token.")
+        return clients.end_access(**fields) + rows.revoke(**fields), 0
 
-    def which(self, options: dict[str, Any]) -> dict[str, Any]:
+    def token_filter(self, options: dict[str, Any]) -> dict[str, Any]:
         """The queryset filter for the options."""
         if options["client"] is not None:
             return {"client_id": options["client"]}
@@ -73,11 +77,11 @@ class Command(BaseCommand):
             return {"family": options["family"]}
         if options["jti"] is not None:
             return {"jti": options["jti"]}
-        return {"pk": self.pasted().pk}
+        return {"pk": self.token_from_stdin().pk}
 
-    def pasted(self) -> IssuedToken:
+    def token_from_stdin(self) -> IssuedToken:
         """The row of the token on standard input. Raises CommandError."""
         row = lookup.find_token(sys.stdin.read().strip())
         if row is None:
-            raise CommandError("That is not a token issued here.")
+            raise CommandError("Portico did not issue this token.")
         return row

@@ -13,7 +13,7 @@ from accounts.models import SigningKey
 class Command(BaseCommand):
     """Sign with the next key from now on; tokens of the old key stay valid."""
 
-    help = "Put the next signing key to use and announce another."
+    help = "Activate the next signing key and publish its successor."
 
     def add_arguments(self, parser: Any) -> None:
         choices = SigningKey.Algorithm.values

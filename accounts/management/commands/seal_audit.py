@@ -22,34 +22,34 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reauthenticate",
             action="store_true",
-            help="Authenticate every seal with the KEY_ENCRYPTION_KEY of now, after it "
-            "was changed or after you have looked into what verify_audit said.",
+            help="Authenticate every seal with the current KEY_ENCRYPTION_KEY, after "
+            "it changed or after you have investigated a problem of verify_audit.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if highest_settled_id() is None:
             raise CommandError(
-                "The audit was being written to all the time; nothing was sealed. "
-                "Run it again in a moment."
+                "Nothing was sealed, because transactions are writing to the audit. "
+                "Try again in a moment."
             )
         if options["reauthenticate"]:
             self.reauthenticate()
         try:
-            made = AuditSeal.objects.all().seal()
+            count = AuditSeal.objects.all().seal()
         except EventUnreadable as error:
             raise CommandError(
-                f"{error}, so nothing from there on is sealed: somebody wrote that row "
-                "past Portico. Look at it in the database, then correct or delete it."
+                f"{error}, so events from there on cannot be sealed. Portico did not "
+                "write that row: inspect it in the database, then correct or delete it."
             ) from error
         head = AuditSeal.objects.all().head()
-        newest = f"seal {head.number}, digest {head.digest}" if head else "none yet"
-        self.stdout.write(f"{made} seals made; the newest is {newest}.")
+        newest = f"seal {head.number}, digest {head.digest}" if head else "none"
+        self.stdout.write(f"{count} seals added; newest: {newest}.")
 
     def reauthenticate(self) -> None:
         """Record earlier problems as an event: reauthenticating must not hide them."""
-        checked = list(AuditSeal.objects.all().verify())
-        problem = checked[-1].problem if checked else ""
-        done = AuditSeal.objects.all().reauthenticate()
-        told = f"{done} seals; before: {problem or 'everything fitted'}"
-        record("audit.reauthenticated", actor=ACTOR, object=told)
-        self.stdout.write(f"Authenticated {told}.")
+        results = list(AuditSeal.objects.all().verify())
+        problem = results[-1].problem if results else ""
+        count = AuditSeal.objects.all().reauthenticate()
+        summary = f"{count} seals; before: {problem or 'no problem'}"
+        record("audit.reauthenticated", actor=ACTOR, object=summary)
+        self.stdout.write(f"Authenticated {summary}.")

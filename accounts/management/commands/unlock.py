@@ -14,7 +14,7 @@ from accounts.management.arguments import ACTOR
 class Command(BaseCommand):
     """Reset the failed sign-ins of an account, an address, or both."""
 
-    help = "Unlock an account or an address that is locked out."
+    help = "Unlock an account or an address after failed sign-ins."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("username", nargs="?", default="")
@@ -23,9 +23,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         name, typed = options["username"], options["address"]
         if not name and not typed:
-            raise CommandError("Name a user, or an address with --address.")
+            raise CommandError("Give a user name, or an address with --address.")
         address = normalize_address(typed)
         if typed and not address:
-            raise CommandError(f"{typed} is no address.")
-        forgotten = unlock(username=name, address=address, actor=ACTOR)
-        self.stdout.write(f"Unlocked; {forgotten} counts forgotten.")
+            raise CommandError(f"{typed} is not an IP address.")
+        count = unlock(username=name, address=address, actor=ACTOR)
+        self.stdout.write(f"Unlocked; {count} counters reset.")

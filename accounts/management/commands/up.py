@@ -37,12 +37,12 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # What it and the server it becomes write is nobody else's to read.
+        # Other accounts of this host must not read files of this process.
         os.umask(0o077)
         if settings.ENVIRONMENT == "production":
             raise CommandError(
-                "`up` is for development; in production run migrate and uvicorn as "
-                "docs/production.md shows."
+                "`up` is for development only. In production run migrate and uvicorn; "
+                "see docs/production.md."
             )
         if not options["prepare_only"]:
             self.check_port()
@@ -61,7 +61,7 @@ class Command(BaseCommand):
             try:
                 probe.bind((settings.HOST.strip("[]"), settings.PORT))
             except OSError as error:
-                raise CommandError(listening_mend(error)) from error
+                raise CommandError(listen_remedy(error)) from error
 
     def prepare(self) -> None:
         executor = MigrationExecutor(connection)
@@ -80,20 +80,20 @@ class Command(BaseCommand):
         if superusers.exists():
             return
         name = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
-        given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+        configured = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
         email = os.environ.get("DJANGO_SUPERUSER_EMAIL", "")
-        password = given or secrets.token_urlsafe(PASSWORD_BYTES)
+        password = configured or secrets.token_urlsafe(PASSWORD_BYTES)
         with prehashed_password(password), transaction.atomic():
             if superusers.exists():
                 return
             user = User.objects.create_superuser(name, email, password)
-            held, _new = RoleAssignment.objects.grant(
+            assignment, _new = RoleAssignment.objects.grant(
                 user, Role.objects.get(name="Admin"), reason="first admin"
             )
-            record("role.granted", actor=ACTOR, object=held, reason="first admin")
-        self.tell_admin(name, "" if given else password)
+            record("role.granted", actor=ACTOR, object=assignment, reason="first admin")
+        self.print_admin(name, "" if configured else password)
 
-    def tell_admin(self, name: str, password: str) -> None:
+    def print_admin(self, name: str, password: str) -> None:
         """Print a generated password once; one from the environment is not printed."""
         self.stdout.write(f"\n  First admin   {name}")
         if password:
@@ -101,7 +101,7 @@ class Command(BaseCommand):
 
     def serve(self) -> None:
         """Print the URLs, then exec uvicorn, so that signals reach it."""
-        self.stdout.write(where())
+        self.stdout.write(start_message())
         self.stdout.flush()
         command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
         command += ["--host", settings.HOST.strip("[]"), "--port", str(settings.PORT)]
@@ -130,7 +130,7 @@ def uncollected() -> bool:
     )
 
 
-def where() -> str:
+def start_message() -> str:
     """The URLs, and how a client connects."""
     issuer, resource = settings.ISSUER_URL, settings.RESOURCE_URL
     return f"""
@@ -142,9 +142,9 @@ def where() -> str:
 """
 
 
-def listening_mend(error: OSError) -> str:
+def listen_remedy(error: OSError) -> str:
     """One sentence that suggests another PORT or HOST."""
-    where = f"{settings.HOST}:{settings.PORT} cannot be used ({error.strerror})"
+    address = f"{settings.HOST}:{settings.PORT} is not available ({error.strerror})"
     if error.errno in (errno.EADDRINUSE, errno.EACCES):
-        return f"{where}; choose another: PORT={settings.PORT % 65535 + 1} make serve"
-    return f"{where}; set HOST to an address of this machine, such as 127.0.0.1."
+        return f"{address}; choose another: PORT={settings.PORT % 65535 + 1} make serve"
+    return f"{address}; set HOST to an address of this machine, such as 127.0.0.1."

@@ -16,7 +16,7 @@ from accounts.management.arguments import ACTOR
 from accounts.models import Role, RoleAssignment, User
 
 PASSWORD = "portico-demo"  # noqa: S105
-PEOPLE = {
+USERS = {
     "alice": (("User",), False),
     "bob": (("Guest",), False),
     "carol": (("Admin",), True),
@@ -27,24 +27,26 @@ PEOPLE = {
 class Command(BaseCommand):
     """alice may call tools, bob may list them, carol administers."""
 
-    help = "Add alice, bob, carol and the installed apps' sample data (development)."
+    help = (
+        "Add users alice, bob, carol and sample data of installed apps (development)."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Add what is missing; existing users do not change."""
         if settings.ENVIRONMENT != "development":
-            raise CommandError("demo is for a development database only.")
-        made = [name for name in PEOPLE if self.add(name)]
+            raise CommandError("demo needs ENVIRONMENT=development.")
+        names = [name for name in USERS if self.add(name)]
         for label in self.sample_data():
             call_command("loaddata", label, verbosity=0)
-        for name in made:
-            roles = ", ".join(PEOPLE[name][0])
+        for name in names:
+            roles = ", ".join(USERS[name][0])
             self.stdout.write(f"{name}  password {PASSWORD}  role {roles}")
-        if not made:
-            self.stdout.write("alice, bob and carol are there already.")
+        if not names:
+            self.stdout.write("alice, bob and carol exist already.")
 
     def add(self, name: str) -> bool:
         """Add one user with roles; False if the name is taken."""
-        roles, runs_admin = PEOPLE[name]
+        roles, runs_admin = USERS[name]
         if User.objects.filter(username=name).exists():
             return False
         rights = {"is_staff": runs_admin, "is_superuser": runs_admin}
@@ -52,10 +54,10 @@ class Command(BaseCommand):
             user = User.objects.create_user(name, password=PASSWORD, **rights)
             record("user.added", actor=ACTOR, object=name, reason="demo")
             for role in roles:
-                held, _new = RoleAssignment.objects.grant(
+                assignment, _new = RoleAssignment.objects.grant(
                     user, Role.objects.get(name=role), reason="demo"
                 )
-                record("role.granted", actor=ACTOR, object=held, reason="demo")
+                record("role.granted", actor=ACTOR, object=assignment, reason="demo")
         return True
 
     def sample_data(self) -> list[str]:

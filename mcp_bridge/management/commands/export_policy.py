@@ -10,7 +10,7 @@ from mcp_bridge.access.policy_file import export_text
 
 
 class Command(BaseCommand):
-    help = "Print roles, scopes and who may use what, as JSON."
+    help = "Print roles, scopes and required scopes of primitives as JSON."
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stdout.write(export_text(), ending="")

@@ -13,7 +13,7 @@ from mcp_bridge.access.policy_file import apply_policy, policy_diff
 class Command(BaseCommand):
     """Preview the changes of a policy file, or apply them in one transaction."""
 
-    help = "Compare a policy file with what is, and apply it."
+    help = "Compare a policy file with the database, and apply it."
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("file")
@@ -21,15 +21,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         raw = file_named(options["file"])
-        found = policy_diff(raw)
-        if found.problems:
-            listed = "\n".join(map(str, found.problems))
+        diff = policy_diff(raw)
+        if diff.problems:
+            listed = "\n".join(map(str, diff.problems))
             raise CommandError(f"Nothing was changed.\n{listed}")
-        for change in found.changes:
+        for change in diff.changes:
             self.stdout.write(f"{'add' if change.new else 'change'} {change}")
             for name, before, after in change.fields:
                 self.stdout.write(f"  {name}: {before} -> {after}")
         if options["dry_run"]:
-            self.stdout.write(f"{len(found.changes)} items would change.")
+            self.stdout.write(f"{len(diff.changes)} items would change.")
         else:
-            self.stdout.write(f"{apply_policy(raw, found.mark, ACTOR)} items changed.")
+            self.stdout.write(f"{apply_policy(raw, diff.mark, ACTOR)} items changed.")

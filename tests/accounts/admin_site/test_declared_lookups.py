@@ -30,8 +30,8 @@ from accounts.admin_site.declared_lookups import (
     CONTROLS,
     DeclaredLookups,
     lookups_of,
-    shown_by,
-    unguarded,
+    missing_guards,
+    shown_columns,
 )
 from accounts.admin_site.sensitive_columns import fields_along, is_private, is_secret
 from accounts.admin_site.site import PorticoSite, SitePage, site_page
@@ -177,12 +177,12 @@ def test_every_list_takes_what_is_declared_and_nothing_else(monkeypatch: Any) ->
             page.model,
             tuple(page.get_list_filter(None)),
             page.linked_lookups,
-            shown_by(page, None),
+            shown_columns(page, None),
         )
         for page in pages
     }
     assert found == {name: frozenset(text.split()) for name, text in DECLARED.items()}
-    assert [page for page in PAGES if unguarded(page)] == []
+    assert [page for page in PAGES if missing_guards(page)] == []
     assert problems(admin.site, monkeypatch) == []
 
 

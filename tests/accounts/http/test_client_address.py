@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from accounts.checks import settings_fit_together
+from accounts.checks import settings_are_consistent
 from accounts.http.client_address import (
     apply_forwarded,
     client_behind_proxies,
@@ -75,7 +75,7 @@ def test_without_trusted_proxies_no_header_counts() -> None:
 def test_trusted_networks_with_clients_get_a_warning(network: str, wide: bool) -> None:
     """`check --deploy` and doctor name the network (portico.W008)."""
     with override_settings(TRUSTED_PROXIES=["192.0.2.1", network]):
-        found = [m for m in settings_fit_together() if m.id == "portico.W008"]
+        found = [m for m in settings_are_consistent() if m.id == "portico.W008"]
     assert [network in message.msg for message in found] == [True] * wide
 
 

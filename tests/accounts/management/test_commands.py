@@ -200,7 +200,7 @@ def test_doctor_names_each_problem_and_its_fix(alice: User, settings: Any) -> No
         SigningKey.objects.update(state="retired")
         call_command("doctor", stdout=told)
     assert "portico.E003" in told.getvalue() and "portico.E005" in told.getvalue()
-    assert "mend: Run: manage.py rotate_signing_key" in told.getvalue()
+    assert "fix: Run: manage.py rotate_signing_key" in told.getvalue()
 
 
 def test_doctor_reports_a_lost_key_encryption_key(carol: User, settings: Any) -> None:
@@ -228,7 +228,7 @@ def test_doctor_reports_on_the_catalogue(carol: User) -> None:
 def test_demo_adds_the_cast_once() -> None:
     User.objects.filter(username__in=["alice", "bob", "carol"]).delete()
     assert "alice" in run("demo")
-    assert "there already" in run("demo")
+    assert "exist already" in run("demo")
     assert User.objects.get(username="carol").is_superuser
 
 

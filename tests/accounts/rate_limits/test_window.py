@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.test import override_settings
 
-from accounts.checks import settings_fit_together
+from accounts.checks import settings_are_consistent
 from accounts.http.client_address import rate_limit_prefix
 from accounts.rate_limits import middleware, window
 from accounts.rate_limits.errors import RateLimited
@@ -208,9 +208,9 @@ def test_the_form_of_a_limit() -> None:
 
 def test_several_workers_without_a_store_are_told() -> None:
     with override_settings(WORKERS=3):
-        assert "portico.W005" in [found.id for found in settings_fit_together()]
+        assert "portico.W005" in [found.id for found in settings_are_consistent()]
     with override_settings(WORKERS=3, VALKEY_URL="redis://h", MCP_SESSIONS=False):
-        assert settings_fit_together() == []
+        assert settings_are_consistent() == []
 
 
 @pytest.mark.parametrize(

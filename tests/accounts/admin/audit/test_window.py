@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def events(monkeypatch: Any) -> list[AuditEvent]:
     """Six events of one actor, an hour apart, newest first; the window holds three."""
-    monkeypatch.setattr(window, "LOOKED_THROUGH", 3)
+    monkeypatch.setattr(window, "WINDOW_SIZE", 3)
     now = timezone.now()
     made = [
         AuditEvent(action="test.far", actor="ana", at=now - timedelta(hours=6 - hour))

@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.audit.record import record
-from accounts.checks import audit_ends_where_it_should
+from accounts.checks import audit_end_is_sealed
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models import AuditEvent, AuditHead, AuditSeal, SigningKey
 from accounts.models.audit import seals
@@ -301,7 +301,7 @@ def test_a_change_of_the_newest_seals_row_is_found(events: Any) -> None:
     assert "newest seal was changed" in told()
     AuditHead.objects.all().delete()
     assert "newest seal is missing" in told()
-    found = list(audit_ends_where_it_should(databases=["default"]))
+    found = list(audit_end_is_sealed(databases=["default"]))
     assert [message.id for message in found] == ["portico.E007"]
     # All of an earlier moment put back together: only the digest noted tells.
     AuditHead(pk=row.pk, **old).save()
@@ -316,14 +316,14 @@ def test_a_log_without_seals_is_not_valid(events: Any) -> None:
     emptied()
     call_command("verify_audit")
     record("test.happened")
-    assert "nothing can be checked" in told()
+    assert "no seals to check" in told()
 
 
 def test_the_stored_digest_covers_the_whole_chain(capsys: Any) -> None:
     """Spaces around the copied value are ignored."""
     head = AuditSeal.objects.get(number=1).digest
     call_command("verify_audit", head=f" {head.upper()}\n")
-    assert "3 seals over 9 events fit" in capsys.readouterr().out
+    assert "3 seals match 9 events" in capsys.readouterr().out
     for options in ({"head": head, "newest": 1}, {"newest": 0}):
         with pytest.raises(CommandError, match="--newest"):
             call_command("verify_audit", **options)
