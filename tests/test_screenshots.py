@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.tools.screenshots import PAGES, main
 main(Path({folder!r}), [PAGES[0], PAGES[-1]])
 """
-"""The first page, the admin's, and the last, the portal's."""
+"""Takes the first page, of the admin, and the last, of the portal."""
 
 
 def test_the_command_takes_screenshots(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class Mailbox:
 
     port: int = 0
     pause: float = 0.0
-    """Seconds before each mail is taken."""
+    """Seconds before each mail is accepted."""
     refuses: bool = False
     mails: list[EmailMessage] = field(default_factory=list)
 

@@ -12,8 +12,8 @@ from tests.support.requirements_skip import skip_or_fail
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-# Without axe's own loading of style sheets, which strict CSP forbids; of what is well
-# one node a rule, as thousands of them take longer to read than to find.
+# axe may not load style sheets itself, because strict CSP forbids it. Passed rules
+# return one node each: reading thousands of nodes takes longer than finding them.
 AXE = {
     "runOnly": ["wcag2a", "wcag2aa"],
     "preload": False,
@@ -31,7 +31,7 @@ UNDER_BUTTONS = """
     .map(e => e.textContent.trim().slice(0, 40));
 }
 """
-"""What lies under the buttons that float beside a heading."""
+"""The elements under the buttons that float beside a heading."""
 LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
 
 

@@ -39,7 +39,7 @@ from tests.support.visitor import callback
 COOKIE = settings.SESSION_COOKIE_NAME
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 ENDS_WITHIN = 3.0
-"""Seconds for an open stream on a busy machine: a second is promised."""
+"""Seconds for an open stream on a busy machine; the documented limit is one."""
 
 Works = Callable[[], bool]
 
@@ -52,7 +52,7 @@ class Holder:
     name: str
     client_id: str
     own: Browser
-    """The browser they act with; not among what is tried."""
+    """The browser of the user's own actions; it is not tried."""
     held: dict[str, Works] = field(default_factory=dict)
     opened: list[Any] = field(default_factory=list)
 
@@ -382,6 +382,6 @@ KINDS: dict[str, Callable[[Holder], Works]] = {
     "cycled session": cycled_session,
     "reset link": reset_link,
     "consent": consent,
-    # From here on the account has a second factor: signing in takes two steps.
+    # Later sign-ins need the second factor.
     "half signed in": half_signed_in,
 }

@@ -38,7 +38,7 @@ PEOPLE = (
     ("olga", ("Office",)),
     ("mallory", ("Guest",)),
 )
-"""carol is a superuser; mallory tries to rise."""
+"""carol is a superuser; mallory tries to extend her rights."""
 NAMES = tuple(name for name, _roles in PEOPLE)
 ROLES = {
     "Payroll": ("Payroll.Read", ""),
@@ -46,7 +46,7 @@ ROLES = {
     "Ruled": ("Guest.Read", ""),
     "Empty": ("", ""),
 }
-"""Role -> its scope, and the networks it counts from."""
+"""Role -> its scope, and its networks."""
 HOST = "agents.example"
 
 

@@ -22,7 +22,7 @@ class Form:
     method: str
     fields: Fields = field(default_factory=dict)
     buttons: list[tuple[str, str, str]] = field(default_factory=list)
-    """(name, value, words on it)."""
+    """(name, value, label)."""
 
 
 class FormReader(HTMLParser):

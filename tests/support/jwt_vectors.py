@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 
 ORDER = int("FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 16)
-"""Of the group of P-256."""
+"""The order of the group of P-256."""
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 OURS = ec.generate_private_key(ec.SECP256R1())
-"""A key the server has never seen."""
+"""A key that the server does not have."""
 
 
 def b64(raw: bytes) -> str:
@@ -163,7 +163,7 @@ def with_kid(kid: Any) -> Vector:
 
 
 VECTORS: dict[str, Vector] = {
-    # RFC 8725 3.1, 3.2: the algorithm is ours to choose.
+    # RFC 8725 3.1, 3.2: the server chooses the algorithm.
     "alg none, no signature": lambda t: t.signed({**t.header, "alg": "none"}, b""),
     "alg None in other cases": lambda t: t.signed({**t.header, "alg": "nOnE"}, b""),
     "alg none with a signature": lambda t: t.signed(
@@ -225,7 +225,7 @@ VECTORS: dict[str, Vector] = {
     "one bit flipped": lambda t: t.resigned(
         bytes([t.signature[0] ^ 1]) + t.signature[1:]
     ),
-    # RFC 7515 2, RFC 4648 3.5: one spelling only.
+    # RFC 7515 2, RFC 4648 3.5: one encoding only.
     "padding kept": lambda t: t.raw + "==",
     "line break inside": lambda t: t.raw[:-5] + "%0a" + t.raw[-5:],
     "unused bits set": lambda t: t.raw[:-1] + ALPHABET[ALPHABET.index(t.raw[-1]) + 1],
@@ -252,7 +252,7 @@ VECTORS: dict[str, Vector] = {
     "header twice": lambda t: (
         b64(as_json(t.header)[:-1] + b',"alg":"none"}') + f".{t.parts[1]}."
     ),
-    # Shapes.
+    # Malformed tokens.
     "two parts": lambda t: ".".join(t.parts[:2]),
     "four parts": lambda t: t.raw + ".x",
     "five parts, as JWE": lambda t: t.raw + ".x.y",

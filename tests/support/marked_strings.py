@@ -23,11 +23,11 @@ CALLS = {
     "npgettext": ("context", "msgid", "plural"),
     "npgettext_lazy": ("context", "msgid", "plural"),
 }
-"""Function -> what its first arguments are."""
+"""Function -> the meaning of its first arguments."""
 
 TEXT = r"""u?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 CALL = re.compile(rf"\b(_|n?p?gettext)\(\s*({TEXT}(?:\s*,\s*{TEXT}){{0,2}})", re.DOTALL)
-"""A call in what Django makes of a template."""
+"""A call in the Python that Django makes of a template."""
 
 
 def key(function: str, texts: list[str]) -> Key:

@@ -34,7 +34,7 @@ class Idp:
         self.access: dict[str, dict[str, Any]] = {}
         self.broken = False
         self.userinfo: dict[str, Any] = {}
-        """What UserInfo says otherwise than the ID token."""
+        """Claims of UserInfo that differ from the ID token."""
         self.unsigned = False
         self.calls_itself = url
 

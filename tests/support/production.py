@@ -237,7 +237,7 @@ CADDY_ALONE = """
     skip_install_trust
 }
 """
-"""Nothing of this machine touched: no port 80, no authority trusted by everybody."""
+"""Touches nothing of this machine: no port 80, no authority in the trust store."""
 
 
 @contextmanager

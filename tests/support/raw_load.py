@@ -47,7 +47,7 @@ class Line:
         self.socket = server.connected()
         self.held = b""
         self.request_id = ""
-        """Of the last answer."""
+        """The X-Request-ID of the last response."""
 
     def send(self, request: bytes) -> None:
         """Send a request; a server closes an idle connection, so reconnect first."""
@@ -116,7 +116,7 @@ class Subject:
     jti: str
     user_id: int
     times: list[tuple[float, float, str]] = field(default_factory=list)
-    """(before the change, after its commit, what is true from then on)."""
+    """(before the change, after its commit, the state from then on)."""
 
     def __post_init__(self) -> None:
         self.times.append((0.0, 0.0, SERVED))

@@ -34,15 +34,15 @@ OWN_TRACES = (
     "accesslog",
     "usersession",
 )
-"""What looking, signing in and keeping one's own links write."""
+"""Tables written by reading, signing in and saving one's own links."""
 TOKENS = ("issuedtoken", "revokedtoken", "permission")
 DERIVED = ("change", "changecounter", "audithour", "usedassertion")
 MOVING = ("last_login", "last_used_at", "last_used_from")
-"""Many rows that give nobody more, and what using an account writes."""
+"""Columns that give no rights, and those written by using an account."""
 PLACES = ("10.99.0.1", "127.0.0.1", "203.0.113.9", "2001:db8::1")
-"""Addresses from which rights and tokens are looked at."""
+"""Client addresses for which rights and tokens are compared."""
 TRUSTED = "accounts.change_issuedtoken"
-"""Who has this permission ends tokens of everybody who does not administer."""
+"""A user with this permission may revoke tokens of all who do not administer."""
 ADMINISTERS = {"flag is_superuser", "flag is_staff", "scope Admin.Write at 127.0.0.1"}
 
 

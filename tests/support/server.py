@@ -37,7 +37,7 @@ from django.core.management import call_command
 call_command("migrate", verbosity=0)
 call_command("demo")
 """
-"""The tables of the extra apps, and the three people."""
+"""Creates the tables of the extra apps, and the three users."""
 
 
 def database_url() -> str:

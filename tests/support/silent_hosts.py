@@ -16,7 +16,7 @@ class Silent:
 
     port: int
     drip: bytes = b""
-    """Sent one byte at a time, for as long as somebody listens."""
+    """Sent one byte at a time while the connection is open."""
     asked: list[str] = field(default_factory=list)
     lines: list[socket.socket] = field(default_factory=list)
 

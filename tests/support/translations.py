@@ -13,7 +13,7 @@ APPS = ("accounts", "mcp_bridge", "examples/products")
 FILE = "locale/ko/LC_MESSAGES/django"
 
 Key = tuple[str, str, str]
-"""(context, msgid, plural); the empty text where there is none."""
+"""(context, msgid, plural); a missing part is the empty string."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ COLLECT = (
 )
 COMPILE = "compilemessages --locale ko --ignore .venv*"
 DATED = re.compile(r'^"(POT-Creation-Date|Report-Msgid-Bugs-To):.*\n', re.M)
-"""Header lines that would differ on every run."""
+"""Header lines that differ on every run."""
 
 
 def manage(command: str, folder: str) -> None:

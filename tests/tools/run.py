@@ -17,12 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENDS = {0: "passed", 5: "none of these tests"}
-"""Exit codes of pytest that are no failure."""
+"""Exit codes of pytest that are not failures."""
 FAST = ("fsync", "synchronous_commit", "full_page_writes")
-"""What a test database does without."""
+"""Settings turned off for a test database."""
 TRACED = ("-m", "coverage", "run")
 LAST_WORDS = 80
-"""Lines shown again of a run that ended without naming a test: one that hung."""
+"""The number of last lines printed of a run without a failed test: one that hung."""
 CLEARED = (
     "DATABASE_URL",
     "EXTRA_APPS",
@@ -67,7 +67,7 @@ class Run:
     marks: str
     environment: dict[str, str]
     tracer: tuple[str, ...] = ()
-    """What its own process is run under; tracing doubles the work."""
+    """The command that runs its process; tracing doubles the time."""
 
     def start(self, folder: Path, wanted: list[str]) -> None:
         """Start; its coverage is added to that of the other runs."""

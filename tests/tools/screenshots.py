@@ -36,7 +36,7 @@ PAGES: list[tuple[str, str, str]] = [
     ("portal-connect", "/portal/connect/", "alice"),
     ("portal-tools", "/portal/", "alice"),
 ]
-"""(name, path, person)."""
+"""(name, path, user)."""
 
 YESTERDAY = """
 import math, random
@@ -54,7 +54,7 @@ for hours in range(1, 24):
                                   for f in AuditEvent._meta.fields if f.name != "id"}))
 AuditEvent.objects.bulk_create(sorted(rows, key=lambda row: row.at))
 """
-"""The day before, made of today's real calls, so that the charts show a day."""
+"""Copies today's real calls to the day before, so that the charts show a day."""
 
 
 def calls(server: Portico) -> None:

@@ -85,8 +85,8 @@ DECLARED = {
     "socialaccount.SocialAccount": "",
     "usersessions.UserSession": "",
 }
-"""List -> every lookup it takes. A new list, or a new filter, is entered here once
-somebody has looked at what its answers would tell."""
+"""List -> every lookup it takes. Add a new list or filter here after a review of what
+its results reveal."""
 
 SENSITIVE = {
     "account.EmailAddress": "email",
@@ -117,10 +117,10 @@ SENSITIVE = {
     "socialaccount.SocialToken": "token token_secret",
     "usersessions.UserSession": "data ip session_key user_agent",
 }
-"""Model -> the columns that types and names say are secret or personal."""
+"""Model -> columns whose type or name says that they are secret or personal."""
 
 GROUPS = re.compile(r" GROUP BY .*?(?= ORDER BY| HAVING| LIMIT|\)|$)")
-"""Counting relations groups by every column; that compares rows with themselves."""
+"""Counting relations groups by every column; that compares no foreign values."""
 
 
 def sensitive(field: Any) -> bool:

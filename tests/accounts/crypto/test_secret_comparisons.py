@@ -31,7 +31,7 @@ COMPARING = {
     "secret_hash",
     "code_hash",
 }
-"""Functions by which a secret is compared, or looked up by its hash."""
+"""Functions that compare a secret, or look it up by its hash."""
 LOCKED = "counted before it is judged (accounts/authentication/lockout.py)"
 RANDOM = "at least 128 random bits, made here: no number of guesses finds one"
 MAKES = "stores the hash of a new secret"
@@ -59,7 +59,7 @@ PLACES = {
     "mcp_bridge/cache/decision_cache.py read_uncached": f"{SIGNED}, or {RANDOM}",
     "mcp_bridge/metrics/prometheus.py MetricsMiddleware.page": CHOSEN,
 }
-"""File and function -> why guessing there is of no use."""
+"""File and function -> the protection against guessing."""
 
 ROUTES = {
     "api/token/": LOCKED,
@@ -89,7 +89,7 @@ ROUTES = {
     "oauth/authorize": "asks for no secret",
     "device": LOCKED,
 }
-"""Beginning of a route that takes credentials -> what keeps guesses from it."""
+"""Prefix of a route that takes credentials -> its protection against guessing."""
 
 PLAIN = (
     "admin/",
@@ -112,9 +112,9 @@ PLAIN = (
     "healthz",
     "readyz",
 )
-"""Beginning of a route that takes no credentials but a session's."""
+"""Prefixes of routes that take no credentials except a session's."""
 PAGES = {"", "accounts/", "accounts/2fa/"}
-"""Redirects."""
+"""These only redirect."""
 
 
 def comparisons() -> Iterator[str]:

@@ -36,7 +36,7 @@ CHANGING: dict[str, tuple[list[str], str]] = {
     "ungrant": (["alice", "User"], "role.withdrawn"),
     "unlock": (["alice"], "user.unlocked"),
 }
-"""Command -> what it is called with, and the event that tells of it."""
+"""Command -> its arguments, and the event that it records."""
 READING = {"doctor", "export_audit", "export_policy", "seal_audit", "verify_audit"}
 STARTING = {"demo", "migrate", "up"}
 """They fill or prepare an installation; `demo` records what it adds."""
@@ -121,7 +121,7 @@ def test_djangos_own_command_for_passwords_ends_access_and_says_who(
 def test_an_import_checks_again_who_applies_it() -> None:
     """The user may have lost superuser rights since the upload."""
     somebody = person("somebody", "Guest")
-    somebody.is_superuser = True  # As it was when the request began.
+    somebody.is_superuser = True  # The request began while the user was a superuser.
     raw = b"username,roles\nsomebody,Admin\n"
     with pytest.raises(NotAllowed):
         list(apply_users(raw, plan_users(raw, somebody).mark, somebody))

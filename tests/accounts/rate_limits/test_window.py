@@ -50,7 +50,7 @@ assert half.wait(10) and not hasattr(sys.modules["redis"], "__version__")
 threading.Timer(0.2, go_on.set).start()
 print(type({store}("valkey://127.0.0.1:1")).__name__)
 """
-"""redis as another thread has imported it up to its first line."""
+"""Imports redis in another thread, stopped at its first line."""
 
 
 def test_a_window_slides() -> None:

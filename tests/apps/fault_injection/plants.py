@@ -12,7 +12,7 @@ from mcp_bridge.cache.decision_cache import DecisionCache
 from mcp_bridge.cache.principal_cache import PrincipalCache
 
 SLOWLY = 0.03
-"""Seconds that a read takes longer, so that commits fall into it.
+"""Seconds that a read is slowed down, so that commits fall into it.
 
 Less than mcp_bridge.cache.recheck.FRESH_FOR: after more the message is decided again,
 which hides the fault.

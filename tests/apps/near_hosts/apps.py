@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import AppConfig
 
 SILENT_NAME = "silent-name.example"
-"""A name whose look-up does not come to an end."""
+"""A name whose look-up never ends."""
 
 
 class NearConfig(AppConfig):

@@ -23,7 +23,7 @@ WAITS: list[tuple[Any, str]] = [
     (hashers, "hash_in_slot"),
     (rsa, "generate_private_key"),
 ]
-"""Where each lives: connections, names, sleep, password hashes, RSA primes."""
+"""The owner of each: connections, names, sleep, password hashes, RSA primes."""
 
 logger = logging.getLogger(__name__)
 

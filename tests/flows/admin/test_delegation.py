@@ -52,9 +52,9 @@ from tests.support.server import Portico
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 SITE = admin.site
 MOST_FIELDS = 30
-"""Fields of one form (the matrix has one for each cell) that are tried one by one."""
+"""The most fields of one form (the matrix has one per cell) that are tried alone."""
 MOST_ROWS = 6
-"""Rows of one list whose forms are tried."""
+"""The most rows of one list whose forms are tried."""
 
 
 def pages() -> list[Any]:
@@ -141,7 +141,7 @@ def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, An
 
 
 BOUNDS = ("networks", "max_idle", "reason", "expires_at_0", "given_until_0")
-"""Fields of which nothing is more than something."""
+"""Fields whose empty value means no limit."""
 
 
 def more_rows(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
@@ -257,7 +257,7 @@ RAISES: dict[str, Callable[[], Any]] = {
         client_id="in-the-office",
     ),
 }
-"""Ways to raise somebody."""
+"""Ways to extend a user's rights."""
 LOWERS: dict[str, Callable[[], Any]] = {
     "a role": lambda: RoleAssignment.objects.filter(**of("carol")).delete(),
     "a role's end": lambda: change(
@@ -276,7 +276,7 @@ LOWERS: dict[str, Callable[[], Any]] = {
         OAuthClient, {"blocked": True}, client_id="acts-as-carol"
     ),
 }
-"""Ways to take something from somebody who may do more."""
+"""Ways to remove rights from a user with more rights."""
 
 
 @pytest.mark.parametrize(

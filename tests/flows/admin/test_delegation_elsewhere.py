@@ -65,7 +65,7 @@ VALUES: dict[str, list[Any]] = {
     "contains": [""],
     "limit": [500],
 }
-"""Argument of one of our tools -> what is tried; a new argument has to be added."""
+"""Argument of a tool of Portico -> the values to try; add each new argument."""
 
 
 def tools() -> dict[str, list[str]]:
@@ -89,7 +89,7 @@ def test_no_tool_extends_rights(server: Portico, tool: str, actor: str) -> None:
             answer = client.call(tool, **way)
             assert answer.status_code in (200, 401, 403), answer.text
             watch.check(f"{tool} with {way} and a token for {scope}")
-            if answer.status_code == 401:  # Its own tokens were among them.
+            if answer.status_code == 401:  # The tool revoked its own token.
                 client = wire(server, actor, scope=scope)
     watch.check_all(tool)
 
@@ -162,11 +162,11 @@ PATHS: dict[str, tuple[dict[str, Any], ...]] = {
     "portal/apps/": ({"revoke": "x"},),
     "portal/tokens/": (ADMIN, {"revoke": "x"}),
 }
-"""Path -> bodies to post there, each with what is carol's in place of an `x`."""
+"""Path -> bodies to post there, with carol's values in place of an `x`."""
 THEIRS = "accounts/"
-"""allauth's pages about one's own account are tried with what belongs to carol."""
+"""allauth's pages about one's own account are tried with carol's values."""
 ENDING = {"accounts/logout/", "accounts/language/"}
-"""They sign out, or change a cookie."""
+"""These sign out, or change a cookie."""
 
 
 def paths(patterns: Any = None, before: str = "") -> Iterator[str]:

@@ -347,7 +347,7 @@ def test_additional_addresses_of_lists_check_permissions(
 
 
 OF_ALL_TABLES = {"system"}
-"""What `doctor` says is about every table, and `view_system` is for that."""
+"""`doctor` reads every table, and `view_system` permits that."""
 
 SHOWN_BESIDE = {
     "accounts_scope": ("accounts_role", "mcp_bridge_primitive"),

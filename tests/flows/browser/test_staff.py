@@ -50,7 +50,7 @@ STAFF = {
         },
     ),
 }
-"""Who, of which group, and the pages that are not theirs."""
+"""User -> their group, and the pages they may not open."""
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ HELPERS = {
         {"system/", "accounts/signingkey/", "accounts/user/add/", "policy/"},
     ),
 }
-"""Who, of which group, in which look, what axe reads (the lists are carol's too, in
-test_admin.py), and some pages that are not theirs."""
+"""User -> group, colour scheme, width, the pages axe reads (test_admin.py covers the
+lists), and some pages they may not open."""
 PORTAL = ["", "connect/", "access/", "tokens/", "apps/", "security/"]
 MATRIX = "/admin/access/matrix/?q=lonely"
 

@@ -33,7 +33,7 @@ from tests.support.server import Portico, portico
 
 FLIPS = int(os.environ.get("CONSISTENCY_FLIPS", "32"))
 ORIGIN = "http://127.0.0.1:1"
-"""One issuer for servers on several ports: a token counts at all of them."""
+"""One issuer for servers on several ports: all of them accept its tokens."""
 CROWD = 4
 
 

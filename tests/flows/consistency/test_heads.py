@@ -38,7 +38,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
     "one trailer": (CHUNKED + b"1\r\na\r\n0\r\nX-A: ", b"a"),
     "many trailers": (CHUNKED + b"1\r\na\r\n0\r\n", b"X-A: b\r\n"),
 }
-"""What comes first, and what is repeated after it."""
+"""The first bytes, and the bytes repeated after them."""
 
 
 def answers(line: socket.socket, *, waits: bool = False) -> bytes:

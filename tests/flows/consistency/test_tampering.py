@@ -92,7 +92,7 @@ def test_deleting_events_as_if_purged_is_found(place: Place, ago: timedelta) -> 
 
 def test_a_killed_purge_leaves_a_valid_chain(place: Place) -> None:
     """SIGKILL between deleting events and seals; the next run continues."""
-    place.sql("DELETE FROM accounts_auditevent")  # Of today, and none is sealed.
+    place.sql("DELETE FROM accounts_auditevent")  # Today's events, none of them sealed.
     place.filled(30_000, OLD)
     count = "SELECT COUNT(*) FROM accounts_auditseal WHERE purged_at IS {} NULL"
     purge = place.start("purge")

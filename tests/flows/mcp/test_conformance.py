@@ -20,21 +20,21 @@ pytestmark = [pytest.mark.node, pytest.mark.once]
 SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
 OLDER, NEWER = "2025-11-25", "2026-07-28"
 Problems = dict[str, str]
-"""Check -> what was wrong."""
+"""Check -> its error."""
 SCENARIOS = {OLDER: 30, NEWER: 37}
-"""How many are scored; the others of a run are extensions and drafts."""
+"""The number of scored scenarios; the other ones are extensions and drafts."""
 ASKING_BACK = {
     "tools-call-sampling",
     "tools-call-elicitation",
     "elicitation-sep1034-defaults",
     "elicitation-sep1330-enums",
 }
-"""Of 2025-11-25: the server asks the client, which takes a session."""
+"""Of 2025-11-25: the server asks the client, which needs a session."""
 NEEDS_A_TOOL = {
     "sep-2575-server-rejects-undeclared-capability",
     "sep-2575-missing-capability-http-400",
 }
-"""The checks of server-stateless that call a tool of the fixture."""
+"""The checks of server-stateless that call a tool of the fixture app."""
 WITHOUT_FIXTURE = {
     OLDER: [
         "server-initialize",

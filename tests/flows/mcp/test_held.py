@@ -27,7 +27,7 @@ from tests.support.server import Portico
 pytestmark = pytest.mark.usefixtures("cast")
 LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
 TAKEN = 0.2
-"""Seconds after which a server has looked at the token of a request that waits."""
+"""Seconds after which a server has checked the token of a waiting request."""
 
 
 def revoked(pair: TokenPair) -> None:

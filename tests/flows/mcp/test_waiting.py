@@ -28,9 +28,9 @@ from tests.support.silent_hosts import Silent, silent
 
 pytestmark = pytest.mark.usefixtures("cast")
 HOLDS = 5.0
-"""Seconds the server waits for another host at most."""
+"""The most seconds that the server waits for another host."""
 QUICK = 0.1
-"""Seconds in which an event is committed meanwhile."""
+"""The most seconds that an event takes to commit meanwhile."""
 LEAVING = ("logout", "language", "/static/")
 WALTER = "walter@example.com"
 
@@ -86,7 +86,7 @@ class Asker:
         self.server, self.hosts = server, hosts
         self.numbers = count(2)
         self.asked: dict[str, str] = {}
-        """Address of the document host -> the path it was named to."""
+        """Address of the document host -> the path that got its URL."""
 
     def document(self, path: str) -> str:
         """The URL of a client document, at a new address."""

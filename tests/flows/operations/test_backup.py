@@ -24,7 +24,7 @@ from tests.support.server import Portico as Server
 pytestmark = pytest.mark.usefixtures("cast")
 SECRETS = ("S3cret p@ss/%", "of the key")
 SLOWLY = '#!/bin/sh\nsleep 0.3\nPATH=${PATH#*:}; exec "${0##*/}" "$@"\n'
-"""A program of PostgreSQL that can be seen before it is done."""
+"""Slows a program of PostgreSQL down so that `ps` can show it."""
 
 
 def tools() -> str:

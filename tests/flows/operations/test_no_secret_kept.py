@@ -39,7 +39,7 @@ NAMES = (
     "device_code",
     "key",
 )
-"""Fields in which forms, endpoints and links take secrets."""
+"""Fields of forms, endpoints and links for secrets."""
 SAMPLES = {"<slug:provider_id>": "corp", "<int:pk>": "1", "<str:key>": "some-key"}
 KEYED = "accounts/password/reset/key/"
 LEFT_OUT = ("admin/", "accounts/logout/")

@@ -28,7 +28,7 @@ ODD = ["²", "9" * 20, "9" * 5_000, "\x00", "9999-12-31", "http://["]
 `urlsplit` refuses the last."""
 NO_FIELD = {"csrfmiddlewaretoken"}
 ELSEWHERE = ("logout", "language")
-"""Forms that stand on every page and end the session or change its language."""
+"""Forms on every page that end the session or change its language."""
 
 
 def portal_paths() -> list[str]:
@@ -96,14 +96,14 @@ def test_no_query_of_the_portal_breaks(somebody: Browser, value: str) -> None:
 
 
 HUGE = "9" * 30
-"""Larger than any id that a database can hold."""
+"""Larger than any id that a database can store."""
 FORMS: dict[str, dict[str, Any]] = {
     "/admin/accounts/role/add/": {"name": "odd", "scopes": [HUGE]},
     "/admin/accounts/oauthclient/add/": {"client_jwks": "9" * 5_000},
     "/admin/accounts/user/add/": {"role_assignments-TOTAL_FORMS": HUGE},
     "/admin/accounts/signinprovider/add/": {"rules-TOTAL_FORMS": HUGE},
 }
-"""One form for each way in which an odd value broke a page of the admin."""
+"""One form for each way in which an odd value caused a 5xx in the admin."""
 
 
 @pytest.mark.parametrize("path", FORMS)
@@ -160,7 +160,7 @@ PASSKEYS = [
         for value in ("", 1, None, encoded("[1]"), encoded("9" * 40), "!")
     ),
 ]
-"""WebAuthn responses of an odd shape."""
+"""Malformed WebAuthn responses."""
 
 
 def post_passkeys(browser: Browser, path: str) -> Iterator[tuple[str, int]]:

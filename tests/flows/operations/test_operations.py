@@ -76,7 +76,7 @@ def test_metrics_cover_all_workers(watched: Portico) -> None:
     }
     wanted = {f"portico_http_{name}": count for name, count in many.items()}
     wanted['portico_decisions_total{reason="granted",verdict="allowed"}'] = 12
-    for _ in range(50):  # a request is counted after its answer has left
+    for _ in range(50):  # a request is counted after its response is sent
         after = metrics(watched)
         found = {name: rise(before, after, name) for name in wanted}
         if found == wanted and not after["portico_http_requests_in_flight"]:

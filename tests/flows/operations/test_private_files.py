@@ -88,7 +88,7 @@ def test_doctor_names_files_that_others_can_read_and_the_command(
     code, told = manage(folder, "up", "--prepare-only")
     assert code == 0, told
     with closing(sqlite3.connect(folder / DATABASE[0])) as reader:
-        # SQLite keeps -wal and -shm as long as somebody has the database open.
+        # SQLite keeps -wal and -shm while a connection is open.
         reader.execute("SELECT count(*) FROM django_migrations").fetchone()
         for name in DATABASE:
             (folder / name).chmod(0o640 if name.endswith("wal") else 0o644)

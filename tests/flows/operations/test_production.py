@@ -157,8 +157,8 @@ class Crowd:
             try:
                 answer = client.call("look")
             except httpx2.TransportError:
-                # nginx closed the idle connection while it was told to reload: nothing
-                # was taken, and clients try again (RFC 9112 9.3.1).
+                # nginx closed the idle connection during its reload before it read the
+                # request, so clients may try again (RFC 9112 9.3.1).
                 answer = client.call("look")
             self.statuses.append(answer.status_code)
             assert answer.status_code != 200 or message_in(answer)["result"]

@@ -63,9 +63,9 @@ SAMPLE = (
     "reset link",
     "consent",
 )
-"""What is tried after most ways: one of each table and each look at the epoch.
+"""Tried after most ways: one kind of each table and each check of the epoch.
 
-All of them use one verb, and after some of them every kind is tried.
+All of them use one method, and after some of them every kind is tried.
 """
 
 
@@ -332,7 +332,7 @@ CLIENT: dict[str, tuple[Way, set[str]]] = {
     ),
     "a cascade": (lambda who, carol: cascaded(who), WITH_CLIENT | {"consent"}),
 }
-"""Ways that end what is held through one client, with what that is."""
+"""Ways that end the access of one client, with the kinds that they end."""
 
 
 def withdrawn(who: Holder) -> None:
@@ -455,7 +455,7 @@ ENDS_LESS = {
     "socialaccount.socialaccount unlink": "applies no claims: as claims of a provider",
     "usersessions.usersession end": "the sessions that were selected",
 }
-"""Admin actions that are no end of all access, with what they are."""
+"""Admin actions that do not end all access -> what they do."""
 
 COMMANDS = {
     "add_client": "adds",
@@ -475,7 +475,7 @@ COMMANDS = {
     "up": "starts",
     "verify_audit": "reads",
 }
-"""Commands that end nobody's access, with what they do."""
+"""Commands that end no access -> what they do."""
 
 TOOLS = {
     "grant_role": "gives",
@@ -483,7 +483,7 @@ TOOLS = {
     "recent_refusals": "reads",
     "whoami": "reads",
 }
-"""Likewise tools of Portico's own."""
+"""Tools of Portico that end no access -> what they do."""
 
 PAGES = {
     "account_confirm_email": "about an address",
@@ -511,7 +511,7 @@ PAGES = {
     "sign-out": "ends its own session",
     "token-blacklist": "ends the sign-in of the token it is sent",
 }
-"""Pages of people that end less than all access."""
+"""Pages for users that end less than all access."""
 
 MACHINES = (
     "introspect",
@@ -527,10 +527,10 @@ MACHINES = (
     "token-refresh",
     "token-verify",
 )
-"""Endpoints that read or give."""
+"""Endpoints that only read or issue."""
 
 FAMILIES = ("mfa_", "socialaccount_", "openid_connect_")
-"""allauth's pages of factors (test_second_factor.py) and providers."""
+"""allauth's pages of second factors (test_second_factor.py) and providers."""
 
 
 def unlisted(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:
@@ -583,7 +583,7 @@ HELD_IN = {
     "accounts.OAuthGrant",
     "usersessions.UserSession",
 }
-"""Tables of credentials: each has rows of somebody who holds one of each kind."""
+"""Tables of credentials: a user with one of each kind has rows in each."""
 
 NOT_HELD = {
     "account.EmailAddress": "an address",
@@ -601,7 +601,7 @@ NOT_HELD = {
     "mfa.Authenticator": "half of a sign-in, checked each time",
     "socialaccount.SocialAccount": "a name at a provider, which signs in each time",
 }
-"""Tables about people that let nobody in."""
+"""Tables about users that give no access."""
 
 KEYED = {
     "accounts.AuditEvent": "history",
@@ -616,7 +616,7 @@ KEYED = {
     "socialaccount.SocialToken": "never saved",
     "account.EmailConfirmation": "about an address",
 }
-"""Tables that name people or secrets in text, with what they are."""
+"""Tables that name users or secrets as text -> what they are."""
 
 NAMED = ("username", "actor", "session_key", "jti", "token", "code", "secret", "key")
 
@@ -671,7 +671,7 @@ REVOKING = {
     "end_access": "clients in the admin: what is the actor's to end, with codes",
     "revoke_family": "/api/token/blacklist/: that sign-in",
 }
-"""Who calls `TokenQuerySet.revoke`, and why that ends enough."""
+"""Callers of `TokenQuerySet.revoke` -> why that is enough."""
 
 
 def callers(method: str) -> Iterator[str]:

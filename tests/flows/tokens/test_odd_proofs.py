@@ -32,7 +32,7 @@ FITS = {
     "RSA": ["RS256", "PS256", "RS512"],
     "Ed25519": ["EdDSA"],
 }
-"""Key -> algorithms it signs with."""
+"""Key -> the algorithms it may sign with."""
 WRONG: list[Any] = ["\ud800", "\x00", "", float("inf"), float("nan"), 10**400, -1]
 WRONG += [True, None, [], {}, ["a"], {"a": 1}, "²"]
 

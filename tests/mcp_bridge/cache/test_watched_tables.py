@@ -352,7 +352,7 @@ def test_a_subscription_to_a_watched_table_is_refused(db: None, table: str) -> N
     """Statement triggers do not fire in apply workers."""
     if connection.vendor == "sqlite":
         return
-    # As CREATE SUBSCRIPTION notes it, which needs another server.
+    # The row that CREATE SUBSCRIPTION writes; the command itself needs another server.
     sql(
         "INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) "
         "VALUES (1, %s::regclass, 'r')",

@@ -25,7 +25,7 @@ signal.raise_signal(signal.SIGTERM)
 sys.setprofile(None)
 print(draining.begun(), heard.count(signal.SIGTERM) > 1)
 """
-"""A second signal at every call and return on the way of the first."""
+"""Sends a second signal at every call and return of the first one's handler."""
 
 
 def test_a_nested_signal_does_not_block_shutdown() -> None:

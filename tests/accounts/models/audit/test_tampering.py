@@ -69,7 +69,7 @@ OTHER = {
     "duration_ms": 0.0,
     "changes": {"role": ["", "Admin"]},
 }
-"""Another value for the columns that are no text; 0 stands where NULL was."""
+"""Another value for the columns without text; 0 replaces NULL."""
 
 
 def test_every_column_of_the_model_is_digested() -> None:
@@ -303,7 +303,7 @@ def test_a_change_of_the_newest_seals_row_is_found(events: Any) -> None:
     assert "newest seal is missing" in told()
     found = list(audit_end_is_sealed(databases=["default"]))
     assert [message.id for message in found] == ["portico.E007"]
-    # All of an earlier moment put back together: only the digest noted tells.
+    # All rows of an earlier time are restored: only the noted digest differs.
     AuditHead(pk=row.pk, **old).save()
     AuditSeal.objects.filter(number=4).delete()
     call_command("verify_audit")
