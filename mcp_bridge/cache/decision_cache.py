@@ -52,7 +52,7 @@ EVICT_EVERY = 300.0
 class Load(NamedTuple):
     """The log position and cache generation at which a load of rows began."""
 
-    point: LogPosition
+    position: LogPosition
     generation: int
 
 
@@ -63,7 +63,7 @@ class DecisionCache:
         self.reader = source
         self.principals = PrincipalCache(max_size)
         self.catalogue: Catalogue | None = None
-        self.point = UNTRACKED
+        self.position = UNTRACKED
         self.trusted = False
         self.marks: tuple[Any, ...] = ()
         self.generation = 0
@@ -76,7 +76,7 @@ class DecisionCache:
         Raises accounts.tokens.principal.Unauthenticated; database errors propagate.
         """
         await self.check_for_changes()
-        if not (self.trusted and self.point.epoch):
+        if not (self.trusted and self.position.epoch):
             return await in_database(read_uncached, raw)
         key = hashlib.sha256(raw.encode()).digest()
         principal = self.principals.get(key)
@@ -91,7 +91,7 @@ class DecisionCache:
         """Evict what has changed since the last check. Raises DatabaseUnavailable."""
         try:
             now = await self.reader.current_position()
-            if now != self.point:
+            if now != self.position:
                 await self.catch_up(now)
         except DatabaseUnavailable:
             self.clear(UNTRACKED)
@@ -103,26 +103,26 @@ class DecisionCache:
         Positions arrive in the order of their queries. A number below the known one
         therefore means another database, not a late result.
         """
-        gap = now.number - self.point.number
-        if now.epoch != self.point.epoch or not 0 <= gap <= MAX_CATCH_UP:
+        gap = now.number - self.position.number
+        if now.epoch != self.position.epoch or not 0 <= gap <= MAX_CATCH_UP:
             self.clear(now)
             return
-        while self.point.epoch == now.epoch and self.point.number < now.number:
-            start = self.point
+        while self.position.epoch == now.epoch and self.position.number < now.number:
+            start = self.position
             changes = await self.reader.changes_between(start, now)
-            if self.point != start:
+            if self.position != start:
                 continue  # another request has applied them meanwhile
             if len(changes) != now.number - start.number:
                 self.clear(now)
                 return
             for change in changes:
-                self.forget(change)
-            self.point = now
+                self.evict(change)
+            self.position = now
 
-    def forget(self, change: ChangeRow) -> None:
+    def evict(self, change: ChangeRow) -> None:
         """Evict what one change concerns."""
         self.recent.append(change)
-        self.principals.forget(change)
+        self.principals.evict(change)
         if concerns_catalogue(change):
             self.catalogue = None
 
@@ -132,7 +132,7 @@ class DecisionCache:
         self.principals.clear()
         self.catalogue = None
         self.recent.clear()
-        self.point = now
+        self.position = now
 
     async def load_principal(self, key: bytes, raw: str) -> Principal:
         """Read a token's rows; requests at the same position share the load."""
@@ -172,7 +172,7 @@ class DecisionCache:
 
     def load_state(self) -> Load:
         """The position and generation of a load that starts now."""
-        return Load(self.point, self.generation)
+        return Load(self.position, self.generation)
 
     def finish_load(self, key: bytes, task: asyncio.Task[Any]) -> None:
         """Remove the finished load.
@@ -186,10 +186,10 @@ class DecisionCache:
 
     def still_valid(self, load: Load, concerned: Callable[[ChangeRow], bool]) -> bool:
         """Whether the load saw every change that concerns it."""
-        missed = self.point.number - load.point.number
+        missed = self.position.number - load.position.number
         if load.generation != self.generation or missed > MAX_CATCH_UP:
             return False
-        later = (c for c in self.recent if c.number > load.point.number)
+        later = (c for c in self.recent if c.number > load.position.number)
         return not any(concerned(change) for change in later)
 
     async def verify(self) -> None:

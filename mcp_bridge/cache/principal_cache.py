@@ -77,7 +77,7 @@ class PrincipalCache:
         self.users.clear()
         self.idle.clear()
 
-    def forget(self, change: ChangeRow) -> None:
+    def evict(self, change: ChangeRow) -> None:
         """Evict exactly the principals that `change` concerns."""
         if change.kind in (ChangeScope.ALL, ChangeScope.ALL_USERS):
             self.clear()

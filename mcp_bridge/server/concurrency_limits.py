@@ -33,16 +33,19 @@ class ConcurrencyExceeded(RateLimited):
 
 
 class ConcurrencyLimit:
-    """Amounts by user, with a maximum for one user and one for all users."""
+    """Amounts by user, with a maximum for one user and one for all users.
+
+    `name` is for errors and metrics, `per_user` and `in_total` are names of settings,
+    `wait` is the Retry-After in seconds.
+    """
 
     def __init__(self, name: str, per_user: str, in_total: str, wait: float) -> None:
         self.name, self.wait = name, wait
         self.per_user, self.in_total = per_user, in_total
-        """The name is for errors and metrics; `wait` is the Retry-After in seconds."""
         self.amounts: dict[int, int] = {}
         self.total = 0
 
-    def enter(self, user_id: int, amount: int = 1) -> None:
+    def acquire(self, user_id: int, amount: int = 1) -> None:
         """Add an amount. Raises RateLimited or ConcurrencyExceeded."""
         mine = self.amounts.get(user_id, 0) + amount
         if mine > getattr(settings, self.per_user):
@@ -54,7 +57,7 @@ class ConcurrencyLimit:
         self.amounts[user_id] = mine
         self.total += amount
 
-    def leave(self, user_id: int, amount: int = 1) -> None:
+    def release(self, user_id: int, amount: int = 1) -> None:
         left = self.amounts[user_id] - amount
         if left:
             self.amounts[user_id] = left
@@ -73,27 +76,27 @@ STREAM_METHODS = frozenset({"stream/open", "subscriptions/listen"})
 class Reservation:
     """What one message counts against the limits. Creating one raises RateLimited."""
 
-    __slots__ = ("bound", "bytes", "user_id")
+    __slots__ = ("limit", "bytes", "user_id")
 
     def __init__(self, user_id: int) -> None:
-        CALLS.enter(user_id)
-        self.user_id, self.bound, self.bytes = user_id, CALLS, 0
+        CALLS.acquire(user_id)
+        self.user_id, self.limit, self.bytes = user_id, CALLS, 0
 
     def add_bytes(self, size: int) -> None:
         """Add bytes of the body. Raises RateLimited."""
-        BODIES.enter(self.user_id, size)
+        BODIES.acquire(self.user_id, size)
         self.bytes += size
 
     def count_as_stream(self) -> None:
         """Count the message as an open stream, not as a call. Raises RateLimited."""
-        STREAMS.enter(self.user_id)
-        self.bound = STREAMS
-        CALLS.leave(self.user_id)
+        STREAMS.acquire(self.user_id)
+        self.limit = STREAMS
+        CALLS.release(self.user_id)
 
     def release(self) -> None:
-        self.bound.leave(self.user_id)
+        self.limit.release(self.user_id)
         if self.bytes:
-            BODIES.leave(self.user_id, self.bytes)
+            BODIES.release(self.user_id, self.bytes)
 
 
 class ThreadSlots:
@@ -103,36 +106,36 @@ class ThreadSlots:
     calls would block every other user.
     """
 
-    def __init__(self, each: int) -> None:
-        self.each = each
+    def __init__(self, per_user: int) -> None:
+        self.per_user = per_user
         self.running: dict[int, int] = {}
         self.waiting: dict[int, deque[asyncio.Future[None]]] = {}
 
-    async def enter(self, user_id: int) -> None:
+    async def acquire(self, user_id: int) -> None:
         """Wait until the user has a free slot."""
         running = self.running.get(user_id, 0)
-        if running < self.each:
+        if running < self.per_user:
             self.running[user_id] = running + 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self.waiting.setdefault(user_id, deque()).append(turn)
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiting.setdefault(user_id, deque()).append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if not turn.cancelled():  # leave() gave this slot to us meanwhile
-                self.leave(user_id)
+            if not waiter.cancelled():  # release() gave this slot to us meanwhile
+                self.release(user_id)
             raise
 
-    def of(self, user_id: int) -> ThreadSlot:
+    def slot(self, user_id: int) -> ThreadSlot:
         return ThreadSlot(self, user_id)
 
-    def leave(self, user_id: int) -> None:
+    def release(self, user_id: int) -> None:
         """Give the slot to the user's next waiting call."""
-        line = self.waiting.get(user_id, deque())
-        while line:
-            turn = line.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        queue = self.waiting.get(user_id, deque())
+        while queue:
+            waiter = queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
         self.waiting.pop(user_id, None)
         if self.running[user_id] > 1:
@@ -148,18 +151,18 @@ class ThreadSlot:
     who calls and disconnects could occupy every thread.
     """
 
-    def __init__(self, turns: ThreadSlots, user_id: int) -> None:
-        self.turns, self.user_id = turns, user_id
+    def __init__(self, slots: ThreadSlots, user_id: int) -> None:
+        self.slots, self.user_id = slots, user_id
         self.loop = asyncio.get_running_loop()
         self.started = self.left = False
 
     async def __aenter__(self) -> ThreadSlot:
-        await self.turns.enter(self.user_id)
+        await self.slots.acquire(self.user_id)
         return self
 
     async def __aexit__(self, *error: object) -> None:
         if not self.started:
-            self.leave()
+            self.release()
 
     def release_after(self, work: Callable[[], T]) -> Callable[[], T]:
         """`work` for a thread; it frees the slot when it ends."""
@@ -170,15 +173,15 @@ class ThreadSlot:
                 return work()
             finally:
                 with suppress(RuntimeError):  # the event loop is closed
-                    self.loop.call_soon_threadsafe(self.leave)
+                    self.loop.call_soon_threadsafe(self.release)
 
         return run
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Free the slot, at most once."""
         if not self.left:
             self.left = True
-            self.turns.leave(self.user_id)
+            self.slots.release(self.user_id)
 
 
 THREAD_SLOTS = ThreadSlots(THREADS_PER_USER)

@@ -282,8 +282,8 @@ def in_thread(fn: Callable[..., Any]) -> Callable[..., Any]:
         work, call = partial(fn, *args, **kwargs), current_call()
         if call is None:
             return await anyio.to_thread.run_sync(work)
-        async with THREAD_SLOTS.of(call.principal.user_id) as turn:
-            return await anyio.to_thread.run_sync(turn.release_after(work))
+        async with THREAD_SLOTS.slot(call.principal.user_id) as slot:
+            return await anyio.to_thread.run_sync(slot.release_after(work))
 
     return wrapper
 

@@ -55,15 +55,15 @@ class SqliteReader:
         self.connection: sqlite3.Connection | None = None
         self.index: mmap | None = None
         self.header = b""
-        self.point = UNTRACKED
+        self.position = UNTRACKED
         self.files: dict[str, tuple[int, int]] = {}
-        self.moved = False
+        self.was_replaced = False
 
     async def current_position(self) -> LogPosition:
         """Skips the read while the WAL index shows no commit."""
         if self.index is None or self.index[:HEADER] != self.header:
             self.read()
-        return self.point
+        return self.position
 
     def read(self) -> None:
         """Read the row. Raises DatabaseUnavailable."""
@@ -79,7 +79,7 @@ class SqliteReader:
             self.close()
             raise DatabaseUnavailable(str(error)) from error
         self._check_file()
-        self.point, self.header = LogPosition(*row) if row else UNTRACKED, header
+        self.position, self.header = LogPosition(*row) if row else UNTRACKED, header
 
     async def changes_between(
         self, after: LogPosition, upto: LogPosition
@@ -94,7 +94,7 @@ class SqliteReader:
 
     def open(self) -> sqlite3.Connection:
         """Connect for reading only; a missing file is not created."""
-        if self.moved:  # SQLite's own error names no remedy.
+        if self.was_replaced:  # SQLite's own error names no remedy.
             raise DatabaseReplaced(REPLACED % self.name)
         self.connection = sqlite3.connect(
             f"{Path(self.name).absolute().as_uri()}?mode=rw",
@@ -117,15 +117,15 @@ class SqliteReader:
     def _check_file(self) -> None:
         """Compare the open file with the name. Raises DatabaseReplaced."""
         known = self.files.get("")
-        if self.moved or known is None or file_identity(self.name) != known:
+        if self.was_replaced or known is None or file_identity(self.name) != known:
             self.mark_replaced()
             self.close()
             raise DatabaseReplaced(REPLACED % self.name)
 
     def mark_replaced(self) -> None:
         """Mark the file as replaced and log it once."""
-        if not self.moved:
-            self.moved = True
+        if not self.was_replaced:
+            self.was_replaced = True
             self.header = b""  # so that the next position is read, and fails
             logger.critical(REPLACED, self.name)
 
@@ -134,7 +134,7 @@ class SqliteReader:
         known = list(self.files.items())
         if any(file_identity(self.name + end) != file for end, file in known):
             self.mark_replaced()
-        return self.moved
+        return self.was_replaced
 
     def close(self) -> None:
         # SQLite removes these two files with its last connection.

@@ -40,19 +40,19 @@ class Script:
     """A reader with prepared results."""
 
     def __init__(self) -> None:
-        self.point = LogPosition("e", 0)
+        self.position = LogPosition("e", 0)
         self.log: list[ChangeRow] = []
         self.away = False
         self.other = False
 
     def change(self, kind: str, key: str = "") -> None:
-        self.point = LogPosition(self.point.epoch, self.point.number + 1)
-        self.log.append(ChangeRow(self.point.number, kind, key))
+        self.position = LogPosition(self.position.epoch, self.position.number + 1)
+        self.log.append(ChangeRow(self.position.number, kind, key))
 
     async def current_position(self) -> LogPosition:
         if self.away:
             raise DatabaseUnavailable("gone")
-        return self.point
+        return self.position
 
     async def changes_between(
         self, after: LogPosition, upto: LogPosition
@@ -157,10 +157,10 @@ def test_the_raw_token_is_not_kept(rows: Rows) -> None:
 @pytest.mark.parametrize(
     "happen",
     [
-        lambda script: setattr(script, "point", LogPosition("other", 5)),
-        lambda script: setattr(script, "point", LogPosition("e", 3)),
-        lambda script: setattr(script, "point", LogPosition("e", 7 + MAX_CATCH_UP)),
-        lambda script: setattr(script, "point", LogPosition("e", 7)),
+        lambda script: setattr(script, "position", LogPosition("other", 5)),
+        lambda script: setattr(script, "position", LogPosition("e", 3)),
+        lambda script: setattr(script, "position", LogPosition("e", 7 + MAX_CATCH_UP)),
+        lambda script: setattr(script, "position", LogPosition("e", 7)),
     ],
     ids=["another epoch", "backwards", "too many", "a gap in the log"],
 )
@@ -197,7 +197,7 @@ def test_without_change_numbers_nothing_is_cached(rows: Rows, epoch: str) -> Non
     """A trigger is missing, or migrate is running."""
 
     async def tell(memory: DecisionCache, script: Script) -> None:
-        script.point = LogPosition(epoch, 0)
+        script.position = LogPosition(epoch, 0)
         rows.missing = ["portico_x"] if epoch else []
         await memory.verify()
         await memory.resolve("alice")
