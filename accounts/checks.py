@@ -35,7 +35,7 @@ def settings_are_consistent(**kwargs: Any) -> Messages:
     if sqlite and settings.ENVIRONMENT == "production":
         messages.append(
             checks.Warning(
-                _("SQLite in production serves one host only."),
+                _("SQLite in production supports one host only."),
                 hint=_("Set DATABASE_URL to a PostgreSQL database."),
                 id="portico.W001",
             )
@@ -44,12 +44,12 @@ def settings_are_consistent(**kwargs: Any) -> Messages:
         messages.append(
             checks.Warning(
                 _(
-                    "TRUSTED_PROXIES is empty, so no proxy is believed that a request "
-                    "came by https, and every page redirects to https again."
+                    "TRUSTED_PROXIES is empty. Portico ignores the proxy's "
+                    "https header, so every page redirects to https again."
                 ),
                 hint=_(
-                    "Set it to the proxy's address (uvicorn with its own TLS: "
-                    "silence this check)."
+                    "Set TRUSTED_PROXIES to the proxy's address. If uvicorn "
+                    "terminates TLS itself, silence this check."
                 ),
                 id="portico.W004",
             )
@@ -57,11 +57,11 @@ def settings_are_consistent(**kwargs: Any) -> Messages:
     if wide := [net for net in settings.TRUSTED_PROXIES if too_wide(net)]:
         messages.append(
             checks.Warning(
-                _("Clients may have addresses in TRUSTED_PROXIES: %s.")
+                _("TRUSTED_PROXIES contains addresses that clients may have: %s.")
                 % ", ".join(wide),
                 hint=_(
-                    "List only the proxies' own addresses: whoever has one can "
-                    "forge the client address."
+                    "List only the addresses of your proxies. A client with a "
+                    "listed address can forge its client address."
                 ),
                 id="portico.W008",
             )
@@ -70,19 +70,24 @@ def settings_are_consistent(**kwargs: Any) -> Messages:
         messages.append(
             checks.Warning(
                 _(
-                    "%d workers count rate limits each for itself, so every limit is "
-                    "as many times as high."
+                    "%d workers count rate limits separately, so the effective "
+                    "limits are that many times higher."
                 )
                 % settings.WORKERS,
-                hint=_("Set VALKEY_URL to a Valkey or Redis that all workers share."),
+                hint=_(
+                    "Set VALKEY_URL to a Valkey or Redis server that all workers share."
+                ),
                 id="portico.W005",
             )
         )
     if settings.WORKERS > 1 and settings.MCP_SESSIONS:
         messages.append(
             checks.Warning(
-                _("Sessions are on with several workers, and a session lives in one."),
-                hint=_("Set MCP_SESSIONS=off, or send each session to one worker."),
+                _(
+                    "Sessions are on with several workers, but each session "
+                    "exists in one worker only."
+                ),
+                hint=_("Set MCP_SESSIONS=off, or route each session to one worker."),
                 id="portico.W002",
             )
         )
@@ -99,8 +104,10 @@ def database_check(check: Callable[[], Iterable[checks.CheckMessage]]) -> Any:
             return list(check())
         except DatabaseError as error:
             text = " ".join(str(error).split())
-            hint = _("Start the database, check DATABASE_URL, run manage.py migrate.")
-            template = _("The database does not answer %(check)s: %(text)s")
+            hint = _(
+                "Start the database, check DATABASE_URL and run manage.py migrate."
+            )
+            template = _("The database did not respond to %(check)s: %(text)s")
             problem = template % {"check": check.__name__, "text": text}
             return [checks.Error(problem, hint=hint, id="portico.E001")]
 
@@ -138,7 +145,10 @@ def keys_can_sign() -> Iterable[checks.CheckMessage]:
     except KeyUnreadable as error:
         yield checks.Error(
             str(error),
-            hint=_("Bring back the old KEY_ENCRYPTION_KEY, or rotate_signing_key."),
+            hint=_(
+                "Restore the old KEY_ENCRYPTION_KEY, or run manage.py "
+                "rotate_signing_key."
+            ),
             id="portico.E004",
         )
 
@@ -148,13 +158,13 @@ def administrator_and_role_exist() -> Iterable[checks.CheckMessage]:
     """An active superuser exists, and at least one user has a role."""
     if not User.objects.filter(is_superuser=True, is_active=True).exists():
         yield checks.Error(
-            _("Nobody can administer: there is no active superuser."),
+            _("There is no active superuser, so no one can administer Portico."),
             hint=_("Run: %s") % "manage.py add_user NAME --superuser --password-stdin",
             id="portico.E005",
         )
     if not RoleAssignment.objects.unexpired().exists():
         yield checks.Warning(
-            _("Nobody holds a role, so nobody can use any tool."),
+            _("No user has a role, so no one can use any tool."),
             hint=_("Run: %s") % "manage.py grant_role NAME User",
             id="portico.W003",
         )
@@ -166,9 +176,12 @@ def audit_is_sealed() -> Iterable[checks.CheckMessage]:
     _count, since = AuditSeal.objects.all().unsealed(1)
     if since is not None and since < timezone.now() - timedelta(days=1):
         yield checks.Warning(
-            _("Audit events since %s are not sealed: rewriting them would not show.")
+            _(
+                "Audit events since %s are not sealed. Changes to them "
+                "would not be detected."
+            )
             % f"{since:%Y-%m-%d %H:%M %Z}",
-            hint=_("Run manage.py seal_audit from a timer, every minute or so."),
+            hint=_("Run manage.py seal_audit from a timer, about once a minute."),
             id="portico.W006",
         )
 
@@ -203,14 +216,14 @@ def files_are_private() -> Iterable[checks.CheckMessage]:
     folders = list(private_files.replaceable_folders())
     for folder in folders:
         yield checks.Error(
-            _("Others can replace files in %s.") % folder,
+            _("Other accounts can replace files in %s.") % folder,
             hint=_("Run: %s") % private_files.chmod_command("go-w", [folder]),
             id="portico.E009",
         )
     for folder in private_files.exposed_paths([settings.DATA_DIR]):
         if folder not in folders:
             yield checks.Warning(
-                _("Other accounts of this host can list %s.") % folder,
+                _("Other accounts on this host can list %s.") % folder,
                 hint=_("Run: %s") % private_files.chmod_command("700", [folder]),
                 id="portico.W007",
             )
@@ -223,7 +236,7 @@ def readable_error(check: str, paths: list[Path]) -> Messages:
         return []
     return [
         checks.Error(
-            _("%s can be read by others.") % ", ".join(map(str, exposed)),
+            _("Other accounts can read %s.") % ", ".join(map(str, exposed)),
             hint=_("Run: %s") % private_files.chmod_command("600", exposed),
             id=check,
         )
@@ -239,12 +252,12 @@ def lists_take_declared_lookups(**kwargs: Any) -> Messages:
         if missing_guards(page):
             messages.append(
                 checks.Error(
-                    _("%(list)s takes lookups that it does not declare (%(names)s).")
+                    _("%(list)s accepts lookups that it does not declare (%(names)s).")
                     % {"list": page, "names": ", ".join(missing_guards(page))},
                     hint=_(
-                        "Inherit "
-                        "accounts.admin_site.declared_lookups.DeclaredLookups, "
-                        "first of all, and name lookups in linked_lookups."
+                        "Make accounts.admin_site.declared_lookups.DeclaredLookups "
+                        "the first base class and list the lookups in "
+                        "linked_lookups."
                     ),
                     obj=type(page),
                     id="portico.E020",
@@ -255,9 +268,12 @@ def lists_take_declared_lookups(**kwargs: Any) -> Messages:
         if names:
             messages.append(
                 checks.Error(
-                    _("%(list)s filters, searches or sorts by secrets: %(names)s.")
+                    _(
+                        "%(list)s filters, searches or sorts by secret columns: "
+                        "%(names)s."
+                    )
                     % {"list": page, "names": names},
-                    hint=_("Take these columns out; the admin leaves them out too."),
+                    hint=_("Remove these columns. The admin ignores them."),
                     obj=type(page),
                     id="portico.E021",
                 )

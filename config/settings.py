@@ -268,7 +268,7 @@ OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "accounts.OAuthDeviceGrant"
 OAUTH2_PROVIDER = {
     "OAUTH2_VALIDATOR_CLASS": "accounts.oauth.toolkit.validator.PorticoValidator",
     "SCOPES_BACKEND_CLASS": "accounts.oauth.toolkit.scopes.DatabaseScopes",
-    "SCOPES": {"mcp": "Act within your roles"},
+    "SCOPES": {"mcp": "Use the tools that your roles allow."},
     "ACCESS_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.new_access_token",
     "REFRESH_TOKEN_GENERATOR": "accounts.oauth.toolkit.generators.new_refresh_token",
     "ACCESS_TOKEN_EXPIRE_SECONDS": env.ACCESS_TOKEN_LIFETIME,

@@ -30,9 +30,8 @@ def definitions_are_accepted() -> Iterable[checks.CheckMessage]:
     changed = changed_names()
     if changed:
         yield checks.Warning(
-            _("Definitions changed and nobody has accepted them: %s.")
-            % ", ".join(changed),
-            hint=_("Look at them in the admin under Primitives."),
+            _("Changed definitions need review: %s.") % ", ".join(changed),
+            hint=_("Review them in the admin under Tools, resources and prompts."),
             id="portico.W101",
         )
 
@@ -54,22 +53,28 @@ def changes_are_numbered() -> Iterable[checks.CheckMessage]:
     triggers = state()
     missing = triggers.missing
     if missing or not ChangeCounter.objects.exclude(epoch="").exists():
-        reason = _("a migrate did not finish")
+        reason = _("a migration did not finish")
         if missing:
             reason = _("missing: %s") % ", ".join(missing)
         yield checks.Error(
-            _("Changes are not numbered (%s), so every message reads every row.")
+            _(
+                "Change tracking is incomplete (%s), so every message "
+                "reads all rows from the database."
+            )
             % reason,
             hint=_("Run: %s") % "manage.py migrate",
             id="portico.E103",
         )
     if triggers.outside:
         yield checks.Error(
-            _("Changes are not numbered (%s), so every message reads every row.")
+            _(
+                "Change tracking is incomplete (%s), so every message "
+                "reads all rows from the database."
+            )
             % ", ".join(map(str, triggers.outside)),
             hint=_(
-                "Drop the subscription or the inheritance: Portico's tables do not "
-                "support them."
+                "Remove the subscription or the inheritance. Portico's "
+                "tables do not support them."
             ),
             id="portico.E104",
         )

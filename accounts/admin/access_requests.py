@@ -43,7 +43,9 @@ class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
             return cleaned
         until = cleaned.get("given_until")
         if until is not None and until <= timezone.now():
-            raise ValidationError({"given_until": _("This moment has passed.")})
+            raise ValidationError(
+                {"given_until": _("This time is in the past. Choose a later one.")}
+            )
         problem = objection_to_approving(self.actor, self.instance, until)
         if problem:
             raise ValidationError(problem)
@@ -60,7 +62,10 @@ def objection_to_approving(
 def objection_to_requested_end(actor: User, access_request: AccessRequest) -> str:
     """Why the actor may not approve the request as asked; empty if they may."""
     if access_request.until is not None and access_request.until <= timezone.now():
-        return gettext("the moment asked for has passed; open it and choose one.")
+        return gettext(
+            "the requested end date has passed. Open the request and "
+            "choose a later one."
+        )
     return objection_to_approving(actor, access_request, access_request.until)
 
 
@@ -69,8 +74,13 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
     """Users request roles in the portal; staff decide here."""
 
     place = (Section.PEOPLE, 16)
-    intro = _("People ask for a role in the portal, with a reason. Answer them here.")
-    nothing_yet = _("Nobody asks for anything.")
+    intro = _(
+        "Users request roles in the portal and give a reason. "
+        "Approve or decline their requests here."
+    )
+    nothing_yet = _(
+        "No pending requests. Users request roles in the portal under My access."
+    )
     form = DecisionForm
     list_display = ("user", "role", "reason", "until", "state", "asked_at")
     list_filter = ("state", "role")
@@ -115,7 +125,9 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
         """Store the decision in the row's history, not Django's list of fields."""
         return super().log_change(request, obj, str(obj.get_state_display()))
 
-    @admin.action(description=_("Approve as asked"), permissions=["change"])
+    @admin.action(
+        description=_("Approve the selected requests"), permissions=["change"]
+    )
     def approve(self, request: Any, queryset: Any) -> None:
         """Approve each request until the end it asks for."""
         for row in within_reach(
@@ -126,7 +138,9 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
             except RequestNotPossible as error:
                 self.message_user(request, str(error), messages.ERROR)
 
-    @admin.action(description=_("Decline"), permissions=["change"])
+    @admin.action(
+        description=_("Decline the selected requests"), permissions=["change"]
+    )
     def decline(self, request: Any, queryset: Any) -> None:
         for row in queryset.open():
             try:

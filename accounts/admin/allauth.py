@@ -42,8 +42,14 @@ for model in REPLACED_MODELS:
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
     place, called = (Section.PEOPLE, 70), _("Second factors")
-    intro = _("Apps, keys and recovery codes of people, reset on a user's page.")
-    nothing_yet = _("Nobody has a second factor yet. It is set up in the portal.")
+    intro = _(
+        "Authenticator apps, security keys and recovery codes. "
+        "Reset them on the user's page."
+    )
+    nothing_yet = _(
+        "No user has set up a second factor yet. Users do this in "
+        "the portal under Security."
+    )
     list_display = fields = ("user", "type", "created_at", "last_used_at")
     list_filter = ("type",)
     search_fields = ("user__username",)
@@ -54,7 +60,7 @@ class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
 @admin.register(UserSession)
 class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
     place, called = (Section.PEOPLE, 65), _("Browser sessions")
-    intro = _("Where people are signed in to the admin and the portal.")
+    intro = _("Browsers in which users are signed in to the admin and the portal.")
     list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
     search_fields = ("user__username", "ip")
     list_select_related = ("user",)
@@ -73,8 +79,10 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
         excluded = sessions.filter(user__in=others).count()
         if excluded:
             message = ngettext(
-                "%d session is of somebody who may do more than you: ask a superuser.",
-                "%d sessions are of people who may do more than you: ask a superuser.",
+                "%d session belongs to a user with more permissions than "
+                "you. Ask a superuser.",
+                "%d sessions belong to users with more permissions than "
+                "you. Ask a superuser.",
                 excluded,
             )
             self.message_user(request, message % excluded, messages.ERROR)
@@ -98,9 +106,12 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
 class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
     """Links between accounts here and accounts at sign-in providers."""
 
-    place, called = (Section.PEOPLE, 62), _("Accounts at providers")
-    intro = _("Which account signs in with which account of a sign-in provider.")
-    nothing_yet = _("Nobody has signed in through a provider yet.")
+    place, called = (Section.PEOPLE, 62), _("Linked identities")
+    intro = _("Accounts at sign-in providers that are linked to users.")
+    nothing_yet = _(
+        "No linked identities yet. One appears here when a user "
+        "signs in through a provider."
+    )
     list_display = fields = ("user", "provider", "uid", "date_joined", "last_login")
     search_fields = ("user__username", "uid")
     list_select_related = ("user",)
@@ -111,7 +122,7 @@ class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
         return may(request, "accounts.change_user")
 
     @admin.action(
-        description=_("Unlink the selected identities from their accounts"),
+        description=_("Unlink the selected identities"),
         permissions=["unlink"],
     )
     def unlink(self, request: HttpRequest, queryset: Any) -> None:

@@ -26,9 +26,14 @@ from accounts.models import User
 class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
     """Names are as typed; an account with that name need not exist."""
 
-    place, called = (Section.SYSTEM, 20), _("Wrong passwords")
-    intro = _("Failed sign-ins that are counted. Unlocking forgets them.")
-    nothing_yet = _("Nobody has typed a wrong password lately.")
+    place, called = (Section.SYSTEM, 20), _("Failed sign-ins")
+    intro = _(
+        "Failed sign-ins that count towards a lockout. Unlock to reset the counter."
+    )
+    nothing_yet = _(
+        "No failed sign-ins are counted. Names and addresses "
+        "appear here after a wrong password."
+    )
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time")
     fields = (*list_display, "path_info")
     search_fields = ("username", "ip_address")
@@ -60,7 +65,7 @@ class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
 
 def show_unlock_count(page: Any, request: HttpRequest, count: int) -> None:
     """Show how many counters were reset."""
-    message = ngettext("%d count forgotten.", "%d counts forgotten.", count)
+    message = ngettext("%d counter reset.", "%d counters reset.", count)
     page.message_user(request, message % count, messages.SUCCESS)
 
 
@@ -74,5 +79,5 @@ def locked_accounts() -> Iterator[Notice]:
     names = list(rows.values_list("username", flat=True)[:20])
     if names:
         url = reverse("admin:axes_accessattempt_changelist")
-        message = _("Locked out after wrong passwords: %s") % ", ".join(map(str, names))
+        message = _("Locked out after failed sign-ins: %s") % ", ".join(map(str, names))
         yield Notice(message, url, urgent=True)

@@ -21,7 +21,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         label=_("client secret"),
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text=_("Kept encrypted. Empty: as it is."),
+        help_text=_("Stored encrypted. Leave empty to keep the current secret."),
     )
 
     class Meta:

@@ -52,8 +52,8 @@ def staff_without_mfa() -> Iterator[Notice]:
     names = list(staff.order_by("username").values_list("username", flat=True)[:51])
     if names:
         message = ngettext(
-            "%(n)s member of staff has no second factor: %(who)s",
-            "%(n)s members of staff have no second factor: %(who)s",
+            "%(n)s staff member has no second factor: %(who)s",
+            "%(n)s staff members have no second factor: %(who)s",
             len(names),
         )
         url = list_url("user", is_staff__exact=1, is_active__exact=1, factor="none")
@@ -67,8 +67,8 @@ def pending_requests() -> Iterator[Notice]:
     )
     if names:
         message = ngettext(
-            "%(n)s request for access waits: %(who)s",
-            "%(n)s requests for access wait: %(who)s",
+            "%(n)s access request is waiting: %(who)s",
+            "%(n)s access requests are waiting: %(who)s",
             len(names),
         )
         url = list_url("accessrequest", state__exact="open")
@@ -85,8 +85,8 @@ def expiring_personal_tokens() -> Iterator[Notice]:
     names = list(ending.values_list("username", flat=True)[:51])
     if names:
         message = ngettext(
-            "%(n)s personal token ends within 7 days: %(who)s",
-            "%(n)s personal tokens end within 7 days: %(who)s",
+            "%(n)s personal token expires within 7 days: %(who)s",
+            "%(n)s personal tokens expire within 7 days: %(who)s",
             len(names),
         )
         url = list_url(
@@ -109,8 +109,8 @@ def unused_personal_tokens() -> Iterator[Notice]:
     names = list(tokens.values_list("username", flat=True)[:51])
     if names:
         message = ngettext(
-            "%(n)s personal token was not used for 90 days: %(who)s",
-            "%(n)s personal tokens were not used for 90 days: %(who)s",
+            "%(n)s personal token has not been used for 90 days: %(who)s",
+            "%(n)s personal tokens have not been used for 90 days: %(who)s",
             len(names),
         )
         url = list_url(

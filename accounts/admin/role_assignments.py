@@ -66,8 +66,10 @@ class GrantByNameForm(GrantForm):
         queryset=User.objects.all(),
         to_field_name="username",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
-        label=_("user name"),
-        error_messages={"invalid_choice": _("There is no such user.")},
+        label=_("username"),
+        error_messages={
+            "invalid_choice": _("There is no such user. Check the username.")
+        },
     )
 
 
@@ -110,13 +112,13 @@ def objection_to_withdrawing(actor: User, assignment: RoleAssignment) -> str:
 
 
 class EndFilter(admin.SimpleListFilter):
-    title = _("end")
+    title = _("end date")
     parameter_name = "end"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, Any]]:
         return [
-            ("for_good", _("for good")),
-            ("dated", _("has an end")),
+            ("for_good", _("no end date")),
+            ("dated", _("has an end date")),
             ("soon", _("ends within 7 days")),
             ("expired", _("expired")),
         ]
@@ -142,8 +144,10 @@ class RoleAssignmentAdmin(
     noun = "role"
     verbs = ("granted", "extended", "withdrawn")
     place = (Section.PEOPLE, 15)
-    intro = _("Who holds which role, by whom given, why and until when.")
-    nothing_yet = _("Nobody holds such a role. Give one here, perhaps until a date.")
+    intro = _("Who has each role, who granted it, why, and when it expires.")
+    nothing_yet = _(
+        "No role assignments match. Add one here; the end date is optional."
+    )
     form = GrantByNameForm
     list_display = ("user", "role", "end", "reason", "granted_by", "granted_at")
     list_filter = (EndFilter, "role")
@@ -156,26 +160,33 @@ class RoleAssignmentAdmin(
     readonly_fields = ("granted_by", "granted_at")
     actions = ("extend_day", "extend_week", "extend_month", "end_now")
 
-    @admin.display(description=_("end"), ordering="expires_at")
+    @admin.display(description=_("end date"), ordering="expires_at")
     def end(self, obj: RoleAssignment) -> str:
         """The expiry time, marked if it has passed or comes within a week."""
         if obj.expires_at is None:
-            return str(_("for good"))
+            return str(_("no end date"))
         when = f"{timezone.localtime(obj.expires_at):%Y-%m-%d %H:%M}"
         if obj.expired:
             return str(_("%s (expired)") % when)
         near = obj.expires_at <= timezone.now() + SOON
-        return str(_("%s (soon)") % when) if near else when
+        return str(_("%s (ends soon)") % when) if near else when
 
-    @admin.action(description=_("Extend by a day"), permissions=["change"])
+    @admin.action(
+        description=_("Extend the selected roles by a day"), permissions=["change"]
+    )
     def extend_day(self, request: HttpRequest, queryset: Any) -> None:
         self.extend(request, queryset, timedelta(days=1))
 
-    @admin.action(description=_("Extend by a week"), permissions=["change"])
+    @admin.action(
+        description=_("Extend the selected roles by a week"), permissions=["change"]
+    )
     def extend_week(self, request: HttpRequest, queryset: Any) -> None:
         self.extend(request, queryset, timedelta(days=7))
 
-    @admin.action(description=_("Extend by a month (30 days)"), permissions=["change"])
+    @admin.action(
+        description=_("Extend the selected roles by a month (30 days)"),
+        permissions=["change"],
+    )
     def extend_month(self, request: HttpRequest, queryset: Any) -> None:
         self.extend(request, queryset, timedelta(days=30))
 
@@ -199,7 +210,7 @@ class RoleAssignmentAdmin(
         message = ngettext("%d role extended.", "%d roles extended.", count) % count
         self.message_user(request, message, messages.SUCCESS)
 
-    @admin.action(description=_("End now"), permissions=["change"])
+    @admin.action(description=_("End the selected roles now"), permissions=["change"])
     def end_now(self, request: Any, queryset: Any) -> None:
         """Expire the selected assignments from the next message on."""
         assignments = within_reach(

@@ -36,8 +36,8 @@ class ScopeAdmin(DelegatedAdmin[Scope]):
     noun = "scope"
     place = (Section.PEOPLE, 30)
     intro = _(
-        "What tools ask for and roles give. Every tool has a scope of its own, such as"
-        " tool:whoami."
+        "Tools require scopes and roles grant them. Every tool has "
+        "its own scope, such as tool:whoami."
     )
     list_display = ("name", "description", "given_by")
     search_fields = ("name", "description")
@@ -50,7 +50,7 @@ class ScopeAdmin(DelegatedAdmin[Scope]):
         rows: QuerySet[Scope] = super().get_queryset(request)
         return rows.prefetch_related("roles")
 
-    @admin.display(description=_("given by"))
+    @admin.display(description=_("in roles"))
     def given_by(self, obj: Scope) -> str:
         return ", ".join(role.name for role in obj.roles.all()) or "-"
 
@@ -60,10 +60,12 @@ class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
     noun = "role"
     place = (Section.PEOPLE, 20)
     intro = _(
-        "A role is a set of scopes. Who holds it may use every tool that accepts one "
-        "of them."
+        "A role is a set of scopes. Its users can use every tool "
+        "that requires one of them."
     )
-    nothing_yet = _("Add a role and give it scopes, or use the access matrix.")
+    nothing_yet = _(
+        "No roles yet. Add a role and give it scopes, or use the access matrix."
+    )
     list_display = ("name", "description", "scope_names", "holders")
     search_fields = ("name", "description", "scopes__name")
     filter_horizontal = ("scopes",)
@@ -88,7 +90,7 @@ class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
     def scope_names(self, obj: Role) -> str:
         return ", ".join(scope.name for scope in obj.scopes.all()) or "-"
 
-    @admin.display(description=_("holders"), ordering="held_by")
+    @admin.display(description=_("users"), ordering="held_by")
     def holders(self, obj: Role) -> int:
         """Number of assignments, expired ones included."""
         count: int = obj.held_by  # type: ignore[attr-defined]

@@ -63,7 +63,7 @@ class UserImportPage(SuperusersPage):
         """Stream a page with the progress."""
         draft = ImportDraft.objects.filter(owner=request.user, kind="users").first()
         if draft is None:
-            error = _("There is nothing to apply: choose the file again.")
+            error = _("Nothing to apply. Choose the file again.")
             return self.page({"columns": COLUMNS, "told": error}, status=400)
         context = {**admin.site.each_context(request), "title": self.title}
         whole = render_to_string("admin/progress.html", context, request)
@@ -92,7 +92,9 @@ def progress_paragraphs(draft: ImportDraft, mark: str, actor: Any) -> Iterator[s
     except (StalePreview, NotAllowed) as error:
         yield format_html('<p class="errornote" role="alert">{}</p>', str(error))
     except DatabaseError as error:
-        message = _("The database refused (%s). Nothing was changed.") % error
+        message = (
+            _("The database rejected the import (%s). Nothing was changed.") % error
+        )
         yield format_html('<p class="errornote" role="alert">{}</p>', message)
     else:
         draft.delete()

@@ -40,7 +40,7 @@ def user_list_url(model: str, **query: Any) -> str:
 def tokens(user: User) -> Card:
     count = IssuedToken.objects.filter(user=user).live().order_by().count()
     url = user_list_url("issuedtoken", username=user.username, state="active")
-    return _("live tokens"), count, url
+    return _("active tokens"), count, url
 
 
 def sign_ins(user: User) -> Card:
@@ -55,13 +55,13 @@ def refusals(user: User) -> Card:
     rows = AuditEvent.objects.filter(actor=user.username, decision="denied")
     count = rows.order_by()[:101].count()
     url = user_list_url("auditevent", actor=user.username, decision__exact="denied")
-    return _("refusals"), "100+" if count > 100 else count, url
+    return _("denied"), "100+" if count > 100 else count, url
 
 
 def requests(user: User) -> Card:
     count = AccessRequest.objects.filter(user=user).open().count()
     url = user_list_url("accessrequest", q=user.username, state__exact="open")
-    return _("open requests"), count, url
+    return _("pending requests"), count, url
 
 
 def access_check(request: HttpRequest, user: User) -> Card | None:
@@ -72,4 +72,4 @@ def access_check(request: HttpRequest, user: User) -> Card | None:
         return None
     query = urlencode({"user": user.username})
     url = f"{reverse('admin:access_check')}?{query}"
-    return _("what this person can call"), "→", url
+    return _("available tools"), "→", url

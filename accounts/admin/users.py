@@ -68,8 +68,8 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     noun = "user"
     place = (Section.PEOPLE, 10)
     intro = _(
-        "People and programs. What they may use comes from their roles; the next "
-        "message follows a change."
+        "People and programs. Roles decide what they can use. "
+        "Changes apply immediately."
     )
     list_display = ("username", "email", "roles_held", "is_active", "is_staff")
     search_fields = ("username", "email", "first_name", "last_name")
@@ -77,15 +77,17 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     fieldsets = (
         (None, {"fields": ("username", "password", "is_active", "is_service_account")}),
         (
-            _("Person"),
+            _("Personal info"),
             {"fields": ("first_name", "last_name", "email", "email_set_by_admin")},
         ),
         (
-            _("This admin"),
+            _("Admin permissions"),
             {
                 "classes": ("collapse",),
                 "fields": OWN_RIGHTS,
-                "description": _("What the account may do in these pages."),
+                "description": _(
+                    "These permissions control what the account can do in the admin."
+                ),
             },
         ),
         (_("Dates"), {"fields": ("last_login", "date_joined")}),
@@ -101,7 +103,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         return may(request, "accounts.change_issuedtoken")
 
     @admin.action(
-        description=_("End every token and browser session of the selected users"),
+        description=_("Revoke all tokens of the selected users and sign them out"),
         permissions=["revoke"],
     )
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
@@ -111,7 +113,9 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         users = User.objects.filter(pk__in=allowed.order_by().values("pk"))
         keep = own_session(request)
         effect = signout_effect(users.values("pk"), keep)
-        page = confirmation_page(self, request, str(_("Revoke all?")), effect)
+        page = confirmation_page(
+            self, request, str(_("Revoke all tokens and sign out")), effect
+        )
         if page is not None:
             return page
         tokens, browsers = users.revoke_all_sessions(
@@ -131,7 +135,10 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         allowed = self.exclude_users(request, queryset, more_privileged_users(actor))
         active = allowed.filter(is_active=True)
         page = confirmation_page(
-            self, request, str(_("Deactivate?")), deactivation_effect(request, active)
+            self,
+            request,
+            str(_("Deactivate users")),
+            deactivation_effect(request, active),
         )
         if page is not None:
             return page
@@ -152,7 +159,9 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         )
         if excluded_names:
             more = " ..." if len(excluded_names) > MAX_LISTED_REFUSALS else ""
-            message = _("Left out, for they may do more than you: %s")
+            message = _(
+                "Skipped, because these users have more permissions than you: %s"
+            )
             listed = ", ".join(excluded_names[:MAX_LISTED_REFUSALS]) + more
             self.message_user(request, message % listed, messages.ERROR)
         return users.exclude(pk__in=others)
@@ -161,7 +170,7 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         """Unlocking needs no permission to change accounts."""
         return may(request, UNLOCK_PERMISSION)
 
-    @admin.action(description=_("Unlock after wrong passwords"), permissions=["unlock"])
+    @admin.action(description=_("Unlock the selected users"), permissions=["unlock"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """Reset the failed sign-ins counted for these accounts.
 
@@ -176,7 +185,8 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         show_unlock_count(self, request, count)
 
     @admin.action(
-        description=_("Reset second factors: they were lost"), permissions=["change"]
+        description=_("Reset two-factor authentication (device lost)"),
+        permissions=["change"],
     )
     def reset_factors(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """Skip accounts with more rights: a missing factor makes takeover easier.
@@ -185,13 +195,16 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         """
         actor: Any = request.user
         if queryset.filter(pk=actor.pk).exists():
-            warning = _("Your own second factor is removed in the portal.")
+            warning = _("Remove your own second factor in the portal under Security.")
             self.message_user(request, warning, messages.ERROR)
         allowed = self.exclude_users(
             request, queryset, more_privileged_users(actor)
         ).exclude(pk=actor.pk)
         count = sum(reset_mfa(user, actor=actor, keep=request) for user in allowed)
-        message = ngettext("%d factor removed.", "%d factors removed.", count) % count
+        message = (
+            ngettext("%d second factor removed.", "%d second factors removed.", count)
+            % count
+        )
         self.message_user(request, message, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
@@ -304,6 +317,8 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
 def deactivation_effect(request: HttpRequest, users: Any) -> str:
     """The effect of deactivating these accounts, as text with counts."""
     count = users.count()
-    message = ngettext("%d account is closed.", "%d accounts are closed.", count)
+    message = ngettext(
+        "This deactivates %d account.", "This deactivates %d accounts.", count
+    )
     signout = signout_effect(users.order_by().values("pk"), own_session(request))
     return f"{message % count} {signout}"

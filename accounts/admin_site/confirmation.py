@@ -45,8 +45,10 @@ def revocable_tokens(page: Any, request: Any, tokens: TokenQuerySet) -> TokenQue
     excluded = tokens.filter(user__in=others).live().order_by().count()
     if excluded:
         message = ngettext(
-            "%d token belongs to somebody who may do more than you: ask a superuser.",
-            "%d tokens belong to people who may do more than you: ask a superuser.",
+            "%d token belongs to a user with more permissions than "
+            "you. Ask a superuser.",
+            "%d tokens belong to users with more permissions than you. "
+            "Ask a superuser.",
             excluded,
         )
         page.message_user(request, message % excluded, messages.WARNING)
@@ -58,7 +60,7 @@ def signout_effect(users: Any, keep: str) -> str:
     tokens = revocation_effect(IssuedToken.objects.filter(user__in=users))
     count = sessions_of(users, keep).count()
     message = ngettext(
-        "%d browser is signed out.", "%d browsers are signed out.", count
+        "This signs out %d browser.", "This signs out %d browsers.", count
     )
     return f"{tokens} {message % count}"
 
@@ -72,14 +74,17 @@ def revocation_effect(tokens: Any) -> str:
     """The effect of revoking these tokens, such as "12 live tokens of 3 people ..."."""
     counts = tokens.effect()
     if not counts["tokens"]:
-        return _("None of them is live: nothing would end.")
+        return _("None of these tokens is active, so nothing is revoked.")
     parts = {
-        "tokens": ngettext("%d live token", "%d live tokens", counts["tokens"]),
+        "tokens": ngettext("%d active token", "%d active tokens", counts["tokens"]),
         "people": ngettext("%d person", "%d people", counts["people"]),
         "clients": ngettext("%d client", "%d clients", counts["clients"]),
     }
     words = {name: text % counts[name] for name, text in parts.items()}
     return (
-        _("%(tokens)s of %(people)s through %(clients)s: the end is the next message.")
+        _(
+            "This revokes %(tokens)s for %(people)s (%(clients)s). "
+            "They stop working immediately."
+        )
         % words
     )

@@ -29,10 +29,10 @@ Query = dict[str, str]
 CHARTS: list[tuple[str, Any, list[Series]]] = [
     (
         "messages",
-        _("Calls and refusals"),
+        _("Calls and denials"),
         [
             Series("calls", _("calls"), "", {"decision__exact": "allowed"}),
-            Series("refusals", _("refusals"), "bad", {"decision__exact": "denied"}),
+            Series("refusals", _("denied"), "bad", {"decision__exact": "denied"}),
         ],
     ),
     (
@@ -56,7 +56,7 @@ LISTS: list[tuple[str, Any, str]] = [
     (Facet.OBJECT, _("Top tools, resources and prompts"), "object"),
     (Facet.ACTOR, _("Top users"), "actor"),
     (Facet.CLIENT, _("Top clients"), "client_id"),
-    (Facet.REASON, _("Reasons of refusal"), "reason"),
+    (Facet.REASON, _("Reasons for denial"), "reason"),
 ]
 
 
@@ -113,15 +113,15 @@ def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
     span = whole_span(statistics)
     return [
         (_("calls"), statistics.total("calls"), log({**allowed, **span})),
-        (_("refusals"), statistics.total("refusals"), log({**denied, **span})),
-        (_("tokens live now"), statistics.live_tokens, live),
+        (_("denied"), statistics.total("refusals"), log({**denied, **span})),
+        (_("active tokens"), statistics.live_tokens, live),
         (
             _("sign-ins"),
             statistics.total(SIGNED_IN),
             log({"action": SIGNED_IN, **span}),
         ),
-        (_("half answered within"), milliseconds(statistics.percentile(0.5)), ""),
-        (_("95 % answered within"), milliseconds(statistics.percentile(0.95)), ""),
+        (_("median response time (p50)"), milliseconds(statistics.percentile(0.5)), ""),
+        (_("95th percentile (p95)"), milliseconds(statistics.percentile(0.95)), ""),
     ]
 
 

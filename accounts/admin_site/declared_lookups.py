@@ -166,7 +166,7 @@ class DeclaredLookups(Base):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Warn about an unreadable value: Django shows all rows without a message."""
         if ERROR_FLAG in request.GET:
-            text = _("The filter or sort order cannot be read, so all rows are shown.")
+            text = _("The filter or sort order is invalid, so all rows are shown.")
             self.message_user(request, text, messages.WARNING)
         return super().changelist_view(request, extra_context)
 
@@ -177,7 +177,11 @@ class DeclaredLookups(Base):
         keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if all(is_key(self.model, key) for key in keys):
             return super().response_action(request, queryset, *args, **kwargs)
-        self.message_user(request, _("There is no such row."), messages.ERROR)
+        self.message_user(
+            request,
+            _("This row does not exist. It may have been deleted."),
+            messages.ERROR,
+        )
         return HttpResponseRedirect(request.get_full_path())
 
     def get_object(

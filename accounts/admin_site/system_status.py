@@ -53,7 +53,7 @@ def findings() -> list[checks.CheckMessage]:
 
 
 def severity_label(message: checks.CheckMessage) -> str:
-    return _("broken") if message.level >= checks.ERROR else _("look at")
+    return _("error") if message.level >= checks.ERROR else _("warning")
 
 
 def report_lines(results: list[checks.CheckMessage]) -> Iterator[str]:
@@ -69,7 +69,7 @@ def closing_line(results: list[checks.CheckMessage]) -> str:
     """The last line of the result; empty if anything is broken."""
     if any(message.level >= checks.ERROR for message in results):
         return ""
-    return _("Nothing is broken.") if results else _("All is well.")
+    return _("No errors found.") if results else _("No problems found.")
 
 
 def versions() -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
     if sent is None:
         return b"", _("Choose a file.")
     if sent.size > MAX_UPLOAD_SIZE:
-        return b"", _("The file is larger than 20 MB.")
+        return b"", _("The file is larger than 20 MB. Choose a smaller file.")
     return sent.read(), ""
 
 

@@ -49,7 +49,7 @@ def restart_sign_in(request: HttpRequest) -> HttpResponse:
     """Discard the unfinished sign-in and redirect to the sign-in page."""
     clear_login(request)
     request.session.pop(DIGEST_SESSION_KEY, None)
-    messages.error(request, _("Your access was ended: sign in again."))
+    messages.error(request, _("Your access was revoked. Sign in again."))
     return redirect("account_login")
 
 

@@ -303,7 +303,7 @@ def refuse_if_locked_out(request: Any, name: str) -> None:
     if max(failed for failed, _all in failure_counts) >= settings.LOCKOUT_AFTER:
         raise LockedOut(lockout_text(), counter.wait(request, tried))
     if max(counted for _failed, counted in failure_counts) >= settings.LOCKOUT_AFTER:
-        raise RateLimited(_("Too many attempts at the same time; try again."), 1)
+        raise RateLimited(_("Too many attempts at the same time. Try again."), 1)
 
 
 def count_failed_factor(request: Any, name: str) -> None:

@@ -85,7 +85,9 @@ def verify_code(request: Any, user: Any, code: str) -> Authenticator:
     """
     row = limit_attempts(request, user.username, lambda: consume_code(user, code))
     if row is None:
-        raise ValidationError(_("The code is wrong, or was used before."))
+        raise ValidationError(
+            _("The code is wrong or was already used. Enter a new code.")
+        )
     return row
 
 
@@ -96,12 +98,15 @@ def check_otp(request: Any, user: Any, otp: str) -> None:
     """
     if must_enroll_mfa(user):
         url = f"{settings.ISSUER_URL}/portal/security/"
-        raise SecondFactorRequired(_("Set a second factor up first, at %s.") % url)
+        raise SecondFactorRequired(_("Set up a second factor first at %s.") % url)
     if not has_mfa(user):
         return
     if not otp:
         raise SecondFactorRequired(
-            _("Send a code of your app, or a recovery code, as otp; or use a token.")
+            _(
+                "Send a code from your authenticator app or a recovery "
+                "code as otp, or use a token instead."
+            )
         )
     try:
         verify_code(request, user, otp)

@@ -8,17 +8,17 @@ from __future__ import annotations
 from django.utils.translation import gettext_noop as _
 
 SCOPES = {
-    "mcp": _("Act within one's roles."),
-    "Admin.Write": _("Administer users, roles and tokens."),
-    "User.Write": _("Change things."),
-    "User.Read": _("Look at things."),
-    "Guest.Read": _("Look at what everybody may see."),
+    "mcp": _("Use the tools that your roles allow."),
+    "Admin.Write": _("Manage users, roles and tokens."),
+    "User.Write": _("Change data."),
+    "User.Read": _("Read data."),
+    "Guest.Read": _("Read public data."),
 }
 ROLES = {
     "Admin": (
-        _("May do everything, administration included."),
+        _("Full access, including administration."),
         ("Admin.Write", "User.Write", "User.Read", "Guest.Read"),
     ),
-    "User": (_("May look and change."), ("User.Write", "User.Read", "Guest.Read")),
-    "Guest": (_("May look at what everybody may see."), ("Guest.Read",)),
+    "User": (_("Read and change data."), ("User.Write", "User.Read", "Guest.Read")),
+    "Guest": (_("Read public data."), ("Guest.Read",)),
 }

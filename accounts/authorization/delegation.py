@@ -68,7 +68,10 @@ def objection_to_granting(
     mine, now = scopes_until(actor, role.networks), timezone.now()
     ends = [mine.get(name, now) for name in role.scopes.values_list("name", flat=True)]
     if (until or NEVER) > min(ends, default=NEVER):
-        latest = _("You hold what %(role)s gives until %(end)s: give it no longer.")
+        latest = _(
+            "Your own access to the scopes of %(role)s ends on "
+            "%(end)s. Choose an earlier end date."
+        )
         return latest % {"role": role, "end": f"{min(ends):%Y-%m-%d %H:%M %Z}"}
     return ""
 
@@ -78,9 +81,9 @@ def objection_to_removing(actor: User, user: User, role: Role) -> str:
     if actor.is_superuser:
         return ""
     if user.pk is not None and user.pk == actor.pk:
-        return _("Your own roles are somebody else's to change.")
+        return _("You cannot change your own roles. Ask another administrator.")
     if user.is_superuser:
-        return _("The roles of a superuser are a superuser's to change.")
+        return _("Only superusers can change the roles of a superuser.")
     return scope_objection(
         actor, role.scopes.values_list("name", flat=True), role.networks
     )
@@ -92,10 +95,12 @@ def scope_objection(actor: User, scopes: Iterable[str], networks: str = "") -> s
     if actor.is_superuser or not requested:
         return ""
     if requested & ADMINISTRATIVE_SCOPES:
-        return _("What administers is a superuser's to give or take.")
+        return _("Only superusers can grant or remove administrative scopes.")
     missing = sorted(requested - scopes_until(actor, networks).keys())
     if missing:
-        return _("You do not hold %s yourself.") % ", ".join(missing)
+        return _(
+            "You do not have %s yourself. Ask an administrator who has it."
+        ) % ", ".join(missing)
     return ""
 
 
@@ -105,9 +110,9 @@ def objection_to_role(actor: User, role: Role) -> str:
         return ""
     assignments = RoleAssignment.objects.filter(role=role)
     if assignments.filter(user=actor).exists():
-        return _("You hold %s yourself: it is for others to change.") % role
+        return _("You have %s yourself. Ask another administrator to change it.") % role
     if assignments.filter(user__is_superuser=True).exists():
-        return _("A superuser holds %s: it is a superuser's to change.") % role
+        return _("A superuser has %s. Only superusers can change it.") % role
     scopes = role.scopes.values_list("name", flat=True)
     return scope_objection(actor, scopes, role.networks)
 
@@ -123,7 +128,10 @@ def objection_to_client(actor: User, client: OAuthClient) -> str:
     account = client.service_account
     if account is None or not outranks(actor, account):
         return ""
-    text: str = _("It acts as %s, who may do more than you.") % account
+    text: str = (
+        _("The client acts as %s, who has more permissions than you. Ask a superuser.")
+        % account
+    )
     return text
 
 
@@ -134,7 +142,10 @@ def objection_to_tokens_of(actor: User, client: OAuthClient) -> str:
     """
     owners = client.tokens().live().values("user")
     if more_privileged_users(actor).filter(pk__in=owners).exists():
-        return _("People who may do more than you have tokens of it.")
+        return _(
+            "Users with more permissions than you have tokens of this "
+            "client. Ask a superuser."
+        )
     return ""
 
 
@@ -151,7 +162,10 @@ def objection_to_retiring(actor: User, key: SigningKey) -> str:
     """Why `actor` may not retire this signing key; empty if allowed."""
     signed = IssuedToken.objects.live().filter(kid=key.kid)
     if signed.filter(user__in=protected_users(actor)).exists():
-        text = _("People who may do more than you have tokens signed with %s.")
+        text = _(
+            "Users with more permissions than you have tokens signed "
+            "with %s. Ask a superuser."
+        )
         return text % key.kid
     return ""
 
@@ -165,13 +179,15 @@ def objection_to_importing(actor: User | str) -> str:
     superusers = User.objects.filter(is_superuser=True, is_active=True)
     if isinstance(actor, str) or superusers.filter(pk=actor.pk).exists():
         return ""
-    return _("Only a superuser imports users or a policy.")
+    return _("Only superusers can import users or a policy.")
 
 
 def objection_to_revoking(actor: User, user: User) -> str:
     """Why `actor` may not revoke tokens and sessions of `user`; empty if allowed."""
     if protected_users(actor).filter(pk=user.pk).exists():
-        text = _("%s may do more than you: ask a superuser to end their access.")
+        text = _(
+            "%s has more permissions than you. Ask a superuser to revoke their access."
+        )
         return text % user
     return ""
 

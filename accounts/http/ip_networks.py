@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy
 from accounts.http.client_address import parse_network, split_networks
 
 HELP = gettext_lazy(
-    "Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere."
+    "Enter IP addresses or networks such as 10.0.0.0/8, "
+    "separated by spaces. Leave empty to allow any address."
 )
 
 
@@ -21,7 +22,7 @@ def validate_networks(value: str) -> None:
         try:
             parse_network(network)
         except ValueError as error:
-            message = _("%s is neither an address nor a network such as 10.0.0.0/8.")
+            message = _("%s is not an IP address or a network such as 10.0.0.0/8.")
             raise ValidationError(message % network[:50]) from error
 
 

@@ -25,7 +25,10 @@ class StalePreview(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            _("Things have changed since you looked. Nothing was changed.")
+            _(
+                "The data changed after you reviewed it. Nothing was "
+                "applied. Review the changes again."
+            )
         )
 
 
@@ -35,7 +38,9 @@ def decode_upload(raw: bytes) -> tuple[str, list[ImportProblem]]:
         return raw.decode("utf-8-sig").replace("\r\n", "\n"), []
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        return "", [ImportProblem(line, "", _("this is not UTF-8 text"))]
+        return "", [
+            ImportProblem(line, "", _("the file is not UTF-8 text; save it as UTF-8"))
+        ]
 
 
 def fingerprint(rows: Iterable[object]) -> str:

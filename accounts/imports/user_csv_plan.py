@@ -136,17 +136,21 @@ class CsvParser:
         """Whether the first line names known columns, each once; adds problems."""
         names = list(self.lines.fieldnames or [])
         if "username" not in names:
-            self.add_problem(1, "username", _("the first line has to name this column"))
+            self.add_problem(
+                1, "username", _("this column is missing from the first line")
+            )
         for name in names:
             if name in FORBIDDEN_COLUMNS:
                 self.add_problem(
-                    1, name, _("a superuser sets this by hand, never a file")
+                    1,
+                    name,
+                    _("a file cannot set this; a superuser sets it in the admin"),
                 )
             elif name not in COLUMNS:
-                text = _("there is no such column; there are: %s")
+                text = _("unknown column; known columns: %s")
                 self.add_problem(1, name or "?", text % ", ".join(COLUMNS))
         if len(set(names)) < len(names):
-            self.add_problem(1, "", _("a column is named twice"))
+            self.add_problem(1, "", _("a column name appears twice"))
         return not self.problems
 
     def row(self, line: int, row: dict[Any, Any]) -> CsvRow | None:
@@ -154,7 +158,7 @@ class CsvParser:
         before = len(self.problems)
         if None in row or None in row.values():
             self.add_problem(
-                line, "", _("it has more or fewer cells than the first line")
+                line, "", _("this line has more or fewer cells than the first line")
             )
             return None
         cells = {name: value.strip() for name, value in row.items()}
@@ -176,7 +180,7 @@ class CsvParser:
     def name(self, line: int, name: str) -> str:
         """Return the user name; add a problem if an earlier line has it too."""
         if name in self.line_of:
-            text = _("%(name)s stands in line %(line)d already")
+            text = _("%(name)s is a duplicate of line %(line)d")
             first = {"name": name, "line": self.line_of[name]}
             self.add_problem(line, "username", text % first)
         self.line_of.setdefault(name, line)
@@ -189,7 +193,7 @@ class CsvParser:
             name, _at, end = part.rpartition("@") if "@" in part else (part, "", "")
             if name not in self.roles:
                 known = ", ".join(sorted(self.roles))
-                text = _("there is no role %(name)r; there are: %(known)s")
+                text = _("unknown role %(name)r; known roles: %(known)s")
                 self.add_problem(line, "roles", text % {"name": name, "known": known})
             roles[name] = self.parse_expiry(line, end) if end else None
         return roles
@@ -203,12 +207,12 @@ class CsvParser:
         if day is not None and len(text) == len("2026-12-31"):
             moment = datetime.combine(day, time.max)
         if moment is None:
-            message = _("%r is no day and no moment; write 2026-12-31")
+            message = _("%r is not a date or time; write 2026-12-31")
             self.add_problem(line, "roles", message % text)
             return None
         aware = moment if timezone.is_aware(moment) else timezone.make_aware(moment)
         if aware <= timezone.now():
-            self.add_problem(line, "roles", _("%s has passed") % text)
+            self.add_problem(line, "roles", _("%s is in the past") % text)
         return aware
 
     def check(self, line: int, name: str, values: dict[str, Any]) -> None:
@@ -254,7 +258,7 @@ def roles_until(user: User | None) -> RoleExpiries:
 
 
 def format_expiry(end: datetime | None) -> str:
-    return _("until %s") % f"{end:%Y-%m-%d %H:%M %Z}" if end else _("for good")
+    return _("until %s") % f"{end:%Y-%m-%d %H:%M %Z}" if end else _("no end date")
 
 
 def self_deactivation_problems(
@@ -264,4 +268,6 @@ def self_deactivation_problems(
     name = getattr(actor, "username", None)
     for row in planned:
         if row.username == name and row.changes.get("is_active", [])[1:] == [False]:
-            yield ImportProblem(row.line, "active", _("this is your own account"))
+            yield ImportProblem(
+                row.line, "active", _("you cannot deactivate your own account")
+            )

@@ -35,18 +35,18 @@ class Migration(migrations.Migration):
             name='AuditSeal',
             fields=[
                 ('number', models.PositiveIntegerField(primary_key=True, serialize=False, verbose_name='number')),
-                ('previous', models.CharField(help_text='Digest of the seal before.', max_length=64, unique=True, verbose_name='previous')),
-                ('after_id', models.BigIntegerField(verbose_name='after id')),
-                ('last_id', models.BigIntegerField(verbose_name='last id')),
+                ('previous', models.CharField(help_text="The digest of the previous seal.", max_length=64, unique=True, verbose_name='previous')),
+                ('after_id', models.BigIntegerField(verbose_name="after ID")),
+                ('last_id', models.BigIntegerField(verbose_name="last ID")),
                 ('events', models.PositiveIntegerField(verbose_name='events')),
                 ('first_at', models.DateTimeField(verbose_name='from')),
                 ('last_at', models.DateTimeField(verbose_name='to')),
-                ('content', models.CharField(help_text='SHA-256 of the events.', max_length=64, verbose_name='content')),
+                ('content', models.CharField(help_text="The SHA-256 digest of the events.", max_length=64, verbose_name='content')),
                 ('digest', models.CharField(max_length=64, unique=True, verbose_name='digest')),
                 ('marks', models.BinaryField(default=b'', verbose_name='marks')),
                 ('mac', models.CharField(default='', max_length=64)),
                 ('sealed_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='sealed at')),
-                ('purged_at', models.DateTimeField(blank=True, help_text='When retention dropped its events.', null=True, verbose_name='purged at')),
+                ('purged_at', models.DateTimeField(blank=True, help_text="The time when retention deleted the events.", null=True, verbose_name='purged at')),
             ],
             options={
                 'verbose_name': 'audit seal',
@@ -58,8 +58,10 @@ class Migration(migrations.Migration):
             name='DocumentHost',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('host', accounts.parsing.host_names.HostField(help_text='As in claude.ai: no scheme, port or path.', max_length=255, unique=True, verbose_name='host')),
-                ('trusted', models.BooleanField(default=True, help_text='On: its clients count as verified. Off: they are refused.', verbose_name='trusted')),
+                ('host', accounts.parsing.host_names.HostField(help_text="Enter a host name such as claude.ai, without scheme, port "
+            "or path.", max_length=255, unique=True, verbose_name='host')),
+                ('trusted', models.BooleanField(default=True, help_text="If on, clients of this host are verified. If off, they "
+            "are blocked.", verbose_name='trusted')),
             ],
             options={
                 'verbose_name': 'client document host',
@@ -73,7 +75,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, unique=True, verbose_name='name')),
                 ('description', models.CharField(blank=True, max_length=255, verbose_name='description')),
-                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.http.ip_networks.validate_networks], verbose_name='counts from')),
+                ('networks', models.TextField(blank=True, default='', help_text="Enter IP addresses or networks such as 10.0.0.0/8, "
+            "separated by spaces. Leave empty to allow any address.", validators=[accounts.http.ip_networks.validate_networks], verbose_name="allowed IP addresses")),
             ],
             options={
                 'verbose_name': 'role',
@@ -85,8 +88,8 @@ class Migration(migrations.Migration):
             name='Scope',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\x21\\x23-\\x5B\\x5D-\\x7E]+\\Z', 'A scope is printable ASCII without spaces, quotes or backslashes (RFC 6749).')], verbose_name='name')),
-                ('description', models.CharField(blank=True, help_text='What it lets somebody do, in words for people.', max_length=255, verbose_name='description')),
+                ('name', models.CharField(max_length=255, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\x21\\x23-\\x5B\\x5D-\\x7E]+\\Z', 'A scope must be printable ASCII without spaces, quotes or backslashes (RFC 6749).')], verbose_name='name')),
+                ('description', models.CharField(blank=True, help_text="Explain in plain words what this scope allows.", max_length=255, verbose_name='description')),
             ],
             options={
                 'verbose_name': 'scope',
@@ -98,15 +101,19 @@ class Migration(migrations.Migration):
             name='SignInProvider',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(help_text='Part of the address it returns to: /accounts/oidc/NAME/...', unique=True, verbose_name='short name')),
-                ('name', models.CharField(help_text='What its button says.', max_length=40, verbose_name='name')),
-                ('issuer', models.CharField(help_text='Where /.well-known/openid-configuration is found.', max_length=255, validators=[accounts.models.identity_providers.https_or_loopback], verbose_name='issuer')),
-                ('client_id', models.CharField(max_length=191, verbose_name='client id')),
+                ('slug', models.SlugField(help_text="This name is part of the callback URL: "
+            "/accounts/oidc/NAME/...", unique=True, verbose_name='short name')),
+                ('name', models.CharField(help_text="The sign-in button shows this name.", max_length=40, verbose_name='name')),
+                ('issuer', models.CharField(help_text="The URL without /.well-known/openid-configuration.", max_length=255, validators=[accounts.models.identity_providers.https_or_loopback], verbose_name='issuer')),
+                ('client_id', models.CharField(max_length=191, verbose_name="client ID")),
                 ('secret_encrypted', models.TextField(blank=True, editable=False)),
                 ('enabled', models.BooleanField(default=True, verbose_name='enabled')),
-                ('sign_up', models.BooleanField(default=False, help_text='On: whoever signs in there for the first time gets an account.', verbose_name='makes accounts')),
-                ('link_by_email', models.BooleanField(default=False, help_text='On: an address it has verified opens the account that has it.', verbose_name='knows people by mail address')),
-                ('roles_last', models.PositiveSmallIntegerField(default=30, help_text='After the last sign-in through this provider.', validators=[django.core.validators.MinValueValidator(1)], verbose_name='days that roles last')),
+                ('sign_up', models.BooleanField(default=False, help_text="If on, users who sign in for the first time get an "
+            "account.", verbose_name="create accounts on first sign-in")),
+                ('link_by_email', models.BooleanField(default=False, help_text="If on, a verified email address links to the account that "
+            "has this address.", verbose_name="link accounts by verified email")),
+                ('roles_last', models.PositiveSmallIntegerField(default=30, help_text="Roles end this many days after the last sign-in through "
+            "this provider.", validators=[django.core.validators.MinValueValidator(1)], verbose_name="role lifetime (days)")),
             ],
             options={
                 'verbose_name': 'sign-in provider',
@@ -134,10 +141,13 @@ class Migration(migrations.Migration):
                 ('is_staff', models.BooleanField(default=False, help_text='Designates whether the user can log into this admin site.', verbose_name='staff status')),
                 ('is_active', models.BooleanField(default=True, help_text='Designates whether this user should be treated as active. Unselect this instead of deleting accounts.', verbose_name='active')),
                 ('date_joined', models.DateTimeField(default=django.utils.timezone.now, verbose_name='date joined')),
-                ('is_service_account', models.BooleanField(default=False, help_text='A program, not a person: it signs in by client credentials.', verbose_name='is service account')),
+                ('is_service_account', models.BooleanField(default=False, help_text="This account is a program. It signs in with client "
+            "credentials.", verbose_name='is service account')),
                 ('session_epoch', models.PositiveIntegerField(default=0, editable=False)),
                 ('email', accounts.models.users.AddressField(blank=True, max_length=254, verbose_name='email address')),
-                ('email_set_by_admin', models.BooleanField(default=True, help_text='Off: a sign-in provider said it. A sign-in provider links only accounts whose address an administrator set.', verbose_name='address set by an administrator')),
+                ('email_set_by_admin', models.BooleanField(default=True, help_text="If off, a sign-in provider supplied the address. "
+            "Providers link accounts only by an address that an "
+            "administrator set.", verbose_name="email set by an administrator")),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
             ],
@@ -145,7 +155,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'user',
                 'verbose_name_plural': 'users',
                 'ordering': ('username',),
-                'permissions': (('view_system', 'Can see the system page'), ('unlock_user', 'Can unlock accounts that are locked out')),
+                'permissions': (('view_system', 'Can view the system page'), ('unlock_user', 'Can unlock locked-out accounts')),
                 'abstract': False,
             },
             managers=[
@@ -157,20 +167,21 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name='when')),
-                ('action', models.CharField(help_text='For example tool.called.', max_length=64, verbose_name='action')),
+                ('action', models.CharField(help_text="The name of the event, for example tool.called.", max_length=64, verbose_name='action')),
                 ('actor', models.CharField(blank=True, max_length=150, verbose_name='actor')),
-                ('actor_id', models.BigIntegerField(blank=True, null=True, verbose_name='actor id')),
+                ('actor_id', models.BigIntegerField(blank=True, null=True, verbose_name="actor ID")),
                 ('client_id', models.CharField(blank=True, max_length=255, verbose_name='client')),
-                ('token_id', models.CharField(blank=True, help_text='The jti of the token used or concerned, never the token.', max_length=64, verbose_name='token id')),
+                ('token_id', models.CharField(blank=True, help_text="The jti of the token that was used or changed. The token "
+            "itself is never stored.", max_length=64, verbose_name="token ID")),
                 ('address', models.CharField(blank=True, max_length=45, verbose_name='address')),
                 ('object', models.CharField(blank=True, max_length=255, verbose_name='object')),
-                ('decision', models.CharField(blank=True, choices=[('', 'not a decision'), ('allowed', 'allowed'), ('denied', 'denied')], default='', max_length=8, verbose_name='decision')),
+                ('decision', models.CharField(blank=True, choices=[('', "no decision"), ('allowed', 'allowed'), ('denied', 'denied')], default='', max_length=8, verbose_name='decision')),
                 ('reason', models.CharField(blank=True, max_length=255, verbose_name='reason')),
-                ('via', models.CharField(blank=True, help_text='The rule or row that decided.', max_length=255, verbose_name='via')),
-                ('outcome', models.CharField(blank=True, help_text='Of a call: ok or error.', max_length=16, verbose_name='outcome')),
+                ('via', models.CharField(blank=True, help_text="The rule or row that led to the decision.", max_length=255, verbose_name="matched rule")),
+                ('outcome', models.CharField(blank=True, help_text="The result of a call: ok or error.", max_length=16, verbose_name='outcome')),
                 ('duration_ms', models.FloatField(blank=True, null=True, verbose_name='duration (ms)')),
-                ('request_id', models.CharField(blank=True, max_length=64, verbose_name='request id')),
-                ('changes', models.JSONField(blank=True, default=dict, help_text='Field: [before, after].', verbose_name='changes')),
+                ('request_id', models.CharField(blank=True, max_length=64, verbose_name="request ID")),
+                ('changes', models.JSONField(blank=True, default=dict, help_text="The changed fields, each as [before, after].", verbose_name='changes')),
             ],
             options={
                 'verbose_name': 'audit event',
@@ -185,7 +196,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('hour', models.DateTimeField()),
-                ('facet', models.CharField(choices=[('messages', 'messages decided'), ('action', 'events by action'), ('object', 'messages by what they asked for'), ('actor', 'messages by user'), ('client', 'messages by client'), ('reason', 'refusals by reason'), ('duration', 'messages allowed by duration')], max_length=8)),
+                ('facet', models.CharField(choices=[('messages', 'messages decided'), ('action', 'events by action'), ('object', "messages by target"), ('actor', 'messages by user'), ('client', 'messages by client'), ('reason', "denials by reason"), ('duration', "allowed messages by duration")], max_length=8)),
                 ('value', models.CharField(blank=True, max_length=255)),
                 ('allowed', models.PositiveIntegerField()),
                 ('denied', models.PositiveIntegerField()),
@@ -215,14 +226,20 @@ class Migration(migrations.Migration):
                 ('cimd_expires_at', models.DateTimeField(blank=True, default=None, help_text='When the cached Client ID Metadata Document should be re-fetched', null=True, verbose_name='CIMD expires at')),
                 ('token_endpoint_auth_method', models.CharField(choices=[('none', 'none'), ('client_secret_basic', 'client_secret_basic'), ('client_secret_post', 'client_secret_post'), ('private_key_jwt', 'private_key_jwt')], default='none', max_length=32, verbose_name='token endpoint auth method')),
                 ('grant_types', models.JSONField(blank=True, default=list, verbose_name='grant types')),
-                ('approved', models.BooleanField(default=False, help_text='On: people see it as verified, although it registered itself.', verbose_name='approved')),
-                ('blocked', models.BooleanField(default=False, help_text='On: it cannot sign anybody in, nor refresh.', verbose_name='blocked')),
-                ('client_jwks', models.JSONField(blank=True, default=dict, help_text='JWK Set of its public keys, for private_key_jwt.', verbose_name='client jwks')),
-                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.http.ip_networks.validate_networks], verbose_name='used from')),
-                ('max_idle', models.PositiveIntegerField(blank=True, help_text='After which its tokens end; 300 or more. Empty: as the setting.', null=True, validators=[django.core.validators.MinValueValidator(300)], verbose_name='seconds unused')),
+                ('approved', models.BooleanField(default=False, help_text="If on, users see the client as verified even if it "
+            "registered itself.", verbose_name='approved')),
+                ('blocked', models.BooleanField(default=False, help_text="If on, the client can neither sign users in nor refresh "
+            "tokens.", verbose_name='blocked')),
+                ('client_jwks', models.JSONField(blank=True, default=dict, help_text="The JWK Set with the client's public keys, for "
+            "private_key_jwt.", verbose_name="client JWKS")),
+                ('networks', models.TextField(blank=True, default='', help_text="Enter IP addresses or networks such as 10.0.0.0/8, "
+            "separated by spaces. Leave empty to allow any address.", validators=[accounts.http.ip_networks.validate_networks], verbose_name="allowed IP addresses")),
+                ('max_idle', models.PositiveIntegerField(blank=True, help_text="Tokens expire after this time without use. The minimum is "
+            "300. Leave empty to use the server setting.", null=True, validators=[django.core.validators.MinValueValidator(300)], verbose_name="idle timeout (seconds)")),
                 ('registered', models.JSONField(blank=True, default=dict, editable=False)),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last used at')),
-                ('service_account', models.ForeignKey(blank=True, help_text='Whom it acts as with client credentials.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='service account')),
+                ('service_account', models.ForeignKey(blank=True, help_text="The account that the client acts as with client "
+            "credentials.", null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='service account')),
                 ('user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(app_label)s_%(class)s', to=settings.AUTH_USER_MODEL, verbose_name='user')),
             ],
             options={
@@ -320,8 +337,9 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='RevokedToken',
             fields=[
-                ('jti', models.CharField(max_length=64, primary_key=True, serialize=False, verbose_name='token id')),
-                ('until', models.DateTimeField(db_index=True, help_text='When the token would have expired; the row can go after that.', verbose_name='until')),
+                ('jti', models.CharField(max_length=64, primary_key=True, serialize=False, verbose_name="token ID")),
+                ('until', models.DateTimeField(db_index=True, help_text="The expiry time of the token. The row can be deleted "
+            "afterwards.", verbose_name='until')),
                 ('revoked_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='revoked at')),
                 ('revoked_by', models.CharField(blank=True, max_length=150, verbose_name='revoked by')),
                 ('reason', models.CharField(blank=True, max_length=255, verbose_name='reason')),
@@ -338,14 +356,14 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('reason', models.CharField(max_length=255, verbose_name='reason')),
-                ('until', models.DateTimeField(blank=True, null=True, verbose_name='wanted until')),
-                ('state', models.CharField(choices=[('open', 'open'), ('approved', 'approved'), ('declined', 'declined'), ('withdrawn', 'withdrawn')], db_index=True, default='open', max_length=9, verbose_name='state')),
-                ('asked_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='asked at')),
+                ('until', models.DateTimeField(blank=True, null=True, verbose_name="requested until")),
+                ('state', models.CharField(choices=[('open', "waiting for approval"), ('approved', 'approved'), ('declined', 'declined'), ('withdrawn', 'withdrawn')], db_index=True, default='open', max_length=9, verbose_name='state')),
+                ('asked_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name="requested at")),
                 ('decided_at', models.DateTimeField(blank=True, null=True, verbose_name='decided at')),
-                ('given_until', models.DateTimeField(blank=True, help_text='Empty: for good.', null=True, verbose_name='given until')),
-                ('answer', models.CharField(blank=True, help_text='A word to the person, shown in the portal.', max_length=255, verbose_name='answer')),
+                ('given_until', models.DateTimeField(blank=True, help_text="Leave empty for no end date.", null=True, verbose_name="granted until")),
+                ('answer', models.CharField(blank=True, help_text="The requester sees this message in the portal.", max_length=255, verbose_name="message")),
                 ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='decided by')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='access_requests', to=settings.AUTH_USER_MODEL, verbose_name='person')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='access_requests', to=settings.AUTH_USER_MODEL, verbose_name="user")),
                 ('role', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.role', verbose_name='role')),
             ],
             options={
@@ -360,7 +378,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('reason', models.CharField(blank=True, max_length=255, verbose_name='reason')),
                 ('granted_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='granted at')),
-                ('expires_at', models.DateTimeField(blank=True, help_text='Empty: for good.', null=True, verbose_name='expires at')),
+                ('expires_at', models.DateTimeField(blank=True, help_text="Leave empty for no end date.", null=True, verbose_name='expires at')),
                 ('granted_by', models.ForeignKey(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='granted by')),
                 ('role', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='assignments', to='accounts.role', verbose_name='role')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='role_assignments', to=settings.AUTH_USER_MODEL, verbose_name='user')),
@@ -377,7 +395,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=80, verbose_name='name')),
                 ('query', models.CharField(blank=True, max_length=2000, verbose_name='query')),
-                ('shared', models.BooleanField(default=False, help_text='Everybody who may see the audit sees it.', verbose_name='shared')),
+                ('shared', models.BooleanField(default=False, help_text="Everyone who can view the audit sees this view.", verbose_name='shared')),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='saved_views', to=settings.AUTH_USER_MODEL, verbose_name='owner')),
             ],
             options={
@@ -395,9 +413,9 @@ class Migration(migrations.Migration):
             name='SigningKey',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kid', models.CharField(max_length=64, unique=True, verbose_name='key id')),
+                ('kid', models.CharField(max_length=64, unique=True, verbose_name="key ID")),
                 ('algorithm', models.CharField(choices=[('ES256', 'ES256'), ('RS256', 'RS256'), ('EdDSA', 'EdDSA')], max_length=8, verbose_name='algorithm')),
-                ('state', models.CharField(choices=[('next', 'next: announced, not used yet'), ('active', 'active: signs new tokens'), ('retiring', 'retiring: only verifies'), ('retired', 'retired: tokens signed with it are refused')], db_index=True, default='next', max_length=8, verbose_name='state')),
+                ('state', models.CharField(choices=[('next', "next (announced, not used yet)"), ('active', "active (signs new tokens)"), ('retiring', "retiring (verification only)"), ('retired', "retired (its tokens are rejected)")], db_index=True, default='next', max_length=8, verbose_name='state')),
                 ('public_pem', models.TextField(verbose_name='public key')),
                 ('private_encrypted', models.BinaryField()),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='created at')),
@@ -416,8 +434,9 @@ class Migration(migrations.Migration):
             name='ClaimRule',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('claim', models.CharField(help_text='Such as groups, or realm_access.roles for one inside another.', max_length=100, verbose_name='claim')),
-                ('value', models.CharField(help_text='Compared exactly.', max_length=255, verbose_name='value')),
+                ('claim', models.CharField(help_text="The name of the claim, such as groups, or "
+            "realm_access.roles for a nested claim.", max_length=100, verbose_name='claim')),
+                ('value', models.CharField(help_text="The value must match exactly.", max_length=255, verbose_name='value')),
                 ('role', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.role', verbose_name='role')),
                 ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rules', to='accounts.signinprovider', verbose_name='provider')),
             ],
@@ -444,23 +463,25 @@ class Migration(migrations.Migration):
             name='IssuedToken',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('jti', models.CharField(max_length=64, unique=True, verbose_name='token id')),
+                ('jti', models.CharField(max_length=64, unique=True, verbose_name="token ID")),
                 ('kind', models.CharField(choices=[('access', 'access'), ('refresh', 'refresh'), ('personal', 'personal access token')], max_length=8, verbose_name='kind')),
-                ('issued_via', models.CharField(choices=[('password', 'password (/api/token/)'), ('authorization_code', 'sign-in in the browser'), ('device', 'device code'), ('client_credentials', 'client credentials'), ('personal', 'personal access token'), ('command', 'command line')], max_length=20, verbose_name='issued_via')),
+                ('issued_via', models.CharField(choices=[('password', 'password (/api/token/)'), ('authorization_code', "browser sign-in"), ('device', 'device code'), ('client_credentials', 'client credentials'), ('personal', 'personal access token'), ('command', 'command line')], max_length=20, verbose_name='issued through')),
                 ('username', models.CharField(max_length=150, verbose_name='username')),
                 ('client_id', models.CharField(max_length=255, verbose_name='client')),
-                ('scope', models.TextField(help_text='What the token may do, space separated.', verbose_name='scope')),
-                ('family', models.UUIDField(db_index=True, help_text='Tokens that grew from one sign-in.', verbose_name='family')),
+                ('scope', models.TextField(help_text="The scopes of the token, separated by spaces.", verbose_name='scope')),
+                ('family', models.UUIDField(db_index=True, help_text="All tokens of one sign-in share this ID.", verbose_name='family')),
                 ('kid', models.CharField(blank=True, max_length=64, verbose_name='signing key')),
                 ('issued_at', models.DateTimeField(db_index=True, verbose_name='issued at')),
                 ('issued_to', models.CharField(blank=True, max_length=45, verbose_name='from address')),
                 ('expires_at', models.DateTimeField(db_index=True, verbose_name='expires at')),
                 ('last_used_at', models.DateTimeField(blank=True, null=True, verbose_name='last used at')),
                 ('last_used_from', models.CharField(blank=True, max_length=45, verbose_name='last used from')),
-                ('redeemed_at', models.DateTimeField(blank=True, help_text='When this refresh token was used.', null=True, verbose_name='redeemed at')),
-                ('secret_hash', models.CharField(editable=False, help_text='SHA-256 (hex) of an opaque token; none for a signed one.', max_length=64, null=True, unique=True)),
-                ('name', models.CharField(blank=True, help_text='What its owner calls it.', max_length=100, verbose_name='name')),
-                ('networks', models.TextField(blank=True, default='', help_text='Addresses or networks such as 10.0.0.0/8, blanks between. Empty: from anywhere.', validators=[accounts.http.ip_networks.validate_networks], verbose_name='counts from')),
+                ('redeemed_at', models.DateTimeField(blank=True, help_text="The time when this refresh token was used.", null=True, verbose_name='redeemed at')),
+                ('secret_hash', models.CharField(editable=False, help_text="SHA-256 (hex) of an opaque token. Empty for a signed "
+            "token.", max_length=64, null=True, unique=True)),
+                ('name', models.CharField(blank=True, help_text="The name that the owner gave this token.", max_length=100, verbose_name='name')),
+                ('networks', models.TextField(blank=True, default='', help_text="Enter IP addresses or networks such as 10.0.0.0/8, "
+            "separated by spaces. Leave empty to allow any address.", validators=[accounts.http.ip_networks.validate_networks], verbose_name="allowed IP addresses")),
                 ('successor_sealed', models.BinaryField(null=True)),
                 ('successor', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='accounts.issuedtoken', verbose_name='successor')),
                 ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='tokens', to=settings.AUTH_USER_MODEL, verbose_name='user')),
@@ -476,9 +497,9 @@ class Migration(migrations.Migration):
             name='Consent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.TextField(help_text='What was allowed, space separated.', verbose_name='scope')),
+                ('scope', models.TextField(help_text="The scopes that the user allowed, separated by spaces.", verbose_name='scope')),
                 ('redirect_host', models.CharField(blank=True, max_length=255, verbose_name='redirect host')),
-                ('given_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='given at')),
+                ('given_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name="granted at")),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='consents', to=settings.AUTH_USER_MODEL, verbose_name='user')),
                 ('client', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='consents', to=settings.OAUTH2_PROVIDER_APPLICATION_MODEL, verbose_name='client')),
             ],

@@ -3,19 +3,19 @@
 from django.db import migrations
 
 SCOPES = {
-    "mcp": "Act within one's roles.",
-    "Admin.Write": "Administer users, roles and tokens.",
-    "User.Write": "Change things.",
-    "User.Read": "Look at things.",
-    "Guest.Read": "Look at what everybody may see.",
+    "mcp": "Use the tools that your roles allow.",
+    "Admin.Write": "Manage users, roles and tokens.",
+    "User.Write": "Change data.",
+    "User.Read": "Read data.",
+    "Guest.Read": "Read public data.",
 }
 ROLES = {
     "Admin": (
-        "May do everything, administration included.",
+        "Full access, including administration.",
         ("Admin.Write", "User.Write", "User.Read", "Guest.Read"),
     ),
-    "User": ("May look and change.", ("User.Write", "User.Read", "Guest.Read")),
-    "Guest": ("May look at what everybody may see.", ("Guest.Read",)),
+    "User": ("Read and change data.", ("User.Write", "User.Read", "Guest.Read")),
+    "Guest": ("Read public data.", ("Guest.Read",)),
 }
 GROUPS = ("Auditors", "Helpdesk", "Role managers")
 """Filled after every migrate, once the permissions exist (accounts/authorization/staff_groups.py)."""

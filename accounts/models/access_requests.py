@@ -25,7 +25,7 @@ class RequestNotPossible(Exception):
 class RequestState(models.TextChoices):
     """Open until somebody decides or the person thinks better of it."""
 
-    OPEN = "open", gettext_lazy("open")
+    OPEN = "open", gettext_lazy("waiting for approval")
     APPROVED = "approved", gettext_lazy("approved")
     DECLINED = "declined", gettext_lazy("declined")
     WITHDRAWN = "withdrawn", gettext_lazy("withdrawn")
@@ -44,12 +44,14 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         """Ask for `role`. Raises NotPossible: held for good, or asked already."""
         mine = RoleAssignment.objects.filter(user=user, role=role)
         if mine.filter(expires_at=None).exists():
-            raise RequestNotPossible(_("You hold %s for good already.") % role)
+            raise RequestNotPossible(_("You already have %s with no end date.") % role)
         try:
             with transaction.atomic():
                 return self.create(user=user, role=role, reason=reason, until=until)
         except IntegrityError as error:
-            told = _("You have asked for %s already; nobody has decided yet.")
+            told = _(
+                "You have already requested %s. The request is waiting for approval."
+            )
             raise RequestNotPossible(told % role) from error
 
 
@@ -60,7 +62,7 @@ class AccessRequest(models.Model):
         settings.AUTH_USER_MODEL,
         on_delete=models.CASCADE,
         related_name="access_requests",
-        verbose_name=gettext_lazy("person"),
+        verbose_name=gettext_lazy("user"),
     )
     role = models.ForeignKey(
         Role,
@@ -69,7 +71,7 @@ class AccessRequest(models.Model):
         verbose_name=gettext_lazy("role"),
     )
     reason = models.CharField(gettext_lazy("reason"), max_length=255)
-    until = models.DateTimeField(gettext_lazy("wanted until"), null=True, blank=True)
+    until = models.DateTimeField(gettext_lazy("requested until"), null=True, blank=True)
     state = models.CharField(
         gettext_lazy("state"),
         max_length=9,
@@ -77,7 +79,7 @@ class AccessRequest(models.Model):
         default=RequestState.OPEN,
         db_index=True,
     )
-    asked_at = models.DateTimeField(gettext_lazy("asked at"), default=timezone.now)
+    asked_at = models.DateTimeField(gettext_lazy("requested at"), default=timezone.now)
     decided_at = models.DateTimeField(gettext_lazy("decided at"), null=True, blank=True)
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -88,16 +90,16 @@ class AccessRequest(models.Model):
         verbose_name=gettext_lazy("decided by"),
     )
     given_until = models.DateTimeField(
-        gettext_lazy("given until"),
+        gettext_lazy("granted until"),
         null=True,
         blank=True,
-        help_text=gettext_lazy("Empty: for good."),
+        help_text=gettext_lazy("Leave empty for no end date."),
     )
     answer = models.CharField(
-        gettext_lazy("answer"),
+        gettext_lazy("message"),
         max_length=255,
         blank=True,
-        help_text=gettext_lazy("A word to the person, shown in the portal."),
+        help_text=gettext_lazy("The requester sees this message in the portal."),
     )
 
     objects = AccessRequestQuerySet.as_manager()
@@ -115,7 +117,7 @@ class AccessRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        told = _("%(user)s asks for %(role)s")
+        told = _("%(user)s requests %(role)s")
         return told % {"user": self.user, "role": self.role}
 
     def approve(
@@ -162,6 +164,6 @@ class AccessRequest(models.Model):
             "answer": answer,
         }
         if not rows.update(**fields):
-            raise RequestNotPossible(_("%s: decided already.") % self)
+            raise RequestNotPossible(_("%s: already decided.") % self)
         for name, value in fields.items():
             setattr(self, name, value)

@@ -32,7 +32,7 @@ def https_or_loopback(value: str) -> None:
     """Secrets go there: https, or this computer while developing."""
     near = ("http://127.0.0.1:", "http://localhost:")
     if not value.startswith(("https://", *near)):
-        raise ValidationError(_("Write the issuer as https://."))
+        raise ValidationError(_("The issuer must start with https://."))
 
 
 class SignInProvider(models.Model):
@@ -41,35 +41,40 @@ class SignInProvider(models.Model):
     slug = models.SlugField(
         _("short name"),
         unique=True,
-        help_text=_("Part of the address it returns to: /accounts/oidc/NAME/..."),
+        help_text=_("This name is part of the callback URL: /accounts/oidc/NAME/..."),
     )
     name = models.CharField(
-        _("name"), max_length=40, help_text=_("What its button says.")
+        _("name"), max_length=40, help_text=_("The sign-in button shows this name.")
     )
     issuer = models.CharField(
         _("issuer"),
         max_length=255,
         validators=[https_or_loopback],
-        help_text=_("Where /.well-known/openid-configuration is found."),
+        help_text=_("The URL without /.well-known/openid-configuration."),
     )
-    client_id = models.CharField(_("client id"), max_length=191)
+    client_id = models.CharField(_("client ID"), max_length=191)
     secret_encrypted = models.TextField(blank=True, editable=False)
     enabled = models.BooleanField(_("enabled"), default=True)
     sign_up = models.BooleanField(
-        _("makes accounts"),
+        _("create accounts on first sign-in"),
         default=False,
-        help_text=_("On: whoever signs in there for the first time gets an account."),
+        help_text=_("If on, users who sign in for the first time get an account."),
     )
     link_by_email = models.BooleanField(
-        _("knows people by mail address"),
+        _("link accounts by verified email"),
         default=False,
-        help_text=_("On: an address it has verified opens the account that has it."),
+        help_text=_(
+            "If on, a verified email address links to the account that "
+            "has this address."
+        ),
     )
     roles_last = models.PositiveSmallIntegerField(
-        _("days that roles last"),
+        _("role lifetime (days)"),
         default=30,
         validators=[MinValueValidator(1)],
-        help_text=_("After the last sign-in through this provider."),
+        help_text=_(
+            "Roles end this many days after the last sign-in through this provider."
+        ),
     )
 
     class Meta:
@@ -150,10 +155,13 @@ class ClaimRule(models.Model):
     claim = models.CharField(
         _("claim"),
         max_length=100,
-        help_text=_("Such as groups, or realm_access.roles for one inside another."),
+        help_text=_(
+            "The name of the claim, such as groups, or "
+            "realm_access.roles for a nested claim."
+        ),
     )
     value = models.CharField(
-        _("value"), max_length=255, help_text=_("Compared exactly.")
+        _("value"), max_length=255, help_text=_("The value must match exactly.")
     )
     role = models.ForeignKey(
         Role, on_delete=models.CASCADE, related_name="+", verbose_name=_("role")

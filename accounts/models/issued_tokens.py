@@ -39,7 +39,7 @@ class IssuedVia(models.TextChoices):
     """How a token was obtained."""
 
     PASSWORD = "password", _("password (/api/token/)")
-    AUTHORIZATION_CODE = "authorization_code", _("sign-in in the browser")
+    AUTHORIZATION_CODE = "authorization_code", _("browser sign-in")
     DEVICE = "device", _("device code")
     CLIENT_CREDENTIALS = "client_credentials", _("client credentials")
     PERSONAL = "personal", _("personal access token")
@@ -147,9 +147,9 @@ TokenManager = models.Manager.from_queryset(TokenQuerySet)
 class IssuedToken(models.Model):
     """One token's record. The token itself is stored nowhere."""
 
-    jti = models.CharField(_("token id"), max_length=64, unique=True)
+    jti = models.CharField(_("token ID"), max_length=64, unique=True)
     kind = models.CharField(_("kind"), max_length=8, choices=TokenKind)
-    issued_via = models.CharField(_("issued_via"), max_length=20, choices=IssuedVia)
+    issued_via = models.CharField(_("issued through"), max_length=20, choices=IssuedVia)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
@@ -160,10 +160,12 @@ class IssuedToken(models.Model):
     username = models.CharField(_("username"), max_length=150)
     client_id = models.CharField(_("client"), max_length=255)
     scope = models.TextField(
-        _("scope"), help_text=_("What the token may do, space separated.")
+        _("scope"), help_text=_("The scopes of the token, separated by spaces.")
     )
     family = models.UUIDField(
-        _("family"), db_index=True, help_text=_("Tokens that grew from one sign-in.")
+        _("family"),
+        db_index=True,
+        help_text=_("All tokens of one sign-in share this ID."),
     )
     kid = models.CharField(_("signing key"), max_length=64, blank=True)
     issued_at = models.DateTimeField(_("issued at"), db_index=True)
@@ -175,19 +177,22 @@ class IssuedToken(models.Model):
         _("redeemed at"),
         null=True,
         blank=True,
-        help_text=_("When this refresh token was used."),
+        help_text=_("The time when this refresh token was used."),
     )
     secret_hash = models.CharField(
         max_length=64,
         unique=True,
         null=True,
         editable=False,
-        help_text=_("SHA-256 (hex) of an opaque token; none for a signed one."),
+        help_text=_("SHA-256 (hex) of an opaque token. Empty for a signed token."),
     )
     name = models.CharField(
-        _("name"), max_length=100, blank=True, help_text=_("What its owner calls it.")
+        _("name"),
+        max_length=100,
+        blank=True,
+        help_text=_("The name that the owner gave this token."),
     )
-    networks = models.TextField(_("counts from"), **network_field_options())
+    networks = models.TextField(_("allowed IP addresses"), **network_field_options())
     successor = models.OneToOneField(
         "self",
         on_delete=models.SET_NULL,

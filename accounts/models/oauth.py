@@ -112,12 +112,14 @@ class OAuthClient(toolkit.AbstractApplication):
     approved = models.BooleanField(
         _("approved"),
         default=False,
-        help_text=_("On: people see it as verified, although it registered itself."),
+        help_text=_(
+            "If on, users see the client as verified even if it registered itself."
+        ),
     )
     blocked = models.BooleanField(
         _("blocked"),
         default=False,
-        help_text=_("On: it cannot sign anybody in, nor refresh."),
+        help_text=_("If on, the client can neither sign users in nor refresh tokens."),
     )
     service_account = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -125,22 +127,25 @@ class OAuthClient(toolkit.AbstractApplication):
         null=True,
         blank=True,
         related_name="+",
-        help_text=_("Whom it acts as with client credentials."),
+        help_text=_("The account that the client acts as with client credentials."),
         verbose_name=_("service account"),
     )
     client_jwks = models.JSONField(
-        _("client jwks"),
+        _("client JWKS"),
         default=dict,
         blank=True,
-        help_text=_("JWK Set of its public keys, for private_key_jwt."),
+        help_text=_("The JWK Set with the client's public keys, for private_key_jwt."),
     )
-    networks = models.TextField(_("used from"), **network_field_options())
+    networks = models.TextField(_("allowed IP addresses"), **network_field_options())
     max_idle = models.PositiveIntegerField(
-        _("seconds unused"),
+        _("idle timeout (seconds)"),
         null=True,
         blank=True,
         validators=[MinValueValidator(300)],
-        help_text=_("After which its tokens end; 300 or more. Empty: as the setting."),
+        help_text=_(
+            "Tokens expire after this time without use. The minimum is "
+            "300. Leave empty to use the server setting."
+        ),
     )
     registered = models.JSONField(default=dict, blank=True, editable=False)
     last_used_at = models.DateTimeField(
@@ -287,12 +292,16 @@ class DocumentHost(models.Model):
         _("host"),
         max_length=255,
         unique=True,
-        help_text=_("As in claude.ai: no scheme, port or path."),
+        help_text=_(
+            "Enter a host name such as claude.ai, without scheme, port or path."
+        ),
     )
     trusted = models.BooleanField(
         _("trusted"),
         default=True,
-        help_text=_("On: its clients count as verified. Off: they are refused."),
+        help_text=_(
+            "If on, clients of this host are verified. If off, they are blocked."
+        ),
     )
 
     class Meta:
@@ -356,10 +365,11 @@ class Consent(models.Model):
         verbose_name=_("client"),
     )
     scope = models.TextField(
-        _("scope"), help_text=_("What was allowed, space separated.")
+        _("scope"),
+        help_text=_("The scopes that the user allowed, separated by spaces."),
     )
     redirect_host = models.CharField(_("redirect host"), max_length=255, blank=True)
-    given_at = models.DateTimeField(_("given at"), default=timezone.now)
+    given_at = models.DateTimeField(_("granted at"), default=timezone.now)
 
     objects = ConsentQuerySet.as_manager()
 

@@ -23,10 +23,10 @@ class RevokedTokenQuerySet(models.QuerySet["RevokedToken"]):
 class RevokedToken(models.Model):
     """A token id (`jti`) refused from now on, by whom and why."""
 
-    jti = models.CharField(_("token id"), max_length=64, primary_key=True)
+    jti = models.CharField(_("token ID"), max_length=64, primary_key=True)
     until = models.DateTimeField(
         _("until"),
-        help_text=_("When the token would have expired; the row can go after that."),
+        help_text=_("The expiry time of the token. The row can be deleted afterwards."),
         db_index=True,
     )
     revoked_at = models.DateTimeField(_("revoked at"), default=timezone.now)

@@ -24,7 +24,10 @@ ACT_WITHIN_ROLES = "mcp"
 
 scope_name_validator = RegexValidator(
     r"\A[\x21\x23-\x5B\x5D-\x7E]+\Z",
-    _("A scope is printable ASCII without spaces, quotes or backslashes (RFC 6749)."),
+    _(
+        "A scope must be printable ASCII without spaces, quotes or "
+        "backslashes (RFC 6749)."
+    ),
 )
 
 
@@ -48,7 +51,7 @@ class Scope(models.Model):
         _("description"),
         max_length=255,
         blank=True,
-        help_text=_("What it lets somebody do, in words for people."),
+        help_text=_("Explain in plain words what this scope allows."),
     )
 
     objects = ScopeQuerySet.as_manager()
@@ -70,7 +73,7 @@ class Role(models.Model):
     scopes = models.ManyToManyField(
         Scope, blank=True, related_name="roles", verbose_name=_("scopes")
     )
-    networks = models.TextField(_("counts from"), **network_field_options())
+    networks = models.TextField(_("allowed IP addresses"), **network_field_options())
 
     class Meta:
         ordering = ("name",)
@@ -140,7 +143,10 @@ class RoleAssignment(models.Model):
         _("granted at"), default=timezone.now, editable=False
     )
     expires_at = models.DateTimeField(
-        _("expires at"), null=True, blank=True, help_text=_("Empty: for good.")
+        _("expires at"),
+        null=True,
+        blank=True,
+        help_text=_("Leave empty for no end date."),
     )
 
     objects = RoleAssignmentQuerySet.as_manager()
@@ -156,7 +162,7 @@ class RoleAssignment(models.Model):
         ]
 
     def __str__(self) -> str:
-        told = gettext("%(user)s holds %(role)s")
+        told = gettext("%(user)s has %(role)s")
         return told % {"user": self.user, "role": self.role}
 
     @property

@@ -17,10 +17,10 @@ from accounts.models.audit.events import AuditEvent
 class KeyState(models.TextChoices):
     """A key is made, announced, used, kept for old tokens, and done with."""
 
-    NEXT = "next", _("next: announced, not used yet")
-    ACTIVE = "active", _("active: signs new tokens")
-    RETIRING = "retiring", _("retiring: only verifies")
-    RETIRED = "retired", _("retired: tokens signed with it are refused")
+    NEXT = "next", _("next (announced, not used yet)")
+    ACTIVE = "active", _("active (signs new tokens)")
+    RETIRING = "retiring", _("retiring (verification only)")
+    RETIRED = "retired", _("retired (its tokens are rejected)")
 
 
 class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
@@ -100,7 +100,7 @@ class SigningKey(models.Model):
         RS256 = "RS256", "RS256"
         EDDSA = "EdDSA", "EdDSA"
 
-    kid = models.CharField(_("key id"), max_length=64, unique=True)
+    kid = models.CharField(_("key ID"), max_length=64, unique=True)
     algorithm = models.CharField(_("algorithm"), max_length=8, choices=Algorithm)
     state = models.CharField(
         _("state"), max_length=8, choices=KeyState, default=KeyState.NEXT, db_index=True

@@ -176,18 +176,19 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
     is_service_account = models.BooleanField(
         _("is service account"),
         default=False,
-        help_text=_("A program, not a person: it signs in by client credentials."),
+        help_text=_("This account is a program. It signs in with client credentials."),
     )
     session_epoch = EpochField(default=0, editable=False)
     """How often the account's browser sessions were ended."""
 
     email = AddressField(_("email address"), blank=True)
     email_set_by_admin = models.BooleanField(
-        _("address set by an administrator"),
+        _("email set by an administrator"),
         default=True,
         help_text=_(
-            "Off: a sign-in provider said it. A sign-in provider links only accounts "
-            "whose address an administrator set."
+            "If off, a sign-in provider supplied the address. "
+            "Providers link accounts only by an address that an "
+            "administrator set."
         ),
     )
 
@@ -196,8 +197,8 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
     class Meta(AbstractUser.Meta):
         ordering = ("username",)
         permissions = (
-            ("view_system", _("Can see the system page")),
-            ("unlock_user", _("Can unlock accounts that are locked out")),
+            ("view_system", _("Can view the system page")),
+            ("unlock_user", _("Can unlock locked-out accounts")),
         )
 
     def get_session_auth_hash(self) -> str:

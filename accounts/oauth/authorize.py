@@ -131,7 +131,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         known: bool,
     ) -> HttpResponse:
         """prompt=none where a question is due: back to a client allowed before."""
-        text = gettext_noop("The person has to be asked.")
+        text = gettext_noop("The user must give consent.")
         error = InteractionRequired(text, state=credentials.get("state"))
         error.redirect_uri = credentials["redirect_uri"]
         if known:
@@ -165,7 +165,8 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         scopes = [name for name in dict.fromkeys(names) if name in held]
         if not scopes:
             text = gettext_noop(
-                "Your roles give none of the scopes that were asked for."
+                "Your roles include none of the requested scopes. Request "
+                "a role in the portal."
             )
             raise OAuthToolkitError(
                 InvalidScopeError(text, state=state), redirect_uri=here
@@ -275,7 +276,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         asked = request.GET.get("scope", "").split()
         known = Scope.objects.filter(name__in=asked).values_list("name", flat=True)
         unknown = one_line(", ".join(sorted(set(asked) - set(known))))
-        return _("There is no such scope here: %s.") % unknown
+        return _("Unknown scope: %s.") % unknown
 
     def error_page(
         self, request: HttpRequest, error: str, text: str, back: str = ""
@@ -318,11 +319,11 @@ def validate_request(query: QueryDict, credentials: dict[str, Any]) -> None:
 def request_objection(query: QueryDict, credentials: dict[str, Any]) -> tuple[str, str]:
     """(error, what is wrong in words, empty if nothing is)."""
     if query.get("response_mode", "query") != "query":
-        return "invalid_request", _("response_mode has to be query.")
+        return "invalid_request", _("response_mode must be query.")
     if credentials.get("code_challenge_method") != "S256":
-        return "invalid_request", _("code_challenge_method has to be S256.")
+        return "invalid_request", _("code_challenge_method must be S256.")
     if not CODE_CHALLENGE.fullmatch(credentials["code_challenge"]):
-        text = _("code_challenge has to be the 43 characters that S256 gives.")
+        text = _("code_challenge must be the 43 characters that S256 produces.")
         return "invalid_request", text
     return "invalid_target", resource_objection(query)
 
@@ -332,10 +333,10 @@ def group_scopes(
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """(heading, [(scope, words)]): within roles, to look, to change, one by one."""
     headings = {
-        "mcp": _("Within your roles, except what is sensitive"),
-        "Read": _("Look, sensitive things included"),
-        "Write": _("Change, sensitive things included"),
-        "": _("Use one by one, even if sensitive"),
+        "mcp": _("Use your tools, except sensitive ones"),
+        "Read": _("Read data, including sensitive data"),
+        "Write": _("Change data, including sensitive data"),
+        "": _("Use single tools, including sensitive ones"),
     }
     found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in headings}
     for name, words in scopes:

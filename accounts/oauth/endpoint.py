@@ -57,7 +57,7 @@ class Endpoint(OAuthLibMixin, View):
                 "invalid_request", _("Send the parameters as %s.") % FORM
             )
         if request.GET:
-            text = _("Send the parameters in the body, not in the address.")
+            text = _("Send the parameters in the body, not in the URL.")
             raise EndpointError("invalid_request", text)
         try:
             form = normalized_form(request.POST)
@@ -66,7 +66,7 @@ class Endpoint(OAuthLibMixin, View):
         ways = ["authorization" in request.headers]
         ways += [name in form for name in ("client_secret", "client_assertion")]
         if sum(ways) > 1:
-            text = _("Prove the client in one way only.")
+            text = _("Authenticate the client with one method only.")
             raise EndpointError("invalid_request", text)
         request.POST = form  # type: ignore[assignment]
         return form
@@ -92,7 +92,7 @@ class Endpoint(OAuthLibMixin, View):
             raise EndpointError("invalid_client", "Client authentication failed.", 401)
         networks = split_networks(asked.client.networks)
         if networks and not in_networks(client_address(request), networks):
-            text = _("This client may not be used from this address.")
+            text = _("This client cannot be used from this IP address.")
             raise EndpointError("unauthorized_client", text)
         return asked.client
 

@@ -29,23 +29,25 @@ PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
 def validate_redirect_uri(uri: Any) -> str:
     """A redirect URI we may send codes to. Raises BadRedirect (OAuth 2.1 2.3.1)."""
     if not isinstance(uri, str) or not 0 < len(uri) <= MAX_URI_LENGTH:
-        raise InvalidRedirectURI(_("Each redirect URI is a text."))
+        raise InvalidRedirectURI(_("Each redirect URI must be a string."))
     shown = one_line(uri, 80)
     if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
-        raise InvalidRedirectURI(_("%s has a blank or a fragment.") % shown)
+        raise InvalidRedirectURI(_("%s contains a space or a fragment.") % shown)
     # Browsers read a backslash as a slash, and other alphabets have letters that look
     # like ours: the page would name another host than the one it leads to.
     if "\\" in uri or not uri.isascii():
-        raise InvalidRedirectURI(_("%s is no URI.") % shown)
+        raise InvalidRedirectURI(_("%s is not a URI.") % shown)
     try:
         parts = urlsplit(uri)
         host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise InvalidRedirectURI(_("%s is no URI.") % shown) from error
+        raise InvalidRedirectURI(_("%s is not a URI.") % shown) from error
     if "@" in parts.netloc or "*" in uri:
-        raise InvalidRedirectURI(_("No user names and no wildcards in redirect URIs."))
+        raise InvalidRedirectURI(
+            _("Redirect URIs cannot contain usernames or wildcards.")
+        )
     if not scheme_allowed(parts.scheme, host):
-        text = _("%s: use https, loopback http or a scheme with a dot.")
+        text = _("%s: use https, http on a loopback address, or a scheme with a dot.")
         raise InvalidRedirectURI(text % shown)
     return uri
 

@@ -31,10 +31,10 @@ def normalized_form(query: QueryDict) -> QueryDict:
             continue
         kept = [value for value in values if value]
         if any("\x00" in value for value in kept):
-            text = _("The parameter %s has a NUL character in it.")
+            text = _("The parameter %s contains a NUL character.")
             raise ValueError(text % name[:40])
         if len(kept) > 1 and name != "resource":
-            raise ValueError(_("The parameter %s comes more than once.") % name[:40])
+            raise ValueError(_("The parameter %s appears more than once.") % name[:40])
         clean.setlist(name, kept) if kept else None
     asked = [s for s in clean.get("scope", "").split() if s not in IGNORED_SCOPES]
     clean.pop("scope", None)

@@ -32,8 +32,10 @@ CODE_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 
 ERROR_DESCRIPTIONS = {
     "invalid_client": _("Client authentication failed."),
-    "invalid_grant": _("The code or its verifier is wrong, used or too old."),
-    "unauthorized_client": _("Not registered for this grant."),
+    "invalid_grant": _(
+        "The authorization code or its verifier is wrong, already used or expired."
+    ),
+    "unauthorized_client": _("The client is not registered for this grant type."),
 }
 """What the toolkit refuses without a word."""
 

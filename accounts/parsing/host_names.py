@@ -75,8 +75,8 @@ class HostField(models.CharField):  # type: ignore[type-arg]
             return canonical_host(text)
         except ValueError as error:
             message = _(
-                "%s is no host name. Write it as in claude.ai: no scheme, port, path, "
-                "wildcard or blank."
+                "%s is not a host name. Enter a host such as claude.ai, "
+                "without scheme, port, path, wildcard or space."
             )
             raise ValidationError(message % text[:80], "invalid") from error
 

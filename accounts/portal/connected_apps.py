@@ -41,6 +41,6 @@ class AppsView(Page):
                 client_id=consent.client.client_id,
             )
             count = consent.end(actor=self.me, reason="revoked in the portal")
-        message = _("Access taken back; %d tokens ended.") % count
+        message = _("Access revoked, with %d tokens.") % count
         messages.success(request, message)
         return redirect("portal-apps")

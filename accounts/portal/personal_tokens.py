@@ -33,24 +33,24 @@ def scope_label(name: str, words: str) -> str:
 class TokenForm(forms.Form):
     """Name, lifetime and scopes; the scopes are limited to the user's own."""
 
-    name = forms.CharField(max_length=100, label=gettext_lazy("What is it for?"))
+    name = forms.CharField(max_length=100, label=gettext_lazy("Purpose"))
     days = forms.IntegerField(
         min_value=1,
         max_value=MAX_DAYS,
         initial=90,
-        label=gettext_lazy("Days until it ends"),
+        label=gettext_lazy("Expires after (days)"),
     )
     networks = forms.CharField(
         required=False,
         max_length=500,
         validators=[validate_networks],
-        label=gettext_lazy("Where it may be used from"),
+        label=gettext_lazy("Allowed IP addresses"),
         help_text=HELP,
     )
     scopes = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
         initial=[ACT_WITHIN_ROLES],
-        label=gettext_lazy("What it may do"),
+        label=gettext_lazy("Access"),
     )
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
@@ -60,7 +60,7 @@ class TokenForm(forms.Form):
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
         field.choices = [
-            (ACT_WITHIN_ROLES, _("act within my roles, except what is sensitive")),
+            (ACT_WITHIN_ROLES, _("use my tools, except sensitive ones")),
             *((name, scope_label(name, words[name])) for name in scopes),
         ]
 
@@ -110,5 +110,5 @@ class PersonalTokensView(Page):
         mine = IssuedToken.objects.filter(user=self.me, jti=str(jti))
         count = mine.revoke(actor=self.me, reason="revoked in the portal")
         if count:
-            messages.success(self.request, _("The token is revoked."))
+            messages.success(self.request, _("Token revoked."))
         return redirect("portal-tokens")

@@ -32,7 +32,7 @@ class AccessForm(forms.Form):
     until = forms.DateField(
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}),
-        label=gettext_lazy("Until when? (empty: for good)"),
+        label=gettext_lazy("Until (leave empty for no end date)"),
     )
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +48,9 @@ class AccessForm(forms.Form):
         if day is None:
             return None
         if day < timezone.localdate():
-            raise forms.ValidationError(_("This day has passed."))
+            raise forms.ValidationError(
+                _("This date is in the past. Choose a later one.")
+            )
         return timezone.make_aware(datetime.combine(day, time.max))
 
 
@@ -85,7 +87,7 @@ class AccessView(Page):
         self.record_event("access.requested", access_request)
         messages.success(
             self.request,
-            _("Asked for %s. You see here what becomes of it.") % access_request.role,
+            _("Request for %s sent. Its status appears below.") % access_request.role,
         )
 
     def withdraw(self, key: str) -> HttpResponse:

@@ -42,7 +42,7 @@ class SecurityView(Page):
             description = f"session from {session.ip}"
             record("session.ended", request=request, actor=self.me, object=description)
             end_sessions(request, [session])
-            messages.success(request, _("The session is ended."))
+            messages.success(request, _("Session ended."))
         return redirect("portal-security")
 
     def sign_out_everywhere(self, request: HttpRequest) -> HttpResponse:

@@ -43,7 +43,9 @@ def rate_limited_response(request: HttpRequest, problem: RateLimited) -> HttpRes
 
 def lockout_text() -> str:
     """Return the lockout message; it does not depend on whether the account exists."""
-    return _("Too many wrong attempts. Wait, or ask an administrator to unlock it.")
+    return _(
+        "Too many failed sign-ins. Wait, or ask an administrator to unlock the account."
+    )
 
 
 class RateLimitedMiddleware:

@@ -75,7 +75,7 @@ def check_rate(policy: str, address: str, who: str = "") -> None:
     if who and not wait:
         wait = seconds_to_wait("hit", address_key, wide, closed)
     if wait:
-        raise RateLimited(_("Too many requests; wait a little."), wait)
+        raise RateLimited(_("Too many requests. Wait before you try again."), wait)
 
 
 def seconds_to_wait(
@@ -91,7 +91,7 @@ def seconds_to_wait(
         return float(getattr(shared_store(settings.VALKEY_URL), operation)(key, limit))
     except StorageError as error:
         if fail_closed:
-            text = _("Sign-in is not possible at this moment; try again.")
+            text = _("Sign-in is temporarily unavailable. Try again in a minute.")
             raise RateLimitUnavailable(text, RETRY_SECONDS) from error
         return float(getattr(PROCESS_WINDOWS, operation)(key, limit))
 

@@ -166,7 +166,7 @@ def save_matrix(
         now = Matrix(matrix.primitives, matrix.roles)
         if now.version != version:
             raise StaleMatrix(
-                _("Somebody changed roles or tools since you opened this page.")
+                _("Someone changed roles or tools after you opened this page.")
             )
         changes = now.parse_changes(codes)
         message = matrix_objection(actor, changes)

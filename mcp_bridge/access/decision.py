@@ -48,18 +48,22 @@ class Decision:
 def decide(principal: Principal, message: Message, catalogue: Catalogue) -> Decision:
     """Decide one message: by its primitive, or by the open methods."""
     if message.malformed:
-        return Decision(False, Reason.MALFORMED, "the message names no target")
+        return Decision(False, Reason.MALFORMED, "the message has no target")
     if message.target is not None:
         return judge(principal, catalogue.get(message.target))
     if message.always_open or message.method in OPEN_METHODS:
-        return Decision(True, Reason.OPEN_METHOD, f"{message.method} is open to all")
+        return Decision(
+            True, Reason.OPEN_METHOD, f"{message.method} is open to everyone"
+        )
     return Decision(False, Reason.UNKNOWN_METHOD, f"no rule for {message.method}")
 
 
 def judge(principal: Principal, rule: Rule | None) -> Decision:
     """Decide the use of one primitive: enabled, then the roles, then the token."""
     if rule is None:
-        return Decision(False, Reason.UNKNOWN_PRIMITIVE, "no such primitive")
+        return Decision(
+            False, Reason.UNKNOWN_PRIMITIVE, "unknown tool, resource or prompt"
+        )
     if not rule.enabled:
         return Decision(False, Reason.DISABLED, f"{rule.kind} {rule.name} is disabled")
     granted = rule.required & principal.grants.keys()
@@ -100,15 +104,17 @@ def scopes_to_ask(principal: Principal, decision: Decision) -> frozenset[str]:
 def _granting(principal: Principal, granted: frozenset[str], carried: str) -> str:
     scope = min(granted)
     role = principal.grants[scope][0]
-    return f"role {role} gives {scope}; the token carries {carried}"
+    return f"role {role} grants {scope}; the token includes {carried}"
 
 
 def _no_role(principal: Principal, rule: Rule) -> str:
     roles = ", ".join(principal.roles) or "none"
-    scopes = ", ".join(sorted(rule.required)) or "nothing anybody can hold"
-    return f"needs one of {scopes}; roles held: {roles}"
+    scopes = ", ".join(sorted(rule.required)) or "(no scope)"
+    return f"requires one of {scopes}; roles: {roles}"
 
 
 def _too_narrow(rule: Rule, granted: frozenset[str]) -> str:
-    why = "it is sensitive" if rule.sensitive else f"it lacks {ACT_WITHIN_ROLES}"
-    return f"the token names none of {', '.join(sorted(granted))} and {why}"
+    scopes = ", ".join(sorted(granted))
+    if rule.sensitive:
+        return f"sensitive; the token includes none of {scopes}"
+    return f"the token includes none of {scopes} and not {ACT_WITHIN_ROLES}"

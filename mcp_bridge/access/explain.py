@@ -92,18 +92,18 @@ def remedy(decision: Decision, rule: Rule) -> str:
     """What to change so that the message is allowed; empty if it is."""
     scopes = ", ".join(sorted(rule.required))
     remedies = {
-        Reason.DISABLED: _("Enable it: it is off for everybody."),
+        Reason.DISABLED: _("Enable it. It is disabled for everyone."),
         Reason.ROLE_LACKS_SCOPE: _(
-            "Give a role that has one of its scopes (%s), or give one of them to a "
-            "role that is held already."
+            "Assign a role that has one of its scopes (%s), or add one "
+            "of these scopes to a role that the user has."
         )
         % scopes
         if scopes
-        else _("It asks for no scope, so nobody can use it: give it one."),
+        else _("It requires no scope, so no one can use it. Add a scope."),
         Reason.TOKEN_LACKS_SCOPE: _(
-            "The roles are enough. The token has to name one of: %s. A client that "
-            "signs in by browser asks for it by itself; a personal token has to be "
-            "made anew."
+            "The roles are sufficient, but the token must include one "
+            "of: %s. Browser clients request it automatically; a "
+            "personal token must be created again."
         )
         % ", ".join(sorted(decision.missing)),
     }
@@ -113,15 +113,23 @@ def remedy(decision: Decision, rule: Rule) -> str:
 def refusal_text(why: Unauthenticated) -> str:
     """Why every message of this token is refused."""
     reasons = {
-        "inactive_user": _("The account is closed: every token of it is refused."),
-        "revoked": _("The token is revoked: it is refused whatever it asks."),
-        "idle": _("The token was unused for too long: it is refused."),
-        "expired": _("The token has expired: it is refused whatever it asks."),
-        "unknown_client": _("Its client was deleted: it is refused whatever it asks."),
-        "blocked_client": _("Its client is blocked: it is refused whatever it asks."),
-        "wrong_token_type": _("A refresh token opens nothing: it is there to renew."),
+        "inactive_user": _("The account is deactivated. All its tokens are rejected."),
+        "revoked": _("The token is revoked. All its requests are rejected."),
+        "idle": _(
+            "The token was not used for too long. All its requests are rejected."
+        ),
+        "expired": _("The token has expired. All its requests are rejected."),
+        "unknown_client": _(
+            "The token's client was deleted. All its requests are rejected."
+        ),
+        "blocked_client": _(
+            "The token's client is blocked. All its requests are rejected."
+        ),
+        "wrong_token_type": _(
+            "This is a refresh token. It can only be exchanged for new tokens."
+        ),
     }
-    return reasons.get(why.reason, _("The token's account does not exist any more."))
+    return reasons.get(why.reason, _("The token's account no longer exists."))
 
 
 def rules(catalogue: Catalogue, key: tuple[str, str] | None) -> Iterator[Rule]:
@@ -135,19 +143,19 @@ def rules(catalogue: Catalogue, key: tuple[str, str] | None) -> Iterator[Rule]:
 
 
 SENTENCES = (
-    gettext_noop("the message names no target"),
-    gettext_noop("no such primitive"),
-    gettext_noop("{method} is open to all"),
+    gettext_noop("the message has no target"),
+    gettext_noop("unknown tool, resource or prompt"),
+    gettext_noop("{method} is open to everyone"),
     gettext_noop("no rule for {method}"),
     gettext_noop("{kind} {name} is disabled"),
-    gettext_noop("role {role} gives {scope}; the token carries {carried}"),
-    gettext_noop("needs one of {scopes}; roles held: {roles}"),
-    gettext_noop("the token names none of {scopes} and it is sensitive"),
-    gettext_noop("the token names none of {scopes} and it lacks {scope}"),
+    gettext_noop("role {role} grants {scope}; the token includes {carried}"),
+    gettext_noop("requires one of {scopes}; roles: {roles}"),
+    gettext_noop("sensitive; the token includes none of {scopes}"),
+    gettext_noop("the token includes none of {scopes} and not {scope}"),
 )
 """Every sentence of mcp_bridge/access/decision.py; a test compares the two."""
 
-VALUES = (gettext_noop("none"), gettext_noop("nothing anybody can hold"))
+VALUES = (gettext_noop("none"), gettext_noop("(no scope)"))
 """Values in these sentences that are words, not names."""
 
 

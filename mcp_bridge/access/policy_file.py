@@ -141,7 +141,7 @@ def parse_document(raw: bytes) -> tuple[Any, list[ImportProblem]]:
     except json.JSONDecodeError as error:
         return None, [ImportProblem(error.lineno, "", error.msg)]
     except RecursionError:
-        return None, [ImportProblem(0, "", _("it is nested too deeply"))]
+        return None, [ImportProblem(0, "", _("is nested too deeply"))]
 
 
 def compare_document(document: Any, problems: list[ImportProblem]) -> Diff:
@@ -158,12 +158,12 @@ class PolicyParser:
     def __init__(self, document: Any) -> None:
         self.problems: list[ImportProblem] = []
         if not isinstance(document, dict) or document.get("format") != FORMAT:
-            text = _("this is no policy: it has to begin with %s")
+            text = _("this is not a policy file; it must start with %s")
             self.add_problem(1, "format", text % f'"format": "{FORMAT}"')
             return
         for name in document.keys() - {"format", LINE} - SECTIONS.keys():
             known = ", ".join(SECTIONS)
-            self.add_problem(1, name, _("no such section; there are: %s") % known)
+            self.add_problem(1, name, _("unknown section; known sections: %s") % known)
         self.scopes = set(Scope.objects.values_list("name", flat=True))
         self.known = set(Primitive.objects.values_list("kind", "name"))
         for section in SECTIONS:
@@ -175,17 +175,17 @@ class PolicyParser:
     def section(self, section: str, items: Any) -> None:
         """Validate a list of objects with unique names."""
         if not isinstance(items, list):
-            self.add_problem(0, section, _("has to be a list"))
+            self.add_problem(0, section, _("must be a list"))
             return
         names: set[tuple[str, ...]] = set()
         for item in items:
             if not isinstance(item, dict):
-                self.add_problem(0, section, _("has to be a list of objects"))
+                self.add_problem(0, section, _("must be a list of objects"))
                 continue
             if self.has_valid_fields(section, item):
                 name = item_key(item)
                 if name in names:
-                    text = _("%s stands there twice") % " ".join(name)
+                    text = _("%s appears twice") % " ".join(name)
                     self.add_problem(item[LINE], section, text)
                 names.add(name)
                 self.check_references(section, item)
@@ -195,10 +195,10 @@ class PolicyParser:
         before, fields = len(self.problems), SECTIONS[section]
         for name in item.keys() - {LINE}:
             if name not in fields:
-                text = _("no such field; there are: %s") % ", ".join(fields)
+                text = _("unknown field; known fields: %s") % ", ".join(fields)
                 self.add_problem(item[LINE], f"{section}.{name}", text)
             elif not has_type(item[name], fields[name]):
-                text = _("has to be %s") % KINDS[fields[name]]
+                text = _("must be %s") % KINDS[fields[name]]
                 self.add_problem(item[LINE], f"{section}.{name}", text)
         for name in KEY_FIELDS:
             if name in fields and name not in item:
@@ -214,11 +214,11 @@ class PolicyParser:
                 self.add_problem(item[LINE], "scopes.name", " ".join(error.messages))
             self.scopes.add(item["name"])
         if section == "primitives" and item_key(item) not in self.known:
-            text = _("the code offers no %s") % " ".join(item_key(item))
+            text = _("no app provides %s") % " ".join(item_key(item))
             self.add_problem(item[LINE], "primitives.name", text)
         for name in ("scopes", "required_scopes"):
             for scope in set(item.get(name, [])) - self.scopes:
-                text = _("there is no scope %s; name it under scopes") % scope
+                text = _("unknown scope %s; add it under scopes") % scope
                 self.add_problem(item[LINE], f"{section}.{name}", text)
         for name, longest in (("name", 100), ("description", 255)):
             if section != "primitives" and len(item.get(name, "")) > longest:

@@ -34,14 +34,14 @@ class CheckForm(forms.Form):
 
     user = forms.CharField(
         required=False,
-        label=_("User name"),
+        label=_("Username"),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     jti = forms.CharField(required=False, widget=forms.HiddenInput)
     primitive = forms.ModelChoiceField(
         Primitive.objects.all(),
         required=False,
-        empty_label=_("all of them"),
+        empty_label=_("all"),
         label=_("Tool, resource or prompt"),
     )
 
@@ -49,14 +49,16 @@ class CheckForm(forms.Form):
         name = self.cleaned_data["user"].strip()
         user = User.objects.filter(username=name).first() if name else None
         if name and user is None:
-            raise forms.ValidationError(_("There is no user called %s.") % name)
+            raise forms.ValidationError(
+                _("There is no user called %s. Check the username.") % name
+            )
         return user
 
     def clean_jti(self) -> IssuedToken | None:
         jti = self.cleaned_data["jti"]
         token = IssuedToken.objects.filter(jti=jti).first() if jti else None
         if jti and token is None:
-            raise forms.ValidationError(_("No token with this id is on the list."))
+            raise forms.ValidationError(_("No token has this ID. Check the ID."))
         return token
 
 
@@ -64,9 +66,11 @@ class PasteForm(forms.Form):
     """A whole token or its id; only the id is used."""
 
     token = forms.CharField(
-        label=_("Token or token id"),
+        label=_("Token or token ID"),
         widget=forms.Textarea(attrs={"rows": 2, "autocomplete": "off"}),
-        help_text=_("Only its id goes on from here; the token is shown never."),
+        help_text=_(
+            "Only the token ID is used. The token is never displayed or stored."
+        ),
     )
 
     def clean_token(self) -> str:
@@ -74,7 +78,10 @@ class PasteForm(forms.Form):
         row = find_pasted_token("".join(self.cleaned_data["token"].split()))
         if row is None:
             raise forms.ValidationError(
-                _("This is neither a token issued here nor the id of one.")
+                _(
+                    "This is neither a token issued here nor a token ID. Check "
+                    "what you pasted."
+                )
             )
         return row.jti
 

@@ -35,7 +35,7 @@ MAX_PAGE_ROWS = 100
 MAX_CELLS = 4000
 """Cells of one page, so that its form stays within DATA_UPLOAD_MAX_NUMBER_FIELDS."""
 BULK = [
-    ("", gettext_lazy("as ticked")),
+    ("", gettext_lazy("no change")),
     ("on", gettext_lazy("all")),
     ("off", gettext_lazy("none")),
 ]
@@ -177,7 +177,7 @@ class AccessMatrix(SitePage):
         self.parent = (back, self.title)
         return self.page(
             {
-                "title": _("Review the changes"),
+                "title": _("Review changes"),
                 "by_role": list(by_role.items()),
                 "count": len(changes),
                 "codes": " ".join(change.code for change in changes),
@@ -205,15 +205,16 @@ class AccessMatrix(SitePage):
         message = ngettext("%d change saved.", "%d changes saved.", len(changes)) % len(
             changes
         )
-        follows = _("The next message follows it.")
+        follows = _("Changes apply immediately.")
         messages.success(request, f"{message} {follows}")
         return HttpResponseRedirect(view.url(view.page))
 
     def stale(self, view: MatrixView, ticked: set[str] | None) -> HttpResponse:
         """Show the current state with the unsaved ticks; nothing is saved."""
         message = _(
-            "Nothing was saved: somebody changed roles or tools since you opened this "
-            "page. Look at the state below and save again."
+            "Nothing was saved. Someone changed roles or tools after "
+            "you opened this page. Review the current state below and "
+            "save again."
         )
         messages.error(self.request, message)
         return self.show(view, ticked, status=409)
@@ -259,7 +260,7 @@ def cell_html(cell: Cell, name: str, on: bool, may_change: bool) -> SafeString:
         return format_html('<td class="shared">{}</td>', text)
     if cell.state is CellState.CLOSED:
         return format_html(
-            '<td class="closed">{}</td>', _("no: does not ask for its own scope")
+            '<td class="closed">{}</td>', _("no: it does not require its own scope")
         )
     text = _("also through %s") % shared
     also = format_html("<small>{}</small>", text) if shared else ""

@@ -16,7 +16,7 @@ def changed_definitions() -> Iterator[Notice]:
     """Primitives whose definition changed since it was accepted."""
     names = changed_names()
     if names:
-        message = _("Definition changed, look at it: %s") % first_few(names)
+        message = _("Definition changed, needs review: %s") % first_few(names)
         listing = reverse("admin:mcp_bridge_primitive_changelist")
         yield Notice(message, f"{listing}?changed_at__isnull=False", urgent=True)
 

@@ -47,7 +47,7 @@ class PolicyImportPage(SuperusersPage):
 
     path = "policy/"
     name = "policy-import"
-    title = gettext_lazy("Policy as a file")
+    title = gettext_lazy("Policy file")
     place = (Section.PEOPLE, 50)
     template = "admin/policy.html"
 
@@ -70,7 +70,7 @@ class PolicyImportPage(SuperusersPage):
         """Apply the draft unless the policy changed since the review."""
         draft = ImportDraft.objects.filter(owner=request.user, kind="policy").first()
         if draft is None:
-            text = _("There is nothing to apply: choose the file again.")
+            text = _("Nothing to apply. Choose the file again.")
             return self.page({"told": text}, status=400)
         mark = request.POST["apply"]
         try:

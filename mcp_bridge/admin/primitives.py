@@ -31,7 +31,9 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
             if name in cleaned
         }
         if not self.actor.is_superuser and widens_access(changes):
-            problem = _("Only a superuser lets more people use it; you may narrow it.")
+            problem = _(
+                "Only superusers can give more people access. You can restrict access."
+            )
             raise forms.ValidationError(problem)
         return cleaned
 
@@ -43,12 +45,13 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     noun = "primitive"
     place = (Section.TOOLS, 10)
     intro = _(
-        "What the code has on offer. Who may use each is decided by scopes, from the "
-        "next message on."
+        "Tools, resources and prompts that your apps provide. "
+        "Scopes decide who can use each one. Changes apply "
+        "immediately."
     )
     nothing_yet = _(
-        "Nothing is on offer. Add an app with an mcp_tools.py to EXTRA_APPS and start "
-        "again."
+        "No tools, resources or prompts yet. Add an app with an "
+        "mcp_tools.py to EXTRA_APPS and restart the server."
     )
     list_display = ("name", "kind", "enabled", "sensitive", "scopes", "review")
     list_filter = ("kind", "enabled", "sensitive", "required_scopes")
@@ -86,18 +89,18 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         """Only superusers widen access."""
         return bool(request.user.is_superuser)
 
-    @admin.action(description=_("Enable the selected"), permissions=["widen"])
+    @admin.action(description=_("Enable the selected items"), permissions=["widen"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
         """Enable those that still exist in code."""
         self.switch(request, queryset.filter(enabled=False, vanished_at=None), True)
 
-    @admin.action(description=_("Disable the selected"), permissions=["change"])
+    @admin.action(description=_("Disable the selected items"), permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
         """Refuse them for every user, from the next message on."""
         self.switch(request, queryset.filter(enabled=True), False)
 
     @admin.action(
-        description=_("Accept the changed definition of the selected"),
+        description=_("Accept the changed definitions of the selected items"),
         permissions=["change"],
     )
     def accept(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
@@ -114,17 +117,17 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
             primitive.save(update_fields=["enabled"])
             self.record_change(request, "changed", primitive, {"enabled": [not on, on]})
             count += 1
-        message = ngettext("%d changed.", "%d changed.", count) % count
+        message = ngettext("%d items changed.", "%d items changed.", count) % count
         self.message_user(request, message, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Primitive]:
         return super().get_queryset(request).prefetch_related("required_scopes")
 
-    @admin.display(description=_("any of these scopes"))
+    @admin.display(description=_("required scopes (any one)"))
     def scopes(self, obj: Primitive) -> str:
         return ", ".join(scope.name for scope in obj.required_scopes.all()) or "-"
 
-    @admin.display(description=_("look at"))
+    @admin.display(description=_("needs review"))
     def review(self, obj: Primitive) -> Any:
         """The reason why staff should review it; empty if there is none."""
         if obj.vanished_at is not None:

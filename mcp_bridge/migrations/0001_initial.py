@@ -28,7 +28,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('number', models.BigIntegerField(help_text='Numbers follow the order of commits.', null=True, unique=True)),
                 ('kind', models.CharField(help_text='See mcp_bridge/cache/watched_tables.py.', max_length=16)),
-                ('key', models.CharField(help_text='Whom it concerns; empty: everybody.', max_length=255)),
+                ('key', models.CharField(help_text="The user or token that the change affects. Empty if it "
+            "affects all.", max_length=255)),
             ],
             options={
                 'verbose_name': 'change',
@@ -39,18 +40,21 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('tool', 'tool'), ('resource', 'resource'), ('resource_template', 'resource template'), ('prompt', 'prompt')], max_length=20, verbose_name='kind')),
-                ('name', models.CharField(help_text='Tool or prompt name; URI of a resource.', max_length=255, verbose_name='name')),
+                ('name', models.CharField(help_text="The name of a tool or prompt, or the URI of a resource.", max_length=255, verbose_name='name')),
                 ('title', models.CharField(blank=True, max_length=255, verbose_name='title')),
                 ('description', models.TextField(blank=True, verbose_name='description')),
-                ('enabled', models.BooleanField(default=True, help_text='Off: nobody can see or use it.', verbose_name='enabled')),
-                ('sensitive', models.BooleanField(default=False, help_text='A token must name its scope; acting within roles is not enough.', verbose_name='sensitive')),
+                ('enabled', models.BooleanField(default=True, help_text="Disabled items are hidden from everyone.", verbose_name='enabled')),
+                ('sensitive', models.BooleanField(default=False, help_text="Clients must request its scope explicitly. The general "
+            "mcp scope is not enough.", verbose_name='sensitive')),
                 ('definition', models.CharField(editable=False, max_length=64)),
-                ('changed_at', models.DateTimeField(blank=True, editable=False, help_text='Its definition changed in code and nobody has accepted it yet.', null=True, verbose_name='definition changed')),
+                ('changed_at', models.DateTimeField(blank=True, editable=False, help_text="Its definition changed in the code and has not been "
+            "accepted yet.", null=True, verbose_name='definition changed')),
                 ('first_seen_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='first seen at')),
                 ('last_seen_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='last seen at')),
-                ('vanished_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='vanished at')),
+                ('vanished_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name="removed at")),
                 ('enabled_before', models.BooleanField(default=True, editable=False)),
-                ('required_scopes', models.ManyToManyField(blank=True, help_text='Any one of them is enough. None: nobody can use it.', related_name='primitives', to='accounts.scope', verbose_name='required scopes')),
+                ('required_scopes', models.ManyToManyField(blank=True, help_text="Any one of these scopes is enough. Without a scope, no "
+            "one can use it.", related_name='primitives', to='accounts.scope', verbose_name='required scopes')),
             ],
             options={
                 'verbose_name': 'tool, resource or prompt',

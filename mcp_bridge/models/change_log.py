@@ -16,7 +16,10 @@ class LoggedChange(models.Model):
         max_length=16, help_text=_("See mcp_bridge/cache/watched_tables.py.")
     )
     key = models.CharField(
-        max_length=255, help_text=_("Whom it concerns; empty: everybody.")
+        max_length=255,
+        help_text=_(
+            "The user or token that the change affects. Empty if it affects all."
+        ),
     )
 
     class Meta:

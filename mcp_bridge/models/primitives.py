@@ -99,23 +99,30 @@ class Primitive(models.Model):
     name = models.CharField(
         _("name"),
         max_length=255,
-        help_text=_("Tool or prompt name; URI of a resource."),
+        help_text=_("The name of a tool or prompt, or the URI of a resource."),
     )
     title = models.CharField(_("title"), max_length=255, blank=True)
     description = models.TextField(_("description"), blank=True)
     enabled = models.BooleanField(
-        _("enabled"), default=True, help_text=_("Off: nobody can see or use it.")
+        _("enabled"),
+        default=True,
+        help_text=_("Disabled items are hidden from everyone."),
     )
     sensitive = models.BooleanField(
         _("sensitive"),
         default=False,
-        help_text=_("A token must name its scope; acting within roles is not enough."),
+        help_text=_(
+            "Clients must request its scope explicitly. The general "
+            "mcp scope is not enough."
+        ),
     )
     required_scopes = models.ManyToManyField(
         Scope,
         blank=True,
         related_name="primitives",
-        help_text=_("Any one of them is enough. None: nobody can use it."),
+        help_text=_(
+            "Any one of these scopes is enough. Without a scope, no one can use it."
+        ),
         verbose_name=_("required scopes"),
     )
     definition = models.CharField(max_length=64, editable=False)
@@ -124,7 +131,9 @@ class Primitive(models.Model):
         null=True,
         blank=True,
         editable=False,
-        help_text=_("Its definition changed in code and nobody has accepted it yet."),
+        help_text=_(
+            "Its definition changed in the code and has not been accepted yet."
+        ),
     )
     first_seen_at = models.DateTimeField(
         _("first seen at"), default=timezone.now, editable=False
@@ -133,7 +142,7 @@ class Primitive(models.Model):
         _("last seen at"), default=timezone.now, editable=False
     )
     vanished_at = models.DateTimeField(
-        _("vanished at"), null=True, blank=True, editable=False
+        _("removed at"), null=True, blank=True, editable=False
     )
     enabled_before = models.BooleanField(default=True, editable=False)
 

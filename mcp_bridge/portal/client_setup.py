@@ -47,7 +47,7 @@ def snippets(url: str) -> list[Snippet]:
 def claude(url: str) -> Snippet:
     add = f"claude mcp add --transport http portico {url}"
     with_token = f'{add} --header "{BEARER}"'
-    return Snippet("Claude Code", "claude", _("a shell"), add, with_token)
+    return Snippet("Claude Code", "claude", _("a terminal"), add, with_token)
 
 
 def vscode(url: str) -> Snippet:
@@ -87,7 +87,7 @@ def inspector(url: str) -> Snippet:
     inspect = "npx @modelcontextprotocol/inspector --cli"
     call = f"{inspect} {url} --transport http --method tools/list"
     with_token = f'{call} --header "{BEARER}"'
-    return Snippet("Inspector", "inspector", _("a shell"), call, with_token)
+    return Snippet("Inspector", "inspector", _("a terminal"), call, with_token)
 
 
 def curl(url: str) -> Snippet:
@@ -107,4 +107,4 @@ def curl(url: str) -> Snippet:
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params}
     parts = [f"-H '{header}'" for header in headers]
     command = " ".join(["curl", url, *parts, f"-d '{json.dumps(body)}'"])
-    return Snippet("curl", "curl", _("a shell (it cannot sign in)"), "", command)
+    return Snippet("curl", "curl", _("a terminal (token only)"), "", command)

@@ -55,10 +55,10 @@ class StatusView(Page):
 def refusal_in_words(event: AuditEvent) -> str:
     """The reason as text; it does not reveal whether a hidden primitive exists."""
     if event.reason == Reason.TOKEN_LACKS_SCOPE:
-        return _("The token is too narrow: %s.") % decision_in_words(event.via)
+        return _("The token lacks a required scope: %s.") % decision_in_words(event.via)
     if event.reason in (Reason.UNKNOWN_METHOD, Reason.MALFORMED):
-        return _("The message was not understood.")
-    return _("Not there for your roles; ask your administrator.")
+        return _("The message was invalid.")
+    return _("Your roles do not include this. Request a role under My access.")
 
 
 class HomeView(Page):

@@ -40,12 +40,12 @@ logger = logging.getLogger(__name__)
 class WhoFilter(TypedFilter):
     """Filter by actor, client, object and reason."""
 
-    title = _("who and why")
+    title = _("user and reason")
     inputs = (
-        ("actor", "text", _("Person")),
-        ("client_id", "text", _("Client id")),
-        ("object", "text", _("About")),
-        ("reason", "text", _("Reason of a refusal")),
+        ("actor", "text", _("User")),
+        ("client_id", "text", _("Client ID")),
+        ("object", "text", _("Object")),
+        ("reason", "text", _("Reason for denial")),
     )
 
     def condition(self, name: str, value: str) -> dict[str, Any]:
@@ -77,7 +77,10 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     """Search and filter events; superusers cannot edit or delete them either."""
 
     place = (Section.AUDIT, 10)
-    intro = _("What happened, by whom and why. Nobody can change or delete a line.")
+    intro = _(
+        "All decisions and changes: what happened, who did it and "
+        "why. Entries cannot be changed or deleted."
+    )
     list_display = (
         "moment",
         "actor",
@@ -91,8 +94,9 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     sortable_by = ("moment",)
     search_fields = ("actor",)
     search_help_text = _(
-        "A whole user name, action, client, token or request id, or the beginning of "
-        "what it is about (among the newest)."
+        "Enter a full username, action, client ID, token ID or "
+        "request ID, or the start of an object's name (recent "
+        "events only)."
     )
     finds = (
         "actor",
@@ -215,7 +219,9 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
         """Stream every event that filters and search match; records the export."""
         if not self.has_view_permission(request):
-            return HttpResponse(gettext("You may not see the audit."), status=403)
+            return HttpResponse(
+                gettext("You do not have permission to view the audit."), status=403
+            )
         request.exporting = True  # type: ignore[attr-defined]
         try:
             rows = self.get_changelist_instance(request).get_queryset(request)
@@ -226,21 +232,25 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     @method_decorator(require_POST)
     def views(self, request: HttpRequest) -> HttpResponseBase:
         if not self.has_view_permission(request):
-            return HttpResponse(gettext("You may not see the audit."), status=403)
+            return HttpResponse(
+                gettext("You do not have permission to view the audit."), status=403
+            )
         return save_view(self, request, may_share(request))
 
     @method_decorator(require_POST)
     def verify(self, request: HttpRequest) -> HttpResponseBase:
         """Check the newest seals and name the first problem."""
         if not self.has_view_permission(request):
-            return HttpResponse(gettext("You may not see the audit."), status=403)
+            return HttpResponse(
+                gettext("You do not have permission to view the audit."), status=403
+            )
         seal_some(VERIFIED_AT_ONCE)
         results = list(AuditSeal.objects.all().verify(VERIFIED_AT_ONCE))
         problem = results[-1].problem if results else ""
         record("audit.verified", actor=request.user, request=request, object=problem)
         context = {
             **self.admin_site.each_context(request),
-            "title": _("Does the audit fit its seals?"),
+            "title": _("Audit integrity check"),
             "parent": (reverse("admin:accounts_auditevent_changelist"), _("Audit")),
             "seals": len(results),
             "events": sum(seal.events for seal in results),

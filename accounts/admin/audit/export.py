@@ -18,7 +18,7 @@ def export_response(
 ) -> HttpResponse | StreamingHttpResponse:
     """Stream the events of `queryset` as a download. Records the export."""
     if form not in FORMATS:
-        message = _("There is csv and jsonl, not %s.") % form
+        message = _("Unknown format %s. Use csv or jsonl.") % form
         return HttpResponse(
             message, status=404, content_type="text/plain; charset=utf-8"
         )

@@ -40,7 +40,7 @@ def save_view(page: Any, request: Any, may_share: bool) -> HttpResponseRedirect:
         page.message_user(request, " ".join(error.messages), messages.ERROR)
     else:
         view.save()
-        page.message_user(request, _("Kept as %s.") % view, messages.SUCCESS)
+        page.message_user(request, _("View saved as %s.") % view, messages.SUCCESS)
     return redirect_to_list(view.query)
 
 

@@ -22,8 +22,9 @@ VERIFIED_AT_ONCE = 100
 class AuditSealAdmin(ReadOnlyAdmin[AuditSeal]):
     place = (Section.AUDIT, 20)
     intro = _(
-        "Each seal covers a range of events and the seal before it. Note the newest "
-        "digest elsewhere: manage.py verify_audit --head compares with it."
+        "Each seal covers a range of events and the previous seal. "
+        "Store the newest digest outside Portico and compare it "
+        "with manage.py verify_audit --head."
     )
     list_display = ("number", "events", "first_at", "last_at", "short", "purged_at")
     fields = (

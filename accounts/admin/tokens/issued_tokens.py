@@ -112,10 +112,10 @@ class ExpiryFilter(ConditionFilter):
 class WhoseFilter(TypedFilter):
     """Filter by user and client."""
 
-    title = _("person and client")
+    title = _("user and client")
     inputs = (
-        ("username", "text", _("Person")),
-        ("client_id", "text", _("Client id")),
+        ("username", "text", _("User")),
+        ("client_id", "text", _("Client ID")),
     )
 
 
@@ -132,12 +132,9 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     """Revoke one token, a selection, or all tokens that match the filter."""
 
     place = (Section.TOKENS, 10)
-    intro = _(
-        "Every token that was issued, by whatever way. The token itself is stored "
-        "nowhere."
-    )
+    intro = _("All tokens that Portico issued. The tokens themselves are not stored.")
     nothing_yet = _(
-        "Nobody has signed in with a client yet. The portal's Connect page shows how."
+        "No tokens yet. The portal's Connect page shows how to sign in with a client."
     )
     list_display = (
         "token",
@@ -160,7 +157,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     )
     search_fields = ("jti",)
     search_help_text = _(
-        "The beginning of a token id, or a whole user name or client id."
+        "Enter the start of a token ID, or a full username or client ID."
     )
     finds = ("jti__prefix", "username", "client_id")
     newest_first = ("-issued_at", "-id")
@@ -229,7 +226,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         )
 
     @admin.action(
-        description=_("Revoke all that grew from the same sign-ins"),
+        description=_("Revoke all tokens of the same sign-ins"),
         permissions=["revoke"],
     )
     def revoke_families(self, request: HttpRequest, queryset: Any) -> Any:
@@ -253,7 +250,9 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         return self.end_tokens(request, tokens)
 
     @admin.action(
-        description=_("Revoke all tokens of the same users, sign their browsers out"),
+        description=_(
+            "Revoke all tokens of the same users and sign out their browsers"
+        ),
         permissions=["revoke"],
     )
     def revoke_users(self, request: HttpRequest, queryset: Any) -> Any:
@@ -278,7 +277,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         """Confirm, call `verb` (default `end_tokens`), show how many were live."""
         tokens = revocable_tokens(self, request, tokens)
         page = confirmation_page(
-            self, request, str(_("Revoke?")), revocation_effect(tokens)
+            self, request, str(_("Revoke tokens")), revocation_effect(tokens)
         )
         if page is not None:
             return page

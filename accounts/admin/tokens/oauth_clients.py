@@ -124,7 +124,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
             yield "max_idle"
 
 
-UNVERIFIED = _("unverified: it has named itself")
+UNVERIFIED = _("unverified (self-registered)")
 
 
 @admin.register(OAuthClient)
@@ -134,12 +134,12 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     noun = "client"
     place = (Section.TOKENS, 30)
     intro = _(
-        "Programs that sign people in. Those that registered themselves count as "
-        "unverified until somebody approves them."
+        "Applications that sign users in. Self-registered clients "
+        "are unverified until an administrator approves them."
     )
     nothing_yet = _(
-        "No client has registered. Clients do it by themselves when somebody connects,"
-        " or add one here."
+        "No clients yet. Clients register themselves when a user "
+        "connects; you can also add one here."
     )
     list_display = (
         "name",
@@ -209,7 +209,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         clients: QuerySet[OAuthClient] = rows.annotate(allowed_by=Count("consents"))
         return clients
 
-    @admin.display(description=_("standing"))
+    @admin.display(description=_("status"))
     def standing(self, obj: OAuthClient) -> SafeString:
         """The verification status that the consent page shows."""
         if obj.blocked:
@@ -217,7 +217,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         verified = obj.pk is not None and obj.verified
         return badge(_("verified"), "good") if verified else badge(UNVERIFIED, "warn")
 
-    @admin.display(description=_("returns to"))
+    @admin.display(description=_("redirects to"))
     def returns_to(self, obj: OAuthClient) -> SafeString:
         uris = ((uri,) for uri in obj.redirect_uris.split())
         lines = format_html_join(mark_safe("<br>"), "<code>{}</code>", uris)
@@ -232,7 +232,10 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         link = format_html('<a href="{}?{}">{}</a>', url, query, number)
         return link if number else "0"
 
-    @admin.action(description=_("Block: end its tokens too"), permissions=["change"])
+    @admin.action(
+        description=_("Block the selected clients and revoke their tokens"),
+        permissions=["change"],
+    )
     def block(self, request: HttpRequest, queryset: Any) -> None:
         clients = within_reach(self, request, queryset, objection_to_client)
         count = end_access(self, request, clients, "client ended")
@@ -242,14 +245,15 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
             if not client.blocked:
                 self.switch(request, client, True)
 
-    @admin.action(description=_("Unblock"), permissions=["change"])
+    @admin.action(description=_("Unblock the selected clients"), permissions=["change"])
     def unblock(self, request: HttpRequest, queryset: Any) -> None:
         blocked = queryset.filter(blocked=True)
         for client in within_reach(self, request, blocked, objection_to_client):
             self.switch(request, client, False)
 
     @admin.action(
-        description=_("Approve: people see them as verified"), permissions=["change"]
+        description=_("Approve the selected clients as verified"),
+        permissions=["change"],
     )
     def approve(self, request: HttpRequest, queryset: Any) -> None:
         """Mark the client as verified by staff."""
@@ -265,7 +269,10 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         client.save(update_fields=["blocked"])
         self.record_change(request, "changed", client, {"blocked": [not on, on]})
 
-    @admin.action(description=_("Revoke all its tokens"), permissions=["change"])
+    @admin.action(
+        description=_("Revoke all tokens of the selected clients"),
+        permissions=["change"],
+    )
     def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
         clients = within_reach(self, request, queryset, objection_to_client)
         count = end_access(self, request, clients, "client ended")
@@ -273,7 +280,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         self.message_user(request, message, messages.SUCCESS)
 
     @admin.action(
-        description=_("Make a new secret, shown once"), permissions=["change"]
+        description=_("Create a new secret (shown once)"), permissions=["change"]
     )
     def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
         """The old secret stops working at once; public clients have none."""
@@ -286,7 +293,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     def issue_secret(self, request: HttpRequest, client: OAuthClient) -> str:
         """A new secret, shown in a message of the next page only."""
         secret = secrets.token_urlsafe(48)
-        message = _("The secret of %(name)s, shown this once: %(secret)s")
+        message = _("Secret of %(name)s, shown only once: %(secret)s")
         values = {"name": client.name or client.client_id, "secret": secret}
         self.message_user(request, message % values, messages.SUCCESS)
         return secret
@@ -355,9 +362,10 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
 class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHost]):
     noun = "document_host"
     place = (Section.TOKENS, 50)
-    intro = _("Hosts whose client documents are trusted, or refused.")
+    intro = _("Hosts whose client metadata documents are trusted or blocked.")
     nothing_yet = _(
-        "None named: clients that are known by a document count as unverified."
+        "No hosts yet. Clients with a metadata document are "
+        "unverified until you add their host."
     )
     list_display = ("host", "trusted")
     search_fields = ("host",)
@@ -381,8 +389,12 @@ class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
     """Authorization codes, pending and used; their hashes are not shown."""
 
     place = (Section.TOKENS, 60)
-    intro = _("Codes of sign-ins under way; only their hashes are kept.")
-    nothing_yet = _("No sign-in is under way.")
+    intro = _(
+        "Authorization codes of sign-ins in progress. Only their hashes are stored."
+    )
+    nothing_yet = _(
+        "No sign-ins are in progress. A code appears here while a client signs in."
+    )
     list_display = ("user", "application", "scope", "created", "expires", "redeemed_at")
     fields = (*list_display, "redirect_uri", "family")
     search_fields = ("user__username", "application__name")
@@ -391,8 +403,8 @@ class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
 @admin.register(Consent)
 class ConsentAdmin(ReadOnlyAdmin[Consent]):
     place = (Section.TOKENS, 40)
-    intro = _("Which client somebody allowed what. They take it back in the portal.")
-    nothing_yet = _("Nobody has allowed a client anything yet.")
+    intro = _("Apps that users have approved. Users can revoke them in the portal.")
+    nothing_yet = _("No consents yet. One appears here when a user allows an app.")
     list_display = ("user", "client", "scope", "redirect_host", "given_at")
     search_fields = ("user__username", "client__name", "client__client_id")
     linked_lookups = ("client__id__exact",)

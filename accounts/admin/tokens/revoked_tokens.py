@@ -25,8 +25,8 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
 
     token_or_id = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 4, "autocomplete": "off"}),
-        label=_("Token or token id"),
-        help_text=_("Paste either. The token itself is not kept."),
+        label=_("Token or token ID"),
+        help_text=_("Paste a token or its ID. The token itself is not stored."),
     )
 
     actor: User
@@ -41,12 +41,15 @@ class RevokeForm(forms.ModelForm):  # type: ignore[type-arg]
         row = find_pasted_token(pasted)
         if row is None:
             raise forms.ValidationError(
-                _("This is neither a token issued here nor the id of one.")
+                _(
+                    "This is neither a token issued here nor a token ID. Check "
+                    "what you pasted."
+                )
             )
         if row.state == "revoked":
-            raise forms.ValidationError(_("This token is revoked already."))
+            raise forms.ValidationError(_("This token is already revoked."))
         if row.state == "expired":
-            raise forms.ValidationError(_("This token has expired already."))
+            raise forms.ValidationError(_("This token has already expired."))
         problem = objection_to_revoking(self.actor, row.user) if row.user else ""
         if problem and JTI.fullmatch(pasted.lower()):
             raise forms.ValidationError(problem)
@@ -73,11 +76,13 @@ class RevokedTokenAdmin(
     """The revocation table; rows are added but never edited or deleted by hand."""
 
     place = (Section.TOKENS, 20)
-    intro = _("Tokens refused from now on, although they have not expired.")
-    nothing_yet = _("Nothing is revoked. Add one here by pasting a token or its id.")
+    intro = _("Tokens that are rejected although they have not expired.")
+    nothing_yet = _(
+        "No revoked tokens. To revoke one, add it here by its ID or the token itself."
+    )
     list_display = ("jti", "revoked_at", "revoked_by", "reason", "until")
     search_fields = ("jti", "revoked_by")
-    search_help_text = _("The beginning of a token id, or the whole name of a person.")
+    search_help_text = _("Enter the start of a token ID or a full username.")
     ordering = ("-revoked_at",)
     finds = ("jti__prefix", "revoked_by")
     newest_first = ("-revoked_at",)

@@ -35,7 +35,7 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
 
     place = (Section.SYSTEM, 10)
     intro = gettext_lazy(
-        "What tokens are signed with. Private parts are encrypted and never shown."
+        "Keys that sign tokens. Private keys are encrypted and never shown."
     )
     list_display = ("short_kid", "algorithm", "state_shown", "activated_at", "needed")
     list_filter = ("state", "algorithm")
@@ -54,7 +54,7 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
     actions = ("retire",)
     change_list_template = "admin/accounts/signingkey/change_list.html"
 
-    @admin.display(description=gettext_lazy("key id"), ordering="kid")
+    @admin.display(description=gettext_lazy("key ID"), ordering="kid")
     def short_kid(self, obj: SigningKey) -> str:
         return f"{obj.kid[:12]}..." if len(obj.kid) > 15 else obj.kid
 
@@ -68,19 +68,19 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         words = {
             KeyState.NEXT: _("not used yet"),
             KeyState.ACTIVE: _("in use"),
-            KeyState.RETIRED: _("over"),
+            KeyState.RETIRED: _("ended"),
         }
         if obj.state in words:
             return words[KeyState(obj.state)]
         if obj.needed_until <= timezone.now():
-            return _("not any more: retire it, or let manage.py purge do it")
+            return _("no longer needed: retire it, or run manage.py purge")
         return date_format(timezone.localtime(obj.needed_until), "DATETIME_FORMAT")
 
     @admin.display(description=gettext_lazy("published at /oauth/jwks.json as"))
     def published_as(self, obj: SigningKey) -> SafeString:
         """The public JWK (RFC 7517)."""
         if obj.state == KeyState.RETIRED:
-            return badge(_("not published: retired"))
+            return badge(_("not published (retired)"))
         text = json.dumps(public_jwk(obj), indent=2)
         return format_html('<pre class="block">{}</pre>', text)
 
@@ -89,7 +89,7 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         return may(request, "accounts.change_signingkey")
 
     @admin.action(
-        description=gettext_lazy("Retire the selected keys: refuse their tokens now"),
+        description=gettext_lazy("Retire the selected keys and reject their tokens"),
         permissions=["rotate"],
     )
     def retire(self, request: HttpRequest, queryset: Any) -> None:
@@ -97,7 +97,7 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         actor: Any = request.user
         for key in queryset:
             if key.state == KeyState.ACTIVE:
-                message = _("%s signs new tokens: rotate first.") % key.kid
+                message = _("%s signs new tokens. Rotate the key first.") % key.kid
                 self.message_user(request, message, messages.ERROR)
             elif message := objection_to_retiring(actor, key):
                 self.message_user(request, message, messages.ERROR)
@@ -118,10 +118,18 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         """Activate the next key."""
         if self.has_rotate_permission(request):
             key = SigningKey.objects.rotate(actor=request.user)
-            message = _("New tokens are signed with %s; old ones stay valid.") % key.kid
+            message = (
+                _(
+                    "New tokens are signed with %s. Existing tokens stay valid "
+                    "until they expire."
+                )
+                % key.kid
+            )
             self.message_user(request, message, messages.SUCCESS)
         else:
-            self.message_user(request, _("You may not rotate keys."), messages.ERROR)
+            self.message_user(
+                request, _("You do not have permission to rotate keys."), messages.ERROR
+            )
         return HttpResponseRedirect(reverse("admin:accounts_signingkey_changelist"))
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:

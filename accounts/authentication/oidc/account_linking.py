@@ -54,10 +54,13 @@ def account_for(row: SignInProvider, told: dict[str, Any]) -> User | None:
     users: list[User] = User.objects.with_admin_set_email(address)
     active = [user for user in users if user.is_active]
     if len(active) > 1:
-        text = _("Several accounts have your mail address. Ask your administrator.")
+        text = _("Several accounts use your email address. Ask your administrator.")
         raise LinkRefused("several_accounts", text)
     if users and not active:
-        text = _("The account with your mail address is closed.")
+        text = _(
+            "The account with your email address is deactivated. Ask "
+            "your administrator."
+        )
         raise LinkRefused("account_closed", text)
     for user in active:
         refuse_unlinkable(row, user)
@@ -72,12 +75,15 @@ def refuse_unlinkable(row: SignInProvider, user: User) -> None:
     """
     if user.is_staff or user.is_superuser:
         text = _(
-            "Your account administers Portico, so a mail address does not open it. "
-            "Sign in with your password."
+            "Your account administers Portico, so an email address "
+            "cannot link to it. Sign in with your password."
         )
         raise LinkRefused("staff", text)
     if user.is_service_account:
-        text = _("The account with your mail address belongs to a program.")
+        text = _(
+            "The account with your email address is a service account. "
+            "Ask your administrator."
+        )
         raise LinkRefused("service_account", text)
     refuse_second_identity(row, user)
 
@@ -89,8 +95,8 @@ def refuse_second_identity(row: SignInProvider, user: User) -> None:
     """
     if SocialAccount.objects.filter(user=user, provider=row.slug).exists():
         text = _(
-            "The account with your mail address is linked to another identity at "
-            "%s. Ask your administrator to unlink it."
+            "The account with your email address is linked to another "
+            "identity at %s. Ask your administrator to unlink it."
         )
         raise LinkRefused("other_identity", text % row.name)
 

@@ -39,7 +39,9 @@ def hashing_slot() -> Iterator[None]:
         yield
         return
     if not _slots().acquire(timeout=settings.HASHING_WAIT):
-        raise RateLimited(_("Too many people sign in at this moment; try again."), 1)
+        raise RateLimited(
+            _("Too many people are signing in. Try again in a moment."), 1
+        )
     _local.has_slot = True
     try:
         yield

@@ -57,22 +57,27 @@ class AuditEvent(models.Model):
     class Verdict(models.TextChoices):
         """What was decided, where something was."""
 
-        NONE = "", _("not a decision")
+        NONE = "", _("no decision")
         ALLOWED = "allowed", _("allowed")
         DENIED = "denied", _("denied")
 
     at = models.DateTimeField(_("when"), default=timezone.now, db_index=True)
     action = models.CharField(
-        _("action"), max_length=64, help_text=_("For example tool.called.")
+        _("action"),
+        max_length=64,
+        help_text=_("The name of the event, for example tool.called."),
     )
     actor = models.CharField(_("actor"), max_length=150, blank=True)
-    actor_id = models.BigIntegerField(_("actor id"), null=True, blank=True)
+    actor_id = models.BigIntegerField(_("actor ID"), null=True, blank=True)
     client_id = models.CharField(_("client"), max_length=255, blank=True)
     token_id = models.CharField(
-        _("token id"),
+        _("token ID"),
         max_length=64,
         blank=True,
-        help_text=_("The jti of the token used or concerned, never the token."),
+        help_text=_(
+            "The jti of the token that was used or changed. The token "
+            "itself is never stored."
+        ),
     )
     address = models.CharField(_("address"), max_length=45, blank=True)
     object = models.CharField(_("object"), max_length=255, blank=True)
@@ -81,18 +86,24 @@ class AuditEvent(models.Model):
     )
     reason = models.CharField(_("reason"), max_length=255, blank=True)
     via = models.CharField(
-        _("via"),
+        _("matched rule"),
         max_length=255,
         blank=True,
-        help_text=_("The rule or row that decided."),
+        help_text=_("The rule or row that led to the decision."),
     )
     outcome = models.CharField(
-        _("outcome"), max_length=16, blank=True, help_text=_("Of a call: ok or error.")
+        _("outcome"),
+        max_length=16,
+        blank=True,
+        help_text=_("The result of a call: ok or error."),
     )
     duration_ms = models.FloatField(_("duration (ms)"), null=True, blank=True)
-    request_id = models.CharField(_("request id"), max_length=64, blank=True)
+    request_id = models.CharField(_("request ID"), max_length=64, blank=True)
     changes = models.JSONField(
-        _("changes"), default=dict, blank=True, help_text=_("Field: [before, after].")
+        _("changes"),
+        default=dict,
+        blank=True,
+        help_text=_("The changed fields, each as [before, after]."),
     )
 
     objects = AuditQuerySet.as_manager()

@@ -35,11 +35,11 @@ class Facet(models.TextChoices):
 
     MESSAGES = "messages", _("messages decided")
     ACTION = "action", _("events by action")
-    OBJECT = "object", _("messages by what they asked for")
+    OBJECT = "object", _("messages by target")
     ACTOR = "actor", _("messages by user")
     CLIENT = "client", _("messages by client")
-    REASON = "reason", _("refusals by reason")
-    DURATION = "duration", _("messages allowed by duration")
+    REASON = "reason", _("denials by reason")
+    DURATION = "duration", _("allowed messages by duration")
 
 
 CAPPED_FACETS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT)

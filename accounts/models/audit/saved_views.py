@@ -34,7 +34,7 @@ class SavedView(models.Model):
     shared = models.BooleanField(
         _("shared"),
         default=False,
-        help_text=_("Everybody who may see the audit sees it."),
+        help_text=_("Everyone who can view the audit sees this view."),
     )
 
     objects = SavedViewQuerySet.as_manager()

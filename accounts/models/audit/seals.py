@@ -200,15 +200,15 @@ class AuditSeal(models.Model):
         _("previous"),
         max_length=64,
         unique=True,
-        help_text=_("Digest of the seal before."),
+        help_text=_("The digest of the previous seal."),
     )
-    after_id = models.BigIntegerField(_("after id"))
-    last_id = models.BigIntegerField(_("last id"))
+    after_id = models.BigIntegerField(_("after ID"))
+    last_id = models.BigIntegerField(_("last ID"))
     events = models.PositiveIntegerField(_("events"))
     first_at = models.DateTimeField(_("from"))
     last_at = models.DateTimeField(_("to"))
     content = models.CharField(
-        _("content"), max_length=64, help_text=_("SHA-256 of the events.")
+        _("content"), max_length=64, help_text=_("The SHA-256 digest of the events.")
     )
     digest = models.CharField(_("digest"), max_length=64, unique=True)
     marks = models.BinaryField(_("marks"), default=b"")
@@ -218,7 +218,7 @@ class AuditSeal(models.Model):
         _("purged at"),
         null=True,
         blank=True,
-        help_text=_("When retention dropped its events."),
+        help_text=_("The time when retention deleted the events."),
     )
 
     objects = AuditSealQuerySet.as_manager()

@@ -191,7 +191,7 @@ def refresh(client_id: str, request: Any) -> None:
             cimd.resolve_cimd_application(client_id, request)
     except outbound_calls.TooManyOutboundCalls as error:
         raise RateLimited(
-            _("Too many clients are being looked up; try again."), 5
+            _("Too many client lookups are in progress. Try again."), 5
         ) from (error)
     except ValueError:
         logger.info("%s is no URL of a document", one_line(client_id))

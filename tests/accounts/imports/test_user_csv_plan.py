@@ -36,28 +36,37 @@ def done(text: str, actor: Any = "test") -> list[tuple[int, int]]:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "line 1, username: the first line has to name this column"),
-        ("email\na@b.c\n", "line 1, username: the first line has to name this column"),
-        ("username,colour\nx,red\n", "line 1, colour: there is no such column"),
-        ("username,is_superuser\nx,1\n", "line 1, is_superuser: a superuser sets this"),
-        ("username,password\nx,1\n", "line 1, password: a superuser sets this by hand"),
-        ("username,username\nx,y\n", "line 1: a column is named twice"),
-        ("username,email\nx\n", "line 2: it has more or fewer cells"),
-        ("username\nx,y\n", "line 2: it has more or fewer cells"),
+        ("", "line 1, username: this column is missing from the first line"),
+        (
+            "email\na@b.c\n",
+            "line 1, username: this column is missing from the first line",
+        ),
+        ("username,colour\nx,red\n", "line 1, colour: unknown column"),
+        ("username,is_superuser\nx,1\n", "line 1, is_superuser: a file cannot set"),
+        ("username,password\nx,1\n", "line 1, password: a file cannot set this"),
+        ("username,username\nx,y\n", "line 1: a column name appears twice"),
+        ("username,email\nx\n", "line 2: this line has more or fewer cells"),
+        ("username\nx,y\n", "line 2: this line has more or fewer cells"),
         ('username\n"x\n', "line 2: unexpected end of data"),
         (f"{HEAD}dora,nowhere,,,\n", "line 2, email: Enter a valid email address"),
         (f"{HEAD}do ra,,,,\n", "line 2, username: Enter a valid username"),
         (f"{HEAD},,,,\n", "line 2, username: This field cannot be blank"),
         (f"{HEAD}dora,,,maybe,\n", "line 2, active: 'maybe' is neither yes nor no"),
-        (f"{HEAD}dora,,,,Boss\n", "line 2, roles: there is no role 'Boss'; there are"),
-        (f"{HEAD}dora,,,,User@soon\n", "line 2, roles: 'soon' is no day and no moment"),
-        (f"{HEAD}dora,,,,User@2001-02-31\n", "line 2, roles: '2001-02-31' is no day"),
-        (f"{HEAD}dora,,,,User@2001-01-01\n", "line 2, roles: 2001-01-01 has passed"),
+        (f"{HEAD}dora,,,,Boss\n", "line 2, roles: unknown role 'Boss'; known roles"),
+        (f"{HEAD}dora,,,,User@soon\n", "line 2, roles: 'soon' is not a date or time"),
+        (
+            f"{HEAD}dora,,,,User@2001-02-31\n",
+            "line 2, roles: '2001-02-31' is not a date",
+        ),
+        (
+            f"{HEAD}dora,,,,User@2001-01-01\n",
+            "line 2, roles: 2001-01-01 is in the past",
+        ),
         (
             f"{HEAD}d,,,,\ne,,,,\nd,,,,\n",
-            "line 4, username: d stands in line 2",
+            "line 4, username: d is a duplicate of line 2",
         ),
-        (b"username\nd\xff\n", "line 2: this is not UTF-8 text"),
+        (b"username\nd\xff\n", "line 2: the file is not UTF-8 text"),
     ],
     ids=str,
 )
@@ -70,7 +79,7 @@ def test_every_problem_is_told_at_once(alice: User) -> None:
     text = f"{HEAD}x,nowhere,,maybe,Boss\ny y,,,,\nalice,,,no,\n"
     assert len(told(text)) == 4, told(text)
     own = told(f"{HEAD}alice,,,no,\n", alice)
-    assert own == ["line 2, active: this is your own account"]
+    assert own == ["line 2, active: you cannot deactivate your own account"]
 
 
 def test_a_file_adds_changes_and_keeps_users(

@@ -40,9 +40,9 @@ def answered(rf: Any, kind: str, accept: str) -> HttpResponse:
 @pytest.mark.parametrize(
     ("kind", "status", "error", "words"),
     [
-        ("same row", 409, "conflict", "Somebody was faster"),
-        ("no value", 500, "server_error", "Something broke"),
-        ("away", 503, "temporarily_unavailable", "Not now"),
+        ("same row", 409, "conflict", "Conflicting change"),
+        ("no value", 500, "server_error", "Something went wrong"),
+        ("away", 503, "temporarily_unavailable", "Temporarily unavailable"),
     ],
 )
 def test_errors_are_answered_by_their_kind(

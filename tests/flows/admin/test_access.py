@@ -157,7 +157,7 @@ def test_viewing_the_matrix_does_not_allow_changing_it(server: Portico) -> None:
     staff("kate", "view_auditevent")
     with Browser(server.url) as judy:
         judy.sign_in("judy")
-        assert "Review the changes" not in judy.open(MATRIX).page.text
+        assert "Review changes" not in judy.open(MATRIX).page.text
         assert judy.open(CHECK).page.status_code == 403
         token = judy.http.cookies.get("csrftoken") or ""
         sent = {"changes": f"+{key('Guest', 'lonely')}", "version": ""}
@@ -194,19 +194,21 @@ def test_the_check_explains_a_decision(carol: Browser, server: Portico) -> None:
     """The page shows the real decision, its cause and the fix."""
     tool = {t.name: t.pk for t in Primitive.objects.filter(kind="tool")}
     text = told(carol, f"{CHECK}?user=alice&primitive={tool['look']}")
-    assert "allowed" in text and "role User gives User.Read" in text
+    assert "allowed" in text and "role User grants User.Read" in text
     text = told(carol, f"{CHECK}?user=alice&primitive={tool['rule']}")
-    assert "needs one of Admin.Write, tool:rule; roles held: User" in text
-    assert "Give a role that has one of its scopes" in text
+    assert "requires one of Admin.Write, tool:rule; roles: User" in text
+    assert "Assign a role that has one of its scopes" in text
     text = told(carol, f"{CHECK}?user=alice&primitive={tool['erase']}")
-    assert "token too narrow" in text and "name one of: User.Write" in text
+    assert "token lacks scope" in text and "include one of: User.Write" in text
     assert "look" in told(carol, f"{CHECK}?user=bob")
     assert "There is no user called" in told(carol, f"{CHECK}?user=nobody")
     assert "alice" in told(carol, f"{CHECK}?primitive={tool['look']}")
-    assert "none, so nobody" in told(carol, f"{CHECK}?primitive={tool['lonely']}")
+    assert "none, so no one can use it" in told(
+        carol, f"{CHECK}?primitive={tool['lonely']}"
+    )
     person("mallory", "User").revoke_tokens(actor="test", reason="test")
     User.objects.filter(username="mallory").update(is_active=False)
-    assert "account is closed" in told(carol, f"{CHECK}?user=mallory")
+    assert "account is deactivated" in told(carol, f"{CHECK}?user=mallory")
 
 
 def test_the_check_and_the_decision_agree(carol: Browser, server: Portico) -> None:
@@ -227,12 +229,15 @@ def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
     text = carol.page.text
     row = IssuedToken.objects.filter(user__username="alice", kind="access")[0]
     assert f"jti={row.jti}" in str(carol.page.url) and row.jti in text
-    assert client.token not in text and "role User gives User.Read" in text
+    assert client.token not in text and "role User grants User.Read" in text
     IssuedToken.objects.filter(pk=row.pk).revoke(actor="test", reason="test")
-    assert "revoked: it is refused" in carol.open(str(carol.page.url)).page.text
+    assert (
+        "token is revoked. All its requests"
+        in carol.open(str(carol.page.url)).page.text
+    )
     carol.submit(carol.form("token"), token="secret-nonsense")
     assert carol.page.status_code == 400 and "secret-nonsense" not in carol.page.text
-    assert "No token with this id" in carol.open(f"{CHECK}?jti=0").page.text
+    assert "No token has this ID" in carol.open(f"{CHECK}?jti=0").page.text
 
 
 def test_pages_link_to_the_check(carol: Browser, server: Portico) -> None:

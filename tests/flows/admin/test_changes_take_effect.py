@@ -274,7 +274,7 @@ def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> N
     kids = {k["kid"] for k in carol.http.get("/oauth/jwks.json").json()["keys"]}
     assert old.kid in kids
     carol.act(KEYS, "retire", SigningKey.objects.get(state="active").pk)
-    assert "rotate first" in carol.page.text
+    assert "Rotate the key first" in carol.page.text
     carol.act(KEYS, "retire", old.pk)
     assert client.call("look").status_code == 401
     kids = {k["kid"] for k in carol.http.get("/oauth/jwks.json").json()["keys"]}

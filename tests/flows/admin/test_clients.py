@@ -26,7 +26,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 def secret_on(page: str) -> str:
     """The secret that a page shows."""
-    return page.split("shown this once: ")[1].split("<")[0].strip()
+    return page.split("shown only once: ")[1].split("<")[0].strip()
 
 
 @pytest.mark.spec("MCP REG: pre-registration")
@@ -91,7 +91,7 @@ def test_blocking_a_host_ends_the_tokens_of_its_clients(
     for odd in ("https://evil.example", "evil.example:443", "*.evil.example", "a b"):
         with pytest.raises(AssertionError):
             carol.save(f"{HOSTS}add/", host=odd)
-        assert "no host name" in carol.page.text
+        assert "is not a host name" in carol.page.text
     carol.save(f"{HOSTS}add/", host="Evil.Example.", trusted=None)
     assert Wire(server, answer["access_token"]).post("ping").status_code == 401
     again = refresh(server, client_id, answer["refresh_token"])

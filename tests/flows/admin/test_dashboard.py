@@ -51,7 +51,7 @@ def test_problems_link_to_their_pages(carol: Browser, server: Portico) -> None:
     look.update(changed_at="2026-01-01T00:00:00Z")
     page = carol.open("/admin/").page.text
     look.update(changed_at=None)
-    assert "Definition changed, look at it: look" in page
+    assert "Definition changed, needs review: look" in page
     listing = "/admin/mcp_bridge/primitive/?changed_at__isnull=False"
     assert listing in page and carol.open(listing).page.status_code == 200
 
@@ -59,7 +59,7 @@ def test_problems_link_to_their_pages(carol: Browser, server: Portico) -> None:
 def test_the_system_page_hides_secrets(carol: Browser) -> None:
     """It shows doctor's messages, and secrets only as set or unset."""
     text = carol.open("/admin/system/").page.text
-    assert "portico.W102" in text and "Nothing is broken." in text
+    assert "portico.W102" in text and "No errors found." in text
     assert "RESOURCE_URL" in text and "(set)" in text
     assert settings.SECRET_KEY not in text
     assert settings.KEY_ENCRYPTION_KEY not in text
@@ -69,7 +69,7 @@ def test_clients_show_their_verification(carol: Browser, server: Portico) -> Non
     """A client is unverified until approved; every redirect URI is shown."""
     made = registered(server, client_name="<i>Odd</i> client")
     page = carol.open("/admin/accounts/oauthclient/").page.text
-    assert "unverified: it has named itself" in page and "<i>Odd" not in page
+    assert "unverified (self-registered)" in page and "<i>Odd" not in page
     assert html.escape(made["redirect_uris"][0]) in page
 
 

@@ -97,7 +97,7 @@ def test_a_client_is_changed_only_by_users_with_its_rights(
     before = {row[0]: row[1:] for row in OAuthClient.objects.values_list(*columns)}
     keys = list(OAuthClient.objects.values_list("pk", flat=True))
     mallory.act(CLIENTS, action, *keys)
-    assert "It acts as carol, who may do more than you." in mallory.page.text
+    assert "The client acts as carol, who has more permissions" in mallory.page.text
     after = {row[0]: row[1:] for row in OAuthClient.objects.values_list(*columns)}
     above = {"acts-as-carol", f"https://{HOST}/client.json"}
     assert {known: after[known] for known in above} == {c: before[c] for c in above}
@@ -126,14 +126,18 @@ def test_limits_of_a_client_are_removed_by_users_above_its_people(
     form = mallory.open(path).form("_save")
     for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.0/24"):
         mallory.submit(form, "_save", networks=networks)
-        assert "People who may do more than you have tokens of it" in mallory.page.text
+        assert (
+            "Users with more permissions than you have tokens of" in mallory.page.text
+        )
     client.refresh_from_db()
     assert client.networks == "10.99.0.0/16"
     mallory.save(path, networks="10.99.7.0/24", max_idle="900")
     form = mallory.open(path).form("_save")
     for idle in ("", "901"):
         mallory.submit(form, "_save", max_idle=idle)
-        assert "People who may do more than you have tokens of it" in mallory.page.text
+        assert (
+            "Users with more permissions than you have tokens of" in mallory.page.text
+        )
     client.refresh_from_db()
     assert (client.networks, client.max_idle) == ("10.99.7.0/24", 900)
 
@@ -146,7 +150,7 @@ def test_a_document_host_is_blocked_by_users_above_its_clients(
     for written in (HOST, HOST.upper(), f"{HOST}."):
         form = mallory.open(f"{path}add/").form("_save")
         mallory.submit(form, "_save", host=written, trusted=None)
-        assert "It acts as carol" in mallory.page.text
+        assert "The client acts as carol" in mallory.page.text
     assert not DocumentHost.objects.filter(host=HOST).exists()
     host = DocumentHost.objects.create(host=HOST, trusted=True)
     mallory.open(f"{path}{host.pk}/change/")
@@ -199,13 +203,13 @@ def test_a_right_limited_to_networks_is_not_granted_without_them(
         form = browser.sign_in("otto").open(path).form("_save")
         for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.1"):
             browser.submit(form, "_save", scopes=[pk], networks=networks)
-            assert "You do not hold User.Read yourself" in browser.page.text
+            assert "You do not have User.Read yourself" in browser.page.text
         assert not one(Role, name="Empty").scopes.exists()
         browser.save(path, scopes=[pk], networks="10.99.1.0/24")
         given = {"user": "olga", "role": str(one(Role, name="User").pk)}
         form = browser.open(f"{ADMIN}/roleassignment/add/").form("_save")
         browser.submit(form, "_save", **given)
-        assert "You do not hold" in browser.page.text
+        assert "You do not have" in browser.page.text
         given["role"] = str(one(Role, name="Empty").pk)
         browser.save(f"{ADMIN}/roleassignment/add/", **given)
     assert RoleAssignment.objects.filter(user__username="olga", role__name="Empty")
@@ -221,7 +225,7 @@ def test_the_helpdesk_ends_no_access_of_administrators(
     carol, alice = one(User, username="carol"), one(User, username="alice")
     before = live("carol")
     henry.act(USERS, "revoke_tokens", carol.pk, alice.pk)
-    assert "Left out, for they may do more than you: carol" in henry.page.text
+    assert "these users have more permissions than you: carol" in henry.page.text
     assert live("carol") == before and live("alice") == 0
     for action in ("revoke", "revoke_families", "revoke_clients", "revoke_users"):
         for name in ("carol", "alice"):
@@ -234,7 +238,7 @@ def test_the_helpdesk_ends_no_access_of_administrators(
     form = henry.open(f"{ADMIN}/revokedtoken/add/").form("_save")
     for pasted in (pair.row.jti, pair.row.jti.upper(), f"Bearer {pair.row.jti}"):
         henry.submit(form, "_save", token_or_id=pasted)
-        assert "carol may do more than you" in henry.page.text
+        assert "carol has more permissions than you" in henry.page.text
     assert pair.row.jti in set(IssuedToken.objects.live().values_list("jti", flat=True))
     raw, before = server.token("carol"), live("carol")
     henry.submit(form, "_save", token_or_id=raw)
@@ -249,7 +253,9 @@ def test_a_key_is_retired_by_users_above_its_tokens_owners(
     SigningKey.objects.rotate(actor="the test")
     key = one(SigningKey, kid=kid)
     mallory.act(f"{ADMIN}/signingkey/", "retire", key.pk)
-    assert "People who may do more than you have tokens signed" in mallory.page.text
+    assert (
+        "Users with more permissions than you have tokens signed" in mallory.page.text
+    )
     key.refresh_from_db()
     assert key.state == "retiring"
 

@@ -45,7 +45,7 @@ def test_users_are_imported_after_a_dry_run(carol: Browser, server: Portico) -> 
     client = wire(server, "xena")
     assert not client.allowed("look")
     told = upload(carol, USERS, "username,roles\nxena,User\nyuri,User;Guest\n")
-    assert "role User" in told and "for good" in told
+    assert "role User" in told and "no end date" in told
     assert not User.objects.filter(username="yuri").exists()
     carol.submit(carol.form("apply"), "apply")
     assert "Done: 2 users were added or changed." in carol.page.text
@@ -65,7 +65,7 @@ def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
     form.fields.pop("file")
     assert "Choose a file" in carol.submit(form).page.text
     ImportDraft.objects.all().delete()
-    assert "nothing to apply" in carol.submit(form, apply="x").page.text
+    assert "Nothing to apply" in carol.submit(form, apply="x").page.text
     assert not User.objects.filter(username="zoe").exists()
 
 
@@ -99,12 +99,12 @@ def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> No
 
 
 def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
-    assert "this is no policy" in upload(carol, POLICY, "{}")
+    assert "this is not a policy file" in upload(carol, POLICY, "{}")
     assert carol.page.status_code == 400
     form = carol.open(POLICY).form("file")
     form.fields.pop("file")
     assert "Choose a file" in carol.submit(form).page.text
-    assert "nothing to apply" in carol.submit(form, apply="x").page.text
+    assert "Nothing to apply" in carol.submit(form, apply="x").page.text
     same = json.dumps(export())
     upload(carol, POLICY, same)
     form = carol.form("file")

@@ -61,13 +61,13 @@ def test_revoking_all_matches_states_counts_and_effect(
     assert one is not None
     path = f"{TOKENS}?client_id=the-very-client&state=active"
     carol.act(path, "revoke", one.pk, everything=True, confirm=False)
-    told = f"{count} live tokens of 2 people through 1 client"
+    told = f"{count} active tokens for 2 people (1 client)"
     assert told in carol.page.text and all(c.allowed("look") for c in clients)
     carol.act(path, "revoke", one.pk, everything=True)
     assert f"{count} tokens revoked" in carol.page.text
     assert [c.call("look").status_code for c in clients] == [401] * 3
     carol.act(TOKENS, "revoke", one.pk, confirm=False)
-    assert "nothing would end" in carol.page.text
+    assert "so nothing is revoked" in carol.page.text
 
 
 def test_tokens_are_found_by_their_filters(carol: Browser, server: Portico) -> None:
@@ -119,7 +119,7 @@ def test_a_sign_in_is_shown_as_a_tree_of_tokens(
         assert row is not None and row.jti[:8] in page.text
     form = next(f for f in carol.forms if "action" in [b[0] for b in f.buttons])
     carol.submit(form, action="revoke_families")
-    assert "live tokens of 1 person" in carol.page.text
+    assert "active tokens for 1 person" in carol.page.text
     carol.submit(carol.form("confirmed"))
     assert IssuedToken.objects.filter(family=pair.row.family).live().count() == 0
     assert client.allowed("look")
@@ -189,7 +189,7 @@ def test_views_are_saved_for_one_user_or_shared(
     for browser, name in ((audrey, "Mine"), (carol, "Ours")):
         browser.open(f"{AUDIT}?decision__exact=denied&p=1")
         browser.submit(browser.form("name"), name=name, shared="on")
-        assert f"Kept as {name}." in browser.page.text
+        assert f"View saved as {name}." in browser.page.text
         assert "decision__exact=denied" in str(browser.page.url)
     mine, ours = (SavedView.objects.get(name=n) for n in ("Mine", "Ours"))
     assert (mine.shared, ours.shared) == (False, True), "sharing takes a permission"
@@ -243,13 +243,13 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
     page = audrey.open("/admin/accounts/auditseal/").page
     assert page.status_code == 200
     form = next(f for f in audrey.forms if f.action.endswith("/verify/"))
-    assert "It fits" in audrey.submit(form).page.text
+    assert "audit matches" in audrey.submit(form).page.text
     rows = raw(pk=event.pk)
     rows.update(object="as somebody wants it")
     told = audrey.submit(form).page.text
     assert f"event {event.pk} of seal" in told and "was changed" in told
     rows.update(object="as it was")
-    assert "It fits" in audrey.submit(form).page.text
+    assert "audit matches" in audrey.submit(form).page.text
     newest = AuditSeal.objects.filter(pk=AuditSeal.objects.latest("number").pk)
     seal = newest.get()
     newest.update(purged_at=timezone.now())
@@ -257,9 +257,9 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
     newest.update(purged_at=None)
     newest.delete()
     told = audrey.submit(form).page.text
-    assert f"seal {seal.number}" in told and "It fits" not in told
+    assert f"seal {seal.number}" in told and "audit matches" not in told
     seal.save(force_insert=True)
-    assert "It fits" in audrey.submit(form).page.text
+    assert "audit matches" in audrey.submit(form).page.text
     some = AuditSeal.objects.first()
     assert some is not None
     assert (
@@ -293,8 +293,8 @@ def test_a_users_page_shows_sessions_and_tokens(
     IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="reset")
     wire(server, "xaver").call("rule")
     page = carol.open(f"/admin/accounts/user/{xaver.pk}/change/").page.text
-    assert "<strong>2</strong> live tokens" in page
+    assert "<strong>2</strong> active tokens" in page
     assert "username=xaver&amp;state=active" in page
-    assert "</strong> refusals" in page and "last sign-in" in page
+    assert "</strong> denied" in page and "last sign-in" in page
     for path in ("auditevent/?actor=xaver&decision__exact=denied",):
         assert carol.open(f"/admin/accounts/{path}").page.status_code == 200

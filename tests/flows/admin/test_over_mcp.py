@@ -147,20 +147,36 @@ def refused(client: Wire, tool: str, **arguments: Any) -> str:
 @pytest.mark.parametrize(
     ("tool", "arguments", "told"),
     [
-        ("grant_role", {"user": "adm", "role": "Admin"}, "somebody else's to change"),
-        ("grant_role", {"user": "adm", "role": "Payroll"}, "somebody else's to change"),
-        ("grant_role", {"user": "bob", "role": "Payroll"}, "do not hold Payroll.Read"),
-        ("grant_role", {"user": "mallory", "role": "Admin"}, "superuser's to give"),
+        (
+            "grant_role",
+            {"user": "adm", "role": "Admin"},
+            "cannot change your own roles",
+        ),
+        (
+            "grant_role",
+            {"user": "adm", "role": "Payroll"},
+            "cannot change your own roles",
+        ),
+        ("grant_role", {"user": "bob", "role": "Payroll"}, "do not have Payroll.Read"),
+        (
+            "grant_role",
+            {"user": "mallory", "role": "Admin"},
+            "Only superusers can grant",
+        ),
         ("grant_role", {"user": "carol", "role": "Guest"}, "roles of a superuser"),
-        ("grant_role", {"user": "bob", "role": "User"}, "give it no longer"),
-        ("grant_role", {"user": "bob", "role": "User", "until": "1h"}, "no longer"),
-        ("revoke_role", {"user": "adm", "role": "Guest"}, "somebody else's to change"),
+        ("grant_role", {"user": "bob", "role": "User"}, "earlier end date"),
+        ("grant_role", {"user": "bob", "role": "User", "until": "1h"}, "earlier"),
+        (
+            "revoke_role",
+            {"user": "adm", "role": "Guest"},
+            "cannot change your own roles",
+        ),
         ("revoke_role", {"user": "carol", "role": "User"}, "roles of a superuser"),
         ("revoke_role", {"user": "carol", "role": "Admin"}, "roles of a superuser"),
-        ("revoke_role", {"user": "paul", "role": "Payroll"}, "do not hold"),
-        ("revoke_tokens", {"user": "carol"}, "ask a superuser"),
-        ("revoke_tokens", {"user": "stella"}, "ask a superuser"),
-        ("revoke_tokens", {"user": "paul"}, "ask a superuser"),
+        ("revoke_role", {"user": "paul", "role": "Payroll"}, "do not have"),
+        ("revoke_tokens", {"user": "carol"}, "Ask a superuser"),
+        ("revoke_tokens", {"user": "stella"}, "Ask a superuser"),
+        ("revoke_tokens", {"user": "paul"}, "Ask a superuser"),
     ],
 )
 @pytest.mark.parametrize("staff", [False, True], ids=["not staff", "role manager"])

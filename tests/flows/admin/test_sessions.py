@@ -63,7 +63,7 @@ def test_ending_access_signs_browsers_out(
     client, account = wire(server, "olga"), olgas()
     assert at_portal(olga) and sessions_of([account.pk]).count() == 1
     carol.act(USERS, action, account.pk, confirm=False)
-    assert "1 browser is signed out." in carol.page.text and at_portal(olga)
+    assert "This signs out 1 browser." in carol.page.text and at_portal(olga)
     carol.act(USERS, action, account.pk)
     assert not at_portal(olga) and client.call("look").status_code == 401
     assert not UserSession.objects.filter(user=account).exists()

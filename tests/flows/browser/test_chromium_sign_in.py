@@ -99,7 +99,7 @@ def test_step_up_and_the_device_page(
     visitor.page.wait_for_url("**/callback?code=**")
     wider = question(server, client_id, **back, scope="mcp User.Write")[0]
     visitor.page.goto(wider)
-    assert "sensitive things included" in visitor.page.inner_text("main")
+    assert "including sensitive data" in visitor.page.inner_text("main")
     shot(visitor, "step-up", request)
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_url("**/callback?code=**")

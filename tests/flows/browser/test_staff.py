@@ -118,10 +118,10 @@ def test_revoking_in_the_browser_asks_first(
     window.page.check("#action-toggle")
     window.page.select_option("select[name=action]", "revoke")
     window.page.click("button[name=index], #changelist .actions [type=submit]")
-    window.page.wait_for_selector("text=through 1 client")
+    window.page.wait_for_selector("text=(1 client)")
     shot(window, "confirm-light-1366")
     assert client.allowed("look") and window.unfit() == []
-    window.page.click("text=Yes, do it")
+    window.page.click("input[value='Revoke tokens']")
     window.page.wait_for_selector("text=revoked.")
     assert client.call("look").status_code == 401
     assert window.errors == []
@@ -139,11 +139,11 @@ def test_bob_asks_for_access(
     window.sign_in("bob")
     window.page.select_option("select[name=role]", label="User")
     window.page.fill("input[name=reason]", "the audit of May")
-    window.page.click("text=Ask >> nth=-1")
-    window.page.wait_for_selector("text=User: open")
+    window.page.click("main button >> text=Request role")
+    window.page.wait_for_selector("text=User: waiting for approval")
     shot(window, f"portal-access-{scheme}-{width}")
     assert window.fits() and window.unfit() == [] and window.errors == []
-    window.page.click("text=Take back")
+    window.page.click("text=Withdraw request")
     window.page.wait_for_selector("text=User: withdrawn")
     window.page.goto(f"{server.url}/admin/accounts/roleassignment/")
     assert "/admin/login/" in window.page.url or "login" in window.page.url

@@ -195,18 +195,18 @@ def test_users_and_commands_limit_tokens_to_networks(behind: Portico) -> None:
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
         form: Any = alice.form("networks")
         alice.submit(form, name="bound", networks="everywhere")
-        assert "everywhere is neither an address nor a network" in alice.page.text
+        assert "everywhere is not an IP address or a network" in alice.page.text
         alice.submit(alice.form("networks"), name="bound", networks="192.0.2.0/24")
         start = alice.page.text.index("portico_pat_")
         raw = alice.page.text[start:].split("<")[0]
-        assert "counts from 192.0.2.0/24" in alice.page.text
+        assert "allowed IP addresses 192.0.2.0/24" in alice.page.text
     assert works(look(behind, raw, OFFICE))
     assert look(behind, raw, HOME).status_code == 401
     out = io.StringIO()
     with behind.settings():
         call_command("issue_token", "alice", "--network", "192.0.2.7", stdout=out)
     assert look(behind, out.getvalue().strip(), HOME).status_code == 401
-    with pytest.raises(CommandError, match="neither an address"):
+    with pytest.raises(CommandError, match="is not an IP address"):
         call_command("issue_token", "alice", "--network", "here")
 
 

@@ -66,7 +66,9 @@ def ended(server: Portico, client_id: str, access: str) -> None:
         browser.open("/portal/apps/")
         browser.submit(browser.form("password"), login="alice", password=PASSWORD)
         key = str(Consent.objects.get(client__client_id=client_id).pk)
-        form = next(f for f in browser.forms if ("revoke", key, "Revoke") in f.buttons)
+        form = next(
+            f for f in browser.forms if ("revoke", key, "Revoke access") in f.buttons
+        )
         browser.submit(form, revoke=key)
     assert live.post("ping").status_code == 401
 

@@ -27,7 +27,7 @@ def test_the_consent_page_shows_client_scopes_and_redirect(server: Portico) -> N
         visitor.visit(question(server, client_id, **asked)[0])
         page = visitor.page.text
         assert "app.example" in page and client_id in page and "alice" in page
-        assert "Notes &lt;b&gt;" in page and "Not verified" in page
+        assert "Notes &lt;b&gt;" in page and "could not verify" in page
         assert "(mcp)" in page and "(User.Write)" in page
         assert "this computer" not in page
         visitor.visit(question(server, client_id)[0])
@@ -35,7 +35,7 @@ def test_the_consent_page_shows_client_scopes_and_redirect(server: Portico) -> N
     OAuthClient.objects.filter(client_id=client_id).update(approved=True)
     with Visitor(server.url, "alice", "neither") as visitor:
         visitor.visit(question(server, client_id)[0])
-        assert "Not verified" not in visitor.page.text
+        assert "could not verify" not in visitor.page.text
 
 
 @pytest.mark.spec("MCP BP Confused Deputy: consent per client")
@@ -76,7 +76,7 @@ def test_a_private_scheme_is_shown_in_full(server: Portico, uri: str) -> None:
     scheme = uri.partition(":")[0]
     with Visitor(server.url, "alice", "neither") as visitor:
         visitor.visit(url)
-        shown = visitor.page.text.partition("You return to</dt>")[2]
+        shown = visitor.page.text.partition("Redirects to</dt>")[2]
         assert shown.startswith(f"<dd>{scheme}:</dd>"), shown[:100]
         visitor.decision = "allow"
         assert visitor.visit(url).startswith(f"{scheme}:")

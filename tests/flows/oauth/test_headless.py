@@ -68,7 +68,7 @@ def test_a_device_is_allowed_once_and_only_for_its_client(
     with Visitor(server.url, "alice") as visitor:
         visitor.visit(begun["verification_uri_complete"])
         assert any(begun["user_code"] in page for page in visitor.seen)
-        assert "goes on by itself" in visitor.page.text
+        assert "continues by itself" in visitor.page.text
     rested(code)
     assert poll(server, other, code).json()["error"] == "invalid_grant"
     answer = poll(server, television, code)
@@ -91,7 +91,7 @@ def test_a_denied_or_expired_device_code_is_refused(
     with Visitor(server.url, "alice", "deny") as visitor:
         visitor.visit(begun["verification_uri_complete"])
         visitor.visit(begun["verification_uri_complete"])
-        assert "No device waits" in visitor.page.text
+        assert "No device uses this code" in visitor.page.text
     denied = poll(server, television, begun["device_code"])
     assert denied.json()["error"] == "access_denied"
     late = begin(server, television)
@@ -143,7 +143,7 @@ def test_invalid_device_codes_get_a_page(server: Portico, television: str) -> No
         for typed in ("ZZZZ-ZZZZ", "%00%ff", "x" * 500, codes[1]):
             visitor.visit(f"{server.url}/device?user_code={typed}")
             assert visitor.page.status_code == 400
-            assert "No device waits" in visitor.page.text
+            assert "No device uses this code" in visitor.page.text
         visitor.visit(f"{server.url}/device?user_code={codes[0].lower()}")
         visitor.decision = "allow"
         form = visitor.next_form()

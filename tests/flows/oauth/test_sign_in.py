@@ -181,7 +181,7 @@ def test_an_invalid_request_gets_a_page_and_no_redirect(
         end = visitor.visit(url)
         assert end.startswith(server.url)
         assert visitor.page.status_code == 400
-        assert "did not work" in visitor.page.text
+        assert "Authorization failed" in visitor.page.text
 
 
 @pytest.mark.spec("OAuth 2.1 7.12.2: sign in before any redirect")

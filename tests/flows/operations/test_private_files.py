@@ -100,7 +100,7 @@ def test_doctor_names_files_that_others_can_read_and_the_command(
             subprocess.run(["sh", "-c", command], check=True)
         folder.chmod(0o700)
         code, told = manage(folder, "doctor")
-    assert code == 0 and "can be read" not in told, told
+    assert code == 0 and "can read" not in told, told
 
 
 @pytest.mark.parametrize("name", MADE[3:])

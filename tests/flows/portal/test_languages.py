@@ -68,7 +68,7 @@ def test_a_language_choice_redirects_to_no_other_site(reader: Browser) -> None:
     reader.submit(form, "language", next="https://elsewhere.example/")
     assert reader.page.headers["location"].startswith(("/", str(reader.http.base_url)))
     reader.submit(form, language="ko", csrfmiddlewaretoken="x" * 64)
-    assert reader.page.status_code == 403 and "open for too long" in reader.page.text
+    assert reader.page.status_code == 403 and "page has expired" in reader.page.text
 
 
 def test_programs_are_answered_in_english(server: Portico, reader: Browser) -> None:
@@ -92,7 +92,7 @@ def test_an_error_page_is_translated_and_its_link_is_ascii(
     assert "response_mode는 query여야 합니다." in reader.page.text
     link = next(p for p in reader.page.text.split('"') if "/callback?" in p)
     query = parse_qs(urlsplit(link.replace("&amp;", "&")).query)
-    assert query["error_description"] == ["response_mode has to be query."]
+    assert query["error_description"] == ["response_mode must be query."]
 
 
 def test_consent_shows_scopes_in_the_users_language(
@@ -103,7 +103,7 @@ def test_consent_shows_scopes_in_the_users_language(
     client = registered(server, client_name="편집기")["client_id"]
     page = reader.open(question(server, client, scope="mcp User.Write")[0]).page.text
     assert "“편집기”에서 접근 권한을 요청합니다" in page
-    assert "내용을 변경합니다." in page and "User.Write" in page
+    assert "데이터를 변경합니다." in page and "User.Write" in page
 
 
 def test_the_audit_is_english_in_every_language(

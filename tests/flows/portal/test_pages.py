@@ -83,7 +83,9 @@ def test_a_personal_token_works_until_it_is_revoked(
     assert raw not in alice.page.text and "127.0.0.1" in alice.page.text
     row = IssuedToken.objects.filter(kind="personal", user__username="alice").first()
     assert row is not None
-    form = next(f for f in alice.forms if ("revoke", row.jti, "Revoke") in f.buttons)
+    form = next(
+        f for f in alice.forms if ("revoke", row.jti, "Revoke token") in f.buttons
+    )
     alice.submit(form, revoke=row.jti)
     assert client.call("look").status_code == 401
 
@@ -131,10 +133,10 @@ def test_a_connected_app_can_be_revoked(server: Portico, alice: Browser) -> None
     client = Wire(server, answer["access_token"])
     assert client.allowed("look")
     alice.open("/portal/apps/")
-    assert "Tester" in alice.page.text and "has named itself" in alice.page.text
+    assert "Tester" in alice.page.text and "self-registered" in alice.page.text
     form = next(f for f in alice.forms if "revoke" in [b[0] for b in f.buttons])
     alice.submit(form, "revoke")
-    assert "Access taken back" in alice.page.text
+    assert "Access revoked" in alice.page.text
     assert client.call("look").status_code == 401
     with Visitor(server.url, "alice") as visitor:
         visitor.visit(question(server, client_id)[0])
@@ -144,7 +146,7 @@ def test_a_connected_app_can_be_revoked(server: Portico, alice: Browser) -> None
 
 def test_the_connect_page_turns_to_connected(server: Portico, alice: Browser) -> None:
     page = alice.open("/portal/connect/").page
-    assert server.mcp_url in page.text and "Waiting for the first call" in page.text
+    assert server.mcp_url in page.text and "Waiting for your client" in page.text
     since = page.text.split('data-since="')[1].split('"')[0]
     past = AuditEvent.objects.filter(actor="alice").count()
     status = f"/portal/connect/status?since={int(since) + 1}"
@@ -188,5 +190,5 @@ def test_refusals_are_explained_without_revealing_secrets(server: Portico) -> No
     with signed_in_as(server, "petra") as petra:
         text = petra.page.text
     assert "tool look" not in text and ">look<" in text
-    assert text.count("Not there for your roles") >= 2
-    assert "The token is too narrow" in text
+    assert text.count("Your roles do not include this") >= 2
+    assert "The token lacks a required scope" in text

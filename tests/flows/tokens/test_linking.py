@@ -150,10 +150,10 @@ def test_an_address_verified_by_another_provider_links_nothing(
     ("columns", "words"),
     [
         ([{}, {"email": "BOSS@corp.example"}], "Several accounts"),
-        ([{"is_active": False}], "is closed"),
+        ([{"is_active": False}], "is deactivated"),
         ([{"is_staff": True}], "administers Portico"),
         ([{"is_superuser": True}], "administers Portico"),
-        ([{"is_service_account": True}], "belongs to a program"),
+        ([{"is_service_account": True}], "is a service account"),
     ],
 )
 def test_a_refused_link_gets_a_page_and_no_account(
@@ -257,7 +257,7 @@ def test_a_recreated_provider_has_other_users(
         at(other, "corp", link_by_email=True)
         for verified in (True, False):
             with enter(server, other, email_verified=verified) as stranger:
-                assert "could not say who you are" in stranger.page.text
+                assert "did not confirm who you are" in stranger.page.text
 
 
 @pytest.mark.spec("OIDC Core 5.3.2")
@@ -268,15 +268,15 @@ def test_contradicting_documents_sign_no_user_in(
     for userinfo in ({"sub": "somebody-else"}, {"sub": None}):
         corporate.userinfo = userinfo
         with enter(server, corporate) as boss:
-            assert "could not say who you are" in boss.page.text
+            assert "did not confirm who you are" in boss.page.text
     corporate.honest()
     corporate.unsigned = True
     with enter(server, corporate) as boss:
-        assert "could not say who you are" in boss.page.text
+        assert "did not confirm who you are" in boss.page.text
     corporate.honest()
     corporate.calls_itself = "https://elsewhere.example"
     with enter(server, corporate) as boss:
-        assert "could not say who you are" in boss.page.text
+        assert "did not confirm who you are" in boss.page.text
     assert not User.objects.filter(username="boss").exists()
 
 

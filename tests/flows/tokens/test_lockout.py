@@ -75,7 +75,7 @@ def test_a_lock_out_applies_at_every_sign_in_method(
         refused = other(strict, name, PASSWORD)
         assert refused.status_code == 429, refused.text
         assert 800 < int(refused.headers["retry-after"]) <= 900
-        assert "exist" not in refused.text and "Too many wrong" in refused.text
+        assert "exist" not in refused.text and "Too many failed" in refused.text
     assert AuditEvent.objects.filter(
         action="user.locked_out", object=name, address="192.0.2.1"
     ).exists()

@@ -97,7 +97,7 @@ def test_sign_up_needs_to_be_enabled(
     """A disabled provider creates no account either."""
     SignInProvider.objects.update(sign_up=False)
     with enter(server, corporate, groups=["staff"]) as erin:
-        assert "no account here yet" in erin.page.text
+        assert "do not have an account yet" in erin.page.text
     assert not User.objects.filter(username="erin").exists()
     SignInProvider.objects.update(enabled=False)
     with Browser(server.url) as browser:
@@ -128,13 +128,13 @@ def test_a_failing_provider_gets_a_page(
     provider.set_secret("something else")
     provider.save()
     with enter(server, corporate) as erin:
-        assert "could not say who you are" in erin.page.text
+        assert "did not confirm who you are" in erin.page.text
         erin.open("/accounts/oidc/corp/login/callback/?code=x&state=forged")
-        assert "could not say who you are" in erin.page.text
+        assert "did not confirm who you are" in erin.page.text
     corporate.broken = True
     with enter(server, corporate) as erin:
         assert erin.page.status_code == 503 and erin.page.headers["retry-after"]
-        assert "could not say who you are" in erin.page.text
+        assert "did not confirm who you are" in erin.page.text
     assert AuditEvent.objects.filter(reason="oidc").exists()
 
 

@@ -151,7 +151,7 @@ def test_staff_must_set_up_a_second_factor(obliged: Portico) -> None:
         for path in ("/admin/", "/admin/accounts/user/", "/portal/", "/device", asked):
             carol.open(path)
             assert str(carol.page.url).endswith("/portal/security/"), path
-            assert "set up an authenticator app" in carol.page.text
+            assert "Set up an authenticator app" in carol.page.text
         with_app("carol")
         assert "Dashboard" in carol.open("/admin/").page.text
     assert obtain(obliged, "carol", otp=code()).status_code == 200
@@ -179,7 +179,7 @@ def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
             browser.submit(browser.form("password"), login="alice", password=PASSWORD)
         here.open("/portal/security/")
         here.submit(here.form("end"), "end")
-        assert "The session is ended" in here.page.text
+        assert "Session ended" in here.page.text
         assert "Sign in" in there.open("/portal/security/").page.text
         here.submit(here.form("everywhere"), "everywhere")
         assert str(here.page.url).endswith("/accounts/login/")

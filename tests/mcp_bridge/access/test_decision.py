@@ -120,15 +120,15 @@ def test_messages_by_table(message: Message, allowed: bool, reason: Reason) -> N
 def test_the_verdict_names_the_rule() -> None:
     read = frozenset({"A.Read"})
     who = principal(read, frozenset({"mcp"}))
-    assert judge(who, rule(read)).via == "role R gives A.Read; the token carries mcp"
+    assert judge(who, rule(read)).via == "role R grants A.Read; the token includes mcp"
     named = principal(read, read)
-    assert "the token carries A.Read" in judge(named, rule(read)).via
+    assert "the token includes A.Read" in judge(named, rule(read)).via
     assert "disabled" in judge(who, rule(read, enabled=False)).via
-    assert "it is sensitive" in judge(who, rule(read, sensitive=True)).via
-    assert "lacks mcp" in judge(principal(read, frozenset()), rule(read)).via
+    assert "sensitive; the token" in judge(who, rule(read, sensitive=True)).via
+    assert "and not mcp" in judge(principal(read, frozenset()), rule(read)).via
     nobody = rule(frozenset())
-    assert "nothing anybody can hold" in judge(who, nobody).via
-    assert "roles held: R" in judge(principal(frozenset(), read), rule(read)).via
+    assert "(no scope)" in judge(who, nobody).via
+    assert "roles: R" in judge(principal(frozenset(), read), rule(read)).via
 
 
 @pytest.mark.parametrize(

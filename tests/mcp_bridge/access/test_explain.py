@@ -50,11 +50,9 @@ def test_values_are_kept_in_translated_reasons() -> None:
         with translation.override("ko"):
             assert decision_in_words(sentence) != sentence
     with translation.override("ko"):
-        none = decision_in_words(
-            "needs one of nothing anybody can hold; roles held: none"
-        )
+        none = decision_in_words("requires one of (no scope); roles: none")
         assert none.isascii() is False and "none" not in none
-        found = decision_in_words("role Role; one gives S; the token carries mcp")
+        found = decision_in_words("role Role; one grants S; the token includes mcp")
         assert "Role; one" in found and "mcp" in found
         assert (
             decision_in_words("written by an older version")

@@ -79,4 +79,8 @@ def test_a_busy_sign_in_answers_429(alice: Any, path: str, accept: str) -> None:
         answer = Client().post(path, body, form, headers={"accept": accept})
     assert answer.status_code == 429 and answer["Retry-After"] == "1"
     page = accept.startswith("text") and "login" in path
-    assert b"Not now" in answer.content if page else b"many_requests" in answer.content
+    assert (
+        b"Try again later" in answer.content
+        if page
+        else b"many_requests" in answer.content
+    )
