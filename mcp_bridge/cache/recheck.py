@@ -1,7 +1,7 @@
 """Recheck: is a message still allowed, some time after its decision?
 
-A decision rests on one read of the rows. Work that takes longer than FRESH_FOR (a slow
-body, a queue, a long call, a stream) continues only after another read.
+A decision rests on one read of the rows. Work that takes longer than FRESH_FOR
+continues only after another read: a slow body, a queue, a long call, a stream.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Reservation:
 class ThreadSlots:
     """Slots for synchronous tools, by user; a user over the share waits for a slot.
 
-    The SDK has one thread queue for all users, so without this one user with forty slow
+    The SDK has one thread queue for all users. Without slots, one user with forty slow
     calls would block every other user.
     """
 

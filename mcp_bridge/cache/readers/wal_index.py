@@ -16,7 +16,7 @@ HEADER = 48
 mapped: dict[tuple[int, int], mmap.mmap] = {}
 """(device, inode) -> map, never closed.
 
-Closing a descriptor of a file drops every lock the process has on it (POSIX), and
+Closing a descriptor of a file drops every lock that the process has on it (POSIX).
 SQLite's locks are among them.
 """
 

@@ -1,7 +1,7 @@
 """Change triggers for PostgreSQL: logged for each statement, numbered at commit.
 
-A deferred trigger assigns the numbers under a lock on the counter's one row, so they
-follow the order of commits. That lock lasts for the end of a commit only, when the
+A deferred trigger assigns the numbers under a lock on the counter's one row. So they
+follow the order of commits. The lock lasts for the end of a commit only, when the
 transaction has all its other locks.
 """
 
