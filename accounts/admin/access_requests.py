@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, may, within_reach
+from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, changeable_rows, may
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authorization.delegation import objection_to_granting
@@ -130,7 +130,7 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
     )
     def approve(self, request: Any, queryset: Any) -> None:
         """Approve each request until the end it asks for."""
-        for row in within_reach(
+        for row in changeable_rows(
             self, request, queryset.open(), objection_to_requested_end
         ):
             try:

@@ -41,7 +41,7 @@ for model in REPLACED_MODELS:
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
-    place, called = (Section.PEOPLE, 70), _("Second factors")
+    place, list_title = (Section.PEOPLE, 70), _("Second factors")
     intro = _(
         "Authenticator apps, security keys and recovery codes. "
         "Reset them on the user's page."
@@ -59,7 +59,7 @@ class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
 
 @admin.register(UserSession)
 class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
-    place, called = (Section.PEOPLE, 65), _("Browser sessions")
+    place, list_title = (Section.PEOPLE, 65), _("Browser sessions")
     intro = _("Browsers in which users are signed in to the admin and the portal.")
     list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
     search_fields = ("user__username", "ip")
@@ -106,7 +106,7 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
 class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
     """Links between accounts here and accounts at sign-in providers."""
 
-    place, called = (Section.PEOPLE, 62), _("Linked identities")
+    place, list_title = (Section.PEOPLE, 62), _("Linked identities")
     intro = _("Accounts at sign-in providers that are linked to users.")
     nothing_yet = _(
         "No linked identities yet. One appears here when a user "

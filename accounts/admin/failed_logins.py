@@ -26,7 +26,7 @@ from accounts.models import User
 class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
     """Names are as typed; an account with that name need not exist."""
 
-    place, called = (Section.SYSTEM, 20), _("Failed sign-ins")
+    place, list_title = (Section.SYSTEM, 20), _("Failed sign-ins")
     intro = _(
         "Failed sign-ins that count towards a lockout. Unlock to reset the counter."
     )

@@ -18,7 +18,7 @@ from accounts.admin_site.base import (
     ActorFormMixin,
     BoundedInline,
     DelegatedAdmin,
-    within_reach,
+    changeable_rows,
 )
 from accounts.admin_site.large_changelists import BoundedPaginator
 from accounts.admin_site.site import Section
@@ -198,7 +198,7 @@ class RoleAssignmentAdmin(
             return objection_to_granting(actor, assignment.user, assignment.role, until)
 
         dated = queryset.exclude(expires_at=None)
-        assignments = within_reach(self, request, dated, rule)
+        assignments = changeable_rows(self, request, dated, rule)
         for assignment in assignments:
             before = assignment.expires_at
             assignment.extend(by)
@@ -213,7 +213,7 @@ class RoleAssignmentAdmin(
     @admin.action(description=_("End the selected roles now"), permissions=["change"])
     def end_now(self, request: Any, queryset: Any) -> None:
         """Expire the selected assignments from the next message on."""
-        assignments = within_reach(
+        assignments = changeable_rows(
             self, request, queryset.unexpired(), objection_to_withdrawing
         )
         for assignment in assignments:
@@ -232,7 +232,7 @@ class RoleAssignmentAdmin(
         fixed = super().get_readonly_fields(request, obj)
         return fixed if obj is None else (*fixed, "user", "role")
 
-    def may_touch(self, actor: Any, obj: RoleAssignment) -> bool:
+    def may_change_row(self, actor: Any, obj: RoleAssignment) -> bool:
         """Needs the right to withdraw it; the form limits the new expiry."""
         return not objection_to_withdrawing(actor, obj)
 

@@ -42,7 +42,7 @@ class ScopeAdmin(DelegatedAdmin[Scope]):
     list_display = ("name", "description", "given_by")
     search_fields = ("name", "description")
 
-    def may_touch(self, actor: Any, obj: Scope) -> bool:
+    def may_change_row(self, actor: Any, obj: Scope) -> bool:
         """Superusers only: a scope affects every role that grants it."""
         return bool(actor.is_superuser)
 
@@ -71,7 +71,7 @@ class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
     filter_horizontal = ("scopes",)
     form = RoleForm
 
-    def may_touch(self, actor: Any, obj: Role) -> bool:
+    def may_change_row(self, actor: Any, obj: Role) -> bool:
         """The role must be within the actor's rights, and so must all its users."""
         return not objection_to_role(actor, obj)
 

@@ -252,8 +252,8 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         fixed = super().get_readonly_fields(request, obj)
         return fixed if request.user.is_superuser else (*fixed, *OWN_RIGHTS)
 
-    def may_touch(self, actor: Any, obj: User) -> bool:
-        """Nobody changes an account with more rights than their own."""
+    def may_change_row(self, actor: Any, obj: User) -> bool:
+        """No user may change an account with more rights than their own."""
         return not outranks(actor, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:

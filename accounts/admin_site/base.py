@@ -76,7 +76,7 @@ class SectionAdmin(DeclaredLookups, Base[M]):
     """A list with a place in the navigation, an introduction and an empty state."""
 
     place: Place = DEFAULT_PLACE
-    called: Any = ""
+    list_title: Any = ""
     """Title of the list, where the model's plural says too little."""
     intro: Any = ""
     """One sentence that explains the list."""
@@ -98,7 +98,7 @@ class SectionAdmin(DeclaredLookups, Base[M]):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         context = {
-            "title": self.called or capfirst(self.model._meta.verbose_name_plural),
+            "title": self.list_title or capfirst(self.model._meta.verbose_name_plural),
             "intro": self.intro,
             "nothing_yet": self.nothing_yet,
         }
@@ -165,15 +165,15 @@ class DelegatedAdmin(AuditedAdmin[M]):
     """Rows that need more than Django's permission: the actor's own rights count."""
 
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        """Django's permission, and `may_touch` for the row."""
+        """Django's permission, and `may_change_row`."""
         allowed = super().has_change_permission(request, obj)
-        return allowed and (obj is None or self.may_touch(request.user, obj))
+        return allowed and (obj is None or self.may_change_row(request.user, obj))
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
         allowed = super().has_delete_permission(request, obj)
-        return allowed and (obj is None or self.may_touch(request.user, obj))
+        return allowed and (obj is None or self.may_change_row(request.user, obj))
 
-    def may_touch(self, actor: Any, obj: M) -> bool:
+    def may_change_row(self, actor: Any, obj: M) -> bool:
         """Whether the actor's rights cover this row (see authorization.delegation)."""
         raise NotImplementedError
 
@@ -182,7 +182,7 @@ MAX_LISTED_REFUSALS = 20
 """Refused rows of a bulk action that messages name."""
 
 
-def within_reach(
+def changeable_rows(
     page: Any, request: HttpRequest, rows: Iterable[M], rule: Callable[[Any, M], str]
 ) -> list[M]:
     """The selected rows that `rule` lets the actor change.

@@ -350,7 +350,7 @@ def revealing_columns(page: Any) -> Iterable[str]:
     declared = [path_of(one) for one in page.list_filter]
     declared += [*page.linked_lookups, page.date_hierarchy or ""]
     yield from (path for path in declared if reveals(model, path, shown))
-    searched = [*page.search_fields, *getattr(page, "finds", ())]
+    searched = [*page.search_fields, *getattr(page, "search_lookups", ())]
     yield from (name for name in searched if not searchable(model, name, shown))
     sorted_by = [path for column in page.list_display for path in orders(page, column)]
     yield from (path for path in sorted_by if reveals(model, path, shown))

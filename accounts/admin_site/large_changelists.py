@@ -91,7 +91,7 @@ class LargeChangelistMixin:
     paginator: Any = BoundedPaginator
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
-    finds: ClassVar[tuple[str, ...]] = ()
+    search_lookups: ClassVar[tuple[str, ...]] = ()
     """Indexed lookups that a search tries, such as `actor` or `jti__prefix`."""
     newest_first: ClassVar[tuple[str, ...]] = ()
 
@@ -99,7 +99,7 @@ class LargeChangelistMixin:
         return LargeChangeList
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
-        """The newest matches of each lookup in `finds`.
+        """The newest matches of each lookup in `search_lookups`.
 
         One query for each: for OR with ORDER BY both planners choose a bad plan.
         """
@@ -107,7 +107,7 @@ class LargeChangelistMixin:
         if not word:
             return queryset, False
         keys: set[int] = set()
-        for lookup in self.finds:
+        for lookup in self.search_lookups:
             rows = self.lookup_matches(lookup, queryset, word)
             rows = rows.order_by(*self.newest_first)
             keys.update(rows.values_list("pk", flat=True)[:SEARCH_LIMIT])
@@ -120,7 +120,7 @@ class LargeChangelistMixin:
     def search_all(self, queryset: Any, term: str) -> Any:
         """Every match of a search, for exports."""
         condition = Q()
-        for lookup in self.finds:
+        for lookup in self.search_lookups:
             condition |= Q(**{lookup: term.strip()})
         return queryset.filter(condition) if term.strip() else queryset
 

@@ -180,7 +180,7 @@ class PorticoSite(AdminSite):
             for model in app["models"]:
                 model_admin = self._registry[model["model"]]
                 place = getattr(model_admin, "place", DEFAULT_PLACE)
-                model["name"] = getattr(model_admin, "called", "") or model["name"]
+                model["name"] = getattr(model_admin, "list_title", "") or model["name"]
                 entries[place[0]].append((place[1], model))
         return [
             self.group(Section(key), entries[key]) for key in entries if entries[key]

@@ -1,4 +1,4 @@
-"""Setup instructions for each client; a test runs each.
+"""Setup instructions for each client; a test covers each.
 
 The first variant signs in with a browser; the second uses a token.
 """

@@ -98,7 +98,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         "request ID, or the start of an object's name (recent "
         "events only)."
     )
-    finds = (
+    search_lookups = (
         "actor",
         "action",
         "client_id",
@@ -212,7 +212,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
         """Add the saved views, and seal one range of events that are not sealed yet."""
-        seal_some(1)
+        seal_ranges(1)
         context = {"offered": visible_views(request), "may_share": may_share(request)}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
@@ -244,7 +244,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             return HttpResponse(
                 gettext("You do not have permission to view the audit."), status=403
             )
-        seal_some(VERIFIED_AT_ONCE)
+        seal_ranges(VERIFIED_AT_ONCE)
         results = list(AuditSeal.objects.all().verify(VERIFIED_AT_ONCE))
         problem = results[-1].problem if results else ""
         record("audit.verified", actor=request.user, request=request, object=problem)
@@ -263,7 +263,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         )
 
 
-def seal_some(most: int) -> None:
+def seal_ranges(most: int) -> None:
     """Seal at most this many ranges; log an unreadable row (verifying names it)."""
     try:
         AuditSeal.objects.all().seal(most=most)

@@ -159,7 +159,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     search_help_text = _(
         "Enter the start of a token ID, or a full username or client ID."
     )
-    finds = ("jti__prefix", "username", "client_id")
+    search_lookups = ("jti__prefix", "username", "client_id")
     newest_first = ("-issued_at", "-id")
     fields = (
         "jti",
@@ -215,7 +215,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         return super().change_view(request, object_id, form_url, context)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Nobody edits tokens, so the change permission means revoking."""
+        """The change permission means revoking; no user can edit tokens."""
         return may(request, "accounts.change_issuedtoken")
 
     @admin.action(description=_("Revoke the selected tokens"), permissions=["revoke"])

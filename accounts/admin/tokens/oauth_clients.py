@@ -25,7 +25,7 @@ from accounts.admin_site.base import (
     DelegatedAdmin,
     ReadOnlyAdmin,
     badge,
-    within_reach,
+    changeable_rows,
 )
 from accounts.admin_site.confirmation import revocable_tokens
 from accounts.admin_site.site import Section
@@ -181,7 +181,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     )
     actions = ("approve", "block", "unblock", "revoke_tokens", "rotate_secret")
 
-    def may_touch(self, actor: Any, obj: OAuthClient) -> bool:
+    def may_change_row(self, actor: Any, obj: OAuthClient) -> bool:
         """Changing a client with a service account needs the account's rights."""
         return not objection_to_client(actor, obj)
 
@@ -237,7 +237,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         permissions=["change"],
     )
     def block(self, request: HttpRequest, queryset: Any) -> None:
-        clients = within_reach(self, request, queryset, objection_to_client)
+        clients = changeable_rows(self, request, queryset, objection_to_client)
         count = end_access(self, request, clients, "client ended")
         message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
         self.message_user(request, message, messages.SUCCESS)
@@ -248,7 +248,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     @admin.action(description=_("Unblock the selected clients"), permissions=["change"])
     def unblock(self, request: HttpRequest, queryset: Any) -> None:
         blocked = queryset.filter(blocked=True)
-        for client in within_reach(self, request, blocked, objection_to_client):
+        for client in changeable_rows(self, request, blocked, objection_to_client):
             self.switch(request, client, False)
 
     @admin.action(
@@ -258,7 +258,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     def approve(self, request: HttpRequest, queryset: Any) -> None:
         """Mark the client as verified by staff."""
         others = queryset.filter(approved=False)
-        for client in within_reach(self, request, others, objection_to_client):
+        for client in changeable_rows(self, request, others, objection_to_client):
             client.approved = True
             client.save(update_fields=["approved"])
             self.record_change(request, "approved", client)
@@ -274,7 +274,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         permissions=["change"],
     )
     def revoke_tokens(self, request: HttpRequest, queryset: Any) -> None:
-        clients = within_reach(self, request, queryset, objection_to_client)
+        clients = changeable_rows(self, request, queryset, objection_to_client)
         count = end_access(self, request, clients, "client ended")
         message = ngettext("%d token revoked.", "%d tokens revoked.", count) % count
         self.message_user(request, message, messages.SUCCESS)
@@ -285,7 +285,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     def rotate_secret(self, request: HttpRequest, queryset: Any) -> None:
         """The old secret stops working at once; public clients have none."""
         secret = queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL)
-        for client in within_reach(self, request, secret, objection_to_client):
+        for client in changeable_rows(self, request, secret, objection_to_client):
             client.client_secret = self.issue_secret(request, client)
             client.save(update_fields=["client_secret"])
             self.record_change(request, "secret_rotated", client)
@@ -371,7 +371,7 @@ class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHos
     search_fields = ("host",)
     form = HostForm
 
-    def may_touch(self, actor: Any, obj: DocumentHost) -> bool:
+    def may_change_row(self, actor: Any, obj: DocumentHost) -> bool:
         """A client of the host may act for a user with more rights."""
         return not objection_to_host(actor, obj)
 

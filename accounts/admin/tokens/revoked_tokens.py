@@ -84,7 +84,7 @@ class RevokedTokenAdmin(
     search_fields = ("jti", "revoked_by")
     search_help_text = _("Enter the start of a token ID or a full username.")
     ordering = ("-revoked_at",)
-    finds = ("jti__prefix", "revoked_by")
+    search_lookups = ("jti__prefix", "revoked_by")
     newest_first = ("-revoked_at",)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -85,7 +85,7 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
         return format_html('<pre class="block">{}</pre>', text)
 
     def has_rotate_permission(self, request: HttpRequest) -> bool:
-        """Nobody edits keys, so the change permission means rotating and retiring."""
+        """The change permission means rotating and retiring; no user can edit keys."""
         return may(request, "accounts.change_signingkey")
 
     @admin.action(

@@ -46,7 +46,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Issue it as the password grant does."""
+        """Issue it as /api/token/ does."""
         user = user_named(options["username"])
         minutes = options["minutes"]
         if minutes is not None and not 1 <= minutes <= MAX_MINUTES:
