@@ -1,4 +1,4 @@
-"""The ASGI application: static files, then the router to /mcp and Django."""
+"""The ASGI application: `Application` routes to /mcp, static files and Django."""
 
 import os
 

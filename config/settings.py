@@ -50,7 +50,7 @@ AUDIT_RETENTION = timedelta(days=env.AUDIT_RETENTION)
 METRICS_TOKEN = env.METRICS_TOKEN.get_secret_value()
 
 INSTALLED_APPS = [
-    # Ours before the admin: its templates are ours to override.
+    # Before the admin, so that our templates override the admin's.
     "oauth2_provider",
     "accounts",
     "accounts.apps.PorticoAdminConfig",
@@ -108,7 +108,7 @@ TEMPLATES = [
 ]
 
 
-KEPT_ALIVE = {
+KEEPALIVES = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -117,30 +117,30 @@ KEPT_ALIVE = {
 
 
 def database(url: str) -> dict[str, Any]:
-    """PostgreSQL with a pool, or SQLite that waits for its turn to write."""
+    """PostgreSQL with a pool, or SQLite with a 20-second lock timeout."""
     if url:
-        found: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
+        config: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
     else:
         name = DATA_DIR / "portico.sqlite3"
-        found = {"ENGINE": "django.db.backends.sqlite3", "NAME": name}
-    options = found.setdefault("OPTIONS", {})
-    if "sqlite" in found["ENGINE"]:
+        config = {"ENGINE": "django.db.backends.sqlite3", "NAME": name}
+    options = config.setdefault("OPTIONS", {})
+    if "sqlite" in config["ENGINE"]:
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
         options.setdefault("timeout", 20)
         options |= {"transaction_mode": "IMMEDIATE", "init_command": pragmas}
         options["factory"] = sqlite.PrivateConnection
-        found["CONN_MAX_AGE"] = None
-        found["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
+        config["CONN_MAX_AGE"] = None
+        config["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
     else:
-        # A restarted server leaves dead connections in the pool: look before use.
-        found["CONN_HEALTH_CHECKS"] = True
-        # Attempts that go on for long would keep requests waiting after it is back.
-        patience = {"timeout": 5, "reconnect_timeout": 2}
-        options.setdefault("pool", {"min_size": 1, "max_size": 12, **patience})
-        # A cable that was pulled is noticed within 10 seconds, not within two hours.
-        for option, value in KEPT_ALIVE.items():
+        # A PostgreSQL restart leaves dead connections in the pool: check before use.
+        config["CONN_HEALTH_CHECKS"] = True
+        # Long reconnect attempts would delay requests after PostgreSQL is back.
+        timeouts = {"timeout": 5, "reconnect_timeout": 2}
+        options.setdefault("pool", {"min_size": 1, "max_size": 12, **timeouts})
+        # Detect a lost network within 10 seconds. The default is two hours.
+        for option, value in KEEPALIVES.items():
             options.setdefault(option, value)
-    return found
+    return config
 
 
 DATABASES = {"default": database(env.DATABASE_URL)}
@@ -158,7 +158,7 @@ AXES_USERNAME_CALLABLE = "accounts.authentication.lockout.attempted_username"
 AXES_CLIENT_IP_CALLABLE = "accounts.authentication.lockout.attempt_address"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-# Sign-ins are on record in the audit; of a form nothing is kept
+# The audit records sign-ins. axes would also store the fields of the form
 # (accounts/authentication/lockout.py).
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
@@ -213,7 +213,7 @@ MFA_FORMS = {
 MFA_PASSKEY_LOGIN_ENABLED = MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Portico"
 MFA_RATE_LIMITS = False
-# WebAuthn knows http on localhost only; accounts/authentication/passkey_forms.py
+# WebAuthn allows http only on localhost; accounts/authentication/passkey_forms.py
 # compares origins.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not ISSUER_URL.startswith("https://")
 STAFF_SECOND_FACTOR = env.staff_second_factor
@@ -228,8 +228,8 @@ EMAIL_USE_TLS, EMAIL_USE_SSL = env.EMAIL_TLS == "starttls", env.EMAIL_TLS == "tl
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.EMAIL_FROM
 ACCOUNT_EMAIL_NOTIFICATIONS = bool(EMAIL_HOST)
-# The lock-out and accounts/rate_limits/middleware.py count; two systems would
-# contradict each other.
+# The lock-out and accounts/rate_limits/middleware.py count already. A second system
+# would contradict them.
 ACCOUNT_RATE_LIMITS = False
 
 SIMPLE_JWT = {
@@ -275,7 +275,7 @@ OAUTH2_PROVIDER = {
     "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
     "CLIENT_SECRET_HASHER": "accounts_client_secret",
     "ALLOW_LOCALHOST_LOOPBACK": True,
-    # Loopback http and private schemes come from each client's own registration.
+    # Each client registers loopback http and private schemes itself.
     "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "PKCE_REQUIRED": True,
@@ -295,8 +295,8 @@ CLIENT_REGISTRATION = env.CLIENT_REGISTRATION
 REGISTRATION_TOKEN = env.REGISTRATION_TOKEN.get_secret_value()
 UNUSED_CLIENTS_AFTER = timedelta(days=env.UNUSED_CLIENTS_AFTER)
 
-# Pages choose (accounts/http/language.py); commands, logs and answers to programs do
-# not.
+# Pages choose a language (accounts/http/language.py). Commands, logs and responses to
+# programs are always English.
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]
 PAGE_LANGUAGE = env.PAGE_LANGUAGE
@@ -318,21 +318,20 @@ STORAGES = {
 HTTPS = ISSUER_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = HTTPS
 if HTTPS:
-    # The browser itself holds such cookies to https, this host and every path.
+    # Browsers accept such cookies only with https, for this host and all paths.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
 SESSION_ENGINE = "accounts.http.session_store"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_SSL_HOST = urlsplit(ISSUER_URL).netloc
-# No header is believed here: accounts/http/client_address.py has put the scheme right
-# before.
+# Do not read a header: accounts/http/client_address.py has set the scheme already.
 SECURE_PROXY_SSL_HEADER = None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^(?:healthz|readyz)$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# A page of the access matrix without JavaScript sends a field for every tick.
+# Without JavaScript, the access matrix sends one field per tick.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 SECURE_CSP = {
     "default-src": ["'none'"],
@@ -359,13 +358,12 @@ LOGGING = {
         "mcp": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
         "axes": {"level": "ERROR"},
-        # accounts/admin_site/declared_lookups.py writes one line with the name, no
-        # traceback.
+        # accounts/admin_site/declared_lookups.py logs one line without traceback.
         "django.security.LookupRefused": {"level": "CRITICAL"},
-        # The server's own lines in the same form and place as all others.
+        # Format the server's own lines like all others.
         "uvicorn": {"handlers": [], "propagate": True},
-        # Configuring a logger resets those below it, --no-access-log included; a line
-        # per request costs a quarter of it, and the audit has it already.
+        # Configuring a logger resets its children, --no-access-log included. A line per
+        # request costs a quarter of the request, and the audit has it already.
         "uvicorn.access": {"handlers": [], "propagate": False},
     },
 }

@@ -1,6 +1,6 @@
-"""docs/settings.md and .env.example, written from the class Environment.
+"""Write docs/settings.md and .env.example from the class Environment.
 
-`python -m config.settings_docs` writes them; with --check it only compares.
+`python -m config.settings_docs --check` only compares them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from config.environment import BASE_DIR, Environment
 INTRODUCTION = """# Settings
 
 Every setting is an environment variable, a line of `.env` in the project's folder,
-or a file of that name in `/run/secrets`. All mistakes are reported at once when
-Portico starts. The table is written from `config/environment.py` by
-`python -m config.settings_docs`; `make lint` fails when it is stale.
+or a file of that name in `/run/secrets`. Portico reports all errors together when
+it starts. `python -m config.settings_docs` writes this table from
+`config/environment.py`; `make lint` fails when the table is stale.
 
 | variable | default | what it does |
 | --- | --- | --- |
@@ -28,7 +28,7 @@ Portico starts. The table is written from `config/environment.py` by
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default as one writes it."""
+    """The default as a user would write it."""
     value: Any = field.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
@@ -40,7 +40,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def choices_of(field: FieldInfo) -> str:
-    """What a setting can be, where only a few words are allowed."""
+    """A sentence with the allowed values of a Literal; else empty."""
     kind: UnionType | Any = field.annotation
     if get_origin(kind) is not Literal:
         return ""
@@ -48,7 +48,7 @@ def choices_of(field: FieldInfo) -> str:
 
 
 def table() -> str:
-    """docs/settings.md."""
+    """The text of docs/settings.md."""
     rows = [
         f"| `{name}` | {f'`{default_of(field)}`' if default_of(field) else ''} "
         f"| {field.description}{choices_of(field)} |"
@@ -58,7 +58,7 @@ def table() -> str:
 
 
 def example() -> str:
-    """.env.example: every setting, commented out."""
+    """The text of .env.example: every setting, commented out."""
     lines = [
         "# Copy to .env and uncomment what you want to change; see docs/settings.md."
     ]
@@ -71,7 +71,7 @@ PAGES = {BASE_DIR / "docs" / "settings.md": table, BASE_DIR / ".env.example": ex
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or say what is stale."""
+    """Write the pages; with --check, print the stale ones and return their number."""
     stale = [
         p for p, make in PAGES.items() if not p.exists() or p.read_text() != make()
     ]

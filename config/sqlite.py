@@ -1,4 +1,4 @@
-"""How Django opens SQLite."""
+"""SQLite connections that create private files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from config.environment import private
 
 
 class PrivateConnection(sqlite3.Connection):
-    """Makes a database that is not there yet with 0600.
+    """Creates a missing database file with mode 0600.
 
-    SQLite makes its own with 0644, and its -wal and -shm as the database is. Where the
-    file cannot be made, SQLite says so better. Not when settings are read: a command
-    that stops before it needs the database must leave none.
+    SQLite would create it with 0644; -wal and -shm get the mode of the database. If the
+    file cannot be created, SQLite's own error is clearer. The settings do not create
+    it: a command that stops before it needs the database must not leave one.
     """
 
     def __init__(self, database: Any, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""All paths but /mcp."""
+"""All paths except /mcp."""
 
 from typing import NoReturn
 
@@ -26,14 +26,13 @@ NOT_SERVED = {
     "account_confirm_login_code": "accounts/login/code/confirm/",
     "socialaccount_signup": "accounts/social/signup/",
 }
-"""Pages of allauth by which people would choose an address or a name themselves.
+"""Pages of allauth in which people could choose their own address or name.
 
-allauth's code asks for their paths, so the names stay.
+allauth's code reverses these names, so they must exist.
 """
 
 
 def not_served(request: HttpRequest, **parts: str) -> NoReturn:
-    """404, to everybody."""
     raise Http404
 
 

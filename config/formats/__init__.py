@@ -1,1 +1,1 @@
-"""How dates are written, by language (Django finds them by FORMAT_MODULE_PATH)."""
+"""Date formats by language; Django finds them by FORMAT_MODULE_PATH."""

@@ -1,1 +1,1 @@
-"""What the server process needs around the application."""
+"""Timeouts, logging, tracing and worker settings of the server process."""

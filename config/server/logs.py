@@ -1,6 +1,6 @@
-"""What a log line looks like: text or JSON, with the request id, and escaped.
+"""Log lines: text or JSON, with the request id, escaped.
 
-Everything logs through the standard library; structlog only writes it out.
+All code logs through the standard library; structlog only formats the records.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from structlog.types import EventDict, Processor
 from mcp_bridge.http.request_id import request_id
 
 KEYS = re.compile(r"(/accounts/password/reset/key/)[^/\s]+")
-"""The key of a password reset stands in its path, and Django logs paths."""
+"""The path of a password reset contains its key, and Django logs paths."""
 
 
 def without_keys(text: str) -> str:
-    """A path, or a text with paths, without the keys of password resets."""
+    """`text` with the keys of password resets replaced in its paths."""
     return KEYS.sub(r"\1-", text)
 
 
 def without_secrets(logger: Any, method: str, event: EventDict) -> EventDict:
-    """The line and the traceback that follows, for every logger of every library."""
+    """Clean message and traceback of every logger, including those of libraries."""
     parts = {name: event[name] for name in ("event", "exception") if event.get(name)}
     return {**event, **{n: without_keys(str(text)) for n, text in parts.items()}}
 
 
 def with_request(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Add the id of the request being served, where there is one."""
+    """Add the id of the current request, if there is one."""
     name = request_id.get()
     return {**event, "request_id": name} if name else event
 
 
 def escaped(text: str) -> str:
-    """One line: control characters, newlines too, are shown and not obeyed."""
+    """`text` on one line: control characters become escape sequences."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
 
 
 def line(logger: Any, method: str, event: EventDict) -> str:
-    """`time LEVEL logger: text [request id]`; a traceback follows, each line marked.
+    """`time LEVEL logger: text [request id]`, then a traceback with marked lines.
 
-    No line but a record's first begins with a time, so text from outside cannot
-    pass for a record.
+    Only the first line of a record begins with a time, so text from outside cannot
+    look like a record.
     """
     level = str(event["level"]).upper()
     text = f"{event['timestamp']} {level} {event['logger']}: {escaped(event['event'])}"
@@ -63,7 +63,6 @@ WRITERS: dict[str, Processor] = {
 
 
 def formatter(layout: str) -> structlog.stdlib.ProcessorFormatter:
-    """The logging formatter for LOG_FORMAT."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,

@@ -17,11 +17,11 @@ from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 PIECE = 8192
-"""Bytes parsed at a time, so that a limit is noticed before much is kept."""
+"""Bytes parsed at a time, so that a limit is detected before much is stored."""
 MOST_PIPELINED = 64
-"""Requests that may wait on a connection for the answers before theirs."""
+"""Pipelined requests that may wait on one connection."""
 LINGER = 1.0
-"""Seconds a refused client may go on sending: a reset could cost it the answer."""
+"""Seconds before a refused connection closes: a reset could destroy the response."""
 LARGE_HEAD = (
     "The head of the request, or what stands between the parts of its body, is too "
     "large."
@@ -32,27 +32,26 @@ NO_UPGRADE = "This server changes to no other protocol: leave out Upgrade."
 
 
 class Refused(Exception):
-    """Stops the parser: the connection ends, and its client has been told."""
+    """Stops the parser after the response to the refused request was written."""
 
 
 class TimeoutProtocol(HttpToolsProtocol):
-    """Closes connections whose request does not arrive in time, or not in bounds."""
+    """Closes connections whose request is too slow or too large."""
 
     begun = awaited = fresh = deaf = False
-    """Whether a head has begun, whether the rest of it is waited for, whether it began
-    in the piece being parsed, and whether nothing more is parsed."""
+    """Whether a head has begun, whether its timer runs, whether it began in the current
+    piece, and whether the parser ignores all further data."""
     unused = 0
-    """Bytes since the parser last began a message or gave a part of a body."""
+    """Bytes since the parser last began a message or returned a part of a body."""
     waiting: asyncio.TimerHandle | None = None
     sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first request is awaited."""
         super().connection_made(transport)
         self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Parse it piece by piece, until the client is refused."""
+        """Parse in pieces, and stop when a request is refused."""
         if len(data) <= PIECE and not self.deaf:
             self.parse(data)
             return
@@ -62,7 +61,7 @@ class TimeoutProtocol(HttpToolsProtocol):
             self.parse(data[start : start + PIECE])
 
     def parse(self, data: bytes) -> None:
-        """One piece. A head that is not here at once has as long again."""
+        """Parse one piece. An incomplete head gets the whole HEAD_TIMEOUT again."""
         cycle = self.cycle
         before = 0 if cycle is None else len(cycle.body)
         self.fresh = False
@@ -78,24 +77,22 @@ class TimeoutProtocol(HttpToolsProtocol):
                 self.awaited = True
                 self._start_head_timer()
         elif self.cycle is None or self.cycle.response_complete:
-            # No request is under way, and uvicorn has stopped its own clock.
+            # No request is in progress, and uvicorn has stopped its keep-alive timer.
             if self.waiting is None and not self.deaf and self in self.connections:
                 self._start_head_timer()
         elif self.unused > settings.MAX_HEAD_SIZE:
             self.refuse(431, LARGE_HEAD)
 
     def many_headers(self) -> bool:
-        """Whether there are more header lines than allowed."""
         return len(self.headers) > settings.MAX_HEADERS
 
     def on_message_begin(self) -> None:
-        """A head begins."""
         self.begun = self.fresh = True
         self.awaited = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """It is here; bodies are mcp_bridge/http/request_body.py's business."""
+        """Check the head. mcp_bridge/http/request_body.py limits bodies."""
         if self.many_headers() or self.large_head():
             self.refuse(431, LARGE_HEAD)
             raise Refused
@@ -108,54 +105,54 @@ class TimeoutProtocol(HttpToolsProtocol):
             raise Refused
         self.begun = False
         self.unused = 0
-        self.stop_waiting()
+        self._stop_head_timer()
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before:  # else it becomes a WebSocket
-            # Trailers come by the same callback; they are no headers (RFC 9110 6.5.1).
+        if self.cycle is not before:  # otherwise the request is a WebSocket
+            # The parser adds trailers here, but they are not headers (RFC 9110 6.5.1).
             self.headers = []
         if last:
-            # The parser takes what follows for another protocol's, or, in the next
-            # piece, for a request: a proxy could be made to send one it never saw.
+            # The parser treats the following data as another protocol's or, in the next
+            # piece, as a request. So a client could smuggle a request past a proxy.
             self.deaf, self.cycle.keep_alive = True, False
 
     def announces_body(self) -> bool:
-        """Whether the head says that a body follows."""
+        """Whether the head declares a body."""
         fields = dict(self.headers)
         length = fields.get(b"content-length", b"0").strip(b" \t")
         return b"transfer-encoding" in fields or length.strip(b"0") != b""
 
     def large_head(self) -> bool:
-        """Whether the head is too large; counted only where it may be."""
+        """Whether the head is too large; counts its fields only if that is possible."""
         if self.unused <= settings.MAX_HEAD_SIZE - 2 * PIECE:
             return False
         fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
         return len(self.url) + fields > settings.MAX_HEAD_SIZE
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP."""
+        """Called by uvicorn for data that is not HTTP."""
         self.refuse(400, msg)
 
     def refuse(self, status: int, text: str) -> None:
-        """Parse nothing more; say why where that cannot be taken for another answer."""
+        """Stop parsing. Send the error unless it could pass for another response."""
         if self.deaf:
             return
         self.deaf, cycle = True, self.cycle
         if cycle is None or cycle.response_complete:
-            self.say(status, text)
+            self.respond(status, text)
         elif self.begun or self.pipeline or not cycle.more_body:
-            # Requests before this one wait for their answers: the last ends it.
-            self.stop_waiting()
+            # Earlier requests still wait for responses; the last one closes it.
+            self._stop_head_timer()
             cycle.keep_alive = False
         elif cycle.response_started:
             self.transport.close()
         else:
-            self.say(status, text)
+            self.respond(status, text)
             cycle.disconnected = True
             cycle.message_event.set()
 
-    def say(self, status: int, text: str) -> None:
-        """Answer, and close the connection a little later."""
+    def respond(self, status: int, text: str) -> None:
+        """Write the error, and close the connection after LINGER seconds."""
         problem = {"error": "invalid_request", "error_description": text}
         body = json.dumps(problem).encode()
         lines = [
@@ -164,50 +161,44 @@ class TimeoutProtocol(HttpToolsProtocol):
             b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
         ]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, body]))
-        self.stop_waiting()
-        self.waiting = self.loop.call_later(LINGER, self.give_up)
+        self._stop_head_timer()
+        self.waiting = self.loop.call_later(LINGER, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is waited for."""
-        self.stop_waiting()
+        self._stop_head_timer()
         self._stop_send_timer()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client takes less than it gets."""
+        """The client reads too slowly: start the send timer."""
         super().pause_writing()
         self._stop_send_timer()
         self.sending = self.loop.call_later(settings.SEND_TIMEOUT, self._reset)
 
     def resume_writing(self) -> None:
-        """It has taken enough."""
         self._stop_send_timer()
         super().resume_writing()
 
     def _stop_send_timer(self) -> None:
-        """Nobody is waited for to take anything."""
         if self.sending is not None:
             self.sending.cancel()
             self.sending = None
 
     def _reset(self) -> None:
-        """End it by a reset: closing would keep what is to be sent, and wait for it."""
+        """Reset the connection: a close would wait until the buffer is sent."""
         raw = self.transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def _start_head_timer(self) -> None:
-        """Begin to wait."""
-        self.stop_waiting()
-        self.waiting = self.loop.call_later(settings.HEAD_TIMEOUT, self.give_up)
+        self._stop_head_timer()
+        self.waiting = self.loop.call_later(settings.HEAD_TIMEOUT, self._close)
 
-    def stop_waiting(self) -> None:
-        """Enough."""
+    def _stop_head_timer(self) -> None:
         if self.waiting is not None:
             self.waiting.cancel()
             self.waiting = None
 
-    def give_up(self) -> None:
-        """Too slow."""
+    def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()

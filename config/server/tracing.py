@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span per request, parent of the MCP SDK's own; off by default.
+"""OpenTelemetry: one span per request, the parent of the MCP SDK's spans.
 
-On when the OTEL_* variables of OpenTelemetry name an exporter. They are the
-library's, so they are read where it reads them.
+Tracing is off unless the OTEL_* variables name an exporter. They belong to
+OpenTelemetry, so they are read from the process environment, as it reads them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from config.environment import refuse
 from config.server.logs import without_keys
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-MEND = (
-    "OTEL_*: tracing is asked for and its packages are not installed; run "
+MISSING_PACKAGES = (
+    "OTEL_*: tracing is enabled, but its packages are not installed; run "
     "pip install 'portico[opentelemetry]' (see docs/production.md), or unset them."
 )
 UNTRACED = "healthz,readyz,metrics"
 WHOLE = "portico.scope"
 
 
-def wanted() -> str:
-    """`otlp` or `console` if traces are to be exported, else nothing."""
+def exporter_name() -> str:
+    """The exporter that the OTEL_* variables name; empty if tracing is off."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return ""
     named = os.environ.get("OTEL_TRACES_EXPORTER", "").lower()
@@ -34,8 +34,8 @@ def wanted() -> str:
 
 
 def traced(app: ASGIApp) -> ASGIApp:
-    """`app`, with a span for each request where tracing is asked for."""
-    kind = wanted()
+    """`app` with a span for each request, if tracing is enabled."""
+    kind = exporter_name()
     if not kind:
         return app
     try:
@@ -43,7 +43,7 @@ def traced(app: ASGIApp) -> ASGIApp:
 
         provider = tracer_provider(kind)
     except ImportError:
-        refuse([MEND])
+        refuse([MISSING_PACKAGES])
     return without_secrets(
         OpenTelemetryMiddleware(
             with_secrets(app),
@@ -55,10 +55,9 @@ def traced(app: ASGIApp) -> ASGIApp:
 
 
 def without_secrets(app: ASGIApp) -> ASGIApp:
-    """`app` with a scope that says where a request goes, and no more.
+    """`app` with a scope without query string and without keys of password resets.
 
-    Queries hold codes and tokens, the path of a password reset its key; spans go to
-    systems that many people read.
+    Query strings contain codes and tokens, and many people can read spans.
     """
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +72,7 @@ def without_secrets(app: ASGIApp) -> ASGIApp:
 
 
 def with_secrets(app: ASGIApp) -> ASGIApp:
-    """`app` with the scope as the server made it."""
+    """`app` with the original scope of the server."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope.get(WHOLE, scope), receive, send)
@@ -82,7 +81,7 @@ def with_secrets(app: ASGIApp) -> ASGIApp:
 
 
 def tracer_provider(kind: str) -> Any:
-    """The process' provider, which the SDK's spans go through as well."""
+    """The process-wide provider; the MCP SDK's spans use it, too."""
     from opentelemetry import trace
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -96,7 +95,7 @@ def tracer_provider(kind: str) -> Any:
 
 
 def exporter(kind: str) -> Any:
-    """Where spans go. Raises ImportError without the package for it."""
+    """The span exporter. Raises ImportError if its package is not installed."""
     if kind == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 

@@ -1,4 +1,4 @@
-"""What holds for processes that serve, and not for commands."""
+"""Checks and timeouts for server processes, but not for commands."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ STATEMENTS = (
     "-c statement_timeout=8s -c lock_timeout=4s "
     "-c idle_in_transaction_session_timeout=30s"
 )
-MEND = (
-    "WORKERS: set it to what `uvicorn --workers` says, so that sessions, limits and "
-    "metrics fit."
+WRONG_WORKERS = (
+    "WORKERS: set it to the value of `uvicorn --workers`, because sessions, limits and "
+    "metrics depend on it."
 )
 
 
 def refuse_uncounted_workers() -> None:
-    """In production, stop a worker of several that was told it is alone.
+    """In production, refuse several workers if WORKERS is 1.
 
-    It would open sessions that the others do not know.
+    Each would open sessions that the other workers cannot serve.
     """
     one_of_several = multiprocessing.parent_process() is not None
     if (
@@ -29,13 +29,13 @@ def refuse_uncounted_workers() -> None:
         and settings.WORKERS == 1
         and one_of_several
     ):
-        refuse([MEND])
+        refuse([WRONG_WORKERS])
 
 
 def bound_statements() -> None:
-    """Let PostgreSQL end what takes too long, so that the caller gets 503 in time.
+    """Set PostgreSQL timeouts, so that a caller of a slow statement gets 503.
 
-    Commands (migrate, purge) take as long as they need.
+    Commands such as migrate and purge have no timeouts.
     """
     database = settings.DATABASES["default"]
     if "postgresql" in database["ENGINE"]:

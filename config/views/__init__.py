@@ -1,1 +1,1 @@
-"""Views of the installation itself."""
+"""Health, readiness, OpenAPI and error responses."""

@@ -1,4 +1,4 @@
-"""What Django answers when something breaks: 400, 409, 500 or 503."""
+"""Django's error responses: 400, 409, 500 or 503."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from accounts.http.responses import page_or_json
 from config.views.health import UNFIT, undeclared_lookup
 from mcp_bridge.http.request_id import request_id
 
-PASSING: dict[type[Exception], str] = {
+TEMPORARY: dict[type[Exception], str] = {
     OperationalError: "The database cannot be reached or is busy; try again.",
     InterfaceError: "The database cannot be reached; try again.",
     InternalError: "The database takes no changes just now; try again.",
     KeyUnreadable: "Tokens cannot be signed: run manage.py doctor on the server.",
 }
-"""What is over by itself or by an operator's hand -> what to say of it."""
+"""Exceptions that a retry or an operator can resolve -> error_description."""
 
 
-MET = {
+CONFLICTS = {
     "23503",
     "23505",
     "SQLITE_CONSTRAINT_FOREIGNKEY",
     "SQLITE_CONSTRAINT_PRIMARYKEY",
     "SQLITE_CONSTRAINT_UNIQUE",
 }
-"""Two changes met: a row was deleted while another came to depend on it, or two made
-the same row. The forms looked before; each saw nothing of the other yet."""
+"""Conflicts of concurrent changes: a row was deleted while another began to refer to
+it, or two requests created the same row. Both had passed the checks of their forms."""
 
 
 RETRY = {503: {"Retry-After": "5"}}
@@ -47,42 +47,43 @@ REFUSED: dict[type[Exception], str] = {
     TooManyFieldsSent: "The form has too many fields.",
     DisallowedHost: "This host name is not in ALLOWED_HOSTS.",
 }
-"""What Django refuses by itself -> what to say of it."""
+"""Exceptions of Django's own limits -> error_description."""
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400: what its own limits refuse before a view sees it."""
+    """Django's handler400, for requests that Django refuses before a view runs."""
     if isinstance(exception, DisallowedModelAdminLookup):
         return undeclared_lookup(request, exception)
-    found = [told for kind, told in REFUSED.items() if isinstance(exception, kind)]
-    told = found[0] if found else "The request is malformed."
-    body = {"error": "invalid_request", "error_description": told}
+    texts = [text for kind, text in REFUSED.items() if isinstance(exception, kind)]
+    text = texts[0] if texts else "The request is malformed."
+    body = {"error": "invalid_request", "error_description": text}
     return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: 503 with Retry-After where trying again makes sense, 409
-    where two changes met; a page for people at a page, JSON for programs.
+    """Django's handler500: 503 with Retry-After if a retry can help, 409 for conflicts.
+
+    People on a page get a page; programs get JSON.
     """
-    status, told = classify_error(sys.exc_info()[1])
+    status, problem = classify_error(sys.exc_info()[1])
     page = (f"{status}.html", {"id": request_id.get()})
-    return page_or_json(request, status, page, told, **RETRY.get(status, {}))
+    return page_or_json(request, status, page, problem, **RETRY.get(status, {}))
 
 
 def classify_error(error: BaseException | None) -> tuple[int, tuple[str, str]]:
-    """What a view raised, as status and (error, error_description)."""
-    for kind, told in PASSING.items():
+    """Map the exception of a view to status and (error, error_description)."""
+    for kind, text in TEMPORARY.items():
         if isinstance(error, kind):
-            return 503, ("temporarily_unavailable", told)
-    if isinstance(error, IntegrityError) and state_of(error.__cause__) in MET:
-        told = "Something this depends on was changed at the same moment; try again."
-        return 409, ("conflict", told)
+            return 503, ("temporarily_unavailable", text)
+    if isinstance(error, IntegrityError) and state_of(error.__cause__) in CONFLICTS:
+        text = "Something this depends on was changed at the same moment; try again."
+        return 409, ("conflict", text)
     if isinstance(error, UNFIT) or "integer string conversion" in str(error):
         return 400, ("invalid_request", "A value is too large or has odd characters.")
     return 500, ("server_error", "Something broke; it is in the server's log.")
 
 
 def state_of(error: BaseException | None) -> str:
-    """What PostgreSQL's or SQLite's driver calls it; empty if neither."""
-    found = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
-    return str(found or "")
+    """The SQLSTATE of PostgreSQL or the error name of SQLite; empty if neither."""
+    name = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    return str(name or "")

@@ -1,7 +1,7 @@
-"""/api/schema/: the OpenAPI document of every endpoint programs talk to.
+"""/api/schema/: the OpenAPI document of every endpoint for programs.
 
-drf-spectacular reads the token endpoints from their serializers (the only importer of
-it); the others are no DRF views and are described here, as tables.
+drf-spectacular describes the token endpoints from their serializers. The others are
+not DRF views, so tables in this module describe them.
 """
 
 from __future__ import annotations
@@ -36,28 +36,31 @@ TOKEN_ANSWER = {
 MEANINGS = {
     200: "Done.",
     201: "Registered.",
-    202: "A notification was taken.",
+    202: "The notification was accepted.",
     302: "To the sign-in page, or back to the client.",
     400: "The request is malformed.",
-    401: "The credentials do not count.",
+    401: "The credentials are not valid.",
     403: "Not allowed.",
-    404: "There is no such session.",
-    405: "Not with this method.",
+    404: "The session does not exist.",
+    405: "The method is not allowed.",
     406: "Accept must name JSON and event streams.",
     413: "The body is too large.",
-    415: "Not in this form.",
-    421: "The host is not one of ours.",
-    429: "Too many; see Retry-After.",
-    503: "Nothing can be decided now; see Retry-After.",
+    415: "The media type is not supported.",
+    421: "The host is not in ALLOWED_HOSTS.",
+    429: "Too many requests; see Retry-After.",
+    503: "A required service is not available; see Retry-After.",
 }
-OPENLY: dict[str, tuple[str, tuple[int, ...]]] = {
-    "/healthz": ("The process serves.", (200,)),
-    "/readyz": ("Requests can be served, or what is missing.", (200, 503)),
+PUBLIC_GETS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "/healthz": ("The process serves requests.", (200,)),
+    "/readyz": (
+        "Whether requests can be served, or what is not ready.",
+        (200, 503),
+    ),
     "/oauth/jwks.json": ("The public keys (RFC 7517).", (200, 503)),
     "/.well-known/oauth-authorization-server": ("RFC 8414.", (200,)),
     "/.well-known/oauth-protected-resource/mcp": ("RFC 9728.", (200,)),
 }
-"""GET path -> what it tells, statuses."""
+"""GET path -> summary, statuses."""
 
 FORMS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "/oauth/token": (
@@ -82,28 +85,28 @@ FORMS: dict[str, tuple[str, str, tuple[int, ...]]] = {
         (200, 400, 401),
     ),
 }
-"""POST path -> RFC, fields of the form, statuses."""
+"""POST path -> RFC, form fields, statuses."""
 
 ALWAYS = (400, 429, 503)
 
 
 def answers(*statuses: int, success: Document | None = None) -> Document:
-    """The responses of one operation; refusals are RFC 6749 5.2's JSON."""
-    told: Document = {}
+    """The responses of one operation; errors are JSON (RFC 6749 5.2)."""
+    responses: Document = {}
     for status in sorted({*statuses, *ALWAYS}):
         schema = ERROR if status >= 400 and status != 503 else success or {}
         content = {} if status in (202, 302) else {JSON_TYPE: {"schema": schema}}
-        told[str(status)] = {"description": MEANINGS[status], "content": content}
-    return told
+        responses[str(status)] = {"description": MEANINGS[status], "content": content}
+    return responses
 
 
 def reading(text: str, statuses: tuple[int, ...]) -> Document:
-    """A GET without parameters."""
+    """A GET operation without parameters."""
     return {"get": {"summary": text, "security": [], "responses": answers(*statuses)}}
 
 
 def form(text: str, fields: str, statuses: tuple[int, ...]) -> Document:
-    """A POST of a form."""
+    """A POST operation with a form."""
     properties = {name: {"type": "string"} for name in fields.split()}
     schema = {"type": "object", "properties": properties}
     body = {"required": True, "content": {FORM: {"schema": schema}}}
@@ -112,30 +115,29 @@ def form(text: str, fields: str, statuses: tuple[int, ...]) -> Document:
 
 
 def query(*names: str) -> list[Document]:
-    """Parameters in the URL."""
     kind = {"type": "string"}
     return [{"name": n, "in": "query", "schema": kind} for n in names]
 
 
 def by_hand() -> Document:
-    """Every path that is no DRF view."""
-    found = {path: reading(*known) for path, known in OPENLY.items()}
-    found |= {path: form(*known) for path, known in FORMS.items()}
-    found["/oauth/authorize"] = authorize()
-    found["/oauth/register"] = register()
-    found["/portal/connect/status"] = {
+    """Every path that is not a DRF view."""
+    paths = {path: reading(*known) for path, known in PUBLIC_GETS.items()}
+    paths |= {path: form(*known) for path, known in FORMS.items()}
+    paths["/oauth/authorize"] = authorize()
+    paths["/oauth/register"] = register()
+    paths["/portal/connect/status"] = {
         "get": {
             "summary": "Whether the signed-in person's client has called yet.",
             "security": [{"session": []}],
             "responses": answers(200, 302, 405),
         }
     }
-    found["/mcp"] = mcp()
-    return found
+    paths["/mcp"] = mcp()
+    return paths
 
 
 def authorize() -> Document:
-    """The page a person is sent to."""
+    """The page that a client opens in the person's browser."""
     names = (
         "response_type client_id redirect_uri state scope resource code_challenge "
         "code_challenge_method prompt"
@@ -153,7 +155,6 @@ def authorize() -> Document:
 
 
 def register() -> Document:
-    """Dynamic client registration."""
     uri = {"type": "string", "format": "uri"}
     schema = {
         "type": "object",
@@ -180,7 +181,6 @@ def register() -> Document:
 
 
 def mcp() -> Document:
-    """The MCP endpoint, Streamable HTTP."""
     message = {
         "type": "object",
         "required": ["jsonrpc", "method"],
@@ -192,9 +192,9 @@ def mcp() -> Document:
         },
     }
     responses = answers(200, 202, 401, 403, 404, 406, 413, 415, 421)
-    for told in responses.values():
-        if JSON_TYPE in told["content"]:
-            told["content"] = {JSON_TYPE: {}, "text/event-stream": {}}
+    for response in responses.values():
+        if JSON_TYPE in response["content"]:
+            response["content"] = {JSON_TYPE: {}, "text/event-stream": {}}
     return {
         "post": {
             "summary": "One JSON-RPC message (MCP Streamable HTTP).",
@@ -209,7 +209,7 @@ def mcp() -> Document:
 
 
 def complete(result: Document, **known: Any) -> Document:
-    """drf-spectacular's hook: add what it cannot see."""
+    """drf-spectacular's hook: add the paths and responses that it cannot find."""
     for path, operations in result["paths"].items():
         for operation in operations.values():
             success = TOKEN_ANSWER if path.endswith(("token/", "refresh/")) else None
@@ -228,14 +228,15 @@ def complete(result: Document, **known: Any) -> Document:
 
 
 class SchemaView(SpectacularJSONAPIView):
-    """One at a time: drf-spectacular replaces names by classes as it first meets them,
-    and a second thread that comes upon it then finds neither.
+    """Builds one document at a time.
+
+    drf-spectacular replaces names by classes when it first uses them. A second thread
+    that reads them at that moment would fail.
     """
 
     lock = Lock()
 
     def dispatch(self, *args: Any, **kwargs: Any) -> Any:
-        """The document."""
         with self.lock:
             return super().dispatch(*args, **kwargs)
 

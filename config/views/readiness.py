@@ -1,4 +1,4 @@
-"""/readyz: whether requests can be served now, and what is missing if not."""
+"""/readyz: whether requests can be served, and the parts that are not ready."""
 
 from __future__ import annotations
 
@@ -24,36 +24,35 @@ logger = logging.getLogger(__name__)
 
 
 class NotReady(Exception):
-    """One sentence that everybody may read."""
+    """The message is public: /readyz shows it without authentication."""
 
 
 @cache
 def expected() -> frozenset[tuple[str, str]]:
-    """The last migration of every app in the code; the files do not change."""
+    """The last migration of every app; cached, because the files do not change."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
 def database() -> None:
-    """The database answers."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
 
 def database_file() -> None:
-    """The database is the file that was opened when the server started."""
+    """Check that the SQLite path still names the file that this process opened."""
     if decision_cache.replaced():
         raise NotReady("The database was replaced or removed: restart the server.")
 
 
 def migrations() -> None:
-    """The schema is that of the code, or newer: a release rolls out after migrating."""
+    """Check that the schema is as new as the code, or newer during a roll-out."""
     missing = expected() - set(MigrationRecorder(connection).applied_migrations())
     if missing:
         raise NotReady(f"{len(missing)} apps wait for manage.py migrate.")
 
 
 def signing_key() -> None:
-    """The active signing key opens."""
+    """Check that an active signing key exists and can be decrypted."""
     key = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
     if key is None:
         raise NotReady("No signing key is active: run manage.py rotate_signing_key.")
@@ -61,14 +60,14 @@ def signing_key() -> None:
 
 
 def shared_store() -> None:
-    """The store of the rate limits answers, if there is one."""
+    """Check that the store of the rate limits answers, if there is one."""
     url = settings.VALKEY_URL
     if url and not store.shared_store(url).limiter.storage.check():
         raise NotReady("The store of the rate limits does not answer.")
 
 
 def session_manager() -> None:
-    """/mcp is served."""
+    """Check that the MCP session manager runs."""
     if not mcp.running:
         raise NotReady("The MCP session manager does not run.")
 
@@ -82,7 +81,7 @@ ELSEWHERE: list[Callable[[], None]] = [
 
 
 def problem(part: Callable[[], None]) -> str:
-    """What is wrong with one part, empty if nothing is."""
+    """The problem of one part; empty if it is ready."""
     try:
         part()
     except NotReady as error:
@@ -96,14 +95,15 @@ def problem(part: Callable[[], None]) -> str:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200, or 503 naming every part that is not ready.
+    """200, or 503 with every part that is not ready.
 
-    A database that is away is waited for once, not once for each part in it.
+    If the database does not answer, the parts in it are skipped: each would wait for
+    the same timeout.
     """
-    told = {"database": problem(database)}
-    looked = ELSEWHERE if told["database"] else IN_DATABASE + ELSEWHERE
-    told |= {part.__name__: problem(part) for part in looked}
-    wrong = {name: text for name, text in told.items() if text}
+    results = {"database": problem(database)}
+    others = ELSEWHERE if results["database"] else IN_DATABASE + ELSEWHERE
+    results |= {part.__name__: problem(part) for part in others}
+    wrong = {name: text for name, text in results.items() if text}
     headers = {"Cache-Control": "no-store"} | ({"Retry-After": "5"} if wrong else {})
     body = {"status": "not ready", "problems": wrong} if wrong else {"status": "ready"}
     return JsonResponse(body, status=503 if wrong else 200, headers=headers)

@@ -1,4 +1,4 @@
-"""Dates as admin and portal show them: short, and in the order of time."""
+"""Dates of admin and portal: short, and sortable as text."""
 
 DATETIME_FORMAT = "Y-m-d H:i"
 DATE_FORMAT = "Y-m-d"

@@ -1,1 +1,0 @@
-"""Of this language."""

@@ -213,7 +213,7 @@ def test_tracing_is_on_when_asked_for(
 ) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert tracing.wanted() == kind
+    assert tracing.exporter_name() == kind
 
 
 @pytest.mark.once
