@@ -117,7 +117,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
             primitive.save(update_fields=["enabled"])
             self.record_change(request, "changed", primitive, {"enabled": [not on, on]})
             count += 1
-        message = ngettext("%d items changed.", "%d items changed.", count) % count
+        message = ngettext("%d item changed.", "%d items changed.", count) % count
         self.message_user(request, message, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Primitive]:
