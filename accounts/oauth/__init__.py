@@ -1,1 +1,1 @@
-"""The OAuth 2.1 authorization server: everything that adapts django-oauth-toolkit."""
+"""The OAuth 2.1 authorization server, on django-oauth-toolkit."""

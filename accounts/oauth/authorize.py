@@ -1,4 +1,4 @@
-"""The authorization endpoint: sign in, decide, and only then be redirected.
+"""The authorization endpoint: sign-in, consent, redirect.
 
 OAuth 2.1 4.1.1, 7.11, 7.12; RFC 8707; RFC 9207. Plain HTML forms, no JavaScript.
 """
@@ -51,32 +51,32 @@ from accounts.parsing.text import one_line
 from accounts.tokens.issue import lock_unchanged
 
 CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
-"""What S256 gives (RFC 7636 4.2)."""
+"""The form of an S256 challenge (RFC 7636 4.2)."""
 
 STORED_QUERY = "oauth_question"
-"""Parameter and session key of a question too long to be carried by an address."""
+"""Parameter and session key of an authorization request too long for a URL."""
 
 
 class InteractionRequired(OAuth2Error):
-    """OIDC Core 3.1.2.6."""
+    """prompt=none, but consent is needed (OIDC Core 3.1.2.6)."""
 
     error = "interaction_required"
 
 
 @method_decorator(never_cache, name="dispatch")
 class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
-    """GET shows what is asked; POST carries the decision back to the same URL."""
+    """GET shows the consent page; POST to the same URL takes the decision."""
 
-    # Without HEAD, which Django would answer by `get`: it issues codes and tells them.
+    # Without HEAD: Django answers it with `get`, which may issue a code.
     http_method_names = ["get", "post", "options"]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Tidy the question before anybody reads it; sign in before all else."""
-        asked = request.GET
-        if STORED_QUERY in asked:
-            asked = QueryDict(request.session.get(STORED_QUERY, ""))
+        """Normalize the parameters before the toolkit reads them; require sign-in."""
+        raw_query = request.GET
+        if STORED_QUERY in raw_query:
+            raw_query = QueryDict(request.session.get(STORED_QUERY, ""))
         try:
-            query = normalized_form(asked)
+            query = normalized_form(raw_query)
         except ValueError as error:
             return self.error_page(request, "invalid_request", str(error))
         request.GET = query  # type: ignore[assignment]
@@ -87,40 +87,40 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             return self.error_response(request, error)
 
     def handle_no_permission(self) -> Any:
-        """First the sign-in page, then back here."""
+        """Redirect to the sign-in page, which returns here."""
         return self.redirect_to_sign_in(self.request.GET)
 
     def redirect_to_sign_in(self, query: QueryDict) -> HttpResponse:
-        """The sign-in page; the way back is kept in the session where it is long."""
-        back = f"{self.request.path}?{query.urlencode()}"
-        if len(back) > MAX_URL_LENGTH:
+        """Redirect to the sign-in page; store a long query in the session."""
+        return_url = f"{self.request.path}?{query.urlencode()}"
+        if len(return_url) > MAX_URL_LENGTH:
             self.request.session[STORED_QUERY] = query.urlencode()
-            back = f"{self.request.path}?{STORED_QUERY}=1"
-        return redirect_to_login(back)
+            return_url = f"{self.request.path}?{STORED_QUERY}=1"
+        return redirect_to_login(return_url)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """The question, unless this person has answered it before."""
+        """The consent page, or a redirect if an earlier consent suffices."""
         client, scopes, credentials = self.validated_request(request)
         prompts = request.GET.get("prompt", "").split()
         if "login" in prompts:
             return self.prompt_login(request)
-        given = Consent.objects.filter(
+        consent = Consent.objects.filter(
             user_id=signed_in_user_id(request), client=client
         ).first()
         uri = credentials["redirect_uri"]
-        if "consent" not in prompts and already_consented(given, client, scopes, uri):
+        if "consent" not in prompts and already_consented(consent, client, scopes, uri):
             return self.allow(request, client, scopes, credentials)
         if "none" in prompts:
-            return self.prompt_none(request, client, credentials, given is not None)
+            return self.prompt_none(request, client, credentials, consent is not None)
         return self.consent_page(request, client, scopes, uri)
 
     def prompt_login(self, request: HttpRequest) -> HttpResponse:
-        """prompt=login: forget who this is, and ask once (OIDC Core 3.1.2.1)."""
+        """prompt=login: sign out and require one new sign-in (OIDC Core 3.1.2.1)."""
         logout(request)
         query = QueryDict(mutable=True)
         query.update(request.GET)
-        kept = [p for p in query.get("prompt", "").split() if p != "login"]
-        query["prompt"] = " ".join(kept)
+        others = [p for p in query.get("prompt", "").split() if p != "login"]
+        query["prompt"] = " ".join(others)
         return self.redirect_to_sign_in(query)
 
     def prompt_none(
@@ -128,18 +128,21 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         request: HttpRequest,
         client: OAuthClient,
         credentials: dict[str, Any],
-        known: bool,
+        has_consent: bool,
     ) -> HttpResponse:
-        """prompt=none where a question is due: back to a client allowed before."""
+        """prompt=none, but consent is needed: redirect with the error.
+
+        A client without any consent gets an error page: no open redirect.
+        """
         text = gettext_noop("The user must give consent.")
         error = InteractionRequired(text, state=credentials.get("state"))
         error.redirect_uri = credentials["redirect_uri"]
-        if known:
+        if has_consent:
             return self.redirect_to_client(error.in_uri(error.redirect_uri), client)
         return self.error_response(request, OAuthToolkitError(error))
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """The answer: a button with `decision` allow or deny."""
+        """Take the decision: the form's `decision` is allow or deny."""
         client, scopes, credentials = self.validated_request(request)
         if request.POST.get("decision") == "allow":
             return self.allow(request, client, scopes, credentials)
@@ -151,25 +154,25 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     def validated_request(
         self, request: HttpRequest
     ) -> tuple[OAuthClient, list[str], dict[str, Any]]:
-        """Client, scopes this person can give, the rest.
+        """(client, requested scopes that the user's roles grant, other parameters).
 
-        Raises OAuthToolkitError, TooMany.
+        Raises OAuthToolkitError, RateLimited.
         """
         metadata_documents.refresh(request.GET.get("client_id", ""), request)
         names, credentials = self.validate_authorization_request(request)
-        here, state = credentials["redirect_uri"], credentials.get("state")
+        uri, state = credentials["redirect_uri"], credentials.get("state")
         with in_english():
             validate_request(request.GET, credentials)
         client = OAuthClient.objects.get(client_id=credentials["client_id"])
-        held = {ACT_WITHIN_ROLES, *current_grants(signed_in_user_id(request))[1]}
-        scopes = [name for name in dict.fromkeys(names) if name in held]
+        granted = {ACT_WITHIN_ROLES, *current_grants(signed_in_user_id(request))[1]}
+        scopes = [name for name in dict.fromkeys(names) if name in granted]
         if not scopes:
             text = gettext_noop(
                 "Your roles include none of the requested scopes. Request "
                 "a role in the portal."
             )
             raise OAuthToolkitError(
-                InvalidScopeError(text, state=state), redirect_uri=here
+                InvalidScopeError(text, state=state), redirect_uri=uri
             )
         return client, scopes, credentials
 
@@ -181,7 +184,10 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         scopes: list[str],
         credentials: dict[str, Any],
     ) -> HttpResponse:
-        """Remember the answer and send the code; access that ended signs in again."""
+        """Store the consent and redirect with a code, in one transaction.
+
+        Redirects to the sign-in page if access was revoked meanwhile.
+        """
         try:
             with transaction.atomic():
                 lock_unchanged(cast(User, request.user), client.client_id)
@@ -203,16 +209,16 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         scopes: list[str],
         credentials: dict[str, Any],
     ) -> None:
-        """The consent, on record."""
+        """Add the scopes to the user's consent; runs in the caller's transaction."""
         before = Consent.objects.filter(
             user_id=signed_in_user_id(request), client=client
         ).first()
-        known = set(before.scope.split()) if before else set()
+        earlier = set(before.scope.split()) if before else set()
         Consent.objects.update_or_create(
             user_id=signed_in_user_id(request),
             client=client,
             defaults={
-                "scope": " ".join(sorted(known | set(scopes))),
+                "scope": " ".join(sorted(earlier | set(scopes))),
                 "redirect_host": host_of(credentials["redirect_uri"]),
             },
         )
@@ -221,7 +227,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     def record_decision(
         self, request: HttpRequest, action: str, client: OAuthClient, scopes: list[str]
     ) -> None:
-        """On record, whichever way."""
+        """Audit the decision with its scopes."""
         record(
             action,
             actor=request.user,
@@ -232,7 +238,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         )
 
     def redirect_to_client(self, uri: str, client: OAuthClient) -> HttpResponse:
-        """Redirect to the client, custom schemes included."""
+        """Redirect to the client with `iss`; allows its custom URL schemes."""
         response: HttpResponse = OAuth2ResponseRedirect(
             with_issuer(uri), client.get_allowed_schemes()
         )
@@ -242,7 +248,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     def consent_page(
         self, request: HttpRequest, client: OAuthClient, scopes: list[str], uri: str
     ) -> HttpResponse:
-        """The consent page."""
+        """The consent page, with the scopes in groups."""
         words = Scope.objects.descriptions(scopes)
         context = {
             "client": client,
@@ -257,31 +263,33 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     def error_response(
         self, request: HttpRequest, error: OAuthToolkitError
     ) -> HttpResponse:
-        """An error page; a client that is known gets a link back, never a redirect.
+        """An error page with a link back to a known client, not a redirect.
 
-        What the link says is ASCII (RFC 6749 4.1.2.1); the page says it translated.
+        The link's error_description is ASCII (RFC 6749 4.1.2.1); the page's text is
+        translated.
         """
         inner = error.oauthlib_error
         uri = ""
         if not isinstance(error, FatalClientError) and inner.redirect_uri:
             uri = with_issuer(inner.in_uri(inner.redirect_uri))
-        said = str(inner.description or "")
-        text = _(said) if said else self.describe_error(request, inner)
+        description = str(inner.description or "")
+        text = _(description) if description else self.describe_error(request, inner)
         return self.error_page(request, str(inner.error), text, uri)
 
     def describe_error(self, request: HttpRequest, error: Any) -> str:
-        """What the libraries refuse without a word."""
+        """A text for errors that the libraries raise without a description."""
         if not isinstance(error, InvalidScopeError):
             return str(error.error)
-        asked = request.GET.get("scope", "").split()
-        known = Scope.objects.filter(name__in=asked).values_list("name", flat=True)
-        unknown = one_line(", ".join(sorted(set(asked) - set(known))))
+        requested = request.GET.get("scope", "").split()
+        rows = Scope.objects.filter(name__in=requested)
+        known = set(rows.values_list("name", flat=True))
+        unknown = one_line(", ".join(sorted(set(requested) - known)))
         return _("Unknown scope: %s.") % unknown
 
     def error_page(
         self, request: HttpRequest, error: str, text: str, back: str = ""
     ) -> HttpResponse:
-        """What is wrong, in words."""
+        """The error page, status 400; `back` is a link to the client or empty."""
         context = {"error": error, "text": text, "back": back}
         return with_page_policy(
             render(request, "oauth/error.html", context, status=400)
@@ -289,35 +297,35 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
 
 
 def already_consented(
-    given: Consent | None, client: OAuthClient, scopes: list[str], uri: str
+    consent: Consent | None, client: OAuthClient, scopes: list[str], uri: str
 ) -> bool:
-    """Whether this person has allowed as much before, to return to the same place.
+    """Whether an earlier consent covers the scopes and the redirect host.
 
-    Of a client that nobody looked at, another program may have taken the name: it is
-    asked for each time where any program could receive the code (RFC 8252 8.6).
+    Another program may use the name of a client that no administrator verified. Such a
+    client needs consent each time if any program could receive the code (RFC 8252 8.6).
     """
-    if given is None or not given.covers(scopes):
+    if consent is None or not consent.covers(scopes):
         return False
-    known = client.verified or not is_interceptable(uri)
-    return known and given.redirect_host == host_of(uri)
+    trusted = client.verified or not is_interceptable(uri)
+    return trusted and consent.redirect_host == host_of(uri)
 
 
 def validate_request(query: QueryDict, credentials: dict[str, Any]) -> None:
-    """What the toolkit lets pass. Raises OAuthToolkitError."""
+    """Check what the toolkit does not. Raises OAuthToolkitError."""
     uri, state = credentials["redirect_uri"], credentials.get("state")
     try:
         validate_redirect_uri(uri)
     except InvalidRedirectURI as error:
-        wrong = CustomOAuth2Error("invalid_request", str(error))
-        raise OAuthToolkitError(wrong) from error
+        invalid = CustomOAuth2Error("invalid_request", str(error))
+        raise OAuthToolkitError(invalid) from error
     code, text = request_objection(query, credentials)
     if text:
-        wrong = CustomOAuth2Error(code, text, state=state)
-        raise OAuthToolkitError(wrong, redirect_uri=uri)
+        invalid = CustomOAuth2Error(code, text, state=state)
+        raise OAuthToolkitError(invalid, redirect_uri=uri)
 
 
 def request_objection(query: QueryDict, credentials: dict[str, Any]) -> tuple[str, str]:
-    """(error, what is wrong in words, empty if nothing is)."""
+    """(error code, description); the description is empty for a valid request."""
     if query.get("response_mode", "query") != "query":
         return "invalid_request", _("response_mode must be query.")
     if credentials.get("code_challenge_method") != "S256":
@@ -331,27 +339,30 @@ def request_objection(query: QueryDict, credentials: dict[str, Any]) -> tuple[st
 def group_scopes(
     scopes: list[tuple[str, str]],
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(heading, [(scope, words)]): within roles, to look, to change, one by one."""
+    """[(heading, [(scope, description)])]: mcp, then scopes by their last part."""
     headings = {
         "mcp": _("Use your tools, except sensitive ones"),
         "Read": _("Read data, including sensitive data"),
         "Write": _("Change data, including sensitive data"),
         "": _("Use single tools, including sensitive ones"),
     }
-    found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in headings}
+    groups: dict[str, list[tuple[str, str]]] = {kind: [] for kind in headings}
     for name, words in scopes:
         last = name.rpartition(".")[2]
-        found[last if last in headings else ""].append((name, words))
-    return [(headings[kind], items) for kind, items in found.items() if items]
+        groups[last if last in headings else ""].append((name, words))
+    return [(headings[kind], items) for kind, items in groups.items() if items]
 
 
 def signed_in_user_id(request: HttpRequest) -> int:
-    """Primary key of who is signed in."""
+    """Primary key of the signed-in user; 0 for an anonymous one."""
     return int(request.user.pk or 0)
 
 
 def with_page_policy(response: HttpResponse, form_target: str = "") -> HttpResponse:
-    """No scripts; Chromium applies form-action to the redirect after the form too."""
+    """Set a CSP without scripts whose form-action includes the client.
+
+    Chromium applies form-action to the redirect after the form too.
+    """
     targets = ["'self'", *form_target.split()]
     policy = {"script-src": ["'none'"], "connect-src": ["'none'"]}
     return override_policy(response, {**policy, "form-action": targets})

@@ -1,7 +1,7 @@
-"""Device authorization (RFC 8628): a code on one machine, the decision on another.
+"""The device authorization grant (RFC 8628).
 
-The toolkit's own flow redeems a code for any client, several times and after its end;
-here it is bound to its client, used once, and slowed down.
+The toolkit's flow lets any client redeem a code, several times and after it expired.
+Here a code is bound to its client and used once, and polling is limited.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from accounts.tokens.issue import TokenPair, issue_tokens, lock
 
 CODE_LIFETIME = timedelta(minutes=10)
 INTERVAL = 5
-"""Seconds between two polls; RFC 8628 3.5 adds as many after each slow_down."""
+"""Seconds between two polls; each slow_down adds as many (RFC 8628 3.5)."""
 CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
-"""No vowels, so no words; no digits, so nothing to confuse (RFC 8628 6.1)."""
+"""No vowels, to avoid words; no digits, which users confuse with letters (6.1)."""
 
 
 def new_user_code() -> str:
-    """Eight letters people can type, about 34 bits."""
-    drawn = "".join(secrets.choice(CODE_LETTERS) for _ in range(8))
-    return f"{drawn[:4]}-{drawn[4:]}"
+    """Eight random letters with a hyphen: 20^8 codes, about 34 bits."""
+    letters = "".join(secrets.choice(CODE_LETTERS) for _ in range(8))
+    return f"{letters[:4]}-{letters[4:]}"
 
 
 def normalize_user_code(text: str) -> str:
-    """What somebody typed, as it was shown."""
+    """A typed code in the form of `new_user_code`."""
     letters = "".join(c for c in text.upper() if c in CODE_LETTERS)[:8]
     return f"{letters[:4]}-{letters[4:]}"
 
 
 class DeviceView(Endpoint):
-    """POST /oauth/device: a device_code for the client, a user_code for the person."""
+    """POST /oauth/device: issues a device_code and a user_code."""
 
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
@@ -57,16 +57,16 @@ class DeviceView(Endpoint):
         if DEVICE_GRANT not in client.grant_types:
             raise EndpointError("unauthorized_client", "Not registered for this grant.")
         refuse_other_resource(form)
-        asked = form.get("scope", "").split() or [ACT_WITHIN_ROLES]
-        known = set(Scope.objects.filter(name__in=asked).values_list("name", flat=True))
-        if set(asked) - known:
+        requested = form.get("scope", "").split() or [ACT_WITHIN_ROLES]
+        rows = Scope.objects.filter(name__in=requested)
+        if set(requested) - set(rows.values_list("name", flat=True)):
             raise EndpointError("invalid_scope", "There is no such scope.")
         raw, user_code = secrets.token_urlsafe(32), new_user_code()
         OAuthDeviceGrant.objects.create(
             device_code=secret_hash(raw),
             user_code=user_code,
             client_id=client.client_id,
-            scope=" ".join(asked),
+            scope=" ".join(requested),
             interval=INTERVAL,
             expires=timezone.now() + CODE_LIFETIME,
         )
@@ -86,20 +86,23 @@ class DeviceView(Endpoint):
 def redeem_device_code(
     client: OAuthClient, raw: str, request: HttpRequest
 ) -> TokenPair:
-    """Trade an allowed device code, once, by its own client. Raises Problem."""
-    known = OAuthDeviceGrant.objects.filter(
+    """Redeem an approved device code of this client once, in the caller's transaction.
+
+    Locks client, account and grant. Raises EndpointError, InvalidGrant.
+    """
+    rows = OAuthDeviceGrant.objects.filter(
         device_code=secret_hash(raw), client_id=client.client_id
     )
-    decided = known.filter(user__isnull=False).values_list("user_id", flat=True).first()
-    user = lock(decided, client.client_id) if decided else None
-    # Read again: access that has just ended took the code along.
-    grant = known.select_for_update(of=("self",)).first()
+    owner = rows.filter(user__isnull=False).values_list("user_id", flat=True).first()
+    user = lock(owner, client.client_id) if owner else None
+    # Read again after the lock: a revocation meanwhile deleted the grant.
+    grant = rows.select_for_update(of=("self",)).first()
     if grant is None:
         raise EndpointError("invalid_grant", "There is no such device code.")
     if grant.expires <= timezone.now():
         raise EndpointError("expired_token", "The device code has expired.")
     if grant.status == OAuthDeviceGrant.DENIED:
-        raise EndpointError("access_denied", "The person said no.")
+        raise EndpointError("access_denied", "The user denied the request.")
     if grant.status != OAuthDeviceGrant.AUTHORIZED:
         raise polling_error(grant)
     if user is None or grant.auth_digest != user.auth_digest:
@@ -118,48 +121,50 @@ def redeem_device_code(
 
 
 def polling_error(grant: OAuthDeviceGrant) -> EndpointError:
-    """authorization_pending, or slow_down for a client in a hurry (RFC 8628 3.5)."""
+    """authorization_pending, or slow_down if the client polls too fast (RFC 8628 3.5).
+
+    Stores the time of the poll.
+    """
     now, last = timezone.now(), grant.polled_at
-    hurried = last is not None and now - last < timedelta(seconds=grant.interval)
+    too_fast = last is not None and now - last < timedelta(seconds=grant.interval)
     grant.polled_at = now
-    grant.interval += INTERVAL if hurried else 0
+    grant.interval += INTERVAL if too_fast else 0
     grant.save(update_fields=["polled_at", "interval"])
-    if hurried:
+    if too_fast:
         return EndpointError(
             "slow_down", f"Wait {grant.interval} seconds between polls."
         )
-    return EndpointError("authorization_pending", "The person has not decided yet.")
+    return EndpointError("authorization_pending", "The user has not decided yet.")
 
 
 class DevicePage(Page):
-    """/device: type the code, see who asks, decide. Plain forms."""
+    """/device: the user enters the code, sees client and scopes, and decides."""
 
-    # Without HEAD, which Django would answer by `get`: it tells which codes live.
+    # Without HEAD: Django answers it with `get`, whose status shows which codes live.
     http_method_names = ["get", "post", "options"]
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Ask for the code, or show what it stands for."""
-        typed = request.GET.get("user_code", "")
-        if not typed:
+        """Show the form for the code, or the decision page of a code in the URL."""
+        code = request.GET.get("user_code", "")
+        if not code:
             return render(request, "oauth/device.html", {})
-        return self.decision_page(normalize_user_code(typed))
+        return self.decision_page(normalize_user_code(code))
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """The decision."""
         grant = self.find_grant(normalize_user_code(request.POST.get("user_code", "")))
         if grant is None:
             return self.unknown_code()
         allow = request.POST.get("decision") == "allow"
-        held = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
-        scopes = [name for name in grant.scope.split() if name in held]
-        good = allow and bool(scopes)
-        status = OAuthDeviceGrant.AUTHORIZED if good else OAuthDeviceGrant.DENIED
+        granted = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
+        scopes = [name for name in grant.scope.split() if name in granted]
+        approved = allow and bool(scopes)
+        status = OAuthDeviceGrant.AUTHORIZED if approved else OAuthDeviceGrant.DENIED
         undecided = OAuthDeviceGrant.objects.filter(pk=grant.pk, status=grant.status)
         decision = {"user": self.me, "auth_digest": self.me.auth_digest}
         decision |= {"scope": " ".join(scopes), "status": status}
         if not undecided.update(**decision):
             return self.unknown_code()
-        action = "consent.given" if good else "consent.denied"
+        action = "consent.given" if approved else "consent.denied"
         record(
             action,
             actor=self.me,
@@ -168,28 +173,30 @@ class DevicePage(Page):
             client_id=grant.client_id,
             via=" ".join(scopes)[:255],
         )
-        return render(request, "oauth/device.html", {"done": True, "allowed": good})
+        context = {"done": True, "allowed": approved}
+        return render(request, "oauth/device.html", context)
 
     def find_grant(self, code: str) -> OAuthDeviceGrant | None:
-        """As `waiting`; a wrong code counts, for live ones could be guessed.
+        """The pending grant; counts wrong codes, which could be guesses of live ones.
 
-        Under a name of its own, so that wrong codes shut nobody out of signing in.
+        The count is separate from sign-in, so that wrong codes do not lock users out.
+        Raises RateLimited.
         """
         name = f"{DEVICE_PREFIX}{self.me.username}"
         return limit_attempts(self.request, name, lambda: self.pending_grant(code))
 
     def pending_grant(self, code: str) -> OAuthDeviceGrant | None:
-        """The grant of a code nobody has decided yet."""
+        """The unexpired grant of a code without a decision."""
         rows = OAuthDeviceGrant.objects.filter(
             user_code=code,
             status=OAuthDeviceGrant.AUTHORIZATION_PENDING,
             expires__gt=timezone.now(),
         )
-        found: OAuthDeviceGrant | None = rows.first()
-        return found
+        grant: OAuthDeviceGrant | None = rows.first()
+        return grant
 
     def decision_page(self, code: str) -> HttpResponse:
-        """Who asks for what, with the code to compare."""
+        """Show client and scopes, with the code for comparison with the device."""
         grant = self.find_grant(code)
         client = OAuthClient.objects.filter(
             client_id=grant.client_id if grant else ""
@@ -201,5 +208,5 @@ class DevicePage(Page):
         return render(self.request, "oauth/device.html", context)
 
     def unknown_code(self) -> HttpResponse:
-        """Typed wrongly, too old, or decided already."""
+        """The response for a code that is wrong, expired or already decided."""
         return render(self.request, "oauth/device.html", {"wrong": True}, status=400)

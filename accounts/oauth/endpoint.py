@@ -1,4 +1,4 @@
-"""What OAuth clients post to: revocation (RFC 7009), introspection (RFC 7662)."""
+"""The base class of the endpoints that OAuth clients post forms to."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ FORM = "application/x-www-form-urlencoded"
     name="dispatch",
 )
 class Endpoint(OAuthLibMixin, View):
-    """What clients post forms to; answers are JSON and never cached."""
+    """Authenticates the client; responses are JSON and are not cached."""
 
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Tidy, find the client, serve, and turn a refusal into the RFC's JSON.
+        """Parse, authenticate the client, serve; map OAuthError to RFC 6749 5.2 JSON.
 
-        No transaction is open here: each verb opens its own, for as long as it takes.
-        On SQLite one around all of it would keep every other writer waiting.
+        Each grant opens a transaction itself. On SQLite, a transaction around the whole
+        request would block all other writers.
         """
         try:
             form = self.parameters(request)
             self.check(form)
             response = self.serve(request, form, self.client(request))
-        except EndpointError as problem:
-            response = self.refusal(request, problem)
-        except OAuthError as problem:
-            response = self.refusal(request, EndpointError(problem.error, str(problem)))
+        except EndpointError as error:
+            response = self.refusal(request, error)
+        except OAuthError as error:
+            response = self.refusal(request, EndpointError(error.error, str(error)))
         response["Cache-Control"] = "no-store"
         response["Pragma"] = "no-cache"
         return response
 
     def parameters(self, request: HttpRequest) -> QueryDict:
-        """The form, tidied, also for the toolkit. Raises Problem."""
+        """The normalized form, which replaces request.POST. Raises EndpointError."""
         if request.content_type != FORM:
             raise EndpointError(
                 "invalid_request", _("Send the parameters as %s.") % FORM
@@ -63,51 +63,53 @@ class Endpoint(OAuthLibMixin, View):
             form = normalized_form(request.POST)
         except ValueError as error:
             raise EndpointError("invalid_request", str(error)) from error
-        ways = ["authorization" in request.headers]
-        ways += [name in form for name in ("client_secret", "client_assertion")]
-        if sum(ways) > 1:
+        methods = ["authorization" in request.headers]
+        methods += [name in form for name in ("client_secret", "client_assertion")]
+        if sum(methods) > 1:
             text = _("Authenticate the client with one method only.")
             raise EndpointError("invalid_request", text)
         request.POST = form  # type: ignore[assignment]
         return form
 
-    def refusal(self, request: HttpRequest, problem: EndpointError) -> HttpResponse:
-        """RFC 6749 5.2; a failed Basic gets its challenge."""
-        body = {"error": problem.error, "error_description": str(problem)}
-        response = JsonResponse(body, status=problem.status)
-        if problem.status == 401 and "authorization" in request.headers:
+    def refusal(self, request: HttpRequest, error: EndpointError) -> HttpResponse:
+        """RFC 6749 5.2; a failed Authorization header gets a Basic challenge."""
+        body = {"error": error.error, "error_description": str(error)}
+        response = JsonResponse(body, status=error.status)
+        if error.status == 401 and "authorization" in request.headers:
             response["WWW-Authenticate"] = 'Basic realm="oauth"'
         return response
 
     def client(self, request: HttpRequest) -> OAuthClient:
-        """The client, authenticated as it registered to be. Raises Problem."""
+        """The client, authenticated as registered. Raises EndpointError."""
         core = self.get_oauthlib_core()
-        asked = Request(*core._extract_params(request))
+        oauth_request = Request(*core._extract_params(request))
         validator = PorticoValidator(http_request=request)
-        if validator.client_authentication_required(asked):
-            known = validator.authenticate_client(asked)
+        if validator.client_authentication_required(oauth_request):
+            valid = validator.authenticate_client(oauth_request)
         else:
-            known = validator.authenticate_client_id(asked.client_id, asked)
-        if not known or not isinstance(asked.client, OAuthClient):
+            client_id = oauth_request.client_id
+            valid = validator.authenticate_client_id(client_id, oauth_request)
+        client = oauth_request.client
+        if not valid or not isinstance(client, OAuthClient):
             raise EndpointError("invalid_client", "Client authentication failed.", 401)
-        networks = split_networks(asked.client.networks)
+        networks = split_networks(client.networks)
         if networks and not in_networks(client_address(request), networks):
             text = _("This client cannot be used from this IP address.")
             raise EndpointError("unauthorized_client", text)
-        return asked.client
+        return client
 
     def check(self, form: QueryDict) -> None:
-        """What is refused whoever asks. Raises Problem."""
+        """Check the form before client authentication. Raises EndpointError."""
 
     @abstractmethod
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """The endpoint's own work, for a client that is authenticated."""
+        """Answer an authenticated client. Raises EndpointError, OAuthError."""
 
 
 def refuse_other_resource(form: QueryDict) -> None:
-    """RFC 8707 2.2: within the grant, which is for our endpoint. Raises Problem."""
+    """Raise EndpointError if `resource` is not this MCP endpoint (RFC 8707 2.2)."""
     text = resource_objection(form)
     if text:
         raise EndpointError("invalid_target", text)

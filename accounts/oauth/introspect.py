@@ -1,4 +1,4 @@
-"""Introspection of a token by a resource server (RFC 7662)."""
+"""The token introspection endpoint (RFC 7662)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from accounts.tokens.principal import Unauthenticated, load_principal, verify_ac
 
 
 class IntrospectionEndpoint(Endpoint):
-    """POST /oauth/introspect, for confidential clients that an administrator knows.
+    """POST /oauth/introspect, for verified confidential clients.
 
-    Anybody may register, so a secret alone proves nothing.
+    A secret alone proves nothing, because registration may be open to all.
     """
 
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """`active` and, of a live token, what it is (RFC 7662 2.2)."""
+        """RFC 7662 2.2. Raises EndpointError."""
         if client.client_type != OAuthClient.CLIENT_CONFIDENTIAL:
             raise EndpointError("invalid_client", "Introspection needs a secret.", 401)
         if not client.verified:
@@ -35,17 +35,16 @@ class IntrospectionEndpoint(Endpoint):
         )
 
     def introspection(self, raw: str, address: str) -> dict[str, Any]:
-        """What the token may do from `address`, judged as at /mcp."""
+        """The response for a token used from `address`, by the checks of /mcp."""
         try:
             claims = verify_access(raw)
             principal = load_principal(claims).restricted_to(address)
         except Unauthenticated:
             return {"active": False}
-        kept = ("iss", "aud", "sub", "client_id", "jti", "iat", "exp", "scope")
-        known = {name: claims[name] for name in kept if name in claims}
+        names = ("iss", "aud", "sub", "client_id", "jti", "iat", "exp", "scope")
         return {
             "active": True,
             "token_type": "Bearer",
             "username": principal.username,
-            **known,
+            **{name: claims[name] for name in names if name in claims},
         }

@@ -1,4 +1,4 @@
-"""Authorization Server Metadata (RFC 8414): only what works."""
+"""Authorization Server Metadata (RFC 8414)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ AUTH_METHODS = [
 
 
 def document() -> dict[str, Any]:
-    """The document, every URL beginning with the one issuer string."""
+    """The metadata; all URLs begin with ISSUER_URL."""
     issuer = settings.ISSUER_URL
-    found: dict[str, Any] = {
+    members: dict[str, Any] = {
         "issuer": issuer,
         "authorization_endpoint": f"{issuer}/oauth/authorize",
         "token_endpoint": f"{issuer}/oauth/token",
@@ -52,8 +52,8 @@ def document() -> dict[str, Any]:
         ],
     }
     if settings.CLIENT_REGISTRATION != "off":
-        found["registration_endpoint"] = f"{issuer}/oauth/register"
-    return found
+        members["registration_endpoint"] = f"{issuer}/oauth/register"
+    return members
 
 
 @csrf_exempt

@@ -1,4 +1,4 @@
-"""Redirect URIs: which may be registered, and what is made of them.
+"""Validation of redirect URIs, and the redirect with `iss`.
 
 OAuth 2.1 2.3.1, 8.4; RFC 8252 7; RFC 9207 2.
 """
@@ -19,22 +19,25 @@ from accounts.parsing.text import one_line
 
 MAX_URI_LENGTH = 2_000
 MAX_SCHEME_LENGTH = 100
-"""Pages show the whole of it, and a consent keeps the whole of it."""
+"""Characters; pages show the whole scheme and a consent stores it."""
 HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+", re.ASCII)
-"""A host name or an address; nothing that a browser would decode into another one."""
+"""A host name or an address, without characters that a browser decodes."""
 PRIVATE_SCHEMES = ("cursor", "vscode", "vscode-insiders", "windsurf")
 """Schemes without a dot that well-known clients use; others need a reverse domain."""
 
 
 def validate_redirect_uri(uri: Any) -> str:
-    """A redirect URI we may send codes to. Raises BadRedirect (OAuth 2.1 2.3.1)."""
+    """Return `uri` if it may receive codes (OAuth 2.1 2.3.1).
+
+    Raises InvalidRedirectURI.
+    """
     if not isinstance(uri, str) or not 0 < len(uri) <= MAX_URI_LENGTH:
         raise InvalidRedirectURI(_("Each redirect URI must be a string."))
     shown = one_line(uri, 80)
     if any(c.isspace() or not c.isprintable() for c in uri) or "#" in uri:
         raise InvalidRedirectURI(_("%s contains a space or a fragment.") % shown)
     # Browsers read a backslash as a slash, and other alphabets have letters that look
-    # like ours: the page would name another host than the one it leads to.
+    # Latin: the consent page would show another host than the redirect's.
     if "\\" in uri or not uri.isascii():
         raise InvalidRedirectURI(_("%s is not a URI.") % shown)
     try:
@@ -53,7 +56,7 @@ def validate_redirect_uri(uri: Any) -> str:
 
 
 def scheme_allowed(scheme: str, host: str | None) -> bool:
-    """https anywhere, http on this machine, or a private scheme."""
+    """Whether it is https, http to a loopback host, or a private-use scheme."""
     if scheme == "https":
         return bool(host and HOST.fullmatch(host))
     if scheme == "http":
@@ -64,7 +67,7 @@ def scheme_allowed(scheme: str, host: str | None) -> bool:
 
 
 def is_loopback(host: str | None) -> bool:
-    """localhost, 127.0.0.0/8 or ::1."""
+    """Whether it is localhost, in 127.0.0.0/8, or ::1."""
     if host == "localhost":
         return True
     try:
@@ -74,9 +77,9 @@ def is_loopback(host: str | None) -> bool:
 
 
 def host_of(uri: str) -> str:
-    """Where a redirect goes: a host, or the scheme of a private one.
+    """The host of an http(s) URI, else the scheme with a colon.
 
-    What stands in the place of a host after a private scheme is the client's choice.
+    The client chooses freely what follows a private-use scheme, so it is not a host.
     """
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https") and parts.hostname:
@@ -85,7 +88,7 @@ def host_of(uri: str) -> str:
 
 
 def is_interceptable(uri: str) -> bool:
-    """Whether any program on the computer could receive it (RFC 8252 8.6)."""
+    """Whether any program on the user's computer could receive it (RFC 8252 8.6)."""
     parts = urlsplit(uri)
     if parts.scheme != "https":
         return True
@@ -97,7 +100,7 @@ def is_interceptable(uri: str) -> bool:
 
 
 def with_issuer(uri: str) -> str:
-    """The redirect with `iss`, once (RFC 9207 2)."""
+    """The redirect with exactly one `iss` parameter (RFC 9207 2)."""
     parts = urlsplit(uri)
     query = [(k, v) for k, v in parse_qsl(parts.query, True) if k != "iss"]
     query.append(("iss", settings.ISSUER_URL))

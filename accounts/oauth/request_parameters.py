@@ -1,4 +1,4 @@
-"""What a request may say at whichever endpoint (OAuth 2.1 3.1, 3.2; RFC 8707)."""
+"""Request parameters of all endpoints (OAuth 2.1 3.1, 3.2; RFC 8707)."""
 
 from __future__ import annotations
 
@@ -7,44 +7,45 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 IGNORED_SCOPES = {"offline_access"}
-"""Asked for by habit; refresh tokens come without it."""
+"""Many clients request it; Portico issues refresh tokens without it."""
 
 RESERVED_PARAMETERS = frozenset(
     "access_token claims client encoding expires_in extra_credentials grant id_token "
     "refresh_token_instance scopes user using_default_redirect_uri".split()
 )
-"""Attributes that oauthlib and the toolkit set on a request, and read before they do.
+"""Attributes that oauthlib and the toolkit read from a request before they set them.
 
-oauthlib gives parameters as attributes: one so named would stand in for a row or name
-a codec. They are ignored, as every unknown parameter (OAuth 2.1 3.1).
+oauthlib sets parameters as attributes. Such a parameter would replace a row or choose a
+codec. It is ignored like every unknown parameter (OAuth 2.1 3.1).
 """
 
 
 def normalized_form(query: QueryDict) -> QueryDict:
-    """Empty parameters are left out (OAuth 2.1 3.1), tolerated scopes too.
+    """A copy without empty and reserved parameters (OAuth 2.1 3.1) and ignored scopes.
 
-    Raises ValueError naming a parameter that comes twice or cannot be text.
+    Raises ValueError for a repeated parameter or one with a NUL character.
     """
     clean = QueryDict(mutable=True)
     for name, values in query.lists():
         if name in RESERVED_PARAMETERS:
             continue
-        kept = [value for value in values if value]
-        if any("\x00" in value for value in kept):
+        present = [value for value in values if value]
+        if any("\x00" in value for value in present):
             text = _("The parameter %s contains a NUL character.")
             raise ValueError(text % name[:40])
-        if len(kept) > 1 and name != "resource":
+        if len(present) > 1 and name != "resource":
             raise ValueError(_("The parameter %s appears more than once.") % name[:40])
-        clean.setlist(name, kept) if kept else None
-    asked = [s for s in clean.get("scope", "").split() if s not in IGNORED_SCOPES]
+        if present:
+            clean.setlist(name, present)
+    scopes = [s for s in clean.get("scope", "").split() if s not in IGNORED_SCOPES]
     clean.pop("scope", None)
-    if asked:
-        clean["scope"] = " ".join(asked)
+    if scopes:
+        clean["scope"] = " ".join(scopes)
     return clean
 
 
 def resource_objection(query: QueryDict) -> str:
-    """What is wrong where a `resource` is not our endpoint, empty if nothing is."""
+    """An error text if a `resource` is not this MCP endpoint, else empty."""
     ours = settings.RESOURCE_URL.rstrip("/").lower()
     if all(r.rstrip("/").lower() == ours for r in query.getlist("resource")):
         return ""

@@ -1,4 +1,4 @@
-"""Revocation of a token by its client (RFC 7009)."""
+"""The token revocation endpoint (RFC 7009)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from accounts.tokens.lookup import find_token
 
 
 class RevocationEndpoint(Endpoint):
-    """POST /oauth/revoke: 200 whether or not there was something to revoke."""
+    """POST /oauth/revoke: 200 also for unknown tokens (RFC 7009 2.2)."""
 
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """A refresh token takes its family; an access token goes alone."""
+        """Revoke an access token alone, but a refresh token with its family."""
         if "token" not in form:
             raise EndpointError("invalid_request", "token is missing.")
         row = find_token(str(form["token"]))
         if row is not None and row.client_id == client.client_id:
-            chosen = IssuedToken.objects.filter(pk=row.pk)
+            tokens = IssuedToken.objects.filter(pk=row.pk)
             if row.kind == TokenKind.REFRESH:
-                chosen = IssuedToken.objects.filter(family=row.family)
-            chosen.revoke(
+                tokens = IssuedToken.objects.filter(family=row.family)
+            tokens.revoke(
                 actor=row.user or row.username, reason="revoked by the client"
             )
         return JsonResponse({})

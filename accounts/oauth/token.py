@@ -1,4 +1,4 @@
-"""The token endpoint: codes through the toolkit, the other grants by our own verbs."""
+"""The token endpoint; the toolkit redeems codes, Portico serves the other grants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRANTS = ("authorization_code", "client_credentials", "refresh_token", DEVICE_GR
 
 
 CODE_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
-"""RFC 7636 4.1."""
+"""The form of a code_verifier (RFC 7636 4.1)."""
 
 ERROR_DESCRIPTIONS = {
     "invalid_client": _("Client authentication failed."),
@@ -37,14 +37,14 @@ ERROR_DESCRIPTIONS = {
     ),
     "unauthorized_client": _("The client is not registered for this grant type."),
 }
-"""What the toolkit refuses without a word."""
+"""Descriptions for errors that the toolkit raises without one."""
 
 
 class TokenEndpoint(Endpoint):
     """POST /oauth/token."""
 
     def check(self, form: QueryDict) -> None:
-        """A grant type that is served. Raises Problem."""
+        """Check grant_type. Raises EndpointError."""
         grant = form.get("grant_type")
         if grant not in GRANTS:
             known = ", ".join(GRANTS)
@@ -54,19 +54,19 @@ class TokenEndpoint(Endpoint):
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """By grant type."""
-        verbs: dict[str, GrantHandler] = {
+        """Call the handler of the grant type. Raises EndpointError, OAuthError."""
+        handlers: dict[str, GrantHandler] = {
             "authorization_code": self.code,
             "client_credentials": self.client_credentials,
             "refresh_token": self.refresh,
             DEVICE_GRANT: self.device,
         }
-        return verbs[str(form["grant_type"])](request, form, client)
+        return handlers[str(form["grant_type"])](request, form, client)
 
     def code(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """OAuth 2.1 4.1.3, by the toolkit; its refusals get our words."""
+        """Redeem a code with the toolkit (OAuth 2.1 4.1.3); add error descriptions."""
         refuse_other_resource(form)
         verifier = form.get("code_verifier")
         if verifier and not CODE_VERIFIER.fullmatch(verifier):
@@ -77,27 +77,29 @@ class TokenEndpoint(Endpoint):
             *_rest, body, status = authenticated_core(client).create_token_response(
                 request
             )
-        answer = json.loads(body)
+        members = json.loads(body)
         if status != 200:
-            error = answer["error"]
-            text = answer.get("error_description") or ERROR_DESCRIPTIONS.get(
+            error = members["error"]
+            text = members.get("error_description") or ERROR_DESCRIPTIONS.get(
                 error, error
             )
             return self.refusal(request, EndpointError(error, str(text), status))
-        answer.pop("resource", None)
-        return JsonResponse(answer)
+        members.pop("resource", None)
+        return JsonResponse(members)
 
     def refresh(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """Rotate; scope and audience stay those of the grant (RFC 6749 6)."""
+        """Rotate the refresh token; the grant's scope is the limit (RFC 6749 6)."""
         raw = form.get("refresh_token")
         if not raw:
             raise EndpointError("invalid_request", "refresh_token is missing.")
         refuse_other_resource(form)
-        told = {"address": client_address(request), "scope": form.get("scope", "")}
+        address, scope = client_address(request), form.get("scope", "")
         try:
-            pair = rotate_refresh_token(raw, client_id=client.client_id, **told)
+            pair = rotate_refresh_token(
+                raw, address=address, client_id=client.client_id, scope=scope
+            )
         except InvalidGrant as error:
             return self.refusal(request, EndpointError(error.error, str(error)))
         client.update_last_used()
@@ -106,24 +108,28 @@ class TokenEndpoint(Endpoint):
     def device(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """RFC 8628 3.4; a refusal commits too, for it notes when the client polled."""
+        """Redeem a device code (RFC 8628 3.4).
+
+        Refusals commit, because they store the time of the poll.
+        """
         if DEVICE_GRANT not in client.grant_types:
             raise EndpointError("unauthorized_client", "Not registered for this grant.")
         with transaction.atomic():
             try:
                 pair = redeem_device_code(client, form.get("device_code", ""), request)
-            except EndpointError as problem:
-                return self.refusal(request, problem)
+            except EndpointError as error:
+                return self.refusal(request, error)
         return token_response(pair)
 
     def client_credentials(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """Client credentials: as the service account, without a refresh token."""
+        """Issue an access token for the client's service account (OAuth 2.1 4.2)."""
         account = client.service_account
         allowed = "client_credentials" in client.grant_types
         if not allowed or account is None or not account.is_active:
-            raise EndpointError("unauthorized_client", "It has no service account.")
+            text = "The client has no active service account for this grant."
+            raise EndpointError("unauthorized_client", text)
         refuse_other_resource(form)
         pair = issue_tokens(
             account,
@@ -138,9 +144,9 @@ class TokenEndpoint(Endpoint):
 
 
 def authenticated_core(client: OAuthClient) -> OAuthLibCore:
-    """The toolkit, for a client that is authenticated already.
+    """The toolkit's core for an authenticated client.
 
-    A second look would take a signed assertion for a replay, inside the transaction.
+    A second authentication would refuse the client's assertion as a replay.
     """
     server = oauth2_settings.OAUTH2_SERVER_CLASS
     return OAuthLibCore(
@@ -149,13 +155,13 @@ def authenticated_core(client: OAuthClient) -> OAuthLibCore:
 
 
 def token_response(pair: TokenPair) -> JsonResponse:
-    """RFC 6749 5.1; the scope is always told."""
-    told = {
+    """RFC 6749 5.1; always includes `scope`."""
+    body = {
         "access_token": pair.access,
         "token_type": "Bearer",
         "expires_in": pair.expires_in,
         "scope": pair.row.scope,
     }
     if pair.refresh:
-        told["refresh_token"] = pair.refresh
-    return JsonResponse(told)
+        body["refresh_token"] = pair.refresh
+    return JsonResponse(body)

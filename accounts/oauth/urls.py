@@ -1,4 +1,4 @@
-"""Paths of the authorization server."""
+"""URL patterns of the authorization server."""
 
 from django.urls import path
 

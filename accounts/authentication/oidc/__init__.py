@@ -1,1 +1,1 @@
-"""Signing in at OpenID providers."""
+"""Sign-in with OpenID Connect providers."""

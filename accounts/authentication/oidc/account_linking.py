@@ -1,7 +1,7 @@
-"""Linking an identity at a sign-in provider to an account by its mail address.
+"""Links an identity of a sign-in provider to an account by email address.
 
-OpenID Connect Core 1.0 5.7: an address identifies nobody for ever, so it serves for
-the first sign-in only, and only if an administrator gave it to exactly one account.
+OpenID Connect Core 1.0 5.7: an address may pass to another person. It therefore links
+at the first sign-in only, and only if an administrator set it on exactly one account.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from accounts.models import SignInProvider, User
 
 
 class LinkRefused(Exception):
-    """Nobody is signed in; the text is for the person, `reason` for the audit."""
+    """The sign-in is refused; the text is for the user, `reason` for the audit."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 
 
-def verified_address(told: dict[str, Any]) -> str:
-    """The address that the provider says it has verified, in lower case, or nothing.
+def verified_address(documents: dict[str, Any]) -> str:
+    """The address that the provider has verified, in lower case; empty if none.
 
-    Address and claim come from one document: UserInfo where it has an address, else
-    the ID token. "false" is a true string, so only JSON's true counts.
+    `email` and `email_verified` must be in one document: UserInfo if it has an address,
+    else the ID token. Only JSON true counts, because the string "false" is truthy.
     """
-    userinfo, id_token = told.get("userinfo") or {}, told.get("id_token") or {}
+    userinfo = documents.get("userinfo") or {}
+    id_token = documents.get("id_token") or {}
     claims = userinfo if "email" in userinfo else id_token
     address = claims.get("email")
     if claims.get("email_verified") is not True or not isinstance(address, str):
@@ -46,9 +47,9 @@ def verified_address(told: dict[str, Any]) -> str:
     return address.lower()[:254]
 
 
-def account_for(row: SignInProvider, told: dict[str, Any]) -> User | None:
-    """The one account to link, None if the address has none. Raises LinkRefused."""
-    address = verified_address(told)
+def account_for(row: SignInProvider, documents: dict[str, Any]) -> User | None:
+    """The account to link; None if no account has the address. Raises LinkRefused."""
+    address = verified_address(documents)
     if not row.link_by_email or not address:
         return None
     users: list[User] = User.objects.with_admin_set_email(address)
@@ -69,9 +70,10 @@ def account_for(row: SignInProvider, told: dict[str, Any]) -> User | None:
 
 
 def refuse_unlinkable(row: SignInProvider, user: User) -> None:
-    """Raises LinkRefused for accounts that an address must not open.
+    """Raise LinkRefused for accounts that must not be linked by address.
 
-    Staff: whoever can write addresses at the provider would administer Portico.
+    Staff are refused: an attacker who can set addresses at the provider would
+    administer Portico.
     """
     if user.is_staff or user.is_superuser:
         text = _(
@@ -89,9 +91,9 @@ def refuse_unlinkable(row: SignInProvider, user: User) -> None:
 
 
 def refuse_second_identity(row: SignInProvider, user: User) -> None:
-    """Raises LinkRefused where the account has an identity at this provider.
+    """Raise LinkRefused if the account has another identity at this provider.
 
-    An address that was given to somebody else must not give them the account too.
+    Otherwise the next owner of the address would get the account.
     """
     if SocialAccount.objects.filter(user=user, provider=row.slug).exists():
         text = _(
@@ -102,10 +104,10 @@ def refuse_second_identity(row: SignInProvider, user: User) -> None:
 
 
 def link(request: HttpRequest, row: SignInProvider, account: SocialAccount) -> bool:
-    """Give the identity its account for the first time; False if there is none.
+    """Link the identity to its account; False if no account has the address.
 
-    Whoever used the account before may have had it ready for this moment: all that
-    opens it ends here, in one transaction. Raises LinkRefused.
+    Locks the account and revokes its previous access in one transaction, because an
+    attacker may have prepared the account. Raises LinkRefused.
     """
     with transaction.atomic():
         user = account_for(row, account.extra_data)
@@ -127,11 +129,11 @@ def link(request: HttpRequest, row: SignInProvider, account: SocialAccount) -> b
 
 
 def revoke_previous_access(user: User, row: SignInProvider) -> None:
-    """Tokens, sessions, password, second factors, consents and other identities."""
+    """Revoke tokens, sessions and consents; delete password, factors and identities."""
     reason = f"linked {row.reason}"
     user.set_unusable_password()
     user.save(update_fields=["password"])
-    # On the row itself: the session that follows is made of what it says afterwards.
+    # On this instance: the new session uses the session epoch that it has afterwards.
     user.revoke_tokens(actor=None, reason=reason)
     Authenticator.objects.filter(user=user).delete()
     for other in SocialAccount.objects.filter(user=user):
@@ -140,7 +142,7 @@ def revoke_previous_access(user: User, row: SignInProvider) -> None:
 
 
 def has_same_verified_address(other: SocialAccount, address: str) -> bool:
-    """Whether another provider that links by address said the same of this person."""
+    """Whether another enabled provider that links by address verified it too."""
     linking = SignInProvider.objects.filter(
         slug=other.provider, enabled=True, link_by_email=True
     )
@@ -148,7 +150,7 @@ def has_same_verified_address(other: SocialAccount, address: str) -> bool:
 
 
 def unlink(request: HttpRequest, account: SocialAccount, actor: Any) -> None:
-    """Record that an identity is taken off its account; its roles go with it."""
+    """Record that an identity is unlinked, and remove the roles from its claims."""
     about, user = f"at provider {account.provider}", account.user
     record("user.unlinked", request=request, actor=actor, object=user, reason=about)
     for row in SignInProvider.objects.filter(slug=account.provider):

@@ -1,4 +1,4 @@
-"""Sign-in at OpenID providers (allauth): rows of ours say which, and for whom."""
+"""allauth's social account adapter, configured by SignInProvider rows."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from accounts.parsing.text import one_line
 logger = logging.getLogger(__name__)
 
 PROVIDER_ERRORS = (RequestException, OAuth2Error, KeyError, TypeError, ValueError)
-"""What allauth raises where a provider is away or answers with something else."""
+"""Exceptions of allauth for an unreachable provider or an invalid response."""
 
 SLOTS = outbound_calls.Slots(together=16, per_host=8, wait=2.0)
-"""Calls to providers at the same time; who finds no place waits a little, then 503."""
+"""Limits concurrent calls to providers; a call waits up to 2 seconds, then 503."""
 CALL_TIMEOUT = 5.0
-"""Seconds a provider has for one answer, from the look-up of its name to the end."""
+"""Seconds for one call, from the DNS look-up to the end of the response."""
 
 
 class SocialAccountAdapter(DefaultSocialAccountAdapter):
-    """allauth's apps are our rows; their secrets stay encrypted."""
+    """Provides SignInProvider rows as allauth apps; secrets stay encrypted at rest."""
 
     def list_apps(
         self, request: HttpRequest, provider: Any = None, client_id: Any = None
     ) -> list[Any]:
-        """The enabled providers, as allauth wants them (never saved)."""
+        """The enabled providers as unsaved SocialApp objects."""
         rows = SignInProvider.objects.filter(enabled=True)
         if provider and provider != "openid_connect":
             rows = rows.filter(slug=provider)
@@ -62,12 +62,12 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def get_provider(
         self, request: HttpRequest, provider: Any, client_id: Any = None
     ) -> OIDCProvider:
-        """The one kind there is. Raises SocialApp.DoesNotExist."""
+        """Raises SocialApp.DoesNotExist."""
         app = self.get_app(request, provider=provider, client_id=client_id)
         return OIDCProvider(request, app=app)
 
     def new_user(self, request: HttpRequest, sociallogin: Any) -> Any:
-        """Its address comes from a provider, so it links nobody else."""
+        """Mark the address as the provider's, so that it links no other identity."""
         user = super().new_user(request, sociallogin)
         user.email_set_by_admin = False
         return user
@@ -75,16 +75,16 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def save_user(
         self, request: HttpRequest, sociallogin: Any, form: Any = None
     ) -> Any:
-        """Without allauth's row of the address: it would outlive a change of it."""
+        """Delete allauth's EmailAddress row, which a change would not update."""
         user = super().save_user(request, sociallogin, form)
         EmailAddress.objects.filter(user=user).delete()
         return user
 
     def authenticate_by_email(self, sociallogin: Any) -> None:
-        """Nobody: allauth also looks at addresses that people add themselves."""
+        """Find no account: allauth also matches addresses that users add themselves."""
 
     def pre_social_login(self, request: HttpRequest, sociallogin: Any) -> None:
-        """Link an unknown identity to its account, or refuse it with a page."""
+        """Link a new identity to its account, or answer with the refusal page."""
         row = provider_of(sociallogin)
         if row is None or sociallogin.is_existing:
             return
@@ -101,18 +101,18 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
             ) from refused
 
     def send_link_mail(self, sociallogin: Any) -> None:
-        """Tell the person, outside of the transaction."""
+        """Notify the user; call it outside the transaction."""
         account = sociallogin.account
         context = {"account": account, "provider": sociallogin.provider}
         mail = "socialaccount/email/account_connected"
         self.send_notification_mail(mail, sociallogin.user, context=context)
 
     def get_requests_session(self) -> outbound_calls.DeadlineSession:
-        """For every call to a provider: bounded in number and time."""
+        """The session for all calls to providers, with limits on number and time."""
         return outbound_calls.DeadlineSession(SLOTS, CALL_TIMEOUT)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
-        """Only through a provider that the administrator opened for it."""
+        """Whether the administrator enabled sign-up for this provider."""
         row = provider_of(sociallogin)
         return bool(row and row.sign_up)
 
@@ -124,15 +124,15 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         exception: Any = None,
         extra_context: Any = None,
     ) -> None:
-        """On record; the page says no more than that it failed."""
+        """Log the cause and audit the failure; the page does not show the cause."""
         name = getattr(getattr(provider, "app", None), "provider_id", provider)
-        told = one_line(str(exception or error or "unknown"))
-        logger.warning("Sign-in through %s failed: %s", one_line(str(name)), told)
+        cause = one_line(str(exception or error or "unknown"))
+        logger.warning("Sign-in through %s failed: %s", one_line(str(name)), cause)
         record("user.sign_in_failed", request=request, object=str(name), denied="oidc")
 
 
 def social_app_of(row: SignInProvider) -> SocialApp:
-    """A row in allauth's shape."""
+    """The provider's row as an unsaved allauth app."""
     return SocialApp(
         provider="openid_connect",
         provider_id=row.slug,
@@ -149,31 +149,31 @@ def social_app_of(row: SignInProvider) -> SocialApp:
 def link_refused_page(
     request: HttpRequest, row: SignInProvider, refused: LinkRefused
 ) -> HttpResponse:
-    """A page that says why; on record."""
+    """The page that states why linking was refused; audits the refusal."""
     record(
         "user.sign_in_failed", request=request, object=row.slug, denied=refused.reason
     )
     page, context = "socialaccount/refused.html", {"text": str(refused)}
-    answer = render(request, page, context, status=403)
-    answer["Cache-Control"] = "no-store"
-    return answer
+    response = render(request, page, context, status=403)
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 def provider_of(sociallogin: Any) -> SignInProvider | None:
-    """The row somebody came through."""
+    """The enabled provider of this sign-in; None if it is disabled or deleted."""
     rows = SignInProvider.objects.filter(enabled=True)
     return rows.filter(slug=sociallogin.account.provider).first()
 
 
 def provider_origins() -> list[str]:
-    """Where the buttons of the sign-in page lead (CSP form-action)."""
+    """Origins of the enabled providers, for the CSP directive form-action."""
     rows = SignInProvider.objects.filter(enabled=True)
     parts = [urlsplit(url) for url in rows.values_list("issuer", flat=True)]
     return sorted({f"{part.scheme}://{part.netloc}" for part in parts})
 
 
 def unavailable_as_503(view: Any) -> Any:
-    """allauth's view; a provider that is away or odd gets a page, and 503."""
+    """Wrap allauth's view: answer 503 if the provider fails (PROVIDER_ERRORS)."""
 
     def run(request: HttpRequest, provider_id: str) -> Any:
         if is_other_host(request):
@@ -181,50 +181,52 @@ def unavailable_as_503(view: Any) -> Any:
         try:
             return view(request, provider_id)
         except PROVIDER_ERRORS as error:
-            about = SimpleNamespace(app=SimpleNamespace(provider_id=provider_id))
+            provider = SimpleNamespace(app=SimpleNamespace(provider_id=provider_id))
             SocialAccountAdapter().on_authentication_error(
-                request, about, exception=error
+                request, provider, exception=error
             )
             page = "socialaccount/authentication_error.html"
-            answer = render(request, page, status=503)
-            answer["Retry-After"] = "30"
-            return answer
+            response = render(request, page, status=503)
+            response["Retry-After"] = "30"
+            return response
 
     return run
 
 
 def redirect_to_issuer_host(request: HttpRequest) -> HttpResponse:
-    """The sign-in page at the issuer's host: a provider returns to that one, and the
-    session of who began elsewhere would not be there.
+    """Redirect to the sign-in page on the issuer's host.
+
+    The provider redirects back to that host, where a session cookie of another host is
+    missing.
     """
-    wanted = request.POST.get("next") or request.GET.get("next", "")
-    query = f"?{urlencode({'next': wanted})}" if wanted else ""
+    target = request.POST.get("next") or request.GET.get("next", "")
+    query = f"?{urlencode({'next': target})}" if target else ""
     return redirect(f"{settings.ISSUER_URL}{reverse('account_login')}{query}")
 
 
 def connect_claims() -> None:
-    """Apply the claims once somebody is in; record what people connect themselves."""
+    """Connect the receivers that apply claims and audit linked identities."""
     user_logged_in.connect(on_sign_in, dispatch_uid="portico-claims")
     signals.social_account_added.connect(on_added, dispatch_uid="portico-linked")
     signals.social_account_removed.connect(on_removed, dispatch_uid="portico-unlinked")
 
 
 def on_sign_in(user: Any, sociallogin: Any = None, **kwargs: Any) -> None:
-    """Roles by the claims of this sign-in."""
+    """Assign the roles that the provider's rules derive from the claims."""
     row = provider_of(sociallogin) if sociallogin is not None else None
     if row is None:
         return
-    told = sociallogin.account.extra_data
-    claims = {**told.get("id_token", {}), **told.get("userinfo", {})}
+    documents = sociallogin.account.extra_data
+    claims = {**documents.get("id_token", {}), **documents.get("userinfo", {})}
     row.apply(user, claims, keep=kwargs.get("request"))
 
 
 def on_added(request: HttpRequest, sociallogin: Any, **kwargs: Any) -> None:
-    """Somebody signed in connected an identity of theirs."""
+    """Audit that a signed-in user connected an identity."""
     about, user = f"at provider {sociallogin.account.provider}", sociallogin.user
     record("user.linked", request=request, actor=user, object=user, reason=about)
 
 
 def on_removed(request: HttpRequest, socialaccount: Any, **kwargs: Any) -> None:
-    """Somebody signed in disconnected one of theirs."""
+    """Audit that a signed-in user disconnected an identity, and remove its roles."""
     unlink(request, socialaccount, socialaccount.user)

@@ -1,4 +1,4 @@
-"""OpenID Connect as a client: allauth's adapter and provider, with more refused.
+"""OpenID Connect relying party: allauth's adapter and provider with stricter checks.
 
 OpenID Connect Core 1.0 2, 3.1.3.7, 5.3.2; OpenID Connect Discovery 1.0 4.3.
 """
@@ -32,15 +32,15 @@ PROFILE_CLAIMS = {
     "first_name": "given_name",
     "last_name": "family_name",
 }
-"""Our name for a claim that is only shown -> the claim."""
+"""allauth's field -> OpenID Connect claim, for values that are only displayed."""
 
 
 class OIDCAdapter(OpenIDConnectOAuth2Adapter):
-    """Checks what allauth leaves out before anybody is looked up."""
+    """Adds checks that allauth omits, before it looks an account up."""
 
     @property
     def openid_config(self) -> Any:
-        """The discovery document. Raises OAuth2Error if it is another issuer's."""
+        """The discovery document. Raises OAuth2Error if its issuer differs."""
         config = super().openid_config
         configured = self.get_provider().app.settings["server_url"]
         if not isinstance(config, dict) or not same_issuer(
@@ -52,94 +52,96 @@ class OIDCAdapter(OpenIDConnectOAuth2Adapter):
     def complete_login(
         self, request: HttpRequest, app: SocialApp, token: Any, **kwargs: Any
     ) -> Any:
-        """The login of one person. Raises OAuth2Error where the documents disagree."""
+        """Raises OAuth2Error if UserInfo, ID token and stored identity do not match."""
         refuse_unsigned(kwargs["response"].get("id_token"))
         login = super().complete_login(request, app, token, **kwargs)
-        told = login.account.extra_data
-        if told["userinfo"].get("sub") != told["id_token"].get("sub"):
-            raise OAuth2Error("UserInfo is about somebody else than the ID token")
+        documents = login.account.extra_data
+        if documents["userinfo"].get("sub") != documents["id_token"].get("sub"):
+            raise OAuth2Error("UserInfo and the ID token have different sub values")
         refuse_other_issuer(login.account)
-        # allauth would look accounts up by these.
+        # Otherwise allauth looks accounts up by these addresses.
         login.email_addresses = []
         return login
 
     def _fetch_user_info(self, access_token: str) -> dict[str, Any]:
-        found = super()._fetch_user_info(access_token)
-        if not isinstance(found, dict):
-            raise OAuth2Error("UserInfo is no JSON object")
-        return found
+        userinfo = super()._fetch_user_info(access_token)
+        if not isinstance(userinfo, dict):
+            raise OAuth2Error("UserInfo is not a JSON object")
+        return userinfo
 
 
 class OIDCProvider(OpenIDConnectProvider):
-    """Takes from the claims what has the right type, and an address once verified."""
+    """Accepts claims of the right type only, and the address only if verified."""
 
     oauth2_adapter_class = OIDCAdapter
 
     def extract_uid(self, data: dict[str, Any]) -> str:
-        """`sub`. Raises OAuth2Error."""
+        """The `sub` claim. Raises OAuth2Error."""
         sub = data["id_token"].get("sub")
         if not isinstance(sub, str) or not 0 < len(sub) <= MAX_SUB_LENGTH:
-            raise OAuth2Error("The ID token has no sub")
+            raise OAuth2Error(
+                f"The sub is not text of 1 to {MAX_SUB_LENGTH} characters"
+            )
         if not sub.isprintable():
             raise OAuth2Error("The sub has control characters")
         return sub
 
     def extract_common_fields(self, data: dict[str, Any]) -> dict[str, Any]:
-        """What a new account is made of."""
+        """The fields of a new account."""
         claims = {**data["id_token"], **data["userinfo"]}
-        found = {
+        fields = {
             ours: text_of(claims.get(name)) for ours, name in PROFILE_CLAIMS.items()
         }
-        wanted = text_of(claims.get("preferred_username"))
-        found["username"] = safe_username(wanted)
-        found["email"] = verified_address(data)
-        return found
+        preferred = text_of(claims.get("preferred_username"))
+        fields["username"] = safe_username(preferred)
+        fields["email"] = verified_address(data)
+        return fields
 
     def extract_email_addresses(self, data: dict[str, Any]) -> list[Any]:
-        """None: an account's address is in its own column."""
+        """Return nothing: User.email stores the address, not allauth's EmailAddress."""
         return []
 
 
 def text_of(claim: Any) -> str:
-    """A claim that is a text of printable characters, or nothing."""
+    """The claim if it is printable text, else empty."""
     return claim if isinstance(claim, str) and claim.isprintable() else ""
 
 
-def safe_username(wanted: str) -> str:
-    """The wanted name in its usual form; nothing if it mixes alphabets.
+def safe_username(preferred: str) -> str:
+    """The name in NFKC; empty if it mixes alphabets.
 
-    A Cyrillic letter among Latin ones makes a name that looks like somebody else's.
+    A Cyrillic letter among Latin ones makes a name that imitates another user's.
     """
-    name = unicodedata.normalize("NFKC", wanted)
+    name = unicodedata.normalize("NFKC", preferred)
     letters = [c for c in name if c.isalpha()]
     alphabets = {unicodedata.name(c, "?").partition(" ")[0] for c in letters}
     return "" if len(alphabets) > 1 else name
 
 
 def same_issuer(one: Any, other: str) -> bool:
-    """Issuers compared; an administrator may have pasted the whole address."""
+    """Compare issuers; `other` may be the URL of the discovery document."""
     base = other.partition("/.well-known/")[0]
     return isinstance(one, str) and one.rstrip("/") == base.rstrip("/")
 
 
 def refuse_unsigned(id_token: Any) -> None:
-    """Raises OAuth2Error for no ID token, or one with alg none.
+    """Raise OAuth2Error if the ID token is missing or has alg none.
 
-    TLS may stand in for the check of a signature (3.1.3.7), not for a signature.
+    TLS may replace the validation of the signature (3.1.3.7), but not the signature.
     """
     try:
         header = jwt.get_unverified_header(id_token)
     except (jwt.PyJWTError, TypeError) as error:
-        raise OAuth2Error("There is no readable ID token") from error
+        raise OAuth2Error("The ID token is missing or malformed") from error
     if str(header.get("alg", "none")).lower() == "none":
         raise OAuth2Error("The ID token is not signed")
 
 
 def refuse_other_issuer(account: SocialAccount) -> None:
-    """Raises OAuth2Error where this `sub` was another issuer's before.
+    """Raise OAuth2Error if this identity was linked with another issuer before.
 
-    A provider made again under an old short name has other people behind the same
-    identifiers: `sub` is unique within its issuer only.
+    `sub` is unique per issuer only. A provider that was created again with the same
+    short name may assign the same `sub` to another user.
     """
     rows = SocialAccount.objects.filter(provider=account.provider, uid=account.uid)
     for known in rows:
@@ -149,17 +151,17 @@ def refuse_other_issuer(account: SocialAccount) -> None:
 
 
 def login(request: HttpRequest, provider_id: str) -> Any:
-    """To the provider."""
+    """Redirect to the provider. Raises Http404 if it is unknown."""
     return run_allauth_view(OAuth2LoginView, request, provider_id)
 
 
 def callback(request: HttpRequest, provider_id: str) -> Any:
-    """Back from the provider."""
+    """Handle the redirect from the provider. Raises Http404 if it is unknown."""
     return run_allauth_view(OAuth2CallbackView, request, provider_id)
 
 
 def run_allauth_view(view: Any, request: HttpRequest, provider_id: str) -> Any:
-    """allauth's view with our adapter. Raises Http404."""
+    """Run allauth's view with OIDCAdapter. Raises Http404."""
     try:
         return view.adapter_view(OIDCAdapter(request, provider_id))(request)
     except SocialApp.DoesNotExist as error:

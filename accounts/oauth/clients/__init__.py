@@ -1,1 +1,1 @@
-"""How OAuth clients register and prove who they are."""
+"""Registration and authentication of OAuth clients."""

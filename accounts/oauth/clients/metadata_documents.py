@@ -1,8 +1,8 @@
-"""Client ID Metadata Documents: the toolkit checks and keeps, our rules judge.
+"""Client ID Metadata Documents: the toolkit fetches and caches them with our rules.
 
-draft-ietf-oauth-client-id-metadata-document-00 3, 4, 6. Documents are fetched at the
-authorization endpoint only, for who is signed in and outside any transaction. At the
-other endpoints a client without a row has nothing to redeem.
+draft-ietf-oauth-client-id-metadata-document-00 3, 4, 6. Only the authorization endpoint
+fetches, for signed-in users and outside any transaction. At the other endpoints a
+client without a row has nothing to redeem.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from accounts.rate_limits.errors import RateLimited
 logger = logging.getLogger(__name__)
 
 SLOTS = outbound_calls.Slots(together=8, per_host=2)
-"""Fetches at the same time: hosts that say nothing keep their own places only."""
+"""Limits concurrent fetches; slow hosts occupy at most their own slots."""
 UNRESPONSIVE_SECONDS = 30.0
-"""Seconds that a host which did not answer is not asked again."""
+"""Seconds without a new fetch after a host did not answer."""
 MAX_UNRESPONSIVE = 1_000
 
 
 def document_columns(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Columns of the client a document describes. Raises cimd.CIMDError.
+    """Columns of the client that a document describes. Raises cimd.CIMDError.
 
-    Stands in for the toolkit's own, which refuses documents with several grant types,
-    as Claude Code and VS Code publish them (W3).
+    Replaces the toolkit's function, which refuses documents with several grant types.
+    Claude Code and VS Code publish such documents.
     """
     if {"client_secret", "client_secret_expires_at"} & set(metadata):
-        raise cimd.CIMDError("a document cannot hold a secret")
+        raise cimd.CIMDError("a document must not contain a secret")
     if metadata.get("token_endpoint_auth_method", "none") != "none":
-        raise cimd.CIMDError("only token_endpoint_auth_method none is served")
+        raise cimd.CIMDError("only token_endpoint_auth_method none is supported")
     if not metadata.get("client_name"):
         raise cimd.CIMDError("client_name is missing")
     try:
@@ -56,7 +56,7 @@ def document_columns(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 class HostPolicy:
-    """The toolkit asks before it fetches: the admin's list of hosts answers."""
+    """The toolkit's permission class; reads the administrator's list of hosts."""
 
     def has_permission(self, request: Any, client_id: str) -> bool:
         """Whether the document of this URL may be fetched."""
@@ -68,14 +68,14 @@ class HostPolicy:
 
 
 class UnresponsiveHosts:
-    """Hosts that did not answer a moment ago, whatever the path."""
+    """Hosts that did not answer within the last UNRESPONSIVE_SECONDS; thread-safe."""
 
     def __init__(self) -> None:
         self.until: dict[str, float] = {}
         self.lock = Lock()
 
     def add(self, host: str) -> None:
-        """Leave it alone for a while."""
+        """Add a host; drop the oldest beyond MAX_UNRESPONSIVE."""
         with self.lock:
             if len(self.until) >= MAX_UNRESPONSIVE:
                 del self.until[next(iter(self.until))]
@@ -89,13 +89,13 @@ UNRESPONSIVE = UnresponsiveHosts()
 
 
 class DocumentFetcher(cimd.SafeMetadataFetcher):
-    """The toolkit's, with one deadline for name, connection, head and body.
+    """The toolkit's fetcher with one deadline for DNS, connection and response.
 
     Its own timeouts begin anew with every byte, and names have none.
     """
 
     def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
-        """The document and its age in seconds. Raises cimd.CIMDError."""
+        """The document and its cache lifetime, seconds. Raises cimd.CIMDError."""
         parts = cimd._validate_client_id_url(client_id)
         try:
             host = host_and_port(client_id)
@@ -115,13 +115,13 @@ class DocumentFetcher(cimd.SafeMetadataFetcher):
     def fetch_from_any_address(
         self, parts: Any, call: outbound_calls.OutboundCall
     ) -> tuple[dict[str, Any], int]:
-        """The answer of the first address that gives one.
+        """The response of the first address that answers.
 
-        The address is resolved and judged once, and connected to as it is: a second
-        look-up could give another.
+        The host is resolved once and the connection uses the checked address. A second
+        look-up could return another address (DNS rebinding).
         """
         port = parts.port or 443
-        wrong: Exception = cimd.CIMDError("no address")
+        failure: Exception = cimd.CIMDError("no address")
         for address in cimd._resolve_and_validate(parts.hostname, port):
             pool = outbound_calls.HTTPSPool(
                 host=address,
@@ -135,16 +135,16 @@ class DocumentFetcher(cimd.SafeMetadataFetcher):
             try:
                 return self.read(pool, parts)
             except urllib3.exceptions.HTTPError as error:
-                wrong = error
+                failure = error
             finally:
                 pool.close()
-        raise wrong
+        raise failure
 
     def read(self, pool: Any, parts: Any) -> tuple[dict[str, Any], int]:
-        """Ask and read. Redirects are not followed."""
+        """Request the document and read it; follows no redirects."""
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         accept = "application/json, application/*+json"
-        answer = pool.urlopen(
+        response = pool.urlopen(
             "GET",
             path,
             headers={"Host": parts.netloc, "Accept": accept},
@@ -152,15 +152,16 @@ class DocumentFetcher(cimd.SafeMetadataFetcher):
             preload_content=False,
         )
         try:
-            found: tuple[dict[str, Any], int] = self._read_document(answer)
-            return found
+            document: tuple[dict[str, Any], int] = self._read_document(response)
+            return document
         finally:
-            answer.release_conn()
+            response.release_conn()
 
 
 def resolve_public_addresses(hostname: str, port: int) -> list[str]:
-    """The public addresses of a host; stands in for the toolkit's, which waits as long
-    as the resolver does. Raises cimd.CIMDError, OSError.
+    """The public addresses of a host. Raises cimd.CIMDError, OSError.
+
+    Replaces the toolkit's function, which has no timeout for DNS.
     """
     seconds = outbound_calls.seconds_left(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS)
     found = outbound_calls.resolve(hostname, port, seconds)
@@ -172,14 +173,14 @@ def resolve_public_addresses(hostname: str, port: int) -> list[str]:
 
 
 def host_and_port(client_id: str) -> str:
-    """Host and port of a document, in one spelling. Raises ValueError."""
+    """Canonical host:port of a document's URL. Raises ValueError."""
     return f"{host_of_document(client_id)}:{urlsplit(client_id).port or 443}"
 
 
 def refresh(client_id: str, request: Any) -> None:
-    """Fetch the document of a URL client that is unknown or too old.
+    """Fetch the document of a URL client that is unknown or expired.
 
-    What cannot be fetched leaves no client, or the one known before. Raises TooMany.
+    If the fetch fails, the stored client stays. Raises RateLimited.
     """
     if not oauth2_settings.CIMD_ENABLED or not cimd.is_cimd_client_id(client_id):
         return
@@ -194,11 +195,11 @@ def refresh(client_id: str, request: Any) -> None:
             _("Too many client lookups are in progress. Try again."), 5
         ) from (error)
     except ValueError:
-        logger.info("%s is no URL of a document", one_line(client_id))
+        logger.info("client_id %s is not a valid document URL", one_line(client_id))
 
 
 def is_expired(client: OAuthClient) -> bool:
-    """Whether its document has to be fetched again."""
+    """Whether the cached document of a client has expired."""
     source = client.RegistrationSource.CIMD
     if client.registration_source != source or client.cimd_expires_at is None:
         return False
@@ -206,6 +207,9 @@ def is_expired(client: OAuthClient) -> bool:
 
 
 def install_document_rules() -> None:
-    """Put ours in the toolkit's place; a test fails if that place moves."""
+    """Replace two functions of the toolkit; a test fails if it renames them.
+
+    The toolkit has no setting for either.
+    """
     cimd._build_application_kwargs = document_columns
     cimd._resolve_and_validate = resolve_public_addresses

@@ -1,7 +1,7 @@
-"""Dynamic client registration (RFC 7591): complete answers, public limits.
+"""Dynamic client registration (RFC 7591).
 
-A client can only register what any client may do: sign people in with a code. What it
-asks for beyond that is left out or refused, never granted.
+A client can register for the code, refresh and device grants only. Other requested
+metadata is omitted or refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ECHOED_MEMBERS = (
 
 
 def client_columns(data: dict[str, Any]) -> dict[str, Any]:
-    """Columns of the client that `data` describes. Raises BadMetadata."""
+    """Columns of the client that `data` describes. Raises InvalidClientMetadata."""
     method = data.get("token_endpoint_auth_method") or "client_secret_basic"
     if method not in REGISTRABLE_AUTH_METHODS:
         known = ", ".join(REGISTRABLE_AUTH_METHODS)
@@ -62,7 +62,7 @@ def client_columns(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def validated_redirect_uris(uris: Any) -> list[str]:
-    """The redirect URIs, each once. Raises BadMetadata."""
+    """The redirect URIs without duplicates. Raises InvalidClientMetadata."""
     if not isinstance(uris, list) or not 0 < len(uris) <= MAX_URIS:
         text = f"redirect_uris is a list of 1 to {MAX_URIS} URIs."
         raise InvalidClientMetadata(text, "invalid_redirect_uri")
@@ -73,19 +73,19 @@ def validated_redirect_uris(uris: Any) -> list[str]:
 
 
 def grant_types(data: dict[str, Any]) -> list[str]:
-    """Of the grant types asked for, those anybody may have. Raises BadMetadata."""
-    asked = data.get("grant_types") or ["authorization_code"]
-    kinds = data.get("response_types") or ["code"]
-    if not isinstance(asked, list) or not isinstance(kinds, list):
+    """The requested grant types that are registrable. Raises InvalidClientMetadata."""
+    requested = data.get("grant_types") or ["authorization_code"]
+    response_types = data.get("response_types") or ["code"]
+    if not isinstance(requested, list) or not isinstance(response_types, list):
         raise InvalidClientMetadata("grant_types and response_types are lists.")
-    if "authorization_code" not in asked or "code" not in kinds:
+    if "authorization_code" not in requested or "code" not in response_types:
         raise InvalidClientMetadata("Clients register for authorization_code and code.")
-    return [grant for grant in REGISTRABLE_GRANTS if grant in asked]
+    return [grant for grant in REGISTRABLE_GRANTS if grant in requested]
 
 
 def registration_response(client: OAuthClient, secret: str) -> dict[str, Any]:
-    """RFC 7591 3.2.1: everything registered, nothing null."""
-    told: dict[str, Any] = {
+    """All registered metadata, without null members (RFC 7591 3.2.1)."""
+    response: dict[str, Any] = {
         "client_id": client.client_id,
         "client_id_issued_at": int(time.time()),
         "redirect_uris": client.redirect_uris.split(),
@@ -95,24 +95,27 @@ def registration_response(client: OAuthClient, secret: str) -> dict[str, Any]:
         **client.registered,
     }
     if client.name:
-        told["client_name"] = client.name
+        response["client_name"] = client.name
     if secret:
-        told |= {"client_secret": secret, "client_secret_expires_at": 0}
-    return told
+        response |= {"client_secret": secret, "client_secret_expires_at": 0}
+    return response
 
 
 def echoed_metadata(data: dict[str, Any]) -> dict[str, Any]:
-    """Metadata kept as given, where it is harmless text."""
-    kept = (*ECHOED_MEMBERS, "scope")
-    told = {n: data[n] for n in kept if isinstance(data.get(n), str) and data[n]}
+    """Metadata to store and return unchanged; Portico does not use it."""
+    names = (*ECHOED_MEMBERS, "scope")
+    texts = {n: data[n] for n in names if isinstance(data.get(n), str) and data[n]}
     contacts = data.get("contacts")
     if isinstance(contacts, list) and all(isinstance(c, str) for c in contacts):
-        return {**told, "contacts": contacts}
-    return told
+        return {**texts, "contacts": contacts}
+    return texts
 
 
 def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
-    """A new client and, if it is confidential, its secret. Raises BadMetadata."""
+    """Create a client; returns it with its secret, which is empty if it is public.
+
+    Raises InvalidClientMetadata.
+    """
     columns = client_columns(data)
     secret = "" if columns["client_type"] == "public" else secrets.token_urlsafe(48)
     client = OAuthClient(
@@ -127,28 +130,28 @@ def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:
 
 
 def is_registration_token(request: HttpRequest, raw: str) -> bool:
-    """Whether this is the initial access token; wrong ones count."""
-    wanted = settings.REGISTRATION_TOKEN.encode()
+    """Whether `raw` is REGISTRATION_TOKEN; counts wrong ones. Raises RateLimited."""
+    expected = settings.REGISTRATION_TOKEN.encode()
     sent = raw.encode(errors="replace")
     return limit_attempts(
-        request, REGISTRATION_PREFIX, lambda: hmac.compare_digest(sent, wanted)
+        request, REGISTRATION_PREFIX, lambda: hmac.compare_digest(sent, expected)
     )
 
 
 def check_registration_allowed(request: HttpRequest) -> JsonResponse | None:
-    """The refusal where registration is off or wants an initial access token."""
+    """The error response if registration is off or needs a token, else None."""
     if settings.CLIENT_REGISTRATION == "open":
         return None
-    told = {"error": "access_denied"}
+    body = {"error": "access_denied"}
     if settings.CLIENT_REGISTRATION == "off":
-        told["error_description"] = "Registration is off; ask the administrator."
-        return JsonResponse(told, status=403)
+        body["error_description"] = "Registration is off; ask the administrator."
+        return JsonResponse(body, status=403)
     scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and is_registration_token(request, raw):
         return None
-    told["error"] = "invalid_token"
-    told["error_description"] = "Registration needs an initial access token."
-    response = JsonResponse(told, status=401)
+    body["error"] = "invalid_token"
+    body["error_description"] = "Registration needs an initial access token."
+    response = JsonResponse(body, status=401)
     response["WWW-Authenticate"] = "Bearer"
     return response
 
@@ -160,14 +163,14 @@ class RegisterView(View):
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest) -> JsonResponse:
-        """201 with the client, or 400 with the reason."""
+        """201 with the client's metadata, or an error of RFC 7591 3.2.2."""
         refused = check_registration_allowed(request)
         if refused is not None:
             return refused
         try:
             client, secret = register(self.document(request))
-        except InvalidClientMetadata as bad:
-            body = {"error": bad.error, "error_description": str(bad)}
+        except InvalidClientMetadata as error:
+            body = {"error": error.error, "error_description": str(error)}
             return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
         record(
             "client.registered",
@@ -181,7 +184,7 @@ class RegisterView(View):
         )
 
     def document(self, request: HttpRequest) -> dict[str, Any]:
-        """The body. Raises BadMetadata."""
+        """The JSON body. Raises InvalidClientMetadata."""
         if len(request.body) > MAX_BODY:
             raise InvalidClientMetadata(
                 f"The document is larger than {MAX_BODY} bytes."
@@ -196,7 +199,7 @@ class RegisterView(View):
 
 
 def is_storable(data: dict[str, Any]) -> bool:
-    """Whether a database takes it: no NUL, no half of a surrogate pair."""
+    """Whether a database can store it: it has no NUL and no lone surrogate."""
     try:
         return b"\\u0000" not in json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -1,1 +1,1 @@
-"""The classes that django-oauth-toolkit's settings name."""
+"""Classes and functions named in django-oauth-toolkit's settings."""

@@ -1,4 +1,4 @@
-"""The toolkit's token generators: both end in the one verb that issues tokens."""
+"""The toolkit's token generators, which call `issue_tokens`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ ISSUED_VIA = {
 
 
 def new_access_token(request: Any, refresh_token: bool = False) -> str:
-    """Issue; the refresh token waits on the request for `refresh_token` below."""
+    """Issue a pair; store its refresh token on the request for `new_refresh_token`.
+
+    Raises InvalidGrantError.
+    """
     grant = getattr(request, "grant", None)
     try:
         pair = issue_tokens(
@@ -36,5 +39,5 @@ def new_access_token(request: Any, refresh_token: bool = False) -> str:
 
 
 def new_refresh_token(request: Any, refresh_token: bool = False) -> str:
-    """What `access_token` issued beside it."""
+    """The refresh token that `new_access_token` issued; the toolkit calls it next."""
     return str(request.issued_refresh)

@@ -1,4 +1,4 @@
-"""Validator: where the toolkit asks, the rows of Portico answer.
+"""oauthlib's request validator on Portico's tables.
 
 OAuth 2.1 4.1, 7.5; RFC 7636; RFC 8252 7.3; RFC 8707.
 """
@@ -21,7 +21,7 @@ from accounts.tokens.issue import lock
 
 
 class PorticoValidator(OAuth2Validator):
-    """Codes are hashed, their replay ends what they bought; tokens go to the list."""
+    """Hashes codes, revokes the tokens of a replayed code, stores no bearer tokens."""
 
     def __init__(
         self,
@@ -36,19 +36,19 @@ class PorticoValidator(OAuth2Validator):
         self.claimed_client_id = ""
 
     def _extract_basic_auth(self, request: Any) -> str | None:
-        """As the toolkit's, with the scheme in any case (RFC 9110 11.1)."""
+        """Accept the scheme in any case (RFC 9110 11.1), unlike the toolkit."""
         scheme, _, value = str(
             request.headers.get("HTTP_AUTHORIZATION") or ""
         ).partition(" ")
         return value.strip() if scheme.lower() == "basic" and value.strip() else None
 
     def _authenticate_basic_auth(self, request: Any) -> bool:
-        """As the toolkit's, which would raise a ValueError unless it is ASCII."""
+        """Refuse values that are not ASCII, for which the toolkit raises ValueError."""
         sent = self._extract_basic_auth(request) or ""
         return sent.isascii() and bool(super()._authenticate_basic_auth(request))
 
     def client_authentication_required(self, request: Any, *a: Any, **k: Any) -> bool:
-        """As the toolkit's; an assertion is a proof too."""
+        """Also require authentication if the request contains an assertion."""
         if self.authenticated is not None:
             return True
         if getattr(request, "client_assertion", None):
@@ -56,9 +56,9 @@ class PorticoValidator(OAuth2Validator):
         return bool(super().client_authentication_required(request, *a, **k))
 
     def authenticate_client(self, request: Any, *a: Any, **k: Any) -> bool:
-        """By a key where it has one, and then by nothing else; or by its secret.
+        """Authenticate by assertion if the client has keys, else by its secret.
 
-        A public client may come with an empty secret, one that needs a secret may not.
+        Only a public client may send an empty secret.
         """
         if self.authenticated is not None:
             request.client = self.authenticated
@@ -75,7 +75,7 @@ class PorticoValidator(OAuth2Validator):
         return bool(public or not super()._check_secret("", client.client_secret))
 
     def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
-        """As the toolkit's; a wrong one counts against the client at this address."""
+        """Count a wrong secret for this client and address. Raises RateLimited."""
 
         def compare() -> bool:
             return bool(
@@ -91,23 +91,25 @@ class PorticoValidator(OAuth2Validator):
         )
 
     def _load_application(self, client_id: str | None, request: Any) -> Any:
-        """The row of a usable client. The toolkit's would fetch documents here,
-        inside whatever transaction is open; `documents.refresh` has done so before.
+        """The usable client with this id.
+
+        The toolkit would fetch metadata documents here, inside a transaction;
+        `metadata_documents.refresh` fetches them earlier.
         """
-        found = self.authenticated
-        if found is None or found.client_id != client_id:
-            # PostgreSQL takes no NUL, so no client has one.
+        client = self.authenticated
+        if client is None or client.client_id != client_id:
+            # PostgreSQL cannot store NUL, so no client_id contains it.
             name = "" if "\x00" in (client_id or "") else client_id or ""
-            found = OAuthClient.objects.filter(client_id=name).first()
-        usable = found is not None and found.is_usable(request)
-        request.client = found if usable else None
+            client = OAuthClient.objects.filter(client_id=name).first()
+        usable = client is not None and client.is_usable(request)
+        request.client = client if usable else None
         self.claimed_client_id = client_id or ""
         return request.client
 
     def _create_authorization_code(
         self, request: Any, code: dict[str, Any], expires: Any = None
     ) -> Any:
-        """As the toolkit's, with the hash in the place of the code."""
+        """Store the code's hash, and the digest that a revocation changes."""
         hashed = {**code, "code": code_hash(code["code"])}
         grant = super()._create_authorization_code(request, hashed, expires)
         grant.auth_digest = request.user.auth_digest
@@ -117,15 +119,18 @@ class PorticoValidator(OAuth2Validator):
     def validate_code(
         self, client_id: str, code: str, client: Any, request: Any, *a: Any, **k: Any
     ) -> bool:
-        """One use by an active account; a second one ends what the first bought."""
-        known = OAuthGrant.objects.filter(code=code_hash(code), application=client)
-        owner = known.values_list("user_id", flat=True).first()
+        """Accept a code once, for an active account; a replay revokes its tokens.
+
+        Locks client, account and grant until the caller's transaction ends.
+        """
+        rows = OAuthGrant.objects.filter(code=code_hash(code), application=client)
+        owner = rows.values_list("user_id", flat=True).first()
         try:
             user = lock(owner or 0, client.client_id)
         except InvalidGrant:
             return False
-        # Read again: access that has just ended took the code along.
-        grant = known.select_for_update(of=("self",)).first()
+        # Read again after the lock: a revocation meanwhile deleted the grant.
+        grant = rows.select_for_update(of=("self",)).first()
         if grant is None:
             return False
         if grant.redeemed_at is not None:
@@ -138,28 +143,28 @@ class PorticoValidator(OAuth2Validator):
         return True
 
     def revoke_replayed(self, grant: OAuthGrant) -> None:
-        """OAuth 2.1 4.1.3: revoke all tokens issued for the code."""
+        """Revoke all tokens issued for the code (OAuth 2.1 4.1.3), and audit it."""
         family = IssuedToken.objects.filter(family=grant.family)
-        ended = family.revoke(actor=None, reason="authorization code replayed")
+        revoked = family.revoke(actor=None, reason="authorization code replayed")
         AuditEvent(
             action="code.replayed",
             object=f"authorization code of {grant.user}"[:255],
             client_id=grant.application.client_id,
-            reason=f"{ended} live tokens revoked",
+            reason=f"{revoked} live tokens revoked",
         ).acted_by(grant.user).save()
 
     def get_code_challenge(self, code: str, request: Any) -> str | None:
-        """Of the grant found above."""
+        """The challenge of the grant that `validate_code` set."""
         return request.grant.code_challenge or None
 
     def get_code_challenge_method(self, code: str, request: Any) -> str | None:
-        """Likewise."""
+        """The method of the grant that `validate_code` set."""
         return request.grant.code_challenge_method or None
 
     def get_default_redirect_uri(
         self, client_id: str, request: Any, *args: Any, **kwargs: Any
     ) -> str:
-        """At the token endpoint it may be left out (OAuth 2.1 10.2)."""
+        """The grant's URI: a token request may omit it (OAuth 2.1 10.2)."""
         grant = getattr(request, "grant", None)
         if grant is not None:
             return str(grant.redirect_uri)
@@ -174,26 +179,27 @@ class PorticoValidator(OAuth2Validator):
         *args: Any,
         **kwargs: Any,
     ) -> bool:
-        """If sent, the very one of the authorization request (RFC 6749 5.2)."""
+        """Require the URI of the authorization request. Raises InvalidGrantError."""
         grant = OAuthGrant.objects.get(code=code_hash(code), application=client)
         if redirect_uri != grant.redirect_uri:
-            raise errors.InvalidGrantError("The code was for another redirect_uri.")
+            text = "The authorization request had another redirect_uri."
+            raise errors.InvalidGrantError(text)
         return True
 
     def invalidate_authorization_code(
         self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Keep the row, used: a replay has to be noticed."""
-        mine = OAuthGrant.objects.filter(pk=request.grant.pk, redeemed_at=None)
-        if not mine.update(redeemed_at=timezone.now()):
+        """Mark the grant as redeemed; the row stays, so that a replay is detected."""
+        unused = OAuthGrant.objects.filter(pk=request.grant.pk, redeemed_at=None)
+        if not unused.update(redeemed_at=timezone.now()):
             raise errors.InvalidGrantError(request=request)
         request.client.update_last_used()
 
     def get_authorization_code_scopes(
         self, client_id: str, code: str, redirect_uri: str, request: Any
     ) -> list[str]:
-        """Of the grant found above."""
+        """The scopes of the grant that `validate_code` set."""
         return list(request.scopes)
 
     def save_bearer_token(self, token: Any, request: Any, *a: Any, **k: Any) -> None:
-        """Nothing left to do: the generator put it on the one list."""
+        """Store nothing: the token generator stored the IssuedToken rows."""
