@@ -1,4 +1,4 @@
-"""The rows that decide, one noun a file."""
+"""The models of accounts, one file for each noun."""
 
 from accounts.models.access_requests import AccessRequest
 from accounts.models.audit.events import AuditEvent

@@ -1,4 +1,4 @@
-"""AccessRequest: a person asks for a role with a reason; staff approve or decline."""
+"""AccessRequest: a user asks for a role and says why; staff approve or decline."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class RequestNotPossible(Exception):
-    """What was asked does not fit the state of things; the text says why."""
+    """The request conflicts with existing rows; the text says why."""
 
 
 class RequestState(models.TextChoices):
-    """Open until somebody decides or the person thinks better of it."""
+    """A request is open until staff decide or the user withdraws it."""
 
     OPEN = "open", gettext_lazy("waiting for approval")
     APPROVED = "approved", gettext_lazy("approved")
@@ -32,31 +32,35 @@ class RequestState(models.TextChoices):
 
 
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
-    """Which wait, and the verb that makes one."""
+    """Filters requests and creates them."""
 
     def open(self) -> AccessRequestQuerySet:
-        """Those nobody has decided."""
+        """Return the requests that wait for a decision."""
         return self.filter(state=RequestState.OPEN)
 
     def ask(
         self, user: User, role: Role, *, reason: str, until: datetime | None = None
     ) -> AccessRequest:
-        """Ask for `role`. Raises NotPossible: held for good, or asked already."""
-        mine = RoleAssignment.objects.filter(user=user, role=role)
-        if mine.filter(expires_at=None).exists():
+        """Create a request.
+
+        Raises RequestNotPossible if the user has the role without expiry, or an open
+        request for it.
+        """
+        assignments = RoleAssignment.objects.filter(user=user, role=role)
+        if assignments.filter(expires_at=None).exists():
             raise RequestNotPossible(_("You already have %s with no end date.") % role)
         try:
             with transaction.atomic():
                 return self.create(user=user, role=role, reason=reason, until=until)
         except IntegrityError as error:
-            told = _(
+            message = _(
                 "You have already requested %s. The request is waiting for approval."
             )
-            raise RequestNotPossible(told % role) from error
+            raise RequestNotPossible(message % role) from error
 
 
 class AccessRequest(models.Model):
-    """Who asks for which role, why and until when; who decided, and how."""
+    """A request of a user for a role, with its reason and its decision."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -117,45 +121,44 @@ class AccessRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        told = _("%(user)s requests %(role)s")
-        return told % {"user": self.user, "role": self.role}
+        text = _("%(user)s requests %(role)s")
+        return text % {"user": self.user, "role": self.role}
 
     def approve(
         self, *, actor: User, until: datetime | None, answer: str = ""
     ) -> tuple[RoleAssignment, bool]:
-        """Give the role until then: (row, whether it was given now).
+        """Grant the role: (assignment, whether it was granted or extended now).
 
-        What is held as long stays as it is: a sign-in provider knows its roles by
-        their reason, and would no longer take away what got another one here.
+        An assignment that lasts as long stays unchanged: a sign-in provider finds its
+        assignments by their reason, and could not withdraw one with another reason.
         """
         with transaction.atomic():
             self._decide(RequestState.APPROVED, actor, answer)
-            held = RoleAssignment.objects.filter(user=self.user, role=self.role).first()
-            given = held is None or not held.lasts_until(until)
-            if held is None or given:
-                held, _new = RoleAssignment.objects.grant(
+            rows = RoleAssignment.objects.filter(user=self.user, role=self.role)
+            assignment = rows.first()
+            extends = assignment is None or not assignment.lasts_until(until)
+            if assignment is None or extends:
+                assignment, _new = RoleAssignment.objects.grant(
                     self.user,
                     self.role,
                     granted_by=actor,
                     reason=self.reason,
                     expires_at=until,
                 )
-            self.given_until = held.expires_at
+            self.given_until = assignment.expires_at
             self.save(update_fields=["given_until"])
-        return held, given
+        return assignment, extends
 
     def decline(self, *, actor: User, answer: str = "") -> None:
-        """Say no."""
         with transaction.atomic():
             self._decide(RequestState.DECLINED, actor, answer)
 
     def withdraw(self) -> None:
-        """The person no longer wants it."""
         with transaction.atomic():
             self._decide(RequestState.WITHDRAWN, None, "")
 
     def _decide(self, state: RequestState, actor: User | None, answer: str) -> None:
-        """Move on from open, once. Raises NotPossible if somebody was quicker."""
+        """Leave the state open, once. Raises RequestNotPossible if it was decided."""
         rows = AccessRequest.objects.filter(pk=self.pk, state=RequestState.OPEN)
         fields = {
             "state": state,

@@ -1,4 +1,4 @@
-"""Where people are signed in with a browser (allauth's rows), and the end of it."""
+"""Browser sessions of users (allauth's UserSession rows), and how to end them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from django.utils import timezone
 
 
 def sessions_of(users: Any, keep: str = "") -> models.QuerySet[UserSession]:
-    """Sessions of these accounts (ids or a query of them) that still count.
+    """Return unexpired sessions of these accounts (ids or a query of ids).
 
-    `keep` is the stored key of one that is left out: the reader's own.
+    `keep` is the stored key of a session to exclude: the reader's own.
     """
     alive = Session.objects.filter(expire_date__gt=timezone.now())
-    found: models.QuerySet[UserSession] = UserSession.objects.filter(
+    sessions: models.QuerySet[UserSession] = UserSession.objects.filter(
         user_id__in=users, session_key__in=alive.values("pk")
     )
-    return found.exclude(session_key=keep)
+    return sessions.exclude(session_key=keep)
 
 
 def end_sessions(sessions: models.QuerySet[UserSession]) -> list[str]:
-    """Sign out; the name of each session's account, in their order."""
+    """Delete the sessions; return the username of each, sorted by name."""
     rows = list(sessions.order_by("user__username").select_related("user"))
     Session.objects.filter(pk__in=[row.session_key for row in rows]).delete()
     UserSession.objects.filter(pk__in=[row.pk for row in rows]).delete()

@@ -1,7 +1,6 @@
-"""SignInProvider and ClaimRule: where people may sign in instead, and as what.
+"""SignInProvider and ClaimRule: OpenID Connect Core 1.0 sign-in, and its roles.
 
-OpenID Connect Core 1.0. What a claim gives is taken away again at the next sign-in
-without it.
+A claim grants a role; the next sign-in without the claim withdraws it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ PURPOSE = b"portico sign-in providers v1"
 
 
 def https_or_loopback(value: str) -> None:
-    """Secrets go there: https, or this computer while developing."""
+    """Raises ValidationError unless the URL is https or loopback: it gets secrets."""
     near = ("http://127.0.0.1:", "http://localhost:")
     if not value.startswith(("https://", *near)):
         raise ValidationError(_("The issuer must start with https://."))
@@ -87,64 +86,67 @@ class SignInProvider(models.Model):
 
     @property
     def reason(self) -> str:
-        """By what the roles it gave are known."""
+        """The `reason` of all role assignments that this provider granted."""
         return f"from provider {self.slug}"
 
     @property
     def secret(self) -> str:
-        """The client secret. Raises KeyUnreadable."""
+        """The decrypted client secret; empty if there is none. Raises KeyUnreadable."""
         if not self.secret_encrypted:
             return ""
         try:
             raw = base64.b64decode(self.secret_encrypted)
             return unseal(PURPOSE, raw).decode()
         except (KeyUnreadable, ValueError) as error:
-            text = f"The secret of {self.slug} does not open: enter it again."
+            text = f"The secret of {self.slug} cannot be decrypted: enter it again."
             raise KeyUnreadable(text) from error
 
     def set_secret(self, raw: str) -> None:
-        """Encrypt; save is the caller's."""
+        """Encrypt the secret; the caller saves the row."""
         sealed = seal(PURPOSE, raw.encode())
         self.secret_encrypted = base64.b64encode(sealed).decode()
 
     def apply(
         self, user: User, claims: dict[str, Any], keep: HttpRequest | None = None
     ) -> None:
-        """Give and take roles as the claims say now; both on record.
+        """Grant and withdraw roles by the current claims, with an event for each.
 
-        Given first: who changes from one role to another is never without any, which
-        would end all access. `keep` is the request that signs in.
+        Roles are granted first: without any role for a moment, the user would lose all
+        access. `keep` is the request that signs in.
         """
         matching = [rule for rule in self.rules.all() if rule.matches(claims)]
         due = {rule.role_id: rule.role for rule in matching}
-        held = RoleAssignment.objects.filter(user=user).select_related("role")
-        theirs = {a.role_id: a for a in held if a.reason == self.reason}
-        own = {a.role_id for a in held if a.role_id not in theirs}
-        self.give(user, [role for key, role in due.items() if key not in own], theirs)
-        for key, assignment in theirs.items():
+        assignments = RoleAssignment.objects.filter(user=user).select_related("role")
+        provided = {a.role_id: a for a in assignments if a.reason == self.reason}
+        other = {a.role_id for a in assignments if a.role_id not in provided}
+        roles = [role for key, role in due.items() if key not in other]
+        self.grant_roles(user, roles, provided)
+        for key, assignment in provided.items():
             if key not in due:
-                self.note("role.withdrawn", user, assignment.role)
+                self.record_role_event("role.withdrawn", user, assignment.role)
                 assignment.withdraw(actor=self.reason, reason=self.reason, keep=keep)
 
-    def give(self, user: User, roles: Iterable[Role], known: dict[int, Any]) -> None:
-        """Until some days after this sign-in."""
-        ends = timezone.now() + timedelta(days=self.roles_last)
+    def grant_roles(
+        self, user: User, roles: Iterable[Role], known: dict[int, Any]
+    ) -> None:
+        """Grant or renew roles for `roles_last` days; roles in `known` get no event."""
+        expiry = timezone.now() + timedelta(days=self.roles_last)
         for role in roles:
             RoleAssignment.objects.grant(
-                user, role, reason=self.reason, expires_at=ends
+                user, role, reason=self.reason, expires_at=expiry
             )
             if role.pk not in known:
-                self.note("role.granted", user, role)
+                self.record_role_event("role.granted", user, role)
 
-    def note(self, action: str, user: User, role: Role) -> None:
-        """One event."""
-        told = f"{user} holds {role}"[:255]
-        event = AuditEvent(action=action, object=told, reason=self.reason)
+    def record_role_event(self, action: str, user: User, role: Role) -> None:
+        """Write an event whose actor is the user."""
+        text = f"{user} holds {role}"[:255]
+        event = AuditEvent(action=action, object=text, reason=self.reason)
         event.acted_by(user).save()
 
 
 class ClaimRule(models.Model):
-    """Somebody whose claim has this value holds this role."""
+    """Users whose claim has this value get this role."""
 
     provider = models.ForeignKey(
         SignInProvider,
@@ -181,9 +183,9 @@ class ClaimRule(models.Model):
         return f"{self.claim} = {self.value}: {self.role}"
 
     def matches(self, claims: dict[str, Any]) -> bool:
-        """Whether the claim is, or lists, the value."""
-        found: Any = claims
+        """Whether the claim is the value, or a list that contains it."""
+        claim: Any = claims
         for name in self.claim.split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        listed = found if isinstance(found, list) else [found]
-        return any(isinstance(item, str) and item == self.value for item in listed)
+            claim = claim.get(name) if isinstance(claim, dict) else None
+        items = claim if isinstance(claim, list) else [claim]
+        return any(isinstance(item, str) and item == self.value for item in items)

@@ -1,4 +1,4 @@
-"""ImportDraft: a file between its dry run and its use, one per person and kind."""
+"""ImportDraft: an uploaded file between its dry run and its import."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ RETENTION = timedelta(days=1)
 
 
 class ImportDraftQuerySet(models.QuerySet["ImportDraft"]):
-    """Cleaning up."""
+    """Deletes old drafts."""
 
     def purge(self, now: Any) -> int:
-        """Forget drafts that nobody used."""
+        """Delete drafts older than RETENTION; return their number."""
         return self.filter(made_at__lt=now - RETENTION).delete()[0]
 
     purge.queryset_only = True  # type: ignore[attr-defined]
@@ -24,7 +24,7 @@ class ImportDraftQuerySet(models.QuerySet["ImportDraft"]):
 
 
 class ImportDraft(models.Model):
-    """What was uploaded to look at; used once, forgotten after a day."""
+    """One uploaded file per user and kind; it is used once or deleted after a day."""
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"

@@ -1,4 +1,4 @@
-"""IssuedToken: the one list of tokens, whatever door they came through."""
+"""IssuedToken: the list of all tokens, for every grant type and for personal tokens."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ OWN_CLIENT = "portico"
 """`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
 
 BATCH_ROWS = 1000
-"""Rows in memory, and keys in a statement, while many tokens are revoked."""
+"""Rows in memory, and keys in one statement, while many tokens are revoked."""
 
 
 class TokenKind(models.TextChoices):
-    """What a token is for."""
+    """The purpose of a token."""
 
     ACCESS = "access", _("access")
     REFRESH = "refresh", _("refresh")
@@ -47,7 +47,7 @@ class IssuedVia(models.TextChoices):
 
 
 STATES = {"active": _("active"), "expired": _("expired"), "revoked": _("revoked")}
-"""A token's state -> what people read."""
+"""State of a token -> label."""
 
 
 def _revocation() -> RevokedTokenQuerySet:
@@ -55,24 +55,24 @@ def _revocation() -> RevokedTokenQuerySet:
 
 
 def key_batches(keys: Sequence[K]) -> Iterator[Sequence[K]]:
-    """As many as one statement takes."""
+    """Yield slices of BATCH_ROWS keys, as many as one statement can hold."""
     for start in range(0, len(keys), BATCH_ROWS):
         yield keys[start : start + BATCH_ROWS]
 
 
 class TokenQuerySet(models.QuerySet["IssuedToken"]):
-    """The states of tokens and the verb that ends them."""
+    """Filters tokens by state, revokes and purges them."""
 
     def with_revoked(self) -> TokenQuerySet:
-        """Annotate `revoked` (bool), from the revocation table."""
+        """Annotate `revoked` (bool) from the table of revoked tokens."""
         return self.annotate(revoked=Exists(_revocation()))
 
     def live(self) -> TokenQuerySet:
-        """Neither expired nor revoked."""
+        """Return tokens that are neither expired nor revoked."""
         return self.filter(~Exists(_revocation()), expires_at__gt=timezone.now())
 
     def effect(self) -> dict[str, int]:
-        """What revoking these would end: live `tokens`, of `people`, by `clients`."""
+        """Count what `revoke` would affect: live `tokens`, `people` and `clients`."""
         return (
             self.live()
             .order_by()
@@ -84,32 +84,35 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
         )
 
     def revoke(self, *, actor: Any, reason: str) -> int:
-        """Revoke these tokens from the next message on; return how many were live."""
-        ended = last = 0
+        """Revoke these tokens from the next message on; return how many were live.
+
+        Locks the owners and commits all batches in one transaction.
+        """
+        count = last = 0
         with transaction.atomic():
             self._lock_owners()
             live = self.live().select_related(None).order_by("pk")
             while rows := list(live.filter(pk__gt=last)[:BATCH_ROWS]):
                 self._revoke(rows, actor, reason)
-                ended, last = ended + len(rows), rows[-1].pk
-        return ended
+                count, last = count + len(rows), rows[-1].pk
+        return count
 
     def _lock_owners(self) -> None:
-        """A refresh under way is over before, or waits and finds its token revoked."""
+        """Make a concurrent refresh end first, or find its token revoked."""
         if connection.features.has_select_for_update:
             owners = self.live().order_by().values("user_id")
             users = get_user_model()._default_manager.filter(pk__in=owners)
             list(users.order_by("pk").select_for_update(no_key=True).values("pk"))
 
     def _revoke(self, rows: list[IssuedToken], actor: Any, reason: str) -> None:
-        by, now = getattr(actor, "username", actor) or "", timezone.now()
+        username, now = getattr(actor, "username", actor) or "", timezone.now()
         RevokedToken.objects.bulk_create(
             [
                 RevokedToken(
                     jti=row.jti,
                     until=row.expires_at,
                     revoked_at=now,
-                    revoked_by=by[:150],
+                    revoked_by=username[:150],
                     reason=reason[:255],
                 )
                 for row in rows
@@ -124,18 +127,18 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
     revoke.alters_data = True  # type: ignore[attr-defined]
 
     def purge(self, before: Any = None) -> int:
-        """Drop rows of tokens expired before `before` (now by default)."""
+        """Delete tokens that expired before `before` (default: now)."""
         return self.filter(expires_at__lt=before or timezone.now()).delete()[0]
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]
 
     def drop_successors(self, redeemed_before: Any) -> int:
-        """Drop the sealed successors of tokens redeemed before that time."""
-        over = self.filter(
+        """Clear the encrypted successors of tokens redeemed before that time."""
+        tokens = self.filter(
             successor_sealed__isnull=False, redeemed_at__lt=redeemed_before
         )
-        return over.update(successor_sealed=None)
+        return tokens.update(successor_sealed=None)
 
     drop_successors.queryset_only = True  # type: ignore[attr-defined]
     drop_successors.alters_data = True  # type: ignore[attr-defined]
@@ -145,7 +148,7 @@ TokenManager = models.Manager.from_queryset(TokenQuerySet)
 
 
 class IssuedToken(models.Model):
-    """One token's record. The token itself is stored nowhere."""
+    """The record of one token. The token itself is never stored."""
 
     jti = models.CharField(_("token ID"), max_length=64, unique=True)
     kind = models.CharField(_("kind"), max_length=8, choices=TokenKind)
@@ -201,7 +204,7 @@ class IssuedToken(models.Model):
         related_name="+",
         verbose_name=_("successor"),
     )
-    # The opaque successor, encrypted: a client that lost the answer asks again.
+    # The opaque successor, encrypted: a client that lost the response may retry.
     successor_sealed = models.BinaryField(null=True, editable=False)
 
     objects = TokenManager()
@@ -213,18 +216,18 @@ class IssuedToken(models.Model):
         indexes = [
             models.Index(fields=["username", "issued_at"], name="token_owner"),
             models.Index(fields=["client_id", "issued_at"], name="token_client"),
-            # The dashboard asks which personal tokens end soon.
+            # The dashboard lists personal tokens that expire soon.
             models.Index(fields=["kind", "expires_at"], name="token_kind_and_end"),
         ]
 
     def __str__(self) -> str:
-        told = gettext("%(kind)s %(id)s of %(user)s")
+        text = gettext("%(kind)s %(id)s of %(user)s")
         kind = self.get_kind_display()
-        return told % {"kind": kind, "id": self.jti[:8], "user": self.username}
+        return text % {"kind": kind, "id": self.jti[:8], "user": self.username}
 
     @property
     def state_in_words(self) -> str:
-        """The state for people."""
+        """The translated state."""
         return str(STATES[self.state])
 
     @property
@@ -238,7 +241,7 @@ class IssuedToken(models.Model):
         return "expired" if self.expires_at <= timezone.now() else "active"
 
     def revocation_event(self, actor: Any, reason: str) -> AuditEvent:
-        """The event that says this token was revoked (unsaved)."""
+        """Return the unsaved `token.revoked` event of this token."""
         return AuditEvent(
             action="token.revoked",
             object=f"{self.kind} token of {self.username}"[:255],

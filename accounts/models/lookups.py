@@ -1,4 +1,4 @@
-"""The lookup `prefix`: begins with, in a way that an index serves on both databases.
+"""The lookup `prefix`: a case-sensitive `startswith` that uses an index.
 
 Django's `startswith` is LIKE with ESCAPE, for which SQLite reads the whole table.
 """
@@ -20,13 +20,13 @@ class Prefix(Lookup):
     lookup_name = "prefix"
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        """LIKE, for which PostgreSQL has pattern indexes."""
+        """Use LIKE, which PostgreSQL's pattern indexes support."""
         left, params = self.process_lhs(compiler, connection)
         pattern = connection.ops.prep_for_like_query(self.rhs) + "%"
         return f"{left} LIKE %s", (*params, pattern)
 
     def as_sqlite(self, compiler: Any, connection: Any) -> Any:
-        """A range, for SQLite compares byte by byte."""
+        """Use a range, because SQLite compares text byte by byte."""
         left, params = self.process_lhs(compiler, connection)
         both = (*params, str(self.rhs), *params, str(self.rhs) + LAST)
         return f"({left} >= %s AND {left} < %s)", both

@@ -1,7 +1,7 @@
-"""OAuthClient and the toolkit's other models, all swapped for ours.
+"""OAuthClient and our versions of the other models of django-oauth-toolkit.
 
-Access and refresh tokens are rows of the one list (`IssuedToken`); the toolkit's own
-token tables stay empty and exist because its models point at each other.
+Access and refresh tokens are `IssuedToken` rows. The toolkit's token tables stay empty;
+they exist because its models have foreign keys to each other.
 """
 
 from __future__ import annotations
@@ -33,56 +33,57 @@ GRANTS = {
 }
 """RFC 7591 grant type -> the toolkit's constant."""
 
-
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
-
 
 PRIVATE_KEY_JWT = "private_key_jwt"
 
 
 class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
-    """Cleaning up after clients that register on every connection."""
+    """Ends the access of clients and deletes unused ones."""
 
     def purge(self, now: Any) -> int:
-        """Drop self-registered clients unused for long, never one with a live token."""
+        """Delete self-registered clients that are unused and have no live token.
+
+        Some programs register a new client for every connection.
+        """
         source = toolkit.AbstractApplication.RegistrationSource
         before = now - settings.UNUSED_CLIENTS_AFTER
         idle = models.Q(last_used_at=None, created__lt=before)
         idle |= models.Q(last_used_at__lt=before)
         live = IssuedToken.objects.live().filter(client_id=models.OuterRef("client_id"))
-        own = self.filter(idle, registration_source__in=(source.DCR, source.CIMD))
-        gone = own.filter(~models.Exists(live), blocked=False)
-        return sum(1 for client in gone if client.delete())
+        unused = self.filter(idle, registration_source__in=(source.DCR, source.CIMD))
+        expired = unused.filter(~models.Exists(live), blocked=False)
+        return sum(1 for client in expired if client.delete())
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]
 
     def end_access(self, *, actor: Any, reason: str) -> int:
-        """End tokens and codes of these clients; how many tokens. Consents stay."""
+        """Revoke tokens and codes, but no consents; return the number of tokens."""
         with transaction.atomic():
-            names = self.end_pending(actor=actor, reason=reason)
+            client_ids = self.end_pending(actor=actor, reason=reason)
             return sum(
-                IssuedToken.objects.filter(client_id__in=some).revoke(
+                IssuedToken.objects.filter(client_id__in=batch).revoke(
                     actor=actor, reason=reason
                 )
-                for some in key_batches(names)
+                for batch in key_batches(client_ids)
             )
 
     def end_pending(self, *, actor: Any, reason: str) -> list[str]:
-        """Delete their codes under way, their rows locked; the clients' public ids.
+        """Lock the clients and delete their pending codes; return their client_ids.
 
-        Locked before any account, as redeeming does (accounts/tokens/issue.py: lock).
+        Clients are locked before accounts, in the order of accounts/tokens/issue.py.
         """
-        names: list[str] = []
+        client_ids: list[str] = []
         with transaction.atomic():
             keys = list(self.order_by("pk").values_list("pk", flat=True))
-            for some in key_batches(keys):
-                rows = OAuthClient.objects.filter(pk__in=some).order_by("pk")
+            for batch in key_batches(keys):
+                rows = OAuthClient.objects.filter(pk__in=batch).order_by("pk")
                 locked = rows.select_for_update(no_key=True)
-                theirs = list(locked.values_list("client_id", flat=True))
-                end_pending(actor=actor, reason=reason, client_id__in=theirs)
-                names += theirs
-        return names
+                ids = list(locked.values_list("client_id", flat=True))
+                end_pending(actor=actor, reason=reason, client_id__in=ids)
+                client_ids += ids
+        return client_ids
 
     end_pending.queryset_only = True  # type: ignore[attr-defined]
     end_pending.alters_data = True  # type: ignore[attr-defined]
@@ -91,16 +92,15 @@ class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
 
 
 class OAuthClientManager(models.Manager.from_queryset(OAuthClientQuerySet)):  # type: ignore[misc]
-    """Finding a client by its public id."""
+    """Finds a client by its `client_id`, as the toolkit does."""
 
     def get_by_natural_key(self, client_id: str) -> OAuthClient:
-        """The toolkit's own look-up."""
-        found: OAuthClient = self.get(client_id=client_id)
-        return found
+        client: OAuthClient = self.get(client_id=client_id)
+        return client
 
 
 class OAuthClient(toolkit.AbstractApplication):
-    """A program that signs people in: put here by an admin, itself or its document."""
+    """An OAuth client; an admin, the client or its metadata document registers it."""
 
     token_endpoint_auth_method = models.CharField(
         _("token endpoint auth method"),
@@ -162,61 +162,58 @@ class OAuthClient(toolkit.AbstractApplication):
         return f"{self.name or self.client_id}"
 
     def natural_key(self) -> tuple[str]:
-        """By public id."""
         return (str(self.client_id),)
 
     def allows_grant_type(self, *grant_types: str) -> bool:
-        """Several at once, unlike the toolkit's own model (W3)."""
+        """Allow several grant types; the toolkit's model allows one."""
         allowed = {GRANTS[g] for g in self.grant_types if g in GRANTS}
         return bool(allowed & set(grant_types))
 
     def is_usable(self, request: Any) -> bool:
-        """Blocked clients, and those of refused hosts, are as unknown ones."""
+        """Treat blocked clients, and clients of refused hosts, as unknown."""
         return not self.blocked and self.host_trusted is not False
 
     def get_allowed_schemes(self) -> list[str]:
-        """Schemes it may be redirected to: those of its registered URIs."""
+        """Return the schemes of its registered redirect URIs."""
         return sorted({urlsplit(uri).scheme for uri in self.redirect_uris.split()})
 
     @property
     def verified(self) -> bool:
-        """Whether an admin put it here, approved it, or trusts its document's host."""
-        put_here = self.registration_source == self.RegistrationSource.MANUAL
-        return bool(self.approved or put_here or self.host_trusted)
+        """Whether an admin added it, approved it, or trusts its document's host."""
+        added_by_admin = self.registration_source == self.RegistrationSource.MANUAL
+        return bool(self.approved or added_by_admin or self.host_trusted)
 
     @property
     def host_trusted(self) -> bool | None:
-        """What the admin says of its document's host; None: nothing, or none."""
+        """Whether the host of its metadata document is trusted; None without a rule."""
         if self.registration_source != self.RegistrationSource.CIMD:
             return None
         try:
             host = host_of_document(self.client_id)
         except ValueError:
-            return False  # Nobody could name it, neither to trust nor to refuse it.
+            return False  # DocumentHost cannot store this host.
         hosts = DocumentHost.objects.filter(host=host)
         return hosts.values_list("trusted", flat=True).first()
 
     @property
     def uses_private_key_jwt(self) -> bool:
-        """Whether it proves itself with a key and by nothing else."""
+        """Whether it authenticates with a signed assertion only (RFC 7523)."""
         return bool(self.token_endpoint_auth_method == PRIVATE_KEY_JWT)
 
     def update_last_used(self) -> None:
-        """Note that it was."""
         OAuthClient.objects.filter(pk=self.pk).update(last_used_at=timezone.now())
 
     def tokens(self) -> Any:
-        """Its tokens in the one list."""
         return IssuedToken.objects.filter(client_id=self.client_id)
 
 
 class OAuthGrant(toolkit.AbstractGrant):
-    """An authorization code: `code` is a SHA-256, the code itself is stored nowhere."""
+    """An authorization code; `code` holds only its SHA-256."""
 
     family = models.UUIDField(_("family"), default=uuid4)
     redeemed_at = models.DateTimeField(_("redeemed at"), null=True, blank=True)
     auth_digest = models.CharField(max_length=64, default="", editable=False)
-    """The account's `auth_digest` when its person allowed it."""
+    """The account's `auth_digest` at the time of consent."""
 
     class Meta(toolkit.AbstractGrant.Meta):
         verbose_name = _("authorization code")
@@ -236,27 +233,27 @@ class OAuthRefreshToken(toolkit.AbstractRefreshToken):
 
 
 class OAuthDeviceGrant(toolkit.AbstractDeviceGrant):
-    """A device waiting for its person; `device_code` is a SHA-256."""
+    """A device authorization (RFC 8628); `device_code` holds only its SHA-256."""
 
     client_id = models.CharField(max_length=255, db_index=True)
     polled_at = models.DateTimeField(null=True, blank=True)
     auth_digest = models.CharField(max_length=64, default="", editable=False)
-    """The account's `auth_digest` when its person decided."""
+    """The account's `auth_digest` at the time of the decision."""
 
 
-def end_pending(*, actor: Any, reason: str, **whose: Any) -> int:
-    """Delete codes and device codes that would still give tokens; how many.
+def end_pending(*, actor: Any, reason: str, **filters: Any) -> int:
+    """Delete unused codes and device codes; return their number.
 
-    `whose` are conditions on `user_id` and `client_id`. A device code that nobody has
-    decided about is nobody's yet.
+    `filters` are conditions on `user_id` and `client_id`. A device code has no user
+    before the decision.
     """
     unexpired = {"expires__gt": timezone.now()}
     named = {
         key.replace("client_id", "application__client_id"): value
-        for key, value in whose.items()
+        for key, value in filters.items()
     }
     codes = OAuthGrant.objects.filter(redeemed_at=None, **unexpired, **named)
-    devices = OAuthDeviceGrant.objects.filter(**unexpired, **whose)
+    devices = OAuthDeviceGrant.objects.filter(**unexpired, **filters)
     devices = devices.exclude(status=OAuthDeviceGrant.DENIED)
     kinds = (
         ("authorization code", codes, "application__client_id"),
@@ -276,7 +273,7 @@ def end_pending(*, actor: Any, reason: str, **whose: Any) -> int:
 def withdrawal_event(
     what: str, name: str | None, client_id: str, reason: str
 ) -> AuditEvent:
-    """The event that says a grant was taken back (unsaved)."""
+    """Return the unsaved event of a withdrawn consent or a revoked code."""
     return AuditEvent(
         action="consent.withdrawn" if what == "consent" else "code.revoked",
         object=f"{what} of {name or 'nobody yet'}"[:255],
@@ -286,7 +283,7 @@ def withdrawal_event(
 
 
 class DocumentHost(models.Model):
-    """A host whose client documents are trusted, or refused; others are unverified."""
+    """A trusted or refused host of client metadata documents; others are unverified."""
 
     host = HostField(
         _("host"),
@@ -313,18 +310,18 @@ class DocumentHost(models.Model):
         return str(self.host)
 
     def clients(self) -> OAuthClientQuerySet:
-        """Those whose document is there."""
+        """Return the clients whose metadata document is at this host."""
         documented = OAuthClient.objects.filter(
             registration_source=OAuthClient.RegistrationSource.CIMD
         )
         ids = documented.values_list("pk", "client_id").iterator()
-        here = [key for key, client_id in ids if is_document_at(client_id, self.host)]
-        found: OAuthClientQuerySet = OAuthClient.objects.filter(pk__in=here)
-        return found
+        keys = [key for key, client_id in ids if is_document_at(client_id, self.host)]
+        clients: OAuthClientQuerySet = OAuthClient.objects.filter(pk__in=keys)
+        return clients
 
 
 class UsedAssertion(models.Model):
-    """The id of a client assertion seen before (RFC 7523 3): it counts once."""
+    """The id of a client assertion (RFC 7523 3); each is accepted once."""
 
     key = models.CharField(max_length=64, primary_key=True)
     until = models.DateTimeField(db_index=True)
@@ -334,14 +331,17 @@ class UsedAssertion(models.Model):
 
 
 class ConsentQuerySet(models.QuerySet["Consent"]):
-    """The verb that takes consents back."""
+    """Withdraws consents."""
 
     def withdraw(self, *, actor: Any, reason: str) -> int:
-        """Forget these: the next authorization asks again; how many there were."""
-        named = self.order_by().values_list("user__username", "client__client_id")
+        """Delete the consents with an event each; return their number.
+
+        The next authorization request asks the user again.
+        """
+        owners = self.order_by().values_list("user__username", "client__client_id")
         AuditEvent.objects.bulk_create(
             withdrawal_event("consent", name, client_id, reason).acted_by(actor)
-            for name, client_id in named
+            for name, client_id in owners
         )
         return self.delete()[0]
 
@@ -350,7 +350,7 @@ class ConsentQuerySet(models.QuerySet["Consent"]):
 
 
 class Consent(models.Model):
-    """What somebody allowed a client: remembered per client and scope."""
+    """The scopes that a user allowed a client."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -384,19 +384,22 @@ class Consent(models.Model):
         ]
 
     def __str__(self) -> str:
-        told = gettext("%(user)s allowed %(client)s")
-        return told % {"user": self.user, "client": self.client}
+        text = gettext("%(user)s allowed %(client)s")
+        return text % {"user": self.user, "client": self.client}
 
     def end(self, *, actor: Any, reason: str) -> int:
-        """Forget it, and end what its person holds through it; how many tokens."""
-        whose = {"user_id": self.user_id, "client_id": self.client.client_id}
+        """Delete the consent and revoke the user's tokens and codes of this client.
+
+        Returns the number of tokens.
+        """
+        filters = {"user_id": self.user_id, "client_id": self.client.client_id}
         with transaction.atomic():
             get_user_model().objects.filter(pk=self.user_id).lock_rows()
-            end_pending(actor=actor, reason=reason, **whose)
-            ended = IssuedToken.objects.filter(**whose)
+            end_pending(actor=actor, reason=reason, **filters)
+            tokens = IssuedToken.objects.filter(**filters)
             self.delete()
-            return ended.revoke(actor=actor, reason=reason)
+            return tokens.revoke(actor=actor, reason=reason)
 
     def covers(self, scopes: list[str]) -> bool:
-        """Whether nothing in `scopes` is new."""
+        """Whether the user has allowed all of `scopes`."""
         return set(scopes) <= set(self.scope.split())

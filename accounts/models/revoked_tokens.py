@@ -1,4 +1,4 @@
-"""RevokedToken: the one table that says which tokens no longer count."""
+"""RevokedToken: the ids (`jti`) of revoked tokens."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from django.utils.translation import gettext_lazy as _
 
 
 class RevokedTokenQuerySet(models.QuerySet["RevokedToken"]):
-    """Looking up and cleaning."""
+    """Deletes revocations that are no longer needed."""
 
     def purge(self, before: datetime | None = None) -> int:
-        """Forget revocations of tokens that have expired by themselves."""
+        """Delete revocations of tokens that have expired; return their number."""
         return self.filter(until__lt=before or timezone.now()).delete()[0]
 
     purge.queryset_only = True  # type: ignore[attr-defined]
@@ -21,7 +21,7 @@ class RevokedTokenQuerySet(models.QuerySet["RevokedToken"]):
 
 
 class RevokedToken(models.Model):
-    """A token id (`jti`) refused from now on, by whom and why."""
+    """A revoked token id with the actor and the reason."""
 
     jti = models.CharField(_("token ID"), max_length=64, primary_key=True)
     until = models.DateTimeField(

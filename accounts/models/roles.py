@@ -1,4 +1,4 @@
-"""Scope, Role and RoleAssignment: what may be done, bundled, and who holds it."""
+"""Scope, Role (a set of scopes) and RoleAssignment (a role of a user)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from accounts.models.users import User
 
 ACT_WITHIN_ROLES = "mcp"
-"""The scope with which a token acts within its user's roles."""
+"""The scope of tokens that may use all roles of their user."""
 
 scope_name_validator = RegexValidator(
     r"\A[\x21\x23-\x5B\x5D-\x7E]+\Z",
@@ -32,17 +32,17 @@ scope_name_validator = RegexValidator(
 
 
 class ScopeQuerySet(models.QuerySet["Scope"]):
-    """Scopes as people read them."""
+    """Looks up the descriptions of scopes."""
 
     def descriptions(self, names: Iterable[str]) -> dict[str, str]:
-        """Name -> what it lets somebody do, else the name again; in their order."""
+        """Return name -> translated description, or the name, in the given order."""
         known = dict(self.filter(name__in=names).values_list("name", "description"))
-        told = {name: gettext(text) for name, text in known.items() if text}
-        return {name: told.get(name, name) for name in names}
+        translated = {name: gettext(text) for name, text in known.items() if text}
+        return {name: translated.get(name, name) for name in names}
 
 
 class Scope(models.Model):
-    """One name as OAuth writes it, such as `User.Read` or `tool:delete_product`."""
+    """An OAuth scope, such as `User.Read` or `tool:delete_product`."""
 
     name = models.CharField(
         _("name"), max_length=255, unique=True, validators=[scope_name_validator]
@@ -66,7 +66,7 @@ class Scope(models.Model):
 
 
 class Role(models.Model):
-    """A set of scopes under a name; people hold roles, never scopes."""
+    """A named set of scopes. Users are assigned roles, never scopes."""
 
     name = models.CharField(_("name"), max_length=100, unique=True)
     description = models.CharField(_("description"), max_length=255, blank=True)
@@ -85,10 +85,10 @@ class Role(models.Model):
 
 
 class RoleAssignmentQuerySet(models.QuerySet["RoleAssignment"]):
-    """Which assignments count now, and the verbs that give and take roles."""
+    """Filters assignments by expiry and grants roles."""
 
     def unexpired(self, at: datetime | None = None) -> RoleAssignmentQuerySet:
-        """Those that count at `at` (now by default)."""
+        """Return the assignments that are valid at `at` (default: now)."""
         moment = at or timezone.now()
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=moment))
 
@@ -101,7 +101,7 @@ class RoleAssignmentQuerySet(models.QuerySet["RoleAssignment"]):
         reason: str = "",
         expires_at: datetime | None = None,
     ) -> tuple[RoleAssignment, bool]:
-        """Give `role` to `user`, or renew it: (row, whether it is new)."""
+        """Grant or renew `role`; return (assignment, whether it is new)."""
         return self.update_or_create(
             user=user,
             role=role,
@@ -115,7 +115,7 @@ class RoleAssignmentQuerySet(models.QuerySet["RoleAssignment"]):
 
 
 class RoleAssignment(models.Model):
-    """A role somebody holds: by whom given, why, and until when."""
+    """A role of a user, with the granter, the reason and the expiry."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -162,16 +162,15 @@ class RoleAssignment(models.Model):
         ]
 
     def __str__(self) -> str:
-        told = gettext("%(user)s has %(role)s")
-        return told % {"user": self.user, "role": self.role}
+        text = gettext("%(user)s has %(role)s")
+        return text % {"user": self.user, "role": self.role}
 
     @property
     def expired(self) -> bool:
-        """Whether its end has passed."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
     def lasts_until(self, moment: datetime | None) -> bool:
-        """Whether it counts until then at least; None: for good."""
+        """Whether it is valid at least until `moment`; None means without expiry."""
         if self.expired:
             return False
         if self.expires_at is None or moment is None:
@@ -179,13 +178,16 @@ class RoleAssignment(models.Model):
         return self.expires_at >= moment
 
     def extend(self, by: timedelta) -> None:
-        """Move the end on, from now if it has passed; what has none keeps none."""
+        """Postpone the expiry, from now if it has passed; None stays None."""
         if self.expires_at is not None:
             self.expires_at = max(self.expires_at, timezone.now()) + by
             self.save(update_fields=["expires_at"])
 
     def end(self, *, actor: Any, reason: str = "role ended", keep: Any = None) -> int:
-        """Let it count no longer but keep the row; the last takes all access too."""
+        """Expire the assignment now; return the number of tokens revoked.
+
+        Without another role, the user loses all access.
+        """
         self.expires_at = timezone.now()
         self.save(update_fields=["expires_at"])
         return self._end_access_without_roles(actor, reason, keep)
@@ -193,9 +195,10 @@ class RoleAssignment(models.Model):
     def withdraw(
         self, *, actor: Any, reason: str = "role withdrawn", keep: Any = None
     ) -> int:
-        """Take the role away; the last one takes all access too (tokens ended).
+        """Delete the assignment; return the number of tokens revoked.
 
-        `keep` is the request whose browser stays signed in.
+        Without another role, the user loses all access. The browser session of the
+        request `keep` stays signed in.
         """
         self.delete()
         return self._end_access_without_roles(actor, reason, keep)
@@ -203,8 +206,8 @@ class RoleAssignment(models.Model):
     def _end_access_without_roles(self, actor: Any, reason: str, keep: Any) -> int:
         if RoleAssignment.objects.filter(user=self.user).unexpired().exists():
             return 0
-        # Staff have the admin without a role; only a superuser ends their access. An
-        # actor that is no account is a command or a provider.
+        # Staff may use the admin without a role, so only a superuser ends their access.
+        # Commands and providers are actors without `is_superuser` and may do so, too.
         administers = self.user.is_staff or self.user.is_superuser
         if administers and not getattr(actor, "is_superuser", True):
             return 0

@@ -1,4 +1,4 @@
-"""SigningKey: the keys tokens are signed with, as rows with a state."""
+"""SigningKey: key pairs that sign tokens, with their rotation state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accounts.models.audit.events import AuditEvent
 
 
 class KeyState(models.TextChoices):
-    """A key is made, announced, used, kept for old tokens, and done with."""
+    """The life of a key: published, signing, verifying old tokens, removed."""
 
     NEXT = "next", _("next (announced, not used yet)")
     ACTIVE = "active", _("active (signs new tokens)")
@@ -24,69 +24,72 @@ class KeyState(models.TextChoices):
 
 
 class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
-    """Which key signs, which verify, and the verbs that move them on."""
+    """Filters keys by state and rotates them."""
 
     def verifying(self) -> SigningKeyQuerySet:
-        """Keys whose signatures count."""
+        """Return the keys whose signatures are accepted."""
         return self.filter(state__in=(KeyState.ACTIVE, KeyState.RETIRING))
 
     def published(self) -> SigningKeyQuerySet:
-        """Keys shown at /oauth/jwks.json."""
+        """Return the keys in /oauth/jwks.json."""
         return self.exclude(state=KeyState.RETIRED)
 
     def any_decryptable(self) -> bool:
-        """Whether KEY_ENCRYPTION_KEY opens any key (also true where there is none)."""
+        """Whether KEY_ENCRYPTION_KEY decrypts any key; True if there are no keys."""
         stored = self.exclude(state=KeyState.RETIRED)
         keys = list(stored.values_list("kid", "private_encrypted"))
         return not keys or any(can_decrypt(kid, bytes(data)) for kid, data in keys)
 
     def ensure_active(self) -> SigningKey:
-        """The active key, made now if there is none."""
+        """Return the active key; create it if there is none."""
         active = self.filter(state=KeyState.ACTIVE).first()
         if active is not None:
             return active
         try:
             return self.rotate(actor="set-up")
         except IntegrityError:
-            # Another process has made one meanwhile.
+            # Another process has created one meanwhile.
             return self.get(state=KeyState.ACTIVE)
 
     def rotate(self, *, actor: Any, algorithm: str = "") -> SigningKey:
-        """Put the next key to use, retire the active one gently, make a new next."""
-        wanted = algorithm or settings.SIGNING_ALGORITHM
-        # An RSA key takes as long as its primes do: nobody waits for that in a lock.
-        fresh = [self._make(wanted), self._make(wanted)]
+        """Activate the next key, retire the active one and create a new next key.
+
+        The old key still verifies. Locks all keys that are not retired.
+        """
+        algorithm = algorithm or settings.SIGNING_ALGORITHM
+        # RSA primes take long to find, so keys are generated before the lock.
+        new_keys = [self._generate(algorithm), self._generate(algorithm)]
         with transaction.atomic():
             rows = list(
                 self.model.objects.select_for_update().exclude(state=KeyState.RETIRED)
             )
             current = next((k for k in rows if k.state == KeyState.ACTIVE), None)
-            chosen = self._take_next(rows, wanted) or fresh.pop()
+            successor = self._take_next(rows, algorithm) or new_keys.pop()
             if current is not None:
                 current.move(KeyState.RETIRING)
-            chosen.move(KeyState.ACTIVE)
-            fresh.pop().save()
+            successor.move(KeyState.ACTIVE)
+            new_keys.pop().save()
             AuditEvent(
-                action="key.rotated", object=f"signing key {chosen.kid}"
+                action="key.rotated", object=f"signing key {successor.kid}"
             ).acted_by(actor).save()
-        return chosen
+        return successor
 
-    def _take_next(self, rows: list[SigningKey], wanted: str) -> SigningKey | None:
-        """The announced key of the wanted algorithm; others of state next go."""
-        waiting = [k for k in rows if k.state == KeyState.NEXT]
-        chosen = next((k for k in waiting if k.algorithm == wanted), None)
-        for key in waiting:
-            if key is not chosen:
+    def _take_next(self, rows: list[SigningKey], algorithm: str) -> SigningKey | None:
+        """Return the next key of this algorithm; retire all other next keys."""
+        published = [k for k in rows if k.state == KeyState.NEXT]
+        successor = next((k for k in published if k.algorithm == algorithm), None)
+        for key in published:
+            if key is not successor:
                 key.move(KeyState.RETIRED)
-        return chosen
+        return successor
 
-    def _make(self, algorithm: str) -> SigningKey:
-        made = generate_key_pair(algorithm)
+    def _generate(self, algorithm: str) -> SigningKey:
+        pair = generate_key_pair(algorithm)
         return self.model(
-            kid=made.kid,
+            kid=pair.kid,
             algorithm=algorithm,
-            public_pem=made.public_pem,
-            private_encrypted=made.private_encrypted,
+            public_pem=pair.public_pem,
+            private_encrypted=pair.private_encrypted,
         )
 
 
@@ -130,7 +133,7 @@ class SigningKey(models.Model):
         return f"{self.kid} ({self.algorithm}, {self.state})"
 
     def move(self, state: KeyState) -> None:
-        """Change the state and note when; a retired key keeps no private part."""
+        """Save the state with its time; a retired key loses its private part."""
         self.state = state
         stamp = {
             KeyState.ACTIVE: "activated_at",
@@ -144,7 +147,7 @@ class SigningKey(models.Model):
 
     @property
     def needed_until(self) -> Any:
-        """When the last token it signed has expired (None while it signs)."""
+        """When the last token it signed expires; None while it signs."""
         if self.retiring_at is None:
             return None
         longest = max(settings.ACCESS_TOKEN_LIFETIME, settings.REFRESH_TOKEN_LIFETIME)

@@ -1,4 +1,4 @@
-"""User: a person or a service account; an end of access ends its tokens too."""
+"""User: a person or a service account, and how to end its access."""
 
 from __future__ import annotations
 
@@ -23,98 +23,102 @@ from accounts.models.oauth import Consent, end_pending
 
 
 class AddressField(models.EmailField):  # type: ignore[type-arg]
-    """A mail address in lower case, whichever form, file or command wrote it.
+    """An email address in lower case, from any form, file or command.
 
-    Two spellings of one address would be two people to whoever compares them.
+    Comparisons would treat two spellings of one address as two people.
     """
 
     def get_prep_value(self, value: Any) -> Any:
-        """Lower case, in what is stored and in what is looked for."""
+        """Return lower case for stored values and for lookups."""
         prepared = super().get_prep_value(value)
         return prepared.lower() if isinstance(prepared, str) else prepared
 
     def to_python(self, value: Any) -> Any:
-        """Likewise in forms."""
-        found = super().to_python(value)
-        return found.lower() if isinstance(found, str) else found
+        """Return lower case for forms."""
+        address = super().to_python(value)
+        return address.lower() if isinstance(address, str) else address
 
 
 class UserQuerySet(models.QuerySet["User"]):
-    """Bulk verbs on accounts."""
+    """Finds accounts and ends their access."""
 
     def deactivate(self, *, actor: Any, reason: str = "account deactivated") -> int:
-        """Close these accounts and end their access; return how many closed."""
+        """Deactivate the active accounts and end their access; return their number."""
         with transaction.atomic():
             ids = self.filter(is_active=True).lock_rows()
-            closed = User.objects.filter(pk__in=ids)
-            closed.update(is_active=False)
-            closed.revoke_all_sessions(actor=actor, reason=reason)
+            accounts = User.objects.filter(pk__in=ids)
+            accounts.update(is_active=False)
+            accounts.revoke_all_sessions(actor=actor, reason=reason)
         return len(ids)
 
     def with_admin_set_email(self, address: str) -> list[User]:
-        """Accounts with this address that an administrator set, active or not.
-
-        The database folds more letters than an address may (CVE-2019-19844), so its
-        answer is compared once more.
-        """
+        """Return active and inactive accounts whose address an administrator set."""
         return self.filter(email_set_by_admin=True).with_email(address)
 
     def with_email(self, address: str) -> list[User]:
-        """Accounts whose own column has this address: allauth's rows may be older."""
+        """Return accounts with this address; allauth's own rows may be outdated.
+
+        The database may treat different letters as equal (CVE-2019-19844), so Python
+        compares the rows again.
+        """
         rows = self.filter(email__iexact=address)
         return [user for user in rows if user.email.lower() == address.lower()]
 
     def revoke_all_sessions(
         self, *, actor: Any, reason: str, keep: HttpRequest | None = None
     ) -> tuple[int, int]:
-        """End all access of these accounts; how many live tokens and browsers.
+        """End all access of these accounts; return (live tokens, browser sessions).
 
-        That is tokens of every kind, codes under way, consents, and browser sessions
-        but for the one that `keep`, the request being answered, came with.
+        Revokes all tokens, pending codes, consents and browser sessions, except the
+        session of the request `keep`. Commits one transaction and locks the accounts.
         """
         tokens = browsers = 0
         with transaction.atomic():
             ids = self.lock_rows()
-            for some in key_batches(ids):
-                whose: dict[str, Any] = {"user_id__in": some}
-                end_pending(actor=actor, reason=reason, **whose)
-                Consent.objects.filter(**whose).withdraw(actor=actor, reason=reason)
-                live = IssuedToken.objects.filter(**whose)
+            for batch in key_batches(ids):
+                owners: dict[str, Any] = {"user_id__in": batch}
+                end_pending(actor=actor, reason=reason, **owners)
+                Consent.objects.filter(**owners).withdraw(actor=actor, reason=reason)
+                live = IssuedToken.objects.filter(**owners)
                 tokens += live.revoke(actor=actor, reason=reason)
-            browsers = self._end_browsers(ids, actor, reason, keep)
+            browsers = self._end_browser_sessions(ids, actor, reason, keep)
         return tokens, browsers
 
     def sign_out_browsers(
         self, *, actor: Any, reason: str, keep: HttpRequest | None = None
     ) -> int:
-        """End browser sessions and codes under way, `keep` excepted; how many browsers.
+        """End browser sessions, except that of `keep`, and pending codes.
 
-        For accounts that are safer than before: their tokens stay.
+        Tokens stay, because the account only became safer (a new second factor).
+        Returns the number of browser sessions.
         """
         with transaction.atomic():
             ids = self.lock_rows()
-            for some in key_batches(ids):
-                end_pending(actor=actor, reason=reason, user_id__in=some)
-            return self._end_browsers(ids, actor, reason, keep)
+            for batch in key_batches(ids):
+                end_pending(actor=actor, reason=reason, user_id__in=batch)
+            return self._end_browser_sessions(ids, actor, reason, keep)
 
     def lock_rows(self) -> list[int]:
-        """Ids, their rows locked: a code that is redeemed meanwhile waits and loses."""
+        """Lock the rows and return their ids.
+
+        A concurrent code exchange waits for the lock and then fails.
+        """
         rows = User.objects.filter(pk__in=self.order_by().values("pk")).order_by("pk")
         return list(rows.select_for_update(no_key=True).values_list("pk", flat=True))
 
-    def _end_browsers(
+    def _end_browser_sessions(
         self, ids: list[int], actor: Any, reason: str, keep: HttpRequest | None
     ) -> int:
         names: list[str] = []
-        for some in key_batches(ids):
-            # No list has to know a session: the epoch is in what each is checked by.
-            User.objects.filter(pk__in=some).update(
+        for batch in key_batches(ids):
+            # The epoch also ends sessions that have no UserSession row.
+            User.objects.filter(pk__in=batch).update(
                 session_epoch=F("session_epoch") + 1
             )
-            names += end_sessions(sessions_of(some, current_key(keep)))
-        said = {"action": "session.ended", "reason": reason[:255]}
+            names += end_sessions(sessions_of(batch, current_key(keep)))
+        fields = {"action": "session.ended", "reason": reason[:255]}
         AuditEvent.objects.bulk_create(
-            AuditEvent(object=name, **said).acted_by(actor) for name in names
+            AuditEvent(object=name, **fields).acted_by(actor) for name in names
         )
         if keep is not None and keep.user.pk in ids:
             keep.user.refresh_from_db(fields=["session_epoch"])
@@ -131,7 +135,7 @@ class UserQuerySet(models.QuerySet["User"]):
 
 
 class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # type: ignore[misc]
-    """Django's manager with the verbs above."""
+    """Django's manager with UserQuerySet's methods."""
 
     def create_superuser(
         self,
@@ -140,8 +144,8 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
         password: str | None = None,
         **fields: Any,
     ) -> User:
-        """As Django's, and recorded: its command `createsuperuser` records nothing."""
-        # Hashing takes long and waits for its turn: not inside the transaction.
+        """Create a superuser and an audit event; `createsuperuser` writes none."""
+        # Hashing is slow and may queue, so it runs before the transaction.
         encoded = make_password(password)
         with transaction.atomic(using=self.db):
             user: User = super().create_superuser(username, email, None, **fields)
@@ -154,24 +158,24 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
 
 
 class EpochField(models.PositiveIntegerField):  # type: ignore[type-arg]
-    """A number that only `update()` moves.
+    """A number that only `update()` changes.
 
-    Saving a row that was read before its access ended would bring the earlier number
-    back, and with it the sessions that ended.
+    Saving an instance that is older than the end of its access would restore the old
+    number, and the ended sessions with it.
     """
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """For a row there is already: the number it has."""
+        """Keep the number that an existing row has in the database."""
         return super().pre_save(model_instance, add) if add else F(self.attname)
 
     def deconstruct(self) -> Any:
-        """Migrations know it by its column."""
+        """Appear in migrations as a PositiveIntegerField."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.PositiveIntegerField", args, kwargs
 
 
 class User(AbstractUser):  # type: ignore[django-manager-missing]
-    """An account. What it may do is in its roles, not in these columns."""
+    """An account. Its roles grant access, not these columns."""
 
     is_service_account = models.BooleanField(
         _("is service account"),
@@ -179,7 +183,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         help_text=_("This account is a program. It signs in with client credentials."),
     )
     session_epoch = EpochField(default=0, editable=False)
-    """How often the account's browser sessions were ended."""
+    """Counts how often all browser sessions of the account were ended."""
 
     email = AddressField(_("email address"), blank=True)
     email_set_by_admin = models.BooleanField(
@@ -202,24 +206,24 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         )
 
     def get_session_auth_hash(self) -> str:
-        """What a session is checked by: it changes with the password and the epoch."""
+        """Return the hash that sessions must match: it covers password and epoch."""
         return self._with_epoch(super().get_session_auth_hash())
 
     def get_session_auth_fallback_hash(self) -> Iterator[str]:
-        """The same under earlier secret keys."""
-        for known in super().get_session_auth_fallback_hash():
-            yield self._with_epoch(known)
+        """Yield the same hash for each entry of SECRET_KEY_FALLBACKS."""
+        for auth_hash in super().get_session_auth_fallback_hash():
+            yield self._with_epoch(auth_hash)
 
-    def _with_epoch(self, known: str) -> str:
-        return hashlib.sha256(f"{known} {self.session_epoch}".encode()).hexdigest()
+    def _with_epoch(self, auth_hash: str) -> str:
+        return hashlib.sha256(f"{auth_hash} {self.session_epoch}".encode()).hexdigest()
 
     @property
     def auth_digest(self) -> str:
-        """Kept with a code: access that ended meanwhile makes it worthless."""
+        """Stored with each code; the code fails if access has ended since."""
         return hashlib.sha256(self.get_session_auth_hash().encode()).hexdigest()
 
     def set_unusable_password(self) -> None:
-        """As Django's. It counts as a new password, so `save` ends access."""
+        """Count as a password change, so that `save` ends access."""
         super().set_unusable_password()
         if self.pk is not None:
             self._password = ""
@@ -228,8 +232,8 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         self, *, actor: Any, reason: str, keep: HttpRequest | None = None
     ) -> int:
         """End all access of this account; return how many live tokens it had."""
-        this = User.objects.filter(pk=self.pk)
-        tokens, _browsers = this.revoke_all_sessions(
+        account = User.objects.filter(pk=self.pk)
+        tokens, _browsers = account.revoke_all_sessions(
             actor=actor, reason=reason, keep=keep
         )
         self.refresh_from_db(fields=["session_epoch"])

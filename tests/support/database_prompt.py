@@ -19,7 +19,7 @@ def emptied() -> None:
     raw()._raw_delete("default")
     AuditSeal.objects.all().delete()
     head = AuditHead.objects.first() or AuditHead()
-    head.name(None)
+    head.point_to(None)
     head.save()
 
 

@@ -1,1 +1,1 @@
-"""Rows of the audit: events, seals, hourly counts, saved views."""
+"""Models of the audit: events, seals, hourly counts and saved views."""

@@ -1,4 +1,4 @@
-"""What the audit's seals are made of: rows as bytes, their hashes, and a key's MAC."""
+"""Digests of audit events for their seals: canonical bytes, hashes and MACs."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ COLUMNS = (
     "request_id",
     "changes",
 )
-"""Every column of an event, in the order in which it is digested.
+"""Every column of an event, in the order of the digest.
 
-A column added later must leave the bytes of older rows as they are: digest it as a
-pair of name and value, and only where it differs from its default.
+A new column must not change the bytes of older rows: digest it as a pair of name and
+value, and only if the value differs from the default.
 """
 
 MARK = 8
-"""Bytes of an event's hash that its seal holds, to name the one that does not fit."""
+"""Bytes of each event's hash in its seal; they identify an event that was changed."""
 
 PURPOSE = b"portico audit seals v1"
 
@@ -46,7 +46,7 @@ Row = tuple[Any, ...]
 
 
 class EventUnreadable(Exception):
-    """A row that no code of ours wrote: its bytes are no text, no JSON or no date."""
+    """Another program wrote this row: its bytes are not valid text, JSON or date."""
 
     def __init__(self, key: int) -> None:
         super().__init__(f"event {key} cannot be read")
@@ -54,14 +54,14 @@ class EventUnreadable(Exception):
 
 
 def event_bytes(row: Row) -> bytes:
-    """One event as bytes, the same on both databases. Raises TypeError."""
-    if not isinstance(row[1], datetime):  # Django reads a date it cannot parse as None.
+    """Return one event as bytes, identical on both databases. Raises TypeError."""
+    if not isinstance(row[1], datetime):  # Django returns None for an invalid date.
         raise TypeError("at is no date")
     return canonical_json(row)
 
 
 def canonical_json(values: Row) -> bytes:
-    """Compact JSON of them, moments in UTC. Raises TypeError."""
+    """Return compact JSON, with datetimes in UTC. Raises TypeError."""
     plain = [
         v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in values
     ]
@@ -69,35 +69,35 @@ def canonical_json(values: Row) -> bytes:
 
 
 def event_hash(row: Row) -> bytes:
-    """SHA-256 of one event."""
+    """Return the SHA-256 of one event."""
     return hashlib.sha256(event_bytes(row)).digest()
 
 
 def content_hash(hashes: list[bytes]) -> str:
-    """SHA-256 of these events' hashes."""
+    """Return the SHA-256 (hex) of these hashes."""
     return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
 def event_marks(rows: list[Row], hashes: list[bytes]) -> list[bytes]:
-    """For each event its id and the beginning of its hash."""
+    """Return for each event its id and the first MARK bytes of its hash."""
     pairs = zip(rows, hashes, strict=True)
     return [int(row[0]).to_bytes(MARK, "big") + h[:MARK] for row, h in pairs]
 
 
 def events_between(after: int, last: int) -> models.QuerySet[AuditEvent]:
-    """Events with after < id <= last, oldest first."""
+    """Return events with after < id <= last, by id."""
     return AuditEvent.objects.filter(id__gt=after, id__lte=last).order_by("id")
 
 
 def rows_between(after: int, last: int, most: int) -> tuple[list[Row], list[bytes]]:
-    """The first `most` events with after < id <= last, and their hashes.
+    """Return the first `most` events with after < id <= last, and their hashes.
 
-    Raises EventUnreadable. SQLite takes any bytes in any column, so somebody at its
-    prompt could otherwise stop the sealing of everybody's events with a traceback.
+    Raises EventUnreadable. SQLite accepts any bytes in any column, so one raw INSERT
+    could otherwise stop the sealing of all events with a traceback.
     """
-    found = events_between(after, last).values_list(*COLUMNS)
+    values = events_between(after, last).values_list(*COLUMNS)
     try:
-        rows: list[Row] = list(found[:most])
+        rows: list[Row] = list(values[:most])
         return rows, [event_hash(row) for row in rows]
     except (ValueError, TypeError, Error) as error:
         key = _unreadable(after, last, most)
@@ -116,6 +116,6 @@ def _unreadable(after: int, last: int, most: int) -> int | None:
 
 
 def compute_mac(*parts: Any) -> str:
-    """HMAC-SHA256 of these parts under a key that only KEY_ENCRYPTION_KEY gives."""
+    """Return the HMAC-SHA256 (hex) under a key derived from KEY_ENCRYPTION_KEY."""
     key = derived_key(PURPOSE)
     return hmac.new(key, canonical_json(parts), hashlib.sha256).hexdigest()

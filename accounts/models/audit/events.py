@@ -1,4 +1,4 @@
-"""AuditEvent: what happened, by whom and why. Rows are added, never changed."""
+"""AuditEvent: an action with its actor and reason. Rows are append-only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 COMMAND_LINE = "command line"
-"""The actor where an operator acts: a command, or a shell."""
+"""The actor of management commands and of the Django shell."""
 APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
 
 
 class Actor(Protocol):
-    """Who acts, as the audit needs to know them: a user, without importing users."""
+    """The part of a user that the audit needs; importing User would be a cycle."""
 
     pk: Any
 
@@ -22,9 +22,9 @@ class Actor(Protocol):
 
 
 class AuditQuerySet(models.QuerySet["AuditEvent"]):
-    """Reading is free; the bulk verbs that would rewrite history are closed.
+    """Refuses the bulk methods that would change or delete events.
 
-    Retention is `AuditSeal.objects.all().purge()`: whole sealed ranges go.
+    `AuditSeal.objects.all().purge()` applies retention to whole sealed ranges.
     """
 
     def update(self, **kwargs: Any) -> NoReturn:
@@ -37,13 +37,13 @@ class AuditQuerySet(models.QuerySet["AuditEvent"]):
         raise TypeError(APPEND_ONLY)
 
     def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Insert; an id of one's own could be that of a sealed event or a gap's."""
+        """Insert without ids: a chosen id could be a sealed event's or fill a gap."""
         objs = list(objs)
         if kwargs.get("update_conflicts") or any(o.pk is not None for o in objs):
             raise TypeError(APPEND_ONLY)
         return super().bulk_create(objs, *args, **kwargs)
 
-    # Django's own short cuts past the two above; the base manager has them too.
+    # Django calls these directly, past update and delete, also on the base manager.
     def _update(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(APPEND_ONLY)
 
@@ -52,10 +52,10 @@ class AuditQuerySet(models.QuerySet["AuditEvent"]):
 
 
 class AuditEvent(models.Model):
-    """One event. `actor` is text so that history outlives the account."""
+    """One event. `actor` is text, so the event outlives the account."""
 
     class Verdict(models.TextChoices):
-        """What was decided, where something was."""
+        """The decision, empty for events without one."""
 
         NONE = "", _("no decision")
         ALLOWED = "allowed", _("allowed")
@@ -113,8 +113,8 @@ class AuditEvent(models.Model):
         base_manager_name = "objects"
         verbose_name = _("audit event")
         verbose_name_plural = _("audit events")
-        # Each way of looking gives its rows in the order of the list, so the newest
-        # of millions need no sorting. Seven trees, as many as event writing can bear.
+        # Each index also sorts by time, so the newest of millions need no sorting.
+        # Event writing cannot bear more indexes.
         indexes = [
             models.Index(fields=["action", "at"], name="audit_action"),
             models.Index(fields=["actor", "at"], name="audit_actor"),
@@ -148,23 +148,23 @@ class AuditEvent(models.Model):
         return f"{self.action} {self.object}".strip()
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Insert; an event that has a row already is refused."""
+        """Insert. Raises TypeError for an event that has a row already."""
         if self.pk is not None:
             raise TypeError(APPEND_ONLY)
         super().save(*args, **kwargs)
 
     def save_base(self, *args: Any, **kwargs: Any) -> None:
-        """As `save`: Django offers it for saving without `save`."""
+        """Like `save`: Django offers this method to callers that bypass `save`."""
         if self.pk is not None:
             raise TypeError(APPEND_ONLY)
         super().save_base(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: retention is `AuditSeal.objects.all().purge()`."""
+        """Raises TypeError; `AuditSeal.objects.all().purge()` applies retention."""
         raise TypeError(APPEND_ONLY)
 
     def acted_by(self, actor: Actor | str | None) -> AuditEvent:
-        """Name who acted: a user, a word such as "command line", or nobody."""
+        """Set the actor: a user, a text such as "command line", or None."""
         if actor is None or isinstance(actor, str):
             self.actor = (actor or "")[:150]
         else:

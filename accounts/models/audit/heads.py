@@ -1,4 +1,4 @@
-"""AuditHead: which seal is the newest, so that removing the last ones shows."""
+"""AuditHead: names the newest seal, so that removed seals are noticed."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from accounts.models.audit.digests import compute_mac
 
 
 class Numbered(Protocol):
-    """A seal, as far as this file needs one."""
+    """The part of AuditSeal that this module needs; importing it would be a cycle."""
 
     number: int
     digest: str
 
 
 class AuditHeadQuerySet(models.QuerySet["AuditHead"]):
-    """Moving it on."""
+    """Updates the head."""
 
     def advance(self, before: Numbered | None, newest: Numbered) -> None:
-        """Name `newest` if `before` is what the row names; else leave it as it is.
+        """Point to `newest` if the row points to `before`; else change nothing.
 
-        A row that does not fit is what shows that seals were removed. Refusing to
-        seal would let whoever removed them stop the sealing of what comes next.
+        A row that does not match proves that seals were removed. Raising an error
+        instead would let the attacker stop the sealing of later events.
         """
         row = self.first()
-        if row is None or not row.authentic() or not row.names(before):
+        if row is None or not row.is_authentic() or not row.points_to(before):
             return
-        row.name(newest)
+        row.point_to(newest)
         row.save()
 
     advance.queryset_only = advance.alters_data = True  # type: ignore[attr-defined]
 
 
 class AuditHead(models.Model):
-    """One row, made by a migration. Without KEY_ENCRYPTION_KEY nobody writes another;
-    an old copy of it can be put back, which `verify_audit --head` finds.
+    """One row, inserted by a migration; its MAC needs KEY_ENCRYPTION_KEY.
+
+    An attacker could restore an old copy of it; `verify_audit --head` detects that.
     """
 
     number = models.PositiveIntegerField(default=0)
@@ -48,17 +49,17 @@ class AuditHead(models.Model):
     def __str__(self) -> str:
         return f"seal {self.number}"
 
-    def authentic(self) -> bool:
-        """Whether this KEY_ENCRYPTION_KEY wrote it."""
+    def is_authentic(self) -> bool:
+        """Whether the MAC is valid under this KEY_ENCRYPTION_KEY."""
         return self.mac == self._mac()
 
-    def names(self, seal: Numbered | None) -> bool:
-        """Whether it is about this seal (None: about no seal yet)."""
-        wanted = (seal.number, seal.digest) if seal else (0, "")
-        return (self.number, self.digest) == wanted
+    def points_to(self, seal: Numbered | None) -> bool:
+        """Whether this seal is the newest by this row; None means no seal yet."""
+        expected = (seal.number, seal.digest) if seal else (0, "")
+        return (self.number, self.digest) == expected
 
-    def name(self, seal: Numbered | None) -> None:
-        """Be about this seal (None: no seal yet); not saved."""
+    def point_to(self, seal: Numbered | None) -> None:
+        """Set the newest seal (None: no seal yet) without saving."""
         self.number, self.digest = (seal.number, seal.digest) if seal else (0, "")
         self.mac = self._mac()
 

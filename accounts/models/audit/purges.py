@@ -1,4 +1,4 @@
-"""PurgeRecord: the audit event that says which sealed events retention has dropped."""
+"""PurgeRecord: the audit event that says which sealed events were purged."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ACTION = "audit.purged"
 
 @dataclass(frozen=True, slots=True)
 class PurgeRecord:
-    """A range of seals whose events may be gone, and why that was allowed.
+    """A range of seals whose events retention may have deleted.
 
-    It is written before the first of them goes, so a purge that was killed leaves no
-    gap without a record. The record is an event like others: sealed, and purged in
-    its turn by a run whose own record names at least as many seals.
+    A purge writes it before the first deletion, so a killed purge leaves no gap without
+    a record. The record is an event: it is sealed, and a later purge deletes it. The
+    record of that purge covers at least the same seals.
     """
 
     at: datetime
@@ -32,12 +32,12 @@ class PurgeRecord:
     retention_days: int
 
     def covers(self, number: int, last_at: datetime) -> bool:
-        """Whether a seal's events were old enough for the retention of that day."""
+        """Whether the seal's events were older than the retention at that time."""
         due = self.at - timedelta(days=self.retention_days)
         return number <= self.last_seal and last_at < self.before <= due
 
     def write(self) -> None:
-        """Add it to the audit."""
+        """Insert the event."""
         changes = asdict(self) | {"before": self.before.isoformat()}
         del changes["at"]
         AuditEvent(
@@ -51,14 +51,14 @@ class PurgeRecord:
 
 
 def records() -> list[PurgeRecord]:
-    """Those in the audit, the newest first."""
-    found = AuditEvent.objects.filter(action=ACTION).order_by("-at", "-id")
-    rows = found.values_list("at", "changes")
-    return [one for one in (_read(at, changes) for at, changes in rows) if one]
+    """Return the valid records in the audit, the newest first."""
+    events = AuditEvent.objects.filter(action=ACTION).order_by("-at", "-id")
+    rows = events.values_list("at", "changes")
+    return [record for record in (_read(*row) for row in rows) if record]
 
 
 def _read(at: datetime, changes: Any) -> PurgeRecord | None:
-    """None for an event of that name which no purge wrote."""
+    """Parse an event; None if a purge did not write it."""
     try:
         record = PurgeRecord(
             at=at,
@@ -77,6 +77,6 @@ def _read(at: datetime, changes: Any) -> PurgeRecord | None:
 
 
 def retention_days() -> int:
-    """AUDIT_RETENTION as it is now."""
+    """Return AUDIT_RETENTION in days."""
     days: int = settings.AUDIT_RETENTION.days
     return days

@@ -1,6 +1,6 @@
-"""AuditHour: what each hour of the audit adds up to, so that a month is few rows.
+"""AuditHour: hourly counts of audit events, so that a month needs few rows.
 
-An hour is counted once it is over; what is under way is counted when looked at.
+Finished hours are counted once; the current hour is counted for each page.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from accounts.models.audit.events import AuditEvent
 HOUR = timedelta(hours=1)
 RETENTION = timedelta(days=31)
 SETTLING_TIME = timedelta(minutes=2)
-"""An hour is over this long after its end: events are written a little late."""
+"""An hour is final this long after its end, because events are written late."""
 MAX_VALUES = 100
-"""Names kept per hour of each facet: with more than that in one hour, the sums of
-the quietest are too low."""
+"""Values stored per hour and facet. With more of them in one hour, the sums of rare
+values are too low."""
 HOURS_PER_TRANSACTION = 4
-"""Hours per transaction, so that looking does not hold up writers."""
+"""A small number, so that a page does not delay writers."""
 STEPS = 10.0
-"""Durations are kept as floor(STEPS * ln(ms)): figures are within 5 %."""
+"""Durations are stored as floor(STEPS * ln(ms)): the error is below 5 %."""
 
 
 class Facet(models.TextChoices):
-    """What is counted."""
+    """The dimension of a count."""
 
     MESSAGES = "messages", _("messages decided")
     ACTION = "action", _("events by action")
@@ -45,50 +45,49 @@ class Facet(models.TextChoices):
 CAPPED_FACETS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT)
 GROUP_COLUMNS = ("action", "decision", "reason", "object", "actor", "client_id")
 EventCounts = dict[str, dict[str, "Counter[str]"]]
-"""Facet -> "allowed" or "denied" -> value -> how many."""
+"""Facet -> "allowed" or "denied" -> value -> count."""
 
 
 def empty_counts() -> EventCounts:
-    """Nothing counted yet."""
     return {facet: {"allowed": Counter(), "denied": Counter()} for facet in Facet}
 
 
 def count_events(start: datetime, end: datetime) -> EventCounts:
     """Count the events from `start` to before `end`, in two queries."""
-    found = empty_counts()
+    counts = empty_counts()
     events = AuditEvent.objects.filter(at__gte=start, at__lt=end).order_by()
     rows = events.values_list(*GROUP_COLUMNS)
     for *row, number, timed in rows.annotate(n=Count("pk"), t=Count("duration_ms")):
-        _add(found, dict(zip(GROUP_COLUMNS, row, strict=True)), number, timed)
+        _add(counts, dict(zip(GROUP_COLUMNS, row, strict=True)), number, timed)
     step = Ln(Greatest(F("duration_ms"), 0.01, output_field=FloatField())) * STEPS
     timed = events.filter(decision="allowed", duration_ms__isnull=False)
     buckets = timed.values_list(Cast(Floor(step), models.IntegerField()))
     for bucket, number in buckets.annotate(n=Count("pk")):
-        found[Facet.DURATION]["allowed"][str(bucket)] += number
-    return found
+        counts[Facet.DURATION]["allowed"][str(bucket)] += number
+    return counts
 
 
-def _add(found: EventCounts, row: dict[str, str], number: int, timed: int) -> None:
-    """One combination; what has a duration is a message decided at the door."""
+def _add(counts: EventCounts, row: dict[str, str], number: int, timed: int) -> None:
+    """Add one combination; only decided messages have a duration (`timed`)."""
     verdict = "denied" if row["decision"] == "denied" else "allowed"
-    found[Facet.ACTION][verdict][row["action"]] += number
+    counts[Facet.ACTION][verdict][row["action"]] += number
     if not timed:
         return
-    found[Facet.MESSAGES][verdict][""] += timed
+    counts[Facet.MESSAGES][verdict][""] += timed
     if row["actor"]:
-        found[Facet.ACTOR][verdict][row["actor"]] += timed
+        counts[Facet.ACTOR][verdict][row["actor"]] += timed
     if row["client_id"]:
-        found[Facet.CLIENT][verdict][row["client_id"]] += timed
+        counts[Facet.CLIENT][verdict][row["client_id"]] += timed
     if verdict == "denied":
-        found[Facet.REASON][verdict][row["reason"]] += timed
+        counts[Facet.REASON][verdict][row["reason"]] += timed
     if not row["action"].startswith(("message.", "request.")):
-        found[Facet.OBJECT][verdict][row["object"]] += timed
+        counts[Facet.OBJECT][verdict][row["object"]] += timed
 
 
 def limit_values(facet: str, counts: dict[str, Counter[str]]) -> list[str]:
-    """Values worth a row: the busiest of a facet that may be long.
+    """Return the values to store: at most MAX_VALUES of a capped facet.
 
-    The messages have one row always: it says that the hour is counted.
+    MESSAGES always has one row, which marks the hour as counted.
     """
     if facet == Facet.MESSAGES:
         return [""]
@@ -98,15 +97,15 @@ def limit_values(facet: str, counts: dict[str, Counter[str]]) -> list[str]:
 
 
 def floor_hour(moment: datetime) -> datetime:
-    """The beginning of its hour."""
+    """Return the start of the hour."""
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
 class AuditHourQuerySet(models.QuerySet["AuditHour"]):
-    """Counting hours, and adding them up."""
+    """Counts hours and sums the counts."""
 
     def uncounted_hours(self, now: datetime) -> list[datetime]:
-        """Hours that are over and not counted yet, the newest first."""
+        """Return finished hours without counts, the newest first."""
         end = floor_hour(now - SETTLING_TIME)
         first = AuditEvent.objects.aggregate(first=Min("at"))["first"]
         if first is None:
@@ -119,13 +118,13 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
 
     def roll_up(self, now: datetime, seconds: float | None = None) -> int:
         """Count finished hours for at most `seconds`; return how many are left."""
-        waiting, began = self.uncounted_hours(now), perf_counter()
-        while waiting and (seconds is None or perf_counter() - began < seconds):
+        waiting, start = self.uncounted_hours(now), perf_counter()
+        while waiting and (seconds is None or perf_counter() - start < seconds):
             rows = self._empty_hours(waiting)
-            taken = len(rows) or HOURS_PER_TRANSACTION
+            size = len(rows) or HOURS_PER_TRANSACTION
             if not rows:
-                rows = [r for hour in waiting[:taken] for r in self._hour_rows(hour)]
-            waiting = waiting[taken:]
+                rows = [r for hour in waiting[:size] for r in self._hour_rows(hour)]
+            waiting = waiting[size:]
             self.bulk_create(rows, ignore_conflicts=True, batch_size=500)
         return len(waiting)
 
@@ -133,7 +132,7 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
     roll_up.alters_data = True  # type: ignore[attr-defined]
 
     def _empty_hours(self, waiting: list[datetime]) -> list[AuditHour]:
-        """Rows for the newest of these hours in which nothing happened, if any."""
+        """Return rows for the newest of these hours that have no events."""
         before = AuditEvent.objects.filter(at__lt=waiting[0] + HOUR)
         last = before.aggregate(last=Max("at"))["last"]
         return [
@@ -152,12 +151,12 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
                 )
 
     def value_totals(self, most: int | None = None) -> list[tuple[str, int, int]]:
-        """(value, allowed, denied) over these hours, the busiest `most` of them."""
+        """Return (value, allowed, denied) sums, the `most` frequent values first."""
         rows = self.values_list("value").annotate(a=Sum("allowed"), d=Sum("denied"))
         return list(rows.order_by(-(F("a") + F("d")), "value")[:most])
 
     def purge(self, now: datetime) -> int:
-        """Forget hours that no page shows any more."""
+        """Delete hours that are older than every page's range."""
         return self.filter(hour__lt=now - RETENTION).delete()[0]
 
     purge.queryset_only = True  # type: ignore[attr-defined]
@@ -165,7 +164,7 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
 
 
 class AuditHour(models.Model):
-    """One value of one facet in one hour. A count, not evidence: the audit is."""
+    """The count of one facet value in one hour. Only the events are evidence."""
 
     hour = models.DateTimeField()
     facet = models.CharField(max_length=8, choices=Facet)

@@ -1,4 +1,4 @@
-"""SavedView: a search of the audit under a name, one's own or shared."""
+"""SavedView: a named search of the audit, private or shared."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class SavedViewQuerySet(models.QuerySet["SavedView"]):
-    """Which somebody sees."""
+    """Filters saved views by reader."""
 
     def visible_to(self, user: User) -> SavedViewQuerySet:
-        """Their own and the shared ones."""
+        """Return the user's own views and the shared ones."""
         return self.filter(models.Q(owner=user) | models.Q(shared=True))
 
 
 class SavedView(models.Model):
-    """The query string of a list, by name."""
+    """The query string of the audit list under a name."""
 
     name = models.CharField(_("name"), max_length=80)
     query = models.CharField(_("query"), max_length=2000, blank=True)

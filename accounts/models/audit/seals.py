@@ -1,7 +1,7 @@
-"""AuditSeal: a hash chain over the audit, so that rewriting it does not go unseen.
+"""AuditSeal: a hash chain over the audit that reveals changed or removed events.
 
-Events are written without any hash, for they are on the way of every message; a seal
-covers a range of them afterwards. What it protects is in docs/administration.md.
+Events are written without a hash, because every message waits for its event. A seal
+covers a range of them later. docs/administration.md says what seals protect against.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from accounts.models.audit.verification import Verification, VerifiedRange
 logger = logging.getLogger(__name__)
 
 EVENTS_PER_SEAL = 1000
-"""Events in one seal at most."""
+"""The largest number of events in one seal."""
 
 LOCK_TIMEOUT = "200ms"
-"""How long sealing may hold up those who write events (PostgreSQL)."""
+"""How long sealing may delay the writers of events (PostgreSQL)."""
 
 
 def highest_settled_id() -> int | None:
-    """The highest id below which no event can appear any more; None: not now.
+    """Return the highest id below which no event can appear; None if unknown now.
 
-    SQLite has one writer at a time, so ids are committed in their order. PostgreSQL
-    gives ids before it commits: a SHARE lock waits for those who hold one and lets
-    nobody take another, for the moment in which the highest is read.
+    SQLite has one writer at a time, so it commits ids in order. PostgreSQL assigns ids
+    before the commit. A SHARE lock waits for open writers and blocks new ones while
+    the highest id is read.
     """
     newest = AuditEvent.objects.order_by("-id").values_list("id", flat=True)
     if connection.vendor != "postgresql":
@@ -62,36 +62,36 @@ def highest_settled_id() -> int | None:
 
 
 class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
-    """Making seals, and checking them."""
+    """Creates, verifies and purges seals."""
 
     def head(self) -> AuditSeal | None:
-        """The newest."""
+        """Return the newest seal."""
         return self.order_by("-number").first()
 
     def unsealed(self, most: int) -> tuple[int, datetime | None]:
-        """How many events no seal covers yet (`most` at most), and since when."""
+        """Return the number of unsealed events (at most `most`) and the oldest time."""
         head = self.head()
         waiting = AuditEvent.objects.filter(id__gt=head.last_id if head else 0)
         oldest = waiting.order_by("id").values_list("at", flat=True).first()
         return waiting.order_by("id")[:most].count(), oldest
 
     def gaps(self) -> int:
-        """How many ids that lie within the seals belong to no event of theirs."""
+        """Return the number of ids within the seals that no sealed event has."""
         ids = models.Sum(models.F("last_id") - models.F("after_id"))
-        found = self.aggregate(ids=ids, events=models.Sum("events"))
-        return (found["ids"] or 0) - (found["events"] or 0)
+        sums = self.aggregate(ids=ids, events=models.Sum("events"))
+        return (sums["ids"] or 0) - (sums["events"] or 0)
 
     def seal(self, most: int | None = None) -> int:
-        """Seal what is settled, at most `most` ranges; return how many were made.
+        """Seal settled events in at most `most` seals; return their number.
 
-        Raises EventUnreadable at a row that only SQL can have written.
+        Raises EventUnreadable at a row that raw SQL wrote.
         """
-        until, made = highest_settled_id(), 0
-        while until is not None and (most is None or made < most):
+        until, count = highest_settled_id(), 0
+        while until is not None and (most is None or count < most):
             if not self._seal_next(until):
                 break
-            made += 1
-        return made
+            count += 1
+        return count
 
     def _seal_next(self, until: int) -> bool:
         head = self.model.objects.head()
@@ -99,30 +99,30 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         rows, hashes = rows_between(after, until, EVENTS_PER_SEAL)
         if not rows:
             return False
-        made = self.model.over(rows, hashes, head)
+        seal = self.model.from_events(rows, hashes, head)
         try:
             with transaction.atomic():
-                made.save(force_insert=True)
-                AuditHead.objects.all().advance(head, made)
+                seal.save(force_insert=True)
+                AuditHead.objects.all().advance(head, seal)
         except IntegrityError:
-            return False  # Somebody else was sealing the same range.
-        logger.info("Audit sealed up to %s: %s", made.last_id, made.digest)
+            return False  # Another process sealed the same range.
+        logger.info("Audit sealed up to event %s: %s", seal.last_id, seal.digest)
         return True
 
     def verify(self, newest: int | None = None) -> Iterator[VerifiedRange]:
-        """Check each seal against its events, oldest first; stop at a misfit.
+        """Check each seal against its events, oldest first; stop at a mismatch.
 
-        With `newest` only so many, taking the one before them on trust, except that
-        the last seal whose events are gone is always looked at.
+        With `newest`, check only that many and trust the seal before them. The last
+        purged seal is always checked.
         """
         return Verification(self.all()).run(newest)
 
     def purge(self, before: datetime) -> int:
-        """Drop the events of whole seals older than `before`; return how many.
+        """Delete the events of whole seals older than `before`; return their number.
 
-        Their seals stay, so the chain stays verifiable, and a PurgeRecord says what
-        went. Each seal is a transaction: killed anywhere, the next run goes on.
-        Raises ValueError for what AUDIT_RETENTION still keeps.
+        The seals stay, so the chain stays verifiable, and a PurgeRecord names the
+        range. Each seal is one transaction: after a kill, the next run continues.
+        Raises ValueError if AUDIT_RETENTION still keeps events before `before`.
         """
         now = timezone.now()
         if before > now - settings.AUDIT_RETENTION:
@@ -137,11 +137,11 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         return sum(seal.purge_events() for seal in due._in_pages())
 
     def _seal_readable(self) -> None:
-        with suppress(EventUnreadable):  # Old events go whatever the new ones are.
+        with suppress(EventUnreadable):  # A bad new event must not stop a purge.
             self.seal()
 
     def _due(self, before: datetime, now: datetime) -> PurgeRecord | None:
-        """The seals whose turn it is; None if there are none."""
+        """Return the record of the seals to purge; None if there are none."""
         columns = ("number", "events", "last_at", "last_id", "digest")
         first, last, events = 0, None, 0
         waiting = self.filter(purged_at=None).order_by("number")
@@ -163,8 +163,9 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         )
 
     def _in_pages(self) -> Iterator[AuditSeal]:
-        """Seals that are written to on the way: a cursor held open would keep SQLite
-        at what it has read, and no write is allowed from there.
+        """Yield seals while the caller updates them.
+
+        An open cursor would keep a SQLite snapshot, from which no write is allowed.
         """
         rows, last = self.order_by("number").defer("marks"), 0
         while page := list(rows.filter(number__gt=last)[:100]):
@@ -172,19 +173,19 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
             last = page[-1].number
 
     def reauthenticate(self) -> int:
-        """Authenticate every seal with the KEY_ENCRYPTION_KEY of now; return how many.
+        """Compute every MAC with the current KEY_ENCRYPTION_KEY; return the number.
 
-        The hashes stay as they are: this says that somebody looked at them.
+        The hashes do not change: the operator has verified them before.
         """
-        done = 0
+        count = 0
         for seal in self._in_pages():
             seal.mac = seal.authentication_code()
             seal.save(update_fields=["mac"])
-            done += 1
+            count += 1
         row = AuditHead.objects.first() or AuditHead()
-        row.name(self.head())
+        row.point_to(self.head())
         row.save()
-        return done
+        return count
 
     seal.queryset_only = seal.alters_data = True  # type: ignore[attr-defined]
     purge.queryset_only = purge.alters_data = True  # type: ignore[attr-defined]
@@ -193,7 +194,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
 
 
 class AuditSeal(models.Model):
-    """SHA-256 over the seal before and the events with after_id < id <= last_id."""
+    """SHA-256 of the previous seal and the events with after_id < id <= last_id."""
 
     number = models.PositiveIntegerField(_("number"), primary_key=True)
     previous = models.CharField(
@@ -232,12 +233,12 @@ class AuditSeal(models.Model):
         return gettext("seal %d") % self.number
 
     @classmethod
-    def over(
+    def from_events(
         cls, rows: list[Row], hashes: list[bytes], head: AuditSeal | None
     ) -> AuditSeal:
-        """The seal (unsaved) of these rows of COLUMNS, after `head`."""
+        """Create the unsaved seal of these rows of COLUMNS, after `head`."""
         moments = [row[1] for row in rows]
-        made = cls(
+        seal = cls(
             number=head.number + 1 if head else 1,
             previous=head.digest if head else "",
             after_id=head.last_id if head else 0,
@@ -248,31 +249,31 @@ class AuditSeal(models.Model):
             content=content_hash(hashes),
             marks=b"".join(event_marks(rows, hashes)),
         )
-        made.digest = made.compute_digest()
-        made.mac = made.authentication_code()
-        return made
+        seal.digest = seal.compute_digest()
+        seal.mac = seal.authentication_code()
+        return seal
 
     def compute_digest(self) -> str:
-        """The digest that its own columns ask for."""
+        """Return the digest of the current column values."""
         ends = (self.after_id, self.last_id, self.events)
         moments = (self.first_at.astimezone(UTC), self.last_at.astimezone(UTC))
-        words = (self.previous, self.number, *ends, *moments, self.content)
-        return hashlib.sha256(" ".join(map(str, words)).encode()).hexdigest()
+        parts = (self.previous, self.number, *ends, *moments, self.content)
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     def authentication_code(self) -> str:
-        """The MAC over its digest and the columns that the digest leaves out."""
+        """Return the MAC of the digest and of the columns outside the digest."""
         return compute_mac("seal", self.digest, self.sealed_at, self.purged_at)
 
     def purge_events(self) -> int:
-        """Drop its events (retention) and keep the seal; return how many."""
+        """Delete the events of this seal (retention); return their number."""
         rows: Any = models.QuerySet(AuditEvent)
         rows = rows.filter(id__gt=self.after_id, id__lte=self.last_id)
         unpurged = AuditSeal.objects.filter(number=self.number, purged_at=None)
         with transaction.atomic():
             if not unpurged.select_for_update().exists():
-                return 0  # Another purge was faster.
-            gone = int(rows._raw_delete(rows.db))
+                return 0  # Another process purged this seal.
+            deleted = int(rows._raw_delete(rows.db))
             self.purged_at, self.marks = timezone.now(), b""
             self.mac = self.authentication_code()
             self.save(update_fields=["purged_at", "marks", "mac"])
-        return gone
+        return deleted

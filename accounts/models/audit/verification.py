@@ -1,4 +1,4 @@
-"""Verification: compare the audit with its seals and name the first misfit."""
+"""Verification: compare the audit with its seals and name the first mismatch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Seal = Any
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRange:
-    """What verifying one seal showed; `problem` is empty where it fits."""
+    """The result for one seal; `problem` is empty if the seal matches."""
 
     number: int
     events: int
@@ -36,26 +36,26 @@ class VerifiedRange:
 
 
 class Verification:
-    """One walk along the chain.
+    """One pass over the chain.
 
-    `keyed` is false with the KEY_ENCRYPTION_KEY of another installation, which opens
-    none of the signing keys: a copy of the database somewhere else. There hashes and
-    purges are checked, but not who made the seals. Whoever breaks the signing keys
-    for that effect stops all sign-ins, and new keys bring the full check back.
+    `checks_macs` is false if KEY_ENCRYPTION_KEY decrypts no signing key, as in a copy
+    of the database on another installation. Hashes and purges are checked there, MACs
+    are not. An attacker who breaks the signing keys to skip the MACs stops all
+    sign-ins, and new keys restore the full check.
     """
 
     def __init__(self, seals: models.QuerySet[Any]) -> None:
         self.seals = seals.order_by("number")
-        self.keyed = SigningKey.objects.all().any_decryptable()
+        self.checks_macs = SigningKey.objects.all().any_decryptable()
         self._records: list[PurgeRecord] | None = None
 
     def run(self, newest: int | None = None) -> Iterator[VerifiedRange]:
-        """Each seal, oldest first, until one does not fit; then the chain's end."""
-        before = self._trusted(newest)
+        """Yield each seal, oldest first, until one fails; then check the end."""
+        before = self._last_trusted(newest)
         seals, problem = self.seals, ""
         if before is not None:
             seals = seals.filter(number__gt=before.number)
-            problem = self._newest_purged(before)
+            problem = self._newest_purge_problem(before)
         for seal in seals.iterator(chunk_size=100) if not problem else ():
             problem = self.problem_after(before, seal)
             yield VerifiedRange(seal.number, seal.events, problem)
@@ -66,25 +66,25 @@ class Verification:
         if problem:
             yield VerifiedRange(before.number if before else 0, 0, problem)
 
-    def _trusted(self, newest: int | None) -> Seal | None:
+    def _last_trusted(self, newest: int | None) -> Seal | None:
         first = max(self.seals.count() - newest, 0) if newest is not None else 0
         return self.seals[first - 1 : first].first() if first else None
 
-    def _newest_purged(self, until: Seal) -> str:
-        """Purged seals come first, so the last of them stands for all."""
-        gone = self.seals.filter(purged_at__isnull=False, number__lte=until.number)
-        last = gone.last()
-        return self._purged(last) if last else ""
+    def _newest_purge_problem(self, until: Seal) -> str:
+        """Check the last purged seal only: purged seals come before all others."""
+        purged = self.seals.filter(purged_at__isnull=False, number__lte=until.number)
+        last = purged.last()
+        return self._purge_problem(last) if last else ""
 
     def end_problem(self, last: Seal | None) -> str:
-        """What does not fit where the chain begins and ends; `last` is the newest."""
+        """Return the mismatch at the chain's ends; `last` is the newest seal."""
         early = AuditEvent.objects.filter(id__lte=0).order_by("id").first()
         if early is not None:
             return f"event {early.pk} was inserted before the first seal"
         head = AuditHead.objects.first()
         if head is None:
             return "the row that names the newest seal is missing"
-        if self.keyed and not head.authentic():
+        if self.checks_macs and not head.is_authentic():
             return "the row that names the newest seal was changed"
         if last is not None and head.number < last.number:
             return f"the row that names the newest seal names {head}, not {last}"
@@ -94,7 +94,7 @@ class Verification:
         return ""
 
     def problem_after(self, before: Seal | None, seal: Seal) -> str:
-        """What does not fit, by number and event id; empty if all does."""
+        """Return the mismatch with its seal or event; empty if all matches."""
         number = before.number + 1 if before else 1
         if seal.number != number:
             return f"seal {number} is missing"
@@ -105,21 +105,21 @@ class Verification:
         if seal.after_id != (before.last_id if before else 0):
             return f"{seal} does not begin where seal {number - 1} ends"
         if seal.purged_at is None:
-            return self._unpurged(seal)
-        if before is not None and not self._gone(before):
+            return self._content_problem(seal)
+        if before is not None and not self._is_purged(before):
             return f"{seal} says it was purged, but {before} was not"
-        return self._purged(seal)
+        return self._purge_problem(seal)
 
-    def _unpurged(self, seal: Seal) -> str:
-        problem = self._forged(seal) or _content(seal)
-        if problem and self._gone(seal):  # A purge was faster.
-            return self._purged(self.seals.get(number=seal.number))
+    def _content_problem(self, seal: Seal) -> str:
+        problem = self._mac_problem(seal) or _events_problem(seal)
+        if problem and self._is_purged(seal):  # By another process, meanwhile.
+            return self._purge_problem(self.seals.get(number=seal.number))
         return problem
 
-    def _purged(self, seal: Seal) -> str:
-        if forged := self._forged(seal):
-            return forged
-        if not self._covered(seal):
+    def _purge_problem(self, seal: Seal) -> str:
+        if problem := self._mac_problem(seal):
+            return problem
+        if not self._has_purge_record(seal):
             return (
                 f"{seal} says it was purged, but no {ACTION} event says that "
                 "AUDIT_RETENTION dropped its events"
@@ -127,22 +127,22 @@ class Verification:
         left = events_between(seal.after_id, seal.last_id).first()
         return f"event {left.pk} was inserted into purged {seal}" if left else ""
 
-    def _gone(self, seal: Seal) -> bool:
-        """Whether its events are purged by now; `seal` may have been read before."""
+    def _is_purged(self, seal: Seal) -> bool:
+        """Whether its events are purged now; the object `seal` may be outdated."""
         row = self.seals.filter(number=seal.number, purged_at=None)
         return seal.purged_at is not None or not row.exists()
 
-    def _forged(self, seal: Seal) -> str:
-        if not self.keyed or seal.mac == seal.authentication_code():
+    def _mac_problem(self, seal: Seal) -> str:
+        if not self.checks_macs or seal.mac == seal.authentication_code():
             return ""
         return f"{seal} was changed or made by somebody without this KEY_ENCRYPTION_KEY"
 
-    def _covered(self, seal: Seal) -> bool:
-        """Whether a record says that retention dropped its events."""
+    def _has_purge_record(self, seal: Seal) -> bool:
+        """Whether a PurgeRecord of this chain covers the seal."""
         for again in (False, True):
-            if again or self._records is None:  # A purge under way writes more.
-                self._records = [one for one in records() if self._in_chain(one)]
-            if any(one.covers(seal.number, seal.last_at) for one in self._records):
+            if again or self._records is None:  # A running purge adds records.
+                self._records = [r for r in records() if self._in_chain(r)]
+            if any(r.covers(seal.number, seal.last_at) for r in self._records):
                 return True
         return False
 
@@ -151,28 +151,30 @@ class Verification:
         return last.filter(digest=record.last_digest).exists()
 
 
-def _content(seal: Seal) -> str:
+def _events_problem(seal: Seal) -> str:
     try:
         rows, hashes = rows_between(seal.after_id, seal.last_id, seal.events + 1)
     except EventUnreadable as error:
         return f"event {error.key} of {seal} was changed: it cannot be read"
     if content_hash(hashes) != seal.content:
-        return _named(seal, rows, hashes)
-    fit = bytes(seal.marks) == b"".join(event_marks(rows, hashes))
-    return "" if fit else f"the marks of {seal} were changed"
+        return _first_mismatch(seal, rows, hashes)
+    equal = bytes(seal.marks) == b"".join(event_marks(rows, hashes))
+    return "" if equal else f"the marks of {seal} were changed"
 
 
-def _named(seal: Seal, rows: list[Row], hashes: list[bytes]) -> str:
-    """The first event that does not fit, by the marks of the seal."""
+def _first_mismatch(seal: Seal, rows: list[Row], hashes: list[bytes]) -> str:
+    """Name the first event that differs from the marks of the seal."""
     size, marks = MARK * 2, bytes(seal.marks)
     known = [marks[i : i + size] for i in range(0, len(marks), size)]
     sealed = {int.from_bytes(mark[:MARK], "big"): mark for mark in known}
-    found = {row[0]: m for row, m in zip(rows, event_marks(rows, hashes), strict=True)}
-    for key in sorted(sealed.keys() | found.keys()):
-        if key not in found:
+    current = {
+        row[0]: m for row, m in zip(rows, event_marks(rows, hashes), strict=True)
+    }
+    for key in sorted(sealed.keys() | current.keys()):
+        if key not in current:
             return f"event {key} of {seal} was removed"
         if key not in sealed:
             return f"event {key} was inserted into {seal}"
-        if sealed[key] != found[key]:
+        if sealed[key] != current[key]:
             return f"event {key} of {seal} was changed"
     return f"the events of {seal} do not fit its hash"

@@ -236,7 +236,7 @@ def rewritten(first: int) -> None:
     before = AuditSeal.objects.filter(number=first - 1).first()
     for seal in AuditSeal.objects.filter(number__gte=first).order_by("number"):
         rows, hashes = rows_between(seal.after_id, seal.last_id, 1000)
-        new = AuditSeal.over(rows, hashes, before)
+        new = AuditSeal.from_events(rows, hashes, before)
         new.mac, new.last_id = seal.mac, seal.last_id
         new.digest = new.compute_digest()
         new.save(force_update=True)
