@@ -44,7 +44,7 @@ class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
     place, list_title = (Section.PEOPLE, 70), _("Second factors")
     intro = _(
         "Authenticator apps, security keys and recovery codes. "
-        "Reset them on the user's page."
+        "Reset them in the list of users."
     )
     nothing_yet = _(
         "No user has set up a second factor yet. Users do this in "
