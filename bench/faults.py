@@ -55,9 +55,9 @@ class Watch:
         """One client: calls, and now and then a sign-in."""
         import httpx2
 
-        from tests.support.mcp_client import Wire
+        from tests.support.mcp_client import McpClient
 
-        client = Wire(self.server, raw)  # type: ignore[arg-type]
+        client = McpClient(self.server, raw)  # type: ignore[arg-type]
         draw = random.Random(number)
         with httpx2.Client(timeout=30) as http:
             client.http = http
@@ -98,7 +98,7 @@ def attempt(client: Any, kind: str) -> Any:
 
 def credentials() -> dict[str, str]:
     """alice's."""
-    from tests.support.cast import PASSWORD
+    from tests.support.users import PASSWORD
 
     return {"username": "alice", "password": PASSWORD}
 
@@ -270,9 +270,9 @@ def ten_thousand_revoked(server: Stand) -> Iterator[None]:
     """10,000 tokens of somebody else revoked by one verb."""
     from accounts.models import IssuedToken, User
     from accounts.tokens.issue import issue_tokens
-    from tests.support.cast import person
+    from tests.support.users import make_user
 
-    person("bob", "Guest")
+    make_user("bob", "Guest")
     row = issue_tokens(User.objects.get(username="bob"), issued_via="password").row
     made = []
     for number in range(10_000):
@@ -387,9 +387,9 @@ def group(kind: str, names: list[str]) -> list[str]:
         return []
     place = small_disk() if kind == "disk" else nullcontext()
     with place, stand(workers=1 if more else 2, **more) as server:
-        from tests.support.cast import person
+        from tests.support.users import make_user
 
-        person("alice", "User")
+        make_user("alice", "User")
         if kind == "clock":
             clock = server.folder / "clock"
             clock.write_text("+0s\n")

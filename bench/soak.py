@@ -58,11 +58,11 @@ class Client:
     def __init__(self, server: Stand, name: str, tally: Tally, seed: int) -> None:
         import httpx2
 
-        from tests.support.mcp_client import Wire
+        from tests.support.mcp_client import McpClient
 
         self.name, self.tally, self.server = name, tally, server
         self.random = random.Random(seed)
-        self.wire = Wire(server, "", http=httpx2.Client(timeout=30))  # type: ignore[arg-type]
+        self.wire = McpClient(server, "", http=httpx2.Client(timeout=30))  # type: ignore[arg-type]
         self.refresh = ""
         self.login()
 
@@ -92,7 +92,7 @@ class Client:
 
     def login(self) -> None:
         """With the password."""
-        from tests.support.cast import PASSWORD
+        from tests.support.users import PASSWORD
 
         body = {"username": self.name, "password": PASSWORD}
         self.post("login", "/api/token/", body)
@@ -206,11 +206,11 @@ class Memory(threading.Thread):
 
 def people() -> None:
     """Those who call, and those whose roles are edited meanwhile."""
-    from tests.support.cast import person
+    from tests.support.users import make_user
 
     for number in range(PEOPLE):
-        person(f"soak{number}", "User")
-        person(f"bystander{number}")
+        make_user(f"soak{number}", "User")
+        make_user(f"bystander{number}")
 
 
 def answered() -> int:

@@ -12,7 +12,7 @@ from django.test.utils import setup_databases, teardown_databases
 from accounts.models import User
 from accounts.rate_limits.window import PROCESS_WINDOWS
 from tests.apps.wait_guard.waits import plant
-from tests.support.cast import person
+from tests.support.users import make_user
 
 plant()
 
@@ -42,19 +42,19 @@ def uncounted() -> None:
 @pytest.fixture
 def alice(db: None) -> User:
     """May call: role User."""
-    return person("alice", "User")
+    return make_user("alice", "User")
 
 
 @pytest.fixture
 def bob(db: None) -> User:
     """May not call: role Guest."""
-    return person("bob", "Guest")
+    return make_user("bob", "Guest")
 
 
 @pytest.fixture
 def carol(db: None) -> User:
     """Runs the admin: superuser with role Admin."""
-    return person("carol", "Admin", admin=True)
+    return make_user("carol", "Admin", admin=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chromium import needed
-from tests.support.subprocess_python import printed
+from tests.support.chromium import require_chromium
+from tests.support.subprocess_python import python_output
 
 pytestmark = pytest.mark.once
 ONE_OF_EACH = """
@@ -20,8 +20,8 @@ main(Path({folder!r}), [PAGES[0], PAGES[-1]])
 
 def test_the_command_takes_screenshots(tmp_path: Path) -> None:
     """The command starts its own server, makes calls, and opens admin and portal."""
-    needed()
-    printed(ONE_OF_EACH.format(folder=str(tmp_path / "taken")), timeout=300)
+    require_chromium()
+    python_output(ONE_OF_EACH.format(folder=str(tmp_path / "taken")), timeout=300)
     taken = sorted(path.name for path in (tmp_path / "taken").iterdir())
     looks = [
         f"{page}-{scheme}.png"

@@ -13,7 +13,7 @@ import pytest
 from config import settings_docs
 from config.environment import Environment, kept_secret
 from tests.support.ports import free_port
-from tests.support.server import ROOT, prepared
+from tests.support.server import ROOT, prepared_folder
 
 pytestmark = pytest.mark.once
 
@@ -197,7 +197,7 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
 def test_a_locked_database_is_one_sentence(tmp_path: Path) -> None:
     import sqlite3
 
-    copytree(prepared(), tmp_path, dirs_exist_ok=True)
+    copytree(prepared_folder(), tmp_path, dirs_exist_ok=True)
     holder = sqlite3.connect(tmp_path / "portico.sqlite3", isolation_level=None)
     holder.execute("UPDATE accounts_user SET is_superuser = 0")
     holder.execute("BEGIN IMMEDIATE")

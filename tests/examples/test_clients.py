@@ -20,9 +20,9 @@ from mcp_types import ElicitResult
 
 from accounts.models import IssuedToken, TokenKind
 from tests.clients.install import HERE, node
-from tests.support.cast import PASSWORD, person
 from tests.support.ports import free_port
-from tests.support.server import ROOT, Portico, portico
+from tests.support.server import ROOT, Portico, running_server
+from tests.support.users import PASSWORD, make_user
 
 pytestmark = pytest.mark.once
 EXAMPLES = ROOT / "examples" / "clients"
@@ -37,14 +37,14 @@ def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The run's database without a transaction, with one account per example."""
     with django_db_blocker.unblock():
         for language in ("python", "typescript"):
-            person(f"{language}-robot", "Guest")
+            make_user(f"{language}-robot", "Guest")
         yield
 
 
 @pytest.fixture(scope="module")
 def server(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
     folder = tmp_path_factory.mktemp("server")
-    with portico(folder, EXTRA_APPS="tests.apps.conformance") as running:
+    with running_server(folder, EXTRA_APPS="tests.apps.conformance") as running:
         yield running
 
 
@@ -52,7 +52,7 @@ def server(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
 def hasty(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
     """A server whose access tokens last two seconds."""
     folder = tmp_path_factory.mktemp("hasty")
-    with portico(folder, EXTRA_APPS="", ACCESS_TOKEN_LIFETIME="2") as running:
+    with running_server(folder, EXTRA_APPS="", ACCESS_TOKEN_LIFETIME="2") as running:
         yield running
 
 

@@ -11,8 +11,8 @@ from django.core.management import call_command
 
 from tests.support import chromium as windows
 from tests.support import mcp_client
-from tests.support.cast import person
-from tests.support.server import Portico, portico
+from tests.support.server import Portico, running_server
+from tests.support.users import make_user
 
 
 @pytest.fixture(scope="session")
@@ -35,22 +35,22 @@ def folder(tmp_path_factory: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def server(rows: None, folder: Path) -> Iterator[Portico]:
-    with portico(folder) as running:
+    with running_server(folder) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def workers(rows: None, folder: Path) -> Iterator[Portico]:
-    with portico(folder, WORKERS="2") as running:
+    with running_server(folder, WORKERS="2") as running:
         yield running
 
 
 @pytest.fixture
-def cast(rows: None) -> None:
+def default_users(rows: None) -> None:
     """alice with User, bob with Guest, carol with Admin; all tools as in code."""
-    person("alice", "User")
-    person("bob", "Guest")
-    person("carol", "Admin", admin=True)
+    make_user("alice", "User")
+    make_user("bob", "Guest")
+    make_user("carol", "Admin", admin=True)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.cast import PASSWORD
 from tests.support.requirements_skip import skip_or_fail
+from tests.support.users import PASSWORD
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -35,7 +35,7 @@ UNDER_BUTTONS = """
 LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
 
 
-def needed() -> None:
+def require_chromium() -> None:
     """Skip without Chromium; in CI fail."""
     if not os.path.exists(CHROMIUM):
         skip_or_fail("chromium", "install it: apt-get install chromium")
@@ -45,7 +45,7 @@ def needed() -> None:
 def launched() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    needed()
+    require_chromium()
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -54,7 +54,7 @@ def launched() -> Iterator[Any]:
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
-class Person:
+class BrowserUser:
     """A user in a window of one size and colour scheme."""
 
     def __init__(self, chromium: Any, scheme: str, width: int) -> None:

@@ -29,11 +29,17 @@ from accounts.http.session_store import SessionStore
 from accounts.models import Consent, OAuthClient, OAuthDeviceGrant, User
 from accounts.tokens.issue import issue_personal_token
 from tests.flows.mcp.test_routing import listening
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import HTTP, Wire
-from tests.support.oauth_client import BACK, made, question, redeem, refresh
+from tests.support.mcp_client import HTTP, McpClient
+from tests.support.oauth_client import (
+    BACK,
+    authorize_url,
+    command_line_client,
+    redeem,
+    refresh,
+)
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 from tests.support.visitor import callback
 
 COOKIE = settings.SESSION_COOKIE_NAME
@@ -45,7 +51,7 @@ Works = Callable[[], bool]
 
 
 @dataclass
-class Holder:
+class CredentialOwner:
     """A user, the client they allowed, and their credentials: name -> does it work."""
 
     server: Portico
@@ -80,16 +86,16 @@ class Holder:
             one.close()
 
 
-def holder(
+def credential_owner(
     server: Portico, name: str, kinds: Iterable[str] = (), documented: bool = False
-) -> Holder:
+) -> CredentialOwner:
     """A new user with one of each kind, or of these.
 
     With all kinds the user signs in on the page.
     """
-    user = person(name, "User")
+    user = make_user(name, "User")
     own = session_of(server, user) if kinds else signed_in(server, name)
-    made_up = Holder(server, name, program(name, documented), own)
+    made_up = CredentialOwner(server, name, program(name, documented), own)
     for kind in kinds or KINDS:
         made_up.held[kind] = KINDS[kind](made_up)
     return made_up
@@ -134,17 +140,17 @@ def at_portal(browser: Browser) -> bool:
     return "/accounts/login/" not in str(browser.open("/portal/apps/").page.url)
 
 
-def opens(who: Holder, raw: str) -> bool:
+def is_accepted(who: CredentialOwner, raw: str) -> bool:
     """Whether an access token is accepted at /mcp."""
-    return Wire(who.server, raw).post("tools/list").status_code == 200
+    return McpClient(who.server, raw).post("tools/list").status_code == 200
 
 
-def pair_works(who: Holder, access: str, renewed: httpx2.Response) -> bool:
+def pair_works(who: CredentialOwner, access: str, renewed: httpx2.Response) -> bool:
     """Whether either token of a pair is accepted."""
-    return opens(who, access) or renewed.status_code == 200
+    return is_accepted(who, access) or renewed.status_code == 200
 
 
-def password_pair(who: Holder) -> Works:
+def password_pair(who: CredentialOwner) -> Works:
     body = {"username": who.name, "password": PASSWORD}
     got = HTTP.post(f"{who.server.url}/api/token/", json=body).json()
     again = {"refresh": got["refresh"]}
@@ -152,9 +158,9 @@ def password_pair(who: Holder) -> Works:
     return lambda: pair_works(who, got["access"], HTTP.post(path, json=again))
 
 
-def allowed(who: Holder) -> tuple[str, str]:
+def allowed_code(who: CredentialOwner) -> tuple[str, str]:
     """(code, verifier) of the client, allowed on the consent page."""
-    url, raw = question(who.server, who.client_id)
+    url, raw = authorize_url(who.server, who.client_id)
     browser = who.own
     browser.http.follow_redirects = False
     try:
@@ -166,28 +172,28 @@ def allowed(who: Holder) -> tuple[str, str]:
         browser.http.follow_redirects = True
 
 
-def code_pair(who: Holder) -> Works:
-    got = redeem(who.server, who.client_id, *allowed(who)).json()
+def code_pair(who: CredentialOwner) -> Works:
+    got = redeem(who.server, who.client_id, *allowed_code(who)).json()
     access, raw = got["access_token"], got["refresh_token"]
     return lambda: pair_works(who, access, refresh(who.server, who.client_id, raw))
 
 
-def unredeemed_code(who: Holder) -> Works:
+def unredeemed_code(who: CredentialOwner) -> Works:
     """A code that its client has not redeemed."""
-    code, raw = allowed(who)
-    return lambda: gives(who, redeem(who.server, who.client_id, code, raw))
+    code, raw = allowed_code(who)
+    return lambda: returns_token(who, redeem(who.server, who.client_id, code, raw))
 
 
-def gives(who: Holder, answer: httpx2.Response) -> bool:
+def returns_token(who: CredentialOwner, answer: httpx2.Response) -> bool:
     """Whether a token response has an accepted token."""
     if answer.status_code != 200:
         assert answer.status_code in (400, 401), answer.text
         return False
-    assert opens(who, answer.json()["access_token"])
+    assert is_accepted(who, answer.json()["access_token"])
     return True
 
 
-def begun(who: Holder) -> dict[str, Any]:
+def begun(who: CredentialOwner) -> dict[str, Any]:
     form = {"client_id": who.client_id}
     answer: dict[str, Any] = HTTP.post(
         f"{who.server.url}/oauth/device", data=form
@@ -203,7 +209,7 @@ def decide(browser: Browser, code: dict[str, Any]) -> None:
         browser.submit(form, decision="allow")
 
 
-def poll(who: Holder, code: dict[str, Any]) -> httpx2.Response:
+def poll(who: CredentialOwner, code: dict[str, Any]) -> httpx2.Response:
     """Poll for the tokens of a device code."""
     OAuthDeviceGrant.objects.update(polled_at=None)
     form = {"grant_type": DEVICE, "client_id": who.client_id}
@@ -211,25 +217,25 @@ def poll(who: Holder, code: dict[str, Any]) -> httpx2.Response:
     return HTTP.post(f"{who.server.url}/oauth/token", data=form)
 
 
-def pending_device(who: Holder) -> Works:
+def pending_device(who: CredentialOwner) -> Works:
     """Pending: an earlier session could still decide."""
     code, browser = begun(who), session_of(who.server, who.account)
     who.opened.append(browser.http)
 
     def tried() -> bool:
         decide(browser, code)
-        return gives(who, poll(who, code))
+        return returns_token(who, poll(who, code))
 
     return tried
 
 
-def allowed_device(who: Holder) -> Works:
+def allowed_device(who: CredentialOwner) -> Works:
     code = begun(who)
     decide(who.own, code)
-    return lambda: gives(who, poll(who, code))
+    return lambda: returns_token(who, poll(who, code))
 
 
-def device_pair(who: Holder) -> Works:
+def device_pair(who: CredentialOwner) -> Works:
     code = begun(who)
     decide(who.own, code)
     got = poll(who, code).json()
@@ -237,23 +243,23 @@ def device_pair(who: Holder) -> Works:
     return lambda: pair_works(who, access, refresh(who.server, who.client_id, raw))
 
 
-def client_credentials(who: Holder) -> Works:
+def client_credentials(who: CredentialOwner) -> Works:
     """A token of a client that acts as this account."""
-    known = made(f"job of {who.name}", "--service-account", who.name)
+    known = command_line_client(f"job of {who.name}", "--service-account", who.name)
     form = {"grant_type": "client_credentials"}
     basic = (known["client_id"], known["client_secret"])
     got = HTTP.post(f"{who.server.url}/oauth/token", data=form, auth=basic).json()
-    return lambda: opens(who, got["access_token"])
+    return lambda: is_accepted(who, got["access_token"])
 
 
-def personal(who: Holder) -> Works:
+def personal(who: CredentialOwner) -> Works:
     _row, raw = issue_personal_token(
         who.account, name="script", scope="mcp", lifetime=timedelta(days=1)
     )
-    return lambda: opens(who, raw)
+    return lambda: is_accepted(who, raw)
 
 
-def by_command(who: Holder) -> Works:
+def by_command(who: CredentialOwner) -> Works:
     out = io.StringIO()
     with who.server.settings():
         call_command("issue_token", who.name, "--refresh", "--json", stdout=out)
@@ -262,21 +268,21 @@ def by_command(who: Holder) -> Works:
     return lambda: pair_works(who, got["access"], HTTP.post(path, json=again))
 
 
-def listed_session(who: Holder) -> Works:
+def listed_session(who: CredentialOwner) -> Works:
     """A browser that signed in on the page."""
     browser = signed_in(who.server, who.name)
     who.opened.append(browser.http)
     return lambda: at_portal(browser)
 
 
-def unlisted_session(who: Holder) -> Works:
+def unlisted_session(who: CredentialOwner) -> Works:
     """A browser that no list of sessions has."""
     browser = session_of(who.server, who.account)
     who.opened.append(browser.http)
     return lambda: at_portal(browser)
 
 
-def cycled_session(who: Holder) -> Works:
+def cycled_session(who: CredentialOwner) -> Works:
     """A browser whose session key changed."""
     browser = signed_in(who.server, who.name)
     who.opened.append(browser.http)
@@ -287,7 +293,7 @@ def cycled_session(who: Holder) -> Works:
     return lambda: at_portal(browser)
 
 
-def half_signed_in(who: Holder) -> Works:
+def half_signed_in(who: CredentialOwner) -> Works:
     """The password was given, the second step is pending."""
     TOTP.activate(who.account, "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
     codes = RecoveryCodes.activate(who.account).generate_codes()
@@ -304,7 +310,7 @@ def half_signed_in(who: Holder) -> Works:
     return tried
 
 
-def reset_link(who: Holder) -> Works:
+def reset_link(who: CredentialOwner) -> Works:
     """The link of a password mail."""
     user = who.account
     key = f"{user_pk_to_url_str(user)}-{ResetTokenGenerator().make_token(user)}"
@@ -318,9 +324,9 @@ def reset_link(who: Holder) -> Works:
     return tried
 
 
-def consent(who: Holder) -> Works:
+def consent(who: CredentialOwner) -> Works:
     """The stored consent: the client gets codes without a prompt."""
-    url = question(who.server, who.client_id, prompt="none")[0]
+    url = authorize_url(who.server, who.client_id, prompt="none")[0]
 
     def tried() -> bool:
         user = who.user
@@ -338,13 +344,13 @@ def consent(who: Holder) -> Works:
 class Stream:
     """An open subscription; `over` once the server has closed it."""
 
-    who: Holder
+    who: CredentialOwner
     raw: str
     over: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        client = Wire(self.who.server, self.raw)
+        client = McpClient(self.who.server, self.raw)
         method, options = listening(self.who.server, client)
         url: Any = self.who.server.mcp_url
         with httpx2.Client(timeout=60, verify=False) as http:
@@ -358,7 +364,7 @@ class Stream:
         assert self.over.wait(20)
 
 
-def open_stream(who: Holder) -> Works:
+def open_stream(who: CredentialOwner) -> Works:
     stream = Stream(who, who.server.token(who.name))
     who.opened.append(stream)
     threading.Thread(target=stream.run, daemon=True).start()
@@ -366,7 +372,7 @@ def open_stream(who: Holder) -> Works:
     return lambda: not stream.over.wait(ENDS_WITHIN)
 
 
-KINDS: dict[str, Callable[[Holder], Works]] = {
+KINDS: dict[str, Callable[[CredentialOwner], Works]] = {
     "open stream": open_stream,
     "password pair": password_pair,
     "code pair": code_pair,

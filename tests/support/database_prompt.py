@@ -9,20 +9,20 @@ from django.db import models
 from accounts.models import AuditEvent, AuditHead, AuditSeal
 
 
-def raw(**of: Any) -> Any:
+def raw_events(**of: Any) -> Any:
     """A queryset of events without the model's restrictions."""
     return models.QuerySet(AuditEvent).filter(**of)
 
 
-def emptied() -> None:
+def empty_audit() -> None:
     """An empty audit log."""
-    raw()._raw_delete("default")
+    raw_events()._raw_delete("default")
     AuditSeal.objects.all().delete()
     head = AuditHead.objects.first() or AuditHead()
     head.point_to(None)
     head.save()
 
 
-def problem(newest: int | None = None) -> str:
+def first_problem(newest: int | None = None) -> str:
     checked = list(AuditSeal.objects.all().verify(newest))
     return checked[-1].problem if checked else "nothing sealed"

@@ -28,7 +28,7 @@ from accounts.models import (
 )
 from accounts.tokens.issue import TokenPair, issue_tokens
 from mcp_bridge.models import Primitive
-from tests.support.cast import person
+from tests.support.users import make_user
 
 PEOPLE = (
     ("alice", ("User",)),
@@ -52,7 +52,7 @@ HOST = "agents.example"
 
 def staff(name: str, *roles: str, group: str = "", everything: bool = False) -> User:
     """A staff member without superuser status."""
-    somebody = person(name, *roles)
+    somebody = make_user(name, *roles)
     somebody.is_staff = True
     somebody.save()
     somebody.groups.set(Group.objects.filter(name=group))
@@ -68,7 +68,7 @@ def set_up() -> None:
         )
         role.scopes.set([Scope.objects.get_or_create(name=scope)[0]] if scope else [])
     for name, roles in PEOPLE:
-        person(name, *roles, admin=name == "carol")
+        make_user(name, *roles, admin=name == "carol")
     staff("mallory", "Guest", everything=True)
     requests()
     clients()
@@ -155,7 +155,7 @@ def token_of(name: str, **options: Any) -> TokenPair:
 
 
 @contextmanager
-def put_back() -> Iterator[None]:
+def restore_access() -> Iterator[None]:
     """Restore access for later tests."""
     primitives = list(Primitive.objects.prefetch_related("required_scopes"))
     roles = list(Role.objects.prefetch_related("scopes"))

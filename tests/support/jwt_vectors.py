@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 ORDER = int("FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 16)
 """The order of the group of P-256."""
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-OURS = ec.generate_private_key(ec.SECP256R1())
+TEST_KEY = ec.generate_private_key(ec.SECP256R1())
 """A key that the server does not have."""
 
 
@@ -45,7 +45,7 @@ def as_json(data: Any) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Genuine:
+class GenuineToken:
     """The parts of a valid token, and the public key that verifies it."""
 
     raw: str
@@ -73,7 +73,7 @@ class Genuine:
     def signed(self, header: dict[str, Any], signature: bytes | None = None) -> str:
         """These claims under another header, signed by the test's key."""
         start = f"{b64(as_json(header))}.{self.parts[1]}"
-        made = raw_es256(OURS, start) if signature is None else signature
+        made = raw_es256(TEST_KEY, start) if signature is None else signature
         return f"{start}.{b64(made)}"
 
     def resigned(self, signature: bytes) -> str:
@@ -110,7 +110,7 @@ def der(signature: bytes) -> bytes:
     return encode_dss_signature(r, s)
 
 
-def es384(token: Genuine) -> str:
+def es384(token: GenuineToken) -> str:
     key = ec.generate_private_key(ec.SECP384R1())
     start = f"{b64(as_json({**token.header, 'alg': 'ES384'}))}.{token.parts[1]}"
     signed = key.sign(start.encode(), ec.ECDSA(hashes.SHA384()))
@@ -118,28 +118,28 @@ def es384(token: Genuine) -> str:
     return f"{start}.{b64(r.to_bytes(48, 'big') + s.to_bytes(48, 'big'))}"
 
 
-def rs256(token: Genuine) -> str:
+def rs256(token: GenuineToken) -> str:
     """Signed with an RSA key, although the kid's key is EC."""
     key = rsa.generate_private_key(65537, 2048)
     start = f"{b64(as_json({**token.header, 'alg': 'RS256'}))}.{token.parts[1]}"
     return f"{start}.{b64(key.sign(start.encode(), PKCS1v15(), hashes.SHA256()))}"
 
 
-def wider(token: Genuine) -> dict[str, Any]:
+def with_admin_claims(token: GenuineToken) -> dict[str, Any]:
     """Claims that an attacker would want."""
     return {**token.claims, "sub": "1", "scope": "mcp Admin.Write"}
 
 
-def twice(token: Genuine) -> bytes:
+def duplicate_subject(token: GenuineToken) -> bytes:
     """`sub` twice: which one counts depends on the reader (RFC 8725 3.4)."""
     return as_json(token.claims)[:-1] + b',"sub":"1"}'
 
 
-def nested(token: Genuine) -> str:
+def nested(token: GenuineToken) -> str:
     """A genuine token as the payload of another one (RFC 7519 5.2)."""
     header = {**token.header, "cty": "JWT"}
     start = f"{b64(as_json(header))}.{b64(token.raw.encode())}"
-    return f"{start}.{b64(raw_es256(OURS, start))}"
+    return f"{start}.{b64(raw_es256(TEST_KEY, start))}"
 
 
 def der_of(pem: str) -> bytes:
@@ -149,7 +149,7 @@ def der_of(pem: str) -> bytes:
     return key.public_bytes(serialization.Encoding.DER, kind)
 
 
-Vector = Callable[[Genuine], str]
+Vector = Callable[[GenuineToken], str]
 
 
 def with_header(**more: Any) -> Vector:
@@ -188,8 +188,8 @@ VECTORS: dict[str, Vector] = {
     "ES256K": with_header(alg="ES256K"),
     "EdDSA over an EC key": with_header(alg="EdDSA"),
     # RFC 8725 3.10: keys are never taken from the token.
-    "jwk embedded": with_header(jwk=public_jwk(OURS)),
-    "jwk embedded, kid empty": with_header(jwk=public_jwk(OURS), kid=""),
+    "jwk embedded": with_header(jwk=public_jwk(TEST_KEY)),
+    "jwk embedded, kid empty": with_header(jwk=public_jwk(TEST_KEY), kid=""),
     "jku": with_header(jku="http://127.0.0.1:9/jwks.json"),
     "x5u": with_header(x5u="http://127.0.0.1:9/cert.pem"),
     "x5c": with_header(x5c=[b64(b"not a certificate")]),
@@ -236,13 +236,15 @@ VECTORS: dict[str, Vector] = {
     "crit empty": with_header(crit=[]),
     "b64 false": with_header(crit=["b64"], b64=False),
     "zip": lambda t: t.signed({**t.header, "zip": "DEF"}),
-    "zipped claims": lambda t: t.with_claims(zlib.compress(as_json(wider(t)))),
+    "zipped claims": lambda t: t.with_claims(
+        zlib.compress(as_json(with_admin_claims(t)))
+    ),
     "nested": nested,
     "typ JWT": with_header(typ="JWT"),
     "typ of a refresh token": with_header(typ="rt+jwt"),
     # Claims that the signature does not cover.
-    "claims widened": lambda t: t.with_claims(as_json(wider(t))),
-    "claims twice": lambda t: t.with_claims(twice(t)),
+    "claims widened": lambda t: t.with_claims(as_json(with_admin_claims(t))),
+    "claims twice": lambda t: t.with_claims(duplicate_subject(t)),
     "claims a list": lambda t: t.with_claims(b"[]"),
     "claims not JSON": lambda t: t.with_claims(b"{"),
     "claims not UTF-8": lambda t: t.with_claims(b'{"sub":"\xff"}'),

@@ -36,7 +36,7 @@ def key(function: str, texts: list[str]) -> Key:
     return given.get("context", ""), given["msgid"], given.get("plural", "")
 
 
-def of_python(text: str) -> Iterator[Key]:
+def python_strings(text: str) -> Iterator[Key]:
     """Marked strings of a module, with the names it imports gettext as."""
     tree = ast.parse(text)
     known = {
@@ -56,7 +56,7 @@ def of_python(text: str) -> Iterator[Key]:
                     yield key(function, [str(text) for text in found])
 
 
-def of_template(text: str, path: Path) -> Iterator[Key]:
+def template_strings(text: str, path: Path) -> Iterator[Key]:
     for call in CALL.finditer(templatize(text, origin=str(path))):
         function = "gettext" if call[1] == "_" else call[1]
         texts = [ast.literal_eval(found) for found in re.findall(TEXT, call[2])]
@@ -69,8 +69,10 @@ def marks(app: str) -> dict[Key, str]:
     for path in sorted((ROOT / app).rglob("*")):
         here = str(path.relative_to(ROOT))
         if path.suffix == ".py":
-            found |= dict.fromkeys(of_python(path.read_text(encoding="utf-8")), here)
+            found |= dict.fromkeys(
+                python_strings(path.read_text(encoding="utf-8")), here
+            )
         elif path.suffix in (".html", ".txt") and "templates" in path.parts:
             text = path.read_text(encoding="utf-8")
-            found |= dict.fromkeys(of_template(text, path), here)
+            found |= dict.fromkeys(template_strings(text, path), here)
     return found

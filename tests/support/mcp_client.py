@@ -32,7 +32,7 @@ def message_in(response: httpx2.Response) -> dict[str, Any]:
 
 
 @dataclass
-class Wire:
+class McpClient:
     """One client: a token, a revision, and in the older one perhaps a session."""
 
     server: Portico
@@ -75,7 +75,7 @@ class Wire:
             self.server.mcp_url, json={**body, "params": params}, headers=headers
         )
 
-    def open(self) -> Wire:
+    def open(self) -> McpClient:
         """Initialize in the older revision; the newer one has no handshake."""
         if self.era == LEGACY:
             info = {"name": "wire", "version": "1"}
@@ -115,8 +115,10 @@ class Wire:
         return {tool["name"] for tool in listed}
 
 
-def wire(server: Portico, username: str, era: str = MODERN, **options: Any) -> Wire:
-    return Wire(server, server.token(username, **options), era).open()
+def mcp_client(
+    server: Portico, username: str, era: str = MODERN, **options: Any
+) -> McpClient:
+    return McpClient(server, server.token(username, **options), era).open()
 
 
 def challenge(response: httpx2.Response) -> dict[str, str]:

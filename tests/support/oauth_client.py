@@ -28,7 +28,7 @@ def verifier() -> tuple[str, str]:
     return raw, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def registered(server: Portico, **metadata: Any) -> dict[str, Any]:
+def register_client(server: Portico, **metadata: Any) -> dict[str, Any]:
     body = {
         "client_name": "Tester",
         "redirect_uris": ["http://127.0.0.1/callback"],
@@ -41,13 +41,13 @@ def registered(server: Portico, **metadata: Any) -> dict[str, Any]:
     return found
 
 
-def approved(client_id: str) -> str:
+def approve_client(client_id: str) -> str:
     """The same client, approved by an administrator."""
     OAuthClient.objects.filter(client_id=client_id).update(approved=True)
     return client_id
 
 
-def question(server: Portico, client_id: str, **changed: Any) -> tuple[str, str]:
+def authorize_url(server: Portico, client_id: str, **changed: Any) -> tuple[str, str]:
     """An authorize URL and its verifier."""
     raw, challenge = verifier()
     params = {
@@ -74,8 +74,8 @@ def signed_in(
     server: Portico, username: str = "alice", client_id: str = "", **changed: Any
 ) -> tuple[str, dict[str, Any]]:
     """(client_id, token response) after the whole flow."""
-    known = client_id or registered(server)["client_id"]
-    url, raw = question(server, known, **changed)
+    known = client_id or register_client(server)["client_id"]
+    url, raw = authorize_url(server, known, **changed)
     with Visitor(server.url, username) as visitor:
         found = callback(visitor.visit(url))
     assert found["state"] == "xyz" and found["iss"] == server.url
@@ -103,7 +103,7 @@ def refresh(server: Portico, client_id: str, raw: str, **more: Any) -> httpx2.Re
     return token(server, **form, **more)
 
 
-def made(*arguments: str) -> dict[str, str]:
+def command_line_client(*arguments: str) -> dict[str, str]:
     """A client created on the command line."""
     out = io.StringIO()
     call_command("add_client", *arguments, stdout=out)
@@ -111,16 +111,16 @@ def made(*arguments: str) -> dict[str, str]:
     return found
 
 
-def code_of(
+def consented_code(
     server: Portico, client_id: str, username: str = "alice", **changed: Any
 ) -> tuple[str, str]:
     """(code, verifier) after consent."""
-    url, raw = question(server, client_id, **changed)
+    url, raw = authorize_url(server, client_id, **changed)
     with Visitor(server.url, username) as visitor:
         return callback(visitor.visit(url))["code"], raw
 
 
-def refused(answer: httpx2.Response) -> tuple[int, str]:
+def error_of(answer: httpx2.Response) -> tuple[int, str]:
     """(status, error) of an error, which is JSON, described and not cached."""
     assert answer.headers["cache-control"] == "no-store"
     found = answer.json()

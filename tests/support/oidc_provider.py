@@ -24,7 +24,7 @@ CLIENT_ID, CLIENT_SECRET = "portico", "a secret between the two"
 KEY = rsa.generate_private_key(65537, 2048)
 
 
-class Idp:
+class OidcProvider:
     """Its state; `url` is its issuer."""
 
     def __init__(self, url: str) -> None:
@@ -85,7 +85,7 @@ class Idp:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    idp: Idp
+    oidc_provider: OidcProvider
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -120,11 +120,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def idp() -> Iterator[Idp]:
+def oidc_provider() -> Iterator[OidcProvider]:
     """A provider on a free port."""
     own = type("OwnHandler", (Handler,), {})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), own)
-    running = Idp(f"http://127.0.0.1:{server.server_port}")
+    running = OidcProvider(f"http://127.0.0.1:{server.server_port}")
     own.idp = running  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

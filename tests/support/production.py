@@ -44,7 +44,7 @@ http {{
 
 
 @dataclass
-class Fronted(Portico):
+class ProductionSetup(Portico):
     """The public side, and the processes behind it."""
 
     backends: list[Backend] = field(default_factory=list)
@@ -241,7 +241,7 @@ CADDY_ALONE = """
 
 
 @contextmanager
-def caddy(front: Fronted) -> Iterator[Fronted]:
+def caddy(front: ProductionSetup) -> Iterator[ProductionSetup]:
     """Debian's Caddy in place of nginx, from the shipped file."""
     program = shutil.which("caddy")
     if program is None:
@@ -268,17 +268,17 @@ def caddy(front: Fronted) -> Iterator[Fronted]:
         while not passed.authority.exists():
             assert time.monotonic() < end, (home / "log").read_text()
             time.sleep(0.05)
-        answers(passed)
+        wait_for_nginx(passed)
         yield passed
     finally:
         process.terminate()
         process.wait(10)
         front.proxy.start()
-        answers(front)
+        wait_for_nginx(front)
 
 
 @contextmanager
-def production(folder: Path, store: str, processes: int) -> Iterator[Fronted]:
+def production(folder: Path, store: str, processes: int) -> Iterator[ProductionSetup]:
     """Processes behind nginx, on the run's database and a Valkey."""
     port, log = free_port(), folder / "backends.log"
     with ExitStack() as stack:
@@ -295,10 +295,10 @@ def production(folder: Path, store: str, processes: int) -> Iterator[Fronted]:
         proxy.start()
         stack.callback(proxy.stop)
         assert backends[0].process is not None
-        front = Fronted(port, backends[0].process, log, backends[0].environment)
+        front = ProductionSetup(port, backends[0].process, log, backends[0].environment)
         front.backends, front.proxy = backends, proxy
         front.authority = folder / "tls.crt"
-        answers(front)
+        wait_for_nginx(front)
         yield front
 
 
@@ -320,7 +320,7 @@ def production_environment(
     }
 
 
-def answers(front: Fronted) -> None:
+def wait_for_nginx(front: ProductionSetup) -> None:
     """Wait until nginx passes requests on."""
     end = time.monotonic() + STARTS_WITHIN
     with front.client() as http:

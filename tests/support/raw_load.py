@@ -39,7 +39,7 @@ def value_of(fields: bytes, name: bytes) -> str:
     return fields.partition(b"\r\n" + name + b": ")[2].split(b"\r\n")[0].decode()
 
 
-class Line:
+class RawConnection:
     """One kept-alive connection to one server."""
 
     def __init__(self, server: Portico) -> None:
@@ -141,7 +141,7 @@ class Subject:
 
 
 @dataclass
-class Hammer:
+class BackgroundLoad:
     """Background load; every response is checked by the time of its message."""
 
     servers: list[Portico]
@@ -151,7 +151,7 @@ class Hammer:
     stale: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Hammer:
+    def __enter__(self) -> BackgroundLoad:
         self.threads = [
             threading.Thread(target=self.beat, args=(server, number), daemon=True)
             for server in self.servers
@@ -168,7 +168,7 @@ class Hammer:
 
     def beat(self, server: Portico, number: int) -> None:
         """Send messages one after another until stopped."""
-        line = Line(server)
+        line = RawConnection(server)
         while not self.stop.is_set():
             number = (number + 1) % len(self.subjects)
             subject = self.subjects[number]

@@ -46,7 +46,7 @@ TRUSTED = "accounts.change_issuedtoken"
 ADMINISTERS = {"flag is_superuser", "flag is_staff", "scope Admin.Write at 127.0.0.1"}
 
 
-def places(networks: str) -> Iterator[str]:
+def network_addresses(networks: str) -> Iterator[str]:
     """The addresses that a column of networks contains."""
     yield from (
         a for a in PLACES if not networks or in_networks(a, split_networks(networks))
@@ -79,7 +79,9 @@ class Rights:
         held = RoleAssignment.objects.unexpired()
         columns = ("user__username", "role__scopes__name", "role__networks")
         for name, scope, networks, end in held.values_list(*columns, "expires_at"):
-            words = {f"scope {scope} at {place}" for place in places(networks)}
+            words = {
+                f"scope {scope} at {place}" for place in network_addresses(networks)
+            }
             late = [e for e in self.ends if end is None or end > e]
             words |= {f"scope {scope} after {e}" for e in late}
             self.found[name] |= words if scope else set()
@@ -87,7 +89,9 @@ class Rights:
     def of_clients(self) -> None:
         clients = OAuthClient.objects.filter(blocked=False)
         for client in clients.exclude(service_account=None):
-            words = {f"client {client} at {p}" for p in places(client.networks)}
+            words = {
+                f"client {client} at {p}" for p in network_addresses(client.networks)
+            }
             self.found[client.service_account.username] |= words
 
     def of_rules(self) -> None:
@@ -117,7 +121,9 @@ def open_access(names: Iterable[str]) -> dict[str, set[str]]:
     live = IssuedToken.objects.live().filter(~Exists(gone), username__in=found)
     columns = ("username", "jti", "client_id", "networks")
     for name, jti, client, networks in live.values_list(*columns):
-        bound = set(places(networks)) & set(places(clients.get(client, "")))
+        bound = set(network_addresses(networks)) & set(
+            network_addresses(clients.get(client, ""))
+        )
         found[name] |= {f"token {jti} at {place}" for place in bound}
     sessions = UserSession.objects.filter(user__username__in=found)
     for name, key in sessions.values_list("user__username", "pk"):
@@ -125,7 +131,7 @@ def open_access(names: Iterable[str]) -> dict[str, set[str]]:
     return found
 
 
-def ways_in() -> dict[str, str]:
+def sign_in_methods() -> dict[str, str]:
     """Credentials of accounts: their own, their clients' and allauth's rows."""
     users = User.objects.all()
     held = {u.username: f"{u.password} {u.email} {u.is_active}" for u in users}
@@ -149,7 +155,7 @@ def providers() -> str:
     return str(serializers.serialize("json", rows))
 
 
-class Watch:
+class RightsMonitor:
     """What an actor must not change, compared in full once a row has changed.
 
     No rights may grow beyond the actor's, and users with rights that the actor lacks
@@ -167,13 +173,13 @@ class Watch:
         self.above = {
             name
             for name, words in self.before.items()
-            if name != actor and essence(words) - mine
+            if name != actor and direct_rights(words) - mine
         }
         job = User.objects.get(username=actor).has_perm(TRUSTED)
         self.kept = {
             name for name in self.above if not job or ADMINISTERS & self.before[name]
         }
-        self.opened, self.rows = ways_in(), deciding()
+        self.opened, self.rows = sign_in_methods(), decision_rows()
         self.access, self.providers = self.tokens(), providers()
         self.revoked = revocations()
 
@@ -184,7 +190,7 @@ class Watch:
 
     def check(self, what: str) -> None:
         """No user has more, no user above the actor has lost anything."""
-        rows = deciding()
+        rows = decision_rows()
         if rows != self.rows:
             self.rows = rows
             self.check_all(what)
@@ -194,7 +200,7 @@ class Watch:
         now = Rights(self.ends).found
         assert self.grown(now) == {}, what
         assert self.lost(now) == {}, what
-        opened = ways_in()
+        opened = sign_in_methods()
         changed = {n for n in self.above if opened.get(n) != self.opened[n]}
         assert changed == set(), what
         assert providers() == self.providers, what
@@ -225,13 +231,13 @@ class Watch:
     def lost(self, now: dict[str, set[str]]) -> dict[str, set[str]]:
         """Lost rights of users above; tools may be disabled for all."""
         found = {
-            name: essence(self.before[name]) - now.get(name, set())
+            name: direct_rights(self.before[name]) - now.get(name, set())
             for name in self.above
         }
         return {name: less for name, less in found.items() if less}
 
 
-def essence(words: set[str]) -> set[str]:
+def direct_rights(words: set[str]) -> set[str]:
     """The rights of a user; those of tools and tokens follow from them."""
     derived = {w for w in words if w.startswith("use ") or " after " in w}
     return words - derived
@@ -242,9 +248,9 @@ def revocations() -> set[str]:
     return set(RevokedToken.objects.values_list("pk", flat=True))
 
 
-def deciding() -> list[Any]:
+def decision_rows() -> list[Any]:
     """The relevant rows, in a few quick queries."""
-    models = [m for m in apps.get_models(include_auto_created=True) if decides(m)]
+    models = [m for m in apps.get_models(include_auto_created=True) if is_relevant(m)]
     found: list[Any] = []
     for model in models:
         names = [f.attname for f in model._meta.concrete_fields]
@@ -257,7 +263,7 @@ def deciding() -> list[Any]:
     return found
 
 
-def decides(model: Any) -> bool:
+def is_relevant(model: Any) -> bool:
     """Whether the table is about users, roles, rules or clients, not reading."""
     app, name = model._meta.app_label, model._meta.model_name
     if name in (*OWN_TRACES, *TOKENS, *DERIVED):

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection
 
 
-def note(what: str, **figures: Any) -> None:
+def write_figure(what: str, **figures: Any) -> None:
     """Append a line to the file FIGURES, if it is set."""
     target = os.environ.get("FIGURES")
     if target:

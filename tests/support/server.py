@@ -110,7 +110,7 @@ class Portico:
 
 
 @contextmanager
-def portico(folder: Path, **environment: str) -> Iterator[Portico]:
+def running_server(folder: Path, **environment: str) -> Iterator[Portico]:
     """Start a server, wait until it answers, and stop it afterwards."""
     port = free_port()
     env = {**os.environ, **environment_of(folder, port), **environment}
@@ -145,7 +145,7 @@ def manage(folder: Path, *arguments: str, **environment: str) -> None:
 
 
 @cache
-def prepared() -> Path:
+def prepared_folder() -> Path:
     """The result of `make serve` in an empty folder, made once; to be copied."""
     folder = Path(mkdtemp(dir=os.environ.get("DATA_DIR")))
     manage(folder, "up", "--prepare-only", EXTRA_APPS="")
@@ -153,15 +153,15 @@ def prepared() -> Path:
 
 
 @contextmanager
-def own_portico(folder: Path, **environment: str) -> Iterator[Portico]:
+def sqlite_server(folder: Path, **environment: str) -> Iterator[Portico]:
     """A server with its own SQLite database, as `make serve` prepares it."""
-    copytree(prepared(), folder, dirs_exist_ok=True)
+    copytree(prepared_folder(), folder, dirs_exist_ok=True)
     manage(folder, "shell", "-c", FILL, **environment)
     secrets = {
         name.upper(): (folder / name).read_text()
         for name in ("secret_key", "key_encryption_key")
     }
-    with portico(folder, DATABASE_URL="", **secrets, **environment) as running:
+    with running_server(folder, DATABASE_URL="", **secrets, **environment) as running:
         yield running
 
 

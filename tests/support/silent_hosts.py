@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Silent:
+class SilentHost:
     """A host at every loopback address; `asked` lists the requested addresses."""
 
     port: int
@@ -39,11 +39,11 @@ class Silent:
 
 
 @contextmanager
-def silent(drip: bytes = b"") -> Iterator[Silent]:
+def silent_host(drip: bytes = b"") -> Iterator[SilentHost]:
     with socket.socket() as listening:
         listening.bind(("0.0.0.0", 0))  # noqa: S104
         listening.listen(64)
-        host = Silent(listening.getsockname()[1], drip)
+        host = SilentHost(listening.getsockname()[1], drip)
         thread = threading.Thread(target=host.serve, args=(listening,))
         thread.start()
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def printed(code: str, timeout: float = 30) -> str:
+def python_output(code: str, timeout: float = 30) -> str:
     """The output; the test fails with the errors if it fails. `timeout` in seconds."""
     command = [sys.executable, "-c", code]
     done = subprocess.run(

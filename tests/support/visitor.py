@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx2
 
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser, Form
+from tests.support.users import PASSWORD
 
 
 class Visitor(Browser):

@@ -18,9 +18,9 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from tests.support.chromium import Person, launched  # noqa: E402
-from tests.support.mcp_client import HTTP, Wire  # noqa: E402
-from tests.support.server import DEMO_PASSWORD, ROOT, Portico, own_portico  # noqa: E402
+from tests.support.chromium import BrowserUser, launched  # noqa: E402
+from tests.support.mcp_client import HTTP, McpClient  # noqa: E402
+from tests.support.server import DEMO_PASSWORD, ROOT, Portico, sqlite_server  # noqa: E402
 
 FOLDER = ROOT / "docs" / "screenshots"
 SIZE = {"width": 1200, "height": 760}
@@ -60,7 +60,7 @@ AuditEvent.objects.bulk_create(sorted(rows, key=lambda row: row.at))
 def calls(server: Portico) -> None:
     """Allowed and refused calls of all users."""
     for name in ("alice", "bob", "carol"):
-        client = Wire(server, server.signed_in(name))
+        client = McpClient(server, server.signed_in(name))
         for tool in ("list_products", "whoami", "list_products"):
             client.call(tool)
         client.call("create_product", name=f"soap of {name}", price=5)
@@ -72,7 +72,7 @@ def history(server: Portico) -> None:
     subprocess.run(manage, cwd=ROOT, env=server.environment, check=True)
 
 
-def sign_in(person: Person, server: Portico, name: str) -> None:
+def sign_in(person: BrowserUser, server: Portico, name: str) -> None:
     """Sign in to the admin or to the portal."""
     if name == ADMIN:
         person.enter(server.url, name, DEMO_PASSWORD)
@@ -87,7 +87,7 @@ def pictures(
 ) -> None:
     """Every page in both colour schemes, by its user."""
     for name in dict.fromkeys(person for _, _, person in pages):
-        person = Person(chromium, "light", SIZE["width"])
+        person = BrowserUser(chromium, "light", SIZE["width"])
         sign_in(person, server, name)
         for picture, path, whose in pages:
             if whose == name:
@@ -97,7 +97,7 @@ def pictures(
             sys.exit("\n".join(person.errors))
 
 
-def take(person: Person, url: str, target: Path) -> None:
+def take(person: BrowserUser, url: str, target: Path) -> None:
     person.page.goto(url)
     for scheme in ("light", "dark"):
         person.look(scheme, SIZE["width"])
@@ -109,7 +109,7 @@ def take(person: Person, url: str, target: Path) -> None:
 def main(folder: Path = FOLDER, pages: list[tuple[str, str, str]] = PAGES) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="portico-") as name, HTTP:
-        with own_portico(Path(name), EXTRA_APPS="examples.products") as server:
+        with sqlite_server(Path(name), EXTRA_APPS="examples.products") as server:
             calls(server)
             history(server)
             with launched() as chromium:

@@ -37,7 +37,7 @@ from accounts.admin_site.sensitive_columns import fields_along, is_private, is_s
 from accounts.admin_site.site import PorticoSite, SitePage, site_page
 from accounts.checks import lists_take_declared_lookups
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, Role, User
-from tests.support.cast import person
+from tests.support.users import make_user
 
 PAGES = sorted(admin.site._registry.values(), key=lambda page: page.opts.label)
 IDS = [page.opts.label for page in PAGES]
@@ -131,8 +131,8 @@ def sensitive(field: Any) -> bool:
 def asker(who: str) -> User:
     """carol, a superuser, or a staff member of one of the default groups."""
     if who == "carol":
-        return person("carol", "Admin", admin=True)
-    made = person(f"staff-{who.lower().replace(' ', '-')}")
+        return make_user("carol", "Admin", admin=True)
+    made = make_user(f"staff-{who.lower().replace(' ', '-')}")
     made.is_staff = True
     made.save()
     made.groups.set(Group.objects.filter(name=who))

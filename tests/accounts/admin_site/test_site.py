@@ -11,7 +11,7 @@ from django.test import RequestFactory
 
 from accounts.admin_site.site import Section
 from accounts.models import User
-from tests.support.cast import person
+from tests.support.users import make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +32,7 @@ def test_the_menu_is_grouped_by_what_people_look_for(carol: User) -> None:
 
 def test_the_menu_shows_only_pages_the_user_may_open() -> None:
     """A page checks its permission in the menu and when it is opened."""
-    judy = person("judy", admin=True)
+    judy = make_user("judy", admin=True)
     judy.is_superuser = False
     judy.save()
     assert menu(judy) == {}

@@ -15,8 +15,8 @@ from accounts.admin_site import dashboard
 from accounts.audit.statistics import SIGNED_IN, SPANS, gather_statistics
 from accounts.models import AuditEvent, AuditHour, User
 from accounts.models.audit.rollups import HOUR, Facet
-from tests.support.cast import person
-from tests.support.database_prompt import emptied
+from tests.support.database_prompt import empty_audit
+from tests.support.users import make_user
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 5, 10, 12, 30, tzinfo=UTC)
@@ -39,7 +39,7 @@ def event(ago: timedelta, action: str = "tool.called", **fields: Any) -> AuditEv
 @pytest.fixture
 def history() -> None:
     """Calls in the running hour, five hours and ten days ago; a sign-in."""
-    emptied()
+    empty_audit()
     for hours in (0, 5, 240):
         event(HOUR * hours)
         event(HOUR * hours, "tool.denied", actor="bob", object="tool rule")
@@ -77,7 +77,7 @@ def test_durations_are_within_five_percent(history: None) -> None:
 
 def test_an_empty_log_has_figures(db: None) -> None:
     """A new installation shows zeros, not an error."""
-    emptied()
+    empty_audit()
     found = gather_statistics(SPANS["30d"], NOW)
     assert found.percentile(0.5) is None and found.total("calls") == 0
 
@@ -114,7 +114,7 @@ def test_the_dashboard_asks_a_bounded_number_of_queries(
 
 def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
     """Each part of the page checks its own permission."""
-    judy = person("judy", admin=True)
+    judy = make_user("judy", admin=True)
     judy.is_superuser = False
     judy.save()
     assert "cards" not in dashboard.dashboard_context(asked(judy))

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client, override_settings
 
 from accounts.authentication.passwords.hashers import TunedArgon2PasswordHasher
-from tests.support.cast import PASSWORD
+from tests.support.users import PASSWORD
 
 
 @override_settings(LOCKOUT_AFTER=2, AXES_FAILURE_LIMIT=2)

@@ -19,8 +19,8 @@ from accounts.oauth.clients.metadata_documents import (
     UNRESPONSIVE_SECONDS,
     UnresponsiveHosts,
 )
-from tests.support.cast import PASSWORD, person
 from tests.support.static_files import UNCOLLECTED
+from tests.support.users import PASSWORD, make_user
 
 
 @pytest.mark.django_db
@@ -91,7 +91,7 @@ def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
 @override_settings(STORAGES=UNCOLLECTED)
 def test_passwords_and_keys_are_made_before_the_transaction() -> None:
     """tests/apps/wait_guard raises where one is made inside a transaction."""
-    person("carol", "Admin", admin=True)
+    make_user("carol", "Admin", admin=True)
     browser = Client()
     assert browser.login(username="carol", password=PASSWORD)
     form = {"username": "newcomer", "usable_password": "true"}

@@ -20,7 +20,7 @@ from accounts.imports.user_csv_plan import plan_users
 from accounts.management.arguments import ACTOR
 from accounts.models import AuditEvent, IssuedToken, RoleAssignment, User
 from mcp_bridge.access import policy_file
-from tests.support.cast import person
+from tests.support.users import make_user
 
 CHANGING: dict[str, tuple[list[str], str]] = {
     "add_client": (["Robot", "--service-account", "alice"], "client.registered"),
@@ -120,7 +120,7 @@ def test_djangos_own_command_for_passwords_ends_access_and_says_who(
 @pytest.mark.django_db
 def test_an_import_checks_again_who_applies_it() -> None:
     """The user may have lost superuser rights since the upload."""
-    somebody = person("somebody", "Guest")
+    somebody = make_user("somebody", "Guest")
     somebody.is_superuser = True  # The request began while the user was a superuser.
     raw = b"username,roles\nsomebody,Admin\n"
     with pytest.raises(NotAllowed):

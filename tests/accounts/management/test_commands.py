@@ -28,8 +28,8 @@ from accounts.tokens import jwts
 from accounts.tokens.issue import issue_tokens
 from accounts.tokens.refresh import rotate_refresh_token
 from mcp_bridge.models import Offer, Primitive
-from tests.support.cast import person, program
-from tests.support.database_prompt import emptied
+from tests.support.database_prompt import empty_audit
+from tests.support.users import make_user, public_client
 
 pytestmark = pytest.mark.django_db
 
@@ -139,7 +139,7 @@ def test_revoke_by_each_argument(alice: User, monkeypatch: Any) -> None:
     for way in ways:
         alice.refresh_from_db()
         pair = issue_tokens(
-            alice, issued_via="command", client_id=program("some-client")
+            alice, issued_via="command", client_id=public_client("some-client")
         )
         arguments, stdin = way(pair)
         run("revoke_tokens", *arguments, stdin=stdin, monkeypatch=monkeypatch)
@@ -164,7 +164,7 @@ def test_purge_deletes_what_has_expired(alice: User) -> None:
     past = timezone.now() - timedelta(days=400)
     IssuedToken.objects.filter(user=alice).update(expires_at=past)
     RevokedToken.objects.filter(jti=pair.row.jti).update(until=past)
-    emptied()
+    empty_audit()
     AuditEvent(action="test.old", at=past).save()
     AuditSeal.objects.all().seal()
     SigningKey.objects.rotate(actor="test")
@@ -240,7 +240,7 @@ def test_the_roles_that_come_with_the_first_migration() -> None:
 
 def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
     """Removing the last role ends the tokens."""
-    person("alice", "User", "Guest")
+    make_user("alice", "User", "Guest")
     past = timezone.now() - timedelta(hours=1)
     RoleAssignment.objects.filter(user=alice, role__name="Guest").update(
         expires_at=past

@@ -22,7 +22,7 @@ from accounts.models import (
 )
 from accounts.tokens.issue import issue_personal_token, issue_tokens
 from tests.accounts.management.test_commands import run
-from tests.support.cast import person, program
+from tests.support.users import make_user, public_client
 
 pytestmark = pytest.mark.django_db
 BACK = ("--redirect-uri", "https://a.example/cb")
@@ -83,7 +83,7 @@ def test_every_kind_of_token_is_revoked_by_pasting_it(
     alice: User, monkeypatch: Any
 ) -> None:
     pair = issue_tokens(
-        alice, issued_via="command", opaque=True, client_id=program("c")
+        alice, issued_via="command", opaque=True, client_id=public_client("c")
     )
     row, raw = issue_personal_token(
         alice, name="script", scope="mcp", lifetime=timedelta(hours=1)
@@ -137,7 +137,7 @@ def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
     ids=str,
 )
 def test_add_client_explains_what_is_wrong(arguments: list[str], told: str) -> None:
-    person("robot", "User")
+    make_user("robot", "User")
     with pytest.raises(CommandError, match=told):
         run("add_client", *arguments)
     assert not OAuthClient.objects.exists()

@@ -24,7 +24,7 @@ from accounts.rate_limits.window import (
     parse_limit,
 )
 from mcp_bridge.middleware import rate_limits as of_mcp
-from tests.support.subprocess_python import printed
+from tests.support.subprocess_python import python_output
 from tests.support.valkey import valkey
 
 pytestmark = pytest.mark.once
@@ -229,4 +229,4 @@ def test_two_first_uses_of_the_store_at_once(
 ) -> None:
     """/readyz imports redis in a thread while the first message arrives."""
     script = HALF_IMPORTED.replace("{module}", module).replace("{store}", store)
-    assert printed(script) == f"{kind}\n"
+    assert python_output(script) == f"{kind}\n"

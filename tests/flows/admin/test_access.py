@@ -11,18 +11,18 @@ from django.contrib.auth.models import Permission
 
 from accounts.models import AuditEvent, IssuedToken, Role, Scope, User
 from mcp_bridge.models import Primitive
-from tests.support.cast import person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import Wire, wire
+from tests.support.mcp_client import McpClient, mcp_client
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 ACCESS = "access"
 MATRIX, CHECK = "/admin/access/matrix/", "/admin/access/check/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         browser.sign_in("carol")
@@ -30,9 +30,9 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def client(server: Portico) -> Wire:
+def client(server: Portico) -> McpClient:
     """bob's client, connected before the changes."""
-    connected = wire(server, "bob")
+    connected = mcp_client(server, "bob")
     assert not connected.allowed("lonely")
     return connected
 
@@ -56,7 +56,7 @@ def saved(browser: Browser) -> str:
 
 
 def test_a_changed_cell_applies_to_the_next_message(
-    carol: Browser, client: Wire
+    carol: Browser, client: McpClient
 ) -> None:
     """Select, review, save, and undo."""
     carol.open(f"{MATRIX}?q=lonely")
@@ -76,7 +76,9 @@ def test_a_changed_cell_applies_to_the_next_message(
     ]
 
 
-def test_whole_columns_and_rows_change_at_once(carol: Browser, client: Wire) -> None:
+def test_whole_columns_and_rows_change_at_once(
+    carol: Browser, client: McpClient
+) -> None:
     """All rows that match the filter change, on other pages too."""
     guest = Role.objects.get(name="Guest")
     lonely = Primitive.objects.get(name="lonely")
@@ -103,7 +105,7 @@ def test_access_by_a_shared_scope_is_not_removed(
     carol: Browser, server: Portico
 ) -> None:
     """The page names the scope that still gives access."""
-    role, alice = Role.objects.get(name="User"), wire(server, "alice")
+    role, alice = Role.objects.get(name="User"), mcp_client(server, "alice")
     role.scopes.add(Scope.objects.get(name="tool:look"))
     carol.open(f"{MATRIX}?q=look&role={role.pk}")
     assert "through User.Read" in carol.page.text
@@ -115,7 +117,7 @@ def test_access_by_a_shared_scope_is_not_removed(
 
 @pytest.mark.parametrize("when", ["before the review", "before saving"])
 def test_a_conflicting_change_is_refused(
-    carol: Browser, client: Wire, when: str
+    carol: Browser, client: McpClient, when: str
 ) -> None:
     """Nothing is saved; the page shows the conflict and the current state."""
     guest, scope = Role.objects.get(name="Guest"), Scope.objects.get(name="tool:rule")
@@ -144,7 +146,7 @@ def test_filters_and_nonsense_in_them(carol: Browser) -> None:
 
 def staff(name: str, *codenames: str) -> User:
     """A staff member with only these permissions."""
-    made = person(name, admin=True)
+    made = make_user(name, admin=True)
     made.is_superuser = False
     made.save()
     made.user_permissions.set(Permission.objects.filter(codename__in=codenames))
@@ -171,7 +173,7 @@ def test_viewing_the_matrix_does_not_allow_changing_it(server: Portico) -> None:
 
 
 def test_role_managers_grant_only_their_own_rights(
-    carol: Browser, server: Portico, client: Wire
+    carol: Browser, server: Portico, client: McpClient
 ) -> None:
     """The matrix applies the rules of delegated administration."""
     staff("rita", "view_role", "change_role", "view_primitive")
@@ -206,7 +208,7 @@ def test_the_check_explains_a_decision(carol: Browser, server: Portico) -> None:
     assert "none, so no one can use it" in told(
         carol, f"{CHECK}?primitive={tool['lonely']}"
     )
-    person("mallory", "User").revoke_tokens(actor="test", reason="test")
+    make_user("mallory", "User").revoke_tokens(actor="test", reason="test")
     User.objects.filter(username="mallory").update(is_active=False)
     assert "account is deactivated" in told(carol, f"{CHECK}?user=mallory")
 
@@ -214,7 +216,7 @@ def test_the_check_explains_a_decision(carol: Browser, server: Portico) -> None:
 def test_the_check_and_the_decision_agree(carol: Browser, server: Portico) -> None:
     """Compares every tool for every test user."""
     for name in ("alice", "bob", "carol"):
-        client = wire(server, name)
+        client = mcp_client(server, name)
         for tool in ("look", "rule", "erase", "lonely", "whoami"):
             pk = Primitive.objects.get(name=tool).pk
             text = told(carol, f"{CHECK}?user={name}&primitive={pk}")
@@ -223,7 +225,7 @@ def test_the_check_and_the_decision_agree(carol: Browser, server: Portico) -> No
 
 def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
     """Only the token id is used, in the address too."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     carol.open(CHECK)
     carol.submit(carol.form("token"), token=f"Bearer {client.token}")
     text = carol.page.text
@@ -242,7 +244,7 @@ def test_a_pasted_token_is_never_shown(carol: Browser, server: Portico) -> None:
 
 def test_pages_link_to_the_check(carol: Browser, server: Portico) -> None:
     """Users, tools, tokens, roles and refusals link to it with the form filled in."""
-    wire(server, "bob").call("rule")
+    mcp_client(server, "bob").call("rule")
     event = AuditEvent.objects.filter(action="tool.denied", actor="bob")[0]
     rule = Primitive.objects.get(name="rule")
     bob = User.objects.get(username="bob")

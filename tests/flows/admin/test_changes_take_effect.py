@@ -22,19 +22,19 @@ from accounts.models import (
     User,
 )
 from mcp_bridge.models import Primitive
-from tests.support.cast import PASSWORD, person, program
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import ERAS, Wire, wire
+from tests.support.mcp_client import ERAS, McpClient, mcp_client
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user, public_client
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 USERS, ROLES = "/admin/accounts/user/", "/admin/accounts/role/"
 TOKENS, REVOKED = "/admin/accounts/issuedtoken/", "/admin/accounts/revokedtoken/"
 KEYS, PRIMITIVES = "/admin/accounts/signingkey/", "/admin/mcp_bridge/primitive/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         browser.sign_in("carol")
@@ -43,9 +43,9 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=ERAS)
-def client(request: Any, server: Portico, cast: None) -> Wire:
+def client(request: Any, server: Portico, default_users: None) -> McpClient:
     """alice's client, connected before the changes."""
-    connected = wire(server, "alice", request.param)
+    connected = mcp_client(server, "alice", request.param)
     assert connected.allowed("look")
     return connected
 
@@ -65,7 +65,7 @@ def inline(prefix: str, **fields: Any) -> dict[str, Any]:
     return {f"role_assignments-{prefix}-{name}": v for name, v in fields.items()}
 
 
-def test_a_user_deactivated(carol: Browser, client: Wire) -> None:
+def test_a_user_deactivated(carol: Browser, client: McpClient) -> None:
     """Valid tokens stop working and stay revoked after reactivation."""
     carol.save(user_page("alice"), is_active=None)
     assert client.call("look").status_code == 401
@@ -73,7 +73,7 @@ def test_a_user_deactivated(carol: Browser, client: Wire) -> None:
     assert client.call("look").status_code == 401, "deactivating revokes"
 
 
-def test_an_assignment_removed(carol: Browser, client: Wire) -> None:
+def test_an_assignment_removed(carol: Browser, client: McpClient) -> None:
     """Without a role the tokens end too."""
     carol.save(user_page("alice"), **inline("0", DELETE="on"))
     assert client.call("look").status_code == 401
@@ -82,15 +82,15 @@ def test_an_assignment_removed(carol: Browser, client: Wire) -> None:
 
 def test_one_of_two_assignments_removed(carol: Browser, server: Portico) -> None:
     """The token stays valid; the tool disappears."""
-    person("erin", "Admin", "User")
-    client = wire(server, "erin")
+    make_user("erin", "Admin", "User")
+    client = mcp_client(server, "erin")
     assert client.allowed("rule") and client.allowed("look")
     carol.save(user_page("erin"), **inline("0", DELETE="on"))
     assert "Unknown tool: rule" in client.call("rule").text
     assert client.allowed("look")
 
 
-def test_an_assignment_added(carol: Browser, client: Wire) -> None:
+def test_an_assignment_added(carol: Browser, client: McpClient) -> None:
     assert not client.allowed("rule") and "rule" not in client.tools()
     admin = str(Role.objects.get(name="Admin").pk)
     carol.save(
@@ -104,7 +104,7 @@ def test_an_assignment_added(carol: Browser, client: Wire) -> None:
     assert held.reason == "stand-in"
 
 
-def test_an_assignment_that_ends(carol: Browser, client: Wire) -> None:
+def test_an_assignment_that_ends(carol: Browser, client: McpClient) -> None:
     """An assignment ends on time without a write."""
     past = timezone.now() - timedelta(hours=1)
     end = inline("0", expires_at_0=f"{past:%Y-%m-%d}", expires_at_1=f"{past:%H:%M:%S}")
@@ -116,7 +116,7 @@ def test_an_assignment_that_ends(carol: Browser, client: Wire) -> None:
     assert client.allowed("look")
 
 
-def test_a_scope_taken_from_a_role(carol: Browser, client: Wire) -> None:
+def test_a_scope_taken_from_a_role(carol: Browser, client: McpClient) -> None:
     role = Role.objects.get(name="User")
     before = [str(pk) for pk in role.scopes.values_list("pk", flat=True)]
     read = str(Scope.objects.get(name="User.Read").pk)
@@ -127,7 +127,7 @@ def test_a_scope_taken_from_a_role(carol: Browser, client: Wire) -> None:
     assert client.allowed("look")
 
 
-def test_required_scopes_of_a_primitive(carol: Browser, client: Wire) -> None:
+def test_required_scopes_of_a_primitive(carol: Browser, client: McpClient) -> None:
     look = Primitive.objects.get(name="look")
     before = [str(pk) for pk in look.required_scopes.values_list("pk", flat=True)]
     admin = str(Scope.objects.get(name="Admin.Write").pk)
@@ -139,7 +139,7 @@ def test_required_scopes_of_a_primitive(carol: Browser, client: Wire) -> None:
     assert client.allowed("look")
 
 
-def test_a_primitive_disabled(carol: Browser, client: Wire) -> None:
+def test_a_primitive_disabled(carol: Browser, client: McpClient) -> None:
     carol.save(primitive_page("look"), enabled=None)
     assert "Unknown tool: look" in client.call("look").text
     assert "look" not in client.tools()
@@ -147,14 +147,14 @@ def test_a_primitive_disabled(carol: Browser, client: Wire) -> None:
     assert client.allowed("look") and "look" in client.tools()
 
 
-def test_a_primitive_made_sensitive(carol: Browser, client: Wire) -> None:
+def test_a_primitive_made_sensitive(carol: Browser, client: McpClient) -> None:
     carol.save(primitive_page("look"), sensitive="on")
     assert client.call("look").status_code == 403
     carol.save(primitive_page("look"), sensitive=None)
     assert client.allowed("look")
 
 
-def test_primitives_disabled_by_an_action(carol: Browser, client: Wire) -> None:
+def test_primitives_disabled_by_an_action(carol: Browser, client: McpClient) -> None:
     key = Primitive.objects.get(name="look").pk
     carol.act(PRIMITIVES, "disable", key)
     assert not client.allowed("look")
@@ -163,10 +163,10 @@ def test_primitives_disabled_by_an_action(carol: Browser, client: Wire) -> None:
 
 
 def test_a_token_revoked_in_the_list(
-    carol: Browser, client: Wire, server: Portico
+    carol: Browser, client: McpClient, server: Portico
 ) -> None:
     """The token stops working at once; other tokens are unaffected."""
-    other = wire(server, "alice")
+    other = mcp_client(server, "alice")
     jti = jti_of(client)
     carol.act(TOKENS, "revoke", IssuedToken.objects.get(jti=jti).pk)
     assert "1 token revoked" in carol.page.text
@@ -174,7 +174,7 @@ def test_a_token_revoked_in_the_list(
     assert other.allowed("look")
 
 
-def jti_of(client: Wire) -> str:
+def jti_of(client: McpClient) -> str:
     """The id of a client's token."""
     with client.server.settings():
         from accounts.tokens.jwts import verify
@@ -183,7 +183,9 @@ def jti_of(client: Wire) -> str:
 
 
 @pytest.mark.parametrize("pasted", ["token", "jti"])
-def test_a_token_revoked_by_pasting(carol: Browser, client: Wire, pasted: str) -> None:
+def test_a_token_revoked_by_pasting(
+    carol: Browser, client: McpClient, pasted: str
+) -> None:
     """The form accepts a token or its id."""
     text = {"token": f"Bearer {client.token}", "jti": jti_of(client)}[pasted]
     carol.save(f"{REVOKED}add/", token_or_id=text, reason="leaked")
@@ -203,9 +205,9 @@ def test_pasting_an_invalid_token_is_explained(carol: Browser, text: str) -> Non
 
 
 def test_all_matching_the_filter_revoked(carol: Browser, server: Portico) -> None:
-    person("frank", "User")
-    clients = [wire(server, "frank") for _ in range(3)]
-    bystander = wire(server, "alice")
+    make_user("frank", "User")
+    clients = [mcp_client(server, "frank") for _ in range(3)]
+    bystander = mcp_client(server, "alice")
     one = IssuedToken.objects.get(jti=jti_of(clients[0])).pk
     carol.act(f"{TOKENS}?q=frank", "revoke", one, everything=True)
     assert [c.call("look").status_code for c in clients] == [401] * 3
@@ -219,29 +221,29 @@ def test_tokens_revoked_by_what_they_share(
     carol: Browser, server: Portico, action: str
 ) -> None:
     """Covers a user, a client and a refresh family."""
-    person("grace", "User")
-    pair = server.issued("grace", client_id=program("shared-client"))
-    client = Wire(server, pair.access)
+    make_user("grace", "User")
+    pair = server.issued("grace", client_id=public_client("shared-client"))
+    client = McpClient(server, pair.access)
     assert client.allowed("look")
     assert pair.refresh_row is not None
     carol.act(TOKENS, action, pair.refresh_row.pk)
     assert client.call("look").status_code == 401
 
 
-def test_all_tokens_of_users_revoked(carol: Browser, client: Wire) -> None:
+def test_all_tokens_of_users_revoked(carol: Browser, client: McpClient) -> None:
     carol.act(USERS, "revoke_tokens", User.objects.get(username="alice").pk)
     assert client.call("look").status_code == 401
 
 
-def test_users_deactivated_by_an_action(carol: Browser, client: Wire) -> None:
+def test_users_deactivated_by_an_action(carol: Browser, client: McpClient) -> None:
     carol.act(USERS, "deactivate", User.objects.get(username="alice").pk)
     assert client.call("look").status_code == 401
 
 
 def test_a_user_deleted(carol: Browser, server: Portico) -> None:
     """The list keeps the tokens of a deleted account."""
-    heidi = person("heidi", "User")
-    client = wire(server, "heidi")
+    heidi = make_user("heidi", "User")
+    client = mcp_client(server, "heidi")
     carol.open(f"{USERS}{heidi.pk}/delete/").submit(carol.form("post"), post="yes")
     assert not User.objects.filter(username="heidi").exists()
     assert client.call("look").status_code == 401
@@ -251,8 +253,8 @@ def test_a_user_deleted(carol: Browser, server: Portico) -> None:
 
 def test_a_password_changed(carol: Browser, server: Portico) -> None:
     """All access of the account ends, and the audit names the actor."""
-    ivan = person("ivan", "User")
-    client = wire(server, "ivan")
+    ivan = make_user("ivan", "User")
+    client = mcp_client(server, "ivan")
     carol.open(f"{USERS}{ivan.pk}/password/")
     form = carol.form("password1")
     carol.submit(form, password1="another-horse-8", password2="another-horse-8")
@@ -264,13 +266,13 @@ def test_a_password_changed(carol: Browser, server: Portico) -> None:
 
 def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> None:
     """Rotation keeps old tokens, retiring a key ends them."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     old = SigningKey.objects.get(state="active")
     carol.open(KEYS)
     rotate = next(f for f in carol.forms if f.action.endswith("/rotate/"))
     carol.submit(rotate)
     assert SigningKey.objects.get(kid=old.kid).state == "retiring"
-    assert client.allowed("look") and wire(server, "alice").allowed("look")
+    assert client.allowed("look") and mcp_client(server, "alice").allowed("look")
     kids = {k["kid"] for k in carol.http.get("/oauth/jwks.json").json()["keys"]}
     assert old.kid in kids
     carol.act(KEYS, "retire", SigningKey.objects.get(state="active").pk)
@@ -281,7 +283,7 @@ def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> N
     assert old.kid not in kids
 
 
-def test_admin_changes_are_audited(carol: Browser, client: Wire) -> None:
+def test_admin_changes_are_audited(carol: Browser, client: McpClient) -> None:
     """The event has actor, old and new value."""
     carol.save(primitive_page("look"), sensitive="on")
     carol.save(primitive_page("look"), sensitive=None)
@@ -312,7 +314,7 @@ READ_ONLY = [
 
 @pytest.mark.parametrize(("path", "model"), READ_ONLY)
 def test_nobody_edits_tokens_keys_or_events(
-    carol: Browser, client: Wire, path: str, model: Any
+    carol: Browser, client: McpClient, path: str, model: Any
 ) -> None:
     key = model.objects.order_by("pk").first().pk
     for page in (f"{path}add/", f"{path}{key}/delete/"):
@@ -330,7 +332,7 @@ def test_every_list_and_page_of_the_admin_opens(
     carol: Browser, server: Portico
 ) -> None:
     """Search and filters are included; none answers 500."""
-    assert wire(server, "alice").allowed("look")
+    assert mcp_client(server, "alice").allowed("look")
     index = carol.open("/admin/").page.text
     lists = {
         p for p in index.split('"') if p.startswith("/admin/") and p.count("/") == 4
@@ -348,11 +350,11 @@ def test_every_list_and_page_of_the_admin_opens(
 def test_staff_without_permission_cannot_revoke(server: Portico) -> None:
     from django.contrib.auth.models import Permission
 
-    judy = person("judy", admin=True)
+    judy = make_user("judy", admin=True)
     judy.is_superuser = False
     judy.save()
     judy.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     key = IssuedToken.objects.get(jti=jti_of(client)).pk
     signing = SigningKey.objects.get(state="active")
     with Browser(server.url) as browser:
@@ -378,7 +380,7 @@ def waits_for_a_lock() -> bool:
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="one writer at a time")
 def test_a_user_deleted_during_sign_in(carol: Browser, server: Portico) -> None:
     """The deletion waits for the sign-in and revokes the new token."""
-    erin = person("erin", "User")
+    erin = make_user("erin", "User")
     page = f"{USERS}{erin.pk}/delete/"
     carol.http.headers["accept"] = "text/html"
     carol.open(page)

@@ -9,16 +9,16 @@ import pytest
 
 from accounts.models import Consent, DocumentHost, OAuthClient, User
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import HTTP, Wire
-from tests.support.oauth_client import refresh, registered, signed_in
+from tests.support.mcp_client import HTTP, McpClient
+from tests.support.oauth_client import refresh, register_client, signed_in
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 CLIENTS = "/admin/accounts/oauthclient/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         yield browser.sign_in("carol")
@@ -65,7 +65,7 @@ def test_a_client_is_approved_and_blocked(server: Portico, carol: Browser) -> No
     client.refresh_from_db()
     assert client.verified
     carol.act(CLIENTS, "block", client.pk)
-    assert Wire(server, answer["access_token"]).call("look").status_code == 401
+    assert McpClient(server, answer["access_token"]).call("look").status_code == 401
     refused = refresh(server, client_id, answer["refresh_token"])
     assert refused.json()["error"] == "invalid_client"
     carol.act(CLIENTS, "unblock", client.pk)
@@ -82,18 +82,18 @@ def test_blocking_a_host_ends_the_tokens_of_its_clients(
 ) -> None:
     """CIMD 6.8: from the next message on, in every spelling of the host."""
     client_id = f"https://{place}/{uuid4()}.json"
-    known = registered(server)["client_id"]
+    known = register_client(server)["client_id"]
     cimd = OAuthClient.RegistrationSource.CIMD
     rows = OAuthClient.objects.filter(client_id=known)
     rows.update(client_id=client_id, registration_source=cimd)
     answer = signed_in(server, client_id=client_id)[1]
-    assert Wire(server, answer["access_token"]).allowed("look")
+    assert McpClient(server, answer["access_token"]).allowed("look")
     for odd in ("https://evil.example", "evil.example:443", "*.evil.example", "a b"):
         with pytest.raises(AssertionError):
             carol.save(f"{HOSTS}add/", host=odd)
         assert "is not a host name" in carol.page.text
     carol.save(f"{HOSTS}add/", host="Evil.Example.", trusted=None)
-    assert Wire(server, answer["access_token"]).post("ping").status_code == 401
+    assert McpClient(server, answer["access_token"]).post("ping").status_code == 401
     again = refresh(server, client_id, answer["refresh_token"])
     assert again.json()["error"] == "invalid_client"
     assert DocumentHost.objects.filter(host="evil.example", trusted=False).exists()
@@ -102,7 +102,7 @@ def test_blocking_a_host_ends_the_tokens_of_its_clients(
 
 def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) -> None:
     signed_in(server)
-    registered(server)
+    register_client(server)
     key = Consent.objects.order_by("-pk")[0].pk
     for path in ("consent", "oauthgrant", "documenthost", "oauthclient"):
         page = carol.open(f"/admin/accounts/{path}/").page

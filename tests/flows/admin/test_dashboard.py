@@ -12,16 +12,16 @@ from django.conf import settings
 from accounts.models import SigningKey
 from mcp_bridge.models import Primitive
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
-from tests.support.oauth_client import registered
+from tests.support.mcp_client import mcp_client
+from tests.support.oauth_client import register_client
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 LOG = "/admin/accounts/auditevent/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         browser.sign_in("carol")
@@ -30,7 +30,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 
 def test_every_bar_and_name_opens_its_events(carol: Browser, server: Portico) -> None:
     """A filter that the log does not know would show all events."""
-    client = wire(server, "bob")
+    client = mcp_client(server, "bob")
     client.call("whoami"), client.call("rule")
     page = carol.open("/admin/?range=7d").page.text
     links = {html.unescape(url) for url in re.findall(f'href="({LOG}[^"]+)"', page)}
@@ -67,7 +67,7 @@ def test_the_system_page_hides_secrets(carol: Browser) -> None:
 
 def test_clients_show_their_verification(carol: Browser, server: Portico) -> None:
     """A client is unverified until approved; every redirect URI is shown."""
-    made = registered(server, client_name="<i>Odd</i> client")
+    made = register_client(server, client_name="<i>Odd</i> client")
     page = carol.open("/admin/accounts/oauthclient/").page.text
     assert "unverified (self-registered)" in page and "<i>Odd" not in page
     assert html.escape(made["redirect_uris"][0]) in page

@@ -36,18 +36,18 @@ from accounts.models import (
     User,
 )
 from mcp_bridge.models import Primitive
-from tests.support.cast import person
 from tests.support.delegation_scene import (
     NAMES,
     add_tokens,
-    put_back,
+    restore_access,
     set_up,
     staff,
 )
 from tests.support.html_browser import Browser, Form
-from tests.support.mcp_client import wire
-from tests.support.rights_snapshot import Watch, everything
+from tests.support.mcp_client import mcp_client
+from tests.support.rights_snapshot import RightsMonitor, everything
 from tests.support.server import Portico
+from tests.support.users import make_user
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 SITE = admin.site
@@ -77,7 +77,7 @@ def list_of(page: Any) -> str:
 @pytest.fixture(scope="module")
 def scene(rows: None, server: Portico) -> Iterator[None]:
     """At least one row per relevant model, so that every page can be tried."""
-    with put_back():
+    with restore_access():
         set_up()
         add_tokens()
         yield
@@ -286,7 +286,7 @@ LOWERS: dict[str, Callable[[], Any]] = {
 )
 def test_the_snapshot_detects_changes(act: Callable[[], Any]) -> None:
     """Without this the tests below would prove nothing."""
-    watch = Watch("mallory", *NAMES)
+    watch = RightsMonitor("mallory", *NAMES)
     watch.check("nothing has changed")
     with transaction.atomic():
         act()
@@ -298,7 +298,7 @@ def test_the_snapshot_detects_changes(act: Callable[[], Any]) -> None:
 def test_the_snapshot_detects_a_longer_end() -> None:
     """A user whose role has an end may not grant it for longer."""
     give("mallory", "User", expires_at=timezone.now() + timedelta(hours=1))
-    watch = Watch("mallory", *NAMES)
+    watch = RightsMonitor("mallory", *NAMES)
     with transaction.atomic():
         give("bert", "User", expires_at=timezone.now() + timedelta(minutes=30))
         watch.check("within what mallory holds")
@@ -312,7 +312,7 @@ def test_the_snapshot_detects_a_longer_end() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_form_of_the_admin_extends_rights(mallory: Browser, page: Any) -> None:
     """Only superusers can extend their own rights or those of others."""
-    watch = Watch("mallory", *NAMES)
+    watch = RightsMonitor("mallory", *NAMES)
     paths = [f"{list_of(page)}add/"]
     for key in known(page):
         row = f"{list_of(page)}{quote(key, safe='')}"
@@ -343,7 +343,7 @@ def test_no_action_of_the_admin_extends_rights(mallory: Browser, page: Any) -> N
     headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
     for action in sorted({*actions_of(page), *names}):
         set_up()
-        watch = Watch("mallory", *NAMES)
+        watch = RightsMonitor("mallory", *NAMES)
         sent = {"action": action, "_selected_action": known(page)}
         sent |= {"confirmed": "yes", "post": "yes"}
         answer = mallory.http.post(list_of(page), data=sent, headers=headers)
@@ -358,7 +358,7 @@ def test_no_deletion_in_the_admin_removes_rights_from_above(
 ) -> None:
     """Rows deleted by a cascade count too."""
     set_up()
-    watch = Watch("mallory", *NAMES)
+    watch = RightsMonitor("mallory", *NAMES)
     token = mallory.http.cookies.get("csrftoken") or ""
     headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
     for key in known(page):
@@ -382,7 +382,7 @@ def pages_of_their_own() -> list[str]:
 @pytest.mark.parametrize("path", pages_of_their_own())
 def test_no_other_page_of_the_admin_extends_rights(mallory: Browser, path: str) -> None:
     """Covers the matrix, imports, the policy and every new page."""
-    watch = Watch("mallory", *NAMES)
+    watch = RightsMonitor("mallory", *NAMES)
     mallory.open(path)
     assert mallory.page.status_code in (200, 403, 404, 405), path
     choices, here = options(mallory.page.text), str(mallory.page.url)
@@ -443,8 +443,8 @@ def test_the_helpdesk_revokes_and_nothing_else(
     helpdesk: Browser, server: Portico
 ) -> None:
     """A client with an open session sees the revocation in its next message."""
-    person("frida", "User")
-    client = wire(server, "frida")
+    make_user("frida", "User")
+    client = mcp_client(server, "frida")
     frida = User.objects.get(username="frida")
     change = f"/admin/accounts/user/{frida.pk}/change/"
     assert helpdesk.open(change).page.status_code == 200

@@ -26,19 +26,19 @@ from accounts.models import (
 )
 from mcp_bridge.access.policy_file import policy_diff
 from mcp_bridge.server.discovery import autodiscover
-from tests.support.cast import PASSWORD, person
 from tests.support.delegation_scene import (
     NAMES,
     add_tokens,
     an_hour_from_now,
-    put_back,
+    restore_access,
     set_up,
     staff,
 )
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
-from tests.support.rights_snapshot import Watch
+from tests.support.mcp_client import mcp_client
+from tests.support.rights_snapshot import RightsMonitor
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 
@@ -46,9 +46,9 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 @pytest.fixture(scope="module")
 def scene(rows: None, server: Portico) -> Iterator[None]:
     """Users, clients and tokens; adm and stan have Admin, one of them in the admin."""
-    with put_back():
+    with restore_access():
         set_up()
-        person("adm", "Guest")
+        make_user("adm", "Guest")
         staff("stan", "Guest", group="Role managers")
         for name in ("adm", "stan"):
             user, role = User.objects.get(username=name), Role.objects.get(name="Admin")
@@ -82,15 +82,15 @@ def test_no_tool_extends_rights(server: Portico, tool: str, actor: str) -> None:
     assert set(arguments) <= VALUES.keys(), f"say what to try with {tool}"
     ways = [dict(zip(arguments, way, strict=True)) for way in tried(arguments)]
     set_up()
-    watch = Watch(actor, *NAMES, "stan")
+    watch = RightsMonitor(actor, *NAMES, "stan")
     for scope in ("mcp", f"tool:{tool}", "mcp Admin.Write"):
-        client = wire(server, actor, scope=scope)
+        client = mcp_client(server, actor, scope=scope)
         for way in ways if "Admin" in scope else ways[:1]:
             answer = client.call(tool, **way)
             assert answer.status_code in (200, 401, 403), answer.text
             watch.check(f"{tool} with {way} and a token for {scope}")
             if answer.status_code == 401:  # The tool revoked its own token.
-                client = wire(server, actor, scope=scope)
+                client = mcp_client(server, actor, scope=scope)
     watch.check_all(tool)
 
 
@@ -223,7 +223,7 @@ def mallory(server: Portico, scene: None) -> Iterator[Browser]:
 def test_no_path_extends_rights(mallory: Browser, path: str) -> None:
     """Covers portal, API, OAuth endpoints and allauth's pages, with carol's rows."""
     here = f"/{filled(path)}"
-    watch = Watch("mallory", *NAMES)
+    watch = RightsMonitor("mallory", *NAMES)
     mallory.open(here)
     assert mallory.page.status_code < 500 or "oidc" in here, here
     token = mallory.http.cookies.get("csrftoken") or ""
@@ -248,7 +248,7 @@ POLICY = b"""{"format": "portico-policy-1", "roles": [
 @pytest.mark.parametrize("path", ["/admin/users/import/", "/admin/policy/"])
 def test_no_import_extends_rights(mallory: Browser, path: str) -> None:
     """Covers an upload and a draft that is ready to apply."""
-    watch = Watch("mallory", *NAMES)
+    watch = RightsMonitor("mallory", *NAMES)
     own = User.objects.get(username="mallory")
     for kind, raw in (("users", USERS), ("policy", POLICY)):
         fields = {"owner": own, "kind": kind}

@@ -23,17 +23,17 @@ from accounts.models import (
     SigningKey,
     User,
 )
-from tests.support.cast import person
 from tests.support.delegation_scene import (
     HOST,
     add_tokens,
-    put_back,
+    restore_access,
     set_up,
     staff,
     token_of,
 )
 from tests.support.html_browser import Browser
 from tests.support.server import Portico
+from tests.support.users import make_user
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
 ADMIN = "/admin/accounts"
@@ -42,7 +42,7 @@ CLIENTS, USERS = f"{ADMIN}/oauthclient/", f"{ADMIN}/user/"
 
 @pytest.fixture(scope="module", autouse=True)
 def story(rows: None, server: Portico) -> Iterator[None]:
-    with put_back():
+    with restore_access():
         yield
 
 
@@ -198,7 +198,7 @@ def test_a_right_limited_to_networks_is_not_granted_without_them(
     one(Role, name="Empty").scopes.clear()
     pk = str(one(Scope, name="User.Read").pk)
     path = f"{ADMIN}/role/{one(Role, name='Empty').pk}/change/"
-    person("olga", "Guest")
+    make_user("olga", "Guest")
     with Browser(server.url) as browser:
         form = browser.sign_in("otto").open(path).form("_save")
         for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.1"):
@@ -317,7 +317,7 @@ GIVEN = {"bert": "Guest", "carol": "Ruled"}
 
 def test_approving_keeps_a_longer_grant_of_a_provider(server: Portico) -> None:
     """A provider finds its grants by their reason; approval must not overwrite it."""
-    person("petra", "Guest")
+    make_user("petra", "Guest")
     petra, role = one(User, username="petra"), one(Role, name="User")
     ends, reason = timezone.now() + timedelta(days=30), "from provider corp-of-scene"
     RoleAssignment.objects.grant(petra, role, reason=reason, expires_at=ends)

@@ -16,18 +16,18 @@ from accounts.models import (
     RoleAssignment,
     User,
 )
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 GRANTS = "/admin/accounts/roleassignment/"
 REQUESTS = "/admin/accounts/accessrequest/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         yield browser.sign_in("carol")
@@ -36,7 +36,7 @@ def carol(server: Portico, cast: None) -> Iterator[Browser]:
 @pytest.fixture
 def nina(server: Portico) -> Iterator[Browser]:
     """nina, a guest, signed in to the portal."""
-    person("nina", "Guest")
+    make_user("nina", "Guest")
     AccessRequest.objects.filter(user__username="nina").delete()
     with Browser(server.url) as browser:
         browser.open("/accounts/login/")
@@ -47,7 +47,7 @@ def nina(server: Portico) -> Iterator[Browser]:
 @pytest.fixture
 def rosa(server: Portico) -> Iterator[Browser]:
     """rosa, role manager, who has the role User until tomorrow."""
-    rosa = person("rosa", "User", "Guest")
+    rosa = make_user("rosa", "User", "Guest")
     rosa.is_staff = True
     rosa.save()
     rosa.groups.set(Group.objects.filter(name="Role managers"))
@@ -73,8 +73,8 @@ def role_of(name: str, role: str = "User") -> RoleAssignment:
 
 
 def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> None:
-    person("olga", "Guest")
-    client = wire(server, "olga")
+    make_user("olga", "Guest")
+    client = mcp_client(server, "olga")
     assert not client.allowed("look")
     fields = {"user": "olga", "role": pk(Role, name="User")}
     carol.save(f"{GRANTS}add/", **fields, **until(1), reason="stands in")
@@ -100,15 +100,15 @@ def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> 
 
 
 def test_the_last_role_ended_takes_the_tokens(carol: Browser, server: Portico) -> None:
-    person("olga", "User")
-    client = wire(server, "olga")
+    make_user("olga", "User")
+    client = mcp_client(server, "olga")
     carol.act(GRANTS, "end_now", role_of("olga").pk)
     assert client.call("look").status_code == 401
 
 
 @pytest.mark.parametrize("end", ["", "for_good", "dated", "soon", "expired", "odd"])
 def test_assignments_are_filtered_by_their_end(carol: Browser, end: str) -> None:
-    person("olga", "User", "Guest")
+    make_user("olga", "User", "Guest")
     RoleAssignment.objects.filter(user__username="olga", role__name="User").update(
         expires_at=timezone.now() + timedelta(days=2)
     )
@@ -129,7 +129,7 @@ def test_access_is_requested_and_approved(
     carol: Browser, nina: Browser, server: Portico
 ) -> None:
     """Approval sets an end, the next message sees it, and both are audited."""
-    client = wire(server, "nina")
+    client = mcp_client(server, "nina")
     nina.open("/portal/access/")
     day = f"{timezone.now() + timedelta(days=3):%Y-%m-%d}"
     user = pk(Role, name="User")
@@ -200,7 +200,7 @@ def test_requests_are_decided_in_bulk(
     carol: Browser, nina: Browser, server: Portico
 ) -> None:
     """A request whose end has passed needs a new end."""
-    client = wire(server, "nina")
+    client = mcp_client(server, "nina")
     ask = AccessRequest.objects.all().ask
     someone, role = User.objects.get(username="nina"), Role.objects.get(name="User")
     past = timezone.now() - timedelta(minutes=1)
@@ -219,8 +219,8 @@ def test_requests_are_decided_in_bulk(
 def test_a_role_manager_grants_own_roles_only_until_their_end(
     rosa: Browser, server: Portico
 ) -> None:
-    person("olga", "Guest")
-    client = wire(server, "olga")
+    make_user("olga", "Guest")
+    client = mcp_client(server, "olga")
 
     def give(role: str, days: float | None, user: str = "olga") -> str:
         rosa.open(f"{GRANTS}add/")
@@ -258,7 +258,7 @@ def test_a_role_manager_decides_requests_within_their_own_rights(
     fine = ask(nina_, Role.objects.get(name="User"), reason="r", until=soon)
     much = ask(nina_, Role.objects.get(name="Admin"), reason="r")
     own = ask(rosa_, Role.objects.get(name="User"), reason="longer")
-    client = wire(server, "nina")
+    client = mcp_client(server, "nina")
     for asked in (much, own):
         rosa.open(f"{REQUESTS}{asked.pk}/change/")
         rosa.submit(rosa.form("answer"), "_approve")

@@ -9,17 +9,17 @@ import pytest
 
 from accounts.models import AuditEvent, ImportDraft, User
 from mcp_bridge.access.policy_file import export
-from tests.support.cast import person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 USERS, POLICY = "/admin/users/import/", "/admin/policy/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     ImportDraft.objects.all().delete()
     with Browser(server.url) as browser:
@@ -40,9 +40,9 @@ def upload(browser: Browser, path: str, text: str | bytes) -> str:
 
 def test_users_are_imported_after_a_dry_run(carol: Browser, server: Portico) -> None:
     """Dry run, apply, progress; the next message of an open client sees it."""
-    person("xena", "Guest")
+    make_user("xena", "Guest")
     User.objects.filter(username="yuri").delete()
-    client = wire(server, "xena")
+    client = mcp_client(server, "xena")
     assert not client.allowed("look")
     told = upload(carol, USERS, "username,roles\nxena,User\nyuri,User;Guest\n")
     assert "role User" in told and "no end date" in told
@@ -70,7 +70,7 @@ def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
 
 
 def test_what_changed_since_the_look_is_not_overwritten(carol: Browser) -> None:
-    person("xena", "User")
+    make_user("xena", "User")
     upload(carol, USERS, "username,email\nxena,x1@example.org\n")
     User.objects.filter(username="xena").update(email="x2@example.org")
     carol.submit(carol.form("apply"), "apply")
@@ -81,7 +81,7 @@ def test_what_changed_since_the_look_is_not_overwritten(carol: Browser) -> None:
 
 def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> None:
     """The page shows the diff first; the next message of an open client sees it."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     assert client.allowed("look")
     before = carol.open("/admin/policy/export/").page.text
     assert json.loads(before) == json.loads(json.dumps(export()))
@@ -114,7 +114,7 @@ def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
 
 def test_imports_are_for_superusers(server: Portico) -> None:
     """Exports are for users who may view all of the data."""
-    ines = person("ines")
+    ines = make_user("ines")
     ines.is_staff = True
     ines.save()
     with Browser(server.url) as browser:

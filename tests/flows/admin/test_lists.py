@@ -18,26 +18,26 @@ from django.utils import timezone
 from accounts.admin_site import large_changelists
 from accounts.audit.record import record
 from accounts.models import AuditEvent, AuditSeal, IssuedToken, SavedView, User
-from tests.support.cast import person, program
-from tests.support.database_prompt import raw
+from tests.support.database_prompt import raw_events
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import make_user, public_client
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         yield browser.sign_in("carol")
 
 
 @pytest.fixture
-def audrey(server: Portico, cast: None) -> Iterator[Browser]:
-    audrey = person("audrey")
+def audrey(server: Portico, default_users: None) -> Iterator[Browser]:
+    audrey = make_user("audrey")
     audrey.is_staff = True
     audrey.save()
     audrey.groups.set(Group.objects.filter(name="Auditors"))
@@ -51,9 +51,9 @@ def test_revoking_all_matches_states_counts_and_effect(
 ) -> None:
     """The page states the tokens and people; nothing is revoked before confirmation."""
     for name in ("theo", "tina"):
-        person(name, "User")
+        make_user(name, "User")
     clients = [
-        wire(server, name, client_id=program("the-very-client"))
+        mcp_client(server, name, client_id=public_client("the-very-client"))
         for name in ("theo", "theo", "tina")
     ]
     found = IssuedToken.objects.filter(client_id="the-very-client").live()
@@ -72,9 +72,9 @@ def test_revoking_all_matches_states_counts_and_effect(
 
 def test_tokens_are_found_by_their_filters(carol: Browser, server: Portico) -> None:
     """By person, client, grant, kind, state, expiry, unused, never used."""
-    person("uma", "User")
-    fresh = server.issued("uma", client_id=program("uma-client"))
-    old = server.issued("uma", client_id=program("uma-client"))
+    make_user("uma", "User")
+    fresh = server.issued("uma", client_id=public_client("uma-client"))
+    old = server.issued("uma", client_id=public_client("uma-client"))
     long_ago = timezone.now() - timedelta(days=50)
     IssuedToken.objects.filter(pk=old.row.pk).update(
         issued_at=long_ago, last_used_at=long_ago
@@ -107,12 +107,12 @@ def test_a_sign_in_is_shown_as_a_tree_of_tokens(
     """Refresh families are a tree; the page can revoke one."""
     from accounts.tokens.refresh import rotate_refresh_token
 
-    person("vera", "User")
+    make_user("vera", "User")
     pair = server.issued("vera")
     assert pair.refresh is not None
     with server.settings():
         second = rotate_refresh_token(pair.refresh)
-    client = wire(server, "vera")
+    client = mcp_client(server, "vera")
     path = f"{TOKENS}{second.row.pk}/change/"
     page = carol.open(path).page
     for row in (pair.row, pair.refresh_row, second.row, second.refresh_row):
@@ -244,7 +244,7 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
     assert page.status_code == 200
     form = next(f for f in audrey.forms if f.action.endswith("/verify/"))
     assert "audit matches" in audrey.submit(form).page.text
-    rows = raw(pk=event.pk)
+    rows = raw_events(pk=event.pk)
     rows.update(object="as somebody wants it")
     told = audrey.submit(form).page.text
     assert f"event {event.pk} of seal" in told and "was changed" in told
@@ -269,7 +269,7 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
 
 
 def test_the_audit_is_for_those_who_may(server: Portico) -> None:
-    rosa = person("rosa", "User")
+    rosa = make_user("rosa", "User")
     rosa.is_staff = True
     rosa.save()
     rosa.groups.set(Group.objects.filter(name="Role managers"))
@@ -289,9 +289,9 @@ def test_a_users_page_shows_sessions_and_tokens(
     carol: Browser, server: Portico
 ) -> None:
     """The page shows sessions and tokens with counts and links."""
-    xaver = person("xaver", "Guest")
+    xaver = make_user("xaver", "Guest")
     IssuedToken.objects.filter(username="xaver").revoke(actor="test", reason="reset")
-    wire(server, "xaver").call("rule")
+    mcp_client(server, "xaver").call("rule")
     page = carol.open(f"/admin/accounts/user/{xaver.pk}/change/").page.text
     assert "<strong>2</strong> active tokens" in page
     assert "username=xaver&amp;state=active" in page

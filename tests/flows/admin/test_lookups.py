@@ -21,12 +21,12 @@ from django.urls import reverse
 
 from accounts.models import AuditEvent, IssuedToken, RevokedToken, SavedView
 from mcp_bridge.models import Primitive
-from tests.support.cast import person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 GROUPS = {"audrey": "Auditors", "helen": "Helpdesk", "rolf": "Role managers"}
 TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
 USERS, ROLES = "/admin/accounts/user/", "/admin/accounts/role/"
@@ -37,13 +37,13 @@ KEY = re.compile(r"/(\d+|[0-9a-f]{16,32})(?=/)")
 @pytest.fixture(scope="module")
 def staff(server: Portico, rows: None) -> Iterator[dict[str, Browser]]:
     """carol and one member of each default group, signed in to the admin."""
-    person("carol", "Admin", admin=True)
-    wire(server, "carol").call("rule")
+    make_user("carol", "Admin", admin=True)
+    mcp_client(server, "carol").call("rule")
     with ExitStack() as opened:
         browsers = {}
         for name in ("carol", *GROUPS):
             if name in GROUPS:
-                made = person(name)
+                made = make_user(name)
                 made.is_staff = True
                 made.save()
                 made.groups.set(Group.objects.filter(name=GROUPS[name]))
@@ -262,7 +262,9 @@ def test_every_page_of_the_site_is_tried_as_every_group(
     """A page opens with the permission it declares and is hidden from other menus."""
     site: Any = admin.site
     for who, browser in staff.items():
-        user = person(who, *(["Admin"] if who == "carol" else []), admin=who == "carol")
+        user = make_user(
+            who, *(["Admin"] if who == "carol" else []), admin=who == "carol"
+        )
         menu = browser.open("/admin/").page.text
         for page in site.pages.values():
             held = user.has_perms(page.permissions)
@@ -278,7 +280,7 @@ def test_the_access_check_reads_only_permitted_lists(
     staff: dict[str, Browser], server: Portico
 ) -> None:
     """It may not reveal events or a token's name to Role managers."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     client.call("look")
     event = AuditEvent.objects.exclude(token_id="").latest("id")
     row = IssuedToken.objects.filter(username="alice", kind="access")[0]
@@ -296,7 +298,7 @@ def test_the_access_check_reads_only_permitted_lists(
         sent = {"token": pasted}
         answer = rolf.http.post(check, data=sent, headers=headers)
         assert answer.status_code == 403
-    judy = person("judy")
+    judy = make_user("judy")
     judy.is_staff = True
     judy.save()
     codes = ("view_user", "view_role", "view_primitive")
@@ -329,10 +331,10 @@ def own_urls() -> list[str]:
 
 
 def test_additional_addresses_of_lists_check_permissions(
-    server: Portico, cast: None
+    server: Portico, default_users: None
 ) -> None:
     """A new export or action of a list is tried without being listed here."""
-    nils = person("nils")
+    nils = make_user("nils")
     nils.is_staff = True
     nils.save()
     urls = [re.sub(r"<slug:\w+>", "csv", path) for path in own_urls()]
@@ -374,7 +376,7 @@ def tables_read(page: Any, request: Any) -> set[str]:
 
 @pytest.mark.once
 def test_a_page_declares_a_permission_for_every_list_it_reads(
-    server: Portico, cast: None, settings: Any
+    server: Portico, default_users: None, settings: Any
 ) -> None:
     """A user with exactly the declared permissions may open these lists too."""
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
@@ -382,7 +384,7 @@ def test_a_page_declares_a_permission_for_every_list_it_reads(
     site: Any = admin.site
     primitive = Primitive.objects.get(name="look").pk
     registered = {page.opts.db_table: page for page in site._registry.values()}
-    reader, read = person("reader"), set()
+    reader, read = make_user("reader"), set()
     reader.is_staff = True
     reader.save()
     for page in site.pages.values():

@@ -19,18 +19,18 @@ from accounts.models import (
     Scope,
     User,
 )
-from tests.support.cast import person
-from tests.support.mcp_client import Wire, challenge, message_in, wire
+from tests.support.mcp_client import McpClient, challenge, mcp_client, message_in
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 WIDE = "mcp Admin.Write"
 WRITING = ("grant_role", "revoke_role", "revoke_tokens")
 
 
-def structured(client: Wire, tool: str, **arguments: Any) -> Any:
+def structured(client: McpClient, tool: str, **arguments: Any) -> Any:
     """The structured content of a tool's response."""
     return message_in(client.call(tool, **arguments))["result"]["structuredContent"][
         "result"
@@ -38,7 +38,7 @@ def structured(client: Wire, tool: str, **arguments: Any) -> Any:
 
 
 def test_users_are_listed_with_their_roles(server: Portico) -> None:
-    carol = wire(server, "carol", scope=WIDE)
+    carol = mcp_client(server, "carol", scope=WIDE)
     found = structured(carol, "list_users", contains="ali")
     assert {"user": "alice", "active": True, "roles": ["User"]} in found
     assert len(structured(carol, "list_users", limit=1)) == 1
@@ -46,8 +46,8 @@ def test_users_are_listed_with_their_roles(server: Portico) -> None:
 
 def test_a_role_is_granted_and_revoked_at_once(server: Portico) -> None:
     """The next message of an open client sees the change."""
-    person("sybil", "User")
-    carol, sybil = wire(server, "carol", scope=WIDE), wire(server, "sybil")
+    make_user("sybil", "User")
+    carol, sybil = mcp_client(server, "carol", scope=WIDE), mcp_client(server, "sybil")
     assert not sybil.allowed("rule")
     told = carol.text("grant_role", user="sybil", role="Admin", reason="stand-in")
     assert told == "sybil now holds Admin." and sybil.allowed("rule")
@@ -61,8 +61,8 @@ def test_a_role_is_granted_and_revoked_at_once(server: Portico) -> None:
 
 
 def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:
-    person("trent", "User")
-    carol, trent = wire(server, "carol", scope=WIDE), wire(server, "trent")
+    make_user("trent", "User")
+    carol, trent = mcp_client(server, "carol", scope=WIDE), mcp_client(server, "trent")
     trent.call("rule")
     last = structured(carol, "recent_refusals", limit=3)
     assert last[0]["actor"] == "trent" and last[0]["object"] == "tool rule"
@@ -93,31 +93,31 @@ def test_mistakes_are_explained(
     server: Portico, tool: str, arguments: dict[str, str], told: str
 ) -> None:
     """The error names the wrong value and the values that exist."""
-    assert told in wire(server, "carol", scope=WIDE).text(tool, **arguments)
+    assert told in mcp_client(server, "carol", scope=WIDE).text(tool, **arguments)
 
 
 def test_me_is_a_resource_too(server: Portico) -> None:
-    read = wire(server, "bob").ask("resources/read", uri="portico://me")["result"]
+    read = mcp_client(server, "bob").ask("resources/read", uri="portico://me")["result"]
     found = json.loads(read["contents"][0]["text"])
     assert (found["user"], found["roles"]) == ("bob", ["Guest"])
 
 
 @pytest.fixture
-def adm(server: Portico) -> Iterator[Wire]:
+def adm(server: Portico) -> Iterator[McpClient]:
     """adm has Admin for ten minutes, and is neither staff nor superuser."""
     payroll, _new = Role.objects.get_or_create(name="Payroll")
     payroll.scopes.set([Scope.objects.get_or_create(name="Payroll.Read")[0]])
     ends = timezone.now() + timedelta(minutes=10)
     for name in ("adm", "mallory", "paul"):
-        person(name, "Guest")
+        make_user(name, "Guest")
     grant("adm", "Admin", expires_at=ends)
     grant("carol", "User")
     grant("paul", "Payroll")
-    person("stella", "Guest")
+    make_user("stella", "Guest")
     User.objects.filter(username="stella").update(is_staff=True)
     User.objects.filter(username="adm").update(is_staff=False)
     User.objects.get(username="adm").groups.clear()
-    yield wire(server, "adm", scope=WIDE)
+    yield mcp_client(server, "adm", scope=WIDE)
     RoleAssignment.objects.filter(role=payroll).delete()
     payroll.delete()
 
@@ -135,7 +135,7 @@ def access() -> list[Any]:
     return [*held.values_list(*columns), *live.values_list("pk")]
 
 
-def refused(client: Wire, tool: str, **arguments: Any) -> str:
+def refused(client: McpClient, tool: str, **arguments: Any) -> str:
     """The text of a tool error; nothing was changed."""
     before = access()
     result = message_in(client.call(tool, **arguments))["result"]
@@ -181,20 +181,22 @@ def refused(client: Wire, tool: str, **arguments: Any) -> str:
 )
 @pytest.mark.parametrize("staff", [False, True], ids=["not staff", "role manager"])
 def test_the_rules_of_the_admin_apply_to_tools(
-    server: Portico, adm: Wire, tool: str, arguments: Any, told: str, staff: bool
+    server: Portico, adm: McpClient, tool: str, arguments: Any, told: str, staff: bool
 ) -> None:
     """Covers users with Admin.Write, with and without access to the admin."""
     actor = User.objects.get(username="adm")
     User.objects.filter(pk=actor.pk).update(is_staff=staff)
     actor.groups.set(Group.objects.filter(name="Role managers") if staff else [])
     for user in ("carol", "stella", "paul"):
-        wire(server, user)
+        mcp_client(server, user)
     assert told in refused(adm, tool, **arguments)
 
 
-def test_adm_grants_and_revokes_within_their_rights(server: Portico, adm: Wire) -> None:
+def test_adm_grants_and_revokes_within_their_rights(
+    server: Portico, adm: McpClient
+) -> None:
     """Administrators act within their own rights and dates, at once."""
-    bob = wire(server, "bob")
+    bob = mcp_client(server, "bob")
     assert not bob.allowed("look")
     told = adm.text("grant_role", user="bob", role="User", until="5m", reason="help")
     assert told.startswith("bob now holds User until 20")
@@ -210,10 +212,10 @@ def test_adm_grants_and_revokes_within_their_rights(server: Portico, adm: Wire) 
 @pytest.mark.parametrize("until", ["", "5m", "30d"])
 def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
     """A provider finds its grants by their reason and changes them itself."""
-    person("petra", "Guest")
+    make_user("petra", "Guest")
     ends = timezone.now() + timedelta(days=3)
     given = grant("petra", "User", reason="from provider corp", expires_at=ends)
-    carol = wire(server, "carol", scope=WIDE)
+    carol = mcp_client(server, "carol", scope=WIDE)
     asked = {"user": "petra", "role": "User", "until": until, "reason": "mine"}
     assert f"until {ends:%Y-%m-%d}" in refused(carol, "grant_role", **asked)
     RoleAssignment.objects.filter(pk=given.pk).update(expires_at=timezone.now())
@@ -222,23 +224,23 @@ def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
 
 @pytest.mark.parametrize("tool", WRITING)
 def test_a_writing_tool_needs_its_scope_in_the_token(
-    server: Portico, cast: None, tool: str
+    server: Portico, default_users: None, tool: str
 ) -> None:
     """A client with only its roles may be processing hostile text."""
-    carol = wire(server, "carol")
+    carol = mcp_client(server, "carol")
     assert not set(WRITING) & carol.tools() and "list_users" in carol.tools()
     answer = carol.call(tool, user="bob", role="User")
     assert answer.status_code == 403
     assert challenge(answer)["error"] == "insufficient_scope"
-    narrow = wire(server, "carol", scope=f"tool:{tool}")
+    narrow = mcp_client(server, "carol", scope=f"tool:{tool}")
     assert "no user named x" in narrow.text(tool, user="x", role="User")
     assert narrow.tools() == {tool}
 
 
-def test_tools_read_only_what_the_admin_shows(server: Portico, adm: Wire) -> None:
+def test_tools_read_only_what_the_admin_shows(server: Portico, adm: McpClient) -> None:
     """Users read accounts they may change and their own refusals."""
     for name in ("mallory", "adm"):
-        wire(server, name).call("lonely")
+        mcp_client(server, name).call("lonely")
     listed = {row["user"] for row in structured(adm, "list_users", limit=500)}
     assert {"adm", "bob"} <= listed and not {"carol", "stella", "paul"} & listed
     refusals = structured(adm, "recent_refusals", limit=200)

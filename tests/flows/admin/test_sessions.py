@@ -14,27 +14,27 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, User
 from accounts.models.browser_sessions import sessions_of
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 USERS, SESSIONS = "/admin/accounts/user/", "/admin/usersessions/usersession/"
 FACTORS = "/admin/mfa/authenticator/"
 
 
 @pytest.fixture
-def carol(server: Portico, cast: None) -> Iterator[Browser]:
+def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
     with Browser(server.url) as browser:
         yield browser.sign_in("carol")
 
 
 @pytest.fixture
-def olga(server: Portico, cast: None) -> Iterator[Browser]:
+def olga(server: Portico, default_users: None) -> Iterator[Browser]:
     """A user with a portal session and nothing else."""
-    UserSession.objects.filter(user=person("olga", "User")).delete()
+    UserSession.objects.filter(user=make_user("olga", "User")).delete()
     with Browser(server.url) as browser:
         yield signed_in(browser)
 
@@ -60,7 +60,7 @@ def test_ending_access_signs_browsers_out(
     carol: Browser, olga: Browser, server: Portico, action: str
 ) -> None:
     """The page states the numbers of tokens and browsers first."""
-    client, account = wire(server, "olga"), olgas()
+    client, account = mcp_client(server, "olga"), olgas()
     assert at_portal(olga) and sessions_of([account.pk]).count() == 1
     carol.act(USERS, action, account.pk, confirm=False)
     assert "This signs out 1 browser." in carol.page.text and at_portal(olga)
@@ -118,7 +118,7 @@ def test_second_factors_are_shown_without_their_secrets(carol: Browser) -> None:
     """Providers' own secrets have no page at all."""
     data = {"secret": "what-nobody-may-read"}
     row = Authenticator.objects.create(
-        user=person("paula"), type=Authenticator.Type.TOTP, data=data
+        user=make_user("paula"), type=Authenticator.Type.TOTP, data=data
     )
     try:
         pages: Any = [carol.open(f"{FACTORS}{path}").page for path in ("", row.pk)]
@@ -133,7 +133,7 @@ def test_second_factors_are_shown_without_their_secrets(carol: Browser) -> None:
 
 def test_staff_without_a_second_factor_are_listed(carol: Browser) -> None:
     """The dashboard links to their list."""
-    quinn = person("quinn", admin=True)
+    quinn = make_user("quinn", admin=True)
     index = carol.open("/admin/").page.text
     assert "no second factor" in index and "factor=none" in index
     query = "?is_staff__exact=1&is_active__exact=1"

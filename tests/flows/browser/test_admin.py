@@ -11,12 +11,16 @@ import pytest
 from accounts.models import AuditEvent, User
 from accounts.models.oauth import OAuthClient
 from mcp_bridge.models import Primitive
-from tests.support.chromium import Person
-from tests.support.mcp_client import wire
-from tests.support.oauth_client import registered
+from tests.support.chromium import BrowserUser
+from tests.support.mcp_client import mcp_client
+from tests.support.oauth_client import register_client
 from tests.support.server import Portico
 
-pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users"),
+]
 
 ADMIN = "/admin/"
 LISTS = [
@@ -52,9 +56,9 @@ PAGES = [
 @pytest.fixture
 def carol(server: Portico, chromium: Any) -> Any:
     """carol in a wide, light window of the admin."""
-    registered(server, client_name="Window")
-    wire(server, "alice").call("rule")
-    person = Person(chromium, "light", 1366)
+    register_client(server, client_name="Window")
+    mcp_client(server, "alice").call("rule")
+    person = BrowserUser(chromium, "light", 1366)
     person.enter(server.url, "carol")
     yield person
     person.window.close()
@@ -66,7 +70,7 @@ def paths() -> list[str]:
     return ["", *PAGES, *LISTS, *FORMS, *rows]
 
 
-def test_every_page_of_the_admin(server: Portico, carol: Person) -> None:
+def test_every_page_of_the_admin(server: Portico, carol: BrowserUser) -> None:
     """No console error, no CSP report, no axe violation, no overflow."""
     problems: list[str] = []
     for path in paths():
@@ -84,7 +88,7 @@ def test_every_page_of_the_admin(server: Portico, carol: Person) -> None:
     assert not problems, "\n".join(problems)
 
 
-def shot(person: Person, path: str, look: str) -> None:
+def shot(person: BrowserUser, path: str, look: str) -> None:
     """Save a screenshot if SCREENSHOTS names a folder."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:

@@ -13,12 +13,16 @@ import pytest
 
 from tests.flows.oauth.test_headless import GRANT as DEVICE
 from tests.flows.oauth.test_headless import begin
-from tests.support.chromium import LOOKS, Person
-from tests.support.mcp_client import wire
-from tests.support.oauth_client import question, registered
+from tests.support.chromium import LOOKS, BrowserUser
+from tests.support.mcp_client import mcp_client
+from tests.support.oauth_client import authorize_url, register_client
 from tests.support.server import Portico
 
-pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users"),
+]
 
 
 @pytest.fixture
@@ -48,14 +52,14 @@ def landing() -> Iterator[tuple[int, list[str]]]:
 
 
 @pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
-def visitor(request: Any, chromium: Any) -> Iterator[Person]:
-    somebody = Person(chromium, *request.param)
+def visitor(request: Any, chromium: Any) -> Iterator[BrowserUser]:
+    somebody = BrowserUser(chromium, *request.param)
     yield somebody
     somebody.window.close()
     assert somebody.errors == []
 
 
-def shot(visitor: Person, name: str, request: Any) -> None:
+def shot(visitor: BrowserUser, name: str, request: Any) -> None:
     """Save a screenshot if SCREENSHOTS names a folder."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
@@ -65,13 +69,13 @@ def shot(visitor: Person, name: str, request: Any) -> None:
 
 @pytest.mark.spec("OAuth 2.1 7.11")
 def test_allow_and_deny_reach_the_client(
-    server: Portico, visitor: Person, landing: Any, request: Any
+    server: Portico, visitor: BrowserUser, landing: Any, request: Any
 ) -> None:
     """Under the strict CSP the redirect to 127.0.0.1 still works in Chromium."""
     port, seen = landing
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
-    visitor.page.goto(question(server, client_id, **back)[0])
+    visitor.page.goto(authorize_url(server, client_id, **back)[0])
     shot(visitor, "sign-in", request)
     visitor.sign_in()
     assert "asks for access" in visitor.page.inner_text("h1") and visitor.fits()
@@ -79,25 +83,25 @@ def test_allow_and_deny_reach_the_client(
     visitor.page.click("button[value=deny]")
     visitor.page.wait_for_url("**/callback?**")
     assert "error=access_denied" in seen[-1]
-    visitor.page.goto(question(server, client_id, **back)[0])
+    visitor.page.goto(authorize_url(server, client_id, **back)[0])
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_url("**/callback?code=**")
     assert "iss=" in seen[-1]
 
 
 def test_step_up_and_the_device_page(
-    server: Portico, visitor: Person, landing: Any, request: Any
+    server: Portico, visitor: BrowserUser, landing: Any, request: Any
 ) -> None:
     """A wider scope is asked again; the device code is typed by hand."""
     port, seen = landing
     grants = ["authorization_code", "refresh_token", DEVICE]
-    client_id = registered(server, grant_types=grants)["client_id"]
+    client_id = register_client(server, grant_types=grants)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
-    visitor.page.goto(question(server, client_id, **back)[0])
+    visitor.page.goto(authorize_url(server, client_id, **back)[0])
     visitor.sign_in()
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_url("**/callback?code=**")
-    wider = question(server, client_id, **back, scope="mcp User.Write")[0]
+    wider = authorize_url(server, client_id, **back, scope="mcp User.Write")[0]
     visitor.page.goto(wider)
     assert "including sensitive data" in visitor.page.inner_text("main")
     shot(visitor, "step-up", request)
@@ -115,7 +119,7 @@ def test_step_up_and_the_device_page(
 
 
 def test_the_connect_page_sees_the_first_call(
-    server: Portico, visitor: Person, request: Any
+    server: Portico, visitor: BrowserUser, request: Any
 ) -> None:
     """ "waiting" becomes "connected" when a real client calls."""
     visitor.page.goto(f"{server.url}/portal/connect/")
@@ -124,7 +128,7 @@ def test_the_connect_page_sees_the_first_call(
     visitor.page.wait_for_selector("button.copy")
     shot(visitor, "connect", request)
     assert visitor.page.locator("button.copy").count() >= 6 and visitor.fits()
-    wire(server, "alice").call("look")
+    mcp_client(server, "alice").call("look")
     visitor.page.wait_for_selector("text=Connected:", timeout=10_000)
     for path in ("/portal/", "/portal/apps/", "/portal/tokens/"):
         visitor.page.goto(f"{server.url}{path}")
@@ -137,9 +141,9 @@ def test_the_pages_are_accessible(server: Portico, chromium: Any) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     for scheme, width in LOOKS:
-        somebody = Person(chromium, scheme, width)
-        client_id = registered(server, client_name="Axe")["client_id"]
-        paths = [question(server, client_id)[0]]
+        somebody = BrowserUser(chromium, scheme, width)
+        client_id = register_client(server, client_name="Axe")["client_id"]
+        paths = [authorize_url(server, client_id)[0]]
         paths += [f"{server.url}/portal/{p}" for p in ("", "connect/", "tokens/")]
         somebody.page.goto(f"{server.url}/accounts/login/")
         found = [Axe().run(somebody.page)]

@@ -9,26 +9,30 @@ from typing import Any
 
 import pytest
 
-from tests.support.chromium import Person
-from tests.support.oauth_client import question, registered
+from tests.support.chromium import BrowserUser
+from tests.support.oauth_client import authorize_url, register_client
 from tests.support.server import Portico
 
-pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users"),
+]
 PORTAL = ("connect/", "", "access/", "tokens/", "security/")
 ADMIN = ("", "accounts/user/", "accounts/issuedtoken/", "system/")
 
 
 @pytest.fixture
-def reader(chromium: Any) -> Iterator[Person]:
+def reader(chromium: Any) -> Iterator[BrowserUser]:
     """A user in a narrow window that asks for Korean."""
-    person = Person(chromium, "light", 390)
+    person = BrowserUser(chromium, "light", 390)
     person.window.set_extra_http_headers({"Accept-Language": "ko"})
     yield person
     person.window.close()
     assert person.errors == []
 
 
-def problems(reader: Person, name: str) -> list[str]:
+def problems(reader: BrowserUser, name: str) -> list[str]:
     """The problems of the current page."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
@@ -40,10 +44,12 @@ def problems(reader: Person, name: str) -> list[str]:
     return found if spoken == "ko" else [*found, f"{name}: lang is {spoken}"]
 
 
-def test_sign_in_consent_and_portal_in_korean(server: Portico, reader: Person) -> None:
+def test_sign_in_consent_and_portal_in_korean(
+    server: Portico, reader: BrowserUser
+) -> None:
     """WCAG 2 3.1.1, 1.4.10."""
-    client = registered(server, client_name="편집기")["client_id"]
-    reader.page.goto(question(server, client)[0])
+    client = register_client(server, client_name="편집기")["client_id"]
+    reader.page.goto(authorize_url(server, client)[0])
     found = problems(reader, "sign-in")
     reader.sign_in()
     found += problems(reader, "consent")
@@ -53,7 +59,7 @@ def test_sign_in_consent_and_portal_in_korean(server: Portico, reader: Person) -
     assert not found, "\n".join(found)
 
 
-def test_the_admin_in_korean(server: Portico, reader: Person) -> None:
+def test_the_admin_in_korean(server: Portico, reader: BrowserUser) -> None:
     """WCAG 2 3.1.1, 1.4.10."""
     reader.enter(server.url, "carol")
     found = []
@@ -64,7 +70,7 @@ def test_the_admin_in_korean(server: Portico, reader: Person) -> None:
 
 
 def test_the_button_changes_the_language_and_stays_on_the_page(
-    server: Portico, reader: Person
+    server: Portico, reader: BrowserUser
 ) -> None:
     """Tested under the strict CSP, in the portal and in the admin."""
     reader.page.goto(f"{server.url}/accounts/login/")

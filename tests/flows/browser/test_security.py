@@ -12,20 +12,24 @@ from axes.models import AccessAttempt
 from accounts.models import Consent
 from tests.flows.browser.test_chromium_sign_in import landing  # noqa: F401
 from tests.flows.tokens.test_second_factor import code
-from tests.support.cast import PASSWORD
-from tests.support.chromium import LOOKS, Person
-from tests.support.oauth_client import approved, question, registered
+from tests.support.chromium import LOOKS, BrowserUser
+from tests.support.oauth_client import approve_client, authorize_url, register_client
 from tests.support.server import Portico
+from tests.support.users import PASSWORD
 
-pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users"),
+]
 
 
 @pytest.fixture
-def alice(server: Portico, chromium: Any) -> Iterator[Person]:
+def alice(server: Portico, chromium: Any) -> Iterator[BrowserUser]:
     """alice in a window, without a second factor; fails on browser errors."""
     Authenticator.objects.all().delete()
     AccessAttempt.objects.all().delete()
-    person = Person(chromium, "light", 1366)
+    person = BrowserUser(chromium, "light", 1366)
     yield person
     person.window.close()
     Authenticator.objects.all().delete()
@@ -37,7 +41,7 @@ def here(server: Portico) -> str:
     return server.url.replace("127.0.0.1", "localhost")
 
 
-def confirm(alice: Person) -> None:
+def confirm(alice: BrowserUser) -> None:
     """Enter the password again before a sensitive page."""
     if "Confirm Access" in alice.page.inner_text("main"):
         alice.page.fill("input[type=password]", PASSWORD)
@@ -45,13 +49,13 @@ def confirm(alice: Person) -> None:
             alice.page.click("main button[type=submit]")
 
 
-def follow(alice: Person, text: str) -> None:
+def follow(alice: BrowserUser, text: str) -> None:
     """Follow a link; returns the new page."""
     with alice.page.expect_navigation():
         alice.page.click(f"text={text}")
 
 
-def fits_everywhere(alice: Person) -> None:
+def fits_everywhere(alice: BrowserUser) -> None:
     """Check the page in light and dark, wide and narrow, and by axe."""
     for scheme, width in LOOKS:
         alice.look(scheme, width)
@@ -60,13 +64,13 @@ def fits_everywhere(alice: Person) -> None:
 
 def test_an_app_is_set_up_and_used_for_a_client(
     server: Portico,
-    alice: Person,
+    alice: BrowserUser,
     landing: Any,  # noqa: F811
 ) -> None:
     """The QR code loads under the strict CSP; consent is not asked again."""
     port, seen = landing
-    client_id = approved(registered(server)["client_id"])
-    asked = question(
+    client_id = approve_client(register_client(server)["client_id"])
+    asked = authorize_url(
         server, client_id, redirect_uri=f"http://127.0.0.1:{port}/callback"
     )[0]
     page = alice.page
@@ -98,7 +102,9 @@ def test_an_app_is_set_up_and_used_for_a_client(
     assert len(seen) == 2 and Consent.objects.filter(user__username="alice").exists()
 
 
-def test_a_passkey_signs_in_without_a_password(server: Portico, alice: Person) -> None:
+def test_a_passkey_signs_in_without_a_password(
+    server: Portico, alice: BrowserUser
+) -> None:
     """WebAuthn 3, with Chromium's virtual authenticator."""
     tools = alice.window.new_cdp_session(alice.page)
     tools.send("WebAuthn.enable")

@@ -11,12 +11,16 @@ from django.contrib.auth.models import Group
 
 from accounts.audit.record import record
 from accounts.models import AccessRequest, AuditSeal, IssuedToken, Role, User
-from tests.support.cast import person
-from tests.support.chromium import Person
-from tests.support.mcp_client import wire
+from tests.support.chromium import BrowserUser
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users"),
+]
 OPEN = "accounts/accessrequest/{request}/change/"
 PAGES = [
     "accounts/roleassignment/",
@@ -54,8 +58,8 @@ STAFF = {
 
 
 @pytest.fixture
-def scene(server: Portico, cast: None) -> dict[str, int]:
-    wire(server, "alice").call("look")
+def scene(server: Portico, default_users: None) -> dict[str, int]:
+    mcp_client(server, "alice").call("look")
     ask = AccessRequest.objects.all()
     bob, role = User.objects.get(username="bob"), Role.objects.get(name="User")
     asked = ask.open().filter(user=bob).first() or ask.ask(bob, role, reason="why")
@@ -66,7 +70,7 @@ def scene(server: Portico, cast: None) -> dict[str, int]:
     return {"request": asked.pk, "token": token.pk, "event": event.pk}
 
 
-def shot(window: Person, name: str) -> None:
+def shot(window: BrowserUser, name: str) -> None:
     """Save a screenshot if SCREENSHOTS names a folder."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
@@ -80,11 +84,11 @@ def test_pages_open_for_users_with_permission(
 ) -> None:
     """No console error, no CSP report, no axe violation; other pages are refused."""
     group, forbidden = STAFF[who]
-    somebody = person(who, *(["Admin"] if who == "carol" else []))
+    somebody = make_user(who, *(["Admin"] if who == "carol" else []))
     somebody.is_staff = True
     somebody.save()
     somebody.groups.set(Group.objects.filter(name=group))
-    window, problems = Person(chromium, "light", 1366), []
+    window, problems = BrowserUser(chromium, "light", 1366), []
     window.enter(server.url, who)
     for page in PAGES:
         path = page.format(**scene)
@@ -108,11 +112,11 @@ def test_pages_open_for_users_with_permission(
 
 
 def test_revoking_in_the_browser_asks_first(
-    server: Portico, chromium: Any, cast: None
+    server: Portico, chromium: Any, default_users: None
 ) -> None:
     """The page states counts and effect; the next message sees the change."""
-    person("yann", "User")
-    client, window = wire(server, "yann"), Person(chromium, "light", 1366)
+    make_user("yann", "User")
+    client, window = mcp_client(server, "yann"), BrowserUser(chromium, "light", 1366)
     window.enter(server.url, "carol")
     window.page.goto(f"{server.url}/admin/accounts/issuedtoken/?username=yann")
     window.page.check("#action-toggle")
@@ -130,11 +134,11 @@ def test_revoking_in_the_browser_asks_first(
 
 @pytest.mark.parametrize(("scheme", "width"), PAGE_LOOKS)
 def test_bob_asks_for_access(
-    server: Portico, chromium: Any, cast: None, scheme: str, width: int
+    server: Portico, chromium: Any, default_users: None, scheme: str, width: int
 ) -> None:
     """bob asks in the portal; the admin refuses him."""
     AccessRequest.objects.filter(user__username="bob").delete()
-    window = Person(chromium, scheme, width)
+    window = BrowserUser(chromium, scheme, width)
     window.page.goto(f"{server.url}/portal/access/")
     window.sign_in("bob")
     window.page.select_option("select[name=role]", label="User")

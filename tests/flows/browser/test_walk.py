@@ -9,12 +9,16 @@ from django.contrib.auth.models import Group
 
 from accounts.models import IssuedToken, Role, User
 from mcp_bridge.models import Primitive
-from tests.support.cast import person
-from tests.support.chromium import Person
-from tests.support.mcp_client import wire
+from tests.support.chromium import BrowserUser
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users"),
+]
 MENU = "links => [...new Set(links.map(link => link.getAttribute('href')))]"
 FIRST_ROW = "link => link.getAttribute('href')"
 HELPERS = {
@@ -41,14 +45,14 @@ MATRIX = "/admin/access/matrix/?q=lonely"
 
 def helper(name: str, group: str) -> User:
     """A staff member of one default group."""
-    made = person(name)
+    made = make_user(name)
     made.is_staff = True
     made.save()
     made.groups.set(Group.objects.filter(name=group))
     return made
 
 
-def looked_at(window: Person, where: str, axe: bool = True) -> list[str]:
+def looked_at(window: BrowserUser, where: str, axe: bool = True) -> list[str]:
     """The problems of the page in the window."""
     unfit = window.unfit() if axe else []
     found = [f"{where}: {line}" for line in [*unfit, *window.errors]]
@@ -61,8 +65,8 @@ def test_the_menu_of_a_helper(server: Portico, chromium: Any, who: str) -> None:
     """Every link works, with the first row of each list; other pages are refused."""
     group, scheme, width, read, forbidden = HELPERS[who]
     helper(who, group)
-    wire(server, "alice").call("rule")
-    window, problems = Person(chromium, scheme, width), []
+    mcp_client(server, "alice").call("rule")
+    window, problems = BrowserUser(chromium, scheme, width), []
     window.enter(server.url, who)
     paths = window.page.eval_on_selector_all("#nav-sidebar th a", MENU)
     assert len(paths) > 8
@@ -85,7 +89,7 @@ def test_the_menu_of_a_helper(server: Portico, chromium: Any, who: str) -> None:
 
 def test_the_portal_of_bob(server: Portico, chromium: Any) -> None:
     """Every page, light and dark; the admin refuses him."""
-    window, problems = Person(chromium, "light", 1366), []
+    window, problems = BrowserUser(chromium, "light", 1366), []
     window.page.goto(f"{server.url}/accounts/login/?next=/portal/")
     window.sign_in("bob")
     for path in PORTAL:
@@ -100,7 +104,7 @@ def test_the_portal_of_bob(server: Portico, chromium: Any) -> None:
 
 def test_the_matrix_by_keyboard(server: Portico, chromium: Any) -> None:
     """Arrows move, space toggles, Enter opens the review and saves."""
-    window, client = Person(chromium, "light", 1366), wire(server, "bob")
+    window, client = BrowserUser(chromium, "light", 1366), mcp_client(server, "bob")
     window.enter(server.url, "carol")
     window.page.goto(f"{server.url}{MATRIX}")
     tool = Primitive.objects.get(name="lonely")
@@ -129,7 +133,7 @@ def test_the_matrix_by_keyboard(server: Portico, chromium: Any) -> None:
 def test_a_filter_opens_and_closes(server: Portico, chromium: Any) -> None:
     """One filter is open at a time, by keyboard; its button shows the choice."""
     IssuedToken.objects.filter(username="alice").exists() or server.issued("alice")
-    window = Person(chromium, "light", 1200)
+    window = BrowserUser(chromium, "light", 1200)
     window.enter(server.url, "carol")
     window.page.goto(f"{server.url}/admin/accounts/issuedtoken/?username=alice")
     summary = window.page.locator("#changelist-filter summary")

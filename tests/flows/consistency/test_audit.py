@@ -12,17 +12,17 @@ import httpx2
 import pytest
 
 from accounts.models import AuditEvent
-from tests.support.mcp_client import Wire
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import McpClient
+from tests.support.server import Portico, running_server
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 def hammer(server: Portico, token: str, stop: Event, number: int) -> list[str]:
     """Call until the server is gone; the ids of the answered requests."""
     answered: list[str] = []
     with httpx2.Client(timeout=5) as http:
-        client = Wire(server, token, http=http)
+        client = McpClient(server, token, http=http)
         call = {"name": "look", "arguments": {}}
         while not stop.is_set():
             name = f"kill-{server.port}-{number}-{len(answered)}"
@@ -42,7 +42,7 @@ def test_every_answered_call_is_audited_after_a_kill(
 ) -> None:
     """With durable audit; SIGTERM commits waiting events too."""
     durability = "durable" if how == signal.SIGKILL else "batch"
-    with portico(folder, AUDIT_DURABILITY=durability) as server:
+    with running_server(folder, AUDIT_DURABILITY=durability) as server:
         token, stop = server.token("alice"), Event()
         with ThreadPoolExecutor(4) as pool:
             jobs = [
@@ -63,8 +63,8 @@ def test_every_answered_call_is_audited_after_a_kill(
 
 
 def test_off_leaves_calls_unrecorded(rows: None, folder: Path) -> None:
-    with portico(folder, AUDIT_DURABILITY="off") as server:
-        client = Wire(server, server.token("alice"))
+    with running_server(folder, AUDIT_DURABILITY="off") as server:
+        client = McpClient(server, server.token("alice"))
         call = {"name": "look", "arguments": {}}
         given = {"x-request-id": f"off-{server.port}"}
         assert client.post("tools/call", call, given).status_code == 200

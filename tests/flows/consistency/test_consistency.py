@@ -25,11 +25,17 @@ from tests.support.access_mutations import (
     by_update,
     other_process,
 )
-from tests.support.cast import person
 from tests.support.html_browser import Browser
-from tests.support.raw_load import SERVED, Hammer, Line, Subject, request_of
-from tests.support.run_figures import note
-from tests.support.server import Portico, portico
+from tests.support.raw_load import (
+    SERVED,
+    BackgroundLoad,
+    RawConnection,
+    Subject,
+    request_of,
+)
+from tests.support.run_figures import write_figure
+from tests.support.server import Portico, running_server
+from tests.support.users import make_user
 
 FLIPS = int(os.environ.get("CONSISTENCY_FLIPS", "32"))
 ORIGIN = "http://127.0.0.1:1"
@@ -42,19 +48,20 @@ def three(rows: None, folder: Path) -> Iterator[list[Portico]]:
     """Three servers of one process each, on one database."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(portico(folder, ISSUER_URL=ORIGIN)) for _ in range(3)
+            stack.enter_context(running_server(folder, ISSUER_URL=ORIGIN))
+            for _ in range(3)
         ]
 
 
 @pytest.fixture(scope="module")
 def one_port(rows: None, folder: Path) -> Iterator[Portico]:
     """Three workers behind one port, as uvicorn runs them."""
-    with portico(folder, ISSUER_URL=ORIGIN, WORKERS="3") as running:
+    with running_server(folder, ISSUER_URL=ORIGIN, WORKERS="3") as running:
         yield running
 
 
 @pytest.fixture
-def crowd(cast: None) -> Iterator[list[Subject]]:
+def crowd(default_users: None) -> Iterator[list[Subject]]:
     """Users with the role User, and a token each."""
     with override_settings(ISSUER_URL=ORIGIN, RESOURCE_URL=f"{ORIGIN}/mcp"):
         yield [subject(f"crowd-{number}") for number in range(CROWD)]
@@ -62,7 +69,7 @@ def crowd(cast: None) -> Iterator[list[Subject]]:
 
 
 def subject(name: str) -> Subject:
-    user = person(name, "User")
+    user = make_user(name, "User")
     pair = issue_tokens(user, issued_via="password", refresh=False)
     return Subject(name, pair.access, pair.row.jti, user.pk)
 
@@ -71,7 +78,7 @@ class Trials:
     """A change, its commit, and at once a message on every connection."""
 
     def __init__(self, servers: list[Portico], lines: int = 2) -> None:
-        self.lines = [Line(server) for server in servers for _ in range(lines)]
+        self.lines = [RawConnection(server) for server in servers for _ in range(lines)]
         self.count = 0
         self.stale: list[str] = []
         self.chance = random.Random(7)
@@ -120,11 +127,11 @@ def test_no_message_is_decided_by_an_old_state(
     three: list[Portico], crowd: list[Subject], trials: Trials
 ) -> None:
     """Changes by update() and by SQL of another process, under load."""
-    with Hammer(three, crowd) as hammer, other_process() as run:
+    with BackgroundLoad(three, crowd) as hammer, other_process() as run:
         trials.run([*by_update(), *by_sql(run)], crowd, FLIPS)
     stale = trials.stale + hammer.stale
     told = {"flips": FLIPS * 2, "messages": trials.count, "in_passing": hammer.count}
-    note("consistency, three processes", **told, stale=len(stale))
+    write_figure("consistency, three processes", **told, stale=len(stale))
     assert not stale
     assert trials.count == FLIPS * 2 * 6 and hammer.count > trials.count / 10
 
@@ -133,8 +140,11 @@ def test_changes_in_the_admin_apply_to_every_server(
     three: list[Portico], crowd: list[Subject], trials: Trials
 ) -> None:
     """Forms and actions of one server, seen by the other servers."""
-    person("carol", "Admin", admin=True)
-    with Browser(three[0].url) as carol, Hammer(three, crowd, lines=1) as hammer:
+    make_user("carol", "Admin", admin=True)
+    with (
+        Browser(three[0].url) as carol,
+        BackgroundLoad(three, crowd, lines=1) as hammer,
+    ):
         carol.sign_in("carol")
         trials.run(by_admin(carol), crowd, max(8, FLIPS // 10))
     assert not trials.stale + hammer.stale
@@ -142,12 +152,12 @@ def test_changes_in_the_admin_apply_to_every_server(
 
 def test_nor_behind_one_port(one_port: Portico, crowd: list[Subject]) -> None:
     trials = Trials([one_port], lines=9)
-    with Hammer([one_port], crowd, lines=3) as hammer:
+    with BackgroundLoad([one_port], crowd, lines=3) as hammer:
         trials.run(by_update(), crowd, FLIPS // 2)
     trials.close()
     stale = trials.stale + hammer.stale
     told = {"flips": FLIPS, "messages": trials.count, "in_passing": hammer.count}
-    note("consistency, three workers on one port", **told, stale=len(stale))
+    write_figure("consistency, three workers on one port", **told, stale=len(stale))
     assert not stale
 
 
@@ -160,7 +170,7 @@ def faulty(rows: None, folder: Path) -> Iterator[tuple[Portico, Path]]:
         "EXTRA_APPS": "tests.apps.shop,tests.apps.fault_injection",
         "FAULT_FILE": str(chosen),
     }
-    with portico(folder, ISSUER_URL=ORIGIN, **given) as running:
+    with running_server(folder, ISSUER_URL=ORIGIN, **given) as running:
         yield running, chosen
 
 
@@ -192,7 +202,7 @@ def test_injected_faults_are_noticed(
     server, chosen = faulty
     trials, flips = Trials([server]), 0
     dropped = triggers_dropped() if fault == "unverified" else nullcontext()
-    with Hammer([server], crowd) as hammer:
+    with BackgroundLoad([server], crowd) as hammer:
         trials.run(by_update(), crowd, 1)
         assert not trials.stale + hammer.stale
         chosen.write_text(fault)

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.support.mcp_client import HTTP, Wire, wire
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import HTTP, McpClient, mcp_client
+from tests.support.server import Portico, running_server
 
-pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+pytestmark = [pytest.mark.usefixtures("default_users"), pytest.mark.once]
 HOST = b"Host: 127.0.0.1\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST
 CHUNKED = (
@@ -125,7 +125,7 @@ def test_large_requests_within_the_limits_are_served(
 
 def test_bodies_in_small_chunks_are_served(server: Portico) -> None:
     """The bytes between chunks count per chunk, not in total."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     body = b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {' + b" " * 30_000
     pieces = [bytes([byte]) for byte in body + b"}}"]
     told = {**client.headers("ping", {}), "content-type": "application/json"}
@@ -137,7 +137,7 @@ def test_an_endless_second_request_keeps_the_first_response(
     server: Portico,
 ) -> None:
     """RFC 9112 9.3.2: responses keep their order; then the connection ends."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     headers = client.headers("tools/call", {"name": "ponder"})
     headers |= {"host": server.host, "content-type": "application/json"}
     meta = "io.modelcontextprotocol/"
@@ -253,7 +253,7 @@ def test_blank_lines_do_not_keep_a_connection(
 
 def test_a_body_longer_than_its_response_is_cut_off(hasty_heads: Portico) -> None:
     """The rest of a body is read for a limited time after an early response."""
-    client = Wire(hasty_heads, "e30.e30.e30")
+    client = McpClient(hasty_heads, "e30.e30.e30")
     lines = "".join(f"{n}: {v}\r\n" for n, v in client.headers("ping", {}).items())
     head = f"POST /mcp HTTP/1.1\r\nhost: {hasty_heads.host}\r\n{lines}"
     with hasty_heads.connected() as line:
@@ -267,7 +267,7 @@ def test_a_body_longer_than_its_response_is_cut_off(hasty_heads: Portico) -> Non
 
 @pytest.fixture(scope="module")
 def hasty_heads(rows: None, folder: Path) -> Iterator[Portico]:
-    with portico(folder, HEAD_TIMEOUT="1") as running:
+    with running_server(folder, HEAD_TIMEOUT="1") as running:
         yield running
 
 

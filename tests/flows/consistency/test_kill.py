@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from accounts.models import AuditEvent
-from tests.support.raw_load import SERVED, Line, request_of
-from tests.support.run_figures import note
-from tests.support.server import Portico, portico
+from tests.support.raw_load import SERVED, RawConnection, request_of
+from tests.support.run_figures import write_figure
+from tests.support.server import Portico, running_server
 
 KILLS = int(os.environ.get("KILLS", "4"))
 LINES = 8
@@ -31,7 +31,7 @@ class Load:
         self.enough = threading.Event()
 
     def beat(self) -> None:
-        line = Line(self.server)
+        line = RawConnection(self.server)
         try:
             while True:
                 line.send(self.request)
@@ -55,7 +55,7 @@ class Load:
 
 def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
     """One server, load and SIGKILL: answered calls, and those without an event."""
-    with portico(folder, **environment) as server:
+    with running_server(folder, **environment) as server:
         load = Load(server, server.token("alice"), most)
         load.until_killed()
     rows = AuditEvent.objects.filter(action="tool.called", outcome="ok")
@@ -64,17 +64,19 @@ def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
 
 
 @pytest.mark.spec("every answered call is in the audit log after a kill")
-def test_answered_calls_are_audited_after_sigkill(folder: Path, cast: None) -> None:
+def test_answered_calls_are_audited_after_sigkill(
+    folder: Path, default_users: None
+) -> None:
     """Answered calls minus audit rows is zero."""
     chance, answered, missing = random.Random(11), 0, 0
     for _ in range(KILLS):
         calls, lost = killed(folder, chance.randint(20, 300))
         answered, missing = answered + calls, missing + lost
-    note("kills", kills=KILLS, answered=answered, missing=missing)
+    write_figure("kills", kills=KILLS, answered=answered, missing=missing)
     assert answered >= 20 * KILLS and missing == 0
 
 
-def test_a_missing_audit_row_is_noticed(folder: Path, cast: None) -> None:
+def test_a_missing_audit_row_is_noticed(folder: Path, default_users: None) -> None:
     """The same count detects a server whose audit is off."""
     answered, missing = killed(folder, 20, AUDIT_DURABILITY="off")
     assert missing == answered >= 20

@@ -15,11 +15,11 @@ import pytest
 from django.db import connection, connections
 
 from accounts.models import AuditEvent
-from tests.support.cast import PASSWORD
-from tests.support.mcp_client import ERAS, HTTP, Wire, wire
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import ERAS, HTTP, McpClient, mcp_client
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def impatient(rows: None, folder: Path) -> Iterator[Portico]:
     if connection.vendor == "sqlite":
         name = connection.settings_dict["NAME"]
         given["DATABASE_URL"] = f"sqlite:///{name}?timeout=1"
-    with portico(folder, **given) as running:
+    with running_server(folder, **given) as running:
         yield running
 
 
@@ -81,7 +81,7 @@ def test_without_a_database_every_message_is_refused(
     impatient: Portico, server: Portico, era: str
 ) -> None:
     """503 with Retry-After, never 500; the server recovers by itself."""
-    client = wire(impatient, "alice", era)
+    client = mcp_client(impatient, "alice", era)
     body = {"username": "alice", "password": PASSWORD}
     token_url = f"{impatient.url}/api/token/"
     before = AuditEvent.objects.filter(action="tool.called").count()
@@ -99,7 +99,7 @@ def test_without_a_database_every_message_is_refused(
         assert refused.headers["retry-after"] and "looks" not in refused.text
         assert "Traceback" not in refused.text
     assert AuditEvent.objects.filter(action="tool.called").count() == before
-    bystander = wire(server, "alice")
+    bystander = mcp_client(server, "alice")
     for somebody in (client, bystander):
         for _ in range(20):
             if somebody.call("look").status_code == 200:
@@ -125,8 +125,8 @@ def test_a_file_replaced_under_a_running_server_stops_all_decisions(
     path = tmp_path / "odd %41 name.sqlite3"
     copy(path)
     url = f"sqlite:///{quote(str(path))}"
-    with portico(tmp_path, DATABASE_URL=url) as running:
-        client = Wire(running, running.signed_in("alice", PASSWORD))
+    with running_server(tmp_path, DATABASE_URL=url) as running:
+        client = McpClient(running, running.signed_in("alice", PASSWORD))
         assert client.text("look") == "alice looks at shelf"
         copy(tmp_path / "new")
         for end in ("-wal", "-shm"):
@@ -142,6 +142,6 @@ def test_a_file_replaced_under_a_running_server_stops_all_decisions(
         assert refused.status_code == 503 and refused.headers["retry-after"]
         assert str(path) in running.log.read_text()
         assert HTTP.get(f"{running.url}/healthz").status_code == 200
-    with portico(tmp_path, DATABASE_URL=url) as running:
-        client = Wire(running, running.signed_in("alice", PASSWORD))
+    with running_server(tmp_path, DATABASE_URL=url) as running:
+        client = McpClient(running, running.signed_in("alice", PASSWORD))
         assert client.text("look") == "alice looks at shelf"

@@ -17,7 +17,7 @@ from shutil import copytree
 
 import pytest
 
-from tests.support.server import ROOT, prepared
+from tests.support.server import ROOT, prepared_folder
 
 pytestmark = pytest.mark.once
 TODAY, OLD = timedelta(), timedelta(days=400)
@@ -33,7 +33,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        copytree(prepared(), folder, dirs_exist_ok=True)
+        copytree(prepared_folder(), folder, dirs_exist_ok=True)
         env = {"DATA_DIR": str(folder), "DATABASE_URL": "", "EXTRA_APPS": ""}
         self.environment = {**os.environ, **env}
 

@@ -13,19 +13,19 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.tokens import jwts
-from tests.support.cast import person
 from tests.support.mcp_client import (
     ERAS,
     LEGACY,
     MODERN,
-    Wire,
+    McpClient,
     challenge,
+    mcp_client,
     message_in,
-    wire,
 )
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 def claims(server: Portico, raw: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def signed(server: Portico, **changed: Any) -> str:
 
 def refused(server: Portico, raw: str, era: str) -> dict[str, str]:
     """The challenge of a 401; the test fails on any other response."""
-    response = Wire(server, raw, era).post("tools/list")
+    response = McpClient(server, raw, era).post("tools/list")
     assert response.status_code == 401, response.text
     return challenge(response)
 
@@ -87,7 +87,7 @@ def test_a_token_for_another_audience_is_refused(
 def test_an_audience_with_a_trailing_slash_is_accepted(server: Portico) -> None:
     """Clients write the resource with and without the slash."""
     raw = signed(server, aud=[f"{server.mcp_url}/"])
-    assert Wire(server, raw).post("tools/list").status_code == 200
+    assert McpClient(server, raw).post("tools/list").status_code == 200
 
 
 @pytest.mark.spec("RFC 9068 4")
@@ -147,8 +147,8 @@ def test_another_users_token_id_is_refused(server: Portico) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_an_inactive_or_deleted_user_is_401(server: Portico, era: str) -> None:
     """OAuth 2.1 5.2: other policy."""
-    dave = person("dave", "User")
-    client = wire(server, "dave", era)
+    dave = make_user("dave", "User")
+    client = mcp_client(server, "dave", era)
     User.objects.filter(pk=dave.pk).update(is_active=False)
     assert client.post("tools/list").status_code == 401
     User.objects.filter(pk=dave.pk).update(is_active=True)
@@ -164,24 +164,24 @@ def test_a_token_too_narrow_gets_403_with_all_scopes_at_once(
     server: Portico, era: str
 ) -> None:
     """MCP AUTH, Runtime Insufficient Scope Errors."""
-    narrow = wire(server, "alice", era, scope="User.Read")
+    narrow = mcp_client(server, "alice", era, scope="User.Read")
     assert narrow.text("look") == "alice looks at shelf"
     answer = narrow.call("erase")
     told = challenge(answer)
     assert (answer.status_code, told["error"]) == (403, "insufficient_scope")
     assert told["scope"].split() == ["User.Read", "User.Write"]
     assert told["resource_metadata"].endswith("/oauth-protected-resource/mcp")
-    wider = wire(server, "alice", era, scope=told["scope"])
+    wider = mcp_client(server, "alice", era, scope=told["scope"])
     assert wider.text("erase") == "erased"
 
 
 @pytest.mark.parametrize("era", ERAS)
 def test_mcp_is_not_enough_for_a_sensitive_tool(server: Portico, era: str) -> None:
     """A sensitive tool needs its scope in the token."""
-    client = wire(server, "alice", era)
+    client = mcp_client(server, "alice", era)
     assert client.call("erase").status_code == 403
     assert "erase" not in client.tools()
-    assert "erase" in wire(server, "alice", era, scope="mcp User.Write").tools()
+    assert "erase" in mcp_client(server, "alice", era, scope="mcp User.Write").tools()
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -189,7 +189,7 @@ def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
     server: Portico, era: str
 ) -> None:
     """The user can widen a token from the browser sign-in."""
-    client = wire(server, "alice", era, issued_via="authorization_code")
+    client = mcp_client(server, "alice", era, issued_via="authorization_code")
     assert "erase" in client.tools()
     assert client.call("erase").status_code == 403
 
@@ -198,7 +198,7 @@ def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
 def test_lists_hold_what_the_role_allows_and_nothing_else(
     server: Portico, era: str
 ) -> None:
-    alice, bob = wire(server, "alice", era), wire(server, "bob", era)
+    alice, bob = mcp_client(server, "alice", era), mcp_client(server, "bob", era)
     assert {"look", "whoami"} <= alice.tools()
     assert not {"rule", "lonely", "list_users"} & alice.tools()
     assert bob.tools() == {"whoami"}
@@ -213,7 +213,7 @@ def test_lists_hold_what_the_role_allows_and_nothing_else(
 @pytest.mark.spec("MCP CACHE")
 def test_lists_are_private_and_not_cached(server: Portico) -> None:
     """MCP CACHE: filtered lists are private."""
-    result = wire(server, "alice").ask("tools/list")["result"]
+    result = mcp_client(server, "alice").ask("tools/list")["result"]
     assert (result["cacheScope"], result["ttlMs"]) == ("private", 0)
 
 
@@ -225,22 +225,24 @@ def test_a_foreign_origin_is_403_before_anything_else(
     """MCP HTTP, Security: Origin."""
     for token in ("", "garbage", server.token("alice")):
         headers = {"origin": "https://evil.example"}
-        response = Wire(server, token, era).post("ping", extra=headers)
+        response = McpClient(server, token, era).post("ping", extra=headers)
         assert response.status_code == 403
         assert "www-authenticate" not in response.headers
     fine = {"origin": "http://localhost:6274"}
-    assert wire(server, "alice", era).post("tools/list", extra=fine).is_success
+    assert mcp_client(server, "alice", era).post("tools/list", extra=fine).is_success
 
 
 @pytest.mark.spec("MCP HTTP Security")
 def test_a_foreign_host_is_421(server: Portico) -> None:
     """MCP HTTP, Security: DNS rebinding."""
-    response = wire(server, "alice").post("tools/list", extra={"host": "evil.example"})
+    response = mcp_client(server, "alice").post(
+        "tools/list", extra={"host": "evil.example"}
+    )
     assert response.status_code == 421
 
 
 def raw_post(server: Portico, body: bytes, era: str = MODERN) -> httpx2.Response:
-    client = Wire(server, server.token("alice"), era)
+    client = McpClient(server, server.token("alice"), era)
     headers = {**client.headers("ping", {}), "content-type": "application/json"}
     return client.http.post(server.mcp_url, content=body, headers=headers)
 
@@ -282,7 +284,7 @@ def test_a_body_too_large_is_413(server: Portico) -> None:
     """RFC 9110 15.5.14, declared or not."""
     filler = b" " * (4 * 1024 * 1024 + 1)
     assert raw_post(server, filler).status_code == 413
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     headers = {**client.headers("ping", {}), "content-type": "application/json"}
     chunks = (filler[i : i + 65536] for i in range(0, len(filler), 65536))
     response = client.http.post(server.mcp_url, content=chunks, headers=headers)
@@ -292,7 +294,7 @@ def test_a_body_too_large_is_413(server: Portico) -> None:
 @pytest.mark.spec("MCP HTTP Server Validation")
 def test_header_and_body_must_agree(server: Portico) -> None:
     """MCP HTTP, Server Validation (2026-07-28)."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     lying = client.post(
         "tools/call", {"name": "look", "arguments": {}}, {"mcp-name": "rule"}
     )
@@ -301,7 +303,7 @@ def test_header_and_body_must_agree(server: Portico) -> None:
 
 
 def test_lying_headers_of_the_older_era_do_not_matter(server: Portico) -> None:
-    client = wire(server, "alice", LEGACY)
+    client = mcp_client(server, "alice", LEGACY)
     lie = {"mcp-method": "tools/call", "mcp-name": "look"}
     hidden = client.post("tools/call", {"name": "rule", "arguments": {}}, lie)
     assert "Unknown tool: rule" in hidden.text
@@ -317,7 +319,7 @@ def test_lying_headers_of_the_older_era_do_not_matter(server: Portico) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_unknown_methods_are_refused(server: Portico, method: str, era: str) -> None:
     """The decision refuses every method that it does not list."""
-    client = wire(server, "alice", era)
+    client = mcp_client(server, "alice", era)
     response = client.post(method)
     assert message_in(response)["error"]["code"] == -32601
     assert response.status_code == (404 if era == MODERN else 200)
@@ -326,14 +328,14 @@ def test_unknown_methods_are_refused(server: Portico, method: str, era: str) -> 
 
 def test_every_message_is_audited_with_its_reason(server: Portico) -> None:
     """No response is sent before its event is stored."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     before = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
     client.call("look")
     client.call("rule")
     client.call("fail")
     client.call("erase")
     client.post("tools/list")
-    Wire(server, "garbage").post("ping")
+    McpClient(server, "garbage").post("ping")
     events = AuditEvent.objects.filter(pk__gt=before).order_by("pk")
     assert [(e.action, e.decision, e.reason, e.outcome) for e in events] == [
         ("tool.called", "allowed", "granted", "ok"),
@@ -351,7 +353,7 @@ def test_every_message_is_audited_with_its_reason(server: Portico) -> None:
 
 def test_last_use_is_on_the_list(server: Portico) -> None:
     pair = server.issued("alice")
-    client = Wire(server, pair.access)
+    client = McpClient(server, pair.access)
     row = pair.row
     end = monotonic() + 20
     while row.last_used_at is None and monotonic() < end:
@@ -367,7 +369,7 @@ def test_raw_tokens_are_stored_nowhere(server: Portico) -> None:
     from django.apps import apps
 
     pair = server.issued("alice")
-    wire(server, "alice").call("look", what="shelf")
+    mcp_client(server, "alice").call("look", what="shelf")
     needles = [pair.access.split(".")[2], pair.refresh.split(".")[2]]
     for model in apps.get_models():
         text = json.dumps(list(model._default_manager.values()), default=str)
@@ -377,7 +379,7 @@ def test_raw_tokens_are_stored_nowhere(server: Portico) -> None:
 
 def test_a_failing_tool_shows_no_details(server: Portico) -> None:
     """Neither a stack trace nor the text of the exception."""
-    answer = wire(server, "alice").call("fail")
+    answer = mcp_client(server, "alice").call("fail")
     assert message_in(answer)["result"]["isError"] is True
     assert "secret detail" not in answer.text
 
@@ -385,6 +387,6 @@ def test_a_failing_tool_shows_no_details(server: Portico) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_django_orm_works_in_both_kinds_of_tools(server: Portico, era: str) -> None:
     """Covers synchronous and asynchronous tools."""
-    client = wire(server, "alice", era)
+    client = mcp_client(server, "alice", era)
     wanted = str(User.objects.count())
     assert client.text("count_users") == client.text("count_users_async") == wanted

@@ -19,14 +19,20 @@ from accounts.models import AuditEvent, IssuedToken, OAuthClient, Role, User
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.token import GRANTS
 from accounts.tokens.issue import issue_tokens
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import HTTP, Wire, message_in
-from tests.support.oauth_client import BACK, code_of, made, refused, signed_in
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import HTTP, McpClient, message_in
+from tests.support.oauth_client import (
+    BACK,
+    command_line_client,
+    consented_code,
+    error_of,
+    signed_in,
+)
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD, make_user
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("cast", "unbound")
+pytestmark = pytest.mark.usefixtures("default_users", "unbound")
 OFFICE, HOME = "192.0.2.7", "203.0.113.7"
 NET = "192.0.2.0/24 2001:db8::/32"
 
@@ -34,7 +40,7 @@ NET = "192.0.2.0/24 2001:db8::/32"
 @pytest.fixture(scope="module")
 def behind(rows: None, folder: Path) -> Iterator[Portico]:
     """A server that trusts this test's X-Forwarded-For."""
-    with portico(folder, TRUSTED_PROXIES="127.0.0.1") as running:
+    with running_server(folder, TRUSTED_PROXIES="127.0.0.1") as running:
         yield running
 
 
@@ -48,7 +54,7 @@ def unbound(rows: None) -> Iterator[None]:
 
 def look(server: Portico, raw: str, address: str) -> httpx2.Response:
     """Call a tool of role User from an address."""
-    client = Wire(server, raw)
+    client = McpClient(server, raw)
     return client.post(
         "tools/call", {"name": "look", "arguments": {}}, {"x-forwarded-for": address}
     )
@@ -76,9 +82,9 @@ def test_a_token_is_accepted_from_its_networks_only(behind: Portico) -> None:
     for _ in range(2):
         assert works(look(behind, raw, OFFICE))
         assert works(look(behind, raw, "2001:db8::5"))
-        refused = look(behind, raw, HOME)
-        assert refused.status_code == 401
-        assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+        error_of = look(behind, raw, HOME)
+        assert error_of.status_code == 401
+        assert 'error="invalid_token"' in error_of.headers["www-authenticate"]
     told = AuditEvent.objects.filter(reason="wrong_network", address=HOME).first()
     assert told is not None and told.token_id
     IssuedToken.objects.filter(jti=told.token_id).update(networks="")
@@ -99,8 +105,8 @@ def test_a_clients_networks_apply_to_tokens_and_calls(behind: Portico) -> None:
     form = {"grant_type": "refresh_token", "client_id": client_id}
     form["refresh_token"] = pair["refresh_token"]
     url = f"{behind.url}/oauth/token"
-    refused = HTTP.post(url, data=form, headers={"x-forwarded-for": HOME})
-    assert (refused.status_code, refused.json()["error"]) == (
+    error_of = HTTP.post(url, data=form, headers={"x-forwarded-for": HOME})
+    assert (error_of.status_code, error_of.json()["error"]) == (
         400,
         "unauthorized_client",
     )
@@ -112,7 +118,7 @@ def presented(server: Portico, grant: str, basic: tuple[str, str]) -> dict[str, 
     """The form of this grant for this client."""
     url = f"{server.url}/oauth"
     if grant in ("authorization_code", "refresh_token"):
-        code, raw = code_of(server, basic[0])
+        code, raw = consented_code(server, basic[0])
         form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
         form["redirect_uri"] = BACK
         if grant == "authorization_code":
@@ -133,9 +139,9 @@ def test_a_client_gets_tokens_from_its_networks_only(
     behind: Portico, grant: str
 ) -> None:
     """Covers every grant; an attempt from elsewhere does not use up a code."""
-    person("robot", "User")
+    make_user("robot", "User")
     about = ("--redirect-uri", "http://127.0.0.1/callback", "--device")
-    known = made("bound", *about, "--service-account", "robot")
+    known = command_line_client("bound", *about, "--service-account", "robot")
     basic = (known["client_id"], known["client_secret"])
     form = presented(behind, grant, basic)
     OAuthClient.objects.filter(client_id=basic[0]).update(networks=NET)
@@ -147,7 +153,7 @@ def test_a_client_gets_tokens_from_its_networks_only(
                 auth=basic,
                 headers={"x-forwarded-for": address},
             )
-            assert refused(answer) == (400, "unauthorized_client"), endpoint
+            assert error_of(answer) == (400, "unauthorized_client"), endpoint
     url, office = f"{behind.url}/oauth/token", {"x-forwarded-for": OFFICE}
     good = HTTP.post(url, data=form, auth=basic, headers=office)
     assert good.status_code == 200, good.text
@@ -169,7 +175,9 @@ def test_a_role_applies_in_its_networks_only(behind: Portico) -> None:
 
 def test_an_idle_token_expires(behind: Portico, rows: None, folder: Path) -> None:
     """The limit is the client's own, or else the setting."""
-    client = made("Idle", "--redirect-uri", "https://idle.example/cb")["client_id"]
+    client = command_line_client("Idle", "--redirect-uri", "https://idle.example/cb")[
+        "client_id"
+    ]
     raw = behind.token("alice", client_id=client)
     row = IssuedToken.objects.filter(client_id=client, kind="access")
     long_ago = timezone.now() - timedelta(minutes=10)
@@ -181,7 +189,7 @@ def test_an_idle_token_expires(behind: Portico, rows: None, folder: Path) -> Non
     row.update(last_used_at=long_ago, networks="0.0.0.0/0")
     assert look(behind, raw, HOME).status_code == 401
     assert AuditEvent.objects.filter(reason="idle").exists()
-    with portico(folder, TOKEN_MAX_IDLE="300") as strict:
+    with running_server(folder, TOKEN_MAX_IDLE="300") as strict:
         other = strict.token("alice")
         mine = IssuedToken.objects.order_by("-pk").filter(kind="access")[:1]
         IssuedToken.objects.filter(pk__in=[mine[0].pk]).update(issued_at=long_ago)

@@ -14,11 +14,11 @@ import pytest
 
 from tests.flows.mcp.test_held import begun, head, message
 from tests.flows.mcp.test_routing import listening
-from tests.support.mcp_client import ERAS, HTTP, LEGACY, Wire, wire
-from tests.support.raw_load import SERVED, Line
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import ERAS, HTTP, LEGACY, McpClient, mcp_client
+from tests.support.raw_load import SERVED, RawConnection
+from tests.support.server import Portico, running_server
 
-pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+pytestmark = [pytest.mark.usefixtures("default_users"), pytest.mark.once]
 METRICS = "a token for the metrics page"
 SMALL = {
     "MAX_SESSIONS_PER_USER": "3",
@@ -37,7 +37,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def small(rows: None, folder: Path) -> Iterator[Portico]:
     """A server with low limits."""
-    with portico(folder, **SMALL) as running:
+    with running_server(folder, **SMALL) as running:
         yield running
 
 
@@ -58,7 +58,7 @@ def metric(server: Portico, mark: str) -> float:
     return float(page.partition(f"\n{mark}")[2].split("\n")[0] or 0)
 
 
-def lives(client: Wire) -> bool:
+def lives(client: McpClient) -> bool:
     """Whether a session still exists."""
     return client.post("tools/list").status_code == 200
 
@@ -70,10 +70,10 @@ def counted(server: Portico, what: str) -> float:
 def test_one_session_too_many_ends_the_least_recently_used(empty: Portico) -> None:
     """It ends a session of the same user only."""
     before = counted(empty, "sessions")
-    bob = wire(empty, "bob", LEGACY)
-    first, second, third = (wire(empty, "alice", LEGACY) for _ in range(3))
+    bob = mcp_client(empty, "bob", LEGACY)
+    first, second, third = (mcp_client(empty, "alice", LEGACY) for _ in range(3))
     assert all(lives(client) for client in (bob, second, third, first))
-    fourth = wire(empty, "alice", LEGACY)
+    fourth = mcp_client(empty, "alice", LEGACY)
     assert not lives(second) and second.post("tools/list").status_code == 404
     assert all(lives(client) for client in (bob, first, third, fourth))
     assert counted(empty, "sessions") == before + 1
@@ -83,23 +83,26 @@ def test_at_the_total_limit_the_user_with_most_sessions_loses_one(
     empty: Portico,
 ) -> None:
     """A new user is never refused because of others."""
-    alice = [wire(empty, "alice", LEGACY) for _ in range(3)]
-    bob = [wire(empty, "bob", LEGACY) for _ in range(2)]
-    carol = wire(empty, "carol", LEGACY)
+    alice = [mcp_client(empty, "alice", LEGACY) for _ in range(3)]
+    bob = [mcp_client(empty, "bob", LEGACY) for _ in range(2)]
+    carol = mcp_client(empty, "carol", LEGACY)
     assert lives(carol) and all(lives(client) for client in bob)
     assert [lives(client) for client in alice] == [False, True, True]
 
 
 def test_what_opens_no_session_ends_none(empty: Portico) -> None:
-    alice = [wire(empty, "alice", LEGACY) for _ in range(3)]
+    alice = [mcp_client(empty, "alice", LEGACY) for _ in range(3)]
     for _ in range(3):
-        assert Wire(empty, alice[0].token, LEGACY).post("tools/list").status_code == 400
+        assert (
+            McpClient(empty, alice[0].token, LEGACY).post("tools/list").status_code
+            == 400
+        )
     assert all(lives(client) for client in alice)
 
 
 def test_an_idle_session_ends_unless_it_has_a_stream(empty: Portico) -> None:
     """MCP 2025-11-25: 404, and the client opens another session."""
-    idle, listens = wire(empty, "alice", LEGACY), wire(empty, "bob", LEGACY)
+    idle, listens = mcp_client(empty, "alice", LEGACY), mcp_client(empty, "bob", LEGACY)
     method, options = listening(empty, listens)
     with HTTP.stream(method, empty.mcp_url, **options) as stream:  # type: ignore[arg-type]
         assert stream.status_code == 200
@@ -110,11 +113,11 @@ def test_an_idle_session_ends_unless_it_has_a_stream(empty: Portico) -> None:
 
 def test_a_flood_of_sessions_does_not_affect_others(server: Portico) -> None:
     """Tested with the default limits."""
-    bob = wire(server, "bob", LEGACY)
+    bob = mcp_client(server, "bob", LEGACY)
     token = server.token("alice")
     for _ in range(150):
         assert (
-            Wire(server, token, LEGACY)
+            McpClient(server, token, LEGACY)
             .post(
                 "initialize",
                 {
@@ -129,7 +132,7 @@ def test_a_flood_of_sessions_does_not_affect_others(server: Portico) -> None:
     assert lives(bob)
 
 
-def opened(server: Portico, client: Wire, stack: ExitStack) -> httpx2.Response:
+def opened(server: Portico, client: McpClient, stack: ExitStack) -> httpx2.Response:
     """Open one more stream of a client."""
     method, options = listening(server, client)
     given = HTTP.stream(method, server.mcp_url, **options)  # type: ignore[arg-type]
@@ -141,15 +144,15 @@ def opened(server: Portico, client: Wire, stack: ExitStack) -> httpx2.Response:
 def test_one_stream_too_many_is_429(small: Portico, era: str) -> None:
     """Open streams continue, others may open streams, and a closed one makes room."""
     before = counted(small, "streams")
-    alice = [wire(small, "alice", era) for _ in range(3)]
-    bob = wire(small, "bob", era)
+    alice = [mcp_client(small, "alice", era) for _ in range(3)]
+    bob = mcp_client(small, "bob", era)
     with ExitStack() as stack:
         first = opened(small, alice[0], stack)
         assert first.status_code == opened(small, alice[1], stack).status_code == 200
         refused = opened(small, alice[2], stack)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
         assert opened(small, bob, stack).status_code == 200
-        full = opened(small, wire(small, "carol", era), stack)
+        full = opened(small, mcp_client(small, "carol", era), stack)
         assert full.status_code == 503 and int(full.headers["retry-after"]) > 0
         assert alice[0].text("look") == "alice looks at shelf"
     assert counted(small, "streams") == before + 2
@@ -164,7 +167,7 @@ def test_one_stream_too_many_is_429(small: Portico, era: str) -> None:
 
 def post(server: Portico, token: str, seconds: float) -> httpx2.Response:
     """A call that takes `seconds`, on a new connection."""
-    client = Wire(server, token)
+    client = McpClient(server, token)
     headers, body = message(client, "ponder", {"seconds": seconds})
     return httpx2.post(server.mcp_url, content=body, headers=headers, timeout=30)
 
@@ -188,12 +191,12 @@ def test_one_call_too_many_is_429(small: Portico) -> None:
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_waiting_bodies_count_as_calls(small: Portico, framing: str) -> None:
     """A request gives its place back, however it ends."""
-    client = wire(small, "alice")
+    client = mcp_client(small, "alice")
     for _ in range(2):
         held = [begun(client, framing) for _ in range(4)]
         time.sleep(0.3)
         assert client.call("look").status_code == 429
-        assert wire(small, "bob").post("tools/list").status_code == 200
+        assert mcp_client(small, "bob").post("tools/list").status_code == 200
         for number, (line, rest) in enumerate(held):
             if number % 2:
                 line.send(rest)
@@ -206,12 +209,12 @@ def test_waiting_bodies_count_as_calls(small: Portico, framing: str) -> None:
 
 def test_the_bytes_of_bodies_are_bounded(small: Portico) -> None:
     """The limit covers bodies in progress, not bytes in total."""
-    client = wire(small, "alice")
+    client = mcp_client(small, "alice")
     headers, body = message(client, "look", {"what": "x" * 90_000})
     headers["content-length"] = str(len(body))
     lines = []
     for _ in range(3):
-        line = Line(small)
+        line = RawConnection(small)
         line.send(head(headers) + body[:80_000])
         lines.append(line)
         time.sleep(0.2)
@@ -230,25 +233,25 @@ def test_slow_tools_of_one_user_leave_threads_for_others(server: Portico) -> Non
     token = server.token("alice")
 
     def ground(_number: int) -> int:
-        client = Wire(server, token)
+        client = McpClient(server, token)
         headers, body = message(client, "grind", {"seconds": 1.0})
         answer = httpx2.post(server.mcp_url, content=body, headers=headers, timeout=30)
         return answer.status_code
 
-    bob = wire(server, "bob")
+    bob = mcp_client(server, "bob")
     with ThreadPoolExecutor(60) as crowd:
         busy = [crowd.submit(ground, number) for number in range(60)]
         time.sleep(1.0)
         begun_at = time.monotonic()
         assert "bob" in bob.text("whoami")
-        assert wire(server, "carol").text("count_users").isdigit()
+        assert mcp_client(server, "carol").text("count_users").isdigit()
         assert time.monotonic() - begun_at < 1.5
         assert {call.result() for call in busy} == {200}
 
 
 def test_abandoned_calls_keep_counting_as_threads(server: Portico) -> None:
     """The thread of an abandoned call still counts for its user."""
-    client = Wire(server, server.token("alice"))
+    client = McpClient(server, server.token("alice"))
     headers, body = message(client, "grind", {"seconds": 4})
     headers["content-length"] = str(len(body))
     left: list[socket.socket] = []
@@ -263,4 +266,4 @@ def test_abandoned_calls_keep_counting_as_threads(server: Portico) -> None:
     threads = Path(f"/proc/{server.process.pid}/task")
     late = len(list(threads.iterdir()))
     assert late < 45, late
-    assert wire(server, "carol").text("count_users").isdigit()
+    assert mcp_client(server, "carol").text("count_users").isdigit()

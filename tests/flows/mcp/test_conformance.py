@@ -14,7 +14,7 @@ import pytest
 from tests.apps.conformance.proxy import proxy
 from tests.clients.install import MODULES, node
 from tests.support.ports import free_port
-from tests.support.server import Portico, own_portico
+from tests.support.server import Portico, sqlite_server
 
 pytestmark = [pytest.mark.node, pytest.mark.once]
 SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
@@ -75,7 +75,7 @@ def scored(revision: str) -> set[str]:
 def everything(tmp_path_factory: Any) -> Iterator[Portico]:
     """With the fixture app, one process, sessions on."""
     folder = tmp_path_factory.mktemp("everything")
-    with own_portico(folder, EXTRA_APPS="tests.apps.conformance") as running:
+    with sqlite_server(folder, EXTRA_APPS="tests.apps.conformance") as running:
         yield running
 
 
@@ -83,14 +83,14 @@ def everything(tmp_path_factory: Any) -> Iterator[Portico]:
 def stateless(tmp_path_factory: Any) -> Iterator[Portico]:
     """With the fixture app and two workers, so without sessions."""
     extra = {"EXTRA_APPS": "tests.apps.conformance", "WORKERS": "2"}
-    with own_portico(tmp_path_factory.mktemp("stateless"), **extra) as running:
+    with sqlite_server(tmp_path_factory.mktemp("stateless"), **extra) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: Any) -> Iterator[Portico]:
     folder = tmp_path_factory.mktemp("plain")
-    with own_portico(folder, EXTRA_APPS="") as running:
+    with sqlite_server(folder, EXTRA_APPS="") as running:
         yield running
 
 

@@ -13,11 +13,11 @@ from django.utils import timezone
 from accounts.models import IssuedToken, RevokedToken, Role, RoleAssignment, User
 from mcp_bridge.cache.triggers.install import install_triggers
 from mcp_bridge.models import Primitive
-from tests.support.cast import person
-from tests.support.mcp_client import ERAS, Wire, wire
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import ERAS, McpClient, mcp_client
+from tests.support.server import Portico, running_server
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 Way = Callable[[IssuedToken], Any]
 
 
@@ -79,10 +79,10 @@ def test_a_committed_change_applies_to_the_next_message(
     workers: Portico, how: str
 ) -> None:
     """No request is decided by the old state."""
-    person("erin", "User")
+    make_user("erin", "User")
     pair = workers.issued("erin")
-    clients = [Wire(workers, pair.access) for _ in range(2)]
-    bystander = wire(workers, "alice")
+    clients = [McpClient(workers, pair.access) for _ in range(2)]
+    bystander = mcp_client(workers, "alice")
     for _ in range(6):
         assert all(client.allowed("look") for client in clients)
     with restored():
@@ -95,7 +95,7 @@ def test_a_committed_change_applies_to_the_next_message(
 
 @pytest.mark.parametrize("era", ERAS)
 def test_a_change_back_rules_too(workers: Portico, era: str) -> None:
-    client = wire(workers, "alice", era)
+    client = mcp_client(workers, "alice", era)
     mine = Primitive.objects.filter(name="look")
     for _ in range(5):
         assert client.allowed("look")
@@ -112,8 +112,8 @@ def test_a_server_without_a_trigger_is_slow_and_correct(
     on = "" if connection.vendor == "sqlite" else " ON mcp_bridge_primitive"
     sql(f"DROP TRIGGER {name}{on}")
     try:
-        with portico(folder) as careful:
-            client = wire(careful, "alice")
+        with running_server(folder) as careful:
+            client = mcp_client(careful, "alice")
             assert client.allowed("look")
             Primitive.objects.filter(name="look").update(enabled=False)
             assert not client.allowed("look")

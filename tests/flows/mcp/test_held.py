@@ -18,13 +18,13 @@ from django.contrib.sessions.models import Session
 from accounts.models import AuditEvent, IssuedToken, RoleAssignment, TokenKind, User
 from accounts.tokens.issue import TokenPair
 from mcp_bridge.models import Primitive
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import ERAS, HTTP, LEGACY, META, MODERN, Wire
-from tests.support.raw_load import HIDDEN, REFUSED, SERVED, Line
+from tests.support.mcp_client import ERAS, HTTP, LEGACY, META, MODERN, McpClient
+from tests.support.raw_load import HIDDEN, REFUSED, SERVED, RawConnection
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
 TAKEN = 0.2
 """Seconds after which a server has checked the token of a waiting request."""
@@ -75,15 +75,15 @@ def tool(name: str, **values: Any) -> Iterator[None]:
         mine.update(**before)
 
 
-def holder(server: Portico, name: str, era: str) -> tuple[TokenPair, Wire]:
+def holder(server: Portico, name: str, era: str) -> tuple[TokenPair, McpClient]:
     """A new user with a token and a client."""
-    person(name, "User")
+    make_user(name, "User")
     pair = server.issued(name)
-    return pair, Wire(server, pair.access, era).open()
+    return pair, McpClient(server, pair.access, era).open()
 
 
 def message(
-    client: Wire, name: str, arguments: dict[str, Any], **meta: Any
+    client: McpClient, name: str, arguments: dict[str, Any], **meta: Any
 ) -> tuple[dict[str, str], bytes]:
     """Headers and body of a call."""
     params: dict[str, Any] = {"name": name, "arguments": arguments}
@@ -103,7 +103,7 @@ def head(headers: dict[str, str]) -> bytes:
     return f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode()
 
 
-def begun(client: Wire, framing: str) -> tuple[Line, bytes]:
+def begun(client: McpClient, framing: str) -> tuple[RawConnection, bytes]:
     """A call of `look` whose body arrived in part, and the missing part."""
     headers, body = message(client, "look", {})
     first, rest = body[:10], body[10:]
@@ -116,7 +116,7 @@ def begun(client: Wire, framing: str) -> tuple[Line, bytes]:
     if framing == "expect":
         headers["expect"] = "100-continue"
         first, rest = b"", body
-    line = Line(client.server)
+    line = RawConnection(client.server)
     line.send(head(headers) + first)
     return line, rest
 
@@ -166,10 +166,10 @@ def test_a_slow_body_uses_the_tools_current_state(server: Portico, era: str) -> 
 def test_a_head_alone_gets_its_401_without_a_body(server: Portico) -> None:
     """Without a valid token the server sends no 100 Continue and reads no body."""
     for expect in ({}, {"expect": "100-continue"}):
-        client = Wire(server, "e30.e30.e30")
+        client = McpClient(server, "e30.e30.e30")
         headers, body = message(client, "look", {})
         headers |= {"content-length": str(len(body)), **expect}
-        line = Line(server)
+        line = RawConnection(server)
         started = time.monotonic()
         line.send(head(headers))
         assert line.answer() == REFUSED
@@ -259,7 +259,7 @@ def test_a_call_waiting_for_a_thread_is_not_run_after_access_ends(
 ) -> None:
     """The decision is made when the call runs, not when it starts waiting."""
     pair, client = holder(server, "queued", era)
-    crowd = Wire(server, server.token("queued"))
+    crowd = McpClient(server, server.token("queued"))
     word = f"late-{era}"
 
     def ground(_number: int) -> int:
@@ -326,7 +326,7 @@ def post(server: Portico, path: str, body: str, **headers: str) -> bytes:
 
 def test_a_slow_form_is_decided_when_it_is_complete(server: Portico) -> None:
     """Django reads the body before it authenticates the sender."""
-    user = person("dora", "User")
+    user = make_user("dora", "User")
     request = post(server, "/api/token/", f"username=dora&password={PASSWORD}&x=1")
     assert slowly(server, request, lambda: None) == "200"
     close = User.objects.filter(pk=user.pk)
@@ -336,7 +336,7 @@ def test_a_slow_form_is_decided_when_it_is_complete(server: Portico) -> None:
 
 def test_a_slow_form_of_an_ended_session_does_nothing(server: Portico) -> None:
     """Covers requests of a signed-in user."""
-    user = person("dora", "User")
+    user = make_user("dora", "User")
     others = set(Session.objects.values_list("pk", flat=True))
     with Browser(server.url) as visitor:
         visitor.sign_in("dora").open("/portal/tokens/")

@@ -8,10 +8,10 @@ import httpx2
 import pytest
 
 from mcp_bridge.models import Primitive
-from tests.support.mcp_client import ERAS, MODERN, Wire, message_in, wire
+from tests.support.mcp_client import ERAS, MODERN, McpClient, mcp_client, message_in
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 PAIRS: list[tuple[str, dict[str, Any], str, str]] = [
     ("tools/call", {"name": "{}", "arguments": {}}, "rule", "nope"),
@@ -76,7 +76,7 @@ def test_a_hidden_primitive_looks_unknown(
     """A refusal does not reveal that a hidden primitive exists."""
     answers = []
     for name in (hidden, unknown):
-        client = wire(server, "alice", era)
+        client = mcp_client(server, "alice", era)
         answers.append(bare(client.post(method, filled(params, name)), name))
     assert answers[0] == answers[1]
     assert answers[0][0] in (200, 400, 404)
@@ -92,10 +92,10 @@ def test_header_validation_does_not_reveal_a_hidden_tool(
     for name in ("rule", "nope"):
         params = {"name": name, "arguments": {"region": "south"}}
         headers = {"mcp-param-region": value}
-        response = wire(server, "alice").post("tools/call", params, headers)
+        response = mcp_client(server, "alice").post("tools/call", params, headers)
         answers.append(bare(response, name))
     assert answers[0] == answers[1]
-    admin = wire(server, "carol", scope="mcp Admin.Write")
+    admin = mcp_client(server, "carol", scope="mcp Admin.Write")
     checked = admin.post(
         "tools/call",
         {"name": "rule", "arguments": {"region": "south"}},
@@ -106,7 +106,7 @@ def test_header_validation_does_not_reveal_a_hidden_tool(
 
 @pytest.mark.parametrize("era", ERAS)
 def test_disabled_is_unknown_even_to_admins(server: Portico, era: str) -> None:
-    client = wire(server, "carol", era)
+    client = mcp_client(server, "carol", era)
     assert client.allowed("rule")
     Primitive.objects.filter(name="rule").update(enabled=False)
     try:
@@ -120,7 +120,7 @@ def test_disabled_is_unknown_even_to_admins(server: Portico, era: str) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_a_visible_primitive_works(server: Portico, era: str) -> None:
     """Without this the tests above could pass because nothing works."""
-    carol = wire(server, "carol", era)
+    carol = mcp_client(server, "carol", era)
     assert carol.text("look") == "carol looks at shelf"
     read = carol.ask("resources/read", uri="shop://vault")["result"]
     assert read["contents"][0]["text"] == "gold"
@@ -138,7 +138,7 @@ def test_a_missing_name_is_invalid_params(server: Portico) -> None:
     """JSON-RPC 2.0 5.1: invalid params."""
     for method in ("tools/call", "prompts/get", "resources/read"):
         for params in ({}, {"name": 7, "uri": []}, {"name": None, "uri": None}):
-            client = Wire(server, server.token("alice"), MODERN)
+            client = McpClient(server, server.token("alice"), MODERN)
             answer = client.post(method, params, {"mcp-name": "x"})
             assert answer.status_code in (200, 400), answer.text
             assert message_in(answer)["error"]["code"] in (-32602, -32020)

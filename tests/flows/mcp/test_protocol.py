@@ -14,13 +14,13 @@ from tests.support.mcp_client import (
     LEGACY,
     META,
     MODERN,
-    Wire,
+    McpClient,
+    mcp_client,
     message_in,
-    wire,
 )
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
 
 
@@ -28,7 +28,7 @@ LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
 @pytest.mark.parametrize("era", ERAS)
 def test_a_token_in_the_address_is_ignored(server: Portico, era: str) -> None:
     """MCP AUTH; RFC 6750 5.3."""
-    client = wire(server, "alice", era)
+    client = mcp_client(server, "alice", era)
     headers = client.headers("ping", {})
     token = headers.pop("authorization").removeprefix("Bearer ")
     there = f"{server.mcp_url}?access_token={token}"
@@ -40,19 +40,19 @@ def test_a_token_in_the_address_is_ignored(server: Portico, era: str) -> None:
 def test_a_token_revoked_within_a_session_is_refused(server: Portico, era: str) -> None:
     """MCP AUTH; BP Session Hijacking: a session is no authentication."""
     pair = server.issued("alice")
-    client = Wire(server, pair.access, era).open()
+    client = McpClient(server, pair.access, era).open()
     assert client.allowed("look")
     IssuedToken.objects.filter(jti=pair.row.jti).revoke(actor="carol", reason="lost")
     assert client.call("look").status_code == 401
     if era == LEGACY:
-        bare = Wire(server, "", era, client.session)
+        bare = McpClient(server, "", era, client.session)
         assert bare.post("ping").status_code == 401
 
 
 @pytest.mark.spec("MCP BASE Statelessness: no session ids")
 def test_the_newer_revision_has_no_sessions(server: Portico) -> None:
     """MCP 2026-07-28 BASE, HTTP: a session id is neither sent nor read."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     odd = {"mcp-session-id": "x" * 32, "last-event-id": "7"}
     answer = client.post("tools/call", LOOK, odd)
     assert answer.status_code == 200 and "mcp-session-id" not in answer.headers
@@ -63,7 +63,7 @@ def test_the_newer_revision_has_no_sessions(server: Portico) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_a_notification_gets_202_and_no_body(server: Portico, era: str) -> None:
     """MCP HTTP, both revisions."""
-    answer = wire(server, "alice", era).notify("notifications/cancelled")
+    answer = mcp_client(server, "alice", era).notify("notifications/cancelled")
     assert (answer.status_code, answer.content) == (202, b"")
 
 
@@ -75,7 +75,7 @@ def encoded(text: str) -> str:
 @pytest.mark.spec("MCP HTTP Value Encoding: decoded before anything is decided")
 def test_encoded_names_are_decoded_before_they_are_compared(server: Portico) -> None:
     """MCP HTTP: an encoded name neither bypasses a rule nor mismatches the body."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     good = client.post("tools/call", LOOK, {"mcp-name": encoded("look")})
     assert message_in(good)["result"]["content"][0]["text"] == "alice looks at shelf"
     hidden = {"name": "rule", "arguments": {}}
@@ -95,7 +95,7 @@ def test_contradicting_headers_are_refused(
     server: Portico, extra: dict[str, str]
 ) -> None:
     """MCP HTTP, Server Validation: values are case-sensitive."""
-    answer = wire(server, "alice").post("tools/call", LOOK, extra)
+    answer = mcp_client(server, "alice").post("tools/call", LOOK, extra)
     assert answer.status_code == 400
     assert message_in(answer)["error"]["code"] == -32020
 
@@ -103,14 +103,16 @@ def test_contradicting_headers_are_refused(
 @pytest.mark.spec("MCP HTTP: unknown Mcp-Param headers are ignored")
 def test_unknown_param_headers_are_ignored(server: Portico) -> None:
     """MCP HTTP, Custom Headers."""
-    answer = wire(server, "alice").post("tools/call", LOOK, {"mcp-param-odd": "x"})
+    answer = mcp_client(server, "alice").post(
+        "tools/call", LOOK, {"mcp-param-odd": "x"}
+    )
     assert answer.status_code == 200
 
 
 @pytest.mark.spec("MCP VER: unsupported versions are named with the supported ones")
 def test_an_unsupported_version_is_refused(server: Portico) -> None:
     """MCP VER, HTTP: -32022 with `supported`; envelope and header must agree."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     version = "2099-01-01"
     future = {"_meta": {f"{META}protocolVersion": version}}
     answer = client.post("ping", future, {"mcp-protocol-version": version})
@@ -124,7 +126,7 @@ def test_an_unsupported_version_is_refused(server: Portico) -> None:
 @pytest.mark.spec("MCP BASE: a request without its envelope is -32602")
 def test_an_envelope_is_required(server: Portico) -> None:
     """MCP BASE; HTTP."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     headers = client.headers("tools/list", {})
     answer = HTTP.post(server.mcp_url, json=body, headers=headers)
@@ -135,16 +137,16 @@ def test_an_envelope_is_required(server: Portico) -> None:
 @pytest.mark.spec("MCP VER: server/discover, and initialize for older clients")
 def test_discovery_requires_a_token(server: Portico) -> None:
     """MCP VER: anonymous requests get no information."""
-    told = wire(server, "alice").ask("server/discover")["result"]
+    told = mcp_client(server, "alice").ask("server/discover")["result"]
     assert MODERN in told["supportedVersions"]
     for era, method in ((MODERN, "server/discover"), (LEGACY, "initialize")):
-        assert Wire(server, "", era).post(method).status_code == 401
+        assert McpClient(server, "", era).post(method).status_code == 401
 
 
 @pytest.mark.spec("2025-11-25 transports: no version header means 2025-03-26")
 def test_a_session_works_without_version_headers(server: Portico) -> None:
     """2025-11-25 transports, Protocol Version Header."""
-    client = wire(server, "alice", LEGACY)
+    client = mcp_client(server, "alice", LEGACY)
     headers = client.headers("tools/list", {})
     del headers["mcp-protocol-version"]
     body = {"jsonrpc": "2.0", "id": 9, "method": "tools/list"}

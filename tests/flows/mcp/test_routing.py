@@ -11,10 +11,10 @@ import pytest
 
 from accounts.models import IssuedToken
 from mcp_bridge.models import Primitive
-from tests.support.mcp_client import ERAS, HTTP, LEGACY, Wire, wire
+from tests.support.mcp_client import ERAS, HTTP, LEGACY, McpClient, mcp_client
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 PRM = "/.well-known/oauth-protected-resource"
 
 
@@ -24,7 +24,7 @@ PRM = "/.well-known/oauth-protected-resource"
 def test_mcp_answers_with_and_without_slash(
     server: Portico, path: str, era: str
 ) -> None:
-    client = Wire(server, server.token("alice"), era)
+    client = McpClient(server, server.token("alice"), era)
     body = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}}
     headers = client.headers("ping", {})
     response = HTTP.post(f"{server.url}{path}", json=body, headers=headers)
@@ -89,7 +89,7 @@ def test_a_websocket_is_refused(server: Portico, path: str) -> None:
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "HEAD", "TRACE"])
 def test_other_http_methods_are_405(server: Portico, method: str) -> None:
     """MCP HTTP: POST (and GET, DELETE of older revisions)."""
-    client = Wire(server, server.token("alice"))
+    client = McpClient(server, server.token("alice"))
     headers = client.headers("ping", {})
     assert HTTP.request(method, server.mcp_url, headers=headers).status_code == 405
 
@@ -111,9 +111,9 @@ def test_health_needs_no_database(server: Portico) -> None:
 @pytest.mark.spec("2025-11-25 BP Session Hijacking: bound to the user")
 def test_sessions_belong_to_their_owner(server: Portico) -> None:
     """2025-11-25 BP, Session Hijacking."""
-    owner = wire(server, "alice", LEGACY)
+    owner = mcp_client(server, "alice", LEGACY)
     assert owner.session
-    thief = Wire(server, server.token("carol"), LEGACY, owner.session)
+    thief = McpClient(server, server.token("carol"), LEGACY, owner.session)
     assert thief.post("tools/list").status_code == 404
     assert owner.post("tools/list").status_code == 200
     gone = HTTP.delete(server.mcp_url, headers=owner.headers("", {}))
@@ -121,7 +121,7 @@ def test_sessions_belong_to_their_owner(server: Portico) -> None:
     assert owner.post("tools/list").status_code == 404
 
 
-def listening(server: Portico, client: Wire) -> tuple[str, dict[str, object]]:
+def listening(server: Portico, client: McpClient) -> tuple[str, dict[str, object]]:
     """Method and options of the request that opens a stream in this revision."""
     if client.era == LEGACY:
         return "GET", {"headers": client.headers("", {})}
@@ -145,7 +145,7 @@ def listening(server: Portico, client: Wire) -> tuple[str, dict[str, object]]:
 @pytest.mark.parametrize("era", ERAS)
 def test_an_open_stream_ends_soon_after_revocation(server: Portico, era: str) -> None:
     pair = server.issued("alice")
-    client = Wire(server, pair.access, era).open()
+    client = McpClient(server, pair.access, era).open()
     method, options = listening(server, client)
     with HTTP.stream(method, server.mcp_url, **options) as stream:  # type: ignore[arg-type]
         assert stream.status_code == 200
@@ -156,7 +156,7 @@ def test_an_open_stream_ends_soon_after_revocation(server: Portico, era: str) ->
 
 def test_subscribers_get_only_events_they_may_read(server: Portico) -> None:
     """MCP SUB: the SDK does not check each subscriber; Portico checks at delivery."""
-    alice, carol = wire(server, "alice"), wire(server, "carol")
+    alice, carol = mcp_client(server, "alice"), mcp_client(server, "carol")
     method, options = listening(server, alice)
     heard: list[str] = []
     with HTTP.stream(method, server.mcp_url, **options) as stream:  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def test_subscribers_get_only_events_they_may_read(server: Portico) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_progress_reaches_the_client(server: Portico, era: str) -> None:
     """MCP utilities/progress: the response streams if the request asks for progress."""
-    client = wire(server, "alice", era)
+    client = mcp_client(server, "alice", era)
     params = {"name": "slow", "arguments": {}, "_meta": {"progressToken": "p1"}}
     answer = client.post("tools/call", params)
     assert answer.text.count("notifications/progress") == 3
@@ -188,7 +188,7 @@ def test_progress_reaches_the_client(server: Portico, era: str) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_several_workers_decide_alike(workers: Portico, era: str) -> None:
     """Any worker answers any request; the older revision is stateless."""
-    clients = [wire(workers, "alice", era) for _ in range(4)]
+    clients = [mcp_client(workers, "alice", era) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         texts = list(pool.map(lambda c: c.text("look"), clients * 5))
     assert set(texts) == {"alice looks at shelf"}
@@ -211,6 +211,6 @@ def test_other_scope_types_are_ignored() -> None:
 
 def test_nothing_is_logged_per_request(server: Portico) -> None:
     """The audit log covers requests; uvicorn runs with `--no-access-log`."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     assert client.call("look").status_code == 200
     assert "POST /mcp" not in server.log.read_text()

@@ -18,15 +18,15 @@ from accounts.audit.record import record
 from accounts.models import OAuthClient, SignInProvider, User
 from accounts.oauth.token import GRANTS
 from tests.apps.near_hosts.apps import SILENT_NAME
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
-from tests.support.oauth_client import question
+from tests.support.mcp_client import mcp_client
+from tests.support.oauth_client import authorize_url
 from tests.support.oidc_provider import CLIENT_ID
-from tests.support.server import Portico, portico
-from tests.support.silent_hosts import Silent, silent
+from tests.support.server import Portico, running_server
+from tests.support.silent_hosts import SilentHost, silent_host
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 HOLDS = 5.0
 """The most seconds that the server waits for another host."""
 QUICK = 0.1
@@ -36,14 +36,16 @@ WALTER = "walter@example.com"
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[dict[str, Silent]]:
+def hosts() -> Iterator[dict[str, SilentHost]]:
     """A document host, an identity provider and a mail server."""
-    with silent() as documents, silent() as provider, silent() as mails:
+    with silent_host() as documents, silent_host() as provider, silent_host() as mails:
         yield {"documents": documents, "provider": provider, "mails": mails}
 
 
 @pytest.fixture(scope="module")
-def waiting(rows: None, folder: Path, hosts: dict[str, Silent]) -> Iterator[Portico]:
+def waiting(
+    rows: None, folder: Path, hosts: dict[str, SilentHost]
+) -> Iterator[Portico]:
     """A server configured with only these three hosts."""
     given = {
         "EXTRA_APPS": "tests.apps.near_hosts,tests.apps.shop,tests.apps.wait_guard",
@@ -60,7 +62,7 @@ def waiting(rows: None, folder: Path, hosts: dict[str, Silent]) -> Iterator[Port
     )
     row.set_secret("secret")
     row.save()
-    with portico(folder, **given) as running:
+    with running_server(folder, **given) as running:
         yield running
     row.delete()
 
@@ -82,7 +84,7 @@ def paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> Iterat
 class Asker:
     """Sends every parameter that can name a host to one path after another."""
 
-    def __init__(self, server: Portico, hosts: dict[str, Silent]) -> None:
+    def __init__(self, server: Portico, hosts: dict[str, SilentHost]) -> None:
         self.server, self.hosts = server, hosts
         self.numbers = count(2)
         self.asked: dict[str, str] = {}
@@ -138,7 +140,7 @@ class Asker:
 @pytest.fixture
 def visitors(waiting: Portico) -> Iterator[list[httpx2.Client]]:
     """An anonymous and a fully permitted user, each with a CSRF token."""
-    user = person("walter", "Admin", admin=True)
+    user = make_user("walter", "Admin", admin=True)
     User.objects.filter(pk=user.pk).update(email=WALTER)
     with Browser(waiting.url) as nobody, Browser(waiting.url) as walter:
         for browser in (nobody, walter):
@@ -151,7 +153,7 @@ def visitors(waiting: Portico) -> Iterator[list[httpx2.Client]]:
 
 def committed(jobs: list[Future[float]], server: Portico) -> list[float]:
     """How long commits and messages took while these jobs ran."""
-    client, took = wire(server, "alice"), []
+    client, took = mcp_client(server, "alice"), []
     while not all(job.done() for job in jobs):
         begun = time.monotonic()
         record("test.waited")
@@ -165,7 +167,7 @@ def committed(jobs: list[Future[float]], server: Portico) -> list[float]:
 
 @pytest.mark.spec("no call to another host inside a transaction")
 def test_silent_hosts_delay_no_other_request(
-    waiting: Portico, hosts: dict[str, Silent], visitors: list[httpx2.Client]
+    waiting: Portico, hosts: dict[str, SilentHost], visitors: list[httpx2.Client]
 ) -> None:
     """Requests every path; only a request that calls a host waits for it."""
     asker = Asker(waiting, hosts)
@@ -189,13 +191,16 @@ def test_slow_hosts_and_endless_names_hit_the_deadline(
 ) -> None:
     """One deadline covers more users than there are pooled connections."""
     walter = visitors[1]
-    with silent(b"\x16\x03\x03\x40\x00\x02") as drip, ThreadPoolExecutor(20) as pool:
+    with (
+        silent_host(b"\x16\x03\x03\x40\x00\x02") as drip,
+        ThreadPoolExecutor(20) as pool,
+    ):
         ids = [f"https://127.2.0.{n}:{drip.port}/c.json" for n in range(1, 20)]
         ids.append(f"https://{SILENT_NAME}/c.json")
-        urls = [question(waiting, client_id)[0] for client_id in ids]
+        urls = [authorize_url(waiting, client_id)[0] for client_id in ids]
         jobs = [pool.submit(timed, walter, url) for url in urls]
         took = sorted(committed(jobs, waiting))
-        again = timed(walter, question(waiting, f"{ids[0]}?again")[0])
+        again = timed(walter, authorize_url(waiting, f"{ids[0]}?again")[0])
     assert took[len(took) // 2] < QUICK
     answers = [job.result() for job in jobs]
     assert max(answers) < HOLDS + 2 and max(answers) > HOLDS - 1

@@ -14,14 +14,14 @@ import pytest
 
 from accounts.models import Consent, IssuedToken
 from tests.clients.install import HERE, MODULES, node, older_python, run
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import Wire
-from tests.support.oauth_client import made
+from tests.support.mcp_client import McpClient
+from tests.support.oauth_client import command_line_client
 from tests.support.ports import free_port
 from tests.support.server import ROOT, Portico
+from tests.support.users import PASSWORD
 
-pytestmark = [pytest.mark.node, pytest.mark.usefixtures("cast")]
+pytestmark = [pytest.mark.node, pytest.mark.usefixtures("default_users")]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def environment(visitor: Path) -> dict[str, str]:
 
 def ended(server: Portico, client_id: str, access: str) -> None:
     """Revoke access: the next message is refused."""
-    live = Wire(server, access)
+    live = McpClient(server, access)
     assert live.allowed("look")
     with Browser(server.url) as browser:
         browser.open("/portal/apps/")
@@ -165,7 +165,7 @@ def test_the_authorization_conformance_suite_passes(
 
     port = free_port()
     back = f"http://127.0.0.1:{port}/callback"
-    known = made("conformance", "--public", "--redirect-uri", back)
+    known = command_line_client("conformance", "--public", "--redirect-uri", back)
     command = [node(), str(SUITE), "authorization", "--url", server.url]
     command += ["--client-id", known["client_id"], "-p", str(port), "-o", str(tmp_path)]
     env = {**os.environ, **environment(visitor)}

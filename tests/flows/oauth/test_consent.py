@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 
 from accounts.models import AuditEvent, Consent, OAuthClient, OAuthGrant, User
-from tests.support.cast import person
 from tests.support.mcp_client import HTTP
-from tests.support.oauth_client import approved, question, registered, signed_in
+from tests.support.oauth_client import (
+    approve_client,
+    authorize_url,
+    register_client,
+    signed_in,
+)
 from tests.support.server import Portico
+from tests.support.users import make_user
 from tests.support.visitor import Visitor, callback
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 @pytest.mark.spec("MCP SEC Localhost Redirects: the redirect's host is shown")
@@ -19,22 +24,22 @@ pytestmark = pytest.mark.usefixtures("cast")
 def test_the_consent_page_shows_client_scopes_and_redirect(server: Portico) -> None:
     """MCP SEC, BP; CIMD 6.4: shown as text, with a warning for unverified clients."""
     uris = ["https://app.example/cb", "http://127.0.0.1/callback"]
-    client_id = registered(server, client_name="Notes <b>", redirect_uris=uris)[
+    client_id = register_client(server, client_name="Notes <b>", redirect_uris=uris)[
         "client_id"
     ]
     with Visitor(server.url, "alice", "neither") as visitor:
         asked = {"redirect_uri": uris[0], "scope": "mcp User.Write"}
-        visitor.visit(question(server, client_id, **asked)[0])
+        visitor.visit(authorize_url(server, client_id, **asked)[0])
         page = visitor.page.text
         assert "app.example" in page and client_id in page and "alice" in page
         assert "Notes &lt;b&gt;" in page and "could not verify" in page
         assert "(mcp)" in page and "(User.Write)" in page
         assert "this computer" not in page
-        visitor.visit(question(server, client_id)[0])
+        visitor.visit(authorize_url(server, client_id)[0])
         assert "127.0.0.1 (this computer)" in visitor.page.text
     OAuthClient.objects.filter(client_id=client_id).update(approved=True)
     with Visitor(server.url, "alice", "neither") as visitor:
-        visitor.visit(question(server, client_id)[0])
+        visitor.visit(authorize_url(server, client_id)[0])
         assert "could not verify" not in visitor.page.text
 
 
@@ -42,19 +47,19 @@ def test_the_consent_page_shows_client_scopes_and_redirect(server: Portico) -> N
 def test_consent_is_stored_per_client_and_scope(server: Portico) -> None:
     """Asked once; a new scope, host or prompt=consent asks again."""
     uris = ["http://127.0.0.1/callback", "https://app.example/cb"]
-    client_id = approved(registered(server, redirect_uris=uris)["client_id"])
+    client_id = approve_client(register_client(server, redirect_uris=uris)["client_id"])
     signed_in(server, client_id=client_id)
     with Visitor(server.url, "alice") as visitor:
-        visitor.visit(question(server, client_id)[0])
+        visitor.visit(authorize_url(server, client_id)[0])
         assert not any("asks for access" in page for page in visitor.seen)
         asks = ({"scope": "mcp User.Write"}, {"prompt": "consent"})
         for count, changed in enumerate(asks, 1):
-            visitor.visit(question(server, client_id, **changed)[0])
+            visitor.visit(authorize_url(server, client_id, **changed)[0])
             assert sum("asks for access" in page for page in visitor.seen) == count
-        visitor.visit(question(server, client_id, redirect_uri=uris[1])[0])
+        visitor.visit(authorize_url(server, client_id, redirect_uri=uris[1])[0])
         assert sum("asks for access" in page for page in visitor.seen) == 3
     with Visitor(server.url, "bob") as other:
-        other.visit(question(server, client_id)[0])
+        other.visit(authorize_url(server, client_id)[0])
         assert sum("asks for access" in page for page in other.seen) == 1
 
 
@@ -71,8 +76,8 @@ PRIVATE = [
 @pytest.mark.parametrize("uri", PRIVATE)
 def test_a_private_scheme_is_shown_in_full(server: Portico, uri: str) -> None:
     """RFC 8252 8.6: the client chooses what looks like a host there."""
-    client_id = registered(server, redirect_uris=[uri])["client_id"]
-    url, _ = question(server, client_id, redirect_uri=uri)
+    client_id = register_client(server, redirect_uris=[uri])["client_id"]
+    url, _ = authorize_url(server, client_id, redirect_uri=uri)
     scheme = uri.partition(":")[0]
     with Visitor(server.url, "alice", "neither") as visitor:
         visitor.visit(url)
@@ -103,14 +108,14 @@ def test_an_unverified_client_with_a_shared_redirect_is_always_asked(
     server: Portico, uri: str, silent: bool
 ) -> None:
     """RFC 8252 8.6: each time, until an administrator approves the client."""
-    client_id = registered(server, redirect_uris=[uri])["client_id"]
+    client_id = register_client(server, redirect_uris=[uri])["client_id"]
     with Visitor(server.url, "alice") as visitor:
         for asked in (1, 1 if silent else 2):
-            end = visitor.visit(question(server, client_id, redirect_uri=uri)[0])
+            end = visitor.visit(authorize_url(server, client_id, redirect_uri=uri)[0])
             assert "code=" in end
             assert sum("asks for access" in page for page in visitor.seen) == asked
-        approved(client_id)
-        visitor.visit(question(server, client_id, redirect_uri=uri)[0])
+        approve_client(client_id)
+        visitor.visit(authorize_url(server, client_id, redirect_uri=uri)[0])
         assert sum("asks for access" in page for page in visitor.seen) == asked
 
 
@@ -136,12 +141,12 @@ def test_a_host_that_browsers_parse_differently_is_not_registered(
 
 def test_a_head_request_decides_and_reveals_nothing(server: Portico) -> None:
     """Django answers HEAD with GET, which could issue a code or test a device code."""
-    client_id = approved(registered(server)["client_id"])
+    client_id = approve_client(register_client(server)["client_id"])
     signed_in(server, client_id=client_id)
     before = OAuthGrant.objects.count()
     with Visitor(server.url, "alice") as visitor:
-        visitor.visit(question(server, client_id)[0])
-        url = question(server, client_id)[0]
+        visitor.visit(authorize_url(server, client_id)[0])
+        url = authorize_url(server, client_id)[0]
         for path in (url, "/device", "/device?user_code=BCDF-GHJK"):
             head = visitor.http.head(path)
             assert head.status_code == 405 and "location" not in head.headers
@@ -152,8 +157,8 @@ def test_a_head_request_decides_and_reveals_nothing(server: Portico) -> None:
 @pytest.mark.spec("MCP BP consent UI: CSRF")
 def test_a_decision_needs_the_forms_csrf_token(server: Portico) -> None:
     """OAuth 2.1 7.5.4; MCP BP: without the form's token nothing is decided."""
-    client_id = registered(server)["client_id"]
-    url, _ = question(server, client_id)
+    client_id = register_client(server)["client_id"]
+    url, _ = authorize_url(server, client_id)
     with Visitor(server.url, "alice", "neither") as visitor:
         visitor.visit(url)
         forged = visitor.http.post(url, data={"decision": "allow"})
@@ -173,7 +178,7 @@ def test_a_decision_needs_the_forms_csrf_token(server: Portico) -> None:
 def test_the_cookies_of_a_decision_are_httponly(server: Portico) -> None:
     """MCP BP: HttpOnly, SameSite=Lax; Secure wherever the issuer is https."""
     with Visitor(server.url, "alice", "neither") as visitor:
-        visitor.visit(question(server, registered(server)["client_id"])[0])
+        visitor.visit(authorize_url(server, register_client(server)["client_id"])[0])
         session = next(c for c in visitor.http.cookies.jar if c.name == "sessionid")
         assert session.has_nonstandard_attr("HttpOnly")
         assert session.get_nonstandard_attr("SameSite") == "Lax"
@@ -182,8 +187,10 @@ def test_the_cookies_of_a_decision_are_httponly(server: Portico) -> None:
 @pytest.mark.spec("OAuth 2.1 7.11")
 def test_the_pages_cannot_be_framed_and_run_no_scripts(server: Portico) -> None:
     """OAuth 2.1 7.11: clickjacking; strict CSP; includes the sign-in page."""
-    client_id = registered(server, client_name="<script>alert(1)</script>")["client_id"]
-    url, _ = question(server, client_id)
+    client_id = register_client(server, client_name="<script>alert(1)</script>")[
+        "client_id"
+    ]
+    url, _ = authorize_url(server, client_id)
     with Visitor(server.url, "alice", "neither") as visitor:
         visitor.visit(url)
         page = visitor.page
@@ -201,9 +208,9 @@ def test_the_pages_cannot_be_framed_and_run_no_scripts(server: Portico) -> None:
 @pytest.mark.spec("RFC 9207 2")
 def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
     """RFC 6749 4.1.2.1, RFC 9207 2."""
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     with Visitor(server.url, "alice", "deny") as visitor:
-        found = callback(visitor.visit(question(server, client_id)[0]))
+        found = callback(visitor.visit(authorize_url(server, client_id)[0]))
     assert found["error"] == "access_denied" and "code" not in found
     assert (found["state"], found["iss"]) == ("xyz", server.url)
     assert AuditEvent.objects.filter(action="consent.denied").exists()
@@ -211,10 +218,10 @@ def test_denying_returns_with_the_issuer_and_no_code(server: Portico) -> None:
 
 def test_a_user_deactivated_at_the_consent_page_has_to_sign_in(server: Portico) -> None:
     """A deactivated account loses its session while the consent page is open."""
-    person("sybil", "User")
-    client_id = registered(server)["client_id"]
+    make_user("sybil", "User")
+    client_id = register_client(server)["client_id"]
     with Visitor(server.url, "sybil", "neither") as visitor:
-        visitor.visit(question(server, client_id)[0])
+        visitor.visit(authorize_url(server, client_id)[0])
         visitor.decision = "allow"
         form = visitor.next_form()
         assert form is not None

@@ -18,13 +18,18 @@ from django.utils import timezone
 from jwt.algorithms import ECAlgorithm
 
 from accounts.models import IssuedToken, OAuthClient, OAuthDeviceGrant
-from tests.support.cast import person
-from tests.support.mcp_client import HTTP, Wire
-from tests.support.oauth_client import code_of, made, refresh, registered
+from tests.support.mcp_client import HTTP, McpClient
+from tests.support.oauth_client import (
+    command_line_client,
+    consented_code,
+    refresh,
+    register_client,
+)
 from tests.support.server import Portico
+from tests.support.users import make_user
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -33,7 +38,7 @@ BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 def television(server: Portico) -> str:
     """A client that registered itself for the device flow, as VS Code does."""
     grants = ["authorization_code", "refresh_token", GRANT]
-    return str(registered(server, grant_types=grants)["client_id"])
+    return str(register_client(server, grant_types=grants)["client_id"])
 
 
 def begin(server: Portico, client_id: str, **form: str) -> dict[str, Any]:
@@ -62,7 +67,9 @@ def test_a_device_is_allowed_once_and_only_for_its_client(
     """RFC 8628 3.1-3.5: the toolkit's own flow issues it to any client, three times."""
     begun = begin(server, television)
     code = begun["device_code"]
-    other = registered(server, grant_types=["authorization_code", GRANT])["client_id"]
+    other = register_client(server, grant_types=["authorization_code", GRANT])[
+        "client_id"
+    ]
     assert poll(server, television, code).json()["error"] == "authorization_pending"
     assert poll(server, television, code).json()["error"] == "slow_down"
     with Visitor(server.url, "alice") as visitor:
@@ -73,7 +80,7 @@ def test_a_device_is_allowed_once_and_only_for_its_client(
     assert poll(server, other, code).json()["error"] == "invalid_grant"
     answer = poll(server, television, code)
     assert answer.status_code == 200, answer.text
-    client = Wire(server, answer.json()["access_token"])
+    client = McpClient(server, answer.json()["access_token"])
     assert client.text("look") == "alice looks at shelf"
     assert poll(server, television, code).json()["error"] == "invalid_grant"
     again = refresh(server, television, answer.json()["refresh_token"])
@@ -108,7 +115,7 @@ def test_wrong_device_requests_get_the_code_of_the_rfc(
 ) -> None:
     """RFC 8628 3.2, RFC 6749 5.2; never a 500."""
     url = f"{server.url}/oauth/device"
-    plain = registered(server)["client_id"]
+    plain = register_client(server)["client_id"]
     for form, error in (
         ({}, "invalid_request"),
         ({"client_id": "nope"}, "invalid_client"),
@@ -136,7 +143,9 @@ def test_a_device_gets_no_scopes_beyond_the_roles(
 
 def test_invalid_device_codes_get_a_page(server: Portico, television: str) -> None:
     """RFC 8628 3.3: mistyped, garbage, of a deleted client, sent twice."""
-    gone = registered(server, grant_types=["authorization_code", GRANT])["client_id"]
+    gone = register_client(server, grant_types=["authorization_code", GRANT])[
+        "client_id"
+    ]
     codes = [begin(server, client)["user_code"] for client in (television, gone)]
     OAuthClient.objects.filter(client_id=gone).delete()
     with Visitor(server.url, "alice", "neither") as visitor:
@@ -156,12 +165,14 @@ def test_invalid_device_codes_get_a_page(server: Portico, television: str) -> No
 @pytest.fixture
 def robot(tmp_path: Path) -> Iterator[tuple[str, Any]]:
     """A client with a service account and its own key."""
-    person("robot", "User")
+    make_user("robot", "User")
     key = ec.generate_private_key(ec.SECP256R1())
     public = ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "k1"}
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps({"keys": [public]}))
-    known = made("signer", "--service-account", "robot", "--jwks", str(path))
+    known = command_line_client(
+        "signer", "--service-account", "robot", "--jwks", str(path)
+    )
     assert "client_secret" not in known
     yield known["client_id"], key
 
@@ -199,7 +210,7 @@ def test_a_client_signs_its_own_assertion(
     raw = assertion(client_id, key, f"{server.url}{audience}")
     answer = present(server, raw)
     assert answer.status_code == 200, answer.text
-    assert Wire(server, answer.json()["access_token"]).allowed("look")
+    assert McpClient(server, answer.json()["access_token"]).allowed("look")
     replay = present(server, raw)
     assert (replay.status_code, replay.json()["error"]) == (401, "invalid_client")
 
@@ -245,8 +256,8 @@ def test_a_client_that_signs_redeems_codes_by_signing_only(
     public = [ECAlgorithm.to_jwk(key.public_key(), as_dict=True) for key in keys]
     path.write_text(json.dumps({"keys": public}))
     back = ("--redirect-uri", "http://127.0.0.1/callback")
-    client_id = made("signer", *back, "--jwks", str(path))["client_id"]
-    code, raw = code_of(server, client_id)
+    client_id = command_line_client("signer", *back, "--jwks", str(path))["client_id"]
+    code, raw = consented_code(server, client_id)
     url = f"{server.url}/oauth/token"
     form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
     for bare in (

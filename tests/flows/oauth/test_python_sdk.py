@@ -15,11 +15,11 @@ from mcp.shared.auth import OAuthClientMetadata
 from pydantic import AnyUrl
 
 from accounts.models import IssuedToken
-from tests.support.mcp_client import Wire
+from tests.support.mcp_client import McpClient
 from tests.support.server import Portico
 from tests.support.visitor import Visitor, callback
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 class Storage:
@@ -93,5 +93,5 @@ def test_the_python_sdk_signs_a_person_in(server: Portico, storage: Storage) -> 
     IssuedToken.objects.filter(client_id=storage.info.client_id).revoke(
         actor="carol", reason="taken away"
     )
-    live = Wire(server, storage.tokens.access_token)
+    live = McpClient(server, storage.tokens.access_token)
     assert live.post("ping").status_code == 401

@@ -10,16 +10,16 @@ import pytest
 from accounts.models import OAuthClient
 from tests.support.mcp_client import HTTP
 from tests.support.oauth_client import (
-    question,
+    authorize_url,
+    error_of,
     refresh,
-    refused,
-    registered,
+    register_client,
     signed_in,
 )
 from tests.support.server import Portico
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 REAL: dict[str, dict[str, Any]] = {
@@ -141,7 +141,7 @@ def test_malformed_registrations_are_refused(server: Portico, body: Any) -> None
 @pytest.mark.spec("RFC 7591 5: no privileges by registration")
 def test_registration_gives_no_more_than_sign_in(server: Portico) -> None:
     """RFC 7591 5: unregistered privileges are impossible."""
-    greedy = registered(
+    greedy = register_client(
         server,
         grant_types=["authorization_code", "client_credentials", "password"],
         skip_authorization=True,
@@ -157,10 +157,10 @@ def test_registration_gives_no_more_than_sign_in(server: Portico) -> None:
 def test_a_blocked_client_is_as_unknown(server: Portico) -> None:
     client_id, answer = signed_in(server)
     OAuthClient.objects.filter(client_id=client_id).update(blocked=True)
-    refused = refresh(server, client_id, answer["refresh_token"])
-    assert refused.json()["error"] == "invalid_client"
+    error_of = refresh(server, client_id, answer["refresh_token"])
+    assert error_of.json()["error"] == "invalid_client"
     with Visitor(server.url, "alice") as visitor:
-        assert visitor.visit(question(server, client_id)[0]).startswith(server.url)
+        assert visitor.visit(authorize_url(server, client_id)[0]).startswith(server.url)
 
 
 def test_only_plain_text_is_echoed(server: Portico) -> None:
@@ -174,7 +174,7 @@ def test_only_plain_text_is_echoed(server: Portico) -> None:
     assert found["redirect_uris"] == ["https://a.example/cb"]
     assert found["software_id"] == "s" and found["policy_uri"]
     assert not {"contacts", "logo_uri", "client_uri", "tos_uri"} & set(found)
-    kept = registered(server, contacts=["a@a.example"])
+    kept = register_client(server, contacts=["a@a.example"])
     assert kept["contacts"] == ["a@a.example"]
 
 
@@ -189,4 +189,4 @@ def test_a_document_too_large_is_refused(
     body = json.dumps({"redirect_uris": ["https://a.example"], "a": "x" * size})
     chunks = iter([body.encode()])
     answer = HTTP.post(f"{server.url}/oauth/register", content=chunks)
-    assert refused(answer) == (status, error)
+    assert error_of(answer) == (status, error)

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from accounts.models import IssuedToken
-from tests.support.mcp_client import HTTP, Wire
+from tests.support.mcp_client import HTTP, McpClient
 from tests.support.oauth_client import (
-    approved,
-    question,
-    registered,
+    approve_client,
+    authorize_url,
+    register_client,
     signed_in,
 )
 from tests.support.server import Portico
 from tests.support.visitor import Visitor, callback, metadata_of
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 @pytest.mark.spec("RFC 8414 3.3: issuer identical, no redirect, no 5xx")
@@ -89,7 +89,9 @@ def test_a_person_signs_a_client_in(server: Portico) -> None:
     client_id, answer = signed_in(server)
     assert answer["token_type"] == "Bearer" and answer["scope"] == "mcp"
     assert answer["expires_in"] == 1800 and answer["refresh_token"]
-    assert Wire(server, answer["access_token"]).text("look") == "alice looks at shelf"
+    assert (
+        McpClient(server, answer["access_token"]).text("look") == "alice looks at shelf"
+    )
     rows = IssuedToken.objects.filter(client_id=client_id)
     assert {(r.kind, r.issued_via) for r in rows} == {
         ("access", "authorization_code"),
@@ -103,28 +105,28 @@ def test_a_person_signs_a_client_in(server: Portico) -> None:
 def test_step_up_opens_a_sensitive_tool(server: Portico) -> None:
     """MCP AUTH, Step-Up: the challenge's scopes are enough."""
     client_id, answer = signed_in(server)
-    narrow = Wire(server, answer["access_token"])
+    narrow = McpClient(server, answer["access_token"])
     assert "erase" in narrow.tools()
     challenge = narrow.call("erase").headers["www-authenticate"]
     wanted = challenge.split('scope="')[1].split('"')[0]
     _, wider = signed_in(server, client_id=client_id, scope=wanted)
-    assert Wire(server, wider["access_token"]).text("erase") == "erased"
+    assert McpClient(server, wider["access_token"]).text("erase") == "erased"
 
 
 @pytest.mark.spec("OIDC Core 3.1.2.1: prompt")
 def test_prompt_none_and_login(server: Portico) -> None:
     """OIDC Core 3.1.2.1, 3.1.2.6: as the SDKs' clients may send it."""
-    client_id = approved(registered(server)["client_id"])
+    client_id = approve_client(register_client(server)["client_id"])
     with Visitor(server.url, "alice") as visitor:
-        silent = question(server, client_id, prompt="none")[0]
+        silent = authorize_url(server, client_id, prompt="none")[0]
         assert visitor.visit(silent).startswith(server.url), "never allowed before"
-        visitor.visit(question(server, client_id)[0])
+        visitor.visit(authorize_url(server, client_id)[0])
         assert "code" in callback(visitor.visit(silent))
-        more = question(server, client_id, prompt="none", scope="mcp User.Read")[0]
+        more = authorize_url(server, client_id, prompt="none", scope="mcp User.Read")[0]
         found = callback(visitor.visit(more))
         assert found["error"] == "interaction_required" and found["iss"] == server.url
         before = len(visitor.seen)
-        again = question(server, client_id, prompt="login")[0]
+        again = authorize_url(server, client_id, prompt="login")[0]
         assert "code" in callback(visitor.visit(again))
         assert any("Password" in page for page in visitor.seen[before:])
 
@@ -174,9 +176,9 @@ def test_an_invalid_request_gets_a_page_and_no_redirect(
     server: Portico, changed: dict[str, Any]
 ) -> None:
     """OAuth 2.1 7.12: no redirect without the user's decision."""
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     text = json.dumps({"client_id": client_id, **changed})
-    url, _ = question(server, **json.loads(text.replace("{}", server.mcp_url)))
+    url, _ = authorize_url(server, **json.loads(text.replace("{}", server.mcp_url)))
     with Visitor(server.url, "alice") as visitor:
         end = visitor.visit(url)
         assert end.startswith(server.url)
@@ -187,28 +189,30 @@ def test_an_invalid_request_gets_a_page_and_no_redirect(
 @pytest.mark.spec("OAuth 2.1 7.12.2: sign in before any redirect")
 def test_no_redirect_happens_before_sign_in(server: Portico) -> None:
     """OAuth 2.1 7.12.2: valid or not, the sign-in page is first."""
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     for changed in ({}, {"scope": "No.Such"}, {"prompt": "none"}):
-        answer = HTTP.get(question(server, client_id, **changed)[0])
+        answer = HTTP.get(authorize_url(server, client_id, **changed)[0])
         assert answer.status_code == 302
         assert answer.headers["location"].startswith("/accounts/login/")
 
 
 def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
     """RFC 6749 4.1.2.1: refused before any redirect, and named."""
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     with Visitor(server.url, "alice") as visitor:
-        asked = question(server, client_id, scope="mcp Nothing.Known")[0]
+        asked = authorize_url(server, client_id, scope="mcp Nothing.Known")[0]
         assert visitor.visit(asked).startswith(server.url)
         assert "no such scope here: Nothing.Known." in visitor.seen[-1]
 
 
 def test_a_long_request_survives_the_sign_in_page(server: Portico) -> None:
     """Django does not redirect back to addresses over 2,048 characters."""
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     state = "s" * 4_000
     with Visitor(server.url, "alice") as visitor:
-        found = callback(visitor.visit(question(server, client_id, state=state)[0]))
+        found = callback(
+            visitor.visit(authorize_url(server, client_id, state=state)[0])
+        )
     assert found["state"] == state and "code" in found
 
 
@@ -233,7 +237,7 @@ def test_unknown_and_missing_parameters_are_accepted(
     asked = json.loads(json.dumps(changed).replace("{}", server.mcp_url))
     _, answer = signed_in(server, **asked)
     assert answer["scope"] == "mcp"
-    assert Wire(server, answer["access_token"]).allowed("look")
+    assert McpClient(server, answer["access_token"]).allowed("look")
 
 
 @pytest.mark.spec("RFC 8252 7.3: any loopback port")
@@ -269,8 +273,8 @@ def test_redirect_uris_match_exactly(
         "https://app.example/cb?keep=1",
         "cursor://anysphere.cursor-mcp/oauth/callback",
     ]
-    client_id = registered(server, redirect_uris=uris)["client_id"]
+    client_id = register_client(server, redirect_uris=uris)["client_id"]
     with Visitor(server.url, "alice") as visitor:
-        end = visitor.visit(question(server, client_id, redirect_uri=asked)[0])
+        end = visitor.visit(authorize_url(server, client_id, redirect_uri=asked)[0])
     assert end.startswith(str(asked) if good else f"{server.url}/oauth/authorize")
     assert ("code=" in end) is good

@@ -11,20 +11,20 @@ from django.utils import timezone
 
 from accounts.models import IssuedToken, OAuthClient, User
 from accounts.tokens.issue import issue_personal_token
-from tests.support.cast import person
-from tests.support.mcp_client import HTTP, Wire
+from tests.support.mcp_client import HTTP, McpClient
 from tests.support.oauth_client import (
-    code_of,
-    made,
+    command_line_client,
+    consented_code,
+    error_of,
     refresh,
-    refused,
-    registered,
+    register_client,
     signed_in,
     token,
 )
 from tests.support.server import Portico
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 @pytest.mark.spec("OAuth 2.1 4.3.1")
@@ -46,7 +46,7 @@ def test_parallel_refreshes_give_one_successor(server: Portico) -> None:
     replay = refresh(server, client_id, raw)
     assert replay.json()["error"] == "invalid_grant"
     for used in answers:
-        live = Wire(server, used.json()["access_token"])
+        live = McpClient(server, used.json()["access_token"])
         assert live.post("ping").status_code == 401
 
 
@@ -54,9 +54,9 @@ def test_parallel_refreshes_give_one_successor(server: Portico) -> None:
 @pytest.mark.spec("RFC 8707 2.2: resource within the grant")
 def test_a_refresh_token_is_bound_to_its_client_and_user(server: Portico) -> None:
     """OAuth 2.1 4.3."""
-    person("quinn", "User")
+    make_user("quinn", "User")
     client_id, answer = signed_in(server, "quinn")
-    other = registered(server)["client_id"]
+    other = register_client(server)["client_id"]
     raw = answer["refresh_token"]
     assert refresh(server, other, raw).json()["error"] == "invalid_grant"
     wrong = refresh(server, client_id, raw, resource="https://elsewhere.example")
@@ -73,22 +73,22 @@ def test_a_refresh_token_is_bound_to_its_client_and_user(server: Portico) -> Non
 def test_a_public_client_revokes_its_own_tokens_only(server: Portico) -> None:
     """RFC 7009 2.1, 2.2."""
     client_id, answer = signed_in(server)
-    other = registered(server)["client_id"]
+    other = register_client(server)["client_id"]
     url = f"{server.url}/oauth/revoke"
     for token_ in (answer["access_token"], answer["refresh_token"], "unknown"):
         form = {"client_id": other, "token": token_}
         assert HTTP.post(url, data=form).status_code == 200
-    assert Wire(server, answer["access_token"]).allowed("look")
+    assert McpClient(server, answer["access_token"]).allowed("look")
     form = {"client_id": client_id, "token": answer["refresh_token"]}
     assert HTTP.post(url, data=form).status_code == 200
-    assert Wire(server, answer["access_token"]).post("ping").status_code == 401
+    assert McpClient(server, answer["access_token"]).post("ping").status_code == 401
 
 
 @pytest.mark.spec("OAuth 2.1 2.4.1: wrong secrets are invalid_client")
 @pytest.mark.spec("RFC 7662 2")
 def test_introspection_needs_a_secret(server: Portico) -> None:
     """RFC 7662 2.1, 2.2."""
-    known = made("watcher", "--redirect-uri", "https://w.example/cb")
+    known = command_line_client("watcher", "--redirect-uri", "https://w.example/cb")
     basic = (known["client_id"], known["client_secret"])
     url = f"{server.url}/oauth/introspect"
     live = {"token": server.token("alice")}
@@ -97,7 +97,7 @@ def test_introspection_needs_a_secret(server: Portico) -> None:
     assert told["aud"] == server.mcp_url and told["scope"] == "mcp"
     dead = HTTP.post(url, data={"token": "nonsense"}, auth=basic).json()
     assert dead == {"active": False}
-    public = {**live, "client_id": registered(server)["client_id"]}
+    public = {**live, "client_id": register_client(server)["client_id"]}
     assert HTTP.post(url, data=public).status_code == 401
     assert HTTP.post(url, data=live, auth=(basic[0], "wrong")).status_code == 401
 
@@ -105,20 +105,20 @@ def test_introspection_needs_a_secret(server: Portico) -> None:
 @pytest.mark.spec("OAuth 2.1 4.2")
 def test_a_service_account_acts_on_its_own(server: Portico) -> None:
     """OAuth 2.1 4.2: client credentials, with roles, without refresh token."""
-    person("robot", "User")
-    known = made("nightly job", "--service-account", "robot")
+    make_user("robot", "User")
+    known = command_line_client("nightly job", "--service-account", "robot")
     basic = (known["client_id"], known["client_secret"])
     form = {"grant_type": "client_credentials", "scope": "mcp"}
     answer = HTTP.post(f"{server.url}/oauth/token", data=form, auth=basic)
     assert answer.status_code == 200, answer.text
     assert "refresh_token" not in answer.json()
-    client = Wire(server, answer.json()["access_token"])
+    client = McpClient(server, answer.json()["access_token"])
     assert client.text("look") == "robot looks at shelf"
     wrong = HTTP.post(f"{server.url}/oauth/token", data=form, auth=(basic[0], "no"))
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
-    public = registered(server)["client_id"]
+    public = register_client(server)["client_id"]
     asked = token(server, grant_type="client_credentials", client_id=public)
-    assert refused(asked) == (400, "unauthorized_client")
+    assert error_of(asked) == (400, "unauthorized_client")
 
 
 @pytest.mark.spec("OAuth 2.1 10: no password, no implicit grant")
@@ -162,28 +162,28 @@ def test_a_refresh_may_ask_for_less(server: Portico) -> None:
 @pytest.mark.spec("OAuth 2.1 2.4: one way to authenticate, in the body or Basic")
 def test_a_secret_is_accepted_in_one_place_only(server: Portico) -> None:
     """OAuth 2.1 2.4.1: Basic or body, not both, never in the address."""
-    known = registered(server, token_endpoint_auth_method="client_secret_basic")
+    known = register_client(server, token_endpoint_auth_method="client_secret_basic")
     client_id, secret = known["client_id"], known["client_secret"]
     body = {"client_id": client_id, "client_secret": secret}
     url = f"{server.url}/oauth/token"
-    code, raw = code_of(server, client_id)
+    code, raw = consented_code(server, client_id)
     form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
     basic = (client_id, secret)
     both = HTTP.post(url, data=form | body, auth=basic)
-    assert refused(both) == (400, "invalid_request")
-    other = registered(server)["client_id"]
+    assert error_of(both) == (400, "invalid_request")
+    other = register_client(server)["client_id"]
     mixed = HTTP.post(url, data=form | {"client_id": other}, auth=basic)
-    assert refused(mixed) == (401, "invalid_client")
+    assert error_of(mixed) == (401, "invalid_client")
     assert mixed.headers["www-authenticate"].startswith("Basic ")
     for endpoint in ("token", "revoke", "introspect"):
         asked = form | {"token": "x"}
         there = f"{server.url}/oauth/{endpoint}"
         answer = HTTP.post(there, params=body, data=asked)
-        assert refused(answer) == (400, "invalid_request")
+        assert error_of(answer) == (400, "invalid_request")
     for auth in ((client_id, "wrong"), (client_id, "")):
-        assert refused(HTTP.post(url, data=form, auth=auth)) == (401, "invalid_client")
+        assert error_of(HTTP.post(url, data=form, auth=auth)) == (401, "invalid_client")
     assert HTTP.post(url, data=form, auth=basic).status_code == 200
-    code, raw = code_of(server, client_id)
+    code, raw = consented_code(server, client_id)
     form |= {"code": code, "code_verifier": raw}
     assert HTTP.post(url, data=form | body).status_code == 200
 
@@ -197,13 +197,13 @@ def test_odd_basic_headers_are_invalid_client(server: Portico, header: str) -> N
         data=form,
         headers={"authorization": f"Basic {header}"},
     )
-    assert refused(answer) == (401, "invalid_client")
+    assert error_of(answer) == (401, "invalid_client")
 
 
 def test_a_public_client_may_send_an_empty_secret(server: Portico) -> None:
     """RFC 6749 2.3.1: some clients try Basic first."""
-    client_id = registered(server)["client_id"]
-    code, raw = code_of(server, client_id)
+    client_id = register_client(server)["client_id"]
+    code, raw = consented_code(server, client_id)
     form = {"grant_type": "authorization_code", "code": code, "code_verifier": raw}
     answer = HTTP.post(f"{server.url}/oauth/token", data=form, auth=(client_id, ""))
     assert answer.status_code == 200, answer.text
@@ -218,12 +218,12 @@ def test_a_form_too_large_is_refused_in_json(
     """OAuth 2.1 3.2.4."""
     kind = {"content-type": "application/x-www-form-urlencoded"}
     answer = HTTP.post(f"{server.url}/oauth/token", content=body, headers=kind)
-    assert refused(answer) == (status, "invalid_request")
+    assert error_of(answer) == (status, "invalid_request")
 
 
 def test_introspection_includes_personal_tokens(server: Portico) -> None:
     """RFC 7662 2.2: a token accepted at /mcp is active here."""
-    known = made("watcher", "--redirect-uri", "https://w.example/cb")
+    known = command_line_client("watcher", "--redirect-uri", "https://w.example/cb")
     basic = (known["client_id"], known["client_secret"])
     alice = User.objects.get(username="alice")
     row, raw = issue_personal_token(
@@ -243,7 +243,7 @@ def test_introspection_includes_personal_tokens(server: Portico) -> None:
 @pytest.mark.parametrize("way", ["client_secret_basic", "client_secret_post"])
 def test_unapproved_clients_get_no_token_information(server: Portico, way: str) -> None:
     """RFC 7662 4: any program may register, also with a secret."""
-    known = registered(server, token_endpoint_auth_method=way)
+    known = register_client(server, token_endpoint_auth_method=way)
     proof = {name: known[name] for name in ("client_id", "client_secret")}
     ask: dict[str, Any] = {"url": f"{server.url}/oauth/introspect"}
     ask["data"] = {"token": server.token("alice")}
@@ -251,7 +251,7 @@ def test_unapproved_clients_get_no_token_information(server: Portico, way: str) 
         ask["auth"] = tuple(proof.values())
     else:
         ask["data"] |= proof
-    assert refused(HTTP.post(**ask)) == (403, "unauthorized_client")
+    assert error_of(HTTP.post(**ask)) == (403, "unauthorized_client")
     OAuthClient.objects.filter(client_id=known["client_id"]).update(approved=True)
     assert HTTP.post(**ask).json()["active"] is True
 
@@ -262,7 +262,9 @@ def bound_tokens(server: Portico, networks: str) -> dict[str, str]:
     about: Any = {"name": "bound", "scope": "mcp", "lifetime": timedelta(hours=1)}
     _row, personal = issue_personal_token(alice, networks=networks, **about)
     pair = server.issued("alice", networks=networks)
-    client_id = made("bound", "--redirect-uri", "https://b.example/cb")["client_id"]
+    client_id = command_line_client("bound", "--redirect-uri", "https://b.example/cb")[
+        "client_id"
+    ]
     OAuthClient.objects.filter(client_id=client_id).update(networks=networks)
     through = server.token("alice", client_id=client_id)
     found = {"personal": personal, "access": pair.access, "client": through}
@@ -274,7 +276,7 @@ def test_a_token_bound_to_networks_is_active_there_only(
     server: Portico, kind: str
 ) -> None:
     """Introspection and verification answer as /mcp would."""
-    known = made("watcher", "--redirect-uri", "https://w.example/cb")
+    known = command_line_client("watcher", "--redirect-uri", "https://w.example/cb")
     basic = (known["client_id"], known["client_secret"])
     url, verify = f"{server.url}/oauth/introspect", f"{server.url}/api/token/verify/"
     for networks, counts in (("10.99.0.0/16", False), ("127.0.0.0/8", True)):
@@ -292,4 +294,4 @@ def test_an_idle_refresh_token_expires(server: Portico) -> None:
     rows = IssuedToken.objects.filter(client_id=client_id, kind="refresh")
     rows.update(expires_at=timezone.now())
     late = refresh(server, client_id, answer["refresh_token"])
-    assert refused(late) == (400, "invalid_grant")
+    assert error_of(late) == (400, "invalid_grant")

@@ -15,13 +15,13 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
-from tests.support.cast import PASSWORD
-from tests.support.mcp_client import Wire, wire
+from tests.support.mcp_client import McpClient, mcp_client
 from tests.support.ports import free_port
-from tests.support.server import ROOT, database_url, environment_of, portico
+from tests.support.server import ROOT, database_url, environment_of, running_server
 from tests.support.server import Portico as Server
+from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 SECRETS = ("S3cret p@ss/%", "of the key")
 SLOWLY = '#!/bin/sh\nsleep 0.3\nPATH=${PATH#*:}; exec "${0##*/}" "$@"\n'
 """Slows a program of PostgreSQL down so that `ps` can show it."""
@@ -98,16 +98,16 @@ def test_a_restored_copy_serves_and_refuses_old_tokens(
     server: Server, tmp_path: Path
 ) -> None:
     """Users, roles and keys are restored; older tokens are refused."""
-    before = wire(server, "alice")
+    before = mcp_client(server, "alice")
     assert before.text("look") == "alice looks at shelf"
     (tmp_path / "to").mkdir()
     run("backup.sh", tmp_path / "copy", DATABASE_URL=database_url())
     there = place(tmp_path / "to", "portico_restored")
     shared = environment_of(tmp_path, free_port())
     run("restore.sh", tmp_path / "copy", **{**shared, **there})
-    with portico(tmp_path / "to", ISSUER_URL=server.url, **there) as restored:
-        assert Wire(restored, before.token).post("ping").status_code == 401
-        fresh = Wire(restored, restored.signed_in("alice", PASSWORD))
+    with running_server(tmp_path / "to", ISSUER_URL=server.url, **there) as restored:
+        assert McpClient(restored, before.token).post("ping").status_code == 401
+        fresh = McpClient(restored, restored.signed_in("alice", PASSWORD))
         assert fresh.text("look") == "alice looks at shelf"
 
 

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import IssuedToken, OAuthClient, User
-from tests.support.mcp_client import ERAS, HTTP, Wire, wire
+from tests.support.mcp_client import ERAS, HTTP, McpClient, mcp_client
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 FORM = "application/x-www-form-urlencoded"
 DEEP = '{"a":' * 20_000 + "1" + "}" * 20_000
 GENERATED = settings(
@@ -150,7 +150,7 @@ def test_wrong_bodies_are_refused(server: Portico, path: str) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_wrong_bodies_at_mcp_are_refused(server: Portico, era: str) -> None:
     """JSON-RPC 2.0 5.1: 400 (or 413, 415), nothing run."""
-    client = wire(server, "alice", era)
+    client = mcp_client(server, "alice", era)
     for name, (kind, body) in BODIES.items():
         headers = {**client.headers("tools/call", {}), "content-type": kind or "a/b"}
         answer = HTTP.post(server.mcp_url, content=body, headers=headers)
@@ -253,7 +253,7 @@ def test_raw_requests_do_no_harm(server: Portico, name: str) -> None:
 
 def test_chunked_bodies_have_the_same_limit(server: Portico) -> None:
     """RFC 9112 7.1: the size limit holds without a Content-Length."""
-    client = wire(server, "alice")
+    client = mcp_client(server, "alice")
     small = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}})
     for many, wanted in ((1, (200, 400, 404)), (5_000, (413,))):
         chunks = iter([small.encode(), *[b" " * 1024] * many])
@@ -302,7 +302,7 @@ MESSAGES = st.fixed_dictionaries(
 @pytest.mark.parametrize("era", ERAS)
 def test_generated_messages_never_break_mcp(server: Portico, era: str) -> None:
     """JSON-RPC 2.0; MCP: any message, any parameters, any headers."""
-    client = wire(server, "alice", era)
+    client = mcp_client(server, "alice", era)
 
     @GENERATED
     @given(message=MESSAGES, name=TEXT)
@@ -376,7 +376,7 @@ def test_the_openapi_document_is_true(server: Portico) -> None:
 def probe(operation: Any, server: Portico, session: requests.Session, raw: str) -> None:
     headers = {}
     if operation.path == "/mcp":
-        headers = Wire(server, raw).headers("ping", {})
+        headers = McpClient(server, raw).headers("ping", {})
     documented = {*operation.definition.raw["responses"], "405"}
 
     @settings(GENERATED, max_examples=12)

@@ -17,9 +17,9 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.urls import URLPattern, get_resolver
 
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.server import Portico, portico
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD, make_user
 
 pytestmark = pytest.mark.once
 NAMES = (
@@ -53,7 +53,7 @@ def verbose(rows: None, folder: Path) -> Iterator[Portico]:
     given = {"LOG_LEVEL": "DEBUG", "OTEL_TRACES_EXPORTER": "console"}
     given |= {"OTEL_BSP_SCHEDULE_DELAY": "50", "CLIENT_REGISTRATION": "token"}
     AccessAttempt.objects.all().delete()
-    with portico(folder, REGISTRATION_TOKEN=REGISTRATION, **given) as running:
+    with running_server(folder, REGISTRATION_TOKEN=REGISTRATION, **given) as running:
         yield running
     AccessAttempt.objects.all().delete()
 
@@ -143,7 +143,7 @@ def whole_log(server: Portico) -> str:
 @pytest.fixture(scope="module")
 def sent(verbose: Portico, marks: dict[str, str]) -> dict[str, str]:
     """All secrets, sent to all pages by an anonymous and a signed-in user."""
-    person("talker", "User")
+    make_user("talker", "User")
     about = {"client_id": registered(verbose), "grant_type": "authorization_code"}
     about |= {**marks, "username": "talker", "login": "talker"}
     with httpx2.Client(base_url=verbose.url, timeout=60, verify=False) as outside:

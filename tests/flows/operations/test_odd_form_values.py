@@ -17,11 +17,11 @@ from allauth.mfa.models import Authenticator
 from django.urls import get_resolver
 
 from accounts.models import Role
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser, Form
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 ODD = ["²", "9" * 20, "9" * 5_000, "\x00", "9999-12-31", "http://["]
 """`str.isdigit` is true for the first; `int` refuses the first and the third.
@@ -41,7 +41,7 @@ def portal_paths() -> list[str]:
 
 @pytest.fixture(scope="module")
 def somebody(server: Portico, rows: None) -> Iterator[Browser]:
-    person("bob", "Guest")
+    make_user("bob", "Guest")
     with Browser(server.url) as browser:
         browser.open("/portal/")
         browser.submit(browser.form("password"), login="bob", password=PASSWORD)
@@ -185,7 +185,7 @@ def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
 
 def test_an_odd_passkey_is_not_registered(server: Portico) -> None:
     """The server does not ask again."""
-    person("bob", "Guest")
+    make_user("bob", "Guest")
     with Browser(server.url) as browser:
         browser.open("/portal/")
         browser.submit(browser.form("password"), login="bob", password=PASSWORD)

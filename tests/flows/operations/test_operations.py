@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from accounts.management.commands.migrate import alone
+from accounts.management.commands.migrate import migration_lock
 from accounts.models import AuditEvent, SigningKey
 from config.server import logs, tracing
 from config.views import readiness
 from mcp_bridge.metrics.multiprocess import FILE_SIZE, KINDS
 from mcp_bridge.metrics.prometheus import route_of
-from tests.support.mcp_client import HTTP, Wire, wire
-from tests.support.server import ROOT, Portico, portico
+from tests.support.mcp_client import HTTP, McpClient, mcp_client
+from tests.support.server import ROOT, Portico, running_server
 from tests.support.valkey import valkey
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 TOKEN = "metrics-token-of-the-tests"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -40,7 +40,7 @@ def watched(rows: None, folder: Path) -> Iterator[Portico]:
     }
     with valkey() as store:
         given["VALKEY_URL"] = store.connection_url
-        with portico(folder, **given) as running:
+        with running_server(folder, **given) as running:
             yield running
 
 
@@ -60,11 +60,11 @@ def rise(before: dict[str, float], after: dict[str, float], name: str) -> float:
 
 def test_metrics_cover_all_workers(watched: Portico) -> None:
     """Any worker reports the counts of all."""
-    clients = [wire(watched, "alice") for _ in range(3)]
+    clients = [mcp_client(watched, "alice") for _ in range(3)]
     before = metrics(watched)
     for client in clients * 4:
         assert client.text("look") == "alice looks at shelf"
-    Wire(watched, "nonsense").call("look")
+    McpClient(watched, "nonsense").call("look")
     HTTP.get(f"{watched.url}/healthz")
     HTTP.get(f"{watched.url}/strange/{'x' * 50}")
     many = {
@@ -153,7 +153,7 @@ def test_a_log_line_has_the_request_id_and_cannot_be_forged(watched: Portico) ->
     headers = {"x-request-id": name}
     message = {"username": "eve\nFORGED record", "password": "wrong"}
     HTTP.post(f"{watched.url}/api/token/", json=message, headers=headers)
-    wire(watched, "alice").post("tools/call", {"name": "crash"}, extra=headers)
+    mcp_client(watched, "alice").post("tools/call", {"name": "crash"}, extra=headers)
     found = [line for line in watched.log.read_text().splitlines() if name in line]
     records = [json.loads(line) for line in found if line.startswith("{")]
     assert AuditEvent.objects.filter(request_id=name).exists()
@@ -180,7 +180,7 @@ def test_a_text_line_cannot_be_forged() -> None:
 @pytest.mark.once
 def test_a_trace_joins_the_request_and_the_sdks_span(watched: Portico) -> None:
     """Portico's span is under the caller's, the SDK's under Portico's."""
-    wire(watched, "alice").post(
+    mcp_client(watched, "alice").post(
         "tools/call", {"name": "look"}, extra={"traceparent": TRACEPARENT}
     )
     trace = TRACEPARENT.split("-")[1]
@@ -255,7 +255,7 @@ def test_one_job_migrates_at_a_time() -> None:
     """A second waits for the first (PostgreSQL); SQLite locks by itself."""
     from django.db import connection
 
-    with alone("default"):
+    with migration_lock("default"):
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute(

@@ -17,7 +17,7 @@ import pytest
 
 from config import environment
 from config.environment import Environment
-from tests.support.server import ROOT, portico
+from tests.support.server import ROOT, running_server
 
 pytestmark = pytest.mark.once
 DATABASE = ("portico.sqlite3", "portico.sqlite3-wal", "portico.sqlite3-shm")
@@ -71,7 +71,9 @@ def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> N
     secrets = {name.upper(): (tmp_path / name).read_text() for name in MADE[3:]}
     before = os.umask(0)
     try:
-        with portico(tmp_path, DATABASE_URL="", EXTRA_APPS="", **secrets) as server:
+        with running_server(
+            tmp_path, DATABASE_URL="", EXTRA_APPS="", **secrets
+        ) as server:
             assert httpx2.get(f"{server.url}/readyz").status_code == 200
             assert {p.name for p in tmp_path.iterdir()} >= set(DATABASE)
             assert open_to_others(tmp_path) == [server.log.name]

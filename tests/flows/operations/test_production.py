@@ -18,18 +18,18 @@ from accounts.models import AuditEvent, IssuedToken
 from tests.flows.consistency.test_consistency import FLIPS, Trials, subject
 from tests.flows.oauth.test_python_sdk import Storage, provider, twice
 from tests.support.access_mutations import by_update
-from tests.support.mcp_client import LEGACY, MODERN, Wire, message_in
-from tests.support.production import Fronted, caddy, production
-from tests.support.raw_load import Hammer
-from tests.support.run_figures import note
+from tests.support.mcp_client import LEGACY, MODERN, McpClient, message_in
+from tests.support.production import ProductionSetup, caddy, production
+from tests.support.raw_load import BackgroundLoad
+from tests.support.run_figures import write_figure
 from tests.support.valkey import valkey
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 CALLS = 6
 
 
 @pytest.fixture(scope="module")
-def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[Fronted]:
+def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[ProductionSetup]:
     if connection.vendor != "postgresql":
         pytest.skip("several processes need PostgreSQL")
     with valkey() as store, production(folder, store.connection_url, 3) as running:
@@ -37,7 +37,7 @@ def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[Fronted]:
 
 
 @pytest.fixture
-def http(front: Fronted, monkeypatch: Any) -> Iterator[httpx2.Client]:
+def http(front: ProductionSetup, monkeypatch: Any) -> Iterator[httpx2.Client]:
     """A client that trusts the authority; so do all clients made meanwhile."""
     monkeypatch.setenv("SSL_CERT_FILE", str(front.authority))
     with front.client() as made:
@@ -46,29 +46,33 @@ def http(front: Fronted, monkeypatch: Any) -> Iterator[httpx2.Client]:
 
 @pytest.mark.spec("the documented production setup passes the client tests")
 def test_the_sdks_client_signs_in_calls_and_is_revoked(
-    front: Fronted, http: httpx2.Client
+    front: ProductionSetup, http: httpx2.Client
 ) -> None:
     """Discovery, registration, sign-in, list, call, refresh, revocation."""
     storage, visits = Storage(), list[str]()
     first, second = asyncio.run(twice(front, provider(front, storage, visits)))
     assert first != second and len(visits) == 1
-    client = Wire(front, storage.tokens.access_token, http=http)
+    client = McpClient(front, storage.tokens.access_token, http=http)
     assert "look" in client.tools()
     issued = IssuedToken.objects.filter(client_id=storage.info.client_id)
     issued.revoke(actor="carol", reason="taken away")
     assert [client.post("ping").status_code for _ in range(CALLS)] == [401] * CALLS
 
 
-def test_a_session_reaches_its_process(front: Fronted, http: httpx2.Client) -> None:
+def test_a_session_reaches_its_process(
+    front: ProductionSetup, http: httpx2.Client
+) -> None:
     """The proxy sends each Mcp-Session-Id to the same process."""
     ports = {str(backend.port) for backend in front.backends}
     for _ in range(CALLS):
-        client = Wire(front, front.token("alice"), LEGACY, http=http).open()
+        client = McpClient(front, front.token("alice"), LEGACY, http=http).open()
         assert client.session.partition("-")[0] in ports
         assert [client.post("tools/list").status_code for _ in range(4)] == [200] * 4
 
 
-def test_the_proxy_adds_its_protections(front: Fronted, http: httpx2.Client) -> None:
+def test_the_proxy_adds_its_protections(
+    front: ProductionSetup, http: httpx2.Client
+) -> None:
     """HSTS, secure cookies, private probes, the caller's own address."""
     page = http.get(
         f"{front.url}/accounts/login/", headers={"x-forwarded-for": "6.6.6.6"}
@@ -78,7 +82,7 @@ def test_the_proxy_adds_its_protections(front: Fronted, http: httpx2.Client) -> 
     for path in ("/readyz", "/metrics"):
         assert http.get(f"{front.url}{path}").status_code == 404
     with front.client("127.0.0.2") as elsewhere:
-        client = Wire(front, front.token("alice"), http=elsewhere)
+        client = McpClient(front, front.token("alice"), http=elsewhere)
         client.post("ping", extra={"x-forwarded-for": "6.6.6.6"})
     event = AuditEvent.objects.order_by("-pk").first()
     assert event is not None and event.address == "127.0.0.2"
@@ -86,7 +90,7 @@ def test_the_proxy_adds_its_protections(front: Fronted, http: httpx2.Client) -> 
 
 @pytest.mark.parametrize("processes", [3, 2])
 def test_no_process_behind_the_proxy_uses_an_old_state(
-    front: Fronted, processes: int
+    front: ProductionSetup, processes: int
 ) -> None:
     """Any request on any process; a change applies to the next message on each."""
     unused = front.backends[processes:]
@@ -97,7 +101,7 @@ def test_no_process_behind_the_proxy_uses_an_old_state(
     with front.settings():
         people = [subject(f"fronted-{number}") for number in range(4)]
         trials = Trials([front], lines=6)
-        with Hammer([front], people, lines=3) as hammer:
+        with BackgroundLoad([front], people, lines=3) as hammer:
             trials.run(by_update(), people, FLIPS // 2)
         trials.close()
     for backend in unused:
@@ -105,14 +109,16 @@ def test_no_process_behind_the_proxy_uses_an_old_state(
     stale = trials.stale + hammer.stale
     told = {"flips": FLIPS // 2 * 2, "messages": trials.count}
     told |= {"in_passing": hammer.count, "stale": len(stale)}
-    note(f"{processes} processes behind nginx", **told)
+    write_figure(f"{processes} processes behind nginx", **told)
     assert not stale
     share = (trials.count + hammer.count) / processes / 4
     for backend, decided in zip(used, before, strict=True):
         assert backend.decided() - decided > share, "one of them was hardly asked"
 
 
-def test_caddy_as_the_proxy(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caddy_as_the_proxy(
+    front: ProductionSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The SDK's client works with Compose's Caddyfile as with nginx."""
     with caddy(front) as passed:
         monkeypatch.setenv("SSL_CERT_FILE", str(passed.authority))
@@ -120,7 +126,7 @@ def test_caddy_as_the_proxy(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> 
         asyncio.run(twice(passed, provider(passed, storage, visits)))
         assert len(visits) == 1
         with passed.client() as http:
-            client = Wire(passed, storage.tokens.access_token, http=http)
+            client = McpClient(passed, storage.tokens.access_token, http=http)
             client.post("ping", extra={"x-forwarded-for": "6.6.6.6"})
             for path in ("/readyz", "/metrics"):
                 assert http.get(f"{passed.url}{path}").status_code == 404
@@ -131,9 +137,9 @@ def test_caddy_as_the_proxy(front: Fronted, monkeypatch: pytest.MonkeyPatch) -> 
 class Crowd:
     """Clients that call continuously and never repeat an answered call."""
 
-    def __init__(self, front: Fronted, many: int) -> None:
+    def __init__(self, front: ProductionSetup, many: int) -> None:
         self.clients = [
-            Wire(front, front.token("alice"), MODERN, http=front.client())
+            McpClient(front, front.token("alice"), MODERN, http=front.client())
             for _ in range(many)
         ]
         self.statuses: list[int] = []
@@ -152,7 +158,7 @@ class Crowd:
         for client in self.clients:
             client.http.close()
 
-    def call(self, client: Wire) -> None:
+    def call(self, client: McpClient) -> None:
         while not self.over.is_set():
             try:
                 answer = client.call("look")
@@ -170,7 +176,9 @@ class Crowd:
             self.over.wait(0.01)
 
 
-def test_a_rolling_restart_fails_no_call(front: Fronted, http: httpx2.Client) -> None:
+def test_a_rolling_restart_fails_no_call(
+    front: ProductionSetup, http: httpx2.Client
+) -> None:
     """Runs deploy/rolling-restart.sh; each call has one audit event."""
     before = AuditEvent.objects.filter(action="tool.called").count()
     with Crowd(front, 4) as crowd:
@@ -188,7 +196,7 @@ def test_a_rolling_restart_fails_no_call(front: Fronted, http: httpx2.Client) ->
 
 
 def test_a_killed_process_loses_only_its_own_calls(
-    front: Fronted, http: httpx2.Client
+    front: ProductionSetup, http: httpx2.Client
 ) -> None:
     """Its calls get 502 at once; the other process serves the rest."""
     with Crowd(front, 4) as crowd:

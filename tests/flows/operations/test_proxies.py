@@ -10,9 +10,9 @@ import pytest
 
 from accounts.models import AuditEvent
 from tests.support.mcp_client import HTTP
-from tests.support.server import Portico, portico
+from tests.support.server import Portico, running_server
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 WAY = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.1.1.1"}
 
 
@@ -20,7 +20,7 @@ WAY = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.1.1.1"}
 def proxied(rows: None, folder: Path) -> Iterator[Portico]:
     """A server whose proxies are 127.0.0.1 and 10.0.0.0/8, at an https address."""
     given = {"TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8", "ALLOWED_HOSTS": "127.0.0.1"}
-    with portico(folder, ISSUER_URL="https://portico.test", **given) as running:
+    with running_server(folder, ISSUER_URL="https://portico.test", **given) as running:
         yield running
 
 

@@ -14,11 +14,11 @@ import httpx2
 import pytest
 
 from tests.flows.mcp.test_routing import listening
-from tests.support.cast import PASSWORD
-from tests.support.mcp_client import HTTP, LEGACY, Wire, wire
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import HTTP, LEGACY, McpClient, mcp_client
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD
 
-pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+pytestmark = [pytest.mark.usefixtures("default_users"), pytest.mark.once]
 HASTY = {
     "BODY_TIMEOUT": "1",
     "HEAD_TIMEOUT": "1",
@@ -32,7 +32,7 @@ def hasty(rows: None, folder: Path) -> Iterator[Portico]:
     """A server with short timeouts, small forms, and a large file."""
     (folder / "static").mkdir(exist_ok=True)
     (folder / "static" / "large.bin").write_bytes(bytes(16_000_000))
-    with portico(folder, **HASTY) as running:
+    with running_server(folder, **HASTY) as running:
         yield running
 
 
@@ -40,7 +40,7 @@ def hasty(rows: None, folder: Path) -> Iterator[Portico]:
 def secure(rows: None, folder: Path) -> Iterator[Portico]:
     """An https address behind a proxy that ends TLS."""
     given = {"TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "127.0.0.1"}
-    with portico(folder, ISSUER_URL="https://portico.test", **given) as running:
+    with running_server(folder, ISSUER_URL="https://portico.test", **given) as running:
         yield running
 
 
@@ -116,7 +116,7 @@ def test_a_client_that_does_not_read_is_cut_off(hasty: Portico) -> None:
         assert ended.poll(20_000), "it still waits for us to read"
 
 
-def unfinished(server: Portico, client: Wire) -> tuple[socket.socket, bytes]:
+def unfinished(server: Portico, client: McpClient) -> tuple[socket.socket, bytes]:
     """A call whose body arrived in part, and the missing part."""
     meta = "io.modelcontextprotocol/"
     about = {f"{meta}protocolVersion": client.era, f"{meta}clientCapabilities": {}}
@@ -136,8 +136,8 @@ def test_shutting_down_ends_streams_and_finishes_calls(
     rows: None, folder: Path
 ) -> None:
     """Calls finish, streams end, new connections are refused."""
-    with portico(folder, GRACE="20") as server:
-        client = wire(server, "alice")
+    with running_server(folder, GRACE="20") as server:
+        client = mcp_client(server, "alice")
         line, rest = unfinished(server, client)
         method, options = listening(server, client)
         with line, HTTP.stream(method, server.mcp_url, **options) as stream:  # type: ignore[arg-type]
@@ -167,8 +167,8 @@ def test_what_outsiders_send_stays_on_its_line_of_the_log(server: Portico) -> No
     HTTP.get(f"{server.url}/oauth/authorize", params={"client_id": forged})
     HTTP.get(f"{server.url}/nowhere/%0d%0aERROR%20forged")
     HTTP.get(f"{server.url}/accounts/oidc/x/login/callback/", params={"error": forged})
-    Wire(server, secret).post("ping")
-    alice = wire(server, "alice", LEGACY)
+    McpClient(server, secret).post("ping")
+    alice = mcp_client(server, "alice", LEGACY)
     alice.call(forged)
     body = {"username": "alice", "password": PASSWORD}
     HTTP.post(f"{server.url}/api/token/", json=body)

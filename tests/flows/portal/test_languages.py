@@ -9,13 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from accounts.models import AuditEvent, RoleAssignment, User
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import HTTP
-from tests.support.oauth_client import question, registered
+from tests.support.oauth_client import authorize_url, register_client
 from tests.support.server import Portico
+from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.5"}
 LOGIN = "/accounts/login/"
 
@@ -87,8 +87,8 @@ def test_an_error_page_is_translated_and_its_link_is_ascii(
 ) -> None:
     """RFC 6749 4.1.2.1: the client gets ASCII, the user a translation."""
     signed_in(reader, "alice")
-    client = registered(server)["client_id"]
-    reader.open(question(server, client, response_mode="fragment")[0])
+    client = register_client(server)["client_id"]
+    reader.open(authorize_url(server, client, response_mode="fragment")[0])
     assert "response_mode는 query여야 합니다." in reader.page.text
     link = next(p for p in reader.page.text.split('"') if "/callback?" in p)
     query = parse_qs(urlsplit(link.replace("&amp;", "&")).query)
@@ -100,8 +100,10 @@ def test_consent_shows_scopes_in_the_users_language(
 ) -> None:
     """The built-in scope descriptions are translated."""
     signed_in(reader, "alice")
-    client = registered(server, client_name="편집기")["client_id"]
-    page = reader.open(question(server, client, scope="mcp User.Write")[0]).page.text
+    client = register_client(server, client_name="편집기")["client_id"]
+    page = reader.open(
+        authorize_url(server, client, scope="mcp User.Write")[0]
+    ).page.text
     assert "“편집기”에서 접근 권한을 요청합니다" in page
     assert "데이터를 변경합니다." in page and "User.Write" in page
 

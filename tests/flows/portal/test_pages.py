@@ -16,14 +16,14 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken
 from mcp_bridge.portal.client_setup import TOKEN, snippets
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import ERAS, HTTP, Wire, wire
-from tests.support.oauth_client import question, signed_in
+from tests.support.mcp_client import ERAS, HTTP, McpClient, mcp_client
+from tests.support.oauth_client import authorize_url, signed_in
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 TOKENS = "/portal/tokens/"
 
 
@@ -72,7 +72,7 @@ def test_a_personal_token_works_until_it_is_revoked(
 ) -> None:
     """It is stored hashed, shown once, and its last use is noted."""
     raw = new_token(alice)
-    client = Wire(server, raw, era).open()
+    client = McpClient(server, raw, era).open()
     assert client.text("look") == "alice looks at shelf"
     assert client.call("erase").status_code == 403
     kept = list(IssuedToken.objects.filter(kind="personal").values())
@@ -95,8 +95,8 @@ def test_a_personal_token_has_a_subset_of_rights_and_an_end(
 ) -> None:
     """It has a subset of the user's scopes and needs an end."""
     narrow = new_token(alice, scopes=["User.Read"])
-    assert Wire(server, narrow).allowed("look")
-    assert Wire(server, narrow).call("erase").status_code == 403
+    assert McpClient(server, narrow).allowed("look")
+    assert McpClient(server, narrow).call("erase").status_code == 403
     refused: tuple[dict[str, Any], ...] = (
         {"scopes": ["Admin.Write"]},
         {"scopes": []},
@@ -113,13 +113,13 @@ def test_a_personal_token_has_a_subset_of_rights_and_an_end(
         assert alice.page.status_code == 400 and "errorlist" in alice.page.text
     past = timezone.now() - timedelta(seconds=1)
     IssuedToken.objects.filter(kind="personal").update(expires_at=past)
-    assert Wire(server, narrow).call("look").status_code == 401
-    assert Wire(server, "portico_pat_unknown").call("look").status_code == 401
+    assert McpClient(server, narrow).call("look").status_code == 401
+    assert McpClient(server, "portico_pat_unknown").call("look").status_code == 401
 
 
 def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
-    person("bob", "Guest", "User")
-    client = wire(server, "bob")
+    make_user("bob", "Guest", "User")
+    client = mcp_client(server, "bob")
     row = IssuedToken.objects.filter(user__username="bob").first()
     assert row is not None
     alice.open(TOKENS)
@@ -130,7 +130,7 @@ def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
 def test_a_connected_app_can_be_revoked(server: Portico, alice: Browser) -> None:
     """The app is refused at its next message and has to ask for consent again."""
     client_id, answer = signed_in(server)
-    client = Wire(server, answer["access_token"])
+    client = McpClient(server, answer["access_token"])
     assert client.allowed("look")
     alice.open("/portal/apps/")
     assert "Tester" in alice.page.text and "self-registered" in alice.page.text
@@ -139,7 +139,7 @@ def test_a_connected_app_can_be_revoked(server: Portico, alice: Browser) -> None
     assert "Access revoked" in alice.page.text
     assert client.call("look").status_code == 401
     with Visitor(server.url, "alice") as visitor:
-        visitor.visit(question(server, client_id)[0])
+        visitor.visit(authorize_url(server, client_id)[0])
         assert any("asks for access" in page for page in visitor.seen)
     assert AuditEvent.objects.filter(action="consent.withdrawn").exists()
 
@@ -153,7 +153,7 @@ def test_the_connect_page_turns_to_connected(server: Portico, alice: Browser) ->
     for odd in ("", "x", "-1", "9" * 30):
         answer = alice.http.get(f"/portal/connect/status?since={odd}")
         assert answer.status_code == 200
-    wire(server, "alice").call("look")
+    mcp_client(server, "alice").call("look")
     assert AuditEvent.objects.filter(actor="alice").count() > past
     status = f"/portal/connect/status?since={since}"
     assert alice.http.get(status).json() == {"connected": True, "what": "tool look"}
@@ -183,8 +183,8 @@ def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> N
 
 def test_refusals_are_explained_without_revealing_secrets(server: Portico) -> None:
     """The page names the reason and a contact; hidden primitives stay unknown."""
-    person("petra", "User")
-    client = wire(server, "petra")
+    make_user("petra", "User")
+    client = mcp_client(server, "petra")
     for tool in ("rule", "nope", "erase"):
         client.call(tool)
     with signed_in_as(server, "petra") as petra:

@@ -40,11 +40,11 @@ from accounts.models import (
 from accounts.models.issued_tokens import IssuedVia, TokenKind
 from mcp_bridge.server import mcp
 from mcp_bridge.server.discovery import autodiscover
-from tests.support.cast import PASSWORD, person
-from tests.support.credentials import KINDS, Holder, holder
+from tests.support.credentials import KINDS, CredentialOwner, credential_owner
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import wire
+from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
 pytestmark = pytest.mark.usefixtures("rows")
 NUMBERS = count(1)
@@ -70,9 +70,9 @@ All of them use one method, and after some of them every kind is tried.
 
 
 @contextmanager
-def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[Holder]:
+def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[CredentialOwner]:
     """A new user with one credential of each kind, or of these."""
-    found = holder(server, f"holder-{next(NUMBERS)}", kinds, **options)
+    found = credential_owner(server, f"holder-{next(NUMBERS)}", kinds, **options)
     try:
         yield found
     finally:
@@ -80,7 +80,7 @@ def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[Holder]:
 
 
 @pytest.fixture(scope="module")
-def rich(server: Portico) -> Iterator[Holder]:
+def rich(server: Portico) -> Iterator[CredentialOwner]:
     """A user with one of each kind, whose access is not ended."""
     with somebody(server) as found:
         yield found
@@ -88,25 +88,25 @@ def rich(server: Portico) -> Iterator[Holder]:
 
 @pytest.fixture(scope="module")
 def carol(server: Portico) -> Iterator[Browser]:
-    person("carol", "Admin", admin=True)
+    make_user("carol", "Admin", admin=True)
     with Browser(server.url) as browser:
         yield browser.sign_in("carol")
 
 
-Way = Callable[[Holder, Browser], Any]
+Way = Callable[[CredentialOwner, Browser], Any]
 
 
-def page(who: Holder) -> str:
+def page(who: CredentialOwner) -> str:
     """The user's page in the admin."""
     return f"{USERS}{who.account.pk}/"
 
 
-def row(who: Holder) -> int:
+def row(who: CredentialOwner) -> int:
     """The key of one of their tokens."""
     return IssuedToken.objects.filter(username=who.name)[:1].get().pk
 
 
-def client(who: Holder) -> OAuthClient:
+def client(who: CredentialOwner) -> OAuthClient:
     """The row of the client they allowed."""
     found: OAuthClient = OAuthClient.objects.get(client_id=who.client_id)
     return found
@@ -125,11 +125,11 @@ def deleted(carol: Browser, path: str, *keys: Any) -> None:
     assert carol.page.status_code == 200, carol.page.text
 
 
-def last_role(who: Holder) -> RoleAssignment:
+def last_role(who: CredentialOwner) -> RoleAssignment:
     return RoleAssignment.objects.get(user=who.account)
 
 
-def without_role(who: Holder, carol: Browser) -> None:
+def without_role(who: CredentialOwner, carol: Browser) -> None:
     """On the role's line of the user's page."""
     carol.open(f"{page(who)}change/")
     form, held = carol.form("_save"), str(last_role(who).pk)
@@ -138,7 +138,7 @@ def without_role(who: Holder, carol: Browser) -> None:
     carol.save(f"{page(who)}change/", **{f"{prefix}-DELETE": "on"})
 
 
-def new_password(who: Holder, carol: Browser, usable: bool) -> None:
+def new_password(who: CredentialOwner, carol: Browser, usable: bool) -> None:
     """On the admin page that sets another user's password."""
     carol.open(f"{page(who)}password/")
     given = {"password1": NEW, "password2": NEW} if usable else {}
@@ -148,7 +148,7 @@ def new_password(who: Holder, carol: Browser, usable: bool) -> None:
     assert who.account.has_usable_password() is usable
 
 
-def own_password(who: Holder, carol: Browser) -> None:
+def own_password(who: CredentialOwner, carol: Browser) -> None:
     """In the portal: the current browser stays signed in."""
     browser = who.own.open("/accounts/password/change/")
     form = browser.form("oldpassword")
@@ -157,7 +157,7 @@ def own_password(who: Holder, carol: Browser) -> None:
     assert "/accounts/login/" not in str(browser.open("/portal/apps/").page.url)
 
 
-def by_mail(who: Holder, carol: Browser) -> None:
+def by_mail(who: CredentialOwner, carol: Browser) -> None:
     """With the link of a mail."""
     user = who.account
     key = f"{user_pk_to_url_str(user)}-{ResetTokenGenerator().make_token(user)}"
@@ -167,35 +167,35 @@ def by_mail(who: Holder, carol: Browser) -> None:
     assert who.account.check_password(NEW)
 
 
-def everywhere(who: Holder, carol: Browser) -> None:
+def everywhere(who: CredentialOwner, carol: Browser) -> None:
     browser = who.own.open("/portal/security/")
     browser.submit(browser.form("everywhere"), "everywhere")
     assert "/accounts/login/" in str(browser.open("/portal/apps/").page.url)
 
 
-def at_the_terminal(who: Holder, carol: Browser) -> None:
+def at_the_terminal(who: CredentialOwner, carol: Browser) -> None:
     given = iter([NEW, NEW])
     command: Any = changepassword.Command(stdout=io.StringIO())
     command._get_pass = lambda prompt="": next(given)
     command.handle(username=who.name, database="default")
 
 
-def imported(who: Holder, carol: Browser) -> None:
+def imported(who: CredentialOwner, carol: Browser) -> None:
     """A file that deactivates the account."""
     path = Path(who.server.environment["DATA_DIR"]) / f"{who.name}.csv"
     path.write_text(f"username,active\n{who.name},no\n")
     call_command("import_users", str(path), stdout=io.StringIO())
 
 
-def over_mcp(who: Holder, tool: str, **arguments: Any) -> None:
+def over_mcp(who: CredentialOwner, tool: str, **arguments: Any) -> None:
     """By a tool, called by carol."""
-    acting = wire(who.server, "carol", scope="mcp Admin.Write")
+    acting = mcp_client(who.server, "carol", scope="mcp Admin.Write")
     assert acting.allowed("whoami")
     answer = acting.call(tool, user=who.name, reason="test", **arguments)
     assert answer.status_code == 200 and '"isError":true' not in answer.text
 
 
-def claims_take_the_last_role(who: Holder, carol: Browser) -> None:
+def claims_take_the_last_role(who: CredentialOwner, carol: Browser) -> None:
     """A provider sign-in whose claims give no role any more."""
     provider, _new = SignInProvider.objects.get_or_create(
         slug=who.name, defaults={"issuer": "https://idp.example", "name": who.name}
@@ -205,7 +205,7 @@ def claims_take_the_last_role(who: Holder, carol: Browser) -> None:
     provider.delete()
 
 
-def unusable(who: Holder, carol: Browser) -> None:
+def unusable(who: CredentialOwner, carol: Browser) -> None:
     """As a provider sign-in does with an unverified password."""
     user = who.account
     user.set_unusable_password()
@@ -215,7 +215,7 @@ def unusable(who: Holder, carol: Browser) -> None:
 def command(*arguments: str) -> Way:
     """`manage.py` with the username as last argument."""
 
-    def run(who: Holder, carol: Browser) -> None:
+    def run(who: CredentialOwner, carol: Browser) -> None:
         name, *rest = arguments
         call_command(name, *rest, who.name, stdout=io.StringIO())
 
@@ -335,7 +335,7 @@ CLIENT: dict[str, tuple[Way, set[str]]] = {
 """Ways that end the access of one client, with the kinds that they end."""
 
 
-def withdrawn(who: Holder) -> None:
+def withdrawn(who: CredentialOwner) -> None:
     browser = who.own.open("/portal/apps/")
     key = str(Consent.objects.get(user=who.account).pk)
     form = next(f for f in browser.forms if "revoke" in [b[0] for b in f.buttons])
@@ -343,7 +343,7 @@ def withdrawn(who: Holder) -> None:
     assert "Access revoked" in browser.page.text
 
 
-def refused_host(who: Holder, carol: Browser) -> None:
+def refused_host(who: CredentialOwner, carol: Browser) -> None:
     """The host of the client's document is blocked."""
     host = f"{who.name}.example"
     carol.open(f"{HOSTS}add/")
@@ -351,9 +351,9 @@ def refused_host(who: Holder, carol: Browser) -> None:
     assert DocumentHost.objects.filter(host=host, trusted=False).exists()
 
 
-def cascaded(who: Holder) -> None:
+def cascaded(who: CredentialOwner) -> None:
     """The client belongs to a deleted account."""
-    owner = person(f"owner-of-{who.name}")
+    owner = make_user(f"owner-of-{who.name}")
     OAuthClient.objects.filter(client_id=who.client_id).update(user=owner)
     User.objects.filter(pk=owner.pk).delete()
 
@@ -543,7 +543,7 @@ def unlisted(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:
 def test_every_admin_action_is_listed(rows: None) -> None:
     """A new action needs an entry that says what it ends."""
     asked = RequestFactory().get("/")
-    asked.user = person("carol", "Admin", admin=True)
+    asked.user = make_user("carol", "Admin", admin=True)
     found = {
         f"{model._meta.label_lower} {name}"
         for model, its in admin.site._registry.items()
@@ -621,7 +621,7 @@ KEYED = {
 NAMED = ("username", "actor", "session_key", "jti", "token", "code", "secret", "key")
 
 
-def test_every_table_about_users_is_listed(rich: Holder) -> None:
+def test_every_table_about_users_is_listed(rich: CredentialOwner) -> None:
     """A new table of credentials needs a kind that creates rows, and its end."""
     related: set[Any] = {
         r.related_model
@@ -645,14 +645,14 @@ def test_every_table_with_names_or_secrets_is_listed() -> None:
     assert found - {*HELD_IN, *NOT_HELD, "accounts.User"} == KEYED.keys()
 
 
-def test_every_grant_and_every_kind_of_token_is_tried(rich: Holder) -> None:
+def test_every_grant_and_every_kind_of_token_is_tried(rich: CredentialOwner) -> None:
     """A new grant or kind of token needs a function that issues one."""
     mine = IssuedToken.objects.filter(user=rich.account)
     assert set(mine.values_list("issued_via", flat=True)) == set(IssuedVia.values)
     assert set(mine.values_list("kind", flat=True)) == set(TokenKind.values)
 
 
-def test_everything_works_while_access_lasts(rich: Holder) -> None:
+def test_everything_works_while_access_lasts(rich: CredentialOwner) -> None:
     """Without this the tests above would prove nothing; codes work only once."""
     assert rich.works() == set(KINDS)
 

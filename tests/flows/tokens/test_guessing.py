@@ -18,11 +18,11 @@ from django.db.models import Sum
 
 from accounts.authentication.lockout import WIDE_FACTOR
 from accounts.models import User
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
-from tests.support.server import Portico, portico
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("cast", "clean")
+pytestmark = pytest.mark.usefixtures("default_users", "clean")
 MOST, AT_ONCE = 3, 50
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 Guess = Callable[[int], httpx2.Response]
@@ -35,7 +35,10 @@ def two(rows: None, folder: Path) -> Iterator[list[Portico]]:
     """Two processes on one database; three wrong attempts lock out."""
     given = {"LOCKOUT_AFTER": str(MOST), "TRUSTED_PROXIES": "127.0.0.1"}
     given["HASHING_WAIT"] = "20"
-    with portico(folder, **given) as one, portico(folder, **given) as other:
+    with (
+        running_server(folder, **given) as one,
+        running_server(folder, **given) as other,
+    ):
         yield [one, other]
 
 

@@ -9,27 +9,27 @@ import httpx2
 import pytest
 
 from accounts.models import AuditEvent, SigningKey
-from tests.support.jwt_vectors import VECTORS, Genuine, as_json, b64
-from tests.support.mcp_client import HTTP, Wire
-from tests.support.oauth_client import made
+from tests.support.jwt_vectors import VECTORS, GenuineToken, as_json, b64
+from tests.support.mcp_client import HTTP, McpClient
+from tests.support.oauth_client import command_line_client
 from tests.support.server import Portico
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cast")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
-def genuine(server: Portico) -> Genuine:
+def genuine(server: Portico) -> GenuineToken:
     """An ES256 token of alice, and its key."""
     raw = server.token("alice")
-    found = Genuine(raw, "")
+    found = GenuineToken(raw, "")
     key = SigningKey.objects.get(kid=found.header["kid"])
     assert key.algorithm == "ES256"
-    return Genuine(raw, key.public_pem)
+    return GenuineToken(raw, key.public_pem)
 
 
 def answers(server: Portico, raw: str) -> dict[str, httpx2.Response]:
     """The response of each endpoint to `raw`."""
-    told = Wire(server, raw).headers("ping", {})
+    told = McpClient(server, raw).headers("ping", {})
     told["authorization"] = f"Bearer {raw}"
     api = f"{server.url}/api/token"
     return {
@@ -69,7 +69,9 @@ def test_a_hostile_token_is_401_everywhere(server: Portico, name: str) -> None:
 @pytest.mark.spec("RFC 7662 2.2")
 def test_introspection_calls_them_all_inactive(server: Portico) -> None:
     """RFC 7662 2.2: no reason, and never an error."""
-    client = made("Gateway", "--redirect-uri", "https://gateway.example/cb")
+    client = command_line_client(
+        "Gateway", "--redirect-uri", "https://gateway.example/cb"
+    )
     token = genuine(server)
     for name, make in {"genuine": lambda t: t.raw, **VECTORS}.items():
         answer = HTTP.post(

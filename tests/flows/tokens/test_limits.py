@@ -13,12 +13,12 @@ import httpx2
 import pytest
 
 from accounts.models import AuditEvent
-from tests.support.cast import PASSWORD
-from tests.support.mcp_client import Wire, wire
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import McpClient, mcp_client
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD
 from tests.support.valkey import valkey
 
-pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+pytestmark = [pytest.mark.usefixtures("default_users"), pytest.mark.once]
 STRICT = {
     "TRUSTED_PROXIES": "127.0.0.1",
     "LIMIT_MCP": "20/hour",
@@ -43,14 +43,14 @@ def three(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
     """Three processes that share one store."""
     url = store.connection_url
     given = {**STRICT, "WORKERS": "3", "VALKEY_URL": url, "LIMIT_MCP": "100/hour"}
-    with portico(folder, **given) as running:
+    with running_server(folder, **given) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def alone(rows: None, folder: Path) -> Iterator[Portico]:
     """One process with its own counts."""
-    with portico(folder, **STRICT) as running:
+    with running_server(folder, **STRICT) as running:
         yield running
 
 
@@ -65,7 +65,7 @@ def statuses(many: int, send: Any) -> Counter[int]:
 
 def ping(server: Portico, token: str, address: str = "192.0.2.1") -> httpx2.Response:
     """One message on a new connection."""
-    message = Wire(server, token)
+    message = McpClient(server, token)
     headers = {**message.headers("ping", {}), "x-forwarded-for": address}
     body = {"jsonrpc": "2.0", "id": 1, "method": "notifications/cancelled"}
     return httpx2.post(server.mcp_url, json=body, headers=headers, timeout=30)
@@ -168,9 +168,9 @@ def test_without_the_store_sign_in_stops_and_mcp_continues(
     """503 with Retry-After for passwords; tokens are counted in the process."""
     with valkey() as store:
         port, url = store.port, store.connection_url
-        with portico(folder, VALKEY_URL=url, **STRICT) as server:
+        with running_server(folder, VALKEY_URL=url, **STRICT) as server:
             body = {"username": "alice", "password": PASSWORD}
-            door, client = f"{server.url}/api/token/", wire(server, "alice")
+            door, client = f"{server.url}/api/token/", mcp_client(server, "alice")
             assert httpx2.post(door, json=body).status_code == 200
             store.stop()
             refused = httpx2.post(door, json=body)

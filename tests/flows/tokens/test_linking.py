@@ -23,25 +23,30 @@ from accounts.models import (
     SignInProvider,
     User,
 )
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import HTTP
-from tests.support.oauth_client import registered
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Idp, idp
+from tests.support.oauth_client import register_client
+from tests.support.oidc_provider import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    OidcProvider,
+    oidc_provider,
+)
 from tests.support.server import Portico
+from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 BOSS = "boss@corp.example"
 
 
 @pytest.fixture(scope="module")
-def corporate() -> Iterator[Idp]:
-    with idp() as running:
+def corporate() -> Iterator[OidcProvider]:
+    with oidc_provider() as running:
         yield running
 
 
 @pytest.fixture
-def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
+def provider(rows: None, corporate: OidcProvider) -> Iterator[SignInProvider]:
     """Links by address, makes accounts, and gives Admin to the group admins."""
     before = set(User.objects.values_list("pk", flat=True))
     corporate.honest()
@@ -55,7 +60,7 @@ def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
     User.objects.exclude(pk__in=before).delete()
 
 
-def at(corporate: Idp, slug: str, **options: Any) -> SignInProvider:
+def at(corporate: OidcProvider, slug: str, **options: Any) -> SignInProvider:
     """A row for the provider, open for sign-up."""
     row = SignInProvider(
         slug=slug,
@@ -70,7 +75,7 @@ def at(corporate: Idp, slug: str, **options: Any) -> SignInProvider:
 
 
 def enter(
-    server: Portico, corporate: Idp, slug: str = "corp", **claims: Any
+    server: Portico, corporate: OidcProvider, slug: str = "corp", **claims: Any
 ) -> Browser:
     """Press a provider's button as the boss, or with other claims."""
     corporate.person = {
@@ -106,7 +111,7 @@ def holders() -> set[str]:
 
 
 def test_an_address_added_by_another_user_links_nothing(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """The victim gets a new account; the attacker's rights and tokens are unchanged."""
     mallory = local("mallory", "mallory@corp.example")
@@ -128,7 +133,7 @@ def test_an_address_added_by_another_user_links_nothing(
 
 
 def test_an_address_verified_by_another_provider_links_nothing(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """An attacker has the victim's address at another provider; accounts stay apart."""
     at(corporate, "guests")
@@ -158,7 +163,7 @@ def test_an_address_verified_by_another_provider_links_nothing(
 )
 def test_a_refused_link_gets_a_page_and_no_account(
     server: Portico,
-    corporate: Idp,
+    corporate: OidcProvider,
     provider: SignInProvider,
     columns: list[dict[str, Any]],
     words: str,
@@ -178,7 +183,7 @@ def test_a_refused_link_gets_a_page_and_no_account(
 
 
 def test_a_deactivated_account_does_not_prevent_linking(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """Only one active account can be linked."""
     local("before", is_active=False)
@@ -189,12 +194,12 @@ def test_a_deactivated_account_does_not_prevent_linking(
 
 
 def test_the_first_link_ends_earlier_access(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """Tokens, sessions, password, factors, consents, identities; audited."""
     user = local("erin")
     token = server.token("erin")
-    client = OAuthClient.objects.get(client_id=registered(server)["client_id"])
+    client = OAuthClient.objects.get(client_id=register_client(server)["client_id"])
     with Browser(server.url) as before:
         before.open("/accounts/login/?next=/portal/security/")
         before.submit(before.form("password"), login="erin", password=PASSWORD)
@@ -226,7 +231,7 @@ def test_the_first_link_ends_earlier_access(
 
 
 def test_another_identity_with_the_same_address_does_not_get_the_account(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """OIDC Core 5.7: addresses are reassigned; an administrator unlinks."""
     user = local("erin")
@@ -247,12 +252,12 @@ def test_another_identity_with_the_same_address_does_not_get_the_account(
 
 @pytest.mark.spec("OIDC Core 5.7")
 def test_a_recreated_provider_has_other_users(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """The same short name and `sub` at another issuer give no access."""
     with enter(server, corporate) as boss:
         assert inside(boss)
-    with idp() as other:
+    with oidc_provider() as other:
         SignInProvider.objects.all().delete()
         at(other, "corp", link_by_email=True)
         for verified in (True, False):
@@ -262,7 +267,7 @@ def test_a_recreated_provider_has_other_users(
 
 @pytest.mark.spec("OIDC Core 5.3.2")
 def test_contradicting_documents_sign_no_user_in(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """Another `sub` in UserInfo or none, no signature, another issuer's discovery."""
     for userinfo in ({"sub": "somebody-else"}, {"sub": None}):
@@ -297,7 +302,10 @@ def test_contradicting_documents_sign_no_user_in(
     ids=str,
 )
 def test_only_a_verified_address_links_or_is_stored(
-    server: Portico, corporate: Idp, provider: SignInProvider, claims: dict[str, Any]
+    server: Portico,
+    corporate: OidcProvider,
+    provider: SignInProvider,
+    claims: dict[str, Any],
 ) -> None:
     """JSON true and exactly one address; otherwise a new account without one."""
     user = local("erin")
@@ -312,7 +320,7 @@ def test_only_a_verified_address_links_or_is_stored(
     "wanted", ["carol", "CAROL", "c\u0430rol", "\uff43arol", "ca\u200brol", ["carol"]]
 )
 def test_signing_up_with_a_taken_name_makes_another(
-    server: Portico, corporate: Idp, provider: SignInProvider, wanted: Any
+    server: Portico, corporate: OidcProvider, provider: SignInProvider, wanted: Any
 ) -> None:
     """Includes look-alikes: full width, another alphabet, invisible letters."""
     before = set(User.objects.values_list("username", flat=True))
@@ -341,7 +349,7 @@ def test_no_page_lets_people_choose_an_address(server: Portico) -> None:
 
 
 def test_a_signed_in_user_connects_one_identity(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """The password is asked again; a second identity is refused; audited."""
     user = local("erin", "")
@@ -366,7 +374,7 @@ def test_a_signed_in_user_connects_one_identity(
     assert AuditEvent.objects.filter(action="user.unlinked", object="erin").exists()
 
 
-def connect(browser: Browser, corporate: Idp, sub: str) -> None:
+def connect(browser: Browser, corporate: OidcProvider, sub: str) -> None:
     """Press a provider's button on the page of linked identities."""
     corporate.person = {"sub": sub, "groups": ["admins"]}
     browser.open("/accounts/oidc/corp/login/?process=connect")

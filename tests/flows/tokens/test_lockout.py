@@ -12,18 +12,18 @@ from django.core.management import CommandError, call_command
 
 from accounts.authentication.lockout import WIDE_FACTOR
 from accounts.models import AuditEvent, User
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
-from tests.support.server import Portico, portico
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("cast", "clean")
+pytestmark = pytest.mark.usefixtures("default_users", "clean")
 PROXY = "127.0.0.1"
 
 
 @pytest.fixture(scope="module")
 def strict(rows: None, folder: Path) -> Iterator[Portico]:
     """Three wrong passwords lock out; each test uses its own addresses."""
-    with portico(folder, LOCKOUT_AFTER="3", TRUSTED_PROXIES=PROXY) as running:
+    with running_server(folder, LOCKOUT_AFTER="3", TRUSTED_PROXIES=PROXY) as running:
         yield running
 
 

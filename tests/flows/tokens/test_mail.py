@@ -14,23 +14,23 @@ import pytest
 
 from accounts.models import AuditEvent, SignInProvider, User
 from tests.flows.mailbox import Mailbox, mailbox
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, idp
-from tests.support.server import Portico, portico
-from tests.support.silent_hosts import silent
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, oidc_provider
+from tests.support.server import Portico, running_server
+from tests.support.silent_hosts import silent_host
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = [pytest.mark.usefixtures("cast"), pytest.mark.once]
+pytestmark = [pytest.mark.usefixtures("default_users"), pytest.mark.once]
 DORA = "dora.mail@example.com"
 
 
 @contextmanager
 def mailing(folder: Path, port: int) -> Iterator[Portico]:
     """A server that sends its mails there."""
-    person("dora")
+    make_user("dora")
     User.objects.filter(username="dora").update(email=DORA)
     where = {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": str(port), "EMAIL_TLS": "none"}
-    with portico(folder, **where) as running:
+    with running_server(folder, **where) as running:
         yield running
 
 
@@ -100,7 +100,7 @@ def test_mails_are_built_on_the_issuer(sender: Portico, box: Mailbox) -> None:
 
 def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
     """A provider returns to the issuer's host, where sign-in has to begin."""
-    with idp() as provider:
+    with oidc_provider() as provider:
         row = SignInProvider(
             slug="mailed", name="Mailed", issuer=provider.url, client_id=CLIENT_ID
         )
@@ -186,7 +186,7 @@ def test_a_refused_mail_is_logged_and_audited(sender: Portico, box: Mailbox) -> 
 def test_a_silent_mail_server_delays_nothing(folder: Path) -> None:
     """Neither a request nor the shutdown waits for it."""
     last = newest()
-    with silent() as nobody, mailing(folder, nobody.port) as server:
+    with silent_host() as nobody, mailing(folder, nobody.port) as server:
         with visitor(server) as browser:
             assert max(asked(browser, DORA) for _ in range(4)) < 2
         begun = time.monotonic()

@@ -19,13 +19,19 @@ from jwt.algorithms import get_default_algorithms
 from accounts.oauth.request_parameters import RESERVED_PARAMETERS
 from accounts.tokens.assertions import ASSERTION_ALGORITHMS
 from tests.flows.oauth.test_headless import present
-from tests.support.cast import person
 from tests.support.mcp_client import HTTP
-from tests.support.oauth_client import made, question, redeem, refused, registered
+from tests.support.oauth_client import (
+    authorize_url,
+    command_line_client,
+    error_of,
+    redeem,
+    register_client,
+)
 from tests.support.server import Portico
+from tests.support.users import make_user
 from tests.support.visitor import Visitor, callback
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 FITS = {
     "P-256": ["ES256"],
     "P-384": ["ES384"],
@@ -54,12 +60,12 @@ def pair(kind: str) -> tuple[Any, dict[str, Any]]:
 
 def signer(folder: Path, public: dict[str, Any]) -> str:
     """The id of a client with this key and a service account."""
-    person("robot", "User")
+    make_user("robot", "User")
     path = folder / "jwks.json"
     path.write_text(json.dumps({"keys": [public]}))
-    return made("signer", "--service-account", "robot", "--jwks", str(path))[
-        "client_id"
-    ]
+    return command_line_client(
+        "signer", "--service-account", "robot", "--jwks", str(path)
+    )["client_id"]
 
 
 def claims_of(client_id: str, server: Portico, **changed: Any) -> dict[str, Any]:
@@ -87,7 +93,7 @@ def test_an_assertion_is_verified_by_the_type_of_the_key(
             raw = jwt.encode(claims, key, algorithm=algorithm, headers=header)
             assert present(server, raw).status_code == 200, algorithm
         raw = forged({"alg": algorithm, "kid": "k1", "typ": "JWT"}, claims)
-        assert refused(present(server, raw)) == (401, "invalid_client"), algorithm
+        assert error_of(present(server, raw)) == (401, "invalid_client"), algorithm
 
 
 def test_odd_claims_and_headers_of_assertions_are_refused(
@@ -120,15 +126,15 @@ def with_authorization(server: Portico, value: bytes, **form: str) -> httpx2.Res
 def test_odd_basic_credentials_are_refused(server: Portico, value: bytes) -> None:
     """RFC 7617 2: not ASCII, no base64, no UTF-8, no colon, NUL."""
     answer = with_authorization(server, b"Basic " + value)
-    assert refused(answer) == (401, "invalid_client")
+    assert error_of(answer) == (401, "invalid_client")
     basic = base64.b64encode(b"somebody:secret")
     answer = with_authorization(server, b"Basic " + basic, encoding="nonsense")
-    assert refused(answer) == (401, "invalid_client")
+    assert error_of(answer) == (401, "invalid_client")
 
 
 def test_no_parameter_overrides_internal_attributes(server: Portico) -> None:
     """OAuth 2.1 3.1: unknown parameters are ignored, whatever their names."""
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     names = {
         *RESERVED_PARAMETERS,
         "client",
@@ -141,7 +147,7 @@ def test_no_parameter_overrides_internal_attributes(server: Portico) -> None:
     names |= {"uri", "body", "validator_log", "decoded_body", "_params", "__class__"}
     with Visitor(server.url, "alice") as visitor:
         for name in sorted(names):
-            url, raw = question(server, client_id, **{name: "odd"})
+            url, raw = authorize_url(server, client_id, **{name: "odd"})
             code = callback(visitor.visit(url))["code"]
             answer = redeem(server, client_id, code, raw, **{name: "odd"})
             assert answer.status_code == 200, (name, answer.text)

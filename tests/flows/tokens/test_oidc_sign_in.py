@@ -16,23 +16,28 @@ from accounts.models import (
     SignInProvider,
     User,
 )
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
-from tests.support.oauth_client import question, registered
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Idp, idp
+from tests.support.oauth_client import authorize_url, register_client
+from tests.support.oidc_provider import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    OidcProvider,
+    oidc_provider,
+)
 from tests.support.server import Portico
+from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 @pytest.fixture(scope="module")
-def corporate() -> Iterator[Idp]:
-    with idp() as running:
+def corporate() -> Iterator[OidcProvider]:
+    with oidc_provider() as running:
         yield running
 
 
 @pytest.fixture
-def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
+def provider(rows: None, corporate: OidcProvider) -> Iterator[SignInProvider]:
     """Its row, open for sign-up, with a rule for each shape of claim."""
     SignInProvider.objects.all().delete()
     User.objects.filter(username__startswith="erin").delete()
@@ -56,7 +61,7 @@ def provider(rows: None, corporate: Idp) -> Iterator[SignInProvider]:
     User.objects.filter(username__startswith="erin").delete()
 
 
-def enter(server: Portico, corporate: Idp, **claims: Any) -> Browser:
+def enter(server: Portico, corporate: OidcProvider, **claims: Any) -> Browser:
     """Press the button as a user with these claims."""
     corporate.person = {"sub": "e-1", "preferred_username": "erin", **claims}
     browser = Browser(server.url)
@@ -72,7 +77,7 @@ def roles() -> set[str]:
 
 @pytest.mark.spec("OIDC Core 3.1")
 def test_claims_grant_and_revoke_roles(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """At each sign-in, audited, with an end; other grants stay."""
     with enter(server, corporate, groups=["staff", "other"]) as erin:
@@ -92,7 +97,7 @@ def test_claims_grant_and_revoke_roles(
 
 
 def test_sign_up_needs_to_be_enabled(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """A disabled provider creates no account either."""
     SignInProvider.objects.update(sign_up=False)
@@ -107,7 +112,7 @@ def test_sign_up_needs_to_be_enabled(
 
 
 def test_a_verified_address_links_where_enabled(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """A claimed address gives no access."""
     User.objects.create_user("erin.e", "erin@example.com", PASSWORD)
@@ -122,7 +127,7 @@ def test_a_verified_address_links_where_enabled(
 
 
 def test_a_failing_provider_gets_a_page(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """A wrong secret, a forged response, an outage: an error page without a trace."""
     provider.set_secret("something else")
@@ -139,13 +144,13 @@ def test_a_failing_provider_gets_a_page(
 
 
 def test_allowing_a_client_works_through_a_provider(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """The authorization request is kept while the user is at the provider."""
     corporate.person = {"sub": "e-1", "preferred_username": "erin", "groups": ["staff"]}
-    client_id = registered(server)["client_id"]
+    client_id = register_client(server)["client_id"]
     with Browser(server.url) as browser:
-        browser.open(question(server, client_id)[0].removeprefix(server.url))
+        browser.open(authorize_url(server, client_id)[0].removeprefix(server.url))
         policy = browser.page.headers["content-security-policy"]
         assert corporate.url in policy
         form = next(f for f in browser.forms if "/oidc/" in f.action)
@@ -154,7 +159,7 @@ def test_allowing_a_client_works_through_a_provider(
 
 
 def test_a_provider_is_set_up_in_the_admin(
-    server: Portico, corporate: Idp, provider: SignInProvider
+    server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """Only superusers; the secret is encrypted and never shown."""
     page = f"/admin/accounts/signinprovider/{provider.pk}/change/"

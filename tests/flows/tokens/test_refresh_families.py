@@ -15,12 +15,12 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import IssuedToken, OAuthClient
-from tests.support.cast import person
-from tests.support.mcp_client import HTTP, Wire
-from tests.support.oauth_client import refresh, refused, signed_in
-from tests.support.server import Portico, portico
+from tests.support.mcp_client import HTTP, McpClient
+from tests.support.oauth_client import error_of, refresh, signed_in
+from tests.support.server import Portico, running_server
+from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 
 
 def family_of(client_id: str) -> Any:
@@ -61,7 +61,7 @@ def test_a_new_secret_key_does_not_break_a_retry(server: Portico, folder: Path) 
     client_id, answer = signed_in(server)
     raw = answer["refresh_token"]
     second = refresh(server, client_id, raw).json()["refresh_token"]
-    with portico(folder, SECRET_KEY="another secret key " * 4) as restarted:
+    with running_server(folder, SECRET_KEY="another secret key " * 4) as restarted:
         again = refresh(restarted, client_id, raw)
         assert again.status_code == 200, again.text
         assert again.json()["refresh_token"] == second
@@ -79,7 +79,7 @@ def test_a_new_encryption_key_ends_only_the_retry(
     moved = bytearray(row.successor_sealed)
     moved[-1] ^= 1
     IssuedToken.objects.filter(pk=row.pk).update(successor_sealed=bytes(moved))
-    assert refused(refresh(server, client_id, raw)) == (400, "invalid_grant")
+    assert error_of(refresh(server, client_id, raw)) == (400, "invalid_grant")
     assert refresh(server, client_id, second).status_code == 200
 
 
@@ -97,12 +97,12 @@ def test_successors_are_deleted_after_the_grace(server: Portico) -> None:
 
 
 def test_without_a_grace_no_successor_is_kept(rows: None, folder: Path) -> None:
-    with portico(folder, REFRESH_TOKEN_GRACE="0") as strict:
+    with running_server(folder, REFRESH_TOKEN_GRACE="0") as strict:
         client_id, answer = signed_in(strict)
         raw = answer["refresh_token"]
         assert refresh(strict, client_id, raw).status_code == 200
         assert sealed(client_id) == 0
-        assert refused(refresh(strict, client_id, raw)) == (400, "invalid_grant")
+        assert error_of(refresh(strict, client_id, raw)) == (400, "invalid_grant")
 
 
 def api(server: Portico, path: str, **body: str) -> httpx2.Response:
@@ -120,7 +120,7 @@ def test_a_clients_idle_limit_applies_to_its_refresh_tokens(
     if kind != "refresh":
         assert refresh(server, client_id, raw).status_code == 200
     moved_back(family_of(client_id), 20, "issued_at", "last_used_at")
-    assert refused(refresh(server, client_id, raw)) == (400, "invalid_grant")
+    assert error_of(refresh(server, client_id, raw)) == (400, "invalid_grant")
     OAuthClient.objects.filter(client_id=client_id).update(max_idle=None)
     assert refresh(server, client_id, raw).status_code == 200
 
@@ -133,14 +133,14 @@ def test_using_the_access_token_keeps_the_family_alive(server: Portico) -> None:
     family_of(client_id).filter(kind="access").update(last_used_at=timezone.now())
     renewed = refresh(server, client_id, answer["refresh_token"])
     assert renewed.status_code == 200, renewed.text
-    assert Wire(server, renewed.json()["access_token"]).allowed("look")
+    assert McpClient(server, renewed.json()["access_token"]).allowed("look")
 
 
 def test_the_setting_holds_for_refresh_tokens_of_every_kind(
     rows: None, folder: Path
 ) -> None:
-    person("iris", "User")
-    with portico(folder, TOKEN_MAX_IDLE="300") as strict:
+    make_user("iris", "User")
+    with running_server(folder, TOKEN_MAX_IDLE="300") as strict:
         client_id, answer = signed_in(strict, "iris")
         pair = strict.issued("iris")
         fresh = strict.issued("iris")
@@ -148,7 +148,7 @@ def test_the_setting_holds_for_refresh_tokens_of_every_kind(
         family = IssuedToken.objects.filter(family=pair.row.family)
         moved_back(family, 20, "issued_at", "last_used_at")
         raw = answer["refresh_token"]
-        assert refused(refresh(strict, client_id, raw)) == (400, "invalid_grant")
+        assert error_of(refresh(strict, client_id, raw)) == (400, "invalid_grant")
         for path, body in (("refresh/", "refresh"), ("verify/", "token")):
             assert api(strict, path, **{body: pair.refresh}).status_code == 401
         assert api(strict, "verify/", token=fresh.refresh).status_code == 200

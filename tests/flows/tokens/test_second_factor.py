@@ -20,13 +20,13 @@ from django.test import override_settings
 from accounts.authentication.mfa import MFAAdapter
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.models import AuditEvent, IssuedToken, User
-from tests.support.cast import PASSWORD
 from tests.support.html_browser import Browser
-from tests.support.oauth_client import question, registered
-from tests.support.server import Portico, portico
+from tests.support.oauth_client import authorize_url, register_client
+from tests.support.server import Portico, running_server
+from tests.support.users import PASSWORD
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("cast", "clean")
+pytestmark = pytest.mark.usefixtures("default_users", "clean")
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 
@@ -44,7 +44,7 @@ def clean(rows: None) -> Iterator[None]:
 def obliged(rows: None, folder: Path) -> Iterator[Portico]:
     """A server where staff need a second factor; three wrong attempts lock out."""
     given = {"STAFF_SECOND_FACTOR": "on", "LOCKOUT_AFTER": "3"}
-    with portico(folder, **given) as running:
+    with running_server(folder, **given) as running:
         yield running
 
 
@@ -113,7 +113,7 @@ def test_the_password_grant_asks_for_a_code(obliged: Portico) -> None:
 def test_a_code_is_accepted_once_across_processes(rows: None, folder: Path) -> None:
     """RFC 6238 5.2: the database stores the last step."""
     with_app("alice")
-    with portico(folder) as one, portico(folder) as two:
+    with running_server(folder) as one, running_server(folder) as two:
         now = code()
         told = {obtain(server, otp=now).status_code for server in (one, two)}
     assert told == {200, 401}
@@ -144,10 +144,10 @@ def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
 def test_staff_must_set_up_a_second_factor(obliged: Portico) -> None:
     """Admin, portal, consent and the password grant require it."""
     assert obtain(obliged, "carol").json()["error"] == "second_factor_required"
-    client_id = registered(obliged)["client_id"]
+    client_id = register_client(obliged)["client_id"]
     with Browser(obliged.url) as carol:
         carol.sign_in("carol")
-        asked = question(obliged, client_id)[0].removeprefix(obliged.url)
+        asked = authorize_url(obliged, client_id)[0].removeprefix(obliged.url)
         for path in ("/admin/", "/admin/accounts/user/", "/portal/", "/device", asked):
             carol.open(path)
             assert str(carol.page.url).endswith("/portal/security/"), path
@@ -161,9 +161,9 @@ def test_staff_must_set_up_a_second_factor(obliged: Portico) -> None:
 def test_consent_requires_the_second_factor(obliged: Portico) -> None:
     """The authorization flow uses the same sign-in pages."""
     codes = with_app("alice")
-    client_id = registered(obliged)["client_id"]
+    client_id = register_client(obliged)["client_id"]
     with Visitor(obliged.url, "alice") as alice:
-        end = alice.visit(question(obliged, client_id)[0])
+        end = alice.visit(authorize_url(obliged, client_id)[0])
         assert end.endswith("/accounts/2fa/authenticate/")
         alice.http.follow_redirects = True
         alice.submit(alice.form("code"), code=codes[1])

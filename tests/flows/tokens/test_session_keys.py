@@ -18,18 +18,18 @@ from django.utils import timezone
 
 from accounts.http.session_store import SessionStore, stored_key
 from accounts.models import User
-from tests.support.cast import PASSWORD, person
 from tests.support.html_browser import Browser
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 COOKIE = settings.SESSION_COOKIE_NAME
 
 
 @pytest.fixture
-def rita(server: Portico, cast: None) -> Iterator[Browser]:
+def rita(server: Portico, default_users: None) -> Iterator[Browser]:
     """rita, signed in at the portal and nowhere else."""
-    UserSession.objects.filter(user=person("rita", "User")).delete()
+    UserSession.objects.filter(user=make_user("rita", "User")).delete()
     with Browser(server.url) as browser:
         browser.open("/accounts/login/?next=/portal/security/")
         browser.submit(browser.form("password"), login="rita", password=PASSWORD)

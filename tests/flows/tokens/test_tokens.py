@@ -15,11 +15,11 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken, RoleAssignment, User
 from accounts.tokens import jwts
-from tests.support.cast import PASSWORD, person
-from tests.support.mcp_client import HTTP, Wire
+from tests.support.mcp_client import HTTP, McpClient
 from tests.support.server import Portico
+from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("cast")
+pytestmark = pytest.mark.usefixtures("default_users")
 ALICE = {"username": "alice", "password": PASSWORD}
 
 
@@ -51,7 +51,7 @@ def test_a_password_gives_a_pair_with_the_claims_of_the_profile(
     assert claims["sub"] == str(alice.pk) and claims["roles"] == ["User"]
     assert claims["exp"] - claims["iat"] == 1800 and claims["scope"] == "mcp"
     assert claims["client_id"] and claims["jti"]
-    assert Wire(server, answer["access"]).text("look") == "alice looks at shelf"
+    assert McpClient(server, answer["access"]).text("look") == "alice looks at shelf"
 
 
 def test_a_form_is_as_good_as_json(server: Portico) -> None:
@@ -64,7 +64,7 @@ def test_scope_narrows_and_never_widens(server: Portico) -> None:
     """RFC 6749 3.3, 5.2 invalid_scope."""
     narrow = post(server, **ALICE, scope="User.Read").json()
     assert narrow["scope"] == "User.Read"
-    client = Wire(server, narrow["access"])
+    client = McpClient(server, narrow["access"])
     assert client.allowed("look") and client.tools() == {
         tool for tool in client.tools() if tool not in ("whoami", "erase")
     } | {"whoami"}
@@ -139,7 +139,7 @@ def test_refresh_rotates_and_the_new_pair_works(server: Portico) -> None:
     first = post(server, **ALICE, scope="User.Read").json()
     second = post(server, "refresh/", refresh=first["refresh"]).json()
     assert second["refresh"] != first["refresh"] and second["scope"] == "User.Read"
-    assert Wire(server, second["access"]).allowed("look")
+    assert McpClient(server, second["access"]).allowed("look")
     third = post(server, "refresh/", refresh=second["refresh"])
     assert third.status_code == 200
 
@@ -163,7 +163,7 @@ def test_a_replay_after_the_grace_revokes_the_family(server: Portico) -> None:
     """RFC 9700 4.14.2: the replay is audited."""
     pair = server.issued("alice")
     second = post(server, "refresh/", refresh=pair.refresh).json()
-    client = Wire(server, second["access"])
+    client = McpClient(server, second["access"])
     assert client.allowed("look")
     long_ago = timezone.now() - timedelta(seconds=31)
     row = IssuedToken.objects.filter(pk=pair.refresh_row.pk)  # type: ignore[union-attr]
@@ -182,12 +182,12 @@ def test_within_the_grace_the_same_successor_is_returned(server: Portico) -> Non
     first = post(server, "refresh/", refresh=refresh).json()
     again = post(server, "refresh/", refresh=refresh).json()
     assert first["refresh"] == again["refresh"]
-    assert Wire(server, again["access"]).allowed("look")
+    assert McpClient(server, again["access"]).allowed("look")
 
 
 def test_a_deleted_or_deactivated_user_refreshes_nothing(server: Portico) -> None:
     """SimpleJWT itself answers 500 for a deleted user."""
-    mallory = person("mallory", "User")
+    mallory = make_user("mallory", "User")
     pairs = [server.issued("mallory") for _ in range(2)]
     User.objects.filter(pk=mallory.pk).update(is_active=False)
     assert post(server, "refresh/", refresh=pairs[0].refresh).status_code == 401
@@ -198,7 +198,7 @@ def test_a_deleted_or_deactivated_user_refreshes_nothing(server: Portico) -> Non
 
 def test_an_inactive_user_gets_no_token(server: Portico) -> None:
     """The response is that of a wrong password."""
-    person("niaj", "User")
+    make_user("niaj", "User")
     User.objects.filter(username="niaj").update(is_active=False)
     answer = post(server, username="niaj", password=PASSWORD)
     assert answer.content == post(server, username="niaj", password="x").content
@@ -206,11 +206,11 @@ def test_an_inactive_user_gets_no_token(server: Portico) -> None:
 
 def test_a_password_change_revokes_all_tokens(server: Portico) -> None:
     """Covers every way to set a password."""
-    olivia = person("olivia", "User")
+    olivia = make_user("olivia", "User")
     pair = server.issued("olivia")
     olivia.set_password("yet-another-9")
     olivia.save()
-    assert Wire(server, pair.access).post("ping").status_code == 401
+    assert McpClient(server, pair.access).post("ping").status_code == 401
     assert post(server, "refresh/", refresh=pair.refresh).status_code == 401
 
 
@@ -230,7 +230,7 @@ def test_blacklist_revokes_the_family(server: Portico) -> None:
     """SimpleJWT's endpoint revokes the family with its access tokens."""
     pair = server.issued("alice")
     assert post(server, "blacklist/", refresh=pair.refresh).status_code == 200
-    assert Wire(server, pair.access).post("ping").status_code == 401
+    assert McpClient(server, pair.access).post("ping").status_code == 401
     assert post(server, "refresh/", refresh=pair.refresh).status_code == 401
     assert post(server, "blacklist/", refresh=pair.refresh).status_code == 401
 
@@ -274,8 +274,8 @@ def test_tokens_are_on_record_and_on_the_list(server: Portico) -> None:
 
 def test_roles_in_the_token_are_those_at_issue(server: Portico) -> None:
     """RFC 9068 2.2.3.1; decisions still read the rows."""
-    person("peggy", "User")
+    make_user("peggy", "User")
     raw = server.token("peggy")
     RoleAssignment.objects.filter(user__username="peggy").delete()
     assert verified(server, raw)["roles"] == ["User"]
-    assert Wire(server, raw).tools() == set()
+    assert McpClient(server, raw).tools() == set()

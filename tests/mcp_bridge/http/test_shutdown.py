@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.subprocess_python import printed
+from tests.support.subprocess_python import python_output
 
 pytestmark = pytest.mark.once
 NESTED = """
@@ -30,4 +30,4 @@ print(draining.begun(), heard.count(signal.SIGTERM) > 1)
 
 def test_a_nested_signal_does_not_block_shutdown() -> None:
     """Ctrl-C under make sends two signals, and the second interrupts the first."""
-    assert printed(NESTED) == "True True\n"
+    assert python_output(NESTED) == "True True\n"

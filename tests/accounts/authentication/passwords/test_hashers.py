@@ -12,8 +12,8 @@ from django.test import Client, override_settings
 
 from accounts.authentication.passwords.hashers import hash_in_slot, hashing_slot
 from accounts.rate_limits.errors import RateLimited
-from tests.support.cast import PASSWORD
 from tests.support.static_files import UNCOLLECTED
+from tests.support.users import PASSWORD
 
 HASHER = "accounts.authentication.passwords.hashers.TunedArgon2PasswordHasher"
 

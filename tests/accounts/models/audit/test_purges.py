@@ -15,7 +15,7 @@ from accounts.audit.record import record
 from accounts.models import AuditEvent, AuditSeal
 from accounts.models.audit import seals
 from accounts.models.audit.purges import ACTION, records
-from tests.support.database_prompt import emptied, problem, raw
+from tests.support.database_prompt import empty_audit, first_problem, raw_events
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def history(monkeypatch: Any) -> None:
     """Two events a day for ten days, two in a seal."""
-    emptied()
+    empty_audit()
     monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 2)
     for ago in range(10, 0, -1):
         for _twice in range(2):
@@ -46,7 +46,7 @@ def purged() -> int:
 
 def test_a_purge_records_what_it_deleted(settings: Any) -> None:
     """The sealed record has range, count, last digest and retention."""
-    assert purge(settings, 7) == 8 and purged() == 4 and problem() == ""
+    assert purge(settings, 7) == 8 and purged() == 4 and first_problem() == ""
     fourth = AuditSeal.objects.get(number=4)
     event = AuditEvent.objects.get(action=ACTION)
     assert event.object == f"8 events up to {fourth.last_id} (seals 1 to 4)"
@@ -54,33 +54,33 @@ def test_a_purge_records_what_it_deleted(settings: Any) -> None:
     assert event.changes["retention_days"] == 7
     head = AuditSeal.objects.all().head()
     assert head is not None and head.last_id >= event.pk
-    assert not raw(pk__lte=fourth.last_id).exists()
+    assert not raw_events(pk__lte=fourth.last_id).exists()
 
 
 def test_the_record_of_a_purge_is_required_and_immutable(settings: Any) -> None:
     """It can neither be removed nor changed to cover another range."""
     purge(settings, 7)
     event = AuditEvent.objects.get(action=ACTION)
-    raw(pk=event.pk).update(changes={**event.changes, "retention_days": 1})
-    assert f"event {event.pk} of seal" in problem()
+    raw_events(pk=event.pk).update(changes={**event.changes, "retention_days": 1})
+    assert f"event {event.pk} of seal" in first_problem()
     wrongs: list[Any] = [[], {}, 7, {**event.changes, "last_digest": "0" * 64}]
     for wrong in wrongs:
-        raw(pk=event.pk).update(changes=wrong)
-        assert f"no {ACTION} event" in problem()
+        raw_events(pk=event.pk).update(changes=wrong)
+        assert f"no {ACTION} event" in first_problem()
     for name in event.changes:
-        raw(pk=event.pk).update(changes={**event.changes, name: "?" * 5})
-        assert problem()
-    raw(pk=event.pk).update(changes=event.changes)
-    assert problem() == ""
-    raw(pk=event.pk)._raw_delete("default")
-    assert f"no {ACTION} event" in problem()
+        raw_events(pk=event.pk).update(changes={**event.changes, name: "?" * 5})
+        assert first_problem()
+    raw_events(pk=event.pk).update(changes=event.changes)
+    assert first_problem() == ""
+    raw_events(pk=event.pk)._raw_delete("default")
+    assert f"no {ACTION} event" in first_problem()
 
 
 def test_purges_under_another_retention_stay_valid(settings: Any, capsys: Any) -> None:
     """Each record is checked by the retention setting of that day."""
     assert purge(settings, 5) == 12
-    assert purge(settings, 365) == 0 and problem() == ""
-    assert purge(settings, 3) == 4 and problem() == ""
+    assert purge(settings, 365) == 0 and first_problem() == ""
+    assert purge(settings, 3) == 4 and first_problem() == ""
     call_command("verify_audit")
     told = capsys.readouterr().out
     assert "AUDIT_RETENTION=3" in told and "AUDIT_RETENTION=5" in told
@@ -94,7 +94,7 @@ def test_records_of_purges_are_purged_too(settings: Any, monkeypatch: Any) -> No
         later = now + timedelta(days=days)
         monkeypatch.setattr(timezone, "now", lambda later=later: later)
         record("test.happened")
-        assert purge(settings, 3) and len(records()) == 1 and problem() == ""
+        assert purge(settings, 3) and len(records()) == 1 and first_problem() == ""
     assert records()[0].last_seal > 10
 
 
@@ -123,9 +123,9 @@ def test_a_killed_purge_continues_the_next_time(
     monkeypatch.setattr(seals.AuditSeal, "purge_events", dies)
     with pytest.raises(KeyboardInterrupt):
         purge(settings, 5)
-    assert purged() == after and problem() == ""
+    assert purged() == after and first_problem() == ""
     monkeypatch.setattr(seals.AuditSeal, "purge_events", honest)
-    assert purge(settings, 5) == 12 - 2 * after and problem() == ""
+    assert purge(settings, 5) == 12 - 2 * after and first_problem() == ""
 
 
 def test_two_parallel_purges_drop_each_seal_once(
@@ -139,7 +139,7 @@ def test_two_parallel_purges_drop_each_seal_once(
         return honest(seal)
 
     monkeypatch.setattr(seals.AuditSeal, "purge_events", slower)
-    assert purge(settings, 5) == 0 and purged() == 6 and problem() == ""
+    assert purge(settings, 5) == 0 and purged() == 6 and first_problem() == ""
 
 
 def test_a_purge_during_a_check_is_no_mismatch(settings: Any) -> None:
@@ -155,8 +155,8 @@ def test_an_event_inserted_into_a_purged_range_is_found(settings: Any) -> None:
     purge(settings, 7)
     first = AuditSeal.objects.get(number=1)
     back = record("test.happened")
-    raw(pk=back.pk).update(id=first.last_id)
-    assert problem() == f"event {first.last_id} was inserted into purged seal 1"
+    raw_events(pk=back.pk).update(id=first.last_id)
+    assert first_problem() == f"event {first.last_id} was inserted into purged seal 1"
 
 
 def test_purged_seals_come_first(settings: Any) -> None:

@@ -16,14 +16,14 @@ from accounts.management.commands import seal_audit
 from accounts.models import AuditEvent, AuditSeal
 from accounts.models.audit import seals
 from accounts.models.audit.seals import EVENTS_PER_SEAL
-from tests.support.database_prompt import emptied, problem, raw
+from tests.support.database_prompt import empty_audit, first_problem, raw_events
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def chain(monkeypatch: Any) -> list[AuditEvent]:
-    emptied()
+    empty_audit()
     monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 3)
     made = []
     for number in range(7):
@@ -38,9 +38,9 @@ def chain(monkeypatch: Any) -> list[AuditEvent]:
 
 def test_an_untouched_log_is_valid(chain: list[AuditEvent]) -> None:
     """Sealing again adds no seal; a new event adds one."""
-    assert problem() == "" and AuditSeal.objects.all().seal() == 0
+    assert first_problem() == "" and AuditSeal.objects.all().seal() == 0
     record("test.happened")
-    assert AuditSeal.objects.all().seal() == 1 and problem() == ""
+    assert AuditSeal.objects.all().seal() == 1 and first_problem() == ""
     assert [seal.events for seal in AuditSeal.objects.order_by("number")] == [
         3,
         3,
@@ -62,53 +62,53 @@ def test_an_untouched_log_is_valid(chain: list[AuditEvent]) -> None:
 )
 def test_a_changed_event_is_found(chain: list[AuditEvent], change: Any) -> None:
     """The error names the first event that does not match."""
-    raw(pk=chain[4].pk).update(**change)
-    assert problem() == f"event {chain[4].pk} of seal 2 was changed"
+    raw_events(pk=chain[4].pk).update(**change)
+    assert first_problem() == f"event {chain[4].pk} of seal 2 was changed"
 
 
 def test_a_removed_event_is_found(chain: list[AuditEvent]) -> None:
     """Covers the last event of a range and the last of all."""
     for index, seal in ((6, 3), (2, 1)):
-        raw(pk=chain[index].pk)._raw_delete("default")
-        assert problem() == f"event {chain[index].pk} of seal {seal} was removed"
+        raw_events(pk=chain[index].pk)._raw_delete("default")
+        assert first_problem() == f"event {chain[index].pk} of seal {seal} was removed"
 
 
 def test_an_inserted_event_is_found(chain: list[AuditEvent]) -> None:
     """Covers an id between others, before the first, and in a gap."""
-    raw(pk=chain[1].pk).update(id=-5)
-    assert problem() == f"event {chain[1].pk} of seal 1 was removed"
-    raw(pk=-5).update(id=chain[1].pk)
-    assert problem() == ""
+    raw_events(pk=chain[1].pk).update(id=-5)
+    assert first_problem() == f"event {chain[1].pk} of seal 1 was removed"
+    raw_events(pk=-5).update(id=chain[1].pk)
+    assert first_problem() == ""
     extra = record("test.happened")
     key, gap = chain[3].pk, chain[3].pk
-    raw(pk=key)._raw_delete("default")
-    raw(pk=extra.pk).update(id=gap)
-    assert problem() == f"event {gap} of seal 2 was changed"
+    raw_events(pk=key)._raw_delete("default")
+    raw_events(pk=extra.pk).update(id=gap)
+    assert first_problem() == f"event {gap} of seal 2 was changed"
 
 
 def test_an_event_in_a_gap_is_found(chain: list[AuditEvent]) -> None:
     """Transactions that roll back leave gaps in a range of ids."""
     later = record("test.happened")
-    raw(pk=later.pk).update(id=later.pk + 10)
+    raw_events(pk=later.pk).update(id=later.pk + 10)
     AuditSeal.objects.all().seal()
-    assert problem() == ""
-    raw(pk=chain[0].pk).update(id=later.pk + 5)
-    assert "was removed" in problem()
-    raw(pk=later.pk + 5).update(id=chain[0].pk)
+    assert first_problem() == ""
+    raw_events(pk=chain[0].pk).update(id=later.pk + 5)
+    assert "was removed" in first_problem()
+    raw_events(pk=later.pk + 5).update(id=chain[0].pk)
     copy = AuditEvent(action="test.forged", object="between")
     copy.save()
-    raw(pk=copy.pk).update(id=later.pk + 5)
-    assert problem() == f"event {later.pk + 5} was inserted into seal 4"
+    raw_events(pk=copy.pk).update(id=later.pk + 5)
+    assert first_problem() == f"event {later.pk + 5} was inserted into seal 4"
 
 
 def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
     second = AuditSeal.objects.filter(number=2)
     kept = second.get()
     second.update(events=4)
-    assert problem() == "seal 2 was changed"
+    assert first_problem() == "seal 2 was changed"
     second.update(events=3)
     second.delete()
-    assert problem() == "seal 2 is missing"
+    assert first_problem() == "seal 2 is missing"
     for wrong, told in (
         ({"previous": "0" * 64}, "does not follow"),
         ({"after_id": kept.after_id - 1}, "does not begin where"),
@@ -119,7 +119,7 @@ def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
         fine = (kept.previous, kept.after_id)
         forged.digest = forged.compute_digest()
         forged.save()
-        assert told in problem()
+        assert told in first_problem()
         AuditSeal.objects.filter(number=2).delete()
         kept.previous, kept.after_id = fine
         kept.previous = AuditSeal.objects.get(number=1).digest
@@ -128,9 +128,9 @@ def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
 
 def test_the_newest_seals_can_be_checked_alone(chain: list[AuditEvent]) -> None:
     """The button checks a limited number, the command checks all."""
-    raw(pk=chain[0].pk).update(reason="old")
+    raw_events(pk=chain[0].pk).update(reason="old")
     assert [c.number for c in AuditSeal.objects.all().verify(2)] == [2, 3]
-    assert "seal 1" in problem()
+    assert "seal 1" in first_problem()
 
 
 def test_two_parallel_runs_make_one_seal(
@@ -161,7 +161,7 @@ def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> N
     assert "3 seals match 7 events" in capsys.readouterr().out
     with pytest.raises(CommandError, match="seals were replaced"):
         call_command("verify_audit", head="0" * 64)
-    raw(pk=chain[5].pk).update(actor="nobody")
+    raw_events(pk=chain[5].pk).update(actor="nobody")
     with pytest.raises(CommandError, match=f"event {chain[5].pk} of seal 2 was"):
         call_command("verify_audit")
     assert EVENTS_PER_SEAL == 1000 and connection.vendor in ("sqlite", "postgresql")
@@ -175,7 +175,7 @@ def test_events_without_a_seal_are_reported(chain: list[AuditEvent]) -> None:
         event = record("test.happened")
     count, since = seals_of_all.unsealed(2)
     assert count == 2 and since is not None and not found_by_doctor()
-    raw(pk=event.pk - 2).update(at=timezone.now() - timedelta(days=2))
+    raw_events(pk=event.pk - 2).update(at=timezone.now() - timedelta(days=2))
     assert [message.id for message in found_by_doctor()] == ["portico.W006"]
     seals_of_all.seal()
     assert seals_of_all.unsealed(5) == (0, None) and not found_by_doctor()

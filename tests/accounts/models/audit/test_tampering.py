@@ -18,7 +18,7 @@ from accounts.models.audit import seals
 from accounts.models.audit.digests import COLUMNS, rows_between
 from accounts.models.audit.events import APPEND_ONLY
 from accounts.models.audit.purges import ACTION
-from tests.support.database_prompt import emptied, problem, raw
+from tests.support.database_prompt import empty_audit, first_problem, raw_events
 
 pytestmark = pytest.mark.django_db
 OLD = timedelta(days=400)
@@ -28,7 +28,7 @@ SQLITE = connection.vendor == "sqlite"
 @pytest.fixture(autouse=True)
 def events(monkeypatch: Any) -> list[AuditEvent]:
     """Nine events under three seals; those of the first two are over a year old."""
-    emptied()
+    empty_audit()
     monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 3)
     made = []
     for number in range(9):
@@ -41,7 +41,7 @@ def events(monkeypatch: Any) -> list[AuditEvent]:
         )
         event.save()
         made.append(event)
-    assert AuditSeal.objects.all().seal() == 3 and problem() == ""
+    assert AuditSeal.objects.all().seal() == 3 and first_problem() == ""
     return made
 
 
@@ -83,7 +83,7 @@ def test_every_column_of_the_model_is_digested() -> None:
 )
 def test_a_change_of_any_column_is_found(column: str, events: Any) -> None:
     """The change is made by SQL, which the model cannot refuse."""
-    raw(pk=events[4].pk).update(**{column: OTHER.get(column, "x")})
+    raw_events(pk=events[4].pk).update(**{column: OTHER.get(column, "x")})
     assert f"event {events[4].pk} of seal 2 was" in told()
 
 
@@ -108,8 +108,8 @@ def test_text_cannot_move_between_columns(change: Any, events: Any) -> None:
             events[4].pk,
         )
     else:
-        raw(pk=events[4].pk).update(**change)
-    assert problem() == f"event {events[4].pk} of seal 2 was changed"
+        raw_events(pk=events[4].pk).update(**change)
+    assert first_problem() == f"event {events[4].pk} of seal 2 was changed"
 
 
 @pytest.mark.skipif(not SQLITE, reason="PostgreSQL holds columns to their types")
@@ -143,7 +143,7 @@ def test_a_reused_id_is_found(events: Any) -> None:
     """Another event has the id of the deleted one."""
     sql("DELETE FROM accounts_auditevent WHERE id = %s", events[4].pk)
     later = record("test.happened")
-    raw(pk=later.pk).update(id=events[4].pk)
+    raw_events(pk=later.pk).update(id=events[4].pk)
     assert f"event {events[4].pk} of seal 2 was changed" in told()
 
 
@@ -151,10 +151,10 @@ def test_a_reused_id_is_found(events: Any) -> None:
 def test_an_event_before_the_first_is_found(key: int, events: Any) -> None:
     """No seal covers its id."""
     later = record("test.happened")
-    raw(pk=later.pk).update(id=key)
+    raw_events(pk=later.pk).update(id=key)
     AuditSeal.objects.all().seal()
     assert f"event {key} was inserted before the first seal" in told()
-    assert f"event {key}" in problem(newest=1)
+    assert f"event {key}" in first_problem(newest=1)
 
 
 def test_an_invented_purge_is_found(events: Any) -> None:
@@ -169,17 +169,17 @@ def test_an_invented_purge_is_found(events: Any) -> None:
         for options in ({}, {"head": head}):
             with pytest.raises(CommandError, match="seal 1"):
                 call_command("verify_audit", **options)
-        assert "seal" in problem(newest=1)
+        assert "seal" in first_problem(newest=1)
         for row in kept:
             AuditSeal.objects.filter(number=row["number"]).update(**row)
         emptied_again(events)
-        assert problem() == ""
+        assert first_problem() == ""
 
 
 def emptied_again(events: list[AuditEvent]) -> None:
     """Restore the events."""
-    raw()._raw_delete("default")
-    type(raw())(AuditEvent).bulk_create(events)
+    raw_events()._raw_delete("default")
+    type(raw_events())(AuditEvent).bulk_create(events)
 
 
 @pytest.mark.parametrize("days", [1, 365, 400])
@@ -228,7 +228,7 @@ def test_a_change_of_a_seal_is_noticed(change: Any) -> None:
         AuditSeal.objects.filter(number=number).update(**change)
         assert "seal" in told()
         AuditSeal.objects.filter(number=change.get("number", number)).update(**before)
-        assert problem() == ""
+        assert first_problem() == ""
 
 
 def rewritten(first: int) -> None:
@@ -248,7 +248,7 @@ def rewritten(first: int) -> None:
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_recomputed_seals_are_found(first: int, events: Any) -> None:
     """SQL access is enough for SHA-256 but not for the key of the MAC."""
-    raw(pk=events[first * 3 - 2].pk).update(actor="bob")
+    raw_events(pk=events[first * 3 - 2].pk).update(actor="bob")
     rewritten(first)
     assert f"seal {first} was changed or made by somebody without" in told()
 
@@ -258,7 +258,7 @@ def test_seals_recomputed_with_the_key_differ_from_the_stored_digest(
 ) -> None:
     """An attacker with KEY_ENCRYPTION_KEY is found by a digest stored elsewhere."""
     head = AuditSeal.objects.get(number=3).digest
-    raw(pk=events[1].pk).update(actor="bob")
+    raw_events(pk=events[1].pk).update(actor="bob")
     rewritten(1)
     AuditSeal.objects.all().reauthenticate()
     call_command("verify_audit")
@@ -280,12 +280,16 @@ def test_seals_recomputed_with_the_key_differ_from_the_stored_digest(
 def test_deleted_seals_are_found(removed: Any, said: str, sealed: bool) -> None:
     """Covers the first, the last and all seals, also after the timer seals the rest."""
     AuditSeal.objects.filter(**removed).delete()
-    raw(object="number 7")._raw_delete("default")
+    raw_events(object="number 7")._raw_delete("default")
     if sealed:
         record("test.happened")
         AuditSeal.objects.all().seal()
-    problem = told()
-    assert said in problem or "names seal 3" in problem or "replaced" in problem
+    first_problem = told()
+    assert (
+        said in first_problem
+        or "names seal 3" in first_problem
+        or "replaced" in first_problem
+    )
 
 
 def test_a_change_of_the_newest_seals_row_is_found(events: Any) -> None:
@@ -313,7 +317,7 @@ def test_a_change_of_the_newest_seals_row_is_found(events: Any) -> None:
 
 def test_a_log_without_seals_is_not_valid(events: Any) -> None:
     """Covers a log whose seals were deleted and a log that was never sealed."""
-    emptied()
+    empty_audit()
     call_command("verify_audit")
     record("test.happened")
     assert "no seals to check" in told()
@@ -333,7 +337,7 @@ def test_events_removed_before_they_were_sealed_leave_a_gap(capsys: Any) -> None
     """The gap is a notice, not an error: PostgreSQL skips ids after a rollback."""
     lost = record("test.happened")
     record("test.happened")
-    raw(pk=lost.pk)._raw_delete("default")
+    raw_events(pk=lost.pk)._raw_delete("default")
     AuditSeal.objects.all().seal()
     call_command("verify_audit")
     assert "ids within the seals have no event" in capsys.readouterr().out
@@ -359,9 +363,9 @@ def test_a_copy_without_its_key_is_checked_by_hashes(
     other_key()
     call_command("verify_audit")
     assert "only hashes were checked" in capsys.readouterr().err
-    raw(pk=events[1].pk).update(actor="bob")
+    raw_events(pk=events[1].pk).update(actor="bob")
     assert f"event {events[1].pk} of seal 1 was changed" in told()
-    raw(pk=events[1].pk).update(actor="ana")
+    raw_events(pk=events[1].pk).update(actor="ana")
     AuditSeal.objects.filter(number=1).update(purged_at=timezone.now())
     assert f"no {ACTION} event" in told()
 
@@ -415,7 +419,7 @@ def test_the_model_refuses_every_rewriting_method(events: Any) -> None:
     for rewrite in rewrites:
         with pytest.raises(TypeError, match=APPEND_ONLY):
             rewrite()
-    assert problem() == ""
+    assert first_problem() == ""
 
 
 def test_no_deletion_cascades_to_events() -> None:

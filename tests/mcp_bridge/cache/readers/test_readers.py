@@ -18,7 +18,7 @@ from mcp_bridge.cache.readers.base import ChangeReader, DatabaseUnavailable
 from mcp_bridge.cache.readers.postgresql import PendingQuery, PostgresReader
 from mcp_bridge.cache.readers.sqlite import SqliteReader
 from mcp_bridge.models import ChangeCounter
-from tests.support.cast import person
+from tests.support.users import make_user
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def commit(work: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def dave(rows: None) -> User:
-    return person("dave", "Guest")
+    return make_user("dave", "Guest")
 
 
 def switch(user: User) -> Callable[[], Any]:

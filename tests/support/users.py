@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from accounts.models import OAuthClient, Role, RoleAssignment, User
 
-__all__ = ["PASSWORD", "person", "program"]
+__all__ = ["PASSWORD", "make_user", "public_client"]
 
 
-def program(client_id: str) -> str:
+def public_client(client_id: str) -> str:
     """The id of a public client, created if it does not exist."""
     OAuthClient.objects.get_or_create(client_id=client_id, client_type="public")
     return client_id
 
 
-def person(name: str, *roles: str, admin: bool = False) -> User:
+def make_user(name: str, *roles: str, admin: bool = False) -> User:
     """An account with exactly these roles, created or reset."""
     user: User | None = User.objects.filter(username=name).first()
     if user is None:
