@@ -129,7 +129,6 @@ def hours_from(start: datetime, now: datetime) -> list[datetime]:
 
 
 def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> None:
-    """Add hourly counts to their slots."""
     facets = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHART_ACTIONS)
     for row in past.filter(facets):
         slot = slot_of(slots, row.hour)

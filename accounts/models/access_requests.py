@@ -32,8 +32,6 @@ class RequestState(models.TextChoices):
 
 
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
-    """Filters requests and creates them."""
-
     def open(self) -> AccessRequestQuerySet:
         """Return the requests that wait for a decision."""
         return self.filter(state=RequestState.OPEN)

@@ -13,8 +13,6 @@ RETENTION = timedelta(days=1)
 
 
 class ImportDraftQuerySet(models.QuerySet["ImportDraft"]):
-    """Deletes old drafts."""
-
     def purge(self, now: Any) -> int:
         """Delete drafts older than RETENTION; return their number."""
         return self.filter(made_at__lt=now - RETENTION).delete()[0]

@@ -28,8 +28,6 @@ BATCH_ROWS = 1000
 
 
 class TokenKind(models.TextChoices):
-    """The purpose of a token."""
-
     ACCESS = "access", _("access")
     REFRESH = "refresh", _("refresh")
     PERSONAL = "personal", _("personal access token")
@@ -227,7 +225,6 @@ class IssuedToken(models.Model):
 
     @property
     def state_in_words(self) -> str:
-        """The translated state."""
         return str(STATES[self.state])
 
     @property

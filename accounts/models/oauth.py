@@ -331,8 +331,6 @@ class UsedAssertion(models.Model):
 
 
 class ConsentQuerySet(models.QuerySet["Consent"]):
-    """Withdraws consents."""
-
     def withdraw(self, *, actor: Any, reason: str) -> int:
         """Delete the consents with an event each; return their number.
 

@@ -32,8 +32,6 @@ scope_name_validator = RegexValidator(
 
 
 class ScopeQuerySet(models.QuerySet["Scope"]):
-    """Looks up the descriptions of scopes."""
-
     def descriptions(self, names: Iterable[str]) -> dict[str, str]:
         """Return name -> translated description, or the name, in the given order."""
         known = dict(self.filter(name__in=names).values_list("name", "description"))

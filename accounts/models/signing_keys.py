@@ -24,8 +24,6 @@ class KeyState(models.TextChoices):
 
 
 class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
-    """Filters keys by state and rotates them."""
-
     def verifying(self) -> SigningKeyQuerySet:
         """Return the keys whose signatures are accepted."""
         return self.filter(state__in=(KeyState.ACTIVE, KeyState.RETIRING))

@@ -34,7 +34,6 @@ class AddressField(models.EmailField):  # type: ignore[type-arg]
         return prepared.lower() if isinstance(prepared, str) else prepared
 
     def to_python(self, value: Any) -> Any:
-        """Return lower case for forms."""
         address = super().to_python(value)
         return address.lower() if isinstance(address, str) else address
 

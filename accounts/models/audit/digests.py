@@ -69,7 +69,6 @@ def canonical_json(values: Row) -> bytes:
 
 
 def event_hash(row: Row) -> bytes:
-    """Return the SHA-256 of one event."""
     return hashlib.sha256(event_bytes(row)).digest()
 
 

@@ -17,8 +17,6 @@ class Numbered(Protocol):
 
 
 class AuditHeadQuerySet(models.QuerySet["AuditHead"]):
-    """Updates the head."""
-
     def advance(self, before: Numbered | None, newest: Numbered) -> None:
         """Point to `newest` if the row points to `before`; else change nothing.
 

@@ -37,7 +37,6 @@ class PurgeRecord:
         return number <= self.last_seal and last_at < self.before <= due
 
     def write(self) -> None:
-        """Insert the event."""
         changes = asdict(self) | {"before": self.before.isoformat()}
         del changes["at"]
         AuditEvent(

@@ -31,8 +31,6 @@ STEPS = 10.0
 
 
 class Facet(models.TextChoices):
-    """The dimension of a count."""
-
     MESSAGES = "messages", _("messages decided")
     ACTION = "action", _("events by action")
     OBJECT = "object", _("messages by target")
@@ -97,13 +95,10 @@ def limit_values(facet: str, counts: dict[str, Counter[str]]) -> list[str]:
 
 
 def floor_hour(moment: datetime) -> datetime:
-    """Return the start of the hour."""
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
 class AuditHourQuerySet(models.QuerySet["AuditHour"]):
-    """Counts hours and sums the counts."""
-
     def uncounted_hours(self, now: datetime) -> list[datetime]:
         """Return finished hours without counts, the newest first."""
         end = floor_hour(now - SETTLING_TIME)

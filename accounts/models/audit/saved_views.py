@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 
 class SavedViewQuerySet(models.QuerySet["SavedView"]):
-    """Filters saved views by reader."""
-
     def visible_to(self, user: User) -> SavedViewQuerySet:
         """Return the user's own views and the shared ones."""
         return self.filter(models.Q(owner=user) | models.Q(shared=True))

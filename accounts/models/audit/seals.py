@@ -62,8 +62,6 @@ def highest_settled_id() -> int | None:
 
 
 class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
-    """Creates, verifies and purges seals."""
-
     def head(self) -> AuditSeal | None:
         """Return the newest seal."""
         return self.order_by("-number").first()
