@@ -114,7 +114,7 @@ def test_step_up_and_the_device_page(
     shot(visitor, "device", request)
     assert visitor.fits()
     visitor.page.click("button[value=allow]")
-    visitor.page.wait_for_selector("text=goes on by itself")
+    visitor.page.wait_for_selector("text=continues by itself")
     assert len(seen) == 2
 
 
@@ -124,7 +124,7 @@ def test_the_connect_page_sees_the_first_call(
     """ "waiting" becomes "connected" when a real client calls."""
     visitor.page.goto(f"{server.url}/portal/connect/")
     visitor.sign_in()
-    visitor.page.wait_for_selector("text=Waiting for the first call")
+    visitor.page.wait_for_selector("text=Waiting for your client")
     visitor.page.wait_for_selector("button.copy")
     shot(visitor, "connect", request)
     assert visitor.page.locator("button.copy").count() >= 6 and visitor.fits()

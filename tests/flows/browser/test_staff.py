@@ -143,7 +143,7 @@ def test_bob_asks_for_access(
     window.sign_in("bob")
     window.page.select_option("select[name=role]", label="User")
     window.page.fill("input[name=reason]", "the audit of May")
-    window.page.click("main button >> text=Request role")
+    window.page.click("main button:has-text('Request role')")
     window.page.wait_for_selector("text=User: waiting for approval")
     shot(window, f"portal-access-{scheme}-{width}")
     assert window.fits() and window.unfit() == [] and window.errors == []
