@@ -104,9 +104,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         prompts = request.GET.get("prompt", "").split()
         if "login" in prompts:
             return self.prompt_login(request)
-        consent = Consent.objects.filter(
-            user_id=signed_in_user_id(request), client=client
-        ).first()
+        consent = consent_of(request, client)
         uri = credentials["redirect_uri"]
         if "consent" not in prompts and already_consented(consent, client, scopes, uri):
             return self.allow(request, client, scopes, credentials)
@@ -210,9 +208,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         credentials: dict[str, Any],
     ) -> None:
         """Add the scopes to the user's consent; runs in the caller's transaction."""
-        before = Consent.objects.filter(
-            user_id=signed_in_user_id(request), client=client
-        ).first()
+        before = consent_of(request, client)
         earlier = set(before.scope.split()) if before else set()
         Consent.objects.update_or_create(
             user_id=signed_in_user_id(request),
@@ -351,6 +347,13 @@ def group_scopes(
         last = name.rpartition(".")[2]
         groups[last if last in headings else ""].append((name, words))
     return [(headings[kind], items) for kind, items in groups.items() if items]
+
+
+def consent_of(request: HttpRequest, client: OAuthClient) -> Consent | None:
+    """The signed-in user's consent for this client."""
+    rows = Consent.objects.filter(user_id=signed_in_user_id(request), client=client)
+    consent: Consent | None = rows.first()
+    return consent
 
 
 def signed_in_user_id(request: HttpRequest) -> int:

@@ -53,20 +53,16 @@ class DeviceView(Endpoint):
     def serve(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """RFC 8628 3.1, 3.2."""
-        if DEVICE_GRANT not in client.grant_types:
-            raise EndpointError("unauthorized_client", "Not registered for this grant.")
+        """RFC 8628 3.1, 3.2. Raises EndpointError."""
+        require_device_grant(client)
         refuse_other_resource(form)
-        requested = form.get("scope", "").split() or [ACT_WITHIN_ROLES]
-        rows = Scope.objects.filter(name__in=requested)
-        if set(requested) - set(rows.values_list("name", flat=True)):
-            raise EndpointError("invalid_scope", "There is no such scope.")
+        scopes = requested_scopes(form)
         raw, user_code = secrets.token_urlsafe(32), new_user_code()
         OAuthDeviceGrant.objects.create(
             device_code=secret_hash(raw),
             user_code=user_code,
             client_id=client.client_id,
-            scope=" ".join(requested),
+            scope=" ".join(scopes),
             interval=INTERVAL,
             expires=timezone.now() + CODE_LIFETIME,
         )
@@ -81,6 +77,21 @@ class DeviceView(Endpoint):
                 "interval": INTERVAL,
             }
         )
+
+
+def require_device_grant(client: OAuthClient) -> None:
+    """Raise EndpointError unless the client is registered for the device grant."""
+    if DEVICE_GRANT not in client.grant_types:
+        raise EndpointError("unauthorized_client", "Not registered for this grant.")
+
+
+def requested_scopes(form: QueryDict) -> list[str]:
+    """The known scopes of the request, by default `mcp`. Raises EndpointError."""
+    names = form.get("scope", "").split() or [ACT_WITHIN_ROLES]
+    rows = Scope.objects.filter(name__in=names)
+    if set(names) - set(rows.values_list("name", flat=True)):
+        raise EndpointError("invalid_scope", "There is no such scope.")
+    return names
 
 
 def redeem_device_code(
@@ -99,14 +110,9 @@ def redeem_device_code(
     grant = rows.select_for_update(of=("self",)).first()
     if grant is None:
         raise EndpointError("invalid_grant", "There is no such device code.")
-    if grant.expires <= timezone.now():
-        raise EndpointError("expired_token", "The device code has expired.")
-    if grant.status == OAuthDeviceGrant.DENIED:
-        raise EndpointError("access_denied", "The user denied the request.")
-    if grant.status != OAuthDeviceGrant.AUTHORIZED:
-        raise polling_error(grant)
+    refuse_unapproved(grant)
     if user is None or grant.auth_digest != user.auth_digest:
-        raise EndpointError("invalid_grant", "The account's access was ended.")
+        raise EndpointError("invalid_grant", "The account's access was revoked.")
     pair = issue_tokens(
         user,
         issued_via=IssuedVia.DEVICE,
@@ -118,6 +124,16 @@ def redeem_device_code(
     grant.delete()
     client.update_last_used()
     return pair
+
+
+def refuse_unapproved(grant: OAuthDeviceGrant) -> None:
+    """Raise the error of RFC 8628 3.5 unless the grant is live and approved."""
+    if grant.expires <= timezone.now():
+        raise EndpointError("expired_token", "The device code has expired.")
+    if grant.status == OAuthDeviceGrant.DENIED:
+        raise EndpointError("access_denied", "The user denied the request.")
+    if grant.status != OAuthDeviceGrant.AUTHORIZED:
+        raise polling_error(grant)
 
 
 def polling_error(grant: OAuthDeviceGrant) -> EndpointError:

@@ -16,7 +16,7 @@ from accounts.errors import EndpointError, InvalidGrant
 from accounts.http.client_address import client_address
 from accounts.models import IssuedVia, OAuthClient
 from accounts.models.oauth import DEVICE_GRANT
-from accounts.oauth.device import redeem_device_code
+from accounts.oauth.device import redeem_device_code, require_device_grant
 from accounts.oauth.endpoint import Endpoint, refuse_other_resource
 from accounts.oauth.toolkit.validator import PorticoValidator
 from accounts.tokens.issue import TokenPair, allowed_scope, issue_tokens
@@ -112,8 +112,7 @@ class TokenEndpoint(Endpoint):
 
         Refusals commit, because they store the time of the poll.
         """
-        if DEVICE_GRANT not in client.grant_types:
-            raise EndpointError("unauthorized_client", "Not registered for this grant.")
+        require_device_grant(client)
         with transaction.atomic():
             try:
                 pair = redeem_device_code(client, form.get("device_code", ""), request)

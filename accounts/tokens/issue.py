@@ -149,7 +149,7 @@ def lock(user_id: int, client_id: str) -> User:
 def lock_unchanged(user: User, client_id: str = OWN_CLIENT) -> None:
     """Lock; raise InvalidGrant if access was revoked after `user` was loaded."""
     if lock(user.pk, client_id).auth_digest != user.auth_digest:
-        raise InvalidGrant("The account's access was ended or its password changed.")
+        raise InvalidGrant("The account's access was revoked or its password changed.")
 
 
 def issue_pair(

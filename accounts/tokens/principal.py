@@ -6,7 +6,6 @@ RFC 6750, 8725, 9068. A refusal has a reason for the audit trail. The client rec
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from accounts.authorization.role_grants import current_grants, role_networks
-from accounts.crypto.secrets import PERSONAL_PREFIX
+from accounts.crypto.secrets import PERSONAL_PREFIX, secret_hash
 from accounts.http.client_address import in_networks, split_networks
 from accounts.models import (
     IssuedToken,
@@ -136,9 +135,8 @@ def verify_access(raw: str) -> dict[str, Any]:
 
 def personal_claims(raw: str) -> dict[str, Any]:
     """A personal token's row as claims of a JWT. Raises Unauthenticated."""
-    hashed = hashlib.sha256(raw.encode()).hexdigest()
-    rows = IssuedToken.objects.filter(kind=TokenKind.PERSONAL, secret_hash=hashed)
-    row = rows.first()
+    rows = IssuedToken.objects.filter(kind=TokenKind.PERSONAL)
+    row = rows.filter(secret_hash=secret_hash(raw)).first()
     if row is None:
         raise Unauthenticated("unknown_token_or_user")
     claims: dict[str, Any] = {"jti": row.jti, "client_id": row.client_id}

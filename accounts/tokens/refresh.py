@@ -40,6 +40,7 @@ from accounts.tokens.principal import (
 )
 
 PURPOSE = b"portico refresh successors v1"
+NO_LONGER_VALID = "The refresh token is no longer valid; sign in again."
 
 
 def rotate_refresh_token(
@@ -99,18 +100,17 @@ def _lock_token(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
     row = rows.filter(jti=claims["jti"], user=user).first()
     revoked = RevokedToken.objects.filter(jti=claims["jti"]).exists()
     if row is None or revoked:
-        raise InvalidGrant("The refresh token is no longer valid; sign in again.")
+        raise InvalidGrant(NO_LONGER_VALID)
     return row, user
 
 
 def verify_token(raw: str, address: str = "") -> None:
     """Raise InvalidGrant unless `raw` is a live token that is valid from `address`."""
     try:
-        if raw.startswith(PERSONAL_PREFIX):
-            load_principal(verify_access(raw)).restricted_to(address)
-            return
-        claims = jwts.verify(raw)
-        if claims["token_type"] == TokenKind.ACCESS:
+        if (
+            raw.startswith(PERSONAL_PREFIX)
+            or jwts.verify(raw)["token_type"] == TokenKind.ACCESS
+        ):
             load_principal(verify_access(raw)).restricted_to(address)
             return
     except (jwts.TokenRefused, Unauthenticated) as error:
@@ -203,7 +203,7 @@ def _clear_old_successors(row: IssuedToken) -> None:
 def _repeat_successor(row: IssuedToken, user: User, about: TokenDetails) -> TokenPair:
     successor = row.successor
     if successor is None or successor.state != "active":
-        raise InvalidGrant("The refresh token is no longer valid; sign in again.")
+        raise InvalidGrant(NO_LONGER_VALID)
     refresh = _unseal_successor(row) if row.secret_hash else sign_row(successor, user)
     pair = issue_pair(user, row.family, about, refresh=False)
     reason = "within the grace period"
@@ -217,8 +217,7 @@ def _unseal_successor(row: IssuedToken) -> str:
         sealed = bytes(row.successor_sealed or b"")
         return unseal(PURPOSE, sealed, row.jti.encode()).decode()
     except KeyUnreadable as error:
-        text = "The refresh token is no longer valid; sign in again."
-        raise InvalidGrant(text) from error
+        raise InvalidGrant(NO_LONGER_VALID) from error
 
 
 def _revoke_replayed_family(row: IssuedToken, address: str) -> None:

@@ -144,9 +144,9 @@ def refuse_other_issuer(account: SocialAccount) -> None:
     short name may assign the same `sub` to another user.
     """
     rows = SocialAccount.objects.filter(provider=account.provider, uid=account.uid)
-    for known in rows:
-        before = (known.extra_data.get("id_token") or {}).get("iss")
-        if before and before != account.extra_data["id_token"]["iss"]:
+    for row in rows:
+        issuer = (row.extra_data.get("id_token") or {}).get("iss")
+        if issuer and issuer != account.extra_data["id_token"]["iss"]:
             raise OAuth2Error("This identity was linked through another issuer")
 
 

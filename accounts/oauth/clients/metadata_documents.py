@@ -91,7 +91,7 @@ UNRESPONSIVE = UnresponsiveHosts()
 class DocumentFetcher(cimd.SafeMetadataFetcher):
     """The toolkit's fetcher with one deadline for DNS, connection and response.
 
-    Its own timeouts begin anew with every byte, and names have none.
+    The toolkit's timeout restarts with every byte, and does not cover DNS.
     """
 
     def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
@@ -164,8 +164,8 @@ def resolve_public_addresses(hostname: str, port: int) -> list[str]:
     Replaces the toolkit's function, which has no timeout for DNS.
     """
     seconds = outbound_calls.seconds_left(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS)
-    found = outbound_calls.resolve(hostname, port, seconds)
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    infos = outbound_calls.resolve(hostname, port, seconds)
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
     private = [one for one in addresses if not cimd._ip_is_public(one)]
     if private or not addresses:
         raise cimd.CIMDError("client_id host resolves to no public address")
@@ -184,8 +184,8 @@ def refresh(client_id: str, request: Any) -> None:
     """
     if not oauth2_settings.CIMD_ENABLED or not cimd.is_cimd_client_id(client_id):
         return
-    known = OAuthClient.objects.filter(client_id=client_id).first()
-    if known is not None and not is_expired(known):
+    client = OAuthClient.objects.filter(client_id=client_id).first()
+    if client is not None and not is_expired(client):
         return
     try:
         with SLOTS.slot(host_and_port(client_id)):

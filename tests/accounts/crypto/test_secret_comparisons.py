@@ -52,6 +52,7 @@ PLACES = {
     f"{VALIDATOR}._create_authorization_code": MAKES,
     f"{VALIDATOR}.validate_code": RANDOM,
     f"{VALIDATOR}.confirm_redirect_uri": RANDOM,
+    "accounts/tokens/principal.py personal_claims": RANDOM,
     "accounts/tokens/refresh.py _claims": RANDOM,
     "accounts/tokens/issue.py add_refresh_token": MAKES,
     "accounts/tokens/lookup.py find_token": RANDOM,
