@@ -177,7 +177,7 @@ def faulty(rows: None, folder: Path) -> Iterator[tuple[Portico, Path]]:
 @contextmanager
 def triggers_dropped() -> Iterator[None]:
     with connection.cursor() as cursor:
-        for statement in dialect().drops(cursor):
+        for statement in dialect().drop_statements(cursor):
             cursor.execute(statement)
     try:
         yield
