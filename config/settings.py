@@ -86,8 +86,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "accounts.authentication.mfa.StaffFactorMiddleware",
-    "accounts.rate_limits.errors.RateLimitedMiddleware",
-    "accounts.rate_limits.middleware.LimitsMiddleware",
+    "accounts.rate_limits.errors.RateLimitedResponseMiddleware",
+    "accounts.rate_limits.middleware.RateLimitMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"

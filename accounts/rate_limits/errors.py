@@ -48,7 +48,7 @@ def lockout_text() -> str:
     )
 
 
-class RateLimitedMiddleware:
+class RateLimitedResponseMiddleware:
     """Turn a RateLimited that no view caught into its response."""
 
     def __init__(self, get_response: Any) -> None:

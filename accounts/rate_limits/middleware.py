@@ -162,7 +162,7 @@ def rule_for(method: str, path: str) -> tuple[str, RateKey] | None:
     return None
 
 
-class LimitsMiddleware:
+class RateLimitMiddleware:
     """Count requests by RULES before their view is called."""
 
     def __init__(self, get_response: Any) -> None:
