@@ -1,1 +1,1 @@
-"""Benchmarks: what Portico costs, measured beside its peers on this machine."""
+"""Benchmarks: the cost of Portico, compared with similar servers."""

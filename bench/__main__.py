@@ -1,4 +1,4 @@
-"""`make bench`: run the tables asked for and write them into docs/benchmarks.md."""
+"""`make bench`: measure the named tables and write them to docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from bench import call_profile, host_info, tables
 from bench.databases import postgres
-from bench.report_page import put
-from bench.servers import PEERS, Stage
-from bench.wrk import needed
+from bench.report_page import write_section
+from bench.servers import PEERS, BenchServers
+from bench.wrk import wrk_path
 
-Table = Callable[[Stage, int], str]
+Table = Callable[[BenchServers, int], str]
 TABLES: dict[str, tuple[str, Table]] = {
     "calls": ("Calls: ratio to no authorization", tables.calls),
     "eras": ("The older protocol", tables.eras),
@@ -32,13 +32,13 @@ QUICK = ("calls", "memory")
 
 
 def rounds() -> int:
-    """Kept rounds of each table."""
+    """Number of rounds of each table, without the discarded one."""
     quick = os.environ.get("BENCH_QUICK") == "1"
     return int(os.environ.get("BENCH_ROUNDS") or (2 if quick else 5))
 
 
 def chosen(names: list[str]) -> list[str]:
-    """The tables to run; says which there are when one is unknown."""
+    """The tables to measure; exits and lists all tables if a name is unknown."""
     unknown = [name for name in names if name not in TABLES]
     if unknown:
         sys.exit(f"No table {', '.join(unknown)}; there are: {', '.join(TABLES)}.")
@@ -47,27 +47,28 @@ def chosen(names: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Prepare, run, write; each table as soon as it is there."""
+    """Measure each table, and write it at once."""
     names = chosen(sys.argv[1:])
-    needed()
+    wrk_path()
     with tempfile.TemporaryDirectory(prefix="portico-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         with postgres(folder) as database:
-            stage = Stage(folder, database)
-            put("machine", "The machine", "\n".join(host_info.lines(database, PEERS)))
+            servers = BenchServers(folder, database)
+            machine = "\n".join(host_info.lines(database, PEERS))
+            write_section("machine", machine, "The machine")
             for table in names:
-                run(table, stage)
+                run(table, servers)
 
 
-def run(name: str, stage: Stage) -> None:
-    """One table, with when it was measured and for how long."""
+def run(name: str, servers: BenchServers) -> None:
+    """Measure one table and write its section."""
     title, table = TABLES[name]
     print(f"{title} ...", file=sys.stderr, flush=True)
     start = time.monotonic()
-    text = table(stage, rounds())
-    told = f"Measured {host_info.stamp()}; {rounds()} rounds kept."
-    put(name, title, f"{text}\n\n{told}")
+    text = table(servers, rounds())
+    source = f"Measured {host_info.stamp()}; {rounds()} rounds kept."
+    write_section(name, f"{text}\n\n{source}", title)
     print(f"{title}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""`python -m bench.admin_pages`: every page of the admin, timed over many rows.
+"""`python -m bench.admin_pages`: measure every page of the admin with many rows.
 
-Crawls as a superuser from /admin/, one page of each kind: every list with each of its
-filters, orders and pages, every form, over HTTP on both databases.
+Crawls from /admin/ as a superuser over HTTP on both databases. It opens one page of
+each kind: every form, and every list with each of its filters, orders and pages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import httpx2
 from bench import host_info
 from bench.databases import Portico, Postgres, postgres
 from bench.processes import Server
-from bench.report_page import put, table
+from bench.report_page import table, write_section
 from bench.servers import PORTICO, serving
 from tests.support.html_browser import Browser
 
@@ -38,8 +38,8 @@ AuditHour.objects.all().roll_up(timezone.now(), seconds=3600)
 from accounts.management.commands.purge import Command
 Command().analyze()
 """
-"""As in a Portico that has run for long: hours that are over have been counted, and
-`purge` has told SQLite which index is best."""
+"""The state of an installation that has run for long: past hours are counted, and
+`purge` has collected SQLite's statistics."""
 MOST = 400
 CHOICES = {
     "state",
@@ -52,7 +52,7 @@ CHOICES = {
     "end",
     "factor",
 }
-"""Filters with few choices: each choice counts as a page of its own."""
+"""Filters with few choices: each choice is a separate kind of page."""
 TOKENS, AUDIT = "/admin/accounts/issuedtoken/", "/admin/accounts/auditevent/"
 TYPED = [
     f"{TOKENS}?client_id=portico",
@@ -71,29 +71,27 @@ TYPED = [
     f"{AUDIT}?client_id=portico&reason=expired&action=tool.denied",
     f"{AUDIT}?object=tool+greet_7&action=request.refused&actor=user-777",
 ]
-"""What people type, the worst for an index among it: filters that each match millions
-and together nothing."""
+"""Typed filters. The hardest match millions of rows alone, and nothing together."""
 SKIPPED = re.compile(r"/logout/|/jsi18n/|/password_change/|/autocomplete/|export")
 KEY = re.compile(r"/(\d+|[0-9a-f]{16,32}|_[0-9A-F_]{6,})(?=/)")
 NAME, PASSWORD = "timekeeper", "a password nobody guesses 7"
 
 
 class Links(HTMLParser):
-    """Where the links of a page go."""
+    """Collects the targets of a page's links."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.targets: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the targets."""
         target = dict(attrs).get("href")
         if tag == "a" and target:
-            self.found.append(target)
+            self.targets.append(target)
 
 
 def kind_of(path: str, query: str) -> str:
-    """Pages of one kind differ only in keys and values."""
+    """The kind of a page: its URL without keys and values."""
     typed = f"{path}?{query}" in TYPED
     names = sorted(
         f"{name}={value}" if typed or name in CHOICES else name
@@ -104,8 +102,8 @@ def kind_of(path: str, query: str) -> str:
 
 
 @dataclass
-class Crawl:
-    """The pages seen, and how long each took."""
+class AdminCrawler:
+    """Visits pages, and stores the time that each took."""
 
     browser: Browser
     seconds: dict[str, float] = field(default_factory=dict)
@@ -113,7 +111,7 @@ class Crawl:
     where: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Breadth first from the index, and the searches of each list."""
+        """Visit breadth first, from the index."""
         waiting, known = deque(["/admin/", *TYPED]), {kind_of("/admin/", "")}
         while waiting and len(self.seconds) < MOST:
             url = waiting.popleft()
@@ -128,10 +126,10 @@ class Crawl:
                     waiting.append(target)
 
     def links(self, url: str, page: Any) -> list[str]:
-        """Further pages of the admin: links, and a search where there is a box."""
+        """URLs of further admin pages: links, and two searches per search box."""
         reader = Links()
         reader.feed(page.text)
-        found = [urljoin(url, target) for target in reader.found]
+        found = [urljoin(url, target) for target in reader.targets]
         base = urlsplit(url).path
         if 'id="searchbar"' in page.text and "?" not in url:
             found += [f"{base}?q=user-777", f"{base}?q=nothing-like-it"]
@@ -139,7 +137,7 @@ class Crawl:
         return [t.partition("#")[0] for t in ours if not SKIPPED.search(t)]
 
     def visit(self, url: str) -> Any:
-        """Get a page three times (once if it is very slow); the median counts."""
+        """Get a page three times, or once if it is very slow; store the median."""
         times: list[float] = []
         page = httpx2.Response(200)
         while len(times) < 3 and sum(times) < 5:
@@ -155,36 +153,36 @@ class Crawl:
         return page
 
 
-def crawled(held: Portico) -> Crawl:
+def crawl_admin(portico: Portico) -> AdminCrawler:
     """Serve the database and crawl."""
     app = "config.asgi:application"
-    server = Server("Portico", PORTICO, app, held.folder, held.environment)
+    server = Server("Portico", PORTICO, app, portico.folder, portico.environment)
     with serving(server), Browser(server.url) as browser:
         browser.http.timeout = httpx2.Timeout(120)
         browser.sign_in(NAME, PASSWORD)
-        crawl = Crawl(browser)
+        crawl = AdminCrawler(browser)
         crawl.run()
         return crawl
 
 
-def prepared(folder: Path, vendor: str, database: Postgres) -> Portico:
-    """A filled database of either kind, and the superuser."""
-    url = database.made("bench_pages") if vendor == "PostgreSQL" else ""
-    held = Portico(folder / f"pages-{vendor}", url, {"BENCH_TOOLS": str(TOOLS)})
+def prepare(folder: Path, vendor: str, database: Postgres) -> Portico:
+    """A filled database with a superuser."""
+    url = database.create_database("bench_pages") if vendor == "PostgreSQL" else ""
+    portico = Portico(folder / f"pages-{vendor}", url, {"BENCH_TOOLS": str(TOOLS)})
     os.environ |= {
         "DJANGO_SUPERUSER_USERNAME": NAME,
         "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
     }
     start = time.monotonic()
-    held.prepare(**ROWS, roles=ROLES)
-    held.run("manage.py", "shell", "-v0", "-c", COUNTED)
-    told = f"  {vendor} filled in {time.monotonic() - start:.0f} s"
-    print(told, file=sys.stderr, flush=True)
-    return held
+    portico.prepare(**ROWS, roles=ROLES)
+    portico.run("manage.py", "shell", "-v0", "-c", COUNTED)
+    message = f"  {vendor} filled in {time.monotonic() - start:.0f} s"
+    print(message, file=sys.stderr, flush=True)
+    return portico
 
 
-def report(found: dict[str, Crawl], most: int = 25) -> str:
-    """The slowest pages, and how many there are."""
+def report(found: dict[str, AdminCrawler], most: int = 25) -> str:
+    """A table of the slowest pages, with the number of all kinds."""
     vendors = list(found)
     kinds = {kind for crawl in found.values() for kind in crawl.seconds}
     worst = {k: max(c.seconds.get(k, 0) for c in found.values()) for k in kinds}
@@ -196,31 +194,32 @@ def report(found: dict[str, Crawl], most: int = 25) -> str:
         rows.append([f"`{kind}`", *cells, met])
     over = sum(seconds >= LIMIT for seconds in worst.values())
     failed = {k: s for crawl in found.values() for k, s in crawl.failed.items()}
-    told = f"{len(kinds)} kinds of page; {over} took a second or more."
+    summary = f"{len(kinds)} kinds of page; {over} took a second or more."
     if failed:
-        told += f" Not answered with 200: {failed}."
+        summary += f" Not answered with 200: {failed}."
     head = table(["page", *(f"{v}, ms" for v in vendors), "under a second"], rows)
-    return f"{told} The slowest {min(most, len(kinds))}:\n\n{head}"
+    return f"{summary} The slowest {min(most, len(kinds))}:\n\n{head}"
 
 
 def main() -> None:
-    """Fill, crawl and write the section; arguments name the databases to use."""
-    wanted = sys.argv[1:] or ["SQLite", "PostgreSQL"]
-    found: dict[str, Crawl] = {}
+    """Fill, crawl and write the section; arguments name the databases."""
+    vendors = sys.argv[1:] or ["SQLite", "PostgreSQL"]
+    found: dict[str, AdminCrawler] = {}
     with tempfile.TemporaryDirectory(prefix="portico-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         with postgres(folder) as database:
-            for vendor in wanted:
+            for vendor in vendors:
                 if vendor == "PostgreSQL" and not database.url:
                     continue
-                found[vendor] = crawled(prepared(folder, vendor, database))
+                found[vendor] = crawl_admin(prepare(folder, vendor, database))
     text = report(found)
     print(text)
     counts = ", ".join(f"{count:,} {name}" for name, count in ROWS.items())
     about = f"With {counts} rows, {ROLES} more roles and {TOOLS} tools, as a superuser."
-    told = f"Measured {host_info.stamp()}; the median of three requests each."
-    put("pages", "The admin with much data", f"{about} {text}\n\n{told}")
+    source = f"Measured {host_info.stamp()}; the median of three requests each."
+    section = f"{about} {text}\n\n{source}"
+    write_section("pages", section, "The admin with much data")
 
 
 if __name__ == "__main__":

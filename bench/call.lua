@@ -1,5 +1,5 @@
 -- wrk script: args are FOLDER EXPECTED SKIP. FOLDER has `headers` (name: value, one a
--- line) and `requests` (authorization TAB body, one a line); every answer is looked at.
+-- line) and `requests` (authorization TAB body, one a line); every answer is checked.
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
 
@@ -32,14 +32,14 @@ function response(status, headers, body)
 end
 
 function done(summary, latency)
-  local wrong, told = 0, ""
+  local wrong, sample = 0, ""
   for _, thread in ipairs(threads) do
     wrong = wrong + thread:get("bad")
-    told = thread:get("sample")
+    sample = thread:get("sample")
   end
   local e = summary.errors
   local lost = e.connect + e.read + e.write + e.timeout
   io.write(string.format("RESULT %d %d %d %d %d %d\n", summary.requests,
     summary.duration, wrong, lost, latency:percentile(50), latency:percentile(99)))
-  io.write("SAMPLE " .. told:gsub("%c", " ") .. "\n")
+  io.write("SAMPLE " .. sample:gsub("%c", " ") .. "\n")
 end

@@ -1,4 +1,4 @@
-"""Where a call's time goes, for bare and for Portico (`bench.call_profile_process`)."""
+"""CPU time of a call by package, for the bare server and for Portico."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from bench.call_profile_process import GROUPS, REST
 from bench.processes import ROOT, Server
 from bench.report_page import table
-from bench.servers import Stage
+from bench.servers import BenchServers
 
 CALLS = 1_000
-TOLD = (
+EXPLANATION = (
     "Microseconds of CPU for one `tools/call` inside one process, without the network, "
     "one call after the other; medians of the rounds. By package is the event loop's "
-    "thread, split by the shares a profiler saw, a built-in function counted to who "
-    "calls it. Other threads are the audit's."
+    "thread, split by the shares of a profiler. A built-in function counts for its "
+    "caller. Other threads belong to the audit."
 )
 
 
 def inside(server: Server) -> dict[str, Any]:
-    """One measurement in a process of its own."""
+    """Run `bench.call_profile_process` once; returns its JSON."""
     server.folder.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "WORKERS": "1", **server.environment}
     env["BENCH_FOLDER"] = str(server.folder)
@@ -41,12 +41,12 @@ def inside(server: Server) -> dict[str, Any]:
     return found
 
 
-def parts(stage: Stage, rounds: int) -> str:
-    """Bare and Portico in its modes, in turn, as often as there are rounds."""
-    servers = [stage.bare()]
-    servers += [stage.portico("SQLite", mode) for mode in ("off", "batch", "durable")]
-    if "PostgreSQL" in stage.vendors:
-        servers.append(stage.portico("PostgreSQL", "batch"))
+def parts(pool: BenchServers, rounds: int) -> str:
+    """Measure the bare server and Portico in its modes alternately."""
+    servers = [pool.bare()]
+    servers += [pool.portico("SQLite", mode) for mode in ("off", "batch", "durable")]
+    if "PostgreSQL" in pool.vendors:
+        servers.append(pool.portico("PostgreSQL", "batch"))
     found: dict[str, list[dict[str, Any]]] = {server.name: [] for server in servers}
     for _ in range(rounds):
         for server in servers:
@@ -54,11 +54,11 @@ def parts(stage: Stage, rounds: int) -> str:
     names = [*GROUPS, REST]
     head = ["server", "in all", "other threads", *names]
     rows = [[name, *cells(runs, names)] for name, runs in found.items()]
-    return f"{TOLD}\n\n{table(head, rows)}"
+    return f"{EXPLANATION}\n\n{table(head, rows)}"
 
 
 def cells(runs: list[dict[str, Any]], names: list[str]) -> list[str]:
-    """Medians of one server."""
+    """Medians of one server as table cells."""
     whole = median(run["all"] for run in runs)
     others = median(run["all"] - run["loop"] for run in runs)
     split = [median(run["packages"].get(name, 0.0) for run in runs) for name in names]

@@ -1,7 +1,7 @@
 """`python -m bench.call_profile_process APP CALLS`: CPU time of one process by package.
 
-The ASGI application is driven without a network, so that what is left is its own work.
-Prints JSON: microseconds a call in all, on the event loop, and of the loop by package.
+Calls the ASGI application without a network, so that only its own work is measured.
+Prints JSON: microseconds per call in total, on the event loop, and by package.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REST = "Python's own"
 
 
 def scope_of(body: bytes, token: str) -> dict[str, Any]:
-    """One `tools/call` as an ASGI server hands it on."""
+    """The ASGI scope of one `tools/call`."""
     sent = {**call().headers, "Content-Length": str(len(body)), "Host": "127.0.0.1:1"}
     if token:
         sent["Authorization"] = f"Bearer {token}"
@@ -55,28 +55,26 @@ class Driver:
         self.app, self.token = app, token
         self.body = call().bodies[0].encode()
         self.started, self.stopping = asyncio.Event(), asyncio.Event()
-        self.told = False
+        self.begun = False
 
     async def lifespan(self) -> None:
-        """The application's life."""
         await self.app({"type": "lifespan", "state": {}}, self.events, self.answers)
 
     async def events(self) -> dict[str, Any]:
-        """Start at once, stop when told."""
-        if self.told:
+        """Send startup at once, and shutdown when `stopping` is set."""
+        if self.begun:
             await self.stopping.wait()
             return {"type": "lifespan.shutdown"}
-        self.told = True
+        self.begun = True
         return {"type": "lifespan.startup"}
 
     async def answers(self, event: dict[str, Any]) -> None:
-        """It is up."""
         if "failed" in event["type"]:
             raise RuntimeError(event.get("message", "it does not start"))
         self.started.set()
 
     async def once(self) -> None:
-        """One call; its answer is looked at."""
+        """Make one call. Raises RuntimeError for a wrong answer."""
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -90,7 +88,7 @@ class Driver:
             raise RuntimeError(f"a wrong answer: {sent}")
 
     async def many(self, calls: int) -> tuple[float, float]:
-        """Microseconds of CPU a call: of the process, of the event loop's thread."""
+        """Microseconds of CPU per call: of the process, of the event loop's thread."""
         process, thread = time.process_time(), time.thread_time()
         for _ in range(calls):
             await asyncio.create_task(self.once())
@@ -99,29 +97,28 @@ class Driver:
 
 
 async def measured(app: Any, token: str, calls: int) -> dict[str, Any]:
-    """What is printed."""
     driver = Driver(app, token)
     life = asyncio.create_task(driver.lifespan())
     await driver.started.wait()
     await driver.many(WARM)
-    found = [await driver.many(calls) for _ in range(ROUNDS)]
+    times = [await driver.many(calls) for _ in range(ROUNDS)]
     profile = cProfile.Profile()
     profile.enable()
     await driver.many(calls)
     profile.disable()
     driver.stopping.set()
     await life
-    loop = median(of_loop for _all, of_loop in found)
+    loop = median(of_loop for _all, of_loop in times)
     shares = by_package(pstats.Stats(profile))
     return {
-        "all": median(of_all for of_all, _loop in found),
+        "all": median(of_all for of_all, _loop in times),
         "loop": loop,
         "packages": {name: share * loop for name, share in shares.items()},
     }
 
 
 def by_package(stats: pstats.Stats) -> dict[str, float]:
-    """Shares of own time; a built-in function counts to the package that calls it."""
+    """Shares of own time. A built-in function counts for the calling package."""
     own: Counter[str] = Counter()
     for function, (_, _, spent, _, callers) in stats.stats.items():  # type: ignore[attr-defined]
         if function[0] != "~" or group_of(function) != REST:
@@ -134,10 +131,10 @@ def by_package(stats: pstats.Stats) -> dict[str, float]:
 
 
 def group_of(function: tuple[str, int, str]) -> str:
-    """The group of a function by its file or, of built-in ones, its name."""
-    told = f"{function[0]} {function[2]}"
+    """The group of a function, by its file; of a built-in function, by its name."""
+    place = f"{function[0]} {function[2]}"
     for group, marks in GROUPS.items():
-        if any(mark in told for mark in marks):
+        if any(mark in place for mark in marks):
             return group
     return REST
 

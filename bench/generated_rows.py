@@ -1,4 +1,4 @@
-"""Rows by the million, made inside the database from a series of numbers."""
+"""Inserts millions of rows, generated inside the database from numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Model
 
 ARGUMENT = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"
-"""Of a function: anything with balanced brackets, two deep."""
+"""The argument of a function: text with brackets up to two levels deep."""
 
 SQLITE = {
     "HEX": r"printf('%08x%024x', (\1) * 2654435761 % 4294967296, \1)",
@@ -26,8 +26,8 @@ POSTGRESQL = {
 }
 
 
-def in_words_of(vendor: str, expression: str) -> str:
-    """HEX(n): 32 scattered hex digits; UUID(n); AGO(seconds) in a vendor's SQL."""
+def translate(vendor: str, expression: str) -> str:
+    """Replace HEX(n) (32 scattered digits), UUID(n) and AGO(seconds) by SQL."""
     for name, written in (SQLITE if vendor == "sqlite" else POSTGRESQL).items():
         expression = re.sub(rf"\b{name}{ARGUMENT}", written, expression)
     return expression
@@ -47,37 +47,37 @@ def insert(model: type[Model], count: int, **expressions: str) -> None:
     """Add `count` rows: columns are SQL expressions over `i`, or the default."""
     if not count:
         return
-    columns, values, given = [], [], []
+    columns, values, defaults = [], [], []
     for field in model._meta.concrete_fields:
         if field.name in expressions:
-            written = in_words_of(connection.vendor, expressions[field.name])
+            written = translate(connection.vendor, expressions[field.name])
             values.append(written.replace("%", "%%"))
         elif field.primary_key:
             continue
         else:
             values.append("%s")
             default = field.get_default()
-            given.append(field.get_db_prep_save(default, connection))
+            defaults.append(field.get_db_prep_save(default, connection))
         columns.append(connection.ops.quote_name(str(field.column)))
     table = connection.ops.quote_name(model._meta.db_table)
     chosen = f"SELECT {', '.join(values)} FROM {numbers(count)}"
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {table} ({', '.join(columns)}) {chosen}", given)
+        cursor.execute(f"INSERT INTO {table} ({', '.join(columns)}) {chosen}", defaults)
 
 
 @contextmanager
 def bare_tables(*models: type[Model]) -> Iterator[None]:
-    """The tables without triggers and secondary indexes, which come back after."""
+    """Drop triggers and secondary indexes of the tables; restore them afterwards."""
     tables = [model._meta.db_table for model in models]
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            made = _strip_sqlite(cursor, tables)
+            restore = _strip_sqlite(cursor, tables)
         else:
-            made = _strip_postgresql(cursor, tables)
+            restore = _strip_postgresql(cursor, tables)
         try:
             yield
         finally:
-            for statement in made:
+            for statement in restore:
                 cursor.execute(statement)
 
 
@@ -89,10 +89,10 @@ def _strip_sqlite(cursor: Any, tables: list[str]) -> list[str]:
         f"type IN ('trigger', 'index') AND tbl_name IN ({marks}) ORDER BY type",
         tables,
     )
-    found = cursor.fetchall()
-    for kind, name, _sql in found:
+    objects = cursor.fetchall()
+    for kind, name, _sql in objects:
         cursor.execute(f'DROP {kind} "{name}"')
-    return [sql for _kind, _name, sql in found]
+    return [sql for _kind, _name, sql in objects]
 
 
 def _strip_postgresql(cursor: Any, tables: list[str]) -> list[str]:
@@ -103,14 +103,14 @@ def _strip_postgresql(cursor: Any, tables: list[str]) -> list[str]:
         "EXISTS (SELECT 1 FROM pg_constraint WHERE conname = indexname)",
         [tables],
     )
-    found = cursor.fetchall()
-    for name, _definition in found:
+    indexes = cursor.fetchall()
+    for name, _definition in indexes:
         cursor.execute(f'DROP INDEX "{name}"')
-    return [*(sql for _name, sql in found), "SET session_replication_role = DEFAULT"]
+    return [*(sql for _name, sql in indexes), "SET session_replication_role = DEFAULT"]
 
 
 def reset_ids(*models: type[Model]) -> None:
-    """PostgreSQL's sequences after the rows that named their own id."""
+    """Advance PostgreSQL's sequences past the inserted ids."""
     if connection.vendor == "sqlite":
         return
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""What this machine is: the facts that every figure depends on."""
+"""Facts about the machine that the figures depend on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PEERS = ("fastmcp-slim", "django-mcpz", "gunicorn")
 
 
 def lines(database: Postgres, peers: Path) -> list[str]:
-    """The page's section on the machine, as list items."""
-    found = [
+    """List items for the section about the machine."""
+    facts = [
         f"{_cpu()}, {os.cpu_count()} cores, {_memory()} GiB of memory, "
         f"{platform.system()} {platform.release()}",
         f"Python {platform.python_version()}; "
@@ -28,14 +28,16 @@ def lines(database: Postgres, peers: Path) -> list[str]:
         f"{_first_line(['wrk', '-v'])}, SQLite {_sqlite()}",
     ]
     if database.url:
-        told = [f"`{n}` {database.setting(n)}" for n in ("fsync", "synchronous_commit")]
+        settings = [
+            f"`{n}` {database.setting(n)}" for n in ("fsync", "synchronous_commit")
+        ]
         server = database.setting("server_version")
-        found.append(f"PostgreSQL {server}, on the same machine, {', '.join(told)}")
-    return [f"* {line}" for line in found]
+        facts.append(f"PostgreSQL {server}, on the same machine, {', '.join(settings)}")
+    return [f"* {line}" for line in facts]
 
 
 def stamp() -> str:
-    """When, of which commit, and how busy the machine was in the last minutes."""
+    """Time, commit and load average of a measurement."""
     commit = _first_line(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
     busy = f"load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores"
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}, {busy}"

@@ -1,6 +1,6 @@
-"""A whole Portico to strain: PostgreSQL, Valkey, workers, people. Nothing is mocked.
+"""A complete installation for load and faults: PostgreSQL, Valkey, workers.
 
-Import this first: it sets the environment that Django reads.
+Call `running_installation` before you import Django's models: it sets the environment.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OFF = (
     "LIMIT_PASSWORD LIMIT_TOKEN LIMIT_MCP LIMIT_MCP_REFUSED LIMIT_REGISTER "
     "LIMIT_INTROSPECT LIMIT_DEVICE LIMIT_AUTHORIZE"
 )
-"""All of the load comes from one address and would be held up by these."""
+"""Limits that are off: the whole load comes from one address."""
 
 
 @dataclass
-class Stand:
-    """The running server; `token()` and the ORM work in this process."""
+class Installation:
+    """The server and its store. The ORM works in this process, too."""
 
     port: int
     folder: Path
@@ -44,21 +44,18 @@ class Stand:
 
     @property
     def url(self) -> str:
-        """The issuer."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def mcp_url(self) -> str:
-        """The MCP endpoint."""
         return f"{self.url}/mcp"
 
     @property
     def log(self) -> Path:
-        """What the server wrote."""
         return self.folder / "server.log"
 
     def start(self, *before: str, **more: str) -> None:
-        """Start the workers (with a command before), and wait for /readyz."""
+        """Start the workers, with the command `before` in front; wait for /readyz."""
         command = [*before, sys.executable, "-m", "uvicorn", "config.asgi:application"]
         command += ["--port", str(self.port), "--lifespan", "on", "--no-access-log"]
         command += ["--timeout-graceful-shutdown", "10", "--no-server-header"]
@@ -76,7 +73,6 @@ class Stand:
         raise RuntimeError(self.log.read_text()[-2000:])
 
     def ready(self) -> bool:
-        """Whether /readyz says so."""
         try:
             return httpx2.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx2.TransportError:
@@ -93,14 +89,13 @@ class Stand:
         return [p for p in serving if b"spawn_main" in command_of(p)]
 
     def stop(self) -> None:
-        """End it and wait."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
 
 
 def command_of(pid: int) -> bytes:
-    """The command line of a process, empty if it is gone."""
+    """The command line of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -108,7 +103,7 @@ def command_of(pid: int) -> bytes:
 
 
 def resident(pid: int) -> float:
-    """Its resident memory in MB, 0 if it is gone."""
+    """Resident memory of a process in MB; 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
@@ -117,8 +112,8 @@ def resident(pid: int) -> float:
 
 
 @contextmanager
-def stand(workers: int = 2, **more: str) -> Iterator[Stand]:
-    """Everything of a small installation, prepared; call `start()` on it."""
+def running_installation(workers: int = 2, **more: str) -> Iterator[Installation]:
+    """A prepared installation; `start()` starts its server."""
     with ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="portico-"))
         folder = Path(name)
@@ -144,13 +139,13 @@ def stand(workers: int = 2, **more: str) -> Iterator[Stand]:
             **more,
         }
         prepare()
-        made = Stand(port, folder, dict(os.environ), store)
-        stack.callback(made.stop)
-        yield made
+        installation = Installation(port, folder, dict(os.environ), store)
+        stack.callback(installation.stop)
+        yield installation
 
 
 def prepare() -> None:
-    """Schema, a signing key, the catalogue."""
+    """Migrate, create a signing key, and write the catalogue."""
     import django
     from django.core.management import call_command
 
@@ -162,12 +157,3 @@ def prepare() -> None:
     SigningKey.objects.ensure_active()
     autodiscover()
     sync()
-
-
-def write_section(page: Path, name: str, text: str) -> None:
-    """Put `text` between the marks of `name` in a page of docs/."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    old = page.read_text()
-    head, _, rest = old.partition(begin)
-    tail = rest.partition(end)[2]
-    page.write_text(f"{head}{begin}\n{text.rstrip()}\n{end}{tail}")

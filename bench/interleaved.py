@@ -1,4 +1,4 @@
-"""Interleaved rounds: A B C A D E ..., the first discarded, medians of their ratios."""
+"""Interleaved rounds: A B C A D E ...; the first round is discarded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _folders = count()
 
 @dataclass
 class Contender:
-    """A server with the load it is to bear."""
+    """A server and the load for it."""
 
     label: str
     server: Server
@@ -27,29 +27,28 @@ class Contender:
         self.files = self.load.write(folder, self.server.tokens)
         self.sent = 0
 
-    def bear(self, connections: int, seconds: int) -> tuple[Slice, float]:
-        """One slice: what came of it, and microseconds of CPU a request."""
+    def measure(self, connections: int, seconds: int) -> tuple[Slice, float]:
+        """Run one slice; returns it with the CPU time per request in microseconds."""
         before = self.server.cpu_seconds()
         url = f"{self.server.url}{self.load.path}"
         skip = self.sent if self.load.once else 0
-        found = run(url, self.files, self.load.expected, connections, seconds, skip)
-        self.sent += found.requests + connections
+        result = run(url, self.files, self.load.expected, connections, seconds, skip)
+        self.sent += result.requests + connections
         used = self.server.cpu_seconds() - before
-        return found, used * 1e6 / max(found.requests, 1)
+        return result, used * 1e6 / max(result.requests, 1)
 
 
 @dataclass
 class Figures:
-    """All kept slices of one contender at one concurrency."""
+    """All slices of one contender at one concurrency."""
 
     slices: list[Slice] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
-    """To the base in the same round."""
+    """Ratio to the base in the same round."""
     cpu_us: list[float] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
-        """The median."""
         return median(self.ratios)
 
     @property
@@ -59,12 +58,12 @@ class Figures:
 
     @property
     def rate(self) -> float:
-        """Median of right answers a second."""
+        """Median of correct answers per second."""
         return median(s.rate for s in self.slices)
 
     @property
     def cpu(self) -> float:
-        """Median of microseconds a request."""
+        """Median of CPU microseconds per request."""
         return median(self.cpu_us)
 
     @property
@@ -74,11 +73,11 @@ class Figures:
 
     @property
     def wrong(self) -> int:
-        """Wrong answers in all."""
+        """Number of all wrong answers."""
         return sum(s.wrong for s in self.slices)
 
     def over(self, other: Figures) -> list[float]:
-        """This one's ratio over another's, round by round."""
+        """Quotients of the ratios, round by round."""
         return [a / b for a, b in zip(self.ratios, other.ratios, strict=True) if b]
 
 
@@ -93,13 +92,13 @@ def compare(
     rounds: int,
     seconds: int = 1,
 ) -> Results:
-    """Run the base before every two others, at each concurrency, round after round."""
+    """Run the base before every two others, at each concurrency, in each round."""
     found: Results = {}
     for number in range(rounds + 1):
         for c in connections:
             for at in range(0, len(others), 2):
                 pair = others[at : at + 2]
-                slices = [who.bear(c, seconds) for who in (base, *pair)]
+                slices = [who.measure(c, seconds) for who in (base, *pair)]
                 if number == 0:
                     continue
                 first = slices[0][0].rate or 1.0
@@ -112,11 +111,11 @@ def compare(
 def keep(
     found: Results, who: Contender, c: int, one: Slice, cpu: float, ratio: float
 ) -> None:
-    """Add a slice; tell of wrong answers at once."""
+    """Add a slice, and print wrong answers at once."""
     figures = found.setdefault((who.label, c), Figures())
     figures.slices.append(one)
     figures.ratios.append(ratio)
     figures.cpu_us.append(cpu)
     if one.wrong:
-        told = f"  {who.label}, {c} connections: {one.wrong} of {one.requests} wrong"
-        print(f"{told}: {one.sample[:300]}", file=sys.stderr)
+        message = f"  {who.label}, {c} connections: {one.wrong} of {one.requests} wrong"
+        print(f"{message}: {one.sample[:300]}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""`python -m bench.populate`: a database with many rows, for load and for the admin.
+"""`python -m bench.populate`: fill a database with many rows.
 
-Works on the database of the environment (DATABASE_URL, DATA_DIR), which has to be
-migrated; the callers' tokens go to a file, one a line.
+Uses the database of the environment (DATABASE_URL, DATA_DIR), which must be migrated.
+The callers' tokens go to a file, one per line.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DAY = 86400
 
 
 def users(count: int) -> int:
-    """Accounts `user-N`; the id of the first."""
+    """Insert accounts `user-N`; returns the id of the first."""
     first = (User.objects.order_by("-pk").values_list("pk", flat=True).first() or 0) + 1
     text = make_password(PASSWORD).replace("'", "''")
     insert(
@@ -62,25 +62,25 @@ def users(count: int) -> int:
 
 
 def roles(count: int) -> list[int]:
-    """Roles `team-N` with a scope each; their ids."""
+    """Create roles `team-N` with one scope each; returns their ids."""
     scopes = Scope.objects.bulk_create([Scope(name=f"team.{i}") for i in range(count)])
-    made = Role.objects.bulk_create([Role(name=f"team-{i}") for i in range(count)])
+    teams = Role.objects.bulk_create([Role(name=f"team-{i}") for i in range(count)])
     through = Role.scopes.through
     through.objects.bulk_create(
         [
             through(role_id=role.pk, scope_id=scope.pk)
-            for role, scope in zip(made, scopes, strict=True)
+            for role, scope in zip(teams, scopes, strict=True)
         ]
     )
-    return [role.pk for role in made]
+    return [role.pk for role in teams]
 
 
 def assignments(first_user: int, count: int, teams: list[int]) -> None:
-    """Everybody is a User; a third are in a team as well, some of them not for good."""
+    """Grant all users the role User, and a third a team, some with an end date."""
     user_role = Role.objects.get(name="User").pk
     who = {"granted_at": f"AGO(i % 300 * {DAY})", "reason": "'filled'"}
-    everybody = f"{first_user} + i"
-    insert(RoleAssignment, count, user=everybody, role=str(user_role), **who)
+    user = f"{first_user} + i"
+    insert(RoleAssignment, count, user=user, role=str(user_role), **who)
     if teams:
         team = f"{teams[0]} + i % {len(teams)}"
         third = f"{first_user} + i * 3"
@@ -90,7 +90,7 @@ def assignments(first_user: int, count: int, teams: list[int]) -> None:
 
 
 def tokens(count: int, first_user: int, holders: int, revoked: int) -> None:
-    """Tokens of these holders; the first `revoked` of them revoked."""
+    """Insert tokens of the first `holders` users; the first `revoked` are revoked."""
     insert(
         IssuedToken,
         count,
@@ -122,7 +122,7 @@ def tokens(count: int, first_user: int, holders: int, revoked: int) -> None:
 
 
 def audit(count: int, holders: int) -> None:
-    """Events of the last 90 days, most of them calls."""
+    """Insert events of the last 90 days; most are calls."""
     insert(
         AuditEvent,
         count,
@@ -149,7 +149,7 @@ def audit(count: int, holders: int) -> None:
 
 
 def callers(count: int, first_user: int, refresh: int = 0) -> list[str]:
-    """Live access tokens of the first users, or `refresh` many refresh tokens."""
+    """Valid access tokens of the first users, or `refresh` refresh tokens."""
     SigningKey.objects.ensure_active()
     kind = TokenKind.REFRESH if refresh else TokenKind.ACCESS
     active = User.objects.filter(pk__gte=first_user, is_active=True).order_by("pk")
@@ -164,7 +164,7 @@ def callers(count: int, first_user: int, refresh: int = 0) -> list[str]:
 
 
 def special_callers(first_user: int) -> None:
-    """The second caller may use one tool in a hundred; the third is in every team."""
+    """Let the second caller use one tool in a hundred; put the third in all teams."""
     reader = Role.objects.create(name="Reader")
     reader.scopes.add(Scope.objects.get(name="User.Read"))
     RoleAssignment.objects.filter(user_id=first_user + 1).delete()
@@ -179,7 +179,7 @@ def special_callers(first_user: int) -> None:
 
 
 def signed(user: User, kind: TokenKind, number: int) -> tuple[IssuedToken, str]:
-    """The unsaved row of a token of one day, and the token."""
+    """The unsaved row of a token that expires in a day, and the token."""
     from accounts.tokens.issue import claims_of
 
     now = timezone.now().replace(microsecond=0)
@@ -199,14 +199,14 @@ def signed(user: User, kind: TokenKind, number: int) -> tuple[IssuedToken, str]:
     return row, raw
 
 
-def fill(wanted: Any) -> int:
-    """All of it; the id of the first user."""
+def fill(options: Any) -> int:
+    """Insert all rows; returns the id of the first user."""
     with bare_tables(User, IssuedToken, RevokedToken, RoleAssignment, AuditEvent):
-        first = users(wanted.users)
-        teams = roles(wanted.roles)
-        assignments(first, wanted.users, teams)
-        tokens(wanted.tokens, first, wanted.users, wanted.revoked)
-        audit(wanted.audit, wanted.users)
+        first = users(options.users)
+        teams = roles(options.roles)
+        assignments(first, options.users, teams)
+        tokens(options.tokens, first, options.users, options.revoked)
+        audit(options.audit, options.users)
     reset_ids(User, IssuedToken, RoleAssignment, AuditEvent)
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -215,7 +215,7 @@ def fill(wanted: Any) -> int:
 
 
 def main() -> None:
-    """Parse, fill, tell how long it took."""
+    """Fill the database and write the tokens."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.populate", description=__doc__
     )
@@ -230,15 +230,15 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--tokens-to", type=Path, help="File for the callers' tokens.")
-    wanted = parser.parse_args()
+    options = parser.parse_args()
     start = time.monotonic()
-    first = fill(wanted)
-    if wanted.tokens_to:
+    first = fill(options)
+    if options.tokens_to:
         special_callers(first)
-        held = callers(wanted.callers, first)
-        wanted.tokens_to.write_text("\n".join(held))
-        held = callers(0, first, wanted.refresh) if wanted.refresh else []
-        wanted.tokens_to.with_suffix(".refresh").write_text("\n".join(held))
+        raws = callers(options.callers, first)
+        options.tokens_to.write_text("\n".join(raws))
+        raws = callers(0, first, options.refresh) if options.refresh else []
+        options.tokens_to.with_suffix(".refresh").write_text("\n".join(raws))
     print(f"Filled in {time.monotonic() - start:.0f} s.", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Server processes: started, waited for, measured and stopped."""
+"""Server processes: start, measure and stop them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Server:
-    """One server under test: how it is started, and the tokens it accepts."""
+    """One measured server: its command, its environment and valid tokens."""
 
     name: str
     python: Path
@@ -35,11 +35,10 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Its origin."""
         return f"http://127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
-        """uvicorn, or gunicorn's threads for a WSGI application."""
+        """uvicorn, or gunicorn with threads for a WSGI application."""
         python = [str(self.python), "-m"]
         if self.wsgi:
             bind = ["--bind", f"127.0.0.1:{self.port}", "--keep-alive", "60"]
@@ -47,14 +46,14 @@ class Server:
             return [*python, "gunicorn", self.app, *bind, *threads]
         listen = ["--port", str(self.port), "--workers", str(self.workers)]
         quiet = ["--no-access-log", "--log-level", "warning", "--lifespan", "auto"]
-        # Portico with the protocol it is served with, which looks after slow clients.
+        # Portico runs with the same protocol class as in production.
         ours = self.app.startswith("config.asgi")
         http = "config.server.timeouts:TimeoutProtocol" if ours else "httptools"
         fast = ["--loop", "uvloop", "--http", http]
         return [*python, "uvicorn", self.app, *listen, *quiet, *fast]
 
     def start(self) -> None:
-        """Start it; `wait` says when it answers."""
+        """Start the process; `wait` waits until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         env = {**os.environ, "WORKERS": str(self.workers), **self.environment}
@@ -65,7 +64,7 @@ class Server:
         )
 
     def wait(self) -> None:
-        """Until it answers; its log if it never does."""
+        """Wait until it answers. Raises RuntimeError with its log if it does not."""
         end = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < end and self.running:
             with suppress(httpx2.TransportError):
@@ -77,11 +76,10 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
         return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
-        """End it and wait."""
+        """Terminate it; kill it after 10 seconds."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
@@ -92,18 +90,18 @@ class Server:
             self.process.wait(10)
 
     def pids(self) -> list[int]:
-        """The processes that serve: the workers where there are some."""
+        """Ids of the workers, or of the only process."""
         assert self.process is not None
         below = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         names = below.read_text().split()
         return [int(n) for n in names if _serves(int(n))] or [self.process.pid]
 
     def cpu_seconds(self) -> float:
-        """CPU time its processes have used so far."""
+        """CPU time of its processes so far."""
         return sum(_cpu(pid) for pid in self.pids())
 
     def memory_mb(self) -> float:
-        """Resident memory of one worker (the largest), in MB."""
+        """Resident memory of the largest worker, in MB."""
         return max(_resident(pid) for pid in self.pids())
 
 
@@ -119,5 +117,5 @@ def _cpu(pid: int) -> float:
 
 def _resident(pid: int) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    found = next(line for line in lines if line.startswith("VmRSS"))
-    return int(found.split()[1]) / 1024
+    line = next(line for line in lines if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import host_info
 from bench.processes import ROOT
-from bench.report_page import put, table
+from bench.report_page import table, write_section
 
 PAGE = ROOT / "docs" / "reliability.md"
 RUNS = {
@@ -72,10 +72,11 @@ def main() -> None:
         rows = run(
             test, {**longer, **{k: os.environ[k] for k in longer if k in os.environ}}
         )
-        told = (
+        source = (
             f"Measured {host_info.stamp()} with `python -m bench.reliability {name}`."
         )
-        put(name, TITLES[name], f"{shown(rows)}\n\n{told}", PAGE)
+        text = f"{shown(rows)}\n\n{source}"
+        write_section(name, text, TITLES[name], PAGE)
 
 
 if __name__ == "__main__":

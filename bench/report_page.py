@@ -1,4 +1,4 @@
-"""A page of figures: each table has a section of its own, written when it is run."""
+"""Writes one section of a page of figures and keeps all others."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from bench.processes import ROOT
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 
-def put(name: str, title: str, text: str, where: Path = PAGE) -> None:
-    """Write a section, in place of the one of the same name; the head is kept."""
-    page = where.read_text()
+def write_section(name: str, text: str, title: str = "", page: Path = PAGE) -> None:
+    """Replace the section between the marks of `name`, or append it."""
+    old = page.read_text()
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    section = f"{begin}\n## {title}\n\n{text.strip()}\n{end}"
-    there = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if there.search(page):
-        page = there.sub(lambda _: section, page)
+    heading = f"## {title}\n\n" if title else ""
+    section = f"{begin}\n{heading}{text.strip()}\n{end}"
+    present = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if present.search(old):
+        new = present.sub(lambda _: section, old)
     else:
-        page = f"{page.rstrip()}\n\n{section}\n"
-    where.write_text(page)
+        new = f"{old.rstrip()}\n\n{section}\n"
+    page.write_text(new)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
+    """A Markdown table."""
     rule = ["---"] * len(head)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))

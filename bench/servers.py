@@ -1,4 +1,4 @@
-"""Every server of a run, prepared: Portico in its modes and the peers beside it."""
+"""The servers of a run: Portico in its modes, and the peers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.databases import Portico, Postgres
 from bench.processes import ROOT, Server
 
 PORTICO = ROOT / ".venv-served" / "bin" / "python"
-"""What is served in production: some packages load others where those are there."""
+"""Only production packages: some packages import others if these are installed."""
 PEERS = ROOT / ".venv-bench" / "bin" / "python"
 USERS, CALLERS, REFRESHES = 100_000, 10_000, 12_000
 FEW, MANY = 1_000, 1_000_000
@@ -24,7 +24,7 @@ TOOLS = 10_000
 
 @contextmanager
 def serving(*servers: Server) -> Iterator[None]:
-    """Start them side by side, wait for all, and stop them afterwards."""
+    """Start all servers, wait for all, and stop them afterwards."""
     try:
         for server in servers:
             server.start()
@@ -37,8 +37,8 @@ def serving(*servers: Server) -> Iterator[None]:
 
 
 @dataclass
-class Stage:
-    """Where databases are prepared once, at first need, and servers are made."""
+class BenchServers:
+    """Creates servers; prepares each database once, when it is first needed."""
 
     folder: Path
     postgres: Postgres
@@ -48,7 +48,6 @@ class Stage:
 
     @property
     def vendors(self) -> list[str]:
-        """The databases there are."""
         return ["SQLite", *(["PostgreSQL"] if self.postgres.url else [])]
 
     def bare(self, **environment: str) -> Server:
@@ -57,21 +56,18 @@ class Stage:
         return Server("bare MCPServer", PORTICO, app, folder, environment)
 
     def sdk_bearer(self) -> Server:
-        """The SDK's bearer auth."""
         return self.with_key("MCPServer, SDK bearer auth, JWT", PORTICO, "sdk_bearer")
 
     def fastmcp(self) -> Server:
-        """FastMCP's JWT verifier."""
         return self.with_key("FastMCP, its JWT verifier", PEERS, "fast")
 
     def with_key(self, name: str, python: Path, module: str) -> Server:
-        """A peer that verifies a JWT of its own key."""
+        """A peer that verifies JWTs with a generated key."""
         server = Server(name, python, f"bench.peers.{module}:app", self.folder / module)
         server.tokens = [self.token_of(server, "keys")]
         return server
 
     def naive(self, vendor: str, refresh: int = 0) -> Server:
-        """SimpleJWT and the ORM per request."""
         server = self.django_peer(
             "SimpleJWT + ORM per request", PORTICO, "naive", vendor
         )
@@ -86,21 +82,25 @@ class Stage:
         return server
 
     def threaded(self, asgi: Server) -> Server:
-        """The same django-mcpz behind gunicorn's threads."""
+        """The same django-mcpz behind gunicorn with threads."""
         app, name = asgi.app.replace(":app", ":wsgi"), f"{asgi.name}, gunicorn"
         folder, environment = asgi.folder, asgi.environment
         return Server(name, PEERS, app, folder, environment, asgi.tokens, wsgi=True)
 
     def django_peer(self, name: str, python: Path, module: str, vendor: str) -> Server:
-        """A Django peer with a database of its own."""
+        """A Django peer with an empty database."""
         folder = self.folder / f"{module}-{vendor}"
         app = f"bench.peers.{module}:app"
         shutil.rmtree(folder, ignore_errors=True)
-        url = self.postgres.made(f"bench_{module}") if vendor != "SQLite" else ""
+        url = (
+            self.postgres.create_database(f"bench_{module}")
+            if vendor != "SQLite"
+            else ""
+        )
         return Server(f"{name}, {vendor}", python, app, folder, {"DATABASE_URL": url})
 
     def token_of(self, server: Server, module: str) -> str:
-        """What the peer's module prints after preparing."""
+        """Prepare the peer; its module prints a token."""
         server.folder.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **server.environment, "BENCH_FOLDER": str(server.folder)}
         command = [str(server.python), "-m", f"bench.peers.{module}"]
@@ -111,20 +111,28 @@ class Stage:
             raise RuntimeError(f"{server.name} could not be prepared:\n{done.stderr}")
         return done.stdout.split()[-1]
 
+    def new_url(self, vendor: str, name: str) -> str:
+        """The URL of a new PostgreSQL database; empty for SQLite."""
+        return self.postgres.create_database(name) if vendor != "SQLite" else ""
+
     def database(self, vendor: str, kind: str = "base") -> Portico:
-        """`base`, `large` (a million revoked) or `tools` (ten thousand of them)."""
+        """`base`, `large` (a million revoked tokens) or `tools` (10,000 tools)."""
         name = f"{kind}-{vendor}"
         if name not in self.ready:
             print(f"  preparing {name} ...", file=sys.stderr, flush=True)
-            url = self.postgres.made(f"bench_{kind}") if vendor != "SQLite" else ""
-            made = Portico(self.folder / name, url)
+            url = (
+                self.postgres.create_database(f"bench_{kind}")
+                if vendor != "SQLite"
+                else ""
+            )
+            portico = Portico(self.folder / name, url)
             if kind == "tools":
-                made.options["BENCH_TOOLS"] = str(TOOLS)
+                portico.options["BENCH_TOOLS"] = str(TOOLS)
             count = MANY if kind == "large" else FEW
             people = {"callers": CALLERS, "refresh": REFRESHES if kind == "base" else 0}
             rows = {"users": USERS, "tokens": count, "revoked": count, "audit": 0}
-            made.prepare(**rows, **people)
-            self.ready[name] = made
+            portico.prepare(**rows, **people)
+            self.ready[name] = portico
         return self.ready[name]
 
     def portico(
@@ -135,10 +143,10 @@ class Stage:
         workers: int = 1,
         **environment: str,
     ) -> Server:
-        """A Portico on a prepared database; one caller's token."""
-        held = self.database(vendor, kind)
-        options = {**held.environment, "AUDIT_DURABILITY": audit, **environment}
+        """A Portico on a prepared database, with one caller's token."""
+        prepared = self.database(vendor, kind)
+        options = {**prepared.environment, "AUDIT_DURABILITY": audit, **environment}
         options.setdefault("MCP_SESSIONS", "off")
         name = f"Portico, {vendor}, audit {audit}"
-        app, tokens = "config.asgi:application", held.tokens[:1]
-        return Server(name, PORTICO, app, held.folder, options, tokens, workers)
+        app, tokens = "config.asgi:application", prepared.tokens[:1]
+        return Server(name, PORTICO, app, prepared.folder, options, tokens, workers)

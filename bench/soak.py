@@ -1,7 +1,7 @@
-"""python -m bench.soak [--minutes 30]: hours of a team's traffic, in minutes.
+"""`python -m bench.soak [--minutes 30]`: a team's traffic for a long time.
 
-Logins, refreshes, calls, revocations and admin edits mixed, at 70 % of the capacity
-measured first, on two workers. Writes its section of docs/reliability.md.
+First measures the capacity of two workers. Then mixes logins, refreshes, calls,
+revocations and admin edits at 70 % of it. Writes a section of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.installation import ROOT, Stand, resident, stand, write_section
+from bench.installation import ROOT, Installation, resident, running_installation
+from bench.report_page import write_section
 
 PEOPLE, CLIENTS = 20, 16
 SHARE = 0.7
 MIX = {"call": 90, "tools": 4, "refresh": 3, "login": 1, "revoke": 1, "edit": 1}
-"""Operation -> how many of a hundred."""
+"""Operation -> percentage."""
 
 
 @dataclass
 class Tally:
-    """What was asked and answered, and what should not have been."""
+    """Counts, durations and wrong answers."""
 
     done: Counter[str] = field(default_factory=Counter)
     messages: int = 0
@@ -37,7 +38,6 @@ class Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, operation: str, wanted: int, answer: Any, took: float) -> None:
-        """One answer."""
         with self.lock:
             self.done[operation] += 1
             self.messages += answer.url.path == "/mcp"
@@ -47,15 +47,17 @@ class Tally:
                 self.wrong.append(text)
 
     def broken(self, operation: str, error: Exception) -> None:
-        """No answer at all."""
+        """Count a lost connection as a wrong answer."""
         with self.lock:
             self.wrong.append(f"{operation} {error!r}")
 
 
 class Client:
-    """One person's client; never repeats what failed."""
+    """One person's client; it never repeats a failed request."""
 
-    def __init__(self, server: Stand, name: str, tally: Tally, seed: int) -> None:
+    def __init__(
+        self, server: Installation, name: str, tally: Tally, seed: int
+    ) -> None:
         import httpx2
 
         from tests.support.mcp_client import McpClient
@@ -67,7 +69,7 @@ class Client:
         self.login()
 
     def asked(self, operation: str, wanted: int, send: Any, *arguments: Any) -> Any:
-        """Do one thing and note how it went; a connection that broke is wrong too."""
+        """Send one request and count its answer; a lost connection is wrong, too."""
         import httpx2
 
         began = time.perf_counter()
@@ -80,46 +82,41 @@ class Client:
         return answer
 
     def post(self, operation: str, path: str, body: dict[str, str]) -> None:
-        """A request to the token endpoints that gives the next pair."""
+        """Send a token request and use the pair in its answer."""
 
         def send() -> Any:
             return self.wire.http.post(f"{self.server.url}{path}", json=body)
 
         answer = self.asked(operation, 200, send)
         if answer is not None and answer.status_code == 200:
-            told = answer.json()
-            self.wire.token, self.refresh = told["access"], told["refresh"]
+            pair = answer.json()
+            self.wire.token, self.refresh = pair["access"], pair["refresh"]
 
     def login(self) -> None:
-        """With the password."""
         from tests.support.users import PASSWORD
 
         body = {"username": self.name, "password": PASSWORD}
         self.post("login", "/api/token/", body)
 
     def step(self) -> None:
-        """One operation of the mix."""
+        """Do one random operation of the mix."""
         kind = self.random.choices(list(MIX), list(MIX.values()))[0]
         getattr(self, f"do_{kind}")()
 
     def do_call(self) -> None:
-        """A tool."""
         self.asked("call", 200, self.wire.call, "look")
 
     def do_tools(self) -> None:
-        """The list."""
         self.asked("list", 200, self.wire.post, "tools/list")
 
     def do_refresh(self) -> None:
-        """The next pair."""
         self.post("refresh", "/api/token/refresh/", {"refresh": self.refresh})
 
     def do_login(self) -> None:
-        """Anew."""
         self.login()
 
     def do_revoke(self) -> None:
-        """By an admin; the next message is refused, then a new sign-in."""
+        """Revoke as an admin, expect 401 for the next message, and sign in again."""
         from django.db import connections
 
         from accounts.models import IssuedToken
@@ -134,7 +131,7 @@ class Client:
         self.login()
 
     def do_edit(self) -> None:
-        """In the admin's rows: a role given to a bystander and taken away."""
+        """Grant a role to a bystander and remove it."""
         from django.db import connections
 
         from accounts.models import Role, RoleAssignment, User
@@ -149,10 +146,10 @@ class Client:
 
 
 def capacity(clients: list[Client], seconds: float) -> float:
-    """Operations a second of the mix when nobody waits."""
+    """Operations per second of the mix without pauses."""
     end = time.monotonic() + seconds
 
-    def hurry(client: Client) -> int:
+    def run_without_pause(client: Client) -> int:
         count = 0
         while time.monotonic() < end:
             client.step()
@@ -160,11 +157,11 @@ def capacity(clients: list[Client], seconds: float) -> float:
         return count
 
     with ThreadPoolExecutor(len(clients)) as pool:
-        return sum(pool.map(hurry, clients)) / seconds
+        return sum(pool.map(run_without_pause, clients)) / seconds
 
 
 def steady(clients: list[Client], rate: float, seconds: float) -> None:
-    """Operations at a fixed rate, each client in its own rhythm."""
+    """Operations at a fixed rate, evenly spread over the clients."""
     gap, start = len(clients) / rate, time.monotonic()
 
     def pace(index: int) -> None:
@@ -179,23 +176,22 @@ def steady(clients: list[Client], rate: float, seconds: float) -> None:
 
 
 class Memory(threading.Thread):
-    """Looks at the workers' memory every five seconds."""
+    """Measures the workers' memory every five seconds."""
 
-    def __init__(self, server: Stand) -> None:
+    def __init__(self, server: Installation) -> None:
         super().__init__(daemon=True)
         self.server, self.over = server, threading.Event()
-        self.seen: list[tuple[float, float]] = []
+        self.samples: list[tuple[float, float]] = []
 
     def run(self) -> None:
-        """Until told to end."""
         start = time.monotonic()
         while not self.over.wait(5):
             total = sum(resident(pid) for pid in self.server.workers())
-            self.seen.append((time.monotonic() - start, total))
+            self.samples.append((time.monotonic() - start, total))
 
     def slope(self) -> float:
         """MB an hour by least squares over the second half."""
-        late = self.seen[len(self.seen) // 2 :]
+        late = self.samples[len(self.samples) // 2 :]
         if len(late) < 2:
             return 0.0
         x = sum(at for at, _ in late) / len(late)
@@ -205,7 +201,7 @@ class Memory(threading.Thread):
 
 
 def people() -> None:
-    """Those who call, and those whose roles are edited meanwhile."""
+    """Create the callers, and the bystanders whose roles change."""
     from tests.support.users import make_user
 
     for number in range(PEOPLE):
@@ -213,8 +209,8 @@ def people() -> None:
         make_user(f"bystander{number}")
 
 
-def answered() -> int:
-    """Messages on record."""
+def message_events() -> int:
+    """Number of message events in the audit."""
     from django.db.models import Q
 
     from accounts.models import AuditEvent
@@ -224,10 +220,9 @@ def answered() -> int:
 
 
 def report(minutes: float, most: float, tally: Tally, memory: Memory, rows: int) -> str:
-    """The section of docs/reliability.md."""
     took = sorted(tally.took)
     mix = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.done.items()))
-    first, last = memory.seen[len(memory.seen) // 2][1], memory.seen[-1][1]
+    first, last = memory.samples[len(memory.samples) // 2][1], memory.samples[-1][1]
     same = "equal" if rows == tally.messages else "NOT EQUAL"
     wrong = "none" if not tally.wrong else "; ".join(tally.wrong[:5])
     times = ", ".join(pick(took, share) for share in (0.5, 0.95, 0.99, 1))
@@ -262,7 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     minutes = parser.parse_args().minutes
-    with stand(workers=2) as server:
+    with running_installation(workers=2) as server:
         people()
         server.start()
         warm = Tally()
@@ -271,16 +266,16 @@ def main() -> int:
         ]
         capacity(clients, 5)
         most = capacity(clients, 20)
-        before, tally, memory = answered(), Tally(), Memory(server)
+        before, tally, memory = message_events(), Tally(), Memory(server)
         for client in clients:
             client.tally = tally
         memory.start()
         steady(clients, SHARE * most, 60 * minutes)
         memory.over.set()
-        rows = answered() - before
+        rows = message_events() - before
         text = report(minutes, most, tally, memory, rows)
     print(text)
-    write_section(ROOT / "docs" / "reliability.md", "soak", text)
+    write_section("soak", text, page=ROOT / "docs" / "reliability.md")
     return len(tally.wrong) + (rows != tally.messages)
 
 

@@ -1,4 +1,4 @@
-"""The tables of the page: which servers, which load, and the rows they give."""
+"""The tables of docs/benchmarks.md: servers, loads and rows."""
 
 from __future__ import annotations
 
@@ -12,45 +12,49 @@ from bench import targets
 from bench.interleaved import Contender, Results, compare
 from bench.processes import Server
 from bench.report_page import table
-from bench.servers import REFRESHES, Stage, serving
+from bench.servers import REFRESHES, BenchServers, serving
 from bench.wrk import LEGACY, Load, call, listing, message
 
 CONNECTIONS = (1, 16, 64)
 
 
 def contender(server: Server, load: Load | None = None, label: str = "") -> Contender:
-    """A server with a load, `tools/call` unless told."""
+    """A server with a load; the default is `tools/call`."""
     return Contender(label or server.name, server, load or call())
 
 
 def ratios(found: Results, base: Contender, others: list[Contender]) -> str:
-    """Rows of ratio to base, one column a concurrency, with rates and CPU beside."""
-    seen = sorted({c for _label, c in found})
-    head = ["server", *(f"ratio at {c}" for c in seen)]
-    head += [f"calls/s at {seen[-1]}", f"CPU us at {seen[-1]}", f"p99 ms at {seen[-1]}"]
+    """Ratios to the base, one column per concurrency, with rates and CPU."""
+    levels = sorted({c for _label, c in found})
+    head = ["server", *(f"ratio at {c}" for c in levels)]
+    head += [
+        f"calls/s at {levels[-1]}",
+        f"CPU us at {levels[-1]}",
+        f"p99 ms at {levels[-1]}",
+    ]
     rows = []
     for who in (base, *others):
         cells = [who.label]
-        for c in seen:
+        for c in levels:
             goal = targets.to_bare(who.label, c)
             figures = found[who.label, c]
             cells.append("1" if who is base else targets.cell(figures, goal))
-        last = found[who.label, seen[-1]]
+        last = found[who.label, levels[-1]]
         cells += [f"{last.rate:,.0f}", f"{last.cpu:,.0f}", f"{last.p99:.1f}"]
         rows.append(cells)
     return f"{table(head, rows)}\n\n{targets.wrong(found)}"
 
 
-def calls(stage: Stage, rounds: int) -> str:
-    """Ratio to bare, and against the peers."""
-    bare = stage.bare()
-    ours = [stage.portico("SQLite", mode) for mode in ("batch", "durable", "off")]
-    if "PostgreSQL" in stage.vendors:
-        ours += [stage.portico("PostgreSQL", mode) for mode in ("batch", "durable")]
-    peers = [stage.sdk_bearer(), stage.fastmcp()]
-    for vendor in stage.vendors:
-        peers += [stage.naive(vendor), stage.mcpz(vendor)]
-    threaded = stage.threaded(next(p for p in peers if "mcpz" in p.name))
+def calls(pool: BenchServers, rounds: int) -> str:
+    """Ratios to the bare server, and to each peer."""
+    bare = pool.bare()
+    ours = [pool.portico("SQLite", mode) for mode in ("batch", "durable", "off")]
+    if "PostgreSQL" in pool.vendors:
+        ours += [pool.portico("PostgreSQL", mode) for mode in ("batch", "durable")]
+    peers = [pool.sdk_bearer(), pool.fastmcp()]
+    for vendor in pool.vendors:
+        peers += [pool.naive(vendor), pool.mcpz(vendor)]
+    threaded = pool.threaded(next(p for p in peers if "mcpz" in p.name))
     peers.append(threaded)
     with serving(bare, *ours, *peers):
         base = contender(bare)
@@ -61,7 +65,7 @@ def calls(stage: Stage, rounds: int) -> str:
 
 
 def against(found: Results, ours: list[Server], peers: list[Server]) -> str:
-    """How many times each peer's rate, from the same rounds."""
+    """Ratios to each peer's rate in the same rounds."""
     head = [
         "how many times the rate of",
         *(s.name.removeprefix("Portico, ") for s in ours),
@@ -82,22 +86,22 @@ def against(found: Results, ours: list[Server], peers: list[Server]) -> str:
 
 
 def session(server: Server) -> str:
-    """A session of the older protocol: its id."""
+    """Open a session of the older protocol; returns its id."""
     hello = {"protocolVersion": LEGACY, "capabilities": {}}
     hello["clientInfo"] = {"name": "bench", "version": "1"}
-    asked = message("initialize", LEGACY, hello, "")
+    request = message("initialize", LEGACY, hello, "")
     bearer = {"Authorization": f"Bearer {server.tokens[0]}"} if server.tokens else {}
     url = f"{server.url}/mcp"
-    headers = {**asked.headers, **bearer}
-    answer = httpx2.post(url, content=asked.bodies[0], headers=headers, timeout=20)
-    found = answer.headers["mcp-session-id"]
+    headers = {**request.headers, **bearer}
+    answer = httpx2.post(url, content=request.bodies[0], headers=headers, timeout=20)
+    session_id = answer.headers["mcp-session-id"]
     ready = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"})
-    httpx2.post(url, content=ready, headers={**headers, "Mcp-Session-Id": found})
-    return str(found)
+    httpx2.post(url, content=ready, headers={**headers, "Mcp-Session-Id": session_id})
+    return str(session_id)
 
 
 def in_session(server: Server) -> Load:
-    """`tools/call` in a session, each request with an id of its own."""
+    """`tools/call` in a session; each request has a different id."""
     load = call(LEGACY, session(server))
     body = json.loads(load.bodies[0])
     return replace(
@@ -105,13 +109,13 @@ def in_session(server: Server) -> Load:
     )
 
 
-def eras(stage: Stage, rounds: int) -> str:
+def eras(pool: BenchServers, rounds: int) -> str:
     """The older protocol, without and with sessions."""
     texts = []
     for title, sessions in (("without", "off"), ("with", "on")):
-        bare = stage.bare(BENCH_SESSIONS=sessions)
-        ours = [stage.portico(v, MCP_SESSIONS=sessions) for v in stage.vendors]
-        peers = [] if sessions == "on" else [stage.sdk_bearer(), stage.fastmcp()]
+        bare = pool.bare(BENCH_SESSIONS=sessions)
+        ours = [pool.portico(v, MCP_SESSIONS=sessions) for v in pool.vendors]
+        peers = [] if sessions == "on" else [pool.sdk_bearer(), pool.fastmcp()]
         with serving(bare, *ours, *peers):
             loads = [
                 in_session(s) if sessions == "on" else call(LEGACY)
@@ -128,43 +132,43 @@ def eras(stage: Stage, rounds: int) -> str:
     return "\n\n".join(texts)
 
 
-def tools(stage: Stage, rounds: int) -> str:
+def tools(pool: BenchServers, rounds: int) -> str:
     """Ten thousand tools: a call, the whole list, a list of one in a hundred."""
-    bare = stage.bare(BENCH_TOOLS="10000")
+    bare = pool.bare(BENCH_TOOLS="10000")
     ours = [
-        stage.portico(v, "batch", "tools", BENCH_TOOLS="10000") for v in stage.vendors
+        pool.portico(v, "batch", "tools", BENCH_TOOLS="10000") for v in pool.vendors
     ]
     with serving(bare, *ours):
         base = contender(bare)
         others = [contender(server) for server in ours]
         called = ratios(compare(base, others, (1, 16), rounds), base, others)
         listed = contender(bare, listing('"greet"'), f"{bare.name}, all 10,000")
-        rows = [c for server in ours for c in listings(stage, server)]
+        rows = [c for server in ours for c in listings(pool, server)]
         found = compare(listed, rows, (1,), min(rounds, 3), seconds=3)
     lists = ratios(found, listed, rows)
     return f"`tools/call`:\n\n{called}\n\n`tools/list`:\n\n{lists}"
 
 
-def listings(stage: Stage, server: Server) -> list[Contender]:
-    """The list of one who sees all, of one with 101 roles, and of one who sees few."""
+def listings(pool: BenchServers, server: Server) -> list[Contender]:
+    """Lists for a caller with all tools, one with 101 roles, and one with few tools."""
     vendor = "PostgreSQL" if "PostgreSQL" in server.name else "SQLite"
-    all_tokens = stage.database(vendor, "tools").tokens
-    told = ((0, "all 10,000"), (2, "all, 101 roles"), (1, "100 of 10,000"))
+    all_tokens = pool.database(vendor, "tools").tokens
+    callers = ((0, "all 10,000"), (2, "all, 101 roles"), (1, "100 of 10,000"))
     return [
         contender(
             replace(server, tokens=[all_tokens[at]]),
             listing('"greet"'),
             f"{server.name}: {who}",
         )
-        for at, who in told
+        for at, who in callers
     ]
 
 
-def revoked(stage: Stage, rounds: int) -> str:
-    """One thousand and one million revoked tokens, a hundred thousand users each."""
+def revoked(pool: BenchServers, rounds: int) -> str:
+    """Calls with one thousand and with one million revoked tokens."""
     rows = []
-    for vendor in stage.vendors:
-        few, many = stage.portico(vendor), stage.portico(vendor, kind="large")
+    for vendor in pool.vendors:
+        few, many = pool.portico(vendor), pool.portico(vendor, kind="large")
         with serving(few, many):
             base = contender(few, label="1,000 revoked")
             other = contender(many, label="1,000,000 revoked")
@@ -182,7 +186,7 @@ def within(
     other: Contender,
     goal: float | None,
 ) -> list[list[str]]:
-    """Rows that set two loads side by side."""
+    """Rows that compare two loads."""
     rows = []
     for c in sorted({c for _label, c in found}):
         one, two = found[base.label, c], found[other.label, c]
@@ -191,12 +195,12 @@ def within(
     return rows
 
 
-def metrics(stage: Stage, rounds: int) -> str:
+def metrics(pool: BenchServers, rounds: int) -> str:
     """The same server without and with Prometheus metrics, two workers each."""
-    vendor = stage.vendors[-1]
+    vendor = pool.vendors[-1]
     shared = {"WORKERS": "2", "MCP_SESSIONS": "off"}
-    off = stage.portico(vendor, workers=2, **shared)
-    on = stage.portico(vendor, workers=2, METRICS_TOKEN="measured-" * 3, **shared)
+    off = pool.portico(vendor, workers=2, **shared)
+    on = pool.portico(vendor, workers=2, METRICS_TOKEN="measured-" * 3, **shared)
     with serving(off, on):
         base = contender(off, label="metrics off")
         other = contender(on, label="metrics on")
@@ -206,43 +210,43 @@ def metrics(stage: Stage, rounds: int) -> str:
     return table(head, rows)
 
 
-def tokens(stage: Stage, rounds: int) -> str:
-    """One token in use and ten thousand, on the same server."""
+def tokens(pool: BenchServers, rounds: int) -> str:
+    """One token and ten thousand tokens in use, on the same server."""
     rows = []
-    for vendor in stage.vendors:
-        server = stage.portico(vendor)
+    for vendor in pool.vendors:
+        server = pool.portico(vendor)
         with serving(server):
             base = contender(server, label="one token")
-            everybody = replace(server, tokens=stage.database(vendor).tokens)
-            other = contender(everybody, label="10,000 tokens")
-            # Until each has been seen: a slice begins with the first of them anew.
-            while other.bear(16, 15)[0].requests < 2 * len(everybody.tokens):
+            all_callers = replace(server, tokens=pool.database(vendor).tokens)
+            other = contender(all_callers, label="10,000 tokens")
+            # Fill the cache first: each slice starts with the first token again.
+            while other.measure(16, 15)[0].requests < 2 * len(all_callers.tokens):
                 pass
             found = compare(base, [other], (16, 64), rounds, seconds=2)
         rows += within(found, vendor, base, other, targets.MANY_TOKENS)
     return table(["database, connections", "calls/s, one", "10,000", "ratio"], rows)
 
 
-def workers(stage: Stage, rounds: int) -> str:
-    """Two workers beside bare with two; the machine's cores bound both."""
-    bare = replace(stage.bare(), workers=2)
-    ours = [stage.portico(v, "batch", workers=2) for v in stage.vendors]
+def workers(pool: BenchServers, rounds: int) -> str:
+    """Two workers, compared with a bare server with two workers."""
+    bare = replace(pool.bare(), workers=2)
+    ours = [pool.portico(v, "batch", workers=2) for v in pool.vendors]
     with serving(bare, *ours):
         base = contender(bare)
         others = [contender(server) for server in ours]
         return ratios(compare(base, others, (16, 64), rounds), base, others)
 
 
-def memory(stage: Stage, rounds: int) -> str:
+def memory(pool: BenchServers, rounds: int) -> str:
     """Resident memory of a worker after load with ten thousand tokens."""
-    bare = stage.bare()
-    ours = [stage.portico(v, mode) for v in stage.vendors for mode in ("durable",)]
+    bare = pool.bare()
+    ours = [pool.portico(v, mode) for v in pool.vendors for mode in ("durable",)]
     rows: list[list[str]] = []
     with serving(bare, *ours):
         for server in (bare, *ours):
             vendor = "PostgreSQL" if "PostgreSQL" in server.name else "SQLite"
-            held = stage.database(vendor).tokens if server is not bare else []
-            contender(replace(server, tokens=held)).bear(16, 2 + 2 * rounds)
+            raws = pool.database(vendor).tokens if server is not bare else []
+            contender(replace(server, tokens=raws)).measure(16, 2 + 2 * rounds)
             now = server.memory_mb()
             over = now - (float(rows[0][1]) if rows else now)
             goal = targets.MEMORY_MB
@@ -251,29 +255,29 @@ def memory(stage: Stage, rounds: int) -> str:
     return table(["server", "MB a worker", "over bare", ""], rows)
 
 
-def issuing(stage: Stage, rounds: int) -> str:
-    """Tokens issued for a password, and refreshed, a second."""
-    naive = stage.naive("SQLite", REFRESHES)
-    ours = [stage.portico(v, "durable", HASHING_WAIT="20") for v in stage.vendors]
+def issuing(pool: BenchServers, rounds: int) -> str:
+    """Tokens issued by password, and refreshed."""
+    naive = pool.naive("SQLite", REFRESHES)
+    ours = [pool.portico(v, "durable", HASHING_WAIT="20") for v in pool.vendors]
     texts = []
     form = {"Content-Type": "application/json"}
     with serving(naive, *ours):
         for path, once in (("/api/token/", False), ("/api/token/refresh/", True)):
-            made = [issuing_load(server, path, form, once) for server in (naive, *ours)]
-            found = compare(made[0], made[1:], (1, 4), min(rounds, 4))
-            texts.append(f"`{path}`:\n\n{ratios(found, made[0], made[1:])}")
+            runs = [issuing_load(server, path, form, once) for server in (naive, *ours)]
+            found = compare(runs[0], runs[1:], (1, 4), min(rounds, 4))
+            texts.append(f"`{path}`:\n\n{ratios(found, runs[0], runs[1:])}")
     return "\n\n".join(texts)
 
 
 def issuing_load(
     server: Server, path: str, headers: dict[str, str], once: bool
 ) -> Contender:
-    """Passwords to check, or refresh tokens to rotate once each."""
+    """Password requests, or refresh requests with each token once."""
     ours = server.name.startswith("Portico")
     if once:
         file = server.folder / "tokens.refresh"
-        held = file.read_text().split()[:REFRESHES]
-        bodies = [{"refresh": raw} for raw in held]
+        raws = file.read_text().split()[:REFRESHES]
+        bodies = [{"refresh": raw} for raw in raws]
     elif ours:
         names = [f"user-{i}" for i in range(1000) if i % 50 != 49]
         password = "a password for all of them 7"

@@ -1,4 +1,4 @@
-"""What the project set itself, and whether a figure meets it."""
+"""The goals of the project, and whether a figure meets its goal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEMORY_MB = 60.0
 
 
 def to_bare(label: str, connections: int) -> float | None:
-    """The ratio to bare that a Portico is to reach, where one was set."""
+    """The goal for the ratio to the bare server; None if there is none."""
     if not label.startswith("Portico"):
         return None
     vendor = "PostgreSQL" if "PostgreSQL" in label else "SQLite"
@@ -30,12 +30,12 @@ def to_bare(label: str, connections: int) -> float | None:
 
 
 def against(label: str, vendor: str) -> float:
-    """How many times a peer's rate a Portico is to reach."""
+    """The goal for the ratio to a peer's rate."""
     return next(goal[vendor] for name, goal in AGAINST.items() if name in label)
 
 
 def verdict(value: float, goal: float | None, over: bool = False) -> str:
-    """`meets 0.80` or `misses 0.80`; nothing where no goal was set."""
+    """`meets 0.80` or `misses 0.80`; empty without a goal."""
     if goal is None:
         return ""
     met = value > goal if over else value >= goal
@@ -43,14 +43,13 @@ def verdict(value: float, goal: float | None, over: bool = False) -> str:
 
 
 def cell(figures: Figures, goal: float | None = None) -> str:
-    """Median, spread, verdict."""
-    told = f"{figures.ratio:.2f} ({figures.spread})"
-    said = verdict(figures.ratio, goal)
-    return f"{told} {said}".strip()
+    """Median, spread and verdict as a table cell."""
+    value = f"{figures.ratio:.2f} ({figures.spread})"
+    return f"{value} {verdict(figures.ratio, goal)}".strip()
 
 
 def wrong(found: Results) -> str:
-    """One sentence on wrong answers."""
+    """A sentence about wrong answers."""
     bad = [
         f"{label} at {c}: {f.wrong} of {sum(s.requests for s in f.slices)}"
         for (label, c), f in found.items()

@@ -1,4 +1,4 @@
-"""wrk as the load generator: one slice of load, every answer's body looked at."""
+"""wrk as load generator: runs slices of load and checks every answer's body."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ META = "io.modelcontextprotocol/"
 GREETING = "hello bench"
 
 
-def needed() -> str:
-    """The path of wrk, installed by apt where that is possible."""
+def wrk_path() -> str:
+    """The path of wrk; installs it with apt if possible, else exits."""
     if shutil.which("wrk") is None and shutil.which("apt-get"):
         print("Installing wrk ...", file=sys.stderr)
         for command in (["update", "-qq"], ["install", "-y", "-qq", "wrk"]):
             subprocess.run(["apt-get", *command], check=False, capture_output=True)
-    found = shutil.which("wrk")
-    if found is None:
+    path = shutil.which("wrk")
+    if path is None:
         sys.exit(
             "The benchmarks need wrk; install it (apt-get install wrk) and try again."
         )
-    return found
+    return path
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What one slice of load gave."""
+    """The result of one slice of load."""
 
     rate: float
-    """Right answers a second."""
+    """Correct answers per second."""
     p50_ms: float
     p99_ms: float
     wrong: int
-    """Answers that were not what was asked for, and connections that broke."""
+    """Number of wrong answers and lost connections."""
     requests: int
     sample: str = ""
     """The first wrong answer."""
@@ -47,7 +47,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests to send and the text that a right answer contains."""
+    """Requests, and a text that each correct answer contains."""
 
     path: str = "/mcp"
     headers: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Load:
     """Whether each request can be sent only once (refresh tokens)."""
 
     def write(self, folder: Path, tokens: list[str]) -> Path:
-        """The files call.lua reads; each token is paired with a body, in turn."""
+        """Write the files that call.lua reads; pairs tokens and bodies in turn."""
         folder.mkdir(parents=True, exist_ok=True)
         pairs = self.headers.items()
         lines = "".join(f"{name}: {value}\n" for name, value in pairs)
@@ -107,7 +107,14 @@ def run(
     url: str, folder: Path, expected: str, connections: int, seconds: int, skip: int = 0
 ) -> Slice:
     """Load `url` for some seconds."""
-    command = [needed(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
+    command = [
+        wrk_path(),
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "20s",
+    ]
     command += ["-s", str(SCRIPT), url, "--", str(folder), expected, str(skip)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = {line.split(" ")[0]: line for line in done.stdout.splitlines()}

@@ -1,1 +1,1 @@
-"""The tools that every peer offers, as a Portico app."""
+"""The peers' tools as a Portico app."""

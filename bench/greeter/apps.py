@@ -1,5 +1,3 @@
-"""The Django app behind the benchmark's tools."""
-
 from django.apps import AppConfig
 
 

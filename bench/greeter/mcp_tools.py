@@ -1,4 +1,4 @@
-"""`greet`, and as many more like it as BENCH_TOOLS says."""
+"""`greet`, and copies of it: BENCH_TOOLS tools in total."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One module per peer: an ASGI `app`, and `python -m` prints a token for it."""
+"""One module per peer: `app` is ASGI, and `python -m` prints a token for it."""

@@ -1,4 +1,4 @@
-"""Bare `MCPServer` of the official SDK: no authorization at all."""
+"""The official SDK's `MCPServer` without authorization."""
 
 from __future__ import annotations
 

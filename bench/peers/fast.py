@@ -1,4 +1,4 @@
-"""FastMCP with its own JWT verifier."""
+"""FastMCP with its JWT verifier."""
 
 from __future__ import annotations
 

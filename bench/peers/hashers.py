@@ -1,4 +1,4 @@
-"""Argon2 as Portico has it, so that both check a password at the same cost."""
+"""Argon2 with Portico's parameters, so that a password check costs the same."""
 
 from django.contrib.auth.hashers import Argon2PasswordHasher
 

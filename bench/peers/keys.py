@@ -17,7 +17,7 @@ PUBLIC = FOLDER / "public.pem"
 
 
 def make() -> str:
-    """Write the public key for the server and give a token of one day."""
+    """Write the public key for the server; returns a token valid for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

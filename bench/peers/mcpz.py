@@ -1,4 +1,4 @@
-"""django-mcpz with its own bearer tokens, as ASGI and as WSGI application."""
+"""django-mcpz with its bearer tokens, as ASGI and as WSGI application."""
 
 from __future__ import annotations
 
@@ -27,20 +27,15 @@ server = MCPServer(name="bench", version="1.0.0", auth=token_auth)
 
 
 class GreetParams(msgspec.Struct):
-    """What `greet` takes."""
-
     name: str
 
 
 class Greeting(msgspec.Struct):
-    """What it gives."""
-
     result: str
 
 
 @server.tool(description="Greet somebody.")
 def greet(request: HttpRequest, params: GreetParams) -> Greeting:
-    """As the other peers' tool."""
     return Greeting(result=f"hello {params.name}")
 
 

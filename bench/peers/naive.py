@@ -1,7 +1,7 @@
 """The usual tutorial: SimpleJWT and the ORM on every request, before `MCPServer`.
 
-User, blacklist and groups are read on each message, as a revocation that counts at
-once demands; SimpleJWT's defaults (HS256) otherwise.
+Reads user, blacklist and groups for each message, so that a revocation applies at
+once. Otherwise it uses SimpleJWT's defaults (HS256).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ authentication = JWTAuthentication()
 
 
 def allowed(raw: bytes) -> bool:
-    """Whether the bearer of `raw` may call: four look-ups a message."""
+    """Whether the token may call; needs four queries."""
     try:
         token = authentication.get_validated_token(raw)
         user = authentication.get_user(token)
@@ -68,13 +68,12 @@ def allowed(raw: bytes) -> bool:
 
 
 class Check:
-    """Pure ASGI in front of the SDK's app; the rest of the paths are Django's."""
+    """Pure ASGI before the SDK's app; Django serves all other paths."""
 
     def __init__(self) -> None:
         self.mcp, self.django = served(), get_asgi_application()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one request, or 401."""
         if scope["type"] == "lifespan":
             await self.mcp(scope, receive, send)
             return
@@ -90,7 +89,7 @@ class Check:
 
 
 def prepare() -> str:
-    """Tables, a user, its token; BENCH_REFRESH refresh tokens go to a file."""
+    """Create tables, a user and its token; write BENCH_REFRESH refresh tokens."""
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)

@@ -1,4 +1,4 @@
-"""Django settings that the two Django peers share: users, a database, no frills."""
+"""Django settings that the two Django peers share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDER = Path(os.environ["BENCH_FOLDER"])
 
 
 def database(name: str) -> dict[str, Any]:
-    """PostgreSQL with a pool where DATABASE_URL is given, else SQLite in WAL mode."""
+    """PostgreSQL with a pool if DATABASE_URL is set, else SQLite in WAL mode."""
     url = urlsplit(os.getenv("DATABASE_URL", ""))
     if not url.scheme:
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"

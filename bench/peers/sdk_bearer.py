@@ -1,4 +1,4 @@
-"""`MCPServer` behind the SDK's own bearer auth, with a verifier that checks a JWT."""
+"""`MCPServer` behind the SDK's bearer auth, with a JWT verifier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.peers.keys import AUDIENCE, ISSUER, PUBLIC
 
 
 class Verifier:
-    """Signature, issuer, audience and time; the key is parsed once."""
+    """Checks signature, issuer, audience and time. It parses the key once."""
 
     def __init__(self) -> None:
         self.key: Any = load_pem_public_key(PUBLIC.read_bytes())

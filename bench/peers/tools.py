@@ -1,4 +1,4 @@
-"""The tool that every peer offers; it does nothing, so the way to it is measured."""
+"""The tool of every peer. It does nothing, so only the path to it is measured."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ async def greet(name: str) -> str:
 
 
 def more_names() -> list[str]:
-    """Names of the further tools: BENCH_TOOLS in all, `greet` included."""
+    """Names of the other tools: BENCH_TOOLS in total, with `greet`."""
     return [f"greet_{number}" for number in range(1, int(os.getenv("BENCH_TOOLS", 1)))]

@@ -8,7 +8,7 @@ import pytest
 
 from bench import targets
 from bench.interleaved import Figures, Results, compare
-from bench.report_page import put, table
+from bench.report_page import table, write_section
 from bench.wrk import Load, Slice, call
 
 pytestmark = pytest.mark.once
@@ -20,7 +20,7 @@ class Runner:
     def __init__(self, label: str, rates: list[float]) -> None:
         self.label, self.rates, self.asked = label, rates, 0
 
-    def bear(self, connections: int, seconds: int) -> tuple[Slice, float]:
+    def measure(self, connections: int, seconds: int) -> tuple[Slice, float]:
         rate = self.rates[self.asked % len(self.rates)]
         self.asked += 1
         return Slice(rate, 1, 2, wrong=int(rate == 7), requests=10), 100.0
@@ -63,7 +63,7 @@ def test_a_section_replaces_only_itself(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Head\n")
     for name, text in (("one", "1"), ("two", "2"), ("one", r"3 \1")):
-        put(name, name.title(), text, page)
+        write_section(name, text, name.title(), page)
     written = page.read_text()
     assert written.startswith("# Head\n") and written.count("## ") == 2
     assert written.index(r"3 \1") < written.index("2\n") and "\n1\n" not in written
