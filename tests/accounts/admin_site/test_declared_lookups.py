@@ -55,7 +55,7 @@ DECLARED = {
     "accounts.Consent": "client__id__exact",
     "accounts.DocumentHost": "",
     "accounts.IssuedToken": "client_id expiry issued_at__gte issued_at__lte state use"
-    " username door door__exact door__in door__isnull"
+    " username issued_via issued_via__exact issued_via__in issued_via__isnull"
     " kind kind__exact kind__in kind__isnull",
     "accounts.OAuthClient": "blocked blocked__exact blocked__in blocked__isnull"
     " client_type client_type__exact client_type__in client_type__isnull"
@@ -109,7 +109,7 @@ SENSITIVE = {
     "axes.AccessAttempt": "get_data ip_address post_data user_agent",
     "axes.AccessFailureLog": "ip_address user_agent",
     "axes.AccessLog": "ip_address session_hash user_agent",
-    "mcp_bridge.Change": "key",
+    "mcp_bridge.LoggedChange": "key",
     "mfa.Authenticator": "data",
     "sessions.Session": "session_data session_key",
     "socialaccount.SocialAccount": "extra_data uid",

@@ -25,15 +25,15 @@ from tests.support.users import make_user
 CHANGING: dict[str, tuple[list[str], str]] = {
     "add_client": (["Robot", "--service-account", "alice"], "client.registered"),
     "add_user": (["zoe", "--role", "User"], "role.granted"),
-    "grant": (["alice", "Guest", "--until", "8h"], "role.granted"),
+    "grant_role": (["alice", "Guest", "--until", "8h"], "role.granted"),
     "import_policy": (["{policy}"], "policy.imported"),
     "import_users": (["{users}"], "role.granted"),
     "issue_token": (["alice"], "token.issued"),
     "purge": ([], "purge.done"),
     "reset_second_factor": (["alice"], "second_factor.reset"),
-    "revoke": (["--user", "alice"], "token.revoked"),
+    "revoke_tokens": (["--user", "alice"], "token.revoked"),
     "rotate_signing_key": ([], "key.rotated"),
-    "ungrant": (["alice", "User"], "role.withdrawn"),
+    "revoke_role": (["alice", "User"], "role.withdrawn"),
     "unlock": (["alice"], "user.unlocked"),
 }
 """Command -> its arguments, and the event that it records."""

@@ -611,7 +611,7 @@ KEYED = {
     "axes.AccessFailureLog": "wrong passwords",
     "axes.AccessLog": "always empty",
     "sessions.Session": "found by what their accounts' epoch is",
-    "mcp_bridge.Change": "numbers of changes",
+    "mcp_bridge.LoggedChange": "numbers of changes",
     "socialaccount.SocialApp": "never saved",
     "socialaccount.SocialToken": "never saved",
     "account.EmailConfirmation": "about an address",

@@ -126,7 +126,7 @@ def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
 def test_a_blocked_client_concerns_its_own(db: None) -> None:
     client = OAuthClient.objects.create(client_id="c1", client_type="public")
     assert noted(lambda: OAuthClient.objects.update(blocked=True)) == {("client", "c1")}
-    assert noted(client.used) == set()
+    assert noted(client.update_last_used) == set()
     assert noted(client.delete) == {("client", "c1")}
 
 

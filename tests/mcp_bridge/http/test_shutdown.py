@@ -13,7 +13,7 @@ from mcp_bridge.http import shutdown as draining
 
 heard = []
 signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-draining.listen()
+draining.install_signal_handlers()
 
 def again(frame, event, argument):
     if len(heard) < 20:
@@ -23,7 +23,7 @@ def again(frame, event, argument):
 sys.setprofile(again)
 signal.raise_signal(signal.SIGTERM)
 sys.setprofile(None)
-print(draining.begun(), heard.count(signal.SIGTERM) > 1)
+print(draining.shutting_down(), heard.count(signal.SIGTERM) > 1)
 """
 """Sends a second signal at every call and return of the first one's handler."""
 

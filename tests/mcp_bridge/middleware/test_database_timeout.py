@@ -22,7 +22,7 @@ class Database:
     def __init__(self, away: bool) -> None:
         self.away, self.asked = away, 0
 
-    async def look(self) -> LogPosition:
+    async def current_position(self) -> LogPosition:
         """The current position, if it answers."""
         self.asked += 1
         if self.away:

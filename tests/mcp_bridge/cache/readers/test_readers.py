@@ -196,11 +196,11 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def tell(reader: ChangeReader) -> None:
-        reads(monkeypatch, LOOK="SELECT nonsense")
+        reads(monkeypatch, POSITION_QUERY="SELECT nonsense")
         bad = readers.open_reader()
         with pytest.raises(DatabaseUnavailable):
             await bad.current_position()
-        reads(monkeypatch, NEWS="SELECT nonsense {0} {1}")
+        reads(monkeypatch, CHANGES_QUERY="SELECT nonsense {0} {1}")
         with pytest.raises(DatabaseUnavailable):
             await bad.changes_between(base.UNTRACKED, base.UNTRACKED)
         bad.close()
@@ -237,7 +237,7 @@ def test_a_silent_connection_is_closed(
     if connection.vendor == "sqlite":
         return
     monkeypatch.setattr(postgresql, "READ_TIMEOUT", 0.05)
-    reads(monkeypatch, LOOK="SELECT 'e', 1 FROM pg_sleep(2)")
+    reads(monkeypatch, POSITION_QUERY="SELECT 'e', 1 FROM pg_sleep(2)")
 
     async def tell(reader: ChangeReader) -> None:
         with pytest.raises(DatabaseUnavailable, match="no answer"):
