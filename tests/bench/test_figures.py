@@ -26,7 +26,7 @@ class Runner:
         return Slice(rate, 1, 2, wrong=int(rate == 7), requests=10), 100.0
 
 
-def found(base: list[float], other: list[float], rounds: int) -> Results:
+def comparison(base: list[float], other: list[float], rounds: int) -> Results:
     """The result of a comparison of these samples."""
     pair = Runner("bare", base), Runner("Portico, SQLite, audit batch", other)
     return compare(pair[0], [pair[1]], (16,), rounds)  # type: ignore[arg-type, list-item]
@@ -34,7 +34,7 @@ def found(base: list[float], other: list[float], rounds: int) -> Results:
 
 def test_a_ratio_is_per_round_and_the_first_round_is_discarded() -> None:
     """Each value is divided by the baseline of the same round; the median counts."""
-    results = found([1, 100, 200, 400], [999, 50, 120, 400], 3)
+    results = comparison([1, 100, 200, 400], [999, 50, 120, 400], 3)
     ours = results["Portico, SQLite, audit batch", 16]
     assert ours.ratios == [0.5, 0.6, 1.0] and ours.ratio == 0.6
     assert ours.spread == "0.50-1.00" and ours.rate == 120
@@ -42,8 +42,8 @@ def test_a_ratio_is_per_round_and_the_first_round_is_discarded() -> None:
 
 def test_wrong_answers_are_reported() -> None:
     """A fast error is not a fast call."""
-    assert "none was wrong" in targets.wrong(found([1], [2], 1))
-    assert "batch at 16: 1 of 10" in targets.wrong(found([1], [7], 1))
+    assert "none was wrong" in targets.wrong(comparison([1], [2], 1))
+    assert "batch at 16: 1 of 10" in targets.wrong(comparison([1], [7], 1))
 
 
 def test_goals_are_compared_with_the_median() -> None:

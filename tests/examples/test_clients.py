@@ -49,7 +49,7 @@ def server(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
 
 
 @pytest.fixture(scope="module")
-def hasty(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
+def short_lived_server(rows: None, tmp_path_factory: Any) -> Iterator[Portico]:
     """A server whose access tokens last two seconds."""
     folder = tmp_path_factory.mktemp("hasty")
     with running_server(folder, EXTRA_APPS="", ACCESS_TOKEN_LIFETIME="2") as running:
@@ -74,7 +74,7 @@ def run(program: list[str], *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @contextmanager
-def talking(program: list[str], *arguments: str) -> Iterator[Iterator[str]]:
+def program_lines(program: list[str], *arguments: str) -> Iterator[Iterator[str]]:
     """The lines it prints, as it prints them."""
     command = [*program, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -85,7 +85,7 @@ def talking(program: list[str], *arguments: str) -> Iterator[Iterator[str]]:
             process.kill()
 
 
-def hear(lines: Iterator[str], word: str) -> None:
+def read_until(lines: Iterator[str], word: str) -> None:
     """Read until a line begins with `word`."""
     heard = []
     for line in lines:
@@ -103,12 +103,12 @@ def tokens_of(language: str) -> Any:
 
 @pytest.mark.parametrize("language", BOTH)
 def test_it_lists_calls_and_renews(
-    hasty: Portico, language: str, program: list[str]
+    short_lived_server: Portico, language: str, program: list[str]
 ) -> None:
     """OAuth 2.1 4.3: three calls over two seconds outlast a token; one sign-in."""
     before = set(tokens_of(language).values_list("pk", flat=True))
     name = f"{language}-robot"
-    done = run(program, hasty.url, name, PASSWORD, "3")
+    done = run(program, short_lived_server.url, name, PASSWORD, "3")
     assert done.returncode == 0, done.stderr
     assert "tools: whoami\n" in done.stdout
     calls = [line for line in done.stdout.splitlines() if line.startswith("whoami:")]
@@ -124,15 +124,17 @@ def test_it_continues_after_a_401(
 ) -> None:
     """RFC 6750 3.1: refused between calls it refreshes, else it signs in."""
     before = set(tokens_of(language).values_list("pk", flat=True))
-    with talking(program, server.url, f"{language}-robot", PASSWORD, "30") as lines:
-        hear(lines, "whoami:")
+    with program_lines(
+        program, server.url, f"{language}-robot", PASSWORD, "30"
+    ) as lines:
+        read_until(lines, "whoami:")
         tokens_of(language).revoke(actor=None, reason="access token only")
-        hear(lines, "got a token")
-        hear(lines, "whoami:")
+        read_until(lines, "got a token")
+        read_until(lines, "whoami:")
         family = tokens_of(language).last().family
         IssuedToken.objects.filter(family=family).revoke(actor=None, reason="all")
-        hear(lines, "got a token")
-        hear(lines, "whoami:")
+        read_until(lines, "got a token")
+        read_until(lines, "whoami:")
     first, second, third = tokens_of(language).exclude(pk__in=before)
     assert first.family == second.family != third.family
 
@@ -154,7 +156,7 @@ def test_a_missing_server_is_one_sentence(program: list[str]) -> None:
     assert done.returncode == 1 and done.stderr.count("\n") == 1
 
 
-async def asked(url: str, auth: httpx2.Auth) -> str:
+async def call_with_question(url: str, auth: httpx2.Auth) -> str:
     """A call during which the server asks the client on the response stream."""
 
     async def say(context: Any, params: Any) -> ElicitResult:
@@ -176,7 +178,7 @@ def test_streams_are_not_buffered(server: Portico) -> None:
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     auth = example.PorticoTokens(server.url, "python-robot", PASSWORD)
-    assert "ada" in asyncio.run(asked(server.url, auth))
+    assert "ada" in asyncio.run(call_with_question(server.url, auth))
 
 
 def test_its_packages_are_the_tested_versions() -> None:

@@ -85,27 +85,27 @@ class OidcProvider:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    oidc_provider: OidcProvider
+    provider: OidcProvider
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         query = {k: v[0] for k, v in parse_qs(parts.query).items()}
-        if self.idp.broken:
+        if self.provider.broken:
             self.send_error(500)
         elif parts.path == "/.well-known/openid-configuration":
-            self.told(200, self.idp.discovery())
+            self.told(200, self.provider.discovery())
         elif parts.path == "/authorize":
             self.send_response(302)
-            self.send_header("location", self.idp.authorize(query))
+            self.send_header("location", self.provider.authorize(query))
             self.end_headers()
         else:
             raw = self.headers.get("authorization", "").removeprefix("Bearer ")
-            claims = self.idp.access.get(raw)
+            claims = self.provider.access.get(raw)
             self.told(200 if claims else 401, claims or {})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()
-        self.told(*self.idp.token({k: v[0] for k, v in parse_qs(body).items()}))
+        self.told(*self.provider.token({k: v[0] for k, v in parse_qs(body).items()}))
 
     def told(self, status: int, data: dict[str, Any]) -> None:
         content = json.dumps(data).encode()
@@ -125,7 +125,7 @@ def oidc_provider() -> Iterator[OidcProvider]:
     own = type("OwnHandler", (Handler,), {})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), own)
     running = OidcProvider(f"http://127.0.0.1:{server.server_port}")
-    own.idp = running  # type: ignore[attr-defined]
+    own.provider = running  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -123,12 +123,12 @@ GROUPS = re.compile(r" GROUP BY .*?(?= ORDER BY| HAVING| LIMIT|\)|$)")
 """Counting relations groups by every column; that compares no foreign values."""
 
 
-def sensitive(field: Any) -> bool:
+def is_sensitive(field: Any) -> bool:
     """Whether a model declares the column in SENSITIVE."""
     return bool(is_secret(field) or is_private(field))
 
 
-def asker(who: str) -> User:
+def staff_user(who: str) -> User:
     """carol, a superuser, or a staff member of one of the default groups."""
     if who == "carol":
         return make_user("carol", "Admin", admin=True)
@@ -139,7 +139,7 @@ def asker(who: str) -> User:
     return made
 
 
-def ask(user: User, path: str = "/", **query: Any) -> Any:
+def request_as(user: User, path: str = "/", **query: Any) -> Any:
     """The request that a view gets."""
     request = RequestFactory().get(path, query)
     request.user = user
@@ -156,7 +156,7 @@ def columns(model: Any, relations: int, before: str = "") -> Iterator[tuple[str,
             yield from columns(field.related_model, relations - 1, f"{path}__")
 
 
-def compared(queries: CaptureQueriesContext) -> list[str]:
+def compared_columns(queries: CaptureQueriesContext) -> list[str]:
     """The secret columns in conditions and orders of these queries."""
     asked = [GROUPS.sub("", q["sql"].partition(" FROM ")[2]) for q in queries]
     return [
@@ -189,7 +189,9 @@ def test_every_list_takes_what_is_declared_and_nothing_else(monkeypatch: Any) ->
 def test_every_secret_and_personal_column_is_listed() -> None:
     """A new column fails here until it is listed in SENSITIVE or named as harmless."""
     found = {
-        model._meta.label: {f.name for f in model._meta.concrete_fields if sensitive(f)}
+        model._meta.label: {
+            f.name for f in model._meta.concrete_fields if is_sensitive(f)
+        }
         for model in apps.get_models()
         if not model.__module__.startswith(("tests.", "examples."))
     }
@@ -202,13 +204,13 @@ def test_every_secret_and_personal_column_is_listed() -> None:
 @pytest.mark.parametrize("who", STAFF)
 def test_no_list_compares_a_secret_by_any_lookup_over_any_relation(who: str) -> None:
     """Superusers reach three relations, others two; no permission is checked here."""
-    user = asker(who)
+    user = staff_user(who)
     far = 3 if user.is_superuser else 2
     tried = 0
     for page in PAGES:
-        request = ask(user)
+        request = request_as(user)
         for path, field in columns(page.model, far):
-            if sensitive(field):
+            if is_sensitive(field):
                 for lookup in ("", *LOOKUPS):
                     name = f"{path}__{lookup}".rstrip("_")
                     assert not page.lookup_allowed(name, "x", request), name
@@ -223,14 +225,14 @@ def test_a_list_takes_no_pattern_on_any_column(page: Any) -> None:
     """This holds for hidden columns and for columns that a filter declares."""
     declared = set(DECLARED[page.opts.label].split())
     for who in STAFF:
-        request = ask(asker(who))
+        request = request_as(staff_user(who))
         far = 1 if who == "carol" else 0
         paths = [path for path, _field in columns(page.model, far)]
         for path, lookup in product(paths, LOOKUPS):
             name = f"{path}__{lookup}"
             allowed = page.lookup_allowed(name, "x", request)
             assert allowed == (name in declared), name
-        asked = ask(request.user, **{f"{paths[0]}__regex": "(a+)+$"})
+        asked = request_as(request.user, **{f"{paths[0]}__regex": "(a+)+$"})
         with pytest.raises(DisallowedModelAdminLookup):
             page.get_changelist_instance(asked)
 
@@ -239,27 +241,27 @@ def test_a_list_takes_no_pattern_on_any_column(page: Any) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_search_and_order_compare_no_secret(page: Any) -> None:
     """Tests what the search box and the column headers send to the database."""
-    user = asker("carol")
+    user = staff_user("carol")
     places = range(len(page.list_display) + 1)
     orders = [f"{sign}{place}" for place, sign in product(places, ("", "-"))]
     with CaptureQueriesContext(connection) as queries:
         for query in ({"q": "abc"}, *({"o": order} for order in orders)):
             try:
-                shown = page.get_changelist_instance(ask(user, **query))
+                shown = page.get_changelist_instance(request_as(user, **query))
                 list(shown.result_list)
             except IncorrectLookupParameters:
                 continue
-    assert queries and compared(queries) == []
+    assert queries and compared_columns(queries) == []
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_popup_and_no_form_uses_a_secret(page: Any) -> None:
     """`_to_field` puts the column into each row and finds a row by it."""
-    request = ask(asker("carol"))
+    request = request_as(staff_user("carol"))
     assert page.to_field_allowed(request, page.opts.pk.name)
     for field in page.opts.concrete_fields:
-        if sensitive(field):
+        if is_sensitive(field):
             assert not page.to_field_allowed(request, field.name)
 
 
@@ -270,12 +272,12 @@ BAD = ["", "[", "a\x00b", "x" * 5000, "9" * 40, "1,x", "0001-01-01", "NaN"]
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_value_breaks_a_list(page: Any) -> None:
     """An unreadable value matches no row or is refused before the database is asked."""
-    user = asker("carol")
+    user = staff_user("carol")
     names = [*DECLARED[page.opts.label].split(), *sorted(CONTROLS - {"e"})]
     for name, value in product(names, BAD):
         try:
             with transaction.atomic():
-                shown = page.get_changelist_instance(ask(user, **{name: value}))
+                shown = page.get_changelist_instance(request_as(user, **{name: value}))
                 list(shown.result_list)
         except (IncorrectLookupParameters, SuspiciousOperation):
             continue
@@ -300,9 +302,9 @@ def test_addresses_that_no_page_links_to_are_refused(query: dict[str, Any]) -> N
     """Token is not sortable and expires_at is, once: databases bound conditions."""
     page: Any = admin.site.get_model_admin(IssuedToken)
     with pytest.raises(IncorrectLookupParameters):
-        page.get_changelist_instance(ask(asker("carol"), **query))
+        page.get_changelist_instance(request_as(staff_user("carol"), **query))
     with pytest.raises(DisallowedModelAdminLookup):
-        page.get_changelist_instance(ask(asker("carol"), e="1", **query))
+        page.get_changelist_instance(request_as(staff_user("carol"), e="1", **query))
 
 
 class Bare(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -343,7 +345,7 @@ def test_a_list_of_another_app_is_closed_by_the_site(
     site.register(UserSession)
     site.register(OAuthClient, Bare)
     site.register(User, list_filter=["is_staff"])
-    request = ask(asker("carol"))
+    request = request_as(staff_user("carol"))
     for page in site._registry.values():
         assert not page.lookup_allowed("password__regex", "x", request)
         assert not page.lookup_allowed("user__password__startswith", "x", request)
@@ -368,7 +370,7 @@ def test_what_a_list_declares_by_mistake_is_left_out(
 ) -> None:
     site.register(UserSession, Careless)
     page: Any = site.get_model_admin(UserSession)
-    request = ask(asker("carol"))
+    request = request_as(staff_user("carol"))
     assert page.get_list_filter(request) == ["user__is_active"]
     assert page.get_search_fields(request) == ["user__username"]
     assert page.get_sortable_by(request) == ["user", "ip"]
@@ -410,7 +412,7 @@ def test_only_fields_that_a_form_completes_are_completed(site: PorticoSite) -> N
         if "." in field:
             app, model, field = field.split(".")
             where = {"app_label": app, "model_name": model}
-        request = ask(asker(who), field_name=field, term=term, **where)
+        request = request_as(staff_user(who), field_name=field, term=term, **where)
         return site.autocomplete_view(request)
 
     assert b"carol" in complete("carol", "user").content
@@ -449,7 +451,7 @@ def test_the_address_of_a_row_needs_permission_to_view_the_row(
         ("carol", known, role.pk),
     ):
         with pytest.raises(Http404):
-            site.view_on_site(ask(asker(who)), str(kind), str(key))
+            site.view_on_site(request_as(staff_user(who)), str(kind), str(key))
 
 
 def test_a_page_that_does_not_say_who_may_open_it_cannot_be_put_on_the_site() -> None:
@@ -474,7 +476,9 @@ def test_a_view_that_the_audit_would_refuse_is_not_saved() -> None:
     """The error names the refused parameters."""
     page: Any = admin.site.get_model_admin(AuditEvent)
     query = QueryDict("changes__regex=x&actor=a&o=1&q=b&decision__exact=denied")
-    assert page.refused_lookups(query, ask(asker("carol"))) == ["changes__regex"]
+    assert page.refused_lookups(query, request_as(staff_user("carol"))) == [
+        "changes__regex"
+    ]
 
 
 def test_a_path_ends_where_its_fields_end() -> None:

@@ -94,7 +94,7 @@ def test_an_hour_is_counted_once_and_old_hours_are_deleted(history: None) -> Non
     assert hours.purge(NOW + timedelta(days=25)) > 0
 
 
-def asked(user: User, **query: str) -> Any:
+def dashboard_request(user: User, **query: str) -> Any:
     request = RequestFactory().get("/admin/", query)
     request.user = user
     return request
@@ -104,11 +104,11 @@ def test_the_dashboard_asks_a_bounded_number_of_queries(
     history: None, carol: User
 ) -> None:
     """The number does not depend on the size of the log."""
-    dashboard.dashboard_context(asked(carol, range="30d"))
+    dashboard.dashboard_context(dashboard_request(carol, range="30d"))
     for number in range(50):
         event(HOUR * (number % 40), object=f"tool t{number}", actor=f"u{number}")
     with CaptureQueriesContext(connection) as queries:
-        shown = dashboard.dashboard_context(asked(carol, range="30d"))
+        shown = dashboard.dashboard_context(dashboard_request(carol, range="30d"))
     assert len(queries) <= 37 and len(shown["charts"]) == 3
 
 
@@ -117,8 +117,10 @@ def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
     judy = make_user("judy", admin=True)
     judy.is_superuser = False
     judy.save()
-    assert "cards" not in dashboard.dashboard_context(asked(judy))
+    assert "cards" not in dashboard.dashboard_context(dashboard_request(judy))
     seen = Permission.objects.get(codename="view_auditevent")
     judy.user_permissions.add(seen)
     fresh = User.objects.get(pk=judy.pk)
-    assert "cards" in dashboard.dashboard_context(asked(fresh, range="nonsense"))
+    assert "cards" in dashboard.dashboard_context(
+        dashboard_request(fresh, range="nonsense")
+    )

@@ -125,11 +125,13 @@ def comparisons() -> Iterator[str]:
             if "management" in file.parts:
                 continue
             tree = ast.parse(file.read_text(encoding="utf-8"))
-            for where in within(tree, ()):
+            for where in comparing_functions(tree, ()):
                 yield f"{file.relative_to(ROOT)} {'.'.join(where)}"
 
 
-def within(node: ast.AST, where: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def comparing_functions(
+    node: ast.AST, where: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
     """Functions under a node that call one of COMPARING."""
     for child in ast.iter_child_nodes(node):
         inside = where
@@ -143,7 +145,7 @@ def within(node: ast.AST, where: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             name = called.id if isinstance(called, ast.Name) else name
             if name in COMPARING:
                 yield where
-        yield from within(child, inside)
+        yield from comparing_functions(child, inside)
 
 
 def routes(resolver: Any = None, before: str = "") -> Iterator[str]:

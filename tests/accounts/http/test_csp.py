@@ -18,7 +18,7 @@ from accounts.http.csp import (
 SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
 
 
-def answered(response: HttpResponse) -> str:
+def policy_of(response: HttpResponse) -> str:
     """The policy that the middleware adds to `response`."""
     with override_settings(SECURE_CSP=SITE):
         seen = ContentSecurityPolicyMiddleware(lambda request: response)
@@ -29,7 +29,7 @@ def answered(response: HttpResponse) -> str:
 def test_every_response_carries_the_sites_policy() -> None:
     """CSP Level 3."""
     wanted = "default-src 'none'; form-action 'self'; upgrade"
-    assert answered(HttpResponse()) == wanted
+    assert policy_of(HttpResponse()) == wanted
 
 
 def test_a_view_replaces_single_directives() -> None:
@@ -38,13 +38,13 @@ def test_a_view_replaces_single_directives() -> None:
         response = override_policy(
             HttpResponse(), {"form-action": ["'self'", "https://c"]}
         )
-    assert "form-action 'self' https://c" in answered(response)
-    assert "default-src 'none'" in answered(response)
+    assert "form-action 'self' https://c" in policy_of(response)
+    assert "default-src 'none'" in policy_of(response)
 
 
 def test_a_header_set_by_hand_stays() -> None:
     response = HttpResponse(headers={HEADER: "sandbox"})
-    assert answered(response) == "sandbox"
+    assert policy_of(response) == "sandbox"
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ pytestmark = pytest.mark.django_db
 HEAD = "username,email,first_name,active,roles\n"
 
 
-def told(text: str | bytes, actor: Any = "test") -> list[str]:
+def problems_of(text: str | bytes, actor: Any = "test") -> list[str]:
     raw = text.encode() if isinstance(text, str) else text
     return [str(problem) for problem in plan_users(raw, actor).problems]
 
 
-def done(text: str, actor: Any = "test") -> list[tuple[int, int]]:
+def apply_file(text: str, actor: Any = "test") -> list[tuple[int, int]]:
     """Apply a file and return its progress."""
     raw = text.encode()
     made = plan_users(raw, actor)
@@ -71,14 +71,14 @@ def done(text: str, actor: Any = "test") -> list[tuple[int, int]]:
     ids=str,
 )
 def test_a_problem_names_line_and_field(text: str | bytes, problem: str) -> None:
-    found = told(text)
+    found = problems_of(text)
     assert found and found[0].startswith(problem), found
 
 
 def test_every_problem_is_told_at_once(alice: User) -> None:
     text = f"{HEAD}x,nowhere,,maybe,Boss\ny y,,,,\nalice,,,no,\n"
-    assert len(told(text)) == 4, told(text)
-    own = told(f"{HEAD}alice,,,no,\n", alice)
+    assert len(problems_of(text)) == 4, problems_of(text)
+    own = problems_of(f"{HEAD}alice,,,no,\n", alice)
     assert own == ["line 2, active: you cannot deactivate your own account"]
 
 
@@ -103,7 +103,7 @@ def test_a_file_adds_changes_and_keeps_users(
     ]
     assert made.steps[0].changes["email"] == ["", "alice@example.org"]
     assert not User.objects.filter(username="dora").exists()
-    assert done(text, carol)[-1] == (3, 3)
+    assert apply_file(text, carol)[-1] == (3, 3)
     dora = User.objects.get(username="dora")
     assert dora.first_name == "Dora" and not dora.has_usable_password()
     held = RoleAssignment.objects.get(user=alice, role__name="Guest")
@@ -120,8 +120,8 @@ def test_a_file_adds_changes_and_keeps_users(
         "role.granted",
         "users.imported",
     ]
-    assert done(text)[-1] == (0, 0), "a second time it changes nothing"
-    assert done(f"{HEAD}alice,,,,Guest\nbob,,,yes,\n")[-1] == (2, 2)
+    assert apply_file(text)[-1] == (0, 0), "a second time it changes nothing"
+    assert apply_file(f"{HEAD}alice,,,,Guest\nbob,,,yes,\n")[-1] == (2, 2)
     held.refresh_from_db()
     bob.refresh_from_db()
     assert held.expires_at is None and bob.is_active

@@ -153,7 +153,7 @@ def test_text_from_outside_stays_on_one_line() -> None:
     assert one_line("a\nb\x1b[0m" + "x" * 500) == "a b [0m" + "x" * 248
 
 
-def offer(name: str, definition: str = "a", **more: Any) -> Offer:
+def define_tool(name: str, definition: str = "a", **more: Any) -> Offer:
     given = {"scopes": ("User.Read",), "sensitive": False, **more}
     return Offer("tool", name, "", "", definition=definition, **given)
 
@@ -162,12 +162,12 @@ def test_sync_adds_marks_disables_and_restores(db: None) -> None:
     """New primitives are denied, changed ones marked, missing ones disabled."""
     Primitive.objects.all().delete()
     sync = Primitive.objects.sync
-    assert sync([offer("a"), offer("b")])["added"] == 2
+    assert sync([define_tool("a"), define_tool("b")])["added"] == 2
     a = Primitive.objects.get(name="a")
     assert {s.name for s in a.required_scopes.all()} == {"tool:a", "User.Read"}
     assert a.enabled and a.changed_at is None and str(a) == "tool a"
     a.required_scopes.clear()
-    assert sync([offer("a", "changed"), offer("b")])["changed"] == 1
+    assert sync([define_tool("a", "changed"), define_tool("b")])["changed"] == 1
     a.refresh_from_db()
     assert a.changed_at is not None and not a.required_scopes.exists()
     a.accept_definition()
@@ -175,6 +175,6 @@ def test_sync_adds_marks_disables_and_restores(db: None) -> None:
     assert sync([])["vanished"] == 2
     assert not Primitive.objects.filter(enabled=True).exists()
     assert sync([])["vanished"] == 0
-    assert sync([offer("a", "changed"), offer("b")])["returned"] == 2
+    assert sync([define_tool("a", "changed"), define_tool("b")])["returned"] == 2
     states = dict(Primitive.objects.values_list("name", "enabled"))
     assert states == {"a": True, "b": False}

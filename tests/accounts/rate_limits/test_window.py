@@ -127,7 +127,7 @@ def keys(request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
             yield lambda: int(asked.dbsize())
 
 
-def refused(work: Callable[[], Any]) -> bool:
+def is_refused(work: Callable[[], Any]) -> bool:
     """Whether the limit refuses this use."""
     try:
         work()
@@ -147,7 +147,7 @@ def test_a_refused_address_adds_no_keys(
     """Other addresses are still counted."""
     with override_settings(**{f"LIMIT_{setting}": "2/day"}):
         told = [
-            refused(
+            is_refused(
                 partial(middleware.check_rate, issued_via, "192.0.2.1", f"client-{n}")
             )
             for n in range(50)
@@ -155,11 +155,11 @@ def test_a_refused_address_adds_no_keys(
         assert told == [False] * 2 * ADDRESS_FACTOR + [True] * (50 - 2 * ADDRESS_FACTOR)
         before = keys()
         assert before <= 2 * (2 * ADDRESS_FACTOR + 1)
-        assert refused(
+        assert is_refused(
             lambda: middleware.check_rate(issued_via, "192.0.2.1", "another")
         )
         assert keys() == before
-        assert not refused(
+        assert not is_refused(
             lambda: middleware.check_rate(issued_via, "192.0.2.2", "client-1")
         )
         assert keys() > before
@@ -172,8 +172,10 @@ def test_a_client_over_its_limit_does_not_use_up_its_address(
     """Refusals of one client do not count for its address."""
     with override_settings(LIMIT_TOKEN="2/day"):
         for _ in range(5 * ADDRESS_FACTOR):
-            refused(lambda: middleware.check_rate("token", "192.0.2.1", "loud"))
-        assert not refused(lambda: middleware.check_rate("token", "192.0.2.1", "quiet"))
+            is_refused(lambda: middleware.check_rate("token", "192.0.2.1", "loud"))
+        assert not is_refused(
+            lambda: middleware.check_rate("token", "192.0.2.1", "quiet")
+        )
 
 
 @pytest.mark.parametrize("keys", STORES, indirect=True)

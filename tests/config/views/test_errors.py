@@ -17,7 +17,7 @@ from tests.support.static_files import UNCOLLECTED
 pytestmark = pytest.mark.django_db
 
 
-def raised(kind: str) -> None:
+def database_error(kind: str) -> None:
     """An error of the database, raised by the database itself where possible."""
     if kind == "same row":
         Role.objects.bulk_create([Role(name="Twice"), Role(name="Twice")])
@@ -27,11 +27,11 @@ def raised(kind: str) -> None:
 
 
 @override_settings(STORAGES=UNCOLLECTED)
-def answered(rf: Any, kind: str, accept: str) -> HttpResponse:
+def response_to(rf: Any, kind: str, accept: str) -> HttpResponse:
     """The response of Django's handler500."""
     try:
         with transaction.atomic():
-            raised(kind)
+            database_error(kind)
     except (IntegrityError, OperationalError):
         return server_error(rf.get("/admin/", headers={"accept": accept}))
     raise AssertionError("nothing broke")
@@ -49,8 +49,8 @@ def test_errors_are_answered_by_their_kind(
     rf: Any, kind: str, status: int, error: str, words: str
 ) -> None:
     """Programs get JSON, people a page; an error in Portico stays a 500."""
-    told = answered(rf, kind, "*/*")
+    told = response_to(rf, kind, "*/*")
     assert told.status_code == status and json.loads(told.content)["error"] == error
-    page = answered(rf, kind, "text/html,application/xhtml+xml")
+    page = response_to(rf, kind, "text/html,application/xhtml+xml")
     assert page.status_code == status and words in page.content.decode()
     assert ("Retry-After" in page) == (status == 503)

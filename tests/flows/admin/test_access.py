@@ -48,7 +48,7 @@ def ticks(browser: Browser) -> list[str]:
     return [found] if isinstance(found, str) else list(found)
 
 
-def saved(browser: Browser) -> str:
+def save_review(browser: Browser) -> str:
     """The text after pressing save on the review page."""
     assert "Nothing is saved yet" in browser.page.text
     browser.submit(browser.form("changes"))
@@ -63,11 +63,11 @@ def test_a_changed_cell_applies_to_the_next_message(
     carol.submit(carol.form("version"), on=[*ticks(carol), key("Guest", "lonely")])
     assert "Guest" in carol.page.text and "tool:lonely" in carol.page.text
     assert not client.allowed("lonely"), "a review changes nothing"
-    assert "1 change saved" in saved(carol)
+    assert "1 change saved" in save_review(carol)
     assert client.allowed("lonely") and "lonely" in client.tools()
     assert key("Guest", "lonely") in ticks(carol)
     carol.submit(carol.form("version"), on=[])
-    assert "1 change saved" in saved(carol)
+    assert "1 change saved" in save_review(carol)
     assert "Unknown tool: lonely" in client.call("lonely").text
     events = AuditEvent.objects.filter(action__startswith="role.scope_")[:2]
     assert [(e.actor, e.action, e.object) for e in events] == [
@@ -85,19 +85,19 @@ def test_whole_columns_and_rows_change_at_once(
     carol.open(f"{MATRIX}?q=l&kind=tool")
     carol.submit(carol.form("version"), **{f"column-{guest.pk}": "on"})
     assert "gains" in carol.page.text
-    saved(carol)
+    save_review(carol)
     assert client.allowed("lonely") and client.allowed("look")
     carol.open(f"{MATRIX}?q=l&kind=tool")
     carol.submit(carol.form("version"), **{f"column-{guest.pk}": "off"})
-    saved(carol)
+    save_review(carol)
     assert not client.allowed("lonely") and not client.allowed("look")
     carol.open(f"{MATRIX}?q=lonely")
     carol.submit(carol.form("version"), **{f"row-{lonely.pk}": "on"})
-    saved(carol)
+    save_review(carol)
     assert client.allowed("lonely")
     carol.open(f"{MATRIX}?q=lonely")
     carol.submit(carol.form("version"), **{f"row-{lonely.pk}": "off"})
-    saved(carol)
+    save_review(carol)
     assert not client.allowed("lonely")
 
 
@@ -111,7 +111,7 @@ def test_access_by_a_shared_scope_is_not_removed(
     assert "through User.Read" in carol.page.text
     carol.submit(carol.form("version"), on=[])
     assert "stays allowed through User.Read" in carol.page.text
-    saved(carol)
+    save_review(carol)
     assert alice.allowed("look") and key("User", "look") not in ticks(carol)
 
 
@@ -186,7 +186,7 @@ def test_role_managers_grant_only_their_own_rights(
     assert not client.allowed("lonely")
 
 
-def told(browser: Browser, path: str) -> str:
+def page_text(browser: Browser, path: str) -> str:
     """The text of a page, without markup."""
     text = re.sub(r"<[^>]+>", " ", browser.open(path).page.text)
     return re.sub(r"\s+", " ", text)
@@ -195,22 +195,22 @@ def told(browser: Browser, path: str) -> str:
 def test_the_check_explains_a_decision(carol: Browser, server: Portico) -> None:
     """The page shows the real decision, its cause and the fix."""
     tool = {t.name: t.pk for t in Primitive.objects.filter(kind="tool")}
-    text = told(carol, f"{CHECK}?user=alice&primitive={tool['look']}")
+    text = page_text(carol, f"{CHECK}?user=alice&primitive={tool['look']}")
     assert "allowed" in text and "role User grants User.Read" in text
-    text = told(carol, f"{CHECK}?user=alice&primitive={tool['rule']}")
+    text = page_text(carol, f"{CHECK}?user=alice&primitive={tool['rule']}")
     assert "requires one of Admin.Write, tool:rule; roles: User" in text
     assert "Assign a role that has one of its scopes" in text
-    text = told(carol, f"{CHECK}?user=alice&primitive={tool['erase']}")
+    text = page_text(carol, f"{CHECK}?user=alice&primitive={tool['erase']}")
     assert "token lacks scope" in text and "include one of: User.Write" in text
-    assert "look" in told(carol, f"{CHECK}?user=bob")
-    assert "There is no user called" in told(carol, f"{CHECK}?user=nobody")
-    assert "alice" in told(carol, f"{CHECK}?primitive={tool['look']}")
-    assert "none, so no one can use it" in told(
+    assert "look" in page_text(carol, f"{CHECK}?user=bob")
+    assert "There is no user called" in page_text(carol, f"{CHECK}?user=nobody")
+    assert "alice" in page_text(carol, f"{CHECK}?primitive={tool['look']}")
+    assert "none, so no one can use it" in page_text(
         carol, f"{CHECK}?primitive={tool['lonely']}"
     )
     make_user("mallory", "User").revoke_tokens(actor="test", reason="test")
     User.objects.filter(username="mallory").update(is_active=False)
-    assert "account is deactivated" in told(carol, f"{CHECK}?user=mallory")
+    assert "account is deactivated" in page_text(carol, f"{CHECK}?user=mallory")
 
 
 def test_the_check_and_the_decision_agree(carol: Browser, server: Portico) -> None:
@@ -219,7 +219,7 @@ def test_the_check_and_the_decision_agree(carol: Browser, server: Portico) -> No
         client = mcp_client(server, name)
         for tool in ("look", "rule", "erase", "lonely", "whoami"):
             pk = Primitive.objects.get(name=tool).pk
-            text = told(carol, f"{CHECK}?user={name}&primitive={pk}")
+            text = page_text(carol, f"{CHECK}?user={name}&primitive={pk}")
             assert ("(granted)" in text) == client.allowed(tool), (name, tool)
 
 
@@ -265,4 +265,4 @@ def test_pages_link_to_the_check(carol: Browser, server: Portico) -> None:
     assert f"primitive={rule.pk}" in str(by_event.url)
     assert str(carol.open(f"{CHECK}?event=999999").page.url).endswith(CHECK)
     denied = f"/admin/access/check/?jti={event.token_id}&primitive={rule.pk}"
-    assert "role_lacks_scope" in told(carol, denied)
+    assert "role_lacks_scope" in page_text(carol, denied)

@@ -49,7 +49,7 @@ from tests.support.rights_snapshot import RightsMonitor, everything
 from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("sample_rows")]
 SITE = admin.site
 MOST_FIELDS = 30
 """The most fields of one form (the matrix has one per cell) that are tried alone."""
@@ -70,12 +70,12 @@ def actions_of(page: Any) -> list[str]:
     return [name for _run, name, _title in page._get_base_actions()]
 
 
-def list_of(page: Any) -> str:
+def list_path(page: Any) -> str:
     return reverse(f"admin:{page.opts.app_label}_{page.opts.model_name}_changelist")
 
 
 @pytest.fixture(scope="module")
-def scene(rows: None, server: Portico) -> Iterator[None]:
+def sample_rows(rows: None, server: Portico) -> Iterator[None]:
     """At least one row per relevant model, so that every page can be tried."""
     with restore_access():
         set_up()
@@ -84,7 +84,7 @@ def scene(rows: None, server: Portico) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def mallory(server: Portico, scene: None) -> Iterator[Browser]:
+def mallory(server: Portico, sample_rows: None) -> Iterator[Browser]:
     """Has every Django permission but no superuser status; a Guest at /mcp."""
     with Browser(server.url) as browser:
         browser.sign_in("mallory")
@@ -92,7 +92,7 @@ def mallory(server: Portico, scene: None) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def auditor(server: Portico, scene: None) -> Iterator[Browser]:
+def auditor(server: Portico, sample_rows: None) -> Iterator[Browser]:
     staff("audrey", group="Auditors")
     with Browser(server.url) as browser:
         browser.sign_in("audrey")
@@ -100,14 +100,14 @@ def auditor(server: Portico, scene: None) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def helpdesk(server: Portico, scene: None) -> Iterator[Browser]:
+def helpdesk(server: Portico, sample_rows: None) -> Iterator[Browser]:
     staff("henry", group="Helpdesk")
     with Browser(server.url) as browser:
         browser.sign_in("henry")
         yield browser
 
 
-def attempts(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+def form_values(form: Form, choices: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     """Form values that could extend rights: all at once, and each alone."""
     named = [name for name in choices if name and "-__" not in name]
     yield {name: choices[name] for name in named}
@@ -183,7 +183,7 @@ def options(text: str) -> dict[str, list[str]]:
     }
 
 
-def known(page: Any) -> list[str]:
+def known_keys(page: Any) -> list[str]:
     """Keys of some rows, those of the test users among them."""
     rows = page.model._default_manager.order_by("pk")
     if page.model is User:
@@ -203,55 +203,57 @@ def known(page: Any) -> list[str]:
     return [str(pk) for pk in rows.values_list("pk", flat=True)[:MOST_ROWS]]
 
 
-def change(model: Any, fields: dict[str, Any], **which: Any) -> Any:
+def update_rows(model: Any, fields: dict[str, Any], **which: Any) -> Any:
     """Change columns of some rows without any check."""
     assert model.objects.filter(**which).update(**fields), "nothing to change"
 
 
-def give(name: str, role: str, **more: Any) -> None:
+def grant_role(name: str, role: str, **more: Any) -> None:
     user, given = User.objects.get(username=name), Role.objects.get(name=role)
     RoleAssignment.objects.grant(user, given, **more)
 
 
-def of(name: str, **more: Any) -> dict[str, Any]:
+def rows_of(name: str, **more: Any) -> dict[str, Any]:
     return {"user__username": name, **more}
 
 
 ANYWHERE = {"networks": ""}
 RAISES: dict[str, Callable[[], Any]] = {
-    "a role": lambda: give("mallory", "Admin"),
-    "a role of somebody else": lambda: give("bert", "User"),
+    "a role": lambda: grant_role("mallory", "Admin"),
+    "a role of somebody else": lambda: grant_role("bert", "User"),
     "a role's scope": lambda: Role.objects.get(name="Guest").scopes.add(
         Scope.objects.get(name="Admin.Write")
     ),
-    "a role's networks": lambda: change(Role, ANYWHERE, name="Office"),
-    "a token's networks": lambda: change(IssuedToken, ANYWHERE, username="alice"),
-    "a client's networks": lambda: change(
+    "a role's networks": lambda: update_rows(Role, ANYWHERE, name="Office"),
+    "a token's networks": lambda: update_rows(IssuedToken, ANYWHERE, username="alice"),
+    "a client's networks": lambda: update_rows(
         OAuthClient, ANYWHERE, client_id="in-the-office"
     ),
     "a tool's scope": lambda: Primitive.objects.get(name="rule").required_scopes.set(
         Scope.objects.filter(name="Guest.Read")
     ),
-    "a sensitive tool": lambda: change(
+    "a sensitive tool": lambda: update_rows(
         Primitive, {"sensitive": False}, name="grant_role"
     ),
-    "a flag": lambda: change(User, {"is_superuser": True}, username="mallory"),
+    "a flag": lambda: update_rows(User, {"is_superuser": True}, username="mallory"),
     "a group": lambda: User.objects.get(username="mallory").groups.add(
         Group.objects.get(name="Helpdesk")
     ),
-    "a provider": lambda: change(
+    "a provider": lambda: update_rows(
         SignInProvider, {"link_by_email": True}, slug="corp-of-scene"
     ),
-    "a provider's rule": lambda: change(
+    "a provider's rule": lambda: update_rows(
         ClaimRule, {"role": Role.objects.get(name="Admin")}, value="Guest"
     ),
     "a revocation": lambda: RevokedToken.objects.all()[:1].get().delete(),
-    "an admin's password": lambda: change(User, {"password": "x"}, username="carol"),
-    "an admin's address": lambda: change(User, {"email": "x"}, username="carol"),
-    "an admin's client": lambda: change(
+    "an admin's password": lambda: update_rows(
+        User, {"password": "x"}, username="carol"
+    ),
+    "an admin's address": lambda: update_rows(User, {"email": "x"}, username="carol"),
+    "an admin's client": lambda: update_rows(
         OAuthClient, {"client_secret": "plain"}, client_id="acts-as-carol"
     ),
-    "a client of an admin": lambda: change(
+    "a client of an admin": lambda: update_rows(
         OAuthClient,
         {"service_account": User.objects.get(username="carol")},
         client_id="in-the-office",
@@ -259,20 +261,20 @@ RAISES: dict[str, Callable[[], Any]] = {
 }
 """Ways to extend a user's rights."""
 LOWERS: dict[str, Callable[[], Any]] = {
-    "a role": lambda: RoleAssignment.objects.filter(**of("carol")).delete(),
-    "a role's end": lambda: change(
-        RoleAssignment, {"expires_at": timezone.now()}, **of("paul")
+    "a role": lambda: RoleAssignment.objects.filter(**rows_of("carol")).delete(),
+    "a role's end": lambda: update_rows(
+        RoleAssignment, {"expires_at": timezone.now()}, **rows_of("paul")
     ),
     "a role's scope": lambda: Role.objects.get(name="Payroll").scopes.clear(),
     "a scope": lambda: Scope.objects.filter(name="Payroll.Read").delete(),
-    "an account": lambda: change(User, {"is_active": False}, username="alice"),
+    "an account": lambda: update_rows(User, {"is_active": False}, username="alice"),
     "a token": lambda: IssuedToken.objects.filter(username="carol").revoke(
         actor="x", reason="y"
     ),
-    "a key": lambda: change(SigningKey, {"state": "retired"}, state="retiring"),
-    "a session": lambda: UserSession.objects.filter(**of("carol")).delete(),
-    "a factor": lambda: Authenticator.objects.filter(**of("carol")).delete(),
-    "a client": lambda: change(
+    "a key": lambda: update_rows(SigningKey, {"state": "retired"}, state="retiring"),
+    "a session": lambda: UserSession.objects.filter(**rows_of("carol")).delete(),
+    "a factor": lambda: Authenticator.objects.filter(**rows_of("carol")).delete(),
+    "a client": lambda: update_rows(
         OAuthClient, {"blocked": True}, client_id="acts-as-carol"
     ),
 }
@@ -297,25 +299,25 @@ def test_the_snapshot_detects_changes(act: Callable[[], Any]) -> None:
 
 def test_the_snapshot_detects_a_longer_end() -> None:
     """A user whose role has an end may not grant it for longer."""
-    give("mallory", "User", expires_at=timezone.now() + timedelta(hours=1))
+    grant_role("mallory", "User", expires_at=timezone.now() + timedelta(hours=1))
     watch = RightsMonitor("mallory", *NAMES)
     with transaction.atomic():
-        give("bert", "User", expires_at=timezone.now() + timedelta(minutes=30))
+        grant_role("bert", "User", expires_at=timezone.now() + timedelta(minutes=30))
         watch.check("within what mallory holds")
-        give("bert", "User", expires_at=timezone.now() + timedelta(hours=2))
+        grant_role("bert", "User", expires_at=timezone.now() + timedelta(hours=2))
         with pytest.raises(AssertionError):
             watch.check("longer")
         transaction.set_rollback(True)
-    RoleAssignment.objects.filter(**of("mallory", role__name="User")).delete()
+    RoleAssignment.objects.filter(**rows_of("mallory", role__name="User")).delete()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_form_of_the_admin_extends_rights(mallory: Browser, page: Any) -> None:
     """Only superusers can extend their own rights or those of others."""
     watch = RightsMonitor("mallory", *NAMES)
-    paths = [f"{list_of(page)}add/"]
-    for key in known(page):
-        row = f"{list_of(page)}{quote(key, safe='')}"
+    paths = [f"{list_path(page)}add/"]
+    for key in known_keys(page):
+        row = f"{list_path(page)}{quote(key, safe='')}"
         paths += [f"{row}/change/", f"{row}/password/"]
     for path in paths:
         mallory.open(path)
@@ -328,7 +330,7 @@ def test_no_form_of_the_admin_extends_rights(mallory: Browser, page: Any) -> Non
         choices = options(mallory.page.text)
         for form in saves[:1]:
             form.action = form.action or path
-            for attempt in attempts(form, choices):
+            for attempt in form_values(form, choices):
                 mallory.submit(form, **attempt)
                 assert mallory.page.status_code in (200, 403, 404), path
                 watch.check(f"{path} with {attempt}")
@@ -338,15 +340,15 @@ def test_no_form_of_the_admin_extends_rights(mallory: Browser, page: Any) -> Non
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_action_of_the_admin_extends_rights(mallory: Browser, page: Any) -> None:
     """Covers bulk actions on every selection."""
-    names = set(options(mallory.open(list_of(page)).page.text).get("action", []))
+    names = set(options(mallory.open(list_path(page)).page.text).get("action", []))
     token = mallory.http.cookies.get("csrftoken") or ""
     headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
     for action in sorted({*actions_of(page), *names}):
         set_up()
         watch = RightsMonitor("mallory", *NAMES)
-        sent = {"action": action, "_selected_action": known(page)}
+        sent = {"action": action, "_selected_action": known_keys(page)}
         sent |= {"confirmed": "yes", "post": "yes"}
-        answer = mallory.http.post(list_of(page), data=sent, headers=headers)
+        answer = mallory.http.post(list_path(page), data=sent, headers=headers)
         assert answer.status_code in (200, 403), action
         watch.check_all(f"{action} of {page.opts.label}")
     set_up()
@@ -361,8 +363,8 @@ def test_no_deletion_in_the_admin_removes_rights_from_above(
     watch = RightsMonitor("mallory", *NAMES)
     token = mallory.http.cookies.get("csrftoken") or ""
     headers = {"referer": str(mallory.page.url), "x-csrftoken": token}
-    for key in known(page):
-        path = f"{list_of(page)}{quote(key, safe='')}/delete/"
+    for key in known_keys(page):
+        path = f"{list_path(page)}{quote(key, safe='')}/delete/"
         answer = mallory.http.post(path, data={"post": "yes"}, headers=headers)
         assert answer.status_code in (200, 403), path
         watch.check(path)
@@ -370,16 +372,16 @@ def test_no_deletion_in_the_admin_removes_rights_from_above(
     set_up()
 
 
-def pages_of_their_own() -> list[str]:
+def custom_pages() -> list[str]:
     """Admin paths without arguments that belong to no model."""
     found = [f"/admin/{pattern.pattern}" for pattern in SITE.get_urls()]
     for page in PAGES:
-        found += [f"{list_of(page)}{url.pattern}" for url in page.get_urls()]
+        found += [f"{list_path(page)}{url.pattern}" for url in page.get_urls()]
     left = ("logout", "password_change", "<", "(?P", "add/", "autocomplete", "jsi18n")
     return sorted({path for path in found if not any(word in path for word in left)})
 
 
-@pytest.mark.parametrize("path", pages_of_their_own())
+@pytest.mark.parametrize("path", custom_pages())
 def test_no_other_page_of_the_admin_extends_rights(mallory: Browser, path: str) -> None:
     """Covers the matrix, imports, the policy and every new page."""
     watch = RightsMonitor("mallory", *NAMES)
@@ -391,7 +393,7 @@ def test_no_other_page_of_the_admin_extends_rights(mallory: Browser, path: str) 
         if harmless or {"confirmed", "action"} & form.fields.keys():
             continue
         form.action = form.action or here
-        for attempt in attempts(form, choices):
+        for attempt in form_values(form, choices):
             mallory.submit(form, **attempt)
             assert mallory.page.status_code < 500, f"{path} with {attempt}"
             watch.check(f"{path} with {attempt}")
@@ -405,9 +407,9 @@ def test_no_other_page_of_the_admin_extends_rights(mallory: Browser, path: str) 
 def test_an_auditor_reads_everything_and_changes_nothing(
     auditor: Browser, page: Any
 ) -> None:
-    path = list_of(page)
+    path = list_path(page)
     assert auditor.open(path).page.status_code == 200, path
-    keys, before = known(page), everything()
+    keys, before = known_keys(page), everything()
     token = auditor.http.cookies.get("csrftoken") or ""
     headers = {"referer": str(auditor.page.url), "x-csrftoken": token}
     posts: list[tuple[str, Any]] = [
@@ -415,9 +417,11 @@ def test_an_auditor_reads_everything_and_changes_nothing(
         *((f"{path}{quote(k, safe='')}/delete/", {"post": "yes"}) for k in keys),
     ]
     for key in keys:
-        change = f"{path}{quote(key, safe='')}/change/"
-        assert auditor.open(change).page.status_code == 200, change
-        posts.append((change, {"_save": "1", "_approve": "1", "is_superuser": "on"}))
+        change_url = f"{path}{quote(key, safe='')}/change/"
+        assert auditor.open(change_url).page.status_code == 200, change_url
+        posts.append(
+            (change_url, {"_save": "1", "_approve": "1", "is_superuser": "on"})
+        )
     for action in actions_of(page):
         act = {"action": action, "_selected_action": keys, "confirmed": "yes"}
         posts.append((path, act))
@@ -430,7 +434,7 @@ def test_an_auditor_reads_everything_and_changes_nothing(
 def test_an_auditors_own_pages_change_nothing(auditor: Browser) -> None:
     """Covers the pages that belong to no model."""
     before = everything()
-    for path in pages_of_their_own():
+    for path in custom_pages():
         assert auditor.open(path).page.status_code in (200, 403, 404, 405), path
         token = auditor.http.cookies.get("csrftoken") or ""
         headers = {"referer": str(auditor.page.url), "x-csrftoken": token}
@@ -446,8 +450,8 @@ def test_the_helpdesk_revokes_and_nothing_else(
     make_user("frida", "User")
     client = mcp_client(server, "frida")
     frida = User.objects.get(username="frida")
-    change = f"/admin/accounts/user/{frida.pk}/change/"
-    assert helpdesk.open(change).page.status_code == 200
+    change_url = f"/admin/accounts/user/{frida.pk}/change/"
+    assert helpdesk.open(change_url).page.status_code == 200
     assert all("_save" not in [b[0] for b in f.buttons] for f in helpdesk.forms)
     assert helpdesk.open("/admin/accounts/user/add/").page.status_code == 403
     helpdesk.act("/admin/accounts/user/?q=frida", "revoke_tokens", frida.pk)

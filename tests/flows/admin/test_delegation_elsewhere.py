@@ -40,11 +40,11 @@ from tests.support.rights_snapshot import RightsMonitor
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("sample_rows")]
 
 
 @pytest.fixture(scope="module")
-def scene(rows: None, server: Portico) -> Iterator[None]:
+def sample_rows(rows: None, server: Portico) -> Iterator[None]:
     """Users, clients and tokens; adm and stan have Admin, one of them in the admin."""
     with restore_access():
         set_up()
@@ -80,7 +80,7 @@ def test_no_tool_extends_rights(server: Portico, tool: str, actor: str) -> None:
     """Tested with the usual token, a wide token and a token for one tool."""
     arguments = tools()[tool]
     assert set(arguments) <= VALUES.keys(), f"say what to try with {tool}"
-    ways = [dict(zip(arguments, way, strict=True)) for way in tried(arguments)]
+    ways = [dict(zip(arguments, way, strict=True)) for way in argument_sets(arguments)]
     set_up()
     watch = RightsMonitor(actor, *NAMES, "stan")
     for scope in ("mcp", f"tool:{tool}", "mcp Admin.Write"):
@@ -94,11 +94,11 @@ def test_no_tool_extends_rights(server: Portico, tool: str, actor: str) -> None:
     watch.check_all(tool)
 
 
-def tried(arguments: list[str]) -> Iterator[tuple[Any, ...]]:
+def argument_sets(arguments: list[str]) -> Iterator[tuple[Any, ...]]:
     yield from product(*(VALUES[name] for name in arguments))
 
 
-def foreign() -> dict[str, list[str]]:
+def carols_values() -> dict[str, list[str]]:
     """carol's keys and ids, which another user could send."""
     carol = User.objects.get(username="carol")
     of_carol = {"user": carol}
@@ -187,7 +187,7 @@ def test_every_path_is_tried() -> None:
 
 def bodies(path: str) -> Iterator[dict[str, Any]]:
     """Bodies posted to a path: unchanged, and with the ids of others."""
-    others = foreign()
+    others = carols_values()
     role = str(Role.objects.get(name="Admin").pk)
     for body in PATHS.get(path, ({"email": "carol@example.org", "login": "carol"},)):
         body = {**body, "role": role} if "role" in body else body
@@ -197,7 +197,7 @@ def bodies(path: str) -> Iterator[dict[str, Any]]:
             yield from ({**body, name: key} for key in others[name])
 
 
-def filled(path: str) -> str:
+def fill_path(path: str) -> str:
     """A path with its arguments: the keys of carol's rows."""
     key = Authenticator.objects.get(user__username="carol").pk
     carol = User.objects.get(username="carol").pk
@@ -213,7 +213,7 @@ def filled(path: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def mallory(server: Portico, scene: None) -> Iterator[Browser]:
+def mallory(server: Portico, sample_rows: None) -> Iterator[Browser]:
     """Signed in, with every Django permission and the role Guest."""
     with Browser(server.url) as browser:
         yield browser.sign_in("mallory")
@@ -222,7 +222,7 @@ def mallory(server: Portico, scene: None) -> Iterator[Browser]:
 @pytest.mark.parametrize("path", sorted({*paths()} - ENDING))
 def test_no_path_extends_rights(mallory: Browser, path: str) -> None:
     """Covers portal, API, OAuth endpoints and allauth's pages, with carol's rows."""
-    here = f"/{filled(path)}"
+    here = f"/{fill_path(path)}"
     watch = RightsMonitor("mallory", *NAMES)
     mallory.open(here)
     assert mallory.page.status_code < 500 or "oidc" in here, here

@@ -35,24 +35,24 @@ from tests.support.html_browser import Browser
 from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("scene")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("sample_rows")]
 ADMIN = "/admin/accounts"
 CLIENTS, USERS = f"{ADMIN}/oauthclient/", f"{ADMIN}/user/"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def story(rows: None, server: Portico) -> Iterator[None]:
+def sample_database(rows: None, server: Portico) -> Iterator[None]:
     with restore_access():
         yield
 
 
 @pytest.fixture
-def scene(story: None) -> None:
+def sample_rows(sample_database: None) -> None:
     set_up()
 
 
 @pytest.fixture
-def mallory(server: Portico, story: None) -> Iterator[Browser]:
+def mallory(server: Portico, sample_database: None) -> Iterator[Browser]:
     """Every Django permission, the role Guest, no superuser.
 
     Signs in for each test: revoking access in one signs out everywhere.
@@ -64,19 +64,19 @@ def mallory(server: Portico, story: None) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def henry(server: Portico, story: None) -> Iterator[Browser]:
+def henry(server: Portico, sample_database: None) -> Iterator[Browser]:
     """In the group Helpdesk, without a role."""
     staff("henry", group="Helpdesk")
     with Browser(server.url) as browser:
         yield browser.sign_in("henry")
 
 
-def one(model: Any, **which: Any) -> Any:
+def current_row(model: Any, **which: Any) -> Any:
     """The current row."""
     return model.objects.get(**which)
 
 
-def live(name: str) -> int:
+def live_tokens(name: str) -> int:
     """The number of a user's valid tokens."""
     return IssuedToken.objects.filter(username=name).live().count()
 
@@ -107,10 +107,12 @@ def test_a_client_is_changed_only_by_users_with_its_rights(
 
 def test_a_client_is_deleted_by_those_who_may_end_its_tokens(mallory: Browser) -> None:
     for known in ("acts-as-carol", f"https://{HOST}/client.json", "in-the-office"):
-        key = one(OAuthClient, client_id=known).pk
+        key = current_row(OAuthClient, client_id=known).pk
         mallory.open(f"{CLIENTS}{key}/delete/")
         assert mallory.page.status_code == 403, known
-    assert live("carol") and IssuedToken.objects.filter(client_id="in-the-office")
+    assert live_tokens("carol") and IssuedToken.objects.filter(
+        client_id="in-the-office"
+    )
     idle = OAuthClient.objects.create(client_id="idle", name="Idle")
     mallory.open(f"{CLIENTS}{idle.pk}/delete/")
     mallory.submit(mallory.form("post"), post="yes")
@@ -121,7 +123,7 @@ def test_limits_of_a_client_are_removed_by_users_above_its_people(
     mallory: Browser,
 ) -> None:
     """carol has tokens of it for the office only; adding limits is allowed."""
-    client = one(OAuthClient, client_id="in-the-office")
+    client = current_row(OAuthClient, client_id="in-the-office")
     path = f"{CLIENTS}{client.pk}/change/"
     form = mallory.open(path).form("_save")
     for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.0/24"):
@@ -165,7 +167,7 @@ def test_scopes_are_renamed_and_deleted_by_superusers(mallory: Browser) -> None:
     """A user may change neither scopes they have nor scopes of others."""
     unused = Scope.objects.create(name="unused.scope")
     for name in ("Payroll.Read", "Guest.Read", "Admin.Write", "unused.scope"):
-        scope = one(Scope, name=name)
+        scope = current_row(Scope, name=name)
         assert mallory.open(f"{ADMIN}/scope/{scope.pk}/delete/").page.status_code == 403
         mallory.open(f"{ADMIN}/scope/{scope.pk}/change/")
         assert "_save" not in [b[0] for form in mallory.forms for b in form.buttons]
@@ -179,13 +181,13 @@ def test_scopes_are_renamed_and_deleted_by_superusers(mallory: Browser) -> None:
 def test_roles_of_superusers_and_providers_stay_unchanged(mallory: Browser) -> None:
     """A role's scopes belong to its users; a provider's rules use their role."""
     for name in ("Ruled", "Payroll", "Guest", "Admin"):
-        mallory.open(f"{ADMIN}/role/{one(Role, name=name).pk}/change/")
+        mallory.open(f"{ADMIN}/role/{current_row(Role, name=name).pk}/change/")
         buttons = [b[0] for form in mallory.forms for b in form.buttons]
         assert "_save" not in buttons, name
-    empty = one(Role, name="Empty")
+    empty = current_row(Role, name="Empty")
     path = f"{ADMIN}/role/{empty.pk}"
     assert mallory.open(f"{path}/delete/").page.status_code == 403
-    held = [str(one(Scope, name="Guest.Read").pk)]
+    held = [str(current_row(Scope, name="Guest.Read").pk)]
     mallory.save(f"{path}/change/", scopes=held, description="within her own")
     assert list(empty.scopes.values_list("name", flat=True)) == ["Guest.Read"]
 
@@ -195,22 +197,22 @@ def test_a_right_limited_to_networks_is_not_granted_without_them(
 ) -> None:
     """otto has User.Read in the office only, and manages roles there."""
     otto = staff("otto", "Office", "Guest", everything=True)
-    one(Role, name="Empty").scopes.clear()
-    pk = str(one(Scope, name="User.Read").pk)
-    path = f"{ADMIN}/role/{one(Role, name='Empty').pk}/change/"
+    current_row(Role, name="Empty").scopes.clear()
+    pk = str(current_row(Scope, name="User.Read").pk)
+    path = f"{ADMIN}/role/{current_row(Role, name='Empty').pk}/change/"
     make_user("olga", "Guest")
     with Browser(server.url) as browser:
         form = browser.sign_in("otto").open(path).form("_save")
         for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.1"):
             browser.submit(form, "_save", scopes=[pk], networks=networks)
             assert "You do not have User.Read yourself" in browser.page.text
-        assert not one(Role, name="Empty").scopes.exists()
+        assert not current_row(Role, name="Empty").scopes.exists()
         browser.save(path, scopes=[pk], networks="10.99.1.0/24")
-        given = {"user": "olga", "role": str(one(Role, name="User").pk)}
+        given = {"user": "olga", "role": str(current_row(Role, name="User").pk)}
         form = browser.open(f"{ADMIN}/roleassignment/add/").form("_save")
         browser.submit(form, "_save", **given)
         assert "You do not have" in browser.page.text
-        given["role"] = str(one(Role, name="Empty").pk)
+        given["role"] = str(current_row(Role, name="Empty").pk)
         browser.save(f"{ADMIN}/roleassignment/add/", **given)
     assert RoleAssignment.objects.filter(user__username="olga", role__name="Empty")
     otto.delete()
@@ -222,27 +224,30 @@ def test_the_helpdesk_ends_no_access_of_administrators(
     """By user, token, client, session or pasted id; the owner may still end it."""
     for name in ("carol", "alice"):
         token_of(name)
-    carol, alice = one(User, username="carol"), one(User, username="alice")
-    before = live("carol")
+    carol, alice = (
+        current_row(User, username="carol"),
+        current_row(User, username="alice"),
+    )
+    before = live_tokens("carol")
     henry.act(USERS, "revoke_tokens", carol.pk, alice.pk)
     assert "these users have more permissions than you: carol" in henry.page.text
-    assert live("carol") == before and live("alice") == 0
+    assert live_tokens("carol") == before and live_tokens("alice") == 0
     for action in ("revoke", "revoke_families", "revoke_clients", "revoke_users"):
         for name in ("carol", "alice"):
             token_of(name)
         chosen = IssuedToken.objects.filter(username__in=("carol", "alice")).live()
-        before = live("carol")
+        before = live_tokens("carol")
         henry.act(f"{ADMIN}/issuedtoken/", action, *chosen.values_list("pk", flat=True))
-        assert live("carol") == before and live("alice") == 0, action
+        assert live_tokens("carol") == before and live_tokens("alice") == 0, action
     pair = token_of("carol")
     form = henry.open(f"{ADMIN}/revokedtoken/add/").form("_save")
     for pasted in (pair.row.jti, pair.row.jti.upper(), f"Bearer {pair.row.jti}"):
         henry.submit(form, "_save", token_or_id=pasted)
         assert "carol has more permissions than you" in henry.page.text
     assert pair.row.jti in set(IssuedToken.objects.live().values_list("jti", flat=True))
-    raw, before = server.token("carol"), live("carol")
+    raw, before = server.token("carol"), live_tokens("carol")
     henry.submit(form, "_save", token_or_id=raw)
-    assert live("carol") < before
+    assert live_tokens("carol") < before
 
 
 def test_a_key_is_retired_by_users_above_its_tokens_owners(
@@ -251,7 +256,7 @@ def test_a_key_is_retired_by_users_above_its_tokens_owners(
     """Retiring a key ends all its tokens at once."""
     kid = token_of("carol").row.kid
     SigningKey.objects.rotate(actor="the test")
-    key = one(SigningKey, kid=kid)
+    key = current_row(SigningKey, kid=kid)
     mallory.act(f"{ADMIN}/signingkey/", "retire", key.pk)
     assert (
         "Users with more permissions than you have tokens signed" in mallory.page.text
@@ -283,7 +288,7 @@ def test_failed_logins_of_administrators_are_not_reset(henry: Browser) -> None:
 def test_second_factors_of_administrators_and_ones_own_stay(mallory: Browser) -> None:
     """The portal removes one's own factor after asking for the password."""
     for name in ("mallory", "bert"):
-        user = one(User, username=name)
+        user = current_row(User, username=name)
         Authenticator.objects.create(user=user, type="recovery_codes", data={})
     keys = User.objects.filter(username__in=("mallory", "bert", "carol"))
     mallory.act(USERS, "reset_factors", *keys.values_list("pk", flat=True))
@@ -296,7 +301,7 @@ def test_saving_an_unchanged_assignment_changes_nothing(server: Portico) -> None
     """The actor becomes the granter, so a superuser's grant is not offered."""
     rosa = staff("rosa", "User", "Guest", group="Role managers")
     for name in ("bert", "carol"):
-        held = one(RoleAssignment, user__username=name, role__name=GIVEN[name])
+        held = current_row(RoleAssignment, user__username=name, role__name=GIVEN[name])
         RoleAssignment.objects.filter(pk=held.pk).update(
             granted_by=None, reason="from provider corp-of-scene"
         )
@@ -318,7 +323,7 @@ GIVEN = {"bert": "Guest", "carol": "Ruled"}
 def test_approving_keeps_a_longer_grant_of_a_provider(server: Portico) -> None:
     """A provider finds its grants by their reason; approval must not overwrite it."""
     make_user("petra", "Guest")
-    petra, role = one(User, username="petra"), one(Role, name="User")
+    petra, role = current_row(User, username="petra"), current_row(Role, name="User")
     ends, reason = timezone.now() + timedelta(days=30), "from provider corp-of-scene"
     RoleAssignment.objects.grant(petra, role, reason=reason, expires_at=ends)
     until = timezone.now() + timedelta(days=3)
@@ -328,7 +333,7 @@ def test_approving_keeps_a_longer_grant_of_a_provider(server: Portico) -> None:
         )
         with Browser(server.url) as browser:
             browser.sign_in("carol").act(f"{ADMIN}/accessrequest/", "approve", asked.pk)
-        held = one(RoleAssignment, user=petra, role=role)
+        held = current_row(RoleAssignment, user=petra, role=role)
         assert held.reason == kept and held.expires_at >= ends
         asked.refresh_from_db()
         assert asked.state == "approved" and asked.given_until == held.expires_at

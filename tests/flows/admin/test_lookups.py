@@ -143,7 +143,7 @@ def test_an_unreadable_value_shows_all_rows_and_says_so(
     for query in queries:
         page = carol.open(query).page
         assert page.status_code == 200, query
-        if unread(page):
+        if is_unreadable(page):
             assert "so all rows are shown" in page.text
         flagged = carol.http.get(f"{query}&e=1", follow_redirects=False)
         assert flagged.status_code in (200, 400), query
@@ -195,12 +195,12 @@ def test_a_view_with_refused_parameters_is_not_saved(
     assert not SavedView.objects.filter(name="Odd").exists()
 
 
-def unread(page: Any) -> bool:
+def is_unreadable(page: Any) -> bool:
     """Whether the list could not read the address."""
     return "e" in dict(parse_qsl(urlsplit(str(page.url)).query))
 
 
-def kind_of(url: str) -> str:
+def page_kind(url: str) -> str:
     """Pages of one kind differ only in keys and values."""
     parts = urlsplit(url)
     names = sorted({name for name, _value in parse_qsl(parts.query, True)})
@@ -220,13 +220,13 @@ def test_every_link_of_every_page_is_accepted(
         path = waiting.popleft()
         page = staff[who].http.get(path)
         followed += 1
-        if page.status_code != 200 or unread(page):
+        if page.status_code != 200 or is_unreadable(page):
             wrong.append(f"{page.status_code} {path}")
         if urlsplit(path).query:
             continue
         for target in re.findall(r'<a\b[^>]*\bhref="([^"#]+)', page.text):
             url = urljoin(str(page.url), unescape(target)).removeprefix(start)
-            kind = kind_of(url)
+            kind = page_kind(url)
             known_or_not_ours = kind in known or not url.startswith("/admin/")
             if not known_or_not_ours and not LEFT_OUT.search(url):
                 known.add(kind)

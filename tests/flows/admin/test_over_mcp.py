@@ -135,7 +135,7 @@ def access() -> list[Any]:
     return [*held.values_list(*columns), *live.values_list("pk")]
 
 
-def refused(client: McpClient, tool: str, **arguments: Any) -> str:
+def error_text(client: McpClient, tool: str, **arguments: Any) -> str:
     """The text of a tool error; nothing was changed."""
     before = access()
     result = message_in(client.call(tool, **arguments))["result"]
@@ -189,7 +189,7 @@ def test_the_rules_of_the_admin_apply_to_tools(
     actor.groups.set(Group.objects.filter(name="Role managers") if staff else [])
     for user in ("carol", "stella", "paul"):
         mcp_client(server, user)
-    assert told in refused(adm, tool, **arguments)
+    assert told in error_text(adm, tool, **arguments)
 
 
 def test_adm_grants_and_revokes_within_their_rights(
@@ -217,7 +217,7 @@ def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
     given = grant("petra", "User", reason="from provider corp", expires_at=ends)
     carol = mcp_client(server, "carol", scope=WIDE)
     asked = {"user": "petra", "role": "User", "until": until, "reason": "mine"}
-    assert f"until {ends:%Y-%m-%d}" in refused(carol, "grant_role", **asked)
+    assert f"until {ends:%Y-%m-%d}" in error_text(carol, "grant_role", **asked)
     RoleAssignment.objects.filter(pk=given.pk).update(expires_at=timezone.now())
     assert "now holds User" in carol.text("grant_role", **asked)
 

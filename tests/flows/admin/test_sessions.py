@@ -50,7 +50,7 @@ def at_portal(browser: Browser) -> bool:
     return "/accounts/login/" not in str(browser.open("/portal/").page.url)
 
 
-def olgas() -> User:
+def olga_account() -> User:
     found: User = User.objects.get(username="olga")
     return found
 
@@ -60,7 +60,7 @@ def test_ending_access_signs_browsers_out(
     carol: Browser, olga: Browser, server: Portico, action: str
 ) -> None:
     """The page states the numbers of tokens and browsers first."""
-    client, account = mcp_client(server, "olga"), olgas()
+    client, account = mcp_client(server, "olga"), olga_account()
     assert at_portal(olga) and sessions_of([account.pk]).count() == 1
     carol.act(USERS, action, account.pk, confirm=False)
     assert "This signs out 1 browser." in carol.page.text and at_portal(olga)
@@ -75,7 +75,7 @@ def test_a_deactivated_account_loses_its_sessions(
     carol: Browser, olga: Browser
 ) -> None:
     """After reactivation it is signed in nowhere."""
-    page = f"{USERS}{olgas().pk}/change/"
+    page = f"{USERS}{olga_account().pk}/change/"
     carol.save(page, is_active=None)
     carol.save(page, is_active="on")
     assert not at_portal(olga)
@@ -95,7 +95,7 @@ def test_revoking_ones_own_access_keeps_the_current_session(
 
 
 def test_sessions_that_ran_out_are_not_counted(olga: Browser) -> None:
-    account, now = olgas(), timezone.now()
+    account, now = olga_account(), timezone.now()
     keys = UserSession.objects.filter(user=account).values("session_key")
     Session.objects.filter(pk__in=keys).update(expire_date=now - timedelta(1))
     assert sessions_of([account.pk]).count() == 0

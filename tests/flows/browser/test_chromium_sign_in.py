@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.flows.oauth.test_headless import GRANT as DEVICE
-from tests.flows.oauth.test_headless import begin
+from tests.flows.oauth.test_headless import start_device_flow
 from tests.support.chromium import LOOKS, BrowserUser
 from tests.support.mcp_client import mcp_client
 from tests.support.oauth_client import authorize_url, register_client
@@ -26,7 +26,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def landing() -> Iterator[tuple[int, list[str]]]:
+def callback_server() -> Iterator[tuple[int, list[str]]]:
     """A client's callback on a loopback port; lists the requests it gets."""
     seen: list[str] = []
 
@@ -69,10 +69,10 @@ def shot(visitor: BrowserUser, name: str, request: Any) -> None:
 
 @pytest.mark.spec("OAuth 2.1 7.11")
 def test_allow_and_deny_reach_the_client(
-    server: Portico, visitor: BrowserUser, landing: Any, request: Any
+    server: Portico, visitor: BrowserUser, callback_server: Any, request: Any
 ) -> None:
     """Under the strict CSP the redirect to 127.0.0.1 still works in Chromium."""
-    port, seen = landing
+    port, seen = callback_server
     client_id = register_client(server)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
     visitor.page.goto(authorize_url(server, client_id, **back)[0])
@@ -90,10 +90,10 @@ def test_allow_and_deny_reach_the_client(
 
 
 def test_step_up_and_the_device_page(
-    server: Portico, visitor: BrowserUser, landing: Any, request: Any
+    server: Portico, visitor: BrowserUser, callback_server: Any, request: Any
 ) -> None:
     """A wider scope is asked again; the device code is typed by hand."""
-    port, seen = landing
+    port, seen = callback_server
     grants = ["authorization_code", "refresh_token", DEVICE]
     client_id = register_client(server, grant_types=grants)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
@@ -107,7 +107,7 @@ def test_step_up_and_the_device_page(
     shot(visitor, "step-up", request)
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_url("**/callback?code=**")
-    begun = begin(server, client_id)
+    begun = start_device_flow(server, client_id)
     visitor.page.goto(begun["verification_uri"])
     visitor.page.fill("input[name=user_code]", begun["user_code"].lower())
     visitor.page.click("button[type=submit]")

@@ -10,7 +10,7 @@ from allauth.mfa.models import Authenticator
 from axes.models import AccessAttempt
 
 from accounts.models import Consent
-from tests.flows.browser.test_chromium_sign_in import landing  # noqa: F401
+from tests.flows.browser.test_chromium_sign_in import callback_server  # noqa: F401
 from tests.flows.tokens.test_second_factor import code
 from tests.support.chromium import LOOKS, BrowserUser
 from tests.support.oauth_client import approve_client, authorize_url, register_client
@@ -36,7 +36,7 @@ def alice(server: Portico, chromium: Any) -> Iterator[BrowserUser]:
     assert person.errors == []
 
 
-def here(server: Portico) -> str:
+def localhost_url(server: Portico) -> str:
     """WebAuthn accepts names only, no addresses."""
     return server.url.replace("127.0.0.1", "localhost")
 
@@ -49,13 +49,13 @@ def confirm(alice: BrowserUser) -> None:
             alice.page.click("main button[type=submit]")
 
 
-def follow(alice: BrowserUser, text: str) -> None:
+def follow_link(alice: BrowserUser, text: str) -> None:
     """Follow a link; returns the new page."""
     with alice.page.expect_navigation():
         alice.page.click(f"text={text}")
 
 
-def fits_everywhere(alice: BrowserUser) -> None:
+def check_layouts(alice: BrowserUser) -> None:
     """Check the page in light and dark, wide and narrow, and by axe."""
     for scheme, width in LOOKS:
         alice.look(scheme, width)
@@ -65,37 +65,37 @@ def fits_everywhere(alice: BrowserUser) -> None:
 def test_an_app_is_set_up_and_used_for_a_client(
     server: Portico,
     alice: BrowserUser,
-    landing: Any,  # noqa: F811
+    callback_server: Any,  # noqa: F811
 ) -> None:
     """The QR code loads under the strict CSP; consent is not asked again."""
-    port, seen = landing
+    port, seen = callback_server
     client_id = approve_client(register_client(server)["client_id"])
     asked = authorize_url(
         server, client_id, redirect_uri=f"http://127.0.0.1:{port}/callback"
     )[0]
     page = alice.page
     page.goto(asked)
-    fits_everywhere(alice)
+    check_layouts(alice)
     alice.sign_in()
     page.click("button[value=allow]")
     page.wait_for_url("**/callback?code=**")
     page.goto(f"{server.url}/portal/security/")
-    fits_everywhere(alice)
-    follow(alice, "Set up an app")
+    check_layouts(alice)
+    follow_link(alice, "Set up an app")
     confirm(alice)
-    fits_everywhere(alice)
+    check_layouts(alice)
     secret = page.input_value("#authenticator_secret")
     page.fill("input[name=code]", code(secret))
     page.click("main button[type=submit]")
     page.wait_for_selector("text=Recovery Codes")
-    fits_everywhere(alice)
+    check_layouts(alice)
     recovery = page.input_value("#recovery_codes").split()[0]
     page.goto(f"{server.url}/portal/security/")
     page.click("header button:has-text('Sign out')")
     page.goto(asked)
     alice.sign_in()
     page.wait_for_url("**/2fa/authenticate/")
-    fits_everywhere(alice)
+    check_layouts(alice)
     page.fill("input[name=code]", recovery)
     page.click("main button[type=submit]")
     page.wait_for_url("**/callback?code=**")
@@ -112,23 +112,23 @@ def test_a_passkey_signs_in_without_a_password(
     able = {"hasUserVerification": True, "isUserVerified": True}
     tools.send("WebAuthn.addVirtualAuthenticator", {"options": {**kind, **able}})
     page = alice.page
-    page.goto(f"{here(server)}/accounts/login/?next=/portal/security/")
+    page.goto(f"{localhost_url(server)}/accounts/login/?next=/portal/security/")
     alice.sign_in()
-    follow(alice, "Add a passkey")
+    follow_link(alice, "Add a passkey")
     confirm(alice)
-    fits_everywhere(alice)
+    check_layouts(alice)
     page.fill("input[name=name]", "My laptop")
     page.check("input[name=passwordless]")
     page.click("#mfa_webauthn_add")
     page.wait_for_selector("text=Recovery Codes")
-    page.goto(f"{here(server)}/portal/security/")
+    page.goto(f"{localhost_url(server)}/portal/security/")
     assert "My laptop" in page.inner_text("main")
     page.click("header button:has-text('Sign out')")
-    page.goto(f"{here(server)}/accounts/login/?next=/portal/security/")
+    page.goto(f"{localhost_url(server)}/accounts/login/?next=/portal/security/")
     page.click("#passkey_login")
     page.wait_for_selector("text=Where you are signed in")
     page.click("header button:has-text('Sign out')")
-    page.goto(f"{here(server)}/accounts/login/?next=/portal/security/")
+    page.goto(f"{localhost_url(server)}/accounts/login/?next=/portal/security/")
     alice.sign_in()
     page.click("#mfa_webauthn_authenticate")
     page.wait_for_selector("text=Where you are signed in")

@@ -58,7 +58,7 @@ STAFF = {
 
 
 @pytest.fixture
-def scene(server: Portico, default_users: None) -> dict[str, int]:
+def sample_rows(server: Portico, default_users: None) -> dict[str, int]:
     mcp_client(server, "alice").call("look")
     ask = AccessRequest.objects.all()
     bob, role = User.objects.get(username="bob"), Role.objects.get(name="User")
@@ -80,7 +80,7 @@ def shot(window: BrowserUser, name: str) -> None:
 
 @pytest.mark.parametrize("who", STAFF)
 def test_pages_open_for_users_with_permission(
-    server: Portico, chromium: Any, scene: dict[str, int], who: str
+    server: Portico, chromium: Any, sample_rows: dict[str, int], who: str
 ) -> None:
     """No console error, no CSP report, no axe violation; other pages are refused."""
     group, forbidden = STAFF[who]
@@ -91,7 +91,7 @@ def test_pages_open_for_users_with_permission(
     window, problems = BrowserUser(chromium, "light", 1366), []
     window.enter(server.url, who)
     for page in PAGES:
-        path = page.format(**scene)
+        path = page.format(**sample_rows)
         answer = window.page.goto(f"{server.url}/admin/{path}")
         assert (answer.status == 403) == (page in forbidden), f"{who} {path}"
         if answer.status == 403:

@@ -52,7 +52,7 @@ def helper(name: str, group: str) -> User:
     return made
 
 
-def looked_at(window: BrowserUser, where: str, axe: bool = True) -> list[str]:
+def page_problems(window: BrowserUser, where: str, axe: bool = True) -> list[str]:
     """The problems of the page in the window."""
     unfit = window.unfit() if axe else []
     found = [f"{where}: {line}" for line in [*unfit, *window.errors]]
@@ -73,13 +73,13 @@ def test_the_menu_of_a_helper(server: Portico, chromium: Any, who: str) -> None:
     for path in ["/admin/", *paths]:
         answer = window.page.goto(f"{server.url}{path}")
         assert answer.status == 200, path
-        problems += looked_at(window, path, read == "lists")
+        problems += page_problems(window, path, read == "lists")
         row = window.page.query_selector("#result_list tbody th a")
         if row is not None:
             url = row.evaluate(FIRST_ROW)
             assert window.page.goto(f"{server.url}{url}").status == 200, url
             assert not window.page.query_selector("[name=_save]"), url
-            problems += looked_at(window, url, read == "rows")
+            problems += page_problems(window, url, read == "rows")
     for path in forbidden:
         answer = window.page.goto(f"{server.url}/admin/{path}")
         assert answer.status == 403, path
@@ -96,7 +96,7 @@ def test_the_portal_of_bob(server: Portico, chromium: Any) -> None:
         assert window.page.goto(f"{server.url}/portal/{path}").status == 200, path
         for scheme, width in (("light", 1366), ("dark", 390)):
             window.look(scheme, width)
-            problems += looked_at(window, f"{path} {scheme}")
+            problems += page_problems(window, f"{path} {scheme}")
     assert window.page.goto(f"{server.url}/admin/").status == 403
     window.window.close()
     assert not problems, "\n".join(problems)

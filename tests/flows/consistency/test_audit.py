@@ -18,7 +18,9 @@ from tests.support.server import Portico, running_server
 pytestmark = pytest.mark.usefixtures("default_users")
 
 
-def hammer(server: Portico, token: str, stop: Event, number: int) -> list[str]:
+def call_until_stopped(
+    server: Portico, token: str, stop: Event, number: int
+) -> list[str]:
     """Call until the server is gone; the ids of the answered requests."""
     answered: list[str] = []
     with httpx2.Client(timeout=5) as http:
@@ -46,7 +48,8 @@ def test_every_answered_call_is_audited_after_a_kill(
         token, stop = server.token("alice"), Event()
         with ThreadPoolExecutor(4) as pool:
             jobs = [
-                pool.submit(hammer, server, token, stop, number) for number in range(4)
+                pool.submit(call_until_stopped, server, token, stop, number)
+                for number in range(4)
             ]
             end = monotonic() + 15
             mark = f"kill-{server.port}-"

@@ -44,7 +44,7 @@ CROWD = 4
 
 
 @pytest.fixture(scope="module")
-def three(rows: None, folder: Path) -> Iterator[list[Portico]]:
+def three_servers(rows: None, folder: Path) -> Iterator[list[Portico]]:
     """Three servers of one process each, on one database."""
     with ExitStack() as stack:
         yield [
@@ -54,14 +54,14 @@ def three(rows: None, folder: Path) -> Iterator[list[Portico]]:
 
 
 @pytest.fixture(scope="module")
-def one_port(rows: None, folder: Path) -> Iterator[Portico]:
+def shared_port(rows: None, folder: Path) -> Iterator[Portico]:
     """Three workers behind one port, as uvicorn runs them."""
     with running_server(folder, ISSUER_URL=ORIGIN, WORKERS="3") as running:
         yield running
 
 
 @pytest.fixture
-def crowd(default_users: None) -> Iterator[list[Subject]]:
+def subjects(default_users: None) -> Iterator[list[Subject]]:
     """Users with the role User, and a token each."""
     with override_settings(ISSUER_URL=ORIGIN, RESOURCE_URL=f"{ORIGIN}/mcp"):
         yield [subject(f"crowd-{number}") for number in range(CROWD)]
@@ -83,9 +83,9 @@ class Trials:
         self.stale: list[str] = []
         self.chance = random.Random(7)
 
-    def flip(self, change: Change, who: Subject, crowd: list[Subject]) -> None:
+    def flip(self, change: Change, who: Subject, subjects: list[Subject]) -> None:
         """Remove access, send, give it back, send."""
-        concerned = crowd if change.everybody else [who]
+        concerned = subjects if change.everybody else [who]
         for act, state in ((change.off, change.state), (change.on, SERVED)):
             for subject in concerned:
                 subject.changing(state)
@@ -104,11 +104,11 @@ class Trials:
             if given != state:
                 self.stale.append(f"{change.name} of {who.name}: {given}, not {state}")
 
-    def run(self, changes: list[Change], crowd: list[Subject], flips: int) -> None:
+    def run(self, changes: list[Change], subjects: list[Subject], flips: int) -> None:
         """Run `flips` changes, alternating users and kinds of change."""
         for number in range(flips):
             change = changes[number % len(changes)]
-            self.flip(change, self.chance.choice(crowd), crowd)
+            self.flip(change, self.chance.choice(subjects), subjects)
 
     def close(self) -> None:
         for line in self.lines:
@@ -116,53 +116,53 @@ class Trials:
 
 
 @pytest.fixture
-def trials(three: list[Portico]) -> Iterator[Trials]:
-    made = Trials(three)
+def trials(three_servers: list[Portico]) -> Iterator[Trials]:
+    made = Trials(three_servers)
     yield made
     made.close()
 
 
 @pytest.mark.spec("a committed change applies to every later message")
 def test_no_message_is_decided_by_an_old_state(
-    three: list[Portico], crowd: list[Subject], trials: Trials
+    three_servers: list[Portico], subjects: list[Subject], trials: Trials
 ) -> None:
     """Changes by update() and by SQL of another process, under load."""
-    with BackgroundLoad(three, crowd) as hammer, other_process() as run:
-        trials.run([*by_update(), *by_sql(run)], crowd, FLIPS)
-    stale = trials.stale + hammer.stale
-    told = {"flips": FLIPS * 2, "messages": trials.count, "in_passing": hammer.count}
+    with BackgroundLoad(three_servers, subjects) as load, other_process() as run:
+        trials.run([*by_update(), *by_sql(run)], subjects, FLIPS)
+    stale = trials.stale + load.stale
+    told = {"flips": FLIPS * 2, "messages": trials.count, "in_passing": load.count}
     write_figure("consistency, three processes", **told, stale=len(stale))
     assert not stale
-    assert trials.count == FLIPS * 2 * 6 and hammer.count > trials.count / 10
+    assert trials.count == FLIPS * 2 * 6 and load.count > trials.count / 10
 
 
 def test_changes_in_the_admin_apply_to_every_server(
-    three: list[Portico], crowd: list[Subject], trials: Trials
+    three_servers: list[Portico], subjects: list[Subject], trials: Trials
 ) -> None:
     """Forms and actions of one server, seen by the other servers."""
     make_user("carol", "Admin", admin=True)
     with (
-        Browser(three[0].url) as carol,
-        BackgroundLoad(three, crowd, lines=1) as hammer,
+        Browser(three_servers[0].url) as carol,
+        BackgroundLoad(three_servers, subjects, lines=1) as load,
     ):
         carol.sign_in("carol")
-        trials.run(by_admin(carol), crowd, max(8, FLIPS // 10))
-    assert not trials.stale + hammer.stale
+        trials.run(by_admin(carol), subjects, max(8, FLIPS // 10))
+    assert not trials.stale + load.stale
 
 
-def test_nor_behind_one_port(one_port: Portico, crowd: list[Subject]) -> None:
-    trials = Trials([one_port], lines=9)
-    with BackgroundLoad([one_port], crowd, lines=3) as hammer:
-        trials.run(by_update(), crowd, FLIPS // 2)
+def test_nor_behind_one_port(shared_port: Portico, subjects: list[Subject]) -> None:
+    trials = Trials([shared_port], lines=9)
+    with BackgroundLoad([shared_port], subjects, lines=3) as load:
+        trials.run(by_update(), subjects, FLIPS // 2)
     trials.close()
-    stale = trials.stale + hammer.stale
-    told = {"flips": FLIPS, "messages": trials.count, "in_passing": hammer.count}
+    stale = trials.stale + load.stale
+    told = {"flips": FLIPS, "messages": trials.count, "in_passing": load.count}
     write_figure("consistency, three workers on one port", **told, stale=len(stale))
     assert not stale
 
 
 @pytest.fixture(scope="module")
-def faulty(rows: None, folder: Path) -> Iterator[tuple[Portico, Path]]:
+def faulty_server(rows: None, folder: Path) -> Iterator[tuple[Portico, Path]]:
     """A server with injected faults, and the file that activates one."""
     chosen = folder / "fault"
     chosen.write_text("")
@@ -196,21 +196,24 @@ def triggers_dropped() -> Iterator[None]:
     ],
 )
 def test_injected_faults_are_noticed(
-    faulty: tuple[Portico, Path], crowd: list[Subject], fault: str, harmless: bool
+    faulty_server: tuple[Portico, Path],
+    subjects: list[Subject],
+    fault: str,
+    harmless: bool,
 ) -> None:
     """A server that uses an old state makes these trials fail."""
-    server, chosen = faulty
+    server, chosen = faulty_server
     trials, flips = Trials([server]), 0
     dropped = triggers_dropped() if fault == "unverified" else nullcontext()
-    with BackgroundLoad([server], crowd) as hammer:
-        trials.run(by_update(), crowd, 1)
-        assert not trials.stale + hammer.stale
+    with BackgroundLoad([server], subjects) as load:
+        trials.run(by_update(), subjects, 1)
+        assert not trials.stale + load.stale
         chosen.write_text(fault)
         with dropped:
             most = 8 if harmless else 60
-            while flips < most and not trials.stale + hammer.stale:
-                trials.run(by_update(), crowd, 4)
+            while flips < most and not trials.stale + load.stale:
+                trials.run(by_update(), subjects, 4)
                 flips += 4
         chosen.write_text("")
     trials.close()
-    assert bool(trials.stale + hammer.stale) is not harmless
+    assert bool(trials.stale + load.stale) is not harmless

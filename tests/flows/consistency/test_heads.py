@@ -41,7 +41,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 """The first bytes, and the bytes repeated after them."""
 
 
-def answers(line: socket.socket, *, waits: bool = False) -> bytes:
+def received_bytes(line: socket.socket, *, waits: bool = False) -> bytes:
     """All bytes until the server closes; `waits` keeps the sending side open."""
     found = b""
     try:
@@ -59,7 +59,7 @@ def statuses(found: bytes) -> list[bytes]:
     return [part[:3] for part in found.split(b"HTTP/1.1 ")[1:]]
 
 
-def sent(line: socket.socket, data: bytes) -> bool:
+def was_accepted(line: socket.socket, data: bytes) -> bool:
     """Whether the server accepted all of it."""
     try:
         line.sendall(data)
@@ -80,9 +80,9 @@ def test_an_endless_head_is_431(server: Portico, what: str) -> None:
         with server.connected() as line:
             line.sendall(first)
             for start in range(0, len(rest), size):
-                if not sent(line, rest[start : start + size]):
+                if not was_accepted(line, rest[start : start + size]):
                     break
-            found = answers(line)
+            found = received_bytes(line)
         assert statuses(found) == [told], found[:200]
         assert b"connection: close" in found and b'"invalid_request"' in found
     assert HTTP.get(f"{server.url}/healthz").status_code == 200
@@ -93,7 +93,7 @@ def test_the_connection_closes_though_the_client_stays(server: Portico) -> None:
     with server.connected() as line:
         line.sendall(b"GET /" + MEGABYTE)
         begun = time.monotonic()
-        assert statuses(answers(line, waits=True)) == [b"431"]
+        assert statuses(received_bytes(line, waits=True)) == [b"431"]
         assert time.monotonic() - begun < 8
 
 
@@ -152,16 +152,16 @@ def test_an_endless_second_request_keeps_the_first_response(
     for second in (GET + b"X-A: " + MEGABYTE, b"NOT HTTP\r\n\r\n" * 10):
         with server.connected() as line:
             line.sendall(first)
-            sent(line, second)
-            found = answers(line, waits=True)
+            was_accepted(line, second)
+            found = received_bytes(line, waits=True)
         assert statuses(found) == [b"200"] and b"pondered" in found, found[:300]
 
 
 def test_a_flood_of_requests_on_one_connection_is_not_queued(server: Portico) -> None:
     """Requests within the limit are answered, then the connection ends."""
     with server.connected() as line:
-        sent(line, (GET + b"\r\n") * 20_000)
-        found = answers(line, waits=True)
+        was_accepted(line, (GET + b"\r\n") * 20_000)
+        found = received_bytes(line, waits=True)
     assert 1 <= len(statuses(found)) < 20_000
     assert set(statuses(found)) == {b"200"}
 
@@ -186,7 +186,7 @@ def memory(server: Portico) -> int:
 
 
 @contextmanager
-def probing(server: Portico) -> Iterator[list[float]]:
+def probe_seconds(server: Portico) -> Iterator[list[float]]:
     """Seconds that other requests take meanwhile."""
     waits: list[float] = []
     first, done = threading.Event(), threading.Event()
@@ -221,14 +221,14 @@ def test_one_connection_does_not_hold_up_the_others(
     """100 MB are sent and almost none of them stored."""
     HTTP.get(f"{server.url}/healthz")
     before = memory(server)
-    with probing(server) as waits, server.connected() as line:
+    with probe_seconds(server) as waits, server.connected() as line:
         begun = time.monotonic()
         line.sendall(first)
         for _ in range(100):
-            if not sent(line, more):
+            if not was_accepted(line, more):
                 break
         took = time.monotonic() - begun
-        assert statuses(answers(line)) == [b"431"]
+        assert statuses(received_bytes(line)) == [b"431"]
     assert took < 5 and max(waits) < 1.5, (took, max(waits))
     assert memory(server) - before < 30_000_000
 
@@ -245,9 +245,9 @@ def test_blank_lines_do_not_keep_a_connection(
     with hasty_heads.connected() as line:
         line.sendall(GET + b"\r\n")
         assert line.recv(15) == b"HTTP/1.1 200 OK"
-        sent(line, after)
+        was_accepted(line, after)
         begun = time.monotonic()
-        answers(line, waits=True)
+        received_bytes(line, waits=True)
         assert time.monotonic() - begun < 5
 
 
@@ -260,7 +260,7 @@ def test_a_body_longer_than_its_response_is_cut_off(hasty_heads: Portico) -> Non
         line.sendall(f"{head}content-length: 1000000\r\n\r\n".encode())
         assert line.recv(12) == b"HTTP/1.1 401"
         begun = time.monotonic()
-        while sent(line, b"x") and time.monotonic() - begun < 8:
+        while was_accepted(line, b"x") and time.monotonic() - begun < 8:
             time.sleep(0.1)
         assert time.monotonic() - begun < 5
 
@@ -293,7 +293,7 @@ def test_bytes_after_an_upgrade_are_not_a_request(
         upgrade = UPGRADE.replace(b"h2c", protocol)
         line.sendall(GET + upgrade + head + b"\r\n")
         time.sleep(0.2)
-        sent(line, body)
-        found = answers(line, waits=True)
+        was_accepted(line, body)
+        found = received_bytes(line, waits=True)
     assert statuses(found) == ([b"200"] if what == "none" else [b"400"])
     assert b"connection: close" in found

@@ -53,7 +53,7 @@ class Load:
             thread.join(20)
 
 
-def killed(folder: Path, most: int, **environment: str) -> tuple[int, int]:
+def kill_under_load(folder: Path, most: int, **environment: str) -> tuple[int, int]:
     """One server, load and SIGKILL: answered calls, and those without an event."""
     with running_server(folder, **environment) as server:
         load = Load(server, server.token("alice"), most)
@@ -70,7 +70,7 @@ def test_answered_calls_are_audited_after_sigkill(
     """Answered calls minus audit rows is zero."""
     chance, answered, missing = random.Random(11), 0, 0
     for _ in range(KILLS):
-        calls, lost = killed(folder, chance.randint(20, 300))
+        calls, lost = kill_under_load(folder, chance.randint(20, 300))
         answered, missing = answered + calls, missing + lost
     write_figure("kills", kills=KILLS, answered=answered, missing=missing)
     assert answered >= 20 * KILLS and missing == 0
@@ -78,5 +78,5 @@ def test_answered_calls_are_audited_after_sigkill(
 
 def test_a_missing_audit_row_is_noticed(folder: Path, default_users: None) -> None:
     """The same count detects a server whose audit is off."""
-    answered, missing = killed(folder, 20, AUDIT_DURABILITY="off")
+    answered, missing = kill_under_load(folder, 20, AUDIT_DURABILITY="off")
     assert missing == answered >= 20

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("default_users")
 
 
 @pytest.fixture(scope="module")
-def impatient(rows: None, folder: Path) -> Iterator[Portico]:
+def short_timeout_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server that waits one second for SQLite's lock."""
     given = {}
     if connection.vendor == "sqlite":
@@ -71,25 +71,25 @@ def closed_postgres() -> Iterator[None]:
     alias.close()
 
 
-def away() -> Any:
+def database_outage() -> Any:
     return locked_sqlite() if connection.vendor == "sqlite" else closed_postgres()
 
 
 @pytest.mark.spec("access is refused when a dependency fails")
 @pytest.mark.parametrize("era", ERAS)
 def test_without_a_database_every_message_is_refused(
-    impatient: Portico, server: Portico, era: str
+    short_timeout_server: Portico, server: Portico, era: str
 ) -> None:
     """503 with Retry-After, never 500; the server recovers by itself."""
-    client = mcp_client(impatient, "alice", era)
+    client = mcp_client(short_timeout_server, "alice", era)
     body = {"username": "alice", "password": PASSWORD}
-    token_url = f"{impatient.url}/api/token/"
+    token_url = f"{short_timeout_server.url}/api/token/"
     before = AuditEvent.objects.filter(action="tool.called").count()
-    with away():
+    with database_outage():
         called = client.call("look")
         issued = HTTP.post(token_url, json=body)
-        health = HTTP.get(f"{impatient.url}/healthz")
-        ready = HTTP.get(f"{impatient.url}/readyz")
+        health = HTTP.get(f"{short_timeout_server.url}/healthz")
+        ready = HTTP.get(f"{short_timeout_server.url}/readyz")
     assert health.status_code == 200
     if connection.vendor == "postgresql":
         assert ready.status_code == 503
@@ -108,7 +108,7 @@ def test_without_a_database_every_message_is_refused(
     assert HTTP.post(token_url, json=body).status_code == 200
 
 
-def copy(path: Path) -> None:
+def copy_database(path: Path) -> None:
     """This run's database, copied into a file."""
     source = sqlite3.connect(str(connection.settings_dict["NAME"]))
     target = sqlite3.connect(path)
@@ -123,12 +123,12 @@ def test_a_file_replaced_under_a_running_server_stops_all_decisions(
 ) -> None:
     """As if restore.sh ran while the server was running."""
     path = tmp_path / "odd %41 name.sqlite3"
-    copy(path)
+    copy_database(path)
     url = f"sqlite:///{quote(str(path))}"
     with running_server(tmp_path, DATABASE_URL=url) as running:
         client = McpClient(running, running.signed_in("alice", PASSWORD))
         assert client.text("look") == "alice looks at shelf"
-        copy(tmp_path / "new")
+        copy_database(tmp_path / "new")
         for end in ("-wal", "-shm"):
             Path(f"{path}{end}").unlink()
         os.replace(tmp_path / "new", path)

@@ -28,7 +28,7 @@ EVENT = (
 )
 
 
-class Place:
+class Installation:
     """A prepared installation on SQLite: its commands, and its file."""
 
     def __init__(self, folder: Path) -> None:
@@ -73,40 +73,44 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    yield Place(tmp_path)
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    yield Installation(tmp_path)
 
 
 @pytest.mark.parametrize("ago", [TODAY, OLD])
-def test_deleting_events_as_if_purged_is_found(place: Place, ago: timedelta) -> None:
+def test_deleting_events_as_if_purged_is_found(
+    installation: Installation, ago: timedelta
+) -> None:
     """Covers events of today and those beyond retention."""
-    head = place.filled(1800, ago)
-    place.sql(
+    head = installation.filled(1800, ago)
+    installation.sql(
         "DELETE FROM accounts_auditevent",
         "UPDATE accounts_auditseal SET purged_at = '2026-01-01 00:00:00', marks = x''",
     )
     for options in ([], ["--head", head]):
-        code, told = place.run("verify_audit", *options)
+        code, told = installation.run("verify_audit", *options)
         assert code == 1 and "The audit was tampered with: seal" in told, told
 
 
-def test_a_killed_purge_leaves_a_valid_chain(place: Place) -> None:
+def test_a_killed_purge_leaves_a_valid_chain(installation: Installation) -> None:
     """SIGKILL between deleting events and seals; the next run continues."""
-    place.sql("DELETE FROM accounts_auditevent")  # Today's events, none of them sealed.
-    place.filled(30_000, OLD)
+    installation.sql(
+        "DELETE FROM accounts_auditevent"
+    )  # Today's events, none of them sealed.
+    installation.filled(30_000, OLD)
     count = "SELECT COUNT(*) FROM accounts_auditseal WHERE purged_at IS {} NULL"
-    purge = place.start("purge")
-    while purge.poll() is None and not place.sql(count.format("NOT"))[0][0]:
+    purge = installation.start("purge")
+    while purge.poll() is None and not installation.sql(count.format("NOT"))[0][0]:
         time.sleep(0.005)
     purge.send_signal(signal.SIGKILL)
     purge.communicate()
     assert purge.returncode == -signal.SIGKILL
-    code, told = place.run("verify_audit")
+    code, told = installation.run("verify_audit")
     assert code == 0, told
-    code, told = place.run("purge")
+    code, told = installation.run("purge")
     assert code == 0, told
-    assert place.sql(
+    assert installation.sql(
         "SELECT COUNT(*) FROM accounts_auditevent WHERE actor = 'ana'"
     ) == [(0,)]
-    code, told = place.run("verify_audit")
+    code, told = installation.run("verify_audit")
     assert code == 0 and "AUDIT_RETENTION=365" in told, told

@@ -34,7 +34,7 @@ def claims(server: Portico, raw: str) -> dict[str, Any]:
         return jwts.verify(raw, allow_expired=True)
 
 
-def signed(server: Portico, **changed: Any) -> str:
+def sign_token(server: Portico, **changed: Any) -> str:
     """A correctly signed token of alice with other claims (None: left out)."""
     found = {**claims(server, server.token("alice")), **changed}
     kept = {name: value for name, value in found.items() if value is not None}
@@ -42,7 +42,7 @@ def signed(server: Portico, **changed: Any) -> str:
         return jwts.sign(kept)[0]
 
 
-def refused(server: Portico, raw: str, era: str) -> dict[str, str]:
+def challenge_of(server: Portico, raw: str, era: str) -> dict[str, str]:
     """The challenge of a 401; the test fails on any other response."""
     response = McpClient(server, raw, era).post("tools/list")
     assert response.status_code == 401, response.text
@@ -56,7 +56,7 @@ def test_without_a_token_the_challenge_names_no_error(
     server: Portico, era: str
 ) -> None:
     """RFC 6750 3.1, RFC 9728 5.1."""
-    told = refused(server, "", era)
+    told = challenge_of(server, "", era)
     where = f"{server.url}/.well-known/oauth-protected-resource/mcp"
     assert told == {"resource_metadata": where, "scope": "mcp"}
 
@@ -68,11 +68,11 @@ def test_a_bad_expired_or_revoked_token_is_401_invalid_token(
 ) -> None:
     """MCP AUTH, Token Handling; RFC 6750 3.1."""
     now = int(timezone.now().timestamp())
-    expired = signed(server, exp=now - 1, iat=now - 10)
+    expired = sign_token(server, exp=now - 1, iat=now - 10)
     ended = server.issued("alice")
     IssuedToken.objects.filter(pk=ended.row.pk).revoke(actor=None, reason="test")
     for raw in ("garbage", "a.b.c", expired, ended.access):
-        assert refused(server, raw, era)["error"] == "invalid_token"
+        assert challenge_of(server, raw, era)["error"] == "invalid_token"
 
 
 @pytest.mark.spec("RFC 8707 2")
@@ -81,19 +81,19 @@ def test_a_token_for_another_audience_is_refused(
     server: Portico, audience: Any
 ) -> None:
     """RFC 8707 2; MCP AUTH Token Handling."""
-    assert refused(server, signed(server, aud=audience), MODERN)
+    assert challenge_of(server, sign_token(server, aud=audience), MODERN)
 
 
 def test_an_audience_with_a_trailing_slash_is_accepted(server: Portico) -> None:
     """Clients write the resource with and without the slash."""
-    raw = signed(server, aud=[f"{server.mcp_url}/"])
+    raw = sign_token(server, aud=[f"{server.mcp_url}/"])
     assert McpClient(server, raw).post("tools/list").status_code == 200
 
 
 @pytest.mark.spec("RFC 9068 4")
 def test_a_refresh_token_is_no_access_token(server: Portico) -> None:
     """RFC 9068 4."""
-    assert refused(server, server.issued("alice").refresh, MODERN)
+    assert challenge_of(server, server.issued("alice").refresh, MODERN)
 
 
 ODD = [
@@ -132,16 +132,16 @@ def test_a_signed_token_with_odd_claims_is_401(
 ) -> None:
     """RFC 8725 3: validate every claim; `sub: true` must not be user 1."""
     try:
-        raw = signed(server, **odd)
+        raw = sign_token(server, **odd)
     except Exception:
         pytest.skip("not even the library signs this")
-    assert refused(server, raw, MODERN)["error"] == "invalid_token"
+    assert challenge_of(server, raw, MODERN)["error"] == "invalid_token"
 
 
 def test_another_users_token_id_is_refused(server: Portico) -> None:
     """The row of a token and its subject must agree."""
     other = User.objects.get(username="carol")
-    assert refused(server, signed(server, sub=str(other.pk)), MODERN)
+    assert challenge_of(server, sign_token(server, sub=str(other.pk)), MODERN)
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.flows.mcp.test_held import begun, head, message
+from tests.flows.mcp.test_held import head, message, partial_call
 from tests.flows.mcp.test_routing import listening
 from tests.support.mcp_client import ERAS, HTTP, LEGACY, McpClient, mcp_client
 from tests.support.raw_load import SERVED, RawConnection
@@ -35,20 +35,20 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def small(rows: None, folder: Path) -> Iterator[Portico]:
+def small_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server with low limits."""
     with running_server(folder, **SMALL) as running:
         yield running
 
 
 @pytest.fixture
-def empty(small: Portico) -> Portico:
+def empty_server(small_server: Portico) -> Portico:
     """The same server without the sessions of earlier tests."""
     end = time.monotonic() + 15
-    while metric(small, "portico_sessions_open "):
+    while metric(small_server, "portico_sessions_open "):
         assert time.monotonic() < end
         time.sleep(0.1)
-    return small
+    return small_server
 
 
 def metric(server: Portico, mark: str) -> float:
@@ -58,56 +58,63 @@ def metric(server: Portico, mark: str) -> float:
     return float(page.partition(f"\n{mark}")[2].split("\n")[0] or 0)
 
 
-def lives(client: McpClient) -> bool:
+def session_exists(client: McpClient) -> bool:
     """Whether a session still exists."""
     return client.post("tools/list").status_code == 200
 
 
-def counted(server: Portico, what: str) -> float:
+def refused_count(server: Portico, what: str) -> float:
     return metric(server, f'portico_over_bound_total{{what="{what}"}} ')
 
 
-def test_one_session_too_many_ends_the_least_recently_used(empty: Portico) -> None:
+def test_one_session_too_many_ends_the_least_recently_used(
+    empty_server: Portico,
+) -> None:
     """It ends a session of the same user only."""
-    before = counted(empty, "sessions")
-    bob = mcp_client(empty, "bob", LEGACY)
-    first, second, third = (mcp_client(empty, "alice", LEGACY) for _ in range(3))
-    assert all(lives(client) for client in (bob, second, third, first))
-    fourth = mcp_client(empty, "alice", LEGACY)
-    assert not lives(second) and second.post("tools/list").status_code == 404
-    assert all(lives(client) for client in (bob, first, third, fourth))
-    assert counted(empty, "sessions") == before + 1
+    before = refused_count(empty_server, "sessions")
+    bob = mcp_client(empty_server, "bob", LEGACY)
+    first, second, third = (mcp_client(empty_server, "alice", LEGACY) for _ in range(3))
+    assert all(session_exists(client) for client in (bob, second, third, first))
+    fourth = mcp_client(empty_server, "alice", LEGACY)
+    assert not session_exists(second) and second.post("tools/list").status_code == 404
+    assert all(session_exists(client) for client in (bob, first, third, fourth))
+    assert refused_count(empty_server, "sessions") == before + 1
 
 
 def test_at_the_total_limit_the_user_with_most_sessions_loses_one(
-    empty: Portico,
+    empty_server: Portico,
 ) -> None:
     """A new user is never refused because of others."""
-    alice = [mcp_client(empty, "alice", LEGACY) for _ in range(3)]
-    bob = [mcp_client(empty, "bob", LEGACY) for _ in range(2)]
-    carol = mcp_client(empty, "carol", LEGACY)
-    assert lives(carol) and all(lives(client) for client in bob)
-    assert [lives(client) for client in alice] == [False, True, True]
+    alice = [mcp_client(empty_server, "alice", LEGACY) for _ in range(3)]
+    bob = [mcp_client(empty_server, "bob", LEGACY) for _ in range(2)]
+    carol = mcp_client(empty_server, "carol", LEGACY)
+    assert session_exists(carol) and all(session_exists(client) for client in bob)
+    assert [session_exists(client) for client in alice] == [False, True, True]
 
 
-def test_what_opens_no_session_ends_none(empty: Portico) -> None:
-    alice = [mcp_client(empty, "alice", LEGACY) for _ in range(3)]
+def test_what_opens_no_session_ends_none(empty_server: Portico) -> None:
+    alice = [mcp_client(empty_server, "alice", LEGACY) for _ in range(3)]
     for _ in range(3):
         assert (
-            McpClient(empty, alice[0].token, LEGACY).post("tools/list").status_code
+            McpClient(empty_server, alice[0].token, LEGACY)
+            .post("tools/list")
+            .status_code
             == 400
         )
-    assert all(lives(client) for client in alice)
+    assert all(session_exists(client) for client in alice)
 
 
-def test_an_idle_session_ends_unless_it_has_a_stream(empty: Portico) -> None:
+def test_an_idle_session_ends_unless_it_has_a_stream(empty_server: Portico) -> None:
     """MCP 2025-11-25: 404, and the client opens another session."""
-    idle, listens = mcp_client(empty, "alice", LEGACY), mcp_client(empty, "bob", LEGACY)
-    method, options = listening(empty, listens)
-    with HTTP.stream(method, empty.mcp_url, **options) as stream:  # type: ignore[arg-type]
+    idle, listens = (
+        mcp_client(empty_server, "alice", LEGACY),
+        mcp_client(empty_server, "bob", LEGACY),
+    )
+    method, options = listening(empty_server, listens)
+    with HTTP.stream(method, empty_server.mcp_url, **options) as stream:  # type: ignore[arg-type]
         assert stream.status_code == 200
         time.sleep(3)
-        assert lives(listens)
+        assert session_exists(listens)
     assert idle.post("tools/list").status_code == 404
 
 
@@ -129,10 +136,12 @@ def test_a_flood_of_sessions_does_not_affect_others(server: Portico) -> None:
             .status_code
             == 200
         )
-    assert lives(bob)
+    assert session_exists(bob)
 
 
-def opened(server: Portico, client: McpClient, stack: ExitStack) -> httpx2.Response:
+def open_stream(
+    server: Portico, client: McpClient, stack: ExitStack
+) -> httpx2.Response:
     """Open one more stream of a client."""
     method, options = listening(server, client)
     given = HTTP.stream(method, server.mcp_url, **options)  # type: ignore[arg-type]
@@ -141,25 +150,29 @@ def opened(server: Portico, client: McpClient, stack: ExitStack) -> httpx2.Respo
 
 @pytest.mark.spec("RFC 6585 4")
 @pytest.mark.parametrize("era", ERAS)
-def test_one_stream_too_many_is_429(small: Portico, era: str) -> None:
+def test_one_stream_too_many_is_429(small_server: Portico, era: str) -> None:
     """Open streams continue, others may open streams, and a closed one makes room."""
-    before = counted(small, "streams")
-    alice = [mcp_client(small, "alice", era) for _ in range(3)]
-    bob = mcp_client(small, "bob", era)
+    before = refused_count(small_server, "streams")
+    alice = [mcp_client(small_server, "alice", era) for _ in range(3)]
+    bob = mcp_client(small_server, "bob", era)
     with ExitStack() as stack:
-        first = opened(small, alice[0], stack)
-        assert first.status_code == opened(small, alice[1], stack).status_code == 200
-        refused = opened(small, alice[2], stack)
+        first = open_stream(small_server, alice[0], stack)
+        assert (
+            first.status_code
+            == open_stream(small_server, alice[1], stack).status_code
+            == 200
+        )
+        refused = open_stream(small_server, alice[2], stack)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
-        assert opened(small, bob, stack).status_code == 200
-        full = opened(small, mcp_client(small, "carol", era), stack)
+        assert open_stream(small_server, bob, stack).status_code == 200
+        full = open_stream(small_server, mcp_client(small_server, "carol", era), stack)
         assert full.status_code == 503 and int(full.headers["retry-after"]) > 0
         assert alice[0].text("look") == "alice looks at shelf"
-    assert counted(small, "streams") == before + 2
+    assert refused_count(small_server, "streams") == before + 2
     end = time.monotonic() + 10
     while time.monotonic() < end:
         with ExitStack() as stack:
-            if opened(small, alice[2], stack).status_code == 200:
+            if open_stream(small_server, alice[2], stack).status_code == 200:
                 return
         time.sleep(0.1)
     raise AssertionError("no room though the others have ended")
@@ -173,30 +186,33 @@ def post(server: Portico, token: str, seconds: float) -> httpx2.Response:
 
 
 @pytest.mark.spec("RFC 6585 4")
-def test_one_call_too_many_is_429(small: Portico) -> None:
+def test_one_call_too_many_is_429(small_server: Portico) -> None:
     """Calls count per user, across tokens."""
-    tokens = [small.token("alice") for _ in range(2)]
+    tokens = [small_server.token("alice") for _ in range(2)]
     with ThreadPoolExecutor(8) as crowd:
-        busy = [crowd.submit(post, small, tokens[n % 2], 1.5) for n in range(4)]
+        busy = [crowd.submit(post, small_server, tokens[n % 2], 1.5) for n in range(4)]
         time.sleep(0.7)
-        refused = post(small, tokens[0], 0)
+        refused = post(small_server, tokens[0], 0)
         assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
         assert refused.json()["error"] == "too_many_requests"
-        others = [crowd.submit(post, small, small.token("bob"), 0.5) for _ in range(2)]
+        others = [
+            crowd.submit(post, small_server, small_server.token("bob"), 0.5)
+            for _ in range(2)
+        ]
         assert {call.result().status_code for call in others} == {200}
         assert {call.result().status_code for call in busy} == {200}
-    assert post(small, tokens[0], 0).status_code == 200
+    assert post(small_server, tokens[0], 0).status_code == 200
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_waiting_bodies_count_as_calls(small: Portico, framing: str) -> None:
+def test_waiting_bodies_count_as_calls(small_server: Portico, framing: str) -> None:
     """A request gives its place back, however it ends."""
-    client = mcp_client(small, "alice")
+    client = mcp_client(small_server, "alice")
     for _ in range(2):
-        held = [begun(client, framing) for _ in range(4)]
+        held = [partial_call(client, framing) for _ in range(4)]
         time.sleep(0.3)
         assert client.call("look").status_code == 429
-        assert mcp_client(small, "bob").post("tools/list").status_code == 200
+        assert mcp_client(small_server, "bob").post("tools/list").status_code == 200
         for number, (line, rest) in enumerate(held):
             if number % 2:
                 line.send(rest)
@@ -207,14 +223,14 @@ def test_waiting_bodies_count_as_calls(small: Portico, framing: str) -> None:
             assert time.monotonic() < end
 
 
-def test_the_bytes_of_bodies_are_bounded(small: Portico) -> None:
+def test_the_bytes_of_bodies_are_bounded(small_server: Portico) -> None:
     """The limit covers bodies in progress, not bytes in total."""
-    client = mcp_client(small, "alice")
+    client = mcp_client(small_server, "alice")
     headers, body = message(client, "look", {"what": "x" * 90_000})
     headers["content-length"] = str(len(body))
     lines = []
     for _ in range(3):
-        line = RawConnection(small)
+        line = RawConnection(small_server)
         line.send(head(headers) + body[:80_000])
         lines.append(line)
         time.sleep(0.2)

@@ -62,7 +62,7 @@ WITHOUT_FIXTURE = {
 }
 
 
-def scored(revision: str) -> set[str]:
+def scored_scenarios(revision: str) -> set[str]:
     """The server scenarios of the suite's requirements file."""
     path = SUITE.parent.parent / "requirements" / f"{revision}.yaml"
     text = path.read_text().split("\nserver:\n")[1]
@@ -104,7 +104,7 @@ def results(
         command += ["--requirements", revision]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = {scenario(path): problems(path) for path in out.glob("**/checks.json")}
-    absent = sorted(scored(revision) - set(found))
+    absent = sorted(scored_scenarios(revision) - set(found))
     assert not absent, f"{absent} did not run:\n{(done.stdout + done.stderr)[-2000:]}"
     return found
 
@@ -122,7 +122,9 @@ def problems(path: Path) -> Problems:
     return found if checks else {"no check": "the scenario checked nothing"}
 
 
-def failing(found: dict[str, Problems], names: Iterable[str]) -> dict[str, Problems]:
+def failed_scenarios(
+    found: dict[str, Problems], names: Iterable[str]
+) -> dict[str, Problems]:
     """The failed ones of these scenarios, with reasons."""
     return {name: found[name] for name in names if found[name]}
 
@@ -135,8 +137,8 @@ def test_every_required_scenario_passes(
 ) -> None:
     """The suite's frozen, scored set: 30 and 37 scenarios."""
     found = results(everything, tmp_path, revision)
-    assert len(scored(revision)) == SCENARIOS[revision]
-    assert failing(found, scored(revision)) == {}
+    assert len(scored_scenarios(revision)) == SCENARIOS[revision]
+    assert failed_scenarios(found, scored_scenarios(revision)) == {}
 
 
 @pytest.mark.parametrize("revision", [OLDER, NEWER])
@@ -144,7 +146,9 @@ def test_without_sessions_only_client_requests_fail(
     stateless: Portico, tmp_path: Path, revision: str
 ) -> None:
     """Several workers cannot ask a client back in the older revision."""
-    failed = failing(results(stateless, tmp_path, revision), scored(revision))
+    failed = failed_scenarios(
+        results(stateless, tmp_path, revision), scored_scenarios(revision)
+    )
     assert set(failed) == (ASKING_BACK if revision == OLDER else set()), failed
 
 
@@ -153,7 +157,7 @@ def test_what_needs_no_fixture_passes_without_one(
     plain: Portico, tmp_path: Path, revision: str
 ) -> None:
     found = results(plain, tmp_path, revision)
-    failed = failing(found, WITHOUT_FIXTURE[revision])
+    failed = failed_scenarios(found, WITHOUT_FIXTURE[revision])
     assert set(failed.pop("server-stateless", {})) == (
         NEEDS_A_TOOL if revision == NEWER else set()
     )
@@ -166,4 +170,8 @@ def test_a_wrong_token_passes_nothing(
 ) -> None:
     """The suite prints "30 passed" (checks) to a server that only says 401."""
     found = results(everything, tmp_path, revision, token="wrong")
-    assert scored(revision) - set(failing(found, scored(revision))) == set()
+    assert (
+        scored_scenarios(revision)
+        - set(failed_scenarios(found, scored_scenarios(revision)))
+        == set()
+    )

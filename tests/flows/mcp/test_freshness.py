@@ -27,7 +27,7 @@ def sql(statement: str, *values: Any) -> None:
         cursor.execute(statement, values)
 
 
-def by_sql(token: IssuedToken) -> None:
+def revoke_by_sql(token: IssuedToken) -> None:
     """Add a row to the revocation table."""
     sql(
         "INSERT INTO accounts_revokedtoken (jti, until, revoked_at, revoked_by, reason)"
@@ -42,7 +42,7 @@ WAYS: dict[str, Way] = {
     "the verb": lambda t: t.__class__.objects.filter(pk=t.pk).revoke(
         actor=None, reason="test"
     ),
-    "sql": by_sql,
+    "sql": revoke_by_sql,
     "the token's row": lambda t: t.delete(),
     "account off": lambda t: User.objects.filter(pk=t.user_id).update(is_active=False),
     "account gone by sql": lambda t: sql(
@@ -61,7 +61,7 @@ WAYS: dict[str, Way] = {
 
 
 @contextmanager
-def restored() -> Iterator[None]:
+def restore_access() -> Iterator[None]:
     """Restores the role and the tool afterwards."""
     role, tool = Role.objects.get(name="User"), Primitive.objects.get(name="look")
     scopes, needs = list(role.scopes.all()), list(tool.required_scopes.all())
@@ -85,7 +85,7 @@ def test_a_committed_change_applies_to_the_next_message(
     bystander = mcp_client(workers, "alice")
     for _ in range(6):
         assert all(client.allowed("look") for client in clients)
-    with restored():
+    with restore_access():
         WAYS[how](pair.row)
         assert not any(client.allowed("look") for client in clients * 6)
         if "role e" not in how and "tool" not in how:

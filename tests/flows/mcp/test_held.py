@@ -103,7 +103,7 @@ def head(headers: dict[str, str]) -> bytes:
     return f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode()
 
 
-def begun(client: McpClient, framing: str) -> tuple[RawConnection, bytes]:
+def partial_call(client: McpClient, framing: str) -> tuple[RawConnection, bytes]:
     """A call of `look` whose body arrived in part, and the missing part."""
     headers, body = message(client, "look", {})
     first, rest = body[:10], body[10:]
@@ -131,9 +131,9 @@ def test_a_slow_body_is_decided_when_it_is_complete(
     held = []
     for end in ENDS:
         pair, client = holder(server, f"slow-{end.__name__}", era)
-        held.append((end, pair, *begun(client, framing)))
+        held.append((end, pair, *partial_call(client, framing)))
     _, bystander = holder(server, "slow-bystander", era)
-    other, missing = begun(bystander, framing)
+    other, missing = partial_call(bystander, framing)
     time.sleep(TAKEN)
     for end, pair, _line, _rest in held:
         end(pair)
@@ -155,7 +155,7 @@ def test_a_slow_body_uses_the_tools_current_state(server: Portico, era: str) -> 
     """A disabled tool is hidden, a sensitive one needs a wider token."""
     for values, told in (({"enabled": False}, HIDDEN), ({"sensitive": True}, "403")):
         _, client = holder(server, "slow-tool", era)
-        line, rest = begun(client, "length")
+        line, rest = partial_call(client, "length")
         time.sleep(TAKEN)
         with tool("look", **values):
             line.send(rest)
@@ -177,7 +177,7 @@ def test_a_head_alone_gets_its_401_without_a_body(server: Portico) -> None:
         line.close()
 
 
-def answers(
+def responses_after_end(
     server: Portico,
     era: str,
     name: str,
@@ -209,7 +209,7 @@ def test_the_answer_of_a_call_is_withheld_after_access_ends(
 ) -> None:
     """The refusal is the one that a new message gets."""
     last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
-    found = answers(server, MODERN, name, 0.6)
+    found = responses_after_end(server, MODERN, name, 0.6)
     for end, told in ENDS.items():
         answer = found[end.__name__][1]
         assert "ed" not in answer.text.partition('"text":"')[2][:8], answer.text
@@ -228,7 +228,7 @@ def test_a_long_call_ends_soon_after_the_right_to_it(
     server: Portico, name: str
 ) -> None:
     seconds = 8 if name == "grind" else 60
-    for took, answer in answers(server, MODERN, name, seconds).values():
+    for took, answer in responses_after_end(server, MODERN, name, seconds).values():
         assert took < 6
         assert answer.status_code == 401 or f"Unknown tool: {name}" in answer.text
 
@@ -247,7 +247,7 @@ def test_a_streamed_answer_ends_when_access_ends(
     server: Portico, era: str, name: str, meta: dict[str, str]
 ) -> None:
     """Roles and tools count for streams as tokens do."""
-    for took, answer in answers(server, era, name, 20, **meta).values():
+    for took, answer in responses_after_end(server, era, name, 20, **meta).values():
         assert took < 6
         assert f"{name}ed" not in answer.text
         assert answer.text.count("notifications/progress") < 20
@@ -302,7 +302,7 @@ def test_subscribers_get_only_events_they_may_read_now(
         assert not any("shop://open" in line for line in lines)
 
 
-def slowly(server: Portico, request: bytes, during: Callable[[], Any]) -> str:
+def send_slowly(server: Portico, request: bytes, during: Callable[[], Any]) -> str:
     """The status of a request whose last bytes are sent after `during`."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=15) as line:
         line.sendall(request[:-5])
@@ -328,9 +328,9 @@ def test_a_slow_form_is_decided_when_it_is_complete(server: Portico) -> None:
     """Django reads the body before it authenticates the sender."""
     user = make_user("dora", "User")
     request = post(server, "/api/token/", f"username=dora&password={PASSWORD}&x=1")
-    assert slowly(server, request, lambda: None) == "200"
+    assert send_slowly(server, request, lambda: None) == "200"
     close = User.objects.filter(pk=user.pk)
-    told = slowly(server, request, lambda: close.update(is_active=False))
+    told = send_slowly(server, request, lambda: close.update(is_active=False))
     assert told == "401"
 
 
@@ -347,5 +347,5 @@ def test_a_slow_form_of_an_ended_session_does_nothing(server: Portico) -> None:
         request = post(server, "/portal/tokens/", body, cookie=cookies)
         session = Session.objects.exclude(pk__in=others)
         assert session.count() == 1
-        assert slowly(server, request, session.delete) in ("302", "403")
+        assert send_slowly(server, request, session.delete) in ("302", "403")
     assert not IssuedToken.objects.filter(user=user, kind=TokenKind.PERSONAL).exists()

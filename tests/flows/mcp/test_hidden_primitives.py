@@ -47,14 +47,14 @@ PAIRS: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
-def filled(params: Any, name: str) -> Any:
+def with_name(params: Any, name: str) -> Any:
     """`params` with the name inserted."""
     if isinstance(params, dict):
-        return {key: filled(value, name) for key, value in params.items()}
+        return {key: with_name(value, name) for key, value in params.items()}
     return name if params == "{}" else params
 
 
-def bare(response: httpx2.Response, name: str) -> tuple[int, bytes, list[str]]:
+def without_name(response: httpx2.Response, name: str) -> tuple[int, bytes, list[str]]:
     """All that a client can see, with the requested name blanked out."""
     body = response.content.replace(name.encode(), b"#")
     varying = ("date", "x-request-id", "content-length", "mcp-session-id")
@@ -77,7 +77,7 @@ def test_a_hidden_primitive_looks_unknown(
     answers = []
     for name in (hidden, unknown):
         client = mcp_client(server, "alice", era)
-        answers.append(bare(client.post(method, filled(params, name)), name))
+        answers.append(without_name(client.post(method, with_name(params, name)), name))
     assert answers[0] == answers[1]
     assert answers[0][0] in (200, 400, 404)
 
@@ -93,7 +93,7 @@ def test_header_validation_does_not_reveal_a_hidden_tool(
         params = {"name": name, "arguments": {"region": "south"}}
         headers = {"mcp-param-region": value}
         response = mcp_client(server, "alice").post("tools/call", params, headers)
-        answers.append(bare(response, name))
+        answers.append(without_name(response, name))
     assert answers[0] == answers[1]
     admin = mcp_client(server, "carol", scope="mcp Admin.Write")
     checked = admin.post(

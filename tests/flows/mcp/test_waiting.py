@@ -43,7 +43,7 @@ def hosts() -> Iterator[dict[str, SilentHost]]:
 
 
 @pytest.fixture(scope="module")
-def waiting(
+def isolated_server(
     rows: None, folder: Path, hosts: dict[str, SilentHost]
 ) -> Iterator[Portico]:
     """A server configured with only these three hosts."""
@@ -81,7 +81,7 @@ def paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> Iterat
             yield path
 
 
-class Asker:
+class HostRequests:
     """Sends every parameter that can name a host to one path after another."""
 
     def __init__(self, server: Portico, hosts: dict[str, SilentHost]) -> None:
@@ -138,11 +138,11 @@ class Asker:
 
 
 @pytest.fixture
-def visitors(waiting: Portico) -> Iterator[list[httpx2.Client]]:
+def visitors(isolated_server: Portico) -> Iterator[list[httpx2.Client]]:
     """An anonymous and a fully permitted user, each with a CSRF token."""
     user = make_user("walter", "Admin", admin=True)
     User.objects.filter(pk=user.pk).update(email=WALTER)
-    with Browser(waiting.url) as nobody, Browser(waiting.url) as walter:
+    with Browser(isolated_server.url) as nobody, Browser(isolated_server.url) as walter:
         for browser in (nobody, walter):
             browser.open("/accounts/login/")
         walter.submit(walter.form("password"), login="walter", password=PASSWORD)
@@ -151,7 +151,7 @@ def visitors(waiting: Portico) -> Iterator[list[httpx2.Client]]:
         yield [nobody.http, walter.http]
 
 
-def committed(jobs: list[Future[float]], server: Portico) -> list[float]:
+def commit_seconds(jobs: list[Future[float]], server: Portico) -> list[float]:
     """How long commits and messages took while these jobs ran."""
     client, took = mcp_client(server, "alice"), []
     while not all(job.done() for job in jobs):
@@ -167,17 +167,19 @@ def committed(jobs: list[Future[float]], server: Portico) -> list[float]:
 
 @pytest.mark.spec("no call to another host inside a transaction")
 def test_silent_hosts_delay_no_other_request(
-    waiting: Portico, hosts: dict[str, SilentHost], visitors: list[httpx2.Client]
+    isolated_server: Portico,
+    hosts: dict[str, SilentHost],
+    visitors: list[httpx2.Client],
 ) -> None:
     """Requests every path; only a request that calls a host waits for it."""
-    asker = Asker(waiting, hosts)
+    asker = HostRequests(isolated_server, hosts)
     with ThreadPoolExecutor(12) as pool:
         jobs = [
             pool.submit(asker.ask, http, *asked)
             for asked in asker.everything()
             for http in visitors
         ]
-        took = sorted(committed(jobs, waiting))
+        took = sorted(commit_seconds(jobs, isolated_server))
     assert max(job.result() for job in jobs) < HOLDS + 3
     assert len(took) > 20 and took[-1] < HOLDS / 2, took[-5:]
     assert took[len(took) // 2] < QUICK
@@ -187,7 +189,7 @@ def test_silent_hosts_delay_no_other_request(
 
 
 def test_slow_hosts_and_endless_names_hit_the_deadline(
-    waiting: Portico, visitors: list[httpx2.Client]
+    isolated_server: Portico, visitors: list[httpx2.Client]
 ) -> None:
     """One deadline covers more users than there are pooled connections."""
     walter = visitors[1]
@@ -197,10 +199,12 @@ def test_slow_hosts_and_endless_names_hit_the_deadline(
     ):
         ids = [f"https://127.2.0.{n}:{drip.port}/c.json" for n in range(1, 20)]
         ids.append(f"https://{SILENT_NAME}/c.json")
-        urls = [authorize_url(waiting, client_id)[0] for client_id in ids]
-        jobs = [pool.submit(timed, walter, url) for url in urls]
-        took = sorted(committed(jobs, waiting))
-        again = timed(walter, authorize_url(waiting, f"{ids[0]}?again")[0])
+        urls = [authorize_url(isolated_server, client_id)[0] for client_id in ids]
+        jobs = [pool.submit(response_seconds, walter, url) for url in urls]
+        took = sorted(commit_seconds(jobs, isolated_server))
+        again = response_seconds(
+            walter, authorize_url(isolated_server, f"{ids[0]}?again")[0]
+        )
     assert took[len(took) // 2] < QUICK
     answers = [job.result() for job in jobs]
     assert max(answers) < HOLDS + 2 and max(answers) > HOLDS - 1
@@ -208,7 +212,7 @@ def test_slow_hosts_and_endless_names_hit_the_deadline(
     assert again < 1, "a host that was silent is left alone for a while"
 
 
-def timed(http: httpx2.Client, url: str) -> float:
+def response_seconds(http: httpx2.Client, url: str) -> float:
     """Seconds until the response."""
     begun = time.monotonic()
     assert http.get(url).status_code in (400, 429)

@@ -58,7 +58,7 @@ def environment(visitor: Path) -> dict[str, str]:
     }
 
 
-def ended(server: Portico, client_id: str, access: str) -> None:
+def revoke_access(server: Portico, client_id: str, access: str) -> None:
     """Revoke access: the next message is refused."""
     live = McpClient(server, access)
     assert live.allowed("look")
@@ -83,7 +83,7 @@ def test_the_typescript_sdk_signs_a_person_in(
     found: dict[str, Any] = json.loads(run(command, 60, **environment(visitor)))
     assert "alice" in found["whoami"] and "alice" in found["again"]
     assert "look" in found["tools"] and found["refreshed"] and found["asked"] == 1
-    ended(server, found["client"], found["access"])
+    revoke_access(server, found["client"], found["access"])
 
 
 def test_the_older_python_sdk_signs_a_person_in(server: Portico, visitor: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_older_python_sdk_signs_a_person_in(server: Portico, visitor: Path) 
     found: dict[str, Any] = json.loads(told)
     assert "alice" in found["whoami"] and "alice" in found["again"]
     assert found["refreshed"] and found["asked"] == 1
-    ended(server, found["client"], found["access"])
+    revoke_access(server, found["client"], found["access"])
 
 
 @pytest.mark.parametrize("protocol", ["legacy", "modern"])

@@ -35,13 +35,13 @@ BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @pytest.fixture
-def television(server: Portico) -> str:
+def device_client(server: Portico) -> str:
     """A client that registered itself for the device flow, as VS Code does."""
     grants = ["authorization_code", "refresh_token", GRANT]
     return str(register_client(server, grant_types=grants)["client_id"])
 
 
-def begin(server: Portico, client_id: str, **form: str) -> dict[str, Any]:
+def start_device_flow(server: Portico, client_id: str, **form: str) -> dict[str, Any]:
     data = {"client_id": client_id, **form}
     answer = HTTP.post(f"{server.url}/oauth/device", data=data)
     assert answer.status_code == 200, answer.text
@@ -55,63 +55,65 @@ def poll(server: Portico, client_id: str, code: str) -> httpx2.Response:
     return HTTP.post(f"{server.url}/oauth/token", data=form)
 
 
-def rested(code: str) -> None:
+def skip_interval(code: str) -> None:
     """As if the client had waited for the interval."""
     OAuthDeviceGrant.objects.update(polled_at=None)
 
 
 @pytest.mark.spec("RFC 8628 3")
 def test_a_device_is_allowed_once_and_only_for_its_client(
-    server: Portico, television: str
+    server: Portico, device_client: str
 ) -> None:
     """RFC 8628 3.1-3.5: the toolkit's own flow issues it to any client, three times."""
-    begun = begin(server, television)
+    begun = start_device_flow(server, device_client)
     code = begun["device_code"]
     other = register_client(server, grant_types=["authorization_code", GRANT])[
         "client_id"
     ]
-    assert poll(server, television, code).json()["error"] == "authorization_pending"
-    assert poll(server, television, code).json()["error"] == "slow_down"
+    assert poll(server, device_client, code).json()["error"] == "authorization_pending"
+    assert poll(server, device_client, code).json()["error"] == "slow_down"
     with Visitor(server.url, "alice") as visitor:
         visitor.visit(begun["verification_uri_complete"])
         assert any(begun["user_code"] in page for page in visitor.seen)
         assert "continues by itself" in visitor.page.text
-    rested(code)
+    skip_interval(code)
     assert poll(server, other, code).json()["error"] == "invalid_grant"
-    answer = poll(server, television, code)
+    answer = poll(server, device_client, code)
     assert answer.status_code == 200, answer.text
     client = McpClient(server, answer.json()["access_token"])
     assert client.text("look") == "alice looks at shelf"
-    assert poll(server, television, code).json()["error"] == "invalid_grant"
-    again = refresh(server, television, answer.json()["refresh_token"])
+    assert poll(server, device_client, code).json()["error"] == "invalid_grant"
+    again = refresh(server, device_client, answer.json()["refresh_token"])
     assert again.status_code == 200
-    doors = IssuedToken.objects.filter(client_id=television).values_list("issued_via")
+    doors = IssuedToken.objects.filter(client_id=device_client).values_list(
+        "issued_via"
+    )
     assert set(doors) == {("device",)}
 
 
 @pytest.mark.spec("RFC 8628 3.5")
 def test_a_denied_or_expired_device_code_is_refused(
-    server: Portico, television: str
+    server: Portico, device_client: str
 ) -> None:
     """RFC 8628 3.5: access_denied, expired_token."""
-    begun = begin(server, television, scope="mcp User.Read")
+    begun = start_device_flow(server, device_client, scope="mcp User.Read")
     with Visitor(server.url, "alice", "deny") as visitor:
         visitor.visit(begun["verification_uri_complete"])
         visitor.visit(begun["verification_uri_complete"])
         assert "No device uses this code" in visitor.page.text
-    denied = poll(server, television, begun["device_code"])
+    denied = poll(server, device_client, begun["device_code"])
     assert denied.json()["error"] == "access_denied"
-    late = begin(server, television)
+    late = start_device_flow(server, device_client)
     past = timezone.now() - timedelta(seconds=1)
     OAuthDeviceGrant.objects.filter(user_code=late["user_code"]).update(expires=past)
-    answer = poll(server, television, late["device_code"])
+    answer = poll(server, device_client, late["device_code"])
     assert answer.json()["error"] == "expired_token"
     kept = json.dumps(list(OAuthDeviceGrant.objects.values()), default=str)
     assert begun["device_code"] not in kept
 
 
 def test_wrong_device_requests_get_the_code_of_the_rfc(
-    server: Portico, television: str
+    server: Portico, device_client: str
 ) -> None:
     """RFC 8628 3.2, RFC 6749 5.2; never a 500."""
     url = f"{server.url}/oauth/device"
@@ -120,33 +122,39 @@ def test_wrong_device_requests_get_the_code_of_the_rfc(
         ({}, "invalid_request"),
         ({"client_id": "nope"}, "invalid_client"),
         ({"client_id": plain}, "unauthorized_client"),
-        ({"client_id": television, "scope": "No.Such"}, "invalid_scope"),
-        ({"client_id": television, "resource": "https://x.example"}, "invalid_target"),
+        ({"client_id": device_client, "scope": "No.Such"}, "invalid_scope"),
+        (
+            {"client_id": device_client, "resource": "https://x.example"},
+            "invalid_target",
+        ),
     ):
         answer = HTTP.post(url, data=form)
         assert answer.json()["error"] == error, answer.text
-    assert poll(server, television, "nope").json()["error"] == "invalid_grant"
-    assert poll(server, television, "").json()["error"] == "invalid_grant"
+    assert poll(server, device_client, "nope").json()["error"] == "invalid_grant"
+    assert poll(server, device_client, "").json()["error"] == "invalid_grant"
     assert poll(server, plain, "nope").json()["error"] == "unauthorized_client"
 
 
 def test_a_device_gets_no_scopes_beyond_the_roles(
-    server: Portico, television: str
+    server: Portico, device_client: str
 ) -> None:
     """RFC 8628 3.5: approval grants no scope outside the user's roles."""
-    begun = begin(server, television, scope="Admin.Write")
+    begun = start_device_flow(server, device_client, scope="Admin.Write")
     with Visitor(server.url, "alice") as visitor:
         visitor.visit(begun["verification_uri_complete"])
-    answer = poll(server, television, begun["device_code"])
+    answer = poll(server, device_client, begun["device_code"])
     assert answer.json()["error"] == "access_denied"
 
 
-def test_invalid_device_codes_get_a_page(server: Portico, television: str) -> None:
+def test_invalid_device_codes_get_a_page(server: Portico, device_client: str) -> None:
     """RFC 8628 3.3: mistyped, garbage, of a deleted client, sent twice."""
     gone = register_client(server, grant_types=["authorization_code", GRANT])[
         "client_id"
     ]
-    codes = [begin(server, client)["user_code"] for client in (television, gone)]
+    codes = [
+        start_device_flow(server, client)["user_code"]
+        for client in (device_client, gone)
+    ]
     OAuthClient.objects.filter(client_id=gone).delete()
     with Visitor(server.url, "alice", "neither") as visitor:
         for typed in ("ZZZZ-ZZZZ", "%00%ff", "x" * 500, codes[1]):
@@ -163,7 +171,7 @@ def test_invalid_device_codes_get_a_page(server: Portico, television: str) -> No
 
 
 @pytest.fixture
-def robot(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+def signing_client(tmp_path: Path) -> Iterator[tuple[str, Any]]:
     """A client with a service account and its own key."""
     make_user("robot", "User")
     key = ec.generate_private_key(ec.SECP256R1())
@@ -190,7 +198,7 @@ def assertion(client_id: str, key: Any, audience: str, **changed: Any) -> str:
     return jwt.encode(kept, key, algorithm="ES256", headers={"kid": "k1"})
 
 
-def present(server: Portico, raw: str, **more: str) -> httpx2.Response:
+def present_assertion(server: Portico, raw: str, **more: str) -> httpx2.Response:
     form = {
         "grant_type": "client_credentials",
         "client_assertion_type": BEARER,
@@ -203,22 +211,24 @@ def present(server: Portico, raw: str, **more: str) -> httpx2.Response:
 @pytest.mark.spec("RFC 7523 3")
 @pytest.mark.parametrize("audience", ["", "/oauth/token"])
 def test_a_client_signs_its_own_assertion(
-    server: Portico, robot: tuple[str, Any], audience: str
+    server: Portico, signing_client: tuple[str, Any], audience: str
 ) -> None:
     """RFC 7523 2.2, 3: issuer or token endpoint as audience, once."""
-    client_id, key = robot
+    client_id, key = signing_client
     raw = assertion(client_id, key, f"{server.url}{audience}")
-    answer = present(server, raw)
+    answer = present_assertion(server, raw)
     assert answer.status_code == 200, answer.text
     assert McpClient(server, answer.json()["access_token"]).allowed("look")
-    replay = present(server, raw)
+    replay = present_assertion(server, raw)
     assert (replay.status_code, replay.json()["error"]) == (401, "invalid_client")
 
 
 @pytest.mark.spec("RFC 7523 3")
-def test_wrong_assertions_are_refused(server: Portico, robot: tuple[str, Any]) -> None:
+def test_wrong_assertions_are_refused(
+    server: Portico, signing_client: tuple[str, Any]
+) -> None:
     """RFC 7523 3."""
-    client_id, key = robot
+    client_id, key = signing_client
     foreign = ec.generate_private_key(ec.SECP256R1())
     now = int(time.time())
     wrong = [
@@ -234,16 +244,22 @@ def test_wrong_assertions_are_refused(server: Portico, robot: tuple[str, Any]) -
         "a.b.c",
     ]
     for raw in wrong:
-        answer = present(server, raw)
+        answer = present_assertion(server, raw)
         assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
     good = assertion(client_id, key, server.url)
-    assert present(server, good, client_assertion_type="other").status_code == 401
-    assert present(server, good, client_id="other").status_code == 401
+    assert (
+        present_assertion(server, good, client_assertion_type="other").status_code
+        == 401
+    )
+    assert present_assertion(server, good, client_id="other").status_code == 401
     bare = {"grant_type": "client_credentials", "client_id": client_id}
     refused = HTTP.post(f"{server.url}/oauth/token", data=bare)
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
     OAuthClient.objects.filter(client_id=client_id).update(blocked=True)
-    assert present(server, assertion(client_id, key, server.url)).status_code == 401
+    assert (
+        present_assertion(server, assertion(client_id, key, server.url)).status_code
+        == 401
+    )
 
 
 @pytest.mark.spec("RFC 7523 2.2: a client that signs uses no other authentication")

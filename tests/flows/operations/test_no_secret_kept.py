@@ -48,7 +48,7 @@ REGISTRATION = "registration-token-of-this-test"
 
 
 @pytest.fixture(scope="module")
-def verbose(rows: None, folder: Path) -> Iterator[Portico]:
+def debug_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server at DEBUG, with a span for every request."""
     given = {"LOG_LEVEL": "DEBUG", "OTEL_TRACES_EXPORTER": "console"}
     given |= {"OTEL_BSP_SCHEDULE_DELAY": "50", "CLIENT_REGISTRATION": "token"}
@@ -107,7 +107,7 @@ def encoded(about: dict[str, str]) -> str:
     return base64.b64encode(pair.encode()).decode()
 
 
-def stored() -> Iterator[tuple[str, str]]:
+def stored_rows() -> Iterator[tuple[str, str]]:
     """Every row of every table as text, with the decoded sessions."""
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
@@ -141,19 +141,19 @@ def whole_log(server: Portico) -> str:
 
 
 @pytest.fixture(scope="module")
-def sent(verbose: Portico, marks: dict[str, str]) -> dict[str, str]:
+def sent_secrets(debug_server: Portico, marks: dict[str, str]) -> dict[str, str]:
     """All secrets, sent to all pages by an anonymous and a signed-in user."""
     make_user("talker", "User")
-    about = {"client_id": registered(verbose), "grant_type": "authorization_code"}
+    about = {"client_id": registered(debug_server), "grant_type": "authorization_code"}
     about |= {**marks, "username": "talker", "login": "talker"}
-    with httpx2.Client(base_url=verbose.url, timeout=60, verify=False) as outside:
+    with httpx2.Client(base_url=debug_server.url, timeout=60, verify=False) as outside:
         body = {"username": "talker", "password": PASSWORD}
         pair = outside.post("/api/token/", json=body).json()
         again = {"refresh": pair["refresh"]}
         renewed = outside.post("/api/token/refresh/", json=again).json()
         for path in [*paths(marks), "/admin/login/", "/mcp"]:
             send(outside, path, about, "")
-    with Browser(verbose.url) as talker:
+    with Browser(debug_server.url) as talker:
         talker.open("/accounts/login/?next=/portal/security/")
         talker.submit(talker.form("password"), login="talker", password=PASSWORD)
         talker.http.follow_redirects = False
@@ -166,16 +166,20 @@ def sent(verbose: Portico, marks: dict[str, str]) -> dict[str, str]:
     return {**marks, **real, "basic": encoded(about), "registration": REGISTRATION}
 
 
-def test_no_table_and_no_session_stores_a_secret(sent: dict[str, str]) -> None:
+def test_no_table_and_no_session_stores_a_secret(sent_secrets: dict[str, str]) -> None:
     """A wrong password, code or token may be a valid one elsewhere."""
-    rows = stored()
-    assert {(n, t) for t, text in rows for n, s in sent.items() if s in text} == set()
+    rows = stored_rows()
+    assert {
+        (n, t) for t, text in rows for n, s in sent_secrets.items() if s in text
+    } == set()
 
 
 def test_no_log_and_no_trace_contains_a_secret(
-    verbose: Portico, sent: dict[str, str]
+    debug_server: Portico, sent_secrets: dict[str, str]
 ) -> None:
     """Also at DEBUG, and in the logs of libraries."""
-    lines = whole_log(verbose).splitlines()
-    found = [line[:300] for line in lines if any(s in line for s in sent.values())]
+    lines = whole_log(debug_server).splitlines()
+    found = [
+        line[:300] for line in lines if any(s in line for s in sent_secrets.values())
+    ]
     assert not found, found[:8]

@@ -29,7 +29,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="module")
-def watched(rows: None, folder: Path) -> Iterator[Portico]:
+def observed_server(rows: None, folder: Path) -> Iterator[Portico]:
     """Two workers with metrics, tracing and JSON logs."""
     given = {
         "WORKERS": "2",
@@ -53,20 +53,20 @@ def metrics(server: Portico) -> dict[str, float]:
     return {name: float(value) for name, _, value in pairs}
 
 
-def rise(before: dict[str, float], after: dict[str, float], name: str) -> float:
+def increase(before: dict[str, float], after: dict[str, float], name: str) -> float:
     """The increase of one sample."""
     return after.get(name, 0) - before.get(name, 0)
 
 
-def test_metrics_cover_all_workers(watched: Portico) -> None:
+def test_metrics_cover_all_workers(observed_server: Portico) -> None:
     """Any worker reports the counts of all."""
-    clients = [mcp_client(watched, "alice") for _ in range(3)]
-    before = metrics(watched)
+    clients = [mcp_client(observed_server, "alice") for _ in range(3)]
+    before = metrics(observed_server)
     for client in clients * 4:
         assert client.text("look") == "alice looks at shelf"
-    McpClient(watched, "nonsense").call("look")
-    HTTP.get(f"{watched.url}/healthz")
-    HTTP.get(f"{watched.url}/strange/{'x' * 50}")
+    McpClient(observed_server, "nonsense").call("look")
+    HTTP.get(f"{observed_server.url}/healthz")
+    HTTP.get(f"{observed_server.url}/strange/{'x' * 50}")
     many = {
         'requests_total{method="POST",route="mcp",status="200"}': 12,
         'requests_total{method="POST",route="mcp",status="401"}': 1,
@@ -77,8 +77,8 @@ def test_metrics_cover_all_workers(watched: Portico) -> None:
     wanted = {f"portico_http_{name}": count for name, count in many.items()}
     wanted['portico_decisions_total{reason="granted",verdict="allowed"}'] = 12
     for _ in range(50):  # a request is counted after its response is sent
-        after = metrics(watched)
-        found = {name: rise(before, after, name) for name in wanted}
+        after = metrics(observed_server)
+        found = {name: increase(before, after, name) for name in wanted}
         if found == wanted and not after["portico_http_requests_in_flight"]:
             break
     assert found == wanted
@@ -87,19 +87,19 @@ def test_metrics_cover_all_workers(watched: Portico) -> None:
 
 
 @pytest.mark.once
-def test_metrics_reserve_their_disk_space(watched: Portico) -> None:
+def test_metrics_reserve_their_disk_space(observed_server: Portico) -> None:
     """A write through mmap on a full disk kills the process."""
-    folder = Path(watched.environment["DATA_DIR"]) / "metrics"
+    folder = Path(observed_server.environment["DATA_DIR"]) / "metrics"
     files = list(folder.glob("*/*.db"))
     assert len(files) == 2 * len(KINDS), "two workers' files, and no others"
     assert all(file.stat().st_blocks * 512 >= FILE_SIZE for file in files)
 
 
 @pytest.mark.once
-def test_metrics_need_their_token(watched: Portico, server: Portico) -> None:
+def test_metrics_need_their_token(observed_server: Portico, server: Portico) -> None:
     """Metrics are off without METRICS_TOKEN and need it otherwise."""
     for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}):
-        refused = HTTP.get(f"{watched.url}/metrics", headers=given)
+        refused = HTTP.get(f"{observed_server.url}/metrics", headers=given)
         assert refused.status_code == 401 and "portico_" not in refused.text
     assert HTTP.get(f"{server.url}/metrics").status_code == 404
 
@@ -121,9 +121,9 @@ def test_routes_are_few(path: str, route: str) -> None:
     assert route_of(path) == route
 
 
-def test_readyz_lists_its_checks(watched: Portico) -> None:
+def test_readyz_lists_its_checks(observed_server: Portico) -> None:
     """Database, migrations, signing key, shared store, session manager."""
-    answer = HTTP.get(f"{watched.url}/readyz")
+    answer = HTTP.get(f"{observed_server.url}/readyz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
@@ -147,18 +147,24 @@ def test_a_failed_check_is_named(rf: Any, monkeypatch: Any) -> None:
 
 
 @pytest.mark.once
-def test_a_log_line_has_the_request_id_and_cannot_be_forged(watched: Portico) -> None:
+def test_a_log_line_has_the_request_id_and_cannot_be_forged(
+    observed_server: Portico,
+) -> None:
     """One JSON object per record, from a synchronous view and from /mcp."""
     name = "of-this-very-request"
     headers = {"x-request-id": name}
     message = {"username": "eve\nFORGED record", "password": "wrong"}
-    HTTP.post(f"{watched.url}/api/token/", json=message, headers=headers)
-    mcp_client(watched, "alice").post("tools/call", {"name": "crash"}, extra=headers)
-    found = [line for line in watched.log.read_text().splitlines() if name in line]
+    HTTP.post(f"{observed_server.url}/api/token/", json=message, headers=headers)
+    mcp_client(observed_server, "alice").post(
+        "tools/call", {"name": "crash"}, extra=headers
+    )
+    found = [
+        line for line in observed_server.log.read_text().splitlines() if name in line
+    ]
     records = [json.loads(line) for line in found if line.startswith("{")]
     assert AuditEvent.objects.filter(request_id=name).exists()
     assert all(r["request_id"] == name and r["level"] for r in records)
-    assert "\nFORGED" not in watched.log.read_text()
+    assert "\nFORGED" not in observed_server.log.read_text()
 
 
 @pytest.mark.once
@@ -178,19 +184,19 @@ def test_a_text_line_cannot_be_forged() -> None:
 
 
 @pytest.mark.once
-def test_a_trace_joins_the_request_and_the_sdks_span(watched: Portico) -> None:
+def test_a_trace_joins_the_request_and_the_sdks_span(observed_server: Portico) -> None:
     """Portico's span is under the caller's, the SDK's under Portico's."""
-    mcp_client(watched, "alice").post(
+    mcp_client(observed_server, "alice").post(
         "tools/call", {"name": "look"}, extra={"traceparent": TRACEPARENT}
     )
     trace = TRACEPARENT.split("-")[1]
     pattern = re.compile(r"^\{$.*?^\}$", re.MULTILINE | re.DOTALL)
     for _ in range(100):
-        text = watched.log.read_text()
+        text = observed_server.log.read_text()
         spans = [json.loads(s) for s in pattern.findall(text) if trace in s]
         if len(spans) >= 2:
             break
-        HTTP.get(f"{watched.url}/readyz")
+        HTTP.get(f"{observed_server.url}/readyz")
     by_name = {span["name"]: span for span in spans}
     ours, theirs = by_name["POST /mcp"], by_name["tools/call look"]
     assert ours["parent_id"] == f"0x{TRACEPARENT.split('-')[2]}"

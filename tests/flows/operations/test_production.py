@@ -16,7 +16,7 @@ from django.db import connection
 
 from accounts.models import AuditEvent, IssuedToken
 from tests.flows.consistency.test_consistency import FLIPS, Trials, subject
-from tests.flows.oauth.test_python_sdk import Storage, provider, twice
+from tests.flows.oauth.test_python_sdk import Storage, call_twice, provider
 from tests.support.access_mutations import by_update
 from tests.support.mcp_client import LEGACY, MODERN, McpClient, message_in
 from tests.support.production import ProductionSetup, caddy, production
@@ -50,7 +50,7 @@ def test_the_sdks_client_signs_in_calls_and_is_revoked(
 ) -> None:
     """Discovery, registration, sign-in, list, call, refresh, revocation."""
     storage, visits = Storage(), list[str]()
-    first, second = asyncio.run(twice(front, provider(front, storage, visits)))
+    first, second = asyncio.run(call_twice(front, provider(front, storage, visits)))
     assert first != second and len(visits) == 1
     client = McpClient(front, storage.tokens.access_token, http=http)
     assert "look" in client.tools()
@@ -123,7 +123,7 @@ def test_caddy_as_the_proxy(
     with caddy(front) as passed:
         monkeypatch.setenv("SSL_CERT_FILE", str(passed.authority))
         storage, visits = Storage(), list[str]()
-        asyncio.run(twice(passed, provider(passed, storage, visits)))
+        asyncio.run(call_twice(passed, provider(passed, storage, visits)))
         assert len(visits) == 1
         with passed.client() as http:
             client = McpClient(passed, storage.tokens.access_token, http=http)
@@ -134,7 +134,7 @@ def test_caddy_as_the_proxy(
     assert event is not None and event.address == "127.0.0.1"
 
 
-class Crowd:
+class CallingClients:
     """Clients that call continuously and never repeat an answered call."""
 
     def __init__(self, front: ProductionSetup, many: int) -> None:
@@ -145,7 +145,7 @@ class Crowd:
         self.statuses: list[int] = []
         self.over = threading.Event()
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> CallingClients:
         self.pool = ThreadPoolExecutor(len(self.clients))
         self.work = [self.pool.submit(self.call, client) for client in self.clients]
         return self
@@ -181,7 +181,7 @@ def test_a_rolling_restart_fails_no_call(
 ) -> None:
     """Runs deploy/rolling-restart.sh; each call has one audit event."""
     before = AuditEvent.objects.filter(action="tool.called").count()
-    with Crowd(front, 4) as crowd:
+    with CallingClients(front, 4) as crowd:
         for backend in front.backends:
             crowd.waits_for(20)
             front.proxy.take_out(backend.port)
@@ -199,7 +199,7 @@ def test_a_killed_process_loses_only_its_own_calls(
     front: ProductionSetup, http: httpx2.Client
 ) -> None:
     """Its calls get 502 at once; the other process serves the rest."""
-    with Crowd(front, 4) as crowd:
+    with CallingClients(front, 4) as crowd:
         crowd.waits_for(20)
         front.backends[0].stop(signal.SIGKILL)
         crowd.waits_for(40)

@@ -17,7 +17,7 @@ WAY = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.1.1.1"}
 
 
 @pytest.fixture(scope="module")
-def proxied(rows: None, folder: Path) -> Iterator[Portico]:
+def proxied_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server whose proxies are 127.0.0.1 and 10.0.0.0/8, at an https address."""
     given = {"TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8", "ALLOWED_HOSTS": "127.0.0.1"}
     with running_server(folder, ISSUER_URL="https://portico.test", **given) as running:
@@ -38,16 +38,16 @@ def addresses(server: Portico, **headers: str) -> set[str]:
 
 
 def test_the_audit_has_the_real_client_address(
-    proxied: Portico, server: Portico
+    proxied_server: Portico, server: Portico
 ) -> None:
     """Django and the MCP endpoint use one function."""
-    assert addresses(proxied, **WAY) == {"203.0.113.7"}
+    assert addresses(proxied_server, **WAY) == {"203.0.113.7"}
     assert addresses(server, **WAY) == {"127.0.0.1"}
 
 
-def test_https_is_accepted_from_the_proxy_only(proxied: Portico) -> None:
+def test_https_is_accepted_from_the_proxy_only(proxied_server: Portico) -> None:
     """SECURE_SSL_REDIRECT uses the scheme that client_address.py found."""
-    page = f"{proxied.url}/accounts/login/"
+    page = f"{proxied_server.url}/accounts/login/"
     plain = httpx2.get(page, follow_redirects=False)
     assert plain.status_code == 301 and plain.headers["location"].startswith("https:")
     ended = httpx2.get(page, headers={"x-forwarded-proto": "https"})

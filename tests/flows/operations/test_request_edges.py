@@ -28,7 +28,7 @@ HASTY = {
 
 
 @pytest.fixture(scope="module")
-def hasty(rows: None, folder: Path) -> Iterator[Portico]:
+def short_timeout_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server with short timeouts, small forms, and a large file."""
     (folder / "static").mkdir(exist_ok=True)
     (folder / "static" / "large.bin").write_bytes(bytes(16_000_000))
@@ -37,17 +37,17 @@ def hasty(rows: None, folder: Path) -> Iterator[Portico]:
 
 
 @pytest.fixture(scope="module")
-def secure(rows: None, folder: Path) -> Iterator[Portico]:
+def https_server(rows: None, folder: Path) -> Iterator[Portico]:
     """An https address behind a proxy that ends TLS."""
     given = {"TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "127.0.0.1"}
     with running_server(folder, ISSUER_URL="https://portico.test", **given) as running:
         yield running
 
 
-def test_the_headers_of_a_page(secure: Portico) -> None:
+def test_the_headers_of_a_page(https_server: Portico) -> None:
     """HSTS, Referrer-Policy, Permissions-Policy, COOP; __Host- cookies."""
     told = {"x-forwarded-proto": "https"}
-    page = httpx2.get(f"{secure.url}/accounts/login/", headers=told)
+    page = httpx2.get(f"{https_server.url}/accounts/login/", headers=told)
     headers = page.headers
     assert headers["strict-transport-security"].startswith("max-age=31536000")
     assert headers["referrer-policy"] == "same-origin"
@@ -62,7 +62,9 @@ def test_the_headers_of_a_page(secure: Portico) -> None:
 
 @pytest.mark.spec("RFC 9110 15.5.14")
 @pytest.mark.parametrize("path", ["/oauth/token", "/api/token/", "/accounts/login/"])
-def test_a_large_body_is_413_before_it_is_read(hasty: Portico, path: str) -> None:
+def test_a_large_body_is_413_before_it_is_read(
+    short_timeout_server: Portico, path: str
+) -> None:
     """By its declared length, or once it exceeds the limit."""
     body = b"a=" + b"x" * 30_000
 
@@ -72,17 +74,21 @@ def test_a_large_body_is_413_before_it_is_read(hasty: Portico, path: str) -> Non
 
     kind = {"content-type": "application/x-www-form-urlencoded"}
     for content in (body, in_pieces()):
-        answer = httpx2.post(f"{hasty.url}{path}", content=content, headers=kind)
+        answer = httpx2.post(
+            f"{short_timeout_server.url}{path}", content=content, headers=kind
+        )
         assert answer.status_code == 413, answer.text
         assert answer.json()["error"] == "invalid_request"
 
 
 @pytest.mark.spec("RFC 9110 15.5.9")
 @pytest.mark.parametrize("path", ["/oauth/token", "/accounts/login/", "/mcp"])
-def test_a_slow_body_is_408(hasty: Portico, path: str) -> None:
+def test_a_slow_body_is_408(short_timeout_server: Portico, path: str) -> None:
     """Slow clients; at /mcp only those with a token wait."""
-    bearer = f"authorization: Bearer {hasty.token('alice')}\r\n"
-    with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
+    bearer = f"authorization: Bearer {short_timeout_server.token('alice')}\r\n"
+    with socket.create_connection(
+        ("127.0.0.1", short_timeout_server.port), timeout=10
+    ) as line:
         head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}"
         line.sendall(f"{head}content-length: 100\r\n\r\na=".encode())
         begun = time.monotonic()
@@ -92,31 +98,35 @@ def test_a_slow_body_is_408(hasty: Portico, path: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nhost: h\r\nx: "])
-def test_a_slow_head_closes_the_connection(hasty: Portico, sent: bytes) -> None:
+def test_a_slow_head_closes_the_connection(
+    short_timeout_server: Portico, sent: bytes
+) -> None:
     """Slowloris; uvicorn closes an idle keep-alive connection."""
-    with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as line:
+    with socket.create_connection(
+        ("127.0.0.1", short_timeout_server.port), timeout=10
+    ) as line:
         line.sendall(sent)
         begun = time.monotonic()
         assert line.recv(4096) == b""
         assert 0.5 < time.monotonic() - begun < 5
 
 
-def test_a_client_that_does_not_read_is_cut_off(hasty: Portico) -> None:
+def test_a_client_that_does_not_read_is_cut_off(short_timeout_server: Portico) -> None:
     """The server drops its waiting response; others do not wait."""
     asked = b"GET /static/large.bin HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.settimeout(20)
-        line.connect(("127.0.0.1", hasty.port))
+        line.connect(("127.0.0.1", short_timeout_server.port))
         line.sendall(asked)
         assert line.recv(15) == b"HTTP/1.1 200 OK"
-        assert httpx2.get(f"{hasty.url}/healthz").status_code == 200
+        assert httpx2.get(f"{short_timeout_server.url}/healthz").status_code == 200
         ended = select.poll()
         ended.register(line, select.POLLRDHUP | select.POLLHUP)
         assert ended.poll(20_000), "it still waits for us to read"
 
 
-def unfinished(server: Portico, client: McpClient) -> tuple[socket.socket, bytes]:
+def partial_call(server: Portico, client: McpClient) -> tuple[socket.socket, bytes]:
     """A call whose body arrived in part, and the missing part."""
     meta = "io.modelcontextprotocol/"
     about = {f"{meta}protocolVersion": client.era, f"{meta}clientCapabilities": {}}
@@ -138,7 +148,7 @@ def test_shutting_down_ends_streams_and_finishes_calls(
     """Calls finish, streams end, new connections are refused."""
     with running_server(folder, GRACE="20") as server:
         client = mcp_client(server, "alice")
-        line, rest = unfinished(server, client)
+        line, rest = partial_call(server, client)
         method, options = listening(server, client)
         with line, HTTP.stream(method, server.mcp_url, **options) as stream:  # type: ignore[arg-type]
             assert stream.status_code == 200

@@ -75,7 +75,7 @@ def shell(checkout: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def say(shell: subprocess.Popen[str], command: str) -> str:
+def run_in_shell(shell: subprocess.Popen[str], command: str) -> str:
     """The output of a command in that shell."""
     assert shell.stdin is not None and shell.stdout is not None
     shell.stdin.write(f"{command}\necho '<end>'\n")
@@ -97,7 +97,7 @@ def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
             if command == "make serve":
                 serving = serve(checkout, port)
                 continue
-            printed = say(shell, here)
+            printed = run_in_shell(shell, here)
             shown = shown.replace("8000", str(port))
             assert matches(printed, shown), f"$ {here}\n{printed}\nnot:\n{shown}"
     finally:

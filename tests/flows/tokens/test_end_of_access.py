@@ -70,7 +70,7 @@ All of them use one method, and after some of them every kind is tried.
 
 
 @contextmanager
-def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[CredentialOwner]:
+def new_user(server: Portico, *kinds: str, **options: Any) -> Iterator[CredentialOwner]:
     """A new user with one credential of each kind, or of these."""
     found = credential_owner(server, f"holder-{next(NUMBERS)}", kinds, **options)
     try:
@@ -80,9 +80,9 @@ def somebody(server: Portico, *kinds: str, **options: Any) -> Iterator[Credentia
 
 
 @pytest.fixture(scope="module")
-def rich(server: Portico) -> Iterator[CredentialOwner]:
+def untouched_user(server: Portico) -> Iterator[CredentialOwner]:
     """A user with one of each kind, whose access is not ended."""
-    with somebody(server) as found:
+    with new_user(server) as found:
         yield found
 
 
@@ -377,7 +377,7 @@ def test_ending_an_accounts_access_ends_everything(
     server: Portico, carol: Browser, way: str
 ) -> None:
     """Tokens, families, codes, device codes, consents, sessions, streams."""
-    with somebody(server, *(() if way in EVERY_KIND else SAMPLE)) as who:
+    with new_user(server, *(() if way in EVERY_KIND else SAMPLE)) as who:
         ACCOUNT[way](who, carol)
         assert who.works() == set()
         assert not IssuedToken.objects.filter(username=who.name).live().exists()
@@ -390,7 +390,7 @@ def test_the_end_of_a_clients_access_ends_what_is_held_through_it(
     server: Portico, carol: Browser, way: str
 ) -> None:
     run, ends = CLIENT[way]
-    with somebody(server, *SAMPLE, documented=way == BY_DOCUMENT) as who:
+    with new_user(server, *SAMPLE, documented=way == BY_DOCUMENT) as who:
         run(who, carol)
         rest = IssuedToken.objects.filter(client_id=who.client_id)
         assert not rest.live().exists()
@@ -399,7 +399,7 @@ def test_the_end_of_a_clients_access_ends_what_is_held_through_it(
 
 def test_codes_are_refused_after_a_change_of_password(server: Portico) -> None:
     """The check does not depend on deleted rows."""
-    with somebody(server, "unredeemed code", "allowed device code") as who:
+    with new_user(server, "unredeemed code", "allowed device code") as who:
         new = {"password": make_password(NEW)}
         User.objects.filter(username=who.name).update(**new)
         assert OAuthGrant.objects.filter(user=who.account).exists()
@@ -411,7 +411,7 @@ def test_a_deleted_client_leaves_no_valid_token(
     server: Portico, carol: Browser
 ) -> None:
     """Covers tokens that were bound to it and tokens with consents."""
-    with somebody(server, "code pair", "consent") as who:
+    with new_user(server, "code pair", "consent") as who:
         bound, _ = OAuthClient.objects.get_or_create(client_id=who.client_id)
         OAuthClient.objects.filter(pk=bound.pk).update(networks="10.99.0.0/16")
         assert Consent.objects.filter(client=bound).exists()
@@ -423,7 +423,7 @@ def test_a_deleted_client_leaves_no_valid_token(
 
 def test_a_token_of_an_unknown_client_is_refused(server: Portico) -> None:
     """Raw SQL may delete a client while its token is valid."""
-    with somebody(server, "client credentials") as who:
+    with new_user(server, "client credentials") as who:
         rows = OAuthClient.objects.filter(name=f"job of {who.name}")
         rows._raw_delete(rows.db)
         assert IssuedToken.objects.filter(username=who.name).live().exists()
@@ -533,7 +533,7 @@ FAMILIES = ("mfa_", "socialaccount_", "openid_connect_")
 """allauth's pages of second factors (test_second_factor.py) and providers."""
 
 
-def unlisted(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:
+def unlisted_names(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:
     """Names missing from both lists, and listed names that do not exist."""
     ways = (way for way in {*ACCOUNT, *CLIENT} if way.startswith(prefix))
     listed = {way.removeprefix(prefix).split(" --")[0] for way in ways}
@@ -549,7 +549,7 @@ def test_every_admin_action_is_listed(rows: None) -> None:
         for model, its in admin.site._registry.items()
         for name in its.get_actions(asked)
     }
-    assert unlisted(found, "action ", ENDS_LESS) == set()
+    assert unlisted_names(found, "action ", ENDS_LESS) == set()
 
 
 OURS = ("accounts", "mcp_bridge")
@@ -558,7 +558,7 @@ OURS = ("accounts", "mcp_bridge")
 def test_every_command_is_listed() -> None:
     """A new command needs an entry that says what it ends."""
     ours = {name for name, app in get_commands().items() if app in OURS}
-    assert unlisted({*ours, "changepassword"}, "command ", COMMANDS) == set()
+    assert unlisted_names({*ours, "changepassword"}, "command ", COMMANDS) == set()
 
 
 def test_every_tool_is_listed() -> None:
@@ -566,14 +566,14 @@ def test_every_tool_is_listed() -> None:
     autodiscover()
     tools = mcp.tools.all_tools()
     found = {tool.name for tool in tools if tool.fn.__module__.startswith(OURS)}
-    assert unlisted(found, "tool ", TOOLS) == set()
+    assert unlisted_names(found, "tool ", TOOLS) == set()
 
 
 def test_every_page_is_listed() -> None:
     """A new page or endpoint needs an entry that says what it ends."""
     names = {name for name in get_resolver().reverse_dict if isinstance(name, str)}
     found = {name for name in names if not name.startswith(FAMILIES)}
-    assert unlisted(found, "page ", {*PAGES, *MACHINES}) == set()
+    assert unlisted_names(found, "page ", {*PAGES, *MACHINES}) == set()
 
 
 HELD_IN = {
@@ -621,7 +621,7 @@ KEYED = {
 NAMED = ("username", "actor", "session_key", "jti", "token", "code", "secret", "key")
 
 
-def test_every_table_about_users_is_listed(rich: CredentialOwner) -> None:
+def test_every_table_about_users_is_listed(untouched_user: CredentialOwner) -> None:
     """A new table of credentials needs a kind that creates rows, and its end."""
     related: set[Any] = {
         r.related_model
@@ -632,7 +632,9 @@ def test_every_table_about_users_is_listed(rich: CredentialOwner) -> None:
     assert found == HELD_IN | NOT_HELD.keys()
     for label in HELD_IN:
         model: Any = apps.get_model(label)
-        assert model._default_manager.filter(user=rich.account).exists(), label
+        assert model._default_manager.filter(user=untouched_user.account).exists(), (
+            label
+        )
 
 
 def test_every_table_with_names_or_secrets_is_listed() -> None:
@@ -645,16 +647,18 @@ def test_every_table_with_names_or_secrets_is_listed() -> None:
     assert found - {*HELD_IN, *NOT_HELD, "accounts.User"} == KEYED.keys()
 
 
-def test_every_grant_and_every_kind_of_token_is_tried(rich: CredentialOwner) -> None:
+def test_every_grant_and_every_kind_of_token_is_tried(
+    untouched_user: CredentialOwner,
+) -> None:
     """A new grant or kind of token needs a function that issues one."""
-    mine = IssuedToken.objects.filter(user=rich.account)
+    mine = IssuedToken.objects.filter(user=untouched_user.account)
     assert set(mine.values_list("issued_via", flat=True)) == set(IssuedVia.values)
     assert set(mine.values_list("kind", flat=True)) == set(TokenKind.values)
 
 
-def test_everything_works_while_access_lasts(rich: CredentialOwner) -> None:
+def test_everything_works_while_access_lasts(untouched_user: CredentialOwner) -> None:
     """Without this the tests above would prove nothing; codes work only once."""
-    assert rich.works() == set(KINDS)
+    assert untouched_user.works() == set(KINDS)
 
 
 REVOKING = {
@@ -701,7 +705,7 @@ def test_single_tokens_are_revoked_only_where_intended() -> None:
 
 def test_everything_is_revoked_after_a_backup(server: Portico) -> None:
     """docs/runbooks.md: a backup restores what was revoked after it."""
-    with somebody(server, *SAMPLE) as who:
+    with new_user(server, *SAMPLE) as who:
         call_command("revoke", "--everything", stdout=io.StringIO())
         assert who.works() == set()
     assert not IssuedToken.objects.live().exists()

@@ -22,7 +22,7 @@ from tests.support.html_browser import Browser
 from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("default_users", "clean")
+pytestmark = pytest.mark.usefixtures("default_users", "without_counts")
 MOST, AT_ONCE = 3, 50
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 Guess = Callable[[int], httpx2.Response]
@@ -31,7 +31,7 @@ POST = partial(httpx2.post, timeout=60, verify=False)
 
 
 @pytest.fixture(scope="module")
-def two(rows: None, folder: Path) -> Iterator[list[Portico]]:
+def two_servers(rows: None, folder: Path) -> Iterator[list[Portico]]:
     """Two processes on one database; three wrong attempts lock out."""
     given = {"LOCKOUT_AFTER": str(MOST), "TRUSTED_PROXIES": "127.0.0.1"}
     given["HASHING_WAIT"] = "20"
@@ -43,7 +43,7 @@ def two(rows: None, folder: Path) -> Iterator[list[Portico]]:
 
 
 @pytest.fixture
-def clean(rows: None) -> Iterator[None]:
+def without_counts(rows: None) -> Iterator[None]:
     """Removes counts and second factors before and after."""
     AccessAttempt.objects.all().delete()
     Authenticator.objects.all().delete()
@@ -52,13 +52,13 @@ def clean(rows: None) -> Iterator[None]:
     Authenticator.objects.all().delete()
 
 
-def burst(guess: Guess, many: int = AT_ONCE) -> Counter[int]:
+def guess_in_parallel(guess: Guess, many: int = AT_ONCE) -> Counter[int]:
     """Guesses in parallel, and the number of each status."""
     with ThreadPoolExecutor(many) as crowd:
         return Counter(r.status_code for r in crowd.map(guess, range(many)))
 
 
-def counted() -> int:
+def failed_attempts() -> int:
     """The number of failed attempts in the database."""
     total = AccessAttempt.objects.aggregate(n=Sum("failures_since_start"))["n"]
     return int(total or 0)
@@ -72,7 +72,7 @@ def with_app(name: str) -> list[str]:
     return codes
 
 
-def obtain(server: Portico, *, agent: str = "-", **body: str) -> httpx2.Response:
+def obtain_token(server: Portico, *, agent: str = "-", **body: str) -> httpx2.Response:
     """The password endpoint, with a given user agent."""
     url, headers = f"{server.url}/api/token/", {"user-agent": agent}
     return POST(
@@ -97,26 +97,34 @@ def form_guess(browser: Browser, field: str, **more: str) -> Guess:
 
 @pytest.mark.parametrize("name", ["alice", "nobody-here"])
 def test_password_attempts_are_limited_by_the_lock_out(
-    two: list[Portico], name: str
+    two_servers: list[Portico], name: str
 ) -> None:
     """Covers existing and unknown names; every program sends another user agent."""
 
     def guess(n: int) -> httpx2.Response:
-        return obtain(
-            two[n % 2], agent=f"program {n}", username=name, password=f"wrong{n}"
+        return obtain_token(
+            two_servers[n % 2],
+            agent=f"program {n}",
+            username=name,
+            password=f"wrong{n}",
         )
 
-    found = burst(guess)
+    found = guess_in_parallel(guess)
     assert set(found) <= {401, 429} and found[401] < MOST
-    assert counted() == MOST
-    assert obtain(two[0], username=name, password=PASSWORD).status_code == 429
+    assert failed_attempts() == MOST
+    assert (
+        obtain_token(two_servers[0], username=name, password=PASSWORD).status_code
+        == 429
+    )
 
 
-def test_passwords_of_one_account_from_many_addresses(two: list[Portico]) -> None:
+def test_passwords_of_one_account_from_many_addresses(
+    two_servers: list[Portico],
+) -> None:
     """Ten times the limit of one address, from many addresses in parallel."""
 
     def guess(n: int) -> httpx2.Response:
-        url, body = f"{two[n % 2].url}/api/token/", {"username": "alice"}
+        url, body = f"{two_servers[n % 2].url}/api/token/", {"username": "alice"}
         headers = {"x-forwarded-for": f"198.51.100.{n}"}
         sent = {**body, "password": "wrong"}
         return POST(
@@ -125,13 +133,13 @@ def test_passwords_of_one_account_from_many_addresses(two: list[Portico]) -> Non
             headers=headers,
         )
 
-    assert set(burst(guess)) <= {401, 429}
-    assert counted() == MOST * WIDE_FACTOR
+    assert set(guess_in_parallel(guess)) <= {401, 429}
+    assert failed_attempts() == MOST * WIDE_FACTOR
 
 
 @pytest.mark.parametrize("right", [False, True])
 def test_codes_are_limited_at_the_token_endpoint(
-    two: list[Portico], right: bool
+    two_servers: list[Portico], right: bool
 ) -> None:
     """With the password an attacker tries three codes; one may be right by chance."""
     codes = with_app("alice")
@@ -139,24 +147,24 @@ def test_codes_are_limited_at_the_token_endpoint(
 
     def guess(n: int) -> httpx2.Response:
         code = codes[0] if right and n == AT_ONCE - 1 else f"{n:06}"
-        return obtain(two[n % 2], otp=code, **about)
+        return obtain_token(two_servers[n % 2], otp=code, **about)
 
-    found = burst(guess)
+    found = guess_in_parallel(guess)
     assert set(found) <= {200, 401, 429}
-    assert counted() <= MOST and found[200] <= int(right)
+    assert failed_attempts() <= MOST and found[200] <= int(right)
     if not found[200]:
-        assert obtain(two[1], otp=codes[1], **about).status_code == 429
+        assert obtain_token(two_servers[1], otp=codes[1], **about).status_code == 429
 
 
-def test_codes_are_limited_at_the_second_step(two: list[Portico]) -> None:
+def test_codes_are_limited_at_the_second_step(two_servers: list[Portico]) -> None:
     """Fifty parallel attempts in one session that gave the password."""
     with_app("alice")
-    with Browser(two[0].url) as alice:
+    with Browser(two_servers[0].url) as alice:
         alice.open("/accounts/login/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
-        found = burst(form_guess(alice, "code"))
+        found = guess_in_parallel(form_guess(alice, "code"))
     assert set(found) <= {200, 429} and found[200] < MOST
-    assert counted() == MOST
+    assert failed_attempts() == MOST
 
 
 @pytest.mark.parametrize(
@@ -167,17 +175,17 @@ def test_codes_are_limited_at_the_second_step(two: list[Portico]) -> None:
     ],
 )
 def test_passwords_are_limited_at_reauthentication(
-    two: list[Portico], page: str, field: str
+    two_servers: list[Portico], page: str, field: str
 ) -> None:
     """A stolen session must not reveal the password."""
-    with Browser(two[0].url) as alice:
+    with Browser(two_servers[0].url) as alice:
         alice.open("/accounts/login/?next=/portal/security/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
         alice.open(page)
         new = {"password1": "a new one 4711", "password2": "a new one 4711"}
-        found = burst(form_guess(alice, field, **new))
+        found = guess_in_parallel(form_guess(alice, field, **new))
         assert set(found) <= {200, 429} and found[200] < MOST
-        assert counted() == MOST
+        assert failed_attempts() == MOST
         form = alice.form(field)
         alice.submit(form, **{field: PASSWORD, **new})
         assert alice.page.status_code == 429
@@ -185,11 +193,11 @@ def test_passwords_are_limited_at_reauthentication(
 
 
 def test_codes_are_limited_at_reauthentication(
-    two: list[Portico],
+    two_servers: list[Portico],
 ) -> None:
     """Once a factor exists, the password alone does not allow removing it."""
     codes = with_app("alice")
-    with Browser(two[0].url) as alice:
+    with Browser(two_servers[0].url) as alice:
         alice.open("/accounts/login/?next=/portal/security/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
         alice.submit(alice.form("code"), code=codes[0])
@@ -202,16 +210,16 @@ def test_codes_are_limited_at_reauthentication(
         ):
             alice.open(page)
             assert str(alice.page.url.path) == "/accounts/2fa/reauthenticate/", page
-        found = burst(form_guess(alice, "code"))
+        found = guess_in_parallel(form_guess(alice, "code"))
     assert set(found) <= {200, 429} and found[200] < MOST
-    assert counted() == MOST
+    assert failed_attempts() == MOST
 
 
-def test_parallel_correct_passwords_all_succeed(two: list[Portico]) -> None:
+def test_parallel_correct_passwords_all_succeed(two_servers: list[Portico]) -> None:
     """Attempts in progress are not failures; a parallel one is asked to try again."""
 
     def right(n: int) -> httpx2.Response:
-        return obtain(two[n % 2], username="alice", password=PASSWORD)
+        return obtain_token(two_servers[n % 2], username="alice", password=PASSWORD)
 
-    assert burst(right, 8) == {200: 8}
-    assert counted() == 0
+    assert guess_in_parallel(right, 8) == {200: 8}
+    assert failed_attempts() == 0

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
-def genuine(server: Portico) -> GenuineToken:
+def genuine_token(server: Portico) -> GenuineToken:
     """An ES256 token of alice, and its key."""
     raw = server.token("alice")
     found = GenuineToken(raw, "")
@@ -42,7 +42,7 @@ def answers(server: Portico, raw: str) -> dict[str, httpx2.Response]:
 
 def test_the_genuine_token_is_accepted(server: Portico) -> None:
     """Without this the refusals below would prove nothing."""
-    token = genuine(server)
+    token = genuine_token(server)
     found = answers(server, token.raw)
     assert found["verify"].status_code == 200
     assert found["mcp"].status_code not in (401, 403)
@@ -54,7 +54,7 @@ def test_the_genuine_token_is_accepted(server: Portico) -> None:
 @pytest.mark.parametrize("name", VECTORS)
 def test_a_hostile_token_is_401_everywhere(server: Portico, name: str) -> None:
     """RFC 8725 3; after the vectors of Wycheproof."""
-    raw = VECTORS[name](genuine(server))
+    raw = VECTORS[name](genuine_token(server))
     for endpoint, answer in answers(server, raw).items():
         told = f"{endpoint}: {answer.status_code} {answer.text[:200]}"
         too_long = endpoint != "mcp" and len(raw) > 16_384
@@ -72,7 +72,7 @@ def test_introspection_calls_them_all_inactive(server: Portico) -> None:
     client = command_line_client(
         "Gateway", "--redirect-uri", "https://gateway.example/cb"
     )
-    token = genuine(server)
+    token = genuine_token(server)
     for name, make in {"genuine": lambda t: t.raw, **VECTORS}.items():
         answer = HTTP.post(
             f"{server.url}/oauth/introspect",
@@ -90,14 +90,14 @@ def test_no_vector_is_a_client_assertion(server: Portico, name: str) -> None:
     kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
     form: dict[str, Any] = {"grant_type": "client_credentials"}
     form |= {"client_assertion_type": kind}
-    form |= {"client_assertion": VECTORS[name](genuine(server))}
+    form |= {"client_assertion": VECTORS[name](genuine_token(server))}
     answer = HTTP.post(f"{server.url}/oauth/token", data=form)
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
 def test_refusals_do_not_log_the_sent_token(server: Portico) -> None:
     """Neither the audit nor the log has text of a forged token."""
-    token = genuine(server)
+    token = genuine_token(server)
     evil = {**token.claims, "jti": "x\nFORGED LINE", "client_id": "\x1b[31mred"}
     raw = f"{token.parts[0]}.{b64(as_json(evil))}.{token.parts[2]}"
     assert answers(server, raw)["mcp"].status_code == 401

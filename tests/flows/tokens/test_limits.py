@@ -39,7 +39,7 @@ def store() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def three(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
+def three_servers(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
     """Three processes that share one store."""
     url = store.connection_url
     given = {**STRICT, "WORKERS": "3", "VALKEY_URL": url, "LIMIT_MCP": "100/hour"}
@@ -48,7 +48,7 @@ def three(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
 
 
 @pytest.fixture(scope="module")
-def alone(rows: None, folder: Path) -> Iterator[Portico]:
+def single_server(rows: None, folder: Path) -> Iterator[Portico]:
     """One process with its own counts."""
     with running_server(folder, **STRICT) as running:
         yield running
@@ -71,7 +71,9 @@ def ping(server: Portico, token: str, address: str = "192.0.2.1") -> httpx2.Resp
     return httpx2.post(server.mcp_url, json=body, headers=headers, timeout=30)
 
 
-def spend(server: Portico, client: str, address: str = "192.0.2.1") -> httpx2.Response:
+def token_request(
+    server: Portico, client: str, address: str = "192.0.2.1"
+) -> httpx2.Response:
     """A token request of an unknown client."""
     form = {"grant_type": "refresh_token", "client_id": client, "refresh_token": "x"}
     headers = {"x-forwarded-for": address}
@@ -81,36 +83,38 @@ def spend(server: Portico, client: str, address: str = "192.0.2.1") -> httpx2.Re
 
 
 @pytest.mark.spec("RFC 6585 4")
-def test_three_processes_let_exactly_a_hundred_through(three: Portico) -> None:
+def test_three_processes_let_exactly_a_hundred_through(three_servers: Portico) -> None:
     """Valkey counts for all processes."""
-    token = three.token("alice")
-    told = statuses(130, lambda n: ping(three, token))
+    token = three_servers.token("alice")
+    told = statuses(130, lambda n: ping(three_servers, token))
     assert told[429] == 30, told
-    told = statuses(30, lambda n: spend(three, "somebody"))
+    told = statuses(30, lambda n: token_request(three_servers, "somebody"))
     assert told == {401: 20, 429: 10}
 
 
-def test_the_token_is_counted_before_the_address(alone: Portico) -> None:
+def test_the_token_is_counted_before_the_address(single_server: Portico) -> None:
     """One hosted client's address does not lock everyone out."""
-    loud, quiet = alone.token("alice"), alone.token("bob")
-    assert statuses(25, lambda n: ping(alone, loud))[429] == 5
-    assert ping(alone, quiet).status_code != 429
+    loud, quiet = single_server.token("alice"), single_server.token("bob")
+    assert statuses(25, lambda n: ping(single_server, loud))[429] == 5
+    assert ping(single_server, quiet).status_code != 429
     last = AuditEvent.objects.filter(action="request.refused").count()
-    told = statuses(8, lambda n: ping(alone, "e30.e30.e30"))
+    told = statuses(8, lambda n: ping(single_server, "e30.e30.e30"))
     assert told == {401: 5, 429: 3}
     assert AuditEvent.objects.filter(action="request.refused").count() == last + 5
-    told = statuses(50, lambda n: ping(alone, f"e30.e30.{n}"))
+    told = statuses(50, lambda n: ping(single_server, f"e30.e30.{n}"))
     assert told == {401: 45, 429: 5}
-    assert ping(alone, quiet).status_code != 429
-    assert ping(alone, "e30.e30.new", "192.0.2.7").status_code == 401
+    assert ping(single_server, quiet).status_code != 429
+    assert ping(single_server, "e30.e30.new", "192.0.2.7").status_code == 401
 
 
-def test_clients_of_one_address_are_counted_apart(alone: Portico) -> None:
+def test_clients_of_one_address_are_counted_apart(single_server: Portico) -> None:
     """IPv6 neighbours of one household count together."""
-    told = statuses(23, lambda n: spend(alone, "one", f"2001:db8::{n + 1:x}"))
+    told = statuses(
+        23, lambda n: token_request(single_server, "one", f"2001:db8::{n + 1:x}")
+    )
     assert told[429] == 3
-    assert spend(alone, "two", "2001:db8::1").status_code == 401
-    assert spend(alone, "one", "2001:db8:0:1::1").status_code == 401
+    assert token_request(single_server, "two", "2001:db8::1").status_code == 401
+    assert token_request(single_server, "one", "2001:db8:0:1::1").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -123,11 +127,11 @@ def test_clients_of_one_address_are_counted_apart(alone: Portico) -> None:
     ],
 )
 def test_every_endpoint_is_counted(
-    alone: Portico, path: str, most: int, method: str
+    single_server: Portico, path: str, most: int, method: str
 ) -> None:
     """accounts/rate_limits/middleware.py has the table."""
     headers = {"x-forwarded-for": "192.0.2.40", "accept": "application/json"}
-    url = f"{alone.url}{path}"
+    url = f"{single_server.url}{path}"
     told = [
         httpx2.request(method, url, headers=headers).status_code
         for _ in range(most + 1)
@@ -147,14 +151,14 @@ def test_every_endpoint_is_counted(
     ],
 )
 def test_other_methods_are_counted_too(
-    alone: Portico, method: str, path: str, most: int
+    single_server: Portico, method: str, path: str, most: int
 ) -> None:
     """HEAD counts as GET, writing methods as POST; each has its own address."""
     address = f"192.0.2.{len(method) * 10 + len(path)}"
     headers = {"x-forwarded-for": address}
     told = [
         httpx2.request(
-            method, f"{alone.url}{path}", headers=headers, verify=False
+            method, f"{single_server.url}{path}", headers=headers, verify=False
         ).status_code
         for _ in range(most + 1)
     ]
@@ -176,7 +180,7 @@ def test_without_the_store_sign_in_stops_and_mcp_continues(
             refused = httpx2.post(door, json=body)
             assert refused.status_code == 503 and refused.headers["retry-after"] == "2"
             assert client.text("look") == "alice looks at shelf"
-            assert spend(server, "somebody").status_code == 401
+            assert token_request(server, "somebody").status_code == 401
             with valkey(port):
                 back = time.monotonic() + 5
                 while httpx2.post(door, json=body).status_code != 200:

@@ -51,7 +51,7 @@ def provider(rows: None, corporate: OidcProvider) -> Iterator[SignInProvider]:
     before = set(User.objects.values_list("pk", flat=True))
     corporate.honest()
     SignInProvider.objects.all().delete()
-    row = at(corporate, "corp", link_by_email=True)
+    row = provider_row(corporate, "corp", link_by_email=True)
     admin = Role.objects.get(name="Admin")
     ClaimRule.objects.create(provider=row, claim="groups", value="admins", role=admin)
     yield row
@@ -60,7 +60,7 @@ def provider(rows: None, corporate: OidcProvider) -> Iterator[SignInProvider]:
     User.objects.exclude(pk__in=before).delete()
 
 
-def at(corporate: OidcProvider, slug: str, **options: Any) -> SignInProvider:
+def provider_row(corporate: OidcProvider, slug: str, **options: Any) -> SignInProvider:
     """A row for the provider, open for sign-up."""
     row = SignInProvider(
         slug=slug,
@@ -74,7 +74,7 @@ def at(corporate: OidcProvider, slug: str, **options: Any) -> SignInProvider:
     return row
 
 
-def enter(
+def sign_in_with(
     server: Portico, corporate: OidcProvider, slug: str = "corp", **claims: Any
 ) -> Browser:
     """Press a provider's button as the boss, or with other claims."""
@@ -92,19 +92,19 @@ def enter(
     return browser.submit(form)
 
 
-def inside(browser: Browser) -> bool:
+def is_signed_in(browser: Browser) -> bool:
     """Whether the user is signed in."""
     return str(browser.page.url).endswith("/portal/security/")
 
 
-def local(name: str, address: str = BOSS, **columns: Any) -> User:
+def local_account(name: str, address: str = BOSS, **columns: Any) -> User:
     """A new account made by an administrator."""
     User.objects.filter(username=name).delete()
     user: User = User.objects.create_user(name, address, PASSWORD, **columns)
     return user
 
 
-def holders() -> set[str]:
+def provider_admins() -> set[str]:
     """Users with Admin from the provider."""
     held = RoleAssignment.objects.filter(reason="from provider corp").unexpired()
     return set(held.values_list("user__username", flat=True))
@@ -114,20 +114,22 @@ def test_an_address_added_by_another_user_links_nothing(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """The victim gets a new account; the attacker's rights and tokens are unchanged."""
-    mallory = local("mallory", "mallory@corp.example")
+    mallory = local_account("mallory", "mallory@corp.example")
     token = server.token("mallory")
     EmailAddress.objects.create(user=mallory, email=BOSS, verified=True, primary=True)
-    with enter(server, corporate) as boss:
-        assert inside(boss), boss.page.text
-    assert holders() == {"boss"}
+    with sign_in_with(server, corporate) as boss:
+        assert is_signed_in(boss), boss.page.text
+    assert provider_admins() == {"boss"}
     assert not SocialAccount.objects.filter(user=mallory).exists()
     assert IssuedToken.objects.filter(user=mallory).live().exists() and token
-    chief = local("chief", "Chief@Corp.example")
+    chief = local_account("chief", "Chief@Corp.example")
     EmailAddress.objects.create(user=mallory, email="chief@corp.example")
     SignInProvider.objects.update(sign_up=False)
-    with enter(server, corporate, sub="c-1", email="chief@corp.example") as browser:
-        assert inside(browser), browser.page.text
-    assert holders() == {"boss", "chief"}
+    with sign_in_with(
+        server, corporate, sub="c-1", email="chief@corp.example"
+    ) as browser:
+        assert is_signed_in(browser), browser.page.text
+    assert provider_admins() == {"boss", "chief"}
     chief.refresh_from_db()
     assert chief.email == "chief@corp.example"
 
@@ -136,12 +138,14 @@ def test_an_address_verified_by_another_provider_links_nothing(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """An attacker has the victim's address at another provider; accounts stay apart."""
-    at(corporate, "guests")
-    with enter(server, corporate, "guests", sub="e-1", preferred_username="eve") as eve:
-        assert inside(eve)
-        with enter(server, corporate) as boss:
-            assert inside(boss)
-        assert holders() == {"boss"}
+    provider_row(corporate, "guests")
+    with sign_in_with(
+        server, corporate, "guests", sub="e-1", preferred_username="eve"
+    ) as eve:
+        assert is_signed_in(eve)
+        with sign_in_with(server, corporate) as boss:
+            assert is_signed_in(boss)
+        assert provider_admins() == {"boss"}
         assert not User.objects.get(username="eve").email_set_by_admin
         carol = Browser(server.url).sign_in("carol")
         page = f"/admin/accounts/user/{User.objects.get(username='eve').pk}/change/"
@@ -171,12 +175,12 @@ def test_a_refused_link_gets_a_page_and_no_account(
     """403, audited; every account is unchanged."""
     for n, given in enumerate(columns):
         about = dict(given)
-        local(f"local{n}", about.pop("email", BOSS), **about)
+        local_account(f"local{n}", about.pop("email", BOSS), **about)
     people = User.objects.count()
-    with enter(server, corporate) as boss:
+    with sign_in_with(server, corporate) as boss:
         assert boss.page.status_code == 403 and words in boss.page.text
         assert "Sign in" in boss.open("/portal/security/").page.text
-    assert not holders() and User.objects.count() == people
+    assert not provider_admins() and User.objects.count() == people
     assert not SocialAccount.objects.exists()
     denied = AuditEvent.objects.filter(action="user.sign_in_failed", object="corp")
     assert denied.exists()
@@ -186,31 +190,31 @@ def test_a_deactivated_account_does_not_prevent_linking(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """Only one active account can be linked."""
-    local("before", is_active=False)
-    local("now")
-    with enter(server, corporate) as boss:
-        assert inside(boss)
-    assert holders() == {"now"}
+    local_account("before", is_active=False)
+    local_account("now")
+    with sign_in_with(server, corporate) as boss:
+        assert is_signed_in(boss)
+    assert provider_admins() == {"now"}
 
 
 def test_the_first_link_ends_earlier_access(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """Tokens, sessions, password, factors, consents, identities; audited."""
-    user = local("erin")
+    user = local_account("erin")
     token = server.token("erin")
     client = OAuthClient.objects.get(client_id=register_client(server)["client_id"])
     with Browser(server.url) as before:
         before.open("/accounts/login/?next=/portal/security/")
         before.submit(before.form("password"), login="erin", password=PASSWORD)
-        assert inside(before)
+        assert is_signed_in(before)
         Consent.objects.create(user=user, client=client, scope="mcp")
         TOTP.activate(user, "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
         RecoveryCodes.activate(user)
         Authenticator.objects.create(user=user, type="webauthn", data={})
         SocialAccount.objects.create(user=user, provider="guests", uid="attacker")
-        with enter(server, corporate) as boss:
-            assert inside(boss), boss.page.text
+        with sign_in_with(server, corporate) as boss:
+            assert is_signed_in(boss), boss.page.text
         assert "Sign in" in before.open("/portal/security/").page.text
     user.refresh_from_db()
     assert not user.has_usable_password()
@@ -221,12 +225,12 @@ def test_the_first_link_ends_earlier_access(
     assert not Authenticator.objects.filter(user=user).exists()
     assert not Consent.objects.filter(user=user).exists()
     linked = SocialAccount.objects.filter(user=user).values_list("provider", "uid")
-    assert list(linked) == [("corp", "b-1")] and holders() == {"erin"}
+    assert list(linked) == [("corp", "b-1")] and provider_admins() == {"erin"}
     event = AuditEvent.objects.get(action="user.linked", object="erin")
     assert event.reason == "at provider corp"
     server.token("erin")
-    with enter(server, corporate) as again:
-        assert inside(again)
+    with sign_in_with(server, corporate) as again:
+        assert is_signed_in(again)
     assert IssuedToken.objects.filter(user=user).live().exists()
 
 
@@ -234,20 +238,20 @@ def test_another_identity_with_the_same_address_does_not_get_the_account(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """OIDC Core 5.7: addresses are reassigned; an administrator unlinks."""
-    user = local("erin")
-    with enter(server, corporate) as boss:
-        assert inside(boss)
-    with enter(server, corporate, sub="b-2") as successor:
+    user = local_account("erin")
+    with sign_in_with(server, corporate) as boss:
+        assert is_signed_in(boss)
+    with sign_in_with(server, corporate, sub="b-2") as successor:
         assert "linked to another identity" in successor.page.text
     with Browser(server.url) as carol:
         carol.sign_in("carol")
         row = SocialAccount.objects.get(user=user)
         carol.act("/admin/socialaccount/socialaccount/", "unlink", row.pk)
         assert "1 identity unlinked" in carol.page.text
-    assert not holders()
-    with enter(server, corporate, sub="b-2") as successor:
-        assert inside(successor)
-    assert holders() == {"erin"}
+    assert not provider_admins()
+    with sign_in_with(server, corporate, sub="b-2") as successor:
+        assert is_signed_in(successor)
+    assert provider_admins() == {"erin"}
 
 
 @pytest.mark.spec("OIDC Core 5.7")
@@ -255,13 +259,13 @@ def test_a_recreated_provider_has_other_users(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """The same short name and `sub` at another issuer give no access."""
-    with enter(server, corporate) as boss:
-        assert inside(boss)
+    with sign_in_with(server, corporate) as boss:
+        assert is_signed_in(boss)
     with oidc_provider() as other:
         SignInProvider.objects.all().delete()
-        at(other, "corp", link_by_email=True)
+        provider_row(other, "corp", link_by_email=True)
         for verified in (True, False):
-            with enter(server, other, email_verified=verified) as stranger:
+            with sign_in_with(server, other, email_verified=verified) as stranger:
                 assert "did not confirm who you are" in stranger.page.text
 
 
@@ -272,15 +276,15 @@ def test_contradicting_documents_sign_no_user_in(
     """Another `sub` in UserInfo or none, no signature, another issuer's discovery."""
     for userinfo in ({"sub": "somebody-else"}, {"sub": None}):
         corporate.userinfo = userinfo
-        with enter(server, corporate) as boss:
+        with sign_in_with(server, corporate) as boss:
             assert "did not confirm who you are" in boss.page.text
     corporate.honest()
     corporate.unsigned = True
-    with enter(server, corporate) as boss:
+    with sign_in_with(server, corporate) as boss:
         assert "did not confirm who you are" in boss.page.text
     corporate.honest()
     corporate.calls_itself = "https://elsewhere.example"
-    with enter(server, corporate) as boss:
+    with sign_in_with(server, corporate) as boss:
         assert "did not confirm who you are" in boss.page.text
     assert not User.objects.filter(username="boss").exists()
 
@@ -308,10 +312,10 @@ def test_only_a_verified_address_links_or_is_stored(
     claims: dict[str, Any],
 ) -> None:
     """JSON true and exactly one address; otherwise a new account without one."""
-    user = local("erin")
-    with enter(server, corporate, **claims) as boss:
-        assert inside(boss), boss.page.text
-    assert holders() == {"boss"}
+    user = local_account("erin")
+    with sign_in_with(server, corporate, **claims) as boss:
+        assert is_signed_in(boss), boss.page.text
+    assert provider_admins() == {"boss"}
     assert User.objects.get(username="boss").email != BOSS
     assert not SocialAccount.objects.filter(user=user).exists()
 
@@ -324,8 +328,10 @@ def test_signing_up_with_a_taken_name_makes_another(
 ) -> None:
     """Includes look-alikes: full width, another alphabet, invisible letters."""
     before = set(User.objects.values_list("username", flat=True))
-    with enter(server, corporate, preferred_username=wanted, email=None) as browser:
-        assert inside(browser), browser.page.text
+    with sign_in_with(
+        server, corporate, preferred_username=wanted, email=None
+    ) as browser:
+        assert is_signed_in(browser), browser.page.text
     (made,) = set(User.objects.values_list("username", flat=True)) - before
     assert made.isascii() and made.casefold() != "carol"
 
@@ -352,29 +358,29 @@ def test_a_signed_in_user_connects_one_identity(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """The password is asked again; a second identity is refused; audited."""
-    user = local("erin", "")
+    user = local_account("erin", "")
     with Browser(server.url) as erin:
         erin.open("/accounts/login/?next=/portal/security/")
         erin.submit(erin.form("password"), login="erin", password=PASSWORD)
         assert "/accounts/social/" in erin.page.text
-        connect(erin, corporate, "b-1")
+        connect_identity(erin, corporate, "b-1")
         assert "reauthenticate" in str(erin.page.url)
         assert not SocialAccount.objects.exists()
         erin.submit(erin.form("password"), password=PASSWORD)
         assert SocialAccount.objects.get().user == user
-        connect(erin, corporate, "b-2")
+        connect_identity(erin, corporate, "b-2")
         assert "linked to another identity" in erin.page.text
         assert AuditEvent.objects.filter(action="user.linked", object="erin").exists()
-        with enter(server, corporate, email="other@corp.example") as again:
-            assert inside(again) and holders() == {"erin"}
+        with sign_in_with(server, corporate, email="other@corp.example") as again:
+            assert is_signed_in(again) and provider_admins() == {"erin"}
         erin.open("/accounts/social/")
         form = next(f for f in erin.forms if f.action == "/accounts/social/")
         erin.submit(form, account=str(SocialAccount.objects.get().pk))
-        assert not SocialAccount.objects.exists() and not holders()
+        assert not SocialAccount.objects.exists() and not provider_admins()
     assert AuditEvent.objects.filter(action="user.unlinked", object="erin").exists()
 
 
-def connect(browser: Browser, corporate: OidcProvider, sub: str) -> None:
+def connect_identity(browser: Browser, corporate: OidcProvider, sub: str) -> None:
     """Press a provider's button on the page of linked identities."""
     corporate.person = {"sub": sub, "groups": ["admins"]}
     browser.open("/accounts/oidc/corp/login/?process=connect")

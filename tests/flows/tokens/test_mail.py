@@ -35,24 +35,24 @@ def mailing(folder: Path, port: int) -> Iterator[Portico]:
 
 
 @pytest.fixture(scope="module")
-def office() -> Iterator[Mailbox]:
+def mail_server() -> Iterator[Mailbox]:
     with mailbox() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def sender(rows: None, folder: Path, office: Mailbox) -> Iterator[Portico]:
+def sender(rows: None, folder: Path, mail_server: Mailbox) -> Iterator[Portico]:
     """A server that sends its mails to it."""
-    with mailing(folder, office.port) as running:
+    with mailing(folder, mail_server.port) as running:
         yield running
 
 
 @pytest.fixture
-def box(office: Mailbox) -> Mailbox:
+def empty_mailbox(mail_server: Mailbox) -> Mailbox:
     """The mail server, emptied and fast."""
-    office.pause, office.refuses = 0.0, False
-    office.mails.clear()
-    return office
+    mail_server.pause, mail_server.refuses = 0.0, False
+    mail_server.mails.clear()
+    return mail_server
 
 
 @contextmanager
@@ -64,33 +64,33 @@ def visitor(server: Portico, host: str = "") -> Iterator[Browser]:
         yield browser
 
 
-def asked(browser: Browser, address: str) -> float:
+def reset_seconds(browser: Browser, address: str) -> float:
     """Ask for a new password; seconds until the response."""
     browser.open("/accounts/password/reset/")
     form = browser.form("email")
     browser.http.follow_redirects = False
-    begun = time.monotonic()
+    started = time.monotonic()
     browser.submit(form, email=address)
-    took = time.monotonic() - begun
+    took = time.monotonic() - started
     browser.http.follow_redirects = True
     assert browser.page.status_code == 302, browser.page.text
     return took
 
 
 @pytest.mark.spec("every link in a mail begins with ISSUER_URL")
-def test_mails_are_built_on_the_issuer(sender: Portico, box: Mailbox) -> None:
+def test_mails_are_built_on_the_issuer(sender: Portico, empty_mailbox: Mailbox) -> None:
     """The Host header has no effect on any mail or part of it."""
     for host in ("localhost:6666", f"localhost:{sender.port}"):
         with visitor(sender, host) as browser:
-            asked(browser, DORA)
+            reset_seconds(browser, DORA)
             browser.open("/accounts/login/?next=/accounts/password/change/")
             form = browser.form("password")
             browser.submit(form, login="dora", password=PASSWORD)
             form = browser.form("oldpassword")
             new = dict.fromkeys(("password1", "password2"), PASSWORD)
             browser.submit(form, oldpassword=PASSWORD, **new)
-    mails = [mail.as_string() for mail in box.expect(4)]
-    kinds = "\n".join(str(mail["subject"]) for mail in box.mails)
+    mails = [mail.as_string() for mail in empty_mailbox.expect(4)]
+    kinds = "\n".join(str(mail["subject"]) for mail in empty_mailbox.mails)
     assert "Password Reset" in kinds and "Password Changed" in kinds
     for text in mails:
         assert "localhost" not in text.replace("portico@localhost", ""), text
@@ -108,10 +108,10 @@ def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
         row.save()
         try:
             with visitor(server, "127.0.0.1:6666") as browser:
-                target = begun(browser)
+                target = provider_redirect(browser)
                 assert f"redirect_uri=http%3A%2F%2F127.0.0.1%3A{server.port}" in target
             with visitor(server, f"localhost:{server.port}") as browser:
-                target = begun(browser)
+                target = provider_redirect(browser)
                 assert target == f"{server.url}/accounts/login/?next=%2Fportal%2F"
                 policy = browser.open("/accounts/login/").page.headers
                 assert server.url in policy["content-security-policy"]
@@ -119,7 +119,7 @@ def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
             row.delete()
 
 
-def begun(browser: Browser) -> str:
+def provider_redirect(browser: Browser) -> str:
     """Press the provider's button; the redirect target."""
     browser.open("/accounts/login/?next=/portal/")
     form = next(f for f in browser.forms if "/oidc/mailed/" in f.action)
@@ -131,28 +131,32 @@ def begun(browser: Browser) -> str:
 
 
 @pytest.mark.spec("known and unknown mail addresses take the same time")
-def test_response_times_do_not_reveal_accounts(sender: Portico, box: Mailbox) -> None:
+def test_response_times_do_not_reveal_accounts(
+    sender: Portico, empty_mailbox: Mailbox
+) -> None:
     """The mail server answers slowly."""
-    box.pause = 0.5
+    empty_mailbox.pause = 0.5
     times: dict[str, list[float]] = {DORA: [], "nobody@example.com": []}
     with visitor(sender) as browser:
         for _ in range(6):
             for address, took in times.items():
-                took.append(asked(browser, address))
+                took.append(reset_seconds(browser, address))
         known, unknown = (median(took) for took in times.values())
         assert abs(known - unknown) < 0.05 and max(times[DORA]) < 0.4, times
-    box.pause = 0.0
-    box.expect(6)
+    empty_mailbox.pause = 0.0
+    empty_mailbox.expect(6)
 
 
-def test_waiting_mails_are_sent_at_shutdown(folder: Path, box: Mailbox) -> None:
+def test_waiting_mails_are_sent_at_shutdown(
+    folder: Path, empty_mailbox: Mailbox
+) -> None:
     """The stop is bounded although the mail server is slow."""
-    box.pause = 0.4
-    with mailing(folder, box.port) as server, visitor(server) as browser:
+    empty_mailbox.pause = 0.4
+    with mailing(folder, empty_mailbox.port) as server, visitor(server) as browser:
         for _ in range(6):
-            asked(browser, DORA)
-        assert len(box.mails) < 6
-    assert len(box.mails) == 6
+            reset_seconds(browser, DORA)
+        assert len(empty_mailbox.mails) < 6
+    assert len(empty_mailbox.mails) == 6
 
 
 def failed_since(last: int, number: int) -> list[AuditEvent]:
@@ -170,11 +174,13 @@ def newest() -> int:
     return found or 0
 
 
-def test_a_refused_mail_is_logged_and_audited(sender: Portico, box: Mailbox) -> None:
+def test_a_refused_mail_is_logged_and_audited(
+    sender: Portico, empty_mailbox: Mailbox
+) -> None:
     """The page does not change."""
-    last, box.refuses = newest(), True
+    last, empty_mailbox.refuses = newest(), True
     with visitor(sender) as browser:
-        asked(browser, DORA)
+        reset_seconds(browser, DORA)
     event = failed_since(last, 1)[0]
     assert event.object == "password_reset_key: not sent"
     assert "not here" in event.reason and event.address == "127.0.0.1"
@@ -188,9 +194,9 @@ def test_a_silent_mail_server_delays_nothing(folder: Path) -> None:
     last = newest()
     with silent_host() as nobody, mailing(folder, nobody.port) as server:
         with visitor(server) as browser:
-            assert max(asked(browser, DORA) for _ in range(4)) < 2
-        begun = time.monotonic()
+            assert max(reset_seconds(browser, DORA) for _ in range(4)) < 2
+        started = time.monotonic()
         server.process.terminate()
         server.process.wait(15)
-        assert time.monotonic() - begun < 12
+        assert time.monotonic() - started < 12
     assert len(failed_since(last, 4)) >= 4

@@ -18,7 +18,7 @@ from jwt.algorithms import get_default_algorithms
 
 from accounts.oauth.request_parameters import RESERVED_PARAMETERS
 from accounts.tokens.assertions import ASSERTION_ALGORITHMS
-from tests.flows.oauth.test_headless import present
+from tests.flows.oauth.test_headless import present_assertion
 from tests.support.mcp_client import HTTP
 from tests.support.oauth_client import (
     authorize_url,
@@ -58,7 +58,7 @@ def pair(kind: str) -> tuple[Any, dict[str, Any]]:
     return key, public | {"kid": "k1"}
 
 
-def signer(folder: Path, public: dict[str, Any]) -> str:
+def signing_client(folder: Path, public: dict[str, Any]) -> str:
     """The id of a client with this key and a service account."""
     make_user("robot", "User")
     path = folder / "jwks.json"
@@ -73,7 +73,7 @@ def claims_of(client_id: str, server: Portico, **changed: Any) -> dict[str, Any]
     return {**about, "jti": uuid4().hex, "exp": int(time.time()) + 60, **changed}
 
 
-def forged(header: dict[str, Any], claims: dict[str, Any]) -> str:
+def forged_assertion(header: dict[str, Any], claims: dict[str, Any]) -> str:
     """An assertion with an invalid signature."""
     parts = [json.dumps(header).encode(), json.dumps(claims).encode(), bytes(64)]
     return ".".join(base64.urlsafe_b64encode(p).rstrip(b"=").decode() for p in parts)
@@ -85,15 +85,17 @@ def test_an_assertion_is_verified_by_the_type_of_the_key(
 ) -> None:
     """RFC 7515 10.7, RFC 8725 3.1: its header may name any algorithm."""
     key, public = pair(kind)
-    client_id = signer(tmp_path, public)
+    client_id = signing_client(tmp_path, public)
     for algorithm in [*ASSERTION_ALGORITHMS, "ES512", "HS256", "none", "made-up"]:
         claims = claims_of(client_id, server)
         if algorithm in FITS[kind]:
             header = {"kid": "k1"}
             raw = jwt.encode(claims, key, algorithm=algorithm, headers=header)
-            assert present(server, raw).status_code == 200, algorithm
-        raw = forged({"alg": algorithm, "kid": "k1", "typ": "JWT"}, claims)
-        assert error_of(present(server, raw)) == (401, "invalid_client"), algorithm
+            assert present_assertion(server, raw).status_code == 200, algorithm
+        raw = forged_assertion({"alg": algorithm, "kid": "k1", "typ": "JWT"}, claims)
+        assert error_of(present_assertion(server, raw)) == (401, "invalid_client"), (
+            algorithm
+        )
 
 
 def test_odd_claims_and_headers_of_assertions_are_refused(
@@ -101,18 +103,18 @@ def test_odd_claims_and_headers_of_assertions_are_refused(
 ) -> None:
     """RFC 7523 3: with a valid signature and without."""
     key, public = pair("P-256")
-    client_id = signer(tmp_path, public)
+    client_id = signing_client(tmp_path, public)
     for value in WRONG:
         for name in ("iss", "sub", "aud", "exp", "jti", "nbf", "iat"):
             claims = claims_of(client_id, server, **{name: value})
             raw = jwt.PyJWS().encode(json.dumps(claims).encode(), key, "ES256")
-            found = present(server, raw).status_code
+            found = present_assertion(server, raw).status_code
             either = name in ("jti", "nbf", "iat")
             assert found == 401 or (either and found == 200), (name, value)
         for name in ("alg", "kid", "typ", "crit", "b64", "jwk"):
             header = {"alg": "ES256", "kid": "k1", name: value}
-            raw = forged(header, claims_of(client_id, server))
-            assert present(server, raw).status_code == 401, (name, value)
+            raw = forged_assertion(header, claims_of(client_id, server))
+            assert present_assertion(server, raw).status_code == 401, (name, value)
 
 
 def with_authorization(server: Portico, value: bytes, **form: str) -> httpx2.Response:
@@ -173,4 +175,4 @@ def test_odd_keys_of_clients_are_an_error(
     """RFC 7517 4: tested by command; the admin's form calls the same method."""
     _key, public = pair("P-256")
     with pytest.raises(CommandError, match="no JWK Set"):
-        signer(tmp_path, public | changed)
+        signing_client(tmp_path, public | changed)

@@ -61,7 +61,7 @@ def provider(rows: None, corporate: OidcProvider) -> Iterator[SignInProvider]:
     User.objects.filter(username__startswith="erin").delete()
 
 
-def enter(server: Portico, corporate: OidcProvider, **claims: Any) -> Browser:
+def sign_in_with(server: Portico, corporate: OidcProvider, **claims: Any) -> Browser:
     """Press the button as a user with these claims."""
     corporate.person = {"sub": "e-1", "preferred_username": "erin", **claims}
     browser = Browser(server.url)
@@ -80,17 +80,19 @@ def test_claims_grant_and_revoke_roles(
     server: Portico, corporate: OidcProvider, provider: SignInProvider
 ) -> None:
     """At each sign-in, audited, with an end; other grants stay."""
-    with enter(server, corporate, groups=["staff", "other"]) as erin:
+    with sign_in_with(server, corporate, groups=["staff", "other"]) as erin:
         assert erin.page.status_code == 200 and "/portal/" in str(erin.page.url)
     assert roles() == {"User"}
     given = RoleAssignment.objects.get(user__username="erin")
     assert given.reason == "from provider corp" and given.expires_at is not None
-    with enter(server, corporate, realm_access={"roles": ["visitor"]}):
+    with sign_in_with(server, corporate, realm_access={"roles": ["visitor"]}):
         assert roles() == {"Guest"}
     erin_row = User.objects.get(username="erin")
     assert not erin_row.has_usable_password()
     RoleAssignment.objects.grant(erin_row, Role.objects.get(name="User"), reason="hand")
-    with enter(server, corporate, groups="nothing", realm_access={"roles": [None]}):
+    with sign_in_with(
+        server, corporate, groups="nothing", realm_access={"roles": [None]}
+    ):
         assert roles() == {"User"}
     told = AuditEvent.objects.filter(reason="from provider corp")
     assert {e.action for e in told} == {"role.granted", "role.withdrawn"}
@@ -101,7 +103,7 @@ def test_sign_up_needs_to_be_enabled(
 ) -> None:
     """A disabled provider creates no account either."""
     SignInProvider.objects.update(sign_up=False)
-    with enter(server, corporate, groups=["staff"]) as erin:
+    with sign_in_with(server, corporate, groups=["staff"]) as erin:
         assert "do not have an account yet" in erin.page.text
     assert not User.objects.filter(username="erin").exists()
     SignInProvider.objects.update(enabled=False)
@@ -118,10 +120,10 @@ def test_a_verified_address_links_where_enabled(
     User.objects.create_user("erin.e", "erin@example.com", PASSWORD)
     about = {"email": "erin@example.com", "groups": ["staff"]}
     SignInProvider.objects.update(sign_up=False, link_by_email=True)
-    with enter(server, corporate, **about, email_verified=False) as erin:
+    with sign_in_with(server, corporate, **about, email_verified=False) as erin:
         assert "/portal/" not in str(erin.page.url)
     assert not RoleAssignment.objects.filter(user__username="erin.e").exists()
-    with enter(server, corporate, **about, email_verified=True) as erin:
+    with sign_in_with(server, corporate, **about, email_verified=True) as erin:
         assert "/portal/" in str(erin.page.url), erin.page.text
     assert RoleAssignment.objects.filter(user__username="erin.e").count() == 1
 
@@ -132,12 +134,12 @@ def test_a_failing_provider_gets_a_page(
     """A wrong secret, a forged response, an outage: an error page without a trace."""
     provider.set_secret("something else")
     provider.save()
-    with enter(server, corporate) as erin:
+    with sign_in_with(server, corporate) as erin:
         assert "did not confirm who you are" in erin.page.text
         erin.open("/accounts/oidc/corp/login/callback/?code=x&state=forged")
         assert "did not confirm who you are" in erin.page.text
     corporate.broken = True
-    with enter(server, corporate) as erin:
+    with sign_in_with(server, corporate) as erin:
         assert erin.page.status_code == 503 and erin.page.headers["retry-after"]
         assert "did not confirm who you are" in erin.page.text
     assert AuditEvent.objects.filter(reason="oidc").exists()

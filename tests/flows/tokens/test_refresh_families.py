@@ -28,12 +28,12 @@ def family_of(client_id: str) -> Any:
     return IssuedToken.objects.filter(client_id=client_id)
 
 
-def sealed(client_id: str) -> int:
+def stored_successors(client_id: str) -> int:
     """The number of its rows with a stored successor."""
     return int(family_of(client_id).exclude(successor_sealed=None).count())
 
 
-def moved_back(rows: Any, minutes: int, *columns: str) -> None:
+def age_rows(rows: Any, minutes: int, *columns: str) -> None:
     """Move its dates into the past by this time."""
     for row in rows:
         for column in columns:
@@ -87,13 +87,13 @@ def test_successors_are_deleted_after_the_grace(server: Portico) -> None:
     """The next rotation of the family deletes them, or `purge` does."""
     client_id, answer = signed_in(server)
     second = refresh(server, client_id, answer["refresh_token"]).json()
-    assert sealed(client_id) == 1
-    moved_back(family_of(client_id), 2, "redeemed_at")
+    assert stored_successors(client_id) == 1
+    age_rows(family_of(client_id), 2, "redeemed_at")
     assert refresh(server, client_id, second["refresh_token"]).status_code == 200
-    assert sealed(client_id) == 1
-    moved_back(family_of(client_id), 2, "redeemed_at")
+    assert stored_successors(client_id) == 1
+    age_rows(family_of(client_id), 2, "redeemed_at")
     call_command("purge", verbosity=0)
-    assert sealed(client_id) == 0
+    assert stored_successors(client_id) == 0
 
 
 def test_without_a_grace_no_successor_is_kept(rows: None, folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_without_a_grace_no_successor_is_kept(rows: None, folder: Path) -> None:
         client_id, answer = signed_in(strict)
         raw = answer["refresh_token"]
         assert refresh(strict, client_id, raw).status_code == 200
-        assert sealed(client_id) == 0
+        assert stored_successors(client_id) == 0
         assert error_of(refresh(strict, client_id, raw)) == (400, "invalid_grant")
 
 
@@ -119,7 +119,7 @@ def test_a_clients_idle_limit_applies_to_its_refresh_tokens(
     raw = answer["refresh_token"]
     if kind != "refresh":
         assert refresh(server, client_id, raw).status_code == 200
-    moved_back(family_of(client_id), 20, "issued_at", "last_used_at")
+    age_rows(family_of(client_id), 20, "issued_at", "last_used_at")
     assert error_of(refresh(server, client_id, raw)) == (400, "invalid_grant")
     OAuthClient.objects.filter(client_id=client_id).update(max_idle=None)
     assert refresh(server, client_id, raw).status_code == 200
@@ -129,7 +129,7 @@ def test_using_the_access_token_keeps_the_family_alive(server: Portico) -> None:
     """The newest use of any token of the family counts."""
     client_id, answer = signed_in(server)
     OAuthClient.objects.filter(client_id=client_id).update(max_idle=300)
-    moved_back(family_of(client_id), 20, "issued_at")
+    age_rows(family_of(client_id), 20, "issued_at")
     family_of(client_id).filter(kind="access").update(last_used_at=timezone.now())
     renewed = refresh(server, client_id, answer["refresh_token"])
     assert renewed.status_code == 200, renewed.text
@@ -144,9 +144,9 @@ def test_the_setting_holds_for_refresh_tokens_of_every_kind(
         client_id, answer = signed_in(strict, "iris")
         pair = strict.issued("iris")
         fresh = strict.issued("iris")
-        moved_back(family_of(client_id), 20, "issued_at", "last_used_at")
+        age_rows(family_of(client_id), 20, "issued_at", "last_used_at")
         family = IssuedToken.objects.filter(family=pair.row.family)
-        moved_back(family, 20, "issued_at", "last_used_at")
+        age_rows(family, 20, "issued_at", "last_used_at")
         raw = answer["refresh_token"]
         assert error_of(refresh(strict, client_id, raw)) == (400, "invalid_grant")
         for path, body in (("refresh/", "refresh"), ("verify/", "token")):

@@ -26,12 +26,12 @@ from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("default_users", "clean")
+pytestmark = pytest.mark.usefixtures("default_users", "without_factors")
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 
 @pytest.fixture
-def clean(rows: None) -> Iterator[None]:
+def without_factors(rows: None) -> Iterator[None]:
     """Removes second factors and counts before and after."""
     AccessAttempt.objects.all().delete()
     Authenticator.objects.all().delete()
@@ -41,7 +41,7 @@ def clean(rows: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def obliged(rows: None, folder: Path) -> Iterator[Portico]:
+def strict_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server where staff need a second factor; three wrong attempts lock out."""
     given = {"STAFF_SECOND_FACTOR": "on", "LOCKOUT_AFTER": "3"}
     with running_server(folder, **given) as running:
@@ -63,14 +63,14 @@ def with_app(name: str) -> list[str]:
     return codes
 
 
-def obtain(server: Portico, name: str = "alice", **more: str) -> httpx2.Response:
+def obtain_token(server: Portico, name: str = "alice", **more: str) -> httpx2.Response:
     body = {"username": name, "password": PASSWORD, **more}
     return httpx2.post(f"{server.url}/api/token/", json=body)
 
 
-def test_an_app_is_set_up_and_required(obliged: Portico) -> None:
+def test_an_app_is_set_up_and_required(strict_server: Portico) -> None:
     """Secrets are encrypted, changes audited."""
-    with Browser(obliged.url) as alice, Browser(obliged.url) as elsewhere:
+    with Browser(strict_server.url) as alice, Browser(strict_server.url) as elsewhere:
         for browser in (elsewhere, alice):
             browser.open("/accounts/login/?next=/portal/security/")
             browser.submit(browser.form("password"), login="alice", password=PASSWORD)
@@ -85,7 +85,7 @@ def test_an_app_is_set_up_and_required(obliged: Portico) -> None:
     stored = str(list(Authenticator.objects.values_list("data", flat=True)))
     assert secret not in stored
     assert AuditEvent.objects.filter(action="second_factor.added").exists()
-    with Browser(obliged.url) as alice:
+    with Browser(strict_server.url) as alice:
         alice.open("/accounts/login/?next=/portal/security/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
         assert str(alice.page.url).endswith("/accounts/2fa/authenticate/")
@@ -95,18 +95,18 @@ def test_an_app_is_set_up_and_required(obliged: Portico) -> None:
         assert "Where you are signed in" in alice.page.text
 
 
-def test_the_password_grant_asks_for_a_code(obliged: Portico) -> None:
+def test_the_password_grant_asks_for_a_code(strict_server: Portico) -> None:
     """second_factor_required; each code once; recovery codes too."""
     codes = with_app("alice")
-    missing = obtain(obliged)
+    missing = obtain_token(strict_server)
     assert missing.status_code == 401
     assert missing.json()["error"] == "second_factor_required"
     now = code()
-    assert obtain(obliged, otp=now).status_code == 200
-    again = obtain(obliged, otp=now)
+    assert obtain_token(strict_server, otp=now).status_code == 200
+    again = obtain_token(strict_server, otp=now)
     assert again.status_code == 401 and again.json()["error"] == "invalid_grant"
-    assert obtain(obliged, otp=codes[0]).status_code == 200
-    assert obtain(obliged, otp=codes[0]).status_code == 401
+    assert obtain_token(strict_server, otp=codes[0]).status_code == 200
+    assert obtain_token(strict_server, otp=codes[0]).status_code == 401
 
 
 @pytest.mark.spec("RFC 6238 5.2")
@@ -115,22 +115,22 @@ def test_a_code_is_accepted_once_across_processes(rows: None, folder: Path) -> N
     with_app("alice")
     with running_server(folder) as one, running_server(folder) as two:
         now = code()
-        told = {obtain(server, otp=now).status_code for server in (one, two)}
+        told = {obtain_token(server, otp=now).status_code for server in (one, two)}
     assert told == {200, 401}
 
 
-def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
+def test_wrong_codes_lock_out_like_wrong_passwords(strict_server: Portico) -> None:
     """With the password known, codes cannot be guessed without limit."""
     with_app("alice")
     for _ in range(2):
-        assert obtain(obliged, otp="000000").status_code == 401
-    assert obtain(obliged, otp="000000").status_code == 429
-    shut = obtain(obliged, otp=code())
+        assert obtain_token(strict_server, otp="000000").status_code == 401
+    assert obtain_token(strict_server, otp="000000").status_code == 429
+    shut = obtain_token(strict_server, otp=code())
     assert shut.status_code == 429 and int(shut.headers["retry-after"]) > 800
     denied = AuditEvent.objects.filter(reason="second_factor", object="alice")
     assert denied.exists()
     AccessAttempt.objects.all().delete()
-    with Browser(obliged.url) as alice:
+    with Browser(strict_server.url) as alice:
         alice.open("/accounts/login/")
         alice.submit(alice.form("password"), login="alice", password=PASSWORD)
         for _ in range(3):
@@ -141,39 +141,43 @@ def test_wrong_codes_lock_out_like_wrong_passwords(obliged: Portico) -> None:
         assert alice.page.status_code == 429
 
 
-def test_staff_must_set_up_a_second_factor(obliged: Portico) -> None:
+def test_staff_must_set_up_a_second_factor(strict_server: Portico) -> None:
     """Admin, portal, consent and the password grant require it."""
-    assert obtain(obliged, "carol").json()["error"] == "second_factor_required"
-    client_id = register_client(obliged)["client_id"]
-    with Browser(obliged.url) as carol:
+    assert (
+        obtain_token(strict_server, "carol").json()["error"] == "second_factor_required"
+    )
+    client_id = register_client(strict_server)["client_id"]
+    with Browser(strict_server.url) as carol:
         carol.sign_in("carol")
-        asked = authorize_url(obliged, client_id)[0].removeprefix(obliged.url)
+        asked = authorize_url(strict_server, client_id)[0].removeprefix(
+            strict_server.url
+        )
         for path in ("/admin/", "/admin/accounts/user/", "/portal/", "/device", asked):
             carol.open(path)
             assert str(carol.page.url).endswith("/portal/security/"), path
             assert "Set up an authenticator app" in carol.page.text
         with_app("carol")
         assert "Dashboard" in carol.open("/admin/").page.text
-    assert obtain(obliged, "carol", otp=code()).status_code == 200
-    assert obtain(obliged, "alice").status_code == 200
+    assert obtain_token(strict_server, "carol", otp=code()).status_code == 200
+    assert obtain_token(strict_server, "alice").status_code == 200
 
 
-def test_consent_requires_the_second_factor(obliged: Portico) -> None:
+def test_consent_requires_the_second_factor(strict_server: Portico) -> None:
     """The authorization flow uses the same sign-in pages."""
     codes = with_app("alice")
-    client_id = register_client(obliged)["client_id"]
-    with Visitor(obliged.url, "alice") as alice:
-        end = alice.visit(authorize_url(obliged, client_id)[0])
+    client_id = register_client(strict_server)["client_id"]
+    with Visitor(strict_server.url, "alice") as alice:
+        end = alice.visit(authorize_url(strict_server, client_id)[0])
         assert end.endswith("/accounts/2fa/authenticate/")
         alice.http.follow_redirects = True
         alice.submit(alice.form("code"), code=codes[1])
         assert "asks for access" in alice.page.text
 
 
-def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
+def test_sessions_are_listed_and_ended(strict_server: Portico) -> None:
     """One by one, and all of them together with every token."""
-    obliged.token("alice")
-    with Browser(obliged.url) as here, Browser(obliged.url) as there:
+    strict_server.token("alice")
+    with Browser(strict_server.url) as here, Browser(strict_server.url) as there:
         for browser in (there, here):
             browser.open("/accounts/login/?next=/portal/security/")
             browser.submit(browser.form("password"), login="alice", password=PASSWORD)
@@ -191,23 +195,23 @@ def test_sessions_are_listed_and_ended(obliged: Portico) -> None:
     assert AuditEvent.objects.filter(action__in=told).count() >= 2
 
 
-def test_an_administrator_resets_a_lost_factor(obliged: Portico) -> None:
+def test_an_administrator_resets_a_lost_factor(strict_server: Portico) -> None:
     """In the admin and by command; audited."""
     with_app("alice")
     codes = with_app("carol")
-    with Browser(obliged.url) as carol:
+    with Browser(strict_server.url) as carol:
         carol.sign_in("carol")
         carol.submit(carol.form("code"), code=codes[0])
         alice = User.objects.get(username="alice")
         carol.act("/admin/accounts/user/", "reset_factors", alice.pk)
         assert "2 factors removed" in carol.page.text
-    assert obtain(obliged).status_code == 200
+    assert obtain_token(strict_server).status_code == 200
     call_command("reset_second_factor", "carol")
     assert not Authenticator.objects.exists()
     assert AuditEvent.objects.filter(action="second_factor.reset").count() >= 2
 
 
-def printed(server: Portico, words: str) -> str:
+def log_with(server: Portico, words: str) -> str:
     """The log once it has these words: mails are sent after the response."""
     ends = time.monotonic() + 10
     while words not in (log := server.log.read_text()) and time.monotonic() < ends:
@@ -215,15 +219,15 @@ def printed(server: Portico, words: str) -> str:
     return log
 
 
-def test_a_password_is_changed_and_reset_by_mail(obliged: Portico) -> None:
+def test_a_password_is_changed_and_reset_by_mail(strict_server: Portico) -> None:
     """Development prints the mail; an unknown address gets none."""
     forgetful = User.objects.create_user("forgetful", "forgetful@example.com", PASSWORD)
-    with Browser(obliged.url) as browser:
+    with Browser(strict_server.url) as browser:
         for mail in ("nobody@example.com", "forgetful@example.com"):
             browser.open("/accounts/password/reset/")
             browser.submit(browser.form("email"), email=mail)
             assert "We have sent you an email" in browser.page.text
-        log = printed(obliged, "Thank you for using")
+        log = log_with(strict_server, "Thank you for using")
         assert "To: forgetful@example.com" in log and "nobody@example.com" not in log
         link = log[log.index("/accounts/password/reset/key/") :].split()[0]
         browser.open(link)

@@ -36,11 +36,11 @@ def rita(server: Portico, default_users: None) -> Iterator[Browser]:
         yield browser
 
 
-def ritas() -> Any:
+def rita_account() -> Any:
     return UserSession.objects.filter(user__username="rita")
 
 
-def opens(server: Portico, key: str) -> bool:
+def is_signed_in(server: Portico, key: str) -> bool:
     """Whether a cookie signs a user in."""
     with Browser(server.url) as browser:
         browser.http.cookies.set(COOKIE, key)
@@ -59,12 +59,12 @@ def everything_stored() -> Iterator[tuple[str, str]]:
 def test_no_table_stores_the_key_of_a_session(rita: Browser, server: Portico) -> None:
     """A list, a query, a dump or a backup gives no session away."""
     cookie = rita.http.cookies[COOKIE]
-    assert opens(server, cookie)
+    assert is_signed_in(server, cookie)
     assert [place for place, value in everything_stored() if cookie in value] == []
-    listed = set(ritas().values_list("session_key", flat=True))
+    listed = set(rita_account().values_list("session_key", flat=True))
     assert listed == {stored_key(cookie)}
     kept = {*listed, *Session.objects.values_list("pk", flat=True)}
-    assert not [key for key in kept if opens(server, key)]
+    assert not [key for key in kept if is_signed_in(server, key)]
     assert not Session.objects.filter(pk=cookie).exists()
 
 
@@ -76,29 +76,29 @@ def test_a_session_with_a_new_key_stays_in_the_list(
     store = SessionStore(before)
     store.cycle_key()
     after = str(store.session_key)
-    assert opens(server, after) and not opens(server, before)
-    assert ritas().get().session_key == stored_key(after)
+    assert is_signed_in(server, after) and not is_signed_in(server, before)
+    assert rita_account().get().session_key == stored_key(after)
     rita.http.cookies.set(COOKIE, after, domain="127.0.0.1")
     assert "this browser" in rita.open("/portal/security/").page.text
     with Browser(server.url) as carol:
         path = "/admin/usersessions/usersession/"
-        carol.sign_in("carol").act(path, "end", ritas().get().pk)
-    assert not opens(server, after)
+        carol.sign_in("carol").act(path, "end", rita_account().get().pk)
+    assert not is_signed_in(server, after)
 
 
 def test_the_list_drops_what_was_signed_out_or_ran_out(
     rita: Browser, server: Portico
 ) -> None:
-    assert ritas().count() == 1
+    assert rita_account().count() == 1
     rita.open("/portal/security/")
     rita.submit(next(f for f in rita.forms if "logout" in f.action))
-    assert ritas().count() == 0
+    assert rita_account().count() == 0
     rita.open("/accounts/login/?next=/portal/security/")
     rita.submit(rita.form("password"), login="rita", password=PASSWORD)
     past = timezone.now() - timedelta(minutes=1)
-    Session.objects.filter(pk=ritas().get().session_key).update(expire_date=past)
+    Session.objects.filter(pk=rita_account().get().session_key).update(expire_date=past)
     call_command("purge", verbosity=0)
-    assert ritas().count() == 0
+    assert rita_account().count() == 0
 
 
 def test_djangos_test_client_signs_in(rows: None) -> None:

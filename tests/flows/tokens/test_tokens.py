@@ -27,7 +27,7 @@ def post(server: Portico, path: str = "", **body: Any) -> httpx2.Response:
     return HTTP.post(f"{server.url}/api/token/{path}", json=body)
 
 
-def verified(server: Portico, raw: str) -> dict[str, Any]:
+def verified_claims(server: Portico, raw: str) -> dict[str, Any]:
     """Claims of a token of this server."""
     with server.settings():
         return jwts.verify(raw)
@@ -45,7 +45,7 @@ def test_a_password_gives_a_pair_with_the_claims_of_the_profile(
     assert response.headers["cache-control"] == "no-store"
     expected = {"token_type": "Bearer", "expires_in": 1800, "scope": "mcp"}
     assert expected.items() <= answer.items()
-    claims = verified(server, answer["access"])
+    claims = verified_claims(server, answer["access"])
     alice = User.objects.get(username="alice")
     assert claims["iss"] == server.url and claims["aud"] == server.mcp_url
     assert claims["sub"] == str(alice.pk) and claims["roles"] == ["User"]
@@ -243,7 +243,7 @@ def test_an_access_token_is_no_refresh_token(server: Portico, path: str) -> None
 
 def test_a_refresh_with_odd_claims_is_401(server: Portico) -> None:
     """RFC 8725 3."""
-    claims = verified(server, server.issued("alice").refresh)
+    claims = verified_claims(server, server.issued("alice").refresh)
     odd: list[dict[str, Any]] = [
         {"sub": True},
         {"sub": "x"},
@@ -262,7 +262,7 @@ def test_a_refresh_with_odd_claims_is_401(server: Portico) -> None:
 
 def test_tokens_are_on_record_and_on_the_list(server: Portico) -> None:
     pair = post(server, **ALICE).json()
-    row = IssuedToken.objects.get(jti=verified(server, pair["access"])["jti"])
+    row = IssuedToken.objects.get(jti=verified_claims(server, pair["access"])["jti"])
     assert (row.username, row.issued_via, row.issued_to) == (
         "alice",
         "password",
@@ -277,5 +277,5 @@ def test_roles_in_the_token_are_those_at_issue(server: Portico) -> None:
     make_user("peggy", "User")
     raw = server.token("peggy")
     RoleAssignment.objects.filter(user__username="peggy").delete()
-    assert verified(server, raw)["roles"] == ["User"]
+    assert verified_claims(server, raw)["roles"] == ["User"]
     assert McpClient(server, raw).tools() == set()

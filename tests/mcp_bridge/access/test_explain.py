@@ -14,7 +14,7 @@ from tests.mcp_bridge.access.test_decision import principal
 pytestmark = pytest.mark.once
 
 
-def told() -> list[str]:
+def all_reasons() -> list[str]:
     """The reasons of `decide()` in every kind of case."""
     open_rule = Rule("tool", "a", True, False, frozenset({"S"}))
     rules = Catalogue(
@@ -37,7 +37,7 @@ def told() -> list[str]:
 
 def test_every_reason_of_the_decision_is_translated() -> None:
     """No sentence is listed that the decision does not use."""
-    said = told()
+    said = all_reasons()
     unknown = [s for s in said if not any(pattern(p).fullmatch(s) for p in SENTENCES)]
     unsaid = [p for p in SENTENCES if not any(pattern(p).fullmatch(s) for s in said)]
     assert (unknown, unsaid) == ([], [])
@@ -45,7 +45,7 @@ def test_every_reason_of_the_decision_is_translated() -> None:
 
 def test_values_are_kept_in_translated_reasons() -> None:
     """English is unchanged; Korean keeps the values in translated text."""
-    for sentence in told():
+    for sentence in all_reasons():
         assert decision_in_words(sentence) == sentence
         with translation.override("ko"):
             assert decision_in_words(sentence) != sentence

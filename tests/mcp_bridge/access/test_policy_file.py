@@ -35,7 +35,7 @@ def raw(**sections: Any) -> bytes:
     return json.dumps({"format": FORMAT, **sections}, indent=1).encode()
 
 
-def told(file: bytes) -> str:
+def problems_of(file: bytes) -> str:
     problems = policy_diff(file).problems
     return str(problems[0]) if problems else ""
 
@@ -91,7 +91,7 @@ def test_a_problem_names_line_and_field(
 ) -> None:
     """The error changes nothing."""
     before = export()
-    assert told(file).startswith(problem), told(file)
+    assert problems_of(file).startswith(problem), problems_of(file)
     assert export() == before
 
 

@@ -24,7 +24,7 @@ def event(name: str = "tool.called") -> CallEvent:
     return CallEvent(at=1_800_000_000.25, action=name, decision="allowed", reason="ok")
 
 
-class Table:
+class FakeTable:
     """Replaces the table: the committed groups, or the error to raise."""
 
     def __init__(self) -> None:
@@ -47,13 +47,13 @@ class Table:
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> Table:
-    made = Table()
+def table(monkeypatch: pytest.MonkeyPatch) -> FakeTable:
+    made = FakeTable()
     monkeypatch.setattr(bulk_insert, "insert_events", made.insert)
     return made
 
 
-def story(
+def run_writer(
     durability: str, tell: Callable[[AuditWriter], Coroutine[Any, Any, None]]
 ) -> None:
     """Run one with a new recorder, and close it."""
@@ -69,34 +69,34 @@ def story(
 
 
 @pytest.mark.spec("every answered call is in the audit log")
-def test_durable_waits_for_its_commit_and_shares_it(table: Table) -> None:
+def test_durable_waits_for_its_commit_and_shares_it(table: FakeTable) -> None:
     async def tell(made: AuditWriter) -> None:
         await asyncio.gather(*(made.write(event(f"e{n}")) for n in range(50)))
         assert sorted(table.names) == sorted(f"e{n}" for n in range(50))
         assert len(table.groups) < 5
 
-    story("durable", tell)
+    run_writer("durable", tell)
 
 
-def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: Table) -> None:
+def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: FakeTable) -> None:
     async def tell(made: AuditWriter) -> None:
         for n in range(20):
             await made.write(event(f"e{n}"))
         assert table.groups == []
 
-    story("batch", tell)
+    run_writer("batch", tell)
     assert table.names == [f"e{n}" for n in range(20)]
 
 
-def test_off_writes_nothing(table: Table) -> None:
+def test_off_writes_nothing(table: FakeTable) -> None:
     async def tell(made: AuditWriter) -> None:
         await made.write(event())
 
-    story("off", tell)
+    run_writer("off", tell)
     assert table.groups == []
 
 
-def test_a_failed_commit_reaches_every_waiting_call(table: Table) -> None:
+def test_a_failed_commit_reaches_every_waiting_call(table: FakeTable) -> None:
     """503, never a response without its event."""
 
     async def tell(made: AuditWriter) -> None:
@@ -108,11 +108,11 @@ def test_a_failed_commit_reaches_every_waiting_call(table: Table) -> None:
         await made.write(event("after"))
         assert table.names == ["after"]
 
-    story("durable", tell)
+    run_writer("durable", tell)
 
 
 def test_an_event_that_does_not_fit_takes_no_other_along(
-    table: Table, caplog: pytest.LogCaptureFixture
+    table: FakeTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     table.poison = "bad"
     names = ("good", "bad", "better")
@@ -122,7 +122,7 @@ def test_an_event_that_does_not_fit_takes_no_other_along(
         found = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(error) for error in found] == [type(None), DataError, type(None)]
 
-    story("durable", tell)
+    run_writer("durable", tell)
     assert table.names == ["good", "better"]
 
     async def batch(made: AuditWriter) -> None:
@@ -131,12 +131,12 @@ def test_an_event_that_does_not_fit_takes_no_other_along(
         while len(table.names) < 4:
             await asyncio.sleep(0.01)
 
-    story("batch", batch)
+    run_writer("batch", batch)
     assert "An audit event is lost" in caplog.text
 
 
 def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
-    table: Table, monkeypatch: pytest.MonkeyPatch
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_LIMIT", 5)
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.001)
@@ -156,7 +156,7 @@ def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
         while len(table.names) < 30 + kept:
             await asyncio.sleep(0.001)
 
-    story("batch", tell)
+    run_writer("batch", tell)
 
 
 @pytest.mark.parametrize("durability", ["durable", "batch"])
@@ -184,25 +184,25 @@ def test_a_commit_that_hangs_does_not_block_callers(
         assert [isinstance(e, OperationalError) for e in ends].count(False) == kept
         frozen.set()
 
-    story(durability, tell)
+    run_writer(durability, tell)
     lost = {"later-0", "later-1", "later-2"} if durability == "durable" else {"later-2"}
     assert "first" in written and not lost & set(written)
 
 
 def test_what_cannot_be_committed_at_the_end_is_told(
-    table: Table, caplog: pytest.LogCaptureFixture
+    table: FakeTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     table.error = OperationalError("gone")
 
     async def tell(made: AuditWriter) -> None:
         await made.write(event())
 
-    story("batch", tell)
+    run_writer("batch", tell)
     assert "1 audit events still wait" in caplog.text
 
 
 def test_closing_writes_nothing_twice(
-    table: Table, monkeypatch: pytest.MonkeyPatch
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scheduled commit may run during the last one."""
     monkeypatch.setattr(writer, "BATCH_EVERY", 0.0005)
@@ -212,11 +212,11 @@ def test_closing_writes_nothing_twice(
             await made.write(event(f"e{number}"))
 
     for _ in range(20):
-        story("batch", tell)
+        run_writer("batch", tell)
     assert len(table.names) == 400
 
 
-def test_an_event_is_written_though_its_caller_left(table: Table) -> None:
+def test_an_event_is_written_though_its_caller_left(table: FakeTable) -> None:
     """A client that disconnects does not remove its event."""
 
     async def tell(made: AuditWriter) -> None:
@@ -225,7 +225,7 @@ def test_an_event_is_written_though_its_caller_left(table: Table) -> None:
         task.cancel()
         await made.write(event("stayed"))
 
-    story("durable", tell)
+    run_writer("durable", tell)
     assert sorted(table.names) == ["left", "stayed"]
 
 

@@ -36,7 +36,7 @@ def principal(name: str, user_id: int = 1, ends_at: float = 0) -> Principal:
     )
 
 
-class Script:
+class ScriptedReader:
     """A reader with prepared results."""
 
     def __init__(self) -> None:
@@ -102,11 +102,13 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     return made
 
 
-def story(tell: Callable[[DecisionCache, Script], Coroutine[Any, Any, None]]) -> None:
+def with_cache(
+    tell: Callable[[DecisionCache, ScriptedReader], Coroutine[Any, Any, None]],
+) -> None:
     """Run one on a new, trusted cache."""
 
     async def told() -> None:
-        script = Script()
+        script = ScriptedReader()
         memory = DecisionCache(script)
         await memory.verify()
         await tell(memory, script)
@@ -132,7 +134,7 @@ def story(tell: Callable[[DecisionCache, Script], Coroutine[Any, Any, None]]) ->
 def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
     rows: Rows, kind: str, key: str, again: list[str]
 ) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         for name in ("alice", "bob", "alice", "bob"):
             await memory.resolve(name)
         assert rows.asked == ["alice", "catalogue", "bob"]
@@ -142,16 +144,16 @@ def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
             await memory.resolve(name)
         assert rows.asked == again
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_the_raw_token_is_not_kept(rows: Rows) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("the-raw-token")
         (key,) = memory.principals.known
         assert len(key) == 32 and b"raw" not in key
 
-    story(tell)
+    with_cache(tell)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_the_raw_token_is_not_kept(rows: Rows) -> None:
     ids=["another epoch", "backwards", "too many", "a gap in the log"],
 )
 def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         for _ in range(5):
             script.change("user", "77")
         await memory.resolve("alice")
@@ -175,11 +177,11 @@ def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
         await memory.resolve("alice")
         assert rows.asked == ["alice", "catalogue"]
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
         script.away = True
         with pytest.raises(DatabaseError):
@@ -189,14 +191,14 @@ def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
         await memory.resolve("alice")
         assert rows.asked == ["alice", "catalogue"]
 
-    story(tell)
+    with_cache(tell)
 
 
 @pytest.mark.parametrize("epoch", ["", "e"])
 def test_without_change_numbers_nothing_is_cached(rows: Rows, epoch: str) -> None:
     """A trigger is missing, or migrate is running."""
 
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         script.position = LogPosition(epoch, 0)
         rows.missing = ["portico_x"] if epoch else []
         await memory.verify()
@@ -207,11 +209,11 @@ def test_without_change_numbers_nothing_is_cached(rows: Rows, epoch: str) -> Non
         await memory.verify()
         assert memory.trusted is False
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
         rows.missing = ["portico_x"]
         await memory.verify()
@@ -221,7 +223,7 @@ def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
         await memory.resolve("alice")
         assert rows.asked == ["alice", "catalogue"] * 2
 
-    story(tell)
+    with_cache(tell)
 
 
 @pytest.mark.parametrize(("kind", "stale"), [("user", True), ("catalogue", False)])
@@ -230,7 +232,7 @@ def test_a_change_during_a_read_prevents_caching(
 ) -> None:
     """The read may precede the change although the check followed it."""
 
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("zoe")
 
         def during() -> None:
@@ -253,13 +255,13 @@ def test_a_change_during_a_read_prevents_caching(
         await memory.resolve("alice")
         assert ("alice" in rows.asked) is stale
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_tables_that_change_without_triggers_are_not_remembered(
     rows: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
         rows.outside = [UntrackedTable("accounts_user", "subscription")]
         await memory.verify()
@@ -269,13 +271,13 @@ def test_tables_that_change_without_triggers_are_not_remembered(
         assert rows.asked == ["alice", "alice"] and len(memory.principals) == 0
         assert "accounts_user by subscription" in caplog.text
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_disabled_triggers_empty_the_cache(rows: Rows) -> None:
     """Changes made in between have no number."""
 
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
         await memory.verify()
         assert len(memory.principals) == 1
@@ -283,25 +285,25 @@ def test_disabled_triggers_empty_the_cache(rows: Rows) -> None:
         await memory.verify()
         assert memory.trusted and len(memory.principals) == 0
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_another_database_file_empties_the_cache(rows: Rows) -> None:
     """Rows of the old file must not be used."""
 
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
         script.other = True
         await memory.verify()
         assert len(memory.principals) == 0 and memory.catalogue is None
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
     """Requests with one token share one load until a change."""
 
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await asyncio.gather(*(memory.resolve("alice") for _ in range(10)))
         assert rows.asked == ["alice", "catalogue"]
         script.change("all")
@@ -312,11 +314,11 @@ def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
         await asyncio.gather(first, memory.resolve("alice"))
         assert rows.asked.count("alice") == 3
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         def fail() -> None:
             raise DatabaseError("busy")
 
@@ -327,11 +329,11 @@ def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> Non
         rows.during = lambda: None
         assert (await memory.resolve("alice"))[0].username == "alice"
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         rows.ends_at = time.time() + 0.05
         await memory.resolve("alice")
         rows.asked.clear()
@@ -342,7 +344,7 @@ def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
         await memory.resolve("alice")
         assert rows.asked == ["alice", "alice"]
 
-    story(tell)
+    with_cache(tell)
 
 
 def test_the_cache_is_bounded() -> None:
@@ -381,11 +383,11 @@ def test_a_worker_sees_to_that(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(decision_cache, "VERIFY_EVERY", 0.0)
     monkeypatch.setattr(decision_cache, "EVICT_EVERY", 0.0)
 
-    async def tell(memory: DecisionCache, script: Script) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         memory.principals.put(b"ann", principal("ann"))
         upkeep = asyncio.create_task(memory.keep_verifying())
         while memory.principals.known:
             await asyncio.sleep(0)
         upkeep.cancel()
 
-    story(tell)
+    with_cache(tell)

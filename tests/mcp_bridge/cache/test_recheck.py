@@ -12,7 +12,7 @@ from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.cache.recheck import FRESH_FOR, Recheck
 
 
-class Flickering(Recheck):
+class FlickeringReader(Recheck):
     """Reads rows whose access disappears and returns."""
 
     reads = 0
@@ -26,15 +26,15 @@ class Flickering(Recheck):
 
 
 @pytest.fixture
-def recheck() -> Flickering:
+def recheck() -> FlickeringReader:
     """The recheck of a call that is never checked."""
     call: object = None
-    return Flickering(call, "", "", time.perf_counter())  # type: ignore[arg-type]
+    return FlickeringReader(call, "", "", time.perf_counter())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [Unauthenticated("revoked"), DatabaseError("away")])
 def test_restored_access_does_not_allow_a_refused_call(
-    recheck: Flickering, wrong: Exception
+    recheck: FlickeringReader, wrong: Exception
 ) -> None:
     """The tool did not run, so the SDK's response must not be sent."""
     recheck.wrong = wrong
@@ -50,7 +50,7 @@ def test_restored_access_does_not_allow_a_refused_call(
 
 
 def test_a_short_outage_does_not_end_a_running_call(
-    recheck: Flickering,
+    recheck: FlickeringReader,
 ) -> None:
     """While a tool runs access is only watched; the last check decides."""
     recheck.wrong = DatabaseError("away")
@@ -59,7 +59,7 @@ def test_a_short_outage_does_not_end_a_running_call(
     assert not recheck.due
 
 
-def test_a_read_is_current_for_a_moment_only(recheck: Flickering) -> None:
+def test_a_read_is_current_for_a_moment_only(recheck: FlickeringReader) -> None:
     """Otherwise a delayed response would be decided by old rows."""
     assert not recheck.due
     recheck.read_at -= FRESH_FOR

@@ -47,19 +47,19 @@ def sql(statement: str, *values: Any) -> None:
         cursor.execute(statement, values)
 
 
-def noted(work: Callable[[], Any]) -> Concerned:
+def concerned_users(work: Callable[[], Any]) -> Concerned:
     """The users that the changes of `work` concern, as a commit numbers them."""
-    settle()
+    run_deferred_triggers()
     before = ChangeCounter.objects.get().number
     work()
-    settle()
+    run_deferred_triggers()
     after = ChangeCounter.objects.get().number
     rows = LoggedChange.objects.filter(number__gt=before)
     assert rows.count() == after - before, "numbers have no gap"
     return set(rows.values_list("kind", "key"))
 
 
-def settle() -> None:
+def run_deferred_triggers() -> None:
     """Run PostgreSQL's deferred triggers."""
     if connection.vendor == "postgresql":
         sql("SET CONSTRAINTS ALL IMMEDIATE")
@@ -84,73 +84,87 @@ def test_changes_to_users_and_their_roles_concern_one_user(alice: User) -> None:
     """Other users keep their cache."""
     own = {("user", str(alice.pk))}
     users = User.objects.filter(pk=alice.pk)
-    assert noted(lambda: users.update(is_active=False)) == own
-    assert noted(lambda: users.update(is_active=False)) == set()
+    assert concerned_users(lambda: users.update(is_active=False)) == own
+    assert concerned_users(lambda: users.update(is_active=False)) == set()
     turn_on = "UPDATE accounts_user SET is_active = %s WHERE id = %s"
-    assert noted(lambda: sql(turn_on, True, alice.pk)) == own
+    assert concerned_users(lambda: sql(turn_on, True, alice.pk)) == own
     held = RoleAssignment.objects.get(user=alice)
-    assert noted(lambda: held.withdraw(actor=None)) >= own
+    assert concerned_users(lambda: held.withdraw(actor=None)) >= own
     admin = Role.objects.get(name="Admin")
-    assert noted(lambda: RoleAssignment.objects.grant(alice, admin)) == own
+    assert concerned_users(lambda: RoleAssignment.objects.grant(alice, admin)) == own
     later = timezone.now() + timedelta(days=1)
     ending = RoleAssignment.objects.filter(user=alice)
-    assert noted(lambda: ending.update(expires_at=later)) == own
-    assert noted(alice.delete) >= own
+    assert concerned_users(lambda: ending.update(expires_at=later)) == own
+    assert concerned_users(alice.delete) >= own
 
 
 def test_irrelevant_changes_are_not_numbered(alice: User, token: IssuedToken) -> None:
     """Sign-ins and uses must not empty the cache of other users."""
     now = timezone.now()
     mine = IssuedToken.objects.filter(pk=token.pk)
-    assert noted(lambda: mine.update(last_used_at=now, last_used_from="::1")) == set()
-    assert noted(lambda: User.objects.update(last_login=now, email="a@b.ex")) == set()
     assert (
-        noted(lambda: issue_tokens(alice, issued_via="password", scope="mcp")) == set()
+        concerned_users(lambda: mine.update(last_used_at=now, last_used_from="::1"))
+        == set()
+    )
+    assert (
+        concerned_users(lambda: User.objects.update(last_login=now, email="a@b.ex"))
+        == set()
+    )
+    assert (
+        concerned_users(lambda: issue_tokens(alice, issued_via="password", scope="mcp"))
+        == set()
     )
     mine.update(expires_at=now - timedelta(seconds=5))
-    assert noted(lambda: IssuedToken.objects.all().purge()) == set()
+    assert concerned_users(lambda: IssuedToken.objects.all().purge()) == set()
 
 
 def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
     own = {("token", token.jti)}
     mine = IssuedToken.objects.filter(pk=token.pk)
-    revoked = noted(lambda: mine.revoke(actor=None, reason="test"))
+    revoked = concerned_users(lambda: mine.revoke(actor=None, reason="test"))
     assert revoked == own
-    assert noted(lambda: RevokedToken.objects.all().delete()) == set()
-    assert noted(lambda: mine.update(scope="User.Read")) == own
-    renamed = noted(lambda: mine.update(jti="another"))
+    assert concerned_users(lambda: RevokedToken.objects.all().delete()) == set()
+    assert concerned_users(lambda: mine.update(scope="User.Read")) == own
+    renamed = concerned_users(lambda: mine.update(jti="another"))
     assert renamed == own | {("token", "another")}
-    assert noted(mine.delete) == {("token", "another")}
+    assert concerned_users(mine.delete) == {("token", "another")}
 
 
 def test_a_blocked_client_concerns_its_own(db: None) -> None:
     client = OAuthClient.objects.create(client_id="c1", client_type="public")
-    assert noted(lambda: OAuthClient.objects.update(blocked=True)) == {("client", "c1")}
-    assert noted(client.update_last_used) == set()
-    assert noted(client.delete) == {("client", "c1")}
+    assert concerned_users(lambda: OAuthClient.objects.update(blocked=True)) == {
+        ("client", "c1")
+    }
+    assert concerned_users(client.update_last_used) == set()
+    assert concerned_users(client.delete) == {("client", "c1")}
 
 
 def test_changes_to_roles_and_scopes_concern_everybody(tool: Primitive) -> None:
     role = Role.objects.get(name="User")
     scope = Scope.objects.get(name="tool:saw")
-    assert noted(lambda: role.scopes.add(scope)) == {("people", "")}
-    assert noted(lambda: role.scopes.clear()) == {("people", "")}
+    assert concerned_users(lambda: role.scopes.add(scope)) == {("people", "")}
+    assert concerned_users(lambda: role.scopes.clear()) == {("people", "")}
     roles = Role.objects.filter(pk=role.pk)
-    assert noted(lambda: roles.update(description="words")) == set()
-    assert noted(lambda: roles.update(name="Renamed")) == {("people", "")}
+    assert concerned_users(lambda: roles.update(description="words")) == set()
+    assert concerned_users(lambda: roles.update(name="Renamed")) == {("people", "")}
     scopes = Scope.objects.filter(pk=scope.pk)
-    assert noted(lambda: scopes.update(name="tool:axe")) == {("all", "")}
+    assert concerned_users(lambda: scopes.update(name="tool:axe")) == {("all", "")}
     SigningKey.objects.rotate(actor=None)
-    assert noted(lambda: SigningKey.objects.rotate(actor=None)) == {("all", "")}
+    assert concerned_users(lambda: SigningKey.objects.rotate(actor=None)) == {
+        ("all", "")
+    }
 
 
 def test_changes_to_primitives_concern_the_catalogue(tool: Primitive) -> None:
     catalogue = {("catalogue", "")}
     mine = Primitive.objects.filter(pk=tool.pk)
-    assert noted(lambda: mine.update(last_seen_at=timezone.now())) == set()
-    assert noted(lambda: mine.update(sensitive=True)) == catalogue
-    assert noted(tool.required_scopes.clear) == catalogue
-    assert noted(lambda: Primitive.objects.create(kind="tool", name="x")) == catalogue
+    assert concerned_users(lambda: mine.update(last_seen_at=timezone.now())) == set()
+    assert concerned_users(lambda: mine.update(sensitive=True)) == catalogue
+    assert concerned_users(tool.required_scopes.clear) == catalogue
+    assert (
+        concerned_users(lambda: Primitive.objects.create(kind="tool", name="x"))
+        == catalogue
+    )
 
 
 def test_a_row_replaced_by_sql_is_numbered(alice: User) -> None:
@@ -163,17 +177,17 @@ def test_a_row_replaced_by_sql_is_numbered(alice: User) -> None:
         "INSERT OR REPLACE INTO accounts_roleassignment "
         "(id, user_id, role_id, reason, granted_at) VALUES (%s, %s, %s, '', '2026')"
     )
-    found = noted(lambda: sql(replace, held.pk, other.pk, held.role_id))
+    found = concerned_users(lambda: sql(replace, held.pk, other.pk, held.role_id))
     assert ("all", "") in found
 
 
 def test_emptying_a_table_concerns_every_user(alice: User) -> None:
     """TRUNCATE fires no row trigger; SQLite has no TRUNCATE."""
     if connection.vendor == "sqlite":
-        found = noted(lambda: sql("DELETE FROM accounts_roleassignment"))
+        found = concerned_users(lambda: sql("DELETE FROM accounts_roleassignment"))
         assert ("user", str(alice.pk)) in found
     else:
-        found = noted(lambda: sql("TRUNCATE accounts_roleassignment"))
+        found = concerned_users(lambda: sql("TRUNCATE accounts_roleassignment"))
         assert found == {("all", "")}
 
 
@@ -181,7 +195,7 @@ def test_a_change_of_many_rows_is_one_entry(db: None) -> None:
     """The log is bounded, however many rows change."""
     crowd = [User(username=f"u{n}") for n in range(1200)]
     User.objects.bulk_create(crowd)
-    found = noted(lambda: User.objects.update(is_active=False))
+    found = concerned_users(lambda: User.objects.update(is_active=False))
     if connection.vendor == "postgresql":
         assert found == {("all", "")}
     else:
@@ -192,13 +206,13 @@ def test_many_statements_of_one_transaction_are_one_entry(alice: User) -> None:
     """Each statement concerns a few users; together one entry concerns all."""
     if connection.vendor == "sqlite":
         return
-    settle()
+    run_deferred_triggers()
     before = ChangeCounter.objects.get().number
     rows = [revocation(number) for number in range(1200)]
     for start in range(0, 1200, 300):
         RevokedToken.objects.bulk_create(rows[start : start + 300])
     User.objects.filter(pk=alice.pk).update(is_active=False)
-    settle()
+    run_deferred_triggers()
     assert ChangeCounter.objects.get().number == before + 1
     assert LoggedChange.objects.get(number=before + 1).kind == "all"
 
@@ -209,7 +223,7 @@ def revocation(number: int) -> RevokedToken:
 
 
 def test_the_change_log_is_pruned(alice: User) -> None:
-    settle()
+    run_deferred_triggers()
     start = ChangeCounter.objects.get().number
     rows = [
         LoggedChange(number=start + n, kind="user", key="0")
@@ -217,9 +231,9 @@ def test_the_change_log_is_pruned(alice: User) -> None:
     ]
     LoggedChange.objects.bulk_create(rows)
     ChangeCounter.objects.update(number=start + LOG_LENGTH + 49)
-    settle()
+    run_deferred_triggers()
     User.objects.filter(pk=alice.pk).update(is_active=False)
-    settle()
+    run_deferred_triggers()
     assert LoggedChange.objects.count() <= LOG_LENGTH
 
 
@@ -277,11 +291,11 @@ def test_every_table_and_column_a_decision_reads_is_watched(
     for table in set(re.findall(r'(?:FROM|JOIN) "(\w+)"', read)):
         assert table in known, f"{table} is read by a decision and not watched"
         for column in set(re.findall(rf'"{table}"\."(\w+)"', read)):
-            counted = column in known[table].columns or not needed(table, column)
+            counted = column in known[table].columns or not is_needed(table, column)
             assert counted, f"{table}.{column} is read by a decision and ignored"
 
 
-def needed(table: str, column: str) -> bool:
+def is_needed(table: str, column: str) -> bool:
     """Whether a decision uses it: rows read whole (keys, personal tokens) do not."""
     whole: dict[str, type[models.Model]] = {"accounts_issuedtoken": IssuedToken}
     unused = {"last_used_at", "last_used_from", "redeemed_at", "name"}

@@ -30,7 +30,9 @@ class Database:
         return LogPosition("epoch", 1)
 
 
-def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) -> Any:
+def response_of(
+    monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False
+) -> Any:
     """The response to a client whose app answers after two checks."""
     memory = DecisionCache(database) if database else None
     monkeypatch.setattr(decision_cache, "decision_cache", memory)
@@ -55,7 +57,7 @@ def told(monkeypatch: pytest.MonkeyPatch, database: Any, fails: bool = False) ->
 @pytest.mark.spec("access is refused when a dependency fails")
 def test_a_silent_database_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     """One response, with Retry-After; a late response is dropped."""
-    head, body = told(monkeypatch, Database(away=True))
+    head, body = response_of(monkeypatch, Database(away=True))
     assert head["status"] == 503 and b"nothing was decided" in body["body"]
     assert b"retry-after" in dict(head["headers"])
 
@@ -63,13 +65,13 @@ def test_a_silent_database_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_slow_response_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Imports and exports may take long."""
     database = Database(away=False)
-    assert told(monkeypatch, database)[0]["status"] == 200
+    assert response_of(monkeypatch, database)[0]["status"] == 200
     assert database.asked >= 2
-    assert told(monkeypatch, None)[0]["status"] == 200
+    assert response_of(monkeypatch, None)[0]["status"] == 200
 
 
 def test_an_app_that_failed_is_not_answered_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(TimeoutError):
-        told(monkeypatch, Database(away=False), fails=True)
+        response_of(monkeypatch, Database(away=False), fails=True)

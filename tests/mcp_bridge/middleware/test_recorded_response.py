@@ -30,7 +30,7 @@ START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"{}"}
 
 
-class Trail:
+class FakeTrail:
     """Stores how calls ended; may fail."""
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -62,7 +62,7 @@ class Failing(Recheck):
 
 
 def serve(
-    app: Any, trail: Trail, events: list[Any], recheck: type[Recheck] = Fresh
+    app: Any, trail: FakeTrail, events: list[Any], recheck: type[Recheck] = Fresh
 ) -> list[dict[str, Any]]:
     """The messages to a client from `app` behind the middleware, given `events`."""
     sent: list[dict[str, Any]] = []
@@ -112,7 +112,7 @@ async def never(scope: Any, receive: Any, send: Any) -> None:
 
 
 def test_a_quick_answer_leaves_in_one_piece_once_recorded() -> None:
-    trail = Trail()
+    trail = FakeTrail()
     assert serve(quick, trail, []) == [START, BODY]
     assert trail.outcomes == [""]
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_recorded_is_503(
 ) -> None:
     monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
-    sent = serve(app, Trail(OperationalError("gone")), [])
+    sent = serve(app, FakeTrail(OperationalError("gone")), [])
     assert sent[0]["status"] == 503 and len(sent) == 2
 
 
@@ -133,7 +133,7 @@ def test_a_client_that_disconnects_cancels_its_call_and_is_audited(
 ) -> None:
     """MCP 2026-07-28 transports: disconnection is cancellation."""
     monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
-    trail = Trail()
+    trail = FakeTrail()
     other, gone = {"type": "http.request"}, {"type": "http.disconnect"}
     assert serve(never, trail, [other, gone]) == []
     assert trail.outcomes == ["cancelled"]
@@ -145,7 +145,7 @@ def test_a_slow_response_becomes_a_stream_with_keep_alives(
     """The SDK's own streams do the same, so that no proxy times out."""
     monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
-    trail = Trail()
+    trail = FakeTrail()
     head, *pings, last = serve(slow, trail, [])
     assert head == recorded_response.STREAM_HEAD
     assert pings and all(p["body"].startswith(b": ping") for p in pings)
@@ -159,7 +159,7 @@ def test_a_slow_response_survives_a_short_outage(
     """A failed check ends the call only once a response is ready; then it is 503."""
     monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
     monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.01)
-    trail = Trail()
+    trail = FakeTrail()
     sent = serve(slow, trail, [], Failing)
     assert [e.get("status") for e in sent] == [503, None] and trail.outcomes == []
 

@@ -118,7 +118,7 @@ def called(tool: str, **arguments: Any) -> dict[str, Any]:
     return body("tools/call", name=tool, arguments=arguments)
 
 
-def old(content: dict[str, Any]) -> dict[str, Any]:
+def older_content(content: dict[str, Any]) -> dict[str, Any]:
     """The same without the envelope of the new revision."""
     params = {k: v for k, v in content["params"].items() if k != "_meta"}
     return {**content, "params": params}
@@ -211,18 +211,18 @@ REFUSED: dict[str, Case] = {
     "an argument not mirrored": (called("mirrored", region="eu"), {}),
 }
 OLDER: dict[str, Case] = {
-    "a call": (old(called("greet", name="Ana")), {}),
-    "what JSON cannot say": (old(called("odd")), {}),
-    "a failing tool": (old(called("fails")), {}),
-    "a protocol error": (old(called("refuses")), {}),
-    "an unknown tool": (old(called("nobody")), {}),
-    "wrong arguments": (old(called("greet", name=[1])), {}),
-    "an unknown method": (old(body("no/such")), {}),
-    "a list": (old(body("tools/list")), {}),
-    "a ping": (old(body("ping")), {}),
-    "no version": (old(called("greet")), {"mcp_protocol_version": ""}),
+    "a call": (older_content(called("greet", name="Ana")), {}),
+    "what JSON cannot say": (older_content(called("odd")), {}),
+    "a failing tool": (older_content(called("fails")), {}),
+    "a protocol error": (older_content(called("refuses")), {}),
+    "an unknown tool": (older_content(called("nobody")), {}),
+    "wrong arguments": (older_content(called("greet", name=[1])), {}),
+    "an unknown method": (older_content(body("no/such")), {}),
+    "a list": (older_content(body("tools/list")), {}),
+    "a ping": (older_content(body("ping")), {}),
+    "no version": (older_content(called("greet")), {"mcp_protocol_version": ""}),
     "the oldest version": (
-        old(called("greet")),
+        older_content(called("greet")),
         {"mcp_protocol_version": "2025-03-26"},
     ),
 }
@@ -250,7 +250,7 @@ async def ask_app(app: Any, content: Any, given: list[Any], *more: Any) -> Answe
     return sent[0]["status"], headers, json.loads(text) if known else text
 
 
-async def compared(case: Case) -> tuple[Answer, Answer, bool]:
+async def compare_responses(case: Case) -> tuple[Answer, Answer, bool]:
     """The SDK's response, the direct one, and whether it used the SDK."""
     unprotected = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     manager = StreamableHTTPSessionManager(
@@ -275,7 +275,7 @@ async def compared(case: Case) -> tuple[Answer, Answer, bool]:
     return theirs, ours, bool(passed_on)
 
 
-def same(theirs: Answer, ours: Answer) -> bool:
+def is_equal(theirs: Answer, ours: Answer) -> bool:
     """Whether status, type and JSON are equal; the length may differ."""
     types = [answer[1].get(b"content-type") for answer in (theirs, ours)]
     return theirs[0] == ours[0] and types[0] == types[1] and theirs[2] == ours[2]
@@ -283,31 +283,31 @@ def same(theirs: Answer, ours: Answer) -> bool:
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_valid_request_is_answered_as_by_the_sdk(name: str) -> None:
-    theirs, ours, passed_on = asyncio.run(compared(RIGHT[name]))
-    assert same(theirs, ours), (theirs, ours)
+    theirs, ours, passed_on = asyncio.run(compare_responses(RIGHT[name]))
+    assert is_equal(theirs, ours), (theirs, ours)
     assert not passed_on
     assert ours[1][b"content-length"].isdigit()
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_plainly_right_is_left_to_the_sdk(name: str) -> None:
-    theirs, ours, passed_on = asyncio.run(compared(REFUSED[name]))
-    assert same(theirs, ours), (theirs, ours)
+    theirs, ours, passed_on = asyncio.run(compare_responses(REFUSED[name]))
+    assert is_equal(theirs, ours), (theirs, ours)
     assert passed_on
 
 
 @pytest.mark.parametrize("name", OLDER)
 def test_an_older_request_is_answered_as_by_the_sdk(name: str) -> None:
     """Revisions before 2026-07-28, without sessions."""
-    theirs, ours, passed_on = asyncio.run(compared(OLDER[name]))
-    assert same(theirs, ours), (theirs, ours)
+    theirs, ours, passed_on = asyncio.run(compare_responses(OLDER[name]))
+    assert is_equal(theirs, ours), (theirs, ours)
     assert not passed_on
 
 
 def test_an_exception_reveals_nothing() -> None:
     """The exception's text stays on the server."""
     for case in (RIGHT["a crash"], OLDER["a failing tool"]):
-        _theirs, ours, _passed_on = asyncio.run(compared(case))
+        _theirs, ours, _passed_on = asyncio.run(compare_responses(case))
         assert "secret" not in json.dumps(ours[2])
 
 

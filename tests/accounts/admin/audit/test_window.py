@@ -30,7 +30,7 @@ def events(monkeypatch: Any) -> list[AuditEvent]:
     return list(AuditEvent.objects.filter(action="test.far"))
 
 
-def listed(query: str) -> tuple[list[AuditEvent], Any]:
+def list_rows(query: str) -> tuple[list[AuditEvent], Any]:
     """The rows of the list, and the ChangeList."""
     page: Any = admin.site.get_model_admin(AuditEvent)
     request = RequestFactory().get(f"/admin/accounts/auditevent/?{query}")
@@ -41,22 +41,22 @@ def listed(query: str) -> tuple[list[AuditEvent], Any]:
 
 def test_one_filter_reaches_everything(events: list[AuditEvent]) -> None:
     for query in ("actor=ana", "action=test.far", "q=ana"):
-        rows, found = listed(query)
+        rows, found = list_rows(query)
         assert rows == events and found.looked_since is None
 
 
 def test_several_filters_search_the_newest_events(events: list[AuditEvent]) -> None:
     """The page names the start of its window and links to older events."""
-    rows, found = listed("actor=ana&action=test.far")
+    rows, found = list_rows("actor=ana&action=test.far")
     assert rows == events[:4] and found.looked_since == events[3].at
-    rows, found = listed(found.further.removeprefix("?"))
+    rows, found = list_rows(found.further.removeprefix("?"))
     assert rows == events[4:] and found.looked_since is None
 
 
 def test_a_narrower_start_is_not_widened(events: list[AuditEvent]) -> None:
     """A requested start inside the window is shown unchanged."""
     start = urlencode({"at__gte": events[1].at.isoformat()})
-    rows, found = listed(f"actor=ana&action=test.far&{start}")
+    rows, found = list_rows(f"actor=ana&action=test.far&{start}")
     assert rows == events[:2] and found.looked_since is None
 
 
@@ -67,11 +67,13 @@ def test_prefixes_are_searched_among_the_newest_events(
     AuditEvent.objects.bulk_create(
         AuditEvent(action="test.far", object=f"thing {number}") for number in range(6)
     )
-    rows, _found = listed("q=thing")
+    rows, _found = list_rows("q=thing")
     assert {row.object for row in rows} == {f"thing {n}" for n in range(2, 6)}
 
 
 def test_few_events_are_all_looked_through(events: list[AuditEvent]) -> None:
     assert window.window_start(events[-1].at) is None
-    rows, _found = listed(urlencode({"at__lt": events[-1].at.isoformat(), "all": ""}))
+    rows, _found = list_rows(
+        urlencode({"at__lt": events[-1].at.isoformat(), "all": ""})
+    )
     assert events[0] not in rows

@@ -18,7 +18,7 @@ from tests.support.users import PASSWORD
 HASHER = "accounts.authentication.passwords.hashers.TunedArgon2PasswordHasher"
 
 
-class Holder(threading.Thread):
+class BusyThread(threading.Thread):
     """A thread that hashes and does not finish."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ def test_a_hash_that_waits_too_long_is_refused() -> None:
     """The limit covers making and checking; only the thread with the slot frees it."""
     with hashing_slot():
         known = make_password(PASSWORD)
-    with Holder():
+    with BusyThread():
         for work in (lambda: make_password("x"), lambda: check_password("x", known)):
             with pytest.raises(RateLimited, match="at this moment"):
                 work()
@@ -75,7 +75,7 @@ def test_a_busy_sign_in_answers_429(alice: Any, path: str, accept: str) -> None:
     """Pages and APIs answer at once, with Retry-After."""
     body = urlencode({"username": "alice", "login": "alice", "password": PASSWORD})
     form = "application/x-www-form-urlencoded"
-    with Holder():
+    with BusyThread():
         answer = Client().post(path, body, form, headers={"accept": accept})
     assert answer.status_code == 429 and answer["Retry-After"] == "1"
     page = accept.startswith("text") and "login" in path

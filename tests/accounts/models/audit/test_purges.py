@@ -39,14 +39,14 @@ def purge(settings: Any, days: int) -> int:
     return AuditSeal.objects.all().purge(timezone.now() - settings.AUDIT_RETENTION)
 
 
-def purged() -> int:
+def purged_seals() -> int:
     """The number of seals whose events were purged."""
     return AuditSeal.objects.filter(purged_at__isnull=False).count()
 
 
 def test_a_purge_records_what_it_deleted(settings: Any) -> None:
     """The sealed record has range, count, last digest and retention."""
-    assert purge(settings, 7) == 8 and purged() == 4 and first_problem() == ""
+    assert purge(settings, 7) == 8 and purged_seals() == 4 and first_problem() == ""
     fourth = AuditSeal.objects.get(number=4)
     event = AuditEvent.objects.get(action=ACTION)
     assert event.object == f"8 events up to {fourth.last_id} (seals 1 to 4)"
@@ -103,7 +103,7 @@ def test_nothing_younger_than_the_retention_is_purged(settings: Any) -> None:
     settings.AUDIT_RETENTION = timedelta(days=7)
     with pytest.raises(ValueError, match="AUDIT_RETENTION keeps events"):
         AuditSeal.objects.all().purge(timezone.now() - timedelta(days=6))
-    assert not purged() and not AuditEvent.objects.filter(action=ACTION).exists()
+    assert not purged_seals() and not AuditEvent.objects.filter(action=ACTION).exists()
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
@@ -123,7 +123,7 @@ def test_a_killed_purge_continues_the_next_time(
     monkeypatch.setattr(seals.AuditSeal, "purge_events", dies)
     with pytest.raises(KeyboardInterrupt):
         purge(settings, 5)
-    assert purged() == after and first_problem() == ""
+    assert purged_seals() == after and first_problem() == ""
     monkeypatch.setattr(seals.AuditSeal, "purge_events", honest)
     assert purge(settings, 5) == 12 - 2 * after and first_problem() == ""
 
@@ -139,7 +139,7 @@ def test_two_parallel_purges_drop_each_seal_once(
         return honest(seal)
 
     monkeypatch.setattr(seals.AuditSeal, "purge_events", slower)
-    assert purge(settings, 5) == 0 and purged() == 6 and first_problem() == ""
+    assert purge(settings, 5) == 0 and purged_seals() == 6 and first_problem() == ""
 
 
 def test_a_purge_during_a_check_is_no_mismatch(settings: Any) -> None:

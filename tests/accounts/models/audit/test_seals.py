@@ -170,17 +170,17 @@ def test_the_commands_seal_and_verify(chain: list[AuditEvent], capsys: Any) -> N
 def test_events_without_a_seal_are_reported(chain: list[AuditEvent]) -> None:
     """The number and the oldest event are shown; `doctor` warns after a day."""
     seals_of_all = AuditSeal.objects.all()
-    assert seals_of_all.unsealed(5) == (0, None) and not list(found_by_doctor())
+    assert seals_of_all.unsealed(5) == (0, None) and not list(doctor_messages())
     for _number in range(3):
         event = record("test.happened")
     count, since = seals_of_all.unsealed(2)
-    assert count == 2 and since is not None and not found_by_doctor()
+    assert count == 2 and since is not None and not doctor_messages()
     raw_events(pk=event.pk - 2).update(at=timezone.now() - timedelta(days=2))
-    assert [message.id for message in found_by_doctor()] == ["portico.W006"]
+    assert [message.id for message in doctor_messages()] == ["portico.W006"]
     seals_of_all.seal()
-    assert seals_of_all.unsealed(5) == (0, None) and not found_by_doctor()
+    assert seals_of_all.unsealed(5) == (0, None) and not doctor_messages()
 
 
-def found_by_doctor() -> list[Any]:
+def doctor_messages() -> list[Any]:
     """The messages of doctor's check of the seals."""
     return list(audit_is_sealed(databases=["default"]))

@@ -55,7 +55,7 @@ def written(change: str, event: AuditEvent) -> None:
     sql(f"UPDATE accounts_auditevent SET {change} WHERE id = %s", event.pk)  # noqa: S608
 
 
-def told() -> str:
+def command_error() -> str:
     """The output of a failing command."""
     with pytest.raises(CommandError) as error:
         call_command("verify_audit")
@@ -84,7 +84,7 @@ def test_every_column_of_the_model_is_digested() -> None:
 def test_a_change_of_any_column_is_found(column: str, events: Any) -> None:
     """The change is made by SQL, which the model cannot refuse."""
     raw_events(pk=events[4].pk).update(**{column: OTHER.get(column, "x")})
-    assert f"event {events[4].pk} of seal 2 was" in told()
+    assert f"event {events[4].pk} of seal 2 was" in command_error()
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,20 @@ def test_an_unreadable_row_is_found(change: str, events: Any) -> None:
         call_command("seal_audit")
     assert AuditSeal.objects.all().purge(timezone.now() - 2 * OLD) == 0
     written(change, events[4])
-    assert f"event {events[4].pk} of seal 2 was changed: it cannot be read" in told()
+    assert (
+        f"event {events[4].pk} of seal 2 was changed: it cannot be read"
+        in command_error()
+    )
 
 
 @pytest.mark.parametrize("index", [0, 2, 3, 5, 8])
 def test_a_deleted_event_is_found(index: int, events: Any) -> None:
     """Covers the first and last event of a seal, and the last event of all."""
     sql("DELETE FROM accounts_auditevent WHERE id = %s", events[index].pk)
-    assert f"event {events[index].pk} of seal {index // 3 + 1} was removed" in told()
+    assert (
+        f"event {events[index].pk} of seal {index // 3 + 1} was removed"
+        in command_error()
+    )
 
 
 def test_a_reused_id_is_found(events: Any) -> None:
@@ -144,7 +150,7 @@ def test_a_reused_id_is_found(events: Any) -> None:
     sql("DELETE FROM accounts_auditevent WHERE id = %s", events[4].pk)
     later = record("test.happened")
     raw_events(pk=later.pk).update(id=events[4].pk)
-    assert f"event {events[4].pk} of seal 2 was changed" in told()
+    assert f"event {events[4].pk} of seal 2 was changed" in command_error()
 
 
 @pytest.mark.parametrize("key", [0, -7])
@@ -153,7 +159,7 @@ def test_an_event_before_the_first_is_found(key: int, events: Any) -> None:
     later = record("test.happened")
     raw_events(pk=later.pk).update(id=key)
     AuditSeal.objects.all().seal()
-    assert f"event {key} was inserted before the first seal" in told()
+    assert f"event {key} was inserted before the first seal" in command_error()
     assert f"event {key}" in first_problem(newest=1)
 
 
@@ -172,11 +178,11 @@ def test_an_invented_purge_is_found(events: Any) -> None:
         assert "seal" in first_problem(newest=1)
         for row in kept:
             AuditSeal.objects.filter(number=row["number"]).update(**row)
-        emptied_again(events)
+        restore_events(events)
         assert first_problem() == ""
 
 
-def emptied_again(events: list[AuditEvent]) -> None:
+def restore_events(events: list[AuditEvent]) -> None:
     """Restore the events."""
     raw_events()._raw_delete("default")
     type(raw_events())(AuditEvent).bulk_create(events)
@@ -200,7 +206,7 @@ def test_a_forged_record_of_a_purge_is_found(days: int, events: Any) -> None:
     AuditSeal.objects.filter(number__lte=2).update(purged_at=now, marks=b"")
     sql("DELETE FROM accounts_auditevent WHERE id <= %s", second.last_id)
     AuditSeal.objects.all().seal()
-    assert "seal 1 was changed or made by somebody without" in told()
+    assert "seal 1 was changed or made by somebody without" in command_error()
 
 
 @pytest.mark.parametrize(
@@ -226,12 +232,12 @@ def test_a_change_of_a_seal_is_noticed(change: Any) -> None:
     for number in (1, 2, 3):
         before = AuditSeal.objects.filter(number=number).values().get()
         AuditSeal.objects.filter(number=number).update(**change)
-        assert "seal" in told()
+        assert "seal" in command_error()
         AuditSeal.objects.filter(number=change.get("number", number)).update(**before)
         assert first_problem() == ""
 
 
-def rewritten(first: int) -> None:
+def recompute_seals(first: int) -> None:
     """Recompute every seal from `first` on for the current events, by hash alone."""
     before = AuditSeal.objects.filter(number=first - 1).first()
     for seal in AuditSeal.objects.filter(number__gte=first).order_by("number"):
@@ -249,8 +255,8 @@ def rewritten(first: int) -> None:
 def test_recomputed_seals_are_found(first: int, events: Any) -> None:
     """SQL access is enough for SHA-256 but not for the key of the MAC."""
     raw_events(pk=events[first * 3 - 2].pk).update(actor="bob")
-    rewritten(first)
-    assert f"seal {first} was changed or made by somebody without" in told()
+    recompute_seals(first)
+    assert f"seal {first} was changed or made by somebody without" in command_error()
 
 
 def test_seals_recomputed_with_the_key_differ_from_the_stored_digest(
@@ -259,7 +265,7 @@ def test_seals_recomputed_with_the_key_differ_from_the_stored_digest(
     """An attacker with KEY_ENCRYPTION_KEY is found by a digest stored elsewhere."""
     head = AuditSeal.objects.get(number=3).digest
     raw_events(pk=events[1].pk).update(actor="bob")
-    rewritten(1)
+    recompute_seals(1)
     AuditSeal.objects.all().reauthenticate()
     call_command("verify_audit")
     with pytest.raises(CommandError, match="seals were replaced"):
@@ -284,7 +290,7 @@ def test_deleted_seals_are_found(removed: Any, said: str, sealed: bool) -> None:
     if sealed:
         record("test.happened")
         AuditSeal.objects.all().seal()
-    first_problem = told()
+    first_problem = command_error()
     assert (
         said in first_problem
         or "names seal 3" in first_problem
@@ -300,11 +306,11 @@ def test_a_change_of_the_newest_seals_row_is_found(events: Any) -> None:
     AuditSeal.objects.all().seal()
     newest = AuditSeal.objects.get(number=4).digest
     AuditHead.objects.update(**old)
-    assert "names seal 3, not seal 4" in told()
+    assert "names seal 3, not seal 4" in command_error()
     AuditHead.objects.update(number=2, digest="x", mac="y")
-    assert "newest seal was changed" in told()
+    assert "newest seal was changed" in command_error()
     AuditHead.objects.all().delete()
-    assert "newest seal is missing" in told()
+    assert "newest seal is missing" in command_error()
     found = list(audit_end_is_sealed(databases=["default"]))
     assert [message.id for message in found] == ["portico.E007"]
     # All rows of an earlier time are restored: only the noted digest differs.
@@ -320,7 +326,7 @@ def test_a_log_without_seals_is_not_valid(events: Any) -> None:
     empty_audit()
     call_command("verify_audit")
     record("test.happened")
-    assert "no seals to check" in told()
+    assert "no seals to check" in command_error()
 
 
 def test_the_stored_digest_covers_the_whole_chain(capsys: Any) -> None:
@@ -364,10 +370,10 @@ def test_a_copy_without_its_key_is_checked_by_hashes(
     call_command("verify_audit")
     assert "only hashes were checked" in capsys.readouterr().err
     raw_events(pk=events[1].pk).update(actor="bob")
-    assert f"event {events[1].pk} of seal 1 was changed" in told()
+    assert f"event {events[1].pk} of seal 1 was changed" in command_error()
     raw_events(pk=events[1].pk).update(actor="ana")
     AuditSeal.objects.filter(number=1).update(purged_at=timezone.now())
-    assert f"no {ACTION} event" in told()
+    assert f"no {ACTION} event" in command_error()
 
 
 def test_after_a_change_of_key_the_seals_are_authenticated_again(
@@ -376,7 +382,7 @@ def test_after_a_change_of_key_the_seals_are_authenticated_again(
     """docs/runbooks.md: mismatches from before the change are recorded."""
     other_key()
     SigningKey.objects.rotate(actor="test")
-    assert "seal 1 was changed or made by somebody without" in told()
+    assert "seal 1 was changed or made by somebody without" in command_error()
     call_command("seal_audit", reauthenticate=True)
     call_command("verify_audit")
     event = AuditEvent.objects.get(action="audit.reauthenticated")
@@ -432,4 +438,4 @@ def test_a_raw_query_that_rewrites_is_noticed(events: Any) -> None:
     key = events[4].pk
     statement = "UPDATE accounts_auditevent SET object = 'x' WHERE id = %s RETURNING *"
     list(AuditEvent.objects.raw(statement, [key]))
-    assert f"event {key} of seal 2 was changed" in told()
+    assert f"event {key} of seal 2 was changed" in command_error()

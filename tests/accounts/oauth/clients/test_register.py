@@ -56,7 +56,9 @@ VSCODE = {
 }
 
 
-def offered(monkeypatch: Any, document: dict[str, Any]) -> OAuthClient | None:
+def client_of_document(
+    monkeypatch: Any, document: dict[str, Any]
+) -> OAuthClient | None:
     """The client of a document from a fake fetcher: no network beyond loopback."""
 
     class Fetcher:
@@ -85,7 +87,7 @@ def test_published_documents_are_accepted(
     monkeypatch: Any, document: dict[str, Any]
 ) -> None:
     """CIMD 4.1: as Claude Code and VS Code publish them; any loopback port."""
-    client = offered(monkeypatch, document)
+    client = client_of_document(monkeypatch, document)
     assert client is not None and client.client_id == document["client_id"]
     assert client.name == document["client_name"] and not client.verified
     assert "authorization_code" in client.grant_types
@@ -131,7 +133,9 @@ def test_malformed_documents_are_refused(
     assert cimd.resolve_cimd_application(asked["client_id"], request=None) is None
 
 
-def served(monkeypatch: Any, body: bytes, **options: Any) -> OAuthClient | None:
+def client_of_response(
+    monkeypatch: Any, body: bytes, **options: Any
+) -> OAuthClient | None:
     """The client of a document from a local server, through the real fetcher."""
     response = urllib3.HTTPResponse(
         BytesIO(body),
@@ -171,7 +175,7 @@ def test_a_document_has_to_be_json(
 ) -> None:
     """CIMD 4, 4.4, 6.6: a failure stores no client."""
     body = options.pop("body", json.dumps(CLAUDE).encode())
-    client = served(monkeypatch, body, **options)
+    client = client_of_response(monkeypatch, body, **options)
     assert (client is not None) is good
     assert OAuthClient.objects.filter(client_id=CLAUDE["client_id"]).exists() is good
 
@@ -207,10 +211,10 @@ def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
 def test_the_list_of_document_hosts_decides(monkeypatch: Any) -> None:
     """CIMD 6.8: trusted hosts are verified, blocked hosts refused."""
     DocumentHost.objects.create(host="claude.ai", trusted=True)
-    client = offered(monkeypatch, CLAUDE)
+    client = client_of_document(monkeypatch, CLAUDE)
     assert client is not None and client.verified
     DocumentHost.objects.create(host="vscode.dev", trusted=False)
-    assert offered(monkeypatch, VSCODE) is None
+    assert client_of_document(monkeypatch, VSCODE) is None
     assert client.is_usable(None)
     DocumentHost.objects.update(trusted=False)
     assert not client.is_usable(None), "refused later too"
@@ -239,7 +243,7 @@ def test_a_host_is_refused_in_every_spelling(
 ) -> None:
     """CIMD 6.8: a resolver reads all these spellings as one host."""
     document = {**CLAUDE, "client_id": client_id}
-    client = offered(monkeypatch, document)
+    client = client_of_document(monkeypatch, document)
     assert client is not None and client.is_usable(None) and not client.verified
     row = DocumentHost.objects.create(host=written, trusted=True)
     assert client.verified and row.host == DocumentHost.objects.get().host
@@ -247,7 +251,7 @@ def test_a_host_is_refused_in_every_spelling(
     row.save()
     assert not client.is_usable(None) and [*row.clients()] == [client]
     client.delete()
-    assert offered(monkeypatch, document) is None
+    assert client_of_document(monkeypatch, document) is None
     with pytest.raises(ValidationError, match="already exists"):
         DocumentHost(host=written).full_clean()
 
@@ -261,7 +265,7 @@ def test_a_document_without_a_host_makes_no_client(
     monkeypatch: Any, client_id: str
 ) -> None:
     """CIMD 3: an administrator could not block such a host."""
-    assert offered(monkeypatch, {**CLAUDE, "client_id": client_id}) is None
+    assert client_of_document(monkeypatch, {**CLAUDE, "client_id": client_id}) is None
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         yield
 
 
-def told(tell: Callable[[ChangeReader], Coroutine[Any, Any, None]]) -> None:
+def with_reader(tell: Callable[[ChangeReader], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine function with this run's reader."""
     made = readers.open_reader()
 
@@ -91,7 +91,7 @@ def test_a_look_after_a_commit_sees_it(dave: User) -> None:
             assert [(c.kind, c.key) for c in news] == [("user", str(dave.pk))] * 2
             assert [c.number for c in news] == [before.number + 1, after.number]
 
-    told(tell)
+    with_reader(tell)
 
 
 def test_parallel_reads_are_shared_and_current(
@@ -109,7 +109,7 @@ def test_parallel_reads_are_shared_and_current(
         assert {point.number for point in late} == {number}
         assert max(point.number for point in await asyncio.gather(*early)) <= number
 
-    told(tell)
+    with_reader(tell)
 
 
 def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
@@ -136,7 +136,7 @@ def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
         await asyncio.gather(first, *others)
         assert len(sent) == 2 and len(sent[1].waiting) == 5
 
-    told(tell)
+    with_reader(tell)
 
 
 def test_a_cancelled_read_does_not_block_others(rows: None) -> None:
@@ -153,7 +153,7 @@ def test_a_cancelled_read_does_not_block_others(rows: None) -> None:
         assert (await third).epoch
         assert (await reader.current_position()).epoch
 
-    told(tell)
+    with_reader(tell)
 
 
 def test_a_lost_connection_is_an_error_until_it_is_back(rows: None) -> None:
@@ -184,7 +184,7 @@ def test_a_lost_connection_is_an_error_until_it_is_back(rows: None) -> None:
                     await waiting
         assert (await reader.current_position()).epoch
 
-    told(tell)
+    with_reader(tell)
 
 
 def terminate(pid: int) -> None:
@@ -209,7 +209,7 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
             with pytest.raises(DatabaseUnavailable):
                 await reader.current_position()
 
-    told(tell)
+    with_reader(tell)
 
 
 def test_behind_a_pooler_nothing_is_prepared(
@@ -227,7 +227,7 @@ def test_behind_a_pooler_nothing_is_prepared(
             await reader.current_position()
         assert (await reader.current_position()).epoch and not reader.prepares
 
-    told(tell)
+    with_reader(tell)
 
 
 def test_a_silent_connection_is_closed(
@@ -243,7 +243,7 @@ def test_a_silent_connection_is_closed(
         with pytest.raises(DatabaseUnavailable, match="no answer"):
             await reader.current_position()
 
-    told(tell)
+    with_reader(tell)
 
 
 def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
@@ -261,10 +261,10 @@ def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
             await commit(lambda: kept[0].save(force_insert=True))
         assert (await reader.current_position()).epoch
 
-    told(tell)
+    with_reader(tell)
 
 
-def counted(path: Path, epoch: str, number: int = 1) -> Path:
+def counter_database(path: Path, epoch: str, number: int = 1) -> Path:
     """A new database in WAL mode with only the counter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     opened = sqlite3.connect(path, isolation_level=None)
@@ -284,8 +284,8 @@ def counted(path: Path, epoch: str, number: int = 1) -> Path:
 )
 def test_a_path_is_quoted(tmp_path: Path, odd: str, other: str) -> None:
     """sqlite.org/uri.html: % ? # are special in a URI and literal in a path."""
-    ours = counted(tmp_path / odd / "portico.sqlite3", "ours")
-    counted(tmp_path / other / "portico.sqlite3", "theirs")
+    ours = counter_database(tmp_path / odd / "portico.sqlite3", "ours")
+    counter_database(tmp_path / other / "portico.sqlite3", "theirs")
     reader = SqliteReader(str(ours))
     assert asyncio.run(reader.current_position()).epoch == "ours"
     reader.close()
@@ -293,7 +293,7 @@ def test_a_path_is_quoted(tmp_path: Path, odd: str, other: str) -> None:
 
 def mv(path: Path) -> None:
     """Move another database to this name, as restore.sh does."""
-    counted(path.with_suffix(".new"), "new").replace(path)
+    counter_database(path.with_suffix(".new"), "new").replace(path)
 
 
 def gone(path: Path) -> None:
@@ -302,10 +302,10 @@ def gone(path: Path) -> None:
 
 def folder(path: Path) -> None:
     path.parent.rename(path.parent.with_suffix(".old"))
-    counted(path, "new")
+    counter_database(path, "new")
 
 
-def beside(end: str) -> Callable[[Path], None]:
+def remove_beside(end: str) -> Callable[[Path], None]:
     """Remove a file beside it, as restore.sh does first."""
 
     def remove(path: Path) -> None:
@@ -318,8 +318,8 @@ WAYS = {
     "mv": mv,
     "rm": gone,
     "mv of the folder": folder,
-    "rm of -wal": beside("-wal"),
-    "rm of -shm": beside("-shm"),
+    "rm of -wal": remove_beside("-wal"),
+    "rm of -shm": remove_beside("-shm"),
 }
 
 
@@ -329,7 +329,7 @@ def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     """The open connection still reads the old file."""
-    path = counted(tmp_path / "in" / "portico.sqlite3", "old")
+    path = counter_database(tmp_path / "in" / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
     assert (
         asyncio.run(reader.current_position()).epoch == "old" and not reader.replaced()
@@ -347,7 +347,7 @@ def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
 @pytest.mark.once
 def test_a_commit_to_the_old_file_reveals_the_replacement(tmp_path: Path) -> None:
     """The server's own commits, such as the audit's, trigger the check."""
-    path = counted(tmp_path / "portico.sqlite3", "old")
+    path = counter_database(tmp_path / "portico.sqlite3", "old")
     reader = SqliteReader(str(path))
     asyncio.run(reader.current_position())
     other = sqlite3.connect(path, isolation_level=None)
@@ -362,7 +362,7 @@ def test_a_commit_to_the_old_file_reveals_the_replacement(tmp_path: Path) -> Non
 @pytest.mark.once
 def test_sqlites_own_changes_are_not_a_replacement(tmp_path: Path) -> None:
     """Checkpoints, VACUUM, opened, closed and lost connections."""
-    path = counted(tmp_path / "portico.sqlite3", "ours")
+    path = counter_database(tmp_path / "portico.sqlite3", "ours")
     reader = SqliteReader(str(path))
     asyncio.run(reader.current_position())
     for statement in ("UPDATE mcp_bridge_changecounter SET number = 2", "VACUUM"):
@@ -374,7 +374,7 @@ def test_sqlites_own_changes_are_not_a_replacement(tmp_path: Path) -> None:
             asyncio.run(reader.current_position()).number == 2 and not reader.replaced()
         )
     reader.close()
-    counted(tmp_path / "another.sqlite3", "x")
+    counter_database(tmp_path / "another.sqlite3", "x")
     assert not reader.replaced()
     assert asyncio.run(reader.current_position()).number == 2
     reader.close()

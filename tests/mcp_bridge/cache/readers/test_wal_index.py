@@ -21,10 +21,10 @@ COUNT = "UPDATE mcp_bridge_changecounter SET number = number + 1"
 @pytest.fixture
 def name(tmp_path: Path) -> str:
     """A database in WAL mode with a counter at 1."""
-    return made(tmp_path / "counted.sqlite3", "wal")
+    return counter_database(tmp_path / "counted.sqlite3", "wal")
 
 
-def made(path: Path, mode: str) -> str:
+def counter_database(path: Path, mode: str) -> str:
     """A database whose counter is at 1."""
     opened = sqlite3.connect(path, isolation_level=None)
     opened.execute(f"PRAGMA journal_mode = {mode}")
@@ -37,10 +37,10 @@ def made(path: Path, mode: str) -> str:
 @pytest.fixture
 def reader(name: str) -> Iterator[SqliteReader]:
     """A reader that has read twice, and so has the index."""
-    made = SqliteReader(name)
-    assert [number(made), number(made)] == [1, 1]
-    yield made
-    made.close()
+    wal_reader = SqliteReader(name)
+    assert [number(wal_reader), number(wal_reader)] == [1, 1]
+    yield wal_reader
+    wal_reader.close()
 
 
 def number(reader: SqliteReader) -> int:
@@ -48,7 +48,7 @@ def number(reader: SqliteReader) -> int:
     return asyncio.run(reader.current_position()).number
 
 
-def elsewhere(name: str, statement: str) -> str:
+def run_in_process(name: str, statement: str) -> str:
     """Run a statement in another process; its error if it fails."""
     code = (
         "import sqlite3, sys\n"
@@ -68,15 +68,15 @@ def test_the_row_is_read_again_after_a_commit_and_only_then(
         broken.setattr(sqlite, "POSITION_QUERY", "not to be asked")
         assert number(reader) == 1
     for expected in (2, 3, 4):
-        assert not elsewhere(name, COUNT)
+        assert not run_in_process(name, COUNT)
         assert number(reader) == expected
 
 
 def test_a_checkpoint_hides_no_commit(name: str, reader: SqliteReader) -> None:
-    assert not elsewhere(name, COUNT)
-    assert not elsewhere(name, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert not run_in_process(name, COUNT)
+    assert not run_in_process(name, "PRAGMA wal_checkpoint(TRUNCATE)")
     assert number(reader) == 2
-    assert not elsewhere(name, COUNT)
+    assert not run_in_process(name, COUNT)
     assert number(reader) == 3
 
 
@@ -94,12 +94,12 @@ def test_a_commit_during_a_read_is_seen_by_the_next_read(
     name: str, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The header is read before the row."""
-    assert not elsewhere(name, COUNT)
+    assert not run_in_process(name, COUNT)
     opened = reader.connection
     assert opened is not None
 
     def late(*_: object) -> None:
-        assert not elsewhere(name, COUNT)
+        assert not run_in_process(name, COUNT)
 
     opened.set_trace_callback(late)
     seen = number(reader)
@@ -117,20 +117,20 @@ def test_opening_and_closing_a_reader_releases_no_lock(name: str) -> None:
         assert [number(reader), number(reader)] == [1, 1]
         assert reader.index is not None
         reader.close()
-        assert "locked" in elsewhere(name, COUNT)
+        assert "locked" in run_in_process(name, COUNT)
     writer.execute("COMMIT")
     writer.close()
-    assert not elsewhere(name, COUNT)
+    assert not run_in_process(name, COUNT)
 
 
 def test_without_an_index_the_row_is_read_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database uses another journal mode."""
-    name = made(tmp_path / "plain.sqlite3", "delete")
+    name = counter_database(tmp_path / "plain.sqlite3", "delete")
     reader = SqliteReader(name)
     assert [number(reader), number(reader)] == [1, 1]
-    assert not elsewhere(name, COUNT)
+    assert not run_in_process(name, COUNT)
     assert number(reader) == 2
     assert reader.index is None
     reader.close()
