@@ -11,7 +11,7 @@ from shutil import copytree
 import pytest
 
 from config import settings_docs
-from config.environment import Environment, kept_secret
+from config.environment import Environment, kept_secret, version
 from tests.support.ports import free_port
 from tests.support.server import ROOT, prepared_folder
 
@@ -114,6 +114,14 @@ def test_the_settings_pages_are_current() -> None:
     assert settings_docs.main(["--check"]) == 0
     told = settings_docs.table()
     assert all(f"| `{name}` |" in told for name in Environment.model_fields)
+
+
+def test_the_version_is_in_pyproject_only() -> None:
+    folders = ("accounts", "mcp_bridge", "config", "deploy", "bench")
+    files = [path for name in folders for path in (ROOT / name).rglob("*")]
+    texts = {p: p.read_text() for p in files if p.suffix in (".py", ".yaml", ".html")}
+    copies = (f'"{version()}"', f":{version()}\n")
+    assert [p.name for p, text in texts.items() if any(c in text for c in copies)] == []
 
 
 def test_origins_default_to_loopback_in_development_only() -> None:
