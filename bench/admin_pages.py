@@ -129,11 +129,11 @@ class AdminCrawler:
         """URLs of further admin pages: links, and two searches per search box."""
         reader = Links()
         reader.feed(page.text)
-        found = [urljoin(url, target) for target in reader.targets]
+        urls = [urljoin(url, target) for target in reader.targets]
         base = urlsplit(url).path
         if 'id="searchbar"' in page.text and "?" not in url:
-            found += [f"{base}?q=user-777", f"{base}?q=nothing-like-it"]
-        ours = (t for t in found if t.startswith("/admin/"))
+            urls += [f"{base}?q=user-777", f"{base}?q=nothing-like-it"]
+        ours = (t for t in urls if t.startswith("/admin/"))
         return [t.partition("#")[0] for t in ours if not SKIPPED.search(t)]
 
     def visit(self, url: str) -> Any:
@@ -181,19 +181,19 @@ def prepare(folder: Path, vendor: str, database: Postgres) -> Portico:
     return portico
 
 
-def report(found: dict[str, AdminCrawler], most: int = 25) -> str:
+def report(crawls: dict[str, AdminCrawler], most: int = 25) -> str:
     """A table of the slowest pages, with the number of all kinds."""
-    vendors = list(found)
-    kinds = {kind for crawl in found.values() for kind in crawl.seconds}
-    worst = {k: max(c.seconds.get(k, 0) for c in found.values()) for k in kinds}
+    vendors = list(crawls)
+    kinds = {kind for crawl in crawls.values() for kind in crawl.seconds}
+    worst = {k: max(c.seconds.get(k, 0) for c in crawls.values()) for k in kinds}
     slow = sorted(kinds, key=lambda kind: -worst[kind])
     rows = []
     for kind in slow[:most]:
-        cells = [f"{found[v].seconds.get(kind, 0) * 1000:,.0f}" for v in vendors]
+        cells = [f"{crawls[v].seconds.get(kind, 0) * 1000:,.0f}" for v in vendors]
         met = "yes" if worst[kind] < LIMIT else "**no**"
         rows.append([f"`{kind}`", *cells, met])
     over = sum(seconds >= LIMIT for seconds in worst.values())
-    failed = {k: s for crawl in found.values() for k, s in crawl.failed.items()}
+    failed = {k: s for crawl in crawls.values() for k, s in crawl.failed.items()}
     summary = f"{len(kinds)} kinds of page; {over} took a second or more."
     if failed:
         summary += f" Not answered with 200: {failed}."
@@ -204,7 +204,7 @@ def report(found: dict[str, AdminCrawler], most: int = 25) -> str:
 def main() -> None:
     """Fill, crawl and write the section; arguments name the databases."""
     vendors = sys.argv[1:] or ["SQLite", "PostgreSQL"]
-    found: dict[str, AdminCrawler] = {}
+    crawls: dict[str, AdminCrawler] = {}
     with tempfile.TemporaryDirectory(prefix="portico-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -212,8 +212,8 @@ def main() -> None:
             for vendor in vendors:
                 if vendor == "PostgreSQL" and not database.url:
                     continue
-                found[vendor] = crawl_admin(prepare(folder, vendor, database))
-    text = report(found)
+                crawls[vendor] = crawl_admin(prepare(folder, vendor, database))
+    text = report(crawls)
     print(text)
     counts = ", ".join(f"{count:,} {name}" for name, count in ROWS.items())
     about = f"With {counts} rows, {ROLES} more roles and {TOOLS} tools, as a superuser."

@@ -37,8 +37,8 @@ def inside(server: Server) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{server.name} failed inside:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def parts(pool: BenchServers, rounds: int) -> str:
@@ -47,13 +47,15 @@ def parts(pool: BenchServers, rounds: int) -> str:
     servers += [pool.portico("SQLite", mode) for mode in ("off", "batch", "durable")]
     if "PostgreSQL" in pool.vendors:
         servers.append(pool.portico("PostgreSQL", "batch"))
-    found: dict[str, list[dict[str, Any]]] = {server.name: [] for server in servers}
+    measurements: dict[str, list[dict[str, Any]]] = {
+        server.name: [] for server in servers
+    }
     for _ in range(rounds):
         for server in servers:
-            found[server.name].append(inside(server))
+            measurements[server.name].append(inside(server))
     names = [*GROUPS, REST]
     head = ["server", "in all", "other threads", *names]
-    rows = [[name, *cells(runs, names)] for name, runs in found.items()]
+    rows = [[name, *cells(runs, names)] for name, runs in measurements.items()]
     return f"{EXPLANATION}\n\n{table(head, rows)}"
 
 

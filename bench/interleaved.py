@@ -93,7 +93,7 @@ def compare(
     seconds: int = 1,
 ) -> Results:
     """Run the base before every two others, at each concurrency, in each round."""
-    found: Results = {}
+    results: Results = {}
     for number in range(rounds + 1):
         for c in connections:
             for at in range(0, len(others), 2):
@@ -103,16 +103,16 @@ def compare(
                     continue
                 first = slices[0][0].rate or 1.0
                 for who, (one, cpu) in zip((base, *pair), slices, strict=True):
-                    keep(found, who, c, one, cpu, one.rate / first)
+                    keep(results, who, c, one, cpu, one.rate / first)
         print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
-    return found
+    return results
 
 
 def keep(
-    found: Results, who: Contender, c: int, one: Slice, cpu: float, ratio: float
+    results: Results, who: Contender, c: int, one: Slice, cpu: float, ratio: float
 ) -> None:
     """Add a slice, and print wrong answers at once."""
-    figures = found.setdefault((who.label, c), Figures())
+    figures = results.setdefault((who.label, c), Figures())
     figures.slices.append(one)
     figures.ratios.append(ratio)
     figures.cpu_us.append(cpu)

@@ -23,9 +23,9 @@ def contender(server: Server, load: Load | None = None, label: str = "") -> Cont
     return Contender(label or server.name, server, load or call())
 
 
-def ratios(found: Results, base: Contender, others: list[Contender]) -> str:
+def ratios(results: Results, base: Contender, others: list[Contender]) -> str:
     """Ratios to the base, one column per concurrency, with rates and CPU."""
-    levels = sorted({c for _label, c in found})
+    levels = sorted({c for _label, c in results})
     head = ["server", *(f"ratio at {c}" for c in levels)]
     head += [
         f"calls/s at {levels[-1]}",
@@ -37,12 +37,12 @@ def ratios(found: Results, base: Contender, others: list[Contender]) -> str:
         cells = [who.label]
         for c in levels:
             goal = targets.to_bare(who.label, c)
-            figures = found[who.label, c]
+            figures = results[who.label, c]
             cells.append("1" if who is base else targets.cell(figures, goal))
-        last = found[who.label, levels[-1]]
+        last = results[who.label, levels[-1]]
         cells += [f"{last.rate:,.0f}", f"{last.cpu:,.0f}", f"{last.p99:.1f}"]
         rows.append(cells)
-    return f"{table(head, rows)}\n\n{targets.wrong(found)}"
+    return f"{table(head, rows)}\n\n{targets.wrong(results)}"
 
 
 def calls(pool: BenchServers, rounds: int) -> str:
@@ -59,12 +59,12 @@ def calls(pool: BenchServers, rounds: int) -> str:
     with serving(bare, *ours, *peers):
         base = contender(bare)
         others = [contender(server) for server in (*ours, *peers)]
-        found = compare(base, others, CONNECTIONS, rounds)
-    first = ratios(found, base, others)
-    return f"{first}\n\n{against(found, ours, peers)}"
+        results = compare(base, others, CONNECTIONS, rounds)
+    first = ratios(results, base, others)
+    return f"{first}\n\n{against(results, ours, peers)}"
 
 
-def against(found: Results, ours: list[Server], peers: list[Server]) -> str:
+def against(results: Results, ours: list[Server], peers: list[Server]) -> str:
     """Ratios to each peer's rate in the same rounds."""
     head = [
         "how many times the rate of",
@@ -76,7 +76,7 @@ def against(found: Results, ours: list[Server], peers: list[Server]) -> str:
             cells = [f"{peer.name}, at {c}"]
             for server in ours:
                 vendor = "PostgreSQL" if "PostgreSQL" in server.name else "SQLite"
-                times = found[server.name, c].over(found[peer.name, c])
+                times = results[server.name, c].over(results[peer.name, c])
                 value = median(times) if times else 0.0
                 goal = targets.against(peer.name, vendor) if c > 1 else None
                 said = targets.verdict(value, goal, over=True)
@@ -126,9 +126,9 @@ def eras(pool: BenchServers, rounds: int) -> str:
                 contender(s, load)
                 for s, load in zip((*ours, *peers), loads[1:], strict=True)
             ]
-            found = compare(base, others, CONNECTIONS, rounds)
+            results = compare(base, others, CONNECTIONS, rounds)
         texts.append(f"2025-11-25 {title} sessions, JSON answers:")
-        texts.append(ratios(found, base, others))
+        texts.append(ratios(results, base, others))
     return "\n\n".join(texts)
 
 
@@ -144,8 +144,8 @@ def tools(pool: BenchServers, rounds: int) -> str:
         called = ratios(compare(base, others, (1, 16), rounds), base, others)
         listed = contender(bare, listing('"greet"'), f"{bare.name}, all 10,000")
         rows = [c for server in ours for c in listings(pool, server)]
-        found = compare(listed, rows, (1,), min(rounds, 3), seconds=3)
-    lists = ratios(found, listed, rows)
+        results = compare(listed, rows, (1,), min(rounds, 3), seconds=3)
+    lists = ratios(results, listed, rows)
     return f"`tools/call`:\n\n{called}\n\n`tools/list`:\n\n{lists}"
 
 
@@ -172,15 +172,15 @@ def revoked(pool: BenchServers, rounds: int) -> str:
         with serving(few, many):
             base = contender(few, label="1,000 revoked")
             other = contender(many, label="1,000,000 revoked")
-            found = compare(base, [other], (1, 16, 64), rounds)
-        rows += within(found, vendor, base, other, targets.MANY_REVOKED)
+            results = compare(base, [other], (1, 16, 64), rounds)
+        rows += within(results, vendor, base, other, targets.MANY_REVOKED)
     return table(
         ["database, connections", "calls/s, 1,000", "1,000,000", "ratio"], rows
     )
 
 
 def within(
-    found: Results,
+    results: Results,
     vendor: str,
     base: Contender,
     other: Contender,
@@ -188,8 +188,8 @@ def within(
 ) -> list[list[str]]:
     """Rows that compare two loads."""
     rows = []
-    for c in sorted({c for _label, c in found}):
-        one, two = found[base.label, c], found[other.label, c]
+    for c in sorted({c for _label, c in results}):
+        one, two = results[base.label, c], results[other.label, c]
         cells = [f"{vendor}, {c}", f"{one.rate:,.0f}", f"{two.rate:,.0f}"]
         rows.append([*cells, targets.cell(two, goal)])
     return rows
@@ -204,8 +204,8 @@ def metrics(pool: BenchServers, rounds: int) -> str:
     with serving(off, on):
         base = contender(off, label="metrics off")
         other = contender(on, label="metrics on")
-        found = compare(base, [other], CONNECTIONS, rounds)
-    rows = within(found, f"{vendor}, two workers", base, other, None)
+        results = compare(base, [other], CONNECTIONS, rounds)
+    rows = within(results, f"{vendor}, two workers", base, other, None)
     head = ["database, connections", "calls/s, metrics off", "on", "ratio"]
     return table(head, rows)
 
@@ -222,8 +222,8 @@ def tokens(pool: BenchServers, rounds: int) -> str:
             # Fill the cache first: each slice starts with the first token again.
             while other.measure(16, 15)[0].requests < 2 * len(all_callers.tokens):
                 pass
-            found = compare(base, [other], (16, 64), rounds, seconds=2)
-        rows += within(found, vendor, base, other, targets.MANY_TOKENS)
+            results = compare(base, [other], (16, 64), rounds, seconds=2)
+        rows += within(results, vendor, base, other, targets.MANY_TOKENS)
     return table(["database, connections", "calls/s, one", "10,000", "ratio"], rows)
 
 
@@ -264,8 +264,8 @@ def issuing(pool: BenchServers, rounds: int) -> str:
     with serving(naive, *ours):
         for path, once in (("/api/token/", False), ("/api/token/refresh/", True)):
             runs = [issuing_load(server, path, form, once) for server in (naive, *ours)]
-            found = compare(runs[0], runs[1:], (1, 4), min(rounds, 4))
-            texts.append(f"`{path}`:\n\n{ratios(found, runs[0], runs[1:])}")
+            results = compare(runs[0], runs[1:], (1, 4), min(rounds, 4))
+            texts.append(f"`{path}`:\n\n{ratios(results, runs[0], runs[1:])}")
     return "\n\n".join(texts)
 
 

@@ -48,14 +48,14 @@ def cell(figures: Figures, goal: float | None = None) -> str:
     return f"{value} {verdict(figures.ratio, goal)}".strip()
 
 
-def wrong(found: Results) -> str:
+def wrong(results: Results) -> str:
     """A sentence about wrong answers."""
     bad = [
         f"{label} at {c}: {f.wrong} of {sum(s.requests for s in f.slices)}"
-        for (label, c), f in found.items()
+        for (label, c), f in results.items()
         if f.wrong
     ]
-    total = sum(s.requests for f in found.values() for s in f.slices)
+    total = sum(s.requests for f in results.values() for s in f.slices)
     if not bad:
         return f"Of {total:,} answers none was wrong."
     return f"Wrong answers (not counted as calls): {'; '.join(bad)}. In all {total:,}."
