@@ -27,10 +27,10 @@ def django_db_setup(
 ) -> Iterator[None]:
     """The run's database, also for runs of flow tests only."""
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False)
+        databases = setup_databases(verbosity=0, interactive=False)
     yield
     with django_db_blocker.unblock():
-        teardown_databases(made, verbosity=0)
+        teardown_databases(databases, verbosity=0)
 
 
 @pytest.fixture(autouse=True)

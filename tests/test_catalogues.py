@@ -44,10 +44,10 @@ def test_a_translation_has_the_placeholders_of_its_original() -> None:
 
 def test_one_word_has_one_translation() -> None:
     """Otherwise the first app's catalogue would override the other."""
-    told: dict[tuple[str, str, str], set[str]] = {}
+    translations: dict[tuple[str, str, str], set[str]] = {}
     for one in everything():
-        told.setdefault(one.key, set()).add(one.texts[0])
-    assert [key for key, texts in told.items() if len(texts) > 1] == []
+        translations.setdefault(one.key, set()).add(one.texts[0])
+    assert [key for key, texts in translations.items() if len(texts) > 1] == []
 
 
 @pytest.mark.parametrize("app", APPS)
@@ -55,11 +55,11 @@ def test_the_compiled_catalogue_is_current(app: str) -> None:
     """A hand-edited .po file needs `make messages`."""
     known = compiled(ROOT / app / f"{FILE}.mo")
     assert "nplurals=1" in known.pop("")
-    wanted = {
+    expected = {
         "\0".join(filter(None, (one.msgid, one.plural))): one.texts[0]
         for one in entries(ROOT / app / f"{FILE}.po")
     }
-    assert {key.rpartition("\x04")[2]: text for key, text in known.items()} == wanted
+    assert {key.rpartition("\x04")[2]: text for key, text in known.items()} == expected
 
 
 @pytest.mark.parametrize("app", APPS)

@@ -101,11 +101,11 @@ def test_every_command_named_exists() -> None:
     everything = "\n".join(p.read_text() for p in DEPLOY.rglob("*") if p.is_file())
     everything += (ROOT / "docs" / "runbooks.md").read_text()
     commands = set(re.findall(r"manage\.py[\",]*\s+([a-z_]+)", everything))
-    wanted = {"migrate", "purge", "revoke_tokens", "collectstatic", "seal_audit"}
-    assert wanted <= commands
+    names = {"migrate", "purge", "revoke_tokens", "collectstatic", "seal_audit"}
+    assert names <= commands
     assert commands <= set(get_commands()), commands - set(get_commands())
-    asked = [sys.executable, "-m", "uvicorn", "--help"]
-    known = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "uvicorn", "--help"]
+    known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for option in set(served(8001)) | set(compose()["services"]["web"]["command"]):
         assert not option.startswith("--") or option in known, option
 
@@ -139,9 +139,9 @@ def test_probes_send_an_allowed_host() -> None:
     container = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     issuer = manifests()["ConfigMap"]["data"]["ISSUER_URL"]
     for kind, path in (("readiness", "/readyz"), ("liveness", "/healthz")):
-        asked = container[f"{kind}Probe"]["httpGet"]
-        assert asked["path"] == path
-        hosts = [h["value"] for h in asked["httpHeaders"] if h["name"] == "Host"]
+        probe = container[f"{kind}Probe"]["httpGet"]
+        assert probe["path"] == path
+        hosts = [h["value"] for h in probe["httpHeaders"] if h["name"] == "Host"]
         assert f"https://{hosts[0]}" == issuer
 
 
@@ -179,9 +179,9 @@ def test_the_image_has_no_installer(tmp_path: Path) -> None:
     """Neither /venv nor the base has pip or setuptools."""
     stages = re.split(r"^FROM ", text("Dockerfile").replace("\\\n", ""), flags=re.M)
     build, final = stages[1], stages[-1]
-    (made,) = re.findall(r"python (-m venv .*?/venv) ", build)
+    (environment,) = re.findall(r"python (-m venv .*?/venv) ", build)
     venv = tmp_path / "venv"
-    command = [sys.executable, *made.replace("/venv", str(venv)).split()]
+    command = [sys.executable, *environment.replace("/venv", str(venv)).split()]
     subprocess.run(command, check=True)
     assert [*venv.rglob("pip*"), *venv.rglob("setuptools*")] == []
     assert "/venv/bin/pip" not in build and "--require-hashes" in build
@@ -211,8 +211,8 @@ def test_systemd_units_are_valid(tmp_path: Path) -> None:
         copies[-1].write_text(unit.read_text().replace(INSTALLED, ours))
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", *map(str, copies)]
-        told = subprocess.run(command, capture_output=True, text=True)
-        assert not told.returncode and not told.stderr, told.stderr
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert not result.returncode and not result.stderr, result.stderr
 
 
 def test_skips_are_failures_in_ci(monkeypatch: Any) -> None:

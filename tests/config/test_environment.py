@@ -112,8 +112,8 @@ def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
 
 def test_the_settings_pages_are_current() -> None:
     assert settings_docs.main(["--check"]) == 0
-    told = settings_docs.table()
-    assert all(f"| `{name}` |" in told for name in Environment.model_fields)
+    table = settings_docs.table()
+    assert all(f"| `{name}` |" in table for name in Environment.model_fields)
 
 
 def test_the_version_is_in_pyproject_only() -> None:
@@ -149,8 +149,8 @@ def test_up_prepares_everything_and_can_be_repeated(tmp_path: Path) -> None:
     assert "First admin   admin" in first.stdout and "shown this once" in first.stdout
     again = manage(tmp_path, "up", "--prepare-only")
     assert again.returncode == 0 and "Password" not in again.stdout
-    told = manage(tmp_path, "doctor")
-    assert told.returncode == 0, told.stdout
+    output = manage(tmp_path, "doctor")
+    assert output.returncode == 0, output.stdout
 
 
 def test_migrate_works_on_an_empty_database(tmp_path: Path) -> None:
@@ -160,12 +160,12 @@ def test_migrate_works_on_an_empty_database(tmp_path: Path) -> None:
 
 
 def test_up_takes_the_first_admin_from_the_environment(tmp_path: Path) -> None:
-    given = {
+    variables = {
         "DJANGO_SUPERUSER_USERNAME": "root",
         "DJANGO_SUPERUSER_PASSWORD": "given-horse-1",
         "DJANGO_SUPERUSER_EMAIL": "root@example.com",
     }
-    done = manage(tmp_path, "up", "--prepare-only", **given)
+    done = manage(tmp_path, "up", "--prepare-only", **variables)
     assert "First admin   root" in done.stdout
     assert "given-horse-1" not in done.stdout + done.stderr
 

@@ -183,6 +183,6 @@ def test_streams_are_not_buffered(server: Portico) -> None:
 
 def test_its_packages_are_the_tested_versions() -> None:
     """The example's package.json names the versions that the tests run."""
-    wanted = json.loads((EXAMPLES / "typescript" / "package.json").read_text())
+    versions = json.loads((EXAMPLES / "typescript" / "package.json").read_text())
     tried = json.loads((HERE / "package.json").read_text())
-    assert wanted["dependencies"].items() <= tried["dependencies"].items()
+    assert versions["dependencies"].items() <= tried["dependencies"].items()

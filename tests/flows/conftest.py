@@ -25,12 +25,12 @@ def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: Any) -> Path:
     """A DATA_DIR with collected static files."""
-    made: Path = tmp_path_factory.mktemp("data")
+    path: Path = tmp_path_factory.mktemp("data")
     from django.test import override_settings
 
-    with override_settings(STATIC_ROOT=made / "static"):
+    with override_settings(STATIC_ROOT=path / "static"):
         call_command("collectstatic", verbosity=0, interactive=False)
-    return made
+    return path
 
 
 @pytest.fixture(scope="session")

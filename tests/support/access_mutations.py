@@ -99,23 +99,23 @@ def other_process() -> Iterator[Callable[[str], None]]:
         text=True,
     )
     assert process.stdin is not None and process.stdout is not None
-    given, said = process.stdin, process.stdout
+    stdin, said = process.stdin, process.stdout
 
     def run(statement: str) -> None:
-        given.write(f"{statement}\n")
-        given.flush()
+        stdin.write(f"{statement}\n")
+        stdin.flush()
         assert said.readline() == "done\n", statement
 
     with process:
         try:
             yield run
         finally:
-            given.close()
+            stdin.close()
 
 
 def by_sql(run: Callable[[str], None]) -> list[Change]:
     """The same four as statements of another process."""
-    held, guest = (Role.objects.get(name=name).pk for name in ("User", "Guest"))
+    role, guest = (Role.objects.get(name=name).pk for name in ("User", "Guest"))
     revoked, users = "accounts_revokedtoken", User._meta.db_table
     rights, tools = RoleAssignment._meta.db_table, Primitive._meta.db_table
     until = "'2999-01-01 00:00:00'"
@@ -135,8 +135,8 @@ def by_sql(run: Callable[[str], None]) -> list[Change]:
         Change(
             "role",
             HIDDEN,
-            lambda s: run(move.format(guest, s.user_id, held)),
-            lambda s: run(move.format(held, s.user_id, guest)),
+            lambda s: run(move.format(guest, s.user_id, role)),
+            lambda s: run(move.format(role, s.user_id, guest)),
         ),
         Change(
             "user",
@@ -170,8 +170,8 @@ def by_admin(carol: Browser) -> list[Change]:
     def withdraw(subject: Subject) -> None:
         carol.open(f"{users}{subject.user_id}/change/")
         form = carol.form("_save")
-        held = str(roles(subject).get().pk)
-        (prefix,) = (n[: -len("-id")] for n, v in form.fields.items() if v == held)
+        key = str(roles(subject).get().pk)
+        (prefix,) = (n[: -len("-id")] for n, v in form.fields.items() if v == key)
         carol.save(f"{users}{subject.user_id}/change/", **{f"{prefix}-DELETE": "on"})
         assert not roles(subject).exists()
 

@@ -204,8 +204,8 @@ def begun(who: CredentialOwner) -> dict[str, Any]:
 def decide(browser: Browser, code: dict[str, Any]) -> None:
     """Allow a device in a browser, if it is signed in and asked."""
     browser.open(f"/device?user_code={code['user_code']}")
-    asked = [f for f in browser.forms if any(b[0] == "decision" for b in f.buttons)]
-    for form in asked[:1]:
+    forms = [f for f in browser.forms if any(b[0] == "decision" for b in f.buttons)]
+    for form in forms[:1]:
         browser.submit(form, decision="allow")
 
 

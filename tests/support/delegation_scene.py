@@ -172,8 +172,8 @@ def restore_access() -> Iterator[None]:
     AccessRequest.objects.filter(role__name__in=ROLES).delete()
     SignInProvider.objects.filter(slug="corp-of-scene").delete()
     UserSession.objects.filter(session_key="0" * 32).delete()
-    made = ("acts-as-carol", "in-the-office", f"https://{HOST}/client.json")
-    OAuthClient.objects.filter(client_id__in=made).delete()
+    client_ids = ("acts-as-carol", "in-the-office", f"https://{HOST}/client.json")
+    OAuthClient.objects.filter(client_id__in=client_ids).delete()
     Role.objects.filter(name__in=ROLES).delete()
     Authenticator.objects.filter(user__username="carol").delete()
 

@@ -183,9 +183,9 @@ class Browser:
         if everything:
             chosen["select_across"] = "1"
         self.submit(form, **chosen)
-        asked = [form for form in self.forms if "confirmed" in form.fields]
-        if asked and confirm:
-            again = asked[0]
+        forms = [form for form in self.forms if "confirmed" in form.fields]
+        if forms and confirm:
+            again = forms[0]
             again.fields["_selected_action"] = chosen["_selected_action"]
             self.submit(again)
         return self

@@ -82,8 +82,8 @@ class GenuineToken:
 
     def hmac(self, key: bytes, **header: Any) -> str:
         """HS256 with a public value as the secret."""
-        told = {**self.header, "alg": "HS256", **header}
-        start = f"{b64(as_json(told))}.{self.parts[1]}"
+        header_fields = {**self.header, "alg": "HS256", **header}
+        start = f"{b64(as_json(header_fields))}.{self.parts[1]}"
         digest = hmac.new(key, start.encode(), hashlib.sha256).digest()
         return f"{start}.{b64(digest)}"
 

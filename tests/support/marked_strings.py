@@ -32,8 +32,8 @@ CALL = re.compile(rf"\b(_|n?p?gettext)\(\s*({TEXT}(?:\s*,\s*{TEXT}){{0,2}})", re
 
 def key(function: str, texts: list[str]) -> Key:
     """The key of the message in a catalogue."""
-    given = dict(zip(CALLS[function], texts, strict=False))
-    return given.get("context", ""), given["msgid"], given.get("plural", "")
+    arguments = dict(zip(CALLS[function], texts, strict=False))
+    return arguments.get("context", ""), arguments["msgid"], arguments.get("plural", "")
 
 
 def python_strings(text: str) -> Iterator[Key]:
@@ -50,9 +50,9 @@ def python_strings(text: str) -> Iterator[Key]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in known:
                 function = known[node.func.id]
-                wanted = node.args[: len(CALLS[function])]
-                found = [a.value for a in wanted if isinstance(a, ast.Constant)]
-                if len(found) == len(wanted):
+                nodes = node.args[: len(CALLS[function])]
+                found = [a.value for a in nodes if isinstance(a, ast.Constant)]
+                if len(found) == len(nodes):
                     yield key(function, [str(text) for text in found])
 
 

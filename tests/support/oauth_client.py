@@ -61,13 +61,13 @@ def authorize_url(server: Portico, client_id: str, **changed: Any) -> tuple[str,
         "scope": "mcp",
         **changed,
     }
-    kept = {name: value for name, value in params.items() if value is not None}
-    return f"{server.url}/oauth/authorize?{urlencode(kept, doseq=True)}", raw
+    parameters = {name: value for name, value in params.items() if value is not None}
+    return f"{server.url}/oauth/authorize?{urlencode(parameters, doseq=True)}", raw
 
 
 def token(server: Portico, **form: Any) -> httpx2.Response:
-    kept = {name: value for name, value in form.items() if value is not None}
-    return HTTP.post(f"{server.url}/oauth/token", data=kept)
+    fields = {name: value for name, value in form.items() if value is not None}
+    return HTTP.post(f"{server.url}/oauth/token", data=fields)
 
 
 def signed_in(

@@ -64,11 +64,11 @@ class OidcProvider:
 
     def token(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """A code once, by the client that asked, with its verifier."""
-        asked = self.codes.pop(form.get("code", ""), None)
+        grant = self.codes.pop(form.get("code", ""), None)
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         known = form.get("client_secret") == CLIENT_SECRET
-        if not asked or not known or challenge != asked["code_challenge"]:
+        if not grant or not known or challenge != grant["code_challenge"]:
             return 400, {"error": "invalid_grant"}
         raw = secrets.token_urlsafe(16)
         self.access[raw] = {**self.person, **self.userinfo}
@@ -80,8 +80,8 @@ class OidcProvider:
         signed = jwt.encode(
             {**self.person, **claims}, key, algorithm, headers={"kid": "k1"}
         )
-        told = {"access_token": raw, "token_type": "Bearer", "id_token": signed}
-        return 200, told
+        response = {"access_token": raw, "token_type": "Bearer", "id_token": signed}
+        return 200, response
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -103,8 +103,8 @@ class Backend:
         """The messages it has decided since it started."""
         headers = {"host": "localhost", "authorization": f"Bearer {METRICS_TOKEN}"}
         headers["x-forwarded-proto"] = "https"
-        told = httpx2.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
-        counts = re.findall(r"^portico_decisions_total{.*} (\S+)$", told.text, re.M)
+        response = httpx2.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
+        counts = re.findall(r"^portico_decisions_total{.*} (\S+)$", response.text, re.M)
         return int(sum(map(float, counts)))
 
     def stop(self, how: int = signal.SIGTERM) -> None:
@@ -131,7 +131,7 @@ def certificates(folder: Path) -> tuple[Path, Path]:
         x509.DNSName("localhost"),
         x509.IPAddress(ip_address("127.0.0.1")),
     ]
-    made = (
+    paths = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -146,7 +146,7 @@ def certificates(folder: Path) -> tuple[Path, Path]:
     pem = serialization.Encoding.PEM
     plain = serialization.NoEncryption()
     pkcs8 = serialization.PrivateFormat.PKCS8
-    (folder / "tls.crt").write_bytes(made.public_bytes(pem))
+    (folder / "tls.crt").write_bytes(paths.public_bytes(pem))
     (folder / "tls.key").write_bytes(key.private_bytes(pem, pkcs8, plain))
     return folder / "tls.crt", folder / "tls.key"
 

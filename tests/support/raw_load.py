@@ -172,11 +172,11 @@ class BackgroundLoad:
         while not self.stop.is_set():
             number = (number + 1) % len(self.subjects)
             subject = self.subjects[number]
-            raw, begun = subject.raw, time.monotonic()
+            raw, started = subject.raw, time.monotonic()
             line.send(request_of(server, raw))
-            given = line.answer()
+            result = line.answer()
             if raw == subject.raw:
-                self.judge(subject, begun, time.monotonic(), given)
+                self.judge(subject, started, time.monotonic(), result)
         line.close()
 
     def judge(self, subject: Subject, begun: float, ended: float, given: str) -> None:

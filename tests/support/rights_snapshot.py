@@ -76,9 +76,11 @@ class Rights:
 
     def of_roles(self) -> None:
         """Scopes with their networks and, where it matters, their end."""
-        held = RoleAssignment.objects.unexpired()
+        assignments = RoleAssignment.objects.unexpired()
         columns = ("user__username", "role__scopes__name", "role__networks")
-        for name, scope, networks, end in held.values_list(*columns, "expires_at"):
+        for name, scope, networks, end in assignments.values_list(
+            *columns, "expires_at"
+        ):
             words = {
                 f"scope {scope} at {place}" for place in network_addresses(networks)
             }
@@ -97,13 +99,11 @@ class Rights:
     def of_rules(self) -> None:
         """The primitives they may use at /mcp, and whether a token may."""
         for rule in self.rules:
-            wanted = (
-                {s.name for s in rule.required_scopes.all()} if rule.enabled else []
-            )
+            rules = {s.name for s in rule.required_scopes.all()} if rule.enabled else []
             told = {f"use {rule}"} | (
                 set() if rule.sensitive else {f"use {rule} by any token"}
             )
-            scopes = {f"scope {s} at {p}" for s in wanted for p in PLACES}
+            scopes = {f"scope {s} at {p}" for s in rules for p in PLACES}
             for words in self.found.values():
                 if scopes & words:
                     words |= told
@@ -134,19 +134,21 @@ def open_access(names: Iterable[str]) -> dict[str, set[str]]:
 def sign_in_methods() -> dict[str, str]:
     """Credentials of accounts: their own, their clients' and allauth's rows."""
     users = User.objects.all()
-    held = {u.username: f"{u.password} {u.email} {u.is_active}" for u in users}
+    credentials = {u.username: f"{u.password} {u.email} {u.is_active}" for u in users}
     clients = OAuthClient.objects.exclude(service_account=None)
     for client in clients.select_related("service_account"):
-        told = f"{client.client_id} {client.client_secret} {client.client_jwks}"
-        held[client.service_account.username] += f" {told}"
+        secrets_text = f"{client.client_id} {client.client_secret} {client.client_jwks}"
+        credentials[client.service_account.username] += f" {secrets_text}"
     for model in apps.get_models():
         if model.__module__.startswith("allauth.") and model is not UserSession:
             fields = {field.name for field in model._meta.get_fields()}
             if "user" in fields:
                 rows: Any = model._default_manager.order_by("pk")
                 for row in rows.select_related("user"):
-                    held[row.user.username] += serializers.serialize("json", [row])
-    return held
+                    credentials[row.user.username] += serializers.serialize(
+                        "json", [row]
+                    )
+    return credentials
 
 
 def providers() -> str:
@@ -254,8 +256,8 @@ def decision_rows() -> list[Any]:
     found: list[Any] = []
     for model in models:
         names = [f.attname for f in model._meta.concrete_fields]
-        kept = [name for name in names if name not in MOVING]
-        found.append(list(model._default_manager.order_by("pk").values_list(*kept)))
+        columns = [name for name in names if name not in MOVING]
+        found.append(list(model._default_manager.order_by("pk").values_list(*columns)))
     found.append(RevokedToken.objects.count())
     bound = Count("pk", filter=~Q(networks=""))
     found.append(IssuedToken.objects.aggregate(all=Count("pk"), bound=bound))
@@ -273,9 +275,9 @@ def is_relevant(model: Any) -> bool:
 
 def everything() -> str:
     """All rows as text, except those that reading changes."""
-    kept = [m for m in apps.get_models() if m._meta.model_name not in OWN_TRACES]
+    models = [m for m in apps.get_models() if m._meta.model_name not in OWN_TRACES]
     text = []
-    for model in kept:
+    for model in models:
         rows = model._default_manager.order_by("pk")
         if model is User:
             rows = rows.defer("last_login")

@@ -95,9 +95,9 @@ class Portico:
         return self.url.partition("://")[2]
 
     def connected(self) -> socket.socket:
-        made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process.poll() is None:

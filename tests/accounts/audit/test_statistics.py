@@ -118,8 +118,8 @@ def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
     judy.is_superuser = False
     judy.save()
     assert "cards" not in dashboard.dashboard_context(dashboard_request(judy))
-    seen = Permission.objects.get(codename="view_auditevent")
-    judy.user_permissions.add(seen)
+    permission = Permission.objects.get(codename="view_auditevent")
+    judy.user_permissions.add(permission)
     fresh = User.objects.get(pk=judy.pk)
     assert "cards" in dashboard.dashboard_context(
         dashboard_request(fresh, range="nonsense")

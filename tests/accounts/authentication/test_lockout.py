@@ -17,23 +17,23 @@ def test_a_locked_attempt_is_not_hashed(
     alice: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Covers every hasher, for accounts that exist and for unknown names."""
-    seen: list[str] = []
+    hashed: list[str] = []
     for verb in ("encode", "verify"):
         theirs = getattr(TunedArgon2PasswordHasher, verb)
 
         def spied(self: Any, *args: Any, _theirs: Any = theirs) -> Any:
-            seen.append(args[0])
+            hashed.append(args[0])
             return _theirs(self, *args)
 
         monkeypatch.setattr(TunedArgon2PasswordHasher, verb, spied)
     client = Client()
     for password in ("wrong", "wronger"):
         client.post("/api/token/", {"username": name, "password": password}, JSON)
-    assert set(seen) == {"wrong", "wronger"}
-    seen.clear()
+    assert set(hashed) == {"wrong", "wronger"}
+    hashed.clear()
     body = {"username": name, "password": PASSWORD}
     assert client.post("/api/token/", body, JSON).status_code == 429
-    assert seen == []
+    assert hashed == []
 
 
 JSON = "application/json"

@@ -114,7 +114,7 @@ def test_the_forwarding_headers_are_removed() -> None:
     names = dict.fromkeys(
         ("x_forwarded_for", "x_forwarded_host", "x_real_ip", "forwarded"), "6.6.6.6"
     )
-    told = apply_forwarded(scope("203.0.113.7", host="h", **names))
-    assert told["headers"] == [(b"host", b"h")] and told["scheme"] == "http"
-    assert told["client"] == ("203.0.113.7", 0)
+    forwarded = apply_forwarded(scope("203.0.113.7", host="h", **names))
+    assert forwarded["headers"] == [(b"host", b"h")] and forwarded["scheme"] == "http"
+    assert forwarded["client"] == ("203.0.113.7", 0)
     assert apply_forwarded({"client": None, "headers": []})["client"] == ("", 0)

@@ -21,15 +21,15 @@ SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
 def policy_of(response: HttpResponse) -> str:
     """The policy that the middleware adds to `response`."""
     with override_settings(SECURE_CSP=SITE):
-        seen = ContentSecurityPolicyMiddleware(lambda request: response)
-        answer: Any = seen(RequestFactory().get("/"))
+        middleware = ContentSecurityPolicyMiddleware(lambda request: response)
+        answer: Any = middleware(RequestFactory().get("/"))
     return str(answer[HEADER])
 
 
 def test_every_response_carries_the_sites_policy() -> None:
     """CSP Level 3."""
-    wanted = "default-src 'none'; form-action 'self'; upgrade"
-    assert policy_of(HttpResponse()) == wanted
+    policy = "default-src 'none'; form-action 'self'; upgrade"
+    assert policy_of(HttpResponse()) == policy
 
 
 def test_a_view_replaces_single_directives() -> None:

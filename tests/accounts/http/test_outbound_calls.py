@@ -51,7 +51,7 @@ def test_calls_are_bounded_per_host_and_in_total() -> None:
 def test_a_waiting_call_gets_the_next_free_slot() -> None:
     """Many users may sign in through one provider at the same time."""
     slots = outbound_calls.Slots(together=1, per_host=1, wait=5.0)
-    begun = time.monotonic()
+    started = time.monotonic()
 
     def hold(entered: threading.Event) -> None:
         with slots.slot("a"):
@@ -63,7 +63,7 @@ def test_a_waiting_call_gets_the_next_free_slot() -> None:
     holder.start()
     entered.wait(5)
     with slots.slot("b"):
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - started < 3
     holder.join()
 
 

@@ -28,9 +28,9 @@ def problems_of(text: str | bytes, actor: Any = "test") -> list[str]:
 def apply_file(text: str, actor: Any = "test") -> list[tuple[int, int]]:
     """Apply a file and return its progress."""
     raw = text.encode()
-    made = plan_users(raw, actor)
-    assert made.problems == []
-    return list(apply_users(raw, made.mark, actor))
+    plan = plan_users(raw, actor)
+    assert plan.problems == []
+    return list(apply_users(raw, plan.mark, actor))
 
 
 @pytest.mark.parametrize(
@@ -94,21 +94,23 @@ def test_a_file_adds_changes_and_keeps_users(
         "carol,,,,\n"
         "dora,dora@example.org,Dora,yes,User\n"
     ).replace("\n", "\r\n")
-    made = plan_users(text.encode(), "test")
-    assert [(s.what, s.username) for s in made.steps] == [
+    plan = plan_users(text.encode(), "test")
+    assert [(s.what, s.username) for s in plan.steps] == [
         ("change", "alice"),
         ("change", "bob"),
         ("same", "carol"),
         ("add", "dora"),
     ]
-    assert made.steps[0].changes["email"] == ["", "alice@example.org"]
+    assert plan.steps[0].changes["email"] == ["", "alice@example.org"]
     assert not User.objects.filter(username="dora").exists()
     assert apply_file(text, carol)[-1] == (3, 3)
     dora = User.objects.get(username="dora")
     assert dora.first_name == "Dora" and not dora.has_usable_password()
-    held = RoleAssignment.objects.get(user=alice, role__name="Guest")
-    assert held.expires_at is not None and f"{held.expires_at:%Y-%m-%d}" == end
-    assert held.granted_by == carol
+    assignment = RoleAssignment.objects.get(user=alice, role__name="Guest")
+    assert (
+        assignment.expires_at is not None and f"{assignment.expires_at:%Y-%m-%d}" == end
+    )
+    assert assignment.granted_by == carol
     bob.refresh_from_db()
     assert not bob.is_active and pair.row.state == "revoked"
     words = AuditEvent.objects.filter(actor="carol").order_by("id")
@@ -122,9 +124,9 @@ def test_a_file_adds_changes_and_keeps_users(
     ]
     assert apply_file(text)[-1] == (0, 0), "a second time it changes nothing"
     assert apply_file(f"{HEAD}alice,,,,Guest\nbob,,,yes,\n")[-1] == (2, 2)
-    held.refresh_from_db()
+    assignment.refresh_from_db()
     bob.refresh_from_db()
-    assert held.expires_at is None and bob.is_active
+    assert assignment.expires_at is None and bob.is_active
 
 
 def test_changes_since_the_dry_run_are_checked_again(alice: User) -> None:

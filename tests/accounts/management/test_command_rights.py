@@ -82,9 +82,9 @@ def test_djangos_own_command_records_the_superuser_it_creates(
 ) -> None:
     """`createsuperuser` may create the first administrator."""
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", NEW)
-    given = {"username": "root", "email": "root@example.com", "verbosity": 0}
+    options = {"username": "root", "email": "root@example.com", "verbosity": 0}
     found = new_events(
-        lambda: call_command("createsuperuser", interactive=False, **given)
+        lambda: call_command("createsuperuser", interactive=False, **options)
     )
     assert found == [(ACTOR, "user.added", "root")]
     assert User.objects.get(username="root").check_password(NEW)

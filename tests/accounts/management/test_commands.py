@@ -49,13 +49,13 @@ def events(action: str) -> list[tuple[str, str]]:
 
 
 def test_add_user_with_roles(monkeypatch: Any) -> None:
-    told = run(
+    output = run(
         *("add_user", "zoe", "--role", "User", "--role", "Guest", "--password-stdin"),
         stdin="correct-horse-7\n",
         monkeypatch=monkeypatch,
     )
     zoe = User.objects.get(username="zoe")
-    assert zoe.check_password("correct-horse-7") and "User, Guest" in told
+    assert zoe.check_password("correct-horse-7") and "User, Guest" in output
     assert set(zoe.role_assignments.values_list("role__name", flat=True)) == {
         "User",
         "Guest",
@@ -84,10 +84,12 @@ def test_add_user_explains_what_is_wrong(
 
 
 def test_grant_with_an_end_and_ungrant(alice: User) -> None:
-    told = run("grant_role", "alice", "Admin", "--until", "30d", "--reason", "stand-in")
-    held = RoleAssignment.objects.get(user=alice, role__name="Admin")
-    assert held.expires_at is not None and "until" in told
-    assert held.expires_at - timezone.now() > timedelta(days=29)
+    output = run(
+        "grant_role", "alice", "Admin", "--until", "30d", "--reason", "stand-in"
+    )
+    assignment = RoleAssignment.objects.get(user=alice, role__name="Admin")
+    assert assignment.expires_at is not None and "until" in output
+    assert assignment.expires_at - timezone.now() > timedelta(days=29)
     run("grant_role", "alice", "Admin")
     assert events("role.extended")
     assert "0 tokens" in run("revoke_role", "alice", "Admin")
@@ -169,12 +171,12 @@ def test_purge_deletes_what_has_expired(alice: User) -> None:
     AuditSeal.objects.all().seal()
     SigningKey.objects.rotate(actor="test")
     SigningKey.objects.filter(state="retiring").update(retiring_at=past)
-    told = run("purge")
+    output = run("purge")
     assert not IssuedToken.objects.filter(user=alice).exists()
     assert not RevokedToken.objects.filter(jti=pair.row.jti).exists()
     assert not AuditEvent.objects.filter(action="test.old").exists()
     assert not SigningKey.objects.filter(state="retiring").exists()
-    assert "2 tokens" in told and events("purge.done")
+    assert "2 tokens" in output and events("purge.done")
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
@@ -195,12 +197,12 @@ def test_rotation_to_each_algorithm(alice: User, algorithm: str) -> None:
 def test_doctor_names_each_problem_and_its_fix(alice: User, settings: Any) -> None:
     """The exit code is 1 if a check fails."""
     with pytest.raises(SystemExit):
-        told = io.StringIO()
+        output = io.StringIO()
         User.objects.filter(is_superuser=True).update(is_superuser=False)
         SigningKey.objects.update(state="retired")
-        call_command("doctor", stdout=told)
-    assert "portico.E003" in told.getvalue() and "portico.E005" in told.getvalue()
-    assert "fix: Run: manage.py rotate_signing_key" in told.getvalue()
+        call_command("doctor", stdout=output)
+    assert "portico.E003" in output.getvalue() and "portico.E005" in output.getvalue()
+    assert "fix: Run: manage.py rotate_signing_key" in output.getvalue()
 
 
 def test_doctor_reports_a_lost_key_encryption_key(carol: User, settings: Any) -> None:
@@ -246,8 +248,8 @@ def test_the_last_assignment_counts_only_unexpired(alice: User) -> None:
         expires_at=past
     )
     issue_tokens(alice, issued_via="command")
-    held = RoleAssignment.objects.get(user=alice, role__name="User")
-    assert held.withdraw(actor="test") == 2
+    assignment = RoleAssignment.objects.get(user=alice, role__name="User")
+    assert assignment.withdraw(actor="test") == 2
 
 
 def test_static_files_are_collected_again_when_one_is_newer(

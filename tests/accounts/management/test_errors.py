@@ -89,10 +89,10 @@ def test_every_kind_of_token_is_revoked_by_pasting_it(
         alice, name="script", scope="mcp", lifetime=timedelta(hours=1)
     )
     for pasted in (pair.access, pair.refresh, raw):
-        told = run(
+        output = run(
             "revoke_tokens", "--token-stdin", stdin=pasted, monkeypatch=monkeypatch
         )
-        assert "1 token" in told
+        assert "1 token" in output
     assert not IssuedToken.objects.live().filter(user=alice).exists()
 
 

@@ -154,8 +154,8 @@ def test_text_from_outside_stays_on_one_line() -> None:
 
 
 def define_tool(name: str, definition: str = "a", **more: Any) -> Offer:
-    given = {"scopes": ("User.Read",), "sensitive": False, **more}
-    return Offer("tool", name, "", "", definition=definition, **given)
+    fields = {"scopes": ("User.Read",), "sensitive": False, **more}
+    return Offer("tool", name, "", "", definition=definition, **fields)
 
 
 def test_sync_adds_marks_disables_and_restores(db: None) -> None:

@@ -123,8 +123,8 @@ def keys(request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
         return
     with valkey() as running, override_settings(VALKEY_URL=running.connection_url):
         url = re.sub(r"\Avalkey", "redis", running.connection_url)
-        with redis.Redis.from_url(url) as asked:
-            yield lambda: int(asked.dbsize())
+        with redis.Redis.from_url(url) as client:
+            yield lambda: int(client.dbsize())
 
 
 def is_refused(work: Callable[[], Any]) -> bool:
@@ -146,13 +146,15 @@ def test_a_refused_address_adds_no_keys(
 ) -> None:
     """Other addresses are still counted."""
     with override_settings(**{f"LIMIT_{setting}": "2/day"}):
-        told = [
+        waits = [
             is_refused(
                 partial(middleware.check_rate, issued_via, "192.0.2.1", f"client-{n}")
             )
             for n in range(50)
         ]
-        assert told == [False] * 2 * ADDRESS_FACTOR + [True] * (50 - 2 * ADDRESS_FACTOR)
+        assert waits == [False] * 2 * ADDRESS_FACTOR + [True] * (
+            50 - 2 * ADDRESS_FACTOR
+        )
         before = keys()
         assert before <= 2 * (2 * ADDRESS_FACTOR + 1)
         assert is_refused(
@@ -183,15 +185,15 @@ def test_wrong_tokens_of_a_refused_address_add_no_keys(keys: Callable[[], int]) 
     """At /mcp each wrong token is counted by itself too."""
 
     async def many() -> list[bool]:
-        told = []
+        waits = []
         for number in range(50):
             try:
                 await of_mcp.admit_refusal(f"e30.e30.{number}", "192.0.2.1")
             except RateLimited:
-                told.append(True)
+                waits.append(True)
             else:
-                told.append(False)
-        return told
+                waits.append(False)
+        return waits
 
     of_mcp.async_shared_store.cache_clear()
     with override_settings(LIMIT_MCP_REFUSED="2/day"):

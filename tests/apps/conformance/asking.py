@@ -131,8 +131,8 @@ async def test_input_required_result_elicitation(
     name = answer(ctx, "user_name", "name")
     if isinstance(name, str):
         return f"Hello, {name}!"
-    asked = form("What is your name?", name=text())
-    return InputRequiredResult(input_requests={"user_name": asked})
+    question = form("What is your name?", name=text())
+    return InputRequiredResult(input_requests={"user_name": question})
 
 
 @mcp.tool(scopes=SCOPES)
@@ -141,8 +141,8 @@ async def test_input_required_result_sampling(ctx: Ctx) -> str | InputRequiredRe
     said = answer(ctx, "capital_question", "text")
     if said is not None:
         return f"The model says: {said}"
-    asked = sample("What is the capital of France?")
-    return InputRequiredResult(input_requests={"capital_question": asked})
+    question = sample("What is the capital of France?")
+    return InputRequiredResult(input_requests={"capital_question": question})
 
 
 @mcp.tool(scopes=SCOPES)
@@ -163,8 +163,10 @@ async def test_input_required_result_request_state(
     """Ask with a state that has to come back."""
     if ctx.input_responses and ctx.request_state == "asked":
         return "state-ok"
-    asked = form("Please confirm", ok={"type": "boolean"})
-    return InputRequiredResult(input_requests={"confirm": asked}, request_state="asked")
+    question = form("Please confirm", ok={"type": "boolean"})
+    return InputRequiredResult(
+        input_requests={"confirm": question}, request_state="asked"
+    )
 
 
 @mcp.tool(scopes=SCOPES)
@@ -180,14 +182,14 @@ async def test_input_required_result_multiple_inputs(
     ctx: Ctx,
 ) -> str | InputRequiredResult:
     """Ask three things at once."""
-    asked = {
+    questions = {
         "user_name": form("What is your name?", name=text()),
         "greeting": sample("Generate a greeting", 50),
         "client_roots": ListRootsRequest(),
     }
-    if set(asked) <= set(ctx.input_responses or {}):
+    if set(questions) <= set(ctx.input_responses or {}):
         return f"Hello, {answer(ctx, 'user_name', 'name')}"
-    return InputRequiredResult(input_requests=asked, request_state="many")
+    return InputRequiredResult(input_requests=questions, request_state="many")
 
 
 @mcp.tool(scopes=SCOPES)
@@ -215,12 +217,14 @@ async def test_input_required_result_capabilities(
     can = ctx.client_capabilities
     if ctx.input_responses:
         return "answered"
-    asked: Any = {}
+    questions: Any = {}
     if can is not None and can.sampling is not None:
-        asked["capital_question"] = sample("What is the capital of France?")
+        questions["capital_question"] = sample("What is the capital of France?")
     if can is not None and can.elicitation is not None:
-        asked["user_name"] = form("What is your name?", name=text())
-    return InputRequiredResult(input_requests=asked) if asked else "nothing to ask"
+        questions["user_name"] = form("What is your name?", name=text())
+    return (
+        InputRequiredResult(input_requests=questions) if questions else "nothing to ask"
+    )
 
 
 @mcp.prompt(scopes=SCOPES)
@@ -229,8 +233,8 @@ async def test_input_required_result_prompt(ctx: Ctx) -> Any:
     context = answer(ctx, "user_context", "context")
     if context is not None:
         return [UserMessage(f"In the context of {context}")]
-    asked = form("What context should the prompt use?", context=text())
-    return InputRequiredResult(input_requests={"user_context": asked})
+    question = form("What context should the prompt use?", context=text())
+    return InputRequiredResult(input_requests={"user_context": question})
 
 
 @mcp.tool(scopes=SCOPES)
@@ -242,5 +246,5 @@ async def test_missing_capability(ctx: Ctx) -> str:
     data = MissingRequiredClientCapabilityErrorData.model_validate(
         {"requiredCapabilities": {"sampling": {}}}
     )
-    told = data.model_dump(by_alias=True, mode="json", exclude_none=True)
-    raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "Sampling is needed", data=told)
+    sent = data.model_dump(by_alias=True, mode="json", exclude_none=True)
+    raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "Sampling is needed", data=sent)

@@ -42,12 +42,12 @@ class Proxy:
         """A foreign Host or Origin is passed on: the server has to refuse it."""
         own, theirs = f"127.0.0.1:{self.port}", f"127.0.0.1:{self.upstream}"
         lines = head.split("\r\n")
-        kept = [
+        headers = [
             line.replace(own, theirs)
             for line in lines[1:-2]
             if not line.lower().startswith("connection:")
         ]
-        return "\r\n".join([lines[0], *kept, self.added, ""])
+        return "\r\n".join([lines[0], *headers, self.added, ""])
 
 
 async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -49,8 +49,11 @@ def test_errors_are_answered_by_their_kind(
     rf: Any, kind: str, status: int, error: str, words: str
 ) -> None:
     """Programs get JSON, people a page; an error in Portico stays a 500."""
-    told = response_to(rf, kind, "*/*")
-    assert told.status_code == status and json.loads(told.content)["error"] == error
+    response = response_to(rf, kind, "*/*")
+    assert (
+        response.status_code == status
+        and json.loads(response.content)["error"] == error
+    )
     page = response_to(rf, kind, "text/html,application/xhtml+xml")
     assert page.status_code == status and words in page.content.decode()
     assert ("Retry-After" in page) == (status == 503)

@@ -39,8 +39,8 @@ def client(server: Portico) -> McpClient:
 
 def key(role: str, tool: str) -> str:
     """A cell's name in the form."""
-    made = Role.objects.get(name=role), Primitive.objects.get(name=tool)
-    return f"{made[0].pk}-{made[1].pk}"
+    pair = Role.objects.get(name=role), Primitive.objects.get(name=tool)
+    return f"{pair[0].pk}-{pair[1].pk}"
 
 
 def ticks(browser: Browser) -> list[str]:
@@ -123,11 +123,11 @@ def test_a_conflicting_change_is_refused(
     guest, scope = Role.objects.get(name="Guest"), Scope.objects.get(name="tool:rule")
     carol.open(f"{MATRIX}?q=l")
     form = carol.form("version")
-    wanted = [*ticks(carol), key("Guest", "lonely")]
+    cells = [*ticks(carol), key("Guest", "lonely")]
     if when == "before saving":
-        form = carol.submit(form, on=wanted).form("changes")
+        form = carol.submit(form, on=cells).form("changes")
     guest.scopes.add(scope)
-    left: Any = {} if when == "before saving" else {"on": wanted}
+    left: Any = {} if when == "before saving" else {"on": cells}
     carol.submit(form, **left)
     guest.scopes.remove(scope)
     assert carol.page.status_code == 409 and "Nothing was saved" in carol.page.text
@@ -146,11 +146,11 @@ def test_filters_and_nonsense_in_them(carol: Browser) -> None:
 
 def staff(name: str, *codenames: str) -> User:
     """A staff member with only these permissions."""
-    made = make_user(name, admin=True)
-    made.is_superuser = False
-    made.save()
-    made.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    return made
+    user = make_user(name, admin=True)
+    user.is_superuser = False
+    user.save()
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return user
 
 
 def test_viewing_the_matrix_does_not_allow_changing_it(server: Portico) -> None:

@@ -99,9 +99,9 @@ def test_an_assignment_added(carol: Browser, client: McpClient) -> None:
         **inline("1", role=admin, reason="stand-in", id=""),
     )
     assert client.allowed("rule") and "rule" in client.tools()
-    held = RoleAssignment.objects.get(user__username="alice", role__name="Admin")
-    assert held.granted_by == User.objects.get(username="carol")
-    assert held.reason == "stand-in"
+    assignment = RoleAssignment.objects.get(user__username="alice", role__name="Admin")
+    assert assignment.granted_by == User.objects.get(username="carol")
+    assert assignment.reason == "stand-in"
 
 
 def test_an_assignment_that_ends(carol: Browser, client: McpClient) -> None:

@@ -37,12 +37,12 @@ def test_a_client_is_added_and_its_secret_rotated(
     with pytest.raises(AssertionError):
         carol.save(f"{CLIENTS}add/", name="x", redirect_uris="http://evil.example")
     assert "use https" in carol.page.text and 'value="x"' in carol.page.text
-    given = {
+    fields = {
         "name": "Reports",
         "redirect_uris": "https://reports.example/cb",
         "token_endpoint_auth_method": "client_secret_basic",
     }
-    carol.save(f"{CLIENTS}add/", **given)
+    carol.save(f"{CLIENTS}add/", **fields)
     first = secret_on(carol.page.text)
     client = OAuthClient.objects.get(name="Reports")
     assert client.verified and first not in client.client_secret

@@ -67,10 +67,10 @@ def test_the_system_page_hides_secrets(carol: Browser) -> None:
 
 def test_clients_show_their_verification(carol: Browser, server: Portico) -> None:
     """A client is unverified until approved; every redirect URI is shown."""
-    made = register_client(server, client_name="<i>Odd</i> client")
+    client = register_client(server, client_name="<i>Odd</i> client")
     page = carol.open("/admin/accounts/oauthclient/").page.text
     assert "unverified (self-registered)" in page and "<i>Odd" not in page
-    assert html.escape(made["redirect_uris"][0]) in page
+    assert html.escape(client["redirect_uris"][0]) in page
 
 
 def test_a_key_shows_how_it_is_published(carol: Browser, server: Portico) -> None:

@@ -166,15 +166,15 @@ def options(text: str) -> dict[str, list[str]]:
         inside = ""
 
         def handle_starttag(self, tag: str, attrs: Any) -> None:
-            given = dict(attrs)
+            attributes = dict(attrs)
             if tag == "select":
-                self.inside = given.get("name") or ""
+                self.inside = attributes.get("name") or ""
                 found.setdefault(self.inside, [])
-            elif tag == "option" and self.inside and given.get("value"):
-                found[self.inside].append(given["value"])
-            elif tag == "input" and given.get("type") in ("checkbox", "radio"):
-                box = found.setdefault(given.get("name") or "", [])
-                box.append(given.get("value") or "on")
+            elif tag == "option" and self.inside and attributes.get("value"):
+                found[self.inside].append(attributes["value"])
+            elif tag == "input" and attributes.get("type") in ("checkbox", "radio"):
+                box = found.setdefault(attributes.get("name") or "", [])
+                box.append(attributes.get("value") or "on")
 
     Reader().feed(text)
     return {
@@ -462,12 +462,12 @@ def test_the_helpdesk_revokes_and_nothing_else(
 
 def test_the_groups_exist_after_migrate() -> None:
     """Both groups are created by a migration; an auditor may view every list."""
-    held = set(
+    permissions = set(
         Permission.objects.filter(group__name="Auditors").values_list(
             "content_type__app_label", "codename"
         )
     )
-    wanted = {(p.opts.app_label, f"view_{p.opts.model_name}") for p in PAGES}
-    assert wanted <= held
-    assert all(codename.startswith("view_") for _app, codename in held)
+    expected = {(p.opts.app_label, f"view_{p.opts.model_name}") for p in PAGES}
+    assert expected <= permissions
+    assert all(codename.startswith("view_") for _app, codename in permissions)
     assert not SITE.is_registered(Group)

@@ -187,8 +187,8 @@ def test_roles_of_superusers_and_providers_stay_unchanged(mallory: Browser) -> N
     empty = current_row(Role, name="Empty")
     path = f"{ADMIN}/role/{empty.pk}"
     assert mallory.open(f"{path}/delete/").page.status_code == 403
-    held = [str(current_row(Scope, name="Guest.Read").pk)]
-    mallory.save(f"{path}/change/", scopes=held, description="within her own")
+    keys = [str(current_row(Scope, name="Guest.Read").pk)]
+    mallory.save(f"{path}/change/", scopes=keys, description="within her own")
     assert list(empty.scopes.values_list("name", flat=True)) == ["Guest.Read"]
 
 
@@ -208,12 +208,12 @@ def test_a_right_limited_to_networks_is_not_granted_without_them(
             assert "You do not have User.Read yourself" in browser.page.text
         assert not current_row(Role, name="Empty").scopes.exists()
         browser.save(path, scopes=[pk], networks="10.99.1.0/24")
-        given = {"user": "olga", "role": str(current_row(Role, name="User").pk)}
+        fields = {"user": "olga", "role": str(current_row(Role, name="User").pk)}
         form = browser.open(f"{ADMIN}/roleassignment/add/").form("_save")
-        browser.submit(form, "_save", **given)
+        browser.submit(form, "_save", **fields)
         assert "You do not have" in browser.page.text
-        given["role"] = str(current_row(Role, name="Empty").pk)
-        browser.save(f"{ADMIN}/roleassignment/add/", **given)
+        fields["role"] = str(current_row(Role, name="Empty").pk)
+        browser.save(f"{ADMIN}/roleassignment/add/", **fields)
     assert RoleAssignment.objects.filter(user__username="olga", role__name="Empty")
     otto.delete()
 
@@ -301,19 +301,21 @@ def test_saving_an_unchanged_assignment_changes_nothing(server: Portico) -> None
     """The actor becomes the granter, so a superuser's grant is not offered."""
     rosa = staff("rosa", "User", "Guest", group="Role managers")
     for name in ("bert", "carol"):
-        held = current_row(RoleAssignment, user__username=name, role__name=GIVEN[name])
-        RoleAssignment.objects.filter(pk=held.pk).update(
+        assignment = current_row(
+            RoleAssignment, user__username=name, role__name=GIVEN[name]
+        )
+        RoleAssignment.objects.filter(pk=assignment.pk).update(
             granted_by=None, reason="from provider corp-of-scene"
         )
         with Browser(server.url) as browser:
-            path = f"{ADMIN}/roleassignment/{held.pk}/change/"
+            path = f"{ADMIN}/roleassignment/{assignment.pk}/change/"
             browser.sign_in("rosa").open(path)
             offered = [f for f in browser.forms if "_save" in [b[0] for b in f.buttons]]
             assert bool(offered) == (name == "bert")
             for form in offered:
                 browser.submit(form, "_save")
-        held.refresh_from_db()
-        assert held.granted_by is None
+        assignment.refresh_from_db()
+        assert assignment.granted_by is None
     rosa.delete()
 
 
@@ -327,16 +329,20 @@ def test_approving_keeps_a_longer_grant_of_a_provider(server: Portico) -> None:
     ends, reason = timezone.now() + timedelta(days=30), "from provider corp-of-scene"
     RoleAssignment.objects.grant(petra, role, reason=reason, expires_at=ends)
     until = timezone.now() + timedelta(days=3)
-    for wanted, kept in ((until, reason), (ends + timedelta(days=1), "longer")):
-        asked = AccessRequest.objects.create(
-            user=petra, role=role, reason="longer", until=wanted
+    for end, expected in ((until, reason), (ends + timedelta(days=1), "longer")):
+        request = AccessRequest.objects.create(
+            user=petra, role=role, reason="longer", until=end
         )
         with Browser(server.url) as browser:
-            browser.sign_in("carol").act(f"{ADMIN}/accessrequest/", "approve", asked.pk)
-        held = current_row(RoleAssignment, user=petra, role=role)
-        assert held.reason == kept and held.expires_at >= ends
-        asked.refresh_from_db()
-        assert asked.state == "approved" and asked.given_until == held.expires_at
+            browser.sign_in("carol").act(
+                f"{ADMIN}/accessrequest/", "approve", request.pk
+            )
+        assignment = current_row(RoleAssignment, user=petra, role=role)
+        assert assignment.reason == expected and assignment.expires_at >= ends
+        request.refresh_from_db()
+        assert (
+            request.state == "approved" and request.given_until == assignment.expires_at
+        )
 
 
 def test_only_a_superuser_deletes_a_disabled_tool(mallory: Browser) -> None:

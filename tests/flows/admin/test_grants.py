@@ -79,13 +79,13 @@ def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> 
     fields = {"user": "olga", "role": pk(Role, name="User")}
     carol.save(f"{GRANTS}add/", **fields, **until(1), reason="stands in")
     assert client.allowed("look")
-    given = role_of("olga")
-    assert given.granted_by == User.objects.get(username="carol")
-    carol.act(GRANTS, "extend_week", given.pk)
-    assert role_of("olga").expires_at == given.expires_at + timedelta(days=7)  # type: ignore[operator]
-    carol.act(GRANTS, "end_now", given.pk)
+    assignment = role_of("olga")
+    assert assignment.granted_by == User.objects.get(username="carol")
+    carol.act(GRANTS, "extend_week", assignment.pk)
+    assert role_of("olga").expires_at == assignment.expires_at + timedelta(days=7)  # type: ignore[operator]
+    carol.act(GRANTS, "end_now", assignment.pk)
     assert "Unknown tool: look" in client.call("look").text
-    carol.act(f"{GRANTS}?end=expired", "extend_day", given.pk)
+    carol.act(f"{GRANTS}?end=expired", "extend_day", assignment.pk)
     assert client.allowed("look"), "counted from now, since its end had passed"
     found = AuditEvent.objects.filter(object="olga holds User").order_by("id")
     words = [event.action for event in found]
@@ -95,7 +95,9 @@ def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> 
         "role.ended",
         "role.extended",
     ]
-    carol.open(f"{GRANTS}{given.pk}/delete/").submit(carol.form("post"), post="yes")
+    carol.open(f"{GRANTS}{assignment.pk}/delete/").submit(
+        carol.form("post"), post="yes"
+    )
     assert not client.allowed("look")
 
 
@@ -115,13 +117,13 @@ def test_assignments_are_filtered_by_their_end(carol: Browser, end: str) -> None
     page = carol.open(f"{GRANTS}?q=olga&end={end}").page
     assert page.status_code == 200
     shown = {name for name in ("(ends soon)", "no end date</td>") if name in page.text}
-    wanted = {
+    expected = {
         "soon": {"(ends soon)"},
         "dated": {"(ends soon)"},
         "for_good": {"no end date</td>"},
     }
-    assert shown == wanted.get(
-        end, set() if end == "expired" else {*wanted["soon"], *wanted["for_good"]}
+    assert shown == expected.get(
+        end, set() if end == "expired" else {*expected["soon"], *expected["for_good"]}
     )
 
 
@@ -137,30 +139,30 @@ def test_access_is_requested_and_approved(
     assert "Request for User sent" in nina.page.text and not client.allowed("look")
     nina.submit(nina.form("reason"), role=user, reason="again")
     assert "You have already requested User" in nina.page.text
-    asked = AccessRequest.objects.get(user__username="nina", state="open")
+    request = AccessRequest.objects.get(user__username="nina", state="open")
     assert "waiting: " in carol.open("/admin/").page.text
-    carol.open(f"{REQUESTS}{asked.pk}/change/")
+    carol.open(f"{REQUESTS}{request.pk}/change/")
     assert "the audit of May" in carol.page.text and day in carol.page.text
     carol.submit(carol.form("answer"), "_approve", answer="You are welcome")
     assert client.allowed("look")
-    held = role_of("nina")
-    assert held.expires_at is not None and held.reason == "the audit of May"
-    assert f"{held.expires_at:%Y-%m-%d}" == day
-    assert held.granted_by == User.objects.get(username="carol")
+    assignment = role_of("nina")
+    assert assignment.expires_at is not None and assignment.reason == "the audit of May"
+    assert f"{assignment.expires_at:%Y-%m-%d}" == day
+    assert assignment.granted_by == User.objects.get(username="carol")
     nina.open("/portal/access/")
     assert "User: approved" in nina.page.text and "You are welcome" in nina.page.text
     about = AuditEvent.objects.filter(object="nina asks for User").order_by("id")
-    told = [(event.action, event.actor) for event in about][-2:]
-    assert told == [("access.requested", "nina"), ("access.approved", "carol")]
-    page = carol.open(f"{REQUESTS}{asked.pk}/change/").page
+    actions = [(event.action, event.actor) for event in about][-2:]
+    assert actions == [("access.requested", "nina"), ("access.approved", "carol")]
+    page = carol.open(f"{REQUESTS}{request.pk}/change/").page
     assert page.status_code == 200 and "_approve" not in page.text
 
 
 def test_access_is_declined_with_a_word(carol: Browser, nina: Browser) -> None:
     nina.open("/portal/access/")
     nina.submit(nina.form("reason"), role=pk(Role, name="User"), reason="fun", until="")
-    asked = AccessRequest.objects.get(user__username="nina", state="open")
-    carol.open(f"{REQUESTS}{asked.pk}/change/")
+    request = AccessRequest.objects.get(user__username="nina", state="open")
+    carol.open(f"{REQUESTS}{request.pk}/change/")
     carol.submit(carol.form("answer"), "_decline", answer="Not this month")
     nina.open("/portal/access/")
     assert "User: declined" in nina.page.text and "Not this month" in nina.page.text
@@ -179,19 +181,22 @@ def test_a_request_is_withdrawn_and_odd_ones_are_refused(nina: Browser) -> None:
         {"reason": ""},
     ):
         nina.open("/portal/access/")
-        given = {"role": pk(Role, name="User"), "reason": "why", "until": ""} | wrong
-        assert nina.submit(nina.form("reason"), **given).page.status_code == 400
+        fields = {"role": pk(Role, name="User"), "reason": "why", "until": ""} | wrong
+        assert nina.submit(nina.form("reason"), **fields).page.status_code == 400
     nina.open("/portal/access/")
     nina.submit(nina.form("reason"), role=pk(Role, name="User"), reason="r", until="")
-    asked = AccessRequest.objects.get(user__username="nina")
+    request = AccessRequest.objects.get(user__username="nina")
     nina.submit(nina.form("withdraw"), "withdraw")
-    asked.refresh_from_db()
-    assert asked.state == "withdrawn" and "User: withdrawn" in nina.page.text
+    request.refresh_from_db()
+    assert request.state == "withdrawn" and "User: withdrawn" in nina.page.text
     form = nina.form("reason")
-    nina.submit(form, withdraw=str(asked.pk))
+    nina.submit(form, withdraw=str(request.pk))
     assert "already decided" in nina.page.text
     other, _new = AccessRequest.objects.get_or_create(
-        user=User.objects.get(username="bob"), role=asked.role, reason="r", state="open"
+        user=User.objects.get(username="bob"),
+        role=request.role,
+        reason="r",
+        state="open",
     )
     assert nina.submit(form, withdraw=str(other.pk)).page.status_code == 404
 
@@ -211,8 +216,8 @@ def test_requests_are_decided_in_bulk(
     carol.submit(carol.form("answer"), "_approve")
     assert "This time is in the past" in carol.page.text
     carol.act(REQUESTS, "decline", late.pk)
-    asked = ask(someone, role, reason="in time")
-    carol.act(REQUESTS, "approve", asked.pk)
+    request = ask(someone, role, reason="in time")
+    carol.act(REQUESTS, "approve", request.pk)
     assert client.allowed("look") and role_of("nina").expires_at is None
 
 
@@ -259,8 +264,8 @@ def test_a_role_manager_decides_requests_within_their_own_rights(
     much = ask(nina_, Role.objects.get(name="Admin"), reason="r")
     own = ask(rosa_, Role.objects.get(name="User"), reason="longer")
     client = mcp_client(server, "nina")
-    for asked in (much, own):
-        rosa.open(f"{REQUESTS}{asked.pk}/change/")
+    for request in (much, own):
+        rosa.open(f"{REQUESTS}{request.pk}/change/")
         rosa.submit(rosa.form("answer"), "_approve")
         assert "errornote" in rosa.page.text
     rosa.act(REQUESTS, "approve", fine.pk, much.pk, own.pk)

@@ -44,8 +44,8 @@ def test_users_are_imported_after_a_dry_run(carol: Browser, server: Portico) -> 
     User.objects.filter(username="yuri").delete()
     client = mcp_client(server, "xena")
     assert not client.allowed("look")
-    told = upload(carol, USERS, "username,roles\nxena,User\nyuri,User;Guest\n")
-    assert "role User" in told and "no end date" in told
+    text = upload(carol, USERS, "username,roles\nxena,User\nyuri,User;Guest\n")
+    assert "role User" in text and "no end date" in text
     assert not User.objects.filter(username="yuri").exists()
     carol.submit(carol.form("apply"), "apply")
     assert "Done: 2 users were added or changed." in carol.page.text
@@ -57,8 +57,8 @@ def test_users_are_imported_after_a_dry_run(carol: Browser, server: Portico) -> 
 
 
 def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
-    told = upload(carol, USERS, "username,roles\nzoe,Boss\n")
-    assert carol.page.status_code == 400 and "line 2, roles" in told
+    text = upload(carol, USERS, "username,roles\nzoe,Boss\n")
+    assert carol.page.status_code == 400 and "line 2, roles" in text
     assert "apply" not in [b[0] for form in carol.forms for b in form.buttons]
     assert "changes nothing" in upload(carol, USERS, "username\nalice\n")
     form = carol.open(USERS).form("file")
@@ -88,8 +88,8 @@ def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> No
     closed = json.loads(before)
     look = next(p for p in closed["primitives"] if p["name"] == "look")
     look["enabled"] = False
-    told = upload(carol, POLICY, json.dumps(closed))
-    assert "primitives: tool look" in told and client.allowed("look")
+    text = upload(carol, POLICY, json.dumps(closed))
+    assert "primitives: tool look" in text and client.allowed("look")
     carol.submit(carol.form("apply"), "apply")
     assert "Done: 1 items" in carol.page.text and not client.allowed("look")
     upload(carol, POLICY, before)

@@ -61,8 +61,8 @@ def test_revoking_all_matches_states_counts_and_effect(
     assert one is not None
     path = f"{TOKENS}?client_id=the-very-client&state=active"
     carol.act(path, "revoke", one.pk, everything=True, confirm=False)
-    told = f"{count} active tokens for 2 people (1 client)"
-    assert told in carol.page.text and all(c.allowed("look") for c in clients)
+    summary = f"{count} active tokens for 2 people (1 client)"
+    assert summary in carol.page.text and all(c.allowed("look") for c in clients)
     carol.act(path, "revoke", one.pk, everything=True)
     assert f"{count} tokens revoked" in carol.page.text
     assert [c.call("look").status_code for c in clients] == [401] * 3
@@ -194,8 +194,8 @@ def test_views_are_saved_for_one_user_or_shared(
     mine, ours = (SavedView.objects.get(name=n) for n in ("Mine", "Ours"))
     assert (mine.shared, ours.shared) == (False, True), "sharing takes a permission"
     assert mine.query == "decision__exact=denied"
-    seen = audrey.open(AUDIT).page.text
-    assert "Mine" in seen and "Ours (shared)" in seen
+    text = audrey.open(AUDIT).page.text
+    assert "Mine" in text and "Ours (shared)" in text
     assert "Mine" not in carol.open(AUDIT).page.text
     audrey.submit(audrey.form("name"), name="")
     audrey.submit(audrey.form("name"), name="Mine")
@@ -246,8 +246,8 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
     assert "audit matches" in audrey.submit(form).page.text
     rows = raw_events(pk=event.pk)
     rows.update(object="as somebody wants it")
-    told = audrey.submit(form).page.text
-    assert f"event {event.pk} of seal" in told and "was changed" in told
+    text = audrey.submit(form).page.text
+    assert f"event {event.pk} of seal" in text and "was changed" in text
     rows.update(object="as it was")
     assert "audit matches" in audrey.submit(form).page.text
     newest = AuditSeal.objects.filter(pk=AuditSeal.objects.latest("number").pk)
@@ -256,8 +256,8 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
     assert "says it was purged" in audrey.submit(form).page.text
     newest.update(purged_at=None)
     newest.delete()
-    told = audrey.submit(form).page.text
-    assert f"seal {seal.number}" in told and "audit matches" not in told
+    text = audrey.submit(form).page.text
+    assert f"seal {seal.number}" in text and "audit matches" not in text
     seal.save(force_insert=True)
     assert "audit matches" in audrey.submit(form).page.text
     some = AuditSeal.objects.first()

@@ -43,10 +43,10 @@ def staff(server: Portico, rows: None) -> Iterator[dict[str, Browser]]:
         browsers = {}
         for name in ("carol", *GROUPS):
             if name in GROUPS:
-                made = make_user(name)
-                made.is_staff = True
-                made.save()
-                made.groups.set(Group.objects.filter(name=GROUPS[name]))
+                user = make_user(name)
+                user.is_staff = True
+                user.save()
+                user.groups.set(Group.objects.filter(name=GROUPS[name]))
             browsers[name] = opened.enter_context(Browser(server.url)).sign_in(name)
         yield browsers
 
@@ -65,7 +65,7 @@ def test_nobody_reads_a_secret_letter_by_letter(
 ) -> None:
     """The class of CVE-2010-4534, which gave session keys and hashes away."""
     key = UserSession.objects.filter(user__username="carol")[0].session_key
-    asked = {
+    attempts = {
         TOKENS: [
             f"user__usersession__session_key__regex=^{key[:2]}",
             "user__password__startswith=argon2",
@@ -89,7 +89,7 @@ def test_nobody_reads_a_secret_letter_by_letter(
         USERS: ["password__gte=a", "usersession__session_key__lt=z", "email__regex=a"],
         AUDIT: ["changes__icontains=a", "actor__regex=(a+)+$", "at__year=2026"],
     }
-    for path, queries in asked.items():
+    for path, queries in attempts.items():
         may_look = staff[who].http.get(path).status_code == 200
         for query in queries:
             answer = staff[who].http.get(f"{path}?{query}", follow_redirects=False)
@@ -267,8 +267,8 @@ def test_every_page_of_the_site_is_tried_as_every_group(
         )
         menu = browser.open("/admin/").page.text
         for page in site.pages.values():
-            held = user.has_perms(page.permissions)
-            may_open = user.is_superuser if page.superusers_only else held
+            permitted = user.has_perms(page.permissions)
+            may_open = user.is_superuser if page.superusers_only else permitted
             path = f"/admin/{page.path}"
             status = browser.open(path).page.status_code
             assert status == (200 if may_open else 403), (who, path)

@@ -49,10 +49,12 @@ def test_a_role_is_granted_and_revoked_at_once(server: Portico) -> None:
     make_user("sybil", "User")
     carol, sybil = mcp_client(server, "carol", scope=WIDE), mcp_client(server, "sybil")
     assert not sybil.allowed("rule")
-    told = carol.text("grant_role", user="sybil", role="Admin", reason="stand-in")
-    assert told == "sybil now holds Admin." and sybil.allowed("rule")
-    held = RoleAssignment.objects.get(user__username="sybil", role__name="Admin")
-    assert held.granted_by is not None and held.granted_by.username == "carol"
+    text = carol.text("grant_role", user="sybil", role="Admin", reason="stand-in")
+    assert text == "sybil now holds Admin." and sybil.allowed("rule")
+    assignment = RoleAssignment.objects.get(user__username="sybil", role__name="Admin")
+    assert (
+        assignment.granted_by is not None and assignment.granted_by.username == "carol"
+    )
     carol.text("revoke_role", user="sybil", role="Admin")
     assert not sybil.allowed("rule")
     events = AuditEvent.objects.filter(action__startswith="role.", actor="carol")[:2]
@@ -129,10 +131,10 @@ def grant(user: str, role: str, **more: Any) -> RoleAssignment:
 
 def access() -> list[Any]:
     """All role assignments with granter, reason and end, and the live tokens."""
-    held = RoleAssignment.objects.order_by("pk")
+    assignments = RoleAssignment.objects.order_by("pk")
     columns = ("user", "role", "expires_at", "reason", "granted_by")
     live = IssuedToken.objects.live().order_by("pk")
-    return [*held.values_list(*columns), *live.values_list("pk")]
+    return [*assignments.values_list(*columns), *live.values_list("pk")]
 
 
 def error_text(client: McpClient, tool: str, **arguments: Any) -> str:
@@ -198,10 +200,12 @@ def test_adm_grants_and_revokes_within_their_rights(
     """Administrators act within their own rights and dates, at once."""
     bob = mcp_client(server, "bob")
     assert not bob.allowed("look")
-    told = adm.text("grant_role", user="bob", role="User", until="5m", reason="help")
-    assert told.startswith("bob now holds User until 20")
-    held = RoleAssignment.objects.get(user__username="bob", role__name="User")
-    assert held.expires_at and held.expires_at < timezone.now() + timedelta(minutes=6)
+    text = adm.text("grant_role", user="bob", role="User", until="5m", reason="help")
+    assert text.startswith("bob now holds User until 20")
+    assignment = RoleAssignment.objects.get(user__username="bob", role__name="User")
+    assert assignment.expires_at and assignment.expires_at < timezone.now() + timedelta(
+        minutes=6
+    )
     assert bob.allowed("look")
     adm.text("revoke_role", user="bob", role="User")
     assert not bob.allowed("look")
@@ -214,12 +218,12 @@ def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
     """A provider finds its grants by their reason and changes them itself."""
     make_user("petra", "Guest")
     ends = timezone.now() + timedelta(days=3)
-    given = grant("petra", "User", reason="from provider corp", expires_at=ends)
+    assignment = grant("petra", "User", reason="from provider corp", expires_at=ends)
     carol = mcp_client(server, "carol", scope=WIDE)
-    asked = {"user": "petra", "role": "User", "until": until, "reason": "mine"}
-    assert f"until {ends:%Y-%m-%d}" in error_text(carol, "grant_role", **asked)
-    RoleAssignment.objects.filter(pk=given.pk).update(expires_at=timezone.now())
-    assert "now holds User" in carol.text("grant_role", **asked)
+    arguments = {"user": "petra", "role": "User", "until": until, "reason": "mine"}
+    assert f"until {ends:%Y-%m-%d}" in error_text(carol, "grant_role", **arguments)
+    RoleAssignment.objects.filter(pk=assignment.pk).update(expires_at=timezone.now())
+    assert "now holds User" in carol.text("grant_role", **arguments)
 
 
 @pytest.mark.parametrize("tool", WRITING)

@@ -28,12 +28,12 @@ pytestmark = [
 @pytest.fixture
 def callback_server() -> Iterator[tuple[int, list[str]]]:
     """A client's callback on a loopback port; lists the requests it gets."""
-    seen: list[str] = []
+    requests: list[str] = []
 
     class Landing(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path.startswith("/callback"):
-                seen.append(self.path)
+                requests.append(self.path)
             self.send_response(200)
             self.send_header("content-type", "text/html")
             self.end_headers()
@@ -45,7 +45,7 @@ def callback_server() -> Iterator[tuple[int, list[str]]]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Landing)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server.server_port, seen
+    yield server.server_port, requests
     server.shutdown()
     thread.join()
     server.server_close()
@@ -72,7 +72,7 @@ def test_allow_and_deny_reach_the_client(
     server: Portico, visitor: BrowserUser, callback_server: Any, request: Any
 ) -> None:
     """Under the strict CSP the redirect to 127.0.0.1 still works in Chromium."""
-    port, seen = callback_server
+    port, requests = callback_server
     client_id = register_client(server)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
     visitor.page.goto(authorize_url(server, client_id, **back)[0])
@@ -82,18 +82,18 @@ def test_allow_and_deny_reach_the_client(
     shot(visitor, "consent", request)
     visitor.page.click("button[value=deny]")
     visitor.page.wait_for_url("**/callback?**")
-    assert "error=access_denied" in seen[-1]
+    assert "error=access_denied" in requests[-1]
     visitor.page.goto(authorize_url(server, client_id, **back)[0])
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_url("**/callback?code=**")
-    assert "iss=" in seen[-1]
+    assert "iss=" in requests[-1]
 
 
 def test_step_up_and_the_device_page(
     server: Portico, visitor: BrowserUser, callback_server: Any, request: Any
 ) -> None:
     """A wider scope is asked again; the device code is typed by hand."""
-    port, seen = callback_server
+    port, requests = callback_server
     grants = ["authorization_code", "refresh_token", DEVICE]
     client_id = register_client(server, grant_types=grants)["client_id"]
     back = {"redirect_uri": f"http://127.0.0.1:{port}/callback"}
@@ -107,15 +107,15 @@ def test_step_up_and_the_device_page(
     shot(visitor, "step-up", request)
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_url("**/callback?code=**")
-    begun = start_device_flow(server, client_id)
-    visitor.page.goto(begun["verification_uri"])
-    visitor.page.fill("input[name=user_code]", begun["user_code"].lower())
+    device = start_device_flow(server, client_id)
+    visitor.page.goto(device["verification_uri"])
+    visitor.page.fill("input[name=user_code]", device["user_code"].lower())
     visitor.page.click("button[type=submit]")
     shot(visitor, "device", request)
     assert visitor.fits()
     visitor.page.click("button[value=allow]")
     visitor.page.wait_for_selector("text=continues by itself")
-    assert len(seen) == 2
+    assert len(requests) == 2
 
 
 def test_the_connect_page_sees_the_first_call(

@@ -68,13 +68,13 @@ def test_an_app_is_set_up_and_used_for_a_client(
     callback_server: Any,  # noqa: F811
 ) -> None:
     """The QR code loads under the strict CSP; consent is not asked again."""
-    port, seen = callback_server
+    port, requests = callback_server
     client_id = approve_client(register_client(server)["client_id"])
-    asked = authorize_url(
+    url = authorize_url(
         server, client_id, redirect_uri=f"http://127.0.0.1:{port}/callback"
     )[0]
     page = alice.page
-    page.goto(asked)
+    page.goto(url)
     check_layouts(alice)
     alice.sign_in()
     page.click("button[value=allow]")
@@ -92,14 +92,16 @@ def test_an_app_is_set_up_and_used_for_a_client(
     recovery = page.input_value("#recovery_codes").split()[0]
     page.goto(f"{server.url}/portal/security/")
     page.click("header button:has-text('Sign out')")
-    page.goto(asked)
+    page.goto(url)
     alice.sign_in()
     page.wait_for_url("**/2fa/authenticate/")
     check_layouts(alice)
     page.fill("input[name=code]", recovery)
     page.click("main button[type=submit]")
     page.wait_for_url("**/callback?code=**")
-    assert len(seen) == 2 and Consent.objects.filter(user__username="alice").exists()
+    assert (
+        len(requests) == 2 and Consent.objects.filter(user__username="alice").exists()
+    )
 
 
 def test_a_passkey_signs_in_without_a_password(

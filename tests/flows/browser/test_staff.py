@@ -62,12 +62,12 @@ def sample_rows(server: Portico, default_users: None) -> dict[str, int]:
     mcp_client(server, "alice").call("look")
     ask = AccessRequest.objects.all()
     bob, role = User.objects.get(username="bob"), Role.objects.get(name="User")
-    asked = ask.open().filter(user=bob).first() or ask.ask(bob, role, reason="why")
+    request = ask.open().filter(user=bob).first() or ask.ask(bob, role, reason="why")
     changes = {"enabled": [True, False], "scopes": [["a"], []]}
     event = record("test.changed", actor="carol", object="tool look", changes=changes)
     AuditSeal.objects.all().seal(most=3)
     token = IssuedToken.objects.filter(username="alice", kind="access").latest("id")
-    return {"request": asked.pk, "token": token.pk, "event": event.pk}
+    return {"request": request.pk, "token": token.pk, "event": event.pk}
 
 
 def shot(window: BrowserUser, name: str) -> None:

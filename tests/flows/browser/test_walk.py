@@ -45,11 +45,11 @@ MATRIX = "/admin/access/matrix/?q=lonely"
 
 def helper(name: str, group: str) -> User:
     """A staff member of one default group."""
-    made = make_user(name)
-    made.is_staff = True
-    made.save()
-    made.groups.set(Group.objects.filter(name=group))
-    return made
+    user = make_user(name)
+    user.is_staff = True
+    user.save()
+    user.groups.set(Group.objects.filter(name=group))
+    return user
 
 
 def page_problems(window: BrowserUser, where: str, axe: bool = True) -> list[str]:

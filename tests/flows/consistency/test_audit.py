@@ -54,8 +54,8 @@ def test_every_answered_call_is_audited_after_a_kill(
             end = monotonic() + 15
             mark = f"kill-{server.port}-"
             while monotonic() < end:
-                seen = AuditEvent.objects.filter(request_id__startswith=mark)
-                if seen.count() >= 40:
+                events = AuditEvent.objects.filter(request_id__startswith=mark)
+                if events.count() >= 40:
                     break
             server.stop(how)
             stop.set()
@@ -69,6 +69,6 @@ def test_off_leaves_calls_unrecorded(rows: None, folder: Path) -> None:
     with running_server(folder, AUDIT_DURABILITY="off") as server:
         client = McpClient(server, server.token("alice"))
         call = {"name": "look", "arguments": {}}
-        given = {"x-request-id": f"off-{server.port}"}
-        assert client.post("tools/call", call, given).status_code == 200
-    assert not AuditEvent.objects.filter(request_id=given["x-request-id"]).exists()
+        headers = {"x-request-id": f"off-{server.port}"}
+        assert client.post("tools/call", call, headers).status_code == 200
+    assert not AuditEvent.objects.filter(request_id=headers["x-request-id"]).exists()

@@ -99,10 +99,10 @@ class Trials:
         for line in self.lines:
             line.send(request_of(line.server, who.raw))
         for line in self.lines:
-            given = line.answer()
+            result = line.answer()
             self.count += 1
-            if given != state:
-                self.stale.append(f"{change.name} of {who.name}: {given}, not {state}")
+            if result != state:
+                self.stale.append(f"{change.name} of {who.name}: {result}, not {state}")
 
     def run(self, changes: list[Change], subjects: list[Subject], flips: int) -> None:
         """Run `flips` changes, alternating users and kinds of change."""
@@ -117,9 +117,9 @@ class Trials:
 
 @pytest.fixture
 def trials(three_servers: list[Portico]) -> Iterator[Trials]:
-    made = Trials(three_servers)
-    yield made
-    made.close()
+    runner = Trials(three_servers)
+    yield runner
+    runner.close()
 
 
 @pytest.mark.spec("a committed change applies to every later message")
@@ -130,8 +130,8 @@ def test_no_message_is_decided_by_an_old_state(
     with BackgroundLoad(three_servers, subjects) as load, other_process() as run:
         trials.run([*by_update(), *by_sql(run)], subjects, FLIPS)
     stale = trials.stale + load.stale
-    told = {"flips": FLIPS * 2, "messages": trials.count, "in_passing": load.count}
-    write_figure("consistency, three processes", **told, stale=len(stale))
+    figures = {"flips": FLIPS * 2, "messages": trials.count, "in_passing": load.count}
+    write_figure("consistency, three processes", **figures, stale=len(stale))
     assert not stale
     assert trials.count == FLIPS * 2 * 6 and load.count > trials.count / 10
 
@@ -156,8 +156,8 @@ def test_nor_behind_one_port(shared_port: Portico, subjects: list[Subject]) -> N
         trials.run(by_update(), subjects, FLIPS // 2)
     trials.close()
     stale = trials.stale + load.stale
-    told = {"flips": FLIPS, "messages": trials.count, "in_passing": load.count}
-    write_figure("consistency, three workers on one port", **told, stale=len(stale))
+    figures = {"flips": FLIPS, "messages": trials.count, "in_passing": load.count}
+    write_figure("consistency, three workers on one port", **figures, stale=len(stale))
     assert not stale
 
 
@@ -166,11 +166,11 @@ def faulty_server(rows: None, folder: Path) -> Iterator[tuple[Portico, Path]]:
     """A server with injected faults, and the file that activates one."""
     chosen = folder / "fault"
     chosen.write_text("")
-    given = {
+    settings = {
         "EXTRA_APPS": "tests.apps.shop,tests.apps.fault_injection",
         "FAULT_FILE": str(chosen),
     }
-    with running_server(folder, ISSUER_URL=ORIGIN, **given) as running:
+    with running_server(folder, ISSUER_URL=ORIGIN, **settings) as running:
         yield running, chosen
 
 

@@ -74,7 +74,7 @@ def test_an_endless_head_is_431(server: Portico, what: str) -> None:
     """Covers a head sent at once and one sent slowly."""
     first, more = ENDLESS[what]
     rest = more * (200_000 // len(more))
-    told = b"400" if what == "method" else b"431"
+    status = b"400" if what == "method" else b"431"
     for pieces in (1, 200):
         size = len(rest) // pieces
         with server.connected() as line:
@@ -83,7 +83,7 @@ def test_an_endless_head_is_431(server: Portico, what: str) -> None:
                 if not was_accepted(line, rest[start : start + size]):
                     break
             found = received_bytes(line)
-        assert statuses(found) == [told], found[:200]
+        assert statuses(found) == [status], found[:200]
         assert b"connection: close" in found and b'"invalid_request"' in found
     assert HTTP.get(f"{server.url}/healthz").status_code == 200
 
@@ -92,9 +92,9 @@ def test_the_connection_closes_though_the_client_stays(server: Portico) -> None:
     """The close is delayed: a reset could cost the client the response."""
     with server.connected() as line:
         line.sendall(b"GET /" + MEGABYTE)
-        begun = time.monotonic()
+        started = time.monotonic()
         assert statuses(received_bytes(line, waits=True)) == [b"431"]
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_bodies_in_small_chunks_are_served(server: Portico) -> None:
     client = mcp_client(server, "alice")
     body = b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {' + b" " * 30_000
     pieces = [bytes([byte]) for byte in body + b"}}"]
-    told = {**client.headers("ping", {}), "content-type": "application/json"}
-    answer = HTTP.post(server.mcp_url, content=iter(pieces), headers=told)
+    headers = {**client.headers("ping", {}), "content-type": "application/json"}
+    answer = HTTP.post(server.mcp_url, content=iter(pieces), headers=headers)
     assert answer.status_code != 431 and "jsonrpc" in answer.text
 
 
@@ -194,9 +194,9 @@ def probe_seconds(server: Portico) -> Iterator[list[float]]:
     def probe() -> None:
         with httpx2.Client(timeout=60) as client:
             while not done.is_set():
-                begun = time.monotonic()
+                started = time.monotonic()
                 client.get(f"{server.url}/healthz").raise_for_status()
-                waits.append(time.monotonic() - begun)
+                waits.append(time.monotonic() - started)
                 first.set()
 
     prober = threading.Thread(target=probe)
@@ -222,12 +222,12 @@ def test_one_connection_does_not_hold_up_the_others(
     HTTP.get(f"{server.url}/healthz")
     before = memory(server)
     with probe_seconds(server) as waits, server.connected() as line:
-        begun = time.monotonic()
+        started = time.monotonic()
         line.sendall(first)
         for _ in range(100):
             if not was_accepted(line, more):
                 break
-        took = time.monotonic() - begun
+        took = time.monotonic() - started
         assert statuses(received_bytes(line)) == [b"431"]
     assert took < 5 and max(waits) < 1.5, (took, max(waits))
     assert memory(server) - before < 30_000_000
@@ -246,9 +246,9 @@ def test_blank_lines_do_not_keep_a_connection(
         line.sendall(GET + b"\r\n")
         assert line.recv(15) == b"HTTP/1.1 200 OK"
         was_accepted(line, after)
-        begun = time.monotonic()
+        started = time.monotonic()
         received_bytes(line, waits=True)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started < 5
 
 
 def test_a_body_longer_than_its_response_is_cut_off(hasty_heads: Portico) -> None:
@@ -259,10 +259,10 @@ def test_a_body_longer_than_its_response_is_cut_off(hasty_heads: Portico) -> Non
     with hasty_heads.connected() as line:
         line.sendall(f"{head}content-length: 1000000\r\n\r\n".encode())
         assert line.recv(12) == b"HTTP/1.1 401"
-        begun = time.monotonic()
-        while was_accepted(line, b"x") and time.monotonic() - begun < 8:
+        started = time.monotonic()
+        while was_accepted(line, b"x") and time.monotonic() - started < 8:
             time.sleep(0.1)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started < 5
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,11 @@ pytestmark = pytest.mark.usefixtures("default_users")
 @pytest.fixture(scope="module")
 def short_timeout_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server that waits one second for SQLite's lock."""
-    given = {}
+    settings = {}
     if connection.vendor == "sqlite":
         name = connection.settings_dict["NAME"]
-        given["DATABASE_URL"] = f"sqlite:///{name}?timeout=1"
-    with running_server(folder, **given) as running:
+        settings["DATABASE_URL"] = f"sqlite:///{name}?timeout=1"
+    with running_server(folder, **settings) as running:
         yield running
 
 

@@ -67,9 +67,9 @@ class Installation:
         with closing(sqlite3.connect(self.folder / "portico.sqlite3")) as found:
             found.executemany(EVENT, [(str(at),)] * number)
             found.commit()
-        code, told = self.run("seal_audit")
-        assert code == 0, told
-        return str(re.findall(r"digest ([0-9a-f]{64})", told)[-1])
+        code, output = self.run("seal_audit")
+        assert code == 0, output
+        return str(re.findall(r"digest ([0-9a-f]{64})", output)[-1])
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_deleting_events_as_if_purged_is_found(
         "UPDATE accounts_auditseal SET purged_at = '2026-01-01 00:00:00', marks = x''",
     )
     for options in ([], ["--head", head]):
-        code, told = installation.run("verify_audit", *options)
-        assert code == 1 and "The audit was tampered with: seal" in told, told
+        code, output = installation.run("verify_audit", *options)
+        assert code == 1 and "The audit was tampered with: seal" in output, output
 
 
 def test_a_killed_purge_leaves_a_valid_chain(installation: Installation) -> None:
@@ -105,12 +105,12 @@ def test_a_killed_purge_leaves_a_valid_chain(installation: Installation) -> None
     purge.send_signal(signal.SIGKILL)
     purge.communicate()
     assert purge.returncode == -signal.SIGKILL
-    code, told = installation.run("verify_audit")
-    assert code == 0, told
-    code, told = installation.run("purge")
-    assert code == 0, told
+    code, output = installation.run("verify_audit")
+    assert code == 0, output
+    code, output = installation.run("purge")
+    assert code == 0, output
     assert installation.sql(
         "SELECT COUNT(*) FROM accounts_auditevent WHERE actor = 'ana'"
     ) == [(0,)]
-    code, told = installation.run("verify_audit")
-    assert code == 0 and "AUDIT_RETENTION=365" in told, told
+    code, output = installation.run("verify_audit")
+    assert code == 0 and "AUDIT_RETENTION=365" in output, output

@@ -56,9 +56,9 @@ def test_without_a_token_the_challenge_names_no_error(
     server: Portico, era: str
 ) -> None:
     """RFC 6750 3.1, RFC 9728 5.1."""
-    told = challenge_of(server, "", era)
+    parameters = challenge_of(server, "", era)
     where = f"{server.url}/.well-known/oauth-protected-resource/mcp"
-    assert told == {"resource_metadata": where, "scope": "mcp"}
+    assert parameters == {"resource_metadata": where, "scope": "mcp"}
 
 
 @pytest.mark.spec("MCP AUTH Token Handling")
@@ -167,11 +167,11 @@ def test_a_token_too_narrow_gets_403_with_all_scopes_at_once(
     narrow = mcp_client(server, "alice", era, scope="User.Read")
     assert narrow.text("look") == "alice looks at shelf"
     answer = narrow.call("erase")
-    told = challenge(answer)
-    assert (answer.status_code, told["error"]) == (403, "insufficient_scope")
-    assert told["scope"].split() == ["User.Read", "User.Write"]
-    assert told["resource_metadata"].endswith("/oauth-protected-resource/mcp")
-    wider = mcp_client(server, "alice", era, scope=told["scope"])
+    parameters = challenge(answer)
+    assert (answer.status_code, parameters["error"]) == (403, "insufficient_scope")
+    assert parameters["scope"].split() == ["User.Read", "User.Write"]
+    assert parameters["resource_metadata"].endswith("/oauth-protected-resource/mcp")
+    wider = mcp_client(server, "alice", era, scope=parameters["scope"])
     assert wider.text("erase") == "erased"
 
 
@@ -388,5 +388,5 @@ def test_a_failing_tool_shows_no_details(server: Portico) -> None:
 def test_django_orm_works_in_both_kinds_of_tools(server: Portico, era: str) -> None:
     """Covers synchronous and asynchronous tools."""
     client = mcp_client(server, "alice", era)
-    wanted = str(User.objects.count())
-    assert client.text("count_users") == client.text("count_users_async") == wanted
+    expected = str(User.objects.count())
+    assert client.text("count_users") == client.text("count_users_async") == expected

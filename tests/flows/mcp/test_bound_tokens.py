@@ -85,9 +85,9 @@ def test_a_token_is_accepted_from_its_networks_only(proxied_server: Portico) -> 
         error_of = look(proxied_server, raw, HOME)
         assert error_of.status_code == 401
         assert 'error="invalid_token"' in error_of.headers["www-authenticate"]
-    told = AuditEvent.objects.filter(reason="wrong_network", address=HOME).first()
-    assert told is not None and told.token_id
-    IssuedToken.objects.filter(jti=told.token_id).update(networks="")
+    event = AuditEvent.objects.filter(reason="wrong_network", address=HOME).first()
+    assert event is not None and event.token_id
+    IssuedToken.objects.filter(jti=event.token_id).update(networks="")
     assert tool_answered(look(proxied_server, raw, HOME))
 
 
@@ -128,10 +128,10 @@ def grant_form(server: Portico, grant: str, basic: tuple[str, str]) -> dict[str,
     if grant == "client_credentials":
         return {"grant_type": grant, "scope": "mcp"}
     assert grant == DEVICE_GRANT, "a grant that this test does not know"
-    begun = HTTP.post(f"{url}/device", data={"scope": "mcp"}, auth=basic).json()
+    device = HTTP.post(f"{url}/device", data={"scope": "mcp"}, auth=basic).json()
     with Visitor(server.url, "alice") as visitor:
-        visitor.visit(begun["verification_uri_complete"])
-    return {"grant_type": grant, "device_code": begun["device_code"]}
+        visitor.visit(device["verification_uri_complete"])
+    return {"grant_type": grant, "device_code": device["device_code"]}
 
 
 @pytest.mark.parametrize("grant", GRANTS)

@@ -53,8 +53,8 @@ def empty_server(small_server: Portico) -> Portico:
 
 def metric(server: Portico, mark: str) -> float:
     """A value of the metrics page, 0 if it is missing."""
-    told = {"authorization": f"Bearer {METRICS}"}
-    page = HTTP.get(f"{server.url}/metrics", headers=told).text
+    headers = {"authorization": f"Bearer {METRICS}"}
+    page = HTTP.get(f"{server.url}/metrics", headers=headers).text
     return float(page.partition(f"\n{mark}")[2].split("\n")[0] or 0)
 
 
@@ -144,8 +144,8 @@ def open_stream(
 ) -> httpx2.Response:
     """Open one more stream of a client."""
     method, options = listening(server, client)
-    given = HTTP.stream(method, server.mcp_url, **options)  # type: ignore[arg-type]
-    return stack.enter_context(given)
+    stream = HTTP.stream(method, server.mcp_url, **options)  # type: ignore[arg-type]
+    return stack.enter_context(stream)
 
 
 @pytest.mark.spec("RFC 6585 4")
@@ -209,11 +209,11 @@ def test_waiting_bodies_count_as_calls(small_server: Portico, framing: str) -> N
     """A request gives its place back, however it ends."""
     client = mcp_client(small_server, "alice")
     for _ in range(2):
-        held = [partial_call(client, framing) for _ in range(4)]
+        calls = [partial_call(client, framing) for _ in range(4)]
         time.sleep(0.3)
         assert client.call("look").status_code == 429
         assert mcp_client(small_server, "bob").post("tools/list").status_code == 200
-        for number, (line, rest) in enumerate(held):
+        for number, (line, rest) in enumerate(calls):
             if number % 2:
                 line.send(rest)
                 assert line.answer() == SERVED

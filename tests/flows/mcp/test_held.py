@@ -128,16 +128,16 @@ def test_a_slow_body_is_decided_when_it_is_complete(
     server: Portico, era: str, framing: str
 ) -> None:
     """Open requests give a client no call after the end of its access."""
-    held = []
+    waiting = []
     for end in ENDS:
         pair, client = holder(server, f"slow-{end.__name__}", era)
-        held.append((end, pair, *partial_call(client, framing)))
+        waiting.append((end, pair, *partial_call(client, framing)))
     _, bystander = holder(server, "slow-bystander", era)
     other, missing = partial_call(bystander, framing)
     time.sleep(TAKEN)
-    for end, pair, _line, _rest in held:
+    for end, pair, _line, _rest in waiting:
         end(pair)
-    for end, _pair, line, rest in held:
+    for end, _pair, line, rest in waiting:
         line.send(rest)
         if framing == "expect":
             assert line.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
@@ -153,13 +153,16 @@ def test_a_slow_body_is_decided_when_it_is_complete(
 @pytest.mark.parametrize("era", ERAS)
 def test_a_slow_body_uses_the_tools_current_state(server: Portico, era: str) -> None:
     """A disabled tool is hidden, a sensitive one needs a wider token."""
-    for values, told in (({"enabled": False}, HIDDEN), ({"sensitive": True}, "403")):
+    for values, expected in (
+        ({"enabled": False}, HIDDEN),
+        ({"sensitive": True}, "403"),
+    ):
         _, client = holder(server, "slow-tool", era)
         line, rest = partial_call(client, "length")
         time.sleep(TAKEN)
         with tool("look", **values):
             line.send(rest)
-            assert told in line.answer()
+            assert expected in line.answer()
         line.close()
 
 
@@ -210,10 +213,10 @@ def test_the_answer_of_a_call_is_withheld_after_access_ends(
     """The refusal is the one that a new message gets."""
     last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
     found = responses_after_end(server, MODERN, name, 0.6)
-    for end, told in ENDS.items():
+    for end, expected in ENDS.items():
         answer = found[end.__name__][1]
         assert "ed" not in answer.text.partition('"text":"')[2][:8], answer.text
-        if told == REFUSED:
+        if expected == REFUSED:
             assert answer.status_code == 401 and "www-authenticate" in answer.headers
         else:
             assert f"Unknown tool: {name}" in answer.text
@@ -314,13 +317,13 @@ def send_slowly(server: Portico, request: bytes, during: Callable[[], Any]) -> s
 
 def post(server: Portico, path: str, body: str, **headers: str) -> bytes:
     """The bytes of a form request."""
-    told = {
+    fields = {
         "host": server.host,
         "content-type": "application/x-www-form-urlencoded",
         "content-length": str(len(body)),
         **headers,
     }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n{body}".encode()
 
 
@@ -330,8 +333,8 @@ def test_a_slow_form_is_decided_when_it_is_complete(server: Portico) -> None:
     request = post(server, "/api/token/", f"username=dora&password={PASSWORD}&x=1")
     assert send_slowly(server, request, lambda: None) == "200"
     close = User.objects.filter(pk=user.pk)
-    told = send_slowly(server, request, lambda: close.update(is_active=False))
-    assert told == "401"
+    status = send_slowly(server, request, lambda: close.update(is_active=False))
+    assert status == "401"
 
 
 def test_a_slow_form_of_an_ended_session_does_nothing(server: Portico) -> None:

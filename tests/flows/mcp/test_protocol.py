@@ -137,8 +137,8 @@ def test_an_envelope_is_required(server: Portico) -> None:
 @pytest.mark.spec("MCP VER: server/discover, and initialize for older clients")
 def test_discovery_requires_a_token(server: Portico) -> None:
     """MCP VER: anonymous requests get no information."""
-    told = mcp_client(server, "alice").ask("server/discover")["result"]
-    assert MODERN in told["supportedVersions"]
+    result = mcp_client(server, "alice").ask("server/discover")["result"]
+    assert MODERN in result["supportedVersions"]
     for era, method in ((MODERN, "server/discover"), (LEGACY, "initialize")):
         assert McpClient(server, "", era).post(method).status_code == 401
 

@@ -62,8 +62,8 @@ def test_the_python_sdk_with_several_workers(workers: Portico, mode: str) -> Non
 def test_the_older_python_sdk(server: Portico) -> None:
     """mcp 1.30: the handshake that most clients use today."""
     script = str(HERE / "older.py")
-    told = run([older_python(), script, server.mcp_url, server.token("alice")])
-    as_alice(json.loads(told))
+    output = run([older_python(), script, server.mcp_url, server.token("alice")])
+    as_alice(json.loads(output))
 
 
 @pytest.mark.node

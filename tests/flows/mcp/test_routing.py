@@ -100,8 +100,8 @@ def test_requests_have_a_generated_id_or_a_valid_one(server: Portico) -> None:
     response = HTTP.get(f"{server.url}/healthz", headers=sane)
     assert response.headers["x-request-id"] == "abc-123_456"
     odd = {"x-request-id": "x" * 200}
-    given = HTTP.get(f"{server.url}/healthz", headers=odd).headers["x-request-id"]
-    assert given != odd["x-request-id"] and len(given) == 32
+    request_id = HTTP.get(f"{server.url}/healthz", headers=odd).headers["x-request-id"]
+    assert request_id != odd["x-request-id"] and len(request_id) == 32
 
 
 def test_health_needs_no_database(server: Portico) -> None:

@@ -47,7 +47,7 @@ def isolated_server(
     rows: None, folder: Path, hosts: dict[str, SilentHost]
 ) -> Iterator[Portico]:
     """A server configured with only these three hosts."""
-    given = {
+    settings = {
         "EXTRA_APPS": "tests.apps.near_hosts,tests.apps.shop,tests.apps.wait_guard",
         "EMAIL_HOST": "127.0.0.1",
         "EMAIL_PORT": str(hosts["mails"].port),
@@ -62,7 +62,7 @@ def isolated_server(
     )
     row.set_secret("secret")
     row.save()
-    with running_server(folder, **given) as running:
+    with running_server(folder, **settings) as running:
         yield running
     row.delete()
 
@@ -116,13 +116,13 @@ class HostRequests:
         """One request and its duration. Other tests check the response."""
         form = self.form(path, grant)
         headers = {"x-csrftoken": http.cookies.get("csrftoken") or ""}
-        begun = time.monotonic()
+        started = time.monotonic()
         body: dict[str, Any] = {"data": form} if method == "POST" else {}
         if method == "GET" or path == "/oauth/authorize":
             body["params"] = form
         answer = http.request(method, path, headers=headers, **body)
         assert answer.status_code != 500, f"{method} {path}: {answer.text[:500]}"
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     def everything(self) -> list[tuple[str, str, str]]:
         """(method, path, grant type). Forms of the admin are left out: they change
@@ -132,9 +132,9 @@ class HostRequests:
         kept = [p for p in found if not any(word in p for word in LEAVING)]
         assert len(kept) > 150, "the paths were not found"
         posted = [path for path in kept if not path.startswith("/admin/")]
-        asked = [("GET", path, GRANTS[0]) for path in kept]
-        asked += [("POST", path, GRANTS[0]) for path in posted]
-        return asked + [("POST", "/oauth/token", grant) for grant in GRANTS[1:]]
+        requests = [("GET", path, GRANTS[0]) for path in kept]
+        requests += [("POST", path, GRANTS[0]) for path in posted]
+        return requests + [("POST", "/oauth/token", grant) for grant in GRANTS[1:]]
 
 
 @pytest.fixture
@@ -155,12 +155,12 @@ def commit_seconds(jobs: list[Future[float]], server: Portico) -> list[float]:
     """How long commits and messages took while these jobs ran."""
     client, took = mcp_client(server, "alice"), []
     while not all(job.done() for job in jobs):
-        begun = time.monotonic()
+        started = time.monotonic()
         record("test.waited")
-        took.append(time.monotonic() - begun)
+        took.append(time.monotonic() - started)
         answer = client.call("look")
         assert answer.status_code == 200, answer.text
-        assert time.monotonic() - begun < HOLDS / 2, "a message waited"
+        assert time.monotonic() - started < HOLDS / 2, "a message waited"
         time.sleep(0.05)
     return took
 
@@ -175,8 +175,8 @@ def test_silent_hosts_delay_no_other_request(
     asker = HostRequests(isolated_server, hosts)
     with ThreadPoolExecutor(12) as pool:
         jobs = [
-            pool.submit(asker.ask, http, *asked)
-            for asked in asker.everything()
+            pool.submit(asker.ask, http, *request)
+            for request in asker.everything()
             for http in visitors
         ]
         took = sorted(commit_seconds(jobs, isolated_server))
@@ -214,6 +214,6 @@ def test_slow_hosts_and_endless_names_hit_the_deadline(
 
 def response_seconds(http: httpx2.Client, url: str) -> float:
     """Seconds until the response."""
-    begun = time.monotonic()
+    started = time.monotonic()
     assert http.get(url).status_code in (400, 429)
-    return time.monotonic() - begun
+    return time.monotonic() - started

@@ -89,8 +89,8 @@ def test_the_typescript_sdk_signs_a_person_in(
 def test_the_older_python_sdk_signs_a_person_in(server: Portico, visitor: Path) -> None:
     """mcp 1.30: sign in, call, refresh."""
     command = [older_python(), str(HERE / "older_oauth.py"), server.mcp_url]
-    told = run([*command, str(visitor)], 60, **environment(visitor))
-    found: dict[str, Any] = json.loads(told)
+    output = run([*command, str(visitor)], 60, **environment(visitor))
+    found: dict[str, Any] = json.loads(output)
     assert "alice" in found["whoami"] and "alice" in found["again"]
     assert found["refreshed"] and found["asked"] == 1
     revoke_access(server, found["client"], found["access"])
@@ -106,8 +106,8 @@ def test_the_inspector_signs_a_person_in(
     command += ["--transport", "http", "--protocol-era", protocol, "--format", "json"]
     command += ["--method", "tools/call", "--tool-name", "whoami"]
     command += ["--callback-url", f"http://127.0.0.1:{port}/oauth/callback"]
-    told = run(command, 90, **environment(visitor))
-    assert "alice" in told
+    output = run(command, 90, **environment(visitor))
+    assert "alice" in output
     last = IssuedToken.objects.filter(issued_via="authorization_code").first()
     assert last is not None and last.username == "alice"
 
@@ -115,8 +115,8 @@ def test_the_inspector_signs_a_person_in(
 def test_mcp_remote_signs_a_person_in(server: Portico, visitor: Path) -> None:
     """mcp-remote: its second start does not ask again."""
     for start in (1, 2):
-        told = remote(server, visitor)
-        assert "alice" in told
+        output = remote(server, visitor)
+        assert "alice" in output
         log = (visitor.parent / "log").read_text()
         assert log.count("callback") == 1, f"start {start}: {log}"
 

@@ -142,5 +142,11 @@ def test_no_secret_reaches_the_log(server: Portico) -> None:
     redeem(server, client_id, code, raw, **proof)
     McpClient(server, answer["access_token"]).call("look")
     logged = server.log.read_text()
-    for told in (secret, code, raw, answer["access_token"], answer["refresh_token"]):
-        assert told not in logged
+    for secret_value in (
+        secret,
+        code,
+        raw,
+        answer["access_token"],
+        answer["refresh_token"],
+    ):
+        assert secret_value not in logged

@@ -28,8 +28,8 @@ def test_the_consent_page_shows_client_scopes_and_redirect(server: Portico) -> N
         "client_id"
     ]
     with Visitor(server.url, "alice", "neither") as visitor:
-        asked = {"redirect_uri": uris[0], "scope": "mcp User.Write"}
-        visitor.visit(authorize_url(server, client_id, **asked)[0])
+        parameters = {"redirect_uri": uris[0], "scope": "mcp User.Write"}
+        visitor.visit(authorize_url(server, client_id, **parameters)[0])
         page = visitor.page.text
         assert "app.example" in page and client_id in page and "alice" in page
         assert "Notes &lt;b&gt;" in page and "could not verify" in page
@@ -110,13 +110,13 @@ def test_an_unverified_client_with_a_shared_redirect_is_always_asked(
     """RFC 8252 8.6: each time, until an administrator approves the client."""
     client_id = register_client(server, redirect_uris=[uri])["client_id"]
     with Visitor(server.url, "alice") as visitor:
-        for asked in (1, 1 if silent else 2):
+        for times in (1, 1 if silent else 2):
             end = visitor.visit(authorize_url(server, client_id, redirect_uri=uri)[0])
             assert "code=" in end
-            assert sum("asks for access" in page for page in visitor.seen) == asked
+            assert sum("asks for access" in page for page in visitor.seen) == times
         approve_client(client_id)
         visitor.visit(authorize_url(server, client_id, redirect_uri=uri)[0])
-        assert sum("asks for access" in page for page in visitor.seen) == asked
+        assert sum("asks for access" in page for page in visitor.seen) == times
 
 
 @pytest.mark.parametrize(

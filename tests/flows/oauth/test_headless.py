@@ -65,16 +65,16 @@ def test_a_device_is_allowed_once_and_only_for_its_client(
     server: Portico, device_client: str
 ) -> None:
     """RFC 8628 3.1-3.5: the toolkit's own flow issues it to any client, three times."""
-    begun = start_device_flow(server, device_client)
-    code = begun["device_code"]
+    device = start_device_flow(server, device_client)
+    code = device["device_code"]
     other = register_client(server, grant_types=["authorization_code", GRANT])[
         "client_id"
     ]
     assert poll(server, device_client, code).json()["error"] == "authorization_pending"
     assert poll(server, device_client, code).json()["error"] == "slow_down"
     with Visitor(server.url, "alice") as visitor:
-        visitor.visit(begun["verification_uri_complete"])
-        assert any(begun["user_code"] in page for page in visitor.seen)
+        visitor.visit(device["verification_uri_complete"])
+        assert any(device["user_code"] in page for page in visitor.seen)
         assert "continues by itself" in visitor.page.text
     skip_interval(code)
     assert poll(server, other, code).json()["error"] == "invalid_grant"
@@ -96,20 +96,20 @@ def test_a_denied_or_expired_device_code_is_refused(
     server: Portico, device_client: str
 ) -> None:
     """RFC 8628 3.5: access_denied, expired_token."""
-    begun = start_device_flow(server, device_client, scope="mcp User.Read")
+    device = start_device_flow(server, device_client, scope="mcp User.Read")
     with Visitor(server.url, "alice", "deny") as visitor:
-        visitor.visit(begun["verification_uri_complete"])
-        visitor.visit(begun["verification_uri_complete"])
+        visitor.visit(device["verification_uri_complete"])
+        visitor.visit(device["verification_uri_complete"])
         assert "No device uses this code" in visitor.page.text
-    denied = poll(server, device_client, begun["device_code"])
+    denied = poll(server, device_client, device["device_code"])
     assert denied.json()["error"] == "access_denied"
     late = start_device_flow(server, device_client)
     past = timezone.now() - timedelta(seconds=1)
     OAuthDeviceGrant.objects.filter(user_code=late["user_code"]).update(expires=past)
     answer = poll(server, device_client, late["device_code"])
     assert answer.json()["error"] == "expired_token"
-    kept = json.dumps(list(OAuthDeviceGrant.objects.values()), default=str)
-    assert begun["device_code"] not in kept
+    stored = json.dumps(list(OAuthDeviceGrant.objects.values()), default=str)
+    assert device["device_code"] not in stored
 
 
 def test_wrong_device_requests_get_the_code_of_the_rfc(
@@ -139,10 +139,10 @@ def test_a_device_gets_no_scopes_beyond_the_roles(
     server: Portico, device_client: str
 ) -> None:
     """RFC 8628 3.5: approval grants no scope outside the user's roles."""
-    begun = start_device_flow(server, device_client, scope="Admin.Write")
+    device = start_device_flow(server, device_client, scope="Admin.Write")
     with Visitor(server.url, "alice") as visitor:
-        visitor.visit(begun["verification_uri_complete"])
-    answer = poll(server, device_client, begun["device_code"])
+        visitor.visit(device["verification_uri_complete"])
+    answer = poll(server, device_client, device["device_code"])
     assert answer.json()["error"] == "access_denied"
 
 
@@ -194,8 +194,8 @@ def assertion(client_id: str, key: Any, audience: str, **changed: Any) -> str:
         "exp": int(time.time()) + 60,
         **changed,
     }
-    kept = {name: value for name, value in claims.items() if value is not None}
-    return jwt.encode(kept, key, algorithm="ES256", headers={"kid": "k1"})
+    claims_set = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(claims_set, key, algorithm="ES256", headers={"kid": "k1"})
 
 
 def present_assertion(server: Portico, raw: str, **more: str) -> httpx2.Response:

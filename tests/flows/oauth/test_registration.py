@@ -84,12 +84,12 @@ def test_registrations_of_real_clients_are_accepted(server: Portico, name: str) 
     assert ("client_secret" in found) is secret
     assert (found.get("client_secret_expires_at") == 0) is secret
     assert {"grant_types", "response_types"} <= set(found)
-    given = REAL[name]
-    method = given.get("token_endpoint_auth_method", "client_secret_basic")
+    metadata = REAL[name]
+    method = metadata.get("token_endpoint_auth_method", "client_secret_basic")
     assert found["token_endpoint_auth_method"] == method
-    assert found["grant_types"] == given.get("grant_types", ["authorization_code"])
+    assert found["grant_types"] == metadata.get("grant_types", ["authorization_code"])
     assert found["response_types"] == ["code"]
-    assert found.get("application_type") == given.get("application_type")
+    assert found.get("application_type") == metadata.get("application_type")
     assert not found["client_id"].startswith("https://")
 
 
@@ -174,8 +174,8 @@ def test_only_plain_text_is_echoed(server: Portico) -> None:
     assert found["redirect_uris"] == ["https://a.example/cb"]
     assert found["software_id"] == "s" and found["policy_uri"]
     assert not {"contacts", "logo_uri", "client_uri", "tos_uri"} & set(found)
-    kept = register_client(server, contacts=["a@a.example"])
-    assert kept["contacts"] == ["a@a.example"]
+    registration = register_client(server, contacts=["a@a.example"])
+    assert registration["contacts"] == ["a@a.example"]
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_a_person_signs_a_client_in(server: Portico) -> None:
         ("access", "authorization_code"),
         ("refresh", "authorization_code"),
     }
-    kept = json.dumps(list(rows.values()), default=str)
-    assert answer["refresh_token"] not in kept
+    stored = json.dumps(list(rows.values()), default=str)
+    assert answer["refresh_token"] not in stored
 
 
 @pytest.mark.spec("MCP AUTH Step-Up")
@@ -108,8 +108,8 @@ def test_step_up_opens_a_sensitive_tool(server: Portico) -> None:
     narrow = McpClient(server, answer["access_token"])
     assert "erase" in narrow.tools()
     challenge = narrow.call("erase").headers["www-authenticate"]
-    wanted = challenge.split('scope="')[1].split('"')[0]
-    _, wider = signed_in(server, client_id=client_id, scope=wanted)
+    scopes = challenge.split('scope="')[1].split('"')[0]
+    _, wider = signed_in(server, client_id=client_id, scope=scopes)
     assert McpClient(server, wider["access_token"]).text("erase") == "erased"
 
 
@@ -134,8 +134,8 @@ def test_prompt_none_and_login(server: Portico) -> None:
 @pytest.mark.spec("OAuth 2.1 3.2.3: granted scope is returned")
 def test_scopes_beyond_the_roles_are_not_granted(server: Portico) -> None:
     """OAuth 2.1 3.2.3: a subset is granted and named."""
-    asked = "mcp Admin.Write offline_access"
-    _, answer = signed_in(server, scope=asked)
+    scopes = "mcp Admin.Write offline_access"
+    _, answer = signed_in(server, scope=scopes)
     assert answer["scope"] == "mcp"
 
 
@@ -200,8 +200,8 @@ def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
     """RFC 6749 4.1.2.1: refused before any redirect, and named."""
     client_id = register_client(server)["client_id"]
     with Visitor(server.url, "alice") as visitor:
-        asked = authorize_url(server, client_id, scope="mcp Nothing.Known")[0]
-        assert visitor.visit(asked).startswith(server.url)
+        url = authorize_url(server, client_id, scope="mcp Nothing.Known")[0]
+        assert visitor.visit(url).startswith(server.url)
         assert "no such scope here: Nothing.Known." in visitor.seen[-1]
 
 
@@ -234,8 +234,8 @@ def test_unknown_and_missing_parameters_are_accepted(
     server: Portico, changed: dict[str, Any]
 ) -> None:
     """OAuth 2.1 3.1; RFC 8707 2; SEP-2207: `mcp` is the default scope."""
-    asked = json.loads(json.dumps(changed).replace("{}", server.mcp_url))
-    _, answer = signed_in(server, **asked)
+    parameters = json.loads(json.dumps(changed).replace("{}", server.mcp_url))
+    _, answer = signed_in(server, **parameters)
     assert answer["scope"] == "mcp"
     assert McpClient(server, answer["access_token"]).allowed("look")
 

@@ -92,9 +92,9 @@ def test_introspection_needs_a_secret(server: Portico) -> None:
     basic = (known["client_id"], known["client_secret"])
     url = f"{server.url}/oauth/introspect"
     live = {"token": server.token("alice")}
-    told = HTTP.post(url, data=live, auth=basic).json()
-    assert told["active"] is True and told["username"] == "alice"
-    assert told["aud"] == server.mcp_url and told["scope"] == "mcp"
+    facts = HTTP.post(url, data=live, auth=basic).json()
+    assert facts["active"] is True and facts["username"] == "alice"
+    assert facts["aud"] == server.mcp_url and facts["scope"] == "mcp"
     dead = HTTP.post(url, data={"token": "nonsense"}, auth=basic).json()
     assert dead == {"active": False}
     public = {**live, "client_id": register_client(server)["client_id"]}
@@ -117,8 +117,8 @@ def test_a_service_account_acts_on_its_own(server: Portico) -> None:
     wrong = HTTP.post(f"{server.url}/oauth/token", data=form, auth=(basic[0], "no"))
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
     public = register_client(server)["client_id"]
-    asked = token(server, grant_type="client_credentials", client_id=public)
-    assert error_of(asked) == (400, "unauthorized_client")
+    refusal = token(server, grant_type="client_credentials", client_id=public)
+    assert error_of(refusal) == (400, "unauthorized_client")
 
 
 @pytest.mark.spec("OAuth 2.1 10: no password, no implicit grant")
@@ -176,9 +176,9 @@ def test_a_secret_is_accepted_in_one_place_only(server: Portico) -> None:
     assert error_of(mixed) == (401, "invalid_client")
     assert mixed.headers["www-authenticate"].startswith("Basic ")
     for endpoint in ("token", "revoke", "introspect"):
-        asked = form | {"token": "x"}
+        form_data = form | {"token": "x"}
         there = f"{server.url}/oauth/{endpoint}"
-        answer = HTTP.post(there, params=body, data=asked)
+        answer = HTTP.post(there, params=body, data=form_data)
         assert error_of(answer) == (400, "invalid_request")
     for auth in ((client_id, "wrong"), (client_id, "")):
         assert error_of(HTTP.post(url, data=form, auth=auth)) == (401, "invalid_client")
@@ -230,13 +230,13 @@ def test_introspection_includes_personal_tokens(server: Portico) -> None:
         alice, name="script", scope="mcp", lifetime=timedelta(hours=1)
     )
     url = f"{server.url}/oauth/introspect"
-    told = HTTP.post(url, data={"token": raw}, auth=basic).json()
-    assert told["active"] is True and told["jti"] == row.jti
+    facts = HTTP.post(url, data={"token": raw}, auth=basic).json()
+    assert facts["active"] is True and facts["jti"] == row.jti
     verify = f"{server.url}/api/token/verify/"
     assert HTTP.post(verify, json={"token": raw}).status_code == 200
     IssuedToken.objects.filter(pk=row.pk).revoke(actor="carol", reason="lost")
-    told = HTTP.post(url, data={"token": raw}, auth=basic).json()
-    assert told == {"active": False}
+    facts = HTTP.post(url, data={"token": raw}, auth=basic).json()
+    assert facts == {"active": False}
     assert HTTP.post(verify, json={"token": raw}).status_code == 401
 
 

@@ -57,21 +57,21 @@ def run(script: str, file: Path, **environment: str) -> None:
 @contextmanager
 def process_arguments() -> Iterator[set[str]]:
     """The arguments of every process of this host meanwhile."""
-    seen: set[str] = set()
+    arguments: set[str] = set()
     over = Event()
 
     def look() -> None:
         while not over.wait(0.02):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
-                    seen.add(path.read_bytes().decode(errors="replace"))
+                    arguments.add(path.read_bytes().decode(errors="replace"))
                 except OSError:
                     pass
 
     thread = Thread(target=look)
     thread.start()
     try:
-        yield seen
+        yield arguments
     finally:
         over.set()
         thread.join()
@@ -135,11 +135,11 @@ def test_no_process_shows_a_secret_in_its_arguments(
         run("backup.sh", tmp_path / "copy", DATABASE_URL=url)
         url = with_secrets(there["DATABASE_URL"])
     env = {**environment_of(tmp_path, free_port()), **there, "DATABASE_URL": url}
-    with process_arguments() as seen:
+    with process_arguments() as arguments:
         path = f"{slow.parent}:{postgres_tools()}"
         run(script, tmp_path / "copy", **{**env, "PATH": path})
-    assert any(program in line for line in seen)
+    assert any(program in line for line in arguments)
     # A password of the test database may be any word, such as `postgres`.
     for secret in SECRETS[bool(connection.settings_dict.get("PASSWORD")) :]:
         for form in (secret, quote(secret), quote(secret, safe="")):
-            assert [line for line in seen if form in line] == []
+            assert [line for line in arguments if form in line] == []

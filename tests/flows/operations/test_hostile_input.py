@@ -255,11 +255,11 @@ def test_chunked_bodies_have_the_same_limit(server: Portico) -> None:
     """RFC 9112 7.1: the size limit holds without a Content-Length."""
     client = mcp_client(server, "alice")
     small = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}})
-    for many, wanted in ((1, (200, 400, 404)), (5_000, (413,))):
+    for many, expected in ((1, (200, 400, 404)), (5_000, (413,))):
         chunks = iter([small.encode(), *[b" " * 1024] * many])
         headers = {**client.headers("ping", {}), "content-type": "application/json"}
         answer = HTTP.post(server.mcp_url, content=chunks, headers=headers)
-        assert answer.status_code in wanted, answer.text
+        assert answer.status_code in expected, answer.text
 
 
 TEXT = st.text(st.characters(codec=None, min_codepoint=0), max_size=30)
@@ -319,8 +319,8 @@ def test_generated_messages_never_break_mcp(server: Portico, era: str) -> None:
 
 def header_text(value: str) -> bytes:
     """Text that a header can carry: no line breaks, no NUL."""
-    kept = "".join(c for c in value if c not in "\r\n\x00")
-    return kept.encode("utf-8", "replace").strip()
+    text = "".join(c for c in value if c not in "\r\n\x00")
+    return text.encode("utf-8", "replace").strip()
 
 
 @pytest.mark.parametrize("path", [p for p in POSTED if p.startswith("/oauth/")])

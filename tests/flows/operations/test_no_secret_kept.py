@@ -50,10 +50,10 @@ REGISTRATION = "registration-token-of-this-test"
 @pytest.fixture(scope="module")
 def debug_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server at DEBUG, with a span for every request."""
-    given = {"LOG_LEVEL": "DEBUG", "OTEL_TRACES_EXPORTER": "console"}
-    given |= {"OTEL_BSP_SCHEDULE_DELAY": "50", "CLIENT_REGISTRATION": "token"}
+    settings = {"LOG_LEVEL": "DEBUG", "OTEL_TRACES_EXPORTER": "console"}
+    settings |= {"OTEL_BSP_SCHEDULE_DELAY": "50", "CLIENT_REGISTRATION": "token"}
     AccessAttempt.objects.all().delete()
-    with running_server(folder, REGISTRATION_TOKEN=REGISTRATION, **given) as running:
+    with running_server(folder, REGISTRATION_TOKEN=REGISTRATION, **settings) as running:
         yield running
     AccessAttempt.objects.all().delete()
 

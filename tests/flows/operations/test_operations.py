@@ -31,7 +31,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @pytest.fixture(scope="module")
 def observed_server(rows: None, folder: Path) -> Iterator[Portico]:
     """Two workers with metrics, tracing and JSON logs."""
-    given = {
+    settings = {
         "WORKERS": "2",
         "METRICS_TOKEN": TOKEN,
         "LOG_FORMAT": "json",
@@ -39,8 +39,8 @@ def observed_server(rows: None, folder: Path) -> Iterator[Portico]:
         "OTEL_BSP_SCHEDULE_DELAY": "50",
     }
     with valkey() as store:
-        given["VALKEY_URL"] = store.connection_url
-        with running_server(folder, **given) as running:
+        settings["VALKEY_URL"] = store.connection_url
+        with running_server(folder, **settings) as running:
             yield running
 
 
@@ -74,14 +74,14 @@ def test_metrics_cover_all_workers(observed_server: Portico) -> None:
         'requests_total{method="GET",route="other",status="404"}': 1,
         'request_duration_seconds_count{route="mcp"}': 13,
     }
-    wanted = {f"portico_http_{name}": count for name, count in many.items()}
-    wanted['portico_decisions_total{reason="granted",verdict="allowed"}'] = 12
+    expected = {f"portico_http_{name}": count for name, count in many.items()}
+    expected['portico_decisions_total{reason="granted",verdict="allowed"}'] = 12
     for _ in range(50):  # a request is counted after its response is sent
         after = metrics(observed_server)
-        found = {name: increase(before, after, name) for name in wanted}
-        if found == wanted and not after["portico_http_requests_in_flight"]:
+        found = {name: increase(before, after, name) for name in expected}
+        if found == expected and not after["portico_http_requests_in_flight"]:
             break
-    assert found == wanted
+    assert found == expected
     assert after["portico_http_requests_in_flight"] == 0
     assert after["portico_audit_queue"] == 0
 
@@ -98,8 +98,8 @@ def test_metrics_reserve_their_disk_space(observed_server: Portico) -> None:
 @pytest.mark.once
 def test_metrics_need_their_token(observed_server: Portico, server: Portico) -> None:
     """Metrics are off without METRICS_TOKEN and need it otherwise."""
-    for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}):
-        refused = HTTP.get(f"{observed_server.url}/metrics", headers=given)
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}):
+        refused = HTTP.get(f"{observed_server.url}/metrics", headers=headers)
         assert refused.status_code == 401 and "portico_" not in refused.text
     assert HTTP.get(f"{server.url}/metrics").status_code == 404
 
@@ -132,13 +132,13 @@ def test_a_failed_check_is_named(rf: Any, monkeypatch: Any) -> None:
     """The names are safe to publish."""
     SigningKey.objects.ensure_active()
     SigningKey.objects.filter(state="active").update(private_encrypted=b"x" * 40)
-    wanted = frozenset({("accounts", "9999_future")})
-    monkeypatch.setattr(readiness, "expected", lambda: wanted)
+    migrations = frozenset({("accounts", "9999_future")})
+    monkeypatch.setattr(readiness, "expected", lambda: migrations)
     with override_settings(VALKEY_URL="redis://127.0.0.1:1"):
         answer = readiness.readyz(rf.get("/readyz"))
-    told = json.loads(answer.content)["problems"]
+    problems = json.loads(answer.content)["problems"]
     assert answer.status_code == 503 and answer["Retry-After"]
-    assert told.keys() == {
+    assert problems.keys() == {
         "migrations",
         "signing_key",
         "shared_store",

@@ -26,11 +26,13 @@ MADE = (*DATABASE, "secret_key", "key_encryption_key")
 
 def manage(folder: Path, *arguments: str, umask: int = 0o022) -> tuple[int, str]:
     """(exit code, output) of manage.py in a new folder."""
-    kept = {k: v for k, v in os.environ.items() if k not in Environment.model_fields}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in Environment.model_fields
+    }
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
-        env={**kept, "DATA_DIR": str(folder)},
+        env={**environment, "DATA_DIR": str(folder)},
         umask=umask,
         capture_output=True,
         text=True,
@@ -55,19 +57,19 @@ def test_an_existing_folder_gets_private_files(
     folder = tmp_path / "data"
     folder.mkdir()
     folder.chmod(0o755)
-    code, told = manage(folder, *command, umask=0)
-    assert code == 0, told
+    code, output = manage(folder, *command, umask=0)
+    assert code == 0, output
     assert {"portico.sqlite3", *MADE[3:]} <= {p.name for p in folder.iterdir()}
     assert open_to_others(folder) == []
-    code, told = manage(folder, "doctor")
-    assert "portico.W007" in told and f"chmod 700 {folder}" in told
-    assert "portico.E008" not in told
+    code, output = manage(folder, "doctor")
+    assert "portico.W007" in output and f"chmod 700 {folder}" in output
+    assert "portico.E008" not in output
 
 
 def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> None:
     """-wal and -shm have the mode of the database; a server creates them too."""
-    code, told = manage(tmp_path, "up", "--prepare-only", umask=0)
-    assert code == 0, told
+    code, output = manage(tmp_path, "up", "--prepare-only", umask=0)
+    assert code == 0, output
     secrets = {name.upper(): (tmp_path / name).read_text() for name in MADE[3:]}
     before = os.umask(0)
     try:
@@ -87,22 +89,22 @@ def test_doctor_names_files_that_others_can_read_and_the_command(
     """The printed command fixes each file and the folder."""
     folder = tmp_path / "a place"
     folder.mkdir()
-    code, told = manage(folder, "up", "--prepare-only")
-    assert code == 0, told
+    code, output = manage(folder, "up", "--prepare-only")
+    assert code == 0, output
     with closing(sqlite3.connect(folder / DATABASE[0])) as reader:
         # SQLite keeps -wal and -shm while a connection is open.
         reader.execute("SELECT count(*) FROM django_migrations").fetchone()
         for name in DATABASE:
             (folder / name).chmod(0o640 if name.endswith("wal") else 0o644)
         folder.chmod(0o777)
-        code, told = manage(folder, "doctor")
-        assert code == 1 and "portico.E008" in told and "portico.E009" in told
-        assert all(str(folder / name) in told for name in DATABASE)
-        for command in re.findall(r"Run: (chmod .*)", told):
+        code, output = manage(folder, "doctor")
+        assert code == 1 and "portico.E008" in output and "portico.E009" in output
+        assert all(str(folder / name) in output for name in DATABASE)
+        for command in re.findall(r"Run: (chmod .*)", output):
             subprocess.run(["sh", "-c", command], check=True)
         folder.chmod(0o700)
-        code, told = manage(folder, "doctor")
-    assert code == 0 and "can read" not in told, told
+        code, output = manage(folder, "doctor")
+    assert code == 0 and "can read" not in output, output
 
 
 @pytest.mark.parametrize("name", MADE[3:])
@@ -111,8 +113,8 @@ def test_every_command_refuses_keys_that_others_can_read(
 ) -> None:
     manage(tmp_path, "check")
     (tmp_path / name).chmod(0o604)
-    code, told = manage(tmp_path, "check")
-    assert code == 1 and f"chmod 600 {tmp_path / name}" in told
+    code, output = manage(tmp_path, "check")
+    assert code == 1 and f"chmod 600 {tmp_path / name}" in output
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def front(rows: None, folder: Path, tmp_path_factory: Any) -> Iterator[Productio
 def http(front: ProductionSetup, monkeypatch: Any) -> Iterator[httpx2.Client]:
     """A client that trusts the authority; so do all clients made meanwhile."""
     monkeypatch.setenv("SSL_CERT_FILE", str(front.authority))
-    with front.client() as made:
-        yield made
+    with front.client() as client:
+        yield client
 
 
 @pytest.mark.spec("the documented production setup passes the client tests")
@@ -107,9 +107,9 @@ def test_no_process_behind_the_proxy_uses_an_old_state(
     for backend in unused:
         front.proxy.put_back(backend.port)
     stale = trials.stale + hammer.stale
-    told = {"flips": FLIPS // 2 * 2, "messages": trials.count}
-    told |= {"in_passing": hammer.count, "stale": len(stale)}
-    write_figure(f"{processes} processes behind nginx", **told)
+    figures = {"flips": FLIPS // 2 * 2, "messages": trials.count}
+    figures |= {"in_passing": hammer.count, "stale": len(stale)}
+    write_figure(f"{processes} processes behind nginx", **figures)
     assert not stale
     share = (trials.count + hammer.count) / processes / 4
     for backend, decided in zip(used, before, strict=True):

@@ -19,22 +19,29 @@ WAY = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.1.1.1"}
 @pytest.fixture(scope="module")
 def proxied_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server whose proxies are 127.0.0.1 and 10.0.0.0/8, at an https address."""
-    given = {"TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8", "ALLOWED_HOSTS": "127.0.0.1"}
-    with running_server(folder, ISSUER_URL="https://portico.test", **given) as running:
+    settings = {
+        "TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8",
+        "ALLOWED_HOSTS": "127.0.0.1",
+    }
+    with running_server(
+        folder, ISSUER_URL="https://portico.test", **settings
+    ) as running:
         yield running
 
 
 def addresses(server: Portico, **headers: str) -> set[str]:
     """The audited addresses of a refused password and a refused token."""
     last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    told = {**headers, "x-forwarded-proto": "https"}
+    sent_headers = {**headers, "x-forwarded-proto": "https"}
     body = {"username": "nobody-at-all", "password": "wrong"}
-    assert HTTP.post(f"{server.url}/api/token/", json=body, headers=told).is_error
-    bearer = {**told, "authorization": "Bearer e30.e30.e30"}
+    assert HTTP.post(
+        f"{server.url}/api/token/", json=body, headers=sent_headers
+    ).is_error
+    bearer = {**sent_headers, "authorization": "Bearer e30.e30.e30"}
     assert HTTP.post(server.mcp_url, json={}, headers=bearer).status_code == 401
-    seen = AuditEvent.objects.filter(pk__gt=last).values_list("action", "address")
-    assert {"user.sign_in_failed", "request.refused"} <= {name for name, _ in seen}
-    return {address for _, address in seen}
+    events = AuditEvent.objects.filter(pk__gt=last).values_list("action", "address")
+    assert {"user.sign_in_failed", "request.refused"} <= {name for name, _ in events}
+    return {address for _, address in events}
 
 
 def test_the_audit_has_the_real_client_address(

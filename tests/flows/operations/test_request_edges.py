@@ -39,8 +39,10 @@ def short_timeout_server(rows: None, folder: Path) -> Iterator[Portico]:
 @pytest.fixture(scope="module")
 def https_server(rows: None, folder: Path) -> Iterator[Portico]:
     """An https address behind a proxy that ends TLS."""
-    given = {"TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "127.0.0.1"}
-    with running_server(folder, ISSUER_URL="https://portico.test", **given) as running:
+    settings = {"TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "127.0.0.1"}
+    with running_server(
+        folder, ISSUER_URL="https://portico.test", **settings
+    ) as running:
         yield running
 
 
@@ -91,10 +93,10 @@ def test_a_slow_body_is_408(short_timeout_server: Portico, path: str) -> None:
     ) as line:
         head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}"
         line.sendall(f"{head}content-length: 100\r\n\r\na=".encode())
-        begun = time.monotonic()
+        started = time.monotonic()
         answer = line.recv(4096)
         assert b" 408 " in answer.split(b"\r\n")[0], answer
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nhost: h\r\nx: "])
@@ -106,19 +108,19 @@ def test_a_slow_head_closes_the_connection(
         ("127.0.0.1", short_timeout_server.port), timeout=10
     ) as line:
         line.sendall(sent)
-        begun = time.monotonic()
+        started = time.monotonic()
         assert line.recv(4096) == b""
-        assert 0.5 < time.monotonic() - begun < 5
+        assert 0.5 < time.monotonic() - started < 5
 
 
 def test_a_client_that_does_not_read_is_cut_off(short_timeout_server: Portico) -> None:
     """The server drops its waiting response; others do not wait."""
-    asked = b"GET /static/large.bin HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+    request = b"GET /static/large.bin HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.settimeout(20)
         line.connect(("127.0.0.1", short_timeout_server.port))
-        line.sendall(asked)
+        line.sendall(request)
         assert line.recv(15) == b"HTTP/1.1 200 OK"
         assert httpx2.get(f"{short_timeout_server.url}/healthz").status_code == 200
         ended = select.poll()
@@ -131,13 +133,13 @@ def partial_call(server: Portico, client: McpClient) -> tuple[socket.socket, byt
     meta = "io.modelcontextprotocol/"
     about = {f"{meta}protocolVersion": client.era, f"{meta}clientCapabilities": {}}
     params = {"name": "look", "arguments": {}}
-    told = client.headers("tools/call", params)
+    headers = client.headers("tools/call", params)
     whole = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
     body = json.dumps({**whole, "params": {**params, "_meta": about}}).encode()
     line = socket.create_connection(("127.0.0.1", server.port), timeout=15)
-    told |= {"host": "127.0.0.1", "content-type": "application/json"}
-    told["content-length"] = str(len(body))
-    head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    headers |= {"host": "127.0.0.1", "content-type": "application/json"}
+    headers["content-length"] = str(len(body))
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     line.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body[:10])
     return line, body[10:]
 
@@ -152,11 +154,11 @@ def test_shutting_down_ends_streams_and_finishes_calls(
         method, options = listening(server, client)
         with line, HTTP.stream(method, server.mcp_url, **options) as stream:  # type: ignore[arg-type]
             assert stream.status_code == 200
-            begun = time.monotonic()
+            started = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             for _ in stream.iter_bytes():
                 pass
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - started < 5
             with pytest.raises(httpx2.TransportError):
                 httpx2.get(f"{server.url}/healthz", timeout=2)
             line.sendall(rest)
@@ -165,7 +167,7 @@ def test_shutting_down_ends_streams_and_finishes_calls(
                 answer += chunk
             assert b" 200 " in answer[:20] and b"alice looks" in answer, answer
         server.process.wait(15)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - started < 15
 
 
 def test_what_outsiders_send_stays_on_its_line_of_the_log(server: Portico) -> None:

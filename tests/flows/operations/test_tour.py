@@ -59,8 +59,8 @@ def checkout(tmp_path: Path) -> Path:
 @pytest.fixture
 def shell(checkout: Path) -> Iterator[subprocess.Popen[str]]:
     """A shell that stays open over the tour."""
-    kept = ("PATH", "LANG", "HOME")
-    env = {k: v for k, v in os.environ.items() if k in kept} | {"PS1": ""}
+    names = ("PATH", "LANG", "HOME")
+    env = {k: v for k, v in os.environ.items() if k in names} | {"PS1": ""}
     process = subprocess.Popen(
         ["bash", "--norc"],
         cwd=checkout,

@@ -52,9 +52,9 @@ def test_a_chosen_language_is_kept_and_returns_to_the_page(reader: Browser) -> N
     reader.submit(reader.form("language"), "language")
     assert str(reader.page.url).endswith(f"{LOGIN}?next=/portal/tokens/")
     assert '<html lang="en">' in reader.page.text
-    told = str(reader.page.history[0].headers.get_list("set-cookie"))
-    assert "portico_language=en" in told and "HttpOnly" in told
-    assert "SameSite=Lax" in told
+    cookies = str(reader.page.history[0].headers.get_list("set-cookie"))
+    assert "portico_language=en" in cookies and "HttpOnly" in cookies
+    assert "SameSite=Lax" in cookies
     assert "Admin" in signed_in(reader, "carol").page.text
     assert 'lang="en"' in reader.open("/admin/").page.text
     reader.submit(reader.form("language"), "language")
@@ -74,11 +74,14 @@ def test_a_language_choice_redirects_to_no_other_site(reader: Browser) -> None:
 def test_programs_are_answered_in_english(server: Portico, reader: Browser) -> None:
     """RFC 6749 5.2: error_description is ASCII in every language."""
     api = f"{server.url}/api/token/"
-    told = HTTP.post(api, data={"username": "alice"}, headers=KOREAN)
-    assert told.status_code == 400 and "required" in told.json()["error_description"]
-    assert "content-language" not in told.headers
-    asked = {"grant_type": "authorization_code", "code": "a"}
-    token = HTTP.post(f"{server.url}/oauth/token?x=1", data=asked, headers=KOREAN)
+    response = HTTP.post(api, data={"username": "alice"}, headers=KOREAN)
+    assert (
+        response.status_code == 400
+        and "required" in response.json()["error_description"]
+    )
+    assert "content-language" not in response.headers
+    form = {"grant_type": "authorization_code", "code": "a"}
+    token = HTTP.post(f"{server.url}/oauth/token?x=1", data=form, headers=KOREAN)
     assert token.json()["error_description"].isascii()
 
 
@@ -114,8 +117,8 @@ def test_the_audit_is_english_in_every_language(
     """All readers share one log; filters and exports match its text."""
     signed_in(reader, "carol", "/admin/")
     bob = User.objects.get(username="bob")
-    held = RoleAssignment.objects.get(user=bob, role__name="Guest")
-    path = f"/admin/accounts/roleassignment/{held.pk}/change/"
+    assignment = RoleAssignment.objects.get(user=bob, role__name="Guest")
+    path = f"/admin/accounts/roleassignment/{assignment.pk}/change/"
     page = reader.open(path).page.text
     assert "bob의 Guest 역할" in page
     reader.save(path, reason="이유")

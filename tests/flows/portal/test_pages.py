@@ -75,8 +75,8 @@ def test_a_personal_token_works_until_it_is_revoked(
     client = McpClient(server, raw, era).open()
     assert client.text("look") == "alice looks at shelf"
     assert client.call("erase").status_code == 403
-    kept = list(IssuedToken.objects.filter(kind="personal").values())
-    assert raw not in json.dumps(kept, default=str)
+    rows = list(IssuedToken.objects.filter(kind="personal").values())
+    assert raw not in json.dumps(rows, default=str)
     end = monotonic() + 10  # the last use is written asynchronously
     while "127.0.0.1" not in alice.open(TOKENS).page.text and monotonic() < end:
         pass
@@ -108,8 +108,8 @@ def test_a_personal_token_has_a_subset_of_rights_and_an_end(
     )
     for wrong in refused:
         alice.open(TOKENS)
-        given: dict[str, Any] = {"name": "x", "days": "3", "scopes": ["mcp"]} | wrong
-        alice.submit(alice.form("name"), **given)
+        fields: dict[str, Any] = {"name": "x", "days": "3", "scopes": ["mcp"]} | wrong
+        alice.submit(alice.form("name"), **fields)
         assert alice.page.status_code == 400 and "errorlist" in alice.page.text
     past = timezone.now() - timedelta(seconds=1)
     IssuedToken.objects.filter(kind="personal").update(expires_at=past)

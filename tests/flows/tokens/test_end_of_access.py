@@ -132,19 +132,19 @@ def last_role(who: CredentialOwner) -> RoleAssignment:
 def without_role(who: CredentialOwner, carol: Browser) -> None:
     """On the role's line of the user's page."""
     carol.open(f"{page(who)}change/")
-    form, held = carol.form("_save"), str(last_role(who).pk)
+    form, key = carol.form("_save"), str(last_role(who).pk)
     keys = {n: v for n, v in form.fields.items() if n.endswith("-id")}
-    (prefix,) = (n.removesuffix("-id") for n, v in keys.items() if v == held)
+    (prefix,) = (n.removesuffix("-id") for n, v in keys.items() if v == key)
     carol.save(f"{page(who)}change/", **{f"{prefix}-DELETE": "on"})
 
 
 def new_password(who: CredentialOwner, carol: Browser, usable: bool) -> None:
     """On the admin page that sets another user's password."""
     carol.open(f"{page(who)}password/")
-    given = {"password1": NEW, "password2": NEW} if usable else {}
+    fields = {"password1": NEW, "password2": NEW} if usable else {}
     button = "set-password" if usable else "unset-password"
     form = carol.form("password1")
-    carol.submit(form, usable_password=str(usable).lower(), **given, **{button: "1"})
+    carol.submit(form, usable_password=str(usable).lower(), **fields, **{button: "1"})
     assert who.account.has_usable_password() is usable
 
 
@@ -174,9 +174,9 @@ def everywhere(who: CredentialOwner, carol: Browser) -> None:
 
 
 def at_the_terminal(who: CredentialOwner, carol: Browser) -> None:
-    given = iter([NEW, NEW])
+    passwords = iter([NEW, NEW])
     command: Any = changepassword.Command(stdout=io.StringIO())
-    command._get_pass = lambda prompt="": next(given)
+    command._get_pass = lambda prompt="": next(passwords)
     command.handle(username=who.name, database="default")
 
 
@@ -542,12 +542,12 @@ def unlisted_names(found: set[str], prefix: str, known: Iterable[str]) -> set[st
 
 def test_every_admin_action_is_listed(rows: None) -> None:
     """A new action needs an entry that says what it ends."""
-    asked = RequestFactory().get("/")
-    asked.user = make_user("carol", "Admin", admin=True)
+    request = RequestFactory().get("/")
+    request.user = make_user("carol", "Admin", admin=True)
     found = {
         f"{model._meta.label_lower} {name}"
         for model, its in admin.site._registry.items()
-        for name in its.get_actions(asked)
+        for name in its.get_actions(request)
     }
     assert unlisted_names(found, "action ", ENDS_LESS) == set()
 

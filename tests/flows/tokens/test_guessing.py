@@ -33,11 +33,11 @@ POST = partial(httpx2.post, timeout=60, verify=False)
 @pytest.fixture(scope="module")
 def two_servers(rows: None, folder: Path) -> Iterator[list[Portico]]:
     """Two processes on one database; three wrong attempts lock out."""
-    given = {"LOCKOUT_AFTER": str(MOST), "TRUSTED_PROXIES": "127.0.0.1"}
-    given["HASHING_WAIT"] = "20"
+    settings = {"LOCKOUT_AFTER": str(MOST), "TRUSTED_PROXIES": "127.0.0.1"}
+    settings["HASHING_WAIT"] = "20"
     with (
-        running_server(folder, **given) as one,
-        running_server(folder, **given) as other,
+        running_server(folder, **settings) as one,
+        running_server(folder, **settings) as other,
     ):
         yield [one, other]
 

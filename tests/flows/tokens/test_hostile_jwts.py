@@ -29,11 +29,11 @@ def genuine_token(server: Portico) -> GenuineToken:
 
 def answers(server: Portico, raw: str) -> dict[str, httpx2.Response]:
     """The response of each endpoint to `raw`."""
-    told = McpClient(server, raw).headers("ping", {})
-    told["authorization"] = f"Bearer {raw}"
+    headers = McpClient(server, raw).headers("ping", {})
+    headers["authorization"] = f"Bearer {raw}"
     api = f"{server.url}/api/token"
     return {
-        "mcp": HTTP.post(server.mcp_url, json=BODY, headers=told),
+        "mcp": HTTP.post(server.mcp_url, json=BODY, headers=headers),
         "verify": HTTP.post(f"{api}/verify/", json={"token": raw}),
         "refresh": HTTP.post(f"{api}/refresh/", json={"refresh": raw}),
         "blacklist": HTTP.post(f"{api}/blacklist/", json={"refresh": raw}),
@@ -56,9 +56,9 @@ def test_a_hostile_token_is_401_everywhere(server: Portico, name: str) -> None:
     """RFC 8725 3; after the vectors of Wycheproof."""
     raw = VECTORS[name](genuine_token(server))
     for endpoint, answer in answers(server, raw).items():
-        told = f"{endpoint}: {answer.status_code} {answer.text[:200]}"
+        message = f"{endpoint}: {answer.status_code} {answer.text[:200]}"
         too_long = endpoint != "mcp" and len(raw) > 16_384
-        assert answer.status_code == (400 if too_long else 401), told
+        assert answer.status_code == (400 if too_long else 401), message
         body = answer.json()
         assert body["error"] in ("invalid_token", "invalid_grant", "invalid_request")
         assert "Traceback" not in answer.text and raw[:40] not in answer.text

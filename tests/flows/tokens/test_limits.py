@@ -42,8 +42,8 @@ def store() -> Iterator[Any]:
 def three_servers(rows: None, folder: Path, store: Any) -> Iterator[Portico]:
     """Three processes that share one store."""
     url = store.connection_url
-    given = {**STRICT, "WORKERS": "3", "VALKEY_URL": url, "LIMIT_MCP": "100/hour"}
-    with running_server(folder, **given) as running:
+    settings = {**STRICT, "WORKERS": "3", "VALKEY_URL": url, "LIMIT_MCP": "100/hour"}
+    with running_server(folder, **settings) as running:
         yield running
 
 
@@ -86,10 +86,10 @@ def token_request(
 def test_three_processes_let_exactly_a_hundred_through(three_servers: Portico) -> None:
     """Valkey counts for all processes."""
     token = three_servers.token("alice")
-    told = statuses(130, lambda n: ping(three_servers, token))
-    assert told[429] == 30, told
-    told = statuses(30, lambda n: token_request(three_servers, "somebody"))
-    assert told == {401: 20, 429: 10}
+    counts = statuses(130, lambda n: ping(three_servers, token))
+    assert counts[429] == 30, counts
+    counts = statuses(30, lambda n: token_request(three_servers, "somebody"))
+    assert counts == {401: 20, 429: 10}
 
 
 def test_the_token_is_counted_before_the_address(single_server: Portico) -> None:
@@ -98,21 +98,21 @@ def test_the_token_is_counted_before_the_address(single_server: Portico) -> None
     assert statuses(25, lambda n: ping(single_server, loud))[429] == 5
     assert ping(single_server, quiet).status_code != 429
     last = AuditEvent.objects.filter(action="request.refused").count()
-    told = statuses(8, lambda n: ping(single_server, "e30.e30.e30"))
-    assert told == {401: 5, 429: 3}
+    counts = statuses(8, lambda n: ping(single_server, "e30.e30.e30"))
+    assert counts == {401: 5, 429: 3}
     assert AuditEvent.objects.filter(action="request.refused").count() == last + 5
-    told = statuses(50, lambda n: ping(single_server, f"e30.e30.{n}"))
-    assert told == {401: 45, 429: 5}
+    counts = statuses(50, lambda n: ping(single_server, f"e30.e30.{n}"))
+    assert counts == {401: 45, 429: 5}
     assert ping(single_server, quiet).status_code != 429
     assert ping(single_server, "e30.e30.new", "192.0.2.7").status_code == 401
 
 
 def test_clients_of_one_address_are_counted_apart(single_server: Portico) -> None:
     """IPv6 neighbours of one household count together."""
-    told = statuses(
+    counts = statuses(
         23, lambda n: token_request(single_server, "one", f"2001:db8::{n + 1:x}")
     )
-    assert told[429] == 3
+    assert counts[429] == 3
     assert token_request(single_server, "two", "2001:db8::1").status_code == 401
     assert token_request(single_server, "one", "2001:db8:0:1::1").status_code == 401
 
@@ -132,11 +132,11 @@ def test_every_endpoint_is_counted(
     """accounts/rate_limits/middleware.py has the table."""
     headers = {"x-forwarded-for": "192.0.2.40", "accept": "application/json"}
     url = f"{single_server.url}{path}"
-    told = [
+    counts = [
         httpx2.request(method, url, headers=headers).status_code
         for _ in range(most + 1)
     ]
-    assert 429 not in told[:-1] and told[-1] == 429
+    assert 429 not in counts[:-1] and counts[-1] == 429
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_other_methods_are_counted_too(
     """HEAD counts as GET, writing methods as POST; each has its own address."""
     address = f"192.0.2.{len(method) * 10 + len(path)}"
     headers = {"x-forwarded-for": address}
-    told = [
+    counts = [
         httpx2.request(
             method, f"{single_server.url}{path}", headers=headers, verify=False
         ).status_code
         for _ in range(most + 1)
     ]
-    assert 429 not in told[:-1] and told[-1] == 429
+    assert 429 not in counts[:-1] and counts[-1] == 429
 
 
 @pytest.mark.spec("access is refused when a dependency fails")

@@ -106,8 +106,8 @@ def local_account(name: str, address: str = BOSS, **columns: Any) -> User:
 
 def provider_admins() -> set[str]:
     """Users with Admin from the provider."""
-    held = RoleAssignment.objects.filter(reason="from provider corp").unexpired()
-    return set(held.values_list("user__username", flat=True))
+    assignments = RoleAssignment.objects.filter(reason="from provider corp").unexpired()
+    return set(assignments.values_list("user__username", flat=True))
 
 
 def test_an_address_added_by_another_user_links_nothing(
@@ -173,8 +173,8 @@ def test_a_refused_link_gets_a_page_and_no_account(
     words: str,
 ) -> None:
     """403, audited; every account is unchanged."""
-    for n, given in enumerate(columns):
-        about = dict(given)
+    for n, values in enumerate(columns):
+        about = dict(values)
         local_account(f"local{n}", about.pop("email", BOSS), **about)
     people = User.objects.count()
     with sign_in_with(server, corporate) as boss:
@@ -332,8 +332,8 @@ def test_signing_up_with_a_taken_name_makes_another(
         server, corporate, preferred_username=wanted, email=None
     ) as browser:
         assert is_signed_in(browser), browser.page.text
-    (made,) = set(User.objects.values_list("username", flat=True)) - before
-    assert made.isascii() and made.casefold() != "carol"
+    (username,) = set(User.objects.values_list("username", flat=True)) - before
+    assert username.isascii() and username.casefold() != "carol"
 
 
 def test_no_page_lets_people_choose_an_address(server: Portico) -> None:

@@ -137,8 +137,8 @@ def test_an_administrator_unlocks(strict_server: Portico) -> None:
             for _ in range(3):
                 api(strict_server, "alice", "wrong")
             assert api(strict_server, "alice", PASSWORD).status_code == 429
-            told = browser.act(path, "unlock", key()).page
-            assert "1 count forgotten" in told.text
+            page = browser.act(path, "unlock", key()).page
+            assert "1 count forgotten" in page.text
             assert api(strict_server, "alice", PASSWORD).status_code == 200
     for _ in range(3):
         api(strict_server, "alice", "wrong")

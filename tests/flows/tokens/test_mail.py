@@ -36,8 +36,8 @@ def mailing(folder: Path, port: int) -> Iterator[Portico]:
 
 @pytest.fixture(scope="module")
 def mail_server() -> Iterator[Mailbox]:
-    with mailbox() as made:
-        yield made
+    with mailbox() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -71,8 +71,8 @@ def sign_in_with(server: Portico, corporate: OidcProvider, **claims: Any) -> Bro
 
 
 def roles() -> set[str]:
-    held = RoleAssignment.objects.filter(user__username="erin").unexpired()
-    return set(held.values_list("role__name", flat=True))
+    assignments = RoleAssignment.objects.filter(user__username="erin").unexpired()
+    return set(assignments.values_list("role__name", flat=True))
 
 
 @pytest.mark.spec("OIDC Core 3.1")
@@ -83,8 +83,10 @@ def test_claims_grant_and_revoke_roles(
     with sign_in_with(server, corporate, groups=["staff", "other"]) as erin:
         assert erin.page.status_code == 200 and "/portal/" in str(erin.page.url)
     assert roles() == {"User"}
-    given = RoleAssignment.objects.get(user__username="erin")
-    assert given.reason == "from provider corp" and given.expires_at is not None
+    assignment = RoleAssignment.objects.get(user__username="erin")
+    assert (
+        assignment.reason == "from provider corp" and assignment.expires_at is not None
+    )
     with sign_in_with(server, corporate, realm_access={"roles": ["visitor"]}):
         assert roles() == {"Guest"}
     erin_row = User.objects.get(username="erin")
@@ -94,8 +96,8 @@ def test_claims_grant_and_revoke_roles(
         server, corporate, groups="nothing", realm_access={"roles": [None]}
     ):
         assert roles() == {"User"}
-    told = AuditEvent.objects.filter(reason="from provider corp")
-    assert {e.action for e in told} == {"role.granted", "role.withdrawn"}
+    events = AuditEvent.objects.filter(reason="from provider corp")
+    assert {e.action for e in events} == {"role.granted", "role.withdrawn"}
 
 
 def test_sign_up_needs_to_be_enabled(
@@ -175,8 +177,8 @@ def test_a_provider_is_set_up_in_the_admin(
     provider.refresh_from_db()
     assert provider.secret == "brand new secret"
     assert "brand new" not in provider.secret_encrypted
-    told = AuditEvent.objects.filter(action="provider.changed").first()
-    assert told is not None and "brand new" not in str(told.changes)
+    event = AuditEvent.objects.filter(action="provider.changed").first()
+    assert event is not None and "brand new" not in str(event.changes)
     bob = User.objects.get(username="bob")
     bob.is_staff = True
     bob.save()

@@ -43,8 +43,8 @@ def without_factors(rows: None) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def strict_server(rows: None, folder: Path) -> Iterator[Portico]:
     """A server where staff need a second factor; three wrong attempts lock out."""
-    given = {"STAFF_SECOND_FACTOR": "on", "LOCKOUT_AFTER": "3"}
-    with running_server(folder, **given) as running:
+    settings = {"STAFF_SECOND_FACTOR": "on", "LOCKOUT_AFTER": "3"}
+    with running_server(folder, **settings) as running:
         yield running
 
 
@@ -115,8 +115,8 @@ def test_a_code_is_accepted_once_across_processes(rows: None, folder: Path) -> N
     with_app("alice")
     with running_server(folder) as one, running_server(folder) as two:
         now = code()
-        told = {obtain_token(server, otp=now).status_code for server in (one, two)}
-    assert told == {200, 401}
+        statuses = {obtain_token(server, otp=now).status_code for server in (one, two)}
+    assert statuses == {200, 401}
 
 
 def test_wrong_codes_lock_out_like_wrong_passwords(strict_server: Portico) -> None:
@@ -149,10 +149,8 @@ def test_staff_must_set_up_a_second_factor(strict_server: Portico) -> None:
     client_id = register_client(strict_server)["client_id"]
     with Browser(strict_server.url) as carol:
         carol.sign_in("carol")
-        asked = authorize_url(strict_server, client_id)[0].removeprefix(
-            strict_server.url
-        )
-        for path in ("/admin/", "/admin/accounts/user/", "/portal/", "/device", asked):
+        url = authorize_url(strict_server, client_id)[0].removeprefix(strict_server.url)
+        for path in ("/admin/", "/admin/accounts/user/", "/portal/", "/device", url):
             carol.open(path)
             assert str(carol.page.url).endswith("/portal/security/"), path
             assert "Set up an authenticator app" in carol.page.text
@@ -191,8 +189,8 @@ def test_sessions_are_listed_and_ended(strict_server: Portico) -> None:
     alice = User.objects.get(username="alice")
     assert not IssuedToken.objects.filter(user=alice).live().exists()
     assert not UserSession.objects.filter(user=alice).exists()
-    told = ["session.ended", "user.signed_out_everywhere"]
-    assert AuditEvent.objects.filter(action__in=told).count() >= 2
+    actions = ["session.ended", "user.signed_out_everywhere"]
+    assert AuditEvent.objects.filter(action__in=actions).count() >= 2
 
 
 def test_an_administrator_resets_a_lost_factor(strict_server: Portico) -> None:

@@ -63,8 +63,8 @@ def test_no_table_stores_the_key_of_a_session(rita: Browser, server: Portico) ->
     assert [place for place, value in everything_stored() if cookie in value] == []
     listed = set(rita_account().values_list("session_key", flat=True))
     assert listed == {stored_key(cookie)}
-    kept = {*listed, *Session.objects.values_list("pk", flat=True)}
-    assert not [key for key in kept if is_signed_in(server, key)]
+    keys = {*listed, *Session.objects.values_list("pk", flat=True)}
+    assert not [key for key in keys if is_signed_in(server, key)]
     assert not Session.objects.filter(pk=cookie).exists()
 
 

@@ -91,9 +91,9 @@ def test_the_scopes_of_a_challenge_are_enough(
     what = rule(required, sensitive=sensitive)
     verdict = judge(narrow, what)
     if verdict.needs_wider_token:
-        asked = scopes_to_ask(narrow, verdict)
-        assert "unrelated" in asked
-        assert judge(principal(roles, asked), what).allowed
+        scopes = scopes_to_ask(narrow, verdict)
+        assert "unrelated" in scopes
+        assert judge(principal(roles, scopes), what).allowed
 
 
 TABLE: list[tuple[Message, bool, Reason]] = [

@@ -29,9 +29,9 @@ def all_reasons() -> list[str]:
     messages = [Message("tools/call", target=("tool", name)) for name in names]
     messages += [Message("ping"), Message("odd/method")]
     messages += [Message("tools/call", malformed=True)]
-    held = frozenset({"S"})
-    within = principal(held, frozenset({"mcp"}))
-    narrow = principal(held, frozenset({"T"}))
+    scopes = frozenset({"S"})
+    within = principal(scopes, frozenset({"mcp"}))
+    narrow = principal(scopes, frozenset({"T"}))
     return [decide(who, m, rules).via for who in (within, narrow) for m in messages]
 
 

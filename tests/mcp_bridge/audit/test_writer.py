@@ -48,9 +48,9 @@ class FakeTable:
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> FakeTable:
-    made = FakeTable()
-    monkeypatch.setattr(bulk_insert, "insert_events", made.insert)
-    return made
+    fake = FakeTable()
+    monkeypatch.setattr(bulk_insert, "insert_events", fake.insert)
+    return fake
 
 
 def run_writer(
@@ -59,11 +59,11 @@ def run_writer(
     """Run one with a new recorder, and close it."""
 
     async def told() -> None:
-        made = AuditWriter(durability)
+        writer = AuditWriter(durability)
         try:
-            await tell(made)
+            await tell(writer)
         finally:
-            await made.close()
+            await writer.close()
 
     asyncio.run(told())
 
@@ -151,9 +151,9 @@ def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
         found = await asyncio.gather(*waiting, return_exceptions=True)
         refused = [error for error in found if isinstance(error, Error)]
         assert refused and len(made.queue) <= 5
-        kept = 30 - len(refused)
+        queued = 30 - len(refused)
         table.error = None
-        while len(table.names) < 30 + kept:
+        while len(table.names) < 30 + queued:
             await asyncio.sleep(0.001)
 
     run_writer("batch", tell)
@@ -231,7 +231,7 @@ def test_an_event_is_written_though_its_caller_left(table: FakeTable) -> None:
 
 def test_events_reach_every_column(db: None) -> None:
     """Columns unknown to the writer get their defaults."""
-    told = CallEvent(
+    event = CallEvent(
         at=1_800_000_000.25,
         action="tool.called",
         decision="allowed",
@@ -243,11 +243,11 @@ def test_events_reach_every_column(db: None) -> None:
         duration_ms=1.5,
         request_id="r1",
     )
-    bulk_insert.insert_events([told, told._replace(actor_id=None)])
+    bulk_insert.insert_events([event, event._replace(actor_id=None)])
     first, second = AuditEvent.objects.filter(request_id="r1").order_by("pk")
     assert first.at == datetime.fromtimestamp(1_800_000_000.25, UTC)
     for name in CallEvent._fields[1:]:
-        assert getattr(first, name) == getattr(told, name)
+        assert getattr(first, name) == getattr(event, name)
     assert second.actor_id is None and first.changes == {}
 
 
@@ -289,17 +289,17 @@ def test_last_uses_are_noted_once_a_minute(
     monkeypatch.setattr(last_used, "MIN_TRACKED", 2)
 
     async def tell() -> None:
-        made = LastUsedTracker()
+        tracker = LastUsedTracker()
         for _ in range(3):
-            made.track("a", "::1")
-        made.track("b", "::2")
+            tracker.track("a", "::1")
+        tracker.track("b", "::2")
         while not written:
             await asyncio.sleep(0.001)
-        made.tracked["a"] = 0.0
-        made.track("c", "::3")
-        assert made.tracked.keys() == {"b", "c"}
-        await made.close()
-        await made.close()
+        tracker.tracked["a"] = 0.0
+        tracker.track("c", "::3")
+        assert tracker.tracked.keys() == {"b", "c"}
+        await tracker.close()
+        await tracker.close()
 
     asyncio.run(tell())
     assert [[use.jti for use in group] for group in written] == [["a", "b"], ["c"]]

@@ -97,9 +97,9 @@ class Rows:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
-    made = Rows()
-    monkeypatch.setattr(decision_cache, "in_database", made.in_database)
-    return made
+    fake_rows = Rows()
+    monkeypatch.setattr(decision_cache, "in_database", fake_rows.in_database)
+    return fake_rows
 
 
 def with_cache(

@@ -74,9 +74,9 @@ def token(alice: User) -> IssuedToken:
 @pytest.fixture
 def tool(db: None) -> Primitive:
     """A tool with its own scope."""
-    made = Primitive.objects.create(kind=PrimitiveKind.TOOL, name="saw")
-    made.required_scopes.add(Scope.objects.create(name="tool:saw"))
-    return made
+    primitive = Primitive.objects.create(kind=PrimitiveKind.TOOL, name="saw")
+    primitive.required_scopes.add(Scope.objects.create(name="tool:saw"))
+    return primitive
 
 
 @pytest.mark.spec("every change that a decision depends on is numbered")
@@ -88,8 +88,8 @@ def test_changes_to_users_and_their_roles_concern_one_user(alice: User) -> None:
     assert concerned_users(lambda: users.update(is_active=False)) == set()
     turn_on = "UPDATE accounts_user SET is_active = %s WHERE id = %s"
     assert concerned_users(lambda: sql(turn_on, True, alice.pk)) == own
-    held = RoleAssignment.objects.get(user=alice)
-    assert concerned_users(lambda: held.withdraw(actor=None)) >= own
+    assignment = RoleAssignment.objects.get(user=alice)
+    assert concerned_users(lambda: assignment.withdraw(actor=None)) >= own
     admin = Role.objects.get(name="Admin")
     assert concerned_users(lambda: RoleAssignment.objects.grant(alice, admin)) == own
     later = timezone.now() + timedelta(days=1)
@@ -171,13 +171,15 @@ def test_a_row_replaced_by_sql_is_numbered(alice: User) -> None:
     """SQLite's REPLACE deletes without firing delete triggers."""
     if connection.vendor != "sqlite":
         return
-    held = RoleAssignment.objects.get(user=alice)
+    assignment = RoleAssignment.objects.get(user=alice)
     other = User.objects.create_user("dave")
     replace = (
         "INSERT OR REPLACE INTO accounts_roleassignment "
         "(id, user_id, role_id, reason, granted_at) VALUES (%s, %s, %s, '', '2026')"
     )
-    found = concerned_users(lambda: sql(replace, held.pk, other.pk, held.role_id))
+    found = concerned_users(
+        lambda: sql(replace, assignment.pk, other.pk, assignment.role_id)
+    )
     assert ("all", "") in found
 
 
@@ -308,9 +310,9 @@ def test_triggers_changed_and_restored_are_noticed(db: None) -> None:
     before = state().marks
     assert state().marks == before
     if connection.vendor == "sqlite":
-        made = dialect().expected_triggers()["portico_accounts_user_update"]
+        triggers = dialect().expected_triggers()["portico_accounts_user_update"]
         sql('DROP TRIGGER "portico_accounts_user_update"')
-        sql(made)
+        sql(triggers)
     else:
         alter = "ALTER TABLE accounts_user {} TRIGGER portico_accounts_user_update"
         sql(alter.format("DISABLE"))

@@ -75,8 +75,8 @@ async def refuses() -> str:
 async def tells(context: Context) -> str:
     """Reads its request, without a client to notify."""
     await context.report_progress(1, 2)
-    told = context.headers or {}
-    return f"{told['X-Tests']} {context.request_id}"
+    headers = context.headers or {}
+    return f"{headers['X-Tests']} {context.request_id}"
 
 
 @server.tool()
@@ -110,8 +110,8 @@ async def ask(about: str) -> str:
 
 def body(method: str, **params: Any) -> dict[str, Any]:
     """A request of the new revision."""
-    given = {"_meta": ENVELOPE, **params}
-    return {"jsonrpc": "2.0", "id": 7, "method": method, "params": given}
+    parameters = {"_meta": ENVELOPE, **params}
+    return {"jsonrpc": "2.0", "id": 7, "method": method, "params": parameters}
 
 
 def called(tool: str, **arguments: Any) -> dict[str, Any]:

@@ -22,11 +22,11 @@ def events(monkeypatch: Any) -> list[AuditEvent]:
     """Six events of one actor, an hour apart, newest first; the window holds three."""
     monkeypatch.setattr(window, "WINDOW_SIZE", 3)
     now = timezone.now()
-    made = [
+    rows = [
         AuditEvent(action="test.far", actor="ana", at=now - timedelta(hours=6 - hour))
         for hour in range(6)
     ]
-    AuditEvent.objects.bulk_create(made)
+    AuditEvent.objects.bulk_create(rows)
     return list(AuditEvent.objects.filter(action="test.far"))
 
 

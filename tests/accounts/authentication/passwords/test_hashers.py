@@ -56,14 +56,14 @@ def test_a_hash_that_waits_too_long_is_refused() -> None:
 @override_settings(PASSWORD_HASHERS=[HASHER])
 def test_hashing_leaves_its_memory_on_its_own_thread() -> None:
     """A thread per request must not keep 19 MiB each."""
-    seen = {hash_in_slot(threading.get_ident) for _ in range(3)}
+    threads = {hash_in_slot(threading.get_ident) for _ in range(3)}
     for _ in range(3):
         asker = threading.Thread(
-            target=lambda: seen.add(hash_in_slot(threading.get_ident))
+            target=lambda: threads.add(hash_in_slot(threading.get_ident))
         )
         asker.start()
         asker.join()
-    assert len(seen) == 1 and threading.get_ident() not in seen
+    assert len(threads) == 1 and threading.get_ident() not in threads
     assert check_password(PASSWORD, make_password(PASSWORD))
 
 

@@ -82,8 +82,8 @@ def test_purges_under_another_retention_stay_valid(settings: Any, capsys: Any) -
     assert purge(settings, 365) == 0 and first_problem() == ""
     assert purge(settings, 3) == 4 and first_problem() == ""
     call_command("verify_audit")
-    told = capsys.readouterr().out
-    assert "AUDIT_RETENTION=3" in told and "AUDIT_RETENTION=5" in told
+    output = capsys.readouterr().out
+    assert "AUDIT_RETENTION=3" in output and "AUDIT_RETENTION=5" in output
 
 
 def test_records_of_purges_are_purged_too(settings: Any, monkeypatch: Any) -> None:
@@ -170,9 +170,9 @@ def test_purged_seals_come_first(settings: Any) -> None:
 def test_a_purge_reads_no_events_and_few_seals_at_once(settings: Any) -> None:
     with CaptureQueriesContext(
         connection,
-    ) as seen:
+    ) as queries:
         purge(settings, 5)
-    selects = [q["sql"] for q in seen if q["sql"].startswith("SELECT")]
+    selects = [q["sql"] for q in queries if q["sql"].startswith("SELECT")]
     assert not [s for s in selects if '"marks"' in s and "LIMIT" not in s]
-    deletes = [q["sql"] for q in seen if q["sql"].startswith("DELETE")]
+    deletes = [q["sql"] for q in queries if q["sql"].startswith("DELETE")]
     assert len(deletes) == 6 and all('"id" <=' in sql for sql in deletes)

@@ -103,27 +103,27 @@ def test_an_event_in_a_gap_is_found(chain: list[AuditEvent]) -> None:
 
 def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
     second = AuditSeal.objects.filter(number=2)
-    kept = second.get()
+    digest = second.get()
     second.update(events=4)
     assert first_problem() == "seal 2 was changed"
     second.update(events=3)
     second.delete()
     assert first_problem() == "seal 2 is missing"
-    for wrong, told in (
+    for wrong, message in (
         ({"previous": "0" * 64}, "does not follow"),
-        ({"after_id": kept.after_id - 1}, "does not begin where"),
+        ({"after_id": digest.after_id - 1}, "does not begin where"),
     ):
-        forged = AuditSeal.objects.filter(number=2).first() or kept
+        forged = AuditSeal.objects.filter(number=2).first() or digest
         for name in ("previous", "after_id"):
-            setattr(forged, name, wrong.get(name, getattr(kept, name)))
-        fine = (kept.previous, kept.after_id)
+            setattr(forged, name, wrong.get(name, getattr(digest, name)))
+        fine = (digest.previous, digest.after_id)
         forged.digest = forged.compute_digest()
         forged.save()
-        assert told in first_problem()
+        assert message in first_problem()
         AuditSeal.objects.filter(number=2).delete()
-        kept.previous, kept.after_id = fine
-        kept.previous = AuditSeal.objects.get(number=1).digest
-        kept.after_id = AuditSeal.objects.get(number=1).last_id
+        digest.previous, digest.after_id = fine
+        digest.previous = AuditSeal.objects.get(number=1).digest
+        digest.after_id = AuditSeal.objects.get(number=1).last_id
 
 
 def test_the_newest_seals_can_be_checked_alone(chain: list[AuditEvent]) -> None:

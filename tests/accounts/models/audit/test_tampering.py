@@ -30,7 +30,7 @@ def events(monkeypatch: Any) -> list[AuditEvent]:
     """Nine events under three seals; those of the first two are over a year old."""
     empty_audit()
     monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 3)
-    made = []
+    rows = []
     for number in range(9):
         event = AuditEvent(
             at=timezone.now() - (OLD if number < 6 else timedelta()),
@@ -40,9 +40,9 @@ def events(monkeypatch: Any) -> list[AuditEvent]:
             changes={"role": ["", "User"]},
         )
         event.save()
-        made.append(event)
+        rows.append(event)
     assert AuditSeal.objects.all().seal() == 3 and first_problem() == ""
-    return made
+    return rows
 
 
 def sql(statement: str, *given: Any) -> None:
@@ -167,7 +167,7 @@ def test_an_invented_purge_is_found(events: Any) -> None:
     """Covers events of today and of last year, with the correct digest."""
     head = AuditSeal.objects.get(number=3).digest
     for last in (3, 1):
-        kept = list(AuditSeal.objects.values())
+        rows = list(AuditSeal.objects.values())
         AuditSeal.objects.filter(number__lte=last).update(
             purged_at=timezone.now(), marks=b""
         )
@@ -176,7 +176,7 @@ def test_an_invented_purge_is_found(events: Any) -> None:
             with pytest.raises(CommandError, match="seal 1"):
                 call_command("verify_audit", **options)
         assert "seal" in first_problem(newest=1)
-        for row in kept:
+        for row in rows:
             AuditSeal.objects.filter(number=row["number"]).update(**row)
         restore_events(events)
         assert first_problem() == ""

@@ -122,7 +122,7 @@ def test_malformed_documents_are_refused(
 ) -> None:
     """CIMD 4.1, 6.2."""
     document = {**CLAUDE, **broken}
-    asked = {**document, "client_id": CLAUDE["client_id"]}
+    changed = {**document, "client_id": CLAUDE["client_id"]}
 
     class Fetcher:
         def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
@@ -130,7 +130,7 @@ def test_malformed_documents_are_refused(
 
     monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
     cache.clear()
-    assert cimd.resolve_cimd_application(asked["client_id"], request=None) is None
+    assert cimd.resolve_cimd_application(changed["client_id"], request=None) is None
 
 
 def client_of_response(

@@ -30,13 +30,13 @@ def rows(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 def with_reader(tell: Callable[[ChangeReader], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine function with this run's reader."""
-    made = readers.open_reader()
+    reader = readers.open_reader()
 
     async def whole() -> None:
         try:
-            await tell(made)
+            await tell(reader)
         finally:
-            made.close()
+            reader.close()
 
     asyncio.run(whole())
 
@@ -174,12 +174,12 @@ def test_a_lost_connection_is_an_error_until_it_is_back(rows: None) -> None:
             pid = reader.connection.info.backend_pid
             flight = PendingQuery("SELECT pg_sleep(20)")
             reader.others.append(flight)
-            asked, look = (
+            pending, look = (
                 reader.enqueue(flight),
                 asyncio.ensure_future(reader.current_position()),
             )
             await commit(lambda: terminate(pid))
-            for waiting in (asked, look):
+            for waiting in (pending, look):
                 with pytest.raises(DatabaseUnavailable):
                     await waiting
         assert (await reader.current_position()).epoch

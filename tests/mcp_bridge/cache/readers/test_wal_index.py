@@ -102,9 +102,9 @@ def test_a_commit_during_a_read_is_seen_by_the_next_read(
         assert not run_in_process(name, COUNT)
 
     opened.set_trace_callback(late)
-    seen = number(reader)
+    before = number(reader)
     opened.set_trace_callback(None)
-    assert seen in (2, 3)
+    assert before in (2, 3)
     assert number(reader) == 3
 
 
