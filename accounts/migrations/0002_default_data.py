@@ -1,5 +1,11 @@
-"""The scopes, roles and staff groups every installation begins with."""
+"""The scopes, roles and staff groups of a new installation, and its audit head."""
 
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
 from django.db import migrations
 
 SCOPES = {
@@ -35,9 +41,20 @@ def add(apps, schema_editor):
         apps.get_model("auth", "Group").objects.get_or_create(name=name)
 
 
+def add_audit_head(apps, schema_editor):
+    """The row that names the newest seal: none yet. Its MAC is that of the model."""
+    hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=b"portico audit seals v1")
+    key = hkdf.derive(settings.KEY_ENCRYPTION_KEY.encode())
+    mac = hmac.new(key, b'["head",0,""]', hashlib.sha256).hexdigest()
+    apps.get_model("accounts", "AuditHead").objects.create(number=0, digest="", mac=mac)
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
-    operations = [migrations.RunPython(add, migrations.RunPython.noop)]
+    operations = [
+        migrations.RunPython(add, migrations.RunPython.noop),
+        migrations.RunPython(add_audit_head, migrations.RunPython.noop),
+    ]
