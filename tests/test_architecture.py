@@ -332,7 +332,7 @@ RULES: tuple[Rule, ...] = (
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_house_keeps_its_rules(rule: Rule) -> None:
+def test_the_architecture_rules_hold(rule: Rule) -> None:
     """A message names the file and what is wrong there."""
     assert rule(House(ROOT)) == []
 
@@ -402,7 +402,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_a_planted_fault_is_found(planted: str, copy: Path) -> None:
+def test_a_violation_is_found(planted: str, copy: Path) -> None:
     """Each rule fails for a fault of its kind."""
     rule, name, text = PLANTED[planted]
     before, sound = set(rule(House(copy))), (copy / name).read_text(encoding="utf-8")

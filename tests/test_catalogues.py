@@ -42,7 +42,7 @@ def test_a_translation_has_the_placeholders_of_its_original() -> None:
     assert wrong == []
 
 
-def test_one_word_has_one_translation() -> None:
+def test_one_message_has_one_translation() -> None:
     """Otherwise the first app's catalogue would override the other."""
     translations: dict[tuple[str, str, str], set[str]] = {}
     for one in everything():

@@ -38,6 +38,6 @@ def test_the_korean_readme_has_the_same_code_links_and_headings() -> None:
     assert shape(korean) == shape(english)
 
 
-def test_the_two_lead_to_each_other() -> None:
+def test_the_two_readmes_link_to_each_other() -> None:
     assert "](README.ko.md)" in read("README.md")
     assert "](README.md)" in read("README.ko.md")

@@ -52,7 +52,7 @@ def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.spec("OAuth 2.1 1.5: https")
-def test_production_demands_secrets_and_https(tmp_path: Path) -> None:
+def test_production_requires_secrets_and_https(tmp_path: Path) -> None:
     unsafe = {"ENVIRONMENT": "production", "ISSUER_URL": "http://portico.example"}
     done = manage(tmp_path, "check", **unsafe)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -103,7 +103,7 @@ def test_an_unprepared_database_is_one_sentence(tmp_path: Path, command: str) ->
     assert "run manage.py migrate" in done.stderr + done.stdout
 
 
-def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
+def test_secrets_are_generated_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "secret_key"
     first = kept_secret(path)
     assert kept_secret(path) == first and len(first) > 50

@@ -169,7 +169,7 @@ def compared_columns(queries: CaptureQueriesContext) -> list[str]:
     ]
 
 
-def test_every_list_takes_what_is_declared_and_nothing_else(monkeypatch: Any) -> None:
+def test_every_list_accepts_declared_lookups_only(monkeypatch: Any) -> None:
     """A new list or filter fails here until somebody has entered it in DECLARED."""
     pages: list[Any] = PAGES
     found = {
@@ -221,7 +221,7 @@ def test_no_list_compares_a_secret_by_any_lookup_over_any_relation(who: str) -> 
 @pytest.mark.once
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_a_list_takes_no_pattern_on_any_column(page: Any) -> None:
+def test_a_list_accepts_no_pattern_on_any_column(page: Any) -> None:
     """This holds for hidden columns and for columns that a filter declares."""
     declared = set(DECLARED[page.opts.label].split())
     for who in STAFF:
@@ -365,7 +365,7 @@ def test_a_list_that_bypasses_the_rule_is_an_error(
 
 
 @pytest.mark.django_db
-def test_what_a_list_declares_by_mistake_is_left_out(
+def test_wrongly_declared_lookups_are_left_out(
     site: PorticoSite, monkeypatch: Any
 ) -> None:
     site.register(UserSession, Careless)
@@ -381,7 +381,7 @@ def test_what_a_list_declares_by_mistake_is_left_out(
 
 
 @pytest.mark.django_db
-def test_links_that_a_foreign_key_limits_its_choices_by_are_taken() -> None:
+def test_links_of_limit_choices_to_are_accepted() -> None:
     """The value is fixed too: an address cannot choose another one."""
     page: Any = admin.site.get_model_admin(User)
     opts = page.model._meta
@@ -454,14 +454,14 @@ def test_the_address_of_a_row_needs_permission_to_view_the_row(
             site.view_on_site(request_as(staff_user(who)), str(kind), str(key))
 
 
-def test_a_page_that_does_not_say_who_may_open_it_cannot_be_put_on_the_site() -> None:
+def test_a_page_without_permissions_cannot_be_registered() -> None:
     misspelt = type("Misspelt", (SitePage,), {"permission": "accounts.view_user"})
     with pytest.raises(ImproperlyConfigured):
         site_page(misspelt)
 
 
 @pytest.mark.django_db
-def test_the_permissions_that_pages_ask_for_exist() -> None:
+def test_the_permissions_of_pages_exist() -> None:
     """A permission that does not exist would exclude all but superusers."""
     known = {
         f"{p.content_type.app_label}.{p.codename}"
@@ -472,7 +472,7 @@ def test_the_permissions_that_pages_ask_for_exist() -> None:
 
 
 @pytest.mark.django_db
-def test_a_view_that_the_audit_would_refuse_is_not_saved() -> None:
+def test_a_saved_view_with_refused_lookups_is_an_error() -> None:
     """The error names the refused parameters."""
     page: Any = admin.site.get_model_admin(AuditEvent)
     query = QueryDict("changes__regex=x&actor=a&o=1&q=b&decision__exact=denied")
@@ -490,7 +490,7 @@ def test_a_path_ends_where_its_fields_end() -> None:
     assert [*fields_along(IssuedToken, "nothing__such")] == []
 
 
-def test_the_code_compares_nothing_by_regular_expressions() -> None:
+def test_no_query_uses_regular_expressions() -> None:
     """Python's `re` under SQLite takes hours for some patterns of 40 characters."""
     root = Path(__file__).parent.parent.parent.parent
     files = [*root.glob("accounts/**/*.py"), *root.glob("mcp_bridge/**/*.py")]

@@ -24,7 +24,7 @@ def menu(user: User) -> dict[str, list[str]]:
     return {g["app_label"]: [str(m["name"]) for m in g["models"]] for g in groups}
 
 
-def test_the_menu_is_grouped_by_what_people_look_for(carol: User) -> None:
+def test_the_menu_is_grouped_by_section(carol: User) -> None:
     found = menu(carol)
     assert list(found) == list(Section)
     assert found["people"][:1] == ["Users"] and "Tokens" in found["tokens"]

@@ -66,6 +66,6 @@ def test_the_command_writes_the_named_days(
 
 
 @pytest.mark.parametrize("text", ["tomorrow", "2026-13-40"])
-def test_the_command_names_what_is_no_day(db: None, text: str) -> None:
+def test_the_command_names_an_invalid_date(db: None, text: str) -> None:
     with pytest.raises(CommandError, match=text):
         call_command("export_audit", since=text)

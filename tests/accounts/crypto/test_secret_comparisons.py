@@ -180,7 +180,7 @@ def test_every_route_is_listed_and_limited_where_it_takes_credentials() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
-def test_other_ways_of_reading_are_counted_as_get(method: str) -> None:
+def test_other_reading_methods_are_counted_as_get(method: str) -> None:
     """Django answers HEAD with the view's `get`."""
     assert rule_for(method, "/device") == rule_for("GET", "/device") is not None
     assert rule_for(method, "/oauth/authorize") is not None
@@ -188,7 +188,7 @@ def test_other_ways_of_reading_are_counted_as_get(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "PROPFIND"])
-def test_other_ways_of_writing_are_counted_as_post(method: str) -> None:
+def test_other_writing_methods_are_counted_as_post(method: str) -> None:
     """Django's form views answer PUT with `post`."""
     for path in ("/accounts/login/", "/api/token/", "/device"):
         assert rule_for(method, path) == rule_for("POST", path) is not None

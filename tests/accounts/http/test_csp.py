@@ -42,7 +42,7 @@ def test_a_view_replaces_single_directives() -> None:
     assert "default-src 'none'" in policy_of(response)
 
 
-def test_a_header_set_by_hand_stays() -> None:
+def test_a_header_set_by_a_view_stays() -> None:
     response = HttpResponse(headers={HEADER: "sandbox"})
     assert policy_of(response) == "sandbox"
 
@@ -57,6 +57,6 @@ def test_a_header_set_by_hand_stays() -> None:
         ("http://127.0.0.1:1 https://evil.example/x", ""),
     ],
 )
-def test_an_address_from_outside_is_one_source_or_none(uri: str, source: str) -> None:
+def test_an_outside_address_adds_at_most_one_source(uri: str, source: str) -> None:
     """A redirect URI's port cannot add a second directive."""
     assert csp_origin(uri) == source

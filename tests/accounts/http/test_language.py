@@ -44,7 +44,7 @@ def language(path: str, accept: str = "", cookie: str = "") -> str:
         ("ko" * 400, "", "en", "en"),
     ],
 )
-def test_the_cookie_comes_before_the_browser_before_the_setting(
+def test_the_language_is_chosen_by_cookie_then_browser_then_setting(
     settings: Any, accept: str, cookie: str, default: str, spoken: str
 ) -> None:
     """RFC 9110 12.5.4."""
@@ -53,12 +53,12 @@ def test_the_cookie_comes_before_the_browser_before_the_setting(
 
 
 @pytest.mark.parametrize("path", ["/api/token/", "/oauth/token", "/healthz", "/x"])
-def test_what_programs_ask_is_answered_in_english(settings: Any, path: str) -> None:
+def test_requests_of_programs_are_answered_in_english(settings: Any, path: str) -> None:
     settings.PAGE_LANGUAGE = "ko"
     assert language(path, "ko", "ko") == "en"
 
 
-def test_words_to_store_are_english_and_the_language_comes_back() -> None:
+def test_stored_text_is_english_and_the_language_is_restored() -> None:
     with translation.override("ko"):
         with in_english():
             assert translation.gettext("role") == "role"

@@ -75,7 +75,7 @@ def test_names_that_cannot_be_resolved_are_an_error() -> None:
     assert outbound_calls.resolve("127.0.0.1", 443, 5)
 
 
-def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
+def test_a_silent_host_is_evicted_after_a_while(monkeypatch: Any) -> None:
     known = UnresponsiveHosts()
     known.add("a:443")
     assert "a:443" in known and "b:443" not in known
@@ -89,7 +89,7 @@ def test_a_silent_host_is_forgotten_after_a_while(monkeypatch: Any) -> None:
 
 @pytest.mark.django_db
 @override_settings(STORAGES=UNCOLLECTED)
-def test_passwords_and_keys_are_made_before_the_transaction() -> None:
+def test_passwords_and_keys_are_hashed_before_the_transaction() -> None:
     """tests/apps/wait_guard raises where one is made inside a transaction."""
     make_user("carol", "Admin", admin=True)
     browser = Client()
@@ -111,7 +111,7 @@ def test_passwords_and_keys_are_made_before_the_transaction() -> None:
     call_command("up", "--prepare-only")
 
 
-def test_work_goes_on_while_nobody_reads_its_progress() -> None:
+def test_work_continues_while_its_progress_is_not_read() -> None:
     """An import's transaction does not wait for a slow browser."""
     done = threading.Event()
 

@@ -75,7 +75,7 @@ def test_a_problem_names_line_and_field(text: str | bytes, problem: str) -> None
     assert found and found[0].startswith(problem), found
 
 
-def test_every_problem_is_told_at_once(alice: User) -> None:
+def test_every_problem_is_reported_at_once(alice: User) -> None:
     text = f"{HEAD}x,nowhere,,maybe,Boss\ny y,,,,\nalice,,,no,\n"
     assert len(problems_of(text)) == 4, problems_of(text)
     own = problems_of(f"{HEAD}alice,,,no,\n", alice)
@@ -140,7 +140,7 @@ def test_changes_since_the_dry_run_are_checked_again(alice: User) -> None:
     assert alice.email == "other@example.org"
 
 
-def test_work_given_up_leaves_nothing(db: None) -> None:
+def test_a_cancelled_import_changes_nothing(db: None) -> None:
     raw = (HEAD + "".join(f"u{n},,,,User\n" for n in range(450))).encode()
     work = apply_users(raw, plan_users(raw, "test").mark, "test")
     assert [next(work) for _again in range(3)] == [(0, 450), (200, 450), (400, 450)]
@@ -148,7 +148,9 @@ def test_work_given_up_leaves_nothing(db: None) -> None:
     assert not User.objects.filter(username="u0").exists()
 
 
-def test_the_command_looks_and_does(alice: User, tmp_path: Path, capsys: Any) -> None:
+def test_the_command_compares_and_applies(
+    alice: User, tmp_path: Path, capsys: Any
+) -> None:
     file = tmp_path / "people.csv"
     file.write_text(f"{HEAD}dora,,,,User\nalice,,,,\n")
     call_command("import_users", file, "--dry-run")

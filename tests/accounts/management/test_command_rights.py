@@ -51,7 +51,7 @@ def test_every_command_says_whether_it_changes_rights() -> None:
 
 
 @pytest.mark.parametrize("name", CHANGING)
-def test_what_a_command_changes_is_in_the_audit(
+def test_changes_by_commands_are_audited(
     alice: User, tmp_path: Path, name: str
 ) -> None:
     """Commands call the admin's methods, with the actor `command line`."""
@@ -77,7 +77,7 @@ def new_events(run: Callable[[], Any]) -> list[tuple[str, str, str]]:
     return list(found.values_list("actor", "action", "object"))
 
 
-def test_djangos_own_command_records_the_superuser_it_creates(
+def test_createsuperuser_is_audited(
     carol: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`createsuperuser` may create the first administrator."""
@@ -100,7 +100,7 @@ def test_the_first_start_records_the_administrator_it_creates(alice: User) -> No
     assert (ACTOR, "role.granted", "admin holds Admin") in found
 
 
-def test_djangos_own_command_for_passwords_ends_access_and_says_who(
+def test_changepassword_ends_access_and_records_the_actor(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`changepassword` ends what the admin's form ends, with the same event."""
@@ -145,7 +145,7 @@ def test_an_import_checks_again_who_applies_it() -> None:
         ("0.0.0.0/0 ::/0", "2001:db8::/32", True),
     ],
 )
-def test_networks_cover_others(outer: str, inner: str, wide: bool) -> None:
+def test_networks_contain_other_networks(outer: str, inner: str, wide: bool) -> None:
     """An address inside `inner` is always inside `outer`."""
     assert covers(outer, inner) is wide
 

@@ -100,7 +100,7 @@ def test_grant_with_an_end_and_ungrant(alice: User) -> None:
 
 
 @pytest.mark.parametrize("until", ["yesterday", "2001-01-01", "2026-99-99", "-3d"])
-def test_grant_refuses_a_moment_that_is_none(alice: User, until: str) -> None:
+def test_grant_refuses_an_invalid_date(alice: User, until: str) -> None:
     with pytest.raises(CommandError):
         run("grant_role", "alice", "Admin", f"--until={until}")
     assert not RoleAssignment.objects.filter(user=alice, role__name="Admin").exists()
@@ -152,9 +152,7 @@ def test_revoke_by_each_argument(alice: User, monkeypatch: Any) -> None:
 @pytest.mark.parametrize(
     "arguments", [["--jti", "x"], ["--family", "x"], ["--user", "x"], ["--token-stdin"]]
 )
-def test_revoke_explains_what_it_does_not_know(
-    monkeypatch: Any, arguments: list[str]
-) -> None:
+def test_revoke_explains_unknown_names(monkeypatch: Any, arguments: list[str]) -> None:
     with pytest.raises(CommandError):
         run("revoke_tokens", *arguments, stdin="x", monkeypatch=monkeypatch)
 
@@ -227,14 +225,14 @@ def test_doctor_reports_on_the_catalogue(carol: User) -> None:
     assert "portico.W101" in out.getvalue() and "portico.W102" in out.getvalue()
 
 
-def test_demo_adds_the_cast_once() -> None:
+def test_demo_adds_its_users_once() -> None:
     User.objects.filter(username__in=["alice", "bob", "carol"]).delete()
     assert "alice" in run("demo")
     assert "exist already" in run("demo")
     assert User.objects.get(username="carol").is_superuser
 
 
-def test_the_roles_that_come_with_the_first_migration() -> None:
+def test_the_first_migration_adds_roles() -> None:
     names = {"Admin": 4, "User": 3, "Guest": 1}
     for name, count in names.items():
         assert Role.objects.get(name=name).scopes.count() >= count

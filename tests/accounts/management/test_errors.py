@@ -55,7 +55,9 @@ def test_invalid_ends_grant_nothing(alice: User, until: str) -> None:
     ],
     ids=lambda c: str(c[0]),
 )
-def test_a_reason_has_to_fit(alice: User, command: list[str], reason: str) -> None:
+def test_a_reason_that_is_too_long_is_refused(
+    alice: User, command: list[str], reason: str
+) -> None:
     """PostgreSQL refuses a reason that is too long; SQLite would store it."""
     before = AuditEvent.objects.count()
     with pytest.raises(CommandError, match="at most 255"):
@@ -64,7 +66,7 @@ def test_a_reason_has_to_fit(alice: User, command: list[str], reason: str) -> No
     assert [a.role.name for a in alice.role_assignments.all()] == ["User"]
 
 
-def test_a_role_named_twice_is_given_once() -> None:
+def test_a_role_named_twice_is_granted_once() -> None:
     assert "with User." in run("add_user", "zoe", "--role", "User", "--role", "User")
 
 

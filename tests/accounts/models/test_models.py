@@ -34,7 +34,7 @@ def test_audit_events_are_append_only(alice: User) -> None:
     assert str(event) == "test.written"
 
 
-def test_bulk_verbs_are_not_on_managers_or_in_templates() -> None:
+def test_bulk_methods_are_not_on_managers_or_in_templates() -> None:
     """`objects.revoke()` must not revoke every row."""
     for manager, verb in (
         (IssuedToken.objects, "revoke_all"),
@@ -121,7 +121,7 @@ def test_header_type_and_kind_must_agree(alice: User, monkeypatch: Any) -> None:
         jwts.verify(raw)
 
 
-def test_simplejwts_own_classes_end_in_the_one_list(alice: User) -> None:
+def test_tokens_of_simplejwts_classes_are_listed(alice: User) -> None:
     refresh = RefreshToken.for_user(alice)
     access = AccessToken.for_user(alice)
     assert authenticate(str(access)).username == "alice"

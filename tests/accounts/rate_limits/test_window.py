@@ -67,7 +67,7 @@ def test_a_window_slides() -> None:
     assert windows.hit("a", ten, HOUR + 600) == 0
 
 
-def test_a_flood_of_keys_does_not_fill_the_memory(
+def test_a_flood_of_keys_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(window, "MAX_KEYS", 10)
@@ -210,7 +210,7 @@ def test_the_form_of_a_limit() -> None:
     assert rate_limit_prefix("192.0.2.1") == "192.0.2.1" and rate_limit_prefix("") == ""
 
 
-def test_several_workers_without_a_store_are_told() -> None:
+def test_several_workers_without_a_store_get_a_warning() -> None:
     with override_settings(WORKERS=3):
         assert "portico.W005" in [found.id for found in settings_are_consistent()]
     with override_settings(WORKERS=3, VALKEY_URL="redis://h", MCP_SESSIONS=False):

@@ -116,7 +116,7 @@ def test_an_assignment_that_ends(carol: Browser, client: McpClient) -> None:
     assert client.allowed("look")
 
 
-def test_a_scope_taken_from_a_role(carol: Browser, client: McpClient) -> None:
+def test_a_scope_removed_from_a_role(carol: Browser, client: McpClient) -> None:
     role = Role.objects.get(name="User")
     before = [str(pk) for pk in role.scopes.values_list("pk", flat=True)]
     read = str(Scope.objects.get(name="User.Read").pk)
@@ -204,7 +204,9 @@ def test_pasting_an_invalid_token_is_explained(carol: Browser, text: str) -> Non
     assert 'value="kept"' in carol.page.text
 
 
-def test_all_matching_the_filter_revoked(carol: Browser, server: Portico) -> None:
+def test_all_tokens_matching_the_filter_revoked(
+    carol: Browser, server: Portico
+) -> None:
     make_user("frank", "User")
     clients = [mcp_client(server, "frank") for _ in range(3)]
     bystander = mcp_client(server, "alice")
@@ -294,7 +296,7 @@ def test_admin_changes_are_audited(carol: Browser, client: McpClient) -> None:
     assert (event.actor, event.object) == ("carol", "alice holds User")
 
 
-def test_sign_ins_are_on_record(server: Portico) -> None:
+def test_sign_ins_are_audited(server: Portico) -> None:
     with Browser(server.url) as browser:
         browser.sign_in("carol", "wrong")
         browser.sign_in("carol")
@@ -313,7 +315,7 @@ READ_ONLY = [
 
 
 @pytest.mark.parametrize(("path", "model"), READ_ONLY)
-def test_nobody_edits_tokens_keys_or_events(
+def test_tokens_keys_and_events_cannot_be_edited(
     carol: Browser, client: McpClient, path: str, model: Any
 ) -> None:
     key = model.objects.order_by("pk").first().pk

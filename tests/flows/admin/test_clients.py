@@ -100,7 +100,7 @@ def test_blocking_a_host_ends_the_tokens_of_its_clients(
     DocumentHost.objects.all().delete()
 
 
-def test_consents_and_codes_can_be_looked_at(server: Portico, carol: Browser) -> None:
+def test_consents_and_codes_can_be_viewed(server: Portico, carol: Browser) -> None:
     signed_in(server)
     register_client(server)
     key = Consent.objects.order_by("-pk")[0].pk

@@ -101,7 +101,9 @@ def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> 
     assert not client.allowed("look")
 
 
-def test_the_last_role_ended_takes_the_tokens(carol: Browser, server: Portico) -> None:
+def test_ending_the_last_role_revokes_the_tokens(
+    carol: Browser, server: Portico
+) -> None:
     make_user("olga", "User")
     client = mcp_client(server, "olga")
     carol.act(GRANTS, "end_now", role_of("olga").pk)
@@ -158,7 +160,7 @@ def test_access_is_requested_and_approved(
     assert page.status_code == 200 and "_approve" not in page.text
 
 
-def test_access_is_declined_with_a_word(carol: Browser, nina: Browser) -> None:
+def test_a_request_is_declined_with_a_reason(carol: Browser, nina: Browser) -> None:
     nina.open("/portal/access/")
     nina.submit(nina.form("reason"), role=pk(Role, name="User"), reason="fun", until="")
     request = AccessRequest.objects.get(user__username="nina", state="open")

@@ -56,7 +56,7 @@ def test_users_are_imported_after_a_dry_run(carol: Browser, server: Portico) -> 
     assert not ImportDraft.objects.filter(owner__username="carol").exists()
 
 
-def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
+def test_a_wrong_file_is_reported_and_changes_nothing(carol: Browser) -> None:
     text = upload(carol, USERS, "username,roles\nzoe,Boss\n")
     assert carol.page.status_code == 400 and "line 2, roles" in text
     assert "apply" not in [b[0] for form in carol.forms for b in form.buttons]
@@ -69,7 +69,7 @@ def test_a_wrong_file_is_told_and_changes_nothing(carol: Browser) -> None:
     assert not User.objects.filter(username="zoe").exists()
 
 
-def test_what_changed_since_the_look_is_not_overwritten(carol: Browser) -> None:
+def test_changes_since_the_dry_run_are_not_overwritten(carol: Browser) -> None:
     make_user("xena", "User")
     upload(carol, USERS, "username,email\nxena,x1@example.org\n")
     User.objects.filter(username="xena").update(email="x2@example.org")
@@ -98,7 +98,7 @@ def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> No
     assert "No difference" in upload(carol, POLICY, before)
 
 
-def test_a_wrong_policy_is_told_and_changes_nothing(carol: Browser) -> None:
+def test_a_wrong_policy_is_reported_and_changes_nothing(carol: Browser) -> None:
     assert "this is not a policy file" in upload(carol, POLICY, "{}")
     assert carol.page.status_code == 400
     form = carol.open(POLICY).form("file")

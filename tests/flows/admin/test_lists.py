@@ -235,7 +235,7 @@ def test_the_audit_export_is_audited(audrey: Browser, form: str) -> None:
     assert audrey.open(f"{AUDIT}export/csv/?at__gte=x").page.status_code == 400
 
 
-def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> None:
+def test_the_button_verifies_and_names_a_mismatch(audrey: Browser) -> None:
     event = record("test.sealed", object="as it was")
     for _again in range(50):
         if not AuditSeal.objects.all().seal(most=20):
@@ -268,7 +268,7 @@ def test_the_button_verifies_and_names_what_does_not_fit(audrey: Browser) -> Non
     )
 
 
-def test_the_audit_is_for_those_who_may(server: Portico) -> None:
+def test_the_audit_needs_its_permission(server: Portico) -> None:
     rosa = make_user("rosa", "User")
     rosa.is_staff = True
     rosa.save()

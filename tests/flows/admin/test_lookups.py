@@ -60,7 +60,7 @@ def lists() -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("who", ["carol", *GROUPS])
-def test_nobody_reads_a_secret_letter_by_letter(
+def test_a_secret_cannot_be_read_letter_by_letter(
     staff: dict[str, Browser], who: str
 ) -> None:
     """The class of CVE-2010-4534, which gave session keys and hashes away."""

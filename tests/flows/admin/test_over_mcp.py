@@ -98,7 +98,7 @@ def test_mistakes_are_explained(
     assert told in mcp_client(server, "carol", scope=WIDE).text(tool, **arguments)
 
 
-def test_me_is_a_resource_too(server: Portico) -> None:
+def test_the_own_account_is_a_resource_too(server: Portico) -> None:
     read = mcp_client(server, "bob").ask("resources/read", uri="portico://me")["result"]
     found = json.loads(read["contents"][0]["text"])
     assert (found["user"], found["roles"]) == ("bob", ["Guest"])

@@ -94,7 +94,7 @@ def test_revoking_ones_own_access_keeps_the_current_session(
     assert "Users" in carol.open(USERS).page.text
 
 
-def test_sessions_that_ran_out_are_not_counted(olga: Browser) -> None:
+def test_expired_sessions_are_not_counted(olga: Browser) -> None:
     account, now = olga_account(), timezone.now()
     keys = UserSession.objects.filter(user=account).values("session_key")
     Session.objects.filter(pk__in=keys).update(expire_date=now - timedelta(1))

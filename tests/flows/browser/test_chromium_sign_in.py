@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.oauth.test_headless import GRANT as DEVICE
-from tests.flows.oauth.test_headless import start_device_flow
+from tests.flows.oauth.test_device_and_assertion import GRANT as DEVICE
+from tests.flows.oauth.test_device_and_assertion import start_device_flow
 from tests.support.chromium import LOOKS, BrowserUser
 from tests.support.mcp_client import mcp_client
 from tests.support.oauth_client import authorize_url, register_client

@@ -65,7 +65,7 @@ def test_every_answered_call_is_audited_after_a_kill(
     assert answered <= set(recorded.values_list("request_id", flat=True))
 
 
-def test_off_leaves_calls_unrecorded(rows: None, folder: Path) -> None:
+def test_without_durability_calls_are_not_audited(rows: None, folder: Path) -> None:
     with running_server(folder, AUDIT_DURABILITY="off") as server:
         client = McpClient(server, server.token("alice"))
         call = {"name": "look", "arguments": {}}

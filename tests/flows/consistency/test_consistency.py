@@ -150,7 +150,9 @@ def test_changes_in_the_admin_apply_to_every_server(
     assert not trials.stale + load.stale
 
 
-def test_nor_behind_one_port(shared_port: Portico, subjects: list[Subject]) -> None:
+def test_no_worker_behind_one_port_uses_an_old_state(
+    shared_port: Portico, subjects: list[Subject]
+) -> None:
     trials = Trials([shared_port], lines=9)
     with BackgroundLoad([shared_port], subjects, lines=3) as load:
         trials.run(by_update(), subjects, FLIPS // 2)

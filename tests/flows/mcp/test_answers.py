@@ -195,9 +195,7 @@ def test_a_sensitive_tool_is_listed_where_the_client_can_step_up(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_lists_hold_what_the_role_allows_and_nothing_else(
-    server: Portico, era: str
-) -> None:
+def test_lists_have_only_what_the_role_allows(server: Portico, era: str) -> None:
     alice, bob = mcp_client(server, "alice", era), mcp_client(server, "bob", era)
     assert {"look", "whoami"} <= alice.tools()
     assert not {"rule", "lonely", "list_users"} & alice.tools()
@@ -302,7 +300,7 @@ def test_header_and_body_must_agree(server: Portico) -> None:
     assert message_in(lying)["error"]["code"] == -32020
 
 
-def test_lying_headers_of_the_older_era_do_not_matter(server: Portico) -> None:
+def test_false_headers_of_the_older_revision_are_ignored(server: Portico) -> None:
     client = mcp_client(server, "alice", LEGACY)
     lie = {"mcp-method": "tools/call", "mcp-name": "look"}
     hidden = client.post("tools/call", {"name": "rule", "arguments": {}}, lie)
@@ -351,7 +349,7 @@ def test_every_message_is_audited_with_its_reason(server: Portico) -> None:
     assert first.address == "127.0.0.1" and first.request_id and first.token_id
 
 
-def test_last_use_is_on_the_list(server: Portico) -> None:
+def test_the_list_shows_the_last_use(server: Portico) -> None:
     pair = server.issued("alice")
     client = McpClient(server, pair.access)
     row = pair.row

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.flows.mcp.test_held import head, message, partial_call
 from tests.flows.mcp.test_routing import listening
+from tests.flows.mcp.test_slow_messages import head, message, partial_call
 from tests.support.mcp_client import ERAS, HTTP, LEGACY, McpClient, mcp_client
 from tests.support.raw_load import SERVED, RawConnection
 from tests.support.server import Portico, running_server
@@ -92,7 +92,7 @@ def test_at_the_total_limit_the_user_with_most_sessions_loses_one(
     assert [session_exists(client) for client in alice] == [False, True, True]
 
 
-def test_what_opens_no_session_ends_none(empty_server: Portico) -> None:
+def test_a_request_without_a_session_ends_none(empty_server: Portico) -> None:
     alice = [mcp_client(empty_server, "alice", LEGACY) for _ in range(3)]
     for _ in range(3):
         assert (

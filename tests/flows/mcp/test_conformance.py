@@ -153,7 +153,7 @@ def test_without_sessions_only_client_requests_fail(
 
 
 @pytest.mark.parametrize("revision", [OLDER, NEWER])
-def test_what_needs_no_fixture_passes_without_one(
+def test_scenarios_without_a_fixture_pass_without_the_app(
     plain: Portico, tmp_path: Path, revision: str
 ) -> None:
     found = results(plain, tmp_path, revision)

@@ -94,7 +94,7 @@ def test_a_committed_change_applies_to_the_next_message(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_change_back_rules_too(workers: Portico, era: str) -> None:
+def test_reverting_a_change_applies_too(workers: Portico, era: str) -> None:
     client = mcp_client(workers, "alice", era)
     mine = Primitive.objects.filter(name="look")
     for _ in range(5):

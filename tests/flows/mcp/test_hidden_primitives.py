@@ -105,7 +105,9 @@ def test_header_validation_does_not_reveal_a_hidden_tool(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_disabled_is_unknown_even_to_admins(server: Portico, era: str) -> None:
+def test_a_disabled_primitive_is_unknown_even_to_admins(
+    server: Portico, era: str
+) -> None:
     client = mcp_client(server, "carol", era)
     assert client.allowed("rule")
     Primitive.objects.filter(name="rule").update(enabled=False)

@@ -186,7 +186,7 @@ def test_progress_reaches_the_client(server: Portico, era: str) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_several_workers_decide_alike(workers: Portico, era: str) -> None:
+def test_several_workers_decide_equally(workers: Portico, era: str) -> None:
     """Any worker answers any request; the older revision is stateless."""
     clients = [mcp_client(workers, "alice", era) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:

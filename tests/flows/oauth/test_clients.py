@@ -74,7 +74,7 @@ def revoke_access(server: Portico, client_id: str, access: str) -> None:
 
 
 @pytest.mark.parametrize("generation", ["1", "2"])
-def test_the_typescript_sdk_signs_a_person_in(
+def test_the_typescript_sdk_signs_a_user_in(
     server: Portico, visitor: Path, generation: str
 ) -> None:
     """@modelcontextprotocol/sdk 1.x and client 2.x: sign in, list, call, refresh."""
@@ -86,7 +86,7 @@ def test_the_typescript_sdk_signs_a_person_in(
     revoke_access(server, found["client"], found["access"])
 
 
-def test_the_older_python_sdk_signs_a_person_in(server: Portico, visitor: Path) -> None:
+def test_the_older_python_sdk_signs_a_user_in(server: Portico, visitor: Path) -> None:
     """mcp 1.30: sign in, call, refresh."""
     command = [older_python(), str(HERE / "older_oauth.py"), server.mcp_url]
     output = run([*command, str(visitor)], 60, **environment(visitor))
@@ -97,7 +97,7 @@ def test_the_older_python_sdk_signs_a_person_in(server: Portico, visitor: Path) 
 
 
 @pytest.mark.parametrize("protocol", ["legacy", "modern"])
-def test_the_inspector_signs_a_person_in(
+def test_the_inspector_signs_a_user_in(
     server: Portico, visitor: Path, protocol: str
 ) -> None:
     """MCP Inspector's command line, in both revisions."""
@@ -112,7 +112,7 @@ def test_the_inspector_signs_a_person_in(
     assert last is not None and last.username == "alice"
 
 
-def test_mcp_remote_signs_a_person_in(server: Portico, visitor: Path) -> None:
+def test_mcp_remote_signs_a_user_in(server: Portico, visitor: Path) -> None:
     """mcp-remote: its second start does not ask again."""
     for start in (1, 2):
         output = remote(server, visitor)

@@ -36,7 +36,7 @@ def test_a_code_used_in_parallel_is_redeemed_once(server: Portico) -> None:
     assert McpClient(server, bought["access_token"]).post("ping").status_code == 401
 
 
-def test_a_personal_token_ends_by_the_clock(server: Portico) -> None:
+def test_a_personal_token_expires(server: Portico) -> None:
     alice = User.objects.get(username="alice")
     row, raw = issue_personal_token(
         alice, name="late", scope="mcp", lifetime=timedelta(hours=1)

@@ -84,7 +84,7 @@ def storage() -> Iterator[Storage]:
     yield Storage()
 
 
-def test_the_python_sdk_signs_a_person_in(server: Portico, storage: Storage) -> None:
+def test_the_python_sdk_signs_a_user_in(server: Portico, storage: Storage) -> None:
     """Discovery, registration, sign-in, call, refresh, refusal after revocation."""
     visits: list[str] = []
     auth = provider(server, storage, visits)

@@ -154,7 +154,7 @@ def test_registration_gives_no_more_than_sign_in(server: Portico) -> None:
     assert not row.skip_authorization and row.service_account is None
 
 
-def test_a_blocked_client_is_as_unknown(server: Portico) -> None:
+def test_a_blocked_client_is_treated_as_unknown(server: Portico) -> None:
     client_id, answer = signed_in(server)
     OAuthClient.objects.filter(client_id=client_id).update(blocked=True)
     error_of = refresh(server, client_id, answer["refresh_token"])

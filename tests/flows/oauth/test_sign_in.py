@@ -84,7 +84,7 @@ def test_metadata_probes_get_plain_answers(
 @pytest.mark.spec("OAuth 2.1 4.1")
 @pytest.mark.spec("RFC 7636 4")
 @pytest.mark.spec("RFC 9207 2")
-def test_a_person_signs_a_client_in(server: Portico) -> None:
+def test_a_user_signs_a_client_in(server: Portico) -> None:
     """OAuth 2.1 4.1; the token is in the list of issued tokens."""
     client_id, answer = signed_in(server)
     assert answer["token_type"] == "Bearer" and answer["scope"] == "mcp"

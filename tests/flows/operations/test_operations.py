@@ -117,7 +117,7 @@ def test_metrics_need_their_token(observed_server: Portico, server: Portico) -> 
         ("/\x00\n", "other"),
     ],
 )
-def test_routes_are_few(path: str, route: str) -> None:
+def test_paths_map_to_few_routes(path: str, route: str) -> None:
     assert route_of(path) == route
 
 
@@ -214,7 +214,7 @@ def test_a_trace_joins_the_request_and_the_sdks_span(observed_server: Portico) -
         ({"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"}, ""),
     ],
 )
-def test_tracing_is_on_when_asked_for(
+def test_tracing_can_be_enabled(
     given: dict[str, str], kind: str, monkeypatch: Any
 ) -> None:
     for name, value in given.items():

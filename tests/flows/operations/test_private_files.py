@@ -83,7 +83,7 @@ def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> N
         os.umask(before)
 
 
-def test_doctor_names_files_that_others_can_read_and_the_command(
+def test_doctor_names_readable_files_and_the_fix(
     tmp_path: Path,
 ) -> None:
     """The printed command fixes each file and the folder."""
@@ -129,7 +129,7 @@ def test_every_command_refuses_keys_that_others_can_read(
         *((f"export {name}='x'\n", True) for name in ("SECRET_KEY", "EMAIL_PASSWORD")),
     ],
 )
-def test_an_env_file_with_secrets_is_among_them(
+def test_doctor_names_a_readable_env_file(
     tmp_path: Path, monkeypatch: Any, text: str, secret: bool
 ) -> None:
     """Other accounts can read the checkout's .env."""

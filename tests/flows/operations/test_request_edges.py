@@ -170,7 +170,7 @@ def test_shutting_down_ends_streams_and_finishes_calls(
         assert time.monotonic() - started < 15
 
 
-def test_what_outsiders_send_stays_on_its_line_of_the_log(server: Portico) -> None:
+def test_text_from_outside_stays_on_one_log_line(server: Portico) -> None:
     forged = "x\r\nERROR forged: everything is fine \x1b[31m"
     secret = "portico_pat_" + "s" * 43
     body = {"username": forged, "password": "a very secret password"}

@@ -87,7 +87,9 @@ def run_in_shell(shell: subprocess.Popen[str], command: str) -> str:
     return printed
 
 
-def test_the_tour_is_true(checkout: Path, shell: subprocess.Popen[str]) -> None:
+def test_the_tour_prints_what_the_readme_shows(
+    checkout: Path, shell: subprocess.Popen[str]
+) -> None:
     if not (ROOT / ".venv" / "bin" / "python").exists():
         pytest.skip("runs where `make test` made .venv")
     port, serving = free_port(), None

@@ -117,7 +117,7 @@ def test_a_personal_token_has_a_subset_of_rights_and_an_end(
     assert McpClient(server, "portico_pat_unknown").call("look").status_code == 401
 
 
-def test_nobody_revokes_anothers_token(server: Portico, alice: Browser) -> None:
+def test_a_user_cannot_revoke_anothers_token(server: Portico, alice: Browser) -> None:
     make_user("bob", "Guest", "User")
     client = mcp_client(server, "bob")
     row = IssuedToken.objects.filter(user__username="bob").first()
@@ -172,7 +172,7 @@ def test_every_snippet_names_the_real_address() -> None:
 
 
 @pytest.mark.parametrize("processes", ["server", "workers"])
-def test_the_line_for_curl_works_as_it_stands(request: Any, processes: str) -> None:
+def test_the_curl_command_works_unchanged(request: Any, processes: str) -> None:
     running: Portico = request.getfixturevalue(processes)
     line = snippets(running.mcp_url)[-1].with_token
     typed = shlex.split(line.replace(TOKEN, running.token("alice")))

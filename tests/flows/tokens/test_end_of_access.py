@@ -386,7 +386,7 @@ def test_ending_an_accounts_access_ends_everything(
 
 @pytest.mark.spec("ending a client's access ends everything granted to it")
 @pytest.mark.parametrize("way", CLIENT)
-def test_the_end_of_a_clients_access_ends_what_is_held_through_it(
+def test_ending_a_clients_access_ends_its_grants(
     server: Portico, carol: Browser, way: str
 ) -> None:
     run, ends = CLIENT[way]

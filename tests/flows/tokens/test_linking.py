@@ -336,7 +336,7 @@ def test_signing_up_with_a_taken_name_makes_another(
     assert username.isascii() and username.casefold() != "carol"
 
 
-def test_no_page_lets_people_choose_an_address(server: Portico) -> None:
+def test_no_page_lets_users_choose_an_address(server: Portico) -> None:
     paths = [
         "/accounts/email/",
         "/accounts/signup/",

@@ -136,7 +136,7 @@ def test_using_the_access_token_keeps_the_family_alive(server: Portico) -> None:
     assert McpClient(server, renewed.json()["access_token"]).allowed("look")
 
 
-def test_the_setting_holds_for_refresh_tokens_of_every_kind(
+def test_the_idle_setting_applies_to_every_refresh_token(
     rows: None, folder: Path
 ) -> None:
     make_user("iris", "User")

@@ -86,9 +86,7 @@ def test_a_session_with_a_new_key_stays_in_the_list(
     assert not is_signed_in(server, after)
 
 
-def test_the_list_drops_what_was_signed_out_or_ran_out(
-    rita: Browser, server: Portico
-) -> None:
+def test_the_list_drops_ended_sessions(rita: Browser, server: Portico) -> None:
     assert rita_account().count() == 1
     rita.open("/portal/security/")
     rita.submit(next(f for f in rita.forms if "logout" in f.action))

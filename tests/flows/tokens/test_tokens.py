@@ -54,7 +54,7 @@ def test_a_password_gives_a_pair_with_the_claims_of_the_profile(
     assert McpClient(server, answer["access"]).text("look") == "alice looks at shelf"
 
 
-def test_a_form_is_as_good_as_json(server: Portico) -> None:
+def test_a_form_is_accepted_like_json(server: Portico) -> None:
     """RFC 6749 3.2: application/x-www-form-urlencoded."""
     response = HTTP.post(f"{server.url}/api/token/", data={**ALICE, "scope": ""})
     assert response.status_code == 200 and response.json()["scope"] == "mcp"
@@ -260,7 +260,7 @@ def test_a_refresh_with_odd_claims_is_401(server: Portico) -> None:
         assert post(server, "refresh/", refresh=raw).status_code == 401, change
 
 
-def test_tokens_are_on_record_and_on_the_list(server: Portico) -> None:
+def test_tokens_are_audited_and_listed(server: Portico) -> None:
     pair = post(server, **ALICE).json()
     row = IssuedToken.objects.get(jti=verified_claims(server, pair["access"])["jti"])
     assert (row.username, row.issued_via, row.issued_to) == (

@@ -109,7 +109,9 @@ TABLE: list[tuple[Message, bool, Reason]] = [
 
 
 @pytest.mark.parametrize(("message", "allowed", "reason"), TABLE)
-def test_messages_by_table(message: Message, allowed: bool, reason: Reason) -> None:
+def test_every_kind_of_message_is_decided(
+    message: Message, allowed: bool, reason: Reason
+) -> None:
     who = principal(frozenset({"A.Read"}), frozenset({"mcp"}))
     rules = Catalogue([rule(frozenset({"A.Read"}))])
     verdict = decide(who, message, rules)
@@ -117,7 +119,7 @@ def test_messages_by_table(message: Message, allowed: bool, reason: Reason) -> N
     assert len(rules) == 1 and list(rules) == [("tool", "t")]
 
 
-def test_the_verdict_names_the_rule() -> None:
+def test_the_decision_names_its_rule() -> None:
     read = frozenset({"A.Read"})
     who = principal(read, frozenset({"mcp"}))
     assert judge(who, rule(read)).via == "role R grants A.Read; the token includes mcp"
@@ -134,7 +136,9 @@ def test_the_verdict_names_the_rule() -> None:
 @pytest.mark.parametrize(
     ("issued_via", "shown"), [("password", False), ("authorization_code", True)]
 )
-def test_lists_show_what_a_step_up_would_open(issued_via: str, shown: bool) -> None:
+def test_lists_show_primitives_that_a_step_up_allows(
+    issued_via: str, shown: bool
+) -> None:
     read = frozenset({"A.Read"})
     who = principal(read, frozenset(), issued_via)
     assert visible(who, rule(read)) is shown

@@ -40,7 +40,7 @@ def problems_of(file: bytes) -> str:
     return str(problems[0]) if problems else ""
 
 
-def test_what_is_exported_changes_nothing(tool: Primitive) -> None:
+def test_importing_an_export_changes_nothing(tool: Primitive) -> None:
     found = export()
     assert policy_diff(export_text().encode()).changes == []
     assert {"kind": "tool", "name": "paint", "enabled": True, "sensitive": False} == {

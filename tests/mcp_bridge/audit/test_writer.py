@@ -88,7 +88,7 @@ def test_batch_waits_for_nothing_and_closing_commits_the_rest(table: FakeTable) 
     assert table.names == [f"e{n}" for n in range(20)]
 
 
-def test_off_writes_nothing(table: FakeTable) -> None:
+def test_without_durability_nothing_is_written(table: FakeTable) -> None:
     async def tell(made: AuditWriter) -> None:
         await made.write(event())
 
@@ -111,7 +111,7 @@ def test_a_failed_commit_reaches_every_waiting_call(table: FakeTable) -> None:
     run_writer("durable", tell)
 
 
-def test_an_event_that_does_not_fit_takes_no_other_along(
+def test_an_invalid_event_does_not_lose_others(
     table: FakeTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     table.poison = "bad"
@@ -135,7 +135,7 @@ def test_an_event_that_does_not_fit_takes_no_other_along(
     assert "An audit event is lost" in caplog.text
 
 
-def test_a_full_queue_holds_callers_back_and_refuses_when_it_cannot_drain(
+def test_a_full_queue_delays_calls_then_refuses_them(
     table: FakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_LIMIT", 5)
@@ -189,7 +189,7 @@ def test_a_commit_that_hangs_does_not_block_callers(
     assert "first" in written and not lost & set(written)
 
 
-def test_what_cannot_be_committed_at_the_end_is_told(
+def test_events_lost_at_shutdown_are_logged(
     table: FakeTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     table.error = OperationalError("gone")

@@ -131,7 +131,7 @@ def with_cache(
         ("all", "", ["alice", "catalogue", "bob"]),
     ],
 )
-def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
+def test_a_change_evicts_only_the_users_it_concerns(
     rows: Rows, kind: str, key: str, again: list[str]
 ) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
@@ -147,7 +147,7 @@ def test_a_change_makes_forget_whom_it_concerns_and_nobody_else(
     with_cache(tell)
 
 
-def test_the_raw_token_is_not_kept(rows: Rows) -> None:
+def test_the_raw_token_is_not_cached(rows: Rows) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("the-raw-token")
         (key,) = memory.principals.known
@@ -166,7 +166,7 @@ def test_the_raw_token_is_not_kept(rows: Rows) -> None:
     ],
     ids=["another epoch", "backwards", "too many", "a gap in the log"],
 )
-def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
+def test_a_gap_in_the_change_log_empties_the_cache(rows: Rows, happen: Any) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         for _ in range(5):
             script.change("user", "77")
@@ -180,7 +180,7 @@ def test_when_unsure_everything_is_forgotten(rows: Rows, happen: Any) -> None:
     with_cache(tell)
 
 
-def test_a_database_away_is_told_and_nothing_survives_it(rows: Rows) -> None:
+def test_a_database_outage_empties_the_cache(rows: Rows) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
         script.away = True
@@ -212,7 +212,7 @@ def test_without_change_numbers_nothing_is_cached(rows: Rows, epoch: str) -> Non
     with_cache(tell)
 
 
-def test_a_trigger_that_goes_missing_empties_the_memory(rows: Rows) -> None:
+def test_a_missing_trigger_empties_the_cache(rows: Rows) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
         rows.missing = ["portico_x"]
@@ -258,7 +258,7 @@ def test_a_change_during_a_read_prevents_caching(
     with_cache(tell)
 
 
-def test_tables_that_change_without_triggers_are_not_remembered(
+def test_tables_that_change_without_triggers_are_not_cached(
     rows: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
@@ -317,7 +317,7 @@ def test_requests_at_the_same_point_share_one_read(rows: Rows) -> None:
     with_cache(tell)
 
 
-def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> None:
+def test_a_refusal_is_not_cached_and_reaches_all_callers(rows: Rows) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         def fail() -> None:
             raise DatabaseError("busy")
@@ -332,7 +332,7 @@ def test_a_refusal_is_not_remembered_and_reaches_all_who_wait(rows: Rows) -> Non
     with_cache(tell)
 
 
-def test_what_ends_by_the_clock_ends_on_time(rows: Rows) -> None:
+def test_an_entry_expires_with_its_token(rows: Rows) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         rows.ends_at = time.time() + 0.05
         await memory.resolve("alice")
@@ -379,7 +379,9 @@ def test_unused_entries_expire() -> None:
     assert not people.known and not people.idle
 
 
-def test_a_worker_sees_to_that(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_evicts_unused_entries(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(decision_cache, "VERIFY_EVERY", 0.0)
     monkeypatch.setattr(decision_cache, "EVICT_EVERY", 0.0)
 

@@ -130,7 +130,7 @@ def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
     assert concerned_users(mine.delete) == {("token", "another")}
 
 
-def test_a_blocked_client_concerns_its_own(db: None) -> None:
+def test_a_blocked_client_concerns_its_tokens(db: None) -> None:
     client = OAuthClient.objects.create(client_id="c1", client_type="public")
     assert concerned_users(lambda: OAuthClient.objects.update(blocked=True)) == {
         ("client", "c1")
@@ -139,7 +139,7 @@ def test_a_blocked_client_concerns_its_own(db: None) -> None:
     assert concerned_users(client.delete) == {("client", "c1")}
 
 
-def test_changes_to_roles_and_scopes_concern_everybody(tool: Primitive) -> None:
+def test_changes_to_roles_and_scopes_concern_every_user(tool: Primitive) -> None:
     role = Role.objects.get(name="User")
     scope = Scope.objects.get(name="tool:saw")
     assert concerned_users(lambda: role.scopes.add(scope)) == {("people", "")}
@@ -357,7 +357,7 @@ def test_inheritance_of_a_watched_table_is_refused(db: None, table: str) -> None
     assert found.id == "portico.E104" and table in found.msg
 
 
-def test_inheritance_elsewhere_is_not(db: None) -> None:
+def test_inheritance_of_other_tables_is_allowed(db: None) -> None:
     if connection.vendor == "postgresql":
         sql("CREATE TABLE child () INHERITS (accounts_auditevent)")
     assert state().outside == []

@@ -70,7 +70,7 @@ def test_a_slow_response_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert response_of(monkeypatch, None)[0]["status"] == 200
 
 
-def test_an_app_that_failed_is_not_answered_for(
+def test_an_exception_of_the_app_is_passed_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(TimeoutError):

@@ -111,16 +111,14 @@ async def never(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.Event().wait()
 
 
-def test_a_quick_answer_leaves_in_one_piece_once_recorded() -> None:
+def test_a_quick_response_is_sent_once_audited() -> None:
     trail = FakeTrail()
     assert serve(quick, trail, []) == [START, BODY]
     assert trail.outcomes == [""]
 
 
 @pytest.mark.parametrize("app", [quick, slow])
-def test_what_cannot_be_recorded_is_503(
-    app: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_audit_is_503(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     sent = serve(app, FakeTrail(OperationalError("gone")), [])

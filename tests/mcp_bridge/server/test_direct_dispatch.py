@@ -290,7 +290,7 @@ def test_a_valid_request_is_answered_as_by_the_sdk(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_plainly_right_is_left_to_the_sdk(name: str) -> None:
+def test_irregular_requests_are_left_to_the_sdk(name: str) -> None:
     theirs, ours, passed_on = asyncio.run(compare_responses(REFUSED[name]))
     assert is_equal(theirs, ours), (theirs, ours)
     assert passed_on

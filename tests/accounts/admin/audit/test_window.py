@@ -71,7 +71,7 @@ def test_prefixes_are_searched_among_the_newest_events(
     assert {row.object for row in rows} == {f"thing {n}" for n in range(2, 6)}
 
 
-def test_few_events_are_all_looked_through(events: list[AuditEvent]) -> None:
+def test_few_events_are_all_searched(events: list[AuditEvent]) -> None:
     assert window.window_start(events[-1].at) is None
     rows, _found = list_rows(
         urlencode({"at__lt": events[-1].at.isoformat(), "all": ""})

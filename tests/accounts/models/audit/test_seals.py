@@ -101,7 +101,7 @@ def test_an_event_in_a_gap_is_found(chain: list[AuditEvent]) -> None:
     assert first_problem() == f"event {later.pk + 5} was inserted into seal 4"
 
 
-def test_changed_and_missing_seals_are_named(chain: list[AuditEvent]) -> None:
+def test_changed_and_missing_seals_are_found(chain: list[AuditEvent]) -> None:
     second = AuditSeal.objects.filter(number=2)
     digest = second.get()
     second.update(events=4)

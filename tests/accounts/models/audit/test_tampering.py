@@ -228,7 +228,7 @@ def test_a_forged_record_of_a_purge_is_found(days: int, events: Any) -> None:
     ],
     ids=str,
 )
-def test_a_change_of_a_seal_is_noticed(change: Any) -> None:
+def test_a_change_of_a_seal_is_found(change: Any) -> None:
     for number in (1, 2, 3):
         before = AuditSeal.objects.filter(number=number).values().get()
         AuditSeal.objects.filter(number=number).update(**change)
@@ -434,7 +434,7 @@ def test_no_deletion_cascades_to_events() -> None:
     assert not any(f.is_relation for f in AuditEvent._meta.get_fields())
 
 
-def test_a_raw_query_that_rewrites_is_noticed(events: Any) -> None:
+def test_a_raw_query_that_rewrites_is_found(events: Any) -> None:
     key = events[4].pk
     statement = "UPDATE accounts_auditevent SET object = 'x' WHERE id = %s RETURNING *"
     list(AuditEvent.objects.raw(statement, [key]))

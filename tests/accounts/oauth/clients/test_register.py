@@ -274,7 +274,7 @@ def test_a_document_without_a_host_makes_no_client(
     + ["evil.example/path", "a b.example", ".example", "u@evil.example", "?", "a..b"]
     + ["evil.example,good.example", "[::1]:443", "fe80::1%eth0", "-a.b", "1.2.3.256"],
 )
-def test_what_is_no_host_cannot_be_listed(written: str) -> None:
+def test_an_invalid_host_cannot_be_listed(written: str) -> None:
     with pytest.raises(ValidationError, match="is not a host name"):
         DocumentHost(host=written).full_clean()
     with pytest.raises(ValidationError, match="is not a host name"):

@@ -64,7 +64,7 @@ def test_each_override_replaces_a_method(name: str) -> None:
         (UserSession, "end"),
     ],
 )
-def test_what_is_called_or_replaced_is_there(where: Any, name: str) -> None:
+def test_called_and_replaced_methods_exist(where: Any, name: str) -> None:
     assert callable(getattr(where, name))
 
 
@@ -72,5 +72,5 @@ def test_what_is_called_or_replaced_is_there(where: Any, name: str) -> None:
     "name",
     ["_tool_manager", "_prompt_manager", "_resource_manager", "_lowlevel_server"],
 )
-def test_the_sdks_managers_are_where_ours_take_their_place(name: str) -> None:
+def test_the_sdks_managers_can_be_replaced(name: str) -> None:
     assert hasattr(MCPServer("probe"), name)

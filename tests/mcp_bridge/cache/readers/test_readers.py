@@ -79,7 +79,7 @@ def switch(user: User) -> Callable[[], Any]:
 
 
 @pytest.mark.spec("cached rows are never stale")
-def test_a_look_after_a_commit_sees_it(dave: User) -> None:
+def test_a_read_after_a_commit_sees_it(dave: User) -> None:
     async def tell(reader: ChangeReader) -> None:
         for _ in range(5):
             before = await reader.current_position()
@@ -112,7 +112,7 @@ def test_parallel_reads_are_shared_and_current(
     with_reader(tell)
 
 
-def test_a_look_never_joins_a_read_in_flight(rows: None) -> None:
+def test_a_caller_never_joins_a_running_read(rows: None) -> None:
     if connection.vendor == "sqlite":
         return
 
@@ -192,7 +192,7 @@ def terminate(pid: int) -> None:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
-def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
+def test_an_unreachable_or_invalid_database_is_an_error(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def tell(reader: ChangeReader) -> None:
@@ -212,7 +212,7 @@ def test_a_database_that_cannot_be_reached_or_answers_nonsense_is_away(
     with_reader(tell)
 
 
-def test_behind_a_pooler_nothing_is_prepared(
+def test_behind_a_pooler_no_statement_is_prepared(
     rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PgBouncer may run the next statement on another connection."""
@@ -246,7 +246,7 @@ def test_a_silent_connection_is_closed(
     with_reader(tell)
 
 
-def test_a_counter_without_its_row_is_nowhere(rows: None) -> None:
+def test_a_counter_without_its_row_is_an_error(rows: None) -> None:
     async def tell(reader: ChangeReader) -> None:
         kept = []
 
@@ -325,7 +325,7 @@ WAYS = {
 
 @pytest.mark.once
 @pytest.mark.parametrize("how", WAYS)
-def test_a_replaced_file_is_noticed_and_nothing_is_read_until_a_restart(
+def test_a_replaced_file_stops_reads_until_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     """The open connection still reads the old file."""

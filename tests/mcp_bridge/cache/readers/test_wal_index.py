@@ -80,7 +80,7 @@ def test_a_checkpoint_hides_no_commit(name: str, reader: SqliteReader) -> None:
     assert number(reader) == 3
 
 
-def test_what_is_not_committed_is_not_seen(name: str, reader: SqliteReader) -> None:
+def test_uncommitted_changes_are_not_seen(name: str, reader: SqliteReader) -> None:
     writer = sqlite3.connect(name, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute(COUNT)

@@ -227,9 +227,7 @@ def test_the_answer_of_a_call_is_withheld_after_access_ends(
 
 
 @pytest.mark.parametrize("name", ["ponder", "grind"])
-def test_a_long_call_ends_soon_after_the_right_to_it(
-    server: Portico, name: str
-) -> None:
+def test_a_long_call_ends_soon_after_access_ends(server: Portico, name: str) -> None:
     seconds = 8 if name == "grind" else 60
     for took, answer in responses_after_end(server, MODERN, name, seconds).values():
         assert took < 6

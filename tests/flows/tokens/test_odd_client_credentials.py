@@ -18,7 +18,7 @@ from jwt.algorithms import get_default_algorithms
 
 from accounts.oauth.request_parameters import RESERVED_PARAMETERS
 from accounts.tokens.assertions import ASSERTION_ALGORITHMS
-from tests.flows.oauth.test_headless import present_assertion
+from tests.flows.oauth.test_device_and_assertion import present_assertion
 from tests.support.mcp_client import HTTP
 from tests.support.oauth_client import (
     authorize_url,
