@@ -134,7 +134,7 @@ def test_changes_since_the_dry_run_are_checked_again(alice: User) -> None:
     raw = f"{HEAD}alice,new@example.org,,,\n".encode()
     mark = plan_users(raw, "test").mark
     User.objects.filter(pk=alice.pk).update(email="other@example.org")
-    with pytest.raises(StalePreview, match="Nothing was changed"):
+    with pytest.raises(StalePreview, match="Nothing was applied"):
         list(apply_users(raw, mark, "test"))
     alice.refresh_from_db()
     assert alice.email == "other@example.org"

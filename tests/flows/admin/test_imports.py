@@ -74,7 +74,7 @@ def test_changes_since_the_dry_run_are_not_overwritten(carol: Browser) -> None:
     upload(carol, USERS, "username,email\nxena,x1@example.org\n")
     User.objects.filter(username="xena").update(email="x2@example.org")
     carol.submit(carol.form("apply"), "apply")
-    assert "Nothing was changed" in carol.page.text
+    assert "Nothing was applied" in carol.page.text
     assert User.objects.get(username="xena").email == "x2@example.org"
     User.objects.filter(username="xena").update(email="")
 
