@@ -97,7 +97,7 @@ def test_the_first_start_records_the_administrator_it_creates(alice: User) -> No
         lambda: call_command("up", "--prepare-only", stdout=io.StringIO())
     )
     assert (ACTOR, "user.added", "admin") in found
-    assert (ACTOR, "role.granted", "admin holds Admin") in found
+    assert (ACTOR, "role.granted", "admin has Admin") in found
 
 
 def test_changepassword_ends_access_and_records_the_actor(

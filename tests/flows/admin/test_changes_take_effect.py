@@ -293,7 +293,7 @@ def test_admin_changes_are_audited(carol: Browser, client: McpClient) -> None:
     assert (event.actor, event.changes) == ("carol", {"sensitive": [False, True]})
     carol.save(user_page("alice"), **inline("0", reason="because"))
     event = AuditEvent.objects.filter(action="role.extended")[0]
-    assert (event.actor, event.object) == ("carol", "alice holds User")
+    assert (event.actor, event.object) == ("carol", "alice has User")
 
 
 def test_sign_ins_are_audited(server: Portico) -> None:

@@ -87,7 +87,7 @@ def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> 
     assert "Unknown tool: look" in client.call("look").text
     carol.act(f"{GRANTS}?end=expired", "extend_day", assignment.pk)
     assert client.allowed("look"), "counted from now, since its end had passed"
-    found = AuditEvent.objects.filter(object="olga holds User").order_by("id")
+    found = AuditEvent.objects.filter(object="olga has User").order_by("id")
     words = [event.action for event in found]
     assert words[-4:] == [
         "role.granted",
@@ -153,7 +153,7 @@ def test_access_is_requested_and_approved(
     assert assignment.granted_by == User.objects.get(username="carol")
     nina.open("/portal/access/")
     assert "User: approved" in nina.page.text and "You are welcome" in nina.page.text
-    about = AuditEvent.objects.filter(object="nina asks for User").order_by("id")
+    about = AuditEvent.objects.filter(object="nina requests User").order_by("id")
     actions = [(event.action, event.actor) for event in about][-2:]
     assert actions == [("access.requested", "nina"), ("access.approved", "carol")]
     page = carol.open(f"{REQUESTS}{request.pk}/change/").page

@@ -307,7 +307,7 @@ def test_the_access_check_reads_only_permitted_lists(
     with Browser(server.url) as browser:
         browser.sign_in("judy")
         for query, named in (
-            (f"primitive={look}", "By role"),
+            (f"primitive={look}", "Who can use"),
             ("user=alice", "Decided by"),
         ):
             text = browser.open(f"{check}?{query}").page.text

@@ -59,7 +59,7 @@ def test_a_role_is_granted_and_revoked_at_once(server: Portico) -> None:
     assert not sybil.allowed("rule")
     events = AuditEvent.objects.filter(action__startswith="role.", actor="carol")[:2]
     assert [e.action for e in events] == ["role.withdrawn", "role.granted"]
-    assert {e.object for e in events} == {"sybil holds Admin"}
+    assert {e.object for e in events} == {"sybil has Admin"}
 
 
 def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:

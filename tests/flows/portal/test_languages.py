@@ -123,9 +123,7 @@ def test_the_audit_is_english_in_every_language(
     assert "bob의 Guest 역할" in page
     reader.save(path, reason="이유")
     event: Any = AuditEvent.objects.filter(action="role.extended").first()
-    assert event.object == "bob holds Guest" and event.changes == {
-        "reason": ["", "이유"]
-    }
+    assert event.object == "bob has Guest" and event.changes == {"reason": ["", "이유"]}
 
 
 def test_a_missing_page_is_a_translated_404(reader: Browser) -> None:
