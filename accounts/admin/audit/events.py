@@ -192,7 +192,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             return super().lookup_matches(lookup, queryset, word)
         newest = queryset.filter(at__gte=since)
         return newest.alias(unindexed=WithoutIndex("object")).filter(
-            walked__prefix=word
+            unindexed__prefix=word
         )
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:

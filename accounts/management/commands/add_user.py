@@ -67,7 +67,7 @@ class Command(BaseCommand):
             return
         raw = sys.stdin.readline().rstrip("\r\n")
         if not raw:
-            raise CommandError("Standard input has no password: echo PASSWORD | ...")
+            raise CommandError("No password on standard input: echo PASSWORD | ...")
         try:
             validate_password(raw, user)
         except ValidationError as error:
