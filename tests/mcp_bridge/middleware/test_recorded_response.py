@@ -37,7 +37,7 @@ class FakeTrail:
         self.outcomes: list[str] = []
         self.error = error
 
-    async def decided(self, call: Call) -> None:
+    async def record_decision(self, call: Call) -> None:
         if self.error is not None:
             raise self.error
         self.outcomes.append(call.outcome)
