@@ -148,7 +148,7 @@ def grant_role(user: Line, role: Line, reason: Line = "", until: Line = "") -> s
         )
         record("role.granted", actor=actor, object=assignment, reason=reason)
     end = f" until {ends:%Y-%m-%d %H:%M %Z}" if ends else ""
-    return f"{user} now holds {role}{end}."
+    return f"{user} now has {role}{end}."
 
 
 def _refuse_if_held(user: User, role: Role) -> None:
@@ -160,7 +160,7 @@ def _refuse_if_held(user: User, role: Role) -> None:
     ends = assignment.expires_at
     end = f"until {ends:%Y-%m-%d %H:%M %Z}" if ends else "without an end"
     raise ToolError(
-        f"{user} holds {role} already, {end}. Nothing was changed: change its end in "
+        f"{user} already has {role}, {end}. Nothing was changed: change its end in "
         "the admin, or take it with revoke_role first."
     )
 
@@ -181,7 +181,7 @@ def revoke_role(user: Line, role: Line, reason: Line = "") -> str:
             raise ToolError(f"{user} does not hold {role}.")
         record("role.withdrawn", actor=actor, object=assignment, reason=reason)
         assignment.withdraw(actor=actor, reason=reason or "role withdrawn")
-    return f"{user} no longer holds {role}."
+    return f"{user} no longer has {role}."
 
 
 @mcp.tool(scopes=ADMINS, sensitive=True)

@@ -140,7 +140,7 @@ class SignInProvider(models.Model):
 
     def record_role_event(self, action: str, user: User, role: Role) -> None:
         """Write an event whose actor is the user."""
-        text = f"{user} holds {role}"[:255]
+        text = f"{user} has {role}"[:255]
         event = AuditEvent(action=action, object=text, reason=self.reason)
         event.acted_by(user).save()
 

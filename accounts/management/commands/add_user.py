@@ -56,7 +56,7 @@ class Command(BaseCommand):
             record("user.added", actor=ACTOR, object=name)
             for role in roles:
                 RoleAssignment.objects.grant(user, role, reason="added with the user")
-                record("role.granted", actor=ACTOR, object=f"{name} holds {role}")
+                record("role.granted", actor=ACTOR, object=f"{name} has {role}")
         role_names = ", ".join(role.name for role in roles) or "no role"
         self.stdout.write(f"Added {user_named(name)} with {role_names}.")
 

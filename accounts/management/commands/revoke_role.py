@@ -31,4 +31,4 @@ class Command(BaseCommand):
         with transaction.atomic():
             record("role.withdrawn", actor=ACTOR, object=description, reason=reason)
             count = assignment.withdraw(actor=ACTOR)
-        self.stdout.write(f"{user} no longer holds {role}; {count} tokens revoked.")
+        self.stdout.write(f"{user} no longer has {role}; {count} tokens revoked.")

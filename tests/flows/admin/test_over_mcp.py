@@ -50,7 +50,7 @@ def test_a_role_is_granted_and_revoked_at_once(server: Portico) -> None:
     carol, sybil = mcp_client(server, "carol", scope=WIDE), mcp_client(server, "sybil")
     assert not sybil.allowed("rule")
     text = carol.text("grant_role", user="sybil", role="Admin", reason="stand-in")
-    assert text == "sybil now holds Admin." and sybil.allowed("rule")
+    assert text == "sybil now has Admin." and sybil.allowed("rule")
     assignment = RoleAssignment.objects.get(user__username="sybil", role__name="Admin")
     assert (
         assignment.granted_by is not None and assignment.granted_by.username == "carol"
@@ -88,7 +88,7 @@ def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:
         ("grant_role", {"user": "bob", "role": "User", "until": "9999-12-31"}, "late"),
         ("grant_role", {"user": "bob", "role": "User", "reason": "x" * 256}, "255"),
         ("revoke_tokens", {"user": "a\x00b"}, "match pattern"),
-        ("grant_role", {"user": "alice", "role": "User"}, "holds User already"),
+        ("grant_role", {"user": "alice", "role": "User"}, "already has User"),
     ],
 )
 def test_mistakes_are_explained(
@@ -201,7 +201,7 @@ def test_adm_grants_and_revokes_within_their_rights(
     bob = mcp_client(server, "bob")
     assert not bob.allowed("look")
     text = adm.text("grant_role", user="bob", role="User", until="5m", reason="help")
-    assert text.startswith("bob now holds User until 20")
+    assert text.startswith("bob now has User until 20")
     assignment = RoleAssignment.objects.get(user__username="bob", role__name="User")
     assert assignment.expires_at and assignment.expires_at < timezone.now() + timedelta(
         minutes=6
@@ -223,7 +223,7 @@ def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
     arguments = {"user": "petra", "role": "User", "until": until, "reason": "mine"}
     assert f"until {ends:%Y-%m-%d}" in error_text(carol, "grant_role", **arguments)
     RoleAssignment.objects.filter(pk=assignment.pk).update(expires_at=timezone.now())
-    assert "now holds User" in carol.text("grant_role", **arguments)
+    assert "now has User" in carol.text("grant_role", **arguments)
 
 
 @pytest.mark.parametrize("tool", WRITING)
