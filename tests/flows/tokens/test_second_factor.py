@@ -202,7 +202,7 @@ def test_an_administrator_resets_a_lost_factor(strict_server: Portico) -> None:
         carol.submit(carol.form("code"), code=codes[0])
         alice = User.objects.get(username="alice")
         carol.act("/admin/accounts/user/", "reset_factors", alice.pk)
-        assert "2 factors removed" in carol.page.text
+        assert "2 second factors removed" in carol.page.text
     assert obtain_token(strict_server).status_code == 200
     call_command("reset_second_factor", "carol")
     assert not Authenticator.objects.exists()
