@@ -138,7 +138,7 @@ def test_an_administrator_unlocks(strict_server: Portico) -> None:
                 api(strict_server, "alice", "wrong")
             assert api(strict_server, "alice", PASSWORD).status_code == 429
             page = browser.act(path, "unlock", key()).page
-            assert "1 count forgotten" in page.text
+            assert "1 counter reset" in page.text
             assert api(strict_server, "alice", PASSWORD).status_code == 200
     for _ in range(3):
         api(strict_server, "alice", "wrong")
