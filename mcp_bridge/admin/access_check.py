@@ -201,7 +201,7 @@ def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str
             "pk": keys.get(one.rule.key),
             "decision": one.decision,
             "why": decision_in_words(one.decision.via),
-            "mend": explain.remedy(one.decision, one.rule),
+            "remedy": explain.remedy(one.decision, one.rule),
         }
         for one in sorted(results, key=lambda v: not v.decision.allowed)
     ]

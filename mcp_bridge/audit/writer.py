@@ -137,7 +137,7 @@ class AuditWriter:
     def _resolve_batch(
         self, batch: list[QueuedEvent], refused: Mapping[int, BaseException]
     ) -> None:
-        """Resolve each waiter with the outcome of its own event; log lost events."""
+        """Resolve each waiter with the outcome of that event; log lost events."""
         for index, (event, waiter) in enumerate(batch):
             error = refused.get(index)
             if waiter is None:

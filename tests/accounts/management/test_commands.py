@@ -68,7 +68,7 @@ def test_add_user_with_roles(monkeypatch: Any) -> None:
     ("arguments", "stdin", "told"),
     [
         (["zed", "--role", "Nope"], "", "there are: Admin, Guest, User"),
-        (["zed", "--password-stdin"], "", "has no password"),
+        (["zed", "--password-stdin"], "", "No password"),
         (["zed", "--password-stdin"], "short\n", "too short"),
         (["alice"], "", "already exists"),
         (["bad name!"], "", "valid username"),
