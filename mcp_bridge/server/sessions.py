@@ -30,12 +30,17 @@ class BoundedSessions(StreamableHTTPSessionManager):
         self.by_user: dict[str, OrderedDict[str, None]] = {}
         """User id -> the user's session ids, the most recently used last."""
 
+    async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve without Last-Event-ID.
+
+        Without an event store the SDK never answers a request to resume.
+        """
+        heads = [pair for pair in scope["headers"] if pair[0] != b"last-event-id"]
+        await super().handle_request({**scope, "headers": heads}, receive, send)
+
     async def _handle_stateful_request(
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        # Without an event store the SDK never answers a request to resume.
-        heads = [pair for pair in scope["headers"] if pair[0] != b"last-event-id"]
-        scope = {**scope, "headers": heads}
         session_id = header(scope, b"mcp-session-id")
         owner = self._session_owners.get(session_id or "")
         if session_id and owner is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from itertools import product
 from typing import Any
 
 import pytest
@@ -152,3 +153,50 @@ def test_a_session_works_without_version_headers(server: Portico) -> None:
     body = {"jsonrpc": "2.0", "id": 9, "method": "tools/list"}
     answer = HTTP.post(server.mcp_url, json=body, headers=headers)
     assert "look" in answer.text and answer.status_code == 200
+
+
+RESPONSES: list[dict[str, Any]] = [
+    {"id": 1, "result": {}},
+    {"id": 1, "result": {}, "params": {}},
+    {"id": 1, "result": None},
+    {"id": "x", "error": {"code": 1, "message": "no"}},
+    {"id": None, "error": {}},
+    {"id": [1], "result": 3},
+    {"result": {}},
+]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_response_to_no_request_is_taken_or_refused(
+    server: Portico, workers: Portico, era: str
+) -> None:
+    """With and without sessions; the header may be left out."""
+    for running in (server, workers):
+        client = mcp_client(running, "alice", era)
+        headers = client.headers("", {})
+        bare = {k: v for k, v in headers.items() if k != "mcp-protocol-version"}
+        for content, sent in product(RESPONSES, (headers, bare)):
+            body = {"jsonrpc": "2.0", **content}
+            answer = HTTP.post(running.mcp_url, json=body, headers=sent)
+            assert answer.status_code in (202, 400), (content, answer.text)
+        assert client.allowed("look")
+
+
+@pytest.mark.parametrize("event", ["1", "x" * 200])
+def test_no_stream_is_resumed(server: Portico, workers: Portico, event: str) -> None:
+    """Events are not stored: Last-Event-ID opens the stream that has no such id."""
+    last = {"last-event-id": event}
+    for running in (server, workers):
+        client = mcp_client(running, "alice", LEGACY)
+        headers = client.headers("", {}) | last
+        with HTTP.stream("GET", running.mcp_url, headers=headers) as stream:
+            assert stream.status_code == 200
+            assert "text/event-stream" in stream.headers["content-type"]
+            assert client.post("tools/call", LOOK, last).status_code == 200
+        strange = {**headers, "mcp-session-id": "x" * 32}
+        if client.session:
+            answer = HTTP.get(running.mcp_url, headers=strange)
+            assert answer.status_code == 404
+            assert HTTP.delete(running.mcp_url, headers=headers).status_code == 200
+    newer = {**mcp_client(server, "alice").headers("", {}), **last}
+    assert HTTP.get(server.mcp_url, headers=newer).status_code == 405

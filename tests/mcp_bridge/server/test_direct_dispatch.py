@@ -195,6 +195,24 @@ REFUSED: dict[str, Case] = {
     "an id that is true": ({**body("tools/list"), "id": True}, {}),
     "no id": ({**body("tools/list"), "id": None}, {}),
     "a broken id": ({**body("tools/list"), "id": 1.5}, {}),
+    "a response": ({"jsonrpc": "2.0", "id": 1, "result": {}}, {}),
+    "a response of the new era": (
+        {"jsonrpc": "2.0", "id": 1, "result": {}},
+        {"mcp_protocol_version": NEW},
+    ),
+    "a response with parameters": (
+        {"jsonrpc": "2.0", "id": 1, "result": {}, "params": {"_meta": ENVELOPE}},
+        {},
+    ),
+    "a response that is an error": (
+        {"jsonrpc": "2.0", "id": "x", "error": {"code": 1, "message": "no"}},
+        {},
+    ),
+    "a response to nothing": ({"jsonrpc": "2.0", "id": 1, "result": None}, {}),
+    "a response of no version": (
+        {"jsonrpc": "2.0", "id": 1, "result": {}},
+        {"mcp_protocol_version": "", "mcp_method": ""},
+    ),
     "a list of parameters": (
         {**body("tools/list"), "params": [1]},
         {"mcp_protocol_version": NEW},
@@ -247,7 +265,7 @@ async def ask_app(app: Any, content: Any, given: list[Any], *more: Any) -> Answe
     text = b"".join(event.get("body", b"") for event in sent[1:])
     headers = dict(sent[0]["headers"])
     known = headers.get(b"content-type") == b"application/json"
-    return sent[0]["status"], headers, json.loads(text) if known else text
+    return sent[0]["status"], headers, json.loads(text) if known and text else text
 
 
 async def compare_responses(case: Case) -> tuple[Answer, Answer, bool]:
