@@ -199,6 +199,37 @@ def audit_end_is_sealed() -> Iterable[checks.CheckMessage]:
         )
 
 
+def statement_timeout() -> str:
+    """What PostgreSQL says on a connection that is opened as a server opens it.
+
+    A command's own connection has no timeouts, and a server's may be a pool.
+    """
+    serving = connection.copy()
+    options = {"options": settings.SERVING_OPTIONS, **serving.settings_dict["OPTIONS"]}
+    options.pop("pool", None)
+    serving.settings_dict["OPTIONS"] = options
+    try:
+        with serving.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            return str(cursor.fetchone()[0])
+    finally:
+        serving.close()
+
+
+@database_check
+def statements_are_bounded() -> Iterable[checks.CheckMessage]:
+    """The timeouts of servers reach PostgreSQL: a connection pool may drop them."""
+    if connection.vendor == "postgresql" and statement_timeout() == "0":
+        yield checks.Warning(
+            _("Statements of servers have no time limit in PostgreSQL."),
+            hint=_(
+                "A connection pool drops the options that Portico sends: set "
+                "statement_timeout and the others with ALTER ROLE (docs/production.md)."
+            ),
+            id="portico.W009",
+        )
+
+
 @checks.register("portico")
 def keys_are_private(**kwargs: Any) -> Messages:
     """Only their owner can read the generated keys; every command checks this."""

@@ -144,6 +144,11 @@ def database(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": database(env.DATABASE_URL)}
+# For PostgreSQL, of processes that serve: config/server/workers.py sets them.
+SERVING_OPTIONS = (
+    "-c statement_timeout=8s -c lock_timeout=4s "
+    "-c idle_in_transaction_session_timeout=30s"
+)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"

@@ -8,10 +8,6 @@ from django.conf import settings
 
 from config.environment import refuse
 
-STATEMENTS = (
-    "-c statement_timeout=8s -c lock_timeout=4s "
-    "-c idle_in_transaction_session_timeout=30s"
-)
 WRONG_WORKERS = (
     "WORKERS: set it to the value of `uvicorn --workers`, because sessions, limits and "
     "metrics depend on it."
@@ -39,4 +35,4 @@ def bound_statements() -> None:
     """
     database = settings.DATABASES["default"]
     if "postgresql" in database["ENGINE"]:
-        database["OPTIONS"].setdefault("options", STATEMENTS)
+        database["OPTIONS"].setdefault("options", settings.SERVING_OPTIONS)
