@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.db import connection
@@ -226,6 +227,75 @@ def test_behind_a_pooler_no_statement_is_prepared(
         with pytest.raises(DatabaseUnavailable):
             await reader.current_position()
         assert (await reader.current_position()).epoch and not reader.prepares
+
+    with_reader(tell)
+
+
+@asynccontextmanager
+async def pooler(parameters: dict[str, Any], state: str) -> AsyncIterator[int]:
+    """A proxy that ends a connection which asks for the prepared look: its port.
+
+    PgBouncer 1.21 and newer do so where they did not prepare it.
+    """
+    host, port = str(parameters.get("host")), parameters.get("port") or 5432
+    fields = f"SFATAL\0VFATAL\0C{state}\0Munknown\0\0".encode()
+    refusal = b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+    bound = b"\0" + postgresql.PREPARED + b"\0"
+
+    served: list[asyncio.Task[None]] = []
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            target.write(data)
+
+    async def serve(client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        served.append(cast("asyncio.Task[None]", asyncio.current_task()))
+        if host.startswith("/"):
+            opened = asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        else:
+            opened = asyncio.open_connection(host, port)
+        there, upstream = await opened
+        answers = asyncio.create_task(copy(there, back))
+        while data := await client.read(65536):
+            if bound in data:
+                back.write(refusal)
+                break
+            upstream.write(data)
+        answers.cancel()
+        for writer in (back, upstream):
+            writer.close()
+        ended = (answers, back.wait_closed(), upstream.wait_closed())
+        await asyncio.gather(*ended, return_exceptions=True)
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        await asyncio.gather(*served)
+
+
+@pytest.mark.parametrize(
+    ("state", "pooled"), [("26000", True), ("08P01", True), ("57P01", False)]
+)
+def test_a_pooler_that_ends_the_connection_is_noticed(
+    rows: None, state: str, pooled: bool
+) -> None:
+    """Whatever it calls the unknown statement; an ended server is no pooler."""
+    if connection.vendor == "sqlite":
+        return
+
+    async def tell(reader: ChangeReader) -> None:
+        assert isinstance(reader, PostgresReader)
+        async with pooler(dict(reader.parameters), state) as port:
+            plain = {"sslmode": "disable", "gssencmode": "disable"}
+            reader.parameters |= {"host": "127.0.0.1", "port": port, **plain}
+            with pytest.raises(DatabaseUnavailable):
+                await reader.current_position()
+            assert reader.prepares is not pooled
+            if pooled:
+                assert (await reader.current_position()).epoch
+            reader.close()
 
     with_reader(tell)
 
