@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +16,18 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
 from allauth.usersessions.models import UserSession
 from axes.models import AccessAttempt
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.test import override_settings
 
 from accounts.authentication.mfa import MFAAdapter
 from accounts.crypto.encryption import KeyUnreadable
+from accounts.http.session_store import SessionStore
 from accounts.models import AuditEvent, IssuedToken, User
 from tests.support.html_browser import Browser
 from tests.support.oauth_client import authorize_url, register_client
+from tests.support.passkey import Passkey
 from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD
 from tests.support.visitor import Visitor
@@ -170,6 +176,84 @@ def test_consent_requires_the_second_factor(strict_server: Portico) -> None:
         alice.http.follow_redirects = True
         alice.submit(alice.form("code"), code=codes[1])
         assert "asks for access" in alice.page.text
+
+
+def signing_in(server: Portico, name: str) -> Browser:
+    """A browser that has given the password."""
+    browser = Browser(server.url)
+    browser.open("/accounts/login/?next=/portal/security/")
+    return browser.submit(browser.form("password"), login=name, password=PASSWORD)
+
+
+def challenge_on(page: httpx2.Response) -> str:
+    """The challenge of the ceremony that a page begins."""
+    found = re.search(r'"challenge":\s*"([^"]+)"', html.unescape(page.text))
+    assert found, page.text
+    return found[1]
+
+
+def with_passkey(server: Portico, name: str) -> Passkey:
+    """Register a passkey on the page."""
+    key = Passkey("127.0.0.1", server.url)
+    with signing_in(server, name) as browser:
+        browser.open("/accounts/2fa/webauthn/add/")
+        if "reauthenticate" in str(browser.page.url):
+            browser.submit(browser.form("password"), password=PASSWORD)
+        response = key.register(challenge_on(browser.page))
+        browser.submit(browser.form("credential"), credential=json.dumps(response))
+    assert Authenticator.objects.filter(user__username=name, type="webauthn").exists()
+    return key
+
+
+PASSKEY_SIGN_IN = "/accounts/2fa/webauthn/login/"
+
+
+def enters(
+    browser: Browser, key: Passkey, name: str, challenge: str, verified: bool
+) -> bool:
+    """Present a passkey instead of a password; whether the browser is signed in."""
+    response = key.sign(challenge, User.objects.get(username=name), verified)
+    sent = {"credential": json.dumps(response)}
+    sent["csrfmiddlewaretoken"] = browser.http.cookies.get("csrftoken") or ""
+    headers = {"referer": str(browser.http.base_url)}
+    browser.http.post(PASSKEY_SIGN_IN, data=sent, headers=headers)
+    return at_security(browser)
+
+
+def at_security(browser: Browser) -> bool:
+    """Whether the browser is signed in."""
+    return str(browser.open("/portal/security/").page.url.path) == "/portal/security/"
+
+
+def let_sign_in_expire(browser: Browser) -> None:
+    """allauth forgets a second step after 15 minutes, but not its challenge."""
+    store = SessionStore(browser.http.cookies[settings.SESSION_COOKIE_NAME])
+    store["account_login"]["initiated_at"] -= 3600
+    store.save()
+
+
+@pytest.mark.parametrize("verified", [False, True])
+def test_a_passkey_alone_signs_in_only_the_person_it_verified(
+    strict_server: Portico, verified: bool
+) -> None:
+    """Also with the challenge of a second step, which asks for a touch only."""
+    keys = {name: with_passkey(strict_server, name) for name in ("alice", "bob")}
+    alice, bob = keys["alice"], User.objects.get(username="bob")
+    with Browser(strict_server.url) as browser:
+        browser.open("/accounts/login/")
+        ajax = {"x-requested-with": "XMLHttpRequest"}
+        challenge = challenge_on(browser.http.get(PASSKEY_SIGN_IN, headers=ajax))
+        assert enters(browser, alice, "alice", challenge, verified) == verified
+    with signing_in(strict_server, "bob") as browser:
+        browser.open("/accounts/2fa/authenticate/")
+        challenge = challenge_on(browser.page)
+        let_sign_in_expire(browser)
+        assert enters(browser, alice, "alice", challenge, verified) == verified
+    with signing_in(strict_server, "bob") as browser:
+        browser.open("/accounts/2fa/authenticate/")
+        response = keys["bob"].sign(challenge_on(browser.page), bob, verified)
+        browser.submit(browser.form("credential"), credential=json.dumps(response))
+        assert at_security(browser)
 
 
 def test_sessions_are_listed_and_ended(strict_server: Portico) -> None:
