@@ -250,6 +250,49 @@ def test_the_helpdesk_ends_no_access_of_administrators(
     assert live_tokens("carol") < before
 
 
+ENDING = {
+    "form": "the page that deletes one",
+    "delete_selected": "the action that deletes",
+    "end_now": "the action that ends",
+}
+
+
+def take_role(browser: Browser, way: str, key: int) -> None:
+    """Take a role away in the admin."""
+    path = f"{ADMIN}/roleassignment/"
+    if way == "form":
+        browser.open(f"{path}{key}/delete/")
+    else:
+        browser.act(path, way, key)
+    for form in [form for form in browser.forms if "post" in form.fields]:
+        browser.submit(form, post="yes", action=way)
+    assert browser.page.status_code == 200, browser.page.status_code
+
+
+@pytest.mark.parametrize("way", ENDING)
+@pytest.mark.parametrize("who", ["rosa", "carol"])
+def test_a_last_role_of_staff_takes_their_access_only_by_a_superuser(
+    server: Portico, who: str, way: str
+) -> None:
+    """Giving a role and taking it must not do what revoking tokens may not."""
+    staff("rosa", "User", "Guest", group="Role managers")
+    stella = staff("stella", group="Helpdesk")
+    guest = str(current_row(Role, name="Guest").pk)
+    ends = who == "carol"
+    with Browser(server.url) as hers, Browser(server.url) as browser:
+        hers.sign_in("stella")
+        token_of("stella")
+        browser.sign_in(who)
+        given = {"user": "stella", "role": guest}
+        browser.save(f"{ADMIN}/roleassignment/add/", **given)
+        take_role(browser, way, current_row(RoleAssignment, user=stella).pk)
+        assert not RoleAssignment.objects.filter(user=stella).unexpired().exists()
+        assert (live_tokens("stella") == 0) == ends
+        signed_out = "/accounts/login/" in str(hers.open(USERS).page.url)
+        assert signed_out == ends
+    User.objects.filter(username__in=("rosa", "stella")).delete()
+
+
 def test_a_key_is_retired_by_users_above_its_tokens_owners(
     mallory: Browser,
 ) -> None:

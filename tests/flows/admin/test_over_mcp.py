@@ -213,6 +213,18 @@ def test_adm_grants_and_revokes_within_their_rights(
     assert bob.call("look").status_code == 401
 
 
+def test_a_last_role_of_staff_takes_no_tokens_of_theirs(
+    server: Portico, adm: McpClient
+) -> None:
+    """Of others it does; revoke_tokens refuses staff, too."""
+    for name, ends in (("stella", False), ("bob", True)):
+        mcp_client(server, name)
+        answer = adm.text("revoke_role", user=name, role="Guest")
+        assert answer == f"{name} no longer holds Guest."
+        live = IssuedToken.objects.filter(user__username=name).live()
+        assert live.exists() is not ends
+
+
 @pytest.mark.parametrize("until", ["", "5m", "30d"])
 def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
     """A provider finds its grants by their reason and changes them itself."""
