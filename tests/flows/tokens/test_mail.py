@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 
 from accounts.models import AuditEvent, SignInProvider, User
 from tests.flows.mailbox import Mailbox, mailbox
@@ -98,25 +99,89 @@ def test_mails_are_built_on_the_issuer(sender: Portico, empty_mailbox: Mailbox) 
         assert all(a.startswith(sender.url) for a in re.findall(r"https?://\S+", text))
 
 
+OLD, NEW = "old@corp.example", "new@corp.example"
+
+
+def links_to(
+    sender: Portico, empty_mailbox: Mailbox, *others: str, known: str
+) -> set[str]:
+    """Who gets mail once links for all these were asked for, `known` last."""
+    empty_mailbox.mails.clear()
+    with visitor(sender) as browser:
+        for address in (*others, known, known):
+            reset_seconds(browser, address)
+    return {str(mail["to"]) for mail in empty_mailbox.expect(2)}
+
+
+def test_password_links_go_to_the_accounts_own_address_only(
+    sender: Portico, empty_mailbox: Mailbox
+) -> None:
+    """allauth has a table of addresses, which nothing here keeps up to date."""
+    dora = User.objects.get(username="dora")
+    closed, open_ = {"is_active": False}, {"is_active": True}
+    User.objects.filter(username="bob").update(email="bob@corp.example", **closed)
+    for address, verified in ((OLD, True), (NEW, False)):
+        EmailAddress.objects.create(
+            user=dora, email=address, verified=verified, primary=verified
+        )
+    others = (OLD, NEW, "bob@corp.example")
+    try:
+        assert links_to(sender, empty_mailbox, *others, known=DORA) == {DORA}
+        assert links_to(sender, empty_mailbox, known=DORA.upper()) == {DORA}
+    finally:
+        EmailAddress.objects.filter(user=dora).delete()
+        User.objects.filter(username="bob").update(email="", **open_)
+
+
+def test_a_replaced_address_gets_no_password_link(
+    sender: Portico, empty_mailbox: Mailbox
+) -> None:
+    """The account signed up at a provider; an administrator changed its address."""
+    with oidc_provider() as provider, mailed_provider(provider.url, sign_up=True):
+        provider.person = {"sub": "b-1", "preferred_username": "boss"}
+        provider.person |= {"email": OLD, "email_verified": True}
+        with visitor(sender) as browser:
+            browser.open("/accounts/login/?next=/portal/")
+            form = next(f for f in browser.forms if "/oidc/mailed/" in f.action)
+            browser.submit(form)
+        boss = User.objects.get(username="boss")
+        try:
+            assert boss.email == OLD
+            assert links_to(sender, empty_mailbox, known=OLD) == {OLD}
+            with Browser(sender.url) as carol:
+                page = f"/admin/accounts/user/{boss.pk}/change/"
+                carol.sign_in("carol").save(page, email=NEW)
+            assert links_to(sender, empty_mailbox, OLD, OLD, known=NEW) == {NEW}
+            assert not EmailAddress.objects.filter(user=boss).exists()
+        finally:
+            boss.delete()
+
+
+@contextmanager
+def mailed_provider(issuer: str, **options: Any) -> Iterator[None]:
+    """A button for this provider on the sign-in page."""
+    row = SignInProvider(
+        slug="mailed", name="Mailed", issuer=issuer, client_id=CLIENT_ID, **options
+    )
+    row.set_secret(CLIENT_SECRET)
+    row.save()
+    try:
+        yield
+    finally:
+        row.delete()
+
+
 def test_redirects_are_built_on_the_issuer(server: Portico) -> None:
     """A provider returns to the issuer's host, where sign-in has to begin."""
-    with oidc_provider() as provider:
-        row = SignInProvider(
-            slug="mailed", name="Mailed", issuer=provider.url, client_id=CLIENT_ID
-        )
-        row.set_secret(CLIENT_SECRET)
-        row.save()
-        try:
-            with visitor(server, "127.0.0.1:6666") as browser:
-                target = provider_redirect(browser)
-                assert f"redirect_uri=http%3A%2F%2F127.0.0.1%3A{server.port}" in target
-            with visitor(server, f"localhost:{server.port}") as browser:
-                target = provider_redirect(browser)
-                assert target == f"{server.url}/accounts/login/?next=%2Fportal%2F"
-                policy = browser.open("/accounts/login/").page.headers
-                assert server.url in policy["content-security-policy"]
-        finally:
-            row.delete()
+    with oidc_provider() as provider, mailed_provider(provider.url):
+        with visitor(server, "127.0.0.1:6666") as browser:
+            target = provider_redirect(browser)
+            assert f"redirect_uri=http%3A%2F%2F127.0.0.1%3A{server.port}" in target
+        with visitor(server, f"localhost:{server.port}") as browser:
+            target = provider_redirect(browser)
+            assert target == f"{server.url}/accounts/login/?next=%2Fportal%2F"
+            policy = browser.open("/accounts/login/").page.headers
+            assert server.url in policy["content-security-policy"]
 
 
 def provider_redirect(browser: Browser) -> str:
