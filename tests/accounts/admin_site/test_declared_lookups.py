@@ -23,7 +23,7 @@ from django.core.exceptions import (
 )
 from django.db import connection, transaction
 from django.http import Http404, QueryDict
-from django.test import RequestFactory
+from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from accounts.admin_site.declared_lookups import (
@@ -37,6 +37,7 @@ from accounts.admin_site.sensitive_columns import fields_along, is_private, is_s
 from accounts.admin_site.site import PorticoSite, SitePage, site_page
 from accounts.checks import lists_take_declared_lookups
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, Role, User
+from tests.support.static_files import UNCOLLECTED
 from tests.support.users import make_user
 
 PAGES = sorted(admin.site._registry.values(), key=lambda page: page.opts.label)
@@ -254,15 +255,51 @@ def test_search_and_order_compare_no_secret(page: Any) -> None:
     assert queries and compared_columns(queries) == []
 
 
+def names_of(model: Any) -> set[str]:
+    """Every name that Django gives a field of the model or a relation to it."""
+    found = {"pk", "", "nothing"}
+    for field in model._meta.get_fields(include_hidden=True):
+        found |= {field.name, f"{field.name}_id"}
+        if field.auto_created and not field.concrete:
+            found.add(field.get_accessor_name() or "")
+    return found
+
+
+def django_decides(page: Any, request: Any, name: str) -> bool:
+    """Whether Django's own rule answers; of relations to the model it raises."""
+    try:
+        admin.ModelAdmin.to_field_allowed(page, request, name)
+    except AttributeError:
+        return False
+    return True
+
+
 @pytest.mark.django_db
+@override_settings(STORAGES=UNCOLLECTED)
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_no_popup_and_no_form_uses_a_secret(page: Any) -> None:
-    """`_to_field` puts the column into each row and finds a row by it."""
+def test_a_popup_and_a_form_use_plain_columns_only(page: Any) -> None:
+    """`_to_field` puts the column into each row and finds a row by it.
+
+    Django also takes relations to the model, and answers them with 500.
+    """
     request = request_as(staff_user("carol"))
-    assert page.to_field_allowed(request, page.opts.pk.name)
-    for field in page.opts.concrete_fields:
-        if is_sensitive(field):
-            assert not page.to_field_allowed(request, field.name)
+    columns = {
+        name
+        for field in page.opts.concrete_fields
+        if not is_sensitive(field)
+        for name in (field.name, field.attname)
+    }
+    names = names_of(page.model)
+    taken = {name for name in names if page.to_field_allowed(request, name)}
+    assert page.opts.pk.name in taken <= columns
+    failing = {name for name in names if not django_decides(page, request, name)}
+    client = Client()
+    client.force_login(request.user)
+    path = f"/admin/{page.opts.app_label}/{page.opts.model_name}/"
+    for name, where in product(taken | failing, ("", "add/", "1/change/")):
+        url = f"{path}{where}?_popup=1&_to_field={name}"
+        shown = (200, 302, 403) if name in taken else (302, 400, 403)
+        assert client.get(url).status_code in shown, url
 
 
 BAD = ["", "[", "a\x00b", "x" * 5000, "9" * 40, "1,x", "0001-01-01", "NaN"]
