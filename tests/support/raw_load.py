@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import select
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ class RawConnection:
 
     def send(self, request: bytes) -> None:
         """Send a request; a server closes an idle connection, so reconnect first."""
-        if select.select([self.socket], [], [], 0)[0]:
+        readable = select.select([self.socket], [], [], 0)[0]
+        if readable and not self.socket.recv(1, socket.MSG_PEEK):
             self.close()
             self.socket = self.server.connected()
         self.socket.sendall(request)
