@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
-from tests.support.users import PASSWORD
+from tests.support.password import PASSWORD
 
 Fields = dict[str, Any]
 

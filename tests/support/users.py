@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accounts.models import OAuthClient, Role, RoleAssignment, User
+from tests.support.password import PASSWORD
 
 __all__ = ["PASSWORD", "make_user", "public_client"]
 
@@ -27,6 +28,3 @@ def make_user(name: str, *roles: str, admin: bool = False) -> User:
     for role in roles:
         RoleAssignment.objects.grant(user, Role.objects.get(name=role))
     return user
-
-
-PASSWORD = "correct-horse-7"

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import httpx2
 
 from tests.support.html_browser import Browser, Form
-from tests.support.users import PASSWORD
+from tests.support.password import PASSWORD
 
 
 class Visitor(Browser):

@@ -257,11 +257,11 @@ ACCOUNT: dict[str, Way] = {
     "page account_change_password": own_password,
     "page account_reset_password_from_key": by_mail,
     "page portal-security": everywhere,
-    "command revoke --user": command("revoke", "--user"),
+    "command revoke_tokens --user": command("revoke_tokens", "--user"),
     "command changepassword": at_the_terminal,
     "command reset_second_factor": command("reset_second_factor"),
-    "command ungrant": lambda who, carol: call_command(
-        "ungrant", who.name, "User", stdout=io.StringIO()
+    "command revoke_role": lambda who, carol: call_command(
+        "revoke_role", who.name, "User", stdout=io.StringIO()
     ),
     "command import_users": imported,
     "tool revoke_tokens": lambda who, carol: over_mcp(who, "revoke_tokens"),
@@ -320,9 +320,9 @@ CLIENT: dict[str, tuple[Way, set[str]]] = {
         lambda who, carol: refused_host(who, carol),
         WITH_CLIENT | {"consent"},
     ),
-    "command revoke --client": (
+    "command revoke_tokens --client": (
         lambda who, carol: call_command(
-            "revoke", "--client", who.client_id, stdout=io.StringIO()
+            "revoke_tokens", "--client", who.client_id, stdout=io.StringIO()
         ),
         WITH_CLIENT,
     ),
@@ -363,7 +363,7 @@ EVERY_KIND = {
     "action accounts.user deactivate",
     "page account_change_password",
     "page portal-security",
-    "command revoke --user",
+    "command revoke_tokens --user",
     "User.delete",
 }
 """Ways after which every kind is tried."""
@@ -464,7 +464,7 @@ COMMANDS = {
     "doctor": "looks",
     "export_audit": "reads",
     "export_policy": "reads",
-    "grant": "gives",
+    "grant_role": "gives",
     "import_policy": "changes what roles give",
     "issue_token": "gives",
     "migrate": "Django's own",
@@ -662,7 +662,7 @@ def test_everything_works_while_access_lasts(untouched_user: CredentialOwner) ->
 
 
 REVOKING = {
-    "Command.end_access": "revoke --family, --jti, --token-stdin; the rest with codes",
+    "Command.end_access": "--family, --jti, --token-stdin; the rest with codes",
     "Consent.end": "with the codes of that client",
     "IssuedTokenAdmin.end_tokens": "the tokens or sign-ins that were selected",
     "OAuthClientQuerySet.end_access": "with the codes of those clients",
