@@ -706,6 +706,6 @@ def test_single_tokens_are_revoked_only_where_intended() -> None:
 def test_everything_is_revoked_after_a_backup(server: Portico) -> None:
     """docs/runbooks.md: a backup restores what was revoked after it."""
     with new_user(server, *SAMPLE) as who:
-        call_command("revoke", "--everything", stdout=io.StringIO())
+        call_command("revoke_tokens", "--everything", stdout=io.StringIO())
         assert who.works() == set()
     assert not IssuedToken.objects.live().exists()

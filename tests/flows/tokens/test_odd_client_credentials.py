@@ -174,5 +174,5 @@ def test_odd_keys_of_clients_are_an_error(
 ) -> None:
     """RFC 7517 4: tested by command; the admin's form calls the same method."""
     _key, public = pair("P-256")
-    with pytest.raises(CommandError, match="no JWK Set"):
+    with pytest.raises(CommandError, match="not a JWK Set"):
         signing_client(tmp_path, public | changed)
