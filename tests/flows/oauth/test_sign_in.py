@@ -202,7 +202,7 @@ def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
     with Visitor(server.url, "alice") as visitor:
         url = authorize_url(server, client_id, scope="mcp Nothing.Known")[0]
         assert visitor.visit(url).startswith(server.url)
-        assert "no such scope here: Nothing.Known." in visitor.seen[-1]
+        assert "Unknown scope: Nothing.Known." in visitor.seen[-1]
 
 
 def test_a_long_request_survives_the_sign_in_page(server: Portico) -> None:
