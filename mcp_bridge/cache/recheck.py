@@ -96,3 +96,17 @@ recheck_var: ContextVar[Recheck | None] = ContextVar("portico_recheck", default=
 """The recheck of the current message. It is not in Call: tools get that, and it must
 not hold a raw token.
 """
+
+
+class RecheckedMixin:
+    """A response that continues only while its message is allowed."""
+
+    recheck: Recheck
+    end: Exception | None
+    """Why the response ends early, once it has to."""
+
+    async def still_allowed(self) -> bool:
+        """Whether the message is still allowed; sets `end` if not."""
+        problem = await self.recheck.problem()
+        self.end = self.end or problem
+        return self.end is None

@@ -12,7 +12,7 @@ from starlette.types import Receive, Send
 
 from mcp_bridge.access.context import Call
 from mcp_bridge.audit.trail import AuditTrail
-from mcp_bridge.cache.recheck import Recheck
+from mcp_bridge.cache.recheck import Recheck, RecheckedMixin
 from mcp_bridge.http import responses
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class RecordedStream(RecordedSend):
         await self.send(event)
 
 
-class RecordedResponse(RecordedSend):
+class RecordedResponse(RecheckedMixin, RecordedSend):
     """A `send` for a single response that can become a stream.
 
     A disconnect cancels the call, and so does a lost permission (`end` has the error).
@@ -109,7 +109,7 @@ class RecordedResponse(RecordedSend):
         self.receive, self.recheck = receive, recheck
         self.serving = asyncio.current_task()
         self.left = self.streaming = self.finishing = False
-        self.end: Exception | None = None
+        self.end = None
         self.watching: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         self.alarm = loop.call_later(WATCH_AFTER, self.start_watching)
@@ -142,12 +142,6 @@ class RecordedResponse(RecordedSend):
             self.begun = True
             await self.send(self.head)
             await self.send(event)
-
-    async def still_allowed(self) -> bool:
-        """Whether the message is still allowed; sets `end` if not."""
-        problem = await self.recheck.problem()
-        self.end = self.end or problem
-        return self.end is None
 
     def start_watching(self) -> None:
         """Start to watch the client and the permission."""

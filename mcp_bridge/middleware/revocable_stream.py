@@ -9,13 +9,13 @@ from anyio.abc import TaskGroup
 from starlette.types import ASGIApp, Receive, Scope
 from starlette.types import Message as Event
 
-from mcp_bridge.cache.recheck import Recheck
+from mcp_bridge.cache.recheck import Recheck, RecheckedMixin
 from mcp_bridge.http.shutdown import shutting_down
 from mcp_bridge.metrics.prometheus import is_stream
 from mcp_bridge.middleware.recorded_response import RECHECK_EVERY, RecordedStream
 
 
-class RevocableStream:
+class RevocableStream(RecheckedMixin):
     """Pure ASGI: runs `app` and ends it when its message is no longer allowed.
 
     `end` has the reason. If nothing was sent, the caller sends the refusal.
@@ -24,7 +24,7 @@ class RevocableStream:
     def __init__(self, app: ASGIApp, recheck: Recheck) -> None:
         self.app, self.recheck = app, recheck
         self.streaming = False
-        self.end: Exception | None = None
+        self.end = None
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: RecordedStream
@@ -57,12 +57,6 @@ class RevocableStream:
             tasks.cancel_scope.cancel()
         if self.streaming and (self.end is None or send.begun):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def still_allowed(self) -> bool:
-        """Whether the message is still allowed; sets `end` if not."""
-        problem = await self.recheck.problem()
-        self.end = self.end or problem
-        return self.end is None
 
     async def watch(self, tasks: TaskGroup) -> None:
         """Recheck until access ends, or the server stops during a stream."""
