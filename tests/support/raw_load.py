@@ -6,8 +6,7 @@ Raw sockets, because a message must be sent microseconds after a commit.
 from __future__ import annotations
 
 import json
-import select
-import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -52,11 +51,25 @@ class RawConnection:
 
     def send(self, request: bytes) -> None:
         """Send a request; a server closes an idle connection, so reconnect first."""
-        readable = select.select([self.socket], [], [], 0)[0]
-        if readable and not self.socket.recv(1, socket.MSG_PEEK):
+        if self.closed_by_peer():
             self.close()
             self.socket = self.server.connected()
         self.socket.sendall(request)
+
+    def closed_by_peer(self) -> bool:
+        """Read what arrived meanwhile; TLS sockets cannot peek, and get tickets."""
+        timeout = self.socket.gettimeout()
+        self.socket.settimeout(0)
+        try:
+            read = self.socket.recv(65536)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.socket.settimeout(timeout)
+        self.held += read
+        return not read
 
     def answer(self) -> str:
         """The result: served, refused (401), hidden, or the raw response."""

@@ -220,7 +220,7 @@ def test_a_last_role_of_staff_takes_no_tokens_of_theirs(
     for name, ends in (("stella", False), ("bob", True)):
         mcp_client(server, name)
         answer = adm.text("revoke_role", user=name, role="Guest")
-        assert answer == f"{name} no longer holds Guest."
+        assert answer == f"{name} no longer has Guest."
         live = IssuedToken.objects.filter(user__username=name).live()
         assert live.exists() is not ends
 
