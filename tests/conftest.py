@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
 from accounts.models import User
 from accounts.rate_limits.window import PROCESS_WINDOWS
 from tests.apps.wait_guard.waits import plant
+from tests.support import migrated_database
 from tests.support.users import make_user
 
 plant()
@@ -27,10 +30,22 @@ def django_db_setup(
 ) -> Iterator[None]:
     """The run's database, also for runs of flow tests only."""
     with django_db_blocker.unblock():
-        databases = setup_databases(verbosity=0, interactive=False)
+        databases = migrated_databases()
     yield
     with django_db_blocker.unblock():
         teardown_databases(databases, verbosity=0)
+
+
+def migrated_databases() -> Any:
+    """What `teardown_databases` needs; on SQLite from the stored copy, if it fits."""
+    if connection.vendor != "sqlite":
+        return setup_databases(verbosity=0, interactive=False)
+    path = Path(connection.settings_dict["TEST"]["NAME"])
+    restored = migrated_database.restore(path)
+    databases = setup_databases(verbosity=0, interactive=False, keepdb=restored)
+    if not restored:
+        migrated_database.store(path)
+    return databases
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from accounts.models import User
 from accounts.tokens.issue import TokenPair, issue_tokens
 from config.environment import Environment
 from tests.apps.wait_guard.waits import MARK
+from tests.support import migrated_database
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -148,6 +149,7 @@ def manage(folder: Path, *arguments: str, **environment: str) -> None:
 def prepared_folder() -> Path:
     """The result of `make serve` in an empty folder, made once; to be copied."""
     folder = Path(mkdtemp(dir=os.environ.get("DATA_DIR")))
+    migrated_database.restore(folder / "portico.sqlite3")
     manage(folder, "up", "--prepare-only", EXTRA_APPS="")
     return folder
 
