@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
 
-from accounts.crypto.encryption import KeyUnreadable
 from accounts.models import AuditEvent, IssuedToken, RevokedToken, SigningKey, User
-from accounts.models.roles import scope_name_validator
 from accounts.parsing.text import one_line
 from accounts.tokens import jwts
 from accounts.tokens.issue import AccessToken, RefreshToken, issue_tokens
@@ -60,36 +57,6 @@ def test_a_user_is_deactivated_with_all_tokens(alice: User, bob: User) -> None:
     assert refused.value.reason == "revoked"
 
 
-def test_there_is_one_active_key(db: None) -> None:
-    key = SigningKey.objects.ensure_active()
-    with pytest.raises(IntegrityError), transaction.atomic():
-        SigningKey(kid="second", algorithm="ES256", state="active").save()
-    assert SigningKey.objects.ensure_active() == key
-    assert key.needed_until is None and key.kid in str(key)
-
-
-def test_a_lost_key_encryption_key_is_named(alice: User, settings: Any) -> None:
-    """The error names the key, and no token is issued."""
-    SigningKey.objects.rotate(actor="test")
-    settings.KEY_ENCRYPTION_KEY = "another one"
-    with pytest.raises(KeyUnreadable, match="KEY_ENCRYPTION_KEY"):
-        issue_tokens(alice, issued_via="command")
-
-
-def test_private_keys_are_not_stored_in_clear() -> None:
-    """MCP SEC, secure storage: a retired key has no private part."""
-    key = SigningKey.objects.ensure_active()
-    assert b"PRIVATE" not in bytes(key.private_encrypted)
-    SigningKey.objects.rotate(actor="test")
-    key.refresh_from_db()
-    from accounts.models.signing_keys import KeyState
-
-    key.move(KeyState.RETIRED)
-    assert bytes(key.private_encrypted) == b""
-    with pytest.raises(jwts.TokenRefused):
-        jwts.sign({"token_type": "access"}, kid=key.kid)
-
-
 @pytest.mark.spec("RFC 8725 3.1")
 def test_algorithms_cannot_be_confused(alice: User) -> None:
     """RFC 8725 3.1: `none`, HS256 with the public key, a foreign kid."""
@@ -136,17 +103,6 @@ def test_a_token_without_its_row_is_refused(alice: User) -> None:
     IssuedToken.objects.filter(pk=pair.row.pk).delete()
     with pytest.raises(Unauthenticated):
         authenticate(pair.access)
-
-
-def test_scope_names_are_those_of_oauth() -> None:
-    """RFC 6749 3.3: NQCHAR."""
-    from django.core.exceptions import ValidationError
-
-    for name in ("User.Read", "tool:x", "resource:a://{b}"):
-        scope_name_validator(name)
-    for name in ("with space", 'quo"te', "back\\slash", "", "ümlaut", "a\n"):
-        with pytest.raises(ValidationError):
-            scope_name_validator(name)
 
 
 def test_text_from_outside_stays_on_one_line() -> None:
