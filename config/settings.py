@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "accounts.http.issuer_urls.IssuerMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "accounts.http.permissions_policy.PermissionsPolicyMiddleware",
+    "accounts.http.caching.NoStoreMiddleware",
     "accounts.http.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "accounts.http.language.PageLanguageMiddleware",
