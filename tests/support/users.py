@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from allauth.account.internal.flows.login import record_authentication
+from allauth.usersessions.models import UserSession
+from django.http import HttpRequest
+from django.test import Client
+
+from accounts.http.session_store import current_key
 from accounts.models import OAuthClient, Role, RoleAssignment, User
 from tests.support.password import PASSWORD
 
-__all__ = ["PASSWORD", "make_user", "public_client"]
+__all__ = ["PASSWORD", "account", "browser_of", "make_user", "public_client"]
 
 
 def public_client(client_id: str) -> str:
@@ -28,3 +36,28 @@ def make_user(name: str, *roles: str, admin: bool = False) -> User:
     for role in roles:
         RoleAssignment.objects.grant(user, Role.objects.get(name=role))
     return user
+
+
+def account(name: str, *roles: str, **columns: object) -> User:
+    """A new account with these roles and without a password: nothing is hashed."""
+    user: User = User.objects.create(username=name, password="!", **columns)
+    for role in roles:
+        RoleAssignment.objects.grant(user, Role.objects.get(name=role))
+    return user
+
+
+def browser_of(user: User, **options: Any) -> Client:
+    """Django's test client, signed in a moment ago and listed as a session."""
+    client = Client(**options)
+    client.force_login(user)
+    request = HttpRequest()
+    request.session = client.session
+    record_authentication(request, user, "password", reauthenticated=True)
+    request.session.save()
+    UserSession.objects.create(
+        user=user,
+        session_key=current_key(request),
+        ip="127.0.0.1",
+        user_agent="Django's test client",
+    )
+    return client

@@ -1,0 +1,89 @@
+"""Connected apps: the list with its last use, and the end of a consent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import AuditEvent, Consent, IssuedToken, OAuthClient, User
+from accounts.tokens.issue import issue_tokens
+
+PAGE = "/portal/apps/"
+
+
+def consent_for(user: User, client_id: str) -> Consent:
+    client, _new = OAuthClient.objects.get_or_create(
+        client_id=client_id, name=client_id, client_type="public"
+    )
+    return Consent.objects.create(user=user, client=client, scope="mcp")
+
+
+def used(user: User, client_id: str, minutes: int) -> IssuedToken:
+    """A token of the client that was used so many minutes ago."""
+    row = issue_tokens(
+        user, issued_via="authorization_code", client_id=client_id, refresh=False
+    ).row
+    at = timezone.now() - timedelta(minutes=minutes)
+    IssuedToken.objects.filter(pk=row.pk).update(last_used_at=at)
+    row.refresh_from_db()
+    return row
+
+
+def test_the_list_shows_the_last_use_of_each_client(
+    browser: Client, alice: User, bob: User
+) -> None:
+    """By this user: another's use does not count, nor a token without use."""
+    for client_id in ("one", "two"):
+        consent_for(alice, client_id)
+    consent_for(bob, "one")
+    newest = used(alice, "one", 5)
+    used(alice, "one", 9)
+    used(bob, "one", 1)
+    issue_tokens(alice, issued_via="authorization_code", client_id="one")
+    apps = {c.client.client_id: at for c, at in browser.get(PAGE).context["apps"]}
+    assert apps == {"one": newest.last_used_at, "two": None}
+
+
+def test_revoking_ends_the_clients_tokens_of_this_user(
+    browser: Client, alice: User, bob: User
+) -> None:
+    """Another user's consent and tokens, and another client's, stay."""
+    mine, theirs = consent_for(alice, "one"), consent_for(bob, "one")
+    other = consent_for(alice, "two")
+    used(alice, "one", 5)
+    kept = [used(alice, "two", 5).pk, used(bob, "one", 5).pk]
+    answer = browser.post(PAGE, {"revoke": mine.pk})
+    assert answer.status_code == 302 and answer["Location"] == PAGE
+    assert {*Consent.objects.all()} == {theirs, other}
+    assert {row.pk for row in IssuedToken.objects.live()} == set(kept)
+    event = AuditEvent.objects.get(action="consent.withdrawn")
+    assert (event.actor, event.object) == ("alice", "client one")
+    assert (event.client_id, event.address) == ("one", "127.0.0.1")
+    revoked = AuditEvent.objects.get(action="token.revoked")
+    assert revoked.reason == "revoked in the portal" and revoked.actor == "alice"
+    assert "Access revoked, with 1 tokens." in browser.get(PAGE).content.decode()
+
+
+@pytest.mark.parametrize("form", [{}, {"revoke": "0"}])
+def test_an_unknown_consent_is_not_found(browser: Client, form: dict[str, str]) -> None:
+    assert browser.post(PAGE, form).status_code == 404
+    assert not AuditEvent.objects.filter(action="consent.withdrawn").exists()
+
+
+def test_a_failure_keeps_the_consent_and_its_event_together(
+    browser: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction: no event without the end, no end without the event."""
+
+    def fails(*args: object, **kwargs: object) -> int:
+        raise RuntimeError("no database")
+
+    row = consent_for(alice, "one")
+    monkeypatch.setattr(Consent, "end", fails)
+    with pytest.raises(RuntimeError):
+        browser.post(PAGE, {"revoke": row.pk})
+    assert Consent.objects.filter(pk=row.pk).exists()
+    assert not AuditEvent.objects.filter(action="consent.withdrawn").exists()

@@ -1,0 +1,94 @@
+"""The security page: factors, sessions, and signing out everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.test import Client
+
+from accounts.models import AuditEvent, IssuedToken, SignInProvider, User
+from accounts.tokens.issue import issue_tokens
+from tests.support.users import account, browser_of
+
+PAGE = "/portal/security/"
+
+
+def factor(user: User, kind: str) -> Authenticator:
+    data = {"name": f"key of {user}"}
+    row: Authenticator = Authenticator.objects.create(user=user, type=kind, data=data)
+    return row
+
+
+def context_of(browser: Client) -> Any:
+    answer = browser.get(PAGE)
+    assert answer.status_code == 200
+    return answer.context
+
+
+def test_the_page_lists_the_users_own_factors(browser: Client, alice: User) -> None:
+    bob = account("bob")
+    assert not context_of(browser)["factors"] and not context_of(browser)["keys"]
+    for kind in ("totp", "webauthn", "recovery_codes"):
+        factor(bob, kind)
+    mine = factor(alice, "totp")
+    assert context_of(browser)["factors"] == {"totp": mine}
+    assert context_of(browser)["keys"] == []
+    key = factor(alice, "webauthn")
+    assert context_of(browser)["keys"] == [key]
+
+
+@pytest.mark.parametrize("staff", [False, True])
+def test_staff_are_asked_for_a_factor(
+    browser: Client, alice: User, staff: bool, settings: Any
+) -> None:
+    settings.STAFF_SECOND_FACTOR = True
+    User.objects.filter(pk=alice.pk).update(is_staff=staff)
+    assert context_of(browser)["owes"] == staff
+    factor(alice, "totp")
+    assert not context_of(browser)["owes"]
+
+
+def test_providers_are_offered_while_one_is_enabled(browser: Client) -> None:
+    assert not context_of(browser)["providers"]
+    row = SignInProvider.objects.create(slug="corp", name="Corp", issuer="https://c")
+    assert context_of(browser)["providers"]
+    SignInProvider.objects.filter(pk=row.pk).update(enabled=False)
+    assert not context_of(browser)["providers"]
+
+
+def test_one_session_ends_and_the_others_stay(browser: Client, alice: User) -> None:
+    there = browser_of(alice)
+    listed = UserSession.objects.filter(user=alice).order_by("pk")
+    UserSession.objects.filter(pk=listed[1].pk).update(ip="192.0.2.7")
+    answer = browser.post(PAGE, {"end": listed[1].pk})
+    assert answer.status_code == 302 and answer["Location"] == PAGE
+    assert "Session ended." in browser.get(PAGE).content.decode()
+    assert there.get(PAGE).status_code == 302
+    event = AuditEvent.objects.get(action="session.ended")
+    assert (event.actor, event.object) == ("alice", "session from 192.0.2.7")
+    assert event.address == "127.0.0.1"
+
+
+def test_signing_out_everywhere_ends_sessions_and_tokens(
+    browser: Client, alice: User
+) -> None:
+    """Of this user only; this session is included."""
+    bob = account("bob")
+    elsewhere, theirs = browser_of(alice), browser_of(bob)
+    issue_tokens(alice, issued_via="password")
+    issue_tokens(bob, issued_via="password")
+    answer = browser.post(PAGE, {"everywhere": "1"})
+    assert answer.status_code == 302 and answer["Location"] == "/accounts/login/"
+    for ended in (browser, elsewhere):
+        assert ended.get(PAGE).status_code == 302
+    assert theirs.get(PAGE).status_code == 200
+    assert not IssuedToken.objects.filter(user=alice).live().exists()
+    assert IssuedToken.objects.filter(user=bob).live().count() == 2
+    event = AuditEvent.objects.get(action="user.signed_out_everywhere")
+    assert (event.actor, event.object) == ("alice", "2 sessions, 2 tokens")
+    assert event.address == "127.0.0.1"
+    reasons = AuditEvent.objects.filter(action="token.revoked").values_list("reason")
+    assert {reason for (reason,) in reasons} == {"signed out everywhere"}
