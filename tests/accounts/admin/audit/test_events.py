@@ -1,0 +1,322 @@
+"""The audit in the admin: columns, filters, search, export, verification."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.http import HttpRequest
+from django.test import RequestFactory
+from django.utils import timezone
+
+from accounts.admin.audit import events as module
+from accounts.admin.audit import seals, window
+from accounts.admin.audit.events import (
+    ActionFilter,
+    before_and_after_text,
+    seal_ranges,
+    value_text,
+)
+from accounts.admin_site.large_changelists import COUNT_LIMIT
+from accounts.models import AuditEvent, AuditSeal, User
+from accounts.models.audit.digests import EventUnreadable
+from tests.support.admin_browser import (
+    AdminBrowser,
+    events_by,
+    list_url,
+    row_url,
+    staff_member,
+)
+
+pytestmark = pytest.mark.django_db
+PAGE: Any = admin.site.get_model_admin(AuditEvent)
+LIST = "/admin/accounts/auditevent/"
+EXPORT, VERIFY, VIEWS = f"{LIST}export/csv/", f"{LIST}verify/", f"{LIST}views/"
+NOW = timezone.now()
+
+
+@pytest.fixture
+def same_thread(monkeypatch: Any) -> None:
+    """The stream of an export sees the rows of this test's transaction."""
+    monkeypatch.setattr(
+        "accounts.admin.audit.export.stream_from_thread", lambda make: make()
+    )
+
+
+def event(action: str = "tool.called", **columns: Any) -> AuditEvent:
+    row: AuditEvent = AuditEvent.objects.create(action=action, **columns)
+    return row
+
+
+def listed(query: str) -> list[str]:
+    """The objects of the events that the list shows."""
+    request: Any = RequestFactory().get(f"{LIST}?{query}")
+    request.user = User(username="root", is_superuser=True, is_staff=True)
+    found = PAGE.get_changelist_instance(request)
+    return [row.object for row in found.result_list]
+
+
+def test_a_time_is_shown_in_seconds_and_kept_in_full() -> None:
+    local = timezone.localtime(NOW)
+    shown = PAGE.moment(AuditEvent(at=NOW))
+    assert f">{local:%Y-%m-%d %H:%M:%S}<" in shown
+    assert f'datetime="{local.isoformat()}"' in shown
+
+
+@pytest.mark.parametrize(
+    ("decision", "shown"),
+    [
+        ("allowed", '<span class="badge good">allowed</span>'),
+        ("denied", '<span class="badge bad">denied</span>'),
+        ("", "-"),
+    ],
+)
+def test_a_decision_has_its_colour(decision: str, shown: str) -> None:
+    assert PAGE.verdict(AuditEvent(decision=decision)) == shown
+
+
+def test_a_token_is_linked_to_its_list() -> None:
+    link = '<a href="/admin/accounts/issuedtoken/?q=abc">abc</a>'
+    assert PAGE.token(AuditEvent(token_id="abc")) == link
+    assert PAGE.token(AuditEvent()) == "-"
+    assert "<b>" not in PAGE.token(AuditEvent(token_id="<b>"))
+
+
+def test_changes_are_a_table_of_escaped_text() -> None:
+    changes = {"name": ["<i>old</i>", "new"], "scopes": [[], ["a", "b"]]}
+    table = PAGE.before_and_after(AuditEvent(changes=changes))
+    assert "<td>&lt;i&gt;old&lt;/i&gt;</td><td>new</td>" in table
+    assert "<td>-</td><td>a, b</td>" in table and "<i>" not in table
+    assert [word in table for word in ("Field", "Before", "After")] == [True] * 3
+    assert PAGE.before_and_after(AuditEvent()) == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        (["a", "b"], ("a", "b")),
+        ([None, ""], ("-", "-")),
+        ([0, False], ("0", "False")),
+        ([["x", "y"], []], ("x, y", "-")),
+        (3, ("", "3")),
+        (["a", "b", "c"], ("", "a, b, c")),
+        (None, ("", "-")),
+    ],
+)
+def test_values_are_shown_as_text(value: Any, texts: tuple[str, str]) -> None:
+    assert before_and_after_text(value) == texts
+    assert value_text(value) is not None
+
+
+def test_a_reason_links_to_the_access_check(root: AdminBrowser) -> None:
+    """Users who may open it see the link; an event without a reason shows "-"."""
+    denied = event("tool.denied", decision="denied", token_id="t", reason="<b>no</b>")
+    event("test.plain", object="plain")
+    request: Any = RequestFactory().get(LIST)
+    request.user = root.user
+    reason = PAGE.get_list_display(request)[-2]
+    shown = reason(denied)
+    assert "&lt;b&gt;no&lt;/b&gt;" in shown and f"?event={denied.pk}" in shown
+    assert reason(AuditEvent(action="test.plain")).startswith("-")
+    columns = [
+        c if isinstance(c, str) else "reason" for c in PAGE.get_list_display(request)
+    ]
+    assert columns == list(PAGE.list_display)
+    assert root.open(LIST).page.status_code == 200
+    request.user = staff_member("vera", "view_auditevent")
+    assert "?event=" not in PAGE.get_list_display(request)[-2](denied)
+
+
+@pytest.fixture
+def rows() -> None:
+    event("a.one", actor="ana", client_id="app", token_id="t1", object="tool one")
+    event("a.two", actor="ben", request_id="r2", object="tool two", reason="odd")
+    event("a.two", actor="ana", decision="denied", reason="odd", object="denied")
+    old = {"at": NOW - timedelta(days=3), "object": "old"}
+    event("a.old", actor="old", **old)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("actor=ana", "denied, tool one"),
+        ("actor=an", ""),
+        ("client_id=app", "tool one"),
+        ("object=tool one", "tool one"),
+        ("reason=odd", "denied"),
+        ("action=a.two", "denied, tool two"),
+        ("action=", "denied, tool two, tool one, old"),
+        ("decision__exact=denied", "denied"),
+        (f"at__lt={(NOW - timedelta(days=1)):%Y-%m-%d}", "old"),
+        (f"at__gte={(NOW - timedelta(days=1)):%Y-%m-%d}", "denied, tool two, tool one"),
+        ("q=ben", "tool two"),
+        ("q=a.one", "tool one"),
+        ("q=app", "tool one"),
+        ("q=t1", "tool one"),
+        ("q=r2", "tool two"),
+        ("q=tool", "tool two, tool one"),
+        ("q=one", ""),
+        ("q=", "denied, tool two, tool one, old"),
+    ],
+)
+def test_events_are_filtered_and_searched(
+    rows: None, query: str, expected: str
+) -> None:
+    assert ", ".join(listed(query)) == expected
+
+
+def test_the_filter_offers_the_actions_that_occur(rows: None) -> None:
+    narrow = ActionFilter(HttpRequest(), {}, AuditEvent, PAGE)
+    assert narrow.lookups(None, PAGE) == [
+        ("a.old", "a.old"),
+        ("a.one", "a.one"),
+        ("a.two", "a.two"),
+    ]
+
+
+def test_opening_the_list_seals_one_range(root: AdminBrowser, monkeypatch: Any) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(module, "seal_ranges", asked.append)
+    root.open(LIST)
+    assert asked == [1]
+
+
+def test_an_unreadable_event_is_logged_and_the_list_opens(
+    root: AdminBrowser, monkeypatch: Any, caplog: Any
+) -> None:
+    def broken(self: Any, most: int) -> None:
+        raise EventUnreadable(7)
+
+    monkeypatch.setattr(type(AuditSeal.objects.all()), "seal", broken)
+    seal_ranges(1)
+    assert "events from there on cannot be sealed" in caplog.text
+    assert root.open(LIST).page.status_code == 200
+
+
+@pytest.mark.parametrize("path", [EXPORT, VERIFY, VIEWS])
+def test_the_pages_of_the_audit_need_its_permission(path: str) -> None:
+    nobody = AdminBrowser(staff_member("nobody"))
+    before = AuditEvent.objects.count() + 1
+    page = nobody.open(path).page if path == EXPORT else nobody.post(path)
+    assert page.status_code == 403
+    assert "You do not have permission to view the audit." in page.text
+    assert AuditEvent.objects.count() <= before
+    assert events_by(nobody.user) == []
+
+
+@pytest.mark.parametrize("path", [VERIFY, VIEWS])
+def test_the_buttons_of_the_audit_post(root: AdminBrowser, path: str) -> None:
+    assert root.open(path).page.status_code == 405
+
+
+@pytest.mark.usefixtures("same_thread", "rows")
+def test_an_export_has_every_match_and_is_recorded(
+    root: AdminBrowser, monkeypatch: Any
+) -> None:
+    """Neither the window nor the limit of searches applies."""
+    monkeypatch.setattr(window, "WINDOW_SIZE", 1)
+    monkeypatch.setattr("accounts.admin_site.large_changelists.SEARCH_LIMIT", 1)
+    text = root.open(f"{EXPORT}?actor=ana&action=a.one").page.text
+    assert "tool one" in text and "tool two" not in text
+    text = root.open(f"{EXPORT}?q=tool").page.text
+    assert "tool one" in text and "tool two" in text and "denied" not in text
+    found = AuditEvent.objects.filter(action="audit.exported").order_by("id")
+    assert [(e.actor, e.object, e.changes) for e in found] == [
+        ("root", "csv", {"filter": ["", "actor=ana&action=a.one"]}),
+        ("root", "csv", {"filter": ["", "q=tool"]}),
+    ]
+
+
+@pytest.mark.usefixtures("same_thread", "rows")
+def test_a_wrong_filter_is_400_and_not_recorded(root: AdminBrowser) -> None:
+    page = root.open(f"{EXPORT}?at__gte=zzz").page
+    assert page.status_code == 400 and events_by(root.user) == []
+    answer = root.http.client.get(f"{EXPORT}?at__gte=<b>")  # type: ignore[attr-defined]
+    assert answer["Content-Type"] == "text/plain"
+
+
+def test_the_seals_are_verified_and_recorded(
+    root: AdminBrowser, monkeypatch: Any
+) -> None:
+    for number in range(3):
+        event(object=f"e{number}")
+    page = root.post(VERIFY)
+    assert page.status_code == 200 and "The audit matches its seals" in page.text
+    assert AuditSeal.objects.exists()
+    head = AuditSeal.objects.all().head()
+    assert head is not None and head.digest in page.text
+    assert events_by(root.user) == [("audit.verified", "", "")]
+    assert "Only the newest" not in page.text
+    sealed = sum(seal.events for seal in AuditSeal.objects.all())
+    assert f"{AuditSeal.objects.count()} seals cover {sealed} events." in page.text
+
+
+def test_only_the_newest_seals_are_verified(
+    root: AdminBrowser, monkeypatch: Any
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(module, "VERIFIED_AT_ONCE", 1)
+    monkeypatch.setattr(module, "seal_ranges", asked.append)
+    for number in range(2):
+        event(object=f"e{number}")
+        AuditSeal.objects.all().seal(most=1)
+    count = AuditSeal.objects.count()
+    page = root.post(VERIFY)
+    assert count == 2 and asked == [1]
+    assert "1 seals cover" in page.text and f"newest of {count} seals" in page.text
+    assert seals.VERIFIED_AT_ONCE == 100
+
+
+def test_a_problem_is_named_and_recorded(root: AdminBrowser) -> None:
+    event(object="original")
+    AuditSeal.objects.all().seal(most=5)
+    AuditSeal.objects.update(content="0" * 64)
+    page = root.post(VERIFY)
+    assert "The audit does not match its seals" in page.text
+    ((action, problem, _reason),) = events_by(root.user)
+    assert action == "audit.verified" and problem
+
+
+def test_without_seals_there_is_nothing_to_verify(
+    root: AdminBrowser, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(module, "seal_ranges", lambda most: None)
+    page = root.post(VERIFY)
+    assert "0 seals cover 0 events." in page.text and "Newest digest" not in page.text
+
+
+def test_the_list_of_seals_counts_what_is_not_sealed(root: AdminBrowser) -> None:
+    event()
+    AuditSeal.objects.all().seal(most=5)
+    seal = AuditSeal.objects.get()
+    event()
+    assert root.open(list_url(AuditSeal)).page.status_code == 200
+    request: Any = RequestFactory().get("/")
+    request.user = root.user
+    page: Any = admin.site.get_model_admin(AuditSeal)
+    context = page.changelist_view(request).context_data
+    count, since = AuditSeal.objects.all().unsealed(10)
+    assert (context["unsealed"], context["unsealed_since"]) == (count, since)
+    assert count == 1 and context["counted"] == COUNT_LIMIT
+    assert page.short(seal) == seal.digest[:16]
+    assert root.open(row_url(AuditSeal, seal)).page.status_code == 200
+    assert seal.digest in root.page.text
+
+
+def test_an_event_is_shown_with_every_field(root: AdminBrowser) -> None:
+    row = event(actor="ana", address="192.0.2.7", via="rule 9", request_id="r9")
+    text = root.open(row_url(AuditEvent, row)).page.text
+    assert all(word in text for word in ("ana", "192.0.2.7", "rule 9", "r9"))
+    assert root.post(row_url(AuditEvent, row), actor="x").status_code == 403
+    assert root.delete(AuditEvent, row).status_code == 403
+
+
+def test_the_list_links_the_views_of_its_user(root: AdminBrowser) -> None:
+    root.post(VIEWS, name="Denials", query="decision__exact=denied")
+    text = root.open(LIST).page.text
+    assert 'href="?decision__exact=denied"' in text and 'name="shared"' in text
+    viewer = AdminBrowser(staff_member("vera", "view_auditevent"))
+    text = viewer.open(LIST).page.text
+    assert "Denials" not in text and 'name="shared"' not in text

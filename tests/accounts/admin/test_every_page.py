@@ -1,0 +1,465 @@
+"""Every list, form, action and page of the admin, read from the registry of the site.
+
+A new list or action fails here until somebody has entered it in the tables below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
+from allauth.usersessions.models import UserSession
+from axes.models import AccessAttempt
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.test import RequestFactory
+from django.utils import timezone
+
+from accounts.models import (
+    AccessRequest,
+    AuditEvent,
+    AuditSeal,
+    Consent,
+    DocumentHost,
+    IssuedToken,
+    OAuthClient,
+    OAuthGrant,
+    RevokedToken,
+    Role,
+    RoleAssignment,
+    Scope,
+    SigningKey,
+    SignInProvider,
+    User,
+)
+from mcp_bridge.models import Primitive
+from tests.support.admin_browser import (
+    AdminBrowser,
+    add_token,
+    list_url,
+    row_url,
+    staff_member,
+)
+from tests.support.delegation_scene import HOST, PEOPLE, set_up
+from tests.support.rights_snapshot import everything
+from tests.support.users import account
+
+pytestmark = pytest.mark.django_db
+SITE: Any = admin.site
+PAGES = sorted(SITE._registry.values(), key=lambda page: page.opts.label)
+IDS = [page.opts.label for page in PAGES]
+every_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
+
+
+def actions_of(page: Any) -> list[str]:
+    """Names of all its bulk actions, permitted or not."""
+    return [name for _run, name, _title in page._get_base_actions()]
+
+
+@pytest.fixture
+def scene() -> None:
+    """carol is a superuser with rows in every list; mallory has all permissions."""
+    for name, _roles in PEOPLE:
+        above = name == "carol"
+        account(name, is_staff=above, is_superuser=above)
+    set_up()
+    add_rows_of(User.objects.get(username="carol"))
+
+
+def add_rows_of(carol: User) -> None:
+    """Rows of a superuser in the lists that `set_up` leaves empty."""
+    SigningKey.objects.rotate(actor="the scene")
+    old = SigningKey.objects.get(state="active").kid
+    SigningKey.objects.rotate(actor="the scene")
+    Session.objects.create(
+        session_key="0" * 32,
+        session_data="x",
+        expire_date=timezone.now() + timedelta(hours=1),
+    )
+    robot = OAuthClient.objects.get(client_id="acts-as-carol")
+    for known in ("portico", "acts-as-carol", "in-the-office"):
+        add_token(carol, client_id=known, kid=old)
+    OAuthGrant.objects.create(
+        user=carol,
+        application=robot,
+        code="c" * 64,
+        expires=timezone.now() + timedelta(minutes=1),
+    )
+    IssuedToken.objects.filter(pk=add_token(carol).pk).revoke(actor="x", reason="y")
+    DocumentHost.objects.create(host=HOST)
+    SocialAccount.objects.create(user=carol, provider="corp-of-scene", uid="1")
+    AccessAttempt.objects.create(
+        username="carol", ip_address="192.0.2.7", failures_since_start=4
+    )
+    AuditSeal.objects.all().seal(most=1)
+    scope, _new = Scope.objects.get_or_create(name="Payroll.Read")
+    tool = Primitive.objects.create(
+        kind="tool", name="pay", enabled=False, sensitive=True
+    )
+    tool.required_scopes.set([scope])
+    Primitive.objects.create(kind="tool", name="open", changed_at=timezone.now())
+    RoleAssignment.objects.filter(user=carol, role__name="Ruled").update(
+        expires_at=timezone.now() + timedelta(days=1)
+    )
+    OAuthClient.objects.filter(registration_source="cimd").update(blocked=True)
+    Primitive.objects.create(
+        kind="tool", name="gone", enabled=False, vanished_at=timezone.now()
+    )
+
+
+ABOVE: dict[type, Callable[[], Any]] = {
+    AccessRequest: lambda: AccessRequest.objects.filter(role__name="Admin"),
+    AuditEvent: AuditEvent.objects.all,
+    AuditSeal: AuditSeal.objects.all,
+    Consent: Consent.objects.all,
+    DocumentHost: lambda: DocumentHost.objects.filter(host=HOST),
+    IssuedToken: lambda: IssuedToken.objects.filter(username="carol").live(),
+    OAuthClient: lambda: OAuthClient.objects.filter(service_account__username="carol"),
+    OAuthGrant: OAuthGrant.objects.all,
+    RevokedToken: RevokedToken.objects.all,
+    Role: lambda: Role.objects.filter(name__in=("Admin", "Ruled", "Payroll", "Guest")),
+    RoleAssignment: lambda: RoleAssignment.objects.filter(
+        user__username__in=("carol", "mallory", "paul")
+    ),
+    Scope: Scope.objects.all,
+    SignInProvider: SignInProvider.objects.all,
+    SigningKey: lambda: SigningKey.objects.exclude(state="next"),
+    User: lambda: User.objects.filter(username="carol"),
+    AccessAttempt: AccessAttempt.objects.all,
+    Primitive: Primitive.objects.all,
+    Authenticator: Authenticator.objects.all,
+    SocialAccount: SocialAccount.objects.all,
+    UserSession: lambda: UserSession.objects.filter(user__username="carol"),
+}
+"""List -> its rows that a member of staff with every permission may not touch."""
+
+
+def above(page: Any) -> list[Any]:
+    rows = list(ABOVE[page.model]())
+    assert rows, "the scene has no such row"
+    return rows[:6]
+
+
+ALLOWED_ABOVE = {
+    "accounts.AccessRequest decline",
+    "mcp_bridge.Primitive disable",
+    "mcp_bridge.Primitive accept",
+}
+"""Actions that need no rank: nobody gains a right, and no user loses one alone."""
+
+
+@every_page
+def test_no_action_touches_a_row_above_the_actor(scene: None, page: Any) -> None:
+    """Every bulk action with rows of a superuser, by staff with every permission."""
+    mallory, rows = AdminBrowser(User.objects.get(username="mallory")), above(page)
+    mallory.open(list_url(page.model))
+    before = everything()
+    for action in actions_of(page):
+        if f"{page.opts.label} {action}" in ALLOWED_ABOVE:
+            continue
+        mallory.send(page.model, action, *rows)
+    assert everything() == before
+
+
+@every_page
+def test_no_form_touches_a_row_above_the_actor(scene: None, page: Any) -> None:
+    """The change form, the deletion and the page of the password."""
+    mallory = AdminBrowser(User.objects.get(username="mallory"))
+    before = everything()
+    for row in above(page):
+        url = row_url(page.model, row)
+        assert mallory.open(url).page.status_code == 200
+        offered = {button[0] for form in mallory.forms for button in form.buttons}
+        if page.model in (AccessRequest, Primitive):
+            assert mallory.post(url, enabled="on", _approve="1").status_code == 200
+        else:
+            assert not offered & {"_save", "_addanother", "_continue", "_approve"}
+            assert mallory.post(url, _save="1").status_code == 403
+        assert mallory.delete(page.model, row).status_code == 403
+        if page.model is User:
+            fields = {"password1": "mallory-was-here-9", "usable_password": "true"}
+            fields["password2"] = fields["password1"]
+            path = url.replace("change/", "password/")
+            assert mallory.post(path, **fields).status_code == 403
+    assert everything() == before
+
+
+EVENTS = {
+    "accounts.AccessRequest approve": "access.approved role.granted",
+    "accounts.AccessRequest decline": "access.declined",
+    "accounts.AccessRequest delete_selected": "",
+    "accounts.AuditEvent delete_selected": "",
+    "accounts.AuditSeal delete_selected": "",
+    "accounts.Consent delete_selected": "",
+    "accounts.DocumentHost delete_selected": "document_host.deleted",
+    "accounts.IssuedToken delete_selected": "",
+    "accounts.IssuedToken revoke": "token.revoked",
+    "accounts.IssuedToken revoke_clients": "code.revoked token.revoked",
+    "accounts.IssuedToken revoke_families": "token.revoked",
+    "accounts.IssuedToken revoke_users": "code.revoked consent.withdrawn"
+    " session.ended token.revoked",
+    "accounts.OAuthClient approve": "client.approved",
+    "accounts.OAuthClient block": "client.changed code.revoked token.revoked",
+    "accounts.OAuthClient delete_selected": "client.deleted code.revoked token.revoked",
+    "accounts.OAuthClient revoke_tokens": "code.revoked token.revoked",
+    "accounts.OAuthClient rotate_secret": "client.secret_rotated",
+    "accounts.OAuthClient unblock": "client.changed",
+    "accounts.OAuthGrant delete_selected": "",
+    "accounts.RevokedToken delete_selected": "",
+    "accounts.Role delete_selected": "",
+    "accounts.RoleAssignment delete_selected": "code.revoked consent.withdrawn"
+    " role.withdrawn session.ended token.revoked",
+    "accounts.RoleAssignment end_now": "code.revoked consent.withdrawn"
+    " role.ended session.ended token.revoked",
+    "accounts.RoleAssignment extend_day": "role.extended",
+    "accounts.RoleAssignment extend_month": "role.extended",
+    "accounts.RoleAssignment extend_week": "role.extended",
+    "accounts.Scope delete_selected": "scope.deleted",
+    "accounts.SignInProvider delete_selected": "provider.deleted",
+    "accounts.SigningKey delete_selected": "",
+    "accounts.SigningKey retire": "key.retired",
+    "accounts.User deactivate": "code.revoked consent.withdrawn"
+    " session.ended token.revoked user.deactivated",
+    "accounts.User delete_selected": "code.revoked consent.withdrawn"
+    " session.ended token.revoked user.deleted",
+    "accounts.User reset_factors": "code.revoked consent.withdrawn"
+    " second_factor.reset session.ended token.revoked",
+    "accounts.User revoke_tokens": "code.revoked consent.withdrawn"
+    " session.ended token.revoked",
+    "accounts.User unlock": "user.unlocked",
+    "axes.AccessAttempt delete_selected": "",
+    "axes.AccessAttempt unlock": "user.unlocked",
+    "mcp_bridge.Primitive accept": "primitive.accepted",
+    "mcp_bridge.Primitive delete_selected": "",
+    "mcp_bridge.Primitive disable": "primitive.changed",
+    "mcp_bridge.Primitive enable": "primitive.changed",
+    "mfa.Authenticator delete_selected": "",
+    "socialaccount.SocialAccount delete_selected": "",
+    "socialaccount.SocialAccount unlink": "user.unlinked",
+    "usersessions.UserSession delete_selected": "",
+    "usersessions.UserSession end": "session.ended",
+}
+"""List and action -> the events of a superuser who runs it; a list without deletion,
+or whose rows are in use, has none."""
+
+
+@every_page
+def test_every_action_is_recorded_with_its_actor(scene: None, page: Any) -> None:
+    root = AdminBrowser(staff_member("root", superuser=True))
+    root.open(list_url(page.model))
+    for action in actions_of(page):
+        with transaction.atomic():
+            last = AuditEvent.objects.order_by("-id")[:1].get().pk
+            rows = above(page)
+            root.send(page.model, action, *rows)
+            found = AuditEvent.objects.filter(pk__gt=last)
+            names = {e.action for e in found}
+            expected = EVENTS[f"{page.opts.label} {action}"].split()
+            assert sorted(names) == expected, action
+            assert {e.actor for e in found} <= {"root"}, action
+            transaction.set_rollback(True)
+
+
+def paths_of(page: Any) -> Iterator[str]:
+    """Every path of the list, with the key of a row of carol's."""
+    known = {"form": "csv"}
+    key = str(above(page)[0].pk)
+    for pattern in page.get_urls():
+        route = str(pattern.pattern)
+        fill = lambda found: known.get(found[1].split(":")[-1], key)  # noqa: E731
+        yield list_url(page.model) + re.sub("<([^>]*)>", fill, route)
+
+
+@every_page
+def test_staff_without_permissions_get_403_everywhere(scene: None, page: Any) -> None:
+    nobody = AdminBrowser(staff_member("nobody"))
+    before, rows = everything(), above(page)
+    for path in paths_of(page):
+        assert nobody.open(path).page.status_code in (403, 405), path
+        for fields in ({"post": "yes"}, {"_save": "1", "name": "x"}):
+            assert nobody.post(path, **fields).status_code == 403, path
+    for action in actions_of(page):
+        assert nobody.send(page.model, action, *rows) == 403, action
+    assert everything() == before
+
+
+@every_page
+def test_only_staff_enter_the_admin(scene: None, page: Any) -> None:
+    """A superuser who is not staff, and nobody at all."""
+    sam = account("sam", is_superuser=True)
+    before = everything()
+    for path in paths_of(page):
+        browser = AdminBrowser(sam)
+        assert browser.open(path).page.status_code == 403, path
+        assert browser.post(path, post="yes").status_code == 403, path
+        browser.http.client.logout()  # type: ignore[attr-defined]
+        answer = browser.http.client.post(path)  # type: ignore[attr-defined]
+        assert answer.status_code == 302 and "/login/" in answer["Location"], path
+    assert everything() == before
+
+
+RIGHTS = {
+    "accounts.AccessRequest": "- own -",
+    "accounts.AuditEvent": "- - -",
+    "accounts.AuditSeal": "- - -",
+    "accounts.Consent": "- - -",
+    "accounts.DocumentHost": "own own own",
+    "accounts.IssuedToken": "- - -",
+    "accounts.OAuthClient": "own own own",
+    "accounts.OAuthGrant": "- - -",
+    "accounts.RevokedToken": "own - -",
+    "accounts.Role": "own own own",
+    "accounts.RoleAssignment": "own own own",
+    "accounts.Scope": "own own own",
+    "accounts.SignInProvider": "superuser superuser superuser",
+    "accounts.SigningKey": "- - -",
+    "accounts.User": "own own own",
+    "axes.AccessAttempt": "- - -",
+    "mcp_bridge.Primitive": "- own superuser",
+    "mfa.Authenticator": "- - -",
+    "socialaccount.SocialAccount": "- - -",
+    "usersessions.UserSession": "- - -",
+}
+"""List -> who may add, change and delete: holders of the model's own permission,
+superusers, or nobody."""
+NEEDED = {
+    "accounts.User revoke_tokens": "change_issuedtoken",
+    "accounts.User deactivate": "change_user",
+    "accounts.User unlock": "unlock_user",
+    "accounts.User reset_factors": "change_user",
+    "accounts.RoleAssignment extend_day": "change_roleassignment",
+    "accounts.RoleAssignment extend_week": "change_roleassignment",
+    "accounts.RoleAssignment extend_month": "change_roleassignment",
+    "accounts.RoleAssignment end_now": "change_roleassignment",
+    "accounts.AccessRequest approve": "change_accessrequest",
+    "accounts.AccessRequest decline": "change_accessrequest",
+    "accounts.IssuedToken revoke": "change_issuedtoken",
+    "accounts.IssuedToken revoke_families": "change_issuedtoken",
+    "accounts.IssuedToken revoke_clients": "change_issuedtoken",
+    "accounts.IssuedToken revoke_users": "change_issuedtoken",
+    "accounts.OAuthClient approve": "change_oauthclient",
+    "accounts.OAuthClient block": "change_oauthclient",
+    "accounts.OAuthClient unblock": "change_oauthclient",
+    "accounts.OAuthClient revoke_tokens": "change_oauthclient",
+    "accounts.OAuthClient rotate_secret": "change_oauthclient",
+    "accounts.SigningKey retire": "change_signingkey",
+    "axes.AccessAttempt unlock": "unlock_user",
+    "usersessions.UserSession end": "change_issuedtoken",
+    "socialaccount.SocialAccount unlink": "change_user",
+    "mcp_bridge.Primitive enable": "superuser",
+    "mcp_bridge.Primitive disable": "change_primitive",
+    "mcp_bridge.Primitive accept": "change_primitive",
+}
+"""List and action -> its permission; `delete_selected` needs that to delete."""
+VERBS = ("add", "change", "delete")
+
+
+def codename(page: Any, verb: str) -> str:
+    """The permission of one verb, "superuser" or "-"."""
+    right = RIGHTS[page.opts.label].split()[VERBS.index(verb)]
+    return f"{verb}_{page.opts.model_name}" if right == "own" else right
+
+
+def request_of(user: User) -> Any:
+    request: Any = RequestFactory().get("/")
+    request.user = User.objects.get(pk=user.pk)
+    return request
+
+
+def requests_with(needed: str) -> Iterator[tuple[Any, bool]]:
+    """(request, whether it may): with the permission only, with all others, root."""
+    all_of_them = Permission.objects.all()
+    only, rest, boss = (account(n, is_staff=True) for n in ("only", "rest", "boss"))
+    User.objects.filter(pk=boss.pk).update(is_superuser=True)
+    rest.user_permissions.set(all_of_them.exclude(codename=needed))
+    if needed not in ("superuser", "-"):
+        only.user_permissions.set(all_of_them.filter(codename=needed))
+        assert only.user_permissions.count() == 1, needed
+        yield request_of(only), True
+    yield request_of(rest), False
+    yield request_of(boss), needed != "-"
+    User.objects.filter(username__in=("only", "rest", "boss")).delete()
+
+
+@every_page
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_needs_its_permission(page: Any, verb: str) -> None:
+    for request, may in requests_with(codename(page, verb)):
+        assert getattr(page, f"has_{verb}_permission")(request) == may, request.user
+
+
+@every_page
+def test_each_list_needs_a_permission_to_view_or_change_it(page: Any) -> None:
+    needed = f"view_{page.opts.model_name}"
+    request = request_of(staff_member("only", needed))
+    assert page.has_view_permission(request)
+    assert not page.has_view_permission(request_of(staff_member("none")))
+
+
+@every_page
+def test_each_action_needs_its_permission(page: Any) -> None:
+    for action in actions_of(page):
+        if action == "delete_selected":
+            needed = codename(page, "delete")
+        else:
+            needed = NEEDED[f"{page.opts.label} {action}"]
+        for request, may in requests_with(needed):
+            assert (action in page.get_actions(request)) == may, (action, request.user)
+
+
+def test_the_tables_have_no_row_too_many() -> None:
+    assert set(RIGHTS) == set(IDS)
+    named = {f"{page.opts.label} {name}" for page in PAGES for name in actions_of(page)}
+    named = {name for name in named if not name.endswith(" delete_selected")}
+    assert set(NEEDED) == named
+
+
+@every_page
+def test_an_auditor_reads_every_list_and_changes_nothing(
+    scene: None, page: Any
+) -> None:
+    auditor = staff_member("audrey")
+    auditor.groups.set(Group.objects.filter(name="Auditors"))
+    browser, rows = AdminBrowser(auditor), above(page)
+    assert browser.open(list_url(page.model)).page.status_code == 200
+    assert browser.open(row_url(page.model, rows[0])).page.status_code == 200
+    before = everything()
+    for path in (row_url(page.model, rows[0]), f"{list_url(page.model)}add/"):
+        assert browser.post(path, _save="1", name="x").status_code == 403, path
+    assert browser.delete(page.model, rows[0]).status_code == 403
+    for action in actions_of(page):
+        browser.send(page.model, action, *rows)
+    assert everything() == before
+
+
+PAGE_RIGHTS = {
+    "import-users": "superuser",
+    "policy-import": "superuser",
+    "policy-export": "view_scope view_role view_primitive",
+    "system": "view_system",
+    "access_matrix": "view_role view_primitive",
+    "access_check": "view_user view_role view_primitive",
+}
+"""Page without a model -> the permissions that it needs together."""
+
+
+@pytest.mark.parametrize("name", SITE.pages)
+def test_each_page_needs_all_of_its_permissions(scene: None, name: str) -> None:
+    needed, path = PAGE_RIGHTS[name].split(), f"/admin/{SITE.pages[name].path}"
+    rest = staff_member("rest")
+    for one in needed:
+        rest.user_permissions.set(Permission.objects.exclude(codename=one))
+        browser, before = AdminBrowser(rest), everything()
+        assert browser.open(path).page.status_code == 403, one
+        assert browser.post(path, apply="x").status_code == 403, one
+        assert everything() == before, one
+    superuser = needed == ["superuser"]
+    who = staff_member("enough", *(() if superuser else needed), superuser=superuser)
+    assert AdminBrowser(who).open(path).page.status_code == 200
