@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ from allauth.mfa.totp.internal.auth import TOTP
 from django.contrib.auth.hashers import make_password
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
-from django.utils.regex_helper import normalize
 
 from accounts.models import User
 from tests.support.static_files import UNCOLLECTED
+from tests.support.urls import PATHS
 from tests.support.users import account, browser_of
 
 WELL_KNOWN = "/.well-known/"
@@ -66,20 +64,6 @@ SECRET_PAGES = {
 }
 HASHERS = "django.contrib.auth.hashers"
 MAY_BE_STORED = {"/admin/jsi18n/", "/healthz", *READ_ONLY_WITHOUT_CSRF}
-
-
-def walk(resolver: URLResolver, before: str = "/") -> Iterator[tuple[str, URLPattern]]:
-    """(a path, its pattern) of every view; each parameter is 1."""
-    for entry in resolver.url_patterns:
-        form, names = normalize(entry.pattern.regex.pattern)[0]
-        path = before + form % dict.fromkeys(names, "1")
-        if isinstance(entry, URLResolver):
-            yield from walk(entry, path)
-        else:
-            yield path, entry
-
-
-PATHS = sorted({path for path, _entry in walk(get_resolver())})
 
 
 def refused_by_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:

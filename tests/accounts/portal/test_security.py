@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
+from django.conf import settings
 from django.test import Client
 
 from accounts.models import AuditEvent, IssuedToken, SignInProvider, User
@@ -82,6 +83,8 @@ def test_signing_out_everywhere_ends_sessions_and_tokens(
     issue_tokens(bob, issued_via="password")
     answer = browser.post(PAGE, {"everywhere": "1"})
     assert answer.status_code == 302 and answer["Location"] == "/accounts/login/"
+    assert answer.cookies[settings.SESSION_COOKIE_NAME].value == ""
+    assert AuditEvent.objects.get(action="user.signed_out").actor == "alice"
     for ended in (browser, elsewhere):
         assert ended.get(PAGE).status_code == 302
     assert theirs.get(PAGE).status_code == 200

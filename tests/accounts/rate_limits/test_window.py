@@ -234,3 +234,65 @@ def test_two_first_uses_of_the_store_at_once(
     """/readyz imports redis in a thread while the first message arrives."""
     script = HALF_IMPORTED.replace("{module}", module).replace("{store}", store)
     assert python_output(script) == f"{kind}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("9/second", Limit(9, 1)),
+        ("9/minute", Limit(9, 60)),
+        ("9/hour", Limit(9, 3600)),
+        ("9/day", Limit(9, 86400)),
+        ("off", None),
+    ],
+)
+def test_every_unit_of_a_limit(text: str, limit: Limit | None, settings: Any) -> None:
+    settings.LIMIT_DEVICE = text
+    assert parse_limit(text) == limit == window.configured_limit("LIMIT_DEVICE")
+    assert Limit(3, 60).times(10) == Limit(30, 60)
+
+
+def test_a_window_counts_to_exactly_its_limit() -> None:
+    """At the start of the next window, the full count of the last one remains."""
+    windows, two = SlidingWindow(), Limit(2, 60)
+    assert [windows.hit("a", two, HOUR) for _ in range(2)] == [0.0, 0.0]
+    assert windows.hit("a", two, HOUR) == 60 * 1.5
+    assert windows.hit("a", two, HOUR + 60) == 30
+    assert windows.hit("a", two, HOUR + 89) == pytest.approx(1)
+    assert windows.hit("a", two, HOUR + 90) == 0
+    assert windows.hit("a", two, HOUR + 90) > 0
+
+
+def test_the_window_before_the_last_counts_nothing() -> None:
+    windows, one = SlidingWindow(), Limit(1, 60)
+    assert windows.hit("a", one, HOUR + 59) == 0
+    assert windows.hit("a", one, HOUR + 60) > 0
+    assert windows.hit("a", one, HOUR + 120) == 0
+
+
+def test_a_counted_key_expires_after_the_next_window() -> None:
+    """Until then its count may still overlap."""
+    windows = SlidingWindow()
+    windows.hit("a", Limit(1, 60), HOUR)
+    assert windows.counts["a"][3] == HOUR + 120
+
+
+def test_expired_keys_are_evicted_before_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A key at its expiry has expired; half of the keys stay otherwise."""
+    monkeypatch.setattr(window, "MAX_KEYS", 4)
+    windows, one = SlidingWindow(), Limit(1, 60)
+    windows.hit("hourly", Limit(1, 3600), HOUR)
+    for n in range(3):
+        windows.hit(f"old-{n}", one, HOUR)
+    assert len(windows.counts) == 4
+    windows.hit("new", one, HOUR + 120)
+    assert list(windows.counts) == ["hourly", "new"]
+    for n in range(3):
+        windows.hit(f"next-{n}", one, HOUR + 120)
+    assert list(windows.counts) == ["next-1", "next-2"] and window.MAX_KEYS == 4
+
+
+def test_a_process_keeps_a_hundred_thousand_keys() -> None:
+    assert window.MAX_KEYS == 100_000
