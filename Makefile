@@ -1,4 +1,4 @@
-# make serve | test | bench | lint | messages | lock | clean   (needs python3.11 or newer, and make)
+# make serve | test | bench | lint | mutants | messages | lock | clean   (needs python3.11 or newer, and make)
 .SILENT:
 .DEFAULT_GOAL := help
 PORT ?= 8000
@@ -10,13 +10,14 @@ FIND = for p in $(PYTHONS); do \
 	&& { echo $$p; break; }; done
 export PORT
 
-.PHONY: help serve test bench lint messages lock clean
+.PHONY: help serve test bench lint mutants messages lock clean
 
 help:
 	echo "make serve     start Portico on http://127.0.0.1:$(PORT)"
 	echo "make test      run every test"
 	echo "make bench     measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
 	echo "make lint      check style, types and settings"
+	echo "make mutants   plant small defects and see whether the unit tests notice them (MUTANTS='accounts.tokens.*')"
 	echo "make messages  collect and compile the translations (needs gettext)"
 	echo "make lock      update the hashed locks"
 
@@ -33,6 +34,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m tests.tools.lint
+
+# Continues where it stopped. Without MUTANTS it takes hours.
+mutants: $(VENV)/.dev
+	umask 077; mkdir -p mutants/var
+	DATA_DIR=$(CURDIR)/mutants/var $(BIN)/mutmut run $(foreach name,$(MUTANTS),'$(name)')
+	$(BIN)/mutmut results
 
 messages: $(VENV)/.dev
 	$(BIN)/python -m tests.tools.messages
@@ -79,4 +86,4 @@ $(VENV)-served/.installed $(VENV)-bench/.installed: | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-served $(VENV)-bench .cache .mypy_cache .ruff_cache .pytest_cache tests/clients/node_modules
+	rm -rf $(VENV) $(VENV)-served $(VENV)-bench .cache .mypy_cache .ruff_cache .pytest_cache mutants tests/clients/node_modules

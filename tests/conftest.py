@@ -40,8 +40,14 @@ def migrated_databases() -> Any:
     """What `teardown_databases` needs; on SQLite from the stored copy, if it fits."""
     if connection.vendor != "sqlite":
         return setup_databases(verbosity=0, interactive=False)
-    path = Path(connection.settings_dict["TEST"]["NAME"])
+    database = connection.settings_dict
+    path = Path(database["TEST"]["NAME"]).with_name(f"test-{os.getpid()}.sqlite3")
+    database["TEST"]["NAME"] = path
     restored = migrated_database.restore(path)
+    if restored and "MUTANT_UNDER_TEST" in os.environ:
+        # A mutant costs a second; migrating the copy again would double that.
+        name, database["NAME"] = database["NAME"], str(path)
+        return [(connection, name, True)]
     databases = setup_databases(verbosity=0, interactive=False, keepdb=restored)
     if not restored:
         migrated_database.store(path)
