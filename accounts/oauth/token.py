@@ -123,10 +123,14 @@ class TokenEndpoint(Endpoint):
     def client_credentials(
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
-        """Issue an access token for the client's service account (OAuth 2.1 4.2)."""
+        """Issue an access token for the client's service account (OAuth 2.1 4.2).
+
+        Only to clients that prove who they are: a public client_id is no secret.
+        """
         account = client.service_account
         allowed = "client_credentials" in client.grant_types
-        if not allowed or account is None or not account.is_active:
+        confidential = client.client_type == OAuthClient.CLIENT_CONFIDENTIAL
+        if account is None or not (account.is_active and allowed and confidential):
             text = "The client has no active service account for this grant."
             raise EndpointError("unauthorized_client", text)
         refuse_other_resource(form)
