@@ -5,8 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import models
 
-from accounts.models import AuditEvent, IssuedToken, RevokedToken, SigningKey, User
+from accounts.models import (
+    AuditEvent,
+    AuditHead,
+    AuditHour,
+    AuditSeal,
+    Consent,
+    ImportDraft,
+    IssuedToken,
+    OAuthClient,
+    RevokedToken,
+    SigningKey,
+    User,
+)
 from accounts.parsing.text import one_line
 from accounts.tokens import jwts
 from accounts.tokens.issue import AccessToken, RefreshToken, issue_tokens
@@ -31,18 +45,32 @@ def test_audit_events_are_append_only(alice: User) -> None:
     assert str(event) == "test.written"
 
 
-def test_bulk_methods_are_not_on_managers_or_in_templates() -> None:
+VERBS: dict[type[models.Model], tuple[str, ...]] = {
+    AuditHead: ("advance",),
+    AuditHour: ("purge", "roll_up"),
+    AuditSeal: ("purge", "reauthenticate", "seal"),
+    Consent: ("withdraw",),
+    ImportDraft: ("purge",),
+    IssuedToken: ("drop_successors", "purge", "revoke"),
+    OAuthClient: ("end_access", "end_pending", "purge"),
+    RevokedToken: ("purge",),
+    User: ("deactivate", "revoke_all_sessions", "sign_out_browsers"),
+}
+"""Model -> methods that change many rows."""
+
+
+@pytest.mark.parametrize("model", VERBS, ids=lambda model: model.__name__)
+def test_bulk_methods_are_not_on_managers_or_in_templates(model: Any) -> None:
     """`objects.revoke()` must not revoke every row."""
-    for manager, verb in (
-        (IssuedToken.objects, "revoke_all"),
-        (IssuedToken.objects, "revoke"),
-        (IssuedToken.objects, "purge"),
-        (AuditEvent.objects, "purge"),
-        (RevokedToken.objects, "purge"),
-        (User.objects, "deactivate"),
-    ):
-        assert not hasattr(manager, verb)
-    assert IssuedToken.objects.all().revoke.alters_data  # type: ignore[attr-defined]
+    for verb in VERBS[model]:
+        assert getattr(model.objects.all(), verb).alters_data is True, verb
+        assert not hasattr(model.objects, verb), verb
+    assert not hasattr(User.objects, "lock_rows")
+
+
+def test_every_change_of_a_model_has_its_migration() -> None:
+    """A dropped constraint, default, index or order would need one."""
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
 def test_a_user_is_deactivated_with_all_tokens(alice: User, bob: User) -> None:

@@ -1,0 +1,89 @@
+"""Audit events name their actor and cannot be changed through the model."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import AuditEvent
+from accounts.models.audit.events import APPEND_ONLY, COMMAND_LINE
+from tests.support.model_rows import person
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_user_acts_by_name_and_id() -> None:
+    ann = person("ann")
+    event = AuditEvent(action="x").acted_by(ann)
+    event.save()
+    event.refresh_from_db()
+    assert (event.actor, event.actor_id) == ("ann", ann.pk)
+
+
+@pytest.mark.parametrize(
+    ("actor", "stored"),
+    [(None, ""), ("", ""), (COMMAND_LINE, "command line"), ("a" * 300, "a" * 150)],
+)
+def test_a_text_acts_without_an_id(actor: str | None, stored: str) -> None:
+    event = AuditEvent(action="x").acted_by(actor)
+    assert (event.actor, event.actor_id) == (stored, None)
+
+
+def test_an_event_outlives_its_actor() -> None:
+    ann = person("ann")
+    key = ann.pk
+    AuditEvent(action="x").acted_by(ann).save()
+    ann.delete()
+    event = AuditEvent.objects.get(action="x")
+    assert (event.actor, event.actor_id) == ("ann", key)
+
+
+def test_an_event_is_shown_by_action_and_object() -> None:
+    assert str(AuditEvent(action="a.b", object="c")) == "a.b c"
+    assert str(AuditEvent(action="a.b")) == "a.b"
+
+
+def test_new_events_can_be_added_in_bulk() -> None:
+    made = AuditEvent.objects.bulk_create(
+        (AuditEvent(action=f"bulk.{n}") for n in range(5)), batch_size=2
+    )
+    assert len(made) == 5
+    stored = AuditEvent.objects.filter(action__startswith="bulk.").order_by("id")
+    assert [event.action for event in stored] == [f"bulk.{n}" for n in range(5)]
+
+
+REFUSED: dict[str, Any] = {
+    "an id": ([AuditEvent(action="a"), AuditEvent(id=7, action="b")], {}),
+    "the id 0": ([AuditEvent(id=0, action="a")], {}),
+    "updates": (
+        [AuditEvent(action="a")],
+        {"update_conflicts": True, "update_fields": ["action"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bulk_inserts_with_ids_or_updates_are_refused(name: str) -> None:
+    rows, options = REFUSED[name]
+    with pytest.raises(TypeError, match=APPEND_ONLY):
+        AuditEvent.objects.bulk_create(rows, **options)
+    assert not AuditEvent.objects.filter(action__in="ab").exists()
+
+
+@pytest.mark.parametrize("key", [0, 7])
+@pytest.mark.parametrize("way", ["save", "save_base"])
+def test_an_event_with_an_id_is_not_saved(key: int, way: str) -> None:
+    with pytest.raises(TypeError, match=APPEND_ONLY):
+        getattr(AuditEvent(id=key, action="chosen"), way)()
+    assert not AuditEvent.objects.filter(action="chosen").exists()
+
+
+def test_the_newest_event_is_listed_first() -> None:
+    at = timezone.now() + timedelta(days=1)
+    for name, moment in (("a", at), ("b", at), ("c", at + timedelta(days=1))):
+        AuditEvent(action=f"order.{name}", at=moment).save()
+    found = AuditEvent.objects.filter(action__startswith="order.")
+    assert [event.action[-1] for event in found] == ["c", "b", "a"]
