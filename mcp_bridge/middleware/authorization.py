@@ -201,8 +201,7 @@ class AuthorizationMiddleware:
         except asyncio.CancelledError:
             if not reply.left and reply.end is None:
                 raise
-            if reply.serving is not None:
-                reply.serving.uncancel()
+            reply.serving.uncancel()
             if reply.left:
                 reply.call.outcome = "cancelled"
                 await reply.record_disconnect()

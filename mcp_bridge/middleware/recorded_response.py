@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any, cast
 
 import anyio
 from django.db import Error as DatabaseError
@@ -107,7 +108,8 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
     ) -> None:
         super().__init__(send, trail, recheck.call)
         self.receive, self.recheck = receive, recheck
-        self.serving = asyncio.current_task()
+        # A server runs every request in a task.
+        self.serving = cast("asyncio.Task[Any]", asyncio.current_task())
         self.left = self.streaming = self.finishing = False
         self.end = None
         self.watching: asyncio.Task[None] | None = None
@@ -183,8 +185,7 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
 
     def interrupt(self) -> None:
         """Cancel the task of the call."""
-        if self.serving is not None:
-            self.serving.cancel()
+        self.serving.cancel()
 
     async def ping(self) -> None:
         """Send an SSE comment; the first one opens the stream."""

@@ -11,7 +11,12 @@ from mcp_bridge.cache import decision_cache
 from mcp_bridge.cache.decision_cache import DecisionCache
 from mcp_bridge.cache.readers.base import DatabaseUnavailable, LogPosition
 from mcp_bridge.middleware import database_timeout
-from mcp_bridge.middleware.database_timeout import DatabaseTimeoutMiddleware
+from mcp_bridge.middleware.database_timeout import (
+    CHECK_AFTER,
+    DatabaseTimeoutMiddleware,
+    GuardedSend,
+)
+from tests.support.asgi import Client, run
 
 pytestmark = pytest.mark.once
 
@@ -75,3 +80,47 @@ def test_an_exception_of_the_app_is_passed_on(
 ) -> None:
     with pytest.raises(TimeoutError):
         response_of(monkeypatch, Database(away=False), fails=True)
+
+
+def test_a_response_that_begins_during_the_check_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The check finds the database away, but too late."""
+    client, asked = Client(), asyncio.Event()
+
+    async def story() -> None:
+        answer = asyncio.Event()
+
+        async def away() -> bool:
+            asked.set()
+            await answer.wait()
+            return True
+
+        monkeypatch.setattr(database_timeout, "database_unavailable", away)
+        monkeypatch.setattr(database_timeout, "CHECK_AFTER", 0.001)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await asked.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            answer.set()
+            await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": b"ours"})
+
+        await DatabaseTimeoutMiddleware(app)({}, client.receive, client.send)
+
+    run(story())
+    assert (client.status, client.body) == (200, b"ours")
+
+
+def test_no_check_follows_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        reply = GuardedSend(Client().send)
+        reply.end()
+        assert reply.alarm.cancelled() and reply.begun
+
+    run(story())
+
+
+def test_the_first_check_comes_after_the_pools_own_timeout() -> None:
+    """The pool waits 5 seconds for a connection; its error page comes first."""
+    assert 5 < CHECK_AFTER <= 7

@@ -13,6 +13,7 @@ from mcp.server import lowlevel
 from mcp.server.mcpserver import Context
 from opentelemetry import trace
 
+from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
@@ -21,10 +22,12 @@ from mcp_bridge.cache.recheck import Recheck
 from mcp_bridge.http.request_body import IncomingBody
 from mcp_bridge.middleware import recorded_response
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
+from mcp_bridge.middleware.recorded_response import RecordedResponse, RecordedStream
 from mcp_bridge.server import transport
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
 from tests.mcp_bridge.cache.test_decision_cache import principal
+from tests.support.asgi import Client, run
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"{}"}
@@ -236,6 +239,268 @@ def test_older_requests_without_notifications_get_json(
                 assert served.wants_json(scope, message) is expected
     finally:
         call_var.reset(token)
+
+
+def a_call() -> Call:
+    message, decision = Message("tools/call"), Decision(True, Reason.GRANTED)
+    return Call(principal("alice"), message, Catalogue(), decision)
+
+
+class SlowTrail(FakeTrail):
+    """Commits an event only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_end = 0, asyncio.Event()
+
+    async def record_decision(self, call: Call) -> None:
+        self.begun += 1
+        await self.may_end.wait()
+        await super().record_decision(call)
+
+
+PING = {"type": "http.response.body", "body": b": ping", "more_body": True}
+EVENT = {"type": "http.response.body", "body": b"data: {}", "more_body": True}
+
+
+def recorded_stream(trail: Any, hold_head: bool) -> tuple[RecordedStream, Client]:
+    client = Client()
+    return RecordedStream(client.send, trail, a_call(), hold_head=hold_head), client
+
+
+@pytest.mark.parametrize("hold_head", [False, True])
+def test_no_event_overtakes_the_record_of_another(hold_head: bool) -> None:
+    """While the first waits for its record, the second waits too."""
+
+    async def story() -> None:
+        trail = SlowTrail()
+        stream, client = recorded_stream(trail, hold_head)
+        sends = [asyncio.create_task(stream(event)) for event in (START, EVENT, PING)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (client.sent, trail.begun, trail.outcomes) == ([], 1, [])
+        trail.may_end.set()
+        await asyncio.gather(*sends)
+        assert client.sent == [START, EVENT, PING]
+        assert (trail.begun, trail.outcomes) == (1, [""])
+
+    run(story())
+
+
+def test_a_held_head_waits_for_the_first_content() -> None:
+    """So that the outcome of a call with one event is recorded."""
+
+    async def story() -> None:
+        trail = FakeTrail()
+        stream, client = recorded_stream(trail, hold_head=True)
+        await stream(START)
+        assert (client.sent, trail.outcomes, stream.begun) == ([], [], False)
+        stream.call.outcome = "ok"
+        await stream(EVENT)
+        await stream(PING)
+        assert client.sent == [START, EVENT, PING] and stream.begun
+        assert trail.outcomes == ["ok"]
+        await stream.close()
+        assert client.sent == [START, EVENT, PING]
+
+    run(story())
+
+
+def test_a_head_that_is_not_held_is_recorded_at_once() -> None:
+    async def story() -> None:
+        trail = FakeTrail()
+        stream, client = recorded_stream(trail, hold_head=False)
+        await stream(START)
+        assert (client.sent, trail.outcomes, stream.begun) == ([START], [""], True)
+
+    run(story())
+
+
+@pytest.mark.parametrize("hold_head", [False, True])
+def test_a_stream_that_cannot_be_recorded_is_503_and_nothing_else(
+    hold_head: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        trail = FakeTrail(OperationalError("gone"))
+        stream, client = recorded_stream(trail, hold_head)
+        for event in (START, EVENT, PING):
+            await stream(event)
+        assert client.status == 503 and len(client.sent) == 2
+        assert stream.begun and stream.failed
+
+    run(story())
+    assert "The call could not be recorded" in caplog.text
+
+
+class Told(Recheck):
+    """Answers what the test says; counts its reads."""
+
+    old = False
+    why: Exception | None = None
+    reads = 0
+
+    @property
+    def due(self) -> bool:
+        return self.old
+
+    async def now(self) -> None:
+        self.reads += 1
+        if self.why is not None:
+            raise self.why
+
+
+def single(trail: Any, **state: Any) -> tuple[RecordedResponse, Client, Told]:
+    """A response in the current task."""
+    client, again = Client(), Told(a_call(), "raw", "192.0.2.1", 0.0)
+    for name, value in state.items():
+        setattr(again, name, value)
+    return RecordedResponse(client.send, client.receive, trail, again), client, again
+
+
+def test_an_answer_is_checked_before_and_after_its_record() -> None:
+    """The commit may take long."""
+
+    async def story() -> None:
+        trail = FakeTrail()
+        reply, client, again = single(trail, old=True)
+        await reply(START)
+        assert client.sent == [] and again.reads == 0
+        await reply(BODY)
+        assert client.sent == [START, BODY] and again.reads == 2
+        assert reply.begun and trail.outcomes == [""]
+
+    run(story())
+
+
+def test_an_answer_whose_access_ended_is_neither_recorded_nor_sent() -> None:
+    async def story() -> None:
+        trail = FakeTrail()
+        reply, client, _again = single(trail, old=True, why=Unauthenticated("revoked"))
+        await reply(START)
+        await reply(BODY)
+        assert (client.sent, trail.outcomes, reply.begun) == ([], [], False)
+        assert isinstance(reply.end, Unauthenticated)
+
+    run(story())
+
+
+def test_access_that_ends_during_the_record_withholds_the_answer() -> None:
+    async def story() -> None:
+        trail = SlowTrail()
+        reply, client, again = single(trail)
+        await reply(START)
+        task = asyncio.create_task(reply(BODY))  # type: ignore[arg-type]
+        while not trail.begun:
+            await asyncio.sleep(0)
+        again.old, again.why = True, Unauthenticated("revoked")
+        trail.may_end.set()
+        await task
+        assert client.sent == [] and isinstance(reply.end, Unauthenticated)
+
+    run(story())
+
+
+def test_a_body_without_a_head_is_not_sent() -> None:
+    async def story() -> None:
+        reply, client, _again = single(FakeTrail())
+        await reply(BODY)
+        assert client.sent == []
+
+    run(story())
+
+
+def test_an_answer_waits_for_a_check_that_has_begun() -> None:
+    """A ping and the answer must not be mixed."""
+
+    async def story() -> None:
+        reply, client, _again = single(FakeTrail())
+        reply.start_watching()
+        assert reply.lock is not None
+        await reply.lock.acquire()
+        await reply(START)
+        task = asyncio.create_task(reply(BODY))  # type: ignore[arg-type]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert client.sent == [] and not reply.finishing
+        reply.lock.release()
+        await task
+        assert client.sent == [START, BODY] and reply.finishing
+        await reply.recheck_or_ping(ping=True)
+        assert client.sent == [START, BODY], "nothing follows the answer"
+        reply.stop()
+
+    run(story())
+
+
+def test_a_check_cancels_a_call_that_is_no_longer_allowed() -> None:
+    async def story() -> None:
+        reply, client, again = single(FakeTrail())
+        await reply.recheck_or_ping(ping=False)
+        assert client.sent == [] and again.reads == 1
+        again.why = OperationalError("away")
+        await reply.recheck_or_ping(ping=True)
+        assert reply.end is None and len(client.sent) == 2, "an outage is survived"
+        again.why = Unauthenticated("revoked")
+        await reply.recheck_or_ping(ping=True)
+        assert len(client.sent) == 2
+        reply.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        reply.serving.uncancel()
+
+    run(story())
+
+
+def test_pings_that_cannot_be_recorded_are_one_503() -> None:
+    async def story() -> None:
+        trail = FakeTrail(OperationalError("gone"))
+        reply, client, _again = single(trail)
+        await reply.ping()
+        await reply.ping()
+        assert client.status == 503 and len(client.sent) == 2 and not reply.streaming
+        await reply.close()
+        assert len(client.sent) == 2
+        reply.stop()
+
+    run(story())
+
+
+def test_a_disconnect_is_recorded_once() -> None:
+    async def story() -> None:
+        trail = FakeTrail()
+        reply, _client, _again = single(trail)
+        await reply.record_disconnect()
+        await reply.record_disconnect()
+        assert trail.outcomes == [""]
+        reply.stop()
+
+    run(story())
+
+
+def test_pings_keep_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks come more often than pings; each ping starts the silence anew."""
+    monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.004)
+    monkeypatch.setattr(recorded_response, "PING_EVERY", 0.012)
+
+    async def story() -> None:
+        reply, client, again = single(FakeTrail())
+        reply.start_watching()
+        while again.reads < 9:
+            await asyncio.sleep(0.001)
+        reply.stop()
+        pings = [e for e in client.sent[1:] if e["body"] == b": ping\r\n\r\n"]
+        assert len(pings) == again.reads // 3
+        assert client.sent[0] == recorded_response.STREAM_HEAD
+
+    run(story())
+
+
+def test_the_head_of_a_late_stream_forbids_buffering() -> None:
+    assert dict(recorded_response.STREAM_HEAD["headers"]) == {
+        b"content-type": b"text/event-stream",
+        b"cache-control": b"no-cache, no-transform",
+        b"x-accel-buffering": b"no",
+    }
 
 
 def test_spans_are_made_only_with_an_exporter(

@@ -1,0 +1,315 @@
+"""Open streams: they end with the access of their message, and with the server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from accounts.tokens.principal import Principal, Unauthenticated
+from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.context import Call
+from mcp_bridge.access.decision import Decision, Reason
+from mcp_bridge.access.messages import Message
+from mcp_bridge.cache import recheck
+from mcp_bridge.cache.recheck import AccessWithdrawn, Recheck
+from mcp_bridge.middleware import revocable_stream
+from mcp_bridge.middleware.recorded_response import (
+    PING_EVERY,
+    RECHECK_EVERY,
+    WATCH_AFTER,
+    RecordedStream,
+)
+from mcp_bridge.middleware.revocable_stream import RevocableStream
+from tests.support.asgi import Client, run
+from tests.support.mcp_in_process import caller
+
+pytestmark = pytest.mark.once
+STREAM = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"Content-Type", b"text/event-stream; charset=utf-8")],
+}
+JSON = {**STREAM, "headers": [(b"content-type", b"application/json")]}
+END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def part(body: bytes, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+class Trail:
+    """Counts the events of the audit."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    async def record_decision(self, call: Call) -> None:
+        self.outcomes.append(call.outcome)
+
+
+class Stream:
+    """A stream of alice, the rows behind it, and what was sent."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows: Principal | Exception = caller("alice", "Use")
+        self.enabled, self.reads = True, 0
+        self.client, self.trail = Client(), Trail()
+        message = Message("resources/read", ("resource", "a://b"), streams=True)
+        call = Call(
+            caller("alice", "Use"), message, Catalogue(), Decision(True, Reason.GRANTED)
+        )
+        self.recheck = Recheck(call, "raw", "192.0.2.1", time.perf_counter())
+        self.end: Exception | None = None
+        monkeypatch.setattr(recheck, "resolve_token", self.resolve)
+
+    async def resolve(self, raw: str) -> tuple[Principal, Catalogue]:
+        """Replaces the read of the rows."""
+        self.reads += 1
+        if isinstance(self.rows, Exception):
+            raise self.rows
+        rule = Rule("resource", "a://b", self.enabled, False, frozenset({"Use"}))
+        return self.rows, Catalogue([rule])
+
+    def serve(self, app: Any, hold_head: bool = False) -> list[dict[str, Any]]:
+        """Serve until the stream ends; what was sent."""
+
+        async def told() -> None:
+            send = RecordedStream(
+                self.client.send,
+                self.trail,  # type: ignore[arg-type]
+                self.recheck.call,
+                hold_head=hold_head,
+            )
+            guarded = RevocableStream(app, self.recheck)
+            await guarded({}, self.client.receive, send)
+            self.end = guarded.end
+
+        run(told())
+        return self.client.sent
+
+    def old(self) -> None:
+        """The last read is no longer current."""
+        self.recheck.read_at -= 1
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
+    return Stream(monkeypatch)
+
+
+async def forever(scope: Any, receive: Any, send: Any) -> None:
+    """A subscription without events."""
+    await send(STREAM)
+    await asyncio.Event().wait()
+
+
+def revoke(stream: Stream) -> None:
+    stream.rows = Unauthenticated("revoked")
+
+
+def bind(stream: Stream) -> None:
+    stream.rows = caller("alice", "Use", networks=(("198.51.100.0/24",),))
+
+
+def bind_role(stream: Stream) -> None:
+    networks = {"Crew": ("198.51.100.0/24",)}
+    stream.rows = caller("alice", "Use", role_networks=networks)
+
+
+def disable(stream: Stream) -> None:
+    stream.enabled = False
+
+
+def narrow(stream: Stream) -> None:
+    stream.rows = caller("alice", "Use", token_scopes=frozenset({"x"}))
+
+
+def lose_database(stream: Stream) -> None:
+    stream.rows = OperationalError("away")
+
+
+ENDINGS: list[tuple[Callable[[Stream], None], type[Exception]]] = [
+    (revoke, Unauthenticated),
+    (bind, Unauthenticated),
+    (bind_role, AccessWithdrawn),
+    (disable, AccessWithdrawn),
+    (narrow, AccessWithdrawn),
+    (lose_database, OperationalError),
+]
+
+
+@pytest.mark.parametrize(("ends", "why"), ENDINGS)
+def test_an_open_stream_ends_with_its_access(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch, ends: Any, why: type[Exception]
+) -> None:
+    """Also when the token or its role is bound to other networks meanwhile."""
+    monkeypatch.setattr(revocable_stream, "RECHECK_EVERY", 0.001)
+    ends(stream)
+    assert stream.serve(forever) == [STREAM, END]
+    assert isinstance(stream.end, why) and stream.trail.outcomes == [""]
+
+
+@pytest.mark.parametrize(("ends", "why"), ENDINGS)
+def test_no_content_is_sent_after_access_ended(
+    stream: Stream, ends: Any, why: type[Exception]
+) -> None:
+    """Before the next check at an interval is due."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        await send(part(b"first"))
+        ends(stream)
+        stream.old()
+        await send(part(b"second"))
+        await asyncio.Event().wait()
+
+    assert stream.serve(app) == [STREAM, part(b"first"), END]
+    assert isinstance(stream.end, why)
+
+
+def test_a_network_that_contains_the_client_keeps_the_stream(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        stream.rows = caller("alice", "Use", networks=(("192.0.2.0/24",),))
+        stream.old()
+        await send(part(b"content", more=False))
+
+    assert stream.serve(app) == [STREAM, part(b"content", more=False)]
+    assert stream.end is None and stream.reads == 1
+
+
+def test_content_soon_after_a_read_needs_no_other(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        await send(part(b"a"))
+        await send(part(b"b", more=False))
+
+    assert len(stream.serve(app)) == 3 and stream.reads == 0
+
+
+def test_pings_without_content_read_nothing(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        stream.old()
+        await send(part(b""))
+        await send(END)
+
+    assert stream.serve(app) == [STREAM, part(b""), END] and stream.reads == 0
+
+
+def test_nothing_is_sent_if_access_ended_before_the_head(stream: Stream) -> None:
+    """The caller sends the refusal, with its status."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        revoke(stream)
+        stream.old()
+        await send(part(b"content"))
+        await send(part(b"more"))
+
+    assert stream.serve(app, hold_head=True) == []
+    assert isinstance(stream.end, Unauthenticated) and stream.trail.outcomes == []
+
+
+def test_events_after_the_end_are_dropped(stream: Stream) -> None:
+    """An application may catch the cancellation and go on."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        revoke(stream)
+        stream.old()
+        for body in (b"a", b"b"):
+            with pytest.raises(asyncio.CancelledError):
+                await send(part(body))
+                await asyncio.sleep(0)
+
+    assert stream.serve(app) == [STREAM, END]
+
+
+def test_an_app_that_returns_early_has_its_stream_closed(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        await send(part(b"a"))
+
+    assert stream.serve(app) == [STREAM, part(b"a"), END]
+
+
+def test_a_complete_stream_is_not_closed_twice(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        await send(part(b"a", more=False))
+
+    assert stream.serve(app) == [STREAM, part(b"a", more=False)]
+
+
+def test_a_single_response_is_passed_on_unchanged(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(JSON)
+        await send(part(b"{}", more=False))
+
+    assert stream.serve(app, hold_head=True) == [JSON, part(b"{}", more=False)]
+
+
+def test_a_response_without_content_is_not_closed_as_a_stream(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(JSON)
+
+    assert stream.serve(app) == [JSON]
+
+
+def test_a_stopping_server_ends_streams_at_once(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocable_stream, "RECHECK_EVERY", 0.001)
+    monkeypatch.setattr(revocable_stream, "shutting_down", lambda: True)
+    assert stream.serve(forever) == [STREAM, END]
+    assert stream.end is None
+
+
+def test_a_stopping_server_lets_running_calls_finish(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocable_stream, "RECHECK_EVERY", 0.001)
+    monkeypatch.setattr(revocable_stream, "shutting_down", lambda: True)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.02)
+        await send(JSON)
+        await send(part(b"{}", more=False))
+
+    assert stream.serve(app) == [JSON, part(b"{}", more=False)]
+    assert stream.reads > 1
+
+
+def test_the_watch_goes_on_while_access_lasts(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocable_stream, "RECHECK_EVERY", 0.001)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(STREAM)
+        while stream.reads < 3:
+            await asyncio.sleep(0.001)
+        revoke(stream)
+        await asyncio.Event().wait()
+
+    assert stream.serve(app) == [STREAM, END] and stream.reads >= 4
+
+
+def test_an_exception_of_the_app_stops_the_timer(stream: Stream) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("broken")
+
+    with pytest.raises(BaseExceptionGroup):
+        stream.serve(app)
+
+
+def test_the_intervals_are_those_of_the_documentation() -> None:
+    """docs/security.md: after a second, every half second, 15 seconds of silence."""
+    assert (WATCH_AFTER, RECHECK_EVERY, PING_EVERY) == (1.0, 0.5, 15.0)
+    assert revocable_stream.RECHECK_EVERY == RECHECK_EVERY
