@@ -70,12 +70,14 @@ def _offer(
 def sync() -> dict[str, int]:
     """Update the Primitive rows from the code. Returns the non-zero counts."""
     offered = list(offers(autodiscover()))
-    for attempt in range(ATTEMPTS):
+    attempts = 0
+    while True:
         try:
             counts = summary(Primitive.objects.sync(offered))
             break
         except IntegrityError:
-            if attempt == ATTEMPTS - 1:
+            attempts += 1
+            if attempts == ATTEMPTS:
                 raise
     if counts:
         logger.info("Catalogue synced: %s", counts)

@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
-from django.test import override_settings
 from mcp.server import lowlevel
-from mcp.server.mcpserver import Context
-from opentelemetry import trace
 
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue
-from mcp_bridge.access.context import Call, call_var
+from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message, parse
 from mcp_bridge.cache.recheck import Recheck
@@ -25,7 +22,6 @@ from mcp_bridge.middleware.authorization import AuthorizationMiddleware
 from mcp_bridge.middleware.recorded_response import RecordedResponse, RecordedStream
 from mcp_bridge.server import transport
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
-from mcp_bridge.server.portico_server import PorticoServer
 from tests.mcp_bridge.cache.test_decision_cache import principal
 from tests.support.asgi import Client, run
 
@@ -183,62 +179,6 @@ def test_only_requests_that_ask_for_it_get_a_stream(body: bytes, streams: bool) 
     """MCP 2026-07-28: progress, log messages and subscriptions are requested."""
     message = parse(b'{"jsonrpc":"2.0","id":1,' + body[1:])
     assert message.streams is streams
-
-
-silent = PorticoServer("silent")
-
-
-@silent.tool()
-async def short() -> str:
-    """Sends only a response."""
-    return ""
-
-
-@silent.tool()
-async def talking(context: Context[Any, Any]) -> str:
-    """Could send notifications and requests."""
-    return ""
-
-
-CALL = '{"name":"%s"}'
-NEW_ERA, OLD_ERA = "2026-07-28", "2025-06-18"
-
-
-@pytest.mark.parametrize(
-    ("method", "params", "version", "allowed", "without", "within"),
-    [
-        ("tools/call", CALL % "short", OLD_ERA, True, True, False),
-        ("tools/call", CALL % "short", "", True, True, False),
-        ("tools/call", CALL % "talking", OLD_ERA, True, False, False),
-        ("tools/call", CALL % "talking", OLD_ERA, False, True, False),
-        ("tools/call", CALL % "nobody", OLD_ERA, False, True, False),
-        ("tools/call", '{"name":3}', OLD_ERA, False, False, False),
-        ("tools/list", "{}", OLD_ERA, True, True, False),
-        ("tools/list", '{"_meta":{"progressToken":1}}', OLD_ERA, True, False, False),
-        ("resources/read", '{"uri":"a://b"}', OLD_ERA, True, False, False),
-        ("initialize", "{}", OLD_ERA, True, False, False),
-        ("tools/call", CALL % "talking", NEW_ERA, True, True, True),
-        ("subscriptions/listen", "{}", NEW_ERA, True, False, False),
-    ],
-)
-def test_older_requests_without_notifications_get_json(
-    method: str, params: str, version: str, allowed: bool, without: bool, within: bool
-) -> None:
-    """Without sessions; a hidden tool is answered like an unknown one."""
-    message = parse(
-        f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'.encode()
-    )
-    headers = [(b"mcp-protocol-version", version.encode())] if version else []
-    scope = {"type": "http", "method": "POST", "headers": headers}
-    decision = Decision(allowed, Reason.GRANTED if allowed else Reason.DISABLED)
-    token = call_var.set(Call(principal("alice"), message, Catalogue(), decision))
-    served = transport.Transport(silent)
-    try:
-        for sessions, expected in ((False, without), (True, within)):
-            with override_settings(MCP_SESSIONS=sessions):
-                assert served.wants_json(scope, message) is expected
-    finally:
-        call_var.reset(token)
 
 
 def a_call() -> Call:
@@ -501,16 +441,3 @@ def test_the_head_of_a_late_stream_forbids_buffering() -> None:
         b"cache-control": b"no-cache, no-transform",
         b"x-accel-buffering": b"no",
     }
-
-
-def test_spans_are_made_only_with_an_exporter(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Idle tracing costs a sixth of a call."""
-    server = PorticoServer("traced")
-    monkeypatch.setattr(transport, "get_tracer_provider", trace.NoOpTracerProvider)
-    transport.remove_unused_tracing(server)
-    assert any(type(m).__module__ == transport.TRACING for m in server.middleware)
-    monkeypatch.setattr(transport, "get_tracer_provider", trace.ProxyTracerProvider)
-    transport.remove_unused_tracing(server)
-    assert not any(type(m).__module__ == transport.TRACING for m in server.middleware)

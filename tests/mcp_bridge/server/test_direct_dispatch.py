@@ -340,3 +340,49 @@ values = st.recursive(
 def test_any_result_is_encoded_as_by_the_sdk(result: Any, number: int | str) -> None:
     theirs = JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
     assert json.loads(encode_result(number, result)) == json.loads(dump_message(theirs))
+
+
+@server.tool()
+async def asks(context: Context) -> str:
+    """Asks the client, which opened no stream for it."""
+    await context.elicit("your name?", Odd)
+    return "never"
+
+
+def test_a_question_to_a_client_without_a_stream_is_an_error() -> None:
+    theirs, ours, passed_on = asyncio.run(compare_responses((called("asks"), {})))
+    assert is_equal(theirs, ours), (theirs, ours)
+    assert not passed_on and "never" not in json.dumps(ours[2])
+
+
+def test_what_a_tool_leaves_open_is_closed_before_the_answer() -> None:
+    closed: list[bool] = []
+
+    async def story() -> None:
+        dispatcher = DirectDispatcher(server._lowlevel_server, None)  # type: ignore[arg-type]
+        content = called("cleans")
+        status, _headers, answer = await ask_app(
+            dispatcher.serve, content, headers_of(content), content
+        )
+        assert status == 200 and answer["result"]["content"][0]["text"] == "open"
+
+    async def close() -> None:
+        closed.append(True)
+
+    @server.tool()
+    async def cleans(context: Context) -> str:
+        """Registers a clean-up with the connection."""
+        stack = context.request_context.session._connection.exit_stack
+        stack.push_async_callback(close)
+        return "open"
+
+    asyncio.run(story())
+    assert closed == [True]
+
+
+def test_without_a_schema_look_up_every_call_goes_to_the_sdk() -> None:
+    from mcp.server.lowlevel import Server
+
+    dispatcher = DirectDispatcher(Server("none"), None)  # type: ignore[arg-type]
+    assert dispatcher.has_mirrored_arguments({}, called("greet"))
+    assert not dispatcher.has_mirrored_arguments({}, body("tools/list"))

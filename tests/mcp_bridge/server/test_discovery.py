@@ -1,0 +1,170 @@
+"""Discovery: what code offers becomes rows."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from django.db import IntegrityError
+
+from mcp_bridge.models import Offer, Primitive
+from mcp_bridge.server import discovery
+from mcp_bridge.server.discovery import autodiscover, offers, sync
+from mcp_bridge.server.portico_server import PorticoServer, mcp
+
+KINDS = ("tool", "resource", "resource_template", "prompt")
+
+
+def server_with(**changed: Any) -> PorticoServer:
+    """A server that offers one primitive of each kind."""
+    made = PorticoServer("unit")
+    words = {
+        "title": "Title",
+        "description": "  What it does.\n",
+        "argument": "number",
+        "mime_type": "text/plain",
+    } | changed
+    shared = {key: words[key] for key in ("title", "description")}
+
+    def work(number: int = 0) -> str:
+        return ""
+
+    def other(count: int = 0) -> str:
+        return ""
+
+    fn = work if words["argument"] == "number" else other
+    made.tool("do", scopes=["Use", "Rule"], sensitive=True, **shared)(fn)
+    made.prompt("ask", scopes=["Use"], **shared)(fn)
+    mime = {"mime_type": words["mime_type"], **shared}
+    made.resource("a://one", scopes=["Use"], name="one", **mime)(lambda: "")
+    made.resource("a://{number}", name="many", **mime)(lambda number: "")
+    return made
+
+
+def offered(server: PorticoServer) -> dict[str, Offer]:
+    return {offer.kind: offer for offer in offers(server)}
+
+
+@pytest.mark.once
+def test_each_kind_is_offered_outside_a_message() -> None:
+    """Whether a caller sees it or not."""
+    found = offered(server_with())
+    assert tuple(found) == KINDS
+    assert [(o.name, o.scopes, o.sensitive) for o in found.values()] == [
+        ("do", ("Use", "Rule"), True),
+        ("a://one", ("Use",), False),
+        ("a://{number}", (), False),
+        ("ask", ("Use",), False),
+    ]
+    assert {(o.title, o.description) for o in found.values()} == {
+        ("Title", "What it does.")
+    }
+    assert all(len(o.definition) == 64 for o in found.values())
+
+
+@pytest.mark.once
+def test_texts_may_be_missing() -> None:
+    found = offered(server_with(title=None, description=None))
+    assert {o.title for o in found.values()} == {""}
+    assert found["tool"].description == ""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("changed", "kinds"),
+    [
+        ({}, ()),
+        ({"title": "Other"}, KINDS),
+        ({"description": "Other"}, KINDS),
+        ({"argument": "count"}, ("tool", "prompt")),
+        ({"mime_type": "text/html"}, ("resource", "resource_template")),
+    ],
+)
+def test_a_definition_covers_everything_that_clients_see(
+    changed: dict[str, Any], kinds: tuple[str, ...]
+) -> None:
+    """Staff review a primitive again if it changes."""
+    before, after = offered(server_with()), offered(server_with(**changed))
+    differing = [k for k in KINDS if before[k].definition != after[k].definition]
+    assert tuple(differing) == kinds
+
+
+@pytest.mark.once
+def test_a_definition_covers_the_output_of_a_tool() -> None:
+    texts, numbers = PorticoServer("unit"), PorticoServer("unit")
+
+    def text() -> str:
+        return ""
+
+    def number() -> int:
+        return 0
+
+    texts.tool("do")(text)
+    numbers.tool("do")(number)
+    assert offered(texts)["tool"].definition != offered(numbers)["tool"].definition
+
+
+@pytest.mark.once
+def test_access_is_no_part_of_a_definition() -> None:
+    """An admin sets it; a change in code is no reason for a review."""
+    open_to_all, closed = PorticoServer("unit"), PorticoServer("unit")
+
+    def do() -> str:
+        return ""
+
+    open_to_all.tool()(do)
+    closed.tool(scopes=["Rule"], sensitive=True)(do)
+    found = [offered(s)["tool"].definition for s in (open_to_all, closed)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.once
+def test_modules_of_all_apps_are_found() -> None:
+    assert autodiscover() is mcp
+    assert ("tool", "whoami") in mcp.access and (
+        "resource",
+        "portico://me",
+    ) in mcp.access
+
+
+@pytest.mark.django_db
+def test_a_sync_adds_rows_once(caplog: pytest.LogCaptureFixture) -> None:
+    Primitive.objects.all().delete()
+    with caplog.at_level(logging.INFO, logger=discovery.__name__):
+        counts = sync()
+        assert (
+            counts == {"added": len(mcp.access)} and "Catalogue synced" in caplog.text
+        )
+        caplog.clear()
+        assert sync() == {} and caplog.text == ""
+    row = Primitive.objects.get(name="grant_role")
+    assert row.sensitive and row.enabled
+    assert {s.name for s in row.required_scopes.all()} == {
+        "Admin.Write",
+        "tool:grant_role",
+    }
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("failures", [0, 1, 2, 3])
+def test_a_worker_that_loses_a_race_syncs_again(
+    monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """Workers that start together insert the same rows."""
+    calls: list[int] = []
+
+    def once(found: list[Offer]) -> dict[str, int]:
+        calls.append(len(found))
+        if len(calls) <= failures:
+            raise IntegrityError("taken")
+        return {"added": 1, "changed": 0}
+
+    monkeypatch.setattr(Primitive.objects, "sync", once)
+    if failures < 3:
+        assert sync() == {"added": 1} and len(calls) == failures + 1
+    else:
+        with pytest.raises(IntegrityError):
+            sync()
+        assert len(calls) == 3
+    assert set(calls) == {len(mcp.access)}

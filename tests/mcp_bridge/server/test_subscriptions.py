@@ -1,0 +1,172 @@
+"""Events of open subscriptions reach those who may read their resource."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from mcp.shared.subscriptions import (
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ToolsListChanged,
+)
+
+from accounts.tokens.principal import Unauthenticated
+from mcp_bridge.access.context import Call, call_var
+from mcp_bridge.access.decision import Decision, Reason
+from mcp_bridge.access.messages import Message
+from mcp_bridge.cache.recheck import Recheck, recheck_var
+from mcp_bridge.server.portico_server import PorticoServer
+from mcp_bridge.server.subscriptions import CallerBus
+from tests.support.asgi import run
+from tests.support.mcp_in_process import McpInProcess, caller
+
+pytestmark = pytest.mark.once
+server = PorticoServer("subscriptions")
+
+
+@server.resource("a://open", scopes=["Use"])
+def opened() -> str:
+    """For everybody who may use."""
+    return ""
+
+
+@server.resource("a://shelf/{number}", scopes=["Use"])
+def shelf(number: str) -> str:
+    """A template."""
+    return ""
+
+
+@server.resource("a://vault", scopes=["Rule"])
+def vault() -> str:
+    """For those who rule."""
+    return ""
+
+
+LIST_CHANGES = (ToolsListChanged(), PromptsListChanged(), ResourcesListChanged())
+
+
+class Subscriber:
+    """One open subscription."""
+
+    def __init__(self, bus: CallerBus, mcp: McpInProcess, name: str, *scopes: str):
+        mcp.callers[name] = who = caller(name, *scopes)
+        allowed = Decision(True, Reason.OPEN_METHOD)
+        call = Call(who, Message("subscriptions/listen"), mcp.rules(), allowed)
+        self.heard: list[Any] = []
+        self.recheck = Recheck(call, name, "192.0.2.1", time.perf_counter())
+        tokens = call_var.set(call), recheck_var.set(self.recheck)
+        self.leave = bus.subscribe(self.heard.append)
+        recheck_var.reset(tokens[1])
+        call_var.reset(tokens[0])
+
+
+@pytest.fixture
+def mcp(monkeypatch: pytest.MonkeyPatch) -> McpInProcess:
+    return McpInProcess(monkeypatch, server)
+
+
+@pytest.fixture
+def bus() -> CallerBus:
+    return CallerBus(server.resources)
+
+
+@pytest.mark.parametrize(
+    ("uri", "alice", "carol"),
+    [
+        ("a://open", True, True),
+        ("a://shelf/3", True, True),
+        ("a://vault", False, True),
+        ("a://nothing", False, False),
+    ],
+)
+def test_an_update_reaches_those_who_may_read_the_resource(
+    bus: CallerBus, mcp: McpInProcess, uri: str, alice: bool, carol: bool
+) -> None:
+    people = [
+        Subscriber(bus, mcp, "alice", "Use"),
+        Subscriber(bus, mcp, "carol", "Use", "Rule"),
+    ]
+    event = ResourceUpdated(uri)
+    run(bus.publish(event))
+    assert [who.heard == [event] for who in people] == [alice, carol]
+    assert mcp.reads == [], "both were read a moment ago"
+
+
+@pytest.mark.parametrize("event", LIST_CHANGES)
+def test_a_changed_list_is_told_to_everybody(
+    bus: CallerBus, mcp: McpInProcess, event: Any
+) -> None:
+    nobody = Subscriber(bus, mcp, "nobody")
+    nobody.recheck.read_at -= 1
+    run(bus.publish(event))
+    assert nobody.heard == [event] and mcp.reads == []
+
+
+def test_old_rows_are_read_again_before_an_update(
+    bus: CallerBus, mcp: McpInProcess
+) -> None:
+    """Who lost the role hears nothing, who got it does."""
+    loses, gets = Subscriber(bus, mcp, "loses", "Rule"), Subscriber(bus, mcp, "gets")
+    fresh = Subscriber(bus, mcp, "fresh", "Rule")
+    mcp.callers["loses"], mcp.callers["gets"] = caller("loses"), caller("gets", "Rule")
+    for who in (loses, gets):
+        who.recheck.read_at -= 1
+    event = ResourceUpdated("a://vault")
+    run(bus.publish(event))
+    assert (loses.heard, gets.heard, fresh.heard) == ([], [event], [event])
+    assert sorted(mcp.reads) == ["gets", "loses"]
+
+
+def test_a_revoked_subscriber_delays_nobody(bus: CallerBus, mcp: McpInProcess) -> None:
+    """Its stream ends elsewhere."""
+    gone, stays = Subscriber(bus, mcp, "gone", "Use"), Subscriber(bus, mcp, "a", "Use")
+    mcp.callers["gone"] = Unauthenticated("revoked")
+    gone.recheck.read_at -= 1
+    run(bus.publish(ResourceUpdated("a://open")))
+    assert len(stays.heard) == 1
+
+
+def test_due_rows_are_read_together(
+    bus: CallerBus, mcp: McpInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slow read must not delay the others."""
+    people = [Subscriber(bus, mcp, name, "Use") for name in ("a", "b", "c")]
+    for who in people:
+        who.recheck.read_at -= 1
+    reading: list[int] = []
+
+    async def problem(self: Recheck) -> None:
+        reading.append(1)
+        while len(reading) < 3:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Recheck, "problem", problem)
+    run(bus.publish(ResourceUpdated("a://open")), 2)
+    assert len(reading) == 3
+
+
+def test_who_left_hears_nothing_and_is_not_read(
+    bus: CallerBus, mcp: McpInProcess
+) -> None:
+    gone, stays = Subscriber(bus, mcp, "gone", "Use"), Subscriber(bus, mcp, "a", "Use")
+    gone.leave()
+    gone.leave()
+    assert bus.rechecks == [stays.recheck]
+    for who in (gone, stays):
+        who.recheck.read_at -= 1
+    run(bus.publish(ResourceUpdated("a://open")))
+    assert (len(gone.heard), len(stays.heard), mcp.reads) == (0, 1, ["a"])
+
+
+def test_outside_a_message_nobody_hears_anything(bus: CallerBus) -> None:
+    heard: list[Any] = []
+    leave = bus.subscribe(heard.append)
+    for event in (*LIST_CHANGES, ResourceUpdated("a://open")):
+        run(bus.publish(event))
+    assert heard == [] and bus.rechecks == []
+    leave()
+    assert not bus._listeners

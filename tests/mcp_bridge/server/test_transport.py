@@ -1,0 +1,146 @@
+"""The transport: what runs while the server runs."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from mcp.server.mcpserver import Context
+from opentelemetry import trace
+
+from mcp_bridge.access.catalogue import Catalogue
+from mcp_bridge.access.context import Call, call_var
+from mcp_bridge.access.decision import Decision, Reason
+from mcp_bridge.access.messages import OPEN_METHODS, Message, parse
+from mcp_bridge.server import transport as transports
+from mcp_bridge.server.portico_server import PorticoServer
+from mcp_bridge.server.transport import RESULT_ONLY_METHODS, Transport
+from tests.mcp_bridge.cache.test_decision_cache import principal
+from tests.support.asgi import http_scope, run
+
+pytestmark = pytest.mark.once
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+def test_sessions_follow_the_setting(settings: Any, sessions: bool) -> None:
+    settings.MCP_SESSIONS, settings.MAX_BODY_SIZE = sessions, 123
+    transport = Transport(PorticoServer("unit"))
+    assert transport.sessions.stateless is not sessions
+    assert transport.sessions.max_request_body_size == 123
+    assert transport.single.stateless and transport.single.json_response
+    assert not transport.sessions.json_response
+    for manager in (transport.sessions, transport.single):
+        security: Any = manager.security_settings
+        assert security.enable_dns_rebinding_protection is False, "checked before"
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+def test_only_post_requests_get_json(method: str) -> None:
+    headers = {"mcp-protocol-version": "2026-07-28"}
+    transport = Transport(PorticoServer("unit"))
+    assert transport.wants_json(http_scope("POST", headers=headers), Message("ping"))
+    assert not transport.wants_json(http_scope(method, headers=headers), Message("x"))
+
+
+def test_methods_with_a_result_only_are_open_lists() -> None:
+    """Their handlers are the SDK's own. Others may call an app's code."""
+    lists = {method for method in OPEN_METHODS if method.endswith("/list")}
+    assert RESULT_ONLY_METHODS == lists | {"ping"}
+
+
+def test_the_managers_run_while_the_server_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The objects of the start are kept from later garbage collections meanwhile."""
+    monkeypatch.setattr(gc, "collect", lambda: order.append("collect"))
+    monkeypatch.setattr(gc, "freeze", lambda: order.append("freeze"))
+    monkeypatch.setattr(gc, "unfreeze", lambda: order.append("unfreeze"))
+    order: list[str] = []
+    traced: list[Any] = []
+    monkeypatch.setattr(transports, "remove_unused_tracing", traced.append)
+    server = PorticoServer("unit")
+    transport = Transport(server)
+
+    async def story() -> None:
+        async with transport.running():
+            for manager in (transport.sessions, transport.single):
+                assert manager._task_group is not None
+            state = transport.direct.lifespan_state
+            assert state is not None and state is transport.single._lifespan_state
+            assert order == ["collect", "freeze"] and traced == [server]
+        for manager in (transport.sessions, transport.single):
+            assert manager._task_group is None
+
+    run(story())
+    assert order == ["collect", "freeze", "unfreeze"]
+
+
+silent = PorticoServer("silent")
+
+
+@silent.tool()
+async def short() -> str:
+    """Sends only a response."""
+    return ""
+
+
+@silent.tool()
+async def talking(context: Context[Any, Any]) -> str:
+    """Could send notifications and requests."""
+    return ""
+
+
+CALL = '{"name":"%s"}'
+NEW_ERA, OLD_ERA = "2026-07-28", "2025-06-18"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "version", "allowed", "without", "within"),
+    [
+        ("tools/call", CALL % "short", OLD_ERA, True, True, False),
+        ("tools/call", CALL % "short", "", True, True, False),
+        ("tools/call", CALL % "talking", OLD_ERA, True, False, False),
+        ("tools/call", CALL % "talking", OLD_ERA, False, True, False),
+        ("tools/call", CALL % "nobody", OLD_ERA, False, True, False),
+        ("tools/call", '{"name":3}', OLD_ERA, False, False, False),
+        ("tools/list", "{}", OLD_ERA, True, True, False),
+        ("tools/list", '{"_meta":{"progressToken":1}}', OLD_ERA, True, False, False),
+        ("resources/read", '{"uri":"a://b"}', OLD_ERA, True, False, False),
+        ("initialize", "{}", OLD_ERA, True, False, False),
+        ("tools/call", CALL % "talking", NEW_ERA, True, True, True),
+        ("subscriptions/listen", "{}", NEW_ERA, True, False, False),
+    ],
+)
+def test_older_requests_without_notifications_get_json(
+    method: str, params: str, version: str, allowed: bool, without: bool, within: bool
+) -> None:
+    """Without sessions; a hidden tool is answered like an unknown one."""
+    message = parse(
+        f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'.encode()
+    )
+    headers = [(b"mcp-protocol-version", version.encode())] if version else []
+    scope = {"type": "http", "method": "POST", "headers": headers}
+    decision = Decision(allowed, Reason.GRANTED if allowed else Reason.DISABLED)
+    token = call_var.set(Call(principal("alice"), message, Catalogue(), decision))
+    served = Transport(silent)
+    try:
+        for sessions, expected in ((False, without), (True, within)):
+            with override_settings(MCP_SESSIONS=sessions):
+                assert served.wants_json(scope, message) is expected
+    finally:
+        call_var.reset(token)
+
+
+def test_spans_are_made_only_with_an_exporter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Idle tracing costs a sixth of a call."""
+    server = PorticoServer("traced")
+    monkeypatch.setattr(transports, "get_tracer_provider", trace.NoOpTracerProvider)
+    transports.remove_unused_tracing(server)
+    assert any(type(m).__module__ == transports.TRACING for m in server.middleware)
+    monkeypatch.setattr(transports, "get_tracer_provider", trace.ProxyTracerProvider)
+    transports.remove_unused_tracing(server)
+    assert not any(type(m).__module__ == transports.TRACING for m in server.middleware)
