@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -75,7 +76,7 @@ class McpInProcess:
         monkeypatch.setattr(trail, "write_event", self.write_event)
         monkeypatch.setattr(trail.last_used, "track", lambda *used: None)
         monkeypatch.setattr(transports, "freeze_start_objects", lambda: None)
-        monkeypatch.setattr(transports.gc, "unfreeze", lambda: None)
+        monkeypatch.setattr(gc, "unfreeze", lambda: None)
 
     def rules(self) -> Catalogue:
         """As the server's decorators propose."""

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from mcp.server.auth.middleware.auth_context import auth_context_var
 
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.context import call_var
+from mcp_bridge.access.messages import BadMessage
 from mcp_bridge.cache import recheck
 from mcp_bridge.cache.recheck import recheck_var
+from mcp_bridge.http.request_body import BodyTimeout, BodyTooLarge
 from mcp_bridge.middleware import authorization, rate_limits, recorded_response
 from mcp_bridge.middleware.authorization import (
     BODY_GRACE,
@@ -264,7 +267,7 @@ def test_a_tool_sees_its_call_and_only_while_it_runs(mcp: McpInProcess) -> None:
         client = Client([chunk(called("look"))])
         await app(authorized("alice"), client.receive, client.send)
         assert call_var.get() is None and recheck_var.get() is None
-        assert authorization.auth_context_var.get() is None
+        assert auth_context_var.get() is None
 
     mcp.story(story)
     amounts, name, checked = seen[0]
@@ -371,9 +374,9 @@ def test_body_errors_have_their_status() -> None:
     found = [
         body_refusal(problem).status
         for problem in (
-            authorization.BodyTooLarge(),
-            authorization.BodyTimeout(),
-            authorization.BadMessage(-1, "no"),
+            BodyTooLarge(),
+            BodyTimeout(),
+            BadMessage(-1, "no"),
         )
     ]
     assert found == [413, 408, 400]

@@ -49,7 +49,7 @@ class Limiter:
         if self.away:
             raise StorageError(ConnectionError("away"))
         assert item.namespace == "portico"
-        return self.counts.get(key, 0) < item.amount
+        return bool(self.counts.get(key, 0) < item.amount)
 
     async def hit(self, item: Any, key: str) -> bool:
         """Count one if it fits."""

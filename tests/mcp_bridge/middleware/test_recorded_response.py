@@ -329,7 +329,7 @@ def test_access_that_ends_during_the_record_withholds_the_answer() -> None:
         trail = SlowTrail()
         reply, client, again = single(trail)
         await reply(START)
-        task = asyncio.create_task(reply(BODY))  # type: ignore[arg-type]
+        task = asyncio.create_task(reply(BODY))
         while not trail.begun:
             await asyncio.sleep(0)
         again.old, again.why = True, Unauthenticated("revoked")
@@ -358,7 +358,7 @@ def test_an_answer_waits_for_a_check_that_has_begun() -> None:
         assert reply.lock is not None
         await reply.lock.acquire()
         await reply(START)
-        task = asyncio.create_task(reply(BODY))  # type: ignore[arg-type]
+        task = asyncio.create_task(reply(BODY))
         for _ in range(5):
             await asyncio.sleep(0)
         assert client.sent == [] and not reply.finishing
@@ -418,7 +418,7 @@ def test_a_disconnect_is_recorded_once() -> None:
 
 
 def test_pings_keep_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks come more often than pings; each ping starts the silence anew."""
+    """Checks come more often than pings; each ping starts the silence again."""
     monkeypatch.setattr(recorded_response, "RECHECK_EVERY", 0.004)
     monkeypatch.setattr(recorded_response, "PING_EVERY", 0.012)
 

@@ -1,0 +1,370 @@
+"""The access check: who sees which decision, and what the page never shows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import RequestFactory
+from django.utils import timezone
+
+from accounts.admin_site.site import cells_of, links_of
+from accounts.models import (
+    AuditEvent,
+    IssuedToken,
+    Role,
+    RoleAssignment,
+    Scope,
+    User,
+)
+from mcp_bridge.admin import access_check
+from mcp_bridge.models import Primitive
+from tests.support.static_files import UNCOLLECTED
+from tests.support.users import account, browser_of
+
+pytestmark = pytest.mark.django_db
+CHECK = "/admin/access/check/"
+PAGE = ("view_user", "view_role", "view_primitive")
+EVERYTHING = (
+    *PAGE,
+    "view_issuedtoken",
+    "view_auditevent",
+    "view_roleassignment",
+)
+
+
+@pytest.fixture(autouse=True)
+def catalogue(settings: Any) -> None:
+    """The role User grants Use; `look` needs it, `erase` too and is sensitive."""
+    settings.STORAGES = UNCOLLECTED
+    Primitive.objects.all().delete()
+    use, rule = (Scope.objects.get_or_create(name=n)[0] for n in ("Use", "Rule"))
+    Role.objects.get(name="User").scopes.add(use)
+    for name, scope in (("erase", use), ("look", use), ("rule", rule)):
+        row = Primitive.objects.create(
+            kind="tool", name=name, sensitive=name == "erase"
+        )
+        row.required_scopes.add(scope)
+
+
+@pytest.fixture
+def alice() -> User:
+    return account("alice", "User")
+
+
+def staff(*codenames: str) -> User:
+    user = account("rita", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return user
+
+
+def tool(name: str) -> Primitive:
+    return Primitive.objects.get(name=name)
+
+
+def token(user: User, **columns: Any) -> IssuedToken:
+    """A row of the list of tokens; nothing is signed."""
+    now = timezone.now()
+    fields = {
+        "jti": uuid4().hex,
+        "kind": "access",
+        "issued_via": "password",
+        "username": user.username,
+        "client_id": "portico",
+        "scope": "mcp",
+        "family": uuid4(),
+        "issued_at": now,
+        "expires_at": now + timedelta(hours=1),
+    }
+    return IssuedToken.objects.create(user=user, **{**fields, **columns})
+
+
+def event(**columns: Any) -> AuditEvent:
+    values = {"action": "tool.denied", "decision": "denied", "object": "tool rule"}
+    row = AuditEvent(**(values | columns))
+    row.save()
+    return row
+
+
+def shown(staff_user: User, **query: Any) -> Any:
+    """The page's context."""
+    answer = browser_of(staff_user).get(CHECK, query)
+    assert answer.status_code == 200
+    return answer.context
+
+
+# ------------------------------------------------------------------ permissions
+
+
+@pytest.mark.parametrize("missing", PAGE)
+def test_the_page_needs_each_permission(missing: str) -> None:
+    browser = browser_of(staff(*(set(EVERYTHING) - {missing})))
+    assert browser.get(CHECK).status_code == 403
+    assert browser.post(CHECK, {"token": "x"}).status_code == 403
+
+
+def test_tokens_need_the_permission_to_view_tokens(alice: User) -> None:
+    """Otherwise ids could be tried here."""
+    row = token(alice)
+    browser = browser_of(staff(*(set(EVERYTHING) - {"view_issuedtoken"})))
+    assert browser.get(CHECK, {"jti": row.jti}).status_code == 403
+    assert browser.get(CHECK, {"jti": "unknown"}).status_code == 403
+    assert browser.post(CHECK, {"token": row.jti}).status_code == 403
+    page = browser.get(CHECK)
+    assert page.status_code == 200
+    context: Any = page.context
+    assert context["paste"] is None
+
+
+def test_events_need_the_permission_to_view_the_audit() -> None:
+    row = event()
+    browser = browser_of(staff(*(set(EVERYTHING) - {"view_auditevent"})))
+    for text in (row.pk, "9999", "x"):
+        assert browser.get(CHECK, {"event": text}).status_code == 403
+    assert browser.get(CHECK).status_code == 200
+
+
+def test_assignments_need_the_permission_to_view_them(alice: User) -> None:
+    """Roles are shown with the user, but neither expiry nor reasons."""
+    user = staff(*(set(EVERYTHING) - {"view_roleassignment"}))
+    context = shown(user, user="alice", primitive=tool("look").pk)
+    assert context["held"] is None and context["holders"] is None
+    assert context["verdicts"]
+    assert shown(user, primitive=tool("look").pk)["holders"] is None
+
+
+# -------------------------------------------------------------------- decisions
+
+
+def verdicts(context: Any) -> dict[str, tuple[str, str]]:
+    return {
+        one["rule"].name: (str(one["decision"].reason), one["why"])
+        for one in context["verdicts"]
+    }
+
+
+def test_all_decisions_about_a_user_are_shown(alice: User) -> None:
+    context = shown(staff(*EVERYTHING), user=" alice ")
+    assert context["person"] == alice and context["token"] is None
+    assert list(verdicts(context)) == ["look", "erase", "rule"], "allowed ones first"
+    assert verdicts(context) == {
+        "look": ("granted", "role User grants Use; the token includes mcp"),
+        "erase": ("token_lacks_scope", "sensitive; the token includes none of Use"),
+        "rule": ("role_lacks_scope", "requires one of Rule; roles: User"),
+    }
+    first = context["verdicts"][0]
+    assert (first["pk"], str(first["kind"]), first["remedy"]) == (
+        tool("look").pk,
+        "tool",
+        "",
+    )
+    assert "one of: Use" in context["verdicts"][1]["remedy"]
+    assert [grant.role.name for grant in context["held"]] == ["User"]
+
+
+def test_one_primitive_is_explained(alice: User) -> None:
+    row = tool("rule")
+    context = shown(staff(*EVERYTHING), user="alice", primitive=row.pk)
+    assert list(verdicts(context)) == ["rule"] and context["primitive"] == row
+    assert context["roles"] == []
+
+
+def test_only_unexpired_roles_of_that_user_are_held(alice: User) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    grant, _new = RoleAssignment.objects.grant(alice, Role.objects.get(name="Guest"))
+    RoleAssignment.objects.filter(pk=grant.pk).update(expires_at=past)
+    account("bob", "Admin")
+    context = shown(staff(*EVERYTHING), user="alice")
+    assert [grant.role.name for grant in context["held"]] == ["User"]
+
+
+def test_holders_of_a_primitive_are_listed(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account("bob", "Guest")
+    account("gone", "User", is_active=False)
+    RoleAssignment.objects.filter(user__username="bob").update(reason="r")
+    context = shown(staff(*EVERYTHING), primitive=tool("look").pk)
+    assert [one.user for one in context["holders"]] == [alice]
+    assert context["holder_count"] == 1
+    assert [role.name for role in context["roles"]] == ["User"]
+    assert "verdicts" not in context and "person" not in context
+    for number in range(3):
+        account(f"more-{number}", "User")
+    monkeypatch.setattr(access_check, "MAX_HOLDERS", 2)
+    context = shown(User.objects.get(username="rita"), primitive=tool("look").pk)
+    assert (len(context["holders"]), context["holder_count"]) == (2, 4)
+
+
+def test_an_empty_form_asks_nothing() -> None:
+    assert access_check.MAX_HOLDERS == 100
+    context = shown(staff(*EVERYTHING))
+    assert "verdicts" not in context and "holders" not in context
+    assert shown(User.objects.get(username="rita"), user="  ")["primitive"] is None
+
+
+def test_a_deactivated_account_is_refused(alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    context = shown(staff(*EVERYTHING), user="alice")
+    assert "account is deactivated" in context["refused"]
+    assert "verdicts" not in context
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ({"user": "nobody"}, "There is no user called nobody. Check the username."),
+        ({"jti": "0" * 32}, "No token has this ID. Check the ID."),
+        ({"primitive": "9999"}, "Select a valid choice"),
+    ],
+)
+def test_a_mistake_is_explained(query: dict[str, str], text: str) -> None:
+    answer = browser_of(staff(*EVERYTHING)).get(CHECK, query)
+    assert answer.status_code == 200 and text in answer.content.decode()
+
+
+def test_a_token_is_decided_with_its_own_scopes(alice: User) -> None:
+    row = token(alice, scope="Use")
+    context = shown(staff(*EVERYTHING), jti=row.jti)
+    assert context["token"] == row and context["person"] == alice
+    assert verdicts(context)["erase"][0] == "granted"
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({"kind": "refresh"}, "This is a refresh token."),
+        ({"expires_at": timezone.now() - timedelta(1)}, "The token has expired."),
+        ({"client_id": "deleted"}, "client was deleted"),
+    ],
+)
+def test_a_token_that_is_refused_is_explained(
+    alice: User, columns: dict[str, Any], text: str
+) -> None:
+    context = shown(staff(*EVERYTHING), jti=token(alice, **columns).jti)
+    assert text in context["refused"] and "verdicts" not in context
+
+
+# ------------------------------------------------------------------------ paste
+
+
+def test_only_the_id_of_a_pasted_token_is_used(alice: User) -> None:
+    row, look = token(alice), tool("look")
+    browser = browser_of(staff(*EVERYTHING))
+    answer = browser.post(CHECK, {"token": f" {row.jti[:9]}\n{row.jti[9:]} "})
+    assert (answer.status_code, answer["Location"]) == (302, f"{CHECK}?jti={row.jti}")
+    answer = browser.post(CHECK, {"token": row.jti, "primitive": look.pk})
+    assert answer["Location"] == f"{CHECK}?jti={row.jti}&primitive={look.pk}"
+    answer = browser.post(CHECK, {"token": row.jti, "primitive": "1 or x"})
+    assert answer["Location"] == f"{CHECK}?jti={row.jti}"
+
+
+@pytest.mark.parametrize("pasted", ["secret-nonsense", "", "f" * 32])
+def test_what_is_no_token_is_400_and_not_repeated(pasted: str) -> None:
+    answer = browser_of(staff(*EVERYTHING)).post(CHECK, {"token": pasted})
+    page = answer.content.decode()
+    assert answer.status_code == 400 and 'class="errornote"' in page
+    assert not pasted or pasted not in page
+
+
+def test_error_reports_hide_the_pasted_token() -> None:
+    request: Any = RequestFactory().post(CHECK, {"token": "secret"})
+    request.user = account("carol", is_staff=True, is_superuser=True)
+    page = access_check.AccessCheck()
+    page.setup(request)
+    page.post(request)
+    assert request.sensitive_post_parameters == ("token",)
+
+
+def test_a_form_of_another_site_is_refused(alice: User) -> None:
+    browser = browser_of(staff(*EVERYTHING), enforce_csrf_checks=True)
+    assert browser.post(CHECK, {"token": token(alice).jti}).status_code == 403
+
+
+# ------------------------------------------------------------------------ links
+
+
+def request_of(user: User) -> Any:
+    request: Any = RequestFactory().get("/")
+    request.user = user
+    return request
+
+
+def links(user: User, row: Any) -> list[str]:
+    found = [url for _label, url in links_of(request_of(user), row)]
+    return [url for url in found if url.startswith("/admin/access/")]
+
+
+def test_rows_link_to_their_check(alice: User) -> None:
+    user, look = staff(*EVERYTHING), tool("look")
+    row, refresh = token(alice), token(alice, kind="refresh")
+    role = Role.objects.get(name="User")
+    assert links(user, alice) == [f"{CHECK}?user=alice"]
+    assert links(user, look) == [f"{CHECK}?primitive={look.pk}"]
+    assert links(user, row) == [f"{CHECK}?jti={row.jti}"]
+    assert links(user, refresh) == []
+    assert links(user, role) == [f"/admin/access/matrix/?role={role.pk}"]
+
+
+def test_who_may_not_open_the_page_gets_no_link(alice: User) -> None:
+    user = staff("view_user", "view_auditevent", "view_issuedtoken")
+    rows = [alice, tool("look"), token(alice), Role.objects.get(name="User")]
+    denied = event(token_id="j", actor="alice")
+    assert [links(user, row) for row in [*rows, denied]] == [[]] * 5
+    assert cells_of(request_of(user), denied) == []
+
+
+def test_an_event_links_to_its_token_or_its_user(alice: User) -> None:
+    user, rule, row = staff(*EVERYTHING), tool("rule"), token(alice)
+    refresh = token(alice, kind="refresh")
+    by_token, by_user = f"?jti={row.jti}", "?user=alice"
+    target = f"&primitive={rule.pk}"
+    for columns, url in (
+        ({"token_id": row.jti, "actor": "alice"}, f"{by_token}{target}"),
+        ({"token_id": row.jti, "object": "tool gone"}, by_token),
+        ({"token_id": refresh.jti, "actor": "alice"}, f"{by_user}{target}"),
+        ({"token_id": "unknown", "actor": "alice"}, f"{by_user}{target}"),
+        ({"actor": "alice"}, f"{by_user}{target}"),
+        ({"actor": "alice", "object": "prompt rule"}, None),
+        ({"actor": "alice", "object": "tool gone"}, None),
+        ({}, None),
+    ):
+        found = links(user, event(**columns))
+        assert found == ([f"{CHECK}{url}"] if url else []), columns
+    user.user_permissions.remove(Permission.objects.get(codename="view_issuedtoken"))
+    again = User.objects.get(pk=user.pk)
+    found = links(again, event(token_id=row.jti, actor="alice"))
+    assert found == [f"{CHECK}{by_user}{target}"]
+
+
+def test_the_check_of_an_event_is_found_by_its_id(alice: User) -> None:
+    browser = browser_of(staff(*EVERYTHING))
+    row = event(actor="alice")
+    answer = browser.get(CHECK, {"event": row.pk})
+    rule = tool("rule").pk
+    assert answer.status_code == 302
+    assert answer["Location"] == f"{CHECK}?user=alice&primitive={rule}"
+    assert browser.get(CHECK, {"event": "999999"})["Location"] == CHECK
+    assert browser.get(CHECK, {"event": event(object="x").pk})["Location"] == CHECK
+    assert browser.get(CHECK, {"event": "x"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("columns", "linked"),
+    [
+        ({"token_id": "j"}, True),
+        ({"token_id": ""}, False),
+        ({"token_id": "j", "decision": "allowed"}, False),
+        ({"token_id": "j", "decision": ""}, False),
+    ],
+)
+def test_refusals_of_a_token_are_explained_in_the_list(
+    columns: dict[str, str], linked: bool
+) -> None:
+    row = event(**columns)
+    found = cells_of(request_of(staff(*EVERYTHING)), row)
+    expected = [("why?", f"{CHECK}?event={row.pk}")] if linked else []
+    assert [(str(label), url) for label, url in found] == expected

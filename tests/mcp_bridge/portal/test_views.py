@@ -1,0 +1,182 @@
+"""Portal pages about MCP: each person sees the own rights and refusals."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import AuditEvent, Role, RoleAssignment, Scope, User
+from mcp_bridge.access.decision import Reason
+from mcp_bridge.models import Primitive
+from mcp_bridge.portal.views import refusal_in_words
+from tests.support.static_files import UNCOLLECTED
+from tests.support.users import account, browser_of
+
+pytestmark = pytest.mark.django_db
+HOME, CONNECT, STATUS = "/portal/", "/portal/connect/", "/portal/connect/status"
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def static_files(settings: Any) -> None:
+    settings.STORAGES = UNCOLLECTED
+
+
+@pytest.fixture
+def alice() -> User:
+    return account("alice", "User")
+
+
+@pytest.fixture
+def bob() -> User:
+    return account("bob", "Guest")
+
+
+def event(actor: User, decision: str = "allowed", **columns: Any) -> AuditEvent:
+    values = {"action": "tool.called", "object": "tool look", "at": NOW} | columns
+    row = AuditEvent(
+        actor=actor.username, actor_id=actor.pk, decision=decision, **values
+    )
+    row.save()
+    return row
+
+
+@pytest.mark.parametrize("path", [HOME, CONNECT, STATUS])
+def test_every_page_needs_a_sign_in_and_is_not_cached(alice: User, path: str) -> None:
+    answer = Client().get(path)
+    assert answer.status_code == 302 and answer["Location"].endswith(f"?next={path}")
+    answer = browser_of(alice).get(path)
+    assert answer.status_code == 200 and "no-store" in answer["Cache-Control"]
+    assert browser_of(alice).post(path).status_code == 405
+
+
+# ---------------------------------------------------------------------- connect
+
+
+def test_the_set_up_names_the_endpoint_and_the_present(
+    alice: User, settings: Any
+) -> None:
+    settings.RESOURCE_URL = "https://portico.example/mcp"
+    before = int(timezone.now().timestamp())
+    answer = browser_of(alice).get(CONNECT)
+    context: Any = answer.context
+    assert context["url"] == "https://portico.example/mcp"
+    assert len(context["snippets"]) == 6
+    assert all("portico.example/mcp" in s.with_token for s in context["snippets"])
+    assert before <= context["since"] <= int(timezone.now().timestamp())
+    assert 'id="claude" open' in answer.content.decode()
+
+
+def status(user: User, since: str | None = None) -> Any:
+    query = {} if since is None else {"since": since}
+    return browser_of(user).get(STATUS, query).json()
+
+
+NOTHING = {"connected": False, "what": ""}
+STAMP = str(int(NOW.timestamp()))
+
+
+def test_the_first_allowed_call_connects(alice: User) -> None:
+    assert status(alice, STAMP) == NOTHING
+    event(alice)
+    assert status(alice, STAMP) == {"connected": True, "what": "tool look"}
+    event(alice, object="tool newest", at=NOW + timedelta(seconds=1))
+    assert status(alice, STAMP)["what"] == "tool newest"
+
+
+def test_calls_before_or_of_others_or_denied_connect_nothing(
+    alice: User, bob: User
+) -> None:
+    event(alice, at=NOW - timedelta(seconds=1))
+    event(alice, "denied")
+    event(alice, "")
+    event(bob)
+    assert status(alice, STAMP) == NOTHING
+
+
+@pytest.mark.parametrize("since", [None, "", "x", "-1", "1.5", "1" * 12, "²"])
+def test_an_invalid_time_counts_every_call(alice: User, since: str | None) -> None:
+    event(alice, at=datetime(1999, 1, 1, tzinfo=UTC))
+    assert status(alice, since)["connected"]
+
+
+def test_the_latest_time_that_fits_is_accepted(alice: User) -> None:
+    event(alice)
+    assert status(alice, "9" * 11) == NOTHING
+
+
+# ------------------------------------------------------------------------- home
+
+
+@pytest.fixture
+def tools() -> None:
+    """One of each state; the role User grants Use and tool:own."""
+    Primitive.objects.all().delete()
+    scopes = {n: Scope.objects.create(name=n) for n in ("Use", "Hide", "tool:secret")}
+    Role.objects.get(name="User").scopes.add(scopes["Use"], scopes["tool:secret"])
+    for name, scope, columns in (
+        ("usable", "Use", {}),
+        ("secret", "tool:secret", {"sensitive": True}),
+        ("hidden", "Hide", {}),
+        ("disabled", "Use", {"enabled": False}),
+    ):
+        row = Primitive.objects.create(kind="tool", name=name, **columns)
+        row.required_scopes.set([scopes[scope]])
+
+
+@pytest.mark.usefixtures("tools")
+def test_the_list_shows_what_the_person_may_use(alice: User, bob: User) -> None:
+    """A sensitive tool too: a client can ask for it."""
+    context: Any = browser_of(alice).get(HOME).context
+    assert [(str(kind), rule.name) for kind, rule in context["rules"]] == [
+        ("tool", "usable"),
+        ("tool", "secret"),
+    ]
+    assert context["roles"] == ("User",)
+    context = browser_of(bob).get(HOME).context
+    assert (context["rules"], context["roles"]) == ([], ("Guest",))
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_expired_role_shows_nothing(alice: User) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    RoleAssignment.objects.filter(user=alice).update(expires_at=past)
+    context: Any = browser_of(alice).get(HOME).context
+    assert (context["rules"], context["roles"]) == ([], ())
+
+
+def test_the_ten_newest_own_refusals_are_shown(alice: User, bob: User) -> None:
+    for number in range(12):
+        when = NOW + timedelta(seconds=number)
+        event(alice, "denied", object=f"tool {number}", at=when)
+    event(bob, "denied", object="tool of bob", at=NOW + timedelta(hours=1))
+    event(alice, "allowed", object="tool allowed", at=NOW + timedelta(hours=1))
+    context: Any = browser_of(alice).get(HOME).context
+    shown = [found.object for found, _words in context["refusals"]]
+    assert shown == [f"tool {number}" for number in range(11, 1, -1)]
+
+
+def test_names_of_outsiders_are_text(alice: User) -> None:
+    event(alice, "denied", object="tool <script>")
+    page = browser_of(alice).get(HOME).content.decode()
+    assert "tool &lt;script&gt;" in page and "tool <script>" not in page
+
+
+VAGUE = "Your roles do not include this. Request a role under My access."
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_reason_reveals_no_hidden_primitive(reason: Reason) -> None:
+    """Unknown, disabled and not granted sound the same."""
+    via = "sensitive; the token includes none of Use"
+    words = refusal_in_words(AuditEvent(reason=str(reason), via=via))
+    expected = {
+        Reason.TOKEN_LACKS_SCOPE: f"The token lacks a required scope: {via}.",
+        Reason.UNKNOWN_METHOD: "The message was invalid.",
+        Reason.MALFORMED: "The message was invalid.",
+    }
+    assert words == expected.get(reason, VAGUE)
