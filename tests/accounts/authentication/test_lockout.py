@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
+from django.core.exceptions import PermissionDenied
 from django.test import Client, RequestFactory, override_settings
+from django.utils import timezone
 
+from accounts.authentication import lockout
 from accounts.authentication.lockout import NON_USER_PREFIXES, limit_attempts
 from accounts.authentication.passwords.hashers import TunedArgon2PasswordHasher
+from accounts.models import AuditEvent, User
+from accounts.rate_limits.errors import RateLimited
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import PASSWORD
 
@@ -57,3 +65,305 @@ def test_no_typed_name_counts_for_another_secret(db: None, prefix: str) -> None:
     assert [counted for counted in names if counted.startswith(NON_USER_PREFIXES)] == []
     assert name in names
     assert limit_attempts(RequestFactory().post("/"), f"{prefix}alice", lambda: True)
+
+
+ADDRESS = "192.0.2.1"
+
+
+def request_from(address: str = ADDRESS) -> Any:
+    return RequestFactory().post("/x", REMOTE_ADDR=address)
+
+
+def attempt(name: str, address: str = ADDRESS, right: bool = False) -> str:
+    """How an attempt ends: right, wrong, locked or busy."""
+    try:
+        result = limit_attempts(request_from(address), name, lambda: right)
+    except lockout.LockedOut:
+        return "locked"
+    except RateLimited:
+        return "busy"
+    return "right" if result else "wrong"
+
+
+def counted(name: str, address: str, many: int = 1, agent: str = "-") -> None:
+    AccessAttempt.objects.create(
+        username=name,
+        ip_address=address,
+        user_agent=agent,
+        failures_since_start=many,
+        attempt_time=timezone.now(),
+    )
+
+
+@pytest.fixture
+def three(settings: Any, db: None) -> None:
+    """Three failures lock out."""
+    settings.LOCKOUT_AFTER = settings.AXES_FAILURE_LIMIT = 3
+    settings.STORAGES = UNCOLLECTED
+
+
+def test_the_third_failure_locks_the_pair(three: None) -> None:
+    """Another address and another name are free; spellings are one name."""
+    assert [attempt(n) for n in ("alice", "ALICE", "ａlice")] == ["wrong"] * 3
+    assert attempt("alice", right=True) == "locked"
+    assert attempt("alice", "192.0.2.2", right=True) == "right"
+    assert attempt("bob", right=True) == "right"
+
+
+def test_two_failures_lock_nothing(three: None) -> None:
+    assert [attempt("alice") for _ in range(2)] == ["wrong"] * 2
+    assert attempt("alice", right=True) == "right"
+
+
+def test_addresses_of_one_ipv6_household_count_together(three: None) -> None:
+    """A client has a /64 of addresses."""
+    for address in ("2001:db8::1", "2001:db8::2", "2001:db8::a:b:c:3"):
+        assert attempt("alice", address) == "wrong"
+    assert attempt("alice", "2001:db8::4", right=True) == "locked"
+    assert attempt("alice", "2001:db8:0:1::4", right=True) == "right"
+    (row,) = AccessAttempt.objects.all()
+    assert (row.ip_address, row.failures_since_start) == ("2001:db8::", 3)
+    assert lockout.attempt_address(request_from("")) is None
+
+
+@pytest.mark.parametrize(("many", "ends"), [(29, "right"), (30, "locked")])
+def test_ten_times_the_limit_locks_the_account_everywhere(
+    three: None, many: int, ends: str
+) -> None:
+    for n in range(many):
+        counted("alice", f"198.51.100.{n}")
+    assert attempt("alice", right=True) == ends
+    assert attempt("bob", right=True) == "right"
+
+
+@pytest.mark.parametrize(("many", "ends"), [(29, "right"), (30, "locked")])
+def test_ten_times_the_limit_locks_the_address(
+    three: None, many: int, ends: str
+) -> None:
+    for n in range(many):
+        counted(f"name-{n}", ADDRESS)
+    assert attempt("alice", right=True) == ends
+    assert attempt("alice", "192.0.2.2", right=True) == "right"
+
+
+@pytest.mark.parametrize("prefix", NON_USER_PREFIXES)
+def test_other_secrets_do_not_lock_users_of_their_address(
+    three: None, prefix: str
+) -> None:
+    """Nor do users lock the secrets of their address."""
+    counted(f"{prefix}one", ADDRESS, 300)
+    assert attempt("alice", right=True) == "right"
+    counted("bob", ADDRESS, 300)
+    assert attempt(f"{prefix}two", right=True) == "right"
+    assert attempt(f"{prefix}one", right=True) == "locked"
+
+
+@pytest.mark.parametrize("prefix", NON_USER_PREFIXES)
+def test_random_secrets_are_counted_per_address_only(three: None, prefix: str) -> None:
+    """Device codes are short: they are counted over all addresses, too."""
+    for n in range(30):
+        counted(f"{prefix}one", f"198.51.100.{n}", 2)
+    pair_only = prefix in lockout.PAIR_ONLY_PREFIXES
+    assert attempt(f"{prefix}one", right=True) == ("right" if pair_only else "locked")
+    assert {*lockout.PAIR_ONLY_PREFIXES} == {" client:", " registration:"}
+    assert {*NON_USER_PREFIXES} - {*lockout.PAIR_ONLY_PREFIXES} == {" device:"}
+
+
+def test_attempts_in_flight_count_before_they_end(three: None) -> None:
+    """Parallel guesses get no more comparisons; a finished one frees its place."""
+    requests = [request_from() for _ in range(3)]
+    for request in requests:
+        lockout.reserve_attempt(request, "Alice")
+    rows = AccessAttempt.objects.filter(username="alice", ip_address=ADDRESS)
+    assert rows.filter(user_agent__startswith=lockout.IN_FLIGHT).count() == 3
+    assert attempt("alice", right=True) == "busy"
+    with pytest.raises(RateLimited) as refused:
+        lockout.reserve_attempt(request_from(), "alice")
+    assert refused.value.wait == 1
+    assert attempt("alice", "192.0.2.2", right=True) == "right"
+    lockout.release_attempt(requests[0])
+    lockout.release_attempt(requests[0])
+    assert rows.count() == 2 and attempt("alice", right=True) == "right"
+
+
+def test_a_locked_name_is_refused_before_its_password_is_hashed(three: None) -> None:
+    """Django audits this exception as a failed sign-in; axes answers it."""
+    counted("alice", ADDRESS, 3)
+    request = request_from()
+    with pytest.raises(PermissionDenied):
+        lockout.reserve_attempt(request, "alice")
+    request.axes_credentials = {"username": "alice"}
+    refusal = lockout.lockout_refusal(request)
+    assert refusal is not None and 800 < refusal.wait <= 900
+    assert lockout.lockout_refusal(request_from()) is None
+    answer = lockout.lockout_response(request, None, None)
+    assert answer.status_code == 429 and int(answer["Retry-After"]) > 800
+    answer = lockout.lockout_response(request_from(), None, None)
+    assert answer.status_code == 429 and answer["Retry-After"] == "1"
+
+
+def test_the_wait_ends_with_the_newest_failure(three: None, settings: Any) -> None:
+    """A lock that has expired refuses nothing; the wait counts its own rows only."""
+    counted("alice", ADDRESS, 3)
+    counted("bob", "192.0.2.9", 1)
+    request = request_from()
+    AxesProxyHandler.update_request(request)
+    handler, tried = lockout.LockoutHandler(), {"username": "alice"}
+    ago = timezone.now() - timedelta(seconds=600)
+    AccessAttempt.objects.filter(username="alice").update(attempt_time=ago)
+    assert 298 < handler.wait(request, tried) <= 300
+    assert handler.wait(request, {"username": "bob"}) == 1
+    assert handler.get_failures(request, tried) == 3
+    ago = timezone.now() - settings.AXES_COOLOFF_TIME - timedelta(seconds=1)
+    AccessAttempt.objects.filter(username="alice").update(attempt_time=ago)
+    assert attempt("alice", right=True) == "right"
+
+
+def test_a_complete_sign_in_resets_the_pair_only(three: None) -> None:
+    """Not the address's other names, nor attempts in flight."""
+    for name, address in (("alice", ADDRESS), ("bob", ADDRESS), ("alice", "192.0.2.2")):
+        counted(name, address)
+    counted("alice", ADDRESS, agent=f"{lockout.IN_FLIGHT}1")
+    request = request_from()
+    AxesProxyHandler.update_request(request)
+    lockout.clear_failures(request, "Alice")
+    rows = AccessAttempt.objects.values_list("username", "ip_address", "user_agent")
+    assert set(rows) == {
+        ("bob", ADDRESS, "-"),
+        ("alice", "192.0.2.2", "-"),
+        ("alice", ADDRESS, f"{lockout.IN_FLIGHT}1"),
+    }
+
+
+def test_a_failure_stores_the_route_and_nothing_that_was_sent(three: None) -> None:
+    """It replaces the attempt in flight; the next one adds to the row."""
+    for _ in range(2):
+        body = {"username": "alice", "password": "wrong"}
+        assert Client().post("/api/token/?x=1", body, JSON).status_code == 401
+    (row,) = AccessAttempt.objects.all()
+    assert (row.username, row.ip_address) == ("alice", "127.0.0.1")
+    assert (row.failures_since_start, row.path_info) == (2, "/api/token/")
+    assert row.user_agent == row.get_data == row.post_data == row.http_accept == ""
+    assert lockout.route_of_request(request_from()) == "/"
+
+
+def test_the_attempt_that_locks_is_recorded_once(three: None) -> None:
+    """Later attempts are failed sign-ins and do not prolong the lock."""
+    body = {"username": "alice", "password": "wrong"}
+    for expected in (401, 401, 429, 429):
+        assert Client().post("/api/token/", body, JSON).status_code == expected
+    (event,) = AuditEvent.objects.filter(action="user.locked_out")
+    assert (event.object, event.address) == ("alice", "127.0.0.1")
+    assert (event.decision, event.reason) == ("denied", "attempts")
+    assert AccessAttempt.objects.get().failures_since_start == 3
+    failed = AuditEvent.objects.filter(action="user.sign_in_failed").order_by("pk")
+    assert [e.reason for e in failed][:2] == ["credentials"] * 2
+    assert failed[len(failed) - 1].reason == "locked_out"
+
+
+def test_a_failure_without_a_request_counts_nothing(three: None) -> None:
+    lockout.LockoutHandler().user_login_failed(None, {"username": "alice"}, None)
+    assert not AccessAttempt.objects.exists()
+
+
+def test_a_wrong_secret_is_recorded_under_its_kind(three: None) -> None:
+    """A user's code is a failed sign-in, a client's secret is not."""
+    attempt("alice")
+    attempt(" client:one")
+    events = [
+        (e.action, e.object.strip(), e.reason, e.address, e.decision)
+        for e in AuditEvent.objects.order_by("pk")
+    ]
+    assert events == [
+        ("user.sign_in_failed", "alice", "second_factor", ADDRESS, "denied"),
+        ("secret.refused", "client:one", "credentials", ADDRESS, "denied"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("about", "left"),
+    [
+        ({"username": "ALICE"}, {"bob", "carol", "dave"}),
+        ({"address": ADDRESS}, {"carol", "dave"}),
+        ({"address": "2001:db8::9"}, {"alice", "bob", "carol"}),
+        ({"username": "alice", "address": "2001:db8::9"}, {"bob", "carol"}),
+        ({"address": ADDRESS, "keep": ["BOB"]}, {"bob", "carol", "dave"}),
+        ({}, {"alice", "bob", "carol", "dave"}),
+    ],
+)
+def test_an_administrator_unlocks_names_or_addresses(
+    three: None, about: dict[str, Any], left: set[str]
+) -> None:
+    """The event names both and the number; kept names stay locked."""
+    rows = {"alice": ADDRESS, "bob": ADDRESS, "carol": "192.0.2.2"}
+    for name, address in (rows | {"dave": "2001:db8::"}).items():
+        counted(name, address)
+    deleted = lockout.unlock(actor="carol", **about)
+    assert set(AccessAttempt.objects.values_list("username", flat=True)) == left
+    assert deleted == 4 - len(left)
+    event = AuditEvent.objects.get(action="user.unlocked")
+    assert event.changes == {"attempts": deleted} and event.actor == "carol"
+    names = (about.get("username", ""), about.get("address", ""))
+    assert event.object == " ".join(filter(None, names))
+
+
+@pytest.fixture
+def backend(three: None, settings: Any) -> lockout.PasswordBackend:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    User.objects.create_user("alice", password="right")
+    return lockout.PasswordBackend()
+
+
+def test_a_right_password_leaves_no_attempt(backend: Any) -> None:
+    """A wrong one stays counted as in flight until Django's signal."""
+    request = request_from()
+    assert backend.authenticate(request, "alice", "right").username == "alice"
+    assert not AccessAttempt.objects.exists()
+    assert backend.authenticate(request, "alice", "wrong") is None
+    assert AccessAttempt.objects.get().user_agent.startswith(lockout.IN_FLIGHT)
+    assert backend.authenticate(None, "alice", "right").username == "alice"
+    assert backend.authenticate(None, "alice", "wrong") is None
+    assert AccessAttempt.objects.count() == 1
+
+
+@pytest.mark.parametrize("given", [(None, "right"), ("alice", None)])
+def test_an_incomplete_sign_in_is_no_attempt(backend: Any, given: Any) -> None:
+    assert backend.authenticate(request_from(), *given) is None
+    assert not AccessAttempt.objects.exists()
+
+
+def test_postgresql_locks_name_and_address_in_one_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two attempts that wait for each other's lock would both fail."""
+    locked: list[int] = []
+
+    class Cursor:
+        def execute(self, statement: str, numbers: list[int]) -> None:
+            assert statement == "SELECT pg_advisory_xact_lock(%s)"
+            locked.extend(numbers)
+
+    class Connection:
+        vendor = "postgresql"
+
+        def cursor(self) -> Any:
+            return nullcontext(Cursor())
+
+    monkeypatch.setattr(lockout, "connection", Connection())
+    request = request_from()
+    request.axes_ip_address = ADDRESS
+    lockout.serialize_attempts(request, "Alice")
+    keys = ("name alice", f"address {ADDRESS}")
+    assert locked == sorted(map(lockout.lock_number, keys))
+    assert all(-(2**63) <= number < 2**63 for number in locked)
+    assert lockout.lock_number("a") != lockout.lock_number("b")
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("ALICE", "alice"), ("ａlice", "alice"), ("a\x00b", "ab"), ("x" * 200, "x" * 150)],
+)
+def test_spellings_of_a_name_share_a_count(typed: str, name: str) -> None:
+    assert lockout.normalize_username(typed) == name
+    assert lockout.attempted_username(None, {"username": typed}) == name
+    assert lockout.attempted_username(None, None) == ""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 
 from accounts.checks import settings_are_consistent
 from accounts.http.client_address import (
     apply_forwarded,
+    client_address,
     client_behind_proxies,
     in_networks,
     normalize_address,
+    rate_limit_prefix,
+    split_networks,
 )
 
 pytestmark = pytest.mark.once
@@ -118,3 +121,99 @@ def test_the_forwarding_headers_are_removed() -> None:
     assert forwarded["headers"] == [(b"host", b"h")] and forwarded["scheme"] == "http"
     assert forwarded["client"] == ("203.0.113.7", 0)
     assert apply_forwarded({"client": None, "headers": []})["client"] == ("", 0)
+
+
+@override_settings(TRUSTED_PROXIES=OURS)
+@pytest.mark.parametrize(
+    ("peer", "lines", "client"),
+    [
+        ("10.0.0.1", ["6.6.6.6", "203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["203.0.113.7", "10.9.9.9"], "203.0.113.7"),
+        ("10.0.0.1", ["6.6.6.6, 203.0.113.7", "10.2.2.2, 10.9.9.9"], "203.0.113.7"),
+        ("203.0.113.9", ["203.0.113.7", "10.9.9.9"], "203.0.113.9"),
+        ("", ["6.6.6.6", "203.0.113.7"], "203.0.113.7"),
+    ],
+)
+def test_every_line_of_the_header_counts(
+    peer: str, lines: list[str], client: str
+) -> None:
+    """RFC 9110 5.3: several lines are one list; a client sends the first one."""
+    made = scope(peer, host="h")
+    made["headers"] += [(b"x-forwarded-for", line.encode()) for line in lines]
+    forwarded = apply_forwarded(made)
+    assert forwarded["client"] == (client, 0)
+    assert forwarded["headers"] == [(b"host", b"h")]
+
+
+@override_settings(TRUSTED_PROXIES=OURS)
+def test_the_last_line_of_the_scheme_counts() -> None:
+    made = scope("10.0.0.1")
+    made["headers"] = [(b"x-forwarded-proto", v) for v in (b"https", b"http")]
+    assert apply_forwarded(made)["scheme"] == "http"
+    made["headers"].reverse()
+    assert apply_forwarded(made)["scheme"] == "https"
+    made["headers"] = [(b"x-forwarded-for", b"203.0.113.7")]
+    made["scheme"] = "https"
+    assert apply_forwarded(made)["scheme"] == "https"
+
+
+@override_settings(TRUSTED_PROXIES=["unix"])
+def test_a_unix_socket_is_trusted_by_name_only() -> None:
+    assert client_behind_proxies("", "203.0.113.7") == "203.0.113.7"
+    assert client_behind_proxies("10.0.0.1", "203.0.113.7") == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (" 192.0.2.1 ", "192.0.2.1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:80", "192.0.2.1"),
+        ("192.0.2.256", ""),
+        ("", ""),
+        ("unknown", ""),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, address: str) -> None:
+    assert normalize_address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("2001:db8:0:1::1", "2001:db8:0:1::"),
+        ("2001:db8:0:1:ffff::1", "2001:db8:0:1::"),
+        ("2001:db8:0:2::1", "2001:db8:0:2::"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("x", ""),
+    ],
+)
+def test_a_household_of_ipv6_is_one_client(address: str, counted: str) -> None:
+    assert rate_limit_prefix(address) == counted
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [
+        ("10.0.0.0", True),
+        ("10.0.0.3", True),
+        ("10.0.0.4", False),
+        ("2001:db8::5", True),
+        ("2001:db9::5", False),
+        ("", False),
+    ],
+)
+def test_an_address_is_inside_one_of_the_networks(address: str, inside: bool) -> None:
+    nets = split_networks("10.0.0.0/30, 2001:db8::/32\n192.0.2.1")
+    assert nets == ("10.0.0.0/30", "2001:db8::/32", "192.0.2.1")
+    assert in_networks(address, nets) == inside
+
+
+def test_the_address_of_a_request_is_bounded() -> None:
+    request = RequestFactory().get("/", REMOTE_ADDR="x" * 50)
+    assert client_address(request) == "x" * 45 and client_address(None) == ""
+    del request.META["REMOTE_ADDR"]
+    assert client_address(request) == ""

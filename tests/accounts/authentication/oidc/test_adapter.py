@@ -1,0 +1,265 @@
+"""allauth's social adapter: providers from rows, refusals as pages, failures as 503."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+from allauth.account.signals import user_logged_in
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount import signals
+from allauth.socialaccount.models import SocialAccount, SocialApp
+from allauth.socialaccount.providers.oauth2.client import OAuth2Error
+from django.contrib.auth.models import AnonymousUser
+from django.http import Http404, HttpResponse
+from django.test import RequestFactory
+
+from accounts.authentication.oidc import adapter
+from accounts.authentication.oidc.account_linking import LinkRefused
+from accounts.authentication.oidc.adapter import SocialAccountAdapter
+from accounts.models import (
+    AuditEvent,
+    ClaimRule,
+    Role,
+    RoleAssignment,
+    SignInProvider,
+    User,
+)
+from tests.support.static_files import UNCOLLECTED
+from tests.support.users import account
+
+
+@pytest.fixture(autouse=True)
+def here(settings: Any) -> None:
+    settings.STORAGES = UNCOLLECTED
+    settings.ISSUER_URL = "https://portico.example"
+    settings.ALLOWED_HOSTS = ["*"]
+
+
+def asked(user: Any = None, method: str = "get", **options: Any) -> Any:
+    options = {"REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "portico.example", **options}
+    request = getattr(RequestFactory(), method)("/x", **options)
+    request.user = user or AnonymousUser()
+    return request
+
+
+@pytest.fixture
+def corp(db: None) -> SignInProvider:
+    """Enabled; a second provider is disabled."""
+    SignInProvider.objects.create(
+        slug="off", name="Off", issuer="https://off.example", enabled=False
+    )
+    row = SignInProvider(
+        slug="corp", name="Corp", issuer="https://corp.example/r/", client_id="c-1"
+    )
+    row.set_secret("secret")
+    row.save()
+    return row
+
+
+def sign_in(slug: str = "corp", process: str = "login", known: bool = False) -> Any:
+    claims = {"userinfo": {}, "id_token": {}}
+    return SimpleNamespace(
+        account=SocialAccount(provider=slug, uid="1", extra_data=claims),
+        is_existing=known,
+        state={"process": process},
+        provider=None,
+        user=None,
+    )
+
+
+def test_enabled_rows_are_allauths_apps(corp: SignInProvider) -> None:
+    apps = SocialAccountAdapter()
+    (app,) = apps.list_apps(asked())
+    assert (app.provider, app.provider_id) == ("openid_connect", "corp")
+    assert (app.name, app.client_id, app.secret) == ("Corp", "c-1", "secret")
+    options = {"server_url": "https://corp.example/r", "oauth_pkce_enabled": True}
+    assert app.settings == options and app.pk is None
+    for found, about in (
+        (1, {"provider": "openid_connect"}),
+        (1, {"provider": "corp"}),
+        (0, {"provider": "off"}),
+        (1, {"client_id": "c-1"}),
+        (0, {"client_id": "c-2"}),
+    ):
+        assert len(apps.list_apps(asked(), **about)) == found
+    assert apps.get_provider(asked(), "corp").app.provider_id == "corp"
+    for unknown in ("off", "nowhere"):
+        with pytest.raises(SocialApp.DoesNotExist):
+            apps.get_provider(asked(), unknown)
+    assert adapter.provider_origins() == ["https://corp.example"]
+
+
+@pytest.mark.parametrize("sign_up", [False, True])
+def test_accounts_are_made_where_the_row_says_so(
+    corp: SignInProvider, sign_up: bool
+) -> None:
+    SignInProvider.objects.update(sign_up=sign_up)
+    open_ = SocialAccountAdapter().is_open_for_signup
+    assert open_(asked(), sign_in()) == sign_up
+    assert not open_(asked(), sign_in("off")) and not open_(asked(), sign_in("no"))
+
+
+def test_an_address_finds_no_account_by_allauths_rule() -> None:
+    assert SocialAccountAdapter().authenticate_by_email(sign_in()) is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_new_identity_is_linked(
+    corp: SignInProvider, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user gets a mail; a known identity or a disabled provider does not link."""
+    mails: list[str] = []
+    user = account("erin")
+
+    def linked(request: Any, row: Any, one: SocialAccount) -> bool:
+        one.user = user
+        return found
+
+    def mailed(self: Any, prefix: str, to: User, **options: Any) -> None:
+        mails.append(f"{prefix} {to}")
+
+    monkeypatch.setattr(adapter, "link", linked)
+    monkeypatch.setattr(SocialAccountAdapter, "send_notification_mail", mailed)
+    for other in (sign_in(known=True), sign_in("off"), sign_in("nowhere")):
+        SocialAccountAdapter().pre_social_login(asked(), other)
+        assert other.user is None and mails == []
+    new = sign_in()
+    SocialAccountAdapter().pre_social_login(asked(), new)
+    assert new.user == (user if found else None)
+    mail = "socialaccount/email/account_connected erin"
+    assert mails == ([mail] if found else [])
+
+
+def test_a_refused_link_is_a_page_and_an_event(
+    corp: SignInProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*about: Any) -> bool:
+        raise LinkRefused("staff", "Sign in with <your password>.")
+
+    monkeypatch.setattr(adapter, "link", refused)
+    with pytest.raises(ImmediateHttpResponse) as stopped:
+        SocialAccountAdapter().pre_social_login(asked(), sign_in())
+    answer = stopped.value.response
+    assert answer.status_code == 403 and answer["Cache-Control"] == "no-store"
+    assert "&lt;your password&gt;" in answer.content.decode()
+    event = AuditEvent.objects.get()
+    assert (event.action, event.object) == ("user.sign_in_failed", "corp")
+    assert (event.decision, event.reason) == ("denied", "staff")
+    assert event.address == "192.0.2.7"
+
+
+def test_connecting_a_second_identity_is_refused(corp: SignInProvider) -> None:
+    """A first one is not, and never by address."""
+    user = account("erin")
+    SocialAccountAdapter().pre_social_login(asked(user), sign_in(process="connect"))
+    SocialAccountAdapter().pre_social_login(asked(), sign_in(process="connect"))
+    assert not SocialAccount.objects.exists()
+    SocialAccount.objects.create(user=user, provider="corp", uid="2")
+    with pytest.raises(ImmediateHttpResponse):
+        SocialAccountAdapter().pre_social_login(asked(user), sign_in(process="connect"))
+    assert AuditEvent.objects.get().reason == "other_identity"
+
+
+PROVIDER_ERRORS = [
+    requests.ConnectionError("away"),
+    OAuth2Error("wrong"),
+    KeyError("sub"),
+    TypeError("x"),
+    ValueError("x"),
+]
+
+
+@pytest.mark.parametrize("error", PROVIDER_ERRORS, ids=repr)
+def test_a_failing_provider_is_a_page_with_503(
+    db: None, error: Exception, caplog: Any
+) -> None:
+    """The log names the cause, the page does not."""
+
+    def view(request: Any, provider_id: str) -> Any:
+        raise error
+
+    with caplog.at_level(logging.WARNING):
+        answer = adapter.unavailable_as_503(view)(asked(), "corp")
+    assert answer.status_code == 503 and answer["Retry-After"] == "30"
+    assert "Sign-in through corp failed" in caplog.text
+    event = AuditEvent.objects.get()
+    assert (event.action, event.object) == ("user.sign_in_failed", "corp")
+    assert (event.reason, event.address) == ("oidc", "192.0.2.7")
+
+
+@pytest.mark.parametrize("error", [Http404("x"), RuntimeError("a fault of ours")])
+def test_other_errors_are_not_the_providers(error: Exception) -> None:
+    def view(request: Any, provider_id: str) -> Any:
+        raise error
+
+    with pytest.raises(type(error)):
+        adapter.unavailable_as_503(view)(asked(), "corp")
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "query"),
+    [
+        ("get", {}, ""),
+        ("get", {"next": "/portal/"}, "?next=%2Fportal%2F"),
+        ("post", {"next": "/portal/"}, "?next=%2Fportal%2F"),
+    ],
+)
+def test_sign_in_begins_on_the_issuers_host(
+    method: str, data: dict[str, str], query: str
+) -> None:
+    """The session's cookie of another host is missing at the callback."""
+    view = adapter.unavailable_as_503(lambda request, slug: HttpResponse(slug))
+    assert view(asked(), "corp").content == b"corp"
+    answer = view(asked(None, method, data=data, HTTP_HOST="other.example"), "corp")
+    sign_in_page = f"https://portico.example/accounts/login/{query}"
+    assert (answer.status_code, answer["Location"]) == (302, sign_in_page)
+
+
+def test_claims_become_roles_at_each_sign_in(corp: SignInProvider) -> None:
+    """UserInfo goes before the ID token; a password sign-in changes no role."""
+    user, guest = account("erin"), Role.objects.get(name="Guest")
+    ClaimRule.objects.create(provider=corp, claim="groups", value="g", role=guest)
+    found = sign_in()
+    found.account.extra_data = {"id_token": {"groups": ["x"]}, "userinfo": {}}
+
+    def roles_after(documents: Any) -> int:
+        found.account.extra_data = documents
+        adapter.on_sign_in(user=user, sociallogin=found)
+        return RoleAssignment.objects.filter(user=user).unexpired().count()
+
+    assert roles_after({"id_token": {"groups": ["g"]}, "userinfo": {}}) == 1
+    adapter.on_sign_in(user=user)
+    keys = [receiver[0][0] for receiver in user_logged_in.receivers]
+    assert "portico-claims" in keys
+    assert RoleAssignment.objects.filter(user=user).unexpired().exists()
+    documents = {"id_token": {"groups": ["g"]}, "userinfo": {"groups": ["x"]}}
+    assert roles_after(documents) == 0
+    assert roles_after({"userinfo": {"groups": ["g"]}}) == 1
+    SignInProvider.objects.update(enabled=False)
+    assert roles_after({}) == 1
+
+
+def test_connected_identities_are_recorded(corp: SignInProvider) -> None:
+    user, found = account("erin"), sign_in()
+    found.user = found.account.user = user
+    request = asked(user)
+    signals.social_account_added.send(User, request=request, sociallogin=found)
+    signals.social_account_removed.send(
+        User, request=request, socialaccount=found.account
+    )
+    events = AuditEvent.objects.order_by("pk")
+    assert [e.action for e in events] == ["user.linked", "user.unlinked"]
+    assert {(e.actor, e.object, e.reason, e.address) for e in events} == {
+        ("erin", "erin", "at provider corp", "192.0.2.7")
+    }
+
+
+def test_calls_to_providers_are_limited() -> None:
+    session = SocialAccountAdapter().get_requests_session()
+    assert (session.slots, session.seconds) == (adapter.SLOTS, 5.0)
+    limits = (adapter.SLOTS.together, adapter.SLOTS.per_host, adapter.SLOTS.wait)
+    assert limits == (16, 8, 2.0)

@@ -1,0 +1,147 @@
+"""What Portico accepts of an OpenID provider's documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jwt
+import pytest
+from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.oauth2.client import OAuth2Error
+from django.http import Http404
+from django.test import RequestFactory
+
+from accounts.authentication.oidc import provider
+from accounts.authentication.oidc.provider import (
+    MAX_SUB_LENGTH,
+    OIDCProvider,
+    refuse_other_issuer,
+    refuse_unsigned,
+    safe_username,
+    same_issuer,
+    text_of,
+)
+from tests.support.users import account
+
+
+def theirs() -> Any:
+    return OIDCProvider.__new__(OIDCProvider)
+
+
+@pytest.mark.parametrize("sub", ["1", "x" * MAX_SUB_LENGTH, "user one"])
+def test_a_subject_is_text(sub: str) -> None:
+    """OIDC Core 2; UserInfo's is compared elsewhere."""
+    documents = {"id_token": {"sub": sub}, "userinfo": {"sub": "other"}}
+    assert theirs().extract_uid(documents) == sub
+
+
+@pytest.mark.parametrize("sub", [None, "", 7, ["x"], "x" * 192, "a\nb", "a\x00"])
+def test_other_subjects_are_refused(sub: Any) -> None:
+    assert MAX_SUB_LENGTH == 191
+    with pytest.raises(OAuth2Error, match="The sub"):
+        theirs().extract_uid({"id_token": {"sub": sub}})
+
+
+def test_fields_of_a_new_account() -> None:
+    """UserInfo goes before the ID token; only text, and a verified address."""
+    verified = {"email": "Erin@Corp.example", "email_verified": True}
+    documents = {
+        "id_token": {"name": "old", "given_name": "Erin", "family_name": ["x"]},
+        "userinfo": {"name": "new", "preferred_username": "erin", **verified},
+    }
+    assert theirs().extract_common_fields(documents) == {
+        "name": "new",
+        "first_name": "Erin",
+        "last_name": "",
+        "username": "erin",
+        "email": "erin@corp.example",
+    }
+    documents["userinfo"]["email_verified"] = "true"  # type: ignore[index]
+    assert theirs().extract_common_fields(documents)["email"] == ""
+    assert theirs().extract_email_addresses(documents) == []
+
+
+@pytest.mark.parametrize(
+    ("preferred", "name"),
+    [
+        ("erin", "erin"),
+        ("erin.7_x@corp", "erin.7_x@corp"),
+        ("ｅrin", "erin"),
+        ("c\u0430rol", ""),
+        ("\u0430\u0431", "\u0430\u0431"),
+        ("", ""),
+    ],
+)
+def test_a_name_of_two_alphabets_is_not_used(preferred: str, name: str) -> None:
+    assert safe_username(preferred) == name
+
+
+@pytest.mark.parametrize(
+    ("claim", "text"), [("a", "a"), (None, ""), (7, ""), (["a"], ""), ("a\nb", "")]
+)
+def test_claims_are_printable_text(claim: Any, text: str) -> None:
+    assert text_of(claim) == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://a", "https://a", True),
+        ("https://a/", "https://a", True),
+        ("https://a", "https://a/", True),
+        ("https://a/r", "https://a/r/.well-known/openid-configuration", True),
+        ("https://a", "https://b", False),
+        ("https://a/r", "https://a", False),
+        (None, "https://a", False),
+        (["https://a"], "https://a", False),
+    ],
+)
+def test_issuers_are_compared(one: Any, other: str, same: bool) -> None:
+    """OpenID Connect Discovery 4.3."""
+    assert same_issuer(one, other) == same
+
+
+@pytest.mark.parametrize("token", [None, "", "x", "a.b.c", 7])
+def test_an_id_token_is_required(token: Any) -> None:
+    with pytest.raises(OAuth2Error, match="missing or malformed"):
+        refuse_unsigned(token)
+
+
+def test_an_id_token_is_signed() -> None:
+    """OIDC Core 3.1.3.7: TLS does not replace the signature."""
+    refuse_unsigned(jwt.encode({"sub": "1"}, "k" * 32, "HS256"))
+    with pytest.raises(OAuth2Error, match="not signed"):
+        refuse_unsigned(jwt.encode({"sub": "1"}, None, "none"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "refused"),
+    [
+        ({"id_token": {"iss": "https://one"}}, False),
+        ({"id_token": {"iss": "https://two"}}, True),
+        ({"id_token": None}, False),
+        ({}, False),
+    ],
+)
+def test_an_identity_keeps_its_issuer(
+    db: None, stored: dict[str, Any], refused: bool
+) -> None:
+    """OIDC Core 5.7: `sub` is unique per issuer only."""
+    SocialAccount.objects.create(
+        user=account("erin"), provider="corp", uid="1", extra_data=stored
+    )
+    token = {"id_token": {"iss": "https://one"}}
+    for slug, uid in (("corp", "2"), ("guests", "1")):
+        refuse_other_issuer(SocialAccount(provider=slug, uid=uid, extra_data=token))
+    same = SocialAccount(provider="corp", uid="1", extra_data=token)
+    if not refused:
+        refuse_other_issuer(same)
+        return
+    with pytest.raises(OAuth2Error, match="another issuer"):
+        refuse_other_issuer(same)
+
+
+@pytest.mark.parametrize("view", [provider.login, provider.callback])
+def test_an_unknown_provider_is_not_found(db: None, view: Any) -> None:
+    with pytest.raises(Http404):
+        view(RequestFactory().get("/"), "nowhere")
