@@ -1,0 +1,62 @@
+"""What a server process checks and sets, but a command does not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from config.server import workers
+
+pytestmark = pytest.mark.once
+
+
+def set_up(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    monkeypatch.setattr(workers, "settings", SimpleNamespace(**settings))
+
+
+@pytest.mark.parametrize(
+    ("environment", "count", "parent", "refused"),
+    [
+        ("production", 1, "a parent", True),
+        ("production", 1, None, False),
+        ("production", 2, "a parent", False),
+        ("development", 1, "a parent", False),
+    ],
+)
+def test_an_uncounted_worker_does_not_start_in_production(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: str,
+    count: int,
+    parent: str | None,
+    refused: bool,
+) -> None:
+    set_up(monkeypatch, ENVIRONMENT=environment, WORKERS=count)
+    monkeypatch.setattr(workers.multiprocessing, "parent_process", lambda: parent)
+    if not refused:
+        workers.refuse_uncounted_workers()
+        return
+    with pytest.raises(SystemExit, match="WORKERS: set it to the value of `uvicorn"):
+        workers.refuse_uncounted_workers()
+
+
+@pytest.mark.parametrize(
+    ("engine", "before", "after"),
+    [
+        ("django.db.backends.postgresql", {}, {"options": "-c x"}),
+        ("django.db.backends.postgresql", {"options": "-c y"}, {"options": "-c y"}),
+        ("django.db.backends.sqlite3", {}, {}),
+    ],
+)
+def test_statements_of_servers_have_a_time_limit(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    before: dict[str, str],
+    after: dict[str, str],
+) -> None:
+    """Options of DATABASE_URL win."""
+    database = {"ENGINE": engine, "OPTIONS": before}
+    set_up(monkeypatch, DATABASES={"default": database}, SERVING_OPTIONS="-c x")
+    workers.bound_statements()
+    assert database["OPTIONS"] == after
