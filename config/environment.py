@@ -6,7 +6,6 @@ import secrets
 import sys
 import tomllib
 from collections.abc import Iterator
-from datetime import timedelta
 from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
@@ -593,10 +592,6 @@ def _read_when_written(path: Path) -> str:
             return text
         time.sleep(0.01)
     raise OSError(f"{path} is empty: delete it and start again.")
-
-
-def lifetime(seconds: int) -> timedelta:
-    return timedelta(seconds=seconds)
 
 
 def version() -> str:

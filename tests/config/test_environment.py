@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from config import settings_docs
-from config.environment import Environment, kept_secret, version
+from config.environment import (
+    DATABASES,
+    STORES,
+    Environment,
+    files_with_secrets,
+    is_secret,
+    kept_secret,
+    read,
+    version,
+)
 from tests.support.ports import free_port
 from tests.support.server import ROOT, prepared_folder
 
@@ -255,3 +267,404 @@ def test_make_without_the_venv_module_says_what_to_install(tmp_path: Path) -> No
         ["make", "serve"], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert done.returncode and "apt-get install python3-venv" in done.stderr
+
+
+def environment(**variables: Any) -> Environment:
+    return Environment(_env_file=None, **variables)
+
+
+LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+SAFE: dict[str, Any] = {
+    "ENVIRONMENT": "production",
+    "ISSUER_URL": "https://h.example",
+    "SECRET_KEY": "0123456789abcdef" * 4,
+    "KEY_ENCRYPTION_KEY": "fedcba9876543210" * 3,
+    "DATABASE_URL": "postgres://h/d",
+    "VALKEY_URL": "redis://h",
+}
+
+
+def names_of_problems(**variables: Any) -> list[str]:
+    """The settings that are wrong in production with these variables."""
+    found = environment(**{**SAFE, **variables}).problems()
+    return [line.partition(":")[0] for line in found]
+
+
+BOUNDS: dict[str, tuple[float, float | None]] = {
+    "PORT": (1, 65535),
+    "WORKERS": (1, 64),
+    "ACCESS_TOKEN_LIFETIME": (1, 86400),
+    "REFRESH_TOKEN_LIFETIME": (60, 365 * 86400),
+    "REFRESH_TOKEN_GRACE": (0, 300),
+    "LOCKOUT_AFTER": (1, None),
+    "LOCKOUT_SECONDS": (1, 86400),
+    "EMAIL_PORT": (1, 65535),
+    "HASHING_AT_ONCE": (1, 64),
+    "HASHING_WAIT": (0, 60),
+    "UNUSED_CLIENTS_AFTER": (1, None),
+    "MAX_BODY_SIZE": (1024, None),
+    "MAX_FORM_SIZE": (16384, None),
+    "BODY_TIMEOUT": (0.001, 3600),
+    "HEAD_TIMEOUT": (0.001, 3600),
+    "SEND_TIMEOUT": (0.001, 3600),
+    "SESSION_IDLE": (0.001, 86400),
+    "MAX_HEAD_SIZE": (8192, None),
+    "MAX_HEADERS": (50, None),
+    **dict.fromkeys(
+        (
+            "MAX_SESSIONS_PER_USER MAX_SESSIONS MAX_STREAMS_PER_USER MAX_STREAMS "
+            "MAX_CALLS_PER_USER MAX_CALLS AUDIT_RETENTION"
+        ).split(),
+        (1, None),
+    ),
+    "MAX_BODIES_PER_USER": (1024, None),
+    "MAX_BODIES": (1024, None),
+}
+"""Setting -> its lowest and highest value."""
+
+
+def numeric_settings() -> set[str]:
+    fields = Environment.model_fields.items()
+    return {name for name, field in fields if field.annotation in (int, float)}
+
+
+def test_every_number_has_bounds() -> None:
+    """TOKEN_MAX_IDLE has a rule of its own, below."""
+    assert numeric_settings() - {"TOKEN_MAX_IDLE"} == BOUNDS.keys()
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_number_is_within_its_bounds(name: str) -> None:
+    low, high = BOUNDS[name]
+    step = 1 if Environment.model_fields[name].annotation is int else 0.001
+    assert getattr(environment(**{name: low}), name) == low
+    outside = [low - step]
+    if high is not None:
+        assert getattr(environment(**{name: high}), name) == high
+        outside.append(high + step)
+    for value in outside:
+        with pytest.raises(ValidationError):
+            environment(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("idle", "valid"),
+    [(0, True), (1, False), (299, False), (300, True), (-1, False)],
+)
+def test_an_idle_limit_is_longer_than_the_precision_of_use(
+    idle: int, valid: bool
+) -> None:
+    if valid:
+        assert environment(TOKEN_MAX_IDLE=idle).TOKEN_MAX_IDLE == idle
+        return
+    with pytest.raises(ValidationError):
+        environment(TOKEN_MAX_IDLE=idle)
+
+
+LIMITS = [name for name in Environment.model_fields if name.startswith("LIMIT_")]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_is_a_rate_or_off(name: str) -> None:
+    for rate in ("off", "1/second", "60/minute", "999999999/hour", "5/day"):
+        assert getattr(environment(**{name: rate}), name) == rate
+    for rate in ("0/day", "1000000000/day", "1/week", "1/days", "x1/day", "no", "1"):
+        with pytest.raises(ValidationError):
+            environment(**{name: rate})
+
+
+@pytest.mark.parametrize("prefix", ["", "8001", "a" * 16])
+def test_a_session_prefix_is_short(prefix: str) -> None:
+    assert environment(SESSION_PREFIX=prefix).SESSION_PREFIX == prefix
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SESSION_PREFIX", "a" * 17, "pattern"),
+        ("SESSION_PREFIX", "a-b", "pattern"),
+        ("ISSUER_URL", "h.example", "scheme://host"),
+        ("ISSUER_URL", "https://", "scheme://host"),
+        ("ISSUER_URL", "ftp://h.example", "scheme://host"),
+        ("ISSUER_URL", "https://h.example/", "leave away the path"),
+        ("ISSUER_URL", "https://h.example?a", "leave away the path"),
+        ("ISSUER_URL", "https://h.example#a", "leave away the path"),
+        ("ALLOWED_ORIGINS", "https://a.example,b.example", "'b.example'"),
+        ("ALLOWED_ORIGINS", "://h", "scheme://host"),
+        ("ALLOWED_ORIGINS", "https://", "scheme://host"),
+        ("ALLOWED_ORIGINS", "https://h/", "scheme://host"),
+        ("VALKEY_URL", "http://h", "redis, rediss"),
+        ("DATABASE_URL", "mysql://h/d", "postgres, postgresql, sqlite"),
+        ("EXTRA_APPS", "examples.products, no_such_module", "no_such_module"),
+        ("EXTRA_APPS", "no.such.Config", "no module no.such.Config"),
+        ("EXTRA_APPS", "nosuch", "no module nosuch"),
+        ("EXTRA_APPS", ".", "no module"),
+        ("TRUSTED_PROXIES", "10.0.0.1, everybody", "'everybody'"),
+        ("TRUSTED_PROXIES", "10.0.0.1/64", "'10.0.0.1/64'"),
+        ("ENVIRONMENT", "staging", "development"),
+    ],
+)
+def test_a_wrong_value_is_explained(name: str, value: str, told: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(told)):
+        environment(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("ISSUER_URL", "HTTPS://H.Example:8443", "https://h.example:8443"),
+        ("ISSUER_URL", "http://h.example", "http://h.example"),
+        ("ALLOWED_HOSTS", " a , ,b,", ["a", "b"]),
+        ("ALLOWED_HOSTS", ["a"], ["a"]),
+        ("ALLOWED_ORIGINS", "http://h:*, app://x", ["http://h:*", "app://x"]),
+        *(("VALKEY_URL", f"{scheme}://h", f"{scheme}://h") for scheme in STORES),
+        *(("DATABASE_URL", f"{kind}://h/d", f"{kind}://h/d") for kind in DATABASES),
+        ("EXTRA_APPS", "examples.products", ["examples.products"]),
+        (
+            "EXTRA_APPS",
+            "accounts.apps.AccountsConfig",
+            ["accounts.apps.AccountsConfig"],
+        ),
+        (
+            "TRUSTED_PROXIES",
+            "unix, 10.0.0.5/24, ::1",
+            ["unix", "10.0.0.5/24", "::1"],
+        ),
+    ],
+)
+def test_a_right_value_is_kept(name: str, value: Any, found: Any) -> None:
+    assert getattr(environment(**{name: value}), name) == found
+
+
+def test_stores_and_databases_are_these() -> None:
+    assert set(STORES) == {
+        *("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
+    }
+    assert set(DATABASES) == {"postgres", "postgresql", "sqlite"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "hosts"),
+    [
+        ({}, ["127.0.0.1", "localhost", "[::1]"]),
+        ({"ISSUER_URL": "https://h.example:1"}, ["h.example", *LOOPBACK_HOSTS]),
+        ({"ALLOWED_HOSTS": "a,a"}, ["127.0.0.1", "a", "localhost", "[::1]"]),
+        (SAFE | {"ALLOWED_HOSTS": "a"}, ["h.example", "a"]),
+        (SAFE | {"ISSUER_URL": "https://[2001:db8::1]"}, ["[2001:db8::1]"]),
+    ],
+)
+def test_the_issuers_host_is_first(variables: Any, hosts: list[str]) -> None:
+    assert environment(**variables).hosts == hosts
+
+
+@pytest.mark.parametrize(
+    ("variables", "origins"),
+    [
+        ({}, [f"http://{host}:*" for host in LOOPBACK_HOSTS]),
+        ({"ALLOWED_ORIGINS": "http://a"}, ["http://a"]),
+        (SAFE | {"ALLOWED_ORIGINS": "http://a"}, ["http://a"]),
+        (SAFE, []),
+    ],
+)
+def test_loopback_origins_are_for_development(variables: Any, origins: Any) -> None:
+    assert environment(**variables).origins_allowed == origins
+
+
+@pytest.mark.parametrize(
+    ("asked", "extra", "on"),
+    [
+        ("auto", {}, False),
+        ("auto", SAFE, True),
+        ("on", {}, True),
+        ("off", SAFE, False),
+    ],
+)
+def test_staff_need_a_second_factor_in_production(
+    asked: str, extra: Any, on: bool
+) -> None:
+    assert environment(**extra, STAFF_SECOND_FACTOR=asked).staff_second_factor is on
+
+
+@pytest.mark.parametrize(
+    ("variables", "kind"),
+    [
+        ({}, "console"),
+        (SAFE, "dummy"),
+        ({"EMAIL_HOST": "m"}, "smtp"),
+        (SAFE | {"EMAIL_HOST": "m"}, "smtp"),
+    ],
+)
+def test_mails_go_to_the_server_if_there_is_one(variables: Any, kind: str) -> None:
+    backend = f"django.core.mail.backends.{kind}.EmailBackend"
+    assert environment(**variables).email_backend == backend
+
+
+def test_the_issuer_follows_the_port() -> None:
+    assert environment(PORT=81).issuer == "http://127.0.0.1:81"
+    assert environment(**SAFE).production and not environment().production
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, []),
+        ({"ISSUER_URL": "http://h.example"}, ["ISSUER_URL"]),
+        ({"ISSUER_URL": ""}, ["ISSUER_URL"]),
+        (
+            {"SECRET_KEY": "", "KEY_ENCRYPTION_KEY": ""},
+            ["SECRET_KEY", "KEY_ENCRYPTION_KEY"],
+        ),
+        ({"SECRET_KEY": "0123456789" * 5}, []),
+        ({"SECRET_KEY": ("0123456789" * 5)[1:]}, ["SECRET_KEY"]),
+        ({"KEY_ENCRYPTION_KEY": "01234567" * 4}, []),
+        ({"KEY_ENCRYPTION_KEY": ("01234567" * 4)[1:]}, ["KEY_ENCRYPTION_KEY"]),
+        ({"KEY_ENCRYPTION_KEY": "0123456" * 9}, ["KEY_ENCRYPTION_KEY"]),
+        ({"KEY_ENCRYPTION_KEY": SAFE["SECRET_KEY"]}, ["KEY_ENCRYPTION_KEY"]),
+        ({"WORKERS": 2}, []),
+        ({"WORKERS": 2, "DATABASE_URL": "sqlite:///x"}, ["DATABASE_URL"]),
+        ({"WORKERS": 1, "DATABASE_URL": "", "VALKEY_URL": ""}, []),
+        (
+            {"WORKERS": 2, "DATABASE_URL": "", "VALKEY_URL": ""},
+            ["DATABASE_URL", "VALKEY_URL"],
+        ),
+        ({"CLIENT_REGISTRATION": "token"}, ["REGISTRATION_TOKEN"]),
+        (
+            {"CLIENT_REGISTRATION": "token", "REGISTRATION_TOKEN": "x" * 19},
+            ["REGISTRATION_TOKEN"],
+        ),
+        ({"CLIENT_REGISTRATION": "token", "REGISTRATION_TOKEN": "x" * 20}, []),
+        ({"CLIENT_REGISTRATION": "open", "REGISTRATION_TOKEN": "x"}, []),
+        ({"METRICS_TOKEN": "x" * 19}, ["METRICS_TOKEN"]),
+        ({"METRICS_TOKEN": "x" * 20}, []),
+    ],
+)
+def test_production_names_exactly_what_is_wrong(
+    variables: dict[str, Any], told: list[str]
+) -> None:
+    assert names_of_problems(**variables) == told
+
+
+def test_development_needs_no_secrets_but_no_short_tokens() -> None:
+    assert environment().problems() == []
+    found = environment(METRICS_TOKEN="x").problems()
+    assert found == ["METRICS_TOKEN: set it to 20 characters or more."]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "confidential"),
+    [
+        ("SECRET_KEY", "x", True),
+        ("secret_key", "x", True),
+        ("EMAIL_PASSWORD", "x", True),
+        ("SECRET_KEY", "", False),
+        ("SECRET_KEY", None, False),
+        ("DATABASE_URL", "postgres://u:p@h/d", True),
+        ("DATABASE_URL", "postgres://u@h/d", False),
+        ("DATABASE_URL", "postgres://[::1/d", True),
+        ("PORT", "8000", False),
+        ("UNKNOWN", "postgres://u:p@h/d", False),
+    ],
+)
+def test_secrets_and_passwords_are_confidential(
+    name: str, value: str | None, confidential: bool
+) -> None:
+    assert is_secret(name, value) is confidential
+
+
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [("PORT=1\nSECRET_KEY=x\n", True), ("PORT=1\n", False), (None, False)],
+)
+def test_an_env_file_with_secrets_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, private: bool
+) -> None:
+    path = tmp_path / ".env"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setitem(Environment.model_config, "env_file", path)
+    assert files_with_secrets() == ([path] if private else [])
+
+
+def test_a_secret_of_the_environment_is_not_stored(tmp_path: Path) -> None:
+    found = environment(DATA_DIR=tmp_path, SECRET_KEY="given")
+    assert found.secret("SECRET_KEY") == "given" and not list(tmp_path.iterdir())
+    made = found.secret("KEY_ENCRYPTION_KEY")
+    assert (tmp_path / "key_encryption_key").read_text() == made
+
+
+def test_a_secret_folder_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "secret_key"
+    before = os.umask(0)
+    try:
+        kept_secret(path)
+    finally:
+        os.umask(before)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="DATA_DIR: .* set it to a folder"):
+        environment(DATA_DIR=tmp_path / "file" / "x").secret("SECRET_KEY")
+
+
+def test_a_secret_that_another_process_writes_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, waits = tmp_path / "secret_key", list[float]()
+    path.write_text("")
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            path.write_text("theirs\n")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert kept_secret(path) == "theirs" and len(waits) == 3
+
+
+def test_a_secret_that_stays_empty_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret_key").write_text(" \n")
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    with pytest.raises(OSError, match="is empty: delete it"):
+        kept_secret(tmp_path / "secret_key")
+    assert sum(waits) == pytest.approx(1)
+
+
+def settings_error(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """What `read` prints with these variables, which stop it."""
+    monkeypatch.setitem(Environment.model_config, "env_file", None)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        read()
+    return str(stopped.value)
+
+
+def test_every_wrong_variable_is_printed_without_its_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = settings_error(monkeypatch, PORT="hunter2", ISSUER_URL="x")
+    assert told.startswith("Portico cannot start with these settings:\n  ")
+    assert "  PORT: " in told and "  ISSUER_URL: " in told and "hunter2" not in told
+    assert told.endswith("\nSee docs/settings.md.")
+
+
+def test_unsafe_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = settings_error(monkeypatch, METRICS_TOKEN="short")
+    assert "  METRICS_TOKEN: set it to 20 characters or more." in told
+
+
+def test_safe_settings_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Environment.model_config, "env_file", None)
+    monkeypatch.setenv("PORT", "81")
+    assert read().PORT == 81
+
+
+def test_an_empty_variable_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "")
+    assert environment().PORT == 8000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,13 @@ def test_stale_pages_are_named_and_only_written_without_check(
     assert settings_docs.main([]) == 0
     assert {page.read_text() for page in pages} == {"text"}
     assert settings_docs.main(["--check"]) == 0 and capsys.readouterr().out == ""
+
+
+def test_the_exit_code_is_the_number_of_stale_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["settings_docs", "--check"])
+    monkeypatch.delitem(sys.modules, "config.settings_docs")
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("config.settings_docs", run_name="__main__")
+    assert stopped.value.code == 0

@@ -162,10 +162,12 @@ class Connection:
 def run(story: Callable[[Connection], Any], **how: bool) -> None:
     async def whole() -> None:
         it = Connection(**how)
-        await story(it)
-        it.protocol.connection_lost(None)
-        it.go.set()
-        await it.settle()
+        try:
+            await story(it)
+        finally:
+            it.protocol.connection_lost(None)
+            it.go.set()
+            await it.settle()
 
     with LIMITS:
         asyncio.run(whole())
@@ -593,3 +595,23 @@ def test_a_closed_connection_is_not_closed_again() -> None:
         assert it.line.ended == ["close"]
 
     run(story)
+
+
+def test_the_bytes_of_a_head_do_not_count_for_the_body() -> None:
+    async def story(it: Connection) -> None:
+        fields = CHUNKED[:-2] + b"x: " + b"a" * (MAX_HEAD - 1000) + b"\r\n\r\n"
+        await it.send(*(fields[n : n + 1000] for n in range(0, len(fields), 1000)))
+        await it.send(b"1;x=" + b"a" * (MAX_HEAD - 1000), b"\r\nb\r\n0\r\n\r\n")
+        assert it.statuses == ["204"] and it.body == b"b"
+
+    run(story)
+
+
+def test_garbage_in_a_waiting_request_is_not_answered_first() -> None:
+    """Its error would pass for the response to the request before it."""
+
+    async def story(it: Connection) -> None:
+        await it.send(GET, CHUNKED, b"no size\r\n")
+        assert it.protocol.deaf and it.line.sent == b"" and not it.line.ended
+
+    run(story, held=True)

@@ -6,12 +6,21 @@ import json
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, OperationalError, transaction
+from django.core.exceptions import SuspiciousOperation
+from django.db import DataError, IntegrityError, OperationalError, transaction
 from django.http import HttpResponse
 from django.test import override_settings
 
+from accounts.admin_site.declared_lookups import LookupRefused
 from accounts.models import Role, Scope
-from config.views.errors import server_error
+from config.views.errors import (
+    REFUSED,
+    TEMPORARY,
+    bad_request,
+    classify_error,
+    server_error,
+)
+from mcp_bridge.http.request_id import request_id
 from tests.support.static_files import UNCOLLECTED
 
 pytestmark = pytest.mark.django_db
@@ -57,3 +66,105 @@ def test_errors_are_answered_by_their_kind(
     page = response_to(rf, kind, "text/html,application/xhtml+xml")
     assert page.status_code == status and words in page.content.decode()
     assert ("Retry-After" in page) == (status == 503)
+
+
+@pytest.mark.parametrize("kind", TEMPORARY, ids=lambda kind: kind.__name__)
+def test_what_a_retry_resolves_is_503(rf: Any, kind: type[Exception]) -> None:
+    assert classify_error(kind("x")) == (
+        503,
+        ("temporarily_unavailable", TEMPORARY[kind]),
+    )
+    try:
+        raise kind("x")
+    except kind:
+        response = server_error(rf.get("/"))
+    assert response["Retry-After"] == "5" and response["Cache-Control"] == "no-store"
+
+
+def integrity_error(**fields: str) -> IntegrityError:
+    error = IntegrityError("x")
+    error.__cause__ = type("Cause", (Exception,), fields)()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        *(({"sqlstate": state}, 409) for state in ("23503", "23505")),
+        *(
+            ({"sqlite_errorname": f"SQLITE_CONSTRAINT_{kind}"}, 409)
+            for kind in ("FOREIGNKEY", "PRIMARYKEY", "UNIQUE")
+        ),
+        ({"sqlstate": "23502"}, 500),
+        ({"sqlite_errorname": "SQLITE_CONSTRAINT_NOTNULL"}, 500),
+        ({}, 500),
+    ],
+)
+def test_only_concurrent_changes_are_conflicts(
+    fields: dict[str, str], status: int
+) -> None:
+    assert classify_error(integrity_error(**fields))[0] == status
+
+
+def test_only_an_integrity_error_is_a_conflict() -> None:
+    error = ValueError("x")
+    error.__cause__ = type("Cause", (Exception,), {"sqlstate": "23505"})()
+    assert classify_error(error)[0] == 500
+    assert classify_error(IntegrityError("x"))[0] == 500
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("x"),
+        OverflowError("x"),
+        ValueError("Exceeds the limit (4300 digits) for integer string conversion"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_value_that_fits_no_column_is_400(error: Exception) -> None:
+    text = "A value is too large or has odd characters."
+    assert classify_error(error) == (400, ("invalid_request", text))
+
+
+def test_without_an_exception_it_is_500(rf: Any) -> None:
+    response = server_error(rf.get("/"))
+    assert response.status_code == 500 and "Retry-After" not in response
+    assert json.loads(response.content) == {
+        "error": "server_error",
+        "error_description": "Something broke; it is in the server's log.",
+    }
+
+
+@override_settings(STORAGES=UNCOLLECTED)
+def test_the_page_names_the_request(rf: Any) -> None:
+    """An operator finds the log lines by it."""
+    token = request_id.set("id-77")
+    try:
+        response = server_error(rf.get("/", headers={"accept": "text/html"}))
+    finally:
+        request_id.reset(token)
+    assert "id-77" in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        *REFUSED.items(),
+        (SuspiciousOperation, "The request is malformed."),
+    ],
+)
+def test_what_django_refuses_is_400(rf: Any, error: type[Exception], text: str) -> None:
+    """RFC 6749 5.2, for all clients."""
+    for accept in ("*/*", "text/html"):
+        response = bad_request(rf.get("/", headers={"accept": accept}), error("x"))
+        assert response.status_code == 400 and response["Cache-Control"] == "no-store"
+        assert json.loads(response.content) == {
+            "error": "invalid_request",
+            "error_description": text,
+        }
+
+
+def test_a_refused_lookup_is_explained(rf: Any) -> None:
+    response = bad_request(rf.get("/admin/x/"), LookupRefused("a__b"))
+    assert "cannot be filtered by 'a__b'" in response.content.decode()
