@@ -1,0 +1,76 @@
+"""`manage.py add_user`: the account, its rights and its password."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from accounts.models import RoleAssignment, User
+from tests.support.commands import new_events, refusal, run_command
+
+pytestmark = pytest.mark.django_db
+FLAGS = ("is_staff", "is_superuser", "is_service_account")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        ([], (False, False, False)),
+        (["--staff"], (True, False, False)),
+        (["--superuser"], (True, True, False)),
+        (["--service-account"], (False, False, True)),
+    ],
+)
+def test_an_account_has_only_the_rights_it_was_given(
+    arguments: list[str], flags: tuple[bool, ...]
+) -> None:
+    told = run_command("add_user", "zoe", "--email", "zoe@h.example", *arguments)
+    zoe = User.objects.get(username="zoe")
+    assert tuple(getattr(zoe, name) for name in FLAGS) == flags
+    assert zoe.email == "zoe@h.example" and zoe.is_active
+    assert not zoe.has_usable_password() and told == "Added zoe with no role.\n"
+
+
+def test_account_and_roles_are_recorded() -> None:
+    found = new_events(
+        lambda: run_command("add_user", "zoe", "--role", "User", "--role", "Guest")
+    )
+    assert found == [
+        ("command line", "user.added", "zoe", ""),
+        ("command line", "role.granted", "zoe has User", ""),
+        ("command line", "role.granted", "zoe has Guest", ""),
+    ]
+    reasons = RoleAssignment.objects.values_list("reason", flat=True)
+    assert set(reasons) == {"added with the user"}
+
+
+@pytest.mark.parametrize(
+    "line", ["a long enough phrase 7\n", "a long enough phrase 7\r\nx"]
+)
+def test_the_password_is_the_first_line(monkeypatch: Any, line: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(line))
+    run_command("add_user", "zoe", "--password-stdin")
+    assert User.objects.get(username="zoe").check_password("a long enough phrase 7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line", "told"),
+    [
+        (["--password-stdin"], "\n", "No password on standard input"),
+        (["--password-stdin"], "zoezoezoe1\n", "too similar"),
+        (["--email", "no address"], "", "valid email"),
+        (
+            ["--role", "Nope"],
+            "",
+            "There is no role Nope; there are: Admin, Guest, User",
+        ),
+    ],
+)
+def test_nothing_is_added_when_something_is_wrong(
+    monkeypatch: Any, arguments: list[str], line: str, told: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(line))
+    assert told in refusal("add_user", "zoezoezoe", *arguments)
+    assert not User.objects.filter(username="zoezoezoe").exists()

@@ -1,0 +1,189 @@
+"""`manage.py purge`: each kind of row is deleted at its end, and not before."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.http.session_store import SessionStore
+from accounts.management.commands import purge
+from accounts.models import (
+    AuditEvent,
+    AuditHour,
+    AuditSeal,
+    ImportDraft,
+    IssuedToken,
+    OAuthClient,
+    OAuthDeviceGrant,
+    OAuthGrant,
+    RevokedToken,
+    SigningKey,
+    UsedAssertion,
+    User,
+)
+from accounts.models.signing_keys import KeyState
+from accounts.tokens.issue import issue_tokens
+from tests.support.commands import new_events, run_command
+from tests.support.database_prompt import empty_audit
+from tests.support.users import public_client
+
+pytestmark = pytest.mark.django_db
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
+
+
+def test_every_kind_is_counted_and_recorded(alice: User) -> None:
+    told: list[str] = []
+    found = new_events(lambda: told.append(run_command("purge")))
+    summary = (
+        "0 tokens, 0 revocations, 0 audit events, 0 unused clients, 0 drafts, "
+        "0 codes, 0 signing keys retired"
+    )
+    assert told == [f"Purged {summary}.\n"]
+    assert found[-1] == ("command line", "purge.done", summary, "")
+
+
+@pytest.mark.parametrize(("before", "kept"), [(-2 * SECOND, True), (2 * SECOND, False)])
+def test_codes_stay_a_day_for_replays(
+    alice: User, before: timedelta, kept: bool
+) -> None:
+    now = timezone.now()
+    client = OAuthClient.objects.get(client_id=public_client("c"))
+    fields: dict[str, Any] = {"expires": now - DAY - before}
+    OAuthGrant.objects.create(user=alice, code="c", application=client, **fields)
+    OAuthDeviceGrant.objects.create(
+        device_code="d", user_code="U", client_id="c", **fields
+    )
+    assert purge.Command().delete_codes(now) == (0 if kept else 2)
+    assert OAuthGrant.objects.exists() is kept
+    assert OAuthDeviceGrant.objects.exists() is kept
+
+
+@pytest.mark.parametrize(("ago", "kept"), [(-SECOND, True), (SECOND, False)])
+def test_assertions_are_deleted_at_their_end(ago: timedelta, kept: bool) -> None:
+    """RFC 7523 3: until then a `jti` may not be used twice."""
+    now = timezone.now()
+    UsedAssertion.objects.create(pk="a", until=now - ago)
+    assert purge.Command().delete_codes(now) == (0 if kept else 1)
+    assert UsedAssertion.objects.exists() is kept
+
+
+def retiring_key(needed_until: datetime) -> SigningKey:
+    SigningKey.objects.ensure_active()
+    SigningKey.objects.rotate(actor="test")
+    key = SigningKey.objects.get(state=KeyState.RETIRING)
+    SigningKey.objects.filter(pk=key.pk).update(
+        retiring_at=key.retiring_at + (needed_until - key.needed_until)
+    )
+    return key
+
+
+@pytest.mark.parametrize(("ago", "state"), [(-SECOND, "retiring"), (SECOND, "retired")])
+def test_a_key_retires_after_its_last_token(ago: timedelta, state: str) -> None:
+    now = timezone.now()
+    key = retiring_key(now - ago)
+    counts: list[int] = []
+    found = new_events(lambda: counts.append(purge.Command().retire_keys(now)))
+    key.refresh_from_db()
+    assert key.state == state and counts == [int(state == "retired")]
+    told = ("command line", "key.retired", f"signing key {key.kid}", "")
+    assert found == ([told] if state == "retired" else [])
+    assert SigningKey.objects.filter(state=KeyState.ACTIVE).count() == 1
+
+
+def test_expired_rows_go_and_others_stay(alice: User, settings: Any) -> None:
+    now = timezone.now()
+    old, new = (issue_tokens(alice, issued_via="command").row for _ in range(2))
+    IssuedToken.objects.filter(family=old.family).revoke(actor=None, reason="x")
+    IssuedToken.objects.filter(family=new.family).revoke(actor=None, reason="x")
+    IssuedToken.objects.filter(family=old.family).update(expires_at=now - SECOND)
+    RevokedToken.objects.filter(jti=old.jti).update(until=now - SECOND)
+    told = run_command("purge")
+    assert "2 tokens, 1 revocations" in told
+    assert not IssuedToken.objects.filter(family=old.family).exists()
+    assert IssuedToken.objects.filter(family=new.family).count() == 2
+    assert not RevokedToken.objects.filter(jti=old.jti).exists()
+    assert RevokedToken.objects.filter(jti=new.jti).exists()
+
+
+def test_events_stay_for_the_retention(settings: Any) -> None:
+    settings.AUDIT_RETENTION = 10 * DAY
+    empty_audit()
+    for days, name in ((11, "test.old"), (9, "test.new")):
+        AuditEvent(action=name, at=timezone.now() - days * DAY).save()
+        AuditSeal.objects.all().seal()
+    assert "1 audit events" in run_command("purge")
+    left = AuditEvent.objects.filter(action__startswith="test.")
+    assert [event.action for event in left] == ["test.new"]
+
+
+def test_drafts_and_sessions_expire(alice: User) -> None:
+    draft = ImportDraft.objects.create(owner=alice, kind="users", content="x")
+    ImportDraft.objects.filter(pk=draft.pk).update(made_at=timezone.now() - 2 * DAY)
+    for name, ends in (("old", -DAY), ("new", DAY)):
+        Session.objects.create(
+            pk=name, session_data="", expire_date=timezone.now() + ends
+        )
+    assert "1 drafts" in run_command("purge")
+    assert not ImportDraft.objects.exists()
+    assert list(Session.objects.values_list("pk", flat=True)) == ["new"]
+
+
+def test_clients_that_nobody_uses_are_counted(monkeypatch: Any) -> None:
+    queryset = type(OAuthClient.objects.all())
+    monkeypatch.setattr(queryset, "purge", lambda rows, now: 7)
+    assert "7 unused clients" in run_command("purge")
+
+
+def test_successors_are_dropped_after_the_grace(
+    settings: Any, monkeypatch: Any
+) -> None:
+    asked: list[datetime] = []
+    rows = type(IssuedToken.objects.all())
+    monkeypatch.setattr(rows, "drop_successors", lambda rows, when: asked.append(when))
+    settings.REFRESH_TOKEN_GRACE = 50 * SECOND
+    run_command("purge")
+    (when,) = asked
+    assert abs(timezone.now() - when - 50 * SECOND) < 5 * SECOND
+
+
+def test_hours_are_counted_and_old_hours_deleted(monkeypatch: Any) -> None:
+    empty_audit()
+    AuditHour.objects.all().delete()
+    now = timezone.now()
+    AuditEvent(action="tool.called", at=now - timedelta(hours=5)).save()
+    AuditHour.objects.create(
+        hour=now - 1000 * DAY, facet="actor", value="x", allowed=1, denied=0
+    )
+    run_command("purge")
+    assert not AuditHour.objects.filter(hour__lt=now - 900 * DAY).exists()
+    assert AuditHour.objects.filter(hour__gt=now - DAY, allowed__gt=0).exists()
+
+
+def test_sqlite_is_analyzed_in_bounded_time(monkeypatch: Any) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        run_command("purge")
+    found = [query["sql"] for query in queries]
+    sqlite = connection.vendor == "sqlite"
+    assert ("PRAGMA analysis_limit=1000" in found) is ("ANALYZE" in found) is sqlite
+
+
+@pytest.mark.once
+def test_postgres_analyzes_itself(monkeypatch: Any) -> None:
+    class Other:
+        vendor = "postgresql"
+
+    monkeypatch.setattr(purge, "connection", Other())
+    purge.Command().analyze()
+
+
+def test_expired_sessions_are_cleared_with_their_rows(monkeypatch: Any) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr(SessionStore, "clear_expired", lambda: called.append(True))
+    run_command("purge")
+    assert called == [True]

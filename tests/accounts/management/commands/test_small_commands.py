@@ -1,0 +1,92 @@
+"""`manage.py doctor`, `unlock`, `rotate_signing_key` and `reset_second_factor`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from axes.models import AccessAttempt
+from django.core import checks
+
+from accounts.admin_site import system_status
+from accounts.models import SigningKey, User
+from tests.support.commands import new_events, refusal, run_command
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(
+    ("level", "code"), [(checks.ERROR, 1), (checks.CRITICAL, 1), (checks.WARNING, None)]
+)
+def test_doctor_fails_on_errors_only(
+    monkeypatch: Any, capsys: Any, level: int, code: int | None
+) -> None:
+    message = checks.CheckMessage(level, "what", hint="fix it", id="portico.X")
+    monkeypatch.setattr(system_status, "findings", lambda: [message])
+    if code is None:
+        assert "No errors found." in run_command("doctor")
+        return
+    with pytest.raises(SystemExit) as stopped:
+        run_command("doctor")
+    assert stopped.value.code == code
+
+
+def failed(name: str, address: str) -> AccessAttempt:
+    attempt: AccessAttempt = AccessAttempt.objects.create(
+        username=name, ip_address=address, failures_since_start=9, user_agent="x"
+    )
+    return attempt
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["alice"], {("bob", "192.0.2.1"), ("bob", "192.0.2.2")}),
+        (["--address", "192.0.2.1"], {("alice", "192.0.2.2"), ("bob", "192.0.2.2")}),
+        (
+            ["--address", "::ffff:192.0.2.1"],
+            {("alice", "192.0.2.2"), ("bob", "192.0.2.2")},
+        ),
+    ],
+)
+def test_unlock_resets_the_named_counters(
+    alice: User, bob: User, arguments: list[str], left: set[tuple[str, str]]
+) -> None:
+    for name in ("alice", "bob"):
+        failed(name, "192.0.2.1"), failed(name, "192.0.2.2")
+    told: list[str] = []
+    found = new_events(lambda: told.append(run_command("unlock", *arguments)))
+    rows = AccessAttempt.objects.values_list("username", "ip_address")
+    assert set(rows) == left and told == ["Unlocked; 2 counters reset.\n"]
+    assert [event[:2] for event in found] == [("command line", "user.unlocked")]
+
+
+def test_unlock_needs_a_name_or_an_address() -> None:
+    assert refusal("unlock").startswith("Give a user name, or an address")
+    assert refusal("unlock", "--address", "x") == "x is not an IP address."
+
+
+@pytest.mark.parametrize(
+    ("option", "kept"), [([], "ES256"), (["--algorithm", "EdDSA"], "EdDSA")]
+)
+def test_a_rotation_is_printed_and_recorded(option: list[str], kept: str) -> None:
+    before = SigningKey.objects.ensure_active()
+    told: list[str] = []
+    found = new_events(lambda: told.append(run_command("rotate_signing_key", *option)))
+    key = SigningKey.objects.get(state="active")
+    assert key.kid != before.kid and key.algorithm == kept
+    assert told == [f"New tokens are signed with {key.kid} ({kept}).\n"]
+    assert ("command line", "key.rotated") in {event[:2] for event in found}
+    assert "invalid choice" in refusal("rotate_signing_key", "--algorithm", "none")
+
+
+def test_factors_of_one_account_are_removed(alice: User, bob: User) -> None:
+    for user in (alice, bob):
+        Authenticator.objects.create(user=user, type="totp", data={})
+    told: list[str] = []
+    found = new_events(lambda: told.append(run_command("reset_second_factor", "alice")))
+    assert told == ["1 second factors removed.\n"]
+    assert [row.user for row in Authenticator.objects.all()] == [bob]
+    assert ("command line", "second_factor.reset") in {event[:2] for event in found}
+    assert "There is no user x" in refusal("reset_second_factor", "x")
