@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from allauth.usersessions.models import UserSession
 from django.apps import apps
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.sites import all_sites
@@ -21,16 +21,28 @@ from django.core.exceptions import (
     PermissionDenied,
     SuspiciousOperation,
 )
-from django.db import connection, transaction
+from django.db import connection, models, transaction
+from django.db.models.functions import Lower
 from django.http import Http404, QueryDict
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
+from accounts.admin_site import autocomplete
 from accounts.admin_site.declared_lookups import (
     CONTROLS,
     DeclaredLookups,
+    LookupRefused,
+    comparisons,
+    date_hierarchy_lookups,
+    exceeds_limits,
+    hashable,
+    is_key,
     lookups_of,
     missing_guards,
+    ordering_paths,
+    orders,
+    parameters_of,
+    searchable,
     shown_columns,
 )
 from accounts.admin_site.sensitive_columns import fields_along, is_private, is_secret
@@ -534,3 +546,315 @@ def test_no_query_uses_regular_expressions() -> None:
     assert len(files) > 100
     for path in files:
         assert not re.search("__i?regex", path.read_text()), path
+
+
+def page_of(model: Any, **attributes: Any) -> Any:
+    """A list of `model` that only this test has."""
+    kind = type("Page", (DeclaredLookups, admin.ModelAdmin), attributes)
+    return kind(model, admin.site)
+
+
+@pytest.mark.parametrize(
+    ("query", "exceeds"),
+    [
+        ({"a": ["x"] * 100}, False),
+        ({"a": ["x"] * 101}, True),
+        ({"a": ["x"] * 60, "b": ["x"] * 41}, True),
+        ({"a": "x" * 2000}, False),
+        ({"a": "x" * 2001}, True),
+        ({"q": "x" * 500}, False),
+        ({"q": "x" * 501}, True),
+        ({"a": "x\x00"}, True),
+        ({}, False),
+    ],
+)
+def test_query_strings_have_limits(query: dict[str, Any], exceeds: bool) -> None:
+    asked = RequestFactory().get("/", query).GET
+    assert exceeds_limits(asked) is exceeds
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "valid"),
+    [
+        (User, "1", True),
+        (User, "x", False),
+        (User, "", False),
+        (UserSession, "9" * 30, False),
+        (AuditEvent, "1.5", False),
+    ],
+)
+def test_a_selected_value_must_be_a_key(model: Any, text: str, valid: bool) -> None:
+    assert is_key(model, text) is valid
+
+
+def test_a_key_never_has_a_nul() -> None:
+    from django.contrib.sessions.models import Session
+
+    assert is_key(Session, "abc") and not is_key(Session, "ab\x00c")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("keys", [["x"], ["1", "x"], ["1\x00"]])
+def test_an_action_on_no_row_is_refused(keys: list[str]) -> None:
+    told: list[tuple[str, int]] = []
+    page = page_of(User)
+    page.message_user = lambda request, text, level: told.append((text, level))
+    request: Any = RequestFactory().post("/admin/x/?q=1", {"_selected_action": keys})
+    response = page.response_action(request, User.objects.all())
+    assert (response.status_code, response.url) == (302, "/admin/x/?q=1")
+    text = "This row does not exist. It may have been deleted."
+    assert told == [(text, messages.ERROR)]
+
+
+@pytest.mark.django_db
+def test_an_action_on_rows_is_passed_on(monkeypatch: Any) -> None:
+    monkeypatch.setattr(
+        admin.ModelAdmin, "response_action", lambda *arguments, **_o: arguments[3:]
+    )
+    request: Any = RequestFactory().post("/", {"_selected_action": ["1", "2"]})
+    assert page_of(User).response_action(request, None, 7) == (7,)
+
+
+@pytest.mark.django_db
+def test_a_row_is_found_by_its_key_only() -> None:
+    user = staff_user("carol")
+    request = request_as(user)
+    page = page_of(User)
+    assert page.get_object(request, str(user.pk)) == user
+    assert page.get_object(request, user.username, "username") == user
+    assert page.get_object(request, f"{user.pk}\x00") is None
+
+
+@pytest.mark.django_db
+def test_an_unreadable_filter_is_explained(monkeypatch: Any) -> None:
+    """Django shows all rows without a message."""
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr(admin.ModelAdmin, "changelist_view", lambda *_a: "shown")
+    page = page_of(User)
+    page.message_user = lambda request, text, level: told.append((text, level))
+    assert page.changelist_view(request_as(staff_user("carol"))) == "shown"
+    assert told == []
+    assert page.changelist_view(request_as(staff_user("carol"), e="1")) == "shown"
+    text = "The filter or sort order is invalid, so all rows are shown."
+    assert told == [(text, messages.WARNING)]
+
+
+class Sorted(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Columns that sort by other columns."""
+
+    list_display = (
+        "username",
+        "by_text",
+        "by_f",
+        "by_function",
+        "unsorted",
+        "property",
+    )
+
+    @admin.display(ordering="-email")
+    def by_text(self, row: Any) -> str:
+        return ""
+
+    @admin.display(ordering=models.F("last_name"))
+    def by_f(self, row: Any) -> str:
+        return ""
+
+    @admin.display(ordering=Lower("first_name").desc())
+    def by_function(self, row: Any) -> str:
+        return ""
+
+    def unsorted(self, row: Any) -> str:
+        return ""
+
+
+def ordered(column: Any) -> list[str]:
+    return orders(Sorted(User, admin.site), column)
+
+
+def test_the_order_of_a_column_is_known() -> None:
+    assert ordered("username") == ["username"] and ordered("by_text") == ["email"]
+    assert ordered("by_f") == ["last_name"] and ordered("by_function") == ["first_name"]
+    assert ordered("unsorted") == [] and ordered("nothing") == []
+    assert ordered(Sorted.by_text) == ["email"]
+
+
+def test_properties_may_have_an_order(monkeypatch: Any) -> None:
+    def shown(self: Any) -> str:
+        return ""
+
+    shown.admin_order_field = "password"  # type: ignore[attr-defined]
+    monkeypatch.setattr(User, "property", property(shown), raising=False)
+    assert ordered("property") == ["password"]
+
+
+def test_a_relation_sorts_by_the_order_of_its_rows() -> None:
+    found = [*ordering_paths(IssuedToken, "user")]
+    assert found[0] == "user" and found == [
+        "user",
+        *(f"user__{name.lstrip('-')}" for name in User._meta.ordering),
+    ]
+    deep = [*ordering_paths(Permission, "content_type")]
+    assert deep == ["content_type"]
+
+
+def test_orders_end_after_three_relations(monkeypatch: Any) -> None:
+    """Two models may order by each other."""
+    monkeypatch.setattr(User._meta, "ordering", ["role_assignments__user"])
+    found = [*ordering_paths(IssuedToken, "user")]
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "lookups"),
+    [
+        (None, set()),
+        ("", set()),
+        ("at", {"at__year", "at__month", "at__day", "at__gte", "at__lt"}),
+    ],
+)
+def test_a_date_hierarchy_has_its_links(path: str | None, lookups: set[str]) -> None:
+    assert set(date_hierarchy_lookups(path)) == lookups
+
+
+RANGED = {"gt", "gte", "lt", "lte"}
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "ranges", "keys"),
+    [
+        (AuditEvent, "at", True, False),
+        (AuditEvent, "duration_ms", True, False),
+        (AuditEvent, "id", True, False),
+        (AuditEvent, "actor", False, False),
+        (User, "is_staff", False, False),
+        (IssuedToken, "user", False, True),
+    ],
+)
+def test_only_numbers_and_times_have_ranges(
+    model: Any, path: str, ranges: bool, keys: bool
+) -> None:
+    """A range over text reveals it letter by letter."""
+    expected = {path, *(f"{path}__{name}" for name in ("exact", "in", "isnull"))}
+    expected |= {f"{path}__{name}" for name in RANGED} if ranges else set()
+    expected |= {f"{path}__id__exact", f"{path}__id__in"} if keys else set()
+    assert set(comparisons(model, path)) == expected
+
+
+class Choice(admin.SimpleListFilter):
+    title, parameter_name = "x", "choice"
+
+
+def test_every_kind_of_filter_has_its_lookups() -> None:
+    found = {
+        name: set(parameters_of(User, declared))
+        for name, declared in {
+            "simple": Choice,
+            "empty": ("email", admin.EmptyFieldListFilter),
+            "other": ("email", admin.AllValuesFieldListFilter),
+            "field": User._meta.get_field("is_staff"),
+            "strange": object(),
+        }.items()
+    }
+    plain = {"email", "email__exact", "email__in", "email__isnull"}
+    assert found["simple"] == {"choice"} and found["strange"] == set()
+    assert found["empty"] == {*plain, "email__isempty"} and found["other"] == plain
+    assert "is_staff__exact" in found["field"]
+    assert hashable(["a", "b"]) == ("a", "b") and hashable("a") == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "valid"),
+    [
+        ("username", (), True),
+        ("^username", (), True),
+        ("username__iregex", (), False),
+        ("email", (), False),
+        ("=email", ("email",), True),
+        ("password", ("password",), False),
+    ],
+)
+def test_a_search_uses_columns_that_are_shown(
+    name: str, shown: tuple[str, ...], valid: bool
+) -> None:
+    assert searchable(User, name, frozenset(shown)) is valid
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("order", "valid"),
+    [
+        ("", True),
+        ("1", True),
+        ("-1", True),
+        ("1.1", False),
+        ("1.-1", False),
+        ("2", False),
+        ("9", False),
+        ("x", False),
+        ("1000", False),
+        ("1.", True),
+    ],
+)
+def test_each_sortable_column_is_named_once(order: str, valid: bool) -> None:
+    page = page_of(
+        User, list_display=("username", "last_login"), sortable_by=("username",)
+    )
+    assert page.can_order(request_as(staff_user("carol"), o=order)) is valid
+
+
+@pytest.mark.django_db
+def test_the_checkbox_column_counts(monkeypatch: Any) -> None:
+    page = page_of(User, list_display=("username",), actions=None)
+    assert page.can_order(request_as(staff_user("carol"), o="0"))
+    page = page_of(User, list_display=("username",))
+    assert not page.can_order(request_as(staff_user("carol"), o="0"))
+
+
+@pytest.mark.django_db
+def test_a_refused_lookup_is_logged_with_the_user(caplog: Any) -> None:
+    page = page_of(User)
+    asked = request_as(staff_user("carol"), password__startswith="a")
+    with pytest.raises(LookupRefused) as refused:
+        page.get_changelist_instance(asked)
+    assert refused.value.lookup == "password__startswith"
+    assert f"Refused 'carol' at {asked.path}: Filtering by" in caplog.text
+    assert len(LookupRefused("x" * 200).lookup) == 100
+
+
+@pytest.mark.django_db
+def test_a_broken_list_is_reported_not_redirected(monkeypatch: Any) -> None:
+    """Without parameters no other address would help."""
+
+    def broken(*_arguments: Any) -> Any:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(admin.ModelAdmin, "get_changelist_instance", broken)
+    for query in ({}, {"e": "1"}):
+        with pytest.raises(ValueError, match="broken"):
+            page_of(User).get_changelist_instance(
+                request_as(staff_user("carol"), **query)
+            )
+    with pytest.raises(IncorrectLookupParameters, match="broken"):
+        page_of(User).get_changelist_instance(request_as(staff_user("carol"), q="x"))
+    with pytest.raises(DisallowedModelAdminLookup):
+        page_of(User).get_changelist_instance(
+            request_as(staff_user("carol"), q="x", e="1")
+        )
+
+
+@pytest.mark.django_db
+def test_a_term_has_a_length() -> None:
+    assert autocomplete.LONGEST_TERM == 100
+    where = {"app_label": "accounts", "model_name": "issuedtoken", "field_name": "user"}
+    for length, error in ((100, PermissionDenied), (101, SuspiciousOperation)):
+        request = request_as(staff_user("carol"), term="x" * length, **where)
+        with pytest.raises(error):
+            admin.site.autocomplete_view(request)
+
+
+@pytest.mark.django_db
+def test_a_parameter_without_a_column_is_unreadable() -> None:
+    """It may be an annotation or mistyped: no attempt to read a secret."""
+    asked = request_as(staff_user("carol"), nothing="1")
+    with pytest.raises(IncorrectLookupParameters):
+        page_of(User).get_changelist_instance(asked)

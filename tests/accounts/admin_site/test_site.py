@@ -1,16 +1,23 @@
-"""The admin's navigation: its sections and their permissions."""
+"""The admin site: who enters, its pages with their permissions, its navigation."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.contrib import admin
-from django.contrib.auth.models import Permission
+from django.contrib.admin.sites import all_sites
+from django.contrib.auth.models import AnonymousUser, Permission
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.http import Http404
 from django.test import RequestFactory
+from django.urls import resolve, reverse
 
+from accounts.admin_site import site
 from accounts.admin_site.site import Section
-from accounts.models import User
+from accounts.models import Role, User
 from tests.support.users import make_user
 
 pytestmark = pytest.mark.django_db
@@ -39,3 +46,221 @@ def test_the_menu_shows_only_pages_the_user_may_open() -> None:
     permission = Permission.objects.get(codename="view_auditevent")
     judy.user_permissions.add(permission)
     assert menu(User.objects.get(pk=judy.pk)) == {"audit": ["Audit events"]}
+
+
+def request_of(user: Any, **query: str) -> Any:
+    request: Any = RequestFactory().get("/admin/", query)
+    request.user = user
+    return request
+
+
+def staff(*permissions: str, **fields: Any) -> User:
+    user = User.objects.create(username="judy", **{"is_staff": True, **fields})
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return user
+
+
+def with_factor(user: User) -> User:
+    Authenticator.objects.create(user=user, type="totp", data={})
+    return user
+
+
+@pytest.mark.parametrize(
+    ("fields", "required", "factor", "allowed"),
+    [
+        ({}, False, False, True),
+        ({}, True, False, False),
+        ({}, True, True, True),
+        ({"is_staff": False}, False, True, False),
+        ({"is_active": False}, False, True, False),
+    ],
+)
+def test_active_staff_with_a_factor_may_enter(
+    settings: Any, fields: dict[str, bool], required: bool, factor: bool, allowed: bool
+) -> None:
+    settings.STAFF_SECOND_FACTOR = required
+    user = staff(**fields)
+    if factor:
+        with_factor(user)
+    assert admin.site.has_permission(request_of(user)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("required", "target"), [(False, "/admin/"), (True, "/portal/security/")]
+)
+def test_staff_who_are_signed_in_go_on(
+    settings: Any, required: bool, target: str
+) -> None:
+    settings.STAFF_SECOND_FACTOR = required
+    response = admin.site.login(request_of(staff()))
+    assert (response.status_code, response.url) == (302, target)  # type: ignore[attr-defined]
+
+
+def test_signed_in_people_without_rights_are_refused(alice: User) -> None:
+    """A second sign-in would change nothing."""
+    with pytest.raises(PermissionDenied):
+        admin.site.login(request_of(alice))
+
+
+@pytest.mark.parametrize(
+    ("query", "target"), [({}, "/admin/"), ({"next": "/admin/x/"}, "/admin/x/")]
+)
+def test_others_use_the_sign_in_page_with_lockout(
+    query: dict[str, str], target: str
+) -> None:
+    response: Any = admin.site.login(request_of(AnonymousUser(), **query))
+    assert response.url == f"/accounts/login/?next={target}"
+
+
+def test_passwords_are_changed_on_the_page_with_lockout(carol: User) -> None:
+    response: Any = admin.site.password_change(request_of(carol))
+    assert response.url == "/accounts/password/change/"
+    response = admin.site.password_change_done(request_of(carol))
+    assert response.url == "/portal/security/"
+
+
+wrapped: Any = admin.site._wrapped  # type: ignore[attr-defined]
+"""`admin.site` passes attributes on to it; a patch of the outside would not end."""
+
+
+class Open(site.SitePage):
+    path, name, title = "open/", "open", "Open page"
+    template, permissions = "admin/x.html", ("accounts.view_user", "accounts.view_role")
+    place, parent = (Section.AUDIT, 1), ("index", "Home")
+
+    def get(self, request: Any) -> Any:
+        return self.page({"more": 1}, status=409)
+
+
+class Highest(Open):
+    name, superusers_only = "highest", True
+
+
+def test_a_page_needs_all_its_permissions(carol: User) -> None:
+    assert Open.allowed(request_of(carol))
+    both = staff("view_user", "view_role")
+    assert Open.allowed(request_of(both))
+    both.user_permissions.set(Permission.objects.filter(codename="view_user"))
+    assert not Open.allowed(request_of(User.objects.get(pk=both.pk)))
+
+
+def test_a_page_of_superusers_ignores_permissions(carol: User) -> None:
+    assert Highest.allowed(request_of(carol))
+    assert not Highest.allowed(request_of(staff("view_user", "view_role")))
+
+
+def test_a_view_checks_the_permission_too(carol: User) -> None:
+    view = site.require_permission(Open)
+    with pytest.raises(PermissionDenied):
+        view(request_of(staff("view_user")))
+    response = view(request_of(carol))
+    assert response.status_code == 409 and response.template_name == "admin/x.html"
+    shown = {name: response.context_data[name] for name in ("title", "parent", "more")}
+    assert shown == {"title": "Open page", "parent": ("index", "Home"), "more": 1}
+    assert "available_apps" in response.context_data
+
+
+@pytest.mark.parametrize("page", list(wrapped.pages.values()), ids=lambda p: p.name)
+def test_every_page_of_the_site_refuses_staff_without_permissions(page: Any) -> None:
+    """Through its URL, as the site registers it."""
+    view = resolve(reverse(f"admin:{page.name}")).func
+    with pytest.raises(PermissionDenied):
+        view(request_of(staff()))
+
+
+def test_pages_are_registered_by_their_name(monkeypatch: Any) -> None:
+    monkeypatch.setattr(wrapped, "pages", {})
+    assert site.site_page(Open) is Open and site.site_page(Highest) is Highest
+    assert wrapped.pages == {"open": Open, "highest": Highest}
+    nameless = type("None", (site.SitePage,), {})
+    with pytest.raises(ImproperlyConfigured, match="declares no permissions"):
+        site.site_page(nameless)
+
+
+def test_hidden_pages_are_not_in_the_menu(carol: User, monkeypatch: Any) -> None:
+    hidden = type("Hidden", (Open,), {"in_menu": False, "name": "hidden", "title": "H"})
+    monkeypatch.setattr(site, "reverse", lambda name: f"/{name}")
+    monkeypatch.setattr(wrapped, "pages", {"a": Open, "b": hidden})
+    found = menu(carol)["audit"]
+    assert "Open page" in found and "H" not in found
+
+
+def test_a_menu_entry_links_to_its_page(monkeypatch: Any) -> None:
+    monkeypatch.setattr(site, "reverse", lambda name: f"/{name}")
+    entry = site.menu_entry(Open)
+    assert (entry["name"], entry["admin_url"]) == ("Open page", "/admin:open")
+    assert entry["view_only"] and entry["add_url"] is None and entry["perms"] == {}
+
+
+def test_a_section_is_ordered_by_rank_then_name() -> None:
+    entries = [(2, {"name": "a"}), (1, {"name": "c"}), (1, {"name": "b"})]
+    group = admin.site.group(Section.AUDIT, entries)  # type: ignore[attr-defined]
+    assert [entry["name"] for entry in group["models"]] == ["b", "c", "a"]
+    assert (group["name"], group["app_label"]) == (Section.AUDIT.label, "audit")
+
+
+def test_one_app_keeps_djangos_order(carol: User) -> None:
+    (found,) = admin.site.get_app_list(request_of(carol), "axes")
+    assert found["app_label"] == "axes"
+
+
+def test_models_without_a_place_are_last() -> None:
+    assert site.DEFAULT_PLACE == (Section.SYSTEM, 90)
+
+
+def test_the_index_has_the_dashboard(carol: User, monkeypatch: Any) -> None:
+    monkeypatch.setattr(site.dashboard, "dashboard_context", lambda request: {"a": 1})
+    response = admin.site.index(request_of(carol), {"b": 2})
+    shown: Any = response.context_data  # type: ignore[attr-defined]
+    assert (shown["a"], shown["b"], str(shown["title"])) == (1, 2, "Dashboard")
+
+
+def test_other_modules_add_links_to_rows(carol: User, monkeypatch: Any) -> None:
+    monkeypatch.setattr(site, "_row_links", [])
+    monkeypatch.setattr(site, "_row_cells", [])
+    for number in (1, 2):
+        site.row_link(User)(lambda request, row, n=number: [(f"link {n}", "/")])
+        site.row_cell(User)(lambda request, row, n=number: (f"cell {n}", "/"))
+    site.row_link(Role)(lambda request, row: [("role", "/")])
+    site.row_cell(Role)(lambda request, row: ("role", "/"))
+    site.row_cell(User)(lambda request, row: None)
+    request = request_of(carol)
+    assert site.links_of(request, carol) == [("link 1", "/"), ("link 2", "/")]
+    assert site.cells_of(request, carol) == [("cell 1", "/"), ("cell 2", "/")]
+    assert site.links_of(request, None) == site.cells_of(request, None) == []
+
+
+class WithAddress(admin.ModelAdmin):  # type: ignore[type-arg]
+    view_on_site = staticmethod(lambda row: f"/rows/{row.pk}/")
+
+
+@pytest.fixture
+def rows_site() -> Any:
+    """A second admin site, which later system checks do not see."""
+    other = site.PorticoSite()
+    other.register(Role, WithAddress)
+    yield other
+    all_sites.discard(other)
+
+
+def kind_of(model: Any) -> str:
+    return str(ContentType.objects.get_for_model(model).pk)
+
+
+def test_the_address_of_a_row_is_for_those_who_see_it(
+    carol: User, rows_site: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(site, "shortcut", lambda *arguments: arguments[1:])
+    role = Role.objects.get(name="User")
+    asked = (kind_of(Role), str(role.pk))
+    assert rows_site.view_on_site(request_of(carol), *asked) == asked
+    judy = staff("view_role")
+    assert rows_site.view_on_site(request_of(judy), *asked) == asked
+    for user, kind, key in (
+        (User.objects.create(username="x", is_staff=True), *asked),
+        (carol, kind_of(User), str(carol.pk)),
+        (carol, kind_of(Role), "0"),
+        (carol, "0", "1"),
+    ):
+        with pytest.raises(Http404):
+            rows_site.view_on_site(request_of(user), kind, key)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from accounts.audit.export import FORMULA_PREFIXES, export_events, spreadsheet_cell
+from accounts.audit import export
+from accounts.audit.export import (
+    CONTENT_TYPES,
+    FORMATS,
+    FORMULA_PREFIXES,
+    batches,
+    event_by_column,
+    export_events,
+    spreadsheet_cell,
+)
 from accounts.audit.record import record
 from accounts.models import AuditEvent
 from accounts.models.audit.digests import COLUMNS
@@ -69,3 +79,62 @@ def test_the_command_writes_the_named_days(
 def test_the_command_names_an_invalid_date(db: None, text: str) -> None:
     with pytest.raises(CommandError, match=text):
         call_command("export_audit", since=text)
+
+
+def exported(queryset: Any) -> list[str]:
+    pieces = [*export_events(queryset, "jsonl")]
+    return [json.loads(line)["object"] for p in pieces for line in p.splitlines()]
+
+
+@pytest.fixture
+def events(db: None) -> Any:
+    """Five events, two of them at the same time."""
+    start = datetime(2026, 5, 10, tzinfo=UTC)
+    for number, minutes in enumerate((0, 1, 1, 2, 3)):
+        at = start + timedelta(minutes=minutes)
+        AuditEvent(action="test.exported", object=str(number), at=at).save()
+    return AuditEvent.objects.filter(action="test.exported")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_batches_lose_and_repeat_nothing(
+    events: Any, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Also where a batch ends between two events of one moment."""
+    monkeypatch.setattr(export, "BATCH_SIZE", size)
+    assert exported(events.order_by("at")) == ["0", "1", "2", "3", "4"]
+    assert exported(events.order_by("-at")) == ["4", "3", "2", "1", "0"]
+    assert exported(events.order_by()) == ["4", "3", "2", "1", "0"]
+    assert {len(batch) for batch in batches(events)} <= {size, 5 % size or size}
+
+
+def test_times_are_in_utc(events: Any) -> None:
+    seoul = timezone.get_fixed_timezone(9 * 60)
+    moment = datetime(2026, 5, 10, 9, tzinfo=seoul)
+    assert spreadsheet_cell(moment) == "2026-05-10T00:00:00+00:00"
+    row = [moment if column == "at" else "" for column in COLUMNS]
+    assert event_by_column(tuple(row))["at"] == "2026-05-10T00:00:00+00:00"
+
+
+def test_objects_in_cells_are_sorted_json() -> None:
+    assert spreadsheet_cell({"b": 1, "a": [2]}) == '{"a": [2], "b": 1}'
+
+
+@pytest.mark.parametrize("start", "=+-@\t\r\n|%＝＋－＠")
+def test_every_start_of_a_formula_is_known(start: str) -> None:
+    assert start in FORMULA_PREFIXES and len(FORMULA_PREFIXES) == 13
+
+
+def test_a_format_has_its_content_type() -> None:
+    assert CONTENT_TYPES == {
+        "csv": "text/csv; charset=utf-8",
+        "jsonl": "application/x-ndjson",
+    }
+    assert FORMATS.keys() == CONTENT_TYPES.keys()
+
+
+def test_an_empty_export_is_a_header_or_nothing(db: None) -> None:
+    none = AuditEvent.objects.filter(action="test.never")
+    assert b"".join(export_events(none, "jsonl")) == b""
+    head = b"".join(export_events(none, "csv")).decode()
+    assert head == ",".join(COLUMNS) + "\r\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +14,22 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from accounts.admin_site import dashboard
-from accounts.audit.statistics import SIGNED_IN, SPANS, gather_statistics
-from accounts.models import AuditEvent, AuditHour, User
-from accounts.models.audit.rollups import HOUR, Facet
+from accounts.audit import statistics
+from accounts.audit.statistics import (
+    CHART_ACTIONS,
+    SIGNED_IN,
+    SPANS,
+    Span,
+    Statistics,
+    Top,
+    gather_statistics,
+    hours_from,
+    live_tokens,
+    top_values,
+)
+from accounts.models import AuditEvent, AuditHour, IssuedToken, RevokedToken, User
+from accounts.models.audit.rollups import HOUR, SETTLING_TIME, Facet, floor_hour
+from accounts.tokens.issue import issue_tokens
 from tests.support.database_prompt import empty_audit
 from tests.support.users import make_user
 
@@ -100,16 +115,34 @@ def dashboard_request(user: User, **query: str) -> Any:
     return request
 
 
+def dashboard_queries(user: User) -> int:
+    """Number of queries of the whole page, with its charts."""
+    with CaptureQueriesContext(connection) as queries:
+        shown = dashboard.dashboard_context(dashboard_request(user, range="30d"))
+    assert len(shown["charts"]) == 3 and shown["uncounted"] == 0
+    return len(queries)
+
+
+@pytest.mark.parametrize(
+    ("since_the_hour", "most"),
+    [(timedelta(minutes=30), 38), (timedelta(seconds=1), 40)],
+)
 def test_the_dashboard_asks_a_bounded_number_of_queries(
-    history: None, carol: User
+    history: None,
+    carol: User,
+    monkeypatch: pytest.MonkeyPatch,
+    since_the_hour: timedelta,
+    most: int,
 ) -> None:
-    """The number does not depend on the size of the log."""
-    dashboard.dashboard_context(dashboard_request(carol, range="30d"))
+    """It does not depend on the size of the log; two hours are open just after one."""
+    now = floor_hour(NOW) + since_the_hour
+    monkeypatch.setattr(dashboard, "timezone", SimpleNamespace(now=lambda: now))
+    monkeypatch.setattr(statistics, "ROLL_UP_SECONDS", 60.0)
+    dashboard_queries(carol)
+    before = dashboard_queries(carol)
     for number in range(50):
         event(HOUR * (number % 40), object=f"tool t{number}", actor=f"u{number}")
-    with CaptureQueriesContext(connection) as queries:
-        shown = dashboard.dashboard_context(dashboard_request(carol, range="30d"))
-    assert len(queries) <= 38 and len(shown["charts"]) == 3
+    assert dashboard_queries(carol) == before <= most
 
 
 def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
@@ -124,3 +157,101 @@ def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
     assert "cards" in dashboard.dashboard_context(
         dashboard_request(fresh, range="nonsense")
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "slots", "hours"), [("24h", 24, 1), ("7d", 28, 6), ("30d", 30, 24)]
+)
+def test_a_span_ends_with_the_current_hour(key: str, slots: int, hours: int) -> None:
+    span = SPANS[key]
+    starts = span.starts(NOW)
+    assert (span, len(starts)) == (Span(key, slots, hours), slots)
+    assert starts[-1] + HOUR * hours == datetime(2026, 5, 10, 13, tzinfo=UTC)
+    assert {b - a for a, b in zip(starts, starts[1:], strict=False)} == {HOUR * hours}
+
+
+def test_just_after_the_hour_two_hours_are_open() -> None:
+    """The last transactions of an hour may still be writing."""
+    assert len(hours_from(floor_hour(NOW), NOW)) == 1
+    early = datetime(2026, 5, 10, 12, 0, 1, tzinfo=UTC)
+    first = floor_hour(early - SETTLING_TIME)
+    assert hours_from(first, early) == [first, first + HOUR]
+
+
+@pytest.mark.parametrize("now", [NOW, datetime(2026, 5, 10, 12, 0, 1, tzinfo=UTC)])
+def test_every_action_of_the_charts_is_counted_once(db: None, now: datetime) -> None:
+    """In finished hours, in the hour before and in the current one."""
+    empty_audit()
+    for at in (now, now - HOUR, now - HOUR * 5):
+        for action in CHART_ACTIONS:
+            for decision in ("", "denied"):
+                AuditEvent.objects.create(action=action, at=at, decision=decision)
+        AuditEvent.objects.create(action="other.action", at=at)
+    found = gather_statistics(SPANS["24h"], now)
+    assert {name: found.total(name) for name in CHART_ACTIONS} == dict.fromkeys(
+        CHART_ACTIONS, 6
+    )
+    assert [found.slots[n].counts[SIGNED_IN] for n in (-1, -2, -6)] == [2, 2, 2]
+    assert "other.action" not in found.slots[-6].counts
+
+
+def test_events_before_the_span_do_not_count(db: None) -> None:
+    empty_audit()
+    start = SPANS["24h"].starts(NOW)[0]
+    for at in (start - timedelta(seconds=1), start):
+        event(NOW - at)
+    found = gather_statistics(SPANS["24h"], NOW)
+    assert found.total("calls") == 1 and found.slots[0].counts["calls"] == 1
+    assert found.tops[Facet.ACTOR] == [Top("alice", 1, 0)]
+
+
+def test_the_tops_are_short(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (statistics.TOP_LENGTH, statistics.TOP_CANDIDATES) == (8, 200)
+    empty_audit()
+    for number in range(10):
+        for _call in range(number + 1):
+            event(timedelta(0), object=f"tool {number}")
+    found = gather_statistics(SPANS["24h"], NOW).tops[Facet.OBJECT]
+    assert [top.name for top in found] == [f"tool {n}" for n in range(9, 1, -1)]
+    assert found[0].total == 10
+
+
+def test_past_and_current_hours_are_added_before_the_ranking(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "TOP_CANDIDATES", 2)
+    empty_audit()
+    for name, allowed in (("a", 3), ("b", 2), ("c", 1)):
+        AuditHour.objects.create(
+            hour=NOW - HOUR * 5,
+            facet=Facet.ACTOR,
+            value=name,
+            allowed=allowed,
+            denied=0,
+        )
+    current = {facet: {"allowed": Counter(), "denied": Counter()} for facet in Facet}
+    current[Facet.ACTOR]["denied"]["b"] = 2
+    found = top_values(Facet.ACTOR, AuditHour.objects.all(), [current, current])  # type: ignore[list-item]
+    assert found == [Top("b", 2, 4), Top("a", 3, 0)]
+
+
+@pytest.mark.parametrize(
+    ("share", "bucket"), [(0.5, 0), (0.9, 0), (0.91, 40), (0.95, 40), (1.0, 40)]
+)
+def test_a_percentile_is_the_middle_of_its_bucket(share: float, bucket: int) -> None:
+    found = Statistics(SPANS["24h"], [], 0, 0, {}, Counter({40: 10, 0: 90}))
+    value = found.percentile(share)
+    other = Statistics(SPANS["24h"], [], 0, 0, {}, Counter({bucket: 1})).percentile(0.5)
+    assert value == other and value is not None
+
+
+def test_only_live_tokens_are_counted(alice: User) -> None:
+    assert live_tokens(NOW) == 0
+    one, two, three = (issue_tokens(alice, issued_via="command").row for _ in range(3))
+    rows = IssuedToken.objects.all()
+    rows.update(expires_at=NOW + timedelta(seconds=1))
+    rows.filter(family=one.family).update(expires_at=NOW)
+    assert live_tokens(NOW) == 4
+    for row, until in ((one, NOW), (two, NOW + timedelta(seconds=1))):
+        RevokedToken.objects.create(jti=row.jti, until=until)
+    assert live_tokens(NOW) == 3 and three

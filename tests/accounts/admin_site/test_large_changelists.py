@@ -1,0 +1,224 @@
+"""Lists with very many rows: bounded counts, searches and filters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.paginator import EmptyPage
+from django.db import connection
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from accounts.admin_site import large_changelists
+from accounts.admin_site.declared_lookups import DeclaredLookups
+from accounts.admin_site.large_changelists import (
+    BoundedPaginator,
+    LargeChangeList,
+    LargeChangelistMixin,
+    PeriodFilter,
+    TypedFilter,
+    UnsortedChoices,
+    WithoutIndex,
+    distinct,
+    moment_in_query,
+)
+from accounts.models import Role, User
+
+pytestmark = pytest.mark.django_db
+NAMES = [f"role {n}" for n in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven roles; lists count at most four, searches find two."""
+    assert large_changelists.COUNT_LIMIT == 10_000
+    assert large_changelists.SEARCH_LIMIT == 1_000
+    monkeypatch.setattr(large_changelists, "COUNT_LIMIT", 4)
+    monkeypatch.setattr(large_changelists, "SEARCH_LIMIT", 2)
+    Role.objects.exclude(name="Admin").delete()
+    for name in NAMES:
+        Role.objects.create(name=name, description=f"about {name}")
+
+
+def others() -> Any:
+    return Role.objects.exclude(name="Admin")
+
+
+def rows(most: int = 7) -> Any:
+    return Role.objects.filter(name__in=NAMES[:most]).order_by("-name")
+
+
+@pytest.mark.parametrize(("most", "count", "more"), [(3, 3, 0), (4, 4, 0), (5, 4, 4)])
+def test_a_list_counts_up_to_its_limit(most: int, count: int, more: int) -> None:
+    paginator = BoundedPaginator(rows(most), 3)
+    assert (paginator.count, paginator.more) == (count, more)
+
+
+def test_a_page_has_its_rows_and_no_row_beyond_the_limit() -> None:
+    paginator = BoundedPaginator(rows(), 3)
+    assert paginator.num_pages == 2
+    pages = [sorted(role.name for role in paginator.page(n)) for n in (1, 2)]
+    assert pages == [["role 4", "role 5", "role 6"], ["role 3"]]
+    with pytest.raises(EmptyPage):
+        paginator.page(3)
+
+
+def test_keys_are_read_once() -> None:
+    paginator = BoundedPaginator(rows(), 3)
+    with CaptureQueriesContext(connection) as queries:
+        assert paginator.count and paginator.more and len(paginator.keys_of(1)) == 3
+    assert len(queries) == 1 and "LIMIT 5" in queries[0]["sql"]
+
+
+class Many(LargeChangelistMixin, DeclaredLookups, admin.ModelAdmin):  # type: ignore[type-arg]
+    search_lookups: ClassVar[tuple[str, ...]] = ("name", "description__startswith")
+    search_fields = ("name",)
+    newest_first: ClassVar[tuple[str, ...]] = ("-pk",)
+    list_per_page = 3
+    list_max_show_all = 5
+    ordering = ("-name",)
+
+    def get_queryset(self, request: Any) -> Any:
+        return Role.objects.filter(description__startswith="about").order_by("pk")
+
+
+def listed(carol: User, **query: str) -> Any:
+    request: Any = RequestFactory().get("/admin/", query)
+    request.user = carol
+    return Many(Role, admin.site).get_changelist_instance(request)
+
+
+def test_a_list_shows_one_page_in_its_order(carol: User) -> None:
+    found = listed(carol)
+    assert isinstance(found, LargeChangeList)
+    assert [role.name for role in found.result_list] == NAMES[:3:-1]
+    assert [role.name for role in listed(carol, p="2").result_list] == ["role 3"]
+    assert found.result_count == 4
+
+
+def test_all_rows_are_shown_only_if_they_are_few(carol: User) -> None:
+    Role.objects.filter(name__in=NAMES[4:]).delete()
+    assert len(listed(carol, all="").result_list) == 4
+    assert len(listed(carol).result_list) == 3
+
+
+def test_a_list_never_counts_all_rows() -> None:
+    page = Many(Role, admin.site)
+    assert page.paginator is BoundedPaginator and page.show_full_result_count is False
+    assert page.show_facets is ShowFacets.NEVER
+
+
+def search(term: str) -> list[str]:
+    found, distinct_needed = Many(Role, admin.site).get_search_results(
+        None, others(), term
+    )
+    assert distinct_needed is False
+    return sorted(role.name for role in found)
+
+
+def test_a_search_returns_the_newest_matches_of_each_lookup() -> None:
+    assert search(" role 3 ") == ["role 3"]
+    assert search("about") == ["role 5", "role 6"]
+    Role.objects.create(name="about")
+    assert search("about") == ["about", "role 5", "role 6"]
+    assert search("nothing") == [] and len(search(" ")) == 8
+
+
+def test_an_export_takes_every_match() -> None:
+    page = Many(Role, admin.site)
+    assert page.search_all(others(), " about ").count() == 7
+    assert page.search_all(others(), "role 3").count() == 1
+    assert page.search_all(others(), "x").count() == 0
+    assert page.search_all(others(), " ").count() == 7
+
+
+def test_sqlite_does_not_use_the_index() -> None:
+    sql = str(Role.objects.alias(x=WithoutIndex("name")).filter(x="y").query)
+    plain = '"accounts_role"."name"'
+    assert (f"+{plain}" in sql) is (connection.vendor == "sqlite") and plain in sql
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [(None, 7), ([], 7), ("role 1", 1), (["role 1"], 1), (["role 1", "role 2"], 1)],
+)
+def test_the_last_choice_filters(choice: Any, names: int) -> None:
+    one: Any = UnsortedChoices.__new__(UnsortedChoices)
+    one.lookup_val, one.field_path = choice, "name"
+    found = one.queryset(None, others())
+    assert found.count() == names
+    if isinstance(choice, list) and len(choice) == 2:
+        assert [role.name for role in found] == ["role 2"]
+
+
+class ByName(TypedFilter):
+    title = "names"
+    inputs = (("name", "text", "Name"), ("description__startswith", "text", "About"))
+
+
+def typed(kind: Any = ByName, **params: list[str]) -> Any:
+    return kind(None, params, Role, None)
+
+
+def test_typed_values_filter() -> None:
+    one = typed(name=[" role 1 "], description__startswith=["about"])
+    assert [role.name for role in one.queryset(None, others())] == ["role 1"]
+    assert typed(name=[" "]).queryset(None, others()).count() == 7
+    assert typed().queryset(None, others()).count() == 7
+    last = typed(name=["role 1", "role 2"]).queryset(None, others())
+    assert [role.name for role in last] == ["role 2"]
+
+
+def test_a_filter_takes_its_parameters_only() -> None:
+    params = {"name": ["x"], "other": ["y"]}
+    one: Any = ByName(None, params, Role, None)
+    assert params == {"other": ["y"]} and one.has_output()
+    assert one.expected_parameters() == ["name", "description__startswith"]
+
+
+def test_the_inputs_keep_the_other_parameters() -> None:
+    one = typed(name=["x"])
+    changelist = SimpleNamespace(
+        params={"name": "x", "p": "2", "e": "1", "q": "word", "o": "1"}
+    )
+    (shown,) = one.choices(changelist)
+    assert shown["boxes"] == [
+        ("name", "text", "Name", "x"),
+        ("description__startswith", "text", "About", ""),
+    ]
+    assert shown["kept"] == [("q", "word"), ("o", "1")]
+
+
+class Period(PeriodFilter):
+    inputs = (("at__gte", "date", ""), ("at__lte", "date", ""), ("at__lt", "date", ""))
+
+
+def test_a_day_as_an_end_is_whole() -> None:
+    one = typed(Period)
+    begin = one.condition("at__gte", "2026-05-10")["at__gte"]
+    assert begin == datetime(2026, 5, 10, tzinfo=UTC)
+    for name in ("at__lte", "at__lt"):
+        assert one.condition(name, "2026-05-10")[name].hour == 23
+
+
+@pytest.mark.parametrize("text", ["zzz", "2026-13-01"])
+def test_an_unreadable_time_is_reported(text: str) -> None:
+    with pytest.raises(IncorrectLookupParameters, match="2026-13|zzz|month|day"):
+        moment_in_query(text, end=False)
+
+
+def test_distinct_values_are_sorted_and_bounded() -> None:
+    Role.objects.filter(name__in=NAMES[:3]).update(description="same")
+    about = Role.objects.get(name="Admin").description
+    assert distinct(Role, "description") == sorted(
+        {about, "same", *(f"about {name}" for name in NAMES[3:])}
+    )
+    for number in range(200):
+        Role.objects.create(name=f"x{number}")
+    assert len(distinct(Role, "name")) == 200

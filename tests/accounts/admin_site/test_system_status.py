@@ -1,0 +1,82 @@
+"""The state of the installation: findings, versions, settings without secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core import checks
+
+from accounts.admin_site import system_status
+from accounts.admin_site.system_status import closing_line, report_lines
+
+pytestmark = pytest.mark.once
+INFO, WARNING = checks.Info("i", id="x.I"), checks.Warning("w", hint="mend", id="x.W")
+ERROR, CRITICAL = checks.Error("e", id="x.E"), checks.Critical("c", id="x.C")
+
+
+@pytest.mark.parametrize("production", [True, False])
+def test_findings_are_sorted_by_severity(
+    monkeypatch: Any, settings: Any, production: bool
+) -> None:
+    """In production with the checks for deployments."""
+    settings.ENVIRONMENT = "production" if production else "development"
+    asked: list[Any] = []
+
+    def run_checks(**options: Any) -> list[Any]:
+        asked.append(options)
+        return [WARNING, CRITICAL, INFO, ERROR]
+
+    monkeypatch.setattr(checks, "run_checks", run_checks)
+    assert system_status.findings() == [CRITICAL, ERROR, WARNING, INFO]
+    assert asked == [
+        {"databases": ["default"], "include_deployment_checks": production}
+    ]
+
+
+def test_a_report_has_the_fix_of_each_finding() -> None:
+    assert list(report_lines([ERROR, WARNING])) == [
+        "error: e  [x.E]",
+        "warning: w  [x.W]",
+        "  fix: mend",
+    ]
+    assert list(report_lines([WARNING]))[-1] == "No errors found."
+    assert list(report_lines([])) == ["No problems found."]
+
+
+@pytest.mark.parametrize(
+    ("results", "line"),
+    [
+        ([], "No problems found."),
+        ([INFO, WARNING], "No errors found."),
+        ([WARNING, ERROR], ""),
+        ([CRITICAL], ""),
+    ],
+)
+def test_the_last_line_never_hides_an_error(results: list[Any], line: str) -> None:
+    assert closing_line(results) == line
+
+
+@pytest.mark.django_db
+def test_versions_name_the_libraries_and_the_database() -> None:
+    found = dict(system_status.versions())
+    assert list(found)[0] == "Python" and set(system_status.VERSIONS) < set(found)
+    assert all(version[0].isdigit() for version in found.values())
+    assert list(found)[-1] in ("sqlite", "postgresql")
+    assert "." in list(found.values())[-1]
+
+
+def test_secrets_are_shown_as_set_or_empty(settings: Any) -> None:
+    settings.SECRET_KEY, settings.KEY_ENCRYPTION_KEY = "s3cret", "k3y"
+    settings.REGISTRATION_TOKEN = ""
+    shown = dict(system_status.settings_shown())
+    secrets = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "REGISTRATION_TOKEN")
+    assert [shown[name] for name in secrets] == ["(set)", "(set)", "(empty)"]
+    assert "s3cret" not in str(shown) and "k3y" not in str(shown)
+    assert shown["ISSUER_URL"] == settings.ISSUER_URL
+    assert not set(system_status.SHOWN_SETTINGS) & set(system_status.SECRET_SETTINGS)
+    assert not any(
+        "TOKEN" in n or "PASSWORD" in n or "KEY" in n
+        for n in shown
+        if "LIFE" not in n and "GRACE" not in n and n not in secrets
+    )
