@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import DataError, Error, OperationalError, connection
+from django.db import DataError, Error, IntegrityError, OperationalError, connection
 
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.tokens.issue import issue_tokens
@@ -18,6 +18,7 @@ from mcp_bridge.audit import bulk_insert, last_used, writer
 from mcp_bridge.audit.bulk_insert import CallEvent, Use
 from mcp_bridge.audit.last_used import LastUsedTracker
 from mcp_bridge.audit.writer import AuditWriter
+from mcp_bridge.metrics import prometheus
 
 
 def event(name: str = "tool.called") -> CallEvent:
@@ -308,3 +309,236 @@ def test_last_uses_are_noted_once_a_minute(
     found = IssuedToken.objects.get(pk=row.pk)
     assert found.last_used_from == "::9"
     assert found.last_used_at == datetime.fromtimestamp(1_800_000_000, UTC)
+
+
+def test_the_bounds_of_the_writer() -> None:
+    assert (writer.BATCH_SIZE, writer.QUEUE_LIMIT) == (1_000, 10_000)
+    assert (writer.BATCH_EVERY, writer.RETRY_AFTER) == (0.05, 1.0)
+    assert (writer.COMMIT_TIMEOUT, writer.LAST_TRIES) == (8.0, 3)
+
+
+@pytest.mark.parametrize("durability", ["durable", "batch"])
+def test_a_commit_has_at_most_one_batch(
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    """The rest follows in the next commits, in order."""
+    monkeypatch.setattr(writer, "BATCH_SIZE", 2)
+    monkeypatch.setattr(writer, "BATCH_EVERY", 0.001)
+
+    async def tell(made: AuditWriter) -> None:
+        await asyncio.gather(*(made.write(event(f"e{n}")) for n in range(5)))
+        while len(table.names) < 5:
+            await asyncio.sleep(0.001)
+
+    run_writer(durability, tell)
+    assert table.groups == [["e0", "e1"], ["e2", "e3"], ["e4"]]
+
+
+def test_events_wait_for_a_failed_batch_and_keep_their_order(
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "BATCH_EVERY", 0.001)
+    monkeypatch.setattr(writer, "RETRY_AFTER", 0.02)
+
+    async def tell(made: AuditWriter) -> None:
+        table.error = OperationalError("gone")
+        for n in range(3):
+            await made.write(event(f"e{n}"))
+        while "could not be committed yet: gone" not in caplog.text:
+            await asyncio.sleep(0.001)
+        table.error = None
+        await made.write(event("later"))
+        while not table.names:
+            await asyncio.sleep(0.001)
+
+    run_writer("batch", tell)
+    assert table.names == ["e0", "e1", "e2", "later"]
+
+
+class Schedule:
+    """Notes the delays with which a loop was asked to commit."""
+
+    def __init__(self, made: AuditWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.delays: list[float] = []
+        monkeypatch.setattr(made, "start", self.start)
+
+    def start(self, delay: float = 0.0) -> None:
+        self.delays.append(delay)
+
+
+@pytest.mark.parametrize(
+    ("durability", "error", "delay"),
+    [
+        ("durable", None, 0.0),
+        ("durable", OperationalError("gone"), 0.0),
+        ("batch", None, writer.BATCH_EVERY),
+        ("batch", OperationalError("gone"), writer.RETRY_AFTER),
+    ],
+)
+def test_the_next_commit_follows_soon_or_after_a_pause(
+    table: FakeTable,
+    monkeypatch: pytest.MonkeyPatch,
+    durability: str,
+    error: Exception | None,
+    delay: float,
+) -> None:
+    """A database that is away is not asked again at once."""
+    monkeypatch.setattr(writer, "BATCH_SIZE", 1)
+
+    async def tell(made: AuditWriter) -> None:
+        schedule = Schedule(made, monkeypatch)
+        table.error = error
+        waiting = [asyncio.ensure_future(made.write(event(f"e{n}"))) for n in range(2)]
+        await asyncio.sleep(0)
+        first = 0.0 if durability == "durable" else writer.BATCH_EVERY
+        assert schedule.delays == [first, first]
+        made.commit()
+        while made.busy:
+            await asyncio.sleep(0.001)
+        assert schedule.delays[2:] == [delay]
+        assert len(made.queue) == (2 if durability == "batch" and error else 1)
+        monkeypatch.undo()
+        table.error = None
+        monkeypatch.setattr(bulk_insert, "insert_events", table.insert)
+        made.start()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    run_writer(durability, tell)
+
+
+def test_events_that_come_before_a_commit_share_it(table: FakeTable) -> None:
+    async def tell(made: AuditWriter) -> None:
+        tasks = [asyncio.create_task(made.write(event(name))) for name in "ab"]
+        await asyncio.sleep(0)
+        assert made.started and not made.busy and len(made.queue) == 2
+        await asyncio.gather(*tasks)
+        assert table.groups == [["a", "b"]] and not made.started and not made.busy
+
+    run_writer("durable", tell)
+
+
+def test_the_queue_is_shown_in_the_metrics(
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(prometheus, "set_audit_queue", shown.append)
+
+    async def tell(made: AuditWriter) -> None:
+        await asyncio.gather(*(made.write(event()) for _ in range(3)))
+
+    run_writer("durable", tell)
+    assert shown == [3, 0]
+
+
+def test_an_invalid_value_costs_its_own_event_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Any other error concerns all of them."""
+    asked: list[list[str]] = []
+    errors: dict[str, Exception] = {
+        "bad": DataError("too long"),
+        "twin": IntegrityError("twice"),
+    }
+
+    def insert(events: list[CallEvent]) -> None:
+        asked.append([e.action for e in events])
+        for one in events:
+            if one.action in errors:
+                raise errors[one.action]
+
+    monkeypatch.setattr(bulk_insert, "insert_events", insert)
+    events = [event(name) for name in ("a", "bad", "b", "twin")]
+    found = writer.insert_or_isolate(events)
+    assert found == {1: errors["bad"], 3: errors["twin"]}
+    assert asked == [["a", "bad", "b", "twin"], ["a"], ["bad"], ["b"], ["twin"]]
+    asked.clear()
+    assert writer.insert_or_isolate(events[:1]) == {} and asked == [["a"]]
+    errors["a"] = OperationalError("gone")
+    with pytest.raises(OperationalError):
+        writer.insert_or_isolate(events)
+    errors = {"bad": OperationalError("gone")}
+    with pytest.raises(OperationalError):
+        writer.insert_singly(events)
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_closing_tries_three_times(
+    table: FakeTable,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failures: int,
+) -> None:
+    left = [OperationalError("gone")] * failures
+
+    def insert(events: list[CallEvent]) -> None:
+        if left:
+            raise left.pop()
+        table.insert(events)
+
+    monkeypatch.setattr(bulk_insert, "insert_events", insert)
+
+    async def tell(made: AuditWriter) -> None:
+        await made.write(event("a"))
+        await made.write(event("b"))
+
+    run_writer("batch", tell)
+    assert caplog.text.count("2 audit events still wait: gone") == failures
+    assert table.names == ([] if failures == 3 else ["a", "b"])
+
+
+def test_a_server_writes_its_audit_until_it_stops(
+    table: FakeTable, settings: Any
+) -> None:
+    settings.AUDIT_DURABILITY = "batch"
+
+    async def tell() -> None:
+        async with writer.writing_audit() as made:
+            assert writer.audit_writer is made
+            assert not made.durable and not made.off
+            await writer.write_event(event("queued"))
+            assert table.names == []
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        asyncio.run(tell())
+    assert table.names == ["queued"] and writer.audit_writer is None
+
+
+def test_without_a_server_each_event_commits_alone(
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def in_database(work: Any, *args: Any) -> None:
+        work(*args)
+
+    monkeypatch.setattr(writer, "in_database", in_database)
+    asyncio.run(writer.write_event(event("alone")))
+    assert table.groups == [["alone"]]
+
+
+@pytest.mark.parametrize(
+    ("durability", "durable", "off"),
+    [("durable", True, False), ("batch", False, False), ("off", False, True)],
+)
+def test_the_setting_decides_what_a_response_waits_for(
+    durability: str, durable: bool, off: bool
+) -> None:
+    made = AuditWriter(durability)
+    assert (made.durable, made.off) == (durable, off)
+    made.thread.shutdown()
+
+
+def test_a_caller_that_left_the_full_queue_is_skipped(
+    table: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place goes to the next one."""
+    monkeypatch.setattr(writer, "QUEUE_LIMIT", 1)
+
+    async def tell(made: AuditWriter) -> None:
+        tasks = [asyncio.create_task(made.write(event(f"e{n}"))) for n in range(3)]
+        await asyncio.sleep(0)
+        assert len(made.overflow) == 2
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert table.names == ["e0", "e2"] and not made.overflow
+
+    run_writer("durable", tell)

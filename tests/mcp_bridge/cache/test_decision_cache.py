@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Coroutine
 from types import MappingProxyType
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 from django.db import DatabaseError
 
-from accounts.tokens.principal import Principal
+from accounts.models import User
+from accounts.tokens.issue import issue_tokens
+from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue, read_catalogue
 from mcp_bridge.cache import decision_cache
 from mcp_bridge.cache.decision_cache import MAX_CATCH_UP, DecisionCache
-from mcp_bridge.cache.principal_cache import PrincipalCache
 from mcp_bridge.cache.readers.base import ChangeRow, DatabaseUnavailable, LogPosition
 from mcp_bridge.cache.triggers.install import TriggerState, state
 from mcp_bridge.cache.watched_tables import UntrackedTable
@@ -44,12 +46,14 @@ class ScriptedReader:
         self.log: list[ChangeRow] = []
         self.away = False
         self.other = False
+        self.asked = self.closed = 0
 
     def change(self, kind: str, key: str = "") -> None:
         self.position = LogPosition(self.position.epoch, self.position.number + 1)
         self.log.append(ChangeRow(self.position.number, kind, key))
 
     async def current_position(self) -> LogPosition:
+        self.asked += 1
         if self.away:
             raise DatabaseUnavailable("gone")
         return self.position
@@ -66,6 +70,7 @@ class ScriptedReader:
 
     def close(self) -> None:
         """Nothing to release."""
+        self.closed += 1
 
 
 class Rows:
@@ -75,6 +80,9 @@ class Rows:
         self.asked: list[str] = []
         self.during: Callable[[], None] = lambda: None
         self.ends_at = 0.0
+        self.gates: list[asyncio.Event] = []
+        """Each holds one of the next reads after its rows were read."""
+        self.verified = 0
         self.missing: list[str] | Exception = []
         self.outside: list[UntrackedTable] = []
         self.marks = ("one",)
@@ -83,16 +91,25 @@ class Rows:
         """Replaces the thread pool."""
         await asyncio.sleep(0)
         if work is state:
+            self.verified += 1
             if isinstance(self.missing, Exception):
                 raise self.missing
             return TriggerState(self.missing, self.outside, self.marks)
         self.during()
+        catalogue = Catalogue()
         if work is read_catalogue:
             self.asked.append("catalogue")
-            return Catalogue()
+            await self.held()
+            return catalogue
         self.asked.append(args[0])
         found = principal(args[0], user_id=len(args[0]), ends_at=self.ends_at)
-        return (found, Catalogue()) if work is decision_cache.read_uncached else found
+        await self.held()
+        return (found, catalogue) if work is decision_cache.read_uncached else found
+
+    async def held(self) -> None:
+        """Wait, if the test holds this read."""
+        if self.gates:
+            await self.gates.pop(0).wait()
 
 
 @pytest.fixture
@@ -226,34 +243,229 @@ def test_a_missing_trigger_empties_the_cache(rows: Rows) -> None:
     with_cache(tell)
 
 
-@pytest.mark.parametrize(("kind", "stale"), [("user", True), ("catalogue", False)])
+async def turns(count: int = 9) -> None:
+    """Let every task that can run do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+DURING = [
+    ("user", "5", "alice"),
+    ("user", "55", ""),
+    ("user", "3", ""),
+    ("token", "jti-alice", "alice"),
+    ("token", "jti-bob", ""),
+    ("token", "portico", ""),
+    ("token", "5", ""),
+    ("client", "portico", "alice"),
+    ("client", "other", ""),
+    ("client", "jti-alice", ""),
+    ("people", "", "alice"),
+    ("catalogue", "", "catalogue"),
+    ("all", "", "alice catalogue"),
+    ("unheard-of", "", "alice"),
+]
+"""Kind and key of a change, and what it makes stale of `alice` and the rules."""
+
+
+@pytest.mark.spec("cached rows are never stale")
+@pytest.mark.parametrize(("kind", "key", "stale"), DURING)
+@pytest.mark.parametrize("load", ["alice", "catalogue"])
 def test_a_change_during_a_read_prevents_caching(
-    rows: Rows, monkeypatch: pytest.MonkeyPatch, kind: str, stale: bool
+    rows: Rows, kind: str, key: str, stale: str, load: str
 ) -> None:
     """The read may precede the change although the check followed it."""
 
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
-        await memory.resolve("zoe")
-
-        def during() -> None:
-            rows.during = lambda: None
-            script.change(kind, "5" if kind == "user" else "")
-            asyncio.get_running_loop().create_task(memory.check_for_changes())
-
-        rows.during = during
-        slow = rows.in_database
-
-        async def slower(work: Any, *args: Any) -> Any:
-            found = await slow(work, *args)
-            for _ in range(5):
-                await asyncio.sleep(0)
-            return found
-
-        monkeypatch.setattr(decision_cache, "in_database", slower)
-        await memory.resolve("alice")
+        gate, passed = asyncio.Event(), asyncio.Event()
+        passed.set()
+        rows.gates = [gate] if load == "alice" else [passed, gate]
+        first = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        assert rows.asked[-1] == load
+        script.change(kind, key)
+        await memory.check_for_changes()
+        gate.set()
+        await first
         rows.asked.clear()
         await memory.resolve("alice")
-        assert ("alice" in rows.asked) is stale
+        again = set(stale.split())
+        assert (load in rows.asked) is (load in again)
+
+    with_cache(tell)
+
+
+@pytest.mark.spec("cached rows are never stale")
+def test_a_request_does_not_join_a_read_from_before_a_change(rows: Rows) -> None:
+    """Even if the first read is slow and its rows are the old ones."""
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("zoe")
+        gate = asyncio.Event()
+        rows.gates = [gate]
+        early = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        joined = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        assert rows.asked.count("alice") == 1, "nothing has changed"
+        script.change("user", "99")
+        late = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        assert late.done() and not early.done() and not joined.done()
+        assert rows.asked.count("alice") == 2
+        gate.set()
+        await asyncio.gather(early, joined)
+        assert early.result()[0] is joined.result()[0] is not late.result()[0]
+
+    with_cache(tell)
+
+
+def test_a_request_does_not_join_a_read_from_before_a_cleared_cache(
+    rows: Rows,
+) -> None:
+    """Disabled triggers leave no number: the position is the same as before."""
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("zoe")
+        gate = asyncio.Event()
+        rows.gates = [gate]
+        early = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        rows.marks = ("two",)
+        await memory.verify()
+        late = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        assert late.done() and rows.asked.count("alice") == 2
+        gate.set()
+        await early
+        rows.asked.clear()
+        assert (await memory.resolve("alice"))[0] is late.result()[0]
+        assert rows.asked == []
+
+    with_cache(tell)
+
+
+def test_a_read_from_before_a_cleared_cache_is_not_cached(rows: Rows) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("zoe")
+        gate = asyncio.Event()
+        rows.gates = [gate]
+        early = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        memory.clear(memory.position)
+        gate.set()
+        await early
+        assert len(memory.principals) == 0
+
+    with_cache(tell)
+
+
+def test_the_end_of_an_older_read_leaves_the_newer_one_to_be_joined(
+    rows: Rows,
+) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("zoe")
+        older, newer = asyncio.Event(), asyncio.Event()
+        rows.gates = [older, newer]
+        first = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        script.change("user", "99")
+        second = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        older.set()
+        await first
+        third = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        newer.set()
+        await asyncio.gather(second, third)
+        assert rows.asked.count("alice") == 2 and memory.loads == {}
+
+    with_cache(tell)
+
+
+@pytest.mark.parametrize(("others", "cached"), [(2, True), (3, True), (4, False)])
+def test_a_read_that_missed_too_many_changes_is_not_cached(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, others: int, cached: bool
+) -> None:
+    """The list of recent changes is bounded; what fell out may concern it."""
+    monkeypatch.setattr(decision_cache, "MAX_CATCH_UP", 3)
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("zoe")
+        gate = asyncio.Event()
+        rows.gates = [gate]
+        first = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        for _ in range(others):
+            script.change("user", "99")
+            await memory.check_for_changes()
+        gate.set()
+        await first
+        assert len(memory.principals) == 1 + cached
+
+    with_cache(tell)
+
+
+@pytest.mark.parametrize(("changes", "cached"), [(3, True), (4, False)])
+def test_many_changes_at_once_clear_the_cache(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, changes: int, cached: bool
+) -> None:
+    monkeypatch.setattr(decision_cache, "MAX_CATCH_UP", 3)
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("alice")
+        for _ in range(changes):
+            script.change("user", "99")
+        await memory.check_for_changes()
+        assert len(memory.principals) == cached
+        assert memory.position.number == changes
+
+    with_cache(tell)
+
+
+def test_changes_that_two_requests_read_are_applied_once(rows: Rows) -> None:
+    """Both see them missing; the second finds them applied."""
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("alice")
+        generation = memory.generation
+        script.change("user", "3")
+        script.change("user", "4")
+        await asyncio.gather(*(memory.check_for_changes() for _ in range(3)))
+        assert [change.number for change in memory.recent] == [1, 2]
+        assert memory.generation == generation and len(memory.principals) == 1
+
+    with_cache(tell)
+
+
+def test_changes_are_read_from_the_known_number_to_the_new_one(rows: Rows) -> None:
+    """A change that is committed meanwhile is applied by the next check."""
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("alice")
+        script.change("user", "99")
+        check = asyncio.create_task(memory.check_for_changes())
+        await asyncio.sleep(0)
+        script.change("user", "5")
+        await check
+        assert memory.position.number == 1 and len(memory.principals) == 1
+        await memory.check_for_changes()
+        assert memory.position.number == 2 and len(memory.principals) == 0
+
+    with_cache(tell)
+
+
+def test_clearing_forgets_everything(rows: Rows) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        script.change("user", "99")
+        await memory.resolve("alice")
+        script.change("user", "99")
+        await memory.resolve("alice")
+        before = memory.generation
+        memory.clear(LogPosition("new", 7))
+        assert memory.generation == before + 1 and not memory.recent
+        assert len(memory.principals) == 0 and memory.catalogue is None
+        assert memory.position == ("new", 7)
 
     with_cache(tell)
 
@@ -293,9 +505,12 @@ def test_another_database_file_empties_the_cache(rows: Rows) -> None:
 
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("alice")
+        await memory.verify()
+        assert script.closed == 0
         script.other = True
         await memory.verify()
         assert len(memory.principals) == 0 and memory.catalogue is None
+        assert script.closed == 1
 
     with_cache(tell)
 
@@ -332,51 +547,270 @@ def test_a_refusal_is_not_cached_and_reaches_all_callers(rows: Rows) -> None:
     with_cache(tell)
 
 
-def test_an_entry_expires_with_its_token(rows: Rows) -> None:
+class Clock:
+    """The time of the cache."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        monkeypatch.setattr(decision_cache, "time", self)
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+
+def test_an_entry_expires_with_its_token(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At that moment; it is read again and refused, or has another end now."""
+    clock = Clock(monkeypatch)
+
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
-        rows.ends_at = time.time() + 0.05
+        rows.ends_at = clock.now + 10
         await memory.resolve("alice")
-        rows.asked.clear()
+        clock.now += 9.999
         await memory.resolve("alice")
-        assert rows.asked == []
-        while time.time() <= rows.ends_at:
-            await asyncio.sleep(0.01)
+        assert rows.asked == ["alice", "catalogue"]
+        clock.now = rows.ends_at
+        rows.ends_at += 10
         await memory.resolve("alice")
-        assert rows.asked == ["alice", "alice"]
+        await memory.resolve("alice")
+        assert rows.asked == ["alice", "catalogue", "alice"]
 
     with_cache(tell)
 
 
-def test_the_cache_is_bounded() -> None:
-    """The least recently used entry goes first, with its index."""
-    people = PrincipalCache(2)
-    for name in ("ann", "ben"):
-        people.put(name.encode(), principal(name))
-    people.get(b"ann")
-    people.put(b"cid", principal("cid"))
-    assert set(people.known) == {b"ann", b"cid"}
-    assert set(people.tokens) == {"jti-ann", "jti-cid"}
-    assert people.users == {1: {b"ann", b"cid"}}
-    people.drop(b"ann")
-    people.drop(b"ann")
-    people.drop(b"cid")
-    assert not people.users and not people.tokens
+@pytest.mark.parametrize(("left", "reads"), [(0.001, 1), (0.0, 2), (-1.0, 2)])
+def test_an_entry_that_ended_while_it_was_read_is_read_again(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, left: float, reads: int
+) -> None:
+    clock = Clock(monkeypatch)
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        rows.ends_at = clock.now + left
+        await memory.resolve("alice")
+        assert rows.asked.count("alice") == reads
+
+    with_cache(tell)
 
 
-def test_unused_entries_expire() -> None:
-    """Refreshed or abandoned tokens do not stay in a worker's memory."""
-    people = PrincipalCache(9)
-    for name in ("ann", "ben", "cid"):
-        people.put(name.encode(), principal(name))
-    people.evict_idle()
-    people.get(b"ann")
-    people.drop(b"cid")
-    people.put(b"dan", principal("dan"))
-    people.evict_idle()
-    assert set(people.known) == {b"ann", b"dan"}
-    people.clear()
-    people.evict_idle()
-    assert not people.known and not people.idle
+def test_a_client_that_leaves_ends_no_read_of_others(rows: Rows) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        gate = asyncio.Event()
+        rows.gates = [gate]
+        first = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        second = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        first.cancel()
+        await turns()
+        gate.set()
+        assert (await second)[0].username == "alice"
+        assert rows.asked.count("alice") == 1
+
+    with_cache(tell)
+
+
+def test_a_failed_read_that_nobody_awaits_is_not_logged(rows: Rows) -> None:
+    """asyncio would log it as a bug of the server."""
+    logged: list[object] = []
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: logged.append(context))
+        gate, failed = asyncio.Event(), DatabaseError("busy")
+
+        async def failing() -> None:
+            await gate.wait()
+            raise failed
+
+        held = rows.held
+        rows.held = failing  # type: ignore[method-assign]
+        first = asyncio.create_task(memory.resolve("alice"))
+        await turns()
+        first.cancel()
+        await turns()
+        gate.set()
+        await turns()
+        assert memory.loads == {}
+        rows.held = held  # type: ignore[method-assign]
+        del first
+        gc.collect()
+        await turns()
+
+    with_cache(tell)
+    assert logged == []
+
+
+def test_caching_goes_on_while_nothing_changes(
+    rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        await memory.resolve("alice")
+        generation = memory.generation
+        await memory.verify()
+        assert memory.generation == generation and len(memory.principals) == 1
+
+    with_cache(tell)
+    assert caplog.text == ""
+
+
+def test_the_end_of_caching_is_logged_once_with_its_remedy(
+    rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        rows.missing = ["portico_b", "portico_c"]
+        for _ in range(3):
+            await memory.verify()
+
+    with_cache(tell)
+    (record,) = caplog.records
+    assert record.levelname == "ERROR" and "(portico_b)" in record.message
+    assert "Run `manage.py migrate`" in record.message
+
+
+@pytest.mark.parametrize("wrong", ["missing", "outside", "away"])
+def test_a_cache_is_trusted_only_with_all_triggers(rows: Rows, wrong: str) -> None:
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        assert memory.trusted and memory.marks == ("one",)
+        if wrong == "missing":
+            rows.missing = ["portico_x"]
+        elif wrong == "outside":
+            rows.outside = [UntrackedTable("accounts_user", "inheritance")]
+        else:
+            rows.missing = DatabaseError("away")
+        await memory.verify()
+        assert not memory.trusted
+        rows.missing, rows.outside = [], []
+        await memory.verify()
+        assert memory.trusted
+
+    with_cache(tell)
+
+
+def test_nothing_is_trusted_before_the_first_check(rows: Rows) -> None:
+    async def tell() -> None:
+        memory = DecisionCache(ScriptedReader())
+        await memory.resolve("alice")
+        assert not memory.trusted and len(memory.principals) == 0
+
+    asyncio.run(tell())
+
+
+def test_a_worker_verifies_often_and_evicts_seldom(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert decision_cache.VERIFY_EVERY == 5.0 and decision_cache.EVICT_EVERY == 300.0
+    monkeypatch.setattr(decision_cache, "VERIFY_EVERY", 0.0)
+    clock = Clock(monkeypatch)
+
+    async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
+        evicted: list[int] = []
+        began, rows.verified = clock.now, 0
+
+        def evict_idle() -> None:
+            evicted.append(rows.verified)
+
+        memory.principals.evict_idle = evict_idle  # type: ignore[method-assign]
+        upkeep = asyncio.create_task(memory.keep_verifying())
+        while rows.verified < 130:
+            await asyncio.sleep(0)
+            clock.now = began + 5 * rows.verified
+        upkeep.cancel()
+        assert len(evicted) == 2
+        assert 59 <= evicted[0] <= 61 and 119 <= evicted[1] <= 122
+
+    with_cache(tell)
+
+
+def test_the_bounds_of_the_cache() -> None:
+    assert decision_cache.MAX_PRINCIPALS == 20_000
+    assert decision_cache.MAX_CATCH_UP == 1_000
+    memory = DecisionCache(ScriptedReader())
+    assert memory.principals.max_size == 20_000 and memory.recent.maxlen == 1_000
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ScriptedReader:
+    """The reader of a cache that the server starts."""
+    reader = ScriptedReader()
+    monkeypatch.setattr(decision_cache, "open_reader", lambda: reader)
+    return reader
+
+
+def test_a_server_caches_until_it_stops(
+    rows: Rows, script: ScriptedReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def tell() -> None:
+        async with decision_cache.caching_decisions() as memory:
+            assert decision_cache.decision_cache is memory and memory.trusted
+            assert script.asked == 1, "the first read records which file is open"
+            upkeep = asyncio.all_tasks() - {asyncio.current_task()}
+            assert len(upkeep) == 1
+            for _ in range(2):
+                found = await decision_cache.resolve_token("alice")
+                assert found[0].username == "alice"
+            assert rows.asked == ["alice", "catalogue"]
+        assert script.closed == 1 and decision_cache.decision_cache is None
+        assert all(task.done() for task in upkeep)
+
+    asyncio.run(tell())
+    assert caplog.text == ""
+
+
+def test_a_server_without_triggers_starts_and_says_so(
+    rows: Rows, script: ScriptedReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows.missing, script.away = ["portico_x"], True
+
+    async def tell() -> None:
+        async with decision_cache.caching_decisions() as memory:
+            assert not memory.trusted
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        asyncio.run(tell())
+    assert "Caching is disabled" in caplog.text and script.closed == 1
+    assert decision_cache.decision_cache is None
+
+
+def test_without_a_server_every_read_is_new(rows: Rows, script: ScriptedReader) -> None:
+    async def tell() -> None:
+        for _ in range(2):
+            found = await decision_cache.resolve_token("alice")
+            assert found[0].username == "alice"
+        assert await decision_cache.database_unavailable() is False
+
+    asyncio.run(tell())
+    assert rows.asked == ["alice", "alice"] and script.asked == 0
+    assert decision_cache.replaced() is False
+
+
+def test_a_server_knows_whether_its_database_answers(
+    rows: Rows, script: ScriptedReader
+) -> None:
+    async def tell() -> None:
+        async with decision_cache.caching_decisions() as memory:
+            assert await decision_cache.database_unavailable() is False
+            assert decision_cache.replaced() is False
+            await memory.resolve("alice")
+            script.away = script.other = True
+            assert await decision_cache.database_unavailable() is True
+            assert len(memory.principals) == 0
+            assert decision_cache.replaced() is True
+            with pytest.raises(DatabaseUnavailable):
+                await decision_cache.resolve_token("alice")
+
+    asyncio.run(tell())
+
+
+def test_an_uncached_read_has_the_principal_and_the_rules(alice: User) -> None:
+    raw = issue_tokens(alice, issued_via="password", scope="mcp").access
+    who, rules = decision_cache.read_uncached(raw)
+    assert who.username == "alice" and dict(rules) == dict(read_catalogue())
+    with pytest.raises(Unauthenticated):
+        decision_cache.read_uncached("nothing")
 
 
 def test_a_worker_evicts_unused_entries(

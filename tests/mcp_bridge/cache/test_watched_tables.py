@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, models
 from django.test.utils import CaptureQueriesContext
@@ -288,21 +289,267 @@ def test_every_table_and_column_a_decision_reads_is_watched(
         authenticate(pair.access)
         authenticate(personal)
         read_catalogue()
-    read = "\n".join(query["sql"] for query in queries)
     known = {table.table: table for table in watched_tables()}
-    for table in set(re.findall(r'(?:FROM|JOIN) "(\w+)"', read)):
+    read = {c for query in queries for c in columns_read(query["sql"])}
+    assert ("accounts_oauthclient", "max_idle") in read, "behind an alias"
+    for table, column in read:
         assert table in known, f"{table} is read by a decision and not watched"
-        for column in set(re.findall(rf'"{table}"\."(\w+)"', read)):
-            counted = column in known[table].columns or not is_needed(table, column)
-            assert counted, f"{table}.{column} is read by a decision and ignored"
+        counted = column in known[table].columns or not is_needed(table, column)
+        assert counted, f"{table}.{column} is read by a decision and ignored"
+
+
+SOURCE = re.compile(r'(?:FROM|JOIN) "(\w+)"(?: "?([A-Z]\d+)"?)?')
+COLUMN = re.compile(r'"?(\w+)"?\."(\w+)"')
+
+
+def columns_read(statement: str) -> set[tuple[str, str]]:
+    """(table, column) of a query.
+
+    Subqueries name their tables U0, U1, V0. Several may use one name, so a column
+    counts for each of their tables that has it.
+    """
+    tables: dict[str, set[str]] = {}
+    for table, alias in SOURCE.findall(statement):
+        tables.setdefault(table, set()).add(table)
+        tables.setdefault(alias or table, set()).add(table)
+    columns = COLUMN.findall(statement)
+    read = {(table, column) for name, column in columns for table in tables[name]}
+    return {(table, column) for table, column in read if column in COLUMNS_OF[table]}
+
+
+COLUMNS_OF = {
+    model._meta.db_table: {str(f.column) for f in model._meta.local_concrete_fields}
+    for model in apps.get_models(include_auto_created=True)
+}
 
 
 def is_needed(table: str, column: str) -> bool:
-    """Whether a decision uses it: rows read whole (keys, personal tokens) do not."""
+    """Whether a decision uses it.
+
+    Rows of keys and personal tokens are read whole. A use only moves the idle end
+    later.
+    """
     whole: dict[str, type[models.Model]] = {"accounts_issuedtoken": IssuedToken}
     unused = {"last_used_at", "last_used_from", "redeemed_at", "name"}
     unused |= {"successor_id", "successor_sealed"}
     return not (table in whole and column in unused)
+
+
+IGNORED: dict[str, set[str]] = {
+    "accounts_user": {
+        *("first_name", "last_name", "date_joined", "email", "email_set_by_admin"),
+        *("password", "session_epoch", "last_login"),
+    },
+    "accounts_roleassignment": {"reason"},
+    "accounts_issuedtoken": {
+        *("last_used_at", "last_used_from", "name", "redeemed_at"),
+        *("successor_id", "successor_sealed"),
+    },
+    "accounts_revokedtoken": set(),
+    "accounts_oauthclient": {"last_used_at", "updated"},
+    "accounts_signingkey": set(),
+    "accounts_role": {"description"},
+    "accounts_role_scopes": set(),
+    "accounts_scope": {"description"},
+    "mcp_bridge_primitive": {
+        *("title", "description", "definition", "first_seen_at", "last_seen_at"),
+        *("changed_at", "vanished_at", "enabled_before"),
+    },
+    "mcp_bridge_primitive_required_scopes": set(),
+}
+"""Table -> columns that no decision depends on; every other column is watched."""
+KEYS = {
+    "accounts_user": ("user", "id"),
+    "accounts_roleassignment": ("user", "user_id"),
+    "accounts_issuedtoken": ("token", "jti"),
+    "accounts_revokedtoken": ("token", "jti"),
+    "accounts_oauthclient": ("client", "client_id"),
+    "accounts_signingkey": ("all", ""),
+    "accounts_role": ("people", ""),
+    "accounts_role_scopes": ("people", ""),
+    "accounts_scope": ("all", ""),
+    "mcp_bridge_primitive": ("catalogue", ""),
+    "mcp_bridge_primitive_required_scopes": ("catalogue", ""),
+}
+"""Table -> what a change concerns, and the column that names it."""
+NO_INSERT = {
+    *("accounts_user", "accounts_issuedtoken", "accounts_signingkey"),
+    *("accounts_role", "accounts_scope"),
+}
+"""A new row of these changes nothing that a worker knows."""
+NO_DELETE = {"accounts_revokedtoken"}
+TABLES = {table.table: table for table in watched_tables()}
+
+
+def test_every_watched_table_is_listed_with_its_key() -> None:
+    assert {n: (str(t.kind), t.key) for n, t in TABLES.items()} == KEYS
+    assert {n for n, t in TABLES.items() if not t.insert} == NO_INSERT
+    assert {n for n, t in TABLES.items() if not t.delete} == NO_DELETE
+    assert {n for n, t in TABLES.items() if t.while_live} == {"accounts_issuedtoken"}
+    assert LOG_LENGTH == 10_000
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_column_is_watched_unless_it_is_listed(table: str) -> None:
+    model = TABLES[table].model
+    columns = [str(f.column) for f in model._meta.local_concrete_fields]
+    assert TABLES[table].columns == [c for c in columns if c not in IGNORED[table]]
+    assert set(columns) >= IGNORED[table]
+
+
+def test_the_unique_columns_of_a_table() -> None:
+    """SQLite's REPLACE deletes the rows that have one of these values."""
+    assert TABLES["accounts_user"].unique == ["id", "username"]
+    assert set(TABLES["accounts_issuedtoken"].unique) >= {"id", "jti"}
+    assert TABLES["accounts_role_scopes"].unique == ["id"]
+
+
+@pytest.fixture
+def sample(tool: Primitive) -> dict[str, models.Model]:
+    """Table -> a row without dependants; each has another row beside it."""
+    users = [User.objects.create(username=f"u{n}") for n in range(3)]
+    roles = [Role.objects.create(name=f"r{n}") for n in range(3)]
+    scopes = [Scope.objects.create(name=f"s{n}") for n in range(3)]
+    until = timezone.now() + timedelta(days=1)
+    for n in range(2):
+        IssuedToken.objects.create(
+            jti=f"jti-{n}",
+            kind="access",
+            user=users[n],
+            family=uuid4(),
+            issued_at=until,
+            expires_at=until,
+        )
+        RevokedToken.objects.create(jti=f"jti-{n}", until=until)
+        OAuthClient.objects.create(client_id=f"c{n}", client_type="public")
+        SigningKey.objects.create(kid=f"k{n}", state="retired")
+        RoleAssignment.objects.create(user=users[n], role=roles[n])
+        roles[n].scopes.add(scopes[n])
+        Primitive.objects.create(kind="tool", name=f"p{n}")
+    axe = Primitive.objects.create(kind="tool", name="axe")
+    axe.required_scopes.add(scopes[0])
+    last: dict[str, models.Model] = {
+        "accounts_user": users[2],
+        "accounts_role": roles[2],
+        "accounts_scope": scopes[2],
+    }
+    last["mcp_bridge_primitive"] = Primitive.objects.get(name="p1")
+    return {
+        name: last.get(name) or table.model._default_manager.order_by("-pk")[0]
+        for name, table in TABLES.items()
+    }
+
+
+def another_value(row: models.Model, field: Any) -> Any:
+    """A value of this column that the row does not have."""
+    if field.is_relation:
+        rows = field.related_model._default_manager
+        return rows.exclude(pk=getattr(row, field.attname)).order_by("-pk")[0].pk
+    now = getattr(row, field.attname)
+    kind = field.get_internal_type()
+    if kind == "BooleanField":
+        return not now
+    if "Integer" in kind or "Auto" in kind:
+        return (now or 0) + 1000
+    if kind == "DateTimeField":
+        return timezone.now() + timedelta(days=9)
+    if kind == "JSONField":
+        return {"other": 1}
+    if kind == "BinaryField":
+        return b"other"
+    if kind == "UUIDField":
+        return uuid4()
+    return "other" if field.max_length is None else "other"[: field.max_length]
+
+
+def named(table: str, *rows: models.Model) -> Concerned:
+    """What a change of these rows concerns."""
+    kind, key = KEYS[table]
+    if not key:
+        return {(kind, "")}
+    return {(kind, str(getattr(row, key))) for row in rows}
+
+
+COLUMNS = [
+    (name, str(field.attname))
+    for name, table in TABLES.items()
+    for field in table.model._meta.local_concrete_fields
+]
+
+
+@pytest.mark.spec("every change that a decision depends on is numbered")
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_change_of_each_column_is_numbered_if_decisions_read_it(
+    sample: dict[str, models.Model], table: str, column: str
+) -> None:
+    row, model = sample[table], TABLES[table].model
+    value = another_value(row, model._meta.get_field(column))
+    mine = model._default_manager.filter(pk=row.pk)
+    found = concerned_users(lambda: mine.update(**{column: value}))
+    if column in IGNORED[table]:
+        assert found == set()
+    else:
+        key = value if column == row._meta.pk.attname else row.pk
+        after = model._default_manager.get(pk=key)
+        assert found == named(table, row, after)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_new_row_is_numbered_if_it_can_change_a_decision(
+    sample: dict[str, models.Model], table: str
+) -> None:
+    row = sample[table]
+    old = type(row)._default_manager.get(pk=row.pk)
+    concerned_users(lambda: type(row)._default_manager.filter(pk=row.pk).delete())
+    found = concerned_users(lambda: old.save_base(force_insert=True, raw=True))
+    assert found == (set() if table in NO_INSERT else named(table, old))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_deleted_row_is_numbered_if_it_can_change_a_decision(
+    sample: dict[str, models.Model], table: str
+) -> None:
+    row = sample[table]
+    statement = f"DELETE FROM {table} WHERE {row._meta.pk.column} = %s"  # noqa: S608
+    found = concerned_users(lambda: sql(statement, row.pk))
+    assert found == (set() if table in NO_DELETE else named(table, row))
+
+
+@pytest.mark.parametrize(("seconds", "numbered"), [(-1, False), (30, True)])
+def test_only_the_deletion_of_a_living_token_is_numbered(
+    token: IssuedToken, seconds: int, numbered: bool
+) -> None:
+    ends = timezone.now() + timedelta(seconds=seconds)
+    mine = IssuedToken.objects.filter(pk=token.pk)
+    mine.update(expires_at=ends)
+    found = concerned_users(
+        lambda: sql("DELETE FROM accounts_issuedtoken WHERE id = %s", token.pk)
+    )
+    assert found == ({("token", token.jti)} if numbered else set())
+
+
+@pytest.mark.parametrize("name", sorted(dialect().expected_triggers()))
+def test_each_trigger_is_missed(db: None, name: str) -> None:
+    table = name.removeprefix("portico_").rpartition("_")[0]
+    table = table or "mcp_bridge_loggedchange"
+    on = "" if connection.vendor == "sqlite" else f" ON {table}"
+    sql(f"DROP TRIGGER {name}{on}")
+    assert missing_triggers() == [name]
+    assert checks.changes_are_numbered(databases=["default"]) != []
+
+
+def test_a_trigger_with_another_body_is_missing(db: None) -> None:
+    name = "portico_accounts_user_update"
+    if connection.vendor == "sqlite":
+        text = dialect().expected_triggers()[name]
+        sql(f"DROP TRIGGER {name}")
+        sql(text.replace('"is_active" IS NOT', '"is_active" IS').replace("%", "%%"))
+    else:
+        sql(
+            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql "
+            "AS $body$BEGIN RETURN NULL; END$body$"
+        )
+    assert missing_triggers() == [name]
 
 
 def test_triggers_changed_and_restored_are_noticed(db: None) -> None:

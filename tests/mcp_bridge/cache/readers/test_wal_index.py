@@ -8,10 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcp_bridge.cache.readers import sqlite, wal_index
+from mcp_bridge.cache.readers.base import (
+    UNTRACKED,
+    ChangeRow,
+    DatabaseReplaced,
+    DatabaseUnavailable,
+    LogPosition,
+)
 from mcp_bridge.cache.readers.sqlite import SqliteReader
 
 pytestmark = pytest.mark.once
@@ -146,3 +154,116 @@ def test_one_map_serves_every_reader_of_a_database(
     assert other.index is reader.index
     assert len(wal_index.mapped) == before
     other.close()
+
+
+def test_a_closed_reader_keeps_no_index(name: str, reader: SqliteReader) -> None:
+    """SQLite makes a new index; the old one would show no commit ever again."""
+    reader.close()
+    assert reader.index is None and reader.connection is None
+    assert not run_in_process(name, COUNT)
+    assert number(reader) == 2
+    assert not run_in_process(name, COUNT)
+    assert number(reader) == 3
+
+
+def test_a_file_that_was_replaced_while_the_reader_was_closed_is_noticed(
+    name: str, reader: SqliteReader, tmp_path: Path
+) -> None:
+    """Not the number that the old index shows."""
+    reader.close()
+    Path(counter_database(tmp_path / "new.sqlite3", "wal")).replace(name)
+    for _ in range(2):
+        with pytest.raises(DatabaseReplaced, match="restart the server"):
+            number(reader)
+    assert reader.connection is None and reader.index is None
+
+
+def test_no_more_than_one_copy_of_the_header_is_mapped(reader: SqliteReader) -> None:
+    """sqlite.org/walformat.html 2.1: 48 bytes, of which the change counter is one."""
+    assert wal_index.HEADER == 48
+    assert reader.index is not None and len(reader.index) == 48
+    assert reader.header == reader.index[:48]
+
+
+def test_a_wal_database_without_its_index_file_has_no_index(tmp_path: Path) -> None:
+    """In exclusive mode SQLite keeps the index in memory."""
+    name = counter_database(tmp_path / "alone.sqlite3", "wal")
+    opened = sqlite3.connect(name, isolation_level=None)
+    opened.execute("PRAGMA locking_mode = exclusive")
+    opened.execute("SELECT * FROM mcp_bridge_changecounter").fetchall()
+    assert wal_index.wal_index(opened, name) is None
+    opened.close()
+
+
+def test_the_reader_neither_writes_nor_creates(tmp_path: Path, name: str) -> None:
+    missing = tmp_path / "missing.sqlite3"
+    with pytest.raises(DatabaseUnavailable):
+        number(SqliteReader(str(missing)))
+    assert not missing.exists()
+    reader = SqliteReader(name)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.open().execute(COUNT)
+    reader.close()
+
+
+def test_changes_are_read_between_two_numbers(name: str, reader: SqliteReader) -> None:
+    with sqlite3.connect(name) as opened:
+        opened.execute("CREATE TABLE mcp_bridge_loggedchange (number, kind, key)")
+        rows = [(n, "user", str(n)) for n in (5, 3, 1, 2, 4)]
+        insert = "INSERT INTO mcp_bridge_loggedchange VALUES (?, ?, ?)"
+        opened.executemany(insert, rows)
+    opened.close()
+    after, upto = LogPosition("one", 1), LogPosition("one", 4)
+    found = asyncio.run(reader.changes_between(after, upto))
+    assert found == [ChangeRow(n, "user", str(n)) for n in (2, 3, 4)]
+    assert type(found[0]) is ChangeRow
+    reader.close()
+    assert asyncio.run(reader.changes_between(after, upto)) == found
+
+
+def test_a_reader_waits_a_fifth_of_a_second_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs on the event loop: a locked database is a refusal, not a wait."""
+    asked: list[object] = []
+    connect = sqlite3.connect
+
+    def noting(*names: Any, **options: Any) -> sqlite3.Connection:
+        asked.append(options.get("timeout"))
+        opened: sqlite3.Connection = connect(*names, **options)
+        return opened
+
+    monkeypatch.setattr(sqlite3, "connect", noting)
+    reader = SqliteReader(counter_database(tmp_path / "a.sqlite3", "wal"))
+    asked.clear()
+    assert number(reader) == 1 and asked == [0.2]
+    reader.close()
+
+
+def test_a_failed_read_closes_the_connection(
+    reader: SqliteReader, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next read opens another."""
+    with monkeypatch.context() as broken:
+        broken.setattr(sqlite, "POSITION_QUERY", "SELECT nonsense")
+        assert not run_in_process(name, COUNT)
+        with pytest.raises(DatabaseUnavailable, match="nonsense"):
+            number(reader)
+        assert reader.connection is None
+    assert number(reader) == 2
+    monkeypatch.setattr(sqlite, "CHANGES_QUERY", "SELECT nonsense")
+    with pytest.raises(DatabaseUnavailable):
+        asyncio.run(reader.changes_between(UNTRACKED, UNTRACKED))
+    assert reader.connection is None
+
+
+def test_a_replacement_is_logged_once(
+    name: str, reader: SqliteReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not reader.replaced()
+    Path(name).rename(f"{name}.old")
+    for _ in range(3):
+        assert reader.replaced()
+    (record,) = caplog.records
+    assert record.levelname == "CRITICAL" and name in record.message
+    assert reader.header == b"", "the next position is read"
