@@ -1,284 +1,29 @@
-"""Client documents (CIMD), the registration switch, and cleaning up."""
+"""Dynamic client registration (RFC 7591), and cleaning up."""
 
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
-from io import BytesIO
 from typing import Any
 
 import pytest
-import urllib3
-from django.core.cache import cache
-from django.core.exceptions import ValidationError
+from django.contrib.auth.hashers import check_password
 from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
-from oauth2_provider import cimd
-from oauth2_provider.settings import oauth2_settings
 
-from accounts.models import AuditEvent, DocumentHost, OAuthClient, User
-from accounts.oauth.clients import metadata_documents
-from accounts.oauth.clients.register import register
+from accounts.errors import InvalidClientMetadata
+from accounts.models import AuditEvent, OAuthClient, User
+from accounts.models.oauth import DEVICE_GRANT
+from accounts.oauth.clients import register as module
+from accounts.oauth.clients.register import client_columns, register
 from accounts.tokens.issue import issue_tokens
+from tests.support.oauth_requests import recorded
 
 pytestmark = pytest.mark.django_db
-CLAUDE = {
-    "client_id": "https://claude.ai/oauth/claude-code-client-metadata",
-    "client_name": "Claude Code",
-    "client_uri": "https://claude.ai",
-    "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
-    "grant_types": [
-        "authorization_code",
-        "refresh_token",
-        "urn:ietf:params:oauth:grant-type:jwt-bearer",
-    ],
-    "response_types": ["code"],
-    "token_endpoint_auth_method": "none",
-}
-VSCODE = {
-    "client_id": "https://vscode.dev/oauth/client-metadata.json",
-    "client_name": "Visual Studio Code",
-    "redirect_uris": [
-        "https://insiders.vscode.dev/redirect",
-        "https://vscode.dev/redirect",
-        "http://127.0.0.1/",
-        "http://127.0.0.1:33418/",
-    ],
-    "grant_types": [
-        "authorization_code",
-        "refresh_token",
-        "urn:ietf:params:oauth:grant-type:device_code",
-    ],
-    "response_types": ["code"],
-    "token_endpoint_auth_method": "none",
-    "application_type": "native",
-}
-
-
-def client_of_document(
-    monkeypatch: Any, document: dict[str, Any]
-) -> OAuthClient | None:
-    """The client of a document from a fake fetcher: no network beyond loopback."""
-
-    class Fetcher:
-        def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
-            return document, 300
-
-    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
-    cache.clear()
-    found: OAuthClient | None = cimd.resolve_cimd_application(
-        str(document.get("client_id", "https://x.example/doc")), request=None
-    )
-    return found
-
-
-def test_the_validator_replaces_the_toolkits_rules() -> None:
-    """Fails if a toolkit release moves the methods that Portico overrides."""
-    assert cimd._build_application_kwargs is metadata_documents.document_columns
-    assert cimd.SafeMetadataFetcher is not None
-
-
-@pytest.mark.spec("RFC 8252 7.3: any loopback port")
-@pytest.mark.spec("MCP REG: client id metadata documents")
-@pytest.mark.spec("CIMD 4.1")
-@pytest.mark.parametrize("document", [CLAUDE, VSCODE], ids=["claude", "vscode"])
-def test_published_documents_are_accepted(
-    monkeypatch: Any, document: dict[str, Any]
-) -> None:
-    """CIMD 4.1: as Claude Code and VS Code publish them; any loopback port."""
-    client = client_of_document(monkeypatch, document)
-    assert client is not None and client.client_id == document["client_id"]
-    assert client.name == document["client_name"] and not client.verified
-    assert "authorization_code" in client.grant_types
-    if document is CLAUDE:
-        assert client.redirect_uri_allowed("http://localhost:53999/callback")
-        assert client.redirect_uri_allowed("http://127.0.0.1:1/callback")
-    assert not client.redirect_uri_allowed("http://localhost.evil.example/callback")
-    assert not client.redirect_uri_allowed("http://127.0.0.1:1/other")
-
-
-BROKEN: list[dict[str, Any]] = [
-    {"client_id": "https://claude.ai/another"},
-    {"client_secret": "x"},
-    {"client_secret_expires_at": 0},
-    {"token_endpoint_auth_method": "client_secret_basic"},
-    {"client_name": ""},
-    {"client_name": ["x"]},
-    {"redirect_uris": []},
-    {"redirect_uris": ["http://evil.example/cb"]},
-    {"redirect_uris": ["javascript:alert(1)"]},
-    {"redirect_uris": "https://claude.ai/cb"},
-    {"grant_types": ["client_credentials"]},
-    {"grant_types": "authorization_code"},
-]
-
-
-@pytest.mark.spec("CIMD 6.2: no shared secrets")
-@pytest.mark.spec("CIMD 4.1")
-@pytest.mark.parametrize("broken", BROKEN, ids=str)
-def test_malformed_documents_are_refused(
-    monkeypatch: Any, broken: dict[str, Any]
-) -> None:
-    """CIMD 4.1, 6.2."""
-    document = {**CLAUDE, **broken}
-    changed = {**document, "client_id": CLAUDE["client_id"]}
-
-    class Fetcher:
-        def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
-            return document, 300
-
-    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
-    cache.clear()
-    assert cimd.resolve_cimd_application(changed["client_id"], request=None) is None
-
-
-def client_of_response(
-    monkeypatch: Any, body: bytes, **options: Any
-) -> OAuthClient | None:
-    """The client of a document from a local server, through the real fetcher."""
-    response = urllib3.HTTPResponse(
-        BytesIO(body),
-        headers={"content-type": options.get("kind", "application/json")},
-        status=options.get("status", 200),
-        preload_content=False,
-    )
-    monkeypatch.setattr(cimd, "_resolve_and_validate", lambda *a: ["192.0.2.1"])
-    monkeypatch.setattr(
-        urllib3.HTTPSConnectionPool, "urlopen", lambda *a, **k: response
-    )
-    cache.clear()
-    found: OAuthClient | None = cimd.resolve_cimd_application(
-        CLAUDE["client_id"], request=None
-    )
-    return found
-
-
-@pytest.mark.spec("CIMD 4: 200 and JSON only, no redirects, small")
-@pytest.mark.parametrize(
-    ("options", "good"),
-    [
-        ({}, True),
-        ({"kind": "application/client+json; charset=utf-8"}, True),
-        ({"status": 302}, False),
-        ({"status": 404}, False),
-        ({"status": 500}, False),
-        ({"kind": "text/html"}, False),
-        ({"body": b"x" + b" " * 20_000}, False),
-        ({"body": b"not json"}, False),
-        ({"body": b"[]"}, False),
-    ],
-    ids=str,
-)
-def test_a_document_has_to_be_json(
-    monkeypatch: Any, options: dict[str, Any], good: bool
-) -> None:
-    """CIMD 4, 4.4, 6.6: a failure stores no client."""
-    body = options.pop("body", json.dumps(CLAUDE).encode())
-    client = client_of_response(monkeypatch, body, **options)
-    assert (client is not None) is good
-    assert OAuthClient.objects.filter(client_id=CLAUDE["client_id"]).exists() is good
-
-
-@pytest.mark.spec("CIMD 3: URL rules")
-@pytest.mark.spec("CIMD 6.5")
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://127.0.0.1/doc",
-        "https://localhost/doc",
-        "https://[::1]/doc",
-        "https://10.0.0.1/doc",
-        "https://169.254.169.254/latest",
-        "https://[::ffff:127.0.0.1]/doc",
-        "https://0.0.0.0/doc",
-        "http://claude.ai/doc",
-        "https://claude.ai",
-        "https://u@claude.ai/doc",
-        "https://claude.ai/doc#f",
-        "https://claude.ai/a/../doc",
-    ],
-)
-def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
-    """CIMD 3, 6.5: tested with the real fetcher."""
-    cache.clear()
-    assert cimd.resolve_cimd_application(url, request=None) is None
-    with pytest.raises(cimd.CIMDError):
-        cimd.SafeMetadataFetcher().fetch(url)
-
-
-@pytest.mark.spec("MCP SEC Trust: policy by host")
-def test_the_list_of_document_hosts_decides(monkeypatch: Any) -> None:
-    """CIMD 6.8: trusted hosts are verified, blocked hosts refused."""
-    DocumentHost.objects.create(host="claude.ai", trusted=True)
-    client = client_of_document(monkeypatch, CLAUDE)
-    assert client is not None and client.verified
-    DocumentHost.objects.create(host="vscode.dev", trusted=False)
-    assert client_of_document(monkeypatch, VSCODE) is None
-    assert client.is_usable(None)
-    DocumentHost.objects.update(trusted=False)
-    assert not client.is_usable(None), "refused later too"
-
-
-SPELLINGS = [
-    ("Evil.Example", "https://evil.example/c.json"),
-    ("evil.example.", "https://evil.example/c.json"),
-    ("evil.example", "https://EVIL.example./c.json"),
-    ("evil.example", "https://evil.example:8443/c.json"),
-    ("evil.example", "https://evil\u3002example/c.json"),
-    ("\uff45\uff56\uff49\uff4c.example", "https://evil.example/c.json"),
-    ("B\u00fccher.example", "https://xn--bcher-kva.example/c.json"),
-    ("xn--bcher-kva.example", "https://b\u00fccher.example/c.json"),
-    ("1.1.1.1", "https://16843009/c.json"),
-    ("0x1010101", "https://1.1.1.1/c.json"),
-    ("1.1.257", "https://[::ffff:1.1.1.1]/c.json"),
-    ("[2606:4700::0:1111]", "https://[2606:4700:0::1111]/c.json"),
-]
-"""(host as an administrator writes it, client id at that host)."""
-
-
-@pytest.mark.parametrize(("written", "client_id"), SPELLINGS)
-def test_a_host_is_refused_in_every_spelling(
-    monkeypatch: Any, written: str, client_id: str
-) -> None:
-    """CIMD 6.8: a resolver reads all these spellings as one host."""
-    document = {**CLAUDE, "client_id": client_id}
-    client = client_of_document(monkeypatch, document)
-    assert client is not None and client.is_usable(None) and not client.verified
-    row = DocumentHost.objects.create(host=written, trusted=True)
-    assert client.verified and row.host == DocumentHost.objects.get().host
-    row.trusted = False
-    row.save()
-    assert not client.is_usable(None) and [*row.clients()] == [client]
-    client.delete()
-    assert client_of_document(monkeypatch, document) is None
-    with pytest.raises(ValidationError, match="already exists"):
-        DocumentHost(host=written).full_clean()
-
-
-@pytest.mark.parametrize(
-    "client_id",
-    ["https://evil.example../c", "https://a b/c", "https://*.example/c"]
-    + ["https://1.2.3.4.5/c", "https://evil%2eexample/c", f"https://{'a' * 64}.b/c"],
-)
-def test_a_document_without_a_host_makes_no_client(
-    monkeypatch: Any, client_id: str
-) -> None:
-    """CIMD 3: an administrator could not block such a host."""
-    assert client_of_document(monkeypatch, {**CLAUDE, "client_id": client_id}) is None
-
-
-@pytest.mark.parametrize(
-    "written",
-    ["https://evil.example", "//evil.example", "evil.example:443", "*.evil.example"]
-    + ["evil.example/path", "a b.example", ".example", "u@evil.example", "?", "a..b"]
-    + ["evil.example,good.example", "[::1]:443", "fe80::1%eth0", "-a.b", "1.2.3.256"],
-)
-def test_an_invalid_host_cannot_be_listed(written: str) -> None:
-    with pytest.raises(ValidationError, match="is not a host name"):
-        DocumentHost(host=written).full_clean()
-    with pytest.raises(ValidationError, match="is not a host name"):
-        DocumentHost.objects.create(host=written)
+URI = "https://a.example/cb"
+BODY: dict[str, Any] = {"redirect_uris": [URI]}
 
 
 def post(body: dict[str, Any], **headers: Any) -> Any:
@@ -317,3 +62,271 @@ def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
     call_command("purge")
     left = set(OAuthClient.objects.values_list("pk", flat=True))
     assert idle.pk not in left and {used.pk, fresh.pk} <= left
+
+
+# What is registered
+
+
+@pytest.mark.spec("RFC 7591 2")
+@pytest.mark.parametrize(
+    ("data", "columns"),
+    [
+        ({}, {}),
+        ({"client_name": "A\nb"}, {"name": "A b"}),
+        ({"client_name": "n" * 255}, {"name": "n" * 255}),
+        ({"client_name": None}, {}),
+        (
+            {"token_endpoint_auth_method": "client_secret_post"},
+            {"token_endpoint_auth_method": "client_secret_post"},
+        ),
+        (
+            {"token_endpoint_auth_method": "none"},
+            {"token_endpoint_auth_method": "none", "client_type": "public"},
+        ),
+        ({"token_endpoint_auth_method": None}, {}),
+        ({"redirect_uris": [URI, URI]}, {}),
+        (
+            {"redirect_uris": ["http://localhost/b", URI]},
+            {"redirect_uris": f"http://localhost/b {URI}"},
+        ),
+        (
+            {"redirect_uris": [f"{URI}{n}" for n in range(10)]},
+            {"redirect_uris": " ".join(f"{URI}{n}" for n in range(10))},
+        ),
+        (
+            {"grant_types": [DEVICE_GRANT, "refresh_token", "authorization_code"]},
+            {"grant_types": ["authorization_code", "refresh_token", DEVICE_GRANT]},
+        ),
+        ({"grant_types": ["client_credentials", "password", "authorization_code"]}, {}),
+        ({"response_types": ["token", "code"]}, {}),
+        ({"skip_authorization": True, "service_account": 1, "client_id": "x"}, {}),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_the_columns_of_a_registration(
+    data: dict[str, Any], columns: dict[str, Any]
+) -> None:
+    assert client_columns({**BODY, **data}) == {
+        "name": "",
+        "redirect_uris": URI,
+        "token_endpoint_auth_method": "client_secret_basic",
+        "client_type": "confidential",
+        "authorization_grant_type": "authorization-code",
+        "grant_types": ["authorization_code"],
+        **columns,
+    }
+
+
+METADATA, REDIRECT = "invalid_client_metadata", "invalid_redirect_uri"
+
+
+@pytest.mark.spec("RFC 7591 3.2.2")
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ({"token_endpoint_auth_method": "private_key_jwt"}, METADATA),
+        ({"token_endpoint_auth_method": "magic"}, METADATA),
+        ({"client_name": "n" * 256}, METADATA),
+        ({"client_name": ["x"]}, METADATA),
+        ({"redirect_uris": None}, REDIRECT),
+        ({"redirect_uris": []}, REDIRECT),
+        ({"redirect_uris": URI}, REDIRECT),
+        ({"redirect_uris": {URI: 1}}, REDIRECT),
+        ({"redirect_uris": [f"{URI}{n}" for n in range(11)]}, REDIRECT),
+        ({"redirect_uris": [URI, "http://evil.example/cb"]}, REDIRECT),
+        ({"redirect_uris": [7]}, REDIRECT),
+        ({"grant_types": "authorization_code"}, METADATA),
+        ({"grant_types": ["refresh_token"]}, METADATA),
+        ({"grant_types": ["client_credentials"]}, METADATA),
+        ({"response_types": "code"}, METADATA),
+        ({"response_types": ["token"]}, METADATA),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_malformed_metadata_is_refused(data: dict[str, Any], error: str) -> None:
+    response = post({**BODY, **data})
+    assert response.status_code == 400 and response.json()["error"] == error
+    assert response.json()["error_description"]
+    assert response["Cache-Control"] == "no-store"
+    assert not OAuthClient.objects.exists() and not recorded("client.registered")
+
+
+@pytest.mark.spec("RFC 7591 3.2.1")
+def test_a_confidential_client_gets_its_secret_once() -> None:
+    before = int(time.time())
+    response = post({**BODY, "client_name": "Notes"}, REMOTE_ADDR="192.0.2.7")
+    body = response.json()
+    assert response.status_code == 201
+    assert (response["Cache-Control"], response["Pragma"]) == ("no-store", "no-cache")
+    secret, issued = body.pop("client_secret"), body.pop("client_id_issued_at")
+    [row] = OAuthClient.objects.all()
+    assert body == {
+        "client_id": row.client_id,
+        "redirect_uris": [URI],
+        "grant_types": ["authorization_code"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "client_secret_basic",
+        "client_name": "Notes",
+        "client_secret_expires_at": 0,
+    }
+    assert before <= issued <= time.time()
+    assert len(secret) == 64 and len(row.client_id) == 32
+    assert row.client_secret != secret and check_password(secret, row.client_secret)
+    assert row.registration_source == "dcr" and not row.verified
+    assert not row.skip_authorization and row.service_account is None
+    [event] = recorded("client.registered")
+    assert (event.object, event.client_id) == ("client Notes", row.client_id)
+    assert (event.actor, event.address) == ("", "192.0.2.7")
+
+
+def test_a_public_client_gets_no_secret() -> None:
+    body = post({**BODY, "token_endpoint_auth_method": "none"}).json()
+    assert not {"client_secret", "client_secret_expires_at", "client_name"} & set(body)
+    row = OAuthClient.objects.get()
+    assert row.client_type == "public" and check_password("", row.client_secret)
+
+
+ECHOED = (
+    "application_type client_uri logo_uri policy_uri software_id software_version "
+    "tos_uri scope"
+).split()
+
+
+@pytest.mark.parametrize("name", ECHOED)
+def test_a_known_member_is_returned_and_stored(name: str) -> None:
+    assert post({**BODY, name: "text"}).json()[name] == "text"
+    assert OAuthClient.objects.get().registered == {name: "text"}
+    for odd in ("", None, 7, ["x"]):
+        assert name not in post({**BODY, name: odd}).json()
+
+
+@pytest.mark.parametrize(
+    ("contacts", "kept"),
+    [(["a@a.example"], True), ([], True), ("a@a.example", False), (["a", 7], False)],
+    ids=str,
+)
+def test_contacts_are_a_list_of_texts(contacts: Any, kept: bool) -> None:
+    body = post({**BODY, "contacts": contacts, "scope": "mcp"}).json()
+    assert (body.get("contacts") == contacts) is kept
+    assert body["scope"] == "mcp" and "jwks_uri" not in body
+
+
+def test_an_unknown_member_is_not_returned() -> None:
+    assert "jwks_uri" not in post({**BODY, "jwks_uri": "https://a.example/j"}).json()
+
+
+# The body and the endpoint
+
+
+def raw_post(body: bytes) -> Any:
+    path = "/oauth/register"
+    return Client().post(path, body, content_type="application/json")
+
+
+def body_of(size: int) -> bytes:
+    rest = len(json.dumps({**BODY, "x": ""}).encode())
+    return json.dumps({**BODY, "x": "x" * (size - rest)}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (body_of(16_385), "larger than 16384 bytes"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 16_000, "not JSON"),
+        (b"[]", "JSON object of plain text"),
+        (b'"text"', "JSON object of plain text"),
+        (b'{"client_name": "a\\u0000b"}', "JSON object of plain text"),
+        (b'{"client_name": "\\ud800"}', "JSON object of plain text"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_the_body_is_a_small_json_object(body: bytes, reason: str) -> None:
+    response = raw_post(body)
+    assert (response.status_code, response.json()["error"]) == (400, METADATA)
+    assert reason in response.json()["error_description"]
+
+
+def test_the_largest_body_is_accepted() -> None:
+    assert raw_post(body_of(16_384)).status_code == 201
+    assert module.MAX_BODY == 16_384
+
+
+def test_a_program_registers_without_a_csrf_token() -> None:
+    strict = Client(enforce_csrf_checks=True)
+    response = strict.post("/oauth/register", BODY, content_type="application/json")
+    assert response.status_code == 201
+    refused = strict.get("/oauth/register")
+    assert (refused.status_code, refused["Allow"]) == (405, "POST, OPTIONS")
+
+
+# The registration token
+
+
+@pytest.fixture
+def token_needed(settings: Any) -> None:
+    settings.CLIENT_REGISTRATION = "token"
+    settings.REGISTRATION_TOKEN = "initial-access-token"
+    settings.LOCKOUT_AFTER = 2
+
+
+@pytest.mark.usefixtures("token_needed")
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Bearer initial-access-token", 201),
+        ("bearer initial-access-token", 201),
+        ("Basic initial-access-token", 401),
+        ("Bearer initial-access-token2", 401),
+        ("Bearer initial-access-toke", 401),
+        ("Bearer \u00e9", 401),
+        ("Bearer", 401),
+        ("initial-access-token", 401),
+        ("", 401),
+    ],
+)
+def test_registration_needs_the_token(header: str, status: int) -> None:
+    response = post(BODY, HTTP_AUTHORIZATION=header)
+    assert response.status_code == status
+    assert OAuthClient.objects.exists() is (status == 201)
+    if status == 401:
+        assert response.json()["error"] == "invalid_token"
+        assert "initial access token" in response.json()["error_description"]
+        assert response["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.usefixtures("token_needed")
+def test_wrong_tokens_lock_registration_at_this_address() -> None:
+    wrong, right = (
+        {"HTTP_AUTHORIZATION": f"Bearer {raw}"}
+        for raw in ("wrong", "initial-access-token")
+    )
+    assert [post(BODY, **wrong).status_code for _ in "12"] == [401, 429]
+    assert post(BODY, **right).status_code == 429
+    assert post(BODY, **right, REMOTE_ADDR="192.0.2.9").status_code == 201
+    refused = recorded("secret.refused")
+    assert [e.object for e in refused] == [" registration:"] * 2
+
+
+def test_registration_that_is_off_says_so(settings: Any) -> None:
+    settings.CLIENT_REGISTRATION = "off"
+    response = post(BODY)
+    assert response.status_code == 403
+    assert response.json() == {
+        "error": "access_denied",
+        "error_description": "Registration is off; ask the administrator.",
+    }
+    assert not OAuthClient.objects.exists()
+
+
+def test_a_storable_document_has_no_nul_and_no_lone_surrogate() -> None:
+    assert module.is_storable({"a": ["\u00e9", {"b": 1}]})
+    assert not module.is_storable({"a": [{"b": "\x00"}]})
+    assert not module.is_storable({"\ud800": 1})
+
+
+def test_a_refusal_has_the_code_it_was_raised_with() -> None:
+    with pytest.raises(InvalidClientMetadata) as refused:
+        module.validated_redirect_uris(["ftp://a.example"])
+    assert refused.value.error == REDIRECT and "use https" in str(refused.value)

@@ -1,8 +1,9 @@
-"""Library methods that Portico overrides: a release that moves one fails here."""
+"""The request validator, and the library methods that Portico overrides."""
 
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,24 @@ from mcp.server.mcpserver import MCPServer
 from oauth2_provider import cimd, models, oauth2_validators
 from oauth2_provider.oauth2_backends import OAuthLibCore
 from oauth2_provider.views.mixins import OAuthLibMixin
+from oauthlib.common import Request
+from oauthlib.oauth2.rfc6749.errors import InvalidGrantError
 
+from accounts.crypto.secrets import code_hash
+from accounts.models import DocumentHost, OAuthClient, OAuthGrant, User
+from accounts.models.oauth import OAuthAccessToken, OAuthRefreshToken
 from accounts.oauth.toolkit.validator import PorticoValidator
+from accounts.tokens.issue import lock
+from tests.support.model_rows import record_locks
+from tests.support.oauth_requests import (
+    APP_BACK,
+    error_of,
+    oauth_client,
+    post_form,
+    stored_code,
+)
+from tests.support.users import account
 
-pytestmark = pytest.mark.once
 BASE = oauth2_validators.OAuth2Validator
 OVERRIDDEN = [
     "_create_authorization_code",
@@ -34,6 +49,7 @@ OVERRIDDEN = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_each_override_replaces_a_method(name: str) -> None:
     """It has the parameters that the library passes."""
@@ -43,6 +59,7 @@ def test_each_override_replaces_a_method(name: str) -> None:
     assert ours[: len(named)] == named
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("where", "name"),
     [
@@ -68,9 +85,185 @@ def test_called_and_replaced_methods_exist(where: Any, name: str) -> None:
     assert callable(getattr(where, name))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name",
     ["_tool_manager", "_prompt_manager", "_resource_manager", "_lowlevel_server"],
 )
 def test_the_sdks_managers_can_be_replaced(name: str) -> None:
     assert hasattr(MCPServer("probe"), name)
+
+
+@pytest.mark.spec("RFC 9110 11.1: the scheme is matched in any case")
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Basic abc", "abc"),
+        ("basic abc", "abc"),
+        ("BASIC  abc ", "abc"),
+        ("Basic", None),
+        ("Basic  ", None),
+        ("Bearer abc", None),
+        ("Basicabc", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_basic_credentials_are_read(header: str | None, value: str | None) -> None:
+    request = SimpleNamespace(headers={"HTTP_AUTHORIZATION": header})
+    assert PorticoValidator()._extract_basic_auth(request) == value
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("header", ["\u00e9", "!!!", "YWJj", "/zov", "YQA6Yg=="])
+def test_odd_basic_headers_are_invalid_client(header: str) -> None:
+    """RFC 7617 2: not ASCII, no base64, no colon, no UTF-8, a NUL."""
+    form = {"token": "x"}
+    response = post_form("/oauth/revoke", form, HTTP_AUTHORIZATION=f"Basic {header}")
+    assert error_of(response) == (401, "invalid_client")
+
+
+@pytest.fixture
+def client(db: None) -> OAuthClient:
+    return oauth_client()
+
+
+def test_a_client_authenticated_before_is_used(client: OAuthClient) -> None:
+    request = Request("/oauth/token")
+    validator = PorticoValidator(client)
+    assert validator.client_authentication_required(request)
+    assert validator.authenticate_client(request)
+    assert request.client is client
+
+
+def test_an_assertion_requires_authentication(client: OAuthClient) -> None:
+    plain = Request("/", body={"client_id": "app"})
+    signed = Request("/", body={"client_id": "app", "client_assertion": "a"})
+    assert not PorticoValidator().client_authentication_required(plain)
+    assert PorticoValidator().client_authentication_required(signed)
+
+
+def loaded(validator: PorticoValidator, client_id: str | None) -> OAuthClient | None:
+    """The client that is loaded; the request gets the same one."""
+    request = Request("/")
+    found: OAuthClient | None = validator._load_application(client_id, request)
+    assert request.client == found
+    assert validator.claimed_client_id == (client_id or "")
+    return found
+
+
+def test_a_client_is_loaded_by_its_id(client: OAuthClient) -> None:
+    other = oauth_client("other")
+    oauth_client("blocked", blocked=True)
+    refused = "https://refused.example/client.json"
+    oauth_client(refused, registration_source="cimd")
+    DocumentHost.objects.create(host="refused.example", trusted=False)
+    for name in (None, "", "unknown", "app\x00", "blocked", refused):
+        assert loaded(PorticoValidator(), name) is None
+    assert loaded(PorticoValidator(), "app") == client
+    assert loaded(PorticoValidator(client), "other") == other
+    assert loaded(PorticoValidator(client), "app") is client
+
+
+def test_a_client_authenticated_before_is_refused_once_it_is_blocked(
+    client: OAuthClient,
+) -> None:
+    client.blocked = True
+    assert loaded(PorticoValidator(client), "app") is None
+
+
+def validated(client: OAuthClient, code: str) -> tuple[bool, Request]:
+    request = Request("/", body={"code": code})
+    request.client = client
+    valid = PorticoValidator(client).validate_code("app", code, client, request)
+    return valid, request
+
+
+def test_a_valid_code_gives_its_grant_user_and_scopes(client: OAuthClient) -> None:
+    alice = account("alice", "User")
+    code, _ = stored_code(alice, client, scope="mcp User.Read")
+    valid, request = validated(client, code)
+    grant = OAuthGrant.objects.get()
+    assert valid and (request.grant, request.user) == (grant, alice)
+    assert request.scopes == ["mcp", "User.Read"]
+    validator = PorticoValidator(client)
+    assert validator.get_authorization_code_scopes("app", code, "", request) == [
+        "mcp",
+        "User.Read",
+    ]
+    assert validator.get_code_challenge(code, request) == grant.code_challenge
+    assert validator.get_code_challenge_method(code, request) == "S256"
+    assert validator.get_default_redirect_uri("app", request) == APP_BACK
+
+
+def test_a_code_without_a_challenge_has_none(client: OAuthClient) -> None:
+    columns = {"code_challenge": "", "code_challenge_method": ""}
+    code, _ = stored_code(account("alice"), client, **columns)
+    _valid, request = validated(client, code)
+    assert PorticoValidator().get_code_challenge(code, request) is None
+    assert PorticoValidator().get_code_challenge_method(code, request) is None
+
+
+def test_without_a_code_the_clients_only_uri_is_the_default(
+    client: OAuthClient,
+) -> None:
+    request = Request("/")
+    request.client = client
+    found = PorticoValidator().get_default_redirect_uri("app", request)
+    assert found == APP_BACK
+
+
+def test_a_code_revoked_while_the_account_is_locked_is_gone(
+    client: OAuthClient, monkeypatch: Any
+) -> None:
+    code, _ = stored_code(account("alice"), client)
+
+    def revoked_meanwhile(user_id: int, client_id: str) -> User:
+        OAuthGrant.objects.all().delete()
+        return lock(user_id, client_id)
+
+    monkeypatch.setattr(
+        "accounts.oauth.toolkit.validator.lock", revoked_meanwhile, raising=True
+    )
+    assert validated(client, code)[0] is False
+
+
+def test_client_account_and_code_are_locked(
+    client: OAuthClient, monkeypatch: Any
+) -> None:
+    """SQLite ignores row locks, so no other test notices one that is missing."""
+    code, _ = stored_code(account("alice"), client)
+    locked = record_locks(monkeypatch)
+    assert validated(client, code)[0]
+    assert locked == ["OAuthClient", "User", "OAuthGrant"]
+
+
+def test_a_code_is_marked_as_redeemed_once(client: OAuthClient) -> None:
+    alice = account("alice")
+    code, _ = stored_code(alice, client)
+    kept, _ = stored_code(alice, client)
+    _valid, request = validated(client, code)
+    validator = PorticoValidator(client)
+    validator.invalidate_authorization_code("app", code, request)
+    with pytest.raises(InvalidGrantError):
+        validator.invalidate_authorization_code("app", code, request)
+    marked = {g.code: g.redeemed_at is not None for g in OAuthGrant.objects.all()}
+    assert marked == {code_hash(code): True, code_hash(kept): False}
+
+
+def test_the_redirect_uri_is_compared_for_this_client_only(
+    client: OAuthClient,
+) -> None:
+    code, _ = stored_code(account("alice"), client)
+    confirm = PorticoValidator(client).confirm_redirect_uri
+    assert confirm("app", code, APP_BACK, client) is True
+    with pytest.raises(InvalidGrantError, match="another redirect_uri"):
+        confirm("app", code, f"{APP_BACK}?", client)
+    with pytest.raises(OAuthGrant.DoesNotExist):
+        confirm("other", code, APP_BACK, oauth_client("other"))
+
+
+def test_the_toolkits_token_tables_stay_empty(client: OAuthClient) -> None:
+    PorticoValidator(client).save_bearer_token({"access_token": "x"}, Request("/"))
+    assert not OAuthAccessToken.objects.exists()
+    assert not OAuthRefreshToken.objects.exists()
