@@ -10,16 +10,16 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, time
+from datetime import MAXYEAR, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from accounts.imports.problems import ImportProblem, decode_upload, fingerprint
 from accounts.models import Role, RoleAssignment, User
+from accounts.parsing.moments import day_or_moment
 
 TEXT_COLUMNS = ("email", "first_name", "last_name")
 FLAG_COLUMNS = {"active": "is_active", "service_account": "is_service_account"}
@@ -101,10 +101,8 @@ def parse_csv(raw: bytes) -> tuple[list[CsvRow], list[ImportProblem]]:
 
 def plan_rows(rows: list[CsvRow], problems: list[ImportProblem], actor: Any) -> Plan:
     """Compare the lines with the database's current state."""
-    plan = Plan(problems=list(problems))
-    if not problems or rows:
-        plan.steps = list(steps(rows))
-        plan.problems += self_deactivation_problems(plan.steps, actor)
+    plan = Plan(list(steps(rows)), list(problems))
+    plan.problems += self_deactivation_problems(plan.steps, actor)
     return plan
 
 
@@ -201,19 +199,18 @@ class CsvParser:
     def parse_expiry(self, line: int, text: str) -> datetime | None:
         """Parse a future date and time; a date alone means the end of that day."""
         try:
-            day, moment = parse_date(text), parse_datetime(text)
+            moment = day_or_moment(text, end=True)
         except ValueError:
-            day = moment = None
-        if day is not None and len(text) == len("2026-12-31"):
-            moment = datetime.combine(day, time.max)
+            moment = None
         if moment is None:
             message = _("%r is not a date or time; write 2026-12-31")
             self.add_problem(line, "roles", message % text)
-            return None
-        aware = moment if timezone.is_aware(moment) else timezone.make_aware(moment)
-        if aware <= timezone.now():
+        elif moment.year == MAXYEAR:
+            message = _("%s is too late; for no end date, write the role alone")
+            self.add_problem(line, "roles", message % text)
+        elif moment <= timezone.now():
             self.add_problem(line, "roles", _("%s is in the past") % text)
-        return aware
+        return moment
 
     def check(self, line: int, name: str, values: dict[str, Any]) -> None:
         """Add a problem for each error of the model's field validators."""

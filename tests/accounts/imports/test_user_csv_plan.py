@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from accounts.imports.problems import StalePreview
-from accounts.imports.user_csv_apply import apply_users
-from accounts.imports.user_csv_plan import plan_users
-from accounts.models import AuditEvent, ImportDraft, RoleAssignment, User
-from accounts.tokens.issue import issue_tokens
+from accounts.imports import user_csv_plan
+from accounts.imports.user_csv_plan import Plan, Step, plan_users
+from accounts.models import ImportDraft, Role, RoleAssignment, User
+from tests.support.accounts import account, role_of, stop_clock
+from tests.support.model_rows import person
 
 pytestmark = pytest.mark.django_db
 HEAD = "username,email,first_name,active,roles\n"
@@ -23,14 +23,6 @@ HEAD = "username,email,first_name,active,roles\n"
 def problems_of(text: str | bytes, actor: Any = "test") -> list[str]:
     raw = text.encode() if isinstance(text, str) else text
     return [str(problem) for problem in plan_users(raw, actor).problems]
-
-
-def apply_file(text: str, actor: Any = "test") -> list[tuple[int, int]]:
-    """Apply a file and return its progress."""
-    raw = text.encode()
-    plan = plan_users(raw, actor)
-    assert plan.problems == []
-    return list(apply_users(raw, plan.mark, actor))
 
 
 @pytest.mark.parametrize(
@@ -82,70 +74,225 @@ def test_every_problem_is_reported_at_once(alice: User) -> None:
     assert own == ["line 2, active: you cannot deactivate your own account"]
 
 
-def test_a_file_adds_changes_and_keeps_users(
-    alice: User, bob: User, carol: User
+@pytest.mark.parametrize(
+    "column", ["password", "is_superuser", "is_staff", "groups", "user_permissions"]
+)
+def test_a_file_makes_nobody_staff(column: str) -> None:
+    text = "a file cannot set this; a superuser sets it in the admin"
+    assert problems_of(f"username,{column}\nx,1\n") == [f"line 1, {column}: {text}"]
+
+
+def test_an_unknown_column_is_told_the_known_ones() -> None:
+    known = "username, email, first_name, last_name, active, service_account, roles"
+    text = f"unknown column; known columns: {known}"
+    assert problems_of("username,colour,\nx,y,z\n") == [
+        f"line 1, colour: {text}",
+        f"line 1, ?: {text}",
+    ]
+    everything = plan_users(f"{known.replace(' ', '')}\nx,,,,,,\n".encode(), "test")
+    assert everything.problems == [] and everything.count("add") == 1
+
+
+SPELLINGS = {
+    True: ("yes", "YES", "true", "True", "1"),
+    False: ("no", "No", "false", "0"),
+}
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"), [(c, v) for v, cells in SPELLINGS.items() for c in cells]
+)
+@pytest.mark.parametrize(
+    ("column", "attribute"),
+    [("active", "is_active"), ("service_account", "is_service_account")],
+)
+def test_flags_are_yes_or_no(
+    db: None, column: str, attribute: str, cell: str, value: bool
 ) -> None:
-    """A dry run describes the changes; applying makes and audits them."""
-    pair = issue_tokens(bob, issued_via="command")
-    end = f"{timezone.now() + timedelta(days=9):%Y-%m-%d}"
-    text = (
-        f"\ufeff{HEAD}alice,alice@example.org,,,User; Guest@{end}\n"
-        "bob,,,no,\n"
-        "carol,,,,\n"
-        "dora,dora@example.org,Dora,yes,User\n"
-    ).replace("\n", "\r\n")
+    (one,) = plan_users(f"username,{column}\nx, {cell} \n".encode(), "test").steps
+    assert one.values == {attribute: value}
+    assert one.changes == {attribute: [None, value]}
+    text = f"line 2, {column}: 'y' is neither yes nor no"
+    assert problems_of(f"username,{column}\nx,y\n") == [text]
+
+
+def test_cells_are_trimmed_and_empty_ones_change_nothing(db: None) -> None:
+    person("x", email="old@example.org", first_name="Old")
+    text = "username,email,first_name,last_name\n x , NEW@Example.org , ,  Last \n"
+    (one,) = plan_users(text.encode(), "test").steps
+    assert (one.username, one.what) == ("x", "change")
+    assert one.values == {"email": "new@example.org", "last_name": "Last"}
+    assert one.changes == {
+        "email": ["old@example.org", "new@example.org"],
+        "last_name": ["", "Last"],
+    }
+
+
+@pytest.mark.parametrize("column", ["first_name", "last_name"])
+def test_the_models_own_limits_apply(db: None, column: str) -> None:
+    (text,) = problems_of(f"username,{column}\nx,{'n' * 151}\n")
+    assert text.startswith(f"line 2, {column}: Ensure this value has at most 150")
+    assert problems_of(f"username,{column}\nx,{'n' * 150}\n") == []
+
+
+def test_a_duplicate_names_the_first_line(db: None) -> None:
+    assert problems_of("username\nd\nD\nd\nd\n") == [
+        "line 4, username: d is a duplicate of line 2",
+        "line 5, username: d is a duplicate of line 2",
+    ]
+
+
+def test_a_wrong_line_keeps_the_others(db: None) -> None:
+    text = f"{HEAD}a,nowhere,,,\nb,,,,\nc,,,maybe,User\nd,,,,\n"
     plan = plan_users(text.encode(), "test")
-    assert [(s.what, s.username) for s in plan.steps] == [
-        ("change", "alice"),
-        ("change", "bob"),
-        ("same", "carol"),
-        ("add", "dora"),
-    ]
-    assert plan.steps[0].changes["email"] == ["", "alice@example.org"]
-    assert not User.objects.filter(username="dora").exists()
-    assert apply_file(text, carol)[-1] == (3, 3)
-    dora = User.objects.get(username="dora")
-    assert dora.first_name == "Dora" and not dora.has_usable_password()
-    assignment = RoleAssignment.objects.get(user=alice, role__name="Guest")
-    assert (
-        assignment.expires_at is not None and f"{assignment.expires_at:%Y-%m-%d}" == end
-    )
-    assert assignment.granted_by == carol
-    bob.refresh_from_db()
-    assert not bob.is_active and pair.row.state == "revoked"
-    words = AuditEvent.objects.filter(actor="carol").order_by("id")
-    assert [event.action for event in words if event.action != "token.revoked"] == [
-        "user.added",
-        "user.changed",
-        "user.changed",
-        "role.granted",
-        "role.granted",
-        "users.imported",
-    ]
-    assert apply_file(text)[-1] == (0, 0), "a second time it changes nothing"
-    assert apply_file(f"{HEAD}alice,,,,Guest\nbob,,,yes,\n")[-1] == (2, 2)
-    assignment.refresh_from_db()
-    bob.refresh_from_db()
-    assert assignment.expires_at is None and bob.is_active
+    assert [s.username for s in plan.steps] == ["b", "d"]
+    assert [(p.line, p.field) for p in plan.problems] == [(2, "email"), (4, "active")]
+    assert [s.line for s in plan.steps] == [3, 5]
 
 
-def test_changes_since_the_dry_run_are_checked_again(alice: User) -> None:
-    """One transaction applies exactly the changes that were shown."""
-    raw = f"{HEAD}alice,new@example.org,,,\n".encode()
-    mark = plan_users(raw, "test").mark
-    User.objects.filter(pk=alice.pk).update(email="other@example.org")
-    with pytest.raises(StalePreview, match="Nothing was applied"):
-        list(apply_users(raw, mark, "test"))
-    alice.refresh_from_db()
-    assert alice.email == "other@example.org"
+def test_a_wrong_first_line_ends_the_reading(db: None) -> None:
+    plan = plan_users(b"username,colour\nx,y,z\nx\n", "test")
+    assert len(plan.problems) == 1 and plan.steps == []
 
 
-def test_a_cancelled_import_changes_nothing(db: None) -> None:
-    raw = (HEAD + "".join(f"u{n},,,,User\n" for n in range(450))).encode()
-    work = apply_users(raw, plan_users(raw, "test").mark, "test")
-    assert [next(work) for _again in range(3)] == [(0, 450), (200, 450), (400, 450)]
-    work.close()  # type: ignore[attr-defined]
-    assert not User.objects.filter(username="u0").exists()
+def roles_in(cell: str) -> Any:
+    plan = plan_users(f"username,roles\nx,{cell}\n".encode(), "test")
+    assert plan.problems == []
+    return plan.steps[0].roles
+
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("", {}),
+        (" ; ;", {}),
+        ("User", {"User": None}),
+        ("User@", {"User": None}),
+        (" User ; Guest ", {"User": None, "Guest": None}),
+        (
+            "User;Guest@2026-05-02 08:30",
+            {"User": None, "Guest": datetime(2026, 5, 2, 8, 30, tzinfo=UTC)},
+        ),
+        (
+            "Guest@2026-05-01",
+            {"Guest": datetime(2026, 5, 1, 23, 59, 59, 999_999, UTC)},
+        ),
+        (
+            "Guest@20260501",
+            {"Guest": datetime(2026, 5, 1, 23, 59, 59, 999_999, UTC)},
+        ),
+        (
+            "Guest@2026-05-01T15:00:00+02:00",
+            {"Guest": datetime(2026, 5, 1, 13, 0, tzinfo=UTC)},
+        ),
+        (
+            "Guest@2026-05-01 12:00:01",
+            {"Guest": datetime(2026, 5, 1, 12, 0, 1, tzinfo=UTC)},
+        ),
+        ("ops@night@2026-05-02T00:00", {"ops@night": datetime(2026, 5, 2, tzinfo=UTC)}),
+    ],
+)
+def test_roles_have_an_end_or_none(
+    monkeypatch: pytest.MonkeyPatch, cell: str, expected: Any
+) -> None:
+    stop_clock(monkeypatch, NOW)
+    role_of("ops@night")
+    assert roles_in(cell) == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        ("2026-05-01 12:00", "2026-05-01 12:00 is in the past"),
+        ("2026-04-30", "2026-04-30 is in the past"),
+        ("2026-05-01x", "'2026-05-01x' is not"),
+        ("8h", "'8h' is not a date or time; write 2026-12-31"),
+        ("9999-12-31", "9999-12-31 is too late; for no end date"),
+        ("9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59-12:00 is too late"),
+    ],
+)
+def test_an_end_is_a_moment_that_the_database_can_store(
+    monkeypatch: pytest.MonkeyPatch, end: str, text: str
+) -> None:
+    stop_clock(monkeypatch, NOW)
+    (problem,) = problems_of(f"username,roles\nx,User@{end}\n")
+    assert problem.startswith(f"line 2, roles: {text}")
+
+
+def test_an_unknown_role_is_told_the_known_ones(db: None) -> None:
+    text = "unknown role 'Boss'; known roles: Admin, Guest, User"
+    assert problems_of("username,roles\nx,Boss;User\n") == [f"line 2, roles: {text}"]
+
+
+def test_accounts_are_read_in_batches(
+    db: None, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(user_csv_plan, "LOOKUP_BATCH", 2)
+    for number in range(5):
+        account(f"u{number}", "User", first_name=f"n{number}")
+    text = "username,first_name\n" + "".join(f"u{n},n{n}\n" for n in range(6))
+    lines, problems = user_csv_plan.parse_csv(text.encode())
+    with django_assert_num_queries(3 * 3):
+        plan = user_csv_plan.plan_rows(lines, problems, "test")
+    assert [s.what for s in plan.steps] == ["same"] * 5 + ["add"]
+
+
+def test_a_step_names_the_ends_that_differ(
+    monkeypatch: pytest.MonkeyPatch, alice: User
+) -> None:
+    stop_clock(monkeypatch, NOW)
+    guest = Role.objects.get(name="Guest")
+    end = NOW + timedelta(days=1)
+    RoleAssignment.objects.grant(alice, guest, expires_at=end)
+    text = "username,roles\nalice,User;Guest@2026-05-02 12:00;Admin@2026-05-03 10:00\n"
+    (one,) = plan_users(text.encode(), "test").steps
+    assert one.roles == {"Admin": datetime(2026, 5, 3, 10, tzinfo=UTC)}
+    assert one.changes == {"role Admin": [None, "until 2026-05-03 10:00 UTC"]}
+    text = "username,roles\nalice,User@2026-05-02 12:00;Guest\n"
+    (one,) = plan_users(text.encode(), "test").steps
+    before = "until 2026-05-02 12:00 UTC"
+    assert one.changes == {
+        "role User": ["no end date", before],
+        "role Guest": [before, "no end date"],
+    }
+    assert one.what == "change" and one.roles == {"User": end, "Guest": None}
+
+
+def test_a_plan_has_a_mark_of_all_its_changes() -> None:
+    made = {
+        "line": Step(3, "a", "add", {"x": [1, 2]}),
+        "name": Step(2, "b", "add", {"x": [1, 2]}),
+        "what": Step(2, "a", "change", {"x": [1, 2]}),
+        "changes": Step(2, "a", "add", {"x": [1, 3]}),
+        "first": Step(2, "a", "add", {"x": [1, 2]}),
+    }
+    marks = {Plan([one]).mark for one in made.values()}
+    assert len(marks) == 5
+    assert Plan([Step(2, "a", "add", {"x": [1, 2]})]).mark in marks
+    plan = Plan(list(made.values()))
+    assert [plan.count(w) for w in ("add", "change", "same")] == [4, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("line", "active", "refused"),
+    [
+        ("alice,no", True, True),
+        ("alice,no", False, False),
+        ("alice,yes", False, False),
+        ("bob,no", True, False),
+    ],
+)
+def test_nobody_deactivates_their_own_account(
+    alice: User, bob: User, line: str, active: bool, refused: bool
+) -> None:
+    User.objects.update(is_active=active)
+    found = problems_of(f"username,active\n{line}\n", alice)
+    text = "line 2, active: you cannot deactivate your own account"
+    assert found == ([text] if refused else [])
+    assert problems_of(f"username,active\n{line}\n", "alice") == []
 
 
 def test_the_command_compares_and_applies(
