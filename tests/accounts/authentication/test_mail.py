@@ -9,18 +9,21 @@ from smtplib import SMTPException
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from allauth.core import context
 from django.contrib.auth.models import AnonymousUser
 from django.core import mail as django_mail
 from django.core.mail import EmailMessage
 from django.core.signals import request_finished
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.test import RequestFactory
 from django.utils import translation
 
 from accounts.authentication import mail
+from accounts.authentication.adapters import ResetForm
 from accounts.authentication.mail import Mailer, QueuedMail
 from accounts.models import AuditEvent
+from tests.support.users import account
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +143,7 @@ def closed_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told.append(f"{self.about}: {why}")
 
     monkeypatch.setattr(QueuedMail, "failed", failed)
-    monkeypatch.setattr(mail.connections, "close_all", lambda: told.append("closed"))
+    monkeypatch.setattr(connections, "close_all", lambda: told.append("closed"))
     return told
 
 
@@ -191,7 +194,7 @@ def test_a_mails_request_is_on_the_issuers_host(alice: Any, settings: Any) -> No
     """The Host header is the sender's choice."""
     settings.ISSUER_URL = "https://portico.example:8443"
     settings.ALLOWED_HOSTS = ["portico.example"]
-    given = {"REMOTE_ADDR": "192.0.2.7", "HTTP_USER_AGENT": "lynx"}
+    given: dict[str, Any] = {"REMOTE_ADDR": "192.0.2.7", "HTTP_USER_AGENT": "lynx"}
     request = RequestFactory().post("/x", HTTP_HOST="evil.example", **given)
     request.user = alice
     found = mail.mail_request(request)
@@ -207,3 +210,26 @@ def test_a_mails_request_is_on_the_issuers_host(alice: Any, settings: Any) -> No
 
 def test_the_servers_limits_of_mail() -> None:
     assert (mail.QUEUE_SIZE, mail.THREADS, mail.DRAIN_SECONDS) == (500, 2, 8.0)
+
+
+def test_a_reset_mail_for_the_account_only(
+    db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown or closed account gets none; allauth's own table does not count."""
+    settings.ISSUER_URL = "https://portico.example"
+    settings.ALLOWED_HOSTS = ["portico.example"]
+    monkeypatch.setattr(mail._local, "working", True, raising=False)
+    dora = account("dora", email="dora@example.com")
+    account("shut", email="shut@example.com", is_active=False)
+    EmailAddress.objects.create(user=dora, email="old@example.com", verified=True)
+    type(dora).objects.update(password="md5$a$b")
+    request = RequestFactory().post("/", HTTP_HOST="evil.example")
+    for address in ("nobody", "shut", "old", "dora"):
+        form = ResetForm({"email": f"{address}@example.com"})
+        assert form.is_valid()
+        assert form.save(request) == f"{address}@example.com"
+    (sent,) = django_mail.outbox
+    assert sent.to == ["dora@example.com"] and "evil" not in str(sent.body)
+    assert "https://portico.example/accounts/password/reset/key/" in str(sent.body)
+    event = AuditEvent.objects.get(action="mail.sent")
+    assert (event.object, event.actor) == ("password_reset_key", "dora")

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from allauth.core import context
+from allauth.mfa import signals
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
 from allauth.usersessions.models import UserSession
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
@@ -168,6 +170,31 @@ def test_staff_without_a_factor_are_sent_to_set_one_up(
     TOTP.activate(carol, SECRET)
     assert middleware.process_view(request) is None
     assert middleware(request).content == b"served"
+
+
+@pytest.mark.parametrize("verb", ["added", "removed", "reset"])
+def test_a_changed_factor_is_recorded_and_ends_other_sessions(
+    alice: User, verb: str
+) -> None:
+    """Tokens stay: the account became safer. This browser stays signed in."""
+    issue_tokens(alice, issued_via="password")
+    here, there = browser_of(alice), browser_of(alice)
+    others = browser_of(account("bob"))
+    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.7")
+    request.session, request.user = here.session, alice
+    row = Authenticator.objects.get(user=alice)
+    signal = getattr(signals, f"authenticator_{verb}")
+    signal.send(__name__, request=request, user=alice, authenticator=row)
+    request.session.save()
+    here.cookies[settings.SESSION_COOKIE_NAME] = str(request.session.session_key)
+    path = "/portal/connect/status"
+    assert [b.get(path).status_code for b in (here, there, others)] == [200, 302, 200]
+    assert IssuedToken.objects.filter(user=alice).live().count() == 2
+    event = AuditEvent.objects.get(action=f"second_factor.{verb}")
+    assert (event.actor, event.object) == ("alice", "TOTP Authenticator of alice")
+    assert event.address == "192.0.2.7"
+    ended = AuditEvent.objects.get(action="session.ended")
+    assert (ended.actor, ended.reason) == ("alice", f"second factor {verb}")
 
 
 def test_a_reset_ends_factors_and_access_of_one_account(alice: User) -> None:

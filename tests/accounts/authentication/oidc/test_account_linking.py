@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -147,10 +148,11 @@ def test_a_second_identity_of_the_provider_is_refused(corp: SignInProvider) -> N
     SocialAccount.objects.create(user=other, provider="corp", uid="2")
     refuse_second_identity(corp, user)
     SocialAccount.objects.create(user=user, provider="corp", uid="3")
-    for refuse in (
+    refusals: list[Callable[[], Any]] = [
         lambda: refuse_second_identity(corp, user),
         lambda: account_for(corp, VERIFIED),
-    ):
+    ]
+    for refuse in refusals:
         with pytest.raises(LinkRefused, match="identity at Corp") as refused:
             refuse()
         assert refused.value.reason == "other_identity"

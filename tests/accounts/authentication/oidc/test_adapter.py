@@ -61,7 +61,7 @@ def corp(db: None) -> SignInProvider:
 
 
 def sign_in(slug: str = "corp", process: str = "login", known: bool = False) -> Any:
-    claims = {"userinfo": {}, "id_token": {}}
+    claims: dict[str, Any] = {"userinfo": {}, "id_token": {}}
     return SimpleNamespace(
         account=SocialAccount(provider=slug, uid="1", extra_data=claims),
         is_existing=known,

@@ -111,7 +111,7 @@ def test_an_id_token_is_signed() -> None:
     """OIDC Core 3.1.3.7: TLS does not replace the signature."""
     refuse_unsigned(jwt.encode({"sub": "1"}, "k" * 32, "HS256"))
     with pytest.raises(OAuth2Error, match="not signed"):
-        refuse_unsigned(jwt.encode({"sub": "1"}, None, "none"))
+        refuse_unsigned(jwt.encode({"sub": "1"}, "", "none"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.hashers import check_password, make_password
 from django.test import Client, override_settings
 
+from accounts.authentication.passwords import hashers
 from accounts.authentication.passwords.hashers import hash_in_slot, hashing_slot
 from accounts.rate_limits.errors import RateLimited
 from tests.support.static_files import UNCOLLECTED
@@ -84,3 +85,41 @@ def test_a_busy_sign_in_answers_429(alice: Any, path: str, accept: str) -> None:
         if page
         else b"many_requests" in answer.content
     )
+
+
+@pytest.mark.once
+@override_settings(PASSWORD_HASHERS=[HASHER])
+def test_a_prehashed_password_is_hashed_once_and_used_once() -> None:
+    """For this text only, and inside the block only."""
+    with hashers.prehashed_password("one"):
+        ready = dict(hashers._local.ready)
+        assert make_password("one") == ready["one"]
+        assert make_password("one") != ready["one"]
+    with hashers.prehashed_password(""):
+        assert hashers._local.ready == {}
+    assert hashers._local.ready == {}
+    assert check_password("one", ready["one"])
+
+
+@pytest.mark.once
+def test_passwords_are_hashed_with_owasps_parameters() -> None:
+    """OWASP Password Storage: argon2id, 19 MiB, two passes, one lane."""
+    hasher: Any = hashers.TunedArgon2PasswordHasher()
+    found = (hasher.memory_cost, hasher.time_cost, hasher.parallelism)
+    assert found == (19 * 1024, 2, 1)
+    encoded = hasher.encode("x", "saltsaltsalt")
+    assert encoded.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
+    secret: Any = hashers.ClientSecretHasher()
+    assert (secret.algorithm, secret.iterations) == ("accounts_client_secret", 1)
+
+
+@pytest.mark.once
+def test_an_error_frees_the_slot() -> None:
+    """Inner uses of the same thread do not."""
+    with pytest.raises(KeyError), hashing_slot(), hashing_slot():
+        raise KeyError("x")
+    assert not hashers._local.has_slot
+    with hashing_slot():
+        with hashing_slot():
+            pass
+        assert hashers._local.has_slot

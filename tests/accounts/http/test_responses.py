@@ -1,0 +1,39 @@
+"""Errors as a page for browsers and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import RequestFactory
+
+from accounts.http.responses import page_or_json
+from tests.support.static_files import UNCOLLECTED
+
+pytestmark = pytest.mark.once
+
+
+def answer_to(accept: str, **headers: str) -> Any:
+    request = RequestFactory().get("/device", headers={"accept": accept})
+    page = ("too_many.html", {"text": "<b>", "minutes": 2})
+    return page_or_json(request, 418, page, ("teapot", "<b>"), **headers)
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "application/json", "text/plain"])
+def test_programs_get_json(accept: str) -> None:
+    """RFC 6749 5.2."""
+    answer = answer_to(accept)
+    body = {"error": "teapot", "error_description": "<b>"}
+    assert json.loads(answer.content) == body and answer.status_code == 418
+    assert answer["Content-Type"] == "application/json"
+    assert answer["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/html,application/json;q=0.9"])
+def test_browsers_get_a_page(accept: str, settings: Any) -> None:
+    settings.STORAGES = UNCOLLECTED
+    answer = answer_to(accept, **{"Retry-After": "7"})
+    assert answer.status_code == 418 and "&lt;b&gt;" in answer.content.decode()
+    assert answer["Content-Type"].startswith("text/html")
+    assert (answer["Cache-Control"], answer["Retry-After"]) == ("no-store", "7")
