@@ -119,12 +119,10 @@ def test_a_personal_token_has_a_subset_of_rights_and_an_end(
 
 def test_a_user_cannot_revoke_anothers_token(server: Portico, alice: Browser) -> None:
     make_user("bob", "Guest", "User")
-    client = mcp_client(server, "bob")
-    row = IssuedToken.objects.filter(user__username="bob").first()
-    assert row is not None
+    tokens = server.issued("bob")
     alice.open(TOKENS)
-    alice.submit(alice.form("name"), revoke=row.jti)
-    assert client.allowed("look")
+    alice.submit(alice.form("name"), revoke=tokens.row.jti)
+    assert McpClient(server, tokens.access).allowed("look")
 
 
 def test_a_connected_app_can_be_revoked(server: Portico, alice: Browser) -> None:
