@@ -45,8 +45,7 @@ OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 # Staff rights come from predefined groups, and password resets go to the e-mail
 # address: editing either would let staff raise their own rights.
 for model in (Group, allauths_admin.EmailAddress):
-    if admin.site.is_registered(model):
-        admin.site.unregister(model)
+    admin.site.unregister(model)
 
 
 class FactorFilter(admin.SimpleListFilter):

@@ -61,8 +61,7 @@ for toolkit_model in (
     OAuthIDToken,
     OAuthRefreshToken,
 ):
-    if admin.site.is_registered(toolkit_model):
-        admin.site.unregister(toolkit_model)
+    admin.site.unregister(toolkit_model)
 
 
 class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
