@@ -194,10 +194,11 @@ def test_open_requests_are_decided_in_bulk(
     chosen = (rows["alice"], rows["done"], late, soon)
     page = root.run(AccessRequest, "approve", *chosen)
     assert "Late requests Guest: the requested end date has passed." in page
+    assert "already decided" not in page
     held = RoleAssignment.objects.values_list("user__username", "expires_at")
     assert set(held) == {("alice", None), ("soon", frozen + timedelta(seconds=1))}
     page = root.run(AccessRequest, "decline", rows["bob"], rows["done"], late)
-    assert "Bob requests Guest: declined." in page
+    assert "Bob requests Guest: declined." in page and "already decided" not in page
     assert state_of(rows["bob"]) == state_of(late) == "declined"
     assert [event[0] for event in events_by(root.user)].count("access.declined") == 2
 

@@ -16,6 +16,7 @@ from tests.support.admin_browser import (
     AdminBrowser,
     events_by,
     list_url,
+    newest_event,
     row_url,
     staff_member,
 )
@@ -69,6 +70,7 @@ def test_selected_sessions_end(root: AdminBrowser) -> None:
     assert users_signed_in() == {"bob", "root"}
     assert not UserSession.objects.filter(user__username="alice").exists()
     assert events_by(root.user) == [("session.ended", "alice", "ended in the admin")]
+    assert newest_event("session.ended").address == "127.0.0.1"
 
 
 def test_sessions_of_users_above_stay(henry: AdminBrowser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from accounts.models import (
@@ -41,6 +42,7 @@ from accounts.models import (
 )
 from mcp_bridge.models import Primitive
 from tests.support.admin_browser import (
+    WITHOUT_ADDRESS,
     AdminBrowser,
     add_token,
     list_url,
@@ -49,7 +51,7 @@ from tests.support.admin_browser import (
 )
 from tests.support.delegation_scene import HOST, PEOPLE, set_up
 from tests.support.rights_snapshot import everything
-from tests.support.users import account
+from tests.support.users import account, browser_of
 
 pytestmark = pytest.mark.django_db
 SITE: Any = admin.site
@@ -264,6 +266,8 @@ def test_every_action_is_recorded_with_its_actor(scene: None, page: Any) -> None
             expected = EVENTS[f"{page.opts.label} {action}"].split()
             assert sorted(names) == expected, action
             assert {e.actor for e in found} <= {"root"}, action
+            named = found.exclude(action__in=WITHOUT_ADDRESS)
+            assert {e.address for e in named} <= {"127.0.0.1"}, action
             transaction.set_rollback(True)
 
 
@@ -292,16 +296,13 @@ def test_staff_without_permissions_get_403_everywhere(scene: None, page: Any) ->
 
 @every_page
 def test_only_staff_enter_the_admin(scene: None, page: Any) -> None:
-    """A superuser who is not staff, and nobody at all."""
+    """Neither a superuser who is not staff, nor somebody who is not signed in."""
     sam = account("sam", is_superuser=True)
     before = everything()
-    for path in paths_of(page):
-        browser = AdminBrowser(sam)
-        assert browser.open(path).page.status_code == 403, path
-        assert browser.post(path, post="yes").status_code == 403, path
-        browser.http.client.logout()  # type: ignore[attr-defined]
-        answer = browser.http.client.post(path)  # type: ignore[attr-defined]
-        assert answer.status_code == 302 and "/login/" in answer["Location"], path
+    for browser, path in product((browser_of(sam), Client()), paths_of(page)):
+        for answer in (browser.get(path), browser.post(path, {"post": "yes"})):
+            assert answer.status_code == 302, path
+            assert answer["Location"].startswith("/admin/login/?next="), path
     assert everything() == before
 
 

@@ -58,6 +58,9 @@ def test_a_narrower_start_is_not_widened(events: list[AuditEvent]) -> None:
     start = urlencode({"at__gte": events[1].at.isoformat()})
     rows, found = list_rows(f"actor=ana&action=test.far&{start}")
     assert rows == events[:2] and found.looked_since is None
+    edge = urlencode({"at__gte": events[3].at.isoformat()})
+    rows, found = list_rows(f"actor=ana&action=test.far&{edge}")
+    assert rows == events[:4] and found.looked_since is None
 
 
 def test_prefixes_are_searched_among_the_newest_events(

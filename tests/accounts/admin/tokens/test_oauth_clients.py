@@ -510,3 +510,13 @@ def test_consents_and_codes_are_viewed_only(root: AdminBrowser, model: Any) -> N
     assert root.delete(model, row).status_code == 403
     page: Any = admin.site.get_model_admin(model)
     assert "code" not in {*(page.fields or ()), *page.list_display}
+
+
+def test_only_service_accounts_are_limited(root: AdminBrowser) -> None:
+    account("alice")
+    request: Any = type("Request", (), {"user": root.user, "GET": {}})()
+    for name, count in (("service_account", 0), ("user", 2)):
+        field = PAGE.formfield_for_foreignkey(
+            OAuthClient._meta.get_field(name), request
+        )
+        assert field.queryset.count() == count, name

@@ -1,0 +1,206 @@
+"""Which columns the lists show, the pages hide and the forms change.
+
+A new column fails here until somebody has decided where it belongs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.test import RequestFactory
+
+from accounts.admin import user_import
+from accounts.admin.audit import seals, window
+from accounts.admin.tokens import issued_tokens
+from accounts.admin_site import base
+from accounts.models import Role, RoleAssignment, User
+
+pytestmark = pytest.mark.django_db
+SITE: Any = admin.site
+PAGES = sorted(SITE._registry.values(), key=lambda page: page.opts.label)
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=[page.opts.label for page in PAGES]
+)
+LISTED = {
+    "accounts.AccessRequest": "user role reason until state asked_at",
+    "accounts.AuditEvent": "moment actor action object verdict reason address",
+    "accounts.AuditSeal": "number events first_at last_at short purged_at",
+    "accounts.Consent": "user client scope redirect_host given_at",
+    "accounts.DocumentHost": "host trusted",
+    "accounts.IssuedToken": "token username issued_via client_id state_shown"
+    " last_used_at expires_at",
+    "accounts.OAuthClient": "name standing registration_source returns_to people"
+    " last_used_at",
+    "accounts.OAuthGrant": "user application scope created expires redeemed_at",
+    "accounts.RevokedToken": "jti revoked_at revoked_by reason until",
+    "accounts.Role": "name description scope_names holders",
+    "accounts.RoleAssignment": "user role end reason granted_by granted_at",
+    "accounts.Scope": "name description given_by",
+    "accounts.SignInProvider": "name issuer enabled sign_up link_by_email",
+    "accounts.SigningKey": "short_kid algorithm state_shown activated_at needed",
+    "accounts.User": "username email roles_held is_active is_staff",
+    "axes.AccessAttempt": "username ip_address failures_since_start attempt_time",
+    "mcp_bridge.Primitive": "name kind enabled sensitive scopes review",
+    "mfa.Authenticator": "user type created_at last_used_at",
+    "socialaccount.SocialAccount": "user provider uid date_joined last_login",
+    "usersessions.UserSession": "user ip created_at last_seen_at user_agent",
+}
+"""List -> its columns, in their order."""
+HIDDEN = {
+    "accounts.AccessRequest": "decided_at decided_by",
+    "accounts.AuditEvent": "actor_id at changes token_id",
+    "accounts.AuditSeal": "mac marks",
+    "accounts.IssuedToken": "networks secret_hash successor successor_sealed",
+    "accounts.OAuthClient": "algorithm allowed_origins authorization_grant_type"
+    " cimd_expires_at client_secret client_type hash_client_secret"
+    " post_logout_redirect_uris registered skip_authorization updated user",
+    "accounts.OAuthGrant": "auth_digest claims code code_challenge"
+    " code_challenge_method nonce resource updated",
+    "accounts.SignInProvider": "secret_encrypted",
+    "accounts.SigningKey": "private_encrypted",
+    "accounts.User": "session_epoch",
+    "axes.AccessAttempt": "get_data http_accept post_data user_agent",
+    "mcp_bridge.Primitive": "definition enabled_before",
+    "mfa.Authenticator": "data",
+    "socialaccount.SocialAccount": "extra_data",
+    "usersessions.UserSession": "data session_key",
+}
+"""List -> columns of the model that the page of an open row does not show by name:
+secrets, and those that it shows in another form."""
+CHANGED = {
+    "accounts.AccessRequest": "answer given_until",
+    "accounts.DocumentHost": "host trusted",
+    "accounts.OAuthClient": "approved blocked client_jwks grant_types max_idle name"
+    " networks redirect_uris service_account token_endpoint_auth_method",
+    "accounts.Role": "description name networks scopes",
+    "accounts.RoleAssignment": "expires_at reason",
+    "accounts.Scope": "description name",
+    "accounts.SignInProvider": "client_id client_secret enabled issuer link_by_email"
+    " name roles_last sign_up slug",
+    "accounts.User": "email email_set_by_admin first_name groups is_active"
+    " is_service_account is_staff is_superuser last_name password user_permissions"
+    " username",
+    "mcp_bridge.Primitive": "enabled required_scopes sensitive",
+}
+"""List -> the fields that the form of a superuser changes."""
+ADDED = {
+    "accounts.RevokedToken": "reason token_or_id",
+    "accounts.RoleAssignment": "expires_at reason role user",
+    "accounts.User": "password1 password2 usable_password username",
+}
+"""List -> the fields of the form for a new row, if they differ from CHANGED."""
+
+
+@pytest.fixture
+def request_of_root() -> Any:
+    request: Any = RequestFactory().get("/")
+    request.user = User(username="root", is_superuser=True, is_staff=True)
+    return request
+
+
+def open_row(page: Any) -> Any:
+    if page.model is RoleAssignment:
+        return RoleAssignment(user=User(), role=Role())
+    return page.model()
+
+
+@every_page
+def test_each_list_shows_its_columns(page: Any) -> None:
+    assert " ".join(page.list_display) == LISTED[page.opts.label]
+
+
+@every_page
+def test_each_page_shows_all_columns_but_those_named(
+    page: Any, request_of_root: Any
+) -> None:
+    row = open_row(page)
+    shown = flatten_fieldsets(page.get_fieldsets(request_of_root, row))
+    columns = {f.name for f in page.opts.concrete_fields} - {"id"}
+    expected = set(HIDDEN.get(page.opts.label, "").split())
+    assert columns - set(shown) == expected
+
+
+@every_page
+def test_each_form_changes_its_fields_only(page: Any, request_of_root: Any) -> None:
+    """Superusers change most; a field that others may not is tried by itself."""
+    expected = CHANGED.get(page.opts.label, "").split()
+    if page.has_change_permission(request_of_root):
+        form = page.get_form(request_of_root, open_row(page), change=True)
+        assert sorted(form.base_fields) == expected
+    else:
+        assert expected == []
+    if page.has_add_permission(request_of_root):
+        form = page.get_form(request_of_root, None, change=False)
+        more = ADDED.get(page.opts.label, CHANGED.get(page.opts.label, "")).split()
+        assert sorted(form.base_fields) == more
+
+
+SEARCHED = {
+    "accounts.AccessRequest": "user__username reason",
+    "accounts.AuditEvent": "actor action client_id token_id request_id object__prefix",
+    "accounts.Consent": "user__username client__name client__client_id",
+    "accounts.DocumentHost": "host",
+    "accounts.IssuedToken": "jti__prefix username client_id",
+    "accounts.OAuthClient": "name client_id redirect_uris",
+    "accounts.OAuthGrant": "user__username application__name",
+    "accounts.RevokedToken": "jti__prefix revoked_by",
+    "accounts.Role": "name description scopes__name",
+    "accounts.RoleAssignment": "user__username granted_by__username reason",
+    "accounts.Scope": "name description",
+    "accounts.User": "username email first_name last_name",
+    "axes.AccessAttempt": "username ip_address",
+    "mcp_bridge.Primitive": "name title description required_scopes__name",
+    "mfa.Authenticator": "user__username",
+    "socialaccount.SocialAccount": "user__username uid",
+    "usersessions.UserSession": "user__username ip",
+}
+"""List -> what its search compares."""
+
+
+@every_page
+def test_each_list_is_searched_by_its_columns(page: Any) -> None:
+    found = getattr(page, "search_lookups", ()) or page.search_fields
+    assert " ".join(found) == SEARCHED.get(page.opts.label, "")
+    assert bool(page.search_fields) == (page.opts.label in SEARCHED)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"),
+    [
+        (user_import.MAX_ROWS, 200),
+        (window.WINDOW_SIZE, 200_000),
+        (issued_tokens.MAX_FAMILY_ROWS, 200),
+        (seals.VERIFIED_AT_ONCE, 100),
+        (base.MAX_LISTED_REFUSALS, 20),
+    ],
+)
+def test_pages_show_no_more_than_a_reader_reads(bound: int, value: int) -> None:
+    assert bound == value
+
+
+UNCOUNTED = """accounts.AccessRequest accounts.AuditEvent accounts.AuditSeal
+    accounts.IssuedToken accounts.RevokedToken accounts.RoleAssignment mfa.Authenticator
+    socialaccount.SocialAccount usersessions.UserSession"""
+"""Lists that never count all rows of the table."""
+ROWS = {"accounts.AuditEvent": 50, "accounts.OAuthClient": 50}
+"""List -> rows of one page, if they are not 100."""
+JOINED = {
+    "accounts.AccessRequest": "user role",
+    "accounts.RoleAssignment": "user role granted_by",
+    "mfa.Authenticator": "user",
+    "socialaccount.SocialAccount": "user",
+    "usersessions.UserSession": "user",
+}
+"""List -> the relations that it reads in the same query."""
+
+
+@every_page
+def test_each_list_is_bounded(page: Any, request_of_root: Any) -> None:
+    label = page.opts.label
+    assert page.show_full_result_count == (label not in UNCOUNTED.split())
+    assert page.list_per_page == ROWS.get(label, 100)
+    related = page.get_list_select_related(request_of_root) or ()
+    assert " ".join(related) == JOINED.get(label, "")
