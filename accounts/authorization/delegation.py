@@ -80,7 +80,7 @@ def objection_to_removing(actor: User, user: User, role: Role) -> str:
     """Why `actor` may not remove `role` from `user`; empty if allowed."""
     if actor.is_superuser:
         return ""
-    if user.pk is not None and user.pk == actor.pk:
+    if user.pk == actor.pk:
         return _("You cannot change your own roles. Ask another administrator.")
     if user.is_superuser:
         return _("Only superusers can change the roles of a superuser.")

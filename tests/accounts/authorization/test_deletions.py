@@ -1,0 +1,64 @@
+"""A deletion revokes first, however the row is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from accounts.models import AuditEvent, IssuedToken, OAuthClient, RevokedToken, User
+from accounts.tokens.issue import issue_tokens
+from tests.support.accounts import account
+from tests.support.users import public_client
+
+pytestmark = pytest.mark.django_db
+
+
+def reasons(jti: str) -> list[str]:
+    return [
+        f"{event.actor}:{event.reason}"
+        for event in AuditEvent.objects.filter(token_id=jti, action="token.revoked")
+    ]
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [
+        lambda user: user.delete(),
+        lambda user: User.objects.filter(pk=user.pk).delete(),
+    ],
+    ids=["row", "queryset"],
+)
+def test_a_deleted_account_loses_its_tokens(delete: Callable[[User], object]) -> None:
+    user, other = account("u"), account("other")
+    row = issue_tokens(user, issued_via="command", refresh=False).row
+    kept = issue_tokens(other, issued_via="command", refresh=False).row
+    delete(user)
+    assert RevokedToken.objects.get(jti=row.jti).reason == "account deleted"
+    assert reasons(row.jti) == [":account deleted"]
+    assert kept.state == "active"
+    other.refresh_from_db()
+    assert other.session_epoch == 0
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [
+        lambda client: client.delete(),
+        lambda client: OAuthClient.objects.filter(pk=client.pk).delete(),
+    ],
+    ids=["row", "queryset"],
+)
+def test_a_deleted_client_loses_its_tokens(
+    delete: Callable[[OAuthClient], object],
+) -> None:
+    user = account("u")
+    rows: dict[str, IssuedToken] = {}
+    for client_id in ("one", "two"):
+        public_client(client_id)
+        rows[client_id] = issue_tokens(
+            user, issued_via="device", client_id=client_id, refresh=False
+        ).row
+    delete(OAuthClient.objects.get(client_id="one"))
+    assert reasons(rows["one"].jti) == [":client deleted"]
+    assert rows["one"].state == "revoked" and rows["two"].state == "active"

@@ -1,0 +1,216 @@
+"""Client assertions and the keys that sign them (RFC 7523)."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from django.utils import timezone
+
+from accounts.tokens.assertions import (
+    ASSERTION_ALGORITHMS,
+    MAX_ASSERTION_LIFETIME,
+    issuer_of,
+    public_keys,
+    verify_assertion,
+)
+from accounts.tokens.jwts import TokenRefused
+from tests.support.accounts import stop_clock
+from tests.support.jwt_vectors import b64
+
+pytestmark = pytest.mark.once
+HERE = ["https://issuer.example", "https://issuer.example/oauth/token"]
+EC, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+WIDE = ec.generate_private_key(ec.SECP384R1())
+RSA = rsa.generate_private_key(65537, 2048)
+ED = ed25519.Ed25519PrivateKey.generate()
+
+
+def jwk(key: Any, algorithm: str, **more: Any) -> dict[str, Any]:
+    """The public JWK of a private key."""
+    made = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key(), as_dict=True)
+    return {**made, **more}
+
+
+def private_jwk(key: Any, algorithm: str) -> dict[str, Any]:
+    made: Any = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)
+    return dict(made)
+
+
+KEYS = {"keys": [jwk(EC, "ES256", kid="one")]}
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    now = int(time.time())
+    whole = {"iss": "c", "sub": "c", "jti": "j", "aud": HERE[0], "exp": now + 60}
+    whole |= changed
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def assertion(
+    key: Any = EC, algorithm: Any = "ES256", kid: Any = "one", **changed: Any
+) -> str:
+    headers = {"kid": kid} if kid else {}
+    payload = json.dumps(claims(**changed)).encode()
+    return jwt.api_jws.encode(payload, key, algorithm, headers)
+
+
+def refused(raw: str, keys: Any = KEYS, match: str = "is not valid") -> None:
+    with pytest.raises(TokenRefused, match=match) as error:
+        verify_assertion(raw, keys, HERE)
+    assert error.value.reason == "assertion"
+
+
+def test_public_keys_are_stored_without_other_members() -> None:
+    keys = [jwk(EC, "ES256"), jwk(RSA, "RS256"), jwk(ED, "EdDSA")]
+    assert public_keys({"keys": keys, "more": 1}) == {"keys": keys}
+
+
+@pytest.mark.parametrize(
+    "jwks", [None, [], "x", {}, {"keys": None}, {"keys": []}, {"keys": {"a": 1}}]
+)
+def test_a_key_set_has_a_list_of_keys(jwks: Any) -> None:
+    with pytest.raises(ValueError, match="list of `keys`"):
+        public_keys(jwks)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        private_jwk(EC, "ES256"),
+        private_jwk(RSA, "RS256"),
+        private_jwk(ED, "EdDSA"),
+        {"kty": "oct", "k": b64(b"k" * 32)},
+        {"kty": "oct", "k": b64(b"k" * 32), "alg": "HS256"},
+        {"kty": "EC", "crv": "P-256"},
+        {"kty": "EC", "crv": "P-1", "x": "a", "y": "b"},
+        {"kty": 1},
+        {},
+        {**jwk(EC, "ES256"), "alg": "none"},
+        {**jwk(EC, "ES256"), "x": 1},
+        "text",
+        None,
+    ],
+    ids=lambda key: str(key)[:30],
+)
+def test_one_key_that_is_not_public_refuses_the_set(key: Any) -> None:
+    for keys in ([key], [jwk(EC, "ES256"), key], [key, jwk(EC, "ES256")]):
+        with pytest.raises(ValueError, match="public keys"):
+            public_keys({"keys": keys})
+
+
+@pytest.mark.parametrize(
+    ("raw", "issuer"),
+    [
+        (assertion(iss="https://c.example"), "https://c.example"),
+        (assertion(OTHER, iss="anybody"), "anybody"),
+        (assertion(iss="a\x00"), ""),
+        (assertion(iss=1), ""),
+        (assertion(iss=None), ""),
+        ("", ""),
+        ("a.b.c", ""),
+        (f"{b64(b'[' * 100_000)}.e30.e30", ""),
+        (f"{b64(b'{}')}.{b64(b'[' * 100_000)}.e30", ""),
+        ("é", ""),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_the_issuer_is_read_without_the_key(raw: str, issuer: str) -> None:
+    assert issuer_of(raw) == issuer
+
+
+@pytest.mark.parametrize("audience", [*HERE, [HERE[1]], ["x", HERE[0]]])
+def test_a_signed_assertion_gives_its_claims(audience: Any) -> None:
+    raw = assertion(aud=audience)
+    expected = {"iss": "c", "sub": "c", "jti": "j", "aud": audience}
+    found = verify_assertion(raw, KEYS, HERE)
+    assert {**expected, "exp": found["exp"]} == found
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (EC, "ES256"),
+        (WIDE, "ES384"),
+        (RSA, "RS256"),
+        (RSA, "PS256"),
+        (RSA, "RS512"),
+        (ED, "EdDSA"),
+    ],
+)
+def test_every_algorithm_of_the_list_verifies(key: Any, algorithm: str) -> None:
+    keys = {"keys": [jwk(key, algorithm, kid="one")]}
+    assert verify_assertion(assertion(key, algorithm), keys, HERE)["sub"] == "c"
+    assert algorithm in ASSERTION_ALGORITHMS and len(ASSERTION_ALGORITHMS) == 6
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "PS384", "PS512"])
+def test_other_algorithms_do_not_verify(algorithm: str) -> None:
+    keys = {"keys": [jwk(RSA, algorithm, kid="one")]}
+    refused(assertion(RSA, algorithm), keys)
+
+
+def test_a_shared_secret_is_no_key() -> None:
+    keys = {"keys": [{"kty": "oct", "k": b64(b"k" * 32), "kid": "one"}]}
+    refused(assertion("k" * 32, "HS256"), keys)
+
+
+def test_the_key_is_found_by_its_id_or_tried() -> None:
+    both = {"keys": [jwk(OTHER, "ES256", kid="two"), *KEYS["keys"]]}
+    assert verify_assertion(assertion(kid="one"), both, HERE)
+    assert verify_assertion(assertion(kid=None), both, HERE)
+    assert verify_assertion(assertion(OTHER, kid=None), both, HERE)
+    refused(assertion(kid="two"), both)
+    refused(assertion(kid="three"), both)
+    refused(assertion(WIDE, "ES384", kid=None), both)
+    refused(assertion(), {"keys": []})
+    refused(assertion(), {})
+
+
+@pytest.mark.parametrize("name", ["exp", "iss", "sub", "jti", "aud"])
+def test_every_claim_is_required(name: str) -> None:
+    refused(assertion(**{name: None}))
+
+
+@pytest.mark.parametrize(
+    "audience", ["https://other.example", [], ["x"], f"{HERE[0]}/"]
+)
+def test_an_assertion_for_another_server_is_refused(audience: Any) -> None:
+    refused(assertion(aud=audience))
+
+
+@pytest.mark.parametrize("name", ["iss", "sub", "jti"])
+def test_names_are_printable_text(name: str) -> None:
+    refused(assertion(**{name: "a\x00"}), match="not printable text")
+    refused(assertion(**{name: 1}), match="not printable text|not valid")
+
+
+def test_an_assertion_lasts_ten_minutes_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RFC 7523 3."""
+    assert MAX_ASSERTION_LIFETIME == 600
+    now = stop_clock(monkeypatch, timezone.now().replace(microsecond=0))
+    latest = int((now + timedelta(seconds=600)).timestamp())
+    assert verify_assertion(assertion(exp=latest), KEYS, HERE)["exp"] == latest
+    assert verify_assertion(assertion(exp=latest - 0.5), KEYS, HERE)
+    refused(assertion(exp=latest + 1), match="later than in 600 seconds")
+    refused(assertion(exp=str(latest - 5)), match="later than in 600 seconds")
+
+
+@pytest.mark.parametrize("end", [0, -60, float("inf"), float("nan"), [], "x"])
+def test_an_expired_or_odd_end_is_refused(end: Any) -> None:
+    at = end if isinstance(end, str | list) else time.time() + end
+    refused(assertion(exp=at))
+
+
+@pytest.mark.parametrize(
+    "raw", ["", "a.b.c", f"{b64(b'[' * 100_000)}.e30.e30", "é", "..."]
+)
+def test_text_that_is_no_token_is_refused(raw: str) -> None:
+    refused(raw)
