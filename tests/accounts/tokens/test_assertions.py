@@ -96,7 +96,7 @@ def test_a_key_set_has_a_list_of_keys(jwks: Any) -> None:
         "text",
         None,
     ],
-    ids=lambda key: str(key)[:30],
+    ids=lambda key: "-".join(key) if isinstance(key, dict) else str(key),
 )
 def test_one_key_that_is_not_public_refuses_the_set(key: Any) -> None:
     for keys in ([key], [jwk(EC, "ES256"), key], [key, jwk(EC, "ES256")]):

@@ -66,7 +66,7 @@ def test_an_untouched_log_is_valid(chain: list[AuditEvent]) -> None:
         {"at": timezone.now() - timedelta(days=1)},
         {"duration_ms": 0.2},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_a_changed_event_is_found(chain: list[AuditEvent], change: Any) -> None:
     """The error names the first event that does not match."""

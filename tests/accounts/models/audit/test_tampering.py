@@ -98,7 +98,7 @@ def test_a_change_of_any_column_is_found(column: str, events: Any) -> None:
         {"changes": {"role": "User"}},
         {"changes": None},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_text_cannot_move_between_columns(change: Any, events: Any) -> None:
     """The digest includes the length of each column."""
@@ -226,7 +226,7 @@ def test_a_forged_record_of_a_purge_is_found(days: int, events: Any) -> None:
         {"number": 20},
         {"purged_at": timezone.now()},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_a_change_of_a_seal_is_found(change: Any) -> None:
     for number in (1, 2, 3):

@@ -261,7 +261,7 @@ def test_a_purged_seal_after_one_with_events_is_named(settings: Any) -> None:
         {"before": timezone.now().isoformat()},
         {"retention_days": 400},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_a_record_must_fit_the_chain_and_the_retention(
     settings: Any, change: dict[str, Any]

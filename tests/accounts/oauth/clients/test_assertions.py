@@ -98,7 +98,7 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.spec("RFC 7523 3")
-@pytest.mark.parametrize("changed", WRONG, ids=str)
+@pytest.mark.parametrize("changed", WRONG, ids="-".join)
 def test_a_wrong_assertion_authenticates_nobody(changed: dict[str, Any]) -> None:
     """It is not stored as used."""
     signing_client()
