@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from mcp_bridge.access.decision import (
     visible,
     visible_names,
 )
-from mcp_bridge.access.messages import Message
+from mcp_bridge.access.messages import OPEN_METHODS, TARGETS, Message
 
 pytestmark = pytest.mark.once
 NAMES = ["A.Read", "A.Write", "B.Read", "tool:t"]
@@ -119,18 +121,143 @@ def test_every_kind_of_message_is_decided(
     assert len(rules) == 1 and list(rules) == [("tool", "t")]
 
 
-def test_the_decision_names_its_rule() -> None:
-    read = frozenset({"A.Read"})
-    who = principal(read, frozenset({"mcp"}))
-    assert judge(who, rule(read)).via == "role R grants A.Read; the token includes mcp"
-    named = principal(read, read)
-    assert "the token includes A.Read" in judge(named, rule(read)).via
-    assert "disabled" in judge(who, rule(read, enabled=False)).via
-    assert "sensitive; the token" in judge(who, rule(read, sensitive=True)).via
-    assert "and not mcp" in judge(principal(read, frozenset()), rule(read)).via
-    nobody = rule(frozenset())
-    assert "(no scope)" in judge(who, nobody).via
-    assert "roles: R" in judge(principal(frozenset(), read), rule(read)).via
+READ, BOTH = frozenset({"A.Read"}), frozenset({"A.Read", "A.Write"})
+NONE = frozenset[str]()
+MCP = frozenset({"mcp"})
+VIA: list[tuple[Principal, Rule | None, bool, Reason, str]] = [
+    (
+        principal(BOTH, MCP),
+        rule(BOTH),
+        True,
+        Reason.GRANTED,
+        "role R grants A.Read; the token includes mcp",
+    ),
+    (
+        principal(READ, BOTH),
+        rule(BOTH, sensitive=True),
+        True,
+        Reason.GRANTED,
+        "role R grants A.Read; the token includes A.Read",
+    ),
+    (
+        principal(READ, frozenset({"A.Write", "B.Read"})),
+        rule(BOTH),
+        True,
+        Reason.GRANTED,
+        "role R grants A.Read; the token includes A.Write",
+    ),
+    (
+        principal(READ, MCP),
+        rule(READ, enabled=False),
+        False,
+        Reason.DISABLED,
+        "tool t is disabled",
+    ),
+    (
+        principal(BOTH, MCP),
+        rule(BOTH, sensitive=True),
+        False,
+        Reason.TOKEN_LACKS_SCOPE,
+        "sensitive; the token includes none of A.Read, A.Write",
+    ),
+    (
+        principal(BOTH, NONE),
+        rule(BOTH),
+        False,
+        Reason.TOKEN_LACKS_SCOPE,
+        "the token includes none of A.Read, A.Write and not mcp",
+    ),
+    (
+        principal(READ, MCP),
+        rule(NONE),
+        False,
+        Reason.ROLE_LACKS_SCOPE,
+        "requires one of (no scope); roles: R",
+    ),
+    (
+        principal(NONE, BOTH),
+        rule(BOTH),
+        False,
+        Reason.ROLE_LACKS_SCOPE,
+        "requires one of A.Read, A.Write; roles: R",
+    ),
+    (
+        replace(principal(NONE, MCP), roles=()),
+        rule(READ),
+        False,
+        Reason.ROLE_LACKS_SCOPE,
+        "requires one of A.Read; roles: none",
+    ),
+    (
+        replace(principal(NONE, MCP), roles=("R", "S")),
+        rule(READ),
+        False,
+        Reason.ROLE_LACKS_SCOPE,
+        "requires one of A.Read; roles: R, S",
+    ),
+    (
+        principal(READ, MCP),
+        None,
+        False,
+        Reason.UNKNOWN_PRIMITIVE,
+        "unknown tool, resource or prompt",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("who", "what", "allowed", "reason", "via"), VIA, ids=[row[4] for row in VIA]
+)
+def test_the_decision_names_its_rule(
+    who: Principal, what: Rule | None, allowed: bool, reason: Reason, via: str
+) -> None:
+    verdict = judge(who, what)
+    assert (verdict.allowed, verdict.reason, verdict.via) == (allowed, reason, via)
+    narrow = reason is Reason.TOKEN_LACKS_SCOPE
+    assert verdict.missing == (BOTH if narrow else frozenset())
+    assert verdict.needs_wider_token is narrow
+
+
+def test_a_token_is_asked_only_for_scopes_that_the_roles_grant() -> None:
+    """A token with another required scope would still not be enough."""
+    verdict = judge(principal(READ, NONE), rule(BOTH))
+    assert verdict.missing == READ
+
+
+@pytest.mark.parametrize("method", sorted(OPEN_METHODS))
+def test_an_open_method_needs_no_role(method: str) -> None:
+    nobody = replace(principal(NONE, NONE), roles=())
+    verdict = decide(nobody, Message(method), Catalogue())
+    assert verdict == Decision(
+        True, Reason.OPEN_METHOD, f"{method} is open to everyone"
+    )
+
+
+@pytest.mark.parametrize("method", sorted([*TARGETS, "completion/complete"]))
+def test_a_malformed_message_is_denied_whatever_else_it_is(method: str) -> None:
+    who, rules = principal(READ, MCP), Catalogue([rule(READ)])
+    target = ("tool", "t")
+    for message in (
+        Message(method, malformed=True),
+        Message("ping", malformed=True),
+        Message(method, target, malformed=True),
+        Message(method, always_open=True, malformed=True),
+    ):
+        verdict = decide(who, message, rules)
+        assert verdict == Decision(False, Reason.MALFORMED, "the message has no target")
+
+
+def test_a_message_with_a_target_is_never_open() -> None:
+    """The target decides, whatever the method."""
+    target, nobody = ("tool", "t"), principal(NONE, MCP)
+    for message in (Message("ping", target), Message("x", target, always_open=True)):
+        verdict = decide(nobody, message, Catalogue([rule(READ)]))
+        assert verdict.reason is Reason.ROLE_LACKS_SCOPE
+
+
+def test_a_method_without_a_rule_is_denied() -> None:
+    verdict = decide(principal(READ, MCP), Message("tasks/get"), Catalogue())
+    assert verdict == Decision(False, Reason.UNKNOWN_METHOD, "no rule for tasks/get")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +271,10 @@ def test_lists_show_primitives_that_a_step_up_allows(
     assert visible(who, rule(read)) is shown
     assert not visible(who, rule(read, enabled=False))
     assert not visible(who, None)
+    assert not visible(principal(frozenset(), read, issued_via), rule(read))
+    assert visible(principal(read, read, issued_via), rule(read))
+    names = list(visible_names(who, Catalogue([rule(read)]), "tool"))
+    assert names == (["t"] if shown else [])
 
 
 def test_the_narrowest_scope_is_asked_for() -> None:
@@ -155,6 +286,15 @@ def test_the_narrowest_scope_is_asked_for() -> None:
         missing=frozenset({"A.Write", "tool:t"}),
     )
     assert scopes_to_ask(who, verdict) == {"tool:t"}
+    two = Decision(False, Reason.TOKEN_LACKS_SCOPE, missing=frozenset({"z:a", "b:c"}))
+    assert scopes_to_ask(who, two) == {"b:c"}
+
+
+def test_a_challenge_repeats_the_scopes_of_the_token() -> None:
+    """A client that asks for less would lose what it has."""
+    who = principal(BOTH, frozenset({"B.Read", "mcp"}))
+    verdict = judge(who, rule(BOTH, sensitive=True))
+    assert scopes_to_ask(who, verdict) == {"B.Read", "mcp", "A.Read"}
 
 
 def test_a_list_reads_only_primitives_of_the_users_roles() -> None:

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError
 
+from accounts.authorization.delegation import NotAllowed
 from accounts.imports.problems import StalePreview
-from accounts.models import AuditEvent, Role, Scope
+from accounts.models import AuditEvent, Role, Scope, User
+from mcp_bridge.access import policy_file
 from mcp_bridge.access.policy_file import (
     FORMAT,
+    PolicyChange,
     apply_policy,
     export,
     export_text,
@@ -160,3 +164,291 @@ def test_the_commands_export_and_import(
     with pytest.raises(CommandError, match="No such file"):
         call_command("import_policy", tmp_path / "none.json")
     assert Scope.objects.filter(name="tool:paint").exists()
+
+
+def found_in(file: bytes) -> list[str]:
+    return [str(problem) for problem in policy_diff(file).problems]
+
+
+def test_every_column_of_a_policy_is_exported(tool: Primitive) -> None:
+    Role.objects.all().delete()
+    Scope.objects.exclude(name__in=("tool:paint", "User.Write")).delete()
+    Scope.objects.filter(name="User.Write").update(description="Wörte.")
+    role = Role.objects.create(name="Zed", description="Last.")
+    role.scopes.set(Scope.objects.all())
+    Role.objects.create(name="Ann")
+    prompt = Primitive.objects.create(
+        kind="prompt", name="paint", enabled=False, sensitive=True
+    )
+    prompt.required_scopes.set(Scope.objects.filter(name="tool:paint"))
+    assert export() == {
+        "format": "portico-policy-1",
+        "scopes": [
+            {"name": "User.Write", "description": "Wörte."},
+            {"name": "tool:paint", "description": ""},
+        ],
+        "roles": [
+            {"name": "Ann", "description": "", "scopes": []},
+            {
+                "name": "Zed",
+                "description": "Last.",
+                "scopes": ["User.Write", "tool:paint"],
+            },
+        ],
+        "primitives": [
+            {
+                "kind": "prompt",
+                "name": "paint",
+                "enabled": False,
+                "sensitive": True,
+                "required_scopes": ["tool:paint"],
+            },
+            {
+                "kind": "tool",
+                "name": "paint",
+                "enabled": True,
+                "sensitive": False,
+                "required_scopes": ["User.Write", "tool:paint"],
+            },
+        ],
+    }
+    text = export_text()
+    assert '"description": "Wörte."' in text and text.endswith("}\n")
+    assert text.startswith('{\n  "format"')
+
+
+TOO_LONG = [
+    ("roles", "name", 100),
+    ("roles", "description", 255),
+    ("scopes", "name", 100),
+    ("scopes", "description", 255),
+]
+
+
+@pytest.mark.parametrize(("section", "name", "longest"), TOO_LONG)
+def test_a_text_is_as_long_as_its_column(
+    tool: Primitive, section: str, name: str, longest: int
+) -> None:
+    item = {"name": "N"}
+    assert found_in(raw(**{section: [item | {name: "x" * longest}]})) == []
+    assert found_in(raw(**{section: [item | {name: "x" * (longest + 1)}]})) == [
+        f"line 4, {section}.{name}: is longer than {longest} characters"
+    ]
+
+
+@pytest.mark.parametrize("odd", "\x00\x08\x0b\x0c\x0d\x1f\x7f\ud800\udfff")
+def test_a_text_without_control_characters(tool: Primitive, odd: str) -> None:
+    """Tab and line feed are text."""
+    roles = [{"name": "R", "description": f"a{odd}b"}]
+    (problem,) = found_in(raw(roles=roles))
+    assert problem.startswith("line 4, roles.description: must be a text without")
+
+
+@pytest.mark.parametrize("plain", "\t\n ~\x80é\ue000")
+def test_other_characters_are_text(tool: Primitive, plain: str) -> None:
+    assert found_in(raw(roles=[{"name": "R", "description": f"a{plain}b"}])) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"enabled": "yes"}, "enabled: must be true or false"),
+        ({"sensitive": None}, "sensitive: must be true or false"),
+        ({"sensitive": 0}, "sensitive: must be true or false"),
+        ({"required_scopes": [1]}, "required_scopes: must be a list of scope names"),
+        ({"required_scopes": {}}, "required_scopes: must be a list of scope names"),
+        ({"required_scopes": ["No"]}, "required_scopes: unknown scope No; add it"),
+        ({"description": "x"}, "description: unknown field; known fields: kind, name"),
+        ({"kind": 1}, "kind: must be a text"),
+        ({"kind": "prompt"}, "name: no app provides prompt paint"),
+    ],
+    ids=str,
+)
+def test_every_field_of_a_primitive_is_checked(
+    tool: Primitive, fields: dict[str, Any], problem: str
+) -> None:
+    item = {"kind": "tool", "name": "paint"} | fields
+    (found,) = found_in(raw(primitives=[item]))
+    assert found.startswith(f"line 4, primitives.{problem}")
+
+
+@pytest.mark.parametrize("missing", ["kind", "name"])
+def test_a_primitive_needs_its_kind_and_name(tool: Primitive, missing: str) -> None:
+    item = {"kind": "tool", "name": "paint"}
+    del item[missing]
+    assert found_in(raw(primitives=[item])) == [
+        f"line 4, primitives.{missing}: is missing"
+    ]
+
+
+def test_all_problems_of_a_file_are_listed(tool: Primitive) -> None:
+    """One upload shows everything there is to mend."""
+    file = raw(
+        users=[],
+        scopes=[{"name": "a b"}],
+        roles=[1, {"name": "R", "x": 1, "scopes": ["No"]}, {"scopes": ["No"]}],
+        primitives=[
+            {"kind": "tool", "name": "paint"},
+            {"kind": "tool", "name": "paint"},
+            {"kind": "tool", "name": "fly", "required_scopes": ["No", "Nor"]},
+        ],
+    )
+    places = sorted(problem.field for problem in policy_diff(file).problems)
+    assert places == [
+        "primitives",
+        "primitives.name",
+        "primitives.required_scopes",
+        "primitives.required_scopes",
+        "roles",
+        "roles.name",
+        "roles.x",
+        "scopes.name",
+        "users",
+    ]
+    assert policy_diff(file).changes == []
+
+
+def test_one_name_of_two_kinds_is_no_repetition(tool: Primitive) -> None:
+    Primitive.objects.create(kind="prompt", name="paint")
+    items = [{"kind": kind, "name": "paint"} for kind in ("tool", "prompt")]
+    assert found_in(raw(primitives=items)) == []
+
+
+def test_a_role_may_use_a_scope_that_the_file_adds(tool: Primitive) -> None:
+    file = raw(scopes=[{"name": "New.A"}], roles=[{"name": "R", "scopes": ["New.A"]}])
+    assert found_in(file) == []
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(tool: Primitive) -> None:
+    text = raw(roles=[{}]).replace(b"\n", b"\r\n")
+    assert found_in(b"\xef\xbb\xbf" + text) == ["line 4, roles.name: is missing"]
+
+
+def test_fields_that_a_file_does_not_name_stay(tool: Primitive) -> None:
+    role = Role.objects.create(name="Painter", description="Paints.")
+    role.scopes.set(Scope.objects.filter(name="tool:paint"))
+    Primitive.objects.create(kind="prompt", name="paint")
+    file = raw(
+        roles=[{"name": "Painter"}],
+        primitives=[{"kind": "prompt", "name": "paint", "enabled": False}],
+    )
+    diff, off = policy_diff(file), (("enabled", True, False),)
+    assert diff.changes == [PolicyChange("primitives", ("prompt", "paint"), False, off)]
+    assert apply_policy(file, diff.mark, "test") == 1
+    states = dict(Primitive.objects.values_list("kind", "enabled"))
+    assert states == {"tool": True, "prompt": False}
+    role.refresh_from_db()
+    assert role.description == "Paints." and role.scopes.count() == 1
+
+
+def test_lists_are_compared_as_sets(tool: Primitive) -> None:
+    item = {"kind": "tool", "name": "paint"}
+    names = ["tool:paint", "User.Write", "tool:paint"]
+    assert (
+        policy_diff(raw(primitives=[item | {"required_scopes": names}])).changes == []
+    )
+    (fewer,) = policy_diff(raw(primitives=[item | {"required_scopes": []}])).changes
+    before = ["User.Write", "tool:paint"]
+    assert fewer.fields == (("required_scopes", before, []),)
+    assert str(fewer) == "primitives: tool paint"
+
+
+def test_a_new_item_without_fields_is_a_change(tool: Primitive) -> None:
+    file = raw(roles=[{"name": "Bare"}])
+    assert policy_diff(file).changes == [PolicyChange("roles", ("Bare",), True, ())]
+
+
+def test_equal_changes_have_equal_marks(tool: Primitive) -> None:
+    """The mark ties what is applied to what was shown."""
+    first, second = (raw(roles=[{"name": name}]) for name in ("A", "B"))
+    assert policy_diff(first).mark == policy_diff(b"\n" + first).mark
+    assert policy_diff(first).mark != policy_diff(second).mark
+
+
+FILE = raw(
+    scopes=[{"name": "Paint.All", "description": "Paint."}],
+    roles=[{"name": "Painter", "scopes": ["Paint.All"]}],
+)
+
+
+def test_only_superusers_apply_a_policy(tool: Primitive, alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    before, events = export(), AuditEvent.objects.count()
+    with pytest.raises(NotAllowed, match="Only superusers"):
+        apply_policy(FILE, policy_diff(FILE).mark, alice)
+    assert export() == before and AuditEvent.objects.count() == events
+
+
+def test_a_policy_is_applied_as_it_was_shown_or_not_at_all(
+    tool: Primitive, carol: User
+) -> None:
+    """A preview of another file, or of another state of the rows, does not count."""
+    shown = policy_diff(FILE).mark
+    other = raw(scopes=[{"name": "Other.All"}])
+    before = AuditEvent.objects.count()
+    with pytest.raises(StalePreview):
+        apply_policy(other, shown, carol)
+    Scope.objects.create(name="Paint.All", description="Paint.")
+    with pytest.raises(StalePreview):
+        apply_policy(FILE, shown, carol)
+    broken = b"{"
+    with pytest.raises(StalePreview):
+        apply_policy(broken, policy_diff(broken).mark, carol)
+    assert not Role.objects.filter(name="Painter").exists()
+    assert not Scope.objects.filter(name="Other.All").exists()
+    assert AuditEvent.objects.count() == before
+
+
+def test_a_change_that_fails_undoes_the_others(
+    tool: Primitive, carol: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, before = policy_diff(FILE).mark, AuditEvent.objects.count()
+    apply_one = policy_file.apply_policy_change
+
+    def failing(change: PolicyChange) -> None:
+        if change.section == "roles":
+            raise DatabaseError("full")
+        apply_one(change)
+
+    monkeypatch.setattr(policy_file, "apply_policy_change", failing)
+    with pytest.raises(DatabaseError):
+        apply_policy(FILE, mark, carol)
+    assert not Scope.objects.filter(name="Paint.All").exists()
+    assert AuditEvent.objects.count() == before
+
+
+def test_every_change_is_recorded_with_its_actor(tool: Primitive, carol: User) -> None:
+    long = "N" * 250
+    Primitive.objects.create(kind="prompt", name=long)
+    file = raw(
+        scopes=[{"name": "User.Write", "description": "New."}, {"name": "Bare"}],
+        primitives=[{"kind": "prompt", "name": long, "sensitive": True}],
+    )
+    assert apply_policy(file, policy_diff(file).mark, carol) == 3
+    events = AuditEvent.objects.filter(actor="carol", actor_id=carol.pk).order_by("pk")
+    old = next(s for s in events[0].changes["description"])
+    assert [(e.action, e.object, e.changes, e.reason) for e in events] == [
+        (
+            "scope.changed",
+            "User.Write",
+            {"description": [old, "New."]},
+            "policy imported",
+        ),
+        ("scope.added", "Bare", {}, "policy imported"),
+        (
+            "primitive.changed",
+            f"prompt {long}"[:255],
+            {"sensitive": [False, True]},
+            "policy imported",
+        ),
+        ("policy.imported", "3 items", {}, ""),
+    ]
+    assert Scope.objects.get(name="User.Write").description == "New."
+
+
+def test_a_policy_removes_scopes_from_a_role(tool: Primitive, carol: User) -> None:
+    file = raw(roles=[{"name": "User", "scopes": ["User.Write"]}])
+    apply_policy(file, policy_diff(file).mark, carol)
+    role = Role.objects.get(name="User")
+    assert [scope.name for scope in role.scopes.all()] == ["User.Write"]
+    assert Role.objects.get(name="Admin").scopes.exists()
