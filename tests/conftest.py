@@ -20,6 +20,10 @@ from tests.support.users import make_user
 plant()
 
 
+if "MUTANT_UNDER_TEST" in os.environ:
+    # Read the sources once for all mutants, before their processes are forked.
+    migrated_database.fingerprint()
+
 # As `make serve` runs: the database of the tests is read by `doctor` too.
 os.umask(0o077)
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import sys
 from contextlib import closing
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from shutil import copyfile
@@ -23,6 +24,7 @@ KEPT = 8
 SOURCES = ("*/migrations/**/*.py", "*/models/**/*.py", "tests/apps/**/*.py")
 
 
+@cache
 def fingerprint() -> str:
     """A hash of everything that a migration of an empty database depends on."""
     parts = [sys.version, sqlite3.sqlite_version, *settings.INSTALLED_APPS]
