@@ -324,19 +324,22 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tool: Primitive) -> No
     assert found_in(b"\xef\xbb\xbf" + text) == ["line 4, roles.name: is missing"]
 
 
-def test_fields_that_a_file_does_not_name_stay(tool: Primitive) -> None:
+@pytest.mark.parametrize(("kind", "other"), [("prompt", "tool"), ("tool", "prompt")])
+def test_fields_that_a_file_does_not_name_stay(
+    tool: Primitive, kind: str, other: str
+) -> None:
     role = Role.objects.create(name="Painter", description="Paints.")
     role.scopes.set(Scope.objects.filter(name="tool:paint"))
     Primitive.objects.create(kind="prompt", name="paint")
     file = raw(
         roles=[{"name": "Painter"}],
-        primitives=[{"kind": "prompt", "name": "paint", "enabled": False}],
+        primitives=[{"kind": kind, "name": "paint", "enabled": False}],
     )
     diff, off = policy_diff(file), (("enabled", True, False),)
-    assert diff.changes == [PolicyChange("primitives", ("prompt", "paint"), False, off)]
+    assert diff.changes == [PolicyChange("primitives", (kind, "paint"), False, off)]
     assert apply_policy(file, diff.mark, "test") == 1
     states = dict(Primitive.objects.values_list("kind", "enabled"))
-    assert states == {"tool": True, "prompt": False}
+    assert states == {other: True, kind: False}
     role.refresh_from_db()
     assert role.description == "Paints." and role.scopes.count() == 1
 

@@ -369,7 +369,7 @@ def test_the_end_of_an_older_read_leaves_the_newer_one_to_be_joined(
         rows.gates = [older, newer]
         first = asyncio.create_task(memory.resolve("alice"))
         await turns()
-        script.change("user", "99")
+        script.change("user", "5")
         second = asyncio.create_task(memory.resolve("alice"))
         await turns()
         older.set()
