@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from django.core.checks.registry import registry
 from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from accounts import checks
 from accounts.checks import statements_are_bounded
+from accounts.crypto import private_files
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models import (
     AuditEvent,
@@ -111,7 +113,7 @@ def test_a_database_error_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_migrations_are_counted_and_named(monkeypatch: Any) -> None:
     assert ids_of(checks.migrations_applied) == []
     plan = [(f"app.000{n}", False) for n in range(7)]
-    monkeypatch.setattr(checks.MigrationExecutor, "migration_plan", lambda *_a: plan)
+    monkeypatch.setattr(MigrationExecutor, "migration_plan", lambda *_a: plan)
     (message,) = checks.migrations_applied(databases=["default"])
     named = "app.0000, app.0001, app.0002, app.0003, app.0004"
     assert message.msg == f"7 migrations are not applied ({named})."
@@ -261,7 +263,7 @@ def data_folder(tmp_path: Path, settings: Any) -> Path:
 @pytest.fixture
 def database_in(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = data_folder / "db.sqlite3"
-    monkeypatch.setattr(checks.private_files, "database_files", lambda: [path])
+    monkeypatch.setattr(private_files, "database_files", lambda: [path])
     return path
 
 

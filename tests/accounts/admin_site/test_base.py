@@ -13,7 +13,9 @@ from django.contrib.auth.models import Group, Permission
 from django.test import RequestFactory, override_settings
 
 from accounts.admin_site import base
+from accounts.admin_site.site import DEFAULT_PLACE
 from accounts.models import AuditEvent, Role, RoleAssignment, User
+from accounts.parsing.json_form_field import JSONFormField
 from tests.support.commands import new_events
 from tests.support.static_files import UNCOLLECTED
 
@@ -27,7 +29,7 @@ def request_of(user: Any, **data: str) -> Any:
 
 
 def staff(*permissions: str) -> User:
-    user = User.objects.create(username="judy", is_staff=True)
+    user: User = User.objects.create(username="judy", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
 
@@ -89,7 +91,7 @@ def test_an_inline_is_bounded(carol: User) -> None:
 
 class Roles(base.AuditedAdmin[Role]):
     noun = "thing"
-    place = base.DEFAULT_PLACE
+    place = DEFAULT_PLACE
 
 
 def page(kind: Any, model: Any = Role) -> Any:
@@ -170,7 +172,7 @@ def test_forms_know_the_signed_in_user(carol: User, bob: User) -> None:
 
 class Delegated(base.DelegatedAdmin[Role]):
     def may_change_row(self, actor: Any, obj: Role) -> bool:
-        return obj.name == actor.first_name
+        return bool(obj.name == actor.first_name)
 
 
 METHODS = ("has_change_permission", "has_delete_permission")
@@ -282,7 +284,7 @@ def test_a_list_explains_itself(
 
 def test_rows_have_no_page_outside_the_admin() -> None:
     assert base.SectionAdmin.view_on_site is False
-    assert base.SectionAdmin.place == base.DEFAULT_PLACE
+    assert base.SectionAdmin.place == DEFAULT_PLACE
 
 
 def test_both_inputs_of_a_time_are_labelled(carol: User) -> None:
@@ -306,4 +308,4 @@ def test_json_columns_have_a_form_field_of_their_own(carol: User) -> None:
     field = list_page.formfield_for_dbfield(
         AuditEvent._meta.get_field("changes"), request_of(carol)
     )
-    assert isinstance(field, base.JSONFormField)
+    assert isinstance(field, JSONFormField)

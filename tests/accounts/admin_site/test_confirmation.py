@@ -118,7 +118,7 @@ def test_the_own_session_is_named_by_its_stored_key(carol: User, client: Any) ->
 
 
 def helpdesk() -> User:
-    judy = User.objects.create(username="judy", is_staff=True)
+    judy: User = User.objects.create(username="judy", is_staff=True)
     judy.user_permissions.set(Permission.objects.filter(codename="change_issuedtoken"))
     return judy
 

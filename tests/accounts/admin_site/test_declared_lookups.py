@@ -691,7 +691,7 @@ def test_a_relation_sorts_by_the_order_of_its_rows() -> None:
     found = [*ordering_paths(IssuedToken, "user")]
     assert found[0] == "user" and found == [
         "user",
-        *(f"user__{name.lstrip('-')}" for name in User._meta.ordering),
+        *(f"user__{str(name).lstrip('-')}" for name in User._meta.ordering or ()),
     ]
     deep = [*ordering_paths(Permission, "content_type")]
     assert deep == ["content_type"]

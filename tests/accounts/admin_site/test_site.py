@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.http import Http404
 from django.test import RequestFactory
 from django.urls import resolve, reverse
 
-from accounts.admin_site import site
+from accounts.admin_site import dashboard, site
 from accounts.admin_site.site import Section
 from accounts.models import Role, User
 from tests.support.users import make_user
@@ -55,7 +56,7 @@ def request_of(user: Any, **query: str) -> Any:
 
 
 def staff(*permissions: str, **fields: Any) -> User:
-    user = User.objects.create(username="judy", **{"is_staff": True, **fields})
+    user: User = User.objects.create(username="judy", **{"is_staff": True, **fields})
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
 
@@ -209,18 +210,26 @@ def test_models_without_a_place_are_last() -> None:
 
 
 def test_the_index_has_the_dashboard(carol: User, monkeypatch: Any) -> None:
-    monkeypatch.setattr(site.dashboard, "dashboard_context", lambda request: {"a": 1})
+    monkeypatch.setattr(dashboard, "dashboard_context", lambda request: {"a": 1})
     response = admin.site.index(request_of(carol), {"b": 2})
-    shown: Any = response.context_data  # type: ignore[attr-defined]
+    shown: Any = response.context_data
     assert (shown["a"], shown["b"], str(shown["title"])) == (1, 2, "Dashboard")
+
+
+def buttons(number: str, _request: Any, _row: Any) -> list[tuple[Any, str]]:
+    return [(f"link {number}", "/")]
+
+
+def cell(number: str, _request: Any, _row: Any) -> tuple[Any, str]:
+    return f"cell {number}", "/"
 
 
 def test_other_modules_add_links_to_rows(carol: User, monkeypatch: Any) -> None:
     monkeypatch.setattr(site, "_row_links", [])
     monkeypatch.setattr(site, "_row_cells", [])
-    for number in (1, 2):
-        site.row_link(User)(lambda request, row, n=number: [(f"link {n}", "/")])
-        site.row_cell(User)(lambda request, row, n=number: (f"cell {n}", "/"))
+    for number in ("1", "2"):
+        site.row_link(User)(partial(buttons, number))
+        site.row_cell(User)(partial(cell, number))
     site.row_link(Role)(lambda request, row: [("role", "/")])
     site.row_cell(Role)(lambda request, row: ("role", "/"))
     site.row_cell(User)(lambda request, row: None)

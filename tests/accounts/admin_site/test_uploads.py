@@ -42,7 +42,8 @@ def store(user: User, kind: str, raw: bytes) -> None:
 
 def test_a_new_draft_replaces_ones_own_of_the_kind(alice: User, bob: User) -> None:
     for user in (alice, bob):
-        store(user, "users", b"old"), store(user, "policy", b"old")
+        for kind in ("users", "policy"):
+            store(user, kind, b"old")
     store(alice, "users", b"\xef\xbb\xbfnew \xff")
     rows = ImportDraft.objects.order_by("owner__username", "kind")
     assert list(rows.values_list("owner__username", "kind", "content")) == [

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -82,7 +83,8 @@ def test_the_command_names_an_invalid_date(db: None, text: str) -> None:
 
 
 def exported(queryset: Any) -> list[str]:
-    pieces = [*export_events(queryset, "jsonl")]
+    """The objects in the first pieces: a batch that repeats would never end."""
+    pieces = islice(export_events(queryset, "jsonl"), 20)
     return [json.loads(line)["object"] for p in pieces for line in p.splitlines()]
 
 
@@ -105,7 +107,8 @@ def test_batches_lose_and_repeat_nothing(
     assert exported(events.order_by("at")) == ["0", "1", "2", "3", "4"]
     assert exported(events.order_by("-at")) == ["4", "3", "2", "1", "0"]
     assert exported(events.order_by()) == ["4", "3", "2", "1", "0"]
-    assert {len(batch) for batch in batches(events)} <= {size, 5 % size or size}
+    found = islice(batches(events), 20)
+    assert {len(batch) for batch in found} <= {size, 5 % size or size}
 
 
 def test_times_are_in_utc(events: Any) -> None:

@@ -28,7 +28,13 @@ from accounts.audit.statistics import (
     top_values,
 )
 from accounts.models import AuditEvent, AuditHour, IssuedToken, RevokedToken, User
-from accounts.models.audit.rollups import HOUR, SETTLING_TIME, Facet, floor_hour
+from accounts.models.audit.rollups import (
+    HOUR,
+    SETTLING_TIME,
+    Facet,
+    empty_counts,
+    floor_hour,
+)
 from accounts.tokens.issue import issue_tokens
 from tests.support.database_prompt import empty_audit
 from tests.support.users import make_user
@@ -229,9 +235,9 @@ def test_past_and_current_hours_are_added_before_the_ranking(
             allowed=allowed,
             denied=0,
         )
-    current = {facet: {"allowed": Counter(), "denied": Counter()} for facet in Facet}
+    current = empty_counts()
     current[Facet.ACTOR]["denied"]["b"] = 2
-    found = top_values(Facet.ACTOR, AuditHour.objects.all(), [current, current])  # type: ignore[list-item]
+    found = top_values(Facet.ACTOR, AuditHour.objects.all(), [current, current])
     assert found == [Top("b", 2, 4), Top("a", 3, 0)]
 
 

@@ -26,7 +26,7 @@ def in_request() -> Iterator[None]:
 
 def record(text: str = "hello %s", *args: Any, error: bool = False) -> Any:
     info = sys.exc_info() if error else None
-    return logging.LogRecord("portico.x", 30, __file__, 1, text, args, info)  # type: ignore[arg-type]
+    return logging.LogRecord("portico.x", 30, __file__, 1, text, args, info)
 
 
 def written(layout: str, text: str, *args: Any, error: bool = False) -> str:

@@ -33,7 +33,7 @@ def test_an_uncounted_worker_does_not_start_in_production(
     refused: bool,
 ) -> None:
     set_up(monkeypatch, ENVIRONMENT=environment, WORKERS=count)
-    monkeypatch.setattr(workers.multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: parent)
     if not refused:
         workers.refuse_uncounted_workers()
         return

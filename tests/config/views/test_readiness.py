@@ -13,7 +13,9 @@ from django.test import RequestFactory
 
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models import SigningKey
+from accounts.rate_limits import store
 from config.views import readiness
+from mcp_bridge.cache import decision_cache
 from mcp_bridge.server import mcp
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -32,7 +34,7 @@ URL = "redis://store"
 def ready(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Everything is ready; each test breaks one part."""
     monkeypatch.setattr(mcp, "running", True)
-    monkeypatch.setattr(readiness.decision_cache, "replaced", lambda: False)
+    monkeypatch.setattr(decision_cache, "replaced", lambda: False)
     SigningKey.objects.ensure_active()
     settings.VALKEY_URL = ""
 
@@ -99,7 +101,7 @@ def test_without_a_database_its_parts_are_skipped(
 
 
 def test_a_replaced_database_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness.decision_cache, "replaced", lambda: True)
+    monkeypatch.setattr(decision_cache, "replaced", lambda: True)
     assert problems() == {
         "database_file": "The database was replaced or removed: restart the server."
     }
@@ -140,7 +142,7 @@ def test_the_store_of_the_limits_must_answer(
     settings.VALKEY_URL = URL
     limiter = SimpleNamespace(storage=SimpleNamespace(check=lambda: answers))
     stores = {URL: SimpleNamespace(limiter=limiter)}
-    monkeypatch.setattr(readiness.store, "shared_store", stores.__getitem__)
+    monkeypatch.setattr(store, "shared_store", stores.__getitem__)
     if answers:
         assert answer()[0] == 200
         return

@@ -11,7 +11,7 @@ from allauth.usersessions.models import UserSession
 from django.test import Client
 
 from accounts.http.session_store import stored_key
-from accounts.models import IssuedToken, OAuthClient, OAuthGrant, User
+from accounts.models import IssuedToken, OAuthClient, OAuthDeviceGrant, OAuthGrant, User
 from accounts.models.browser_sessions import sessions_of
 from accounts.tokens.issue import TokenPair, issue_tokens
 from tests.support.commands import new_events, refusal, run_command
@@ -102,7 +102,8 @@ def browser_of(user: User) -> None:
 def test_browsers_are_signed_out(
     alice: User, bob: User, arguments: list[str], left: list[int]
 ) -> None:
-    browser_of(alice), browser_of(bob)
+    browser_of(alice)
+    browser_of(bob)
     before = [sessions_of([user.pk]).count() for user in (alice, bob)]
     assert before == [1, 1]
     told = run_command("revoke_tokens", *arguments)
@@ -122,6 +123,19 @@ def test_codes_of_a_client_are_ended_too(alice: User) -> None:
     assert [grant.code for grant in OAuthGrant.objects.all()] == ["two"]
     run_command("revoke_tokens", "--everything")
     assert not OAuthGrant.objects.exists()
+
+
+def test_a_device_code_that_nobody_has_entered_is_ended(alice: User) -> None:
+    """Only `--everything` ends it: it has no user yet."""
+    public_client("one")
+    OAuthDeviceGrant.objects.create(
+        device_code="d", user_code="U", client_id="one", expires="2999-01-01T00:00Z"
+    )
+    run_command("revoke_tokens", "--user", "alice")
+    assert OAuthDeviceGrant.objects.exists()
+    found = new_events(lambda: run_command("revoke_tokens", "--everything"))
+    assert not OAuthDeviceGrant.objects.exists()
+    assert ("command line", "code.revoked") in {event[:2] for event in found}
 
 
 def test_a_client_without_tokens_is_no_error() -> None:

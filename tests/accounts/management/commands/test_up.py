@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
 
+from accounts.authentication.passwords.hashers import prehashed_password
 from accounts.management.commands import up
 from accounts.models import RoleAssignment, SigningKey, User
 from tests.support.commands import new_events, refusal, run_command
@@ -34,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[Any]:
     calls: list[Any] = []
     settings.PORT = free_port()
     monkeypatch.setattr(os, "execv", lambda *call: calls.append(call))
-    monkeypatch.setattr(up.connection, "close", lambda: calls.append("closed"))
+    monkeypatch.setattr(connection, "close", lambda: calls.append("closed"))
     monkeypatch.setattr(up, "uncollected", lambda: False)
     return calls
 
@@ -132,7 +134,7 @@ def test_stale_parts_are_prepared(
 ) -> None:
     calls: list[tuple[str, dict[str, Any]]] = []
     plan = ["a migration"] if stale else []
-    monkeypatch.setattr(up.MigrationExecutor, "migration_plan", lambda *_a: plan)
+    monkeypatch.setattr(MigrationExecutor, "migration_plan", lambda *_a: plan)
     monkeypatch.setattr(up, "uncollected", lambda: stale)
     monkeypatch.setattr(up, "call_command", lambda name, **o: calls.append((name, o)))
     SigningKey.objects.all().delete()
@@ -178,7 +180,7 @@ def test_a_given_password_is_not_printed(nobody: None, monkeypatch: Any) -> None
 
 def test_a_second_process_adds_no_second_admin(nobody: None, monkeypatch: Any) -> None:
     """Both may hash a password; the one that writes second finds the first."""
-    hashed = up.prehashed_password
+    hashed = prehashed_password
 
     def meanwhile(raw: str) -> Any:
         if not User.objects.filter(is_superuser=True).exists():
