@@ -84,7 +84,6 @@ class TokenEndpoint(Endpoint):
                 error, error
             )
             return self.refusal(request, EndpointError(error, str(text), status))
-        members.pop("resource", None)
         return JsonResponse(members)
 
     def refresh(

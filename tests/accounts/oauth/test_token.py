@@ -104,7 +104,7 @@ def test_a_code_gives_a_pair(client: OAuthClient, user: User) -> None:
     resource = [settings.RESOURCE_URL]
     code, raw = stored_code(user, client, scope="mcp User.Read", resource=resource)
     before = timezone.now()
-    response = redeem(client, code, raw, REMOTE_ADDR="192.0.2.7")
+    response = redeem(client, code, raw, resource=resource)
     body = response.json()
     assert response.status_code == 200
     assert (response["Cache-Control"], response["Pragma"]) == ("no-store", "no-cache")
