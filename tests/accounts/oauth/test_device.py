@@ -16,6 +16,7 @@ from accounts.models import IssuedToken, OAuthClient, OAuthDeviceGrant, User
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth import device
 from accounts.tokens.issue import lock
+from tests.support.model_rows import record_locks
 from tests.support.oauth_requests import (
     device_grant,
     error_of,
@@ -251,6 +252,16 @@ def test_a_grant_that_is_revoked_while_the_account_is_locked_is_gone(
     monkeypatch.setattr(device, "lock", revoked_meanwhile)
     assert error_of(poll(client, raw)) == (400, "invalid_grant")
     assert not IssuedToken.objects.exists()
+
+
+def test_client_account_and_grant_are_locked(
+    client: OAuthClient, user: User, monkeypatch: Any
+) -> None:
+    """SQLite ignores row locks, so no other test notices one that is missing."""
+    _grant, raw = allowed_grant(client, user)
+    locked = record_locks(monkeypatch)
+    assert poll(client, raw).status_code == 200
+    assert locked[:3] == ["OAuthClient", "User", "OAuthDeviceGrant"]
 
 
 def test_an_approval_between_the_reads_waits_for_the_next_poll(

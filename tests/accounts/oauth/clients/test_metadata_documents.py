@@ -17,6 +17,7 @@ from django.utils import timezone
 from oauth2_provider import cimd
 from oauth2_provider.settings import oauth2_settings
 
+from accounts.http import outbound_calls
 from accounts.models import DocumentHost, OAuthClient
 from accounts.oauth.clients import metadata_documents
 from accounts.rate_limits.errors import RateLimited
@@ -426,7 +427,7 @@ class Pool:
 def pools(monkeypatch: Any, unresponsive: Any) -> list[Any]:
     """The pools that a fetch opens; documents are empty and valid for a minute."""
     Pool.used = []
-    monkeypatch.setattr(metadata_documents.outbound_calls, "HTTPSPool", Pool)
+    monkeypatch.setattr(outbound_calls, "HTTPSPool", Pool)
     monkeypatch.setattr(
         metadata_documents.DocumentFetcher,
         "_read_document",
@@ -507,7 +508,7 @@ def test_a_host_has_public_addresses_only(
         assert 0 < seconds <= oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS
         return [(0, 0, 0, "", (address, port)) for address in found]
 
-    monkeypatch.setattr(metadata_documents.outbound_calls, "resolve", resolve)
+    monkeypatch.setattr(outbound_calls, "resolve", resolve)
     if good is not None:
         assert metadata_documents.resolve_public_addresses("c.example", 443) == good
         return
