@@ -46,7 +46,7 @@ def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
         changes = {"name": ["=SUM(A1)", number]}
         record("test.exported", actor="=cmd", object='a,b\n"c"', changes=changes)
     found = AuditEvent.objects.filter(action="test.exported").order_by("id")
-    text = b"".join(export_events(found, form)).decode()
+    text = b"".join(islice(export_events(found, form), 20)).decode()
     if form == "csv":
         head, *rows = list(csv.reader(io.StringIO(text)))
         assert tuple(head) == COLUMNS and len(rows) == 3

@@ -201,6 +201,15 @@ def test_every_action_of_the_charts_is_counted_once(db: None, now: datetime) -> 
     assert "other.action" not in found.slots[-6].counts
 
 
+def test_an_open_hour_is_not_counted_twice(db: None) -> None:
+    """It may have a row if the clock was ahead for a while."""
+    empty_audit()
+    event(timedelta(0))
+    fields = {"facet": Facet.MESSAGES, "allowed": 5, "denied": 5}
+    AuditHour.objects.create(hour=floor_hour(NOW), **fields)
+    assert gather_statistics(SPANS["24h"], NOW).total("calls") == 1
+
+
 def test_events_before_the_span_do_not_count(db: None) -> None:
     empty_audit()
     start = SPANS["24h"].starts(NOW)[0]

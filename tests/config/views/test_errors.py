@@ -6,12 +6,25 @@ import json
 from typing import Any
 
 import pytest
-from django.core.exceptions import SuspiciousOperation
-from django.db import DataError, IntegrityError, OperationalError, transaction
+from django.core.exceptions import (
+    DisallowedHost,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+)
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    transaction,
+)
 from django.http import HttpResponse
 from django.test import override_settings
 
 from accounts.admin_site.declared_lookups import LookupRefused
+from accounts.crypto.encryption import KeyUnreadable
 from accounts.models import Role, Scope
 from config.views.errors import (
     REFUSED,
@@ -145,6 +158,17 @@ def test_the_page_names_the_request(rf: Any) -> None:
     finally:
         request_id.reset(token)
     assert "id-77" in response.content.decode()
+
+
+def test_the_known_exceptions_are_these() -> None:
+    """The tests below read the tables, so they would not miss a row."""
+    assert set(REFUSED) == {RequestDataTooBig, TooManyFieldsSent, DisallowedHost}
+    assert set(TEMPORARY) == {
+        OperationalError,
+        InterfaceError,
+        InternalError,
+        KeyUnreadable,
+    }
 
 
 @pytest.mark.parametrize(
