@@ -51,9 +51,12 @@ def migrated_databases() -> Any:
     if restored and "MUTANT_UNDER_TEST" in os.environ:
         # A mutant costs a second; migrating the copy again would double that.
         name, database["NAME"] = database["NAME"], str(path)
+        migrated_database.sign_audit_head()
         return [(connection, name, True)]
     databases = setup_databases(verbosity=0, interactive=False, keepdb=restored)
-    if not restored:
+    if restored:
+        migrated_database.sign_audit_head()
+    else:
         migrated_database.store(path)
     return databases
 
@@ -82,6 +85,23 @@ def carol(db: None) -> User:
     return make_user("carol", "Admin", admin=True)
 
 
+BOTH_DATABASES = (
+    "tests/accounts/audit/",
+    "tests/accounts/models/",
+    "tests/accounts/tokens/test_refresh.py",
+    "tests/flows/",
+    "tests/mcp_bridge/audit/",
+    "tests/mcp_bridge/cache/",
+    "tests/mcp_bridge/models/",
+    "tests/mcp_bridge/test_db.py",
+)
+"""Tests whose SQL or locks differ by database. The other unit tests run once."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Flow tests leave rows behind and run last."""
     items.sort(key=lambda item: item.nodeid.startswith("tests/flows/"))
+    for item in items:
+        if not item.nodeid.startswith(BOTH_DATABASES):
+            item.add_marker("once")

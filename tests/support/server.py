@@ -39,6 +39,7 @@ call_command("migrate", verbosity=0)
 call_command("demo")
 """
 """Creates the tables of the extra apps, and the three users."""
+SIGN = "from tests.support import migrated_database as m; m.sign_audit_head()"
 
 
 def database_url() -> str:
@@ -115,8 +116,7 @@ def running_server(folder: Path, **environment: str) -> Iterator[Portico]:
     """Start a server, wait until it answers, and stop it afterwards."""
     port = free_port()
     env = {**os.environ, **environment_of(folder, port), **environment}
-    measured = ["coverage", "run", "-m"] if "MEASURE_SERVERS" in os.environ else []
-    command = [sys.executable, "-m", *measured, "uvicorn"]
+    command = [sys.executable, "-m", "uvicorn"]
     command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
     command += ["--http", "config.server.timeouts:TimeoutProtocol"]
     command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
@@ -151,6 +151,7 @@ def prepared_folder() -> Path:
     folder = Path(mkdtemp(dir=os.environ.get("DATA_DIR")))
     migrated_database.restore(folder / "portico.sqlite3")
     manage(folder, "up", "--prepare-only", EXTRA_APPS="")
+    manage(folder, "shell", "-c", SIGN, EXTRA_APPS="")
     return folder
 
 
