@@ -86,8 +86,11 @@ def carol(db: None) -> User:
 
 
 BOTH_DATABASES = (
+    "tests/accounts/admin_site/test_large_changelists.py",
     "tests/accounts/audit/",
+    "tests/accounts/management/commands/test_purge.py",
     "tests/accounts/models/",
+    "tests/accounts/test_checks.py",
     "tests/accounts/tokens/test_refresh.py",
     "tests/flows/",
     "tests/mcp_bridge/audit/",

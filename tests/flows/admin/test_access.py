@@ -16,7 +16,7 @@ from tests.support.mcp_client import McpClient, mcp_client
 from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 ACCESS = "access"
 MATRIX, CHECK = "/admin/access/matrix/", "/admin/access/check/"
 

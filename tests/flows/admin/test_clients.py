@@ -13,7 +13,7 @@ from tests.support.mcp_client import HTTP, McpClient
 from tests.support.oauth_client import refresh, register_client, signed_in
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 CLIENTS = "/admin/accounts/oauthclient/"
 
 

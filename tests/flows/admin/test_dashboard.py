@@ -16,7 +16,7 @@ from tests.support.mcp_client import mcp_client
 from tests.support.oauth_client import register_client
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 LOG = "/admin/accounts/auditevent/"
 
 

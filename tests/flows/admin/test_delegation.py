@@ -88,6 +88,8 @@ def mallory(server: Portico, sample_rows: None) -> Iterator[Browser]:
     """Has every Django permission but no superuser status; a Guest at /mcp."""
     with Browser(server.url) as browser:
         browser.sign_in("mallory")
+        # The list after each save would take half of the time.
+        browser.http.follow_redirects = False
         yield browser
 
 
@@ -321,7 +323,7 @@ def test_no_form_of_the_admin_extends_rights(mallory: Browser, page: Any) -> Non
         paths += [f"{row}/change/", f"{row}/password/"]
     for path in paths:
         mallory.open(path)
-        assert mallory.page.status_code in (200, 403, 404), path
+        assert mallory.page.status_code in (200, 302, 403, 404), path
         saves = [f for f in mallory.forms if any(b[0] == "_save" for b in f.buttons)]
         saves += [f for f in mallory.forms if "password1" in f.fields]
         saves += [
@@ -332,7 +334,7 @@ def test_no_form_of_the_admin_extends_rights(mallory: Browser, page: Any) -> Non
             form.action = form.action or path
             for attempt in form_values(form, choices):
                 mallory.submit(form, **attempt)
-                assert mallory.page.status_code in (200, 403, 404), path
+                assert mallory.page.status_code in (200, 302, 403, 404), path
                 watch.check(f"{path} with {attempt}")
     watch.check_all(page.opts.label)
 
@@ -349,7 +351,7 @@ def test_no_action_of_the_admin_extends_rights(mallory: Browser, page: Any) -> N
         sent = {"action": action, "_selected_action": known_keys(page)}
         sent |= {"confirmed": "yes", "post": "yes"}
         answer = mallory.http.post(list_path(page), data=sent, headers=headers)
-        assert answer.status_code in (200, 403), action
+        assert answer.status_code in (200, 302, 403), action
         watch.check_all(f"{action} of {page.opts.label}")
     set_up()
 
@@ -366,7 +368,7 @@ def test_no_deletion_in_the_admin_removes_rights_from_above(
     for key in known_keys(page):
         path = f"{list_path(page)}{quote(key, safe='')}/delete/"
         answer = mallory.http.post(path, data={"post": "yes"}, headers=headers)
-        assert answer.status_code in (200, 403), path
+        assert answer.status_code in (200, 302, 403), path
         watch.check(path)
     watch.check_all(page.opts.label)
     set_up()
@@ -386,7 +388,7 @@ def test_no_other_page_of_the_admin_extends_rights(mallory: Browser, path: str) 
     """Covers the matrix, imports, the policy and every new page."""
     watch = RightsMonitor("mallory", *NAMES)
     mallory.open(path)
-    assert mallory.page.status_code in (200, 403, 404, 405), path
+    assert mallory.page.status_code in (200, 302, 403, 404, 405), path
     choices, here = options(mallory.page.text), str(mallory.page.url)
     for form in [f for f in mallory.forms if f.method == "post"]:
         harmless = any(word in form.action for word in ("logout", "/language/"))

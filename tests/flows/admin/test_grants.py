@@ -21,7 +21,7 @@ from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 GRANTS = "/admin/accounts/roleassignment/"
 REQUESTS = "/admin/accounts/accessrequest/"
 

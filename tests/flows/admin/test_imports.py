@@ -14,7 +14,7 @@ from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 USERS, POLICY = "/admin/users/import/", "/admin/policy/"
 
 

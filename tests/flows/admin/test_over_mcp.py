@@ -23,7 +23,7 @@ from tests.support.mcp_client import McpClient, challenge, mcp_client, message_i
 from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 WIDE = "mcp Admin.Write"

@@ -25,7 +25,7 @@ from tests.support.mcp_client import (
 from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 def claims(server: Portico, raw: str) -> dict[str, Any]:

@@ -32,7 +32,10 @@ from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD, make_user
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("default_users", "without_networks")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users", "without_networks"),
+]
 OFFICE, HOME = "192.0.2.7", "203.0.113.7"
 NET = "192.0.2.0/24 2001:db8::/32"
 

@@ -11,7 +11,7 @@ from mcp_bridge.models import Primitive
 from tests.support.mcp_client import ERAS, MODERN, McpClient, mcp_client, message_in
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 PAIRS: list[tuple[str, dict[str, Any], str, str]] = [
     ("tools/call", {"name": "{}", "arguments": {}}, "rule", "nope"),

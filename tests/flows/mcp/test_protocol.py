@@ -21,7 +21,7 @@ from tests.support.mcp_client import (
 )
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
 
 

@@ -14,7 +14,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.clients.install import HERE, node, older_python, run
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 async def conversation(url: str, token: str, mode: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mcp_bridge.models import Primitive
 from tests.support.mcp_client import ERAS, HTTP, LEGACY, McpClient, mcp_client
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 PRM = "/.well-known/oauth-protected-resource"
 
 

@@ -21,7 +21,11 @@ from tests.support.ports import free_port
 from tests.support.server import ROOT, Portico
 from tests.support.users import PASSWORD
 
-pytestmark = [pytest.mark.node, pytest.mark.usefixtures("default_users")]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.node,
+    pytest.mark.usefixtures("default_users"),
+]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.support.server import Portico
 from tests.support.users import make_user
 from tests.support.visitor import Visitor, callback
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 @pytest.mark.spec("MCP SEC Localhost Redirects: the redirect's host is shown")

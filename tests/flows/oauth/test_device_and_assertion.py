@@ -29,7 +29,7 @@ from tests.support.server import Portico
 from tests.support.users import make_user
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

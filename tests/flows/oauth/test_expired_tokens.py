@@ -20,7 +20,7 @@ from tests.support.oauth_client import (
 )
 from tests.support.server import Portico
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 @pytest.mark.spec("OAuth 2.1 4.1.3: a code is used once, at the same time too")

@@ -19,7 +19,7 @@ from tests.support.mcp_client import McpClient
 from tests.support.server import Portico
 from tests.support.visitor import Visitor, callback
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 class Storage:

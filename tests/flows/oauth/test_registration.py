@@ -19,7 +19,7 @@ from tests.support.oauth_client import (
 from tests.support.server import Portico
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 REAL: dict[str, dict[str, Any]] = {

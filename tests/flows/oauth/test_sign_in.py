@@ -18,7 +18,7 @@ from tests.support.oauth_client import (
 from tests.support.server import Portico
 from tests.support.visitor import Visitor, callback, metadata_of
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 @pytest.mark.spec("RFC 8414 3.3: issuer identical, no redirect, no 5xx")

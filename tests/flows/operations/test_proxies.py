@@ -12,7 +12,7 @@ from accounts.models import AuditEvent
 from tests.support.mcp_client import HTTP
 from tests.support.server import Portico, running_server
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 WAY = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.1.1.1"}
 
 

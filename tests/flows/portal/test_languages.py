@@ -15,7 +15,7 @@ from tests.support.oauth_client import authorize_url, register_client
 from tests.support.server import Portico
 from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.5"}
 LOGIN = "/accounts/login/"
 

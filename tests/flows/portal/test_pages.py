@@ -23,7 +23,7 @@ from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
 from tests.support.visitor import Visitor
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 TOKENS = "/portal/tokens/"
 
 

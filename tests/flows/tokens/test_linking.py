@@ -35,7 +35,7 @@ from tests.support.oidc_provider import (
 from tests.support.server import Portico
 from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 BOSS = "boss@corp.example"
 
 

@@ -31,7 +31,7 @@ from tests.support.server import Portico
 from tests.support.users import make_user
 from tests.support.visitor import Visitor, callback
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 FITS = {
     "P-256": ["ES256"],
     "P-384": ["ES384"],

@@ -22,7 +22,7 @@ from tests.support.html_browser import Browser
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 COOKIE = settings.SESSION_COOKIE_NAME
 
 
