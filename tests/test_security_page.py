@@ -1,4 +1,4 @@
-"""The table of attack kinds in docs/security.md names only existing tests."""
+"""The tables of attacks and defects in docs/security.md name existing tests."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from tests.support.translations import ROOT
 
 pytestmark = pytest.mark.once
 
-ROWS = re.compile(r"<!-- kinds: begin -->(.*)<!-- kinds: end -->", re.DOTALL)
 
-
-def test_every_kind_of_attack_names_tests_that_exist() -> None:
+@pytest.mark.parametrize("name", ["kinds", "defects"])
+def test_every_row_names_tests_that_exist(name: str) -> None:
     """Each row names a file or folder, and each named function is a test."""
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    table = ROWS.search(page)
+    rows = rf"<!-- {name}: begin -->(.*)<!-- {name}: end -->"
+    table = re.search(rows, page, re.DOTALL)
     assert table is not None
     lines = [line for line in table[1].splitlines() if line.startswith("| ")]
     sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
     for line in lines[2:]:
         files = re.findall(r"`(tests/[\w/.]+)`", line)
         assert files, line
-        for name in files:
-            assert (ROOT / name).exists(), name
-        for name in re.findall(r"`(test_\w+)`", line):
-            assert any(f"def {name}(" in source for source in sources), name
+        for file in files:
+            assert (ROOT / file).exists(), file
+        for test in re.findall(r"`(test_\w+)`", line):
+            assert any(f"def {test}(" in source for source in sources), test
