@@ -77,7 +77,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "accounts.http.permissions_policy.PermissionsPolicyMiddleware",
     "accounts.http.caching.NoStoreMiddleware",
-    "accounts.http.csp.ContentSecurityPolicyMiddleware",
+    "accounts.http.content_security_policy.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "accounts.http.language.PageLanguageMiddleware",
     "django.middleware.common.CommonMiddleware",

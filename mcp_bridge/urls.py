@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from mcp_bridge.metadata import protected_resource
 from mcp_bridge.portal import views
+from mcp_bridge.protected_resource import protected_resource
 
 METADATA = ".well-known/oauth-protected-resource"
 

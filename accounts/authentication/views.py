@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.authentication.adapters import access_revoked_since, restart_sign_in
 from accounts.authentication.oidc.adapter import provider_origins
-from accounts.http.csp import csp_origin, override_policy
+from accounts.http.content_security_policy import csp_origin, override_policy
 from accounts.http.issuer_urls import is_other_host
 
 CSP_SOURCE = re.compile(

@@ -34,7 +34,7 @@ from oauthlib.oauth2.rfc6749.errors import (
 from accounts.audit.record import record
 from accounts.authorization.role_grants import current_grants
 from accounts.errors import InvalidGrant, InvalidRedirectURI
-from accounts.http.csp import csp_origin, override_policy
+from accounts.http.content_security_policy import csp_origin, override_policy
 from accounts.http.language import in_english
 from accounts.models import Consent, OAuthClient, Scope, User
 from accounts.models.roles import ACT_WITHIN_ROLES

@@ -20,13 +20,20 @@ from accounts.oauth.request_parameters import normalized_form, resource_objectio
 from accounts.oauth.toolkit.validator import PorticoValidator
 
 FORM = "application/x-www-form-urlencoded"
+SECRET_PARAMETERS = (
+    "client_assertion",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "device_code",
+    "refresh_token",
+    "token",
+)
+"""Left out of error reports."""
 
 
 @method_decorator(csrf_exempt, name="dispatch")
-@method_decorator(
-    sensitive_post_parameters("client_secret", "code", "refresh_token", "token"),
-    name="dispatch",
-)
+@method_decorator(sensitive_post_parameters(*SECRET_PARAMETERS), name="dispatch")
 class Endpoint(OAuthLibMixin, View):
     """Authenticates the client; responses are JSON and are not cached."""
 

@@ -329,7 +329,7 @@ def numeric_settings() -> set[str]:
 
 
 def test_every_number_has_bounds() -> None:
-    """TOKEN_MAX_IDLE has a rule of its own, below."""
+    """TOKEN_MAX_IDLE has another rule, below."""
     assert numeric_settings() - {"TOKEN_MAX_IDLE"} == BOUNDS.keys()
 
 

@@ -18,14 +18,14 @@ def test_findings_are_shown_with_their_severity(
     root: AdminBrowser, monkeypatch: Any
 ) -> None:
     found = [
-        Error("broken <b>", hint="mend it", id="portico.E900"),
+        Error("broken <b>", hint="fix it", id="portico.E900"),
         Warning("odd", id="portico.W900"),
     ]
     monkeypatch.setattr(system_status, "findings", lambda: found)
     text = root.open(PATH).page.text
     assert '<span class="badge bad">error</span> broken &lt;b&gt;' in text
     assert '<span class="badge warn">warning</span> odd' in text
-    assert "[portico.E900]" in text and "mend it" in text
+    assert "[portico.E900]" in text and "fix it" in text
     assert "No errors found." not in text
     monkeypatch.setattr(system_status, "findings", lambda: found[1:])
     assert "No errors found." in root.open(PATH).page.text

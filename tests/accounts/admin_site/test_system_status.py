@@ -11,7 +11,7 @@ from accounts.admin_site import system_status
 from accounts.admin_site.system_status import closing_line, report_lines
 
 pytestmark = pytest.mark.once
-INFO, WARNING = checks.Info("i", id="x.I"), checks.Warning("w", hint="mend", id="x.W")
+INFO, WARNING = checks.Info("i", id="x.I"), checks.Warning("w", hint="fix", id="x.W")
 ERROR, CRITICAL = checks.Error("e", id="x.E"), checks.Critical("c", id="x.C")
 
 
@@ -38,7 +38,7 @@ def test_a_report_has_the_fix_of_each_finding() -> None:
     assert list(report_lines([ERROR, WARNING])) == [
         "error: e  [x.E]",
         "warning: w  [x.W]",
-        "  fix: mend",
+        "  fix: fix",
     ]
     assert list(report_lines([WARNING]))[-1] == "No errors found."
     assert list(report_lines([])) == ["No problems found."]

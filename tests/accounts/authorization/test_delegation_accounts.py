@@ -1,4 +1,4 @@
-"""Who has more rights than whom, and the rules that depend on it."""
+"""Which users have more rights than others, and the rules that depend on it."""
 
 from __future__ import annotations
 

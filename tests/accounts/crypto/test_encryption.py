@@ -1,4 +1,4 @@
-"""Encryption at rest: what can be read again, and by whom."""
+"""Encryption at rest, under the current key and older ones."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ def test_a_primitive_needs_its_kind_and_name(tool: Primitive, missing: str) -> N
 
 
 def test_all_problems_of_a_file_are_listed(tool: Primitive) -> None:
-    """One upload shows everything there is to mend."""
+    """One upload shows every error."""
     file = raw(
         users=[],
         scopes=[{"name": "a b"}],

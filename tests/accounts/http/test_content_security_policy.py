@@ -8,7 +8,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
-from accounts.http.csp import (
+from accounts.http.content_security_policy import (
     HEADER,
     ContentSecurityPolicyMiddleware,
     csp_origin,
