@@ -1,7 +1,7 @@
 """`make test`: every test on SQLite, and database tests on PostgreSQL too.
 
-Three runs in parallel use all cores: SQLite, PostgreSQL, and tests that need one
-database only. Failures of all runs are printed at the end.
+Four runs, two at a time: more would make servers on two cores miss their time limits.
+Failures of all runs are printed at the end.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,6 +23,7 @@ ENDS = {0: "passed", 5: "none of these tests"}
 FAST = ("fsync", "synchronous_commit", "full_page_writes")
 """Settings turned off for a test database."""
 TRACED = ("-m", "coverage", "run")
+AT_ONCE = 2
 LAST_WORDS = 80
 """The number of last lines printed of a run without a failed test: one that hung."""
 CLEARED = (
@@ -65,31 +68,30 @@ class Run:
 
     name: str
     marks: str
-    environment: dict[str, str]
+    paths: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
     tracer: tuple[str, ...] = ()
     """The command that runs its process; tracing doubles the time."""
 
-    def start(self, folder: Path, wanted: list[str]) -> None:
-        """Start; its coverage is added to that of the other runs."""
+    def execute(self, folder: Path) -> int:
+        """Run in `folder`, print the output, and return the exit code."""
         folder.mkdir()
         self.log = folder / "out"
         env = {k: v for k, v in os.environ.items() if k not in CLEARED}
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
         env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
         command = [sys.executable, *self.tracer, "-m", "pytest"]
-        command += ["-m", self.marks, *wanted]
+        command += ["-m", self.marks, *self.paths]
+        started = time.monotonic()
         with self.log.open("wb") as out:
-            self.process = subprocess.Popen(
+            code = subprocess.call(
                 command,
                 cwd=ROOT,
                 env=env | self.environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-
-    def end(self) -> int:
-        """Wait, print its output, and return its exit code."""
-        code = self.process.wait()
+        self.seconds = time.monotonic() - started
         print(f"\n===== {self.name} =====\n{self.printed()}", flush=True)
         return code
 
@@ -103,32 +105,35 @@ class Run:
         if code not in ENDS and not bad:
             bad = lines[-LAST_WORDS:]
         word = ENDS.get(code, f"FAILED ({code})")
-        return "\n  ".join([f"{self.name}: {word}", *bad])
+        head = f"{self.name}: {word} in {self.seconds:.0f} s"
+        return "\n  ".join([head, *bad])
 
 
-def runs(url: str, wanted: list[str]) -> list[Run]:
-    """The runs that `url` (PostgreSQL) allows, with coverage of these processes.
+def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
+    """The runs that `url` (PostgreSQL) allows, the longest first.
 
-    Servers are not measured: the unit tests reach their code, and tracing doubles
-    the time of each request.
+    Only unit tests are measured: they reach all code, and tracing doubles the time of
+    each request to a server.
     """
     found = [
-        Run("SQLite", "not once", {}, TRACED),
-        Run("once", "once", {}, TRACED),
+        Run("Flows on SQLite", "not once", ("tests/flows",)),
+        Run("Unit tests", "", ("tests", "--ignore=tests/flows"), tracer=TRACED),
+        Run("Flows on one database", "once", ("tests/flows",)),
     ]
+    if wanted:
+        found = [Run("SQLite", "", wanted, tracer=TRACED)]
     if url:
-        there, narrow = {"DATABASE_URL": url}, (*TRACED, "--source=mcp_bridge")
-        found.append(Run("PostgreSQL", "not once", there, narrow))
+        paths = wanted or ("tests",)
+        found.append(Run("PostgreSQL", "not once", paths, {"DATABASE_URL": url}))
     return found
 
 
-def all_of_it(folder: Path, wanted: list[str]) -> bool:
-    """Run all in parallel; returns whether a run failed."""
-    with postgres(folder) as url:
+def all_of_it(folder: Path, wanted: tuple[str, ...]) -> bool:
+    """Run all; returns whether a run failed."""
+    with postgres(folder) as url, ThreadPoolExecutor(AT_ONCE) as pool:
         started = runs(url, wanted)
-        for number, run in enumerate(started):
-            run.start(folder / str(number), wanted)
-        codes = [run.end() for run in started]
+        folders = [folder / str(number) for number in range(len(started))]
+        codes = list(pool.map(Run.execute, started, folders))
     for run, code in zip(started, codes, strict=True):
         print(run.summary(code), flush=True)
     failed = not set(codes) <= ENDS.keys() or 0 not in codes
@@ -137,7 +142,7 @@ def all_of_it(folder: Path, wanted: list[str]) -> bool:
 
 def main() -> int:
     """All runs, then the coverage report; non-zero if a run failed."""
-    arguments = sys.argv[1:]
+    arguments = tuple(sys.argv[1:])
     coverage = [sys.executable, "-m", "coverage"]
     subprocess.call([*coverage, "erase"], cwd=ROOT)
     with tempfile.TemporaryDirectory(prefix="portico-") as name:
