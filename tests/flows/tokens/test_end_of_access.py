@@ -46,7 +46,7 @@ from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("rows")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("rows")]
 NUMBERS = count(1)
 NEW = "another longer passphrase 9"
 USERS, TOKENS = "/admin/accounts/user/", "/admin/accounts/issuedtoken/"
