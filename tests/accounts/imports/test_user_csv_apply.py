@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.authorization.delegation import NotAllowed
-from accounts.imports import user_csv_apply
+from accounts.imports import user_csv_apply, user_csv_plan
 from accounts.imports.problems import StalePreview
 from accounts.imports.user_csv_apply import Batch, apply_users
 from accounts.imports.user_csv_plan import plan_users
@@ -187,7 +187,7 @@ def test_a_role_deleted_meanwhile_makes_the_plan_stale(
     role_of("Short")
     raw = b"username,roles\nx,User;Short\n"
     mark = plan_users(raw, "test").mark
-    parse = user_csv_apply.parse_csv
+    parse = user_csv_plan.parse_csv
 
     def parse_and_delete(given: bytes) -> Any:
         parsed = parse(given)
