@@ -1,6 +1,6 @@
 """`make test`: every test on SQLite, and database tests on PostgreSQL too.
 
-Four runs, two at a time: more would make servers on two cores miss their time limits.
+The runs go two at a time: more would make servers on two cores miss their time limits.
 Failures of all runs are printed at the end.
 """
 
@@ -24,6 +24,7 @@ FAST = ("fsync", "synchronous_commit", "full_page_writes")
 """Settings turned off for a test database."""
 TRACED = ("-m", "coverage", "run")
 AT_ONCE = 2
+ADMIN = ("tests/accounts/admin", "tests/accounts/admin_site")
 LAST_WORDS = 80
 """The number of last lines printed of a run without a failed test: one that hung."""
 CLEARED = (
@@ -112,19 +113,22 @@ class Run:
 def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
     """The runs that `url` (PostgreSQL) allows, the longest first.
 
-    Only unit tests are measured: they reach all code, and tracing doubles the time of
-    each request to a server.
+    Only unit tests are measured, those of the admin aside: tracing doubles the time of
+    a page.
     """
+    others = tuple(f"--ignore={path}" for path in ("tests/flows", *ADMIN))
     found = [
-        Run("Flows on SQLite", "not once", ("tests/flows",)),
-        Run("Unit tests", "", ("tests", "--ignore=tests/flows"), tracer=TRACED),
+        Run("Unit tests", "", ("tests", *others), tracer=TRACED),
         Run("Flows on one database", "once", ("tests/flows",)),
+        Run("Flows on SQLite", "not once", ("tests/flows",)),
+        Run("Unit tests of the admin", "", ADMIN),
     ]
     if wanted:
         found = [Run("SQLite", "", wanted, tracer=TRACED)]
     if url:
         paths = wanted or ("tests",)
-        found.append(Run("PostgreSQL", "not once", paths, {"DATABASE_URL": url}))
+        there = Run("PostgreSQL", "not once", paths, {"DATABASE_URL": url})
+        found.insert(2, there)
     return found
 
 

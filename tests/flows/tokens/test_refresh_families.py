@@ -20,7 +20,7 @@ from tests.support.oauth_client import error_of, refresh, signed_in
 from tests.support.server import Portico, running_server
 from tests.support.users import make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 
 
 def family_of(client_id: str) -> Any:
