@@ -22,7 +22,10 @@ from tests.support.html_browser import Browser
 from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("default_users", "without_counts")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users", "without_counts"),
+]
 MOST, AT_ONCE = 3, 50
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 Guess = Callable[[int], httpx2.Response]
