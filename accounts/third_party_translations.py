@@ -1,4 +1,4 @@
-"""Mark strings of libraries whose own catalogues lack a translation.
+"""Mark strings of libraries whose own catalogues lack a good translation.
 
 No code uses these names. `make messages` collects the marks, and Django looks strings
 up in every catalogue.
@@ -6,8 +6,43 @@ up in every catalogue.
 
 from django.utils.translation import gettext_noop as _
 
-DJANGO = (_("users"),)
-"""Replaces the translation of Django's own catalogue."""
+DJANGO = (
+    _("users"),
+    _("The password is too similar to the %(verbose_name)s."),
+)
+"""Replace the translations of Django's own catalogue."""
+
+ALLAUTH = (
+    _("Bad Token"),
+    _(
+        "The password reset link was invalid, possibly because it has already been "
+        'used.  Please request a <a href="%(passwd_reset_url)s">new password reset</a>.'
+    ),
+    _(
+        "We have sent you an email. If you have not received it please check your spam "
+        "folder. Otherwise contact us if you do not receive it in a few minutes."
+    ),
+    _(
+        "You're receiving this email because you or someone else has requested a "
+        "password reset for your user account.\n"
+        "It can be safely ignored if you did not request a password reset. Click the "
+        "link below to reset your password."
+    ),
+    _("This account is inactive."),
+    _("Enter your password:"),
+    _(
+        "Your account is protected by two-factor authentication. Please enter an "
+        "authenticator code:"
+    ),
+    _("Use a security key"),
+    _("The username and/or password you specified are not correct."),
+    _("A third-party account from %(provider)s has been connected to your account."),
+    _(
+        "A third-party account from %(provider)s has been disconnected from your "
+        "account."
+    ),
+)
+"""Replace wrong or unclear translations of allauth's own catalogue."""
 
 TOOLKIT = (
     _("created"),

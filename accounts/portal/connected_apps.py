@@ -6,7 +6,7 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.audit.record import record
 from accounts.authentication.pages import Page
@@ -41,6 +41,8 @@ class AppsView(Page):
                 client_id=consent.client.client_id,
             )
             count = consent.end(actor=self.me, reason="revoked in the portal")
-        message = _("Access revoked, with %d tokens.") % count
-        messages.success(request, message)
+        message = ngettext(
+            "Access and %d token revoked.", "Access and %d tokens revoked.", count
+        )
+        messages.success(request, message % count)
         return redirect("portal-apps")

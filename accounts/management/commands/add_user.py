@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--password-stdin",
             action="store_true",
-            help="Read one line from standard input.",
+            help="Read the password from standard input.",
         )
         parser.add_argument(
             "--staff", action="store_true", help="Allow the admin site."

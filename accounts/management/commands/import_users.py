@@ -9,6 +9,7 @@ from django.core.management import BaseCommand, CommandError
 from accounts.imports.user_csv_apply import apply_users
 from accounts.imports.user_csv_plan import Plan, plan_users
 from accounts.management.arguments import ACTOR, file_named
+from accounts.management.counts import counted
 
 
 class Command(BaseCommand):
@@ -39,7 +40,7 @@ class Command(BaseCommand):
                 parts = [f"{k}: {b} -> {a}" for k, (b, a) in step.changes.items()]
                 self.stdout.write(f"{step.what} {step.username}  {'; '.join(parts)}")
         counts = ", ".join(f"{plan.count(w)} {w}" for w in ("add", "change", "same"))
-        self.stdout.write(f"{len(plan.steps)} lines: {counts}.")
+        self.stdout.write(f"{counted(len(plan.steps), 'line')}: {counts}.")
 
     def apply(self, raw: bytes, plan: Plan) -> None:
         """Apply the file and print the progress."""

@@ -8,6 +8,7 @@ from django.core.management import BaseCommand
 
 from accounts.authentication.mfa import reset_mfa
 from accounts.management.arguments import ACTOR, user_named
+from accounts.management.counts import counted
 
 
 class Command(BaseCommand):
@@ -18,4 +19,4 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         count = reset_mfa(user_named(options["username"]), actor=ACTOR)
-        self.stdout.write(f"{count} second factors removed.")
+        self.stdout.write(f"{counted(count, 'second factor')} removed.")

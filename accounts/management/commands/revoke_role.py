@@ -9,6 +9,7 @@ from django.db import transaction
 
 from accounts.audit.record import record
 from accounts.management.arguments import ACTOR, role_named, short, user_named
+from accounts.management.counts import counted
 from accounts.models import RoleAssignment
 
 
@@ -31,4 +32,5 @@ class Command(BaseCommand):
         with transaction.atomic():
             record("role.withdrawn", actor=ACTOR, object=description, reason=reason)
             count = assignment.withdraw(actor=ACTOR)
-        self.stdout.write(f"{user} no longer has {role}; {count} tokens revoked.")
+        tokens = counted(count, "token")
+        self.stdout.write(f"{user} no longer has {role}; {tokens} revoked.")

@@ -13,6 +13,7 @@ from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.management.arguments import ACTOR, short, user_named
+from accounts.management.counts import counted
 from accounts.models import IssuedToken, OAuthClient, User
 from accounts.models.oauth import end_pending
 from accounts.tokens import lookup
@@ -46,7 +47,9 @@ class Command(BaseCommand):
         fields: dict[str, Any] = {"actor": ACTOR, "reason": options["reason"]}
         with transaction.atomic():
             tokens, browsers = self.end_access(options, fields)
-        self.stdout.write(f"{tokens} tokens revoked, {browsers} browsers signed out.")
+        ended = f"{counted(tokens, 'token')} revoked"
+        left = f"{counted(browsers, 'browser')} signed out"
+        self.stdout.write(f"{ended}, {left}.")
 
     def end_access(
         self, options: dict[str, Any], fields: dict[str, Any]

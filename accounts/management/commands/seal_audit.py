@@ -8,6 +8,7 @@ from django.core.management import BaseCommand, CommandError
 
 from accounts.audit.record import record
 from accounts.management.arguments import ACTOR
+from accounts.management.counts import counted
 from accounts.models import AuditSeal
 from accounts.models.audit.digests import EventUnreadable
 from accounts.models.audit.seals import highest_settled_id
@@ -43,13 +44,13 @@ class Command(BaseCommand):
             ) from error
         head = AuditSeal.objects.all().head()
         newest = f"seal {head.number}, digest {head.digest}" if head else "none"
-        self.stdout.write(f"{count} seals added; newest: {newest}.")
+        self.stdout.write(f"{counted(count, 'seal')} added; newest: {newest}.")
 
     def reauthenticate(self) -> None:
         """Record earlier problems as an event: reauthenticating must not hide them."""
         results = list(AuditSeal.objects.all().verify())
         problem = results[-1].problem if results else ""
         count = AuditSeal.objects.all().reauthenticate()
-        summary = f"{count} seals; before: {problem or 'no problem'}"
+        summary = f"{counted(count, 'seal')}; before: {problem or 'no problem'}"
         record("audit.reauthenticated", actor=ACTOR, object=summary)
         self.stdout.write(f"Authenticated {summary}.")

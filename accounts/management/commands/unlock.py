@@ -9,6 +9,7 @@ from django.core.management import BaseCommand, CommandError
 from accounts.authentication.lockout import unlock
 from accounts.http.client_address import normalize_address
 from accounts.management.arguments import ACTOR
+from accounts.management.counts import counted
 
 
 class Command(BaseCommand):
@@ -28,4 +29,4 @@ class Command(BaseCommand):
         if typed and not address:
             raise CommandError(f"{typed} is not an IP address.")
         count = unlock(username=name, address=address, actor=ACTOR)
-        self.stdout.write(f"Unlocked; {count} counters reset.")
+        self.stdout.write(f"Unlocked; {counted(count, 'counter')} reset.")

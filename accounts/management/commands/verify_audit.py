@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
+from accounts.management.counts import counted
 from accounts.models import AuditEvent, AuditSeal, SigningKey
 from accounts.models.audit.purges import records
 
@@ -39,9 +40,10 @@ class Command(BaseCommand):
                 "seal_audit. If there were seals before, they were removed."
             )
         purged = seals.filter(purged_at__isnull=False).count()
+        matching = "1 seal matches" if number == 1 else f"{number} seals match"
         self.stdout.write(
-            f"{number} seals match {events} events (events of {purged} seals were "
-            "deleted by AUDIT_RETENTION)."
+            f"{matching} {counted(events, 'event')} "
+            f"(events of {counted(purged, 'seal')} were deleted by AUDIT_RETENTION)."
         )
         self.print_remarks()
 

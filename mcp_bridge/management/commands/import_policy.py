@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from accounts.management.arguments import ACTOR, file_named
+from accounts.management.counts import counted
 from mcp_bridge.access.policy_file import apply_policy, policy_diff
 
 
@@ -30,6 +31,7 @@ class Command(BaseCommand):
             for name, before, after in change.fields:
                 self.stdout.write(f"  {name}: {before} -> {after}")
         if options["dry_run"]:
-            self.stdout.write(f"{len(diff.changes)} items would change.")
+            self.stdout.write(f"{counted(len(diff.changes), 'item')} would change.")
         else:
-            self.stdout.write(f"{apply_policy(raw, diff.mark, ACTOR)} items changed.")
+            count = apply_policy(raw, diff.mark, ACTOR)
+            self.stdout.write(f"{counted(count, 'item')} changed.")

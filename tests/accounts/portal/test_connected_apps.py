@@ -64,7 +64,7 @@ def test_revoking_ends_the_clients_tokens_of_this_user(
     assert (event.client_id, event.address) == ("one", "127.0.0.1")
     revoked = AuditEvent.objects.get(action="token.revoked")
     assert revoked.reason == "revoked in the portal" and revoked.actor == "alice"
-    assert "Access revoked, with 1 tokens." in browser.get(PAGE).content.decode()
+    assert "Access and 1 token revoked." in browser.get(PAGE).content.decode()
 
 
 @pytest.mark.parametrize("form", [{}, {"revoke": "0"}])

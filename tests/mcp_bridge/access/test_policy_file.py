@@ -155,7 +155,7 @@ def test_the_commands_export_and_import(
     file.write_text(text.replace('"sensitive": false', '"sensitive": true'))
     call_command("import_policy", file, "--dry-run")
     out = capsys.readouterr().out
-    assert "sensitive: False -> True" in out and "1 items would change" in out
+    assert "sensitive: False -> True" in out and "1 item would change" in out
     call_command("import_policy", file)
     assert Primitive.objects.get(name="paint").sensitive
     file.write_text("{}")

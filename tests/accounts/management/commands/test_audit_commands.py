@@ -34,7 +34,7 @@ def test_events_are_sealed_once() -> None:
     record("test.one")
     told = run_command("seal_audit")
     head = AuditSeal.objects.all().head()
-    assert head and told == f"1 seals added; newest: seal 1, digest {head.digest}.\n"
+    assert head and told == f"1 seal added; newest: seal 1, digest {head.digest}.\n"
     assert run_command("seal_audit").startswith("0 seals added; newest: seal 1, ")
 
 
@@ -68,10 +68,10 @@ def test_reauthenticating_records_what_was_wrong(broken: bool) -> None:
     found = new_events(
         lambda: told.append(run_command("seal_audit", "--reauthenticate"))
     )
-    summary = f"1 seals; before: {problem}"
+    summary = f"1 seal; before: {problem}"
     assert found == [("command line", "audit.reauthenticated", summary[:255], "")]
     assert told[0].splitlines()[0] == f"Authenticated {summary}."
-    assert "1 seals added; newest: seal 2, " in told[0]
+    assert "1 seal added; newest: seal 2, " in told[0]
 
 
 def test_reauthenticating_an_empty_audit_is_recorded() -> None:
@@ -87,7 +87,7 @@ def test_seals_that_match_are_counted() -> None:
         "2 seals match 4 events (events of 0 seals were deleted by AUDIT_RETENTION)."
     )
     assert run_command("verify_audit", "--newest", "1").startswith(
-        "1 seals match 2 events"
+        "1 seal matches 2 events"
     )
 
 
@@ -112,7 +112,7 @@ def test_a_digest_stored_elsewhere_must_exist() -> None:
     record("test.one")
     run_command("seal_audit")
     head = AuditSeal.objects.get().digest
-    assert "1 seals match" in run_command(
+    assert "1 seal matches" in run_command(
         "verify_audit", "--head", f" {head.upper()}\n"
     )
     told = refusal("verify_audit", "--head", "abc")

@@ -48,7 +48,7 @@ def test_a_change_is_printed_with_both_values(file: Path) -> None:
     told = run_command("import_users", str(file), "--dry-run")
     assert told.splitlines() == [
         "change alice  first_name:  -> Alice",
-        "1 lines: 0 add, 1 change, 0 same.",
+        "1 line: 0 add, 1 change, 0 same.",
     ]
 
 

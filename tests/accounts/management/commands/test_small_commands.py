@@ -86,7 +86,7 @@ def test_factors_of_one_account_are_removed(alice: User, bob: User) -> None:
         Authenticator.objects.create(user=user, type="totp", data={})
     told: list[str] = []
     found = new_events(lambda: told.append(run_command("reset_second_factor", "alice")))
-    assert told == ["1 second factors removed.\n"]
+    assert told == ["1 second factor removed.\n"]
     assert [row.user for row in Authenticator.objects.all()] == [bob]
     assert ("command line", "second_factor.reset") in {event[:2] for event in found}
     assert "There is no user x" in refusal("reset_second_factor", "x")
