@@ -18,6 +18,7 @@ from allauth.mfa.webauthn.internal import auth
 from cryptography.exceptions import UnsupportedAlgorithm
 from django import forms
 from django.conf import settings
+from django.utils.translation import gettext_lazy
 
 from accounts.parsing.json_form_field import JSONFormField
 
@@ -59,6 +60,9 @@ class _PasskeyForm(forms.Form):
 
 class AddForm(_PasskeyForm, allauth.AddWebAuthnForm):
     """Register a passkey."""
+
+    # allauth gives no label, and Django's default is not translated.
+    name = forms.CharField(required=False, label=gettext_lazy("Name"))
 
     def clean(self) -> dict[str, Any]:
         """Raises ValidationError."""
