@@ -10,6 +10,25 @@ from django.utils.translation import ngettext_lazy
 DJANGO = (
     _("users"),
     _("The password is too similar to the %(verbose_name)s."),
+    _("View %s"),
+    _("Yes, I’m sure"),
+    _("No, take me back"),
+    _("Delete selected %(verbose_name_plural)s"),
+    _("Cannot delete %(name)s"),
+    _(
+        "Are you sure you want to delete the selected %(objects_name)s? All of the "
+        "following objects and their related items will be deleted:"
+    ),
+    _(
+        "Deleting the selected %(objects_name)s would result in deleting related "
+        "objects, but your account doesn't have permission to delete the following "
+        "types of objects:"
+    ),
+    _(
+        "Deleting the %(object_name)s '%(escaped_object)s' would result in deleting "
+        "related objects, but your account doesn't have permission to delete the "
+        "following types of objects:"
+    ),
 )
 """Replace the translations of Django's own catalogue."""
 
@@ -77,6 +96,8 @@ TOOLKIT = (
     _("Allowed URIs list, space separated"),
     _("Confidential"),
     _("Public"),
+    _("registration source"),
+    _("How this application was registered (manual, DCR per RFC 7591, or CIMD)"),
     _("Manual"),
     _("Dynamic Client Registration"),
     _("Client ID Metadata Document"),

@@ -38,6 +38,28 @@ REPLACED_MODELS = (
 for model in REPLACED_MODELS:
     admin.site.unregister(model)
 
+NAMES: dict[Any, tuple[Any, Any]] = {
+    Authenticator: (_("second factor"), _("second factors")),
+    UserSession: (_("browser session"), _("browser sessions")),
+    SocialAccount: (_("linked identity"), _("linked identities")),
+}
+LABELS = {
+    "user": _("user"),
+    "type": _("type"),
+    "ip": _("address"),
+    "created_at": _("created at"),
+    "last_seen_at": _("last used at"),
+    "last_used_at": _("last used at"),
+    "user_agent": _("browser"),
+    "uid": _("ID at the provider"),
+}
+"""Field -> label. allauth has no translated ones; migrations ignore these."""
+
+for kind, (singular, plural) in NAMES.items():
+    kind._meta.verbose_name, kind._meta.verbose_name_plural = singular, plural
+    for field in kind._meta.fields:
+        field.verbose_name = LABELS.get(field.name, field.verbose_name)
+
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):

@@ -18,7 +18,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
     """The client secret can be set but is never displayed."""
 
     client_secret = forms.CharField(
-        label=_("client secret"),
+        label=_("Client secret"),
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text=_("Stored encrypted. Leave empty to keep the current secret."),

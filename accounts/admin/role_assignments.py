@@ -66,7 +66,7 @@ class GrantByNameForm(GrantForm):
         queryset=User.objects.all(),
         to_field_name="username",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
-        label=_("username"),
+        label=_("Username"),
         error_messages={
             "invalid_choice": _("There is no such user. Check the username.")
         },

@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from django.utils.translation import gettext as _
 
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 
@@ -52,8 +53,8 @@ def load_private_key(kid: str, encrypted: bytes) -> Any:
     try:
         pem = unseal(PURPOSE, encrypted, kid.encode())
     except KeyUnreadable as error:
-        message = f"This KEY_ENCRYPTION_KEY cannot decrypt signing key {kid}."
-        raise KeyUnreadable(message) from error
+        message = _("This KEY_ENCRYPTION_KEY cannot decrypt signing key %s.")
+        raise KeyUnreadable(message % kid) from error
     return serialization.load_pem_private_key(pem, password=None)
 
 
