@@ -17,6 +17,7 @@ from accounts.http.client_address import rate_limit_prefix
 from accounts.rate_limits import middleware, window
 from accounts.rate_limits.errors import RateLimited
 from accounts.rate_limits.middleware import ADDRESS_FACTOR
+from accounts.rate_limits.store import shared_store
 from accounts.rate_limits.window import (
     PROCESS_WINDOWS,
     Limit,
@@ -125,6 +126,9 @@ def keys(request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
         url = re.sub(r"\Avalkey", "redis", running.connection_url)
         with redis.Redis.from_url(url) as client:
             yield lambda: int(client.dbsize())
+        # The store is kept for the process; its connections would be left open.
+        store: Any = shared_store(running.connection_url).limiter.storage
+        store.storage.close()
 
 
 def is_refused(work: Callable[[], Any]) -> bool:
