@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from django.conf import settings
 from django.test import override_settings
 
 from accounts.checks import settings_are_consistent
@@ -197,6 +198,9 @@ def test_wrong_tokens_of_a_refused_address_add_no_keys(keys: Callable[[], int]) 
                 waits.append(True)
             else:
                 waits.append(False)
+        if settings.VALKEY_URL:
+            shared: Any = of_mcp.async_shared_store(settings.VALKEY_URL).limiter.storage
+            await shared.bridge.storage.aclose()
         return waits
 
     of_mcp.async_shared_store.cache_clear()
