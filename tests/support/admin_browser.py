@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from accounts.models import AuditEvent, IssuedToken, User
 from tests.support.html_browser import Browser
+from tests.support.model_rows import token_row
 from tests.support.users import account, browser_of
 
 
@@ -108,19 +106,7 @@ def staff_member(
 
 def add_token(user: User, **columns: Any) -> IssuedToken:
     """The row of a live access token; nothing is signed."""
-    now = timezone.now()
-    fields = {
-        "jti": uuid4().hex,
-        "kind": "access",
-        "issued_via": "password",
-        "username": user.username,
-        "client_id": "portico",
-        "scope": "mcp",
-        "family": uuid4(),
-        "issued_at": now,
-        "expires_at": now + timedelta(hours=1),
-    }
-    return IssuedToken.objects.create(user=user, **{**fields, **columns})
+    return token_row(user, **{"issued_via": "password", **columns})
 
 
 def signed_in(browser: Client) -> bool:
