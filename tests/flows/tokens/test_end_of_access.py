@@ -340,7 +340,7 @@ def withdrawn(who: CredentialOwner) -> None:
     key = str(Consent.objects.get(user=who.account).pk)
     form = next(f for f in browser.forms if "revoke" in [b[0] for b in f.buttons])
     browser.submit(form, revoke=key)
-    assert "Access revoked" in browser.page.text
+    assert "Access and" in browser.page.text
 
 
 def refused_host(who: CredentialOwner, carol: Browser) -> None:
