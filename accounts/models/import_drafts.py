@@ -9,13 +9,16 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from accounts.models.batches import Progress, delete_in_batches, unreported
+
 RETENTION = timedelta(days=1)
 
 
 class ImportDraftQuerySet(models.QuerySet["ImportDraft"]):
-    def purge(self, now: Any) -> int:
+    def purge(self, now: Any, progress: Progress = unreported) -> int:
         """Delete drafts older than RETENTION; return their number."""
-        return self.filter(made_at__lt=now - RETENTION).delete()[0]
+        old = self.filter(made_at__lt=now - RETENTION)
+        return delete_in_batches(old, "pk", progress)
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

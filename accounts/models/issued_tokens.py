@@ -16,15 +16,18 @@ from django.utils.translation import gettext_lazy as _
 from accounts.http.ip_networks import network_field_options
 from accounts.models import lookups  # noqa: F401  (registers a lookup)
 from accounts.models.audit.events import AuditEvent
+from accounts.models.batches import (
+    BATCH_ROWS,
+    Progress,
+    delete_in_batches,
+    unreported,
+)
 from accounts.models.revoked_tokens import RevokedToken, RevokedTokenQuerySet
 
 K = TypeVar("K")
 
 OWN_CLIENT = "portico"
 """`client_id` of tokens that no OAuth client asked for (RFC 9068 2.2 requires one)."""
-
-BATCH_ROWS = 1000
-"""Rows in memory, and keys in one statement, while many tokens are revoked."""
 
 
 class TokenKind(models.TextChoices):
@@ -124,9 +127,10 @@ class TokenQuerySet(models.QuerySet["IssuedToken"]):
     revoke.queryset_only = True  # type: ignore[attr-defined]
     revoke.alters_data = True  # type: ignore[attr-defined]
 
-    def purge(self, before: Any = None) -> int:
+    def purge(self, before: Any = None, progress: Progress = unreported) -> int:
         """Delete tokens that expired before `before` (default: now)."""
-        return self.filter(expires_at__lt=before or timezone.now()).delete()[0]
+        expired = self.filter(expires_at__lt=before or timezone.now())
+        return delete_in_batches(expired, "expires_at", progress)
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from oauth2_provider import models as toolkit
 
 from accounts.http.ip_networks import network_field_options
 from accounts.models.audit.events import AuditEvent
+from accounts.models.batches import Progress, delete_in_batches, unreported
 from accounts.models.issued_tokens import IssuedToken, key_batches
 from accounts.parsing.host_names import HostField, host_of_document, is_document_at
 
@@ -41,7 +42,7 @@ PRIVATE_KEY_JWT = "private_key_jwt"
 class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
     """Ends the access of clients and deletes unused ones."""
 
-    def purge(self, now: Any) -> int:
+    def purge(self, now: Any, progress: Progress = unreported) -> int:
         """Delete self-registered clients that are unused and have no live token.
 
         Some programs register a new client for every connection.
@@ -53,7 +54,7 @@ class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
         live = IssuedToken.objects.live().filter(client_id=models.OuterRef("client_id"))
         unused = self.filter(idle, registration_source__in=(source.DCR, source.CIMD))
         expired = unused.filter(~models.Exists(live), blocked=False)
-        return sum(1 for client in expired if client.delete())
+        return delete_in_batches(expired, "pk", progress)
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

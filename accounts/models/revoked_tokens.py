@@ -8,13 +8,18 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models.batches import Progress, delete_in_batches, unreported
+
 
 class RevokedTokenQuerySet(models.QuerySet["RevokedToken"]):
     """Deletes revocations that are no longer needed."""
 
-    def purge(self, before: datetime | None = None) -> int:
+    def purge(
+        self, before: datetime | None = None, progress: Progress = unreported
+    ) -> int:
         """Delete revocations of tokens that have expired; return their number."""
-        return self.filter(until__lt=before or timezone.now()).delete()[0]
+        expired = self.filter(until__lt=before or timezone.now())
+        return delete_in_batches(expired, "until", progress)
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

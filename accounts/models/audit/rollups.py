@@ -16,6 +16,7 @@ from django.db.models.functions import Cast, Floor, Greatest, Ln
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.audit.events import AuditEvent
+from accounts.models.batches import Progress, delete_in_batches, unreported
 
 HOUR = timedelta(hours=1)
 RETENTION = timedelta(days=31)
@@ -55,7 +56,8 @@ def count_events(start: datetime, end: datetime) -> EventCounts:
     counts = empty_counts()
     events = AuditEvent.objects.filter(at__gte=start, at__lt=end).order_by()
     rows = events.values_list(*GROUP_COLUMNS)
-    for *row, number, timed in rows.annotate(n=Count("pk"), t=Count("duration_ms")):
+    counted = rows.annotate(n=Count("pk"), t=Count("duration_ms"))
+    for *row, number, timed in counted.iterator():
         _add(counts, dict(zip(GROUP_COLUMNS, row, strict=True)), number, timed)
     step = Ln(Greatest(F("duration_ms"), 0.01, output_field=FloatField())) * STEPS
     timed = events.filter(decision="allowed", duration_ms__isnull=False)
@@ -150,9 +152,9 @@ class AuditHourQuerySet(models.QuerySet["AuditHour"]):
         rows = self.values_list("value").annotate(a=Sum("allowed"), d=Sum("denied"))
         return list(rows.order_by(-(F("a") + F("d")), "value")[:most])
 
-    def purge(self, now: datetime) -> int:
+    def purge(self, now: datetime, progress: Progress = unreported) -> int:
         """Delete hours that are older than every page's range."""
-        return self.filter(hour__lt=now - RETENTION).delete()[0]
+        return delete_in_batches(self.filter(hour__lt=now - RETENTION), "pk", progress)
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ from accounts.models.audit.events import AuditEvent
 from accounts.models.audit.heads import AuditHead
 from accounts.models.audit.purges import PurgeRecord, retention_days
 from accounts.models.audit.verification import Verification, VerifiedRange
+from accounts.models.batches import Progress, unreported
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
         """
         return Verification(self.all()).run(newest)
 
-    def purge(self, before: datetime) -> int:
+    def purge(self, before: datetime, progress: Progress = unreported) -> int:
         """Delete the events of whole seals older than `before`; return their number.
 
         The seals stay, so the chain stays verifiable, and a PurgeRecord names the
@@ -131,8 +132,12 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
             return 0
         record.write()
         self._seal_readable()
-        due = self.filter(purged_at=None, number__lte=record.last_seal)
-        return sum(seal.purge_events() for seal in due._in_pages())
+        due, total = self.filter(purged_at=None, number__lte=record.last_seal), 0
+        for seal in due._in_pages():
+            deleted = seal.purge_events()
+            total += deleted
+            progress(deleted)
+        return total
 
     def _seal_readable(self) -> None:
         with suppress(EventUnreadable):  # A bad new event must not stop a purge.

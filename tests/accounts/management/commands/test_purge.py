@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.core.management import CommandError
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.http.session_store import SessionStore
 from accounts.management.commands import purge
 from accounts.models import (
     AuditEvent,
@@ -31,7 +32,7 @@ from accounts.models.signing_keys import KeyState
 from accounts.tokens.issue import issue_tokens
 from tests.support.commands import new_events, run_command
 from tests.support.database_prompt import empty_audit
-from tests.support.users import public_client
+from tests.support.users import browser_of, public_client
 
 pytestmark = pytest.mark.django_db
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -42,7 +43,7 @@ def test_every_kind_is_counted_and_recorded(alice: User) -> None:
     found = new_events(lambda: told.append(run_command("purge")))
     summary = (
         "0 tokens, 0 revocations, 0 audit events, 0 unused clients, 0 drafts, "
-        "0 codes, 0 signing keys retired"
+        "0 sessions, 0 codes, 0 signing keys retired"
     )
     assert told == [f"Purged {summary}.\n"]
     assert found[-1] == ("command line", "purge.done", summary, "")
@@ -129,14 +130,14 @@ def test_drafts_and_sessions_expire(alice: User) -> None:
         Session.objects.create(
             pk=name, session_data="", expire_date=timezone.now() + ends
         )
-    assert "1 drafts" in run_command("purge")
+    assert "1 drafts, 1 sessions" in run_command("purge")
     assert not ImportDraft.objects.exists()
     assert list(Session.objects.values_list("pk", flat=True)) == ["new"]
 
 
 def test_clients_that_nobody_uses_are_counted(monkeypatch: Any) -> None:
     queryset = type(OAuthClient.objects.all())
-    monkeypatch.setattr(queryset, "purge", lambda rows, now: 7)
+    monkeypatch.setattr(queryset, "purge", lambda rows, now, told: told(7))
     assert "7 unused clients" in run_command("purge")
 
 
@@ -182,8 +183,74 @@ def test_postgres_analyzes_itself(monkeypatch: Any) -> None:
     purge.Command().analyze()
 
 
-def test_expired_sessions_are_cleared_with_their_rows(monkeypatch: Any) -> None:
-    called: list[bool] = []
-    monkeypatch.setattr(SessionStore, "clear_expired", lambda: called.append(True))
-    run_command("purge")
-    assert called == [True]
+def test_expired_sessions_are_deleted_with_their_rows(alice: User) -> None:
+    browser_of(alice), browser_of(alice)
+    old, other = UserSession.objects.order_by("pk")
+    Session.objects.filter(pk=old.session_key).update(
+        expire_date=timezone.now() - SECOND
+    )
+    assert "1 sessions" in run_command("purge")
+    assert list(UserSession.objects.all()) == [other]
+    assert Session.objects.get().pk == other.session_key
+
+
+def unable(*args: Any, **options: Any) -> Any:
+    raise OperationalError("disk I/O error")
+
+
+def broken(*args: Any, **options: Any) -> Any:
+    raise KeyError("a defect")
+
+
+@pytest.mark.parametrize("error", [unable, broken])
+@pytest.mark.parametrize(
+    ("rows", "method", "name"),
+    [
+        (IssuedToken.objects.all(), "purge", "tokens"),
+        (IssuedToken.objects.all(), "drop_successors", "successors"),
+        (AuditSeal.objects.all(), "purge", "audit events"),
+        (AuditHour.objects.all(), "roll_up", "statistics"),
+    ],
+)
+def test_a_step_that_fails_stops_no_other(
+    alice: User, monkeypatch: Any, error: Any, rows: Any, method: str, name: str
+) -> None:
+    """The command fails in the end, and says which step and what was purged."""
+    RevokedToken.objects.create(jti="old", until=timezone.now() - SECOND)
+    UsedAssertion.objects.create(pk="a", until=timezone.now() - SECOND)
+    monkeypatch.setattr(type(rows), method, error)
+    told: list[str] = []
+
+    def purged() -> None:
+        with pytest.raises(CommandError) as failure:
+            run_command("purge")
+        told.append(str(failure.value))
+
+    (event,) = [e for e in new_events(purged) if e[1].startswith("purge.")]
+    assert event[:2] == ("command line", "purge.failed") and event[3] == name
+    assert not RevokedToken.objects.exists() and not UsedAssertion.objects.exists()
+    remedy = "disk I/O error" if error is unable else "see the log"
+    assert "1 revocations" in told[0] and f"\n  {name}: " in told[0]
+    assert remedy in told[0] and "Traceback" not in told[0]
+
+
+def test_rows_before_a_failure_are_counted(monkeypatch: Any) -> None:
+    def half(rows: Any, now: datetime, told: Any) -> int:
+        told(40_000)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(type(IssuedToken.objects.all()), "purge", half)
+    with pytest.raises(CommandError, match="Purged 40,000 tokens"):
+        run_command("purge")
+
+
+def test_a_long_step_shows_its_progress(monkeypatch: Any) -> None:
+    def long(rows: Any, now: datetime, told: Any) -> None:
+        told(1_000)
+        told(1_000)
+
+    monkeypatch.setattr(type(IssuedToken.objects.all()), "purge", long)
+    assert " so far" not in run_command("purge")
+    monkeypatch.setattr(purge, "REPORT_EVERY", 0.0)
+    lines = run_command("purge").splitlines()
+    assert lines[:2] == ["1,000 tokens so far ...", "2,000 tokens so far ..."]
