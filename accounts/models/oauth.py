@@ -37,6 +37,7 @@ GRANTS = {
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 
 PRIVATE_KEY_JWT = "private_key_jwt"
+CLIENT_CREDENTIALS = "client_credentials"
 
 
 class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
@@ -164,6 +165,37 @@ class OAuthClient(toolkit.AbstractApplication):
 
     def natural_key(self) -> tuple[str]:
         return (str(self.client_id),)
+
+    def clean(self) -> None:
+        """Check nothing: forms, commands and registration ask `problems`.
+
+        The toolkit's check assumes one grant type per client, so it requires redirect
+        URIs of service accounts and devices.
+        """
+
+    def problems(self) -> dict[str, Any]:
+        """Return field -> text for parts that the token endpoint would always refuse.
+
+        It asks the authentication method, because forms set `client_type` from it.
+        """
+        grants, found = self.grant_types or (), {}
+        if "authorization_code" in grants and not self.redirect_uris:
+            found["redirect_uris"] = _("authorization_code needs a redirect URI.")
+        if self.uses_private_key_jwt and not self.client_jwks:
+            found["client_jwks"] = _("private_key_jwt needs public keys.")
+        account = self.service_account_id is not None
+        if account and CLIENT_CREDENTIALS not in grants:
+            found["service_account"] = _(
+                "Only client_credentials uses a service account. Add this grant type."
+            )
+        if CLIENT_CREDENTIALS in grants and not account:
+            found["service_account"] = _("client_credentials needs a service account.")
+        public = self.token_endpoint_auth_method == AUTH_METHODS[0]
+        if CLIENT_CREDENTIALS in grants and public:
+            found["token_endpoint_auth_method"] = _(
+                "A public client has no secret, so it cannot use client_credentials."
+            )
+        return found
 
     def allows_grant_type(self, *grant_types: str) -> bool:
         """Allow several grant types; the toolkit's model allows one."""

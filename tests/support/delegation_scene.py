@@ -97,17 +97,22 @@ def clients() -> None:
     carol = User.objects.get(username="carol")
     shared = {
         "client_type": "confidential",
-        "grant_types": ["client_credentials"],
-        "authorization_grant_type": "client-credentials",
+        "authorization_grant_type": "authorization-code",
         "token_endpoint_auth_method": "client_secret_basic",
         "blocked": False,
     }
-    acting = {**shared, "service_account": carol}
+    machine = {"grant_types": ["client_credentials"], "service_account": carol}
+    acting = {**shared, **machine}
+    office = {
+        "grant_types": ["authorization_code"],
+        "redirect_uris": "https://office.example/cb",
+        "networks": "10.99.0.0/16",
+    }
     documented = f"https://{HOST}/client.json"
     for known, fields in {
         "acts-as-carol": {**acting, "name": "Robot"},
         documented: {**acting, "name": "Agent", "registration_source": "cimd"},
-        "in-the-office": {**shared, "name": "Office", "networks": "10.99.0.0/16"},
+        "in-the-office": {**shared, **office, "name": "Office"},
     }.items():
         client, _new = OAuthClient.objects.update_or_create(
             client_id=known, defaults=fields

@@ -48,7 +48,7 @@ from accounts.models import (
     OAuthRefreshToken,
     User,
 )
-from accounts.models.oauth import AUTH_METHODS, PRIVATE_KEY_JWT
+from accounts.models.oauth import AUTH_METHODS, CLIENT_CREDENTIALS
 from accounts.oauth.clients.register import REGISTRABLE_GRANTS
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.host_names import HostField
@@ -64,14 +64,22 @@ for toolkit_model in (
     admin.site.unregister(toolkit_model)
 
 
+AGREEING_FIELDS = (
+    "redirect_uris",
+    "token_endpoint_auth_method",
+    "grant_types",
+    "client_jwks",
+    "service_account",
+)
+"""Fields that `OAuthClient.problems` compares with each other."""
+
+
 class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
     """The registration rules apply to administrators too."""
 
     grant_types = forms.MultipleChoiceField(
         label=capfirst(_("grant types")),
-        choices=[
-            (grant, grant) for grant in (*REGISTRABLE_GRANTS, "client_credentials")
-        ],
+        choices=[(grant, grant) for grant in (*REGISTRABLE_GRANTS, CLIENT_CREDENTIALS)],
         widget=forms.CheckboxSelectMultiple,
         initial=["authorization_code", "refresh_token"],
     )
@@ -81,6 +89,14 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = OAuthClient
         fields = ("name", "redirect_uris", "token_endpoint_auth_method")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Offer the present account, too: saving must not remove it."""
+        super().__init__(*args, **kwargs)
+        accounts: Any = self.fields.get("service_account")
+        if accounts is not None and self.instance.service_account_id:
+            present = User.objects.filter(pk=self.instance.service_account_id)
+            accounts.queryset = accounts.queryset | present
 
     def clean_redirect_uris(self) -> str:
         """Allow https, loopback http and private schemes."""
@@ -102,11 +118,13 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(str(error)) from error
 
     def clean(self) -> dict[str, Any]:
-        """private_key_jwt needs keys; looser limits need the rights over its tokens."""
+        """Its parts must agree; looser limits need the rights over its tokens."""
         data = super().clean() or self.cleaned_data
-        signs = data.get("token_endpoint_auth_method") == PRIVATE_KEY_JWT
-        if signs and not data.get("client_jwks") and "client_jwks" not in self.errors:
-            self.add_error("client_jwks", _("private_key_jwt needs public keys."))
+        client = OAuthClient(**{name: data.get(name) for name in AGREEING_FIELDS})
+        for name, text in client.problems().items():
+            # A refused value is not missing, too.
+            if name not in self.errors:
+                self.add_error(name, text)
         for name in self.loosened_limits(data):
             problem = objection_to_tokens_of(self.actor, self.instance)
             if problem:

@@ -16,7 +16,7 @@ from accounts.audit.record import record
 from accounts.errors import InvalidRedirectURI
 from accounts.management.arguments import ACTOR, short, user_named
 from accounts.models import OAuthClient
-from accounts.models.oauth import DEVICE_GRANT, PRIVATE_KEY_JWT
+from accounts.models.oauth import CLIENT_CREDENTIALS, DEVICE_GRANT, PRIVATE_KEY_JWT
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.tokens import assertions
 
@@ -27,8 +27,14 @@ class Command(BaseCommand):
     help = "Register an OAuth client and print its secret once."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("name", type=short)
-        parser.add_argument("--redirect-uri", action="append", default=[])
+        parser.add_argument("name", type=short, help="The name that users see.")
+        parser.add_argument(
+            "--redirect-uri",
+            action="append",
+            default=[],
+            metavar="URI",
+            help="Where users return after sign-in; repeatable.",
+        )
         parser.add_argument(
             "--public", action="store_true", help="A client without a secret."
         )
@@ -66,9 +72,11 @@ class Command(BaseCommand):
             client_jwks=jwks,
             authorization_grant_type=OAuthClient.GRANT_AUTHORIZATION_CODE,
             client_secret=secret,
-            grant_types=grants + (["client_credentials"] if account else []),
+            grant_types=grants + ([CLIENT_CREDENTIALS] if account else []),
             service_account=account,
         )
+        if problems := client.problems():
+            raise CommandError(" ".join(map(str, problems.values())))
         with transaction.atomic():
             client.save()
             record("client.registered", actor=ACTOR, object=f"client {client}")
@@ -84,11 +92,8 @@ class Command(BaseCommand):
         except InvalidRedirectURI as error:
             raise CommandError(str(error)) from error
         account = options["service_account"]
-        if options["public"] and (account or options["jwks"]):
-            raise CommandError(
-                "A public client has neither secret nor key: omit --public, or omit "
-                "--service-account and --jwks."
-            )
+        if options["public"] and options["jwks"]:
+            raise CommandError("A public client has no key: omit --public or --jwks.")
         if not uris and not account and not options["device"]:
             raise CommandError("Give a --redirect-uri, --device or --service-account.")
         return uris, user_named(account) if account else None

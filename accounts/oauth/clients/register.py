@@ -51,7 +51,7 @@ def client_columns(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or len(name) > 255:
         raise InvalidClientMetadata("client_name is a text of at most 255 characters.")
     public = method == "none"
-    return {
+    columns = {
         "name": one_line(name),
         "redirect_uris": " ".join(validated_redirect_uris(data.get("redirect_uris"))),
         "token_endpoint_auth_method": method,
@@ -59,6 +59,10 @@ def client_columns(data: dict[str, Any]) -> dict[str, Any]:
         "authorization_grant_type": OAuthClient.GRANT_AUTHORIZATION_CODE,
         "grant_types": grant_types(data),
     }
+    problems = OAuthClient(**columns).problems()
+    if problems:
+        raise InvalidClientMetadata(" ".join(map(str, problems.values())))
+    return columns
 
 
 def validated_redirect_uris(uris: Any) -> list[str]:

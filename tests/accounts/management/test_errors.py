@@ -132,7 +132,7 @@ def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
         (["x", *BACK, "--client-id", "https://a.example/doc"], "no URL"),
         (["x", *BACK, "--client-id", ""], "printable"),
         (["x" * 256, *BACK], "at most 255"),
-        (["x", "--public", "--service-account", "robot"], "--public"),
+        (["x", "--public", "--service-account", "robot"], "no secret"),
         (["x", "--service-account", "nobody"], "no user nobody"),
         (["x", *BACK, "--jwks", "no-such-file"], "No such file"),
     ],

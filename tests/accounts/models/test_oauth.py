@@ -459,6 +459,47 @@ def test_one_method_needs_a_signed_assertion(method: str) -> None:
     assert client.uses_private_key_jwt is (method == "private_key_jwt")
 
 
+CODE, MACHINE = ["authorization_code", "refresh_token"], ["client_credentials"]
+URI = "https://app.example/cb"
+GRANTS_OF_CLIENTS: list[tuple[dict[str, Any], str]] = [
+    ({"grant_types": CODE, "redirect_uris": URI}, ""),
+    ({"grant_types": CODE}, "redirect_uris"),
+    ({"grant_types": [oauth.DEVICE_GRANT]}, ""),
+    ({"grant_types": MACHINE, "service_account_id": 1}, ""),
+    ({"grant_types": MACHINE}, "service_account"),
+    ({"grant_types": [oauth.DEVICE_GRANT], "service_account_id": 1}, "service_account"),
+    ({"service_account_id": 1}, "service_account"),
+    (
+        {"grant_types": MACHINE, "service_account_id": 1, "method": "none"},
+        "token_endpoint_auth_method",
+    ),
+    ({"grant_types": None, "redirect_uris": None}, ""),
+    ({"method": "private_key_jwt"}, "client_jwks"),
+    ({"method": "private_key_jwt", "client_jwks": {"keys": [{}]}}, ""),
+    (
+        {"grant_types": [*CODE, *MACHINE], "method": "none"},
+        "redirect_uris service_account token_endpoint_auth_method",
+    ),
+]
+
+
+@pytest.mark.parametrize(("columns", "fields"), GRANTS_OF_CLIENTS, ids=str)
+def test_a_client_has_what_its_grants_need(
+    columns: dict[str, Any], fields: str
+) -> None:
+    """What the token endpoint would always refuse is refused before."""
+    columns = {"method": "client_secret_basic", **columns}
+    method = columns.pop("method")
+    client = OAuthClient(token_endpoint_auth_method=method, **columns)
+    assert " ".join(sorted(client.problems())) == fields
+
+
+def test_a_client_of_a_service_account_needs_no_redirect_uri() -> None:
+    """The toolkit's own check would ask for one."""
+    client = OAuthClient(authorization_grant_type="authorization-code")
+    client.clean()
+
+
 def test_schemes_are_those_of_the_redirect_uris() -> None:
     uris = "https://a.example/cb com.app:/cb https://b.example/ http://127.0.0.1/"
     client = OAuthClient(redirect_uris=uris)

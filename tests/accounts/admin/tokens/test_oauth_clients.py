@@ -148,6 +148,9 @@ def test_a_client_is_added_with_an_id_and_a_secret(
             "private_key_jwt needs public keys.",
         ),
         ({"client_jwks": '{"keys": [{"kty": "x"}]}'}, "client_jwks"),
+        ({"redirect_uris": ""}, "authorization_code needs a redirect URI."),
+        ({"grant_types": ["client_credentials"]}, "so it cannot use client_credent"),
+        ({"grant_types": ["client_credentials"]}, "needs a service account."),
         ({"max_idle": "299"}, "greater than or equal to 300"),
         ({"networks": "10.0.0.0/99"}, "10.0.0.0/99"),
     ],
@@ -158,6 +161,36 @@ def test_the_rules_of_registration_apply(
     whole = {"name": "x", "redirect_uris": "https://x.example/cb", **fields}
     assert text in root.refused_save(ADD, **whole)
     assert not OAuthClient.objects.exists() and events_by(root.user) == []
+
+
+@pytest.mark.parametrize("is_service_account", [True, False])
+def test_a_client_of_a_service_account_is_changed(
+    root: AdminBrowser, is_service_account: bool
+) -> None:
+    """It keeps its account, also one that a command chose."""
+    robot = account("robot", is_service_account=is_service_account)
+    row = confidential(
+        "machine",
+        service_account=robot,
+        grant_types=["client_credentials"],
+        authorization_grant_type="authorization-code",
+        redirect_uris="",
+    )
+    root.save(row_url(OAuthClient, row), name="Machine")
+    row.refresh_from_db()
+    assert (row.name, row.service_account) == ("Machine", robot)
+    text = root.refused_save(
+        row_url(OAuthClient, row), token_endpoint_auth_method="none"
+    )
+    assert "has no secret" in text
+    assert "Add this grant type" in root.refused_save(
+        row_url(OAuthClient, row), grant_types=["refresh_token"]
+    )
+
+
+def test_a_refused_redirect_uri_is_not_missing_too(root: AdminBrowser) -> None:
+    text = root.refused_save(ADD, name="x", redirect_uris="http://evil.example/cb")
+    assert "needs a redirect URI" not in text
 
 
 def test_private_keys_are_refused_once(root: AdminBrowser) -> None:

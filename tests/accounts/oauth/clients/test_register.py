@@ -67,6 +67,17 @@ def test_unused_clients_are_purged_and_used_ones_kept(alice: User) -> None:
 # What is registered
 
 
+def test_a_registration_follows_the_rules_of_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of the admin and of add_client."""
+    grants = [*module.REGISTRABLE_GRANTS, "client_credentials"]
+    monkeypatch.setattr(module, "REGISTRABLE_GRANTS", grants)
+    wanted = {"grant_types": ["authorization_code", "client_credentials"]}
+    with pytest.raises(InvalidClientMetadata, match="needs a service account"):
+        client_columns({**BODY, **wanted})
+
+
 @pytest.mark.spec("RFC 7591 2")
 @pytest.mark.parametrize(
     ("data", "columns"),
