@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.db.models import QuerySet
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
@@ -272,3 +273,37 @@ def test_only_live_tokens_are_counted(alice: User) -> None:
     for row, until in ((one, NOW), (two, NOW + timedelta(seconds=1))):
         RevokedToken.objects.create(jti=row.jti, until=until)
     assert live_tokens(NOW) == 3 and three
+
+
+def test_revocations_of_unknown_tokens_are_not_subtracted(alice: User) -> None:
+    """Such as those of an expired token, or of one that is in another backup."""
+    later = NOW + timedelta(days=1)
+    for number in range(3):
+        RevokedToken.objects.create(jti=f"unknown-{number}", until=later)
+    assert live_tokens(NOW) == 0
+    row = issue_tokens(alice, issued_via="command", refresh=False).row
+    IssuedToken.objects.filter(pk=row.pk).update(expires_at=NOW)
+    RevokedToken.objects.create(jti=row.jti, until=later)
+    assert live_tokens(NOW) == 0
+    IssuedToken.objects.filter(pk=row.pk).update(expires_at=later)
+    assert live_tokens(NOW) == 0
+    RevokedToken.objects.filter(jti=row.jti).delete()
+    assert live_tokens(NOW) == 1
+
+
+def test_a_token_revoked_while_it_is_counted_is_not_subtracted_alone(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revocations are counted before tokens."""
+    issue_tokens(alice, issued_via="command", refresh=False)
+    IssuedToken.objects.update(expires_at=NOW + timedelta(days=1))
+    count = QuerySet.count
+
+    def revoke_after_counting(rows: Any) -> int:
+        number = count(rows)
+        if rows.model is IssuedToken:
+            IssuedToken.objects.all().revoke(actor="x", reason="y")
+        return number
+
+    monkeypatch.setattr(QuerySet, "count", revoke_after_counting)
+    assert live_tokens(NOW) == 1
