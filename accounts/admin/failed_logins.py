@@ -11,8 +11,8 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from accounts.admin_site.base import ReadOnlyAdmin, may
 from accounts.admin_site.notices import Notice, notice_finder
@@ -20,6 +20,15 @@ from accounts.admin_site.site import Section
 from accounts.authentication.lockout import unlock
 from accounts.authorization.delegation import UNLOCK_PERMISSION, protected_users
 from accounts.models import User
+
+
+def attempt_title(attempt: AccessAttempt) -> str:
+    text = gettext("%(user)s from %(address)s")
+    return text % {"user": attempt.username or "-", "address": attempt.ip_address}
+
+
+# The library's own title is a moment in UTC.
+AccessAttempt.__str__ = attempt_title
 
 
 @admin.register(AccessAttempt)

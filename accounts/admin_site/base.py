@@ -126,6 +126,16 @@ class AuditedAdmin(SectionAdmin[M]):
         self.record_change(request, self.verbs[2], obj)
         super().delete_model(request, obj)
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Rows of read-only lists go with the row that they depend on.
+
+        Nobody has the permission to delete them alone, not even a superuser.
+        """
+        objects, counts, needed, protected = super().get_deleted_objects(objs, request)
+        pages = self.admin_site._registry.values()
+        alone = {p.opts.verbose_name for p in pages if isinstance(p, ReadOnlyAdmin)}
+        return objects, counts, set(needed) - alone, protected
+
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         """Delete one by one, so that each deletion is recorded."""
         for obj in queryset:

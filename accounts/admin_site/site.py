@@ -17,6 +17,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.views import shortcut
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db.models import Model, TextChoices
+from django.db.models.base import ModelBase
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -102,6 +103,9 @@ class PorticoSite(AdminSite):
             names = {"__module__": kind.__module__, "__doc__": kind.__doc__}
             kind = type(kind.__name__, (DeclaredLookups, kind), names)
         super().register(model_or_iterable, kind, **options)
+        one = isinstance(model_or_iterable, ModelBase)
+        for model in [model_or_iterable] if one else model_or_iterable:
+            name_relation_rows(model)
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Active staff, with a second factor where the settings require one."""
@@ -196,6 +200,22 @@ class PorticoSite(AdminSite):
             "has_module_perms": True,
             "models": [model for _rank, model in ordered],
         }
+
+
+def name_relation_rows(model: type[Model]) -> None:
+    """Name rows of many-to-many tables by both ends; deletion pages list them."""
+    for field in model._meta.local_many_to_many:
+        through: Any = field.remote_field.through
+        # A model that AUTH_USER_MODEL replaces has no such table.
+        if through is not None and through._meta.auto_created:
+            through.__str__ = relation_title(
+                field.m2m_field_name(), field.m2m_reverse_field_name()
+            )
+
+
+def relation_title(*ends: str) -> Callable[[Any], str]:
+    """The `__str__` of a many-to-many table with these foreign keys."""
+    return lambda row: ": ".join(str(getattr(row, end)) for end in ends)
 
 
 def menu_entry(page: type[SitePage]) -> dict[str, Any]:

@@ -178,7 +178,7 @@ class OAuthClient(toolkit.AbstractApplication):
 
         It asks the authentication method, because forms set `client_type` from it.
         """
-        grants, found = self.grant_types or (), {}
+        grants, found = self.grant_types or (), dict[str, Any]()
         if "authorization_code" in grants and not self.redirect_uris:
             found["redirect_uris"] = _("authorization_code needs a redirect URI.")
         if self.uses_private_key_jwt and not self.client_jwks:
@@ -251,6 +251,10 @@ class OAuthGrant(toolkit.AbstractGrant):
     class Meta(toolkit.AbstractGrant.Meta):
         verbose_name = _("authorization code")
         verbose_name_plural = _("authorization codes")
+
+    def __str__(self) -> str:
+        text = gettext("code of %(user)s for %(client)s")
+        return text % {"user": self.user, "client": self.application}
 
 
 class OAuthIDToken(toolkit.AbstractIDToken):

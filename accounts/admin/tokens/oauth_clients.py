@@ -335,12 +335,6 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         end_access(self, request, [obj], "client deleted")
         super().delete_model(request, obj)
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Permission to delete a client covers its consents and codes."""
-        objects, counts, needed, protected = super().get_deleted_objects(objs, request)
-        permissions = {self.opts.verbose_name} & set(needed)
-        return objects, counts, permissions, protected
-
 
 def end_access(
     page: Any, request: HttpRequest, clients: Iterable[OAuthClient], reason: str

@@ -22,6 +22,7 @@ from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.test import Client, RequestFactory
 from django.utils import timezone
+from django.utils.html import escape
 
 from accounts.models import (
     AccessRequest,
@@ -191,6 +192,43 @@ def test_no_form_touches_a_row_above_the_actor(scene: None, page: Any) -> None:
             path = url.replace("change/", "password/")
             assert mallory.post(path, **fields).status_code == 403
     assert everything() == before
+
+
+def test_a_superuser_deletes_what_the_lists_offer(scene: None) -> None:
+    """Also rows on which rows of read-only lists depend."""
+    carol = User.objects.get(username="carol")
+    request = request_of(carol)
+    ruled, alice = Role.objects.get(name="Empty"), User.objects.get(username="alice")
+    AccessRequest.objects.create(user=alice, role=ruled, reason="x")
+    tried = 0
+    for page in PAGES:
+        for row in [ruled] if page.model is Role else above(page):
+            if page.has_delete_permission(request, row):
+                deleted, _n, needed, kept = page.get_deleted_objects([row], request)
+                assert deleted and not needed and not kept, (page.opts.label, row)
+                tried += 1
+    assert tried > 10
+    root = AdminBrowser(carol)
+    assert root.delete(Role, ruled).status_code == 200
+    assert not Role.objects.filter(pk=ruled.pk).exists()
+
+
+UNREADABLE = re.compile(r"object \(|\+00:00|#\d+\s*<")
+"""Titles that Django and libraries make up: `X object (1)`, `X #1`, a time in UTC."""
+
+
+def test_every_row_has_a_readable_title(scene: None) -> None:
+    """On its own page, and on the page that lists what a deletion would delete."""
+    root = AdminBrowser(User.objects.get(username="carol"))
+    request = request_of(root.user)
+    for page in PAGES:
+        row = above(page)[0]
+        text = root.open(row_url(page.model, row)).page.text
+        assert f"<title>{escape(row)} | " in text, page.opts.label
+        assert not UNREADABLE.search(f"{row}<"), page.opts.label
+        if page.has_delete_permission(request, row):
+            listed = root.open(row_url(page.model, row, "delete")).page.text
+            assert not UNREADABLE.search(listed), page.opts.label
 
 
 EVENTS = {

@@ -12,13 +12,14 @@ from django.contrib.admin.sites import all_sites
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db.models import Model
 from django.http import Http404
 from django.test import RequestFactory
 from django.urls import resolve, reverse
 
 from accounts.admin_site import dashboard, site
 from accounts.admin_site.site import Section
-from accounts.models import Role, User
+from accounts.models import Role, Scope, User
 from tests.support.users import make_user
 
 pytestmark = pytest.mark.django_db
@@ -273,3 +274,14 @@ def test_the_address_of_a_row_is_for_those_who_see_it(
     ):
         with pytest.raises(Http404):
             rows_site.view_on_site(request_of(user), kind, key)
+
+
+def test_rows_of_relations_are_named_by_both_ends(db: None) -> None:
+    """Deletion pages list them; Django calls them `Role_scopes object (1)`."""
+    role = Role.objects.create(name="Named")
+    role.scopes.set([Scope.objects.get_or_create(name="Named.Read")[0]])
+    assert str(Role.scopes.through.objects.get(role=role)) == "Named: Named.Read"
+    for model in admin.site._registry:
+        for field in model._meta.local_many_to_many:
+            through: Any = field.remote_field.through
+            assert through.__str__ is not Model.__str__, through
