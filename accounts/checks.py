@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.admin_site.declared_lookups import missing_guards, revealing_columns
 from accounts.crypto import private_files
@@ -122,7 +123,11 @@ def migrations_applied() -> Iterable[checks.CheckMessage]:
     if plan:
         names = ", ".join(str(migration) for migration, _back in plan[:5])
         yield checks.Error(
-            _("%(count)d migrations are not applied (%(names)s).")
+            ngettext(
+                "%(count)d migration is not applied (%(names)s).",
+                "%(count)d migrations are not applied (%(names)s).",
+                len(plan),
+            )
             % {"count": len(plan), "names": names},
             hint=_("Run: %s") % "manage.py migrate",
             id="portico.E002",

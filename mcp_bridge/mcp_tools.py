@@ -29,6 +29,7 @@ from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.http.language import in_english
 from accounts.models import AuditEvent, Role, RoleAssignment, User
 from accounts.parsing.moments import parse_future_moment
+from accounts.parsing.text import counted
 from mcp_bridge.server import current_principal, mcp
 
 EVERYBODY = ["Guest.Read", "User.Read", "User.Write", "Admin.Write"]
@@ -193,7 +194,7 @@ def revoke_tokens(user: Line, reason: Line = "revoked over MCP") -> str:
     actor, owner = _actor(), _user(user)
     _check(objection_to_revoking, actor, owner)
     count = owner.revoke_tokens(actor=actor, reason=reason)
-    return f"{count} tokens of {user} revoked."
+    return f"{counted(count, 'token')} of {user} revoked."
 
 
 @mcp.tool(scopes=ADMINS)

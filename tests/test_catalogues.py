@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -48,6 +50,36 @@ def test_one_message_has_one_translation() -> None:
     for one in everything():
         translations.setdefault(one.key, set()).add(one.texts[0])
     assert [key for key, texts in translations.items() if len(texts) > 1] == []
+
+
+NOUNS = "account app browser change client code counter event factor hour id identity"
+NOUNS += " item key line migration minute role row seal second session token user"
+COUNT = re.compile(
+    rf"(?:%[ds]|%\(\w+\)[ds]|{{\w*}}) (?:\w+ )?(?:{'|'.join(NOUNS.split())})s\b"
+)
+"""A count before a plural, which is wrong for 1."""
+NEVER_ONE = {
+    "Shows the first %(shown)s of %(todo)s lines with changes.",
+    "Wait {} seconds between polls.",
+    "The assertion expires later than in {} seconds.",
+}
+
+
+def formatted_strings(app: str) -> Iterator[str]:
+    """The f-strings of an app, with {} for each value."""
+    for path in (ROOT / app).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(part, "value", "") for part in node.values)
+                yield "".join(p if isinstance(p, str) else "{}" for p in parts)
+
+
+def test_one_of_a_thing_has_no_plural() -> None:
+    """Pages count with ngettext, other texts with accounts/parsing/text.py."""
+    texts = {one.msgid for one in everything() if not one.plural}
+    for app in (*APPS, "config"):
+        texts |= set(formatted_strings(app))
+    assert {text for text in texts if COUNT.search(text)} == NEVER_ONE
 
 
 @pytest.mark.parametrize("app", APPS)

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.site import Section, site_page
 from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
@@ -98,5 +98,9 @@ def progress_paragraphs(draft: ImportDraft, mark: str, actor: Any) -> Iterator[s
         yield format_html('<p class="errornote" role="alert">{}</p>', message)
     else:
         draft.delete()
-        message = _("Done: %d users were added or changed.") % total
-        yield format_html('<p class="effect" role="status">{}</p>', message)
+        message = ngettext(
+            "Done: %d user was added or changed.",
+            "Done: %d users were added or changed.",
+            total,
+        )
+        yield format_html('<p class="effect" role="status">{}</p>', message % total)

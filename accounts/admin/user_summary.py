@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.admin_site.site import PorticoSite
 from accounts.models import AccessRequest, AuditEvent, IssuedToken, User
@@ -40,7 +41,7 @@ def user_list_url(model: str, **query: Any) -> str:
 def tokens(user: User) -> Card:
     count = IssuedToken.objects.filter(user=user).live().order_by().count()
     url = user_list_url("issuedtoken", username=user.username, state="active")
-    return _("active tokens"), count, url
+    return ngettext("active token", "active tokens", count), count, url
 
 
 def sign_ins(user: User) -> Card:
@@ -61,7 +62,7 @@ def refusals(user: User) -> Card:
 def requests(user: User) -> Card:
     count = AccessRequest.objects.filter(user=user).open().count()
     url = user_list_url("accessrequest", q=user.username, state__exact="open")
-    return _("pending requests"), count, url
+    return ngettext("pending request", "pending requests", count), count, url
 
 
 def access_check(request: HttpRequest, user: User) -> Card | None:

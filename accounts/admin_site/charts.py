@@ -104,7 +104,7 @@ def bar(
             parts.append(Part(left, round(level, 2), width, height, one.look))
     counts = [slot.counts[one.key] for one in series]
     description = ", ".join(
-        f"{n} {s.name}" for n, s in zip(counts, series, strict=True)
+        f"{s.name}: {n}" for n, s in zip(counts, series, strict=True)
     )
     label = slot_label(slot)
     urls = [link(slot, one.query) for one in series]

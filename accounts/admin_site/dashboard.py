@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from accounts.admin_site.charts import Chart, Series, chart
 from accounts.admin_site.notices import notices
@@ -110,14 +111,15 @@ def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
     """(label, value, URL) of each figure."""
     live = f"{reverse('admin:accounts_issuedtoken_changelist')}?state=active"
     allowed, denied = {"decision__exact": "allowed"}, {"decision__exact": "denied"}
-    span = whole_span(statistics)
+    span, tokens = whole_span(statistics), statistics.live_tokens
+    calls, sign_ins = statistics.total("calls"), statistics.total(SIGNED_IN)
     return [
-        (_("calls"), statistics.total("calls"), log({**allowed, **span})),
+        (ngettext("call", "calls", calls), calls, log({**allowed, **span})),
         (_("denied"), statistics.total("refusals"), log({**denied, **span})),
-        (_("active tokens"), statistics.live_tokens, live),
+        (ngettext("active token", "active tokens", tokens), tokens, live),
         (
-            _("sign-ins"),
-            statistics.total(SIGNED_IN),
+            ngettext("sign-in", "sign-ins", sign_ins),
+            sign_ins,
             log({"action": SIGNED_IN, **span}),
         ),
         (_("median response time (p50)"), milliseconds(statistics.percentile(0.5)), ""),

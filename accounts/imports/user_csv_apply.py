@@ -13,6 +13,7 @@ from accounts.authorization.delegation import NotAllowed, objection_to_importing
 from accounts.imports.problems import StalePreview
 from accounts.imports.user_csv_plan import CsvRow, Plan, Step, parse_csv, plan_rows
 from accounts.models import AuditEvent, Role, RoleAssignment, User
+from accounts.parsing.text import counted
 
 BATCH_SIZE = 200
 REASON = "imported from CSV"
@@ -39,7 +40,7 @@ def apply_users(raw: bytes, mark: str, actor: Any) -> Iterator[tuple[int, int]]:
             Batch(batch, actor).apply()
             yield start + len(batch), len(todo)
         summary = {what: ["", plan.count(what)] for what in ("add", "change", "same")}
-        new_event("users.imported", actor, f"{len(todo)} users", summary).save()
+        new_event("users.imported", actor, counted(len(todo), "user"), summary).save()
 
 
 def roles_exist(lines: list[CsvRow]) -> bool:

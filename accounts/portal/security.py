@@ -16,6 +16,7 @@ from accounts.authentication.pages import Page
 from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.models import SignInProvider, User
 from accounts.parsing.row_ids import row_id
+from accounts.parsing.text import counted
 
 
 class SecurityView(Page):
@@ -52,7 +53,7 @@ class SecurityView(Page):
         tokens, browsers = account.revoke_all_sessions(
             actor=me, reason="signed out everywhere"
         )
-        summary = f"{browsers} sessions, {tokens} tokens"
+        summary = f"{counted(browsers, 'session')}, {counted(tokens, 'token')}"
         record("user.signed_out_everywhere", request=request, actor=me, object=summary)
         logout(request)
         return redirect("account_login")

@@ -19,6 +19,7 @@ from accounts.crypto.secrets import PERSONAL_PREFIX, secret_hash
 from accounts.errors import InvalidGrant, InvalidScope
 from accounts.http.client_address import in_networks, split_networks
 from accounts.models import IssuedToken, OAuthClient, RevokedToken, TokenKind, User
+from accounts.parsing.text import counted
 from accounts.tokens import jwts
 from accounts.tokens.issue import (
     TokenDetails,
@@ -228,5 +229,5 @@ def _revoke_replayed_family(row: IssuedToken, address: str) -> None:
         row,
         row.username,
         address,
-        reason=f"family revoked, {revoked} live tokens",
+        reason=f"family revoked, {counted(revoked, 'live token')}",
     )

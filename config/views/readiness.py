@@ -16,6 +16,7 @@ from accounts.crypto.encryption import KeyUnreadable
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models import SigningKey
 from accounts.models.signing_keys import KeyState
+from accounts.parsing.text import counted
 from accounts.rate_limits import store
 from mcp_bridge.cache import decision_cache
 from mcp_bridge.server import mcp
@@ -48,7 +49,8 @@ def migrations() -> None:
     """Check that the schema is as new as the code, or newer during a roll-out."""
     missing = expected() - set(MigrationRecorder(connection).applied_migrations())
     if missing:
-        raise NotReady(f"{len(missing)} apps wait for manage.py migrate.")
+        waiting = counted(len(missing), "app waits", "apps wait")
+        raise NotReady(f"{waiting} for manage.py migrate.")
 
 
 def signing_key() -> None:

@@ -27,6 +27,7 @@ from accounts.imports.problems import (
 )
 from accounts.models import AuditEvent, Role, Scope
 from accounts.models.roles import scope_name_validator
+from accounts.parsing.text import counted
 from mcp_bridge.models import Primitive
 
 FORMAT = "portico-policy-1"
@@ -301,7 +302,7 @@ def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
                 reason="policy imported",
             )
             event.acted_by(actor).save()
-        items = f"{len(diff.changes)} items"
+        items = counted(len(diff.changes), "item")
         AuditEvent(action="policy.imported", object=items).acted_by(actor).save()
     return len(diff.changes)
 

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.site import Section, SitePage, site_page
 from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
@@ -80,5 +80,10 @@ class PolicyImportPage(SuperusersPage):
         except NotAllowed as error:
             return self.page({"told": str(error)}, status=403)
         draft.delete()
-        messages.success(request, _("Done: %d items were added or changed.") % count)
+        message = ngettext(
+            "Done: %d item was added or changed.",
+            "Done: %d items were added or changed.",
+            count,
+        )
+        messages.success(request, message % count)
         return HttpResponseRedirect(request.path)

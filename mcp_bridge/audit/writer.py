@@ -18,6 +18,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import DataError, Error, IntegrityError, OperationalError
 
+from accounts.parsing.text import counted
 from mcp_bridge.audit import bulk_insert
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.db import in_database
@@ -177,7 +178,8 @@ class AuditWriter:
             except Error as error:
                 tries -= 1
                 self.queue.extendleft(reversed(batch))
-                logger.error("%s audit events still wait: %s", len(events), error)
+                waiting = counted(len(events), "event waits", "events wait")
+                logger.error("Of the audit, %s for a commit: %s", waiting, error)
         self.thread.shutdown()
 
 

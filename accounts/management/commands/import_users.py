@@ -9,7 +9,7 @@ from django.core.management import BaseCommand, CommandError
 from accounts.imports.user_csv_apply import apply_users
 from accounts.imports.user_csv_plan import Plan, plan_users
 from accounts.management.arguments import ACTOR, file_named
-from accounts.management.counts import counted
+from accounts.parsing.text import counted
 
 
 class Command(BaseCommand):

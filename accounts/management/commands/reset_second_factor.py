@@ -8,7 +8,7 @@ from django.core.management import BaseCommand
 
 from accounts.authentication.mfa import reset_mfa
 from accounts.management.arguments import ACTOR, user_named
-from accounts.management.counts import counted
+from accounts.parsing.text import counted
 
 
 class Command(BaseCommand):

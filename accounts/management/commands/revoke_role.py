@@ -9,8 +9,8 @@ from django.db import transaction
 
 from accounts.audit.record import record
 from accounts.management.arguments import ACTOR, role_named, short, user_named
-from accounts.management.counts import counted
 from accounts.models import RoleAssignment
+from accounts.parsing.text import counted
 
 
 class Command(BaseCommand):

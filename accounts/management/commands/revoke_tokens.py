@@ -13,9 +13,9 @@ from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.management.arguments import ACTOR, short, user_named
-from accounts.management.counts import counted
 from accounts.models import IssuedToken, OAuthClient, User
 from accounts.models.oauth import end_pending
+from accounts.parsing.text import counted
 from accounts.tokens import lookup
 
 

@@ -8,10 +8,10 @@ from django.core.management import BaseCommand, CommandError
 
 from accounts.audit.record import record
 from accounts.management.arguments import ACTOR
-from accounts.management.counts import counted
 from accounts.models import AuditSeal
 from accounts.models.audit.digests import EventUnreadable
 from accounts.models.audit.seals import highest_settled_id
+from accounts.parsing.text import counted
 
 
 class Command(BaseCommand):

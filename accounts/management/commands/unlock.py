@@ -9,7 +9,7 @@ from django.core.management import BaseCommand, CommandError
 from accounts.authentication.lockout import unlock
 from accounts.http.client_address import normalize_address
 from accounts.management.arguments import ACTOR
-from accounts.management.counts import counted
+from accounts.parsing.text import counted
 
 
 class Command(BaseCommand):

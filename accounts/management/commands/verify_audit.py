@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.management.counts import counted
 from accounts.models import AuditEvent, AuditSeal, SigningKey
 from accounts.models.audit.purges import records
+from accounts.parsing.text import counted
 
 
 class Command(BaseCommand):
@@ -40,7 +40,7 @@ class Command(BaseCommand):
                 "seal_audit. If there were seals before, they were removed."
             )
         purged = seals.filter(purged_at__isnull=False).count()
-        matching = "1 seal matches" if number == 1 else f"{number} seals match"
+        matching = counted(number, "seal matches", "seals match")
         self.stdout.write(
             f"{matching} {counted(events, 'event')} "
             f"(events of {counted(purged, 'seal')} were deleted by AUDIT_RETENTION)."
@@ -64,8 +64,9 @@ class Command(BaseCommand):
         gaps = AuditSeal.objects.all().gaps()
         if gaps:
             self.stdout.write(
-                f"{gaps} ids within the seals have no event: their transaction was "
-                "rolled back, or they were removed before they were sealed."
+                f"Within the seals, {counted(gaps, 'id has', 'ids have')} no event: "
+                "the transaction was rolled back, or the event was removed before it "
+                "was sealed."
             )
         for days in sorted({record.retention_days for record in records()}):
             self.stdout.write(f"Events were deleted with AUDIT_RETENTION={days}.")

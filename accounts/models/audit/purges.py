@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from accounts.models.audit.events import AuditEvent
+from accounts.parsing.text import counted
 
 ACTION = "audit.purged"
 
@@ -43,7 +44,7 @@ class PurgeRecord:
             at=self.at,
             action=ACTION,
             actor="retention",
-            object=f"{self.events} events up to {self.last_event} (seals "
+            object=f"{counted(self.events, 'event')} up to {self.last_event} (seals "
             f"{self.first_seal} to {self.last_seal})",
             changes=changes,
         ).save()

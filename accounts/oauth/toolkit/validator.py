@@ -17,6 +17,7 @@ from accounts.crypto.secrets import code_hash
 from accounts.errors import InvalidGrant
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, OAuthGrant
 from accounts.oauth.clients.assertions import authenticate_assertion
+from accounts.parsing.text import counted
 from accounts.tokens.issue import lock
 
 
@@ -150,7 +151,7 @@ class PorticoValidator(OAuth2Validator):
             action="code.replayed",
             object=f"authorization code of {grant.user}"[:255],
             client_id=grant.application.client_id,
-            reason=f"{revoked} live tokens revoked",
+            reason=f"{counted(revoked, 'live token')} revoked",
         ).acted_by(grant.user).save()
 
     def get_code_challenge(self, code: str, request: Any) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from accounts.management.arguments import ACTOR, file_named
-from accounts.management.counts import counted
+from accounts.parsing.text import counted
 from mcp_bridge.access.policy_file import apply_policy, policy_diff
 
 

@@ -52,14 +52,14 @@ def test_only_rows_of_the_user_are_counted(boss: User) -> None:
         "active tokens": 2,
         "last sign-in": "-",
         "denied": 1,
-        "pending requests": 1,
+        "pending request": 1,
         "available tools": "→",
     }
     assert {name: url for name, (_count, url) in found.items()} == {
         "active tokens": "/admin/accounts/issuedtoken/?username=alice&state=active",
         "last sign-in": "/admin/accounts/auditevent/?actor=alice&action=user.signed_in",
         "denied": "/admin/accounts/auditevent/?actor=alice&decision__exact=denied",
-        "pending requests": "/admin/accounts/accessrequest/?q=alice&state__exact=open",
+        "pending request": "/admin/accounts/accessrequest/?q=alice&state__exact=open",
         "available tools": "/admin/access/check/?user=alice",
     }
 

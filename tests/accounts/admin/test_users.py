@@ -423,7 +423,7 @@ def test_the_summary_is_shown_to_those_who_may_view_the_user(
 ) -> None:
     alice = account("alice")
     add_token(alice)
-    assert "active tokens" in root.open(row_url(User, alice)).page.text
+    assert "active token" in root.open(row_url(User, alice)).page.text
     assert root.open(f"{list_url(User)}999999/change/").page.status_code == 200
     nobody = AdminBrowser(staff_member("nobody"))
     assert nobody.open(row_url(User, alice)).page.status_code == 403

@@ -48,7 +48,7 @@ def test_bars_are_stacked_from_the_bottom() -> None:
 
 def test_a_bar_names_its_numbers_and_links_to_them() -> None:
     first, second = drawn((3, 1), (0, 2)).bars
-    assert first.description == "10 May 12:00: 3 good, 1 wrong"
+    assert first.description == "10 May 12:00: good: 3, wrong: 1"
     assert (first.url, first.cells) == ("/12/", [(3, "/12/1"), (1, "/12/2")])
     assert (second.url, second.cells) == ("/13/", [(0, "/13/1"), (2, "/13/2")])
 

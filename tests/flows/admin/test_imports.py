@@ -91,7 +91,7 @@ def test_a_policy_is_compared_and_applied(carol: Browser, server: Portico) -> No
     text = upload(carol, POLICY, json.dumps(closed))
     assert "primitives: tool look" in text and client.allowed("look")
     carol.submit(carol.form("apply"), "apply")
-    assert "Done: 1 items" in carol.page.text and not client.allowed("look")
+    assert "Done: 1 item was" in carol.page.text and not client.allowed("look")
     upload(carol, POLICY, before)
     carol.submit(carol.form("apply"), "apply")
     assert client.allowed("look")

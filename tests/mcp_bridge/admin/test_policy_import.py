@@ -115,9 +115,7 @@ def test_an_applied_draft_is_used_once(carol: User) -> None:
     mark = policy_diff(policy()).mark
     answer = browser.post(IMPORT, {"apply": mark})
     assert (answer.status_code, answer["Location"]) == (302, IMPORT)
-    assert (
-        "Done: 1 items were added or changed." in browser.get(IMPORT).content.decode()
-    )
+    assert "Done: 1 item was added or changed." in browser.get(IMPORT).content.decode()
     assert exists() and not ImportDraft.objects.exists()
     assert recorded("policy.imported") == ["carol"]
     again = browser.post(IMPORT, {"apply": mark})

@@ -199,7 +199,7 @@ def test_events_lost_at_shutdown_are_logged(
         await made.write(event())
 
     run_writer("batch", tell)
-    assert "1 audit events still wait" in caplog.text
+    assert "Of the audit, 1 event waits for a commit" in caplog.text
 
 
 def test_closing_writes_nothing_twice(
@@ -482,7 +482,7 @@ def test_closing_tries_three_times(
         await made.write(event("b"))
 
     run_writer("batch", tell)
-    assert caplog.text.count("2 audit events still wait: gone") == failures
+    assert caplog.text.count("2 events wait for a commit: gone") == failures
     assert table.names == ([] if failures == 3 else ["a", "b"])
 
 

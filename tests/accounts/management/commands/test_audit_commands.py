@@ -139,7 +139,7 @@ def test_remarks_are_no_problems(monkeypatch: Any) -> None:
     found = [SimpleNamespace(retention_days=days) for days in (9, 7, 9)]
     monkeypatch.setattr(verify_audit, "records", lambda: found)
     told = run_command("verify_audit").splitlines()
-    assert told[1].startswith("3 ids within the seals have no event: ")
+    assert told[1].startswith("Within the seals, 3 ids have no event: ")
     assert told[2:] == [
         "Events were deleted with AUDIT_RETENTION=7.",
         "Events were deleted with AUDIT_RETENTION=9.",
