@@ -123,4 +123,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 handler400 = "config.views.errors.bad_request"
+handler403 = "config.views.errors.forbidden"
+handler404 = "config.views.errors.not_found"
 handler500 = "config.views.errors.server_error"

@@ -19,21 +19,26 @@ PAGES = ("/accounts/", "/admin/", "/device", "/oauth/authorize", "/portal/")
 ENGLISH = "en"
 
 
+def reader_language(request: HttpRequest) -> str:
+    """Return the language of the cookie, else the browser, else PAGE_LANGUAGE.
+
+    Django's rule, with PAGE_LANGUAGE as the last accepted language.
+    """
+    accepted = request.META.get("HTTP_ACCEPT_LANGUAGE", "")
+    last = f"{settings.PAGE_LANGUAGE};q=0.001"
+    asked = HttpRequest()
+    asked.COOKIES = request.COOKIES
+    asked.META["HTTP_ACCEPT_LANGUAGE"] = f"{last}, {accepted}" if accepted else last
+    return translation.get_language_from_request(asked)
+
+
 class PageLanguageMiddleware(LocaleMiddleware):
-    """Choose the language of the cookie, else the browser, else PAGE_LANGUAGE."""
+    """Choose the reader's language for pages, and English for programs."""
 
     def process_request(self, request: HttpRequest) -> None:
-        """Apply Django's rule, with PAGE_LANGUAGE as the last accepted language."""
-        if not request.path_info.startswith(PAGES):
-            translation.activate(ENGLISH)
-            request.LANGUAGE_CODE = ENGLISH
-            return
-        accepted = request.META.get("HTTP_ACCEPT_LANGUAGE", "")
-        last = f"{settings.PAGE_LANGUAGE};q=0.001"
-        request.META["HTTP_ACCEPT_LANGUAGE"] = (
-            f"{last}, {accepted}" if accepted else last
-        )
-        super().process_request(request)
+        page = request.path_info.startswith(PAGES)
+        translation.activate(reader_language(request) if page else ENGLISH)
+        request.LANGUAGE_CODE = translation.get_language() or ENGLISH
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
         """Set Content-Language on pages only."""

@@ -6,6 +6,25 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
+
+from accounts.http.language import reader_language
+
+
+def error_page(
+    request: HttpRequest, status: int, template: str, context: dict[str, Any]
+) -> HttpResponse:
+    """Render in the reader's language, also where programs get English.
+
+    Lazy texts in `context` are translated, too.
+    """
+    language = reader_language(request)
+    with translation.override(language):
+        response = render(request, template, context, status=status)
+    response["Content-Language"] = language
+    patch_vary_headers(response, ("Accept-Language", "Cookie"))
+    return response
 
 
 def page_or_json(
@@ -21,7 +40,7 @@ def page_or_json(
     """
     if "text/html" in request.headers.get("Accept", ""):
         template, context = page
-        response = render(request, template, context, status=status)
+        response = error_page(request, status, template, context)
     else:
         code, text = error
         body = {"error": code, "error_description": text}

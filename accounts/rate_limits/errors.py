@@ -10,19 +10,23 @@ import math
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 
 from accounts.http.responses import page_or_json
 
 
 class RateLimited(Exception):
-    """The client may try again after `wait` seconds."""
+    """The client may try again after `wait` seconds.
+
+    A lazy text is translated for the page, not where it is raised.
+    """
 
     status = 429
     error = "too_many_requests"
 
-    def __init__(self, text: str, wait: float) -> None:
+    def __init__(self, text: Any, wait: float) -> None:
         super().__init__(text)
+        self.text = text
         self.wait = max(1, math.ceil(wait))
 
 
@@ -35,13 +39,13 @@ class RateLimitUnavailable(RateLimited):
 
 def rate_limited_response(request: HttpRequest, problem: RateLimited) -> HttpResponse:
     """Render the error as a page or, for programs, as JSON."""
-    context = {"text": str(problem), "minutes": math.ceil(problem.wait / 60)}
+    context = {"text": problem.text, "minutes": math.ceil(problem.wait / 60)}
     page, error = ("too_many.html", context), (problem.error, str(problem))
     wait = {"Retry-After": str(problem.wait)}
     return page_or_json(request, problem.status, page, error, **wait)
 
 
-def lockout_text() -> str:
+def lockout_text() -> Any:
     """Return the lockout message; it does not depend on whether the account exists."""
     return _(
         "Too many failed sign-ins. Wait, or ask an administrator to unlock the account."

@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 from limits.errors import StorageError
 
 from accounts.http.client_address import client_address, rate_limit_prefix

@@ -1,4 +1,4 @@
-"""Django's error responses: 400, 409, 500 or 503."""
+"""Django's error responses: 400, 403, 404, 409, 500 or 503."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.db import (
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.crypto.encryption import KeyUnreadable
-from accounts.http.responses import page_or_json
+from accounts.http.responses import error_page, page_or_json
 from config.views.health import UNFIT, undeclared_lookup
 from mcp_bridge.http.request_id import request_id
 
@@ -58,6 +58,16 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     text = texts[0] if texts else "The request is malformed."
     body = {"error": "invalid_request", "error_description": text}
     return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler403."""
+    return error_page(request, 403, "403.html", {})
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404."""
+    return error_page(request, 404, "404.html", {})
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

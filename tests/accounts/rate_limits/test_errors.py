@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from accounts.rate_limits.errors import (
     RateLimited,
@@ -62,6 +64,27 @@ def test_browsers_get_a_page_with_minutes(wait: int, text: str) -> None:
     assert f"Try again in {text}" in page and "<Later>" not in page
     assert answer["Cache-Control"] == "no-store"
     assert answer["Retry-After"] == str(wait)
+
+
+@pytest.mark.parametrize(("reader", "text"), [("ko", "요청"), ("en", "Too many")])
+def test_the_page_is_in_the_readers_language(reader: str, text: str) -> None:
+    """Also at an endpoint of programs, where the exception was raised in English."""
+    problem = RateLimited(
+        gettext_lazy("Too many requests. Wait before you try again."), 1
+    )
+    headers = {"accept": "text/html", "accept-language": reader}
+    request = RequestFactory().post("/oauth/token", headers=headers)
+    page = rate_limited_response(request, problem)
+    assert text in page.content.decode() and f'lang="{reader}"' in page.content.decode()
+    headers["accept"] = "*/*"
+    request = RequestFactory().post("/oauth/token", headers=headers)
+    assert (
+        "Too many requests" in rate_limited_response(request, problem).content.decode()
+    )
+
+
+def test_every_text_of_ours_is_lazy() -> None:
+    assert isinstance(lockout_text(), Promise)
 
 
 def test_only_this_exception_becomes_a_response() -> None:

@@ -21,7 +21,9 @@ from django.db import (
     transaction,
 )
 from django.http import HttpResponse
-from django.test import override_settings
+from django.test import Client, override_settings
+from django.utils import translation
+from django.utils.translation import gettext
 
 from accounts.admin_site.declared_lookups import LookupRefused
 from accounts.crypto.encryption import KeyUnreadable
@@ -31,6 +33,8 @@ from config.views.errors import (
     TEMPORARY,
     bad_request,
     classify_error,
+    forbidden,
+    not_found,
     server_error,
 )
 from mcp_bridge.http.request_id import request_id
@@ -158,6 +162,61 @@ def test_the_page_names_the_request(rf: Any) -> None:
     finally:
         request_id.reset(token)
     assert "id-77" in response.content.decode()
+
+
+READERS = [
+    ({"accept-language": "ko"}, "", "ko"),
+    ({"accept-language": "ko"}, "en", "en"),
+    ({}, "", "en"),
+]
+
+
+@pytest.mark.parametrize(("headers", "cookie", "language"), READERS, ids=str)
+@pytest.mark.parametrize("status", [403, 404, 409, 500, 503])
+@override_settings(STORAGES=UNCOLLECTED)
+def test_error_pages_are_in_the_readers_language(
+    rf: Any, status: int, headers: dict[str, str], cookie: str, language: str
+) -> None:
+    """RFC 9110 12.5.4; also at paths of programs, where the active one is English."""
+    request = rf.get("/api/x", headers={"accept": "text/html", **headers})
+    if cookie:
+        request.COOKIES["portico_language"] = cookie
+    raised: dict[int, Exception] = {
+        409: integrity_error(sqlstate="23505"),
+        503: OperationalError("away"),
+    }
+    try:
+        raise raised.get(status, RuntimeError("x"))
+    except Exception as error:
+        views = {403: forbidden, 404: not_found}
+        view = views.get(status)
+        page = view(request, error) if view else server_error(request)
+    assert page.status_code == status and page["Content-Language"] == language
+    assert {"Accept-Language", "Cookie"} <= set(page["Vary"].split(", "))
+    text = page.content.decode()
+    assert f'<html lang="{language}">' in text
+    with translation.override(language):
+        title = gettext(TITLES[status])
+    assert f"<h1>{title}</h1>" in text and (title == TITLES[status]) == (
+        language == "en"
+    )
+
+
+TITLES = {
+    403: "You do not have access to this page",
+    404: "Page not found",
+    409: "Conflicting change",
+    500: "Something went wrong",
+    503: "Temporarily unavailable",
+}
+
+
+@override_settings(STORAGES=UNCOLLECTED)
+def test_an_unknown_path_gets_the_page() -> None:
+    """Django calls our handler."""
+    for language, word in (("ko", "페이지"), ("en", "Page not found")):
+        page = Client().get("/nowhere", headers={"accept-language": language})
+        assert page.status_code == 404 and word in page.content.decode()
 
 
 def test_the_known_exceptions_are_these() -> None:
