@@ -21,9 +21,17 @@ class Command(BaseCommand):
     help = "Add a user with roles."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("username")
-        parser.add_argument("--role", action="append", default=[], metavar="ROLE")
-        parser.add_argument("--email", default="")
+        parser.add_argument("username", help="The name of the new account.")
+        parser.add_argument(
+            "--role",
+            action="append",
+            default=[],
+            metavar="ROLE",
+            help="Assign this role without an end; repeatable.",
+        )
+        parser.add_argument(
+            "--email", default="", help="The address for password mails."
+        )
         parser.add_argument(
             "--password-stdin",
             action="store_true",
@@ -32,8 +40,14 @@ class Command(BaseCommand):
         parser.add_argument(
             "--staff", action="store_true", help="Allow the admin site."
         )
-        parser.add_argument("--superuser", action="store_true")
-        parser.add_argument("--service-account", action="store_true")
+        parser.add_argument(
+            "--superuser", action="store_true", help="Grant every admin permission."
+        )
+        parser.add_argument(
+            "--service-account",
+            action="store_true",
+            help="Mark the account as one of a program.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Validate everything, then add user and roles in one transaction."""

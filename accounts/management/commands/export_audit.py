@@ -22,7 +22,12 @@ class Command(BaseCommand):
     help = "Write the audit to standard output as CSV or JSON Lines."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("--form", choices=sorted(FORMATS), default="jsonl")
+        parser.add_argument(
+            "--form",
+            choices=sorted(FORMATS),
+            default="jsonl",
+            help="Format of the lines. Default: jsonl.",
+        )
         for name, what in (("since", "from"), ("until", "before")):
             parser.add_argument(
                 f"--{name}", help=f"Events {what} this day (2026-12-31)."

@@ -18,12 +18,14 @@ class Command(BaseCommand):
     help = "Grant a role to a user, optionally with an expiry."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("username")
-        parser.add_argument("role")
+        parser.add_argument("username", help="The user who gets the role.")
+        parser.add_argument("role", help="The name of the role.")
         parser.add_argument(
             "--until", help="2026-12-31, 8h or 30d. Default: no expiry."
         )
-        parser.add_argument("--reason", default="", type=short)
+        parser.add_argument(
+            "--reason", default="", type=short, help="Shown in the list and the audit."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         user, role = user_named(options["username"]), role_named(options["role"])

@@ -24,12 +24,12 @@ class Command(BaseCommand):
     help = "Issue an access token to a user."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("username")
+        parser.add_argument("username", help="The owner of the token.")
         parser.add_argument(
-            "--scope", default="", help='For example "mcp Admin.Write".'
+            "--scope", default="", help='For example "mcp Admin.Write". Default: mcp.'
         )
         parser.add_argument(
-            "--minutes", type=int, help="Default: ACCESS_TOKEN_LIFETIME."
+            "--minutes", type=int, help="Lifetime. Default: ACCESS_TOKEN_LIFETIME."
         )
         parser.add_argument(
             "--refresh", action="store_true", help="Issue a refresh token too."

@@ -15,7 +15,7 @@ class Command(BaseCommand):
     help = "Remove all second factors of an account."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("username")
+        parser.add_argument("username", help="The user who lost the second factor.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         count = reset_mfa(user_named(options["username"]), actor=ACTOR)

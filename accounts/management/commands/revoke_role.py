@@ -19,9 +19,9 @@ class Command(BaseCommand):
     help = "Withdraw a role from a user; the last one revokes the user's tokens."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("username")
-        parser.add_argument("role")
-        parser.add_argument("--reason", default="", type=short)
+        parser.add_argument("username", help="The user who loses the role.")
+        parser.add_argument("role", help="The name of the role.")
+        parser.add_argument("--reason", default="", type=short, help="For the audit.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user, role = user_named(options["username"]), role_named(options["role"])

@@ -29,8 +29,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         group = parser.add_mutually_exclusive_group(required=True)
-        group.add_argument("--user")
-        group.add_argument("--client", metavar="CLIENT_ID")
+        group.add_argument("--user", help="All access of this user, also sessions.")
+        group.add_argument(
+            "--client", metavar="CLIENT_ID", help="The tokens and codes of this client."
+        )
         group.add_argument("--family", type=UUID, help="UUID of a refresh family.")
         group.add_argument("--jti", help="Id of a token.")
         group.add_argument(
@@ -40,7 +42,10 @@ class Command(BaseCommand):
         )
         group.add_argument("--everything", action="store_true", help="Every token.")
         parser.add_argument(
-            "--reason", default="revoked on the command line", type=short
+            "--reason",
+            default="revoked on the command line",
+            type=short,
+            help="For the list of revoked tokens and the audit.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -17,7 +17,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         choices = SigningKey.Algorithm.values
-        parser.add_argument("--algorithm", choices=choices, default="")
+        parser.add_argument(
+            "--algorithm",
+            choices=choices,
+            default="",
+            help="Algorithm of the new key. Default: SIGNING_ALGORITHM.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         key = SigningKey.objects.rotate(actor=ACTOR, algorithm=options["algorithm"])

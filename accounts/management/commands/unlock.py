@@ -18,8 +18,15 @@ class Command(BaseCommand):
     help = "Unlock an account or an address after failed sign-ins."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("username", nargs="?", default="")
-        parser.add_argument("--address", default="", metavar="IP")
+        parser.add_argument(
+            "username", nargs="?", default="", help="Reset the counters of this user."
+        )
+        parser.add_argument(
+            "--address",
+            default="",
+            metavar="IP",
+            help="Reset the counters of this address.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         name, typed = options["username"], options["address"]

@@ -17,7 +17,7 @@ class Command(BaseCommand):
     help = "Compare a policy file with the database, and apply it."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("file")
+        parser.add_argument("file", help="JSON of export_policy or of the admin.")
         parser.add_argument("--dry-run", action="store_true", help="Change nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command, get_commands
+from django.core.management import call_command, get_commands, load_command_class
 from django.utils import timezone
 
 from accounts.authorization.delegation import NotAllowed
@@ -48,6 +48,14 @@ def test_every_command_says_whether_it_changes_rights() -> None:
     apps = ("accounts", "mcp_bridge")
     ours = {name for name, app in get_commands().items() if app in apps}
     assert ours == CHANGING.keys() | READING | STARTING
+
+
+@pytest.mark.parametrize("name", sorted(CHANGING.keys() | READING | STARTING))
+def test_the_help_explains_every_argument(name: str) -> None:
+    """`manage.py NAME --help`, with Django's own arguments."""
+    command = load_command_class(get_commands()[name], name)
+    arguments = command.create_parser("manage.py", name)._actions
+    assert command.help and not [a.dest for a in arguments if not a.help]
 
 
 @pytest.mark.parametrize("name", CHANGING)
