@@ -75,11 +75,18 @@ class AddForm(_PasskeyForm, allauth.AddWebAuthnForm):
 class SecondStepForm(_PasskeyForm, allauth.AuthenticateWebAuthnForm):
     """A passkey as second factor."""
 
+    verifies_user = False
+    """Whether the authenticator must verify the user (PIN or biometrics)."""
+
     def clean_credential(self) -> Authenticator:
         """The passkey's row. Raises ValidationError."""
         with refused_if_malformed():
-            response = self.cleaned_data["credential"]
-            check_origin(auth.parse_authentication_response(response))
+            credential = self.cleaned_data["credential"]
+            response = auth.parse_authentication_response(credential)
+            check_origin(response)
+            verified = response.response.authenticator_data.is_user_verified()
+            if self.verifies_user and not verified:
+                raise ValueError("the authenticator did not verify the user")
             return super().clean_credential()
 
 
@@ -88,16 +95,10 @@ class ReauthenticateForm(SecondStepForm, allauth.ReauthenticateWebAuthnForm):
 
 
 class SignInForm(SecondStepForm, allauth.LoginWebAuthnForm):
-    """A passkey instead of a password; it must verify the user (PIN or biometrics).
+    """A passkey instead of a password.
 
     fido2 requires user verification only if the challenge asked for it. The session may
     still contain the challenge of a second step, which did not.
     """
 
-    def clean_credential(self) -> Authenticator:
-        """The passkey's row. Raises ValidationError."""
-        row = super().clean_credential()
-        response = auth.parse_authentication_response(self.cleaned_data["credential"])
-        if not response.response.authenticator_data.is_user_verified():
-            raise get_adapter().validation_error("incorrect_code")
-        return row
+    verifies_user = True

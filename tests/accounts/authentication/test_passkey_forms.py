@@ -120,6 +120,23 @@ def test_a_response_counts_once(alice: User, key: Passkey) -> None:
     assert not FORMS.SignInForm(data=data(response)).is_valid()
 
 
+def test_a_response_is_parsed_once_here(
+    alice: User, key: Passkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """allauth parses it a second time."""
+    parsed: list[Any] = []
+    parse = auth.parse_authentication_response
+
+    def note(response: Any) -> Any:
+        parsed.append(response)
+        return parse(response)
+
+    monkeypatch.setattr(auth, "parse_authentication_response", note)
+    response = key.sign(asked(None), alice, verified=True)
+    assert FORMS.SignInForm(data=data(response)).is_valid()
+    assert len(parsed) == 2
+
+
 def test_a_passkey_opens_the_account_it_belongs_to(
     alice: User, bob: User, key: Passkey
 ) -> None:
