@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import DataError, Error, IntegrityError, OperationalError, connection
+from django.db import (
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+)
 
 from accounts.models import AuditEvent, IssuedToken, User
 from accounts.tokens.issue import issue_tokens
@@ -459,6 +468,40 @@ def test_an_invalid_value_costs_its_own_event_only(
     errors = {"bad": OperationalError("gone")}
     with pytest.raises(OperationalError):
         writer.insert_singly(events)
+
+
+@pytest.mark.parametrize(
+    ("kind", "isolated"),
+    [
+        (DataError, True),
+        (IntegrityError, True),
+        (OperationalError, False),
+        (InterfaceError, False),
+        (InternalError, False),
+        (ProgrammingError, False),
+    ],
+)
+def test_only_errors_of_values_are_isolated(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Error], isolated: bool
+) -> None:
+    """In a batch whose only error is of this kind."""
+    asked: list[list[str]] = []
+    error = kind("refused")
+
+    def insert(events: list[CallEvent]) -> None:
+        asked.append([e.action for e in events])
+        if "bad" in asked[-1]:
+            raise error
+
+    monkeypatch.setattr(bulk_insert, "insert_events", insert)
+    events = [event(name) for name in ("a", "bad", "b")]
+    if isolated:
+        assert writer.insert_or_isolate(events) == {1: error}
+        assert asked[1:] == [["a"], ["bad"], ["b"]]
+        return
+    with pytest.raises(kind):
+        writer.insert_or_isolate(events)
+    assert asked == [["a", "bad", "b"]]
 
 
 @pytest.mark.parametrize("failures", [2, 3])
