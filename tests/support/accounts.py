@@ -1,26 +1,16 @@
-"""Accounts with roles, roles with scopes, and a stopped clock."""
+"""Roles with scopes, and a stopped clock."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from accounts.models import Role, RoleAssignment, Scope, User
-from tests.support.model_rows import person
+from accounts.models import Role, Scope
 
 HOUR = timedelta(hours=1)
-
-
-def account(name: str, *roles: str, **columns: Any) -> User:
-    """A new account with these roles; nothing is hashed."""
-    user = person(name, **columns)
-    for role in roles:
-        RoleAssignment.objects.grant(user, Role.objects.get(name=role))
-    return user
 
 
 def role_of(name: str, *scopes: str, networks: str = "") -> Role:

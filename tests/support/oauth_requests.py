@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from accounts.crypto.secrets import code_hash, secret_hash
 from accounts.models import (
-    AuditEvent,
     OAuthClient,
     OAuthDeviceGrant,
     OAuthGrant,
@@ -113,8 +112,3 @@ def error_of(response: Any) -> tuple[int, str]:
     body = response.json()
     assert body["error_description"]
     return response.status_code, body["error"]
-
-
-def recorded(action: str) -> list[AuditEvent]:
-    """The events of an action, oldest first."""
-    return list(AuditEvent.objects.filter(action=action).order_by("pk"))

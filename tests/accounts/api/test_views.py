@@ -21,7 +21,8 @@ from accounts.api.views import (
 from accounts.models import IssuedToken, SigningKey, User
 from accounts.rate_limits.errors import RateLimited, RateLimitUnavailable
 from accounts.tokens.issue import TokenPair, issue_tokens
-from tests.support.oauth_requests import oauth_client, recorded
+from tests.support.model_rows import events_of
+from tests.support.oauth_requests import oauth_client
 from tests.support.password import PASSWORD
 from tests.support.users import account
 
@@ -91,7 +92,7 @@ def test_a_password_gives_a_pair(user: User) -> None:
     assert {(r.user, r.issued_via, r.issued_to, r.scope) for r in rows} == {
         (user, "password", "192.0.2.7", "User.Read mcp")
     }
-    [event] = recorded("token.issued")
+    [event] = events_of("token.issued")
     assert (event.actor, event.address) == ("alice", "192.0.2.7")
     assert post("verify/", {"token": body["access"]}).status_code == 200
     assert post("refresh/", {"refresh": body["refresh"]}).status_code == 200
@@ -233,7 +234,7 @@ def test_blacklist_revokes_this_family_only(pair: TokenPair) -> None:
     response = post("blacklist/", {"refresh": pair.refresh})
     assert (response.status_code, response.json()) == (200, {})
     assert states(pair) == {"revoked"} and states(other) == {"active"}
-    events = {(e.actor, e.reason) for e in recorded("token.revoked")}
+    events = {(e.actor, e.reason) for e in events_of("token.revoked")}
     assert events == {("alice", "signed out from 192.0.2.7")}
     assert refused(post("blacklist/", {"refresh": pair.refresh}))[0] == 401
 

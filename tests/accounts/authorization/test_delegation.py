@@ -19,7 +19,8 @@ from accounts.authorization.delegation import (
     widens_access,
 )
 from accounts.models import Role, RoleAssignment, User
-from tests.support.accounts import HOUR, account, role_of, stop_clock
+from tests.support.accounts import HOUR, role_of, stop_clock
+from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
 OFFICE, ROOM = "10.0.0.0/8", "10.1.0.0/16"

@@ -33,8 +33,9 @@ from accounts.models import (
     User,
 )
 from accounts.tokens.issue import issue_tokens
-from tests.support.accounts import HOUR, account, role_of
+from tests.support.accounts import HOUR, role_of
 from tests.support.model_rows import client_row
+from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
 PERMISSIONS = (REVOKE_PERMISSION, UNLOCK_PERMISSION)

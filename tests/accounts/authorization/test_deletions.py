@@ -8,8 +8,7 @@ import pytest
 
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, RevokedToken, User
 from accounts.tokens.issue import issue_tokens
-from tests.support.accounts import account
-from tests.support.users import public_client
+from tests.support.users import account, public_client
 
 pytestmark = pytest.mark.django_db
 

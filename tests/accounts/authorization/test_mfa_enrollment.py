@@ -15,7 +15,7 @@ from accounts.authorization.mfa_enrollment import (
     without_mfa,
 )
 from accounts.models import User
-from tests.support.accounts import account
+from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
 

@@ -14,7 +14,8 @@ from accounts.authorization.role_grants import (
     role_networks,
 )
 from accounts.models import Role, RoleAssignment
-from tests.support.accounts import HOUR, account, role_of, stop_clock
+from tests.support.accounts import HOUR, role_of, stop_clock
+from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
 

@@ -16,8 +16,9 @@ from accounts.imports.user_csv_apply import Batch, apply_users
 from accounts.imports.user_csv_plan import plan_users
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
 from accounts.tokens.issue import issue_tokens
-from tests.support.accounts import HOUR, account, role_of, stop_clock
+from tests.support.accounts import HOUR, role_of, stop_clock
 from tests.support.model_rows import person
+from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
 HEAD = "username,email,first_name,active,roles\n"

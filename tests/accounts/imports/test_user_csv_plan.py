@@ -13,8 +13,9 @@ from django.utils import timezone
 from accounts.imports import user_csv_plan
 from accounts.imports.user_csv_plan import Plan, Step, plan_users
 from accounts.models import ImportDraft, Role, RoleAssignment, User
-from tests.support.accounts import account, role_of, stop_clock
+from tests.support.accounts import role_of, stop_clock
 from tests.support.model_rows import person
+from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
 HEAD = "username,email,first_name,active,roles\n"

@@ -21,10 +21,10 @@ from accounts.oauth import authorize
 from accounts.oauth.authorize import AuthorizeView, already_consented, group_scopes
 from accounts.oauth.clients import metadata_documents
 from accounts.oauth.redirect_uris import host_of
+from tests.support.model_rows import events_of
 from tests.support.oauth_requests import (
     APP_BACK,
     oauth_client,
-    recorded,
     stored_code,
 )
 from tests.support.users import account, browser_of
@@ -102,7 +102,7 @@ def asks(response: Any) -> bool:
 
 def nothing_given() -> bool:
     rows = (OAuthGrant.objects, Consent.objects)
-    return not any(m.exists() for m in rows) and not recorded("consent.given")
+    return not any(m.exists() for m in rows) and not events_of("consent.given")
 
 
 # Sign-in
@@ -267,11 +267,11 @@ def test_an_allowed_client_gets_a_code(
     [consent] = Consent.objects.all()
     assert (consent.user, consent.client) == (user, client)
     assert (consent.scope, consent.redirect_host) == ("User.Read mcp", "app.example")
-    [event] = recorded("consent.given")
+    [event] = events_of("consent.given")
     assert (event.actor, event.actor_id) == ("alice", user.pk)
     assert (event.object, event.client_id) == ("client App", "app")
     assert (event.via, event.address) == ("User.Read mcp", "127.0.0.1")
-    assert not recorded("consent.denied")
+    assert not events_of("consent.denied")
 
 
 def test_a_consent_grows_and_others_consents_stay(
@@ -287,7 +287,7 @@ def test_a_consent_grows_and_others_consents_stay(
     for row in kept:
         row.refresh_from_db()
         assert (row.scope, row.redirect_host) == ("mcp", "app.example")
-    assert recorded("consent.given")[0].via == "mcp User.Read"
+    assert events_of("consent.given")[0].via == "mcp User.Read"
 
 
 @pytest.mark.spec("OAuth 2.1 3.3: the granted scope may be smaller")
@@ -323,7 +323,7 @@ def test_any_other_decision_denies(
     found = sent_back(decide(browser, decision, scope="mcp User.Read"))
     assert found == {"error": "access_denied"}
     assert nothing_given()
-    [event] = recorded("consent.denied")
+    [event] = events_of("consent.denied")
     assert (event.actor, event.actor_id) == ("alice", user.pk)
     assert (event.object, event.client_id) == ("client App", "app")
     assert event.via == "mcp User.Read"
@@ -335,7 +335,7 @@ def test_many_scopes_fit_into_the_record(client: OAuthClient, browser: Client) -
         [Scope.objects.create(name=name) for name in names]
     )
     sent_back(decide(browser, scope=" ".join(names)))
-    assert recorded("consent.given")[0].via == " ".join(names)[:255]
+    assert events_of("consent.given")[0].via == " ".join(names)[:255]
 
 
 @pytest.mark.spec("MCP BP consent UI: CSRF")
@@ -419,7 +419,7 @@ def test_a_consent_answers_the_next_request(
     assert set(sent_back(browser.get(address(scope="User.Read")))) == {"code"}
     assert OAuthGrant.objects.get().scope == "User.Read"
     assert Consent.objects.get().scope == "User.Read mcp"
-    assert [e.via for e in recorded("consent.given")] == ["User.Read"]
+    assert [e.via for e in events_of("consent.given")] == ["User.Read"]
 
 
 @pytest.mark.parametrize(

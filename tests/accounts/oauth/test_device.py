@@ -16,13 +16,12 @@ from accounts.models import IssuedToken, OAuthClient, OAuthDeviceGrant, User
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth import device
 from accounts.tokens.issue import lock
-from tests.support.model_rows import record_locks
+from tests.support.model_rows import events_of, record_locks
 from tests.support.oauth_requests import (
     device_grant,
     error_of,
     oauth_client,
     post_form,
-    recorded,
 )
 from tests.support.users import account, browser_of
 
@@ -166,7 +165,7 @@ def test_an_allowed_device_gets_its_tokens_once(
     assert OAuthClient.objects.get(pk=client.pk).last_used_at is not None
     assert [g.pk for g in OAuthDeviceGrant.objects.all()] == [other.pk]
     assert error_of(poll(client, raw)) == (400, "invalid_grant")
-    assert [(e.actor, e.client_id) for e in recorded("token.issued")] == [
+    assert [(e.actor, e.client_id) for e in events_of("token.issued")] == [
         ("alice", "app")
     ]
 
@@ -376,7 +375,7 @@ def test_a_code_that_is_not_pending_cannot_be_decided(
     response = decide(browser_of(user), "allow")
     assert response.status_code == 400
     assert OAuthDeviceGrant.objects.values().get() == before
-    assert not recorded("consent.given") and not recorded("consent.denied")
+    assert not events_of("consent.given") and not events_of("consent.denied")
 
 
 def decide(browser: Client, decision: str, code: str = CODE) -> Any:
@@ -396,11 +395,11 @@ def test_a_user_allows_a_device(client: OAuthClient, user: User) -> None:
     assert grant.scope == "mcp User.Read", "no more than the roles give"
     other.refresh_from_db()
     assert (other.status, other.user) == (PENDING, None)
-    [event] = recorded("consent.given")
+    [event] = events_of("consent.given")
     assert (event.actor, event.actor_id) == ("alice", user.pk)
     assert (event.object, event.client_id) == ("device of client app", "app")
     assert (event.via, event.address) == ("mcp User.Read", "127.0.0.1")
-    assert not recorded("consent.denied")
+    assert not events_of("consent.denied")
 
 
 @pytest.mark.spec("RFC 8628 3.3")
@@ -414,10 +413,10 @@ def test_any_other_decision_denies(
     assert "gets no access" in response.content.decode()
     grant.refresh_from_db()
     assert (grant.status, grant.user) == (DENIED, user)
-    [event] = recorded("consent.denied")
+    [event] = events_of("consent.denied")
     assert (event.actor, event.object) == ("alice", "device of client app")
     assert (event.client_id, event.via) == ("app", "mcp")
-    assert not recorded("consent.given")
+    assert not events_of("consent.given")
 
 
 def test_a_device_whose_scopes_no_role_gives_is_denied(
@@ -428,7 +427,7 @@ def test_a_device_whose_scopes_no_role_gives_is_denied(
     assert "gets no access" in response.content.decode()
     grant.refresh_from_db()
     assert (grant.status, grant.scope) == (DENIED, "")
-    assert len(recorded("consent.denied")) == 1 and not recorded("consent.given")
+    assert len(events_of("consent.denied")) == 1 and not events_of("consent.given")
 
 
 def test_a_code_decided_twice_at_once_is_decided_once(
@@ -445,7 +444,7 @@ def test_a_code_decided_twice_at_once_is_decided_once(
     assert "No device uses this code" in late.content.decode()
     grant.refresh_from_db()
     assert (grant.status, grant.user) == (DENIED, bob)
-    assert len(recorded("consent.denied")) == 1 and not recorded("consent.given")
+    assert len(events_of("consent.denied")) == 1 and not events_of("consent.given")
 
 
 def test_long_names_fit_into_the_record(user: User) -> None:
@@ -457,7 +456,7 @@ def test_long_names_fit_into_the_record(user: User) -> None:
     role.scopes.set([Scope.objects.create(name=name) for name in names])
     device_grant(client, scope=" ".join(names))
     assert decide(browser_of(user), "allow").status_code == 200
-    [event] = recorded("consent.given")
+    [event] = events_of("consent.given")
     assert event.object == f"device of client {'c' * 255}"[:255]
     assert event.via == " ".join(names)[:255]
 
@@ -475,7 +474,7 @@ def test_wrong_codes_lock_this_user_out_of_the_page_only(
     assert alice.get("/device").status_code == 200
     assert bob.get(f"/device?user_code={CODE}").status_code == 200
     assert OAuthDeviceGrant.objects.get().status == PENDING
-    assert {e.object for e in recorded("secret.refused")} == {" device:alice"}
+    assert {e.object for e in events_of("secret.refused")} == {" device:alice"}
 
 
 def test_wrong_codes_of_a_decision_count_too(

@@ -10,6 +10,7 @@ from django.test import Client
 
 from accounts.models import OAuthClient
 from accounts.oauth.clients.assertions import ASSERTION
+from tests.support.model_rows import events_of
 from tests.support.oauth_requests import (
     FORM,
     SECRET,
@@ -18,7 +19,6 @@ from tests.support.oauth_requests import (
     error_of,
     oauth_client,
     post_form,
-    recorded,
 )
 from tests.support.users import account
 
@@ -202,13 +202,13 @@ def test_wrong_secrets_lock_the_client_at_this_address_only(settings: Any) -> No
     assert (locked.status_code, locked.json()["error"]) == (429, "too_many_requests")
     assert revoke({}, **basic("other"), **here).status_code == 200
     assert revoke({}, **basic("app"), REMOTE_ADDR="192.0.2.2").status_code == 200
-    assert [e.object for e in recorded("secret.refused")] == [" client:app"] * 2
+    assert [e.object for e in events_of("secret.refused")] == [" client:app"] * 2
 
 
 def test_an_empty_secret_is_no_guess() -> None:
     confidential_client()
     assert revoke({}, **basic("app", "")).status_code == 401
-    assert not recorded("secret.refused")
+    assert not events_of("secret.refused")
 
 
 def test_an_error_from_a_deeper_layer_is_the_endpoints_own() -> None:

@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from accounts.models import IssuedToken, OAuthClient, User
 from accounts.tokens.issue import TokenPair, issue_tokens
+from tests.support.model_rows import events_of
 from tests.support.oauth_requests import (
     error_of,
     oauth_client,
     post_form,
-    recorded,
 )
 from tests.support.users import account
 
@@ -74,7 +74,7 @@ def test_another_clients_token_stays_although_the_answer_is_the_same(
         response = revoke(other, raw)
         assert (response.status_code, response.json()) == (200, {})
     assert state(pair) == ("active", "active")
-    assert not recorded("token.revoked")
+    assert not events_of("token.revoked")
 
 
 @pytest.mark.spec("RFC 7009 2.2: unknown tokens are 200")
@@ -108,7 +108,7 @@ def test_an_expired_refresh_token_still_ends_its_family(client: OAuthClient) -> 
 def test_each_revocation_is_recorded_with_the_owner(client: OAuthClient) -> None:
     pair = issued(client)
     revoke(client, pair.refresh)
-    events = recorded("token.revoked")
+    events = events_of("token.revoked")
     assert pair.refresh_row is not None
     assert {e.token_id for e in events} == {pair.row.jti, pair.refresh_row.jti}
     alice = User.objects.get(username="alice")
@@ -116,13 +116,13 @@ def test_each_revocation_is_recorded_with_the_owner(client: OAuthClient) -> None
         ("alice", alice.pk, "app", "revoked by the client")
     }
     revoke(client, pair.refresh)
-    assert len(recorded("token.revoked")) == 2, "nothing is left to revoke"
+    assert len(events_of("token.revoked")) == 2, "nothing is left to revoke"
 
 
 def test_a_deleted_owner_is_named_in_the_record(client: OAuthClient) -> None:
     pair = issued(client)
     IssuedToken.objects.update(user=None)
     revoke(client, pair.access)
-    assert [(e.actor, e.actor_id) for e in recorded("token.revoked")] == [
+    assert [(e.actor, e.actor_id) for e in events_of("token.revoked")] == [
         ("alice", None)
     ]

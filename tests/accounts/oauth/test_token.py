@@ -23,6 +23,7 @@ from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.clients.assertions import ASSERTION
 from accounts.oauth.token import ERROR_DESCRIPTIONS, GRANTS
 from accounts.tokens.issue import TokenPair, issue_tokens
+from tests.support.model_rows import events_of
 from tests.support.oauth_requests import (
     APP_BACK,
     SECRET,
@@ -32,7 +33,6 @@ from tests.support.oauth_requests import (
     error_of,
     oauth_client,
     post_form,
-    recorded,
     redeem,
     stored_code,
 )
@@ -125,7 +125,7 @@ def test_a_code_gives_a_pair(client: OAuthClient, user: User) -> None:
         assert one.issued_via == "authorization_code" and one.family == grant.family
     assert grant.redeemed_at is not None and grant.redeemed_at >= before
     assert used_at(client) >= before
-    events = [(e.actor, e.client_id, e.token_id) for e in recorded("token.issued")]
+    events = [(e.actor, e.client_id, e.token_id) for e in events_of("token.issued")]
     assert events == [("alice", "app", row.jti)]
 
 
@@ -137,7 +137,7 @@ def test_a_code_is_stored_with_the_address_of_the_request(
     form["code_verifier"] = raw
     body = post_form(TOKEN, form, REMOTE_ADDR="192.0.2.7").json()
     assert token_of(body["access_token"]).issued_to == "192.0.2.7"
-    assert recorded("token.issued")[0].address == "192.0.2.7"
+    assert events_of("token.issued")[0].address == "192.0.2.7"
 
 
 @pytest.mark.spec("OAuth 2.1 4.1.3: code bound to client, redirect, challenge")
@@ -161,7 +161,7 @@ def test_another_client_does_not_revoke_by_replaying(
     code, raw = stored_code(user, client)
     access = redeem(client, code, raw).json()["access_token"]
     assert redeem(oauth_client("other"), code, raw).status_code == 400
-    assert token_of(access).state == "active" and not recorded("code.replayed")
+    assert token_of(access).state == "active" and not events_of("code.replayed")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -287,11 +287,11 @@ def test_a_replayed_code_revokes_its_own_tokens_only(
     family = IssuedToken.objects.filter(family=token_of(pair["access_token"]).family)
     assert [row.state for row in family] == ["revoked", "revoked"]
     assert token_of(other["access_token"]).state == "active"
-    [event] = recorded("code.replayed")
+    [event] = events_of("code.replayed")
     assert (event.actor, event.actor_id) == ("alice", user.pk)
     assert event.object == "authorization code of alice"
     assert (event.client_id, event.reason) == ("app", "2 live tokens revoked")
-    reasons = {(e.actor, e.reason) for e in recorded("token.revoked")}
+    reasons = {(e.actor, e.reason) for e in events_of("token.revoked")}
     assert reasons == {("", "authorization code replayed")}
 
 
@@ -521,7 +521,7 @@ def test_a_client_acts_as_its_service_account() -> None:
     assert (row.issued_via, row.issued_to) == ("client_credentials", "192.0.2.7")
     assert row.scope == "User.Read mcp"
     assert used_at(client) is not None
-    assert [(e.actor, e.client_id) for e in recorded("token.issued")] == [
+    assert [(e.actor, e.client_id) for e in events_of("token.issued")] == [
         ("robot", "job")
     ]
 

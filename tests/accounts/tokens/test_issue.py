@@ -37,9 +37,9 @@ from accounts.tokens.issue import (
     record_token,
     sign_row,
 )
-from tests.support.accounts import HOUR, account, stop_clock
+from tests.support.accounts import HOUR, stop_clock
 from tests.support.model_rows import record_locks
-from tests.support.users import public_client
+from tests.support.users import account, public_client
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,8 @@ from django.utils import timezone
 from accounts.models import IssuedToken, User
 from accounts.tokens.issue import issue_personal_token, issue_tokens
 from accounts.tokens.lookup import find_token
-from tests.support.accounts import HOUR, account
+from tests.support.accounts import HOUR
+from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
 

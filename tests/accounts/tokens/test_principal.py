@@ -35,8 +35,8 @@ from accounts.tokens.principal import (
     load_principal,
     verify_access,
 )
-from tests.support.accounts import HOUR, account, role_of, stop_clock
-from tests.support.users import public_client
+from tests.support.accounts import HOUR, role_of, stop_clock
+from tests.support.users import account, public_client
 
 pytestmark = pytest.mark.django_db
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)

@@ -33,9 +33,9 @@ from accounts.tokens.refresh import (
     rotate_refresh_token,
     verify_token,
 )
-from tests.support.accounts import HOUR, account, stop_clock
+from tests.support.accounts import HOUR, stop_clock
 from tests.support.model_rows import record_locks
-from tests.support.users import public_client
+from tests.support.users import account, public_client
 
 pytestmark = pytest.mark.django_db
 GRACE = timedelta(seconds=30)

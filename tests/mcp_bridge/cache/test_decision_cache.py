@@ -268,6 +268,25 @@ DURING = [
 """Kind and key of a change, and what it makes stale of `alice` and the rules."""
 
 
+Resolved = asyncio.Task[tuple[Principal, Catalogue]]
+
+
+async def request(memory: DecisionCache) -> Resolved:
+    """Begin a request of alice's; it waits where its read is held."""
+    task = asyncio.create_task(memory.resolve("alice"))
+    await turns()
+    return task
+
+
+async def held_read(
+    memory: DecisionCache, rows: Rows
+) -> tuple[asyncio.Event, Resolved]:
+    """Begin a request whose read is held until the event is set."""
+    gate = asyncio.Event()
+    rows.gates = [gate]
+    return gate, await request(memory)
+
+
 @pytest.mark.spec("cached rows are never stale")
 @pytest.mark.parametrize(("kind", "key", "stale"), DURING)
 @pytest.mark.parametrize("load", ["alice", "catalogue"])
@@ -280,8 +299,7 @@ def test_a_change_during_a_read_prevents_caching(
         gate, passed = asyncio.Event(), asyncio.Event()
         passed.set()
         rows.gates = [gate] if load == "alice" else [passed, gate]
-        first = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        first = await request(memory)
         assert rows.asked[-1] == load
         script.change(kind, key)
         await memory.check_for_changes()
@@ -301,16 +319,11 @@ def test_a_request_does_not_join_a_read_from_before_a_change(rows: Rows) -> None
 
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("zoe")
-        gate = asyncio.Event()
-        rows.gates = [gate]
-        early = asyncio.create_task(memory.resolve("alice"))
-        await turns()
-        joined = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        gate, early = await held_read(memory, rows)
+        joined = await request(memory)
         assert rows.asked.count("alice") == 1, "nothing has changed"
         script.change("user", "99")
-        late = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        late = await request(memory)
         assert late.done() and not early.done() and not joined.done()
         assert rows.asked.count("alice") == 2
         gate.set()
@@ -327,14 +340,10 @@ def test_a_request_does_not_join_a_read_from_before_a_cleared_cache(
 
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("zoe")
-        gate = asyncio.Event()
-        rows.gates = [gate]
-        early = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        gate, early = await held_read(memory, rows)
         rows.marks = ("two",)
         await memory.verify()
-        late = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        late = await request(memory)
         assert late.done() and rows.asked.count("alice") == 2
         gate.set()
         await early
@@ -348,10 +357,7 @@ def test_a_request_does_not_join_a_read_from_before_a_cleared_cache(
 def test_a_read_from_before_a_cleared_cache_is_not_cached(rows: Rows) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("zoe")
-        gate = asyncio.Event()
-        rows.gates = [gate]
-        early = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        gate, early = await held_read(memory, rows)
         memory.clear(memory.position)
         gate.set()
         await early
@@ -367,15 +373,12 @@ def test_the_end_of_an_older_read_leaves_the_newer_one_to_be_joined(
         await memory.resolve("zoe")
         older, newer = asyncio.Event(), asyncio.Event()
         rows.gates = [older, newer]
-        first = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        first = await request(memory)
         script.change("user", "5")
-        second = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        second = await request(memory)
         older.set()
         await first
-        third = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        third = await request(memory)
         newer.set()
         await asyncio.gather(second, third)
         assert rows.asked.count("alice") == 2 and memory.loads == {}
@@ -392,10 +395,7 @@ def test_a_read_that_missed_too_many_changes_is_not_cached(
 
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
         await memory.resolve("zoe")
-        gate = asyncio.Event()
-        rows.gates = [gate]
-        first = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        gate, first = await held_read(memory, rows)
         for _ in range(others):
             script.change("user", "99")
             await memory.check_for_changes()
@@ -597,12 +597,8 @@ def test_an_entry_that_ended_while_it_was_read_is_read_again(
 
 def test_a_client_that_leaves_ends_no_read_of_others(rows: Rows) -> None:
     async def tell(memory: DecisionCache, script: ScriptedReader) -> None:
-        gate = asyncio.Event()
-        rows.gates = [gate]
-        first = asyncio.create_task(memory.resolve("alice"))
-        await turns()
-        second = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        gate, first = await held_read(memory, rows)
+        second = await request(memory)
         first.cancel()
         await turns()
         gate.set()
@@ -627,8 +623,7 @@ def test_a_failed_read_that_nobody_awaits_is_not_logged(rows: Rows) -> None:
 
         held = rows.held
         rows.held = failing  # type: ignore[method-assign]
-        first = asyncio.create_task(memory.resolve("alice"))
-        await turns()
+        first = await request(memory)
         first.cancel()
         await turns()
         gate.set()

@@ -19,7 +19,7 @@ from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.clients import register as module
 from accounts.oauth.clients.register import client_columns, register
 from accounts.tokens.issue import issue_tokens
-from tests.support.oauth_requests import recorded
+from tests.support.model_rows import events_of
 
 pytestmark = pytest.mark.django_db
 URI = "https://a.example/cb"
@@ -159,7 +159,7 @@ def test_malformed_metadata_is_refused(data: dict[str, Any], error: str) -> None
     assert response.status_code == 400 and response.json()["error"] == error
     assert response.json()["error_description"]
     assert response["Cache-Control"] == "no-store"
-    assert not OAuthClient.objects.exists() and not recorded("client.registered")
+    assert not OAuthClient.objects.exists() and not events_of("client.registered")
 
 
 @pytest.mark.spec("RFC 7591 3.2.1")
@@ -185,7 +185,7 @@ def test_a_confidential_client_gets_its_secret_once() -> None:
     assert row.client_secret != secret and check_password(secret, row.client_secret)
     assert row.registration_source == "dcr" and not row.verified
     assert not row.skip_authorization and row.service_account is None
-    [event] = recorded("client.registered")
+    [event] = events_of("client.registered")
     assert (event.object, event.client_id) == ("client Notes", row.client_id)
     assert (event.actor, event.address) == ("", "192.0.2.7")
 
@@ -316,7 +316,7 @@ def test_wrong_tokens_lock_registration_at_this_address() -> None:
     assert [post(BODY, **wrong).status_code for _ in "12"] == [401, 429]
     assert post(BODY, **right).status_code == 429
     assert post(BODY, **right, REMOTE_ADDR="192.0.2.9").status_code == 201
-    refused = recorded("secret.refused")
+    refused = events_of("secret.refused")
     assert [e.object for e in refused] == [" registration:"] * 2
 
 
