@@ -10,6 +10,7 @@ import pytest
 from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
 from django.core.exceptions import PermissionDenied
+from django.db import connection, transaction
 from django.test import Client, RequestFactory, override_settings
 from django.utils import timezone
 
@@ -259,6 +260,27 @@ def test_the_attempt_that_locks_is_recorded_once(three: None) -> None:
     failed = AuditEvent.objects.filter(action="user.sign_in_failed").order_by("pk")
     assert [e.reason for e in failed][:2] == ["credentials"] * 2
     assert failed[len(failed) - 1].reason == "locked_out"
+
+
+def test_a_secret_is_compared_under_the_lock_of_its_name(
+    three: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parallel guesses would be compared before the first of them counts."""
+    order: list[str] = []
+    monkeypatch.setattr(
+        lockout, "serialize_attempts", lambda _request, name: order.append(name)
+    )
+
+    def compare() -> bool:
+        blocks = connection.atomic_blocks
+        own = [b for b in blocks if not getattr(b, "_from_testcase", False)]
+        order.append(f"compared in {len(own)} transaction")
+        return False
+
+    assert limit_attempts(request_from(), "alice", compare) is False
+    assert order == ["alice", "compared in 1 transaction"]
+    with transaction.atomic(), pytest.raises(RuntimeError):
+        limit_attempts(request_from(), "alice", compare)
 
 
 def test_a_failure_without_a_request_counts_nothing(three: None) -> None:

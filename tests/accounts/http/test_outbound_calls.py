@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -73,6 +74,22 @@ def test_names_that_cannot_be_resolved_are_an_error() -> None:
         with pytest.raises(OSError):
             outbound_calls.resolve(name, 443, 5)
     assert outbound_calls.resolve("127.0.0.1", 443, 5)
+
+
+def test_a_silent_name_server_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver has no deadline; the thread that waits for it goes on."""
+    answered = threading.Event()
+
+    def look_up(*about: Any, **options: Any) -> list[Any]:
+        answered.wait(3)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        with pytest.raises(TimeoutError):
+            outbound_calls.resolve("slow.example", 443, 0.02)
+    finally:
+        answered.set()
 
 
 def test_a_silent_host_is_evicted_after_a_while(monkeypatch: Any) -> None:

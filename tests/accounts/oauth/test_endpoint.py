@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
+from django.urls import resolve
 
 from accounts.models import OAuthClient
 from accounts.oauth.clients.assertions import ASSERTION
+from accounts.oauth.endpoint import Endpoint
 from tests.support.model_rows import events_of
 from tests.support.oauth_requests import (
     FORM,
@@ -51,6 +55,29 @@ def test_secrets_are_hidden_from_error_reports(path: str) -> None:
     hidden = response.wsgi_request.sensitive_post_parameters
     proofs = {"client_assertion", "client_secret", "code_verifier"}
     assert set(hidden) == proofs | {"code", "device_code", "refresh_token", "token"}
+
+
+@each_path
+def test_no_transaction_is_open_while_a_client_is_authenticated_or_served(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite it would block all writers; each grant opens a short one."""
+    confidential_client()
+    opened: list[int] = []
+
+    def note(endpoint: Any, request: Any, *args: Any) -> Any:
+        blocks = connection.atomic_blocks
+        own = [b for b in blocks if not getattr(b, "_from_testcase", False)]
+        opened.append(len(own))
+        if args:
+            return HttpResponse()
+        return OAuthClient.objects.get()
+
+    monkeypatch.setattr(Endpoint, "client", note)
+    view = resolve(path).func.view_class  # type: ignore[attr-defined]
+    monkeypatch.setattr(view, "serve", note)
+    assert post_form(path, REFRESH).status_code == 200
+    assert opened == [0, 0]
 
 
 @each_path

@@ -165,6 +165,20 @@ def test_a_client_is_loaded_by_its_id(client: OAuthClient) -> None:
     assert loaded(PorticoValidator(client), "app") is client
 
 
+def test_no_document_is_fetched_for_a_client(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The toolkit would, inside the endpoint's transaction."""
+    fetched: list[str] = []
+    for name in ("resolve_cimd_application", "refresh_if_stale"):
+        monkeypatch.setattr(cimd, name, lambda about, **_: fetched.append(str(about)))
+    known = "https://app.example/client.json"
+    oauth_client(known, registration_source="cimd")
+    for client_id in (known, "https://new.example/client.json"):
+        loaded(PorticoValidator(), client_id)
+    assert fetched == []
+
+
 def test_a_client_authenticated_before_is_refused_once_it_is_blocked(
     client: OAuthClient,
 ) -> None:
