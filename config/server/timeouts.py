@@ -66,6 +66,9 @@ class TimeoutProtocol(HttpToolsProtocol):
         before = 0 if cycle is None else len(cycle.body)
         self.fresh = False
         super().data_received(data)
+        if self.deaf:
+            # The connection closes after LINGER or after the last response.
+            return
         if self.fresh or (cycle is not None and len(cycle.body) > before):
             self.unused = 0
         else:
@@ -78,7 +81,7 @@ class TimeoutProtocol(HttpToolsProtocol):
                 self._start_head_timer()
         elif self.cycle is None or self.cycle.response_complete:
             # No request is in progress, and uvicorn has stopped its keep-alive timer.
-            if self.waiting is None and not self.deaf and self in self.connections:
+            if self.waiting is None and self in self.connections:
                 self._start_head_timer()
         elif self.unused > settings.MAX_HEAD_SIZE:
             self.refuse(431, LARGE_HEAD)

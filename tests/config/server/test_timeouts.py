@@ -514,6 +514,40 @@ def test_an_upgrade_with_a_body_is_400(fields: bytes, status: str) -> None:
     run(story)
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [b"NOT HTTP\r\n\r\n", POST + UPGRADE % b"h2c" + b"content-length: 5\r\n\r\n"],
+    ids=["garbage", "an upgrade with a body"],
+)
+@pytest.mark.parametrize("first", [b"", GET])
+def test_a_request_refused_in_one_piece_closes_a_little_later(
+    first: bytes, whole: bytes
+) -> None:
+    """A head that has just begun gets no time for the rest."""
+
+    async def story(it: Connection) -> None:
+        await it.send(*([first] if first else []), whole)
+        assert it.statuses[-1] == "400" and it.clock.waiting == [LINGER]
+        it.clock.fire()
+        assert it.line.ended == ["close"]
+
+    run(story)
+
+
+@pytest.mark.parametrize("last", [b"NOT HTTP\r\n\r\n", b"GET / HTTP/1.1\r\n" * 9])
+def test_a_refused_request_does_not_end_the_one_before_it(last: bytes) -> None:
+    """No timer closes the connection before the response."""
+
+    async def story(it: Connection) -> None:
+        await it.send(GET + last)
+        assert it.clock.waiting == [] and it.line.ended == []
+        it.go.set()
+        await it.settle()
+        assert it.statuses == ["204"] and it.line.ended == ["close"]
+
+    run(story, held=True)
+
+
 class OtherProtocol:
     """What a WebSocket library would be."""
 
