@@ -192,7 +192,7 @@ def probe_seconds(server: Portico) -> Iterator[list[float]]:
     first, done = threading.Event(), threading.Event()
 
     def probe() -> None:
-        with httpx2.Client(timeout=60) as client:
+        with httpx2.Client(timeout=60, verify=False) as client:
             while not done.is_set():
                 started = time.monotonic()
                 client.get(f"{server.url}/healthz").raise_for_status()
@@ -282,8 +282,15 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"anything"])
-@pytest.mark.parametrize("what", BODIES)
+@pytest.mark.parametrize(
+    ("what", "protocol"),
+    [
+        ("length", b"h2c"),
+        ("chunked", b"websocket"),
+        ("none", b"websocket"),
+        ("none", b"anything"),
+    ],
+)
 def test_bytes_after_an_upgrade_are_not_a_request(
     server: Portico, what: str, protocol: bytes
 ) -> None:
