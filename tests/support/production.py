@@ -10,7 +10,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from accounts.models import SigningKey
+from tests.support import fork_server
 from tests.support.ports import free_port
 from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import ROOT, Portico, environment_of
@@ -76,14 +76,10 @@ class Backend:
     port: int
     environment: dict[str, str]
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: fork_server.Forked | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", *served(self.port)]
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment, stdout=out, stderr=out
-            )
+        self.process = fork_server.start(served(self.port), self.environment, self.log)
         end = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < end:
             if self.ready():
@@ -95,7 +91,10 @@ class Backend:
         headers = {"host": "localhost", "x-forwarded-proto": "https"}
         try:
             url = f"http://127.0.0.1:{self.port}/readyz"
-            return httpx2.get(url, headers=headers, timeout=6).status_code == 200
+            return (
+                httpx2.get(url, headers=headers, timeout=6, verify=False).status_code
+                == 200
+            )
         except httpx2.TransportError:
             return False
 
@@ -103,7 +102,9 @@ class Backend:
         """The messages it has decided since it started."""
         headers = {"host": "localhost", "authorization": f"Bearer {METRICS_TOKEN}"}
         headers["x-forwarded-proto"] = "https"
-        response = httpx2.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
+        response = httpx2.get(
+            f"http://127.0.0.1:{self.port}/metrics", headers=headers, verify=False
+        )
         counts = re.findall(r"^portico_decisions_total{.*} (\S+)$", response.text, re.M)
         return int(sum(map(float, counts)))
 

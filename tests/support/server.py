@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from shutil import copytree
-from tempfile import mkdtemp
+from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 
 import httpx2
@@ -26,7 +25,7 @@ from accounts.models import User
 from accounts.tokens.issue import TokenPair, issue_tokens
 from config.environment import Environment
 from tests.apps.wait_guard.waits import MARK
-from tests.support import migrated_database
+from tests.support import fork_server, migrated_database
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,7 +59,7 @@ class Portico:
     """A running server and its addresses."""
 
     port: int
-    process: subprocess.Popen[bytes]
+    process: fork_server.Forked
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -85,7 +84,7 @@ class Portico:
     def signed_in(self, username: str, password: str = DEMO_PASSWORD) -> str:
         """An access token from the password endpoint."""
         body = {"username": username, "password": password}
-        answer = httpx2.post(f"{self.url}/api/token/", json=body)
+        answer = httpx2.post(f"{self.url}/api/token/", json=body, verify=False)
         return str(answer.json()["access"])
 
     def settings(self) -> Any:
@@ -116,16 +115,13 @@ def running_server(folder: Path, **environment: str) -> Iterator[Portico]:
     """Start a server, wait until it answers, and stop it afterwards."""
     port = free_port()
     env = {**os.environ, **environment_of(folder, port), **environment}
-    command = [sys.executable, "-m", "uvicorn"]
-    command += ["config.asgi:application", "--port", str(port), "--lifespan", "on"]
+    command = ["uvicorn", "config.asgi:application"]
+    command += ["--port", str(port), "--lifespan", "on"]
     command += ["--http", "config.server.timeouts:TimeoutProtocol"]
     command += ["--no-access-log", "--no-proxy-headers", "--workers", env["WORKERS"]]
     command += ["--timeout-graceful-shutdown", environment.get("GRACE", "1")]
     log = folder / f"server-{port}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT
-        )
+    process = fork_server.start(command, env, log)
     server = Portico(port, process, log, env)
     try:
         wait_for(server)
@@ -141,8 +137,16 @@ def running_server(folder: Path, **environment: str) -> Iterator[Portico]:
 def manage(folder: Path, *arguments: str, **environment: str) -> None:
     """Run manage.py on the SQLite database in `folder`."""
     env = {**os.environ, "DATA_DIR": str(folder), "DATABASE_URL": "", **environment}
-    command = [sys.executable, "manage.py", *arguments]
-    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
+    code, output = run_manage(env, *arguments)
+    assert code == 0, output
+
+
+def run_manage(env: dict[str, str], *arguments: str) -> tuple[int, str]:
+    """(exit code, output) of manage.py with this environment."""
+    with NamedTemporaryFile() as printed:
+        out = Path(printed.name)
+        code = fork_server.start(["manage.py", *arguments], env, out).wait(240)
+        return code, out.read_text(errors="replace")
 
 
 @cache
@@ -189,7 +193,7 @@ def wait_for(server: Portico) -> None:
     end = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < end and server.process.poll() is None:
         try:
-            httpx2.get(f"{server.url}/healthz", timeout=1)
+            httpx2.get(f"{server.url}/healthz", timeout=1, verify=False)
             return
         except httpx2.TransportError:
             time.sleep(0.05)

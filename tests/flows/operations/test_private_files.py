@@ -7,9 +7,9 @@ import re
 import sqlite3
 import stat
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import httpx2
@@ -17,10 +17,15 @@ import pytest
 
 from config import environment
 from config.environment import Environment
-from tests.support.server import ROOT, running_server
+from tests.support.server import prepared_folder, run_manage, running_server
 
 pytestmark = pytest.mark.once
 DATABASE = ("portico.sqlite3", "portico.sqlite3-wal", "portico.sqlite3-shm")
+WRITE = """
+from django.db import connection
+connection.cursor().execute("CREATE TABLE kept (id integer)")
+"""
+"""Creates the database; the migrations would take longer."""
 MADE = (*DATABASE, "secret_key", "key_encryption_key")
 
 
@@ -29,15 +34,11 @@ def manage(folder: Path, *arguments: str, umask: int = 0o022) -> tuple[int, str]
     environment = {
         k: v for k, v in os.environ.items() if k not in Environment.model_fields
     }
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env={**environment, "DATA_DIR": str(folder)},
-        umask=umask,
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout + done.stderr
+    before = os.umask(umask)
+    try:
+        return run_manage({**environment, "DATA_DIR": str(folder)}, *arguments)
+    finally:
+        os.umask(before)
 
 
 def mode(path: Path) -> int:
@@ -49,27 +50,20 @@ def open_to_others(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_file() and mode(p) & 0o077)
 
 
-@pytest.mark.parametrize("command", [("up", "--prepare-only"), ("migrate", "-v", "0")])
-def test_an_existing_folder_gets_private_files(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_a_new_database_in_an_existing_folder_is_private(tmp_path: Path) -> None:
     """DATA_DIR is 755 and the umask allows everything."""
     folder = tmp_path / "data"
     folder.mkdir()
     folder.chmod(0o755)
-    code, output = manage(folder, *command, umask=0)
+    code, output = manage(folder, "shell", "-c", WRITE, umask=0)
     assert code == 0, output
     assert {"portico.sqlite3", *MADE[3:]} <= {p.name for p in folder.iterdir()}
     assert open_to_others(folder) == []
-    code, output = manage(folder, "doctor")
-    assert "portico.W007" in output and f"chmod 700 {folder}" in output
-    assert "portico.E008" not in output
 
 
 def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> None:
     """-wal and -shm have the mode of the database; a server creates them too."""
-    code, output = manage(tmp_path, "up", "--prepare-only", umask=0)
-    assert code == 0, output
+    copytree(prepared_folder(), tmp_path, dirs_exist_ok=True)
     secrets = {name.upper(): (tmp_path / name).read_text() for name in MADE[3:]}
     before = os.umask(0)
     try:
@@ -83,14 +77,10 @@ def test_a_served_database_stays_private_with_all_its_files(tmp_path: Path) -> N
         os.umask(before)
 
 
-def test_doctor_names_readable_files_and_the_fix(
-    tmp_path: Path,
-) -> None:
-    """The printed command fixes each file and the folder."""
+def test_doctor_names_readable_files_and_the_fix(tmp_path: Path) -> None:
+    """The printed commands fix each file and the folder."""
     folder = tmp_path / "a place"
-    folder.mkdir()
-    code, output = manage(folder, "up", "--prepare-only")
-    assert code == 0, output
+    copytree(prepared_folder(), folder)
     with closing(sqlite3.connect(folder / DATABASE[0])) as reader:
         # SQLite keeps -wal and -shm while a connection is open.
         reader.execute("SELECT count(*) FROM django_migrations").fetchone()
@@ -100,19 +90,24 @@ def test_doctor_names_readable_files_and_the_fix(
         code, output = manage(folder, "doctor")
         assert code == 1 and "portico.E008" in output and "portico.E009" in output
         assert all(str(folder / name) in output for name in DATABASE)
-        for command in re.findall(r"Run: (chmod .*)", output):
+        commands = re.findall(r"Run: (chmod .*)", output)
+        for command in commands:
             subprocess.run(["sh", "-c", command], check=True)
-        folder.chmod(0o700)
+        assert open_to_others(folder) == [] and not mode(folder) & 0o022, commands
+        folder.chmod(0o755)
         code, output = manage(folder, "doctor")
-    assert code == 0 and "can read" not in output, output
+    assert code == 0 and "portico.W007" in output, output
+    assert f"chmod 700 '{folder}'" in output and "portico.E008" not in output
 
 
 @pytest.mark.parametrize("name", MADE[3:])
 def test_every_command_refuses_keys_that_others_can_read(
     tmp_path: Path, name: str
 ) -> None:
-    manage(tmp_path, "check")
-    (tmp_path / name).chmod(0o604)
+    """Files of new keys are private, or the command would refuse both."""
+    for key in MADE[3:]:
+        (tmp_path / key).write_text("0123456789abcdef" * 4)
+        (tmp_path / key).chmod(0o604 if key == name else 0o600)
     code, output = manage(tmp_path, "check")
     assert code == 1 and f"chmod 600 {tmp_path / name}" in output
 

@@ -93,6 +93,15 @@ def test_a_taken_port_is_refused_before_the_preparation(
     assert started == []
 
 
+def test_an_address_of_another_machine_is_refused(
+    started: list[Any], settings: Any
+) -> None:
+    """Another PORT would not fix it."""
+    settings.HOST = "203.0.113.9"
+    assert "set HOST to an address of this machine" in refusal("up")
+    assert started == []
+
+
 @pytest.mark.parametrize(
     ("number", "port", "told"),
     [
