@@ -47,17 +47,18 @@ def migrated_databases() -> Any:
     database = connection.settings_dict
     path = Path(database["TEST"]["NAME"]).with_name(f"test-{os.getpid()}.sqlite3")
     database["TEST"]["NAME"] = path
-    restored = migrated_database.restore(path)
-    if restored and "MUTANT_UNDER_TEST" in os.environ:
+    with migrated_database.one_at_a_time():
+        if not migrated_database.restore(path):
+            databases = setup_databases(verbosity=0, interactive=False)
+            migrated_database.store(path)
+            return databases
+    if "MUTANT_UNDER_TEST" in os.environ:
         # A mutant costs a second; migrating the copy again would double that.
         name, database["NAME"] = database["NAME"], str(path)
         migrated_database.sign_audit_head()
         return [(connection, name, True)]
-    databases = setup_databases(verbosity=0, interactive=False, keepdb=restored)
-    if restored:
-        migrated_database.sign_audit_head()
-    else:
-        migrated_database.store(path)
+    databases = setup_databases(verbosity=0, interactive=False, keepdb=True)
+    migrated_database.sign_audit_head()
     return databases
 
 

@@ -5,11 +5,13 @@ The copy is migrated again, which only runs the handlers of `post_migrate`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import sqlite3
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -37,6 +39,15 @@ def fingerprint() -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait for a process that migrates: restoring its copy takes less time."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def restore(target: Path) -> bool:
     """Copy the stored database to `target`; False if there is none for this code."""
     stored = FOLDER / f"{fingerprint()}.sqlite3"
@@ -51,7 +62,6 @@ def restore(target: Path) -> bool:
 
 def store(source: Path) -> None:
     """Keep a copy of a database that was just migrated, and the newest others."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     unfinished = FOLDER / f"{os.getpid()}.part"
     with closing(sqlite3.connect(source)) as database:
         database.execute("VACUUM INTO ?", [str(unfinished)])

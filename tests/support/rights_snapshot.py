@@ -9,6 +9,7 @@ from typing import Any
 from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.core import serializers
+from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q
 
 from accounts.http.client_address import in_networks, split_networks
@@ -181,6 +182,7 @@ class RightsMonitor:
         self.kept = {
             name for name in self.above if not job or ADMINISTERS & self.before[name]
         }
+        self.commits = seen_commits()
         self.opened, self.rows = sign_in_methods(), decision_rows()
         self.access, self.providers = self.tokens(), providers()
         self.revoked = revocations()
@@ -192,7 +194,9 @@ class RightsMonitor:
 
     def check(self, what: str) -> None:
         """No user has more, no user above the actor has lost anything."""
-        rows = decision_rows()
+        if (commits := seen_commits()) == self.commits:
+            return
+        rows, self.commits = decision_rows(), commits
         if rows != self.rows:
             self.rows = rows
             self.check_all(what)
@@ -248,6 +252,15 @@ def direct_rights(words: set[str]) -> set[str]:
 def revocations() -> set[str]:
     """Ids of revoked tokens: all must stay revoked."""
     return set(RevokedToken.objects.values_list("pk", flat=True))
+
+
+def seen_commits() -> Any:
+    """What another value of means that a row was written; on PostgreSQL always new."""
+    if connection.vendor != "sqlite":
+        return object()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA data_version")
+        return cursor.fetchone()[0], connection.connection.total_changes
 
 
 def decision_rows() -> list[Any]:

@@ -77,12 +77,12 @@ def main(url: str) -> None:
         end = visitor.visit(url)
     print(end, flush=True)
     if os.environ.get("VISITOR_RETURNS"):
-        httpx2.get(end, timeout=20)
+        httpx2.get(end, timeout=20, verify=False)
 
 
 def metadata_of(url: str) -> dict[str, Any]:
     found: dict[str, Any] = httpx2.get(
-        f"{url}/.well-known/oauth-authorization-server"
+        f"{url}/.well-known/oauth-authorization-server", verify=False
     ).json()
     return found
 

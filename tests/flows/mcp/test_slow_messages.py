@@ -266,7 +266,7 @@ def test_a_call_waiting_for_a_thread_is_not_run_after_access_ends(
     def ground(_number: int) -> int:
         headers, body = message(crowd, "grind", {"seconds": 2})
         return httpx2.post(
-            server.mcp_url, content=body, headers=headers, timeout=30
+            server.mcp_url, content=body, headers=headers, timeout=30, verify=False
         ).status_code
 
     with ThreadPoolExecutor(60) as pool:
