@@ -145,20 +145,25 @@ class House:
         return str(path.relative_to(self.root))
 
 
-def tree(path: Path) -> ast.Module:
-    """A file, parsed once."""
-    return parsed(path, path.stat().st_mtime_ns)
+def nodes(path: Path) -> list[ast.AST]:
+    """The syntax tree of a file and all its nodes, read once for equal files."""
+    return parsed(path.read_text(encoding="utf-8"))
 
 
 @cache
-def parsed(path: Path, _modified: int) -> ast.Module:
-    """The syntax tree of a file."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+def parsed(source: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(source)))
+
+
+def body(path: Path) -> list[ast.stmt]:
+    module = nodes(path)[0]
+    assert isinstance(module, ast.Module)
+    return module.body
 
 
 def imported(path: Path, known: set[str]) -> Iterator[str]:
     """Modules of ours that a file imports: at the top, late, or for types only."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
@@ -214,7 +219,7 @@ def names_of_mcp_bridge(house: House) -> list[str]:
         f"{house.named(path)}: {node.value}"
         for module, path in house.files.items()
         if module.startswith("accounts")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.match(r"mcp_bridge\.\w+_\w+\Z|admin:mcp_bridge_", node.value)
@@ -223,7 +228,7 @@ def names_of_mcp_bridge(house: House) -> list[str]:
 
 def libraries(path: Path) -> Iterator[str]:
     """Top packages that a file imports."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.split(".")[0]
         elif isinstance(node, ast.Import):
@@ -256,7 +261,7 @@ def duplicate_names(house: House) -> list[str]:
     """Classes and functions of one name in two modules of the apps."""
     found: dict[str, list[str]] = defaultdict(list)
     for module, path in house.files.items():
-        for node in tree(path).body:
+        for node in body(path):
             if isinstance(node, DEFINITIONS) and not module.startswith("config"):
                 if not node.name.startswith("_") and node.name not in MAY_REPEAT:
                     found[node.name].append(module)
@@ -293,7 +298,7 @@ FILE = re.compile(
 def symbols(path: Path) -> set[str]:
     """Names a file defines, and `Class.method`."""
     found: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             found.add(node.name)
         elif isinstance(node, ast.ClassDef):

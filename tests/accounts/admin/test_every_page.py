@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -59,6 +60,14 @@ SITE: Any = admin.site
 PAGES = sorted(SITE._registry.values(), key=lambda page: page.opts.label)
 IDS = [page.opts.label for page in PAGES]
 every_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
+
+
+@contextmanager
+def rolled_back(subtests: pytest.Subtests, name: str) -> Iterator[None]:
+    """One of several trials on one scene; making the scene takes longer than most."""
+    with subtests.test(name), transaction.atomic():
+        yield
+        transaction.set_rollback(True)
 
 
 def actions_of(page: Any) -> list[str]:
@@ -158,40 +167,49 @@ ALLOWED_ABOVE = {
 """Actions that need no rank: nobody gains a right, and no user loses one alone."""
 
 
-@every_page
-def test_no_action_touches_a_row_above_the_actor(scene: None, page: Any) -> None:
+def test_no_action_touches_a_row_above_the_actor(
+    scene: None, subtests: pytest.Subtests
+) -> None:
     """Every bulk action with rows of a superuser, by staff with every permission."""
-    mallory, rows = AdminBrowser(User.objects.get(username="mallory")), above(page)
-    mallory.open(list_url(page.model))
-    before = everything()
-    for action in actions_of(page):
-        if f"{page.opts.label} {action}" in ALLOWED_ABOVE:
-            continue
-        mallory.send(page.model, action, *rows)
-    assert everything() == before
+    mallory, before = AdminBrowser(User.objects.get(username="mallory")), everything()
+    for page in PAGES:
+        with rolled_back(subtests, page.opts.label):
+            rows = above(page)
+            mallory.open(list_url(page.model))
+            for action in actions_of(page):
+                if f"{page.opts.label} {action}" not in ALLOWED_ABOVE:
+                    mallory.send(page.model, action, *rows)
+            assert everything() == before
 
 
-@every_page
-def test_no_form_touches_a_row_above_the_actor(scene: None, page: Any) -> None:
+def test_no_form_touches_a_row_above_the_actor(
+    scene: None, subtests: pytest.Subtests
+) -> None:
     """The change form, the deletion and the page of the password."""
-    mallory = AdminBrowser(User.objects.get(username="mallory"))
-    before = everything()
-    for row in above(page):
-        url = row_url(page.model, row)
-        assert mallory.open(url).page.status_code == 200
-        offered = {button[0] for form in mallory.forms for button in form.buttons}
-        if page.model in (AccessRequest, Primitive):
-            assert mallory.post(url, enabled="on", _approve="1").status_code == 200
-        else:
-            assert not offered & {"_save", "_addanother", "_continue", "_approve"}
-            assert mallory.post(url, _save="1").status_code == 403
-        assert mallory.delete(page.model, row).status_code == 403
-        if page.model is User:
-            fields = {"password1": "mallory-was-here-9", "usable_password": "true"}
-            fields["password2"] = fields["password1"]
-            path = url.replace("change/", "password/")
-            assert mallory.post(path, **fields).status_code == 403
-    assert everything() == before
+    mallory, before = AdminBrowser(User.objects.get(username="mallory")), everything()
+    for page in PAGES:
+        with rolled_back(subtests, page.opts.label):
+            for row in above(page):
+                try_forms(mallory, page, row)
+            assert everything() == before
+
+
+def try_forms(mallory: AdminBrowser, page: Any, row: Any) -> None:
+    """Save and delete a row that mallory may not touch."""
+    url = row_url(page.model, row)
+    assert mallory.open(url).page.status_code == 200
+    offered = {button[0] for form in mallory.forms for button in form.buttons}
+    if page.model in (AccessRequest, Primitive):
+        assert mallory.post(url, enabled="on", _approve="1").status_code == 200
+    else:
+        assert not offered & {"_save", "_addanother", "_continue", "_approve"}
+        assert mallory.post(url, _save="1").status_code == 403
+    assert mallory.delete(page.model, row).status_code == 403
+    if page.model is User:
+        fields = {"password1": "mallory-was-here-9", "usable_password": "true"}
+        fields["password2"] = fields["password1"]
+        path = url.replace("change/", "password/")
+        assert mallory.post(path, **fields).status_code == 403
 
 
 def test_a_superuser_deletes_what_the_lists_offer(scene: None) -> None:
@@ -290,23 +308,22 @@ EVENTS = {
 or whose rows are in use, has none."""
 
 
-@every_page
-def test_every_action_is_recorded_with_its_actor(scene: None, page: Any) -> None:
+def test_every_action_is_recorded_with_its_actor(
+    scene: None, subtests: pytest.Subtests
+) -> None:
     root = AdminBrowser(staff_member("root", superuser=True))
-    root.open(list_url(page.model))
-    for action in actions_of(page):
-        with transaction.atomic():
-            last = AuditEvent.objects.order_by("-id")[:1].get().pk
-            rows = above(page)
-            root.send(page.model, action, *rows)
-            found = AuditEvent.objects.filter(pk__gt=last)
-            names = {e.action for e in found}
-            expected = EVENTS[f"{page.opts.label} {action}"].split()
-            assert sorted(names) == expected, action
-            assert {e.actor for e in found} <= {"root"}, action
-            named = found.exclude(action__in=WITHOUT_ADDRESS)
-            assert {e.address for e in named} <= {"127.0.0.1"}, action
-            transaction.set_rollback(True)
+    for page in PAGES:
+        for action in actions_of(page):
+            with rolled_back(subtests, f"{page.opts.label} {action}"):
+                last = AuditEvent.objects.order_by("-id")[:1].get().pk
+                root.open(list_url(page.model))
+                root.send(page.model, action, *above(page))
+                found = AuditEvent.objects.filter(pk__gt=last)
+                expected = EVENTS[f"{page.opts.label} {action}"].split()
+                assert sorted({e.action for e in found}) == expected
+                assert {e.actor for e in found} <= {"root"}
+                named = found.exclude(action__in=WITHOUT_ADDRESS)
+                assert {e.address for e in named} <= {"127.0.0.1"}
 
 
 def paths_of(page: Any) -> Iterator[str]:
@@ -319,29 +336,34 @@ def paths_of(page: Any) -> Iterator[str]:
         yield list_url(page.model) + re.sub("<([^>]*)>", fill, route)
 
 
-@every_page
-def test_staff_without_permissions_get_403_everywhere(scene: None, page: Any) -> None:
+def test_staff_without_permissions_get_403_everywhere(
+    scene: None, subtests: pytest.Subtests
+) -> None:
     nobody = AdminBrowser(staff_member("nobody"))
-    before, rows = everything(), above(page)
-    for path in paths_of(page):
-        assert nobody.open(path).page.status_code in (403, 405), path
-        for fields in ({"post": "yes"}, {"_save": "1", "name": "x"}):
-            assert nobody.post(path, **fields).status_code == 403, path
-    for action in actions_of(page):
-        assert nobody.send(page.model, action, *rows) == 403, action
-    assert everything() == before
-
-
-@every_page
-def test_only_staff_enter_the_admin(scene: None, page: Any) -> None:
-    """Neither a superuser who is not staff, nor somebody who is not signed in."""
-    sam = account("sam", is_superuser=True)
     before = everything()
-    for browser, path in product((browser_of(sam), Client()), paths_of(page)):
-        for answer in (browser.get(path), browser.post(path, {"post": "yes"})):
-            assert answer.status_code == 302, path
-            assert answer["Location"].startswith("/admin/login/?next="), path
-    assert everything() == before
+    for page in PAGES:
+        with rolled_back(subtests, page.opts.label):
+            rows = above(page)
+            for path in paths_of(page):
+                assert nobody.open(path).page.status_code in (403, 405), path
+                for fields in ({"post": "yes"}, {"_save": "1", "name": "x"}):
+                    assert nobody.post(path, **fields).status_code == 403, path
+            for action in actions_of(page):
+                assert nobody.send(page.model, action, *rows) == 403, action
+            assert everything() == before
+
+
+def test_only_staff_enter_the_admin(scene: None, subtests: pytest.Subtests) -> None:
+    """Neither a superuser who is not staff, nor somebody who is not signed in."""
+    sam = browser_of(account("sam", is_superuser=True))
+    before = everything()
+    for page in PAGES:
+        with rolled_back(subtests, page.opts.label):
+            for browser, path in product((sam, Client()), paths_of(page)):
+                for answer in (browser.get(path), browser.post(path, {"post": "yes"})):
+                    assert answer.status_code == 302, path
+                    assert answer["Location"].startswith("/admin/login/?next="), path
+            assert everything() == before
 
 
 RIGHTS = {
@@ -460,22 +482,25 @@ def test_the_tables_have_no_row_too_many() -> None:
     assert set(NEEDED) == named
 
 
-@every_page
 def test_an_auditor_reads_every_list_and_changes_nothing(
-    scene: None, page: Any
+    scene: None, subtests: pytest.Subtests
 ) -> None:
     auditor = staff_member("audrey")
     auditor.groups.set(Group.objects.filter(name="Auditors"))
-    browser, rows = AdminBrowser(auditor), above(page)
-    assert browser.open(list_url(page.model)).page.status_code == 200
-    assert browser.open(row_url(page.model, rows[0])).page.status_code == 200
+    browser = AdminBrowser(auditor)
     before = everything()
-    for path in (row_url(page.model, rows[0]), f"{list_url(page.model)}add/"):
-        assert browser.post(path, _save="1", name="x").status_code == 403, path
-    assert browser.delete(page.model, rows[0]).status_code == 403
-    for action in actions_of(page):
-        browser.send(page.model, action, *rows)
-    assert everything() == before
+    for page in PAGES:
+        with rolled_back(subtests, page.opts.label):
+            rows, path = above(page), list_url(page.model)
+            change = row_url(page.model, rows[0])
+            assert browser.open(path).page.status_code == 200
+            assert browser.open(change).page.status_code == 200
+            for form in (change, f"{path}add/"):
+                assert browser.post(form, _save="1", name="x").status_code == 403, form
+            assert browser.delete(page.model, rows[0]).status_code == 403
+            for action in actions_of(page):
+                browser.send(page.model, action, *rows)
+            assert everything() == before
 
 
 PAGE_RIGHTS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -23,52 +22,44 @@ from accounts.models import (
     SigningKey,
     User,
 )
+from tests.support.admin_browser import AdminBrowser
 from tests.support.delegation_scene import (
     HOST,
     add_tokens,
-    restore_access,
     set_up,
     staff,
     token_of,
 )
 from tests.support.html_browser import Browser
-from tests.support.server import Portico
 from tests.support.users import make_user
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("sample_rows")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("sample_rows")]
 ADMIN = "/admin/accounts"
 CLIENTS, USERS = f"{ADMIN}/oauthclient/", f"{ADMIN}/user/"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sample_database(rows: None, server: Portico) -> Iterator[None]:
-    with restore_access():
-        yield
-
-
 @pytest.fixture
-def sample_rows(sample_database: None) -> None:
+def sample_rows(db: None) -> None:
     set_up()
 
 
 @pytest.fixture
-def mallory(server: Portico, sample_database: None) -> Iterator[Browser]:
-    """Every Django permission, the role Guest, no superuser.
-
-    Signs in for each test: revoking access in one signs out everywhere.
-    """
-    set_up()
+def mallory(sample_rows: None) -> Browser:
+    """Every Django permission, the role Guest, no superuser."""
     add_tokens()
-    with Browser(server.url) as browser:
-        yield browser.sign_in("mallory")
+    return browser_for("mallory")
 
 
 @pytest.fixture
-def henry(server: Portico, sample_database: None) -> Iterator[Browser]:
+def henry(sample_rows: None) -> Browser:
     """In the group Helpdesk, without a role."""
     staff("henry", group="Helpdesk")
-    with Browser(server.url) as browser:
-        yield browser.sign_in("henry")
+    return browser_for("henry")
+
+
+def browser_for(name: str) -> Browser:
+    """In which this user is signed in."""
+    return AdminBrowser(User.objects.get(username=name))
 
 
 def current_row(model: Any, **which: Any) -> Any:
@@ -192,34 +183,31 @@ def test_roles_of_superusers_and_providers_stay_unchanged(mallory: Browser) -> N
     assert list(empty.scopes.values_list("name", flat=True)) == ["Guest.Read"]
 
 
-def test_a_right_limited_to_networks_is_not_granted_without_them(
-    server: Portico,
-) -> None:
+def test_a_right_limited_to_networks_is_not_granted_without_them() -> None:
     """otto has User.Read in the office only, and manages roles there."""
-    otto = staff("otto", "Office", "Guest", everything=True)
+    staff("otto", "Office", "Guest", everything=True)
     current_row(Role, name="Empty").scopes.clear()
     pk = str(current_row(Scope, name="User.Read").pk)
     path = f"{ADMIN}/role/{current_row(Role, name='Empty').pk}/change/"
     make_user("olga", "Guest")
-    with Browser(server.url) as browser:
-        form = browser.sign_in("otto").open(path).form("_save")
-        for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.1"):
-            browser.submit(form, "_save", scopes=[pk], networks=networks)
-            assert "You do not have User.Read yourself" in browser.page.text
-        assert not current_row(Role, name="Empty").scopes.exists()
-        browser.save(path, scopes=[pk], networks="10.99.1.0/24")
-        fields = {"user": "olga", "role": str(current_row(Role, name="User").pk)}
-        form = browser.open(f"{ADMIN}/roleassignment/add/").form("_save")
-        browser.submit(form, "_save", **fields)
-        assert "You do not have" in browser.page.text
-        fields["role"] = str(current_row(Role, name="Empty").pk)
-        browser.save(f"{ADMIN}/roleassignment/add/", **fields)
+    browser = browser_for("otto")
+    form = browser.open(path).form("_save")
+    for networks in ("", "10.0.0.0/8", "10.99.0.0/16 192.0.2.1"):
+        browser.submit(form, "_save", scopes=[pk], networks=networks)
+        assert "You do not have User.Read yourself" in browser.page.text
+    assert not current_row(Role, name="Empty").scopes.exists()
+    browser.save(path, scopes=[pk], networks="10.99.1.0/24")
+    fields = {"user": "olga", "role": str(current_row(Role, name="User").pk)}
+    form = browser.open(f"{ADMIN}/roleassignment/add/").form("_save")
+    browser.submit(form, "_save", **fields)
+    assert "You do not have" in browser.page.text
+    fields["role"] = str(current_row(Role, name="Empty").pk)
+    browser.save(f"{ADMIN}/roleassignment/add/", **fields)
     assert RoleAssignment.objects.filter(user__username="olga", role__name="Empty")
-    otto.delete()
 
 
 def test_the_helpdesk_ends_no_access_of_administrators(
-    henry: Browser, server: Portico
+    henry: Browser,
 ) -> None:
     """By user, token, client, session or pasted id; the owner may still end it."""
     for name in ("carol", "alice"):
@@ -245,7 +233,7 @@ def test_the_helpdesk_ends_no_access_of_administrators(
         henry.submit(form, "_save", token_or_id=pasted)
         assert "carol has more permissions than you" in henry.page.text
     assert pair.row.jti in set(IssuedToken.objects.live().values_list("jti", flat=True))
-    raw, before = server.token("carol"), live_tokens("carol")
+    raw, before = token_of("carol").access, live_tokens("carol")
     henry.submit(form, "_save", token_or_id=raw)
     assert live_tokens("carol") < before
 
@@ -272,25 +260,22 @@ def take_role(browser: Browser, way: str, key: int) -> None:
 @pytest.mark.parametrize("way", ENDING)
 @pytest.mark.parametrize("who", ["rosa", "carol"])
 def test_a_last_role_of_staff_takes_their_access_only_by_a_superuser(
-    server: Portico, who: str, way: str
+    who: str, way: str
 ) -> None:
     """Giving a role and taking it must not do what revoking tokens may not."""
     staff("rosa", "User", "Guest", group="Role managers")
     stella = staff("stella", group="Helpdesk")
     guest = str(current_row(Role, name="Guest").pk)
     ends = who == "carol"
-    with Browser(server.url) as hers, Browser(server.url) as browser:
-        hers.sign_in("stella")
-        token_of("stella")
-        browser.sign_in(who)
-        given = {"user": "stella", "role": guest}
-        browser.save(f"{ADMIN}/roleassignment/add/", **given)
-        take_role(browser, way, current_row(RoleAssignment, user=stella).pk)
-        assert not RoleAssignment.objects.filter(user=stella).unexpired().exists()
-        assert (live_tokens("stella") == 0) == ends
-        signed_out = "/accounts/login/" in str(hers.open(USERS).page.url)
-        assert signed_out == ends
-    User.objects.filter(username__in=("rosa", "stella")).delete()
+    hers, browser = browser_for("stella"), browser_for(who)
+    token_of("stella")
+    given = {"user": "stella", "role": guest}
+    browser.save(f"{ADMIN}/roleassignment/add/", **given)
+    take_role(browser, way, current_row(RoleAssignment, user=stella).pk)
+    assert not RoleAssignment.objects.filter(user=stella).unexpired().exists()
+    assert (live_tokens("stella") == 0) == ends
+    signed_out = "/accounts/login/" in str(hers.open(USERS).page.url)
+    assert signed_out == ends
 
 
 def test_a_key_is_retired_by_users_above_its_tokens_owners(
@@ -340,9 +325,9 @@ def test_second_factors_of_administrators_and_ones_own_stay(mallory: Browser) ->
     Authenticator.objects.filter(user__username="mallory").delete()
 
 
-def test_saving_an_unchanged_assignment_changes_nothing(server: Portico) -> None:
+def test_saving_an_unchanged_assignment_changes_nothing() -> None:
     """The actor becomes the granter, so a superuser's grant is not offered."""
-    rosa = staff("rosa", "User", "Guest", group="Role managers")
+    staff("rosa", "User", "Guest", group="Role managers")
     for name in ("bert", "carol"):
         assignment = current_row(
             RoleAssignment, user__username=name, role__name=GIVEN[name]
@@ -350,22 +335,20 @@ def test_saving_an_unchanged_assignment_changes_nothing(server: Portico) -> None
         RoleAssignment.objects.filter(pk=assignment.pk).update(
             granted_by=None, reason="from provider corp-of-scene"
         )
-        with Browser(server.url) as browser:
-            path = f"{ADMIN}/roleassignment/{assignment.pk}/change/"
-            browser.sign_in("rosa").open(path)
-            offered = [f for f in browser.forms if "_save" in [b[0] for b in f.buttons]]
-            assert bool(offered) == (name == "bert")
-            for form in offered:
-                browser.submit(form, "_save")
+        browser = browser_for("rosa")
+        browser.open(f"{ADMIN}/roleassignment/{assignment.pk}/change/")
+        offered = [f for f in browser.forms if "_save" in [b[0] for b in f.buttons]]
+        assert bool(offered) == (name == "bert")
+        for form in offered:
+            browser.submit(form, "_save")
         assignment.refresh_from_db()
         assert assignment.granted_by is None
-    rosa.delete()
 
 
 GIVEN = {"bert": "Guest", "carol": "Ruled"}
 
 
-def test_approving_keeps_a_longer_grant_of_a_provider(server: Portico) -> None:
+def test_approving_keeps_a_longer_grant_of_a_provider() -> None:
     """A provider finds its grants by their reason; approval must not overwrite it."""
     make_user("petra", "Guest")
     petra, role = current_row(User, username="petra"), current_row(Role, name="User")
@@ -376,10 +359,7 @@ def test_approving_keeps_a_longer_grant_of_a_provider(server: Portico) -> None:
         request = AccessRequest.objects.create(
             user=petra, role=role, reason="longer", until=end
         )
-        with Browser(server.url) as browser:
-            browser.sign_in("carol").act(
-                f"{ADMIN}/accessrequest/", "approve", request.pk
-            )
+        browser_for("carol").act(f"{ADMIN}/accessrequest/", "approve", request.pk)
         assignment = current_row(RoleAssignment, user=petra, role=role)
         assert assignment.reason == expected and assignment.expires_at >= ends
         request.refresh_from_db()
