@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ UNDER_BUTTONS = """
 }
 """
 """The elements under the buttons that float beside a heading."""
-LOOKS = [("light", 1366), ("dark", 1366), ("light", 390)]
+LOOKS = [("light", 1366), ("dark", 390)]
+LOADED = "typeof window.axe === 'object'"
 
 
 def require_chromium() -> None:
@@ -104,11 +106,31 @@ class BrowserUser:
 
     def unfit(self) -> list[str]:
         """The WCAG 2 A and AA violations that axe finds, one line per rule."""
-        from axe_playwright_python.sync_playwright import Axe
+        from axe_playwright_python.base import AXE_SCRIPT
 
-        found = Axe().run(self.page, options=AXE)
+        if not self.page.evaluate(LOADED):
+            self.page.evaluate(AXE_SCRIPT)
+        run = f"axe.run({json.dumps(AXE)}).then(found => found.violations)"
         return [
             f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
-            for rule in found.response["violations"]
+            for rule in self.page.evaluate(run)
             for node in rule["nodes"][:3]
         ]
+
+    def layout_problems(self, turn: int) -> list[str]:
+        """What is wrong on this page in each of LOOKS.
+
+        axe takes most of the time, so it reads the page in one look, by `turn`: pages
+        share their styles.
+        """
+        found = []
+        for number, (scheme, width) in enumerate(LOOKS):
+            self.look(scheme, width)
+            problems = [] if self.fits() else ["sticks out"]
+            problems += [f"covered: {text}" for text in self.covered()]
+            problems += self.unfit() if number == turn % len(LOOKS) else []
+            found += [f"{scheme} {width}: {problem}" for problem in problems]
+        found += self.errors
+        self.errors.clear()
+        self.look(*LOOKS[0])
+        return found

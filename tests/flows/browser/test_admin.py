@@ -11,7 +11,7 @@ import pytest
 from accounts.models import AuditEvent, User
 from accounts.models.oauth import OAuthClient
 from mcp_bridge.models import Primitive
-from tests.support.chromium import BrowserUser
+from tests.support.chromium import LOOKS, BrowserUser
 from tests.support.mcp_client import mcp_client
 from tests.support.oauth_client import register_client
 from tests.support.server import Portico
@@ -73,24 +73,18 @@ def paths() -> list[str]:
 def test_every_page_of_the_admin(server: Portico, carol: BrowserUser) -> None:
     """No console error, no CSP report, no axe violation, no overflow."""
     problems: list[str] = []
-    for path in paths():
+    for turn, path in enumerate(paths()):
         carol.page.goto(f"{server.url}{ADMIN}{path}")
-        for scheme, width in (("light", 1366), ("dark", 390)):
-            carol.look(scheme, width)
-            shot(carol, path, f"{scheme}-{width}")
-            where = f"{path} {scheme} {width}"
-            problems += [f"{where}: {line}" for line in carol.unfit()]
-            problems += [] if carol.fits() else [f"{where}: sticks out"]
-            problems += [f"{where}: covered: {text}" for text in carol.covered()]
-        problems += [f"{path}: {error}" for error in carol.errors]
-        carol.errors.clear()
-        carol.look("light", 1366)
+        shot(carol, path)
+        problems += [f"{path}: {line}" for line in carol.layout_problems(turn)]
     assert not problems, "\n".join(problems)
 
 
-def shot(person: BrowserUser, path: str, look: str) -> None:
-    """Save a screenshot if SCREENSHOTS names a folder."""
+def shot(person: BrowserUser, path: str) -> None:
+    """Save screenshots if SCREENSHOTS names a folder."""
     folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        name = path.strip("/").replace("/", "-").replace("?", "-") or "index"
-        person.page.screenshot(path=str(Path(folder) / f"{name}-{look}.png"))
+    name = path.strip("/").replace("/", "-").replace("?", "-") or "index"
+    for scheme, width in LOOKS if folder else ():
+        person.look(scheme, width)
+        target = Path(str(folder)) / f"{name}-{scheme}-{width}.png"
+        person.page.screenshot(path=str(target))

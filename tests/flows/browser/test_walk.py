@@ -26,19 +26,19 @@ HELPERS = {
         "Auditors",
         "dark",
         390,
-        "rows",
+        True,
         {"users/import/", "accounts/user/add/"},
     ),
     "henry": (
         "Helpdesk",
         "light",
         1200,
-        "lists",
+        False,
         {"system/", "accounts/signingkey/", "accounts/user/add/", "policy/"},
     ),
 }
-"""User -> group, colour scheme, width, the pages axe reads (test_admin.py covers the
-lists), and some pages they may not open."""
+"""User -> group, colour scheme, width, whether axe reads the pages of rows (it reads
+the lists in test_admin.py), and some pages they may not open."""
 PORTAL = ["", "connect/", "access/", "tokens/", "apps/", "security/"]
 MATRIX = "/admin/access/matrix/?q=lonely"
 
@@ -52,7 +52,7 @@ def helper(name: str, group: str) -> User:
     return user
 
 
-def page_problems(window: BrowserUser, where: str, axe: bool = True) -> list[str]:
+def page_problems(window: BrowserUser, where: str, axe: bool) -> list[str]:
     """The problems of the page in the window."""
     unfit = window.unfit() if axe else []
     found = [f"{where}: {line}" for line in [*unfit, *window.errors]]
@@ -73,13 +73,13 @@ def test_the_menu_of_a_helper(server: Portico, chromium: Any, who: str) -> None:
     for path in ["/admin/", *paths]:
         answer = window.page.goto(f"{server.url}{path}")
         assert answer.status == 200, path
-        problems += page_problems(window, path, read == "lists")
+        problems += page_problems(window, path, axe=False)
         row = window.page.query_selector("#result_list tbody th a")
         if row is not None:
             url = row.evaluate(FIRST_ROW)
             assert window.page.goto(f"{server.url}{url}").status == 200, url
             assert not window.page.query_selector("[name=_save]"), url
-            problems += page_problems(window, url, read == "rows")
+            problems += page_problems(window, url, read)
     for path in forbidden:
         answer = window.page.goto(f"{server.url}/admin/{path}")
         assert answer.status == 403, path
@@ -92,11 +92,9 @@ def test_the_portal_of_bob(server: Portico, chromium: Any) -> None:
     window, problems = BrowserUser(chromium, "light", 1366), []
     window.page.goto(f"{server.url}/accounts/login/?next=/portal/")
     window.sign_in("bob")
-    for path in PORTAL:
+    for turn, path in enumerate(PORTAL):
         assert window.page.goto(f"{server.url}/portal/{path}").status == 200, path
-        for scheme, width in (("light", 1366), ("dark", 390)):
-            window.look(scheme, width)
-            problems += page_problems(window, f"{path} {scheme}")
+        problems += [f"{path}: {line}" for line in window.layout_problems(turn)]
     assert window.page.goto(f"{server.url}/admin/").status == 403
     window.window.close()
     assert not problems, "\n".join(problems)
