@@ -25,6 +25,7 @@ FAST = ("fsync", "synchronous_commit", "full_page_writes")
 TRACED = ("-m", "coverage", "run")
 AT_ONCE = 2
 ADMIN = ("tests/accounts/admin", "tests/accounts/admin_site")
+PAGES = ("tests/flows/admin", "tests/flows/browser")
 LAST_WORDS = 80
 """The number of last lines printed of a run without a failed test: one that hung."""
 CLEARED = (
@@ -114,12 +115,14 @@ def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
     """The runs that `url` (PostgreSQL) allows, the longest first.
 
     Only unit tests are measured, those of the admin aside: tracing doubles the time of
-    a page.
+    a page. The last runs are short, so that both processors are busy until the end.
     """
-    others = tuple(f"--ignore={path}" for path in ("tests/flows", *ADMIN))
+    units = [f"--ignore={path}" for path in ("tests/flows", *ADMIN)]
+    others = [f"--ignore={path}" for path in PAGES]
     found = [
-        Run("Unit tests", "", ("tests", *others), tracer=TRACED),
-        Run("Flows on one database", "once", ("tests/flows",)),
+        Run("Unit tests", "", ("tests", *units), tracer=TRACED),
+        Run("Flows of pages", "once", PAGES),
+        Run("Other flows", "once", ("tests/flows", *others)),
         Run("Flows on SQLite", "not once", ("tests/flows",)),
         Run("Unit tests of the admin", "", ADMIN),
     ]

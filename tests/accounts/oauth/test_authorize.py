@@ -570,6 +570,66 @@ def test_an_unknown_client_or_uri_gets_a_page_without_a_link(
     assert link_of(page) == "" and nothing_given()
 
 
+@pytest.mark.spec("RFC 8252 7.3: any loopback port")
+@pytest.mark.spec("OAuth 2.1 2.3.1: exact redirect match, no fragment")
+@pytest.mark.parametrize(
+    ("asked", "good"),
+    [
+        ("http://127.0.0.1:50001/callback", True),
+        ("http://localhost:50001/cb", True),
+        ("http://[::1]:50001/cb", True),
+        ("cursor://anysphere.cursor-mcp/oauth/callback", True),
+        ("https://app.example/cb?keep=1", True),
+        ("http://localhost:50001/callback", False),
+        ("http://127.0.0.2:50001/callback", False),
+        ("https://127.0.0.1:50001/callback", False),
+        ("http://127.0.0.1:50001/callback?x=1", False),
+        ("http://127.0.0.1:50001/callback/", False),
+        ("http://127.0.0.1:50001/x/../callback", False),
+        ("cursor://evil/oauth/callback", False),
+        ("https://app.example:444/cb?keep=1", False),
+        ("https://app.example/cb?keep=1&more=2", False),
+        (None, False),
+    ],
+)
+def test_redirect_uris_match_exactly(
+    browser: Client, asked: str | None, good: bool
+) -> None:
+    """OAuth 2.1 2.3.1, 8.4.2: exact match, except for a loopback port."""
+    uris = [
+        "http://127.0.0.1/callback",
+        "http://localhost:1234/cb",
+        "http://[::1]/cb",
+        "https://app.example/cb?keep=1",
+        "cursor://anysphere.cursor-mcp/oauth/callback",
+    ]
+    oauth_client(redirect_uris=" ".join(uris))
+    response = decide(browser, redirect_uri=asked)
+    if good:
+        assert "code" in sent_back(response, str(asked).partition("?")[0])
+    else:
+        assert response.status_code == 400 and nothing_given()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"resource": ""},
+        {"resource": [settings.RESOURCE_URL, f"{settings.RESOURCE_URL}/"]},
+        {"scope": "offline_access", "prompt": "consent"},
+        {"scope": "mcp mcp", "prompt": "", "response_mode": "query"},
+    ],
+    ids=str,
+)
+def test_empty_and_repeated_parameters_are_accepted(
+    client: OAuthClient, browser: Client, changed: dict[str, Any]
+) -> None:
+    """OAuth 2.1 3.1; RFC 8707 2; SEP-2207: `mcp` is the default scope."""
+    assert asks(browser.get(address(**changed)))
+    assert "code" in sent_back(decide(browser, **changed))
+    assert Consent.objects.get().scope == "mcp"
+
+
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"response_type": "token"}, "unauthorized_client", ""),
     ({"response_type": "code token"}, "unauthorized_client", ""),

@@ -114,8 +114,8 @@ TWO_METHODS: list[tuple[dict[str, str], dict[str, str]]] = [
 ]
 
 
-@pytest.mark.spec("OAuth 2.1 2.4: one way to authenticate, in the body or Basic")
 @each_path
+@pytest.mark.spec("OAuth 2.1 2.4: one way to authenticate, in the body or Basic")
 @pytest.mark.parametrize(("form", "headers"), TWO_METHODS, ids=str)
 def test_a_client_authenticates_in_one_way(
     path: str, form: dict[str, str], headers: dict[str, str]
@@ -174,6 +174,7 @@ def test_a_client_that_does_not_authenticate_is_refused(
     assert challenge == ('Basic realm="oauth"' if headers else None)
 
 
+@pytest.mark.spec("MCP AUTH Overview 1: confidential and public clients")
 @pytest.mark.parametrize(
     ("form", "headers"),
     [

@@ -40,6 +40,7 @@ def introspect(raw: str | None, **options: Any) -> Any:
     return post_form("/oauth/introspect", {"token": raw}, **headers)
 
 
+@pytest.mark.spec("RFC 7662 2")
 @pytest.mark.spec("RFC 7662 2.2")
 def test_a_live_token_is_described(watcher: OAuthClient, user: User) -> None:
     pair = issue_tokens(user, issued_via="command", scope="mcp User.Read")

@@ -68,6 +68,7 @@ def token_of(raw: str) -> IssuedToken:
 
 
 @pytest.mark.spec("OAuth 2.1 3.2.4: error codes")
+@pytest.mark.spec("OAuth 2.1 10: no password, no implicit grant")
 @pytest.mark.parametrize(
     ("grant", "error"),
     [
@@ -141,6 +142,7 @@ def test_a_code_is_stored_with_the_address_of_the_request(
 
 
 @pytest.mark.spec("OAuth 2.1 4.1.3: code bound to client, redirect, challenge")
+@pytest.mark.spec("OAuth 2.1 10.2: redirect_uri optional at the token endpoint")
 @pytest.mark.parametrize("redirect_uri", [None, APP_BACK])
 def test_another_client_cannot_redeem_a_code(
     client: OAuthClient, user: User, redirect_uri: str | None
@@ -177,6 +179,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.spec("RFC 7636 4.6")
+@pytest.mark.spec("RFC 6749 5.2: another redirect_uri is invalid_grant")
+@pytest.mark.spec("RFC 8707 2.2: resource within the grant")
 @pytest.mark.parametrize(("changed", "error"), WRONG, ids=str)
 def test_a_code_is_bound_to_its_request(
     client: OAuthClient, user: User, changed: dict[str, Any], error: str
@@ -406,6 +410,7 @@ def test_a_refresh_may_ask_for_less_but_not_for_more(
     assert refresh(client, narrow["refresh_token"]).json()["scope"] == "mcp User.Read"
 
 
+@pytest.mark.spec("OAuth 2.1 4.3: refresh bound to client, scope, resource")
 def test_a_refresh_token_belongs_to_its_client(
     client: OAuthClient, pair: TokenPair
 ) -> None:

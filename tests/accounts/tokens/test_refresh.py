@@ -334,6 +334,7 @@ def test_an_opaque_token_ends_at_its_second(
     assert rotate(pair, "c")
 
 
+@pytest.mark.spec("OAuth 2.1 4.3: refresh tokens expire when idle")
 def test_an_expired_signed_token_is_refused(user: User, settings: Any) -> None:
     settings.REFRESH_TOKEN_LIFETIME = timedelta(0)
     refused(pair_for(user, ""), "", "The refresh token is not valid.")

@@ -285,6 +285,7 @@ def test_a_signing_key_rotated_and_retired(carol: Browser, server: Portico) -> N
     assert old.kid not in kids
 
 
+@pytest.mark.once
 def test_admin_changes_are_audited(carol: Browser, client: McpClient) -> None:
     """The event has actor, old and new value."""
     carol.save(primitive_page("look"), sensitive="on")
@@ -296,6 +297,7 @@ def test_admin_changes_are_audited(carol: Browser, client: McpClient) -> None:
     assert (event.actor, event.object) == ("carol", "alice has User")
 
 
+@pytest.mark.once
 def test_sign_ins_are_audited(server: Portico) -> None:
     with Browser(server.url) as browser:
         browser.sign_in("carol", "wrong")
@@ -314,6 +316,7 @@ READ_ONLY = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("path", "model"), READ_ONLY)
 def test_tokens_keys_and_events_cannot_be_edited(
     carol: Browser, client: McpClient, path: str, model: Any
@@ -348,6 +351,7 @@ def test_every_list_and_page_of_the_admin_opens(
         assert carol.open(path).page.status_code == 200
 
 
+@pytest.mark.once
 def test_staff_without_permission_cannot_revoke(server: Portico) -> None:
     from django.contrib.auth.models import Permission
 

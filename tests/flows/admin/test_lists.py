@@ -129,6 +129,7 @@ def test_a_sign_in_is_shown_as_a_tree_of_tokens(
     )
 
 
+@pytest.mark.once
 def test_long_lists_count_only_what_they_show(carol: Browser, monkeypatch: Any) -> None:
     """A list never runs COUNT(*) on the whole table."""
     rows = IssuedToken.objects.all()
@@ -167,6 +168,7 @@ def test_events_are_found_by_their_filters(carol: Browser) -> None:
     assert "e=1" in str(carol.open(f"{AUDIT}?at__gte=2026-99-99").page.url)
 
 
+@pytest.mark.once
 def test_a_change_is_shown_with_old_and_new_value(carol: Browser) -> None:
     """The detail page has old and new value in a table."""
     changes = {"enabled": [True, False], "scopes": [["a", "b"], []], "note": "x"}
@@ -268,6 +270,7 @@ def test_the_button_verifies_and_names_a_mismatch(audrey: Browser) -> None:
     )
 
 
+@pytest.mark.once
 def test_the_audit_needs_its_permission(server: Portico) -> None:
     rosa = make_user("rosa", "User")
     rosa.is_staff = True
@@ -285,6 +288,7 @@ def test_the_audit_needs_its_permission(server: Portico) -> None:
     assert User.objects.filter(username="rosa").exists()
 
 
+@pytest.mark.once
 def test_a_users_page_shows_sessions_and_tokens(
     carol: Browser, server: Portico
 ) -> None:

@@ -59,6 +59,7 @@ def lists() -> list[tuple[str, Any]]:
     ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("who", ["carol", *GROUPS])
 def test_a_secret_cannot_be_read_letter_by_letter(
     staff: dict[str, Browser], who: str
@@ -96,6 +97,7 @@ def test_a_secret_cannot_be_read_letter_by_letter(
             assert answer.status_code == (400 if may_look else 403), f"{path}?{query}"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("who", ["carol", *GROUPS])
 def test_every_list_refuses_what_it_does_not_declare(
     staff: dict[str, Browser], who: str
@@ -171,6 +173,7 @@ def test_an_invalid_key_finds_no_row(staff: dict[str, Browser]) -> None:
     assert page.status_code == 200
 
 
+@pytest.mark.once
 def test_popups_and_autocomplete_show_no_more(staff: dict[str, Browser]) -> None:
     """`_to_field` names a column, autocomplete searches one."""
     for path, field in ((USERS, "password"), (USERS, "email"), (TOKENS, "secret_hash")):
@@ -184,6 +187,7 @@ def test_popups_and_autocomplete_show_no_more(staff: dict[str, Browser]) -> None
         assert answer.status_code == 403
 
 
+@pytest.mark.once
 def test_a_view_with_refused_parameters_is_not_saved(
     staff: dict[str, Browser],
 ) -> None:
@@ -234,6 +238,7 @@ def test_every_link_of_every_page_is_accepted(
     assert wrong == [] and followed > 20
 
 
+@pytest.mark.once
 def test_an_export_needs_the_permissions_of_its_lists(
     staff: dict[str, Browser],
 ) -> None:
@@ -256,6 +261,7 @@ def test_an_export_needs_the_permissions_of_its_lists(
     assert found["rolf", "/admin/policy/export/"] == 200
 
 
+@pytest.mark.once
 def test_every_page_of_the_site_is_tried_as_every_group(
     staff: dict[str, Browser],
 ) -> None:
@@ -276,6 +282,7 @@ def test_every_page_of_the_site_is_tried_as_every_group(
             assert shown == (may_open and page.in_menu), (who, path)
 
 
+@pytest.mark.once
 def test_the_access_check_reads_only_permitted_lists(
     staff: dict[str, Browser], server: Portico
 ) -> None:
@@ -330,6 +337,7 @@ def own_urls() -> list[str]:
     return found
 
 
+@pytest.mark.once
 def test_additional_addresses_of_lists_check_permissions(
     server: Portico, default_users: None
 ) -> None:

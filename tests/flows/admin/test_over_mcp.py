@@ -37,13 +37,6 @@ def structured(client: McpClient, tool: str, **arguments: Any) -> Any:
     ]
 
 
-def test_users_are_listed_with_their_roles(server: Portico) -> None:
-    carol = mcp_client(server, "carol", scope=WIDE)
-    found = structured(carol, "list_users", contains="ali")
-    assert {"user": "alice", "active": True, "roles": ["User"]} in found
-    assert len(structured(carol, "list_users", limit=1)) == 1
-
-
 def test_a_role_is_granted_and_revoked_at_once(server: Portico) -> None:
     """The next message of an open client sees the change."""
     make_user("sybil", "User")
@@ -70,32 +63,6 @@ def test_tokens_are_revoked_and_refusals_listed(server: Portico) -> None:
     assert last[0]["actor"] == "trent" and last[0]["object"] == "tool rule"
     assert carol.text("revoke_tokens", user="trent").endswith("of trent revoked.")
     assert trent.call("look").status_code == 401
-
-
-@pytest.mark.parametrize(
-    ("tool", "arguments", "told"),
-    [
-        ("grant_role", {"user": "nobody", "role": "User"}, "no user named nobody"),
-        ("grant_role", {"user": "alice", "role": "King"}, "Admin, Guest, User"),
-        ("revoke_role", {"user": "alice", "role": "Admin"}, "does not hold"),
-        ("revoke_tokens", {"user": "nobody"}, "no user named nobody"),
-        ("grant_role", {"user": "bob", "role": "User", "until": "x"}, "is no moment"),
-        (
-            "grant_role",
-            {"user": "bob", "role": "User", "until": "2001-01-01"},
-            "passed",
-        ),
-        ("grant_role", {"user": "bob", "role": "User", "until": "9999-12-31"}, "late"),
-        ("grant_role", {"user": "bob", "role": "User", "reason": "x" * 256}, "255"),
-        ("revoke_tokens", {"user": "a\x00b"}, "match pattern"),
-        ("grant_role", {"user": "alice", "role": "User"}, "already has User"),
-    ],
-)
-def test_mistakes_are_explained(
-    server: Portico, tool: str, arguments: dict[str, str], told: str
-) -> None:
-    """The error names the wrong value and the values that exist."""
-    assert told in mcp_client(server, "carol", scope=WIDE).text(tool, **arguments)
 
 
 def test_the_own_account_is_a_resource_too(server: Portico) -> None:
@@ -149,35 +116,10 @@ def error_text(client: McpClient, tool: str, **arguments: Any) -> str:
 @pytest.mark.parametrize(
     ("tool", "arguments", "told"),
     [
-        (
-            "grant_role",
-            {"user": "adm", "role": "Admin"},
-            "cannot change your own roles",
-        ),
-        (
-            "grant_role",
-            {"user": "adm", "role": "Payroll"},
-            "cannot change your own roles",
-        ),
-        ("grant_role", {"user": "bob", "role": "Payroll"}, "do not have Payroll.Read"),
-        (
-            "grant_role",
-            {"user": "mallory", "role": "Admin"},
-            "Only superusers can grant",
-        ),
-        ("grant_role", {"user": "carol", "role": "Guest"}, "roles of a superuser"),
+        ("grant_role", {"user": "adm", "role": "Admin"}, "change your own roles"),
+        ("grant_role", {"user": "mallory", "role": "Admin"}, "Only superusers"),
         ("grant_role", {"user": "bob", "role": "User"}, "earlier end date"),
-        ("grant_role", {"user": "bob", "role": "User", "until": "1h"}, "earlier"),
-        (
-            "revoke_role",
-            {"user": "adm", "role": "Guest"},
-            "cannot change your own roles",
-        ),
         ("revoke_role", {"user": "carol", "role": "User"}, "roles of a superuser"),
-        ("revoke_role", {"user": "carol", "role": "Admin"}, "roles of a superuser"),
-        ("revoke_role", {"user": "paul", "role": "Payroll"}, "do not have"),
-        ("revoke_tokens", {"user": "carol"}, "Ask a superuser"),
-        ("revoke_tokens", {"user": "stella"}, "Ask a superuser"),
         ("revoke_tokens", {"user": "paul"}, "Ask a superuser"),
     ],
 )
@@ -225,19 +167,6 @@ def test_a_last_role_of_staff_takes_no_tokens_of_theirs(
         assert live.exists() is not ends
 
 
-@pytest.mark.parametrize("until", ["", "5m", "30d"])
-def test_an_existing_grant_stays_unchanged(server: Portico, until: str) -> None:
-    """A provider finds its grants by their reason and changes them itself."""
-    make_user("petra", "Guest")
-    ends = timezone.now() + timedelta(days=3)
-    assignment = grant("petra", "User", reason="from provider corp", expires_at=ends)
-    carol = mcp_client(server, "carol", scope=WIDE)
-    arguments = {"user": "petra", "role": "User", "until": until, "reason": "mine"}
-    assert f"until {ends:%Y-%m-%d}" in error_text(carol, "grant_role", **arguments)
-    RoleAssignment.objects.filter(pk=assignment.pk).update(expires_at=timezone.now())
-    assert "now has User" in carol.text("grant_role", **arguments)
-
-
 @pytest.mark.parametrize("tool", WRITING)
 def test_a_writing_tool_needs_its_scope_in_the_token(
     server: Portico, default_users: None, tool: str
@@ -251,21 +180,3 @@ def test_a_writing_tool_needs_its_scope_in_the_token(
     narrow = mcp_client(server, "carol", scope=f"tool:{tool}")
     assert "no user named x" in narrow.text(tool, user="x", role="User")
     assert narrow.tools() == {tool}
-
-
-def test_tools_read_only_what_the_admin_shows(server: Portico, adm: McpClient) -> None:
-    """Users read accounts they may change and their own refusals."""
-    for name in ("mallory", "adm"):
-        mcp_client(server, name).call("lonely")
-    listed = {row["user"] for row in structured(adm, "list_users", limit=500)}
-    assert {"adm", "bob"} <= listed and not {"carol", "stella", "paul"} & listed
-    refusals = structured(adm, "recent_refusals", limit=200)
-    assert {row["actor"] for row in refusals} == {"adm"}
-    actor = User.objects.get(username="adm")
-    actor.groups.set(Group.objects.filter(name="Helpdesk"))
-    assert {row["actor"] for row in structured(adm, "recent_refusals")} == {"adm"}
-    User.objects.filter(pk=actor.pk).update(is_staff=True)
-    listed = {row["user"] for row in structured(adm, "list_users", limit=500)}
-    assert {"carol", "stella", "paul"} <= listed
-    refusals = structured(adm, "recent_refusals", limit=200)
-    assert {"adm", "mallory"} <= {row["actor"] for row in refusals}

@@ -112,64 +112,6 @@ def test_a_denied_or_expired_device_code_is_refused(
     assert device["device_code"] not in stored
 
 
-def test_wrong_device_requests_get_the_code_of_the_rfc(
-    server: Portico, device_client: str
-) -> None:
-    """RFC 8628 3.2, RFC 6749 5.2; never a 500."""
-    url = f"{server.url}/oauth/device"
-    plain = register_client(server)["client_id"]
-    for form, error in (
-        ({}, "invalid_request"),
-        ({"client_id": "nope"}, "invalid_client"),
-        ({"client_id": plain}, "unauthorized_client"),
-        ({"client_id": device_client, "scope": "No.Such"}, "invalid_scope"),
-        (
-            {"client_id": device_client, "resource": "https://x.example"},
-            "invalid_target",
-        ),
-    ):
-        answer = HTTP.post(url, data=form)
-        assert answer.json()["error"] == error, answer.text
-    assert poll(server, device_client, "nope").json()["error"] == "invalid_grant"
-    assert poll(server, device_client, "").json()["error"] == "invalid_grant"
-    assert poll(server, plain, "nope").json()["error"] == "unauthorized_client"
-
-
-def test_a_device_gets_no_scopes_beyond_the_roles(
-    server: Portico, device_client: str
-) -> None:
-    """RFC 8628 3.5: approval grants no scope outside the user's roles."""
-    device = start_device_flow(server, device_client, scope="Admin.Write")
-    with Visitor(server.url, "alice") as visitor:
-        visitor.visit(device["verification_uri_complete"])
-    answer = poll(server, device_client, device["device_code"])
-    assert answer.json()["error"] == "access_denied"
-
-
-def test_invalid_device_codes_get_a_page(server: Portico, device_client: str) -> None:
-    """RFC 8628 3.3: mistyped, garbage, of a deleted client, sent twice."""
-    gone = register_client(server, grant_types=["authorization_code", GRANT])[
-        "client_id"
-    ]
-    codes = [
-        start_device_flow(server, client)["user_code"]
-        for client in (device_client, gone)
-    ]
-    OAuthClient.objects.filter(client_id=gone).delete()
-    with Visitor(server.url, "alice", "neither") as visitor:
-        for typed in ("ZZZZ-ZZZZ", "%00%ff", "x" * 500, codes[1]):
-            visitor.visit(f"{server.url}/device?user_code={typed}")
-            assert visitor.page.status_code == 400
-            assert "No device uses this code" in visitor.page.text
-        visitor.visit(f"{server.url}/device?user_code={codes[0].lower()}")
-        visitor.decision = "allow"
-        form = visitor.next_form()
-        assert form is not None
-        for status in (200, 400):
-            visitor.answer(form)
-            assert visitor.page.status_code == status
-
-
 @pytest.fixture
 def signing_client(tmp_path: Path) -> Iterator[tuple[str, Any]]:
     """A client with a service account and its own key."""

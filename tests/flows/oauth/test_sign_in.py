@@ -141,27 +141,8 @@ def test_scopes_beyond_the_roles_are_not_granted(server: Portico) -> None:
 
 WRONG: list[dict[str, Any]] = [
     {"client_id": "unknown"},
-    {"client_id": None},
     {"redirect_uri": "http://127.0.0.1:43117/other"},
-    {"redirect_uri": "https://evil.example/callback"},
-    {"redirect_uri": "http://127.0.0.1:43117/callback#f"},
-    {"redirect_uri": "http://u@127.0.0.1:43117/callback"},
-    {"response_type": "token"},
-    {"response_type": None},
     {"code_challenge": None, "code_challenge_method": None},
-    {"code_challenge_method": "plain"},
-    {"code_challenge_method": None},
-    {"code_challenge": "abc"},
-    {"response_mode": "fragment"},
-    {"redirect_uri": "http://127.0.0.1:99999/callback"},
-    {"resource": "https://elsewhere.example/mcp"},
-    {"resource": "not a uri"},
-    {"resource": ["{}", "https://elsewhere.example/mcp"]},
-    {"resource": "{}#fragment"},
-    {"scope": "No.Such"},
-    {"scope": "Admin.Write"},
-    {"state": ["a", "b"]},
-    {"client_id": "a\x00b"},
 ]
 
 
@@ -177,8 +158,7 @@ def test_an_invalid_request_gets_a_page_and_no_redirect(
 ) -> None:
     """OAuth 2.1 7.12: no redirect without the user's decision."""
     client_id = register_client(server)["client_id"]
-    text = json.dumps({"client_id": client_id, **changed})
-    url, _ = authorize_url(server, **json.loads(text.replace("{}", server.mcp_url)))
+    url, _ = authorize_url(server, **{"client_id": client_id, **changed})
     with Visitor(server.url, "alice") as visitor:
         end = visitor.visit(url)
         assert end.startswith(server.url)
@@ -194,15 +174,6 @@ def test_no_redirect_happens_before_sign_in(server: Portico) -> None:
         answer = HTTP.get(authorize_url(server, client_id, **changed)[0])
         assert answer.status_code == 302
         assert answer.headers["location"].startswith("/accounts/login/")
-
-
-def test_an_unknown_scope_is_named_on_the_page(server: Portico) -> None:
-    """RFC 6749 4.1.2.1: refused before any redirect, and named."""
-    client_id = register_client(server)["client_id"]
-    with Visitor(server.url, "alice") as visitor:
-        url = authorize_url(server, client_id, scope="mcp Nothing.Known")[0]
-        assert visitor.visit(url).startswith(server.url)
-        assert "Unknown scope: Nothing.Known." in visitor.seen[-1]
 
 
 def test_a_long_request_survives_the_sign_in_page(server: Portico) -> None:
@@ -222,11 +193,7 @@ def test_a_long_request_survives_the_sign_in_page(server: Portico) -> None:
     "changed",
     [
         {"resource": None},
-        {"resource": ""},
-        {"resource": ["{}", "{}/"]},
         {"scope": "", "nonce": "n", "claims": "{}", "display": "page"},
-        {"scope": "offline_access", "prompt": "consent"},
-        {"scope": "mcp mcp", "prompt": "", "response_mode": "query"},
     ],
     ids=str,
 )
@@ -238,43 +205,3 @@ def test_unknown_and_missing_parameters_are_accepted(
     _, answer = signed_in(server, **parameters)
     assert answer["scope"] == "mcp"
     assert McpClient(server, answer["access_token"]).allowed("look")
-
-
-@pytest.mark.spec("RFC 8252 7.3: any loopback port")
-@pytest.mark.spec("OAuth 2.1 2.3.1: exact redirect match, no fragment")
-@pytest.mark.parametrize(
-    ("asked", "good"),
-    [
-        ("http://127.0.0.1:50001/callback", True),
-        ("http://localhost:50001/cb", True),
-        ("http://[::1]:50001/cb", True),
-        ("cursor://anysphere.cursor-mcp/oauth/callback", True),
-        ("https://app.example/cb?keep=1", True),
-        ("http://localhost:50001/callback", False),
-        ("http://127.0.0.2:50001/callback", False),
-        ("https://127.0.0.1:50001/callback", False),
-        ("http://127.0.0.1:50001/callback?x=1", False),
-        ("http://127.0.0.1:50001/callback/", False),
-        ("http://127.0.0.1:50001/x/../callback", False),
-        ("cursor://evil/oauth/callback", False),
-        ("https://app.example:444/cb?keep=1", False),
-        ("https://app.example/cb?keep=1&more=2", False),
-        (None, False),
-    ],
-)
-def test_redirect_uris_match_exactly(
-    server: Portico, asked: str | None, good: bool
-) -> None:
-    """OAuth 2.1 2.3.1, 8.4.2: exact match, except for a loopback port."""
-    uris = [
-        "http://127.0.0.1/callback",
-        "http://localhost:1234/cb",
-        "http://[::1]/cb",
-        "https://app.example/cb?keep=1",
-        "cursor://anysphere.cursor-mcp/oauth/callback",
-    ]
-    client_id = register_client(server, redirect_uris=uris)["client_id"]
-    with Visitor(server.url, "alice") as visitor:
-        end = visitor.visit(authorize_url(server, client_id, redirect_uri=asked)[0])
-    assert end.startswith(str(asked) if good else f"{server.url}/oauth/authorize")
-    assert ("code=" in end) is good

@@ -176,6 +176,7 @@ def post_passkeys(browser: Browser, path: str) -> Iterator[tuple[str, int]]:
         yield text[:200], answer.status_code
 
 
+@pytest.mark.once
 def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
     with Browser(server.url) as browser:
         browser.open("/accounts/login/")
@@ -183,6 +184,7 @@ def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
         assert [one for one in sent if one[1] >= 500] == []
 
 
+@pytest.mark.once
 def test_an_odd_passkey_is_not_registered(server: Portico) -> None:
     """The server does not ask again."""
     make_user("bob", "Guest")

@@ -16,7 +16,10 @@ from tests.support.html_browser import Browser
 from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD
 
-pytestmark = pytest.mark.usefixtures("default_users", "without_counts")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.usefixtures("default_users", "without_counts"),
+]
 PROXY = "127.0.0.1"
 
 
@@ -37,7 +40,9 @@ def api(
 ) -> httpx2.Response:
     body = {"username": name, "password": password}
     headers = {"x-forwarded-for": address}
-    return httpx2.post(f"{server.url}/api/token/", json=body, headers=headers)
+    return httpx2.post(
+        f"{server.url}/api/token/", json=body, headers=headers, verify=False
+    )
 
 
 def page(

@@ -71,9 +71,10 @@ def with_app(name: str) -> list[str]:
 
 def obtain_token(server: Portico, name: str = "alice", **more: str) -> httpx2.Response:
     body = {"username": name, "password": PASSWORD, **more}
-    return httpx2.post(f"{server.url}/api/token/", json=body)
+    return httpx2.post(f"{server.url}/api/token/", json=body, verify=False)
 
 
+@pytest.mark.once
 def test_an_app_is_set_up_and_required(strict_server: Portico) -> None:
     """Secrets are encrypted, changes audited."""
     with Browser(strict_server.url) as alice, Browser(strict_server.url) as elsewhere:
@@ -101,6 +102,7 @@ def test_an_app_is_set_up_and_required(strict_server: Portico) -> None:
         assert "Where you are signed in" in alice.page.text
 
 
+@pytest.mark.once
 def test_the_password_grant_asks_for_a_code(strict_server: Portico) -> None:
     """second_factor_required; each code once; recovery codes too."""
     codes = with_app("alice")
@@ -125,6 +127,7 @@ def test_a_code_is_accepted_once_across_processes(rows: None, folder: Path) -> N
     assert statuses == {200, 401}
 
 
+@pytest.mark.once
 def test_wrong_codes_lock_out_like_wrong_passwords(strict_server: Portico) -> None:
     """With the password known, codes cannot be guessed without limit."""
     with_app("alice")
@@ -147,6 +150,7 @@ def test_wrong_codes_lock_out_like_wrong_passwords(strict_server: Portico) -> No
         assert alice.page.status_code == 429
 
 
+@pytest.mark.once
 def test_staff_must_set_up_a_second_factor(strict_server: Portico) -> None:
     """Admin, portal, consent and the password grant require it."""
     assert (
@@ -166,6 +170,7 @@ def test_staff_must_set_up_a_second_factor(strict_server: Portico) -> None:
     assert obtain_token(strict_server, "alice").status_code == 200
 
 
+@pytest.mark.once
 def test_consent_requires_the_second_factor(strict_server: Portico) -> None:
     """The authorization flow uses the same sign-in pages."""
     codes = with_app("alice")
@@ -232,6 +237,7 @@ def let_sign_in_expire(browser: Browser) -> None:
     store.save()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("verified", [False, True])
 def test_a_passkey_alone_signs_in_only_the_person_it_verified(
     strict_server: Portico, verified: bool
@@ -256,6 +262,7 @@ def test_a_passkey_alone_signs_in_only_the_person_it_verified(
         assert at_security(browser)
 
 
+@pytest.mark.once
 def test_sessions_are_listed_and_ended(strict_server: Portico) -> None:
     """One by one, and all of them together with every token."""
     strict_server.token("alice")
@@ -277,6 +284,7 @@ def test_sessions_are_listed_and_ended(strict_server: Portico) -> None:
     assert AuditEvent.objects.filter(action__in=actions).count() >= 2
 
 
+@pytest.mark.once
 def test_an_administrator_resets_a_lost_factor(strict_server: Portico) -> None:
     """In the admin and by command; audited."""
     with_app("alice")
@@ -301,6 +309,7 @@ def log_with(server: Portico, words: str) -> str:
     return log
 
 
+@pytest.mark.once
 def test_a_password_is_changed_and_reset_by_mail(strict_server: Portico) -> None:
     """Development prints the mail; an unknown address gets none."""
     forgetful = User.objects.create_user("forgetful", "forgetful@example.com", PASSWORD)
