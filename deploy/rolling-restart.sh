@@ -4,7 +4,7 @@
 set -eu
 site=${SITE:-/etc/nginx/sites-available/portico}
 host=${HOST_NAME:?the public host name, as in ISSUER_URL}
-up=' max_fails=1 fail_timeout=2s;'
+up=' max_fails=0;'
 for port in "$@"; do
   sed -i "s/:$port$up/:$port down;/" "$site"
   nginx -t -q && nginx -s reload

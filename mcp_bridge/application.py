@@ -28,6 +28,7 @@ from mcp_bridge.http.request_id import with_request_id
 from mcp_bridge.http.session_affinity import SessionAffinityMiddleware
 from mcp_bridge.http.shutdown import install_signal_handlers
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
+from mcp_bridge.http.unread_body import discarding_unread
 from mcp_bridge.middleware.database_timeout import DatabaseTimeoutMiddleware
 from mcp_bridge.server.discovery import autodiscover, sync
 from mcp_bridge.server.transport import Transport
@@ -70,6 +71,7 @@ class Application:
         """Dispatch one request by its exact path."""
         scope, send = with_request_id(strip_header_values(apply_forwarded(scope)), send)
         if scope["path"] in MCP_PATHS:
+        receive, send = discarding_unread(scope, receive, send)
             await self.mcp(scope, receive, send)
         elif CORS_PATHS.match(scope["path"]):
             await self.public(scope, receive, send)

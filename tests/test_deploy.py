@@ -16,7 +16,7 @@ from django.core.management import get_commands
 
 from config.environment import Environment
 from tests.support.ports import free_port
-from tests.support.production import served
+from tests.support.proxy_files import served
 from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import ROOT
 
@@ -229,3 +229,70 @@ def test_skips_are_failures_in_ci(monkeypatch: Any) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception):
         skip_or_fail("nginx", "apt-get install nginx-light")
+
+
+def test_the_image_can_copy_the_database_of_compose() -> None:
+    """pg_dump refuses a server that is newer than itself."""
+    (client,) = re.findall(r"postgresql-client-(\d+)", text("Dockerfile"))
+    assert compose()["services"]["database"]["image"] == f"postgres:{client}"
+
+
+def test_only_servers_have_a_health_check() -> None:
+    """The image's own would fail in containers that serve nothing."""
+    for name, service in compose()["services"].items():
+        if service.get("image") == "portico":
+            disabled = service.get("healthcheck", {}).get("disable", False)
+            assert disabled is ("uvicorn" not in service["command"]), name
+
+
+def test_every_way_to_deploy_makes_copies() -> None:
+    """Each runs `manage.py backup` in the server's own environment."""
+    units = (DEPLOY / "systemd" / "portico-backup.service").read_text()
+    server = text("systemd/portico@.service")
+    for line in ("EnvironmentFile=/etc/portico/environment", "User=portico"):
+        assert line in units and line in server
+    service = compose()["services"]["backup"]
+    web = compose()["services"]["web"]
+    assert service["secrets"] == web["secrets"]
+    assert service["environment"] == web["environment"]
+    jobs = [pod["containers"][0] for pod in pods()]
+    (job,) = [job for job in jobs if job["name"] == "backup"]
+    (server_pod,) = [one for one in jobs if one["name"] == "web"]
+    assert job["envFrom"] == server_pod["envFrom"]
+    for command in (units, str(service["command"]), str(job["command"])):
+        assert "manage.py backup" in command
+    # A volume takes its owner from the image's folder; without one it is root's.
+    assert "/data/backups" in text("Dockerfile")
+
+
+def test_a_unit_may_open_many_connections() -> None:
+    (limit,) = re.findall(
+        r"^LimitNOFILE=(\d+)$", text("systemd/portico@.service"), re.M
+    )
+    streams = Environment.model_fields["MAX_STREAMS"].default
+    assert int(limit) > 2 * streams
+
+
+STUB = """#!/bin/sh
+echo "$(basename "$0") $*: $(grep -c ' down;' "$SITE")" >> "$LOG"
+"""
+
+
+def test_a_rolling_restart_takes_out_one_process_at_a_time(tmp_path: Path) -> None:
+    """The script on the shipped nginx.conf, with programs that only report."""
+    site, log, programs = tmp_path / "site", tmp_path / "log", tmp_path / "bin"
+    programs.mkdir()
+    shutil.copy(DEPLOY / "nginx.conf", site)
+    for name in ("nginx", "systemctl", "curl", "sleep"):
+        (programs / name).write_text(STUB)
+        (programs / name).chmod(0o755)
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", "HOST_NAME": "h.example"}
+    env |= {"SITE": str(site), "LOG": str(log)}
+    script = str(DEPLOY / "rolling-restart.sh")
+    subprocess.run([script, "8001", "8002"], env=env, check=True)
+    restarts = [x for x in log.read_text().splitlines() if x.startswith("systemctl")]
+    assert restarts == [
+        "systemctl restart portico@8001: 1",
+        "systemctl restart portico@8002: 1",
+    ]
+    assert site.read_text() == text("nginx.conf")

@@ -14,7 +14,9 @@ import socket
 import struct
 
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from config.server.unread_bodies import Refused, UnreadBodyProtocol
 
 PIECE = 8192
 """Bytes parsed at a time, so that a limit is detected before much is stored."""
@@ -31,16 +33,12 @@ LARGE_HEAD = (
 NO_UPGRADE = "This server changes to no other protocol: leave out Upgrade."
 
 
-class Refused(Exception):
-    """Stops the parser after the response to the refused request was written."""
-
-
-class TimeoutProtocol(HttpToolsProtocol):
+class TimeoutProtocol(UnreadBodyProtocol):
     """Closes connections whose request is too slow or too large."""
 
-    begun = awaited = fresh = deaf = False
-    """Whether a head has begun, whether its timer runs, whether it began in the current
-    piece, and whether the parser ignores all further data."""
+    begun = awaited = fresh = False
+    """Whether a head has begun, whether its timer runs, and whether it began in the
+    current piece."""
     unused = 0
     """Bytes since the parser last began a message or returned a part of a body."""
     waiting: asyncio.TimerHandle | None = None
@@ -164,6 +162,20 @@ class TimeoutProtocol(HttpToolsProtocol):
             b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
         ]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, body]))
+        self._linger()
+
+    def limit_rest(self) -> None:
+        """The rest of an unread body has the time of a head."""
+        self._start_head_timer()
+
+    def hang_up(self) -> None:
+        """End our side and ignore what still arrives, until LINGER seconds later."""
+        self.deaf = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._linger()
+
+    def _linger(self) -> None:
         self._stop_head_timer()
         self.waiting = self.loop.call_later(LINGER, self._close)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import shutil
@@ -14,33 +13,19 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx2
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from accounts.models import SigningKey
 from tests.support import fork_server
 from tests.support.ports import free_port
+from tests.support.proxy_files import HTTP_BLOCK, certificates, served
 from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import ROOT, Portico, environment_of
 
 STARTS_WITHIN = 30.0
 METRICS_TOKEN = "metrics-token-of-these-tests"
-HTTP_BLOCK = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; {user}
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    include {folder}/site.conf;
-}}
-"""
 
 
 @dataclass
@@ -115,43 +100,6 @@ class Backend:
             self.process.wait(35)
 
 
-def served(port: int) -> list[str]:
-    """The command of deploy/systemd/portico@.service, after the path."""
-    unit = (ROOT / "deploy/systemd/portico@.service").read_text()
-    found = re.search(r"^ExecStart=\S+/(uvicorn .*)$", unit, re.MULTILINE)
-    assert found is not None
-    return found.group(1).replace("%i", str(port)).split()
-
-
-def certificates(folder: Path) -> tuple[Path, Path]:
-    """(certificate, key) of a test authority for localhost."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names: list[x509.GeneralName] = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ip_address("127.0.0.1")),
-    ]
-    paths = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    plain = serialization.NoEncryption()
-    pkcs8 = serialization.PrivateFormat.PKCS8
-    (folder / "tls.crt").write_bytes(paths.public_bytes(pem))
-    (folder / "tls.key").write_bytes(key.private_bytes(pem, pkcs8, plain))
-    return folder / "tls.crt", folder / "tls.key"
-
-
 def nginx_site(folder: Path, port: int, backends: list[Backend]) -> str:
     """deploy/nginx.conf with this test's ports, name and certificate."""
     text = with_ports((ROOT / "deploy/nginx.conf").read_text(), backends)
@@ -211,10 +159,10 @@ class Nginx:
 
     def take_out(self, port: int) -> None:
         """Send no new requests to this process."""
-        self.edit(f":{port} max_fails=1 fail_timeout=2s;", f":{port} down;")
+        self.edit(f":{port} max_fails=0;", f":{port} down;")
 
     def put_back(self, port: int) -> None:
-        self.edit(f":{port} down;", f":{port} max_fails=1 fail_timeout=2s;")
+        self.edit(f":{port} down;", f":{port} max_fails=0;")
 
     def edit(self, old: str, new: str) -> None:
         """Change the site, reload, and wait until the old workers are gone."""

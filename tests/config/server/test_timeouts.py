@@ -74,6 +74,13 @@ class Line(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent, self.ended, self.options = b"", list[str](), list[Any]()
+        self.eofs = 0
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.eofs += 1
 
     def write(self, data: Any) -> None:
         self.sent += bytes(data)
@@ -159,9 +166,11 @@ class Connection:
         return b"".join(part.get("body", b"") for part in self.read)
 
 
-def run(story: Callable[[Connection], Any], **how: bool) -> None:
+def run(
+    story: Callable[[Any], Any], kind: type[Connection] = Connection, **how: bool
+) -> None:
     async def whole() -> None:
-        it = Connection(**how)
+        it = kind(**how)
         try:
             await story(it)
         finally:
