@@ -24,6 +24,7 @@ from accounts.http.client_address import too_wide
 from accounts.models import AuditSeal, RoleAssignment, SigningKey, User
 from accounts.models.audit.verification import Verification
 from accounts.models.signing_keys import KeyState
+from accounts.rate_limits import store
 
 Messages = list[checks.CheckMessage]
 
@@ -232,6 +233,20 @@ def statements_are_bounded() -> Iterable[checks.CheckMessage]:
                 "statement_timeout and the others with ALTER ROLE (docs/production.md)."
             ),
             id="portico.W009",
+        )
+
+
+@database_check
+def shared_store_answers() -> Iterable[checks.CheckMessage]:
+    """The store of the rate limits answers; `doctor` alone waits for it."""
+    if not store.answers(settings.VALKEY_URL):
+        yield checks.Warning(
+            _(
+                "The store of the rate limits (VALKEY_URL) does not answer. Each "
+                "process counts calls alone, and sign-ins are refused."
+            ),
+            hint=_("Start Valkey or Redis, or correct VALKEY_URL."),
+            id="portico.W010",
         )
 
 

@@ -60,10 +60,15 @@ class SharedStore:
 
 
 class Backoff:
-    """Skips an unavailable store for RETRY_SECONDS; logs each change of state."""
+    """Skips an unavailable store for RETRY_SECONDS; logs each change of state.
 
-    def __init__(self) -> None:
+    `on_change` gets whether the store is available.
+    """
+
+    def __init__(self, on_change: Callable[[bool], None] | None = None) -> None:
         self.retry_at = 0.0
+        self.on_change = on_change or (lambda available: None)
+        self.on_change(True)
 
     def __enter__(self) -> None:
         if time.monotonic() < self.retry_at:
@@ -73,9 +78,11 @@ class Backoff:
         if isinstance(error, StorageError):
             if not self.retry_at:
                 logger.error("The rate limit store is unavailable: %s", error)
+                self.on_change(False)
             self.retry_at = time.monotonic() + RETRY_SECONDS
         elif error is None and self.retry_at:
             logger.warning("The rate limit store is available again")
+            self.on_change(True)
             self.retry_at = 0.0
 
 
@@ -102,3 +109,8 @@ def open_storage(kind: Callable[..., Store], url: str, **options: Any) -> Store:
 def shared_store(url: str) -> SharedStore:
     """Return the store at `url`, one per process."""
     return SharedStore(url)
+
+
+def answers(url: str) -> bool:
+    """Whether the store at `url` answers; True if there is none."""
+    return not url or bool(shared_store(url).limiter.storage.check())

@@ -1,10 +1,15 @@
-"""/readyz: whether requests can be served, and the parts that are not ready."""
+"""/readyz: whether this process can serve messages, and the parts that are not ready.
+
+Proxies take a process out when it is not ready. A part that only slows or limits the
+service is `degraded`: it is named, and the process stays in.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -62,9 +67,11 @@ def signing_key() -> None:
 
 
 def shared_store() -> None:
-    """Check that the store of the rate limits answers, if there is one."""
-    url = settings.VALKEY_URL
-    if url and not store.shared_store(url).limiter.storage.check():
+    """Check that the store of the rate limits answers, if there is one.
+
+    Without it, each process counts alone, and sign-ins are refused.
+    """
+    if not store.answers(settings.VALKEY_URL):
         raise NotReady("The store of the rate limits does not answer.")
 
 
@@ -75,11 +82,9 @@ def session_manager() -> None:
 
 
 IN_DATABASE: list[Callable[[], None]] = [migrations, signing_key]
-ELSEWHERE: list[Callable[[], None]] = [
-    database_file,
-    shared_store,
-    session_manager,
-]
+ELSEWHERE: list[Callable[[], None]] = [database_file, session_manager]
+DISPENSABLE: list[Callable[[], None]] = [shared_store]
+"""Parts without which messages are still served."""
 
 
 def problem(part: Callable[[], None]) -> str:
@@ -97,15 +102,22 @@ def problem(part: Callable[[], None]) -> str:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200, or 503 with every part that is not ready.
+    """200, or 503 with every part that is not ready; both name what is degraded.
 
     If the database does not answer, the parts in it are skipped: each would wait for
     the same timeout.
     """
-    results = {"database": problem(database)}
-    others = ELSEWHERE if results["database"] else IN_DATABASE + ELSEWHERE
-    results |= {part.__name__: problem(part) for part in others}
-    wrong = {name: text for name, text in results.items() if text}
+    wrong = problems([database])
+    wrong |= problems(ELSEWHERE if wrong else IN_DATABASE + ELSEWHERE)
+    degraded = problems(DISPENSABLE)
+    body: dict[str, Any] = {"status": "not ready" if wrong else "ready"}
+    body |= {"problems": wrong} if wrong else {}
+    body |= {"degraded": degraded} if degraded else {}
     headers = {"Cache-Control": "no-store"} | ({"Retry-After": "5"} if wrong else {})
-    body = {"status": "not ready", "problems": wrong} if wrong else {"status": "ready"}
     return JsonResponse(body, status=503 if wrong else 200, headers=headers)
+
+
+def problems(parts: list[Callable[[], None]]) -> dict[str, str]:
+    """Name -> problem of the parts that are not ready."""
+    results = {part.__name__: problem(part) for part in parts}
+    return {name: text for name, text in results.items() if text}

@@ -78,6 +78,18 @@ limit_exceeded = Counter(
     ("what",),
 )
 
+store_unavailable = Gauge(
+    "portico_shared_store_unavailable",
+    "Workers that the store of the rate limits does not answer.",
+    multiprocess_mode="livesum",
+)
+
+
+def set_store_available(available: bool) -> None:
+    """Set whether the store of the rate limits answers this process."""
+    if ENABLED:
+        store_unavailable.set(int(not available))
+
 
 def count_limit_exceeded(what: str) -> None:
     """Count a refused call or stream, or an ended session."""

@@ -25,6 +25,7 @@ from accounts.rate_limits.store import Backoff, limits_item, open_storage, redis
 from accounts.rate_limits.window import PROCESS_WINDOWS, Limit, configured_limit
 from accounts.tokens.principal import Principal
 from mcp_bridge.http.responses import Response, json_error
+from mcp_bridge.metrics import prometheus
 
 
 class AsyncSharedStore:
@@ -34,7 +35,7 @@ class AsyncSharedStore:
         async_url = f"async+{redis_url(url)}"
         store = open_storage(RedisStorage, async_url, implementation="redispy")
         self.limiter = SlidingWindowCounterRateLimiter(store)
-        self.health = Backoff()
+        self.health = Backoff(prometheus.set_store_available)
 
     async def hit(self, key: str, limit: Limit) -> float:
         """Count one: 0 within the limit, else seconds to wait. Raises StorageError."""

@@ -202,6 +202,17 @@ def test_statements_without_a_limit_are_warned_of(
     assert ids_of(checks.statements_are_bounded) == found
 
 
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [("", []), ("redis://127.0.0.1:1", [("portico.W010", WARNING)])],
+)
+def test_a_store_that_is_away_is_warned_of(
+    settings: Any, url: str, found: list[Any]
+) -> None:
+    settings.VALKEY_URL = url
+    assert ids_of(checks.shared_store_answers) == found
+
+
 class Serving:
     """A connection that shows its options."""
 

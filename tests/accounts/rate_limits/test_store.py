@@ -98,6 +98,25 @@ def test_an_unavailable_store_is_skipped_for_a_while(
     assert shared.health.retry_at == 0.0
 
 
+def test_each_change_of_state_is_reported_once() -> None:
+    seen: list[bool] = []
+    health = Backoff(seen.append)
+    for _ in range(2):
+        health.retry_at = 0.0 if health.retry_at == 0.0 else 1.0
+        with pytest.raises(StorageError), health:
+            raise StorageError(ConnectionError("away"))
+    assert seen == [True, False]
+    for _ in range(2):
+        health.retry_at = min(health.retry_at, 1.0)
+        with health:
+            pass
+    assert seen == [True, False, True]
+
+
+def test_no_store_is_no_missing_store() -> None:
+    assert store.answers("") and not store.answers("redis://127.0.0.1:1")
+
+
 def test_other_errors_do_not_count_as_an_outage() -> None:
     health = Backoff()
     with pytest.raises(KeyError), health:

@@ -24,7 +24,6 @@ PARTS = {
     "migrations",
     "signing_key",
     "database_file",
-    "shared_store",
     "session_manager",
 }
 URL = "redis://store"
@@ -64,6 +63,7 @@ def test_a_server_with_all_parts_is_ready() -> None:
 def test_every_part_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [readiness.database, *readiness.IN_DATABASE, *readiness.ELSEWHERE]
     assert {part.__name__ for part in parts} == PARTS
+    monkeypatch.setattr(readiness, "DISPENSABLE", [])
     monkeypatch.setattr(
         readiness, "problem", lambda part: "" if part is readiness.database else "no"
     )
@@ -135,20 +135,31 @@ def test_a_key_of_another_encryption_key_is_named(settings: Any) -> None:
     }
 
 
-@pytest.mark.parametrize("answers", [True, False])
-def test_the_store_of_the_limits_must_answer(
-    monkeypatch: pytest.MonkeyPatch, settings: Any, answers: bool
+@pytest.mark.parametrize("running", [True, False])
+def test_a_store_that_is_away_degrades_a_process(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, running: bool
+) -> None:
+    """Messages are still served, so proxies must not take the process out."""
+    settings.VALKEY_URL = "redis://127.0.0.1:1"
+    monkeypatch.setattr(mcp, "running", running)
+    status, body, response = answer()
+    assert (status, response.get("Retry-After")) == (
+        (200, None) if running else (503, "5")
+    )
+    assert body.pop("status") == ("ready" if running else "not ready")
+    text = "The store of the rate limits does not answer."
+    assert body.pop("degraded") == {"shared_store": text}
+    assert set(body.pop("problems", {})) == (set() if running else {"session_manager"})
+
+
+def test_a_store_that_answers_is_not_named(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     settings.VALKEY_URL = URL
-    limiter = SimpleNamespace(storage=SimpleNamespace(check=lambda: answers))
+    limiter = SimpleNamespace(storage=SimpleNamespace(check=lambda: True))
     stores = {URL: SimpleNamespace(limiter=limiter)}
     monkeypatch.setattr(store, "shared_store", stores.__getitem__)
-    if answers:
-        assert answer()[0] == 200
-        return
-    assert problems() == {
-        "shared_store": "The store of the rate limits does not answer."
-    }
+    assert answer()[:2] == (200, {"status": "ready"})
 
 
 def test_the_session_manager_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
