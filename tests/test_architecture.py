@@ -69,7 +69,10 @@ WALLS: dict[str, tuple[str, ...]] = {
     "oauth2_provider": ("accounts/oauth/", "accounts/models/oauth.py"),
     "prometheus_client": ("mcp_bridge/metrics/",),
     "limits": ("accounts/rate_limits/", "mcp_bridge/middleware/rate_limits.py"),
-    "psycopg": ("mcp_bridge/cache/readers/postgresql.py",),
+    "psycopg": (
+        "mcp_bridge/cache/readers/postgresql.py",
+        "accounts/management/postgresql_programs.py",
+    ),
     "asgiref": ("mcp_bridge/db.py",),
     "structlog": ("config/",),
 }

@@ -37,9 +37,17 @@ CHANGING: dict[str, tuple[list[str], str]] = {
     "unlock": (["alice"], "user.unlocked"),
 }
 """Command -> its arguments, and the event that it records."""
-READING = {"doctor", "export_audit", "export_policy", "seal_audit", "verify_audit"}
-STARTING = {"demo", "migrate", "up"}
-"""They fill or prepare an installation; `demo` records what it adds."""
+READING = {
+    "backup",
+    "doctor",
+    "export_audit",
+    "export_policy",
+    "rotate_secrets",
+    "seal_audit",
+    "verify_audit",
+}
+STARTING = {"demo", "migrate", "restore", "up"}
+"""They fill or prepare an installation; `demo` and `restore` record what they do."""
 POLICY = '{"format": "portico-policy-1", "roles": [{"name": "New", "scopes": []}]}'
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copyfile, copytree, ignore_patterns
 from threading import Event, Thread
 from urllib.parse import quote
 
@@ -17,7 +18,13 @@ from django.db import connection
 
 from tests.support.mcp_client import McpClient, mcp_client
 from tests.support.ports import free_port
-from tests.support.server import ROOT, database_url, environment_of, running_server
+from tests.support.server import (
+    ROOT,
+    database_url,
+    environment_of,
+    prepared_folder,
+    running_server,
+)
 from tests.support.server import Portico as Server
 from tests.support.users import PASSWORD
 
@@ -114,6 +121,50 @@ def test_a_restored_copy_serves_and_refuses_old_tokens(
         assert McpClient(restored, before.token).post("ping").status_code == 401
         fresh = McpClient(restored, restored.signed_in("alice", PASSWORD))
         assert fresh.text("look") == "alice looks at shelf"
+
+
+def project(folder: Path, **env_file: str) -> Path:
+    """A copy of the project with these lines in its `.env`."""
+    others = ignore_patterns("__pycache__", "static", "locale", "templates")
+    for name in ("accounts", "config", "mcp_bridge", "deploy"):
+        copytree(ROOT / name, folder / name, ignore=others)
+    for name in ("manage.py", "pyproject.toml"):
+        copyfile(ROOT / name, folder / name)
+    lines = [f"{name}={value}\n" for name, value in env_file.items()]
+    (folder / ".env").write_text("".join(lines))
+    return folder
+
+
+def test_the_scripts_use_the_servers_own_settings(tmp_path: Path) -> None:
+    """`.env` names the database; a left-over SQLite file lies where none is named."""
+    (tmp_path / "data").mkdir()
+    there = restored_settings(tmp_path / "data", "portico_by_env")
+    used = {**environment_of(tmp_path / "data", free_port()), **there}
+    bare = {"PATH": postgres_tools(), "PYTHON": sys.executable}
+    backup = ["deploy/backup.sh", str(tmp_path / "copy")]
+    restore = ["deploy/restore.sh", str(tmp_path / "copy")]
+    home = project(tmp_path / "home", **{**used, "EXTRA_APPS": ""})
+    (home / "var").mkdir()
+    copyfile(prepared_folder() / "portico.sqlite3", home / "var" / "portico.sqlite3")
+
+    def done(command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=home, env=bare, capture_output=True, text=True
+        )
+
+    empty = done(backup)
+    assert empty.returncode == 1 and "no database of Portico" in empty.stderr
+    run("backup.sh", tmp_path / "copy", DATABASE_URL=database_url())
+    restored = done(restore)
+    assert restored.returncode == 0, restored.stderr
+    copied = done(backup)
+    assert copied.returncode == 0, copied.stderr
+    kinds = {"sqlite": b"SQLite format 3\0", "postgresql": b"PGDMP"}
+    start = kinds[connection.vendor]
+    assert (tmp_path / "copy").read_bytes().startswith(start)
+    named = there["DATA_DIR"] if connection.vendor == "sqlite" else "portico_by_env"
+    assert named in copied.stdout
+    assert not (tmp_path / "copy.partial").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")

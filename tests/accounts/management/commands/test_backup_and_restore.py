@@ -1,0 +1,212 @@
+"""`backup` and `restore`: what they refuse, and what a restore ends."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError
+from django.test import Client
+from django.utils import timezone
+
+from accounts.management import database_copies, postgresql_programs
+from accounts.management.commands import restore
+from accounts.models import IssuedToken, User
+from accounts.tokens.issue import issue_tokens
+from tests.support.commands import new_events, refusal, run_command
+from tests.support.users import public_client
+
+NEWER = "INSERT INTO accounts_user VALUES ('bob')"
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The server's SQLite file, open as in a running server, with a user."""
+    path = tmp_path / "data" / "portico.sqlite3"
+    path.parent.mkdir()
+    settings = {"NAME": str(path)}
+    away = SimpleNamespace(vendor="sqlite", settings_dict=settings, close=lambda: None)
+    monkeypatch.setattr(database_copies, "connection", away)
+    monkeypatch.setattr(database_copies, "sqlite_file", lambda: path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as server:
+        server.execute("PRAGMA journal_mode=WAL")
+        server.execute("CREATE TABLE accounts_user (username TEXT)")
+        server.execute("INSERT INTO accounts_user VALUES ('alice')")
+        yield path
+
+
+def users(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as rows:
+        found = rows.execute("SELECT username FROM accounts_user").fetchall()
+    return [name for (name,) in found]
+
+
+def changed(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as rows:
+        rows.execute(statement)
+
+
+def test_a_copy_of_a_served_file_is_complete_and_private(
+    served: Path, tmp_path: Path
+) -> None:
+    """The rows of the write-ahead log are in it, and no other file is needed."""
+    run_command("backup", str(tmp_path / "copy"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+    assert users(tmp_path / "copy") == ["alice"]
+    assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("ALTER TABLE accounts_user RENAME TO users", "no database of Portico"),
+        ("", "cannot be opened"),
+    ],
+)
+def test_what_is_no_database_of_portico_is_not_copied(
+    served: Path, tmp_path: Path, statement: str, problem: str
+) -> None:
+    """A left-over or missing file is an error, and the older copy stays."""
+    (tmp_path / "copy").write_bytes(b"older")
+    if statement:
+        changed(served, statement)
+    else:
+        for path in served.parent.iterdir():
+            path.unlink()
+    with pytest.raises(CommandError, match="no database of Portico"):
+        run_command("backup", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == b"older"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+    assert bool(statement) or not served.exists()
+
+
+def test_a_folder_that_does_not_exist_is_named(served: Path, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="No such file"):
+        run_command("backup", str(tmp_path / "no" / "copy"))
+
+
+def test_a_copy_replaces_the_file_and_its_log(served: Path, tmp_path: Path) -> None:
+    """Old -wal and -shm files would be replayed into the new database."""
+    database_copies.copy_to(tmp_path / "copy")
+    changed(served, NEWER)
+    assert Path(f"{served}-wal").exists()
+    database_copies.require_copy(tmp_path / "copy")
+    database_copies.replace_by(tmp_path / "copy")
+    assert [path.name for path in served.parent.iterdir()] == [served.name]
+    assert stat.S_IMODE(served.stat().st_mode) == 0o600
+    assert users(served) == ["alice"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "no copy that `backup` made"),
+        (b"SELECT 1;", "no copy that `backup` made"),
+        (b"PGDMP\1\2", "a copy of PostgreSQL, but the settings name the SQLite"),
+        (b"SQLite format 3\0" + bytes(100), "no database of Portico"),
+    ],
+)
+def test_another_file_is_not_restored(
+    served: Path, tmp_path: Path, content: bytes, problem: str
+) -> None:
+    (tmp_path / "copy").write_bytes(content)
+    assert problem in refused_restore(tmp_path / "copy")
+    assert "No such file" in refused_restore(tmp_path / "missing")
+    assert users(served) == ["alice"]
+
+
+def refused_restore(file: Path) -> str:
+    with pytest.raises(CommandError) as refused:
+        run_command("restore", "--noinput", str(file))
+    return str(refused.value)
+
+
+def test_a_restore_is_confirmed(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database_copies.copy_to(tmp_path / "copy")
+    for terminal, problem in ((False, "--noinput"), (True, "Nothing was changed")):
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda t=terminal: t))
+        monkeypatch.setattr("builtins.input", lambda question: "no")
+        with pytest.raises(CommandError, match=problem):
+            run_command("restore", str(tmp_path / "copy"))
+    assert users(served) == ["alice"]
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps of a restore that this process cannot take on its test database."""
+    steps: list[str] = []
+    for name in ("require_copy", "replace_by"):
+        monkeypatch.setattr(
+            database_copies, name, lambda file, step=name: steps.append(step)
+        )
+    monkeypatch.setattr(
+        restore, "call_command", lambda name, **options: steps.append(name)
+    )
+    return steps
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("options", [[], ["--keep-tokens"]])
+def test_a_restore_ends_what_may_have_been_ended_since(
+    replaced: list[str], alice: User, options: list[str]
+) -> None:
+    """Browsers always, also sessions without an account; tokens unless kept."""
+    browser = Client()
+    browser.force_login(alice)
+    Session.objects.create(session_key="x" * 32, expire_date=timezone.now())
+    pair = issue_tokens(alice, issued_via="command", client_id=public_client("one"))
+    epoch = alice.session_epoch
+    events = new_events(lambda: run_command("restore", "--noinput", "copy", *options))
+    assert replaced == ["require_copy", "replace_by", "migrate"]
+    alice.refresh_from_db()
+    assert not Session.objects.exists() and alice.session_epoch == epoch + 1
+    live = IssuedToken.objects.live().filter(family=pair.row.family).exists()
+    assert live is bool(options)
+    last = ("command line", "database.restored", "copy", "")
+    assert events[-1] == last
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("step", ["replace", "migrate", "revoke"])
+def test_a_failing_step_stops_the_restore(
+    replaced: list[str], alice: User, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise CommandError("the disk is full")
+
+    if step == "replace":
+        monkeypatch.setattr(database_copies, "replace_by", fail)
+    elif step == "migrate":
+        monkeypatch.setattr(restore, "call_command", fail)
+    else:
+        monkeypatch.setattr(restore.Command, "end_access", fail)
+    assert refusal("restore", "--noinput", "copy") == "the disk is full"
+
+
+def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(CommandError, match="pg_dump is not installed"):
+        postgresql_programs.run_program("pg_dump")
+
+
+def test_an_option_that_no_variable_carries_goes_to_a_private_file() -> None:
+    options = {"service": "portico", "password": "word ", "sslpassword": "key"}
+    with postgresql_programs.environment(options) as (variables, handles):
+        assert variables["PGPASSWORD"] == "word "
+        text = Path(variables["PGSERVICEFILE"]).read_text()
+        assert text == "[portico]\nsslpassword=key\n" and len(handles) == 1
+    options |= {"service": "own"}
+    with (
+        pytest.raises(CommandError, match="in the service own"),
+        postgresql_programs.environment(options),
+    ):
+        pass
