@@ -78,6 +78,16 @@ class Environment(BaseSettings):
     PORT: int = Field(
         8000, ge=1, le=65535, description="Port on which `make serve` listens."
     )
+    SECRET_KEY_FALLBACKS: SecretStr = Field(
+        SecretStr(""),
+        description="Earlier values of SECRET_KEY that are still accepted, separated "
+        "by commas.",
+    )
+    KEY_ENCRYPTION_KEY_FALLBACKS: SecretStr = Field(
+        SecretStr(""),
+        description="Earlier values of KEY_ENCRYPTION_KEY that can still decrypt, "
+        "separated by commas. `manage.py rotate_secrets` makes them unnecessary.",
+    )
     WORKERS: int = Field(1, ge=1, le=64, description="Number of server processes.")
     ISSUER_URL: str = Field(
         "",
@@ -564,6 +574,11 @@ def is_secret(name: str, value: str | None) -> bool:
         return field.annotation is SecretStr or bool(urlsplit(value).password)
     except ValueError:
         return True
+def split_secrets(value: SecretStr) -> list[str]:
+    """The parts of a secret that are separated by commas or white space."""
+    return value.get_secret_value().replace(",", " ").split()
+
+
 
 
 def kept_secret(path: Path) -> str:

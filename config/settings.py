@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 
 from config import environment, sqlite
+from config.environment import split_secrets
 
 env = environment.read()
 
@@ -20,6 +21,8 @@ ENVIRONMENT_FILES = environment.files_with_secrets()
 DEBUG = False
 SECRET_KEY = env.secret("SECRET_KEY")
 KEY_ENCRYPTION_KEY = env.secret("KEY_ENCRYPTION_KEY")
+SECRET_KEY_FALLBACKS = split_secrets(env.SECRET_KEY_FALLBACKS)
+KEY_ENCRYPTION_KEY_FALLBACKS = split_secrets(env.KEY_ENCRYPTION_KEY_FALLBACKS)
 HOST, PORT, WORKERS = env.HOST, env.PORT, env.WORKERS
 ISSUER_URL = env.issuer
 RESOURCE_URL = f"{ISSUER_URL}/mcp"

@@ -42,7 +42,8 @@ def authenticated_recently(request: HttpRequest) -> bool:
 
 def access_revoked_since(request: HttpRequest, user: Any) -> bool:
     """Whether access was revoked or the account deleted after the password step."""
-    return user is None or request.session.get(DIGEST_SESSION_KEY) != user.auth_digest
+    digest = request.session.get(DIGEST_SESSION_KEY, "")
+    return user is None or not user.accepts_digest(digest)
 
 
 def restart_sign_in(request: HttpRequest) -> HttpResponse:

@@ -24,11 +24,12 @@ from django.utils.translation import gettext as _
 from accounts.audit.record import record
 from accounts.authentication.lockout import limit_attempts
 from accounts.authorization.mfa_enrollment import has_mfa, must_enroll_mfa
+from accounts.crypto.encrypted_columns import SECOND_FACTORS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from accounts.errors import InvalidGrant, SecondFactorRequired
 from accounts.models import User
 
-PURPOSE = b"portico second factors v1"
+PURPOSE = SECOND_FACTORS.purpose
 TOTP_STEP = 30
 """Time step of TOTP codes, seconds."""
 CODE_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES)

@@ -1,8 +1,13 @@
-"""AES-256-GCM at rest; each purpose has a key derived from KEY_ENCRYPTION_KEY."""
+"""AES-256-GCM at rest; each purpose has a key derived from KEY_ENCRYPTION_KEY.
+
+Values under one of KEY_ENCRYPTION_KEY_FALLBACKS are read, too. What is written is under
+KEY_ENCRYPTION_KEY (accounts/crypto/encrypted_columns.py).
+"""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
@@ -25,16 +30,18 @@ def seal(purpose: bytes, secret: bytes, about: bytes = b"") -> bytes:
     `about` (associated data) names the row, so a copy in another row cannot be read.
     """
     nonce = os.urandom(NONCE)
-    return nonce + _cipher(purpose).encrypt(nonce, secret, about)
+    return nonce + AESGCM(derived_key(purpose)).encrypt(nonce, secret, about)
 
 
 def unseal(purpose: bytes, sealed: bytes, about: bytes = b"") -> bytes:
     """Decrypt a result of `seal`. Raises KeyUnreadable."""
-    try:
-        return _cipher(purpose).decrypt(sealed[:NONCE], sealed[NONCE:], about)
-    except (InvalidTag, ValueError) as error:
-        text = "This KEY_ENCRYPTION_KEY cannot decrypt it."
-        raise KeyUnreadable(text) from error
+    return _unsealed(purpose, sealed, about)[0]
+
+
+def reseal(purpose: bytes, sealed: bytes, about: bytes = b"") -> bytes | None:
+    """Encrypt under the current key; None if it is already. Raises KeyUnreadable."""
+    secret, key = _unsealed(purpose, sealed, about)
+    return None if key == derived_key(purpose) else seal(purpose, secret, about)
 
 
 def derived_key(purpose: bytes) -> bytes:
@@ -42,11 +49,21 @@ def derived_key(purpose: bytes) -> bytes:
     return _derived(settings.KEY_ENCRYPTION_KEY, purpose)
 
 
-@lru_cache(maxsize=16)
+def accepted_keys(purpose: bytes) -> list[bytes]:
+    """The derived keys that may be in use; the first is the current one."""
+    older = settings.KEY_ENCRYPTION_KEY_FALLBACKS
+    return [derived_key(purpose), *(_derived(secret, purpose) for secret in older)]
+
+
+def _unsealed(purpose: bytes, sealed: bytes, about: bytes) -> tuple[bytes, bytes]:
+    """(secret, the derived key that decrypts it). Raises KeyUnreadable."""
+    for key in accepted_keys(purpose):
+        with suppress(InvalidTag, ValueError):
+            return AESGCM(key).decrypt(sealed[:NONCE], sealed[NONCE:], about), key
+    raise KeyUnreadable("This KEY_ENCRYPTION_KEY cannot decrypt it.")
+
+
+@lru_cache(maxsize=64)
 def _derived(secret: str, purpose: bytes) -> bytes:
     hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=purpose)
     return hkdf.derive(secret.encode())
-
-
-def _cipher(purpose: bytes) -> AESGCM:
-    return AESGCM(derived_key(purpose))

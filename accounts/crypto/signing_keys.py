@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.utils.translation import gettext as _
 
+from accounts.crypto.encrypted_columns import SIGNING_KEYS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 
 
@@ -44,7 +45,7 @@ def generate_key_pair(algorithm: str) -> GeneratedKeyPair:
     )
 
 
-PURPOSE = b"portico signing keys v1"
+PURPOSE = SIGNING_KEYS.purpose
 
 
 @lru_cache(maxsize=8)

@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.crypto.encrypted_columns import SIGN_IN_PROVIDERS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from accounts.models.audit.events import AuditEvent
 from accounts.models.roles import Role, RoleAssignment
@@ -24,7 +25,7 @@ from accounts.models.roles import Role, RoleAssignment
 if TYPE_CHECKING:
     from accounts.models.users import User
 
-PURPOSE = b"portico sign-in providers v1"
+PURPOSE = SIGN_IN_PROVIDERS.purpose
 
 
 def https_or_loopback(value: str) -> None:

@@ -221,6 +221,12 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         """Stored with each code; the code fails if access has ended since."""
         return hashlib.sha256(self.get_session_auth_hash().encode()).hexdigest()
 
+    def accepts_digest(self, digest: str) -> bool:
+        """Whether it is the present `auth_digest`, also under an older SECRET_KEY."""
+        hashes = [self.get_session_auth_hash(), *self.get_session_auth_fallback_hash()]
+        digests = [hashlib.sha256(text.encode()).hexdigest() for text in hashes]
+        return digest in digests
+
     def set_unusable_password(self) -> None:
         """Count as a password change, so that `save` ends access."""
         super().set_unusable_password()

@@ -111,7 +111,7 @@ def redeem_device_code(
     if grant is None:
         raise EndpointError("invalid_grant", "There is no such device code.")
     refuse_unapproved(grant)
-    if user is None or grant.auth_digest != user.auth_digest:
+    if user is None or not user.accepts_digest(grant.auth_digest):
         raise EndpointError("invalid_grant", "The account's access was revoked.")
     pair = issue_tokens(
         user,

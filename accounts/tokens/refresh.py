@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from accounts.crypto.encrypted_columns import REFRESH_SUCCESSORS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from accounts.crypto.secrets import PERSONAL_PREFIX, secret_hash
 from accounts.errors import InvalidGrant, InvalidScope
@@ -40,7 +41,7 @@ from accounts.tokens.principal import (
     verify_access,
 )
 
-PURPOSE = b"portico refresh successors v1"
+PURPOSE = REFRESH_SUCCESSORS.purpose
 NO_LONGER_VALID = "The refresh token is no longer valid; sign in again."
 
 

@@ -328,7 +328,10 @@ mcp = PorticoServer(
     instructions=INSTRUCTIONS,
     middleware=[require_decision],
     request_state_security=RequestStateSecurity(
-        keys=[f"portico request state {settings.SECRET_KEY}"]
+        keys=[
+            f"portico request state {secret}"
+            for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+        ]
     ),
 )
 

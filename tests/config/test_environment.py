@@ -20,6 +20,7 @@ from config.environment import (
     is_secret,
     kept_secret,
     read,
+    split_secrets,
     version,
 )
 from tests.support import fork_server
@@ -98,6 +99,30 @@ def test_production_refuses_what_is_unsafe(given: dict[str, str], told: str) -> 
     assert not Environment(_env_file=None, **safe).problems()  # type: ignore[arg-type]
     found = Environment(_env_file=None, **{**safe, **given}).problems()  # type: ignore[arg-type]
     assert [line.partition(":")[0] for line in found] == [told]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:se/cret@h/d",
+        "postgres://u:secret@h1:5432,h2:5432/d",
+        "postgres://u:secret@h1,h2/d",
+        "postgres://u:secret@[::1/d",
+    ],
+)
+def test_an_odd_database_url_is_one_sentence(url: str) -> None:
+    """It names the form for several hosts, and repeats no password."""
+    with pytest.raises(ValidationError) as refused:
+        Environment(_env_file=None, DATABASE_URL=url)
+    assert "/name?host=a,b" in str(refused.value)
+    assert "cret" not in str(refused.value)
+
+
+def test_older_secrets_are_separated_by_commas() -> None:
+    found = Environment(_env_file=None, KEY_ENCRYPTION_KEY_FALLBACKS="one, two\nthree,")
+    assert split_secrets(found.KEY_ENCRYPTION_KEY_FALLBACKS) == ["one", "two", "three"]
+    assert split_secrets(found.SECRET_KEY_FALLBACKS) == []
+    assert "three" not in repr(found)
 
 
 @pytest.mark.parametrize("command", ["doctor", "issue_token x"])

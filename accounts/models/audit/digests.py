@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import Error, models
 
-from accounts.crypto.encryption import derived_key
+from accounts.crypto.encryption import accepted_keys
 from accounts.models.audit.events import AuditEvent
 
 COLUMNS = (
@@ -114,7 +114,15 @@ def _unreadable(after: int, last: int, most: int) -> int | None:
     return None
 
 
+def compute_macs(*parts: Any) -> list[str]:
+    """Return the HMAC-SHA256 (hex) under each accepted key, the current key first."""
+    text = canonical_json(parts)
+    return [
+        hmac.new(key, text, hashlib.sha256).hexdigest()
+        for key in accepted_keys(PURPOSE)
+    ]
+
+
 def compute_mac(*parts: Any) -> str:
     """Return the HMAC-SHA256 (hex) under a key derived from KEY_ENCRYPTION_KEY."""
-    key = derived_key(PURPOSE)
-    return hmac.new(key, canonical_json(parts), hashlib.sha256).hexdigest()
+    return compute_macs(*parts)[0]

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from django.db import models
 
-from accounts.models.audit.digests import compute_mac
+from accounts.models.audit.digests import compute_macs
 
 
 class Numbered(Protocol):
@@ -48,8 +48,17 @@ class AuditHead(models.Model):
         return f"seal {self.number}"
 
     def is_authentic(self) -> bool:
-        """Whether the MAC is valid under this KEY_ENCRYPTION_KEY."""
-        return self.mac == self._mac()
+        """Whether the MAC is valid under this KEY_ENCRYPTION_KEY or an older one."""
+        return self.mac in self._macs()
+
+    def renew_mac(self, *, check: bool = False) -> bool:
+        """Replace the valid MAC of an older key; with `check`, only say so."""
+        current, *older = self._macs()
+        outdated = self.mac != current and self.mac in older
+        if outdated and not check:
+            self.mac = current
+            self.save(update_fields=["mac"])
+        return outdated
 
     def points_to(self, seal: Numbered | None) -> bool:
         """Whether this seal is the newest by this row; None means no seal yet."""
@@ -62,4 +71,7 @@ class AuditHead(models.Model):
         self.mac = self._mac()
 
     def _mac(self) -> str:
-        return compute_mac("head", self.number, self.digest)
+        return self._macs()[0]
+
+    def _macs(self) -> list[str]:
+        return compute_macs("head", self.number, self.digest)

@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models.audit.digests import (
     EventUnreadable,
     Row,
-    compute_mac,
+    compute_macs,
     content_hash,
     event_marks,
     rows_between,
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 EVENTS_PER_SEAL = 1000
 """The largest number of events in one seal."""
+
+MACS_AT_ONCE = 200
+"""Seals whose MACs are renewed in one statement."""
 
 LOCK_TIMEOUT = "200ms"
 """How long sealing may delay the writers of events (PostgreSQL)."""
@@ -175,6 +178,22 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
             yield from page
             last = page[-1].number
 
+    def renew_macs(self, *, check: bool = False) -> int:
+        """Replace valid MACs of older keys; return their number.
+
+        With `check`, only count. Invalid MACs stay: `verify_audit` names them.
+        """
+        count, last = 0, 0
+        rows = self.order_by("number").defer("marks")
+        while page := list(rows.filter(number__gt=last)[:MACS_AT_ONCE]):
+            older = [seal for seal in page if seal.has_older_mac()]
+            for seal in older:
+                seal.mac = seal.authentication_code()
+            if older and not check:
+                self.model.objects.bulk_update(older, ["mac"])
+            count, last = count + len(older), page[-1].number
+        return count
+
     def reauthenticate(self) -> int:
         """Compute every MAC with the current KEY_ENCRYPTION_KEY; return the number.
 
@@ -192,6 +211,7 @@ class AuditSealQuerySet(models.QuerySet["AuditSeal"]):
 
     seal.queryset_only = seal.alters_data = True  # type: ignore[attr-defined]
     purge.queryset_only = purge.alters_data = True  # type: ignore[attr-defined]
+    renew_macs.queryset_only = renew_macs.alters_data = True  # type: ignore[attr-defined]
     reauthenticate.queryset_only = True  # type: ignore[attr-defined]
     reauthenticate.alters_data = True  # type: ignore[attr-defined]
 
@@ -265,7 +285,19 @@ class AuditSeal(models.Model):
 
     def authentication_code(self) -> str:
         """Return the MAC of the digest and of the columns outside the digest."""
-        return compute_mac("seal", self.digest, self.sealed_at, self.purged_at)
+        return self._macs()[0]
+
+    def is_authentic(self) -> bool:
+        """Whether the MAC is valid under this KEY_ENCRYPTION_KEY or an older one."""
+        return self.mac in self._macs()
+
+    def has_older_mac(self) -> bool:
+        """Whether the MAC is valid, but under one of KEY_ENCRYPTION_KEY_FALLBACKS."""
+        current, *older = self._macs()
+        return self.mac != current and self.mac in older
+
+    def _macs(self) -> list[str]:
+        return compute_macs("seal", self.digest, self.sealed_at, self.purged_at)
 
     def purge_events(self) -> int:
         """Delete the events of this seal (retention); return their number."""

@@ -133,7 +133,7 @@ class Verification:
         return seal.purged_at is not None or not row.exists()
 
     def _mac_problem(self, seal: Seal) -> str:
-        if not self.checks_macs or seal.mac == seal.authentication_code():
+        if not self.checks_macs or seal.is_authentic():
             return ""
         return f"{seal} was changed or made by somebody without this KEY_ENCRYPTION_KEY"
 

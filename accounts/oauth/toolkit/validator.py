@@ -137,7 +137,7 @@ class PorticoValidator(OAuth2Validator):
         if grant.redeemed_at is not None:
             self.revoke_replayed(grant)
             return False
-        if grant.is_expired() or grant.auth_digest != user.auth_digest:
+        if grant.is_expired() or not user.accepts_digest(grant.auth_digest):
             return False
         request.grant, request.user = grant, user
         request.scopes = grant.scope.split()

@@ -10,7 +10,7 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import models
 from django.http import HttpRequest
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
 from accounts.http.session_store import SessionStore, stored_key
 from accounts.models import (
@@ -406,3 +406,27 @@ def test_accounts_are_listed_by_name() -> None:
     for name in ("cleo", "ann", "bea"):
         person(name)
     assert [u.username for u in User.objects.all()] == ["ann", "bea", "cleo"]
+
+
+def test_a_new_secret_key_with_the_old_one_ends_nothing(
+    alice: User, settings: Any
+) -> None:
+    """SECRET_KEY_FALLBACKS: sessions, unfinished sign-ins and codes go on."""
+    browser = Client()
+    browser.force_login(alice)
+    old, digest = settings.SECRET_KEY, alice.auth_digest
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a new key " * 6, [old]
+    assert alice.auth_digest != digest and alice.accepts_digest(digest)
+    assert browser.get("/portal/connect/").status_code == 200
+    settings.SECRET_KEY_FALLBACKS = []
+    assert not alice.accepts_digest(digest) and not alice.accepts_digest("")
+    assert browser.get("/portal/connect/").status_code == 200, "signed again meanwhile"
+
+
+def test_an_older_secret_key_revives_no_ended_access(
+    alice: User, settings: Any
+) -> None:
+    digest, old = alice.auth_digest, settings.SECRET_KEY
+    alice.revoke_tokens(actor=None, reason="test")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a new key " * 6, [old]
+    assert not alice.accepts_digest(digest)
