@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 from django.core import checks
 from django.utils.translation import gettext as _
 
 from accounts.checks import database_check
+from accounts.crypto import private_files
 from mcp_bridge.cache.triggers.install import state
 from mcp_bridge.models import ChangeCounter, Primitive
 
@@ -44,6 +48,31 @@ def everything_is_reachable() -> Iterable[checks.CheckMessage]:
             _("No role gives access to: %s.") % ", ".join(names),
             hint=_("Add one of their scopes to a role in the admin."),
             id="portico.W102",
+        )
+
+
+def holders_of_replaced_files(paths: list[Path], processes: Path) -> list[str]:
+    """Ids of this account's processes that have one of these open, deleted (Linux)."""
+    gone = {f"{path} (deleted)" for path in paths}
+    found = set()
+    for link in processes.glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.readlink(link) in gone:
+                found.add(link.parent.parent.name)
+    return sorted(found, key=int)
+
+
+@database_check
+def no_process_serves_a_replaced_file() -> Iterable[checks.CheckMessage]:
+    """Every process uses the SQLite file that has this name now."""
+    paths = [path.resolve() for path in private_files.database_files()]
+    holders = holders_of_replaced_files(paths, Path("/proc")) if paths else []
+    if holders:
+        yield checks.Error(
+            _("The database was replaced, but processes use the old file: %s.")
+            % ", ".join(holders),
+            hint=_("Restart the server. Until then it answers 503."),
+            id="portico.E105",
         )
 
 

@@ -287,6 +287,12 @@ async def database_unavailable() -> bool:
     return False
 
 
+def known_replaced() -> bool:
+    """Whether a check has found that the file was replaced; asks no file system."""
+    reader = decision_cache.reader if decision_cache is not None else None
+    return bool(getattr(reader, "was_replaced", False))
+
+
 def replaced() -> bool:
     """Whether the database file was replaced since the server started."""
     return decision_cache is not None and decision_cache.reader.replaced()

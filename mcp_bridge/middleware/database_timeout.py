@@ -1,7 +1,8 @@
 """DatabaseTimeoutMiddleware: 503 if the database does not answer a Django request.
 
 PostgreSQL's own timeouts end slow queries. A frozen or unreachable server sends nothing
-at all, and a thread would wait for it without limit.
+at all, and a thread would wait for it without limit. A SQLite file that was replaced
+is refused, too: this process still has the old one open.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_bridge.cache.decision_cache import database_unavailable
+from accounts.http.issuer_urls import PROBES
+from mcp_bridge.cache.decision_cache import database_unavailable, known_replaced
 from mcp_bridge.http.responses import unavailable
 
 CHECK_AFTER = 6.0
@@ -29,6 +31,10 @@ class DatabaseTimeoutMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve; the waiting thread is not interrupted."""
+        if known_replaced() and scope["path"] not in PROBES:
+            # Pages would read and change the old file, which nothing else uses.
+            await unavailable().send(send)
+            return
         reply = GuardedSend(send)
         try:
             await self.app(scope, receive, reply)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core import checks as django_checks
 from django.utils import timezone
 
+from accounts.crypto import private_files
 from accounts.models import Role, Scope
 from mcp_bridge import checks
 from mcp_bridge.cache.triggers.install import TriggerState
@@ -42,6 +45,7 @@ def found(check: Any) -> list[tuple[str, type, str, str]]:
         checks.definitions_are_accepted,
         checks.everything_is_reachable,
         checks.changes_are_numbered,
+        checks.no_process_serves_a_replaced_file,
     ],
 )
 def test_each_check_is_registered_and_needs_a_database(check: Any) -> None:
@@ -142,3 +146,22 @@ def test_changes_past_the_triggers_are_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "(table a, table b)" in one[2] and "Remove the subscription" in one[3]
     both = texts(monkeypatch, ["first"], ["table a"])
     assert [found_id for found_id, *_rest in both] == ["portico.E103", "portico.E104"]
+
+
+def test_processes_on_a_replaced_file_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Linux shows in /proc that an open file was deleted."""
+    database = tmp_path / "portico.sqlite3"
+    monkeypatch.setattr(private_files, "database_files", lambda: [database])
+    database.write_bytes(b"old")
+    with database.open("rb"):
+        assert found(checks.no_process_serves_a_replaced_file) == []
+        (tmp_path / "new").write_bytes(b"new")
+        (tmp_path / "new").rename(database)
+        if not Path("/proc/self/fd").exists():
+            pytest.skip("needs /proc")
+        ((name, _level, text, hint),) = found(checks.no_process_serves_a_replaced_file)
+    assert name == "portico.E105" and f" {os.getpid()}." in text
+    assert "Restart the server" in hint
+    assert found(checks.no_process_serves_a_replaced_file) == []

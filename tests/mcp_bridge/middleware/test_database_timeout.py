@@ -16,7 +16,7 @@ from mcp_bridge.middleware.database_timeout import (
     DatabaseTimeoutMiddleware,
     GuardedSend,
 )
-from tests.support.asgi import Client, run
+from tests.support.asgi import Client, ask, http_scope, run
 
 pytestmark = pytest.mark.once
 
@@ -124,3 +124,29 @@ def test_no_check_follows_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_check_comes_after_the_pools_own_timeout() -> None:
     """The pool waits 5 seconds for a connection; its error page comes first."""
     assert 5 < CHECK_AFTER <= 7
+
+
+class Replaced(Database):
+    """A reader whose file was replaced."""
+
+    was_replaced = True
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/admin/", 503), ("/oauth/token", 503), ("/healthz", 200), ("/readyz", 200)],
+)
+def test_a_replaced_file_is_served_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    """Probes are answered: they say what to do."""
+    memory: Any = DecisionCache(Replaced(away=False))  # type: ignore[arg-type]
+    monkeypatch.setattr(decision_cache, "decision_cache", memory)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    client = ask(DatabaseTimeoutMiddleware(app), http_scope("GET", path))
+    assert client.status == status
+    assert ("retry-after" in client.headers) is (status == 503)
