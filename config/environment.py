@@ -363,6 +363,11 @@ class Environment(BaseSettings):
         "line", description="Format of log lines: `line` (text) or `json`."
     )
     METRICS_TOKEN: SecretStr = Field(
+    AUDIT_LOG: bool = Field(
+        False,
+        description="Whether each committed audit event is also a line of the log: one "
+        "JSON object of the logger `portico.audit`.",
+    )
         SecretStr(""),
         description="Enables `/metrics` (Prometheus) for requests with this Bearer "
         "token, 20 characters or more.",

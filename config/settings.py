@@ -49,6 +49,7 @@ MAX_CALLS_PER_USER, MAX_CALLS = env.MAX_CALLS_PER_USER, env.MAX_CALLS
 MAX_BODIES_PER_USER = max(env.MAX_BODIES_PER_USER, env.MAX_BODY_SIZE)
 MAX_BODIES = max(env.MAX_BODIES, MAX_BODIES_PER_USER)
 AUDIT_DURABILITY = env.AUDIT_DURABILITY
+AUDIT_LOG = env.AUDIT_LOG
 AUDIT_RETENTION = timedelta(days=env.AUDIT_RETENTION)
 METRICS_TOKEN = env.METRICS_TOKEN.get_secret_value()
 
@@ -359,12 +360,19 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "portico": {"()": "config.server.logs.formatter", "layout": env.LOG_FORMAT}
+        "portico": {"()": "config.server.logs.formatter", "layout": env.LOG_FORMAT},
+        "audit": {"()": "config.server.logs.AuditFormatter"},
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "portico"},
+        "audit": {"class": "logging.StreamHandler", "formatter": "audit"},
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "portico"}},
     "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
     "loggers": {
         "mcp": {"level": "WARNING"},
+        # AUDIT_LOG decides, not LOG_LEVEL.
+        "portico.audit": {"handlers": ["audit"], "level": "INFO", "propagate": False},
         "django.request": {"level": "ERROR"},
         "axes": {"level": "ERROR"},
         # accounts/admin_site/declared_lookups.py logs one line without traceback.

@@ -5,6 +5,8 @@ All code logs through the standard library; structlog only formats the records.
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from typing import Any
 
@@ -54,6 +56,15 @@ def line(logger: Any, method: str, event: EventDict) -> str:
     traceback = str(event.get("exception") or "")
     marked = [f"  | {escaped(part)}" for part in traceback.splitlines()]
     return "\n".join([text, *marked])
+
+
+class AuditFormatter(logging.Formatter):
+    """One JSON object per audit event, whatever LOG_FORMAT is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "audit", {"text": record.getMessage()})
+        named = {"logger": record.name, "level": record.levelname.lower()}
+        return json.dumps(named | fields, default=str)
 
 
 WRITERS: dict[str, Processor] = {

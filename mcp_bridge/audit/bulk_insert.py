@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import JSONField
 
 from accounts.models import AuditEvent, IssuedToken
+from accounts.models.audit.event_log import log_events
 
 MAX_ROWS = 500
 """SQLite accepts at most 32,766 parameters in a statement."""
@@ -85,6 +86,7 @@ def insert_events(events: Sequence[CallEvent]) -> None:
         connection.close()
         raise
     last_at = time.monotonic()
+    log_events(events)
 
 
 def insert_many(events: Sequence[CallEvent]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from accounts.models.audit.event_log import log_events
 
 COMMAND_LINE = "command line"
 """The actor of management commands and of the Django shell."""
@@ -41,7 +44,9 @@ class AuditQuerySet(models.QuerySet["AuditEvent"]):
         objs = list(objs)
         if kwargs.get("update_conflicts") or any(o.pk is not None for o in objs):
             raise TypeError(APPEND_ONLY)
-        return super().bulk_create(objs, *args, **kwargs)
+        rows = super().bulk_create(objs, *args, **kwargs)
+        transaction.on_commit(partial(log_events, rows), robust=True)
+        return rows
 
     # Django calls these directly, past update and delete, also on the base manager.
     def _update(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -158,6 +163,7 @@ class AuditEvent(models.Model):
         if self.pk is not None:
             raise TypeError(APPEND_ONLY)
         super().save_base(*args, **kwargs)
+        transaction.on_commit(partial(log_events, [self]), robust=True)
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises TypeError; `AuditSeal.objects.all().purge()` applies retention."""
