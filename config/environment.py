@@ -320,6 +320,9 @@ class Environment(BaseSettings):
         2000,
         ge=1,
         description="Open subscription streams of all people in a process; then 503.",
+    MAX_STREAMS_PER_TOKEN: int = Field(
+        50, ge=1, description="Such streams with one token; then 429."
+    )
     )
     MAX_CALLS_PER_USER: int = Field(
         200,

@@ -22,13 +22,14 @@ from mcp_bridge.audit.trail import last_used
 from mcp_bridge.audit.writer import writing_audit
 from mcp_bridge.cache.decision_cache import caching_decisions
 from mcp_bridge.db import in_database
+from mcp_bridge.http.descriptors import watching_descriptors
 from mcp_bridge.http.host_origin import HostOriginMiddleware, origin_pattern
 from mcp_bridge.http.request_body import BodyLimitMiddleware
 from mcp_bridge.http.request_id import with_request_id
 from mcp_bridge.http.session_affinity import SessionAffinityMiddleware
 from mcp_bridge.http.shutdown import install_signal_handlers
-from mcp_bridge.middleware.authorization import AuthorizationMiddleware
 from mcp_bridge.http.unread_body import discarding_unread
+from mcp_bridge.middleware.authorization import AuthorizationMiddleware
 from mcp_bridge.middleware.database_timeout import DatabaseTimeoutMiddleware
 from mcp_bridge.server.discovery import autodiscover, sync
 from mcp_bridge.server.transport import Transport
@@ -70,8 +71,8 @@ class Application:
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request by its exact path."""
         scope, send = with_request_id(strip_header_values(apply_forwarded(scope)), send)
-        if scope["path"] in MCP_PATHS:
         receive, send = discarding_unread(scope, receive, send)
+        if scope["path"] in MCP_PATHS:
             await self.mcp(scope, receive, send)
         elif CORS_PATHS.match(scope["path"]):
             await self.public(scope, receive, send)
@@ -98,6 +99,7 @@ class Application:
             MAILER.start()
             stack.push_async_callback(in_database, MAILER.close)
             stack.push_async_callback(last_used.close)
+            await stack.enter_async_context(watching_descriptors())
             await stack.enter_async_context(writing_audit())
             await stack.enter_async_context(caching_decisions())
             await stack.enter_async_context(self.transport.running())

@@ -110,7 +110,7 @@ class AuthorizationMiddleware:
                 principal, catalogue = await resolve_caller(raw, trail)
             message = self.message(scope, body)
             if message.method in STREAM_METHODS:
-                reservation.count_as_stream()
+                reservation.count_as_stream(principal.jti)
             verdict = decide(principal, message, catalogue)
             call = Call(principal, message, catalogue, verdict)
             recheck = Recheck(call, raw, trail.address, read_at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ class ConcurrencyExceeded(RateLimited):
 
 
 class ConcurrencyLimit:
-    """Amounts by user, with a maximum for one user and one for all users.
+    """Amounts by user (or token), with a maximum for one and one for all.
 
     `name` is for errors and metrics, `per_user` and `in_total` are names of settings,
     `wait` is the Retry-After in seconds.
@@ -42,10 +42,10 @@ class ConcurrencyLimit:
     def __init__(self, name: str, per_user: str, in_total: str, wait: float) -> None:
         self.name, self.wait = name, wait
         self.per_user, self.in_total = per_user, in_total
-        self.amounts: dict[int, int] = {}
+        self.amounts: dict[Hashable, int] = {}
         self.total = 0
 
-    def acquire(self, user_id: int, amount: int = 1) -> None:
+    def acquire(self, user_id: Hashable, amount: int = 1) -> None:
         """Add an amount. Raises RateLimited or ConcurrencyExceeded."""
         mine = self.amounts.get(user_id, 0) + amount
         if mine > getattr(settings, self.per_user):
@@ -57,7 +57,7 @@ class ConcurrencyLimit:
         self.amounts[user_id] = mine
         self.total += amount
 
-    def release(self, user_id: int, amount: int = 1) -> None:
+    def release(self, user_id: Hashable, amount: int = 1) -> None:
         left = self.amounts[user_id] - amount
         if left:
             self.amounts[user_id] = left
@@ -68,6 +68,9 @@ class ConcurrencyLimit:
 
 CALLS = ConcurrencyLimit("calls", "MAX_CALLS_PER_USER", "MAX_CALLS", 1.0)
 STREAMS = ConcurrencyLimit("streams", "MAX_STREAMS_PER_USER", "MAX_STREAMS", 10.0)
+TOKEN_STREAMS = ConcurrencyLimit(
+    "streams of one token", "MAX_STREAMS_PER_TOKEN", "MAX_STREAMS", 10.0
+)
 BODIES = ConcurrencyLimit("bytes of bodies", "MAX_BODIES_PER_USER", "MAX_BODIES", 1.0)
 STREAM_METHODS = frozenset({"stream/open", "subscriptions/listen"})
 """Methods that are answered with a stream that stays open."""
@@ -76,25 +79,34 @@ STREAM_METHODS = frozenset({"stream/open", "subscriptions/listen"})
 class Reservation:
     """What one message counts against the limits. Creating one raises RateLimited."""
 
-    __slots__ = ("limit", "bytes", "user_id")
+    __slots__ = ("limit", "bytes", "token", "user_id")
 
     def __init__(self, user_id: int) -> None:
         CALLS.acquire(user_id)
         self.user_id, self.limit, self.bytes = user_id, CALLS, 0
+        self.token = ""
 
     def add_bytes(self, size: int) -> None:
         """Add bytes of the body. Raises RateLimited."""
         BODIES.acquire(self.user_id, size)
         self.bytes += size
 
-    def count_as_stream(self) -> None:
-        """Count the message as an open stream, not as a call. Raises RateLimited."""
+    def count_as_stream(self, token: str = "") -> None:
+        """Count the message as an open stream, not as a call. Raises RateLimited.
+
+        `token` is the jti of its token, which has a smaller limit.
+        """
         STREAMS.acquire(self.user_id)
         self.limit = STREAMS
         CALLS.release(self.user_id)
+        if token:
+            TOKEN_STREAMS.acquire(token)
+            self.token = token
 
     def release(self) -> None:
         self.limit.release(self.user_id)
+        if self.token:
+            TOKEN_STREAMS.release(self.token)
         if self.bytes:
             BODIES.release(self.user_id, self.bytes)
 

@@ -25,6 +25,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.request_state import RequestStateSecurity
+from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
@@ -36,6 +37,7 @@ from mcp_types import (
     Completion,
     GetPromptResult,
     InputRequiredResult,
+    SubscriptionsListenRequestParams,
 )
 from pydantic import AnyUrl, BaseModel
 
@@ -73,6 +75,11 @@ class PorticoServer(MCPServer[Any]):
         self.resources = VisibleResources()
         bus = CallerBus(self.resources)
         super().__init__(name, subscriptions=bus, **options)
+        # The SDK's own limit is a constant, and its refusal no 429.
+        listen = ListenHandler(bus, max_subscriptions=settings.MAX_STREAMS)
+        self._lowlevel_server.add_request_handler(
+            "subscriptions/listen", SubscriptionsListenRequestParams, listen
+        )
         self._resource_manager = self.resources
         self._tool_manager = self.tools = VisibleTools()
         self._prompt_manager = self.prompts = VisiblePrompts()

@@ -20,6 +20,7 @@ from mcp_bridge.server.concurrency_limits import (
     STREAMS,
     THREAD_SLOTS,
     THREADS_PER_USER,
+    TOKEN_STREAMS,
     ConcurrencyExceeded,
     ConcurrencyLimit,
     Reservation,
@@ -241,6 +242,27 @@ def test_a_refused_stream_stays_a_call_until_it_is_released(
     assert totals(empty) == [1, 0, 0]
     reservation.release()
     assert totals(empty) == [0, 0, 0]
+
+
+def test_one_token_has_a_part_of_its_owners_streams(
+    empty: list[ConcurrencyLimit], settings: Any
+) -> None:
+    """A leaked or looping client leaves streams for the owner's other clients."""
+    assert settings.MAX_STREAMS_PER_TOKEN < settings.MAX_STREAMS_PER_USER
+    settings.MAX_STREAMS_PER_TOKEN = 2
+    held = [Reservation(1) for _ in range(4)]
+    for one in held[:2]:
+        one.count_as_stream("laptop")
+    with pytest.raises(RateLimited) as refused:
+        held[2].count_as_stream("laptop")
+    assert refused.value.status == 429 and refused.value.wait == 10
+    held[3].count_as_stream("phone")
+    for one in held:
+        one.release()
+    assert totals(empty) == [0, 0, 0] and not TOKEN_STREAMS.amounts
+    again = Reservation(1)
+    again.count_as_stream("laptop")
+    again.release()
 
 
 def test_refused_bytes_are_not_given_back(
