@@ -14,15 +14,15 @@ bound_statements()
 django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402
-from servestatic import ServeStaticASGI  # noqa: E402
 
+from config.server.static_files import RollingStaticFiles  # noqa: E402
 from config.server.tracing import traced  # noqa: E402
 from mcp_bridge.application import Application  # noqa: E402
 from mcp_bridge.metrics.prometheus import ENABLED, MetricsMiddleware  # noqa: E402
 
 refuse_uncounted_workers()
 settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
-static = ServeStaticASGI(
+static = RollingStaticFiles(
     django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
 )
 application = traced(Application(static))
