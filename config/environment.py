@@ -29,6 +29,10 @@ PROTOCOL = "Needs `uvicorn --http config.server.timeouts:TimeoutProtocol`."
 
 STORES = ("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
 DATABASES = ("postgres", "postgresql", "sqlite")
+ODD_DATABASE_URL = (
+    "write it as postgres://user:password@host:port/name, with special characters of "
+    "the password as %XX; several hosts as postgres://user:password@/name?host=a,b"
+)
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 
 
@@ -74,10 +78,6 @@ class Environment(BaseSettings):
         description="Encrypts the signing keys at rest. Created in DATA_DIR in "
         "development; required in production, 32 characters or more.",
     )
-    HOST: str = Field("127.0.0.1", description="Address on which `make serve` listens.")
-    PORT: int = Field(
-        8000, ge=1, le=65535, description="Port on which `make serve` listens."
-    )
     SECRET_KEY_FALLBACKS: SecretStr = Field(
         SecretStr(""),
         description="Earlier values of SECRET_KEY that are still accepted, separated "
@@ -87,6 +87,10 @@ class Environment(BaseSettings):
         SecretStr(""),
         description="Earlier values of KEY_ENCRYPTION_KEY that can still decrypt, "
         "separated by commas. `manage.py rotate_secrets` makes them unnecessary.",
+    )
+    HOST: str = Field("127.0.0.1", description="Address on which `make serve` listens.")
+    PORT: int = Field(
+        8000, ge=1, le=65535, description="Port on which `make serve` listens."
     )
     WORKERS: int = Field(1, ge=1, le=64, description="Number of server processes.")
     ISSUER_URL: str = Field(
@@ -316,13 +320,13 @@ class Environment(BaseSettings):
         ge=1,
         description="Open subscription streams of one person in a process; then 429.",
     )
+    MAX_STREAMS_PER_TOKEN: int = Field(
+        50, ge=1, description="Such streams with one token; then 429."
+    )
     MAX_STREAMS: int = Field(
         2000,
         ge=1,
         description="Open subscription streams of all people in a process; then 503.",
-    MAX_STREAMS_PER_TOKEN: int = Field(
-        50, ge=1, description="Such streams with one token; then 429."
-    )
     )
     MAX_CALLS_PER_USER: int = Field(
         200,
@@ -359,6 +363,11 @@ class Environment(BaseSettings):
         "is committed, so every response has its event. `batch`: after the event "
         "is queued; a crash can lose 50 ms of events. `off`: without an event.",
     )
+    AUDIT_LOG: bool = Field(
+        False,
+        description="Whether each committed audit event is also a line of the log: one "
+        "JSON object of the logger `portico.audit`.",
+    )
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that is logged."
     )
@@ -366,11 +375,6 @@ class Environment(BaseSettings):
         "line", description="Format of log lines: `line` (text) or `json`."
     )
     METRICS_TOKEN: SecretStr = Field(
-    AUDIT_LOG: bool = Field(
-        False,
-        description="Whether each committed audit event is also a line of the log: one "
-        "JSON object of the logger `portico.audit`.",
-    )
         SecretStr(""),
         description="Enables `/metrics` (Prometheus) for requests with this Bearer "
         "token, 20 characters or more.",
@@ -428,8 +432,18 @@ class Environment(BaseSettings):
     @field_validator("DATABASE_URL")
     @classmethod
     def known_database(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in DATABASES:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            _ = parts.scheme.startswith("postgres") and parts.port
+        except ValueError as error:
+            # The error of the URL parser may repeat the password.
+            raise ValueError(ODD_DATABASE_URL) from error
+        if parts.scheme not in DATABASES:
             raise ValueError(f"write it as one of {', '.join(DATABASES)} and ://...")
+        if "," in (parts.hostname or ""):
+            raise ValueError(ODD_DATABASE_URL)
         return value
 
     @field_validator("EXTRA_APPS")
@@ -560,6 +574,11 @@ class Environment(BaseSettings):
         return problems
 
 
+def split_secrets(value: SecretStr) -> list[str]:
+    """The parts of a secret that are separated by commas or white space."""
+    return value.get_secret_value().replace(",", " ").split()
+
+
 def guessable(secret: str, length: int) -> bool:
     """Whether a secret is short, repetitive, or from Django's project template."""
     weak = len(set(secret)) < 8 or secret.startswith("django-insecure-")
@@ -582,11 +601,6 @@ def is_secret(name: str, value: str | None) -> bool:
         return field.annotation is SecretStr or bool(urlsplit(value).password)
     except ValueError:
         return True
-def split_secrets(value: SecretStr) -> list[str]:
-    """The parts of a secret that are separated by commas or white space."""
-    return value.get_secret_value().replace(",", " ").split()
-
-
 
 
 def kept_secret(path: Path) -> str:

@@ -49,8 +49,8 @@ MAX_STREAMS_PER_TOKEN = env.MAX_STREAMS_PER_TOKEN
 MAX_CALLS_PER_USER, MAX_CALLS = env.MAX_CALLS_PER_USER, env.MAX_CALLS
 MAX_BODIES_PER_USER = max(env.MAX_BODIES_PER_USER, env.MAX_BODY_SIZE)
 MAX_BODIES = max(env.MAX_BODIES, MAX_BODIES_PER_USER)
-AUDIT_DURABILITY = env.AUDIT_DURABILITY
 AUDIT_LOG = env.AUDIT_LOG
+AUDIT_DURABILITY = env.AUDIT_DURABILITY
 AUDIT_RETENTION = timedelta(days=env.AUDIT_RETENTION)
 METRICS_TOKEN = env.METRICS_TOKEN.get_secret_value()
 
@@ -368,7 +368,6 @@ LOGGING = {
         "stderr": {"class": "logging.StreamHandler", "formatter": "portico"},
         "audit": {"class": "logging.StreamHandler", "formatter": "audit"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "portico"}},
     "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
     "loggers": {
         "mcp": {"level": "WARNING"},

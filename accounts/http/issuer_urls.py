@@ -30,12 +30,18 @@ def is_other_host(request: HttpRequest) -> bool:
     return here != urlsplit(settings.ISSUER_URL).hostname
 
 
+PROBES = ("/healthz", "/readyz")
+"""Paths that orchestrators ask by the address of a process: no allowed host."""
+
+
 class IssuerMiddleware:
-    """Call `use_issuer_url` for every request."""
+    """Call `use_issuer_url` for every request; accept any Host for PROBES."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         use_issuer_url(request)
+        if request.path in PROBES:
+            request.META["HTTP_HOST"] = urlsplit(settings.ISSUER_URL).netloc
         return self.get_response(request)

@@ -16,8 +16,9 @@ from config.server.logs import without_keys
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 MISSING_PACKAGES = (
-    "OTEL_*: tracing is enabled, but its packages are not installed; run "
-    "pip install 'portico[opentelemetry]' (see docs/production.md), or unset them."
+    "OTEL_*: tracing is enabled, but its packages are not installed; run pip install "
+    "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http "
+    "opentelemetry-instrumentation-asgi (see docs/production.md), or unset them."
 )
 UNTRACED = "healthz,readyz,metrics"
 WHOLE = "portico.scope"

@@ -5,11 +5,15 @@ That library reads the folder's variable at import, so the folder must exist bef
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from django.conf import settings
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 KINDS = ("counter", "histogram", "gauge_livesum")
@@ -21,8 +25,32 @@ FILE_SIZE = 256 * 1024
 def prepare_folder() -> None:
     """Create the folder and set its variable, if several workers are measured."""
     if settings.METRICS_TOKEN and settings.WORKERS > 1:
-        folder = shared_folder(settings.DATA_DIR / "metrics")
-        os.environ.setdefault(FOLDER, str(folder))
+        folder = first_writable([settings.DATA_DIR / "metrics", temporary_root()])
+        if folder is not None:
+            os.environ.setdefault(FOLDER, str(folder))
+
+
+def temporary_root() -> Path:
+    """A folder of this account, for a DATA_DIR that is read-only."""
+    return Path(tempfile.gettempdir()) / f"portico-metrics-{os.geteuid()}"
+
+
+def first_writable(roots: list[Path]) -> Path | None:
+    """The shared folder in the first root that this account owns and can write to.
+
+    Without one, each worker reports its own metrics: a worker that failed here would be
+    restarted for ever.
+    """
+    for root in roots:
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if root.stat().st_uid == os.geteuid():
+                return shared_folder(root)
+            problem = "another account owns it"
+        except OSError as error:
+            problem = str(error)
+        logger.error("Workers cannot share metrics in %s: %s", root, problem)
+    return None
 
 
 def shared_folder(root: Path) -> Path:

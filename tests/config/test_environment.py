@@ -259,7 +259,8 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "MAX_HEADERS": (50, None),
     **dict.fromkeys(
         (
-            "MAX_SESSIONS_PER_USER MAX_SESSIONS MAX_STREAMS_PER_USER MAX_STREAMS "
+            "MAX_SESSIONS_PER_USER MAX_SESSIONS MAX_STREAMS_PER_USER "
+            "MAX_STREAMS_PER_TOKEN MAX_STREAMS "
             "MAX_CALLS_PER_USER MAX_CALLS AUDIT_RETENTION"
         ).split(),
         (1, None),

@@ -45,3 +45,19 @@ def test_ports_are_not_compared(host: str, other: bool) -> None:
     """Proxies drop them, and cookies ignore them."""
     request = RequestFactory().get("/", headers={"host": host})
     assert is_other_host(request) == other
+
+
+@pytest.mark.parametrize(
+    ("path", "host"),
+    [
+        ("/healthz", "portico.example"),
+        ("/readyz", "portico.example"),
+        ("/healthz/", "10.0.0.7"),
+        ("/admin/", "10.0.0.7"),
+    ],
+)
+def test_probes_may_use_the_address_of_a_process(path: str, host: str) -> None:
+    """Other paths keep their Host, which ALLOWED_HOSTS then checks."""
+    request = RequestFactory().get(path, headers={"host": "10.0.0.7:8000"})
+    IssuerMiddleware(lambda request: HttpResponse())(request)
+    assert request.get_host().partition(":")[0] == host

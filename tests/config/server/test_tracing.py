@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import tomllib
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from config.environment import BASE_DIR
 from config.server import tracing
 
 pytestmark = pytest.mark.once
@@ -173,5 +176,26 @@ def test_missing_packages_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> Non
     """Better than a server that silently sends no spans."""
     monkeypatch.setitem(sys.modules, OTLP, None)
     monkeypatch.setenv(ENDPOINT, "http://h")
-    with pytest.raises(SystemExit, match=r"portico\[opentelemetry\]"):
+    with pytest.raises(SystemExit, match="opentelemetry-sdk"):
         tracing.traced(App())
+
+
+def test_no_text_installs_a_package_of_our_name() -> None:
+    """`portico` on PyPI is somebody else's; the commands name our dependencies."""
+    extra = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]
+    names = [
+        re.split(r"[>=<]", one)[0]
+        for one in extra["optional-dependencies"]["opentelemetry"]
+    ]
+    command = f"pip install {' '.join(names)}"
+    page = (BASE_DIR / "docs" / "production.md").read_text(encoding="utf-8")
+    assert command in tracing.MISSING_PACKAGES and command in page
+    installs = re.compile(r"\b(?:pipx?|uvx?|conda)\s[^\n`]*[\s'\"]portico\b(?![/_-])")
+    found = [
+        f"{path.relative_to(BASE_DIR)}: {match[0]}"
+        for folder in ("accounts", "mcp_bridge", "config", "deploy", "docs", "examples")
+        for path in (BASE_DIR / folder).rglob("*")
+        if path.suffix in (".py", ".md", ".html", ".sh", ".yaml", ".txt")
+        for match in installs.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,40 @@ def test_a_folder_that_is_set_is_kept(
     settings.DATA_DIR = tmp_path
     multiprocess.prepare_folder()
     assert os.environ[FOLDER] == "/elsewhere"
+
+
+def test_a_read_only_data_folder_is_replaced(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that failed here would be restarted for ever."""
+    monkeypatch.setitem(os.environ, FOLDER, "")
+    del os.environ[FOLDER]
+    settings.METRICS_TOKEN, settings.WORKERS = "t", 2
+    settings.DATA_DIR = tmp_path / "file" / "data"
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    multiprocess.prepare_folder()
+    mine = tmp_path / f"portico-metrics-{os.geteuid()}" / str(os.getppid())
+    assert os.environ[FOLDER] == str(mine) and mine.is_dir()
+    assert mine.parent.stat().st_mode & 0o077 == 0
+
+
+def test_workers_without_any_folder_still_start(
+    settings: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another account's folder counts as none: it could be read and replaced."""
+    monkeypatch.setitem(os.environ, FOLDER, "")
+    del os.environ[FOLDER]
+    settings.METRICS_TOKEN, settings.WORKERS = "t", 2
+    settings.DATA_DIR = tmp_path
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    multiprocess.prepare_folder()
+    assert FOLDER not in os.environ
+    assert caplog.text.count("another account owns it") == 2
 
 
 def test_a_worker_removes_the_folders_of_ended_servers_only(tmp_path: Path) -> None:
