@@ -14,9 +14,9 @@ from accounts.admin_site import system_status
 from accounts.audit.record import record
 from accounts.management import database_copies
 from accounts.management.arguments import ACTOR
-from accounts.management.counts import counted
 from accounts.models import IssuedToken, User
 from accounts.models.oauth import end_pending
+from accounts.parsing.text import counted
 
 FIELDS = {"actor": ACTOR, "reason": "database restored"}
 

@@ -11,8 +11,8 @@ from django.core.management import BaseCommand, CommandError
 from accounts.audit.record import record
 from accounts.crypto.encrypted_columns import ENCRYPTED, Progress
 from accounts.management.arguments import ACTOR
-from accounts.management.counts import counted
 from accounts.models import AuditHead, AuditSeal
+from accounts.parsing.text import counted
 
 UNREADABLE = (
     "Cannot be decrypted: {values}. Add the key that encrypted them to "
