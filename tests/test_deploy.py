@@ -53,15 +53,6 @@ def pods() -> list[dict[str, Any]]:
     return [spec["template"]["spec"] for spec in specs if "template" in spec]
 
 
-@pytest.mark.parametrize("name", ["backup.sh", "restore.sh"])
-def test_no_program_of_postgresql_gets_the_url_as_an_argument(name: str) -> None:
-    """Every account of the host can list the arguments of a process."""
-    calls = text(name).replace("\\\n", " ")
-    started = [line for line in calls.splitlines() if re.search(r"\bpg_\w+ ", line)]
-    assert started and all("libpq.py" in line for line in started)
-    assert not re.search(r"\$\{?DATABASE_URL[}\"\s]", calls)
-
-
 def test_every_named_setting_exists() -> None:
     """Environment blocks, secrets, systemd units and the image."""
     named = set(manifests()["ConfigMap"]["data"]) | set(compose()["secrets"])

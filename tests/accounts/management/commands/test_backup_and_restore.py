@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -190,6 +191,50 @@ def test_a_failing_step_stops_the_restore(
     else:
         monkeypatch.setattr(restore.Command, "end_access", fail)
     assert refusal("restore", "--noinput", "copy") == "the disk is full"
+
+
+REPORTING = """#!/bin/sh
+{ echo "$@"; echo "$PGPASSWORD"; cat "$PGSERVICEFILE"; } > "$REPORT"
+exit "${FAILS:-0}"
+"""
+
+
+@pytest.fixture
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What pg_dump was given: arguments, password, service file."""
+    program = tmp_path / "bin" / "pg_dump"
+    program.parent.mkdir()
+    program.write_text(REPORTING)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("REPORT", str(tmp_path / "report"))
+    given = {
+        "dbname": "portico",
+        "password": "word of the role",
+        "sslpassword": "word of the key",
+        "keepalives_idle": 5,
+        "prepare_threshold": None,
+    }
+    away = SimpleNamespace(get_connection_params=lambda: given)
+    monkeypatch.setattr(postgresql_programs, "connection", away)
+    return tmp_path / "report"
+
+
+def test_no_program_of_postgresql_gets_a_secret_as_an_argument(report: Path) -> None:
+    """Every account of the host can list the arguments of a process."""
+    postgresql_programs.run_program("pg_dump", "--format=custom")
+    arguments, password, *service = report.read_text().splitlines()
+    assert arguments == "--dbname=service=portico --format=custom"
+    assert password == "word of the role"
+    assert service == ["[portico]", "sslpassword=word of the key", "keepalives_idle=5"]
+
+
+def test_a_failing_program_is_an_error(
+    report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILS", "3")
+    with pytest.raises(CommandError, match="pg_dump failed"):
+        postgresql_programs.run_program("pg_dump")
 
 
 def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
