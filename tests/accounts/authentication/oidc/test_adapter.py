@@ -103,6 +103,12 @@ def test_accounts_are_made_where_the_row_says_so(
     assert not open_(asked(), sign_in("off")) and not open_(asked(), sign_in("no"))
 
 
+def test_the_address_of_a_new_account_is_its_providers() -> None:
+    """So that it links no identity of another provider."""
+    user = SocialAccountAdapter().new_user(asked(), sign_in())
+    assert User().email_set_by_admin and not user.email_set_by_admin
+
+
 def test_an_address_finds_no_account_by_allauths_rule() -> None:
     assert SocialAccountAdapter().authenticate_by_email(sign_in()) is None  # type: ignore[func-returns-value]
 
