@@ -16,7 +16,7 @@ class Command(BaseCommand):
     help = "Copy the server's database to a file, while the server runs."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("file", type=Path)
+        parser.add_argument("file", type=Path, help="The copy to write.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         file: Path = options["file"]
