@@ -31,6 +31,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.audit.record import record
 from accounts.authentication.passwords.hashers import hashing_slot
 from accounts.http.client_address import client_address, rate_limit_prefix
+from accounts.models import OAuthClient, User
 from accounts.rate_limits.errors import RateLimited, lockout_text, rate_limited_response
 
 T = TypeVar("T")
@@ -310,7 +311,8 @@ def count_failed_factor(request: Any, name: str) -> None:
     """Count a wrong secret: a user's as a failed sign-in, others under their name."""
     if name.startswith(NON_USER_PREFIXES):
         AxesProxyHandler.user_login_failed(__name__, {"username": name}, request)
-        record("secret.refused", request=request, object=name, denied="credentials")
+        about = attempted(name)
+        record("secret.refused", request=request, denied="credentials", **about)
         return
     tried = {"username": name, "factor": "second"}
     user_login_failed.send(sender=__name__, credentials=tried, request=request)
@@ -331,6 +333,12 @@ def lockout_response(
     )
 
 
+def failures_of(username: str) -> bool:
+    """Whether failed sign-ins are counted for this name, which may be nobody's."""
+    name = normalize_username(username)
+    return AccessAttempt.objects.filter(username=name).exists()
+
+
 def unlock(
     *, username: str = "", address: str = "", keep: Iterable[str] = (), actor: Any
 ) -> int:
@@ -348,7 +356,13 @@ def unlock(
     )
     deleted: int = counts.filter(rows).delete()[0] if rows else 0
     target = " ".join(filter(None, (username, address)))
-    record("user.unlocked", actor=actor, object=target, changes={"attempts": deleted})
+    record(
+        "user.unlocked",
+        actor=actor,
+        object=target,
+        subject=User.objects.filter(username=username).first(),
+        changes={"attempts": deleted},
+    )
     return deleted
 
 
@@ -359,4 +373,14 @@ def connect_lockout_audit() -> None:
 def on_lock_out(request: Any, username: str, ip_address: str, **kwargs: Any) -> None:
     """Record the attempt that locked out; later attempts are failed sign-ins."""
     if getattr(request, "axes_failures_since_start", None) is not None:
-        record("user.locked_out", request=request, object=username, denied="attempts")
+        about = attempted(username)
+        record("user.locked_out", request=request, denied="attempts", **about)
+
+
+def attempted(name: str) -> dict[str, str]:
+    """Columns of an event about a counted name; a client is named, not numbered."""
+    if not name.startswith(CLIENT_PREFIX):
+        return {"object": name}
+    client_id = name.removeprefix(CLIENT_PREFIX)[:255]
+    known_as = OAuthClient.objects.all().name_of(client_id)
+    return {"object": f"client {known_as}"[:255], "client_id": client_id}

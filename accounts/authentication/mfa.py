@@ -163,7 +163,8 @@ def mfa_change_receiver(verb: str) -> Any:
 
     def receiver(request: Any, user: Any, authenticator: Any, **kwargs: Any) -> None:
         about = f"{authenticator.get_type_display()} of {user.username}"
-        record(f"second_factor.{verb}", request=request, actor=user, object=about)
+        action = f"second_factor.{verb}"
+        record(action, request=request, actor=user, object=about, subject=user)
         account = User.objects.filter(pk=user.pk)
         account.sign_out_browsers(
             actor=user, reason=f"second factor {verb}", keep=request
@@ -180,6 +181,6 @@ def reset_mfa(user: Any, *, actor: Any, keep: HttpRequest | None = None) -> int:
     """
     with transaction.atomic():
         deleted: int = Authenticator.objects.filter(user_id=user.pk).delete()[0]
-        record("second_factor.reset", actor=actor, object=user.username)
+        record("second_factor.reset", actor=actor, object=user)
         user.revoke_tokens(actor=actor, reason="second factor reset", keep=keep)
     return deleted

@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models.signals import pre_delete
 
 from accounts.models import OAuthClient, User
+from accounts.models.audit.origins import current_actor
 
 
 def connect_deletions() -> None:
@@ -25,10 +26,10 @@ def connect_deletions() -> None:
 def revoke_account_access(instance: User, **kwargs: Any) -> None:
     """Revoke the account's tokens: their rows stay when the account is deleted."""
     same = User.objects.filter(pk=instance.pk)
-    same.revoke_all_sessions(actor=None, reason="account deleted")
+    same.revoke_all_sessions(actor=current_actor(), reason="account deleted")
 
 
 def revoke_client_access(instance: OAuthClient, **kwargs: Any) -> None:
     """Revoke the client's tokens, or a new client with the same id revives them."""
     same = OAuthClient.objects.filter(pk=instance.pk)
-    same.end_access(actor=None, reason="client deleted")
+    same.end_access(actor=current_actor(), reason="client deleted")

@@ -68,6 +68,10 @@ class Batch:
         """Write accounts before roles, because an assignment needs its account."""
         self.add()
         users = self.users()
+        for what, action in (("add", "user.added"), ("change", "user.changed")):
+            for s in self.steps_that(what):
+                event = new_event(action, self.actor, s.username, s.changes)
+                self.events.append(event.about(users[s.username]))
         self.change(users)
         self.close(users)
         self.grant(users)
@@ -75,14 +79,15 @@ class Batch:
 
     def add(self) -> None:
         """Create the new accounts, with an unusable password."""
-        new = [step for step in self.steps if step.what == "add"]
+        new = self.steps_that("add")
         User.objects.bulk_create(
             User(username=s.username, password=make_password(None), **s.values)
             for s in new
         )
-        self.events += [
-            new_event("user.added", self.actor, s.username, s.changes) for s in new
-        ]
+
+    def steps_that(self, what: str) -> list[Step]:
+        """The steps that `add` or `change` an account."""
+        return [step for step in self.steps if step.what == what]
 
     def users(self) -> dict[str, User]:
         """Username -> account, for all accounts of this batch."""
@@ -91,7 +96,7 @@ class Batch:
 
     def change(self, users: dict[str, User]) -> None:
         """Update existing accounts, except for deactivation (see `close`)."""
-        old = [step for step in self.steps if step.what == "change"]
+        old = self.steps_that("change")
         columns = {c for s in old for c in s.values if c != "is_active" or s.values[c]}
         if "email" in columns:
             columns.add("email_set_by_admin")
@@ -103,15 +108,13 @@ class Batch:
                     setattr(users[s.username], column, value)
         if columns:
             User.objects.bulk_update([users[s.username] for s in old], sorted(columns))
-        self.events += [
-            new_event("user.changed", self.actor, s.username, s.changes) for s in old
-        ]
 
     def close(self, users: dict[str, User]) -> None:
         """Deactivate accounts, which also revokes their tokens."""
-        closing = [s for s in self.steps if s.what == "change"]
         keys = [
-            users[s.username].pk for s in closing if s.values.get("is_active") is False
+            users[s.username].pk
+            for s in self.steps_that("change")
+            if s.values.get("is_active") is False
         ]
         if keys:
             User.objects.filter(pk__in=keys).deactivate(actor=self.actor)
@@ -134,7 +137,8 @@ class Batch:
                 new = s.changes[f"role {name}"][0] is None
                 verb = "role.granted" if new else "role.extended"
                 ends = {"expires_at": s.changes[f"role {name}"]}
-                self.events.append(new_event(verb, self.actor, str(assignment), ends))
+                event = new_event(verb, self.actor, str(assignment), ends)
+                self.events.append(event.about(assignment))
         RoleAssignment.objects.bulk_create(
             rows,
             update_conflicts=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.core.management import CommandError
 
 from accounts.models import Role, User
-from accounts.models.audit.events import COMMAND_LINE
+from accounts.models.audit.origins import COMMAND_LINE
 from accounts.parsing.moments import parse_future_moment
 
 ACTOR = COMMAND_LINE

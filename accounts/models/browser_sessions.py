@@ -26,12 +26,12 @@ def sessions_of(users: Any, keep: str = "") -> models.QuerySet[UserSession]:
     return sessions.exclude(session_key=keep)
 
 
-def end_sessions(sessions: models.QuerySet[UserSession]) -> list[str]:
-    """Delete the sessions; return the username of each, sorted by name."""
+def end_sessions(sessions: models.QuerySet[UserSession]) -> list[Any]:
+    """Delete the sessions; return the user of each, sorted by name."""
     rows = list(sessions.order_by("user__username").select_related("user"))
     Session.objects.filter(pk__in=[row.session_key for row in rows]).delete()
     UserSession.objects.filter(pk__in=[row.pk for row in rows]).delete()
-    return [row.user.get_username() for row in rows]
+    return [row.user for row in rows]
 
 
 def purge_sessions(now: datetime, progress: Progress = unreported) -> int:

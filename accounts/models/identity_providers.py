@@ -143,7 +143,7 @@ class SignInProvider(models.Model):
         """Write an event whose actor is the user."""
         text = f"{user} has {role}"[:255]
         event = AuditEvent(action=action, object=text, reason=self.reason)
-        event.acted_by(user).save()
+        event.about(user).acted_by(user).save()
 
 
 class ClaimRule(models.Model):

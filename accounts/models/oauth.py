@@ -6,6 +6,7 @@ they exist because its models have foreign keys to each other.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -59,6 +60,15 @@ class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
 
     purge.queryset_only = True  # type: ignore[attr-defined]
     purge.alters_data = True  # type: ignore[attr-defined]
+
+    def names_of(self, client_ids: Iterable[str]) -> dict[str, str]:
+        """Return client_id -> name for the clients that have a row and a name."""
+        rows = self.filter(client_id__in=set(client_ids)).exclude(name="")
+        return dict(rows.values_list("client_id", "name"))
+
+    def name_of(self, client_id: str) -> str:
+        """Return the name of this client; its id if there is no name."""
+        return self.names_of([client_id]).get(client_id, client_id)
 
     def end_access(self, *, actor: Any, reason: str) -> int:
         """Revoke tokens and codes, but no consents; return the number of tokens."""
@@ -256,6 +266,11 @@ class OAuthGrant(toolkit.AbstractGrant):
         text = gettext("code of %(user)s for %(client)s")
         return text % {"user": self.user, "client": self.application}
 
+    @property
+    def audit_owner(self) -> tuple[str, int]:
+        """The history of its user shows its events."""
+        return "user", self.user_id
+
 
 class OAuthIDToken(toolkit.AbstractIDToken):
     """Unused: no OpenID Connect."""
@@ -297,9 +312,9 @@ def end_pending(*, actor: Any, reason: str, **filters: Any) -> int:
         ("device code", devices, "client_id"),
     )
     events = [
-        withdrawal_event(what, name, client_id, reason).acted_by(actor)
+        withdrawal_event(what, owner, client_id, reason).acted_by(actor)
         for what, rows, client in kinds
-        for name, client_id in rows.values_list("user__username", client)
+        for *owner, client_id in rows.values_list("user_id", "user__username", client)
     ]
     codes.delete()
     devices.delete()
@@ -308,14 +323,19 @@ def end_pending(*, actor: Any, reason: str, **filters: Any) -> int:
 
 
 def withdrawal_event(
-    what: str, name: str | None, client_id: str, reason: str
+    what: str, owner: Sequence[Any], client_id: str, reason: str
 ) -> AuditEvent:
-    """Return the unsaved event of a withdrawn consent or a revoked code."""
+    """Return the unsaved event of a withdrawn consent or a revoked code.
+
+    `owner` is the user's id and name; both are None for an undecided device code.
+    """
+    key, name = owner
     return AuditEvent(
         action="consent.withdrawn" if what == "consent" else "code.revoked",
         object=f"{what} of {name or 'nobody yet'}"[:255],
         client_id=client_id,
         reason=reason[:255],
+        subject=f"user:{key}" if key else None,
     )
 
 
@@ -373,10 +393,10 @@ class ConsentQuerySet(models.QuerySet["Consent"]):
 
         The next authorization request asks the user again.
         """
-        owners = self.order_by().values_list("user__username", "client__client_id")
+        columns = ("user_id", "user__username", "client__client_id")
         AuditEvent.objects.bulk_create(
-            withdrawal_event("consent", name, client_id, reason).acted_by(actor)
-            for name, client_id in owners
+            withdrawal_event("consent", owner, client_id, reason).acted_by(actor)
+            for *owner, client_id in self.order_by().values_list(*columns)
         )
         return self.delete()[0]
 
@@ -421,6 +441,11 @@ class Consent(models.Model):
     def __str__(self) -> str:
         text = gettext("%(user)s allowed %(client)s")
         return text % {"user": self.user, "client": self.client}
+
+    @property
+    def audit_owner(self) -> tuple[str, int]:
+        """The history of its user shows its events."""
+        return "user", self.user_id
 
     def end(self, *, actor: Any, reason: str) -> int:
         """Delete the consent and revoke the user's tokens and codes of this client.

@@ -164,6 +164,11 @@ class RoleAssignment(models.Model):
         return text % {"user": self.user, "role": self.role}
 
     @property
+    def audit_owner(self) -> tuple[str, int]:
+        """An assignment is a part of its user: others may follow it."""
+        return "user", self.user_id
+
+    @property
     def expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= timezone.now()
 

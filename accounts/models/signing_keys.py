@@ -67,9 +67,10 @@ class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
                 current.move(KeyState.RETIRING)
             successor.move(KeyState.ACTIVE)
             new_keys.pop().save()
-            AuditEvent(
+            event = AuditEvent(
                 action="key.rotated", object=f"signing key {successor.kid}"
-            ).acted_by(actor).save()
+            )
+            event.about(successor).acted_by(actor).save()
         return successor
 
     def _take_next(self, rows: list[SigningKey], algorithm: str) -> SigningKey | None:

@@ -10,13 +10,15 @@ from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.http.session_store import current_key
-from accounts.models.audit.events import COMMAND_LINE, AuditEvent
+from accounts.models.audit.events import AuditEvent
+from accounts.models.audit.origins import current_actor
 from accounts.models.browser_sessions import end_sessions, sessions_of
 from accounts.models.issued_tokens import IssuedToken, key_batches
 from accounts.models.oauth import Consent, end_pending
@@ -38,12 +40,46 @@ class AddressField(models.EmailField):  # type: ignore[type-arg]
         return address.lower() if isinstance(address, str) else address
 
 
+class LastSuperuser(ValidationError):
+    """Nobody could administer any more; the text names the fix."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            _(
+                "This is the last active superuser. Make another user a superuser "
+                "(with staff status) first."
+            )
+        )
+
+
 class UserQuerySet(models.QuerySet["User"]):
     """Finds accounts and ends their access."""
 
+    def administrators(self) -> UserQuerySet:
+        """Return the superusers who can enter the admin."""
+        return self.filter(is_superuser=True, is_active=True, is_staff=True)
+
+    def refuse_last_superuser(self) -> None:
+        """Raise LastSuperuser if nobody could administer without these accounts.
+
+        In a transaction it locks all administrators, so that two of them cannot remove
+        each other at once.
+        """
+        administrators = User.objects.all().administrators().order_by("pk")
+        if transaction.get_connection().in_atomic_block:
+            administrators = administrators.select_for_update(no_key=True)
+        everyone = set(administrators.values_list("pk", flat=True))
+        losing = self.order_by().filter(pk__in=everyone)
+        if everyone and everyone == set(losing.values_list("pk", flat=True)):
+            raise LastSuperuser
+
     def deactivate(self, *, actor: Any, reason: str = "account deactivated") -> int:
-        """Deactivate the active accounts and end their access; return their number."""
+        """Deactivate the active accounts and end their access; return their number.
+
+        Raises LastSuperuser.
+        """
         with transaction.atomic():
+            self.refuse_last_superuser()
             ids = self.filter(is_active=True).lock_rows()
             accounts = User.objects.filter(pk__in=ids)
             accounts.update(is_active=False)
@@ -108,21 +144,22 @@ class UserQuerySet(models.QuerySet["User"]):
     def _end_browser_sessions(
         self, ids: list[int], actor: Any, reason: str, keep: HttpRequest | None
     ) -> int:
-        names: list[str] = []
+        owners: list[Any] = []
         for batch in key_batches(ids):
             # The epoch also ends sessions that have no UserSession row.
             User.objects.filter(pk__in=batch).update(
                 session_epoch=F("session_epoch") + 1
             )
-            names += end_sessions(sessions_of(batch, current_key(keep)))
+            owners += end_sessions(sessions_of(batch, current_key(keep)))
         fields = {"action": "session.ended", "reason": reason[:255]}
         AuditEvent.objects.bulk_create(
-            AuditEvent(object=name, **fields).acted_by(actor) for name in names
+            AuditEvent(object=user.username, **fields).about(user).acted_by(actor)
+            for user in owners
         )
         if keep is not None and keep.user.pk in ids:
             keep.user.refresh_from_db(fields=["session_epoch"])
             update_session_auth_hash(keep, keep.user)
-        return len(names)
+        return len(owners)
 
     revoke_all_sessions.queryset_only = True  # type: ignore[attr-defined]
     revoke_all_sessions.alters_data = True  # type: ignore[attr-defined]
@@ -152,7 +189,7 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
             user.save(update_fields=["password"])
             event = AuditEvent(action="user.added", object=user.username)
             event.changes = {"is_superuser": [False, True]}
-            event.acted_by(COMMAND_LINE).save()
+            event.about(user).acted_by(current_actor()).save()
         return user
 
 
@@ -203,6 +240,19 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
             ("view_system", _("Can view the system page")),
             ("unlock_user", _("Can unlock locked-out accounts")),
         )
+
+    def clean(self) -> None:
+        """Raise LastSuperuser if these columns would leave nobody to administer."""
+        super().clean()
+        administers = self.is_superuser and self.is_active and self.is_staff
+        if self.pk is not None and not self._state.adding and not administers:
+            User.objects.filter(pk=self.pk).refuse_last_superuser()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete the account. Raises LastSuperuser."""
+        with transaction.atomic():
+            User.objects.filter(pk=self.pk).refuse_last_superuser()
+            return super().delete(*args, **kwargs)
 
     def get_session_auth_hash(self) -> str:
         """Return the hash that sessions must match: it covers password and epoch."""

@@ -229,6 +229,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             actor=request.user,
             request=request,
             object=f"client {client}",
+            subject=cast(User, request.user),
             client_id=client.client_id,
             via=" ".join(scopes)[:255],
         )

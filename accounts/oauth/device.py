@@ -181,11 +181,13 @@ class DevicePage(Page):
         if not undecided.update(**decision):
             return self.unknown_code()
         action = "consent.given" if approved else "consent.denied"
+        client_name = OAuthClient.objects.all().name_of(grant.client_id)
         record(
             action,
             actor=self.me,
             request=request,
-            object=f"device of client {grant.client_id}"[:255],
+            object=f"device of client {client_name}"[:255],
+            subject=self.me,
             client_id=grant.client_id,
             via=" ".join(scopes)[:255],
         )

@@ -38,6 +38,7 @@ class AppsView(Page):
                 actor=self.me,
                 request=request,
                 object=f"client {consent.client}",
+                subject=self.me,
                 client_id=consent.client.client_id,
             )
             count = consent.end(actor=self.me, reason="revoked in the portal")

@@ -41,7 +41,13 @@ class SecurityView(Page):
         sessions = UserSession.objects.filter(user_id=self.me.pk, pk=row_id(key))
         for session in sessions:
             description = f"session from {session.ip}"
-            record("session.ended", request=request, actor=self.me, object=description)
+            record(
+                "session.ended",
+                request=request,
+                actor=self.me,
+                object=description,
+                subject=self.me,
+            )
             end_sessions(request, [session])
             messages.success(request, _("Session ended."))
         return redirect("portal-security")
@@ -54,6 +60,12 @@ class SecurityView(Page):
             actor=me, reason="signed out everywhere"
         )
         summary = f"{counted(browsers, 'session')}, {counted(tokens, 'token')}"
-        record("user.signed_out_everywhere", request=request, actor=me, object=summary)
+        record(
+            "user.signed_out_everywhere",
+            request=request,
+            actor=me,
+            object=summary,
+            subject=me,
+        )
         logout(request)
         return redirect("account_login")

@@ -258,7 +258,12 @@ def issue_personal_token(
 
 
 def record_token(
-    action: str, row: IssuedToken, actor: Any, address: str, reason: str = ""
+    action: str,
+    row: IssuedToken,
+    actor: Any,
+    address: str,
+    reason: str = "",
+    decision: str = "",
 ) -> None:
     """Store an audit event about a token, in the caller's transaction."""
     AuditEvent(
@@ -268,5 +273,6 @@ def record_token(
         token_id=row.jti,
         address=address,
         reason=reason,
+        decision=decision,
         via=str(row.issued_via),
     ).acted_by(actor).save()

@@ -19,7 +19,14 @@ from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from accounts.crypto.secrets import PERSONAL_PREFIX, secret_hash
 from accounts.errors import InvalidGrant, InvalidScope
 from accounts.http.client_address import in_networks, split_networks
-from accounts.models import IssuedToken, OAuthClient, RevokedToken, TokenKind, User
+from accounts.models import (
+    AuditEvent,
+    IssuedToken,
+    OAuthClient,
+    RevokedToken,
+    TokenKind,
+    User,
+)
 from accounts.parsing.text import counted
 from accounts.tokens import jwts
 from accounts.tokens.issue import (
@@ -33,6 +40,7 @@ from accounts.tokens.issue import (
     record_token,
     sign_row,
 )
+from accounts.tokens.lookup import find_token
 from accounts.tokens.principal import (
     SUBJECT,
     Unauthenticated,
@@ -55,7 +63,33 @@ def rotate_refresh_token(
 
     A second use within REFRESH_TOKEN_GRACE returns the same successor, for a client
     that lost the response or uses two windows. A later use revokes the family.
+
+    Refusals of known tokens are recorded with their owner.
     """
+    try:
+        return _rotate(raw, address, client_id, scope)
+    except Replayed:
+        raise
+    except InvalidGrant:
+        _record_refused(raw, address)
+        raise
+
+
+class Replayed(InvalidGrant):
+    """A refresh token was used twice; `token.replayed` records it."""
+
+
+def _record_refused(raw: str, address: str) -> None:
+    row = find_token(raw)
+    if row is not None:
+        state = row.state
+        reason = "refused" if state == "active" else state
+        denied = AuditEvent.Verdict.DENIED
+        owner = row.user or row.username
+        record_token("token.refused", row, owner, address, reason, decision=denied)
+
+
+def _rotate(raw: str, address: str, client_id: str, scope: str) -> TokenPair:
     claims = _claims(raw, client_id)
     with transaction.atomic():
         row, user = _lock_token(claims)
@@ -67,7 +101,7 @@ def rotate_refresh_token(
         if timezone.now() - row.redeemed_at <= settings.REFRESH_TOKEN_GRACE:
             return _repeat_successor(row, user, about)
         _revoke_replayed_family(row, address)
-    raise InvalidGrant("The refresh token was used before; sign in again.")
+    raise Replayed("The refresh token was used before; sign in again.")
 
 
 def _claims(raw: str, client_id: str) -> dict[str, Any]:

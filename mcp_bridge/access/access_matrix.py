@@ -198,7 +198,7 @@ def apply_change(change: MatrixChange, actor: Any, request: Any) -> None:
         "role.scope_given" if change.give else "role.scope_taken",
         actor=actor,
         request=request,
-        object=str(change.role),
+        object=change.role,
         changes={name: [not change.give, change.give]},
         via="access matrix",
     )

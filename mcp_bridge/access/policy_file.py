@@ -16,6 +16,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Model
 from django.utils.translation import gettext as _
 
 from accounts.authorization.delegation import NotAllowed, objection_to_importing
@@ -291,7 +292,7 @@ def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
         if diff.problems or diff.mark != mark:
             raise StalePreview
         for change in diff.changes:
-            apply_policy_change(change)
+            row = apply_policy_change(change)
             before_and_after = {n: [b, a] for n, b, a in change.fields}
             noun = change.section.rstrip("s")
             verb = "added" if change.new else "changed"
@@ -301,14 +302,14 @@ def apply_policy(raw: bytes, mark: str, actor: Any) -> int:
                 changes=before_and_after,
                 reason="policy imported",
             )
-            event.acted_by(actor).save()
+            event.about(row).acted_by(actor).save()
         items = counted(len(diff.changes), "item")
         AuditEvent(action="policy.imported", object=items).acted_by(actor).save()
     return len(diff.changes)
 
 
-def apply_policy_change(change: PolicyChange) -> None:
-    """Write one change to its row."""
+def apply_policy_change(change: PolicyChange) -> Model:
+    """Write one change to its row, which is returned."""
     row: Any
     if change.section == "primitives":
         kind, name = change.name
@@ -322,3 +323,5 @@ def apply_policy_change(change: PolicyChange) -> None:
         else:
             setattr(row, name, after)
     row.save()
+    changed: Model = row
+    return changed

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
+from accounts.models import IssuedToken, User
+from accounts.models.audit.origins import RequestOrigin
+from accounts.parsing.row_ids import row_id
 from accounts.parsing.text import one_line
-from accounts.tokens.principal import Unauthenticated
+from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.messages import Message
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.audit.last_used import LastUsedTracker
 from mcp_bridge.audit.writer import write_event
+from mcp_bridge.db import in_database
 from mcp_bridge.http.headers import header
 from mcp_bridge.metrics import prometheus
 
@@ -36,6 +42,30 @@ def event_name(message: Message, allowed: bool) -> str:
     return allowed_name if allowed else f"{allowed_name.split('.')[0]}.denied"
 
 
+class TokenOwner(NamedTuple):
+    """Whose token was refused, and the token in words."""
+
+    username: str = ""
+    user_id: int | None = None
+    token: str = ""
+
+
+def token_owner(claims: Mapping[str, Any]) -> TokenOwner:
+    """The owner of a token, from its row or else from its subject.
+
+    Only tokens that Portico signed or stored have claims, so nobody can blame another.
+    """
+    row = IssuedToken.objects.filter(jti=claims.get("jti", "")).first()
+    if row is not None:
+        owner = row.user.username if row.user is not None else row.username
+        return TokenOwner(owner, row.user_id, f"{row.kind} token of {owner}")
+    key = row_id(str(claims.get("sub", "")))
+    user = User.objects.filter(pk=key).first()
+    if user is None:
+        return TokenOwner(token=f"token of the unknown subject {claims.get('sub')}")
+    return TokenOwner(user.username, user.pk, f"token of {user.username}")
+
+
 class AuditTrail:
     """The audit of one HTTP request at /mcp."""
 
@@ -50,16 +80,19 @@ class AuditTrail:
     async def record_refusal(self, refusal: Unauthenticated) -> None:
         """Record a refused credential."""
         claims = refusal.claims
+        owner = await in_database(token_owner, claims) if claims else TokenOwner()
         await write_event(
             CallEvent(
                 at=time.time(),
                 action="request.refused",
                 decision=DENIED,
                 reason=refusal.reason,
+                actor=owner.username,
+                actor_id=owner.user_id,
                 client_id=one_line(claims.get("client_id", "")),
                 token_id=claims.get("jti", "")[:64],
                 address=self.address,
-                object=f"subject {claims['sub']}"[:255] if claims else "",
+                object=owner.token[:255],
                 duration_ms=self.duration_ms(),
                 request_id=self.request_id,
             )
@@ -71,6 +104,14 @@ class AuditTrail:
         last_used.track(call.principal.jti, self.address)
         await write_event(self.message_event(call))
         prometheus.count_decision(call.decision.allowed, call.decision.reason)
+
+    def origin(self, principal: Principal) -> RequestOrigin:
+        """The origin of events about changes that a tool makes."""
+
+        def user() -> User | None:
+            return User.objects.filter(pk=principal.user_id).first()
+
+        return RequestOrigin(self.address, self.request_id, user)
 
     def duration_ms(self) -> float:
         """Milliseconds since the request arrived."""

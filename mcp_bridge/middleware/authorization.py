@@ -20,6 +20,7 @@ from starlette.authentication import SimpleUser
 from starlette.types import Receive, Scope, Send
 
 from accounts.crypto.encryption import KeyUnreadable
+from accounts.models.audit.origins import origin_var
 from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue
@@ -135,9 +136,11 @@ class AuthorizationMiddleware:
         scope["user"] = user = Caller(call.principal)
         call_token, user_token = call_var.set(call), auth_context_var.set(user)
         recheck_token = recheck_var.set(recheck)
+        origin_token = origin_var.set(trail.origin(call.principal))
         try:
             await self.serve(scope, body, send, trail, recheck)
         finally:
+            origin_var.reset(origin_token)
             recheck_var.reset(recheck_token)
             auth_context_var.reset(user_token)
             call_var.reset(call_token)

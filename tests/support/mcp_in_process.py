@@ -74,6 +74,8 @@ class McpInProcess:
         monkeypatch.setattr(authorization, "resolve_token", self.resolve)
         monkeypatch.setattr(recheck, "resolve_token", self.resolve)
         monkeypatch.setattr(trail, "write_event", self.write_event)
+        owner = trail.TokenOwner("bob", 5, "token of bob")
+        monkeypatch.setattr(trail, "token_owner", lambda claims: owner)
         monkeypatch.setattr(trail.last_used, "track", lambda *used: None)
         monkeypatch.setattr(transports, "freeze_start_objects", lambda: None)
         monkeypatch.setattr(gc, "unfreeze", lambda: None)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import httpx2
 from django.core.management import call_command
 
-from accounts.models import OAuthClient
+from accounts.models import OAuthClient, User
 from tests.support.mcp_client import HTTP
 from tests.support.server import Portico
 from tests.support.visitor import Visitor, callback
@@ -104,7 +104,10 @@ def refresh(server: Portico, client_id: str, raw: str, **more: Any) -> httpx2.Re
 
 
 def command_line_client(*arguments: str) -> dict[str, str]:
-    """A client created on the command line."""
+    """A client created on the command line; its account becomes a program's."""
+    if "--service-account" in arguments:
+        name = arguments[arguments.index("--service-account") + 1]
+        User.objects.filter(username=name).update(is_service_account=True)
     out = io.StringIO()
     call_command("add_client", *arguments, stdout=out)
     found: dict[str, str] = json.loads(out.getvalue())

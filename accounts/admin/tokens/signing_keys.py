@@ -104,7 +104,11 @@ class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
             elif key.state != KeyState.RETIRED:
                 key.move(KeyState.RETIRED)
                 record(
-                    "key.retired", actor=request.user, request=request, object=key.kid
+                    "key.retired",
+                    actor=request.user,
+                    request=request,
+                    object=key.kid,
+                    subject=key,
                 )
                 self.message_user(request, _("%s is retired.") % key.kid)
 

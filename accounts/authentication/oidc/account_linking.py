@@ -122,7 +122,7 @@ def link(request: HttpRequest, row: SignInProvider, account: SocialAccount) -> b
             "user.linked",
             request=request,
             actor=user,
-            object=user.username,
+            object=user,
             reason=f"at provider {row.slug}",
         )
     return True

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from allauth.core import context
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils.translation import gettext as _
 
 from accounts.audit.record import record
 from accounts.models import User
-from accounts.models.audit.events import COMMAND_LINE
+from accounts.models.audit.origins import current_actor
 
 
 class RevokeOnPasswordChange:
@@ -31,22 +28,7 @@ class RevokeOnPasswordChange:
     ) -> None:
         """Record the change and revoke all access of the account."""
         if isinstance(user, User):
-            request, actor = context.request, current_actor()
-            record(
-                "user.password_changed",
-                actor=actor,
-                request=request,
-                object=user.username,
-            )
+            # An anonymous request holds the reset link that was mailed to the user.
+            actor = current_actor() or user
+            record("user.password_changed", actor=actor, object=user)
             user.revoke_tokens(actor=actor, reason="password changed")
-
-
-def current_actor() -> Any:
-    """The signed-in user of the current request; COMMAND_LINE outside a request.
-
-    Read from allauth's context, because Django passes no request to validators.
-    """
-    if context.request is None:
-        return COMMAND_LINE
-    user = getattr(context.request, "user", None)
-    return user if user is not None and user.is_authenticated else None

@@ -15,7 +15,7 @@ from django.db import transaction
 from accounts.audit.record import record
 from accounts.errors import InvalidRedirectURI
 from accounts.management.arguments import ACTOR, short, user_named
-from accounts.models import OAuthClient
+from accounts.models import OAuthClient, User
 from accounts.models.oauth import CLIENT_CREDENTIALS, DEVICE_GRANT, PRIVATE_KEY_JWT
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.tokens import assertions
@@ -79,7 +79,13 @@ class Command(BaseCommand):
             raise CommandError(" ".join(map(str, problems.values())))
         with transaction.atomic():
             client.save()
-            record("client.registered", actor=ACTOR, object=f"client {client}")
+            record(
+                "client.registered",
+                actor=ACTOR,
+                object=f"client {client}",
+                subject=client,
+                client_id=client.client_id,
+            )
         output = {"client_id": client.client_id}
         self.stdout.write(
             json.dumps(output | ({"client_secret": secret} if secret else {}))
@@ -91,12 +97,14 @@ class Command(BaseCommand):
             uris = [validate_redirect_uri(uri) for uri in options["redirect_uri"]]
         except InvalidRedirectURI as error:
             raise CommandError(str(error)) from error
+        if not options["name"].strip():
+            raise CommandError("Give the client a name; users see it.")
         account = options["service_account"]
         if options["public"] and options["jwks"]:
             raise CommandError("A public client has no key: omit --public or --jwks.")
         if not uris and not account and not options["device"]:
             raise CommandError("Give a --redirect-uri, --device or --service-account.")
-        return uris, user_named(account) if account else None
+        return uris, service_account(account) if account else None
 
     def keys(self, path: str | None) -> dict[str, Any]:
         """The JWK Set in a file. Raises CommandError."""
@@ -106,6 +114,17 @@ class Command(BaseCommand):
             return assertions.public_keys(json.loads(Path(path).read_text()))
         except (OSError, ValueError, RecursionError) as error:
             raise CommandError(f"{path} is not a JWK Set: {error}") from error
+
+
+def service_account(name: str) -> User:
+    """The account of a program. Raises CommandError for a person."""
+    user = user_named(name)
+    if not user.is_service_account:
+        raise CommandError(
+            f"{name} is a person. Add an account for the program: "
+            f"manage.py add_user NAME --service-account"
+        )
+    return user
 
 
 def client_id(text: str) -> str:

@@ -67,10 +67,13 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from error
         with transaction.atomic():
             user.save()
-            record("user.added", actor=ACTOR, object=name)
+            record("user.added", actor=ACTOR, object=user)
             for role in roles:
-                RoleAssignment.objects.grant(user, role, reason="added with the user")
-                record("role.granted", actor=ACTOR, object=f"{name} has {role}")
+                reason = "added with the user"
+                assignment, _new = RoleAssignment.objects.grant(
+                    user, role, reason=reason
+                )
+                record("role.granted", actor=ACTOR, object=assignment)
         role_names = ", ".join(role.name for role in roles) or "no role"
         self.stdout.write(f"Added {user_named(name)} with {role_names}.")
 

@@ -36,6 +36,6 @@ class Command(BaseCommand):
                 user, role, reason=reason, expires_at=until
             )
             verb = "role.granted" if new else "role.extended"
-            record(verb, actor=ACTOR, object=str(assignment), reason=reason)
+            record(verb, actor=ACTOR, object=assignment, reason=reason)
         end = f" until {until:%Y-%m-%d %H:%M %Z}" if until else ""
         self.stdout.write(f"{assignment}{end}.")

@@ -141,7 +141,8 @@ class Command(BaseCommand):
         for key in SigningKey.objects.filter(state=KeyState.RETIRING):
             if key.needed_until < now:
                 key.move(KeyState.RETIRED)
-                record("key.retired", actor=ACTOR, object=f"signing key {key.kid}")
+                about = f"signing key {key.kid}"
+                record("key.retired", actor=ACTOR, object=about, subject=key)
                 count += 1
         return count
 

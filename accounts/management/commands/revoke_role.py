@@ -28,9 +28,9 @@ class Command(BaseCommand):
         assignment = RoleAssignment.objects.filter(user=user, role=role).first()
         if assignment is None:
             raise CommandError(f"{user} does not hold {role}.")
-        description, reason = str(assignment), options["reason"]
+        reason = options["reason"]
         with transaction.atomic():
-            record("role.withdrawn", actor=ACTOR, object=description, reason=reason)
+            record("role.withdrawn", actor=ACTOR, object=assignment, reason=reason)
             count = assignment.withdraw(actor=ACTOR)
         tokens = counted(count, "token")
         self.stdout.write(f"{user} no longer has {role}; {tokens} revoked.")

@@ -30,11 +30,15 @@ COLUMNS = (
     "duration_ms",
     "request_id",
     "changes",
+    "subject",
 )
-"""Every column of an event, in the order of the digest.
+"""Every column of an event, in the order of the digest."""
 
-A new column must not change the bytes of older rows: digest it as a pair of name and
-value, and only if the value differs from the default.
+ADDED = {"subject": None}
+"""Columns of later versions, which are last in COLUMNS, with their defaults.
+
+They must not change the bytes of older rows: only a value that differs from the default
+is digested, as a pair of name and value.
 """
 
 MARK = 8
@@ -57,7 +61,10 @@ def event_bytes(row: Row) -> bytes:
     """Return one event as bytes, identical on both databases. Raises TypeError."""
     if not isinstance(row[1], datetime):  # Django returns None for an invalid date.
         raise TypeError("at is no date")
-    return canonical_json(row)
+    first = len(COLUMNS) - len(ADDED)
+    added = zip(ADDED.items(), row[first:], strict=False)
+    pairs = [(name, value) for (name, default), value in added if value != default]
+    return canonical_json((*row[:first], *pairs))
 
 
 def canonical_json(values: Row) -> bytes:

@@ -35,14 +35,24 @@ class Facet(models.TextChoices):
     MESSAGES = "messages", _("messages decided")
     ACTION = "action", _("events by action")
     OBJECT = "object", _("messages by target")
-    ACTOR = "actor", _("messages by user")
-    CLIENT = "client", _("messages by client")
+    CALLS = "calls", _("tool calls")
+    ERRORS = "errors", _("failed tool calls")
+    ACTOR = "actor", _("tool calls and denials by user")
+    CLIENT = "client", _("tool calls and denials by client")
     REASON = "reason", _("denials by reason")
     DURATION = "duration", _("allowed messages by duration")
 
 
 CAPPED_FACETS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT)
-GROUP_COLUMNS = ("action", "decision", "reason", "object", "actor", "client_id")
+GROUP_COLUMNS = (
+    "action",
+    "decision",
+    "reason",
+    "object",
+    "actor",
+    "client_id",
+    "outcome",
+)
 EventCounts = dict[str, dict[str, "Counter[str]"]]
 """Facet -> "allowed" or "denied" -> value -> count."""
 
@@ -74,10 +84,14 @@ def _add(counts: EventCounts, row: dict[str, str], number: int, timed: int) -> N
     if not timed:
         return
     counts[Facet.MESSAGES][verdict][""] += timed
-    if row["actor"]:
-        counts[Facet.ACTOR][verdict][row["actor"]] += timed
-    if row["client_id"]:
-        counts[Facet.CLIENT][verdict][row["client_id"]] += timed
+    if row["action"].startswith("tool."):
+        counts[Facet.CALLS][verdict][""] += timed
+        if row["outcome"] == "error":
+            counts[Facet.ERRORS][verdict][""] += timed
+    if row["action"].startswith("tool.") or verdict == "denied":
+        for facet, column in ((Facet.ACTOR, "actor"), (Facet.CLIENT, "client_id")):
+            if row[column]:
+                counts[facet][verdict][row[column]] += timed
     if verdict == "denied":
         counts[Facet.REASON][verdict][row["reason"]] += timed
     if not row["action"].startswith(("message.", "request.")):

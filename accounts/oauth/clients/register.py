@@ -180,6 +180,7 @@ class RegisterView(View):
             "client.registered",
             request=request,
             object=f"client {client}",
+            subject=client,
             client_id=client.client_id,
         )
         headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}

@@ -147,12 +147,13 @@ class PorticoValidator(OAuth2Validator):
         """Revoke all tokens issued for the code (OAuth 2.1 4.1.3), and audit it."""
         family = IssuedToken.objects.filter(family=grant.family)
         revoked = family.revoke(actor=None, reason="authorization code replayed")
-        AuditEvent(
+        event = AuditEvent(
             action="code.replayed",
             object=f"authorization code of {grant.user}"[:255],
             client_id=grant.application.client_id,
             reason=f"{counted(revoked, 'live token')} revoked",
-        ).acted_by(grant.user).save()
+        )
+        event.about(grant.user).acted_by(grant.user).save()
 
     def get_code_challenge(self, code: str, request: Any) -> str | None:
         """The challenge of the grant that `validate_code` set."""

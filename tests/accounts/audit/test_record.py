@@ -57,3 +57,14 @@ def test_an_event_is_english_on_one_line() -> None:
         event = stored("test.done", object=gettext_lazy("Audit"))
         assert event.object == "Audit" and str(gettext_lazy("Audit")) != "Audit"
     assert "\n" not in stored("test.done", object="a\nb").object
+
+
+def test_the_subject_is_the_row_that_changed(alice: User) -> None:
+    """A part, such as a role assignment, belongs to the history of the whole."""
+    assignment = alice.role_assignments.get()
+    user = f"user:{alice.pk}"
+    assert stored("test.done", object=alice).subject == user
+    assert stored("test.done", object=assignment).subject == user
+    role = assignment.role
+    assert stored("test.done", object="text", subject=role).subject == f"role:{role.pk}"
+    assert stored("test.done", object="text").subject is None

@@ -231,5 +231,7 @@ def test_a_reset_mail_for_the_account_only(
     (sent,) = django_mail.outbox
     assert sent.to == ["dora@example.com"] and "evil" not in str(sent.body)
     assert "https://portico.example/accounts/password/reset/key/" in str(sent.body)
+    assert sent.subject.startswith("[Portico] ")
+    assert "Thank you for using Portico!\nhttps://portico.example" in str(sent.body)
     event = AuditEvent.objects.get(action="mail.sent")
     assert (event.object, event.actor) == ("password_reset_key", "dora")

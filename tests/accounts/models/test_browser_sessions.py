@@ -40,7 +40,7 @@ def test_ended_sessions_lose_both_rows_and_others_stay() -> None:
     bea, ann = person("bea"), person("ann")
     first, second, other = session_row(bea), session_row(ann), session_row(ann)
     ended = UserSession.objects.filter(pk__in=[first.pk, second.pk])
-    assert end_sessions(ended) == ["ann", "bea"]
+    assert end_sessions(ended) == [ann, bea]
     assert list(UserSession.objects.all()) == [other]
     assert list(Session.objects.values_list("pk", flat=True)) == [other.session_key]
     assert end_sessions(UserSession.objects.none()) == []

@@ -292,11 +292,14 @@ def test_the_events_of_ended_codes_say_whose_they_were(ann: User) -> None:
 
 
 def test_long_names_are_cut_in_events() -> None:
-    event = withdrawal_event("device code", "n" * 300, "a", "r" * 300)
+    event = withdrawal_event("device code", (7, "n" * 300), "a", "r" * 300)
     assert event.object == f"device code of {'n' * 300}"[:255]
     assert (event.action, event.client_id) == ("code.revoked", "a")
     assert event.reason == "r" * 255
-    assert withdrawal_event("consent", "n", "a", "").action == "consent.withdrawn"
+    assert event.subject == "user:7"
+    consent = withdrawal_event("consent", (None, None), "a", "")
+    assert (consent.action, consent.subject) == ("consent.withdrawn", None)
+    assert consent.object == "consent of nobody yet"
 
 
 def test_withdrawing_consents_deletes_these_only(

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import override
 
 from accounts.models import IssuedToken, Role, RoleAssignment, Scope, User
-from accounts.models.audit.events import COMMAND_LINE
+from accounts.models.audit.origins import COMMAND_LINE
 from accounts.models.roles import scope_name_validator
 from tests.support.model_rows import events_of, person, reload, session_row, token_row
 

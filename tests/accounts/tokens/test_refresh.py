@@ -214,6 +214,34 @@ def test_a_use_after_the_grace_revokes_the_family(
 
 
 @KINDS
+@pytest.mark.parametrize("state", ["revoked", "expired"])
+def test_what_a_token_tries_after_its_end_is_recorded_with_its_owner(
+    user: User, client_id: str, state: str
+) -> None:
+    old = pair_for(user, client_id)
+    row = row_of(old)
+    rows = IssuedToken.objects.filter(pk=row.pk)
+    if state == "revoked":
+        rows.revoke(actor=None, reason="test")
+    else:
+        rows.update(expires_at=timezone.now())
+    if state == "expired" and not client_id:
+        return  # The row decides for opaque tokens only.
+    with pytest.raises(InvalidGrant):
+        rotate(old, client_id)
+    event = last_event("token.refused")
+    assert (event.actor, event.actor_id) == ("u", user.pk)
+    assert (event.decision, event.reason) == ("denied", state)
+    assert (event.token_id, event.address) == (row.jti, HERE)
+
+
+def test_an_unknown_refresh_token_is_not_recorded(user: User) -> None:
+    with pytest.raises(InvalidGrant):
+        rotate_refresh_token("made up", client_id="c")
+    assert not AuditEvent.objects.filter(action="token.refused").exists()
+
+
+@KINDS
 @pytest.mark.parametrize("change", ["revoked", "expired", "deleted"])
 def test_a_successor_that_ended_is_not_repeated(
     user: User, client_id: str, change: str

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from accounts.models import User
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call
@@ -18,9 +19,11 @@ from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import OPEN_METHODS, TARGETS, Message
 from mcp_bridge.audit import trail
 from mcp_bridge.audit.bulk_insert import CallEvent
-from mcp_bridge.audit.trail import AuditTrail, event_name
+from mcp_bridge.audit.trail import AuditTrail, TokenOwner, event_name, token_owner
 from mcp_bridge.metrics import prometheus
 from tests.mcp_bridge.access.test_decision import principal
+from tests.support.admin_browser import add_token
+from tests.support.users import account
 
 pytestmark = pytest.mark.once
 
@@ -140,7 +143,11 @@ def test_the_object_is_one_line_that_fits_its_column(
     assert sink.written[0].object == name and sink.written[0].via == "v" * 255
 
 
-def test_a_refused_token_is_recorded_with_its_claims(sink: Sink) -> None:
+def test_a_refused_token_is_recorded_with_its_claims(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners = {"7": TokenOwner("bob", 7, "access token of bob")}
+    monkeypatch.setattr(trail, "token_owner", lambda claims: owners[claims["sub"]])
     claims = {"sub": "7", "jti": "j" * 70, "client_id": "evil\nclient"}
     run(lambda made: made.record_refusal(Unauthenticated("revoked", claims)))
     (event,) = sink.written
@@ -153,19 +160,42 @@ def test_a_refused_token_is_recorded_with_its_claims(sink: Sink) -> None:
         client_id="evil client",
         token_id="j" * 64,
         address="192.0.2.7",
-        object="subject 7",
+        object="access token of bob",
+        actor="bob",
+        actor_id=7,
         request_id="r-1",
     )
     assert sink.counted == [(False, "revoked")] and sink.tracked == []
 
 
-def test_an_unreadable_token_is_recorded_without_claims(sink: Sink) -> None:
+def test_an_unreadable_token_is_recorded_without_claims(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(lambda made: made.record_refusal(Unauthenticated("bad_signature")))
     (event,) = sink.written
     assert (event.client_id, event.token_id, event.object) == ("", "", "")
-    long = {"sub": "9" * 300}
-    run(lambda made: made.record_refusal(Unauthenticated("x", long)))
-    assert sink.written[1].object == f"subject {'9' * 247}"
+    assert (event.actor, event.actor_id) == ("", None)
+    long = TokenOwner("x" * 150, 1, "token of " + "x" * 300)
+    monkeypatch.setattr(trail, "token_owner", lambda claims: long)
+    run(lambda made: made.record_refusal(Unauthenticated("x", {"sub": "9"})))
+    assert len(sink.written[1].object) == 255
+
+
+@pytest.mark.django_db
+def test_the_owner_of_a_token_is_named() -> None:
+    """By its row, which outlives the account; without one by the subject."""
+    bob = account("bob")
+    row = add_token(bob, kind="refresh")
+    claims = {"jti": row.jti, "sub": "999999"}
+    assert token_owner(claims) == TokenOwner("bob", bob.pk, "refresh token of bob")
+    by_subject = token_owner({"jti": "unknown", "sub": str(bob.pk)})
+    assert by_subject == TokenOwner("bob", bob.pk, "token of bob")
+    for odd in ("0", "\u00b2", "9" * 30, "x", ""):
+        assert token_owner({"sub": odd}).username == ""
+    User.objects.filter(pk=bob.pk).update(username="robert")
+    assert token_owner(claims).username == "robert"
+    bob.delete()
+    assert token_owner(claims) == TokenOwner("bob", None, "refresh token of bob")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from django.db import OperationalError
 from mcp.server.auth.middleware.auth_context import auth_context_var
 
 from accounts.crypto.encryption import KeyUnreadable
+from accounts.models.audit.origins import origin_var
 from accounts.rate_limits.errors import RateLimited
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.context import call_var
@@ -188,6 +189,16 @@ def transport_of(mcp: McpInProcess) -> Any:
     return Located()
 
 
+def test_a_tool_knows_where_its_changes_come_from(mcp: McpInProcess) -> None:
+    """Events that it writes have the address and id of the request."""
+    origins: list[Any] = []
+    during[:] = [lambda: origins.append(origin_var.get())]
+    assert mcp.post("alice", called("change")).status == 200
+    (origin,) = origins
+    assert (origin.address, origin.request_id) == ("192.0.2.1", "request-1")
+    assert origin_var.get() is None
+
+
 def test_a_refused_token_is_401_and_recorded(mcp: McpInProcess) -> None:
     claims = {"jti": "j" * 70, "client_id": "a\nclient", "sub": "5"}
     mcp.callers["gone"] = Unauthenticated("revoked", claims)
@@ -202,8 +213,8 @@ def test_a_refused_token_is_401_and_recorded(mcp: McpInProcess) -> None:
         "revoked",
     )
     assert (event.token_id, event.client_id) == ("j" * 64, "a client")
-    assert (event.object, event.address) == ("subject 5", "192.0.2.1")
-    assert (event.request_id, event.actor) == ("request-1", "")
+    assert (event.object, event.address) == ("token of bob", "192.0.2.1")
+    assert (event.request_id, event.actor, event.actor_id) == ("request-1", "bob", 5)
     assert seen == []
 
 

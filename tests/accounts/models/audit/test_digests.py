@@ -14,6 +14,7 @@ from accounts.crypto.encryption import derived_key
 from accounts.models import AuditEvent
 from accounts.models.audit import digests
 from accounts.models.audit.digests import (
+    ADDED,
     COLUMNS,
     MARK,
     EventUnreadable,
@@ -42,7 +43,8 @@ BYTES = (
 def test_the_columns_of_the_digest_keep_their_order() -> None:
     """Another order would invalidate every seal."""
     assert COLUMNS == tuple(field.attname for field in AuditEvent._meta.local_fields)
-    assert len(COLUMNS) == len(ROW) == 16
+    assert len(COLUMNS) == len(ROW) + len(ADDED) and len(ROW) == 16
+    assert COLUMNS[16:] == tuple(ADDED)
 
 
 def test_the_bytes_of_an_event_do_not_change() -> None:
@@ -50,10 +52,17 @@ def test_the_bytes_of_an_event_do_not_change() -> None:
     assert event_hash(ROW) == hashlib.sha256(BYTES).digest()
 
 
+def test_a_column_of_a_later_version_keeps_old_bytes() -> None:
+    """Only a value that differs from the default is digested, with its name."""
+    assert event_bytes((*ROW, None)) == BYTES
+    assert event_bytes((*ROW, "role:5")) == BYTES[:-1] + b',["subject","role:5"]]'
+
+
 @pytest.mark.parametrize("index", range(len(COLUMNS)), ids=COLUMNS)
 def test_every_column_changes_the_bytes(index: int) -> None:
     other: Any = AT + timedelta(microseconds=1) if index == 1 else "other"
-    changed = (*ROW[:index], other, *ROW[index + 1 :])
+    row = (*ROW, *ADDED.values())
+    changed = (*row[:index], other, *row[index + 1 :])
     assert event_hash(changed) != event_hash(ROW)
 
 

@@ -9,7 +9,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AuditEvent
-from accounts.models.audit.events import APPEND_ONLY, COMMAND_LINE
+from accounts.models.audit.events import APPEND_ONLY
+from accounts.models.audit.origins import COMMAND_LINE
 from tests.support.model_rows import person
 
 pytestmark = pytest.mark.django_db

@@ -66,6 +66,7 @@ def test_an_allowed_call_counts_once_in_each_facet() -> None:
     one = {"allowed": Counter({"ann": 2})}
     assert counts() == {
         "messages": {"allowed": Counter({"": 2})},
+        "calls": {"allowed": Counter({"": 2})},
         "action": {"allowed": Counter({"tool.called": 2})},
         "object": {"allowed": Counter({"tool look": 2})},
         "actor": one,
@@ -78,6 +79,7 @@ def test_a_refused_call_counts_with_its_reason_and_without_its_duration() -> Non
     denied(NOON)
     assert counts() == {
         "messages": {"denied": Counter({"": 1})},
+        "calls": {"denied": Counter({"": 1})},
         "action": {"denied": Counter({"tool.denied": 1})},
         "object": {"denied": Counter({"tool look": 1})},
         "actor": {"denied": Counter({"ann": 1})},
@@ -103,6 +105,39 @@ def test_messages_without_a_target_count_for_no_target(action: str) -> None:
     found = counts()
     assert Facet.OBJECT not in found
     assert found[Facet.MESSAGES]["allowed"] == {"": 1}
+
+
+@pytest.mark.parametrize(
+    ("action", "calls"),
+    [
+        ("tool.called", 1),
+        ("message.allowed", None),
+        ("resource.read", None),
+        ("prompt.fetched", None),
+    ],
+)
+def test_only_tool_calls_are_calls(action: str, calls: int | None) -> None:
+    """Neither lists nor `initialize` make a user or a client busy."""
+    event(NOON, action)
+    found = counts()
+    for facet, name in ((Facet.CALLS, ""), (Facet.ACTOR, "ann"), (Facet.CLIENT, "app")):
+        assert found.get(facet, {"allowed": {}})["allowed"].get(name) == calls
+
+
+@pytest.mark.parametrize(
+    ("outcome", "errors"), [("error", 1), ("ok", 0), ("cancelled", 0), ("", 0)]
+)
+def test_failed_calls_are_counted(outcome: str, errors: int) -> None:
+    event(NOON, outcome=outcome)
+    event(NOON, "resource.read", outcome="error")
+    found = counts()
+    assert found[Facet.CALLS]["allowed"] == {"": 1}
+    assert found.get(Facet.ERRORS, {}).get("allowed", Counter())[""] == errors
+
+
+def test_denied_messages_count_for_their_user() -> None:
+    denied(NOON, "request.refused")
+    assert counts()[Facet.ACTOR] == {"denied": Counter({"ann": 1})}
 
 
 def test_unnamed_users_and_clients_are_not_counted() -> None:
@@ -197,6 +232,7 @@ def test_finished_hours_are_stored_with_every_facet() -> None:
     rows = AuditHour.objects.values_list("facet", "value", "allowed", "denied")
     assert set(rows) == {
         ("messages", "", 1, 1),
+        ("calls", "", 1, 1),
         ("action", "tool.called", 1, 0),
         ("action", "tool.denied", 0, 1),
         ("object", "tool look", 1, 1),

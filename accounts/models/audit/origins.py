@@ -1,0 +1,40 @@
+"""Where an audit event comes from: the request that is being served, and its user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+COMMAND_LINE = "command line"
+"""The actor of management commands and of the Django shell."""
+
+
+def nobody() -> None:
+    """The user of an anonymous request."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """The columns that all events of one request share."""
+
+    address: str = ""
+    request_id: str = ""
+    user: Callable[[], Any] = nobody
+    """Returns the authenticated user, or None."""
+
+
+origin_var: ContextVar[RequestOrigin | None] = ContextVar(
+    "portico_origin", default=None
+)
+"""None outside a request. Threads that serve the request see it too."""
+
+
+def current_actor() -> Any:
+    """The authenticated user of this request; COMMAND_LINE outside a request.
+
+    None in an anonymous request, such as one with a password-reset link.
+    """
+    origin = origin_var.get()
+    return COMMAND_LINE if origin is None else origin.user()
