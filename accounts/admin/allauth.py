@@ -19,13 +19,14 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin_site.base import ReadOnlyAdmin, may
+from accounts.admin_site.base import M, ReadOnlyAdmin, may
 from accounts.admin_site.confirmation import own_session
 from accounts.admin_site.site import Section
 from accounts.audit.record import record
 from accounts.authentication.oidc.account_linking import unlink
 from accounts.authorization.delegation import outranks, protected_users
 from accounts.models import User
+from accounts.models.audit.events import subject_of
 from accounts.models.browser_sessions import end_sessions
 
 REPLACED_MODELS = (
@@ -61,8 +62,16 @@ for kind, (singular, plural) in NAMES.items():
         field.verbose_name = LABELS.get(field.name, field.verbose_name)
 
 
+class UsersRowAdmin(ReadOnlyAdmin[M]):
+    """Rows that are a part of their user, whose history they share."""
+
+    def history_query(self, obj: M) -> dict[str, str]:
+        owner: User = obj.user  # type: ignore[attr-defined]
+        return {"subject": subject_of(owner)}
+
+
 @admin.register(Authenticator)
-class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
+class AuthenticatorAdmin(UsersRowAdmin[Authenticator]):
     place, list_title = (Section.PEOPLE, 70), _("Second factors")
     intro = _(
         "Authenticator apps, security keys and recovery codes. "
@@ -80,7 +89,7 @@ class AuthenticatorAdmin(ReadOnlyAdmin[Authenticator]):
 
 
 @admin.register(UserSession)
-class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
+class UserSessionAdmin(UsersRowAdmin[UserSession]):
     place, list_title = (Section.PEOPLE, 65), _("Browser sessions")
     intro = _("Browsers in which users are signed in to the admin and the portal.")
     list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
@@ -109,23 +118,23 @@ class UserSessionAdmin(ReadOnlyAdmin[UserSession]):
             )
             self.message_user(request, message % excluded, messages.ERROR)
         sessions = sessions.exclude(user__in=others)
-        names = end_sessions(sessions)
-        for name in names:
+        owners = end_sessions(sessions)
+        for owner in owners:
             reason = "ended in the admin"
             record(
                 "session.ended",
                 actor=request.user,
                 request=request,
-                object=name,
+                object=owner,
                 reason=reason,
             )
-        count = len(names)
+        count = len(owners)
         message = ngettext("%d browser signed out.", "%d browsers signed out.", count)
         self.message_user(request, message % count, messages.SUCCESS)
 
 
 @admin.register(SocialAccount)
-class SocialAccountAdmin(ReadOnlyAdmin[SocialAccount]):
+class SocialAccountAdmin(UsersRowAdmin[SocialAccount]):
     """Links between accounts here and accounts at sign-in providers."""
 
     place, list_title = (Section.PEOPLE, 62), _("Linked identities")

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.declared_lookups import DeclaredLookups
 from accounts.admin_site.site import DEFAULT_PLACE, Place
 from accounts.audit.record import record
 from accounts.http.language import in_english
+from accounts.models import AuditEvent
+from accounts.models.audit.events import subject_of
 from accounts.parsing.json_form_field import JSONFormField
 
 M = TypeVar("M", bound=models.Model)
@@ -31,6 +39,9 @@ else:
         def __class_getitem__(cls, item: Any) -> Any:
             return cls
 
+
+HISTORY_LENGTH = 100
+"""Newest events on the history page of a row; it links to the others."""
 
 PARTS = (gettext_lazy("date"), gettext_lazy("time"))
 
@@ -95,6 +106,41 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         ):
             part.attrs.setdefault("aria-label", f"{capfirst(field.label)}, {word}")
         return field
+
+    def history_query(self, obj: M) -> dict[str, str]:
+        """The filter of the audit for events about this row."""
+        return {"subject": subject_of(obj)}
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> Any:
+        """The audit of this row, however it was changed.
+
+        Django's own log has changes by the admin's forms only.
+        """
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if not self.has_view_or_change_permission(request, obj):
+            raise PermissionDenied
+        if not may(request, "accounts.view_auditevent"):
+            raise PermissionDenied(_("You do not have permission to view the audit."))
+        query = self.history_query(obj)
+        events = AuditEvent.objects.filter(**query)[:HISTORY_LENGTH]
+        listing = reverse("admin:accounts_auditevent_changelist")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("History of %s") % obj,
+            "parent": (self.row_url(obj), str(obj)),
+            "events": events,
+            "all_events": f"{listing}?{urlencode(query)}",
+            "length": HISTORY_LENGTH,
+        }
+        return TemplateResponse(request, "admin/row_history.html", context)
+
+    def row_url(self, obj: M) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+        return reverse(name, args=(quote(obj.pk),))
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         context = {

@@ -87,6 +87,9 @@ class RevokedTokenAdmin(
     search_lookups = ("jti__prefix", "revoked_by")
     newest_first = ("-revoked_at",)
 
+    def history_query(self, obj: Any) -> dict[str, str]:
+        return {"token_id": obj.jti}
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may(request, "accounts.add_revokedtoken")
 
