@@ -1,22 +1,19 @@
-"""Lists with millions of rows: no full count, no full scan, typed filters."""
+"""Lists with millions of rows: no full count and no full scan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, ClassVar
 
-from django.contrib.admin import ChoicesFieldListFilter, ListFilter, ShowFacets
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin import ChoicesFieldListFilter, ShowFacets
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Page, Paginator
 from django.db import connection
 from django.db.models import F, Func, Q
 from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django.utils.translation import gettext_lazy as _
 
-from accounts.parsing.moments import day_or_moment
+from accounts.admin_site.filters.clients import named_like
 
 COUNT_LIMIT = 10_000
 """Rows that a list counts at most; above that it says "more than"."""
@@ -81,8 +78,10 @@ class LargeChangeList(ChangeList):
         counted: Any = self.paginator
         whole = self.show_all and self.can_show_all
         keys = counted.keys if whole else counted.keys_of(self.page_num)
-        rows = self.model_admin.get_queryset(request).filter(pk__in=keys)
-        self.result_list = rows.order_by(*self.queryset.query.order_by)
+        found = self.model_admin.get_queryset(request).filter(pk__in=keys)
+        rows = list(found.order_by(*self.queryset.query.order_by))
+        self.model_admin.prepare_rows(rows)
+        self.result_list = rows  # type: ignore[assignment]
 
 
 class LargeChangelistMixin:
@@ -107,22 +106,33 @@ class LargeChangelistMixin:
         if not word:
             return queryset, False
         keys: set[int] = set()
-        for lookup in self.search_lookups:
-            rows = self.lookup_matches(lookup, queryset, word)
-            rows = rows.order_by(*self.newest_first)
+        for found in self.search_querysets(request, queryset, word):
+            rows = found.order_by(*self.newest_first)
             keys.update(rows.values_list("pk", flat=True)[:SEARCH_LIMIT])
         return queryset.filter(pk__in=keys), False
 
-    def lookup_matches(self, lookup: str, queryset: Any, word: str) -> Any:
-        """Matches of one lookup."""
-        return queryset.filter(**{lookup: word})
+    def search_conditions(self, word: str) -> Iterator[tuple[str, str]]:
+        """The (lookup, value) pairs that a search for `word` tries."""
+        for lookup in self.search_lookups:
+            yield lookup, word
+        if "client_id" in self.search_lookups:
+            for client_id in named_like(word):
+                yield "client_id", client_id
+
+    def search_querysets(self, request: Any, queryset: Any, word: str) -> Iterator[Any]:
+        """The matches of each condition."""
+        for lookup, value in self.search_conditions(word):
+            yield queryset.filter(**{lookup: value})
 
     def search_all(self, queryset: Any, term: str) -> Any:
         """Every match of a search, for exports."""
-        condition = Q()
-        for lookup in self.search_lookups:
-            condition |= Q(**{lookup: term.strip()})
-        return queryset.filter(condition) if term.strip() else queryset
+        word, condition = term.strip(), Q()
+        for lookup, value in self.search_conditions(word) if word else ():
+            condition |= Q(**{lookup: value})
+        return queryset.filter(condition)
+
+    def prepare_rows(self, rows: list[Any]) -> None:
+        """Look up what the columns of one page show, such as the names of clients."""
 
 
 class UnsortedChoices(ChoicesFieldListFilter):
@@ -136,67 +146,6 @@ class UnsortedChoices(ChoicesFieldListFilter):
         value: Any = choice[-1] if isinstance(choice, list) else choice
         column = WithoutIndex(F(str(self.field_path)))
         return queryset.alias(unindexed=column).filter(unindexed=value)
-
-
-class TypedFilter(ListFilter):
-    """A filter with text inputs: `inputs` has (name, type, label) of each."""
-
-    template = "admin/typed_filter.html"
-    inputs: ClassVar[tuple[tuple[str, str, Any], ...]] = ()
-
-    def __init__(self, request: Any, params: Any, model: Any, page: Any) -> None:
-        super().__init__(request, params, model, page)
-        for name in self.expected_parameters():
-            if name in params:
-                self.used_parameters[name] = str(params.pop(name)[-1]).strip()
-
-    def has_output(self) -> bool:
-        return True
-
-    def expected_parameters(self) -> list[Any]:
-        return [name for name, _kind, _label in self.inputs]
-
-    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
-        """The inputs with their values, and the query string's other parameters."""
-        ignored = {*self.expected_parameters(), "p", "e"}
-        yield {
-            "boxes": [
-                (name, kind, label, self.used_parameters.get(name, ""))
-                for name, kind, label in self.inputs
-            ],
-            "kept": [(k, v) for k, v in changelist.params.items() if k not in ignored],
-        }
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        for name, value in self.used_parameters.items():
-            if value:
-                queryset = queryset.filter(**self.condition(name, str(value)))
-        return queryset
-
-    def condition(self, name: str, value: str) -> dict[str, Any]:
-        """The lookup of one input; by default its name."""
-        return {name: value}
-
-
-class PeriodFilter(TypedFilter):
-    """Filter from one date or time to another."""
-
-    title = _("time")
-
-    def condition(self, name: str, value: str) -> dict[str, Any]:
-        """Parse a time; a date as an end includes the whole day."""
-        return {name: moment_in_query(value, end=name.endswith(("lt", "lte")))}
-
-
-def moment_in_query(text: str, *, end: bool) -> datetime:
-    """A date or a time. Raises IncorrectLookupParameters, which the list reports."""
-    try:
-        when = day_or_moment(text, end=end)
-    except ValueError as error:
-        raise IncorrectLookupParameters(str(error)) from error
-    if when is None:
-        raise IncorrectLookupParameters(f"{text} is no day and no moment")
-    return when
 
 
 def distinct(model: Any, column: str) -> list[str]:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+DURATION = r"([1-9][0-9]{0,5})([mhd])"
 
 
 def day_or_moment(text: str, *, end: bool) -> datetime | None:
@@ -26,9 +27,28 @@ def day_or_moment(text: str, *, end: bool) -> datetime | None:
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
 
 
+def past_moment(text: str, *, end: bool) -> datetime | None:
+    """Parse a date, a date and time, or a duration before now: `1h`, `7d`.
+
+    None for other text, dates that do not exist, and years that overflow.
+    """
+    duration = re.fullmatch(DURATION, text, re.ASCII)
+    try:
+        if duration:
+            span = timedelta(**{UNITS[duration[2]]: int(duration[1])})
+            moment: datetime | None = timezone.now() - span
+        else:
+            moment = day_or_moment(text, end=end)
+    except (ValueError, OverflowError):
+        return None
+    if moment is None or moment.year in (datetime.min.year, datetime.max.year):
+        return None
+    return moment
+
+
 def parse_future_moment(text: str) -> datetime:
     """Parse a future moment; a date means its end. ValueError has a full sentence."""
-    duration = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
+    duration = re.fullmatch(DURATION, text, re.ASCII)
     if duration:
         return timezone.now() + timedelta(**{UNITS[duration[2]]: int(duration[1])})
     try:

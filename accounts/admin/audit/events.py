@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -20,21 +22,31 @@ from django.views.decorators.http import require_POST
 from accounts.admin.audit.export import export_response
 from accounts.admin.audit.saved_views import save_view, visible_views
 from accounts.admin.audit.seals import VERIFIED_AT_ONCE
-from accounts.admin.audit.window import WindowedChangeList, window_start
+from accounts.admin.audit.window import (
+    WindowedChangeList,
+    bound,
+    window_start,
+)
 from accounts.admin_site.base import ReadOnlyAdmin, badge, may
+from accounts.admin_site.filters.clients import client_cell, client_ids, name_clients
+from accounts.admin_site.filters.period import PeriodFilter
+from accounts.admin_site.filters.typed import TypedFilter
 from accounts.admin_site.large_changelists import (
     LargeChangelistMixin,
-    PeriodFilter,
-    TypedFilter,
     WithoutIndex,
     distinct,
 )
 from accounts.admin_site.site import Section, cells_of
 from accounts.audit.record import record
-from accounts.models import AuditEvent, AuditSeal
+from accounts.http.client_address import normalize_address
+from accounts.models import AuditEvent, AuditSeal, OAuthClient
 from accounts.models.audit.digests import EventUnreadable
+from accounts.parsing.row_ids import row_id
 
 logger = logging.getLogger(__name__)
+
+TARGET_KINDS = ("tool", "resource", "resource_template", "prompt")
+"""First words of the objects of calls, such as "tool whoami"."""
 
 
 class WhoFilter(TypedFilter):
@@ -43,7 +55,7 @@ class WhoFilter(TypedFilter):
     title = _("user and reason")
     inputs = (
         ("actor", "text", _("User")),
-        ("client_id", "text", _("Client ID")),
+        ("client_id", "text", _("Client (name or ID)")),
         ("object", "text", _("Object")),
         ("reason", "text", _("Reason for denial")),
     )
@@ -51,12 +63,15 @@ class WhoFilter(TypedFilter):
     def condition(self, name: str, value: str) -> dict[str, Any]:
         if name == "reason":
             return {"decision": AuditEvent.Verdict.DENIED, "reason": value}
+        if name == "client_id":
+            ids = client_ids(value)
+            return {"client_id__in": ids} if len(ids) > 1 else {"client_id": ids[0]}
         return {name: value}
 
 
 class WhenFilter(PeriodFilter):
     title = _("time")
-    inputs = (("at__gte", "text", _("From")), ("at__lt", "text", _("To")))
+    ends = ("at__gte", "at__lt")
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -72,6 +87,46 @@ class ActionFilter(admin.SimpleListFilter):
         return queryset.filter(action=self.value()) if self.value() else queryset
 
 
+OUTCOMES = {
+    "ok": _("succeeded"),
+    "error": _("failed"),
+    "cancelled": _("cancelled"),
+    "withheld": _("withheld"),
+}
+"""Outcome of an allowed call -> label. An answer is withheld if access ended."""
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    """Filter calls by their result."""
+
+    title, parameter_name = _("outcome"), "outcome"
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        return list(OUTCOMES.items())
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """Use an index for errors only: the other outcomes match most events."""
+        if self.value() not in OUTCOMES:
+            return queryset
+        if self.value() == "error":
+            return queryset.filter(outcome="error")
+        column = WithoutIndex("outcome")
+        return queryset.alias(result=column).filter(result=self.value())
+
+
+class SubjectFilter(admin.SimpleListFilter):
+    """The history of one row; only links to a history set it."""
+
+    title, parameter_name = _("changed item"), "subject"
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        chosen = request.GET.get("subject", "")
+        return [(chosen, row_in_words(model_admin, chosen))] if chosen else []
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        return queryset.filter(subject=self.value()) if self.value() else queryset
+
+
 @admin.register(AuditEvent)
 class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     """Search and filter events; superusers cannot edit or delete them either."""
@@ -84,19 +139,29 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     list_display = (
         "moment",
         "actor",
+        "client",
         "action",
         "object",
         "verdict",
+        "result",
         "reason",
         "address",
     )
-    list_filter = (WhenFilter, "decision", WhoFilter, ActionFilter)
+    list_filter = (
+        WhenFilter,
+        "decision",
+        OutcomeFilter,
+        WhoFilter,
+        ActionFilter,
+        SubjectFilter,
+    )
+    linked_lookups = ("token_id", "request_id")
     sortable_by = ("moment",)
     search_fields = ("actor",)
     search_help_text = _(
-        "Enter a full username, action, client ID, token ID or "
-        "request ID, or the start of an object's name (recent "
-        "events only)."
+        "Enter a username, a tool, a client's name or ID, an address, an "
+        "action, a token ID or a request ID. Addresses and the start of a "
+        "name are searched in recent events only."
     )
     search_lookups = (
         "actor",
@@ -112,17 +177,17 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     fields = (
         "moment",
         "action",
-        "actor",
-        "client_id",
+        "who",
+        "through",
         "token",
-        "address",
+        "from_address",
         "object",
         "decision",
         "reason",
         "via",
-        "outcome",
+        "result",
         "duration_ms",
-        "request_id",
+        "same_request",
         "before_and_after",
     )
 
@@ -142,6 +207,47 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         look = looks.get(obj.decision)
         return badge(obj.get_decision_display(), look) if look else "-"
 
+    @admin.display(description=_("outcome"))
+    def result(self, obj: AuditEvent) -> str:
+        """The result of an allowed call."""
+        label = OUTCOMES.get(obj.outcome, obj.outcome)
+        if obj.outcome == "ok" or not obj.outcome:
+            return str(label or "-")
+        return badge(label, "bad" if obj.outcome == "error" else "warn")
+
+    @admin.display(description=_("client"))
+    def client(self, obj: AuditEvent) -> str:
+        return client_cell(obj)
+
+    @admin.display(description=_("actor"))
+    def who(self, obj: AuditEvent) -> str:
+        """The actor, linked to their events."""
+        return self.same(actor=obj.actor)
+
+    @admin.display(description=_("client"))
+    def through(self, obj: AuditEvent) -> str:
+        """The client's name and id, linked to its events."""
+        name = OAuthClient.objects.all().name_of(obj.client_id)
+        label = name if name == obj.client_id else f"{name} ({obj.client_id})"
+        return self.same(label, client_id=obj.client_id)
+
+    @admin.display(description=_("request ID"))
+    def same_request(self, obj: AuditEvent) -> str:
+        """The request id, linked to all events of the request."""
+        return self.same(request_id=obj.request_id)
+
+    @admin.display(description=_("address"))
+    def from_address(self, obj: AuditEvent) -> str:
+        return self.same(obj.address, q=obj.address)
+
+    def same(self, label: str = "", **query: str) -> str:
+        """A link to the events with the same value."""
+        (value,) = query.values()
+        url = reverse("admin:accounts_auditevent_changelist")
+        link = '<a href="{}?{}">{}</a>'
+        shown = format_html(link, url, urlencode(query), label or value)
+        return shown if value else "-"
+
     @admin.display(description=_("token"))
     def token(self, obj: AuditEvent) -> str:
         """The token id, linked to the list of tokens."""
@@ -157,9 +263,6 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         """The changed fields as a table."""
         if not obj.changes:
             return "-"
-        rows = [
-            (name, *before_and_after_text(value)) for name, value in obj.changes.items()
-        ]
         line = '<tr><th scope="row">{}</th><td>{}</td><td>{}</td></tr>'
         head = (gettext("Field"), gettext("Before"), gettext("After"))
         return format_html(
@@ -167,7 +270,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             '<th scope="col">{}</th><th scope="col">{}</th></tr></thead>'
             "<tbody>{}</tbody></table>",
             *head,
-            format_html_join("", line, rows),
+            format_html_join("", line, obj.change_rows),
         )
 
     def get_list_display(self, request: Any) -> Any:
@@ -185,15 +288,35 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
         return WindowedChangeList
 
-    def lookup_matches(self, lookup: str, queryset: Any, word: str) -> Any:
-        """Search prefixes among the newest events only: a prefix matches millions."""
-        since = window_start() if lookup == "object__prefix" else None
-        if since is None:
-            return super().lookup_matches(lookup, queryset, word)
-        newest = queryset.filter(at__gte=since)
-        return newest.alias(unindexed=WithoutIndex("object")).filter(
-            unindexed__prefix=word
-        )
+    def prepare_rows(self, rows: list[Any]) -> None:
+        name_clients(rows)
+
+    def search_conditions(self, word: str) -> Iterator[tuple[str, str]]:
+        """Also the names of tools, resources and prompts, and addresses."""
+        yield from super().search_conditions(word)
+        for kind in TARGET_KINDS:
+            yield "object", f"{kind} {word}"
+            yield "object__prefix", f"{kind} {word}"
+        if normalize_address(word):
+            yield "address", normalize_address(word)
+
+    def search_querysets(self, request: Any, queryset: Any, word: str) -> Iterator[Any]:
+        """Search prefixes among the newest events only: a prefix matches millions.
+
+        Addresses have no index; a list that searches for one has a window.
+        """
+        since = window_start(bound(request.GET, "at__lt"))
+        newest = queryset if since is None else queryset.filter(at__gte=since)
+        newest = newest.alias(unindexed=WithoutIndex("object"))
+        for lookup, value in self.search_conditions(word):
+            if lookup == "object__prefix" and since is not None:
+                yield newest.filter(unindexed__prefix=value)
+            else:
+                yield queryset.filter(**{lookup: value})
+
+    def history_query(self, obj: Any) -> dict[str, str]:
+        """The other events of the same request."""
+        return {"request_id": obj.request_id}
 
     def get_search_results(self, request: Any, queryset: Any, term: str) -> Any:
         """Return every match for an export, and the newest matches for the list."""
@@ -275,14 +398,11 @@ def may_share(request: HttpRequest) -> bool:
     return may(request, "accounts.add_savedview")
 
 
-def before_and_after_text(value: Any) -> tuple[str, str]:
-    """Before and after as text; a single value counts as "after"."""
-    if isinstance(value, list) and len(value) == 2:
-        return value_text(value[0]), value_text(value[1])
-    return "", value_text(value)
-
-
-def value_text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None or value == "" else str(value)
+def row_in_words(page: Any, subject: str) -> str:
+    """The row of `user:7` as text; the subject itself if the row is deleted."""
+    name, _sep, key = subject.partition(":")
+    for model in page.admin_site._registry:
+        if model._meta.model_name == name:
+            row = model._default_manager.filter(pk=row_id(key)).first()
+            return f"{model._meta.verbose_name} {row}" if row else subject
+    return subject

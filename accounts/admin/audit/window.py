@@ -10,14 +10,17 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 
-from accounts.admin_site.large_changelists import LargeChangeList, moment_in_query
+from accounts.admin_site.filters.clients import client_ids
+from accounts.admin_site.filters.period import end_of_period
+from accounts.admin_site.large_changelists import LargeChangeList
+from accounts.http.client_address import normalize_address
 from accounts.models import AuditEvent
 
 WINDOW_SIZE = 200_000
 """Newest events before the end of the requested period."""
-NO_FILTERS = {"at__gte", "at__lt", "p", "o", "e"}
+NO_FILTERS = {"at__gte", "at__gte_time", "at__lt", "at__lt_time", "p", "o", "e"}
 
 
 def window_start(before: datetime | None = None) -> datetime | None:
@@ -31,6 +34,22 @@ def window_start(before: datetime | None = None) -> datetime | None:
     return older.order_by("-id").values_list("at", flat=True).first()
 
 
+def bound(parameters: QueryDict, name: str) -> datetime | None:
+    """One end of the requested period; None if there is none, or no valid one."""
+    try:
+        return end_of_period(parameters, name)
+    except ValueError:
+        return None
+
+
+def lacks_index(parameters: QueryDict) -> bool:
+    """Whether one filter alone could scan or sort the whole table."""
+    client, outcome = parameters.get("client_id", ""), parameters.get("outcome", "")
+    if normalize_address(parameters.get("q", "")) or outcome not in ("", "error"):
+        return True
+    return bool(client) and client_ids(client) != [client]
+
+
 class WindowedChangeList(LargeChangeList):
     """Shows how far back the list searched, and links to the earlier period."""
 
@@ -40,18 +59,20 @@ class WindowedChangeList(LargeChangeList):
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Apply the window when several filters are set; exports have no window."""
         filters = {name for name, value in request.GET.items() if value} - NO_FILTERS
-        if len(filters) > 1 and not getattr(request, "exporting", False):
+        many = len(filters) > 1 or lacks_index(request.GET)
+        if many and not getattr(request, "exporting", False):
             self.apply_window(request)
         return super().get_queryset(request, *args, **kwargs)
 
     def apply_window(self, request: HttpRequest) -> None:
         """Leave out events before the window, unless the period is shorter."""
         parameters = request.GET
-        until, start = parameters.get("at__lt", ""), parameters.get("at__gte", "")
-        since = window_start(moment_in_query(until, end=True) if until else None)
-        if since is None or (start and moment_in_query(start, end=False) >= since):
+        start = bound(parameters, "at__gte")
+        since = window_start(bound(parameters, "at__lt"))
+        if since is None or (start is not None and start >= since):
             return
         self.root_queryset = self.root_queryset.filter(at__gte=since)
         self.looked_since = since
-        query = {k: v for k, v in parameters.items() if k not in {"p", "e", "at__lt"}}
+        replaced = {"p", "e", "at__lt", "at__lt_time"}
+        query = {k: v for k, v in parameters.items() if k not in replaced}
         self.further = f"?{urlencode({**query, 'at__lt': since.isoformat()})}"

@@ -18,10 +18,11 @@ from accounts.admin_site.confirmation import (
     revocable_tokens,
     revocation_effect,
 )
+from accounts.admin_site.filters.clients import client_cell, client_ids, name_clients
+from accounts.admin_site.filters.period import PeriodFilter
+from accounts.admin_site.filters.typed import TypedFilter
 from accounts.admin_site.large_changelists import (
     LargeChangelistMixin,
-    PeriodFilter,
-    TypedFilter,
     UnsortedChoices,
     WithoutIndex,
 )
@@ -115,16 +116,18 @@ class WhoseFilter(TypedFilter):
     title = _("user and client")
     inputs = (
         ("username", "text", _("User")),
-        ("client_id", "text", _("Client ID")),
+        ("client_id", "text", _("Client (name or ID)")),
     )
+
+    def condition(self, name: str, value: str) -> dict[str, Any]:
+        if name == "client_id":
+            return {"client_id__in": client_ids(value)}
+        return {name: value}
 
 
 class IssuedFilter(PeriodFilter):
     title = _("issued")
-    inputs = (
-        ("issued_at__gte", "date", _("From")),
-        ("issued_at__lte", "date", _("To")),
-    )
+    ends = ("issued_at__gte", "issued_at__lte")
 
 
 @admin.register(IssuedToken)
@@ -140,7 +143,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         "token",
         "username",
         "issued_via",
-        "client_id",
+        "client",
         "state_shown",
         "last_used_at",
         "expires_at",
@@ -157,7 +160,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     )
     search_fields = ("jti",)
     search_help_text = _(
-        "Enter the start of a token ID, or a full username or client ID."
+        "Enter the start of a token ID, a full username, or a client's name or ID."
     )
     search_lookups = ("jti__prefix", "username", "client_id")
     newest_first = ("-issued_at", "-id")
@@ -167,6 +170,7 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
         "issued_via",
         "user",
         "username",
+        "client",
         "client_id",
         "name",
         "scope",
@@ -185,6 +189,16 @@ class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return IssuedToken.objects.with_revoked().order_by(*self.newest_first)
+
+    def prepare_rows(self, rows: list[Any]) -> None:
+        name_clients(rows)
+
+    def history_query(self, obj: Any) -> dict[str, str]:
+        return {"token_id": obj.jti}
+
+    @admin.display(description=_("client"))
+    def client(self, obj: IssuedToken) -> str:
+        return client_cell(obj)
 
     @admin.display(description=_("token"), ordering="jti")
     def token(self, obj: IssuedToken) -> str:

@@ -26,11 +26,12 @@ every_page = pytest.mark.parametrize(
 )
 LISTED = {
     "accounts.AccessRequest": "user role reason until state asked_at",
-    "accounts.AuditEvent": "moment actor action object verdict reason address",
+    "accounts.AuditEvent": "moment actor client action object verdict result"
+    " reason address",
     "accounts.AuditSeal": "number events first_at last_at short purged_at",
     "accounts.Consent": "user client scope redirect_host given_at",
     "accounts.DocumentHost": "host trusted",
-    "accounts.IssuedToken": "token username issued_via client_id state_shown"
+    "accounts.IssuedToken": "token username issued_via client state_shown"
     " last_used_at expires_at",
     "accounts.OAuthClient": "name standing registration_source returns_to people"
     " last_used_at",
@@ -51,7 +52,8 @@ LISTED = {
 """List -> its columns, in their order."""
 HIDDEN = {
     "accounts.AccessRequest": "decided_at decided_by",
-    "accounts.AuditEvent": "actor_id at changes token_id",
+    "accounts.AuditEvent": "actor actor_id address at changes client_id outcome"
+    " request_id subject token_id",
     "accounts.AuditSeal": "mac marks",
     "accounts.IssuedToken": "networks secret_hash successor successor_sealed",
     "accounts.OAuthClient": "algorithm allowed_origins authorization_grant_type"
@@ -80,8 +82,9 @@ CHANGED = {
     "accounts.Scope": "description name",
     "accounts.SignInProvider": "client_id client_secret enabled issuer link_by_email"
     " name roles_last sign_up slug",
-    "accounts.User": "email email_set_by_admin first_name groups is_active"
-    " is_service_account is_staff is_superuser last_name password user_permissions"
+    "accounts.User": "email email_set_by_admin end_own_access first_name groups"
+    " is_active is_service_account is_staff is_superuser last_name password"
+    " user_permissions"
     " username",
     "mcp_bridge.Primitive": "enabled required_scopes sensitive",
 }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin import ShowFacets
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.paginator import EmptyPage
 from django.db import connection
 from django.test import RequestFactory
@@ -21,12 +18,9 @@ from accounts.admin_site.large_changelists import (
     BoundedPaginator,
     LargeChangeList,
     LargeChangelistMixin,
-    PeriodFilter,
-    TypedFilter,
     UnsortedChoices,
     WithoutIndex,
     distinct,
-    moment_in_query,
 )
 from accounts.models import Role, User
 
@@ -155,62 +149,6 @@ def test_the_last_choice_filters(choice: Any, names: int) -> None:
     assert found.count() == names
     if isinstance(choice, list) and len(choice) == 2:
         assert [role.name for role in found] == ["role 2"]
-
-
-class ByName(TypedFilter):
-    title = "names"
-    inputs = (("name", "text", "Name"), ("description__startswith", "text", "About"))
-
-
-def typed(kind: Any = ByName, **params: list[str]) -> Any:
-    return kind(None, params, Role, None)
-
-
-def test_typed_values_filter() -> None:
-    one = typed(name=[" role 1 "], description__startswith=["about"])
-    assert [role.name for role in one.queryset(None, others())] == ["role 1"]
-    assert typed(name=[" "]).queryset(None, others()).count() == 7
-    assert typed().queryset(None, others()).count() == 7
-    last = typed(name=["role 1", "role 2"]).queryset(None, others())
-    assert [role.name for role in last] == ["role 2"]
-
-
-def test_a_filter_takes_its_parameters_only() -> None:
-    params = {"name": ["x"], "other": ["y"]}
-    one: Any = ByName(None, params, Role, None)
-    assert params == {"other": ["y"]} and one.has_output()
-    assert one.expected_parameters() == ["name", "description__startswith"]
-
-
-def test_the_inputs_keep_the_other_parameters() -> None:
-    one = typed(name=["x"])
-    changelist = SimpleNamespace(
-        params={"name": "x", "p": "2", "e": "1", "q": "word", "o": "1"}
-    )
-    (shown,) = one.choices(changelist)
-    assert shown["boxes"] == [
-        ("name", "text", "Name", "x"),
-        ("description__startswith", "text", "About", ""),
-    ]
-    assert shown["kept"] == [("q", "word"), ("o", "1")]
-
-
-class Period(PeriodFilter):
-    inputs = (("at__gte", "date", ""), ("at__lte", "date", ""), ("at__lt", "date", ""))
-
-
-def test_a_day_as_an_end_is_whole() -> None:
-    one = typed(Period)
-    begin = one.condition("at__gte", "2026-05-10")["at__gte"]
-    assert begin == datetime(2026, 5, 10, tzinfo=UTC)
-    for name in ("at__lte", "at__lt"):
-        assert one.condition(name, "2026-05-10")[name].hour == 23
-
-
-@pytest.mark.parametrize("text", ["zzz", "2026-13-01"])
-def test_an_unreadable_time_is_reported(text: str) -> None:
-    with pytest.raises(IncorrectLookupParameters, match="2026-13|zzz|month|day"):
-        moment_in_query(text, end=False)
 
 
 def test_distinct_values_are_sorted_and_bounded() -> None:

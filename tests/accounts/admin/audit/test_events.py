@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.test import RequestFactory
 from django.utils import timezone
 
@@ -15,13 +15,12 @@ from accounts.admin.audit import events as module
 from accounts.admin.audit import seals, window
 from accounts.admin.audit.events import (
     ActionFilter,
-    before_and_after_text,
     seal_ranges,
-    value_text,
 )
 from accounts.admin_site.large_changelists import COUNT_LIMIT
-from accounts.models import AuditEvent, AuditSeal, User
+from accounts.models import AuditEvent, AuditSeal, OAuthClient, User
 from accounts.models.audit.digests import EventUnreadable
+from accounts.models.audit.events import before_and_after_text, value_text
 from tests.support.admin_browser import (
     AdminBrowser,
     events_by,
@@ -131,9 +130,14 @@ def test_a_reason_links_to_the_access_check(root: AdminBrowser) -> None:
 
 @pytest.fixture
 def rows() -> None:
-    event("a.one", actor="ana", client_id="app", token_id="t1", object="tool one")
-    event("a.two", actor="ben", request_id="r2", object="tool two", reason="odd")
-    event("a.two", actor="ana", decision="denied", reason="odd", object="denied")
+    OAuthClient.objects.create(client_id="app", name="My Editor", client_type="public")
+    OAuthClient.objects.create(client_id="b", name="Editor", client_type="public")
+    one = {"token_id": "t1", "object": "tool one", "outcome": "error"}
+    event("a.one", actor="ana", client_id="app", **one)
+    two = {"request_id": "r2", "object": "tool two", "reason": "odd"}
+    event("a.two", actor="ben", subject="role:7", **two)
+    no = {"decision": "denied", "reason": "odd", "object": "denied"}
+    event("a.two", actor="ana", address="192.0.2.8", **no)
     old = {"at": NOW - timedelta(days=3), "object": "old"}
     event("a.old", actor="old", **old)
 
@@ -149,6 +153,14 @@ def rows() -> None:
         ("action=a.two", "denied, tool two"),
         ("action=", "denied, tool two, tool one, old"),
         ("decision__exact=denied", "denied"),
+        ("outcome=error", "tool one"),
+        ("outcome=nonsense", "denied, tool two, tool one, old"),
+        ("client_id=My Editor", "tool one"),
+        ("client_id=my editor", "tool one"),
+        ("client_id=Editor", ""),
+        ("subject=role:7", "tool two"),
+        ("request_id=r2", "tool two"),
+        ("token_id=t1", "tool one"),
         (f"at__lt={(NOW - timedelta(days=1)):%Y-%m-%d}", "old"),
         (f"at__gte={(NOW - timedelta(days=1)):%Y-%m-%d}", "denied, tool two, tool one"),
         ("q=ben", "tool two"),
@@ -157,7 +169,14 @@ def rows() -> None:
         ("q=t1", "tool one"),
         ("q=r2", "tool two"),
         ("q=tool", "tool two, tool one"),
-        ("q=one", ""),
+        ("q=one", "tool one"),
+        ("q=tw", "tool two"),
+        ("q=ne", ""),
+        ("q=Editor", "tool one"),
+        ("q=edit", "tool one"),
+        ("q=192.0.2.8", "denied"),
+        ("q=192.0.2", ""),
+        ("q=::ffff:192.0.2.8", "denied"),
         ("q=", "denied, tool two, tool one, old"),
     ],
 )
@@ -322,3 +341,62 @@ def test_the_list_links_the_views_of_its_user(root: AdminBrowser) -> None:
     viewer = AdminBrowser(staff_member("vera", "view_auditevent"))
     text = viewer.open(LIST).page.text
     assert "Denials" not in text and 'name="shared"' not in text
+
+
+@pytest.mark.parametrize("kind", ["tool", "resource", "resource_template", "prompt"])
+def test_a_name_without_its_kind_is_found(kind: str) -> None:
+    event(object=f"{kind} look"), event(object=f"{kind} other")
+    assert listed("q=look") == [f"{kind} look"]
+
+
+def test_a_search_compares_indexed_columns_only() -> None:
+    """Millions of events stay searchable: no pattern and no column without index."""
+    indexed = {name for i in AuditEvent._meta.indexes for name in i.fields}
+    for lookup, _value in PAGE.search_conditions("x"):
+        column, _sep, operator = lookup.partition("__")
+        assert column in indexed and operator in ("", "prefix"), lookup
+    assert "address" in dict(PAGE.search_conditions("192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q=192.0.2.1",
+        "outcome=ok",
+        "outcome=cancelled",
+        "client_id=Twice",
+        "actor=a&q=b",
+    ],
+)
+def test_a_filter_without_index_has_a_window(query: str) -> None:
+    for client_id in ("one", "two"):
+        OAuthClient.objects.create(
+            client_id=client_id, name="Twice", client_type="public"
+        )
+    assert window.lacks_index(QueryDict(query)) or query.count("=") > 1
+    for other in ("q=alice", "outcome=error", "client_id=one", "client_id=gone", ""):
+        assert not window.lacks_index(QueryDict(other)), other
+
+
+@pytest.mark.parametrize(
+    ("outcome", "shown"),
+    [
+        ("ok", "succeeded"),
+        ("error", '<span class="badge bad">failed</span>'),
+        ("withheld", '<span class="badge warn">withheld</span>'),
+        ("", "-"),
+    ],
+)
+def test_an_outcome_is_shown(outcome: str, shown: str) -> None:
+    assert PAGE.result(AuditEvent(outcome=outcome)) == shown
+
+
+def test_the_values_of_an_event_link_to_their_events(root: AdminBrowser) -> None:
+    OAuthClient.objects.create(client_id="c1", name="<Editor>", client_type="public")
+    row = event(actor="ana", client_id="c1", address="192.0.2.7", request_id="r9")
+    text = root.open(row_url(AuditEvent, row)).page.text
+    for query in ("actor=ana", "client_id=c1", "q=192.0.2.7", "request_id=r9"):
+        assert f'href="{LIST}?{query}"' in text
+        assert row.object in listed(query) or row.object == ""
+    assert "&lt;Editor&gt; (c1)" in text
+    assert "&lt;Editor&gt;" in root.open(LIST).page.text

@@ -1,0 +1,1 @@
+"""Filters of lists with typed input, and what they have in common."""
