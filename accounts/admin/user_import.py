@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
+from django.utils import timezone, translation
 from django.utils.html import format_html
+from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.site import Section, site_page
 from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
@@ -21,6 +22,9 @@ from accounts.imports.problems import StalePreview
 from accounts.imports.user_csv_apply import apply_users
 from accounts.imports.user_csv_plan import COLUMNS, plan_users
 from accounts.models import ImportDraft
+from accounts.models.audit.origins import origin_var
+
+T = TypeVar("T")
 
 MAX_ROWS = 200
 PROGRESS_PLACE = "<!-- progress -->"
@@ -68,24 +72,49 @@ class UserImportPage(SuperusersPage):
         context = {**admin.site.each_context(request), "title": self.title}
         whole = render_to_string("admin/progress.html", context, request)
         before, after = whole.split(PROGRESS_PLACE)
-        mark = request.POST["apply"]
+        mark, reader = request.POST["apply"], Reader()
 
         def parts() -> Iterator[bytes]:
             yield before.encode()
-            yield from (
-                part.encode() for part in progress_paragraphs(draft, mark, request.user)
-            )
+            for part in progress_paragraphs(draft, mark, request.user, reader):
+                yield part.encode()
             yield after.encode()
 
         return StreamingHttpResponse(stream_from_thread(parts))
 
 
-def progress_paragraphs(draft: ImportDraft, mark: str, actor: Any) -> Iterator[str]:
+class Reader:
+    """What a separate thread must know about the request: origin, zone, language.
+
+    The plan that is applied must be the one that was shown, dates included.
+    """
+
+    def __init__(self) -> None:
+        self.origin = origin_var.get()
+        self.zone, self.language = timezone.get_current_timezone(), get_language()
+
+    def run(self, steps: Iterator[T]) -> Iterator[T]:
+        """Yield the steps, all of them on the thread of the first."""
+        token = origin_var.set(self.origin)
+        try:
+            with timezone.override(self.zone), translation.override(self.language):
+                yield from steps
+        finally:
+            origin_var.reset(token)
+
+
+def progress_paragraphs(
+    draft: ImportDraft, mark: str, actor: Any, reader: Reader | None = None
+) -> Iterator[str]:
     """Paragraphs of progress; CSS shows only the last one, which becomes the result."""
     total = 0
     try:
         raw = draft.content.encode()
-        for count, total in run_on_thread(lambda: apply_users(raw, mark, actor)):
+
+        def steps() -> Iterator[tuple[int, int]]:
+            return (reader or Reader()).run(apply_users(raw, mark, actor))
+
+        for count, total in run_on_thread(steps):
             line = '<p><progress max="{}" value="{}"></progress> {}</p>'
             text = _("%(done)d of %(total)d") % {"done": count, "total": total}
             yield format_html(line, max(total, 1), count, text)

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -46,7 +47,9 @@ def tokens(user: User) -> Card:
 
 def sign_ins(user: User) -> Card:
     """Last sign-in to the admin or the portal."""
-    last = f"{user.last_login:%Y-%m-%d %H:%M}" if user.last_login else "-"
+    last = "-"
+    if user.last_login is not None:
+        last = f"{timezone.localtime(user.last_login):%Y-%m-%d %H:%M}"
     url = user_list_url("auditevent", actor=user.username, action="user.signed_in")
     return _("last sign-in"), last, url
 

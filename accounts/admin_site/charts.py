@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -13,6 +14,8 @@ from django.utils.translation import gettext as _
 from accounts.audit.statistics import Slot
 
 WIDTH, HEIGHT = 720, 132
+HALF_DAY = timedelta(hours=12)
+"""Longer slots are days, also the one of 23 hours when the clock is changed."""
 GAP = 0.2
 """Share of the bar's slot that stays empty."""
 
@@ -115,5 +118,5 @@ def bar(
 def slot_label(slot: Slot) -> str:
     """Start of the slot: day and month, with the time for slots under a day."""
     start = timezone.localtime(slot.start)
-    daily = (slot.end - slot.start).days
+    daily = slot.end - slot.start > HALF_DAY
     return date_format(start, _("j M") if daily else _("j M H:i"))

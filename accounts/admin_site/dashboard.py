@@ -24,15 +24,18 @@ from accounts.audit.statistics import (
     Top,
     gather_statistics,
 )
+from accounts.models import OAuthClient
 from accounts.models.audit.rollups import Facet
 
 Query = dict[str, str]
+CALLS: Query = {"action": "tool.called"}
 CHARTS: list[tuple[str, Any, list[Series]]] = [
     (
         "messages",
-        _("Calls and denials"),
+        _("Tool calls and denials"),
         [
-            Series("calls", _("calls"), "", {"decision__exact": "allowed"}),
+            Series("succeeded", _("succeeded"), "", {**CALLS, "outcome": "ok"}),
+            Series("failed", _("failed"), "warn", {**CALLS, "outcome": "error"}),
             Series("refusals", _("denied"), "bad", {"decision__exact": "denied"}),
         ],
     ),
@@ -78,6 +81,7 @@ def figures(statistics: Statistics) -> dict[str, Any]:
         "charts": charts(statistics),
         "lists": lists(statistics),
         "uncounted": statistics.uncounted,
+        "zone": timezone.get_current_timezone_name(),
     }
 
 
@@ -110,11 +114,12 @@ def whole_span(statistics: Statistics) -> Query:
 def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
     """(label, value, URL) of each figure."""
     live = f"{reverse('admin:accounts_issuedtoken_changelist')}?state=active"
-    allowed, denied = {"decision__exact": "allowed"}, {"decision__exact": "denied"}
+    denied, failed = {"decision__exact": "denied"}, {**CALLS, "outcome": "error"}
     span, tokens = whole_span(statistics), statistics.live_tokens
     calls, sign_ins = statistics.total("calls"), statistics.total(SIGNED_IN)
     return [
-        (ngettext("call", "calls", calls), calls, log({**allowed, **span})),
+        (ngettext("tool call", "tool calls", calls), calls, log({**CALLS, **span})),
+        (_("error rate"), percent(statistics.error_rate), log({**failed, **span})),
         (_("denied"), statistics.total("refusals"), log({**denied, **span})),
         (ngettext("active token", "active tokens", tokens), tokens, live),
         (
@@ -127,6 +132,13 @@ def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
     ]
 
 
+def percent(share: float | None) -> str:
+    """A share as text; "< 0.1 %" for few errors among many calls."""
+    if share is None:
+        return "-"
+    return "< 0.1 %" if 0 < share < 0.001 else f"{share:.1%}".replace("%", " %")
+
+
 def milliseconds(value: float | None) -> str:
     """A duration as text; percentiles from hourly buckets are within 5 %."""
     if value is None:
@@ -137,25 +149,25 @@ def milliseconds(value: float | None) -> str:
 def lists(statistics: Statistics) -> list[tuple[Any, list[dict[str, Any]]]]:
     """(title, rows) of each list; rows have bar widths in percent and a URL."""
     span = whole_span(statistics)
-    return [
-        (
-            title,
-            [
-                row(top, statistics.tops[facet], {column: top.name, **span}, denied)
-                for top in statistics.tops[facet]
-            ],
-        )
-        for facet, title, column in LISTS
-        for denied in [facet == Facet.REASON]
-    ]
+    clients = [top.name for top in statistics.tops[Facet.CLIENT]]
+    names = {Facet.CLIENT: OAuthClient.objects.all().names_of(clients)}
+    found = []
+    for facet, title, column in LISTS:
+        tops, known = statistics.tops[facet], names.get(Facet(facet), {})
+        extra = {"decision__exact": "denied"} if facet == Facet.REASON else {}
+        rows = [
+            row(top, tops, known.get(top.name), {column: top.name, **span, **extra})
+            for top in tops
+        ]
+        found.append((title, rows))
+    return found
 
 
-def row(top: Top, among: list[Top], query: Query, denied: bool) -> dict[str, Any]:
+def row(top: Top, among: list[Top], label: str | None, query: Query) -> dict[str, Any]:
     highest = max(one.total for one in among)
-    extra = {"decision__exact": "denied"} if denied else {}
     return {
-        "name": top.name or "-",
-        "url": log({**query, **extra}),
+        "name": label or top.name or "-",
+        "url": log(query),
         "total": top.total,
         "denied": top.denied,
         "allowed_width": round(100 * top.allowed / highest, 1),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
+from operator import attrgetter
 
 from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
 
 from accounts.models import AuditHour, IssuedToken, RevokedToken
 from accounts.models.audit.rollups import (
@@ -40,11 +44,29 @@ class Span:
     hours: int
     """Length of one slot in hours."""
 
-    def starts(self, now: datetime) -> list[datetime]:
-        """Return the start of each slot; the last one contains `now`."""
-        end = floor_hour(now) + HOUR
-        step = HOUR * self.hours
-        return [end - step * n for n in range(self.slots, 0, -1)]
+    def boundaries(self, now: datetime) -> list[datetime]:
+        """Return the start of each slot and the end of the last, which contains `now`.
+
+        Slots follow the reader's clock: days begin at midnight, also when the clock is
+        changed. Counts are hourly, so in zones such as Asia/Kolkata a day begins at the
+        first full hour (UTC) after midnight.
+        """
+        if self.hours == 1:
+            end = floor_hour(now) + HOUR
+            return [end - HOUR * n for n in range(self.slots, -1, -1)]
+        local = timezone.localtime(now)
+        hour = local.hour - local.hour % self.hours
+        latest = local.replace(
+            hour=hour, minute=0, second=0, microsecond=0, tzinfo=None
+        )
+        before = [HOUR * self.hours * n for n in range(self.slots - 1, -2, -1)]
+        return [full_hour(latest - ago, local.tzinfo) for ago in before]
+
+
+def full_hour(wall: datetime, zone: tzinfo | None) -> datetime:
+    """Return the first full hour (UTC) at or after this time of a clock."""
+    moment = wall.replace(tzinfo=zone).astimezone(UTC)
+    return floor_hour(moment + HOUR - timedelta.resolution)
 
 
 SPANS = {
@@ -60,6 +82,16 @@ class Slot:
     start: datetime
     end: datetime
     counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, facet: str, allowed: int, denied: int) -> None:
+        """Add the totals of an hour: allowed tool calls, failed ones, all denials."""
+        if facet == Facet.MESSAGES:
+            self.counts["refusals"] += denied
+        elif facet == Facet.CALLS:
+            self.counts.update(calls=allowed, succeeded=allowed)
+        else:
+            self.counts.update(failed=allowed)
+            self.counts.subtract(succeeded=allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +123,12 @@ class Statistics:
         """Return the sum of one count over all slots."""
         return sum(slot.counts[name] for slot in self.slots)
 
+    @property
+    def error_rate(self) -> float | None:
+        """Return the share of allowed tool calls that failed; None without calls."""
+        calls = self.total("calls")
+        return self.total("failed") / calls if calls else None
+
     def percentile(self, share: float) -> float | None:
         """Return the duration in ms that `share` of the allowed messages stay under."""
         target, total = share * sum(self.durations.values()), 0
@@ -105,10 +143,10 @@ def gather_statistics(span: Span, now: datetime) -> Statistics:
     """Count finished hours and add the current one, in a bounded number of queries."""
     hours = AuditHour.objects.all()
     uncounted = hours.roll_up(now, seconds=ROLL_UP_SECONDS)
-    starts = span.starts(now)
-    slots = [Slot(start, start + HOUR * span.hours) for start in starts]
+    bounds = span.boundaries(now)
+    slots = [Slot(start, end) for start, end in pairwise(bounds)]
     first_open = floor_hour(now - SETTLING_TIME)
-    past = hours.filter(hour__gte=starts[0], hour__lt=first_open)
+    past = hours.filter(hour__gte=bounds[0], hour__lt=first_open)
     fill_slots(slots, past)
     current = [count_events(hour, hour + HOUR) for hour in hours_from(first_open, now)]
     for hour, counts in zip(hours_from(first_open, now), current, strict=True):
@@ -129,26 +167,27 @@ def hours_from(start: datetime, now: datetime) -> list[datetime]:
 
 
 def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> None:
-    facets = Q(facet=Facet.MESSAGES) | Q(facet=Facet.ACTION, value__in=CHART_ACTIONS)
+    totals = (Facet.MESSAGES, Facet.CALLS, Facet.ERRORS)
+    facets = Q(facet__in=totals) | Q(facet=Facet.ACTION, value__in=CHART_ACTIONS)
     for row in past.filter(facets):
         slot = slot_of(slots, row.hour)
-        if row.facet == Facet.MESSAGES:
-            slot.counts.update(calls=row.allowed, refusals=row.denied)
-        else:
+        if row.facet == Facet.ACTION:
             slot.counts[row.value] += row.allowed + row.denied
+        else:
+            slot.add(row.facet, row.allowed, row.denied)
 
 
 def slot_of(slots: list[Slot], moment: datetime) -> Slot:
     """Return the slot that contains `moment`, which must be in the span."""
-    return slots[int((moment - slots[0].start) / (slots[0].end - slots[0].start))]
+    return slots[bisect_right(slots, moment, key=attrgetter("start")) - 1]
 
 
 def add_current_hour(slots: list[Slot], hour: datetime, counts: EventCounts) -> None:
     """Add the counts of an hour that is not final to its slot."""
     slot = slot_of(slots, hour)
-    messages, actions = counts[Facet.MESSAGES], counts[Facet.ACTION]
-    slot.counts["calls"] += messages["allowed"][""]
-    slot.counts["refusals"] += messages["denied"][""]
+    for facet in (Facet.MESSAGES, Facet.CALLS, Facet.ERRORS):
+        slot.add(facet, counts[facet]["allowed"][""], counts[facet]["denied"][""])
+    actions = counts[Facet.ACTION]
     for name in CHART_ACTIONS:
         slot.counts[name] += actions["allowed"][name] + actions["denied"][name]
 

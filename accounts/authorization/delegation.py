@@ -68,11 +68,12 @@ def objection_to_granting(
     mine, now = scopes_until(actor, role.networks), timezone.now()
     ends = [mine.get(name, now) for name in role.scopes.values_list("name", flat=True)]
     if (until or NEVER) > min(ends, default=NEVER):
+        end = timezone.localtime(min(ends))
         latest = _(
             "Your own access to the scopes of %(role)s ends on "
             "%(end)s. Choose an earlier end date."
         )
-        return latest % {"role": role, "end": f"{min(ends):%Y-%m-%d %H:%M %Z}"}
+        return latest % {"role": role, "end": f"{end:%Y-%m-%d %H:%M %Z}"}
     return ""
 
 

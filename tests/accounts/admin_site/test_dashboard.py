@@ -22,17 +22,20 @@ from accounts.audit.statistics import (
     Statistics,
     Top,
 )
+from accounts.models import OAuthClient
 from accounts.models.audit.rollups import Facet
 
 pytestmark = pytest.mark.once
 START = datetime(2026, 5, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 PERIOD = {"at__gte": "2026-05-10T12:00:00+00:00", "at__lt": "2026-05-10T14:00:00+00:00"}
-DENIED, ALLOWED = {"decision__exact": "denied"}, {"decision__exact": "allowed"}
+DENIED, CALLED = {"decision__exact": "denied"}, {"action": "tool.called"}
+OK, FAILED = {**CALLED, "outcome": "ok"}, {**CALLED, "outcome": "error"}
 
 
 def statistics(**fields: Any) -> Statistics:
-    counts = {"calls": 3, "refusals": 2, SIGNED_IN: 5, ISSUED: 7}
+    counts = {"calls": 3, "failed": 1, "succeeded": 2, "refusals": 2}
+    counts |= {SIGNED_IN: 5, ISSUED: 7}
     slots = [
         Slot(START + HOUR * n, START + HOUR * (n + 1), Counter(counts)) for n in (0, 1)
     ]
@@ -88,6 +91,7 @@ def context(*permissions: str, **query: str) -> dict[str, Any]:
     return dashboard.dashboard_context(request)
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("query", "span"),
     [
@@ -113,7 +117,8 @@ def test_without_the_permission_nothing_is_counted(asked: list[Any]) -> None:
 def test_every_card_has_its_number_and_its_link() -> None:
     found = dashboard.cards(statistics())
     assert [(str(label), value) for label, value, _url in found] == [
-        ("calls", 6),
+        ("tool calls", 6),
+        ("error rate", "33.3 %"),
         ("denied", 4),
         ("active tokens", 9),
         ("sign-ins", 10),
@@ -121,11 +126,26 @@ def test_every_card_has_its_number_and_its_link() -> None:
         ("95th percentile (p95)", "1.1 ms"),
     ]
     urls = [url for *_rest, url in found]
-    assert query_of(urls[0]) == {**ALLOWED, **PERIOD}
-    assert query_of(urls[1]) == {**DENIED, **PERIOD}
-    assert urls[2] == "/admin/accounts/issuedtoken/?state=active"
-    assert query_of(urls[3]) == {"action": SIGNED_IN, **PERIOD}
-    assert urls[4:] == ["", ""]
+    assert query_of(urls[0]) == {**CALLED, **PERIOD}
+    assert query_of(urls[1]) == {**FAILED, **PERIOD}
+    assert query_of(urls[2]) == {**DENIED, **PERIOD}
+    assert urls[3] == "/admin/accounts/issuedtoken/?state=active"
+    assert query_of(urls[4]) == {"action": SIGNED_IN, **PERIOD}
+    assert urls[5:] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (None, "-"),
+        (0.0, "0.0 %"),
+        (0.0004, "< 0.1 %"),
+        (0.0256, "2.6 %"),
+        (1.0, "100.0 %"),
+    ],
+)
+def test_few_errors_are_not_rounded_to_none(share: float | None, text: str) -> None:
+    assert dashboard.percent(share) == text
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.5, "p50"), (0.95, "p95")])
@@ -154,6 +174,18 @@ def test_short_times_have_a_decimal(value: float | None, text: str) -> None:
     assert dashboard.milliseconds(value) == text
 
 
+@pytest.mark.django_db
+def test_clients_are_shown_by_name() -> None:
+    client = {"client_id": f"<{Facet.CLIENT}>", "name": "Editor"}
+    OAuthClient.objects.create(client_type="public", **client)
+    titles = {str(title): rows for title, rows in dashboard.lists(statistics())}
+    (first, second) = titles["Top clients"]
+    assert (first["name"], second["name"]) == ("Editor", "-")
+    assert query_of(first["url"])["client_id"] == client["client_id"]
+    assert titles["Top users"][0]["name"] == f"<{Facet.ACTOR}>"
+
+
+@pytest.mark.django_db
 def test_every_list_links_to_its_events() -> None:
     found = dashboard.lists(statistics())
     assert [str(title) for title, _rows in found] == [
@@ -169,6 +201,7 @@ def test_every_list_links_to_its_events() -> None:
         assert query_of(rows[0]["url"]) == {column: f"<{facet}>", **extra, **PERIOD}
 
 
+@pytest.mark.django_db
 def test_a_row_has_widths_relative_to_the_largest() -> None:
     first, second = dashboard.lists(statistics())[1][1]
     numbers = ("total", "denied", "allowed_width", "denied_width", "total_width")
@@ -180,7 +213,7 @@ def test_a_row_has_widths_relative_to_the_largest() -> None:
 def test_charts_draw_these_series() -> None:
     found = dashboard.charts(statistics())
     assert [(one.slug, [series.key for series in one.series]) for one in found] == [
-        ("messages", ["calls", "refusals"]),
+        ("messages", ["succeeded", "failed", "refusals"]),
         ("tokens", [ISSUED, REVOKED]),
         ("sign-ins", [SIGNED_IN, SIGN_IN_FAILED]),
     ]
@@ -188,9 +221,9 @@ def test_charts_draw_these_series() -> None:
     actions = [
         {"action": name} for name in (ISSUED, REVOKED, SIGNED_IN, SIGN_IN_FAILED)
     ]
-    assert queries == [ALLOWED, DENIED, *actions]
+    assert queries == [OK, FAILED, DENIED, *actions]
     looks = [series.look for one in found for series in one.series]
-    assert looks == ["", "bad", "", "quiet", "", "bad"]
+    assert looks == ["", "warn", "bad", "", "quiet", "", "bad"]
 
 
 def test_a_bar_links_to_its_slot() -> None:
@@ -198,6 +231,7 @@ def test_a_bar_links_to_its_slot() -> None:
     slot = {"at__gte": "2026-05-10T13:00:00+00:00", "at__lt": PERIOD["at__lt"]}
     assert query_of(bar.url) == slot
     assert [query_of(url) for _n, url in bar.cells] == [
-        {**ALLOWED, **slot},
+        {**OK, **slot},
+        {**FAILED, **slot},
         {**DENIED, **slot},
     ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -13,13 +15,16 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts.admin_site import dashboard
+from accounts.admin_site.charts import slot_label
 from accounts.audit import statistics
 from accounts.audit.statistics import (
     CHART_ACTIONS,
     SIGNED_IN,
     SPANS,
+    Slot,
     Span,
     Statistics,
     Top,
@@ -60,24 +65,29 @@ def event(ago: timedelta, action: str = "tool.called", **fields: Any) -> AuditEv
 
 @pytest.fixture
 def history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls in the running hour, five hours and ten days ago; a sign-in."""
+    """Calls in the running hour, five hours and ten days ago; a sign-in.
+
+    The call of this hour failed, and a list of tools is no call.
+    """
     # On a busy machine the first visitor would leave hours to the next one.
     monkeypatch.setattr(statistics, "ROLL_UP_SECONDS", 60)
     empty_audit()
     for hours in (0, 5, 240):
-        event(HOUR * hours)
+        event(HOUR * hours, outcome="ok" if hours else "error")
         event(HOUR * hours, "tool.denied", actor="bob", object="tool rule")
     event(HOUR * 5, "message.allowed", object="tools/list", duration_ms=1000.0)
     event(HOUR * 5, SIGNED_IN, decision="", duration_ms=None, client_id="")
 
 
-@pytest.mark.parametrize(("span", "calls"), [("24h", 3), ("7d", 3), ("30d", 4)])
+@pytest.mark.parametrize(("span", "calls"), [("24h", 2), ("7d", 2), ("30d", 3)])
 def test_a_span_adds_up_its_events(history: None, span: str, calls: int) -> None:
     """The totals are the same before and after hours are aggregated."""
     for _again in range(2):
         found = gather_statistics(SPANS[span], NOW)
         assert (found.total("calls"), found.total(SIGNED_IN)) == (calls, 1)
-        assert found.total("refusals") == calls - 1 and found.uncounted == 0
+        assert found.total("refusals") == calls and found.uncounted == 0
+        assert (found.total("failed"), found.total("succeeded")) == (1, calls - 1)
+        assert found.error_rate == 1 / calls
         assert len(found.slots) == SPANS[span].slots
 
 
@@ -88,7 +98,7 @@ def test_the_tops_name_users_and_tools(history: None) -> None:
         ("tool look", 2, 0),
         ("tool rule", 0, 2),
     ]
-    assert [(t.name, t.total) for t in tops[Facet.ACTOR]] == [("alice", 3), ("bob", 2)]
+    assert [(t.name, t.total) for t in tops[Facet.ACTOR]] == [("alice", 2), ("bob", 2)]
     assert [(t.name, t.total) for t in tops[Facet.REASON]] == [("role_lacks_scope", 2)]
 
 
@@ -132,6 +142,11 @@ def dashboard_queries(user: User) -> int:
     return len(queries)
 
 
+def fixed_clock(now: datetime) -> Any:
+    name = timezone.get_current_timezone_name
+    return SimpleNamespace(now=lambda: now, get_current_timezone_name=name)
+
+
 @pytest.mark.parametrize(
     ("since_the_hour", "most"),
     [(timedelta(minutes=30), 38), (timedelta(seconds=1), 40)],
@@ -145,7 +160,7 @@ def test_the_dashboard_asks_a_bounded_number_of_queries(
 ) -> None:
     """It does not depend on the size of the log; two hours are open just after one."""
     now = floor_hour(NOW) + since_the_hour
-    monkeypatch.setattr(dashboard, "timezone", SimpleNamespace(now=lambda: now))
+    monkeypatch.setattr(dashboard, "timezone", fixed_clock(now))
     monkeypatch.setattr(statistics, "ROLL_UP_SECONDS", 60.0)
     dashboard_queries(carol)
     before = dashboard_queries(carol)
@@ -169,14 +184,69 @@ def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "slots", "hours"), [("24h", 24, 1), ("7d", 28, 6), ("30d", 30, 24)]
+    ("key", "slots", "hours", "last"),
+    [("24h", 24, 1, 12), ("7d", 28, 6, 12), ("30d", 30, 24, 0)],
 )
-def test_a_span_ends_with_the_current_hour(key: str, slots: int, hours: int) -> None:
+def test_the_last_slot_contains_now(
+    key: str, slots: int, hours: int, last: int
+) -> None:
     span = SPANS[key]
-    starts = span.starts(NOW)
-    assert (span, len(starts)) == (Span(key, slots, hours), slots)
-    assert starts[-1] + HOUR * hours == datetime(2026, 5, 10, 13, tzinfo=UTC)
-    assert {b - a for a, b in zip(starts, starts[1:], strict=False)} == {HOUR * hours}
+    bounds = span.boundaries(NOW)
+    assert (span, len(bounds)) == (Span(key, slots, hours), slots + 1)
+    assert bounds[-2] == datetime(2026, 5, 10, last, tzinfo=UTC)
+    assert {b - a for a, b in pairwise(bounds)} == {HOUR * hours}
+
+
+@pytest.mark.parametrize(
+    "zone",
+    ["Asia/Seoul", "America/Los_Angeles", "Europe/Berlin", "Pacific/Auckland", "UTC"],
+)
+@pytest.mark.parametrize("hour", [0, 6, 15, 16, 22, 23])
+def test_days_are_those_of_the_reader(zone: str, hour: int) -> None:
+    """They begin and end at midnight, also when the clock was changed."""
+    now = datetime(2026, 4, 6, hour, 30, tzinfo=UTC)
+    with timezone.override(ZoneInfo(zone)):
+        bounds = SPANS["30d"].boundaries(now)
+        local = [timezone.localtime(bound) for bound in bounds]
+        today = timezone.localtime(now).date()
+    assert [moment.hour for moment in local] == [0] * 31
+    assert [moment.date() for moment in local] == [
+        today + timedelta(days=n - 29) for n in range(31)
+    ]
+
+
+def test_a_day_of_23_hours_is_a_day() -> None:
+    with timezone.override(ZoneInfo("Europe/Berlin")):
+        bounds = SPANS["30d"].boundaries(datetime(2026, 4, 6, 12, tzinfo=UTC))
+        lengths = [after - before for before, after in pairwise(bounds)]
+        short = lengths.index(HOUR * 23)
+        slot = Slot(bounds[short], bounds[short + 1])
+        assert slot_label(slot) == "29 Mar"
+    assert sorted(set(lengths)) == [HOUR * 23, HOUR * 24]
+
+
+def test_without_whole_hours_a_day_begins_at_the_next_one() -> None:
+    """Counts are hourly, and the label is that of the day."""
+    with timezone.override(ZoneInfo("Asia/Kolkata")):
+        bounds = SPANS["30d"].boundaries(datetime(2026, 4, 6, 20, tzinfo=UTC))
+        local = [timezone.localtime(bound) for bound in bounds]
+    assert {(moment.hour, moment.minute) for moment in local} == {(0, 30)}
+    assert local[-2].day == 7
+
+
+def test_events_are_in_the_readers_day(db: None) -> None:
+    """23:30 and 00:30 in Seoul are two days, in UTC one."""
+    empty_audit()
+    for at in (
+        datetime(2026, 5, 8, 14, 30, tzinfo=UTC),
+        datetime(2026, 5, 8, 15, 30, tzinfo=UTC),
+    ):
+        event(NOW - at)
+    for zone, expected in (("Asia/Seoul", ["8 May", "9 May"]), ("UTC", ["8 May"] * 2)):
+        with timezone.override(ZoneInfo(zone)):
+            slots = gather_statistics(SPANS["30d"], NOW).slots
+            days = [slot_label(s) for s in slots for _n in range(s.counts["calls"])]
+        assert days == expected
 
 
 def test_just_after_the_hour_two_hours_are_open() -> None:
@@ -210,12 +280,14 @@ def test_an_open_hour_is_not_counted_twice(db: None) -> None:
     event(timedelta(0))
     fields = {"facet": Facet.MESSAGES, "allowed": 5, "denied": 5}
     AuditHour.objects.create(hour=floor_hour(NOW), **fields)
+    fields["facet"] = Facet.CALLS
+    AuditHour.objects.create(hour=floor_hour(NOW), **fields)
     assert gather_statistics(SPANS["24h"], NOW).total("calls") == 1
 
 
 def test_events_before_the_span_do_not_count(db: None) -> None:
     empty_audit()
-    start = SPANS["24h"].starts(NOW)[0]
+    start = SPANS["24h"].boundaries(NOW)[0]
     for at in (start - timedelta(seconds=1), start):
         event(NOW - at)
     found = gather_statistics(SPANS["24h"], NOW)
