@@ -19,6 +19,7 @@ from accounts.audit.record import record
 from accounts.authorization.delegation import objection_to_granting
 from accounts.models import AccessRequest, User
 from accounts.models.access_requests import RequestNotPossible, RequestState
+from accounts.parsing.end_of_day_field import END_OF_DAY
 
 
 class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -82,6 +83,7 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
         "No pending requests. Users request roles in the portal under My access."
     )
     form = DecisionForm
+    formfield_overrides = {**ReadOnlyAdmin.formfield_overrides, **END_OF_DAY}
     list_display = ("user", "role", "reason", "until", "state", "asked_at")
     list_filter = ("state", "role")
     list_select_related = ("user", "role")

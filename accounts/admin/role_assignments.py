@@ -18,6 +18,7 @@ from accounts.admin_site.base import (
     ActorFormMixin,
     BoundedInline,
     DelegatedAdmin,
+    SectionAdmin,
     changeable_rows,
 )
 from accounts.admin_site.large_changelists import BoundedPaginator
@@ -26,7 +27,9 @@ from accounts.authorization.delegation import (
     objection_to_granting,
     objection_to_removing,
 )
+from accounts.http.language import in_english
 from accounts.models import RoleAssignment, User
+from accounts.parsing.end_of_day_field import END_OF_DAY
 
 SOON = timedelta(days=7)
 
@@ -90,7 +93,10 @@ class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
 
 
 class RoleAssignmentInline(BoundedInline):
+    """The roles of a user; the box in the last column withdraws one."""
+
     model = RoleAssignment
+    formfield_overrides = END_OF_DAY
     form = GrantForm
     formset = GrantFormSet
     fk_name = "user"
@@ -99,6 +105,15 @@ class RoleAssignmentInline(BoundedInline):
     readonly_fields = ("granted_by", "granted_at")
     verbose_name = _("role")
     verbose_name_plural = _("roles")
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Without the icons of the role itself: their red cross deletes the role."""
+        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "role" and field is not None:
+            widget = field.widget
+            widget.can_add_related = widget.can_change_related = False
+            widget.can_delete_related = widget.can_view_related = False
+        return field
 
     def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
         formset: Any = super().get_formset(request, obj, **kwargs)
@@ -158,6 +173,7 @@ class RoleAssignmentAdmin(
     ordering = ("-pk",)
     fields = ("user", "role", "expires_at", "reason", "granted_by", "granted_at")
     readonly_fields = ("granted_by", "granted_at")
+    formfield_overrides = {**SectionAdmin.formfield_overrides, **END_OF_DAY}
     actions = ("extend_day", "extend_week", "extend_month", "end_now")
 
     @admin.display(description=_("end date"), ordering="expires_at")
@@ -222,6 +238,11 @@ class RoleAssignmentAdmin(
         count = len(assignments)
         message = ngettext("%d role ended.", "%d roles ended.", count) % count
         self.message_user(request, message, messages.SUCCESS)
+
+    def history_query(self, obj: RoleAssignment) -> dict[str, str]:
+        """The events of the user that are about this role."""
+        with in_english():
+            return {**super().history_query(obj), "object": str(obj)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RoleAssignment]:
         rows = super().get_queryset(request)

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from allauth.account import admin as allauths_admin
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
+from django.contrib.auth import logout
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
@@ -17,8 +19,15 @@ from django.utils.translation import ngettext
 
 from accounts.admin.failed_logins import show_unlock_count
 from accounts.admin.role_assignments import RoleAssignmentInline
+from accounts.admin.user_forms import AccountForm
 from accounts.admin.user_summary import user_summary
-from accounts.admin_site.base import MAX_LISTED_REFUSALS, DelegatedAdmin, may, names
+from accounts.admin_site.base import (
+    MAX_LISTED_REFUSALS,
+    ActorFormMixin,
+    DelegatedAdmin,
+    may,
+    names,
+)
 from accounts.admin_site.confirmation import (
     confirmation_page,
     own_session,
@@ -37,6 +46,7 @@ from accounts.authorization.delegation import (
 )
 from accounts.authorization.mfa_enrollment import with_mfa, without_mfa
 from accounts.models import RoleAssignment, User
+from accounts.models.users import LastSuperuser
 
 OWN_RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 """Fields that grant rights in the admin itself."""
@@ -63,7 +73,8 @@ class FactorFilter(admin.SimpleListFilter):
 
 
 @admin.register(User)
-class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg]
+    form = AccountForm
     noun = "user"
     place = (Section.PEOPLE, 10)
     intro = _(
@@ -95,7 +106,17 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
     filter_horizontal = ("groups", "user_permissions")
     inlines = (RoleAssignmentInline,)
     change_form_template = "admin/accounts/user/change_form.html"
-    actions = ("revoke_tokens", "deactivate", "unlock", "reset_factors")
+    delete_confirmation_template = "admin/accounts/user/delete_confirmation.html"
+    delete_selected_confirmation_template = (
+        "admin/accounts/user/delete_selected_confirmation.html"
+    )
+    actions = (
+        "delete_selected",
+        "revoke_tokens",
+        "deactivate",
+        "unlock",
+        "reset_factors",
+    )
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         """Ending all access needs the same permission as revoking one token."""
@@ -132,7 +153,12 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
         """Deactivate the accounts and revoke their tokens."""
         actor: Any = request.user
         allowed = self.exclude_users(request, queryset, more_privileged_users(actor))
-        active = allowed.filter(is_active=True)
+        active = User.objects.filter(
+            pk__in=list(allowed.order_by().values_list("pk", flat=True)), is_active=True
+        )
+        if not self.leaves_superuser(request, active):
+            return None
+        own = active.filter(pk=actor.pk).exists()
         page = confirmation_page(
             self,
             request,
@@ -145,8 +171,56 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
             self.record_change(request, "deactivated", user)
         count = active.deactivate(actor=request.user)
         message = ngettext("%d user deactivated.", "%d users deactivated.", count)
-        self.message_user(request, message % count, messages.SUCCESS)
-        return None
+        return self.sign_out_if(own, request, message % count)
+
+    @admin.action(
+        description=_("Delete selected %(verbose_name_plural)s"), permissions=["delete"]
+    )
+    def delete_selected(self, request: HttpRequest, queryset: Any) -> Any:
+        """Django's action, which never deletes the last superuser."""
+        if not self.leaves_superuser(request, queryset):
+            return None
+        own = queryset.filter(pk=request.user.pk).exists()
+        page = delete_selected(self, request, queryset)
+        if page is not None:
+            page.context_data["own_account"] = own
+            return page
+        return self.sign_out_if(own, request)
+
+    def leaves_superuser(self, request: HttpRequest, users: Any) -> bool:
+        """Whether a superuser is left without these users; a message says if not."""
+        try:
+            User.objects.filter(
+                pk__in=users.order_by().values("pk")
+            ).refuse_last_superuser()
+        except LastSuperuser as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return False
+        return True
+
+    def sign_out_if(self, own: bool, request: HttpRequest, message: str = "") -> Any:
+        """Redirect an actor whose own account has ended: the session has, too."""
+        if own:
+            logout(request)
+        if message:
+            self.message_user(request, message, messages.SUCCESS)
+        return redirect("account_login") if own else None
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> Any:
+        """Refuse the last superuser; warn before deleting the actor's own account."""
+        user = self.get_object(request, object_id)
+        if user is None or not self.has_delete_permission(request, user):
+            return super().delete_view(request, object_id, extra_context)
+        account = User.objects.filter(pk=user.pk)
+        if not self.leaves_superuser(request, account):
+            return redirect("admin:accounts_user_change", object_id)
+        own = user.pk == request.user.pk
+        context = {**(extra_context or {}), "own_account": own}
+        answer = super().delete_view(request, object_id, context)
+        gone = own and not account.exists()
+        return self.sign_out_if(gone, request) or answer
 
     def exclude_users(
         self, request: HttpRequest, users: Any, others: QuerySet[User]
@@ -246,6 +320,16 @@ class UserAdmin(DelegatedAdmin[User], DjangoUserAdmin):  # type: ignore[type-arg
             return redirect("account_change_password")
         return super().user_change_password(request, id, form_url)
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """On a superuser's own page, add the box that confirms ending their access."""
+        fieldsets = super().get_fieldsets(request, obj)
+        own = obj is not None and obj.pk == request.user.pk
+        if not (own and request.user.is_superuser):
+            return fieldsets
+        (title, options), *others = fieldsets
+        fields = (*options["fields"], "end_own_access")
+        return ((title, {**options, "fields": fields}), *others)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Only superusers grant rights in the admin."""
         fixed = super().get_readonly_fields(request, obj)
@@ -319,5 +403,8 @@ def deactivation_effect(request: HttpRequest, users: Any) -> str:
     message = ngettext(
         "This deactivates %d account.", "This deactivates %d accounts.", count
     )
+    if users.filter(pk=request.user.pk).exists():
+        warning = _("Your own account is among them: you will be signed out.")
+        message = f"{warning} {message}"
     signout = signout_effect(users.order_by().values("pk"), own_session(request))
     return f"{message % count} {signout}"

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from accounts.imports.problems import ImportProblem, decode_upload, fingerprint
 from accounts.models import Role, RoleAssignment, User
+from accounts.models.users import LastSuperuser
 from accounts.parsing.moments import day_or_moment
 
 TEXT_COLUMNS = ("email", "first_name", "last_name")
@@ -103,6 +104,7 @@ def plan_rows(rows: list[CsvRow], problems: list[ImportProblem], actor: Any) -> 
     """Compare the lines with the database's current state."""
     plan = Plan(list(steps(rows)), list(problems))
     plan.problems += self_deactivation_problems(plan.steps, actor)
+    plan.problems += last_superuser_problems(plan.steps)
     return plan
 
 
@@ -255,7 +257,9 @@ def roles_until(user: User | None) -> RoleExpiries:
 
 
 def format_expiry(end: datetime | None) -> str:
-    return _("until %s") % f"{end:%Y-%m-%d %H:%M %Z}" if end else _("no end date")
+    if end is None:
+        return _("no end date")
+    return _("until %s") % f"{timezone.localtime(end):%Y-%m-%d %H:%M %Z}"
 
 
 def self_deactivation_problems(
@@ -268,3 +272,17 @@ def self_deactivation_problems(
             yield ImportProblem(
                 row.line, "active", _("you cannot deactivate your own account")
             )
+
+
+def last_superuser_problems(planned: list[Step]) -> Iterator[ImportProblem]:
+    """A problem for each superuser that the file deactivates, if none is left."""
+    closing = {
+        step.username: step.line
+        for step in planned
+        if step.changes.get("is_active", [])[1:] == [False]
+    }
+    administrators = User.objects.all().administrators()
+    names = set(administrators.values_list("username", flat=True))
+    if names and names <= closing.keys():
+        for name in sorted(names, key=closing.__getitem__):
+            yield ImportProblem(closing[name], "active", LastSuperuser().message)

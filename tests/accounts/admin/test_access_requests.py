@@ -74,7 +74,7 @@ def test_a_request_is_approved_until_the_end_it_asks_for(root: AdminBrowser) -> 
     alice, bob = account("alice"), account("bob")
     row, other = ask(alice, until=NOW + 3 * DAY), ask(bob)
     page = decide(root, row, "_approve", answer="You are welcome")
-    assert "Alice requests Guest: approved." in page
+    assert "alice requests Guest: approved." in page
     assert (row.state, row.decided_by, row.answer, row.given_until) == (
         "approved",
         root.user,
@@ -110,7 +110,7 @@ def test_no_end_is_recorded_as_empty(root: AdminBrowser) -> None:
 def test_a_request_is_declined_with_an_answer(root: AdminBrowser) -> None:
     row = ask(account("alice"))
     page = decide(root, row, "_decline", answer="Not this month")
-    assert "Alice requests Guest: declined." in page
+    assert "alice requests Guest: declined." in page
     assert (row.state, row.decided_by, row.answer) == (
         "declined",
         root.user,
@@ -193,12 +193,12 @@ def test_open_requests_are_decided_in_bulk(
     soon = ask(account("soon"), until=frozen + timedelta(seconds=1))
     chosen = (rows["alice"], rows["done"], late, soon)
     page = root.run(AccessRequest, "approve", *chosen)
-    assert "Late requests Guest: the requested end date has passed." in page
+    assert "late requests Guest: the requested end date has passed." in page
     assert "already decided" not in page
     held = RoleAssignment.objects.values_list("user__username", "expires_at")
     assert set(held) == {("alice", None), ("soon", frozen + timedelta(seconds=1))}
     page = root.run(AccessRequest, "decline", rows["bob"], rows["done"], late)
-    assert "Bob requests Guest: declined." in page and "already decided" not in page
+    assert "bob requests Guest: declined." in page and "already decided" not in page
     assert state_of(rows["bob"]) == state_of(late) == "declined"
     assert [event[0] for event in events_by(root.user)].count("access.declined") == 2
 
@@ -213,9 +213,9 @@ def test_a_request_decided_meanwhile_is_reported(
     row = ask(account("alice"))
     monkeypatch.setattr(AccessRequest, verb, decided)
     page = root.run(AccessRequest, verb, row)
-    assert "Alice requests Guest: already decided." in page
+    assert "alice requests Guest: already decided." in page
     page = decide(root, row, f"_{verb}")
-    assert "Alice requests Guest: already decided." in page
+    assert "alice requests Guest: already decided." in page
     assert events_by(root.user) == [] and row.state == "open"
 
 

@@ -16,7 +16,7 @@ from accounts.admin import notices as module
 from accounts.admin_site import notices as registry
 from accounts.admin_site.notices import Notice
 from accounts.models import AccessRequest, IssuedToken, Role, RoleAssignment
-from tests.support.admin_browser import add_token
+from tests.support.admin_browser import AdminBrowser, add_token
 from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
@@ -179,3 +179,13 @@ def test_at_most_five_names_are_shown_once_each() -> None:
     assert module.first_names(["b", "a", "b"]) == "b, a"
     assert module.first_names(list("abcde")) == "a, b, c, d, e"
     assert module.first_names(list("abcdef")) == "a, b, c, d, e ..."
+
+
+@pytest.mark.parametrize("label", ["accounts", "mcp_bridge", "axes"])
+def test_every_index_page_has_the_same_notices(root: AdminBrowser, label: str) -> None:
+    account("vera", is_staff=True)
+    texts = [str(notice.text) for notice in module.staff_without_mfa()]
+    for path in ("/admin/", f"/admin/{label}/"):
+        page = root.open(path).page.text
+        assert texts and all(text in page for text in texts), path
+        assert "Nothing needs attention." not in page

@@ -122,10 +122,11 @@ def test_the_effect_counts_neither_this_browser_nor_inactive_accounts(
     root: AdminBrowser,
 ) -> None:
     gone = account("gone", is_active=False)
+    account("other", is_staff=True, is_superuser=True)
     add_token(gone)
     root.open(list_url(User))
     page = root.run(User, "deactivate", root.user, gone, confirmed="no")
-    assert "This deactivates 1 account. None of these tokens" in page
+    assert "you will be signed out. This deactivates 1 account. None of" in page
     assert "This signs out 0 browsers." in page
     page = root.run(User, "revoke_tokens", root.user, confirmed="no")
     assert "This signs out 0 browsers." in page
@@ -343,7 +344,8 @@ def test_saving_an_inactive_account_ends_nothing(root: AdminBrowser) -> None:
 def test_deactivating_oneself_loses_no_response(root: AdminBrowser) -> None:
     """The session of the request must exist until the response is sent."""
     token = add_token(root.user)
-    root.save(row_url(User, root.user), is_active=None)
+    account("other", is_staff=True, is_superuser=True)
+    root.save(row_url(User, root.user), is_active=None, end_own_access="on")
     assert root.page.status_code == 200 and not root.still_signed_in()
     assert not is_live(token)
 

@@ -125,6 +125,7 @@ def test_a_client_is_added_with_an_id_and_a_secret(
     assert row.grant_types == ["authorization_code", "refresh_token"]
     assert row.redirect_uris == uris
     marker = "Secret of Reports, shown only once: "
+    assert (f'data-value="{row.client_id}"' in root.page.text) == secret
     assert (marker in root.page.text) == secret
     if secret:
         shown = root.page.text.split(marker)[1].split("<")[0].strip()
@@ -553,3 +554,14 @@ def test_only_service_accounts_are_limited(root: AdminBrowser) -> None:
             OAuthClient._meta.get_field(name), request
         )
         assert field.queryset.count() == count, name
+
+
+def test_a_client_needs_a_name_and_what_its_grants_need(root: AdminBrowser) -> None:
+    """Nothing is saved that nobody could use."""
+    assert "This field is required." in root.refused_save(ADD, name=" ")
+    fields = {"name": "x", "grant_types": ["client_credentials"]}
+    text = root.refused_save(ADD, **fields)
+    assert "client_credentials needs a service account." in text
+    assert not OAuthClient.objects.exists()
+    nameless = confidential("self", name="", registration_source="dcr")
+    root.save(row_url(OAuthClient, nameless), redirect_uris="https://a.example/cb")
