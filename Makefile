@@ -13,7 +13,7 @@ export PORT
 .PHONY: help serve test bench lint mutants messages lock clean
 
 help:
-	echo "make serve     start Portico on http://127.0.0.1:$(PORT)"
+	echo "make serve     start Portico on http://127.0.0.1:$(PORT) (RELOAD=1: restart when code changes)"
 	echo "make test      run every test"
 	echo "make bench     measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
 	echo "make lint      check style, types and settings"
@@ -22,7 +22,7 @@ help:
 	echo "make lock      update the hashed locks"
 
 serve: $(VENV)/.runtime
-	exec $(BIN)/python manage.py up
+	exec $(BIN)/python manage.py up $(if $(RELOAD),--reload)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.tools.run

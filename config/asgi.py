@@ -1,17 +1,24 @@
 """The ASGI application: `Application` routes to /mcp, static files and Django."""
 
 import os
+import sys
+from traceback import format_exception
 
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+from accounts.management.errors import BrokenApp, app_remedy
 from config.server.workers import bound_statements, refuse_uncounted_workers
 from mcp_bridge.metrics.multiprocess import prepare_folder
 
 prepare_folder()
 bound_statements()
-django_application = get_asgi_application()
+try:
+    django_application = get_asgi_application()
+except Exception as error:
+    # An app of EXTRA_APPS; three lines instead of a long traceback.
+    sys.exit(app_remedy(error) or "".join(format_exception(error)))
 
 from django.conf import settings  # noqa: E402
 
@@ -25,6 +32,9 @@ settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 static = RollingStaticFiles(
     django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
 )
-application = traced(Application(static))
+try:
+    application = traced(Application(static))
+except BrokenApp as error:
+    sys.exit(str(error))
 if ENABLED:
     application = MetricsMiddleware(application, settings.METRICS_TOKEN)

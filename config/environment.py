@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 import tomllib
@@ -226,6 +227,11 @@ class Environment(BaseSettings):
     SIGNING_ALGORITHM: Literal["ES256", "RS256", "EdDSA"] = Field(
         "ES256", description="Algorithm of new signing keys."
     )
+    PYTHONPATH: str = Field(
+        "",
+        description="Folders of the apps in EXTRA_APPS, separated by `:`. Relative "
+        "ones start at this folder.",
+    )
     EXTRA_APPS: Names = Field(
         [],
         description="Django apps with an `mcp_tools.py`, importable from "
@@ -446,6 +452,16 @@ class Environment(BaseSettings):
             raise ValueError(ODD_DATABASE_URL)
         return value
 
+    @field_validator("PYTHONPATH")
+    @classmethod
+    def importable_from(cls, value: str) -> str:
+        """Let Python search these folders too; it reads the variable, but no `.env`."""
+        for folder in filter(None, value.split(os.pathsep)):
+            path = str(BASE_DIR / Path(folder).expanduser())
+            if path not in sys.path:
+                sys.path.append(path)
+        return value
+
     @field_validator("EXTRA_APPS")
     @classmethod
     def importable(cls, value: list[str]) -> list[str]:
@@ -615,8 +631,6 @@ def kept_secret(path: Path) -> str:
 
 
 def private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags, 0o600)
 
 

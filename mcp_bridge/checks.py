@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from django.core import checks
 from django.utils.translation import gettext as _
 
 from accounts.checks import database_check
 from accounts.crypto import private_files
+from accounts.management.errors import BrokenApp
 from mcp_bridge.cache.triggers.install import state
 from mcp_bridge.models import ChangeCounter, Primitive
+from mcp_bridge.server.discovery import silent_apps
 
 
 def changed_names() -> list[str]:
@@ -107,3 +110,25 @@ def changes_are_numbered() -> Iterable[checks.CheckMessage]:
             ),
             id="portico.E104",
         )
+
+
+@checks.register
+def apps_offer_something(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Every app in EXTRA_APPS can be imported and offers a primitive."""
+    try:
+        silent = silent_apps()
+    except BrokenApp as error:
+        *what, fix = str(error).splitlines()
+        hint = fix.removeprefix("Fix: ")
+        return [checks.Error(" ".join(what), hint=hint, id="portico.E106")]
+    return [silence(app, similar) for app, similar in silent]
+
+
+def silence(app: str, similar: str) -> checks.CheckMessage:
+    text = _("%s is in EXTRA_APPS and offers no tool, resource or prompt.") % app
+    hint = _("Add mcp_tools.py to it. Ignore this if it is not meant to offer any.")
+    if similar == "mcp_tools.py":
+        hint = _("Register something in its mcp_tools.py, such as with @mcp.tool().")
+    elif similar:
+        hint = _("Rename %s to mcp_tools.py.") % similar
+    return checks.Warning(text, hint=hint, id="portico.W106")

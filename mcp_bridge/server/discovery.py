@@ -6,12 +6,17 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
 from django.db import IntegrityError
 from django.utils.module_loading import autodiscover_modules
 from pydantic import BaseModel
 
+from accounts.management.errors import BrokenApp, app_remedy
 from mcp_bridge.models import Offer, Primitive, PrimitiveKind, summary
 from mcp_bridge.server.portico_server import PorticoServer, mcp
 
@@ -22,9 +27,37 @@ ATTEMPTS = 3
 
 
 def autodiscover() -> PorticoServer:
-    """Import `mcp_tools` of every installed app, as the admin imports `admin`."""
-    autodiscover_modules("mcp_tools")
+    """Import `mcp_tools` of every installed app, as the admin imports `admin`.
+
+    Raises BrokenApp, with the file, the line and the fix.
+    """
+    try:
+        autodiscover_modules("mcp_tools")
+    except Exception as error:
+        text = app_remedy(error)
+        if not text:
+            raise
+        raise BrokenApp(text) from error
     return mcp
+
+
+def silent_apps() -> list[tuple[str, str]]:
+    """(app, similar file) of the apps in EXTRA_APPS that offer nothing.
+
+    The similar file is a misspelled `mcp_tools.py`; empty if there is none.
+    """
+    server = autodiscover()
+    offering = {module.partition(":")[0] for module in server.places.values()}
+    found = []
+    for config in apps.get_app_configs():
+        extra = {config.name, f"{type(config).__module__}.{type(config).__name__}"}
+        if not extra & set(settings.EXTRA_APPS):
+            continue
+        if not any(name.startswith(f"{config.name}.") for name in offering):
+            names = [path.name for path in Path(config.path).glob("*.py")]
+            similar = get_close_matches("mcp_tools.py", names, cutoff=0.7)
+            found.append((config.name, similar[0] if similar else ""))
+    return found
 
 
 def offers(server: PorticoServer) -> Iterator[Offer]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from difflib import get_close_matches
 from functools import partial, wraps
 from typing import Any, TypeVar
 
@@ -84,6 +85,7 @@ class PorticoServer(MCPServer[Any]):
         self._tool_manager = self.tools = VisibleTools()
         self._prompt_manager = self.prompts = VisiblePrompts()
         self.access: dict[Key, tuple[tuple[str, ...], bool]] = {}
+        self.places: dict[Key, str] = {}
         self.mirrored: dict[str, bool] = {}
         self.completers: list[Callable[..., Awaitable[Completion | None]]] = []
         self.running = False
@@ -103,10 +105,11 @@ class PorticoServer(MCPServer[Any]):
         """
         if callable(name):
             raise TypeError("Write @mcp.tool(), with the parentheses.")
+        refuse_unknown("tool", options, MCPServer.add_tool)
 
         def register(fn: F) -> F:
             known = name or fn.__name__
-            self._claim(PrimitiveKind.TOOL, known, scopes, sensitive)
+            self._claim(PrimitiveKind.TOOL, known, scopes, sensitive, fn)
             self.add_tool(with_db_cleanup(fn), name=known, **options)
             return fn
 
@@ -127,9 +130,10 @@ class PorticoServer(MCPServer[Any]):
         if "{" in uri:
             kind = PrimitiveKind.RESOURCE_TEMPLATE
         sdk_resource = super().resource
+        refuse_unknown("resource", options, MCPServer.resource)
 
         def register(fn: F) -> F:
-            self._claim(kind, uri, scopes, sensitive)
+            self._claim(kind, uri, scopes, sensitive, fn)
             sdk_resource(uri, **options)(with_db_cleanup(fn))
             return fn
 
@@ -146,10 +150,11 @@ class PorticoServer(MCPServer[Any]):
         """Register a prompt; see `tool`."""
         if callable(name):
             raise TypeError("Write @mcp.prompt(), with the parentheses.")
+        refuse_unknown("prompt", options, Prompt.from_function)
 
         def register(fn: F) -> F:
             known = name or fn.__name__
-            self._claim(PrimitiveKind.PROMPT, known, scopes, sensitive)
+            self._claim(PrimitiveKind.PROMPT, known, scopes, sensitive, fn)
             prompt = Prompt.from_function(with_db_cleanup(fn), name=known, **options)
             self.add_prompt(prompt)
             return fn
@@ -190,16 +195,22 @@ class PorticoServer(MCPServer[Any]):
         self._lowlevel_server.add_request_handler(method, params_type, guarded)
 
     def _claim(
-        self, kind: str, name: str, scopes: Sequence[str], sensitive: bool
+        self,
+        kind: str,
+        name: str,
+        scopes: Sequence[str],
+        sensitive: bool,
+        fn: Callable[..., Any],
     ) -> None:
-        key = (str(kind), name)
+        key, place = (str(kind), name), place_of_function(fn)
         if key in self.access:
             raise ImproperlyConfigured(
-                f"Two apps offer a {kind} named {name}; rename one of them."
+                f"{place} and {self.places[key]} both offer a {kind} named {name}; "
+                "rename one of them."
             )
         if isinstance(scopes, str):
             raise ImproperlyConfigured(f"{kind} {name}: scopes is a list of names.")
-        self.access[key] = (tuple(scopes), sensitive)
+        self.access[key], self.places[key] = (tuple(scopes), sensitive), place
 
     def locate(self, message: Message) -> Message:
         """Set the target of a resource message to the primitive that serves its URI."""
@@ -306,6 +317,30 @@ def if_still_allowed(fn: Callable[..., Any]) -> Callable[..., Any]:
         return fn(*args, **kwargs)
 
     return run
+
+
+def place_of_function(fn: Callable[..., Any]) -> str:
+    """`acme.mcp_tools:12`: module and line of a function."""
+    inner = inspect.unwrap(fn)
+    line = getattr(getattr(inner, "__code__", None), "co_firstlineno", 0)
+    return f"{getattr(inner, '__module__', '')}:{line}"
+
+
+def refuse_unknown(
+    decorator: str, options: Iterable[str], accepts: Callable[..., Any]
+) -> None:
+    """Raise TypeError for an option that neither Portico nor the SDK has."""
+    known = {"scopes", "sensitive", *inspect.signature(accepts).parameters}
+    known -= {"self", "fn"}
+    for name in options:
+        if name not in known:
+            similar = get_close_matches(name, known, n=1)
+            hint = f"did you mean {similar[0]}=?" if similar else ""
+            names = ", ".join(sorted(known))
+            raise TypeError(
+                f"@mcp.{decorator}() has no option {name}=; "
+                f"{hint or f'it has {names}.'}"
+            )
 
 
 def set_outcome(outcome: str) -> None:

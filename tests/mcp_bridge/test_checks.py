@@ -11,6 +11,7 @@ from django.core import checks as django_checks
 from django.utils import timezone
 
 from accounts.crypto import private_files
+from accounts.management.errors import BrokenApp
 from accounts.models import Role, Scope
 from mcp_bridge import checks
 from mcp_bridge.cache.triggers.install import TriggerState
@@ -165,3 +166,38 @@ def test_processes_on_a_replaced_file_are_named(
     assert name == "portico.E105" and f" {os.getpid()}." in text
     assert "Restart the server" in hint
     assert found(checks.no_process_serves_a_replaced_file) == []
+
+
+@pytest.mark.parametrize(
+    ("similar", "hint"),
+    [
+        ("", "Add mcp_tools.py to it."),
+        ("mcp_tool.py", "Rename mcp_tool.py to mcp_tools.py."),
+        ("mcp_tools.py", "Register something in its mcp_tools.py"),
+    ],
+)
+def test_an_app_without_offers_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, similar: str, hint: str
+) -> None:
+    monkeypatch.setattr(checks, "silent_apps", lambda: [("acme", similar)])
+    ((key, kind, text, fix),) = found(checks.apps_offer_something)
+    assert (key, kind) == ("portico.W106", django_checks.Warning)
+    assert text.startswith("acme is in EXTRA_APPS") and fix.startswith(hint)
+
+
+def test_an_app_that_cannot_be_imported_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> None:
+        raise BrokenApp("a.py, line 1: x\nNameError: x\nFix: Correct it.")
+
+    monkeypatch.setattr(checks, "silent_apps", broken)
+    told = [
+        (
+            "portico.E106",
+            django_checks.Error,
+            "a.py, line 1: x NameError: x",
+            "Correct it.",
+        )
+    ]
+    assert found(checks.apps_offer_something) == told

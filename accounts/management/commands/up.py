@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import BaseCommand, CommandError, call_command
@@ -35,6 +36,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--prepare-only", action="store_true", help="Stop before serving."
         )
+        parser.add_argument(
+            "--reload", action="store_true", help="Restart when a file changes."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         # Other accounts of this host must not read files of this process.
@@ -51,7 +55,7 @@ class Command(BaseCommand):
         except OperationalError as error:
             raise CommandError(database_remedy(error)) from error
         if not options["prepare_only"]:
-            self.serve()
+            self.serve(reload=options["reload"])
 
     def check_port(self) -> None:
         """Fail before the long preparation if another process listens."""
@@ -99,13 +103,17 @@ class Command(BaseCommand):
         if password:
             self.stdout.write(f"  Password      {password}   (shown this once)")
 
-    def serve(self) -> None:
+    def serve(self, *, reload: bool = False) -> None:
         """Print the URLs, then exec uvicorn, so that signals reach it."""
         self.stdout.write(start_message())
         self.stdout.flush()
         command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
         command += ["--host", settings.HOST.strip("[]"), "--port", str(settings.PORT)]
-        command += ["--workers", str(settings.WORKERS), "--no-server-header"]
+        if reload:
+            command += ["--reload", *reload_folders()]
+        else:
+            command += ["--workers", str(settings.WORKERS)]
+        command += ["--no-server-header"]
         command += [
             "--no-proxy-headers",
             "--http",
@@ -115,6 +123,16 @@ class Command(BaseCommand):
         command += ["--timeout-graceful-shutdown", "5", "--loop", "auto"]
         connection.close()
         os.execv(sys.executable, command)  # noqa: S606
+
+
+def reload_folders() -> list[str]:
+    """uvicorn's options for Portico's folder and those of the apps in EXTRA_APPS."""
+    folders = {str(settings.BASE_DIR)}
+    for config in apps.get_app_configs():
+        name = f"{type(config).__module__}.{type(config).__name__}"
+        if {config.name, name} & set(settings.EXTRA_APPS):
+            folders.add(config.path)
+    return [part for folder in sorted(folders) for part in ("--reload-dir", folder)]
 
 
 def uncollected() -> bool:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import IntegrityError
 
+from accounts.management.errors import BrokenApp
 from mcp_bridge.models import Offer, Primitive
 from mcp_bridge.server import discovery
 from mcp_bridge.server.discovery import autodiscover, offers, sync
@@ -168,3 +172,63 @@ def test_a_worker_that_loses_a_race_syncs_again(
             sync()
         assert len(calls) == 3
     assert set(calls) == {len(mcp.access)}
+
+
+@pytest.mark.once
+def test_a_broken_module_is_three_lines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "mcp_tools.py"
+    path.write_text("\nimport no_such_library\n")
+
+    def find(_name: str) -> None:
+        runpy.run_path(str(path))
+
+    monkeypatch.setattr(discovery, "autodiscover_modules", find)
+    with pytest.raises(BrokenApp) as caught:
+        autodiscover()
+    place, what, fix = str(caught.value).splitlines()
+    assert place == f"{path}, line 2: import no_such_library"
+    assert what == "ModuleNotFoundError: No module named 'no_such_library'"
+    assert fix.startswith("Fix: Install the missing package")
+
+
+@pytest.mark.once
+def test_other_errors_are_not_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(_name: str) -> None:
+        raise RuntimeError("of Portico")
+
+    monkeypatch.setattr(discovery, "app_remedy", lambda error: "")
+    monkeypatch.setattr(discovery, "autodiscover_modules", find)
+    with pytest.raises(RuntimeError, match="of Portico"):
+        autodiscover()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("files", "similar"),
+    [
+        (["mcp_tool.py", "models.py"], "mcp_tool.py"),
+        (["mcptools.py"], "mcptools.py"),
+        (["mcp_tools.py"], "mcp_tools.py"),
+        (["models.py", "tests.py"], ""),
+    ],
+)
+def test_an_app_that_offers_nothing_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    tmp_path: Path,
+    files: list[str],
+    similar: str,
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    configs = [
+        SimpleNamespace(name="acme", path=str(tmp_path)),
+        SimpleNamespace(name="mcp_bridge", path="/"),
+        SimpleNamespace(name="unlisted", path="/"),
+    ]
+    apps = SimpleNamespace(get_app_configs=lambda: configs)
+    monkeypatch.setattr(discovery, "apps", apps)
+    settings.EXTRA_APPS = ["acme", "mcp_bridge"]
+    assert discovery.silent_apps() == [("acme", similar)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -99,8 +100,30 @@ def test_a_decorator_claims_a_name_with_its_access(
 ) -> None:
     assert decorate(server)(work) is work, "the function itself is unchanged"
     assert server.access == {key: (("A",), True)}
-    with pytest.raises(ImproperlyConfigured, match=f"Two apps offer a {key[0]}"):
+    line = work.__code__.co_firstlineno
+    place = f"{__name__}:{line}"
+    told = f"{place} and {place} both offer a {key[0]} named {key[1]}"
+    with pytest.raises(ImproperlyConfigured, match=re.escape(told)):
         decorate(server)(work)
+
+
+@pytest.mark.parametrize(
+    ("decorate", "told"),
+    [
+        (lambda s: s.tool(scope=["A"]), "@mcp.tool() has no option scope=; did you"),
+        (lambda s: s.tool(sensitve=True), "did you mean sensitive=?"),
+        (lambda s: s.prompt(descripton=""), "did you mean description=?"),
+        (lambda s: s.resource("a://b", mimetype=""), "did you mean mime_type=?"),
+        (lambda s: s.tool(zzz=1), "has no option zzz=; it has annotations, "),
+    ],
+    ids=["scope", "sensitve", "descripton", "mimetype", "zzz"],
+)
+def test_an_unknown_option_is_named(
+    server: PorticoServer, decorate: Any, told: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(told)):
+        decorate(server)
+    assert server.access == {}
 
 
 def test_a_uri_with_parameters_is_a_template(server: PorticoServer) -> None:

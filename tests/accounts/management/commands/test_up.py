@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,19 @@ def test_the_server_starts_with_our_protocol(
     ]
     assert "http://h.example/admin/" in told and settings.RESOURCE_URL in told
     assert "First admin" not in told
+
+
+def test_the_server_can_restart_when_code_changes(
+    carol: User, started: list[Any], settings: Any, tmp_path: Path
+) -> None:
+    """uvicorn reloads one process; it watches the apps too."""
+    settings.WORKERS, settings.EXTRA_APPS = 3, ["django.contrib.humanize"]
+    run_command("up", "--reload")
+    command = started[1][1]
+    watched = [b for a, b in pairwise(command) if a == "--reload-dir"]
+    assert "--reload" in command and "--workers" not in command
+    assert watched[0] == str(settings.BASE_DIR) or watched[1] == str(settings.BASE_DIR)
+    assert any(folder.endswith("humanize") for folder in watched) and len(watched) == 2
 
 
 def test_an_ipv6_address_is_bound_without_brackets(
