@@ -17,8 +17,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from accounts.admin_site.base import (
     ActorFormMixin,
@@ -93,6 +93,9 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Offer the present account, too: saving must not remove it."""
         super().__init__(*args, **kwargs)
+        # Clients that registered themselves may have no name.
+        if "name" in self.fields and (self.instance.pk is None or self.instance.name):
+            self.fields["name"].required = True
         accounts: Any = self.fields.get("service_account")
         if accounts is not None and self.instance.service_account_id:
             present = User.objects.filter(pk=self.instance.service_account_id)
@@ -310,9 +313,12 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     def issue_secret(self, request: HttpRequest, client: OAuthClient) -> str:
         """A new secret, shown in a message of the next page only."""
         secret = secrets.token_urlsafe(48)
-        message = _("Secret of %(name)s, shown only once: %(secret)s")
-        values = {"name": client.name or client.client_id, "secret": secret}
-        self.message_user(request, message % values, messages.SUCCESS)
+        for label, value in (
+            (gettext("Client ID of %s:"), client.client_id),
+            (gettext("Secret of %s, shown only once:"), secret),
+        ):
+            shown = copyable(label % (client.name or client.client_id), value)
+            self.message_user(request, shown, messages.SUCCESS)
         return secret
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
@@ -334,6 +340,18 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         """Revoke first: the tokens' rows outlive the client."""
         end_access(self, request, [obj], "client deleted")
         super().delete_model(request, obj)
+
+
+def copyable(label: str, value: str) -> SafeString:
+    """A label and a value, with a place for the button that copies the value."""
+    return format_html(
+        '{} {}<span data-value="{}" data-copy="{}" data-copied="{}"></span>',
+        label,
+        value,
+        value,
+        gettext("Copy"),
+        gettext("Copied"),
+    )
 
 
 def end_access(

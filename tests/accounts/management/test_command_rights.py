@@ -23,7 +23,10 @@ from mcp_bridge.access import policy_file
 from tests.support.users import make_user
 
 CHANGING: dict[str, tuple[list[str], str]] = {
-    "add_client": (["Robot", "--service-account", "alice"], "client.registered"),
+    "add_client": (
+        ["Robot", "--redirect-uri", "https://a.example/cb"],
+        "client.registered",
+    ),
     "add_user": (["zoe", "--role", "User"], "role.granted"),
     "grant_role": (["alice", "Guest", "--until", "8h"], "role.granted"),
     "import_policy": (["{policy}"], "policy.imported"),

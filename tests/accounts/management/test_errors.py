@@ -134,12 +134,17 @@ def test_add_client_takes_public_keys_only(text: str, tmp_path: Path) -> None:
         (["x" * 256, *BACK], "at most 255"),
         (["x", "--public", "--service-account", "robot"], "no secret"),
         (["x", "--service-account", "nobody"], "no user nobody"),
+        (["x", "--service-account", "bob"], "bob is a person"),
+        ([" ", *BACK], "Give the client a name"),
         (["x", *BACK, "--jwks", "no-such-file"], "No such file"),
     ],
     ids=str,
 )
 def test_add_client_explains_what_is_wrong(arguments: list[str], told: str) -> None:
-    make_user("robot", "User")
+    User.objects.filter(pk=make_user("robot", "User").pk).update(
+        is_service_account=True
+    )
+    make_user("bob", "User")
     with pytest.raises(CommandError, match=told):
         run("add_client", *arguments)
     assert not OAuthClient.objects.exists()

@@ -42,6 +42,7 @@ def added(*arguments: str) -> tuple[OAuthClient, dict[str, Any]]:
 def test_a_client_gets_only_the_grants_it_was_given(
     alice: User, arguments: list[str], grants: list[str]
 ) -> None:
+    User.objects.filter(pk=alice.pk).update(is_service_account=True)
     client, _printed = added(*arguments)
     assert client.grant_types == grants
     expected = alice if "client_credentials" in grants else None
