@@ -79,12 +79,14 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "accounts.http.issuer_urls.IssuerMiddleware",
+    "accounts.audit.request_origin.RequestOriginMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "accounts.http.permissions_policy.PermissionsPolicyMiddleware",
     "accounts.http.caching.NoStoreMiddleware",
     "accounts.http.content_security_policy.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "accounts.http.language.PageLanguageMiddleware",
+    "accounts.http.time_zone.ReaderTimeZoneMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -92,6 +94,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "accounts.authentication.mfa.StaffFactorMiddleware",
+    "accounts.http.responses.NotAllowedPageMiddleware",
     "accounts.rate_limits.errors.RateLimitedResponseMiddleware",
     "accounts.rate_limits.middleware.RateLimitMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -238,6 +241,7 @@ EMAIL_HOST_PASSWORD = env.EMAIL_PASSWORD.get_secret_value()
 EMAIL_USE_TLS, EMAIL_USE_SSL = env.EMAIL_TLS == "starttls", env.EMAIL_TLS == "tls"
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.EMAIL_FROM
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Portico] "
 ACCOUNT_EMAIL_NOTIFICATIONS = bool(EMAIL_HOST)
 # The lock-out and accounts/rate_limits/middleware.py count already. A second system
 # would contradict them.

@@ -6,14 +6,13 @@ from allauth.account import views as account
 from allauth.account.decorators import reauthentication_required
 from allauth.socialaccount import views as social
 from django.contrib import admin
-from django.contrib.auth.views import LogoutView
 from django.http import Http404, HttpRequest
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from accounts.authentication.oidc import adapter, provider
-from accounts.authentication.views import SecondStepView, SignInView
+from accounts.authentication.views import SecondStepView, SignInView, SignOutView
 from config.views.health import healthz
 from config.views.openapi import schema_view
 from config.views.readiness import readyz
@@ -43,8 +42,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/schema/", schema_view, name="schema"),
     path("admin/", admin.site.urls),
     path("accounts/login/", SignInView.as_view(), name="account_login"),
-    path("accounts/logout/", LogoutView.as_view(), name="sign-out"),
-    path("accounts/logout/", LogoutView.as_view(), name="account_logout"),
+    path("accounts/logout/", SignOutView.as_view(), name="sign-out"),
+    path("accounts/logout/", SignOutView.as_view(), name="account_logout"),
     path(
         "accounts/2fa/authenticate/",
         SecondStepView.as_view(),

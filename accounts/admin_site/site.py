@@ -28,6 +28,7 @@ from django.views import View
 from accounts.admin_site import dashboard
 from accounts.admin_site.autocomplete import DeclaredAutocompleteView
 from accounts.admin_site.declared_lookups import DeclaredLookups
+from accounts.admin_site.notices import notices
 from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.parsing.row_ids import row_id
 
@@ -170,6 +171,13 @@ class PorticoSite(AdminSite):
         """Show the dashboard above the list of pages."""
         shown = {**dashboard.dashboard_context(request), **(extra_context or {})}
         return super().index(request, shown)
+
+    def app_index(
+        self, request: HttpRequest, app_label: str, extra_context: Any = None
+    ) -> Any:
+        """Django's page of one app, with the notices of the dashboard."""
+        shown = {"notices": notices(request), **(extra_context or {})}
+        return super().app_index(request, app_label, shown)
 
     def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
         """Pages and models by section; with `app_label`, Django's order."""

@@ -79,8 +79,8 @@ def closing_line(results: list[checks.CheckMessage]) -> str:
 
 
 def versions() -> list[tuple[str, str]]:
-    """(name, version) of Python, the libraries and the database."""
-    rows = [("Python", platform.python_version())]
+    """(name, version) of Portico, Python, the libraries and the database."""
+    rows = [("Portico", settings.VERSION), ("Python", platform.python_version())]
     rows += [(name, metadata.version(name)) for name in VERSIONS]
     return [*rows, (connection.vendor, database_version())]
 

@@ -16,7 +16,6 @@ from allauth.core.exceptions import ImmediateHttpResponse
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.views import redirect_to_login
-from django.contrib.sites.shortcuts import get_current_site
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -120,7 +119,7 @@ class AccountAdapter(DefaultAccountAdapter):
         about = template_prefix.rpartition("/")[2]
         request = mail.mail_request(current.request)
         with current.request_context(request):
-            site = {"current_site": get_current_site(request)}
+            site = {"current_site": mail.site()}
             variables = {**context, "request": request, "email": email, **site}
             headers = mail.headers()
             message = self.render_mail(template_prefix, email, variables, headers)

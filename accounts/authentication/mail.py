@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from email.utils import make_msgid
 from queue import Empty, Full, Queue
 from smtplib import SMTPException
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -212,6 +213,11 @@ def mail_request(request: HttpRequest | None) -> HttpRequest:
     for_mail.user = getattr(request, "user", None) or AnonymousUser()
     use_issuer_url(for_mail)
     return for_mail
+
+
+def site() -> SimpleNamespace:
+    """The sender that mails name, as allauth's `current_site`."""
+    return SimpleNamespace(name="Portico", domain=settings.ISSUER_URL)
 
 
 def headers() -> dict[str, str]:

@@ -12,7 +12,9 @@ from allauth.account.internal.stagekit import unstash_login
 from allauth.account.views import LoginView
 from allauth.mfa.base.views import AuthenticateView
 from django.conf import settings
+from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 
 from accounts.authentication.adapters import access_revoked_since, restart_sign_in
 from accounts.authentication.oidc.adapter import provider_origins
@@ -87,3 +89,14 @@ class SecondStepView(AuthenticateView):
         return allow_redirect_in_csp(
             response, (stage and stage.login.redirect_url) or ""
         )
+
+
+class SignOutView(LogoutView):
+    """POST signs out. GET, as from a bookmark, shows the button."""
+
+    http_method_names = ["get", "post", "options"]
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return redirect("account_login")
+        return render(request, "account/sign_out.html")

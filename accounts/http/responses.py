@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
@@ -48,3 +48,19 @@ def page_or_json(
     for name, value in {"Cache-Control": "no-store", **headers}.items():
         response[name] = value
     return response
+
+
+class NotAllowedPageMiddleware:
+    """A page instead of an empty 405, for readers who open the address of a form."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = self.get_response(request)
+        empty = response.status_code == 405 and not getattr(response, "content", b"-")
+        if not empty or "text/html" not in request.headers.get("Accept", ""):
+            return response
+        page = render(request, "405.html", status=405)
+        page["Allow"] = response["Allow"]
+        return page

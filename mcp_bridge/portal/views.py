@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime
 
 from django.conf import settings
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -13,7 +15,8 @@ from django.utils.translation import gettext as _
 
 from accounts.authentication.pages import Page
 from accounts.authorization.role_grants import current_grants
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, OAuthClient
+from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.principal import hypothetical_principal
 from mcp_bridge.access.catalogue import read_catalogue
@@ -32,6 +35,7 @@ class ConnectView(Page):
             "url": settings.RESOURCE_URL,
             "snippets": snippets(settings.RESOURCE_URL),
             "since": int(timezone.now().timestamp()),
+            "connected": connected_in_words(allowed_calls(self.me.pk).first()),
         }
         return render(request, "portal/connect.html", context)
 
@@ -42,14 +46,27 @@ class StatusView(Page):
     def get(self, request: HttpRequest) -> JsonResponse:
         text = request.GET.get("since", "")
         since = int(text) if re.fullmatch("[0-9]{1,11}", text) else 0
-        mine = AuditEvent.objects.filter(
-            actor_id=self.me.pk,
-            at__gte=datetime.fromtimestamp(since, UTC),
-            decision=AuditEvent.Verdict.ALLOWED,
-        )
-        last = mine.first()
+        mine = allowed_calls(self.me.pk)
+        last = mine.filter(at__gte=datetime.fromtimestamp(since, UTC)).first()
         status = {"connected": last is not None, "what": last.object if last else ""}
-        return JsonResponse(status)
+        return JsonResponse({**status, "text": connected_in_words(last)})
+
+
+def allowed_calls(user_id: int) -> QuerySet[AuditEvent]:
+    """The messages that this user was allowed, newest first."""
+    allowed = AuditEvent.Verdict.ALLOWED
+    return AuditEvent.objects.filter(actor_id=user_id, decision=allowed)
+
+
+def connected_in_words(last: AuditEvent | None) -> str:
+    """Which client called last, what and when; empty if none ever did."""
+    if last is None:
+        return ""
+    client = OAuthClient.objects.all().name_of(last.client_id)
+    if client == OWN_CLIENT:
+        client = _("a token")
+    values = {"client": client, "ago": naturaltime(last.at), "what": last.object}
+    return _("Connected: %(client)s, last call %(ago)s (%(what)s)") % values
 
 
 def refusal_in_words(event: AuditEvent) -> str:

@@ -19,6 +19,8 @@ from config import urls
 from config.views.health import healthz
 from config.views.openapi import schema_view
 from config.views.readiness import readyz
+from tests.support.model_rows import person
+from tests.support.users import browser_of
 
 pytestmark = pytest.mark.once
 PLAIN: dict[str, Any] = {
@@ -77,11 +79,34 @@ def test_people_choose_neither_address_nor_name(name: str) -> None:
         urls.not_served(RequestFactory().get(where), key="abc")
 
 
+@pytest.mark.django_db
 def test_only_the_form_signs_out() -> None:
-    """A link on another site must not sign people out."""
+    """A link on another site must not sign people out; it shows the button."""
+    browser = browser_of(person("alice"))
     for path in (reverse("sign-out"), reverse("account_logout")):
-        view: Any = resolve(path).func
-        assert view(RequestFactory().get(path)).status_code == 405
+        page = browser.get(path)
+        assert page.status_code == 200 and "You are signed in as alice." in page.text
+        assert browser.get("/portal/").status_code == 200
+        assert Client().get(path)["Location"] == "/accounts/login/"
+    assert browser.post(path).status_code == 302
+    assert browser.get("/portal/").status_code == 302
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin/logout/",
+        "/admin/accounts/signingkey/rotate/",
+        "/admin/accounts/auditevent/verify/",
+    ],
+)
+def test_the_address_of_a_form_is_explained(path: str) -> None:
+    browser = browser_of(person("root", is_superuser=True, is_staff=True))
+    page = browser.get(path, headers={"accept": "text/html"})
+    assert page.status_code == 405 and "only accepts a form" in page.text
+    assert "POST" in page["Allow"]
+    assert browser.get(path, headers={"accept": "application/json"}).content == b""
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from accounts.authentication.lockout import unlock
+from accounts.authentication.lockout import failures_of, unlock
 from accounts.http.client_address import normalize_address
 from accounts.management.arguments import ACTOR
+from accounts.models import User
 from accounts.parsing.text import counted
 
 
@@ -35,5 +36,10 @@ class Command(BaseCommand):
         address = normalize_address(typed)
         if typed and not address:
             raise CommandError(f"{typed} is not an IP address.")
+        known = failures_of(name) or User.objects.filter(username=name).exists()
+        if name and not known:
+            raise CommandError(
+                f"There is no user {name}, and no failed sign-ins of that name."
+            )
         count = unlock(username=name, address=address, actor=ACTOR)
         self.stdout.write(f"Unlocked; {counted(count, 'counter')} reset.")

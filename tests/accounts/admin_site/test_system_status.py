@@ -60,7 +60,9 @@ def test_the_last_line_never_hides_an_error(results: list[Any], line: str) -> No
 @pytest.mark.django_db
 def test_versions_name_the_libraries_and_the_database() -> None:
     found = dict(system_status.versions())
-    assert list(found)[0] == "Python" and set(system_status.VERSIONS) < set(found)
+    assert list(found)[:2] == ["Portico", "Python"] and set(
+        system_status.VERSIONS
+    ) < set(found)
     assert all(version[0].isdigit() for version in found.values())
     assert list(found)[-1] in ("sqlite", "postgresql")
     assert "." in list(found.values())[-1]

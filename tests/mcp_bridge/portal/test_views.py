@@ -9,7 +9,14 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts.models import AuditEvent, Role, RoleAssignment, Scope, User
+from accounts.models import (
+    AuditEvent,
+    OAuthClient,
+    Role,
+    RoleAssignment,
+    Scope,
+    User,
+)
 from mcp_bridge.access.decision import Reason
 from mcp_bridge.models import Primitive
 from mcp_bridge.portal.views import refusal_in_words
@@ -76,16 +83,36 @@ def status(user: User, since: str | None = None) -> Any:
     return browser_of(user).get(STATUS, query).json()
 
 
-NOTHING = {"connected": False, "what": ""}
+NOTHING = {"connected": False, "what": "", "text": ""}
 STAMP = str(int(NOW.timestamp()))
 
 
 def test_the_first_allowed_call_connects(alice: User) -> None:
     assert status(alice, STAMP) == NOTHING
     event(alice)
-    assert status(alice, STAMP) == {"connected": True, "what": "tool look"}
+    told = status(alice, STAMP)
+    assert told["connected"] and told["what"] == "tool look"
+    assert told["text"].startswith("Connected: ") and "(tool look)" in told["text"]
     event(alice, object="tool newest", at=NOW + timedelta(seconds=1))
     assert status(alice, STAMP)["what"] == "tool newest"
+
+
+@pytest.mark.parametrize(
+    ("client_id", "name"), [("c1", "Editor"), ("c2", "c2"), ("portico", "a token")]
+)
+def test_the_set_up_names_the_client_of_the_last_call(
+    alice: User, client_id: str, name: str
+) -> None:
+    """Whoever has called before does not wait for a first call."""
+    waiting = "Not connected yet."
+    assert waiting in browser_of(alice).get(CONNECT).content.decode()
+    OAuthClient.objects.create(client_id="c1", name="Editor", client_type="public")
+    at = timezone.now() - timedelta(minutes=2, seconds=5)
+    event(alice, at=at - timedelta(days=9), client_id="c1", object="tool old")
+    event(alice, at=at, client_id=client_id)
+    text = browser_of(alice).get(CONNECT).content.decode().replace("\xa0", " ")
+    assert f"Connected: {name}, last call 2 minutes ago (tool look)" in text
+    assert waiting not in text
 
 
 def test_calls_before_or_of_others_or_denied_connect_nothing(

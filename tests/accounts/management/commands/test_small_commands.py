@@ -67,6 +67,16 @@ def test_unlock_needs_a_name_or_an_address() -> None:
     assert refusal("unlock", "--address", "x") == "x is not an IP address."
 
 
+def test_unlock_knows_whether_there_is_anything_to_unlock(alice: User) -> None:
+    """An unknown name is a mistake, unless failures are counted for it."""
+    told = refusal("unlock", "nobody")
+    assert told == "There is no user nobody, and no failed sign-ins of that name."
+    assert refusal("unlock", "alicia", "--address", "192.0.2.1").startswith("There is")
+    assert run_command("unlock", "alice") == "Unlocked; 0 counters reset.\n"
+    failed("nobody", "192.0.2.1")
+    assert run_command("unlock", "nobody") == "Unlocked; 1 counter reset.\n"
+
+
 @pytest.mark.parametrize(
     ("option", "kept"), [([], "ES256"), (["--algorithm", "EdDSA"], "EdDSA")]
 )
