@@ -24,7 +24,7 @@ from tests.support.proxy_files import HTTP_BLOCK, certificates, served
 from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import ROOT, Portico, environment_of
 
-STARTS_WITHIN = 30.0
+STARTS_WITHIN = 90.0
 METRICS_TOKEN = "metrics-token-of-these-tests"
 
 
