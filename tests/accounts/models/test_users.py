@@ -430,3 +430,10 @@ def test_an_older_secret_key_revives_no_ended_access(
     alice.revoke_tokens(actor=None, reason="test")
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a new key " * 6, [old]
     assert not alice.accepts_digest(digest)
+
+
+def test_an_address_is_stored_and_looked_up_in_lower_case() -> None:
+    """From any form, file or command; two spellings would be two people."""
+    field = User._meta.get_field("email")
+    for convert in (field.get_prep_value, field.to_python):
+        assert convert("Boss@Corp.Example") == "boss@corp.example"
