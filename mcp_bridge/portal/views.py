@@ -49,7 +49,7 @@ class StatusView(Page):
         mine = allowed_calls(self.me.pk)
         last = mine.filter(at__gte=datetime.fromtimestamp(since, UTC)).first()
         status = {"connected": last is not None, "what": last.object if last else ""}
-        return JsonResponse({**status, "text": connected_in_words(last)})
+        return JsonResponse(status)
 
 
 def allowed_calls(user_id: int) -> QuerySet[AuditEvent]:

@@ -98,7 +98,8 @@ def test_tokens_are_found_by_their_filters(carol: Browser, server: Portico) -> N
     today = f"{timezone.now():%Y-%m-%d}"
     assert shown(f"issued_at__gte={today}") == {"fresh"}
     assert shown(f"issued_at__lte={today}") == both
-    assert "e=1" in str(carol.open(f"{TOKENS}?issued_at__gte=soon").page.url)
+    unreadable = carol.open(f"{TOKENS}?issued_at__gte=soon").page.text
+    assert "“soon” is not a date or time." in unreadable
 
 
 def test_a_sign_in_is_shown_as_a_tree_of_tokens(
@@ -165,7 +166,9 @@ def test_events_are_found_by_their_filters(carol: Browser) -> None:
     assert shown("decision__exact=denied") == {"another"}
     tomorrow = f"{timezone.now() + timedelta(days=1):%Y-%m-%d}"
     assert shown(f"at__lt={tomorrow}") == both and shown(f"at__gte={tomorrow}") == set()
-    assert "e=1" in str(carol.open(f"{AUDIT}?at__gte=2026-99-99").page.url)
+    assert (
+        "is not a date or time" in carol.open(f"{AUDIT}?at__gte=2026-99-99").page.text
+    )
 
 
 @pytest.mark.once

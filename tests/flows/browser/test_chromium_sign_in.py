@@ -17,6 +17,7 @@ from tests.support.chromium import LOOKS, BrowserUser
 from tests.support.mcp_client import mcp_client
 from tests.support.oauth_client import authorize_url, register_client
 from tests.support.server import Portico
+from tests.support.users import make_user
 
 pytestmark = [
     pytest.mark.browser,
@@ -122,13 +123,14 @@ def test_the_connect_page_sees_the_first_call(
     server: Portico, visitor: BrowserUser, request: Any
 ) -> None:
     """ "waiting" becomes "connected" when a real client calls."""
+    make_user("nora", "User")
     visitor.page.goto(f"{server.url}/portal/connect/")
-    visitor.sign_in()
+    visitor.sign_in("nora")
     visitor.page.wait_for_selector("text=Waiting for your client")
     visitor.page.wait_for_selector("button.copy")
     shot(visitor, "connect", request)
     assert visitor.page.locator("button.copy").count() >= 6 and visitor.fits()
-    mcp_client(server, "alice").call("look")
+    mcp_client(server, "nora").call("look")
     visitor.page.wait_for_selector("text=Connected:", timeout=10_000)
     for path in ("/portal/", "/portal/apps/", "/portal/tokens/"):
         visitor.page.goto(f"{server.url}{path}")

@@ -142,19 +142,25 @@ def test_a_connected_app_can_be_revoked(server: Portico, alice: Browser) -> None
     assert AuditEvent.objects.filter(action="consent.withdrawn").exists()
 
 
-def test_the_connect_page_turns_to_connected(server: Portico, alice: Browser) -> None:
-    page = alice.open("/portal/connect/").page
+def test_the_connect_page_turns_to_connected(server: Portico) -> None:
+    """For somebody who has not called before."""
+    make_user("nora", "User")
+    nora = Browser(server.url)
+    nora.sign_in("nora")
+    page = nora.open("/portal/connect/").page
     assert server.mcp_url in page.text and "Waiting for your client" in page.text
     since = page.text.split('data-since="')[1].split('"')[0]
-    past = AuditEvent.objects.filter(actor="alice").count()
+    past = AuditEvent.objects.filter(actor="nora").count()
     status = f"/portal/connect/status?since={int(since) + 1}"
     for odd in ("", "x", "-1", "9" * 30):
-        answer = alice.http.get(f"/portal/connect/status?since={odd}")
+        answer = nora.http.get(f"/portal/connect/status?since={odd}")
         assert answer.status_code == 200
-    mcp_client(server, "alice").call("look")
-    assert AuditEvent.objects.filter(actor="alice").count() > past
+    mcp_client(server, "nora").call("look")
+    assert AuditEvent.objects.filter(actor="nora").count() > past
     status = f"/portal/connect/status?since={since}"
-    assert alice.http.get(status).json() == {"connected": True, "what": "tool look"}
+    assert nora.http.get(status).json() == {"connected": True, "what": "tool look"}
+    assert "(tool look)" in nora.open("/portal/connect/").page.text
+    nora.http.close()
 
 
 def test_every_snippet_names_the_real_address() -> None:
