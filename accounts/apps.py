@@ -26,7 +26,7 @@ class AccountsConfig(AppConfig):
         from accounts.authentication.oidc import adapter
         from accounts.authorization import deletions
         from accounts.http import session_store
-        from accounts.oauth.clients import metadata_documents
+        from accounts.oauth.clients import document_copies, metadata_documents
         from accounts.tokens.jwts import SigningKeyBackend
 
         Token._token_backend = SigningKeyBackend()
@@ -39,3 +39,8 @@ class AccountsConfig(AppConfig):
         metadata_documents.install_document_rules()
         session_store.install_session_hashing()
         post_migrate.connect(fill_staff_groups, dispatch_uid="portico-groups")
+        post_migrate.connect(
+            document_copies.add_shipped_copies,
+            sender=self,
+            dispatch_uid="portico-document-copies",
+        )

@@ -258,6 +258,11 @@ class Environment(BaseSettings):
         description="Whether a client may use an https URL as its id (CIMD). "
         "Portico fetches the document at that URL from public addresses only.",
     )
+    FETCH_CLIENT_DOCUMENTS: bool = Field(
+        True,
+        description="Whether Portico fetches the documents of such clients. If not, it "
+        "uses only the copies in the admin, for servers without internet access.",
+    )
     MAX_BODY_SIZE: int = Field(
         4 * 1024 * 1024, ge=1024, description="Largest request body at /mcp, in bytes."
     )

@@ -14,6 +14,7 @@ from accounts.admin import (
 )
 from accounts.admin.audit import events, seals
 from accounts.admin.tokens import (
+    document_copies,
     issued_tokens,
     oauth_clients,
     revoked_tokens,
@@ -25,6 +26,7 @@ __all__ = [
     "allauth",
     "events",
     "seals",
+    "document_copies",
     "oauth_clients",
     "role_assignments",
     "signing_keys",

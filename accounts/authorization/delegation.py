@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.http.ip_networks import covers
 from accounts.models import (
+    DocumentCopy,
     DocumentHost,
     IssuedToken,
     OAuthClient,
@@ -154,6 +155,16 @@ def objection_to_host(actor: User, host: DocumentHost) -> str:
     """Why `actor` may not change or delete this document host; empty if allowed."""
     for client in host.clients().exclude(service_account=None):
         text = objection_to_client(actor, client)
+        if text:
+            return f"{client}: {text}"
+    return ""
+
+
+def objection_to_copy(actor: User, copy: DocumentCopy) -> str:
+    """Why `actor` may not change or delete this document copy; empty if allowed."""
+    for client in copy.clients():
+        text = objection_to_client(actor, client)
+        text = text or objection_to_tokens_of(actor, client)
         if text:
             return f"{client}: {text}"
     return ""

@@ -32,6 +32,14 @@ class TooManyOutboundCalls(Exception):
     """No slot is free for this host, or for all hosts together."""
 
 
+class NameNotResolved(OSError):
+    """DNS has no address for a name, or did not answer."""
+
+
+class LookUpTimeout(NameNotResolved, TimeoutError):
+    """DNS did not answer in time."""
+
+
 class CallInTransaction(RuntimeError):
     """A call inside a transaction, whose locks would wait for the other host."""
 
@@ -187,7 +195,7 @@ def resolve(host: str, port: int, seconds: float) -> list[Any]:
         try:
             answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, ValueError) as error:
-            answers.put(OSError(f"{host} cannot be resolved: {error}"))
+            answers.put(NameNotResolved(f"{host} cannot be resolved: {error}"))
         finally:
             _resolvers.release()
 
@@ -195,7 +203,7 @@ def resolve(host: str, port: int, seconds: float) -> list[Any]:
     try:
         answer = answers.get(timeout=seconds)
     except Empty as error:
-        raise TimeoutError(f"{host} was not resolved in time") from error
+        raise LookUpTimeout(f"{host} was not resolved in time") from error
     if isinstance(answer, OSError):
         raise answer
     return list(answer)

@@ -6,6 +6,7 @@ from accounts.models.audit.heads import AuditHead
 from accounts.models.audit.rollups import AuditHour
 from accounts.models.audit.saved_views import SavedView
 from accounts.models.audit.seals import AuditSeal
+from accounts.models.documents.copies import DocumentCopy
 from accounts.models.identity_providers import ClaimRule, SignInProvider
 from accounts.models.import_drafts import ImportDraft
 from accounts.models.issued_tokens import IssuedToken, IssuedVia, TokenKind
@@ -33,6 +34,7 @@ __all__ = [
     "AuditSeal",
     "ClaimRule",
     "Consent",
+    "DocumentCopy",
     "DocumentHost",
     "IssuedVia",
     "ImportDraft",

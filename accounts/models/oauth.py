@@ -160,6 +160,16 @@ class OAuthClient(toolkit.AbstractApplication):
         ),
     )
     registered = models.JSONField(default=dict, blank=True, editable=False)
+    document_copy = models.ForeignKey(
+        "DocumentCopy",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        verbose_name=_("document copy"),
+        help_text=_("The copy that was used because its host served no document."),
+    )
     last_used_at = models.DateTimeField(
         _("last used at"), null=True, blank=True, editable=False
     )
@@ -214,7 +224,8 @@ class OAuthClient(toolkit.AbstractApplication):
 
     def is_usable(self, request: Any) -> bool:
         """Treat blocked clients, and clients of refused hosts, as unknown."""
-        return not self.blocked and self.host_trusted is not False
+        trusted = self.host_trusted is not False
+        return not self.blocked and trusted and not self.copy_switched_off
 
     def get_allowed_schemes(self) -> list[str]:
         """Return the schemes of its registered redirect URIs."""
@@ -237,6 +248,11 @@ class OAuthClient(toolkit.AbstractApplication):
             return False  # DocumentHost cannot store this host.
         hosts = DocumentHost.objects.filter(host=host)
         return hosts.values_list("trusted", flat=True).first()
+
+    @property
+    def copy_switched_off(self) -> bool:
+        """Whether it stands on a copy of its document that is switched off."""
+        return self.document_copy is not None and not self.document_copy.enabled
 
     @property
     def uses_private_key_jwt(self) -> bool:

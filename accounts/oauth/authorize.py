@@ -39,6 +39,7 @@ from accounts.http.language import in_english
 from accounts.models import Consent, OAuthClient, Scope, User
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.clients import metadata_documents
+from accounts.oauth.clients.document_failures import DocumentFailure
 from accounts.oauth.redirect_uris import (
     host_of,
     is_interceptable,
@@ -63,6 +64,14 @@ class InteractionRequired(OAuth2Error):
     error = "interaction_required"
 
 
+class DocumentRefused(Exception):
+    """The client has no usable metadata document."""
+
+    def __init__(self, failure: DocumentFailure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
 @method_decorator(never_cache, name="dispatch")
 class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
     """GET shows the consent page; POST to the same URL takes the decision."""
@@ -85,6 +94,8 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             return super().dispatch(request, *args, **kwargs)
         except OAuthToolkitError as error:
             return self.error_response(request, error)
+        except DocumentRefused as error:
+            return self.document_page(request, error.failure)
 
     def handle_no_permission(self) -> Any:
         """Redirect to the sign-in page, which returns here."""
@@ -156,7 +167,10 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
 
         Raises OAuthToolkitError, RateLimited.
         """
-        metadata_documents.refresh(request.GET.get("client_id", ""), request)
+        client_id = request.GET.get("client_id", "")
+        failure = metadata_documents.refresh(client_id, request)
+        if failure is not None:
+            raise DocumentRefused(failure)
         names, credentials = self.validate_authorization_request(request)
         uri, state = credentials["redirect_uri"], credentials.get("state")
         with in_english():
@@ -283,11 +297,20 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         unknown = one_line(", ".join(sorted(set(requested) - known)))
         return _("Unknown scope: %s.") % unknown
 
+    def document_page(
+        self, request: HttpRequest, failure: DocumentFailure
+    ) -> HttpResponse:
+        """The error page of a client whose document cannot be used."""
+        name = one_line(request.GET.get("client_id", ""))
+        lead = _("Portico cannot identify the client %s.") % name
+        more = {"lead": lead, "advice": failure.advice()}
+        return self.error_page(request, "invalid_client", failure.text(), **more)
+
     def error_page(
-        self, request: HttpRequest, error: str, text: str, back: str = ""
+        self, request: HttpRequest, error: str, text: str, back: str = "", **more: str
     ) -> HttpResponse:
         """The error page, status 400; `back` is a link to the client or empty."""
-        context = {"error": error, "text": text, "back": back}
+        context = {"error": error, "text": text, "back": back, **more}
         return with_page_policy(
             render(request, "oauth/error.html", context, status=400)
         )

@@ -96,6 +96,7 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "REGISTRATION_TOKEN": ("a token", {}),
     "UNUSED_CLIENTS_AFTER": (7, {"UNUSED_CLIENTS_AFTER": 7 * DAYS}),
     "CLIENT_METADATA_DOCUMENTS": (False, {}),
+    "FETCH_CLIENT_DOCUMENTS": (False, {"FETCH_CLIENT_DOCUMENTS": False}),
     "MAX_BODY_SIZE": (2000, {}),
     "MAX_FORM_SIZE": (
         20_000,

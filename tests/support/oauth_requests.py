@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from accounts.crypto.secrets import code_hash, secret_hash
@@ -24,6 +24,13 @@ from tests.support.oauth_client import verifier
 APP_BACK = "https://app.example/cb"
 FORM = "application/x-www-form-urlencoded"
 SECRET = "a-client-secret"
+
+
+def request_of(user: User | None) -> Any:
+    """An authorization request of this user, without a response."""
+    request = RequestFactory().get("/oauth/authorize")
+    request.user = user  # type: ignore[assignment]
+    return request
 
 
 def oauth_client(client_id: str = "app", **columns: Any) -> OAuthClient:

@@ -177,6 +177,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         "name",
         "client_id",
         "registration_source",
+        "document_copy",
         "redirect_uris",
         "token_endpoint_auth_method",
         "grant_types",
@@ -194,6 +195,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     readonly_fields = (
         "client_id",
         "registration_source",
+        "document_copy",
         "standing",
         "people",
         "created",

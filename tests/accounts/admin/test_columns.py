@@ -30,6 +30,7 @@ LISTED = {
     " reason address",
     "accounts.AuditSeal": "number events first_at last_at short purged_at",
     "accounts.Consent": "user client scope redirect_host given_at",
+    "accounts.DocumentCopy": "name client_id enabled source read_on last_used_at",
     "accounts.DocumentHost": "host trusted",
     "accounts.IssuedToken": "token username issued_via client state_shown"
     " last_used_at expires_at",
@@ -74,6 +75,7 @@ HIDDEN = {
 secrets, and those that it shows in another form."""
 CHANGED = {
     "accounts.AccessRequest": "answer given_until",
+    "accounts.DocumentCopy": "document enabled origin read_on",
     "accounts.DocumentHost": "host trusted",
     "accounts.OAuthClient": "approved blocked client_jwks grant_types max_idle name"
     " networks redirect_uris service_account token_endpoint_auth_method",
@@ -145,6 +147,7 @@ SEARCHED = {
     "accounts.AccessRequest": "user__username reason",
     "accounts.AuditEvent": "actor action client_id token_id request_id object__prefix",
     "accounts.Consent": "user__username client__name client__client_id",
+    "accounts.DocumentCopy": "name client_id",
     "accounts.DocumentHost": "host",
     "accounts.IssuedToken": "jti__prefix username client_id",
     "accounts.OAuthClient": "name client_id redirect_uris",

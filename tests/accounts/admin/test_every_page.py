@@ -28,11 +28,13 @@ from django.urls import resolve
 from django.utils import timezone
 from django.utils.html import escape
 
+from accounts.admin.tokens import document_copies
 from accounts.models import (
     AccessRequest,
     AuditEvent,
     AuditSeal,
     Consent,
+    DocumentCopy,
     DocumentHost,
     IssuedToken,
     OAuthClient,
@@ -78,6 +80,12 @@ def actions_of(page: Any) -> list[str]:
     return [name for _run, name, _title in page._get_base_actions()]
 
 
+@pytest.fixture(autouse=True)
+def no_internet(monkeypatch: Any) -> None:
+    """Fetching a copy again always succeeds, without a call."""
+    monkeypatch.setattr(document_copies, "fetch_copy", lambda copy: None)
+
+
 @pytest.fixture
 def scene() -> None:
     """carol is a superuser with rows in every list; mallory has all permissions."""
@@ -109,6 +117,10 @@ def add_rows_of(carol: User) -> None:
     )
     IssuedToken.objects.filter(pk=add_token(carol).pk).revoke(actor="x", reason="y")
     DocumentHost.objects.create(host=HOST)
+    copy = DocumentCopy.objects.create(
+        client_id=f"https://{HOST}/client.json", name="Agent", document={}
+    )
+    OAuthClient.objects.filter(client_id=copy.client_id).update(document_copy=copy)
     SocialAccount.objects.create(user=carol, provider="corp-of-scene", uid="1")
     AccessAttempt.objects.create(
         username="carol", ip_address="192.0.2.7", failures_since_start=4
@@ -134,6 +146,7 @@ ABOVE: dict[type, Callable[[], Any]] = {
     AuditEvent: AuditEvent.objects.all,
     AuditSeal: AuditSeal.objects.all,
     Consent: Consent.objects.all,
+    DocumentCopy: lambda: DocumentCopy.objects.filter(name="Agent"),
     DocumentHost: lambda: DocumentHost.objects.filter(host=HOST),
     IssuedToken: lambda: IssuedToken.objects.filter(username="carol").live(),
     OAuthClient: lambda: OAuthClient.objects.filter(service_account__username="carol"),
@@ -259,6 +272,10 @@ EVENTS = {
     "accounts.AuditEvent delete_selected": "",
     "accounts.AuditSeal delete_selected": "",
     "accounts.Consent delete_selected": "",
+    "accounts.DocumentCopy delete_selected": "document_copy.deleted",
+    "accounts.DocumentCopy fetch": "document_copy.fetched",
+    "accounts.DocumentCopy switch_off": "document_copy.changed",
+    "accounts.DocumentCopy switch_on": "",
     "accounts.DocumentHost delete_selected": "document_host.deleted",
     "accounts.IssuedToken delete_selected": "",
     "accounts.IssuedToken revoke": "token.revoked",
@@ -373,6 +390,7 @@ RIGHTS = {
     "accounts.AuditEvent": "- - -",
     "accounts.AuditSeal": "- - -",
     "accounts.Consent": "- - -",
+    "accounts.DocumentCopy": "own own own",
     "accounts.DocumentHost": "own own own",
     "accounts.IssuedToken": "- - -",
     "accounts.OAuthClient": "own own own",
@@ -407,6 +425,9 @@ NEEDED = {
     "accounts.IssuedToken revoke_families": "change_issuedtoken",
     "accounts.IssuedToken revoke_clients": "change_issuedtoken",
     "accounts.IssuedToken revoke_users": "change_issuedtoken",
+    "accounts.DocumentCopy fetch": "change_documentcopy",
+    "accounts.DocumentCopy switch_off": "change_documentcopy",
+    "accounts.DocumentCopy switch_on": "change_documentcopy",
     "accounts.OAuthClient approve": "change_oauthclient",
     "accounts.OAuthClient block": "change_oauthclient",
     "accounts.OAuthClient unblock": "change_oauthclient",

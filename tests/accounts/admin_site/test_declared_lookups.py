@@ -67,6 +67,8 @@ DECLARED = {
     " decision decision__exact decision__in decision__isnull",
     "accounts.AuditSeal": "",
     "accounts.Consent": "client__id__exact",
+    "accounts.DocumentCopy": "enabled enabled__exact enabled__in enabled__isnull"
+    " source source__exact source__in source__isnull",
     "accounts.DocumentHost": "",
     "accounts.IssuedToken": "client_id expiry issued_at__gte issued_at__gte_time"
     " issued_at__lte issued_at__lte_time state use username"
@@ -108,6 +110,7 @@ SENSITIVE = {
     "account.EmailConfirmation": "key",
     "accounts.AuditEvent": "address changes",
     "accounts.AuditSeal": "content marks",
+    "accounts.DocumentCopy": "document",
     "accounts.ImportDraft": "content",
     "accounts.IssuedToken": "secret_hash successor_sealed",
     "accounts.OAuthAccessToken": "resource token token_checksum",

@@ -192,6 +192,12 @@ def test_rotation_to_each_algorithm(alice: User, algorithm: str) -> None:
     assert SigningKey.objects.filter(state="next").count() == 1
 
 
+@pytest.fixture(autouse=True)
+def no_internet(settings: Any) -> None:
+    """`doctor` fetches no documents."""
+    settings.FETCH_CLIENT_DOCUMENTS = False
+
+
 def test_doctor_names_each_problem_and_its_fix(alice: User, settings: Any) -> None:
     """The exit code is 1 if a check fails."""
     with pytest.raises(SystemExit):
@@ -223,6 +229,9 @@ def test_doctor_reports_on_the_catalogue(carol: User) -> None:
     out = io.StringIO()
     call_command("doctor", stdout=out)
     assert "portico.W101" in out.getvalue() and "portico.W102" in out.getvalue()
+    assert (
+        "note: Claude Code: This server fetches no client documents" in out.getvalue()
+    )
 
 
 def test_demo_adds_its_users_once() -> None:

@@ -20,6 +20,7 @@ from accounts.models import Consent, OAuthClient, OAuthGrant, Role, Scope, User
 from accounts.oauth import authorize
 from accounts.oauth.authorize import AuthorizeView, already_consented, group_scopes
 from accounts.oauth.clients import metadata_documents
+from accounts.oauth.clients.document_failures import DocumentFailure
 from accounts.oauth.redirect_uris import host_of
 from tests.support.model_rows import events_of
 from tests.support.oauth_requests import (
@@ -735,6 +736,31 @@ def test_a_document_is_fetched_for_signed_in_users_only(
     browser.get(address())
     browser.get(address(client_id=None))
     assert fetched == ["app", ""]
+
+
+def refuse(monkeypatch: Any, failure: DocumentFailure) -> None:
+    monkeypatch.setattr(metadata_documents, "refresh", lambda name, request: failure)
+
+
+def test_the_page_names_the_failed_fetch(browser: Client, monkeypatch: Any) -> None:
+    """The person reads the cause and what an administrator can do."""
+    refuse(monkeypatch, DocumentFailure("certificate", "c.example", "x"))
+    response = browser.get(address(client_id="https://c.example/<b>.json"))
+    page = unescape(response.content.decode())
+    assert response.status_code == 400 and "<b>" not in response.content.decode()
+    assert "cannot identify the client https://c.example/<b>.json." in page
+    assert "This server does not trust the certificate of c.example." in page
+    assert "An administrator can allow this server to reach c.example" in page
+    assert "invalid_client" in page and "script-src 'none'" in str(response.headers)
+
+
+def test_a_decision_without_a_document_is_refused_too(
+    browser: Client, monkeypatch: Any
+) -> None:
+    refuse(monkeypatch, DocumentFailure("client_blocked", ""))
+    response = browser.post(address(), {"decision": "allow"})
+    assert response.status_code == 400
+    assert "An administrator has blocked this client." in response.content.decode()
 
 
 # Small parts

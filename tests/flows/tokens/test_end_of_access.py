@@ -28,6 +28,7 @@ from django.urls import get_resolver
 from accounts.authentication.passwords.reset_links import ResetTokenGenerator
 from accounts.models import (
     Consent,
+    DocumentCopy,
     DocumentHost,
     IssuedToken,
     OAuthClient,
@@ -52,6 +53,7 @@ NEW = "another longer passphrase 9"
 USERS, TOKENS = "/admin/accounts/user/", "/admin/accounts/issuedtoken/"
 CLIENTS, ROLES = "/admin/accounts/oauthclient/", "/admin/accounts/roleassignment/"
 HOSTS = "/admin/accounts/documenthost/"
+COPIES = "/admin/accounts/documentcopy/"
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SAMPLE = (
     "personal token",
@@ -320,6 +322,16 @@ CLIENT: dict[str, tuple[Way, set[str]]] = {
         lambda who, carol: refused_host(who, carol),
         WITH_CLIENT | {"consent"},
     ),
+    "action accounts.documentcopy switch_off": (
+        lambda who, carol: carol.act(
+            f"{COPIES}?q={who.name}", "switch_off", copy_of(who).pk
+        ),
+        WITH_CLIENT | {"consent"},
+    ),
+    "action accounts.documentcopy delete_selected": (
+        lambda who, carol: deleted(carol, f"{COPIES}?q={who.name}", copy_of(who).pk),
+        WITH_CLIENT | {"consent"},
+    ),
     "command revoke_tokens --client": (
         lambda who, carol: call_command(
             "revoke_tokens", "--client", who.client_id, stdout=io.StringIO()
@@ -341,6 +353,15 @@ def withdrawn(who: CredentialOwner) -> None:
     form = next(f for f in browser.forms if "revoke" in [b[0] for b in f.buttons])
     browser.submit(form, revoke=key)
     assert "Access and" in browser.page.text
+
+
+def copy_of(who: CredentialOwner) -> DocumentCopy:
+    """The client stands on a copy of its document."""
+    copy: DocumentCopy = DocumentCopy.objects.create(
+        client_id=f"https://{who.name}.example/copy.json", name=who.name, document={}
+    )
+    OAuthClient.objects.filter(client_id=who.client_id).update(document_copy=copy)
+    return copy
 
 
 def refused_host(who: CredentialOwner, carol: Browser) -> None:
@@ -433,6 +454,8 @@ def test_a_token_of_an_unknown_client_is_refused(server: Portico) -> None:
 ENDS_LESS = {
     "accounts.accessrequest approve": "gives",
     "accounts.accessrequest decline": "answers a question",
+    "accounts.documentcopy fetch": "renews the copy",
+    "accounts.documentcopy switch_on": "gives back",
     "accounts.documenthost delete_selected": "the host is as any other again",
     "accounts.issuedtoken revoke": "the tokens that were selected",
     "accounts.issuedtoken revoke_families": "the sign-ins that were selected",
@@ -500,6 +523,7 @@ PAGES = {
     "account_set_password": "as account_change_password, where there was none",
     "account_signup": "closed",
     "device": "gives",
+    "help": "reads",
     "oauth-authorize": "gives",
     "oauth-revoke": "ends the token it is sent, or its family",
     "portal-access": "asks for roles",

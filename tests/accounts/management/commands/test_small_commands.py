@@ -20,8 +20,9 @@ pytestmark = pytest.mark.django_db
     ("level", "code"), [(checks.ERROR, 1), (checks.CRITICAL, 1), (checks.WARNING, None)]
 )
 def test_doctor_fails_on_errors_only(
-    monkeypatch: Any, capsys: Any, level: int, code: int | None
+    monkeypatch: Any, settings: Any, level: int, code: int | None
 ) -> None:
+    settings.FETCH_CLIENT_DOCUMENTS = False
     message = checks.CheckMessage(level, "what", hint="fix it", id="portico.X")
     monkeypatch.setattr(system_status, "findings", lambda: [message])
     if code is None:

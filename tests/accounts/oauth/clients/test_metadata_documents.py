@@ -18,10 +18,10 @@ from oauth2_provider import cimd
 from oauth2_provider.settings import oauth2_settings
 
 from accounts.http import outbound_calls
-from accounts.models import DocumentHost, OAuthClient
-from accounts.oauth.clients import metadata_documents
+from accounts.models import DocumentCopy, DocumentHost, OAuthClient
+from accounts.oauth.clients import document_clients, metadata_documents
 from accounts.rate_limits.errors import RateLimited
-from tests.support.oauth_requests import oauth_client
+from tests.support.oauth_requests import oauth_client, request_of
 
 pytestmark = pytest.mark.django_db
 CLAUDE = {
@@ -57,6 +57,20 @@ VSCODE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_copies() -> None:
+    """The hosts alone decide."""
+    DocumentCopy.objects.all().delete()
+
+
+def resolved_client(client_id: str) -> OAuthClient | None:
+    """The client after its document was fetched; None if it cannot be used."""
+    cache.clear()
+    if metadata_documents.refresh(client_id, request_of(None)) is not None:
+        return None
+    return OAuthClient.objects.filter(client_id=client_id).first()
+
+
 def client_of_document(
     monkeypatch: Any, document: dict[str, Any]
 ) -> OAuthClient | None:
@@ -67,17 +81,12 @@ def client_of_document(
             return document, 300
 
     monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
-    cache.clear()
-    found: OAuthClient | None = cimd.resolve_cimd_application(
-        str(document.get("client_id", "https://x.example/doc")), request=None
-    )
-    return found
+    return resolved_client(document["client_id"])
 
 
 def test_the_validator_replaces_the_toolkits_rules() -> None:
     """Fails if a toolkit release moves the methods that Portico overrides."""
-    assert cimd._build_application_kwargs is metadata_documents.document_columns
-    assert cimd.SafeMetadataFetcher is not None
+    assert issubclass(metadata_documents.DocumentFetcher, cimd.SafeMetadataFetcher)
 
 
 @pytest.mark.spec("RFC 8252 7.3: any loopback port")
@@ -130,8 +139,7 @@ def test_malformed_documents_are_refused(
             return document, 300
 
     monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
-    cache.clear()
-    assert cimd.resolve_cimd_application(changed["client_id"], request=None) is None
+    assert resolved_client(changed["client_id"]) is None
 
 
 def client_of_response(
@@ -148,11 +156,7 @@ def client_of_response(
     monkeypatch.setattr(
         urllib3.HTTPSConnectionPool, "urlopen", lambda *a, **k: response
     )
-    cache.clear()
-    found: OAuthClient | None = cimd.resolve_cimd_application(
-        CLAUDE["client_id"], request=None
-    )
-    return found
+    return resolved_client(CLAUDE["client_id"])
 
 
 @pytest.mark.spec("CIMD 4: 200 and JSON only, no redirects, small")
@@ -202,8 +206,7 @@ def test_a_document_has_to_be_json(
 )
 def test_private_addresses_and_odd_urls_are_not_fetched(url: str) -> None:
     """CIMD 3, 6.5: tested with the real fetcher."""
-    cache.clear()
-    assert cimd.resolve_cimd_application(url, request=None) is None
+    assert resolved_client(url) is None
     with pytest.raises(cimd.CIMDError):
         cimd.SafeMetadataFetcher().fetch(url)
 
@@ -288,7 +291,7 @@ def test_an_invalid_host_cannot_be_listed(written: str) -> None:
 def test_a_document_makes_a_public_client() -> None:
     """CIMD 4.1: also if it names no method."""
     document = {k: v for k, v in CLAUDE.items() if k != "token_endpoint_auth_method"}
-    assert metadata_documents.document_columns(document) == {
+    assert document_clients.document_columns(document) == {
         "name": "Claude Code",
         "redirect_uris": "http://localhost/callback http://127.0.0.1/callback",
         "token_endpoint_auth_method": "none",
@@ -301,7 +304,7 @@ def test_a_document_makes_a_public_client() -> None:
 @pytest.mark.parametrize("name", ["client_secret", "client_secret_expires_at"])
 def test_even_an_empty_secret_is_refused(name: str) -> None:
     with pytest.raises(cimd.CIMDError, match="secret"):
-        metadata_documents.document_columns({**CLAUDE, name: None})
+        document_clients.document_columns({**CLAUDE, name: None})
 
 
 @pytest.mark.parametrize(
@@ -404,6 +407,7 @@ class Pool:
     """A connection pool that records its use; an address that is dead raises."""
 
     used: list[Any] = []
+    status = 200
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -529,12 +533,12 @@ def resolved(monkeypatch: Any) -> list[str]:
     """The client ids whose documents were fetched; a slot was held for each."""
     found: list[str] = []
 
-    def resolve(client_id: str, request: Any) -> None:
+    def fetch_and_store(client_id: str, host: str) -> None:
         assert metadata_documents.SLOTS.in_use == {"c.example:443": 1}
-        assert request == "the request"
+        assert host == "c.example:443"
         found.append(client_id)
 
-    monkeypatch.setattr(cimd, "resolve_cimd_application", resolve)
+    monkeypatch.setattr(metadata_documents, "fetch_and_store", fetch_and_store)
     return found
 
 

@@ -1,0 +1,92 @@
+"""The client row of a metadata document, fetched or copied (CIMD 4.1, 6.2)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from oauth2_provider import cimd
+
+from accounts.errors import InvalidClientMetadata
+from accounts.models import DocumentCopy, OAuthClient
+from accounts.oauth.clients.register import client_columns
+from accounts.parsing.text import one_line
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = (
+    "name",
+    "redirect_uris",
+    "token_endpoint_auth_method",
+    "client_type",
+    "authorization_grant_type",
+    "grant_types",
+)
+"""Columns that a document sets."""
+CIMD_COLUMNS = ("cimd_expires_at", "document_copy")
+
+
+def document_columns(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Columns of the client that a document describes. Raises cimd.CIMDError.
+
+    Unlike the toolkit's function, it accepts documents with several grant types.
+    Claude and VS Code publish such documents.
+    """
+    if {"client_secret", "client_secret_expires_at"} & set(metadata):
+        raise cimd.CIMDError("a document must not contain a secret")
+    if metadata.get("token_endpoint_auth_method", "none") != "none":
+        raise cimd.CIMDError("only token_endpoint_auth_method none is supported")
+    if not metadata.get("client_name"):
+        raise cimd.CIMDError("client_name is missing")
+    try:
+        return client_columns({**metadata, "token_endpoint_auth_method": "none"})
+    except InvalidClientMetadata as error:
+        raise cimd.CIMDError(str(error)) from error
+
+
+def described_client(client_id: str, document: dict[str, Any]) -> OAuthClient:
+    """The unsaved client of the document at this URL. Raises cimd.CIMDError."""
+    if document.get("client_id") != client_id:
+        raise cimd.CIMDError("document client_id does not match the client_id URL")
+    source = OAuthClient.RegistrationSource.CIMD
+    client = OAuthClient.objects.filter(client_id=client_id).first()
+    client = client or OAuthClient(client_id=client_id, registration_source=source)
+    if client.registration_source != source:
+        raise cimd.CIMDError("client_id URL belongs to a client of an administrator")
+    for name, value in document_columns(document).items():
+        setattr(client, name, value)
+    try:
+        client.full_clean(exclude=["client_secret"], validate_unique=False)
+    except ValidationError as error:
+        raise cimd.CIMDError("; ".join(error.messages)) from error
+    return client
+
+
+def store_client(
+    client_id: str,
+    document: dict[str, Any],
+    seconds: float,
+    copy: DocumentCopy | None = None,
+) -> None:
+    """Create or update the client. Raises cimd.CIMDError.
+
+    `seconds` is the time until the document is fetched again.
+    """
+    client = described_client(client_id, document)
+    client.cimd_expires_at = timezone.now() + timedelta(seconds=seconds)
+    client.document_copy = copy
+    if client.pk:
+        # Only these columns: an administrator may block the client meanwhile.
+        values = {name: getattr(client, name) for name in (*COLUMNS, *CIMD_COLUMNS)}
+        OAuthClient.objects.filter(pk=client.pk).update(**values)
+        return
+    try:
+        with transaction.atomic():
+            client.save()
+    except IntegrityError:
+        # Another request created the client meanwhile, from the same document.
+        logger.info("client_id %s was stored at the same time", one_line(client_id))

@@ -1,0 +1,331 @@
+"""Copies of documents: shipped ones, their rules, and when they are used."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.cache import cache
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from oauth2_provider.settings import oauth2_settings
+
+from accounts.models import DocumentCopy, DocumentHost, OAuthClient, User
+from accounts.oauth.clients import document_copies, metadata_documents
+from accounts.oauth.clients.document_clients import store_client
+from accounts.oauth.clients.document_copies import check_document, shipped_copies
+from accounts.oauth.clients.document_failures import DocumentFailure, FetchFailed
+from tests.support.oauth_requests import recorded, request_of
+from tests.support.users import account
+
+pytestmark = pytest.mark.django_db
+URL = "https://c.example/client.json"
+DOCUMENT = {
+    "client_id": URL,
+    "client_name": "Tester",
+    "redirect_uris": ["http://127.0.0.1/callback"],
+    "token_endpoint_auth_method": "none",
+}
+TIMEOUT = DocumentFailure("timeout", "c.example", "c.example did not answer")
+GONE = DocumentFailure("status", "c.example", "HTTP status 410", 410)
+
+
+def shipped(name: str) -> DocumentCopy:
+    row: DocumentCopy = DocumentCopy.objects.get(name=name)
+    return row
+
+
+# The shipped file
+
+
+def test_the_well_known_clients_are_shipped() -> None:
+    names = "Claude|Claude Code|Codex|Goose|Visual Studio Code|opencode".split("|")
+    rows = DocumentCopy.objects.order_by("name")
+    assert sorted(row.name for row in rows) == names
+    assert all(row.enabled and row.origin and row.last_used_at is None for row in rows)
+    assert {row.source for row in rows} == {"shipped"}
+
+
+@pytest.mark.parametrize("copy", shipped_copies(), ids=str)
+def test_a_shipped_copy_meets_the_rules_of_fetched_documents(
+    copy: DocumentCopy,
+) -> None:
+    client = check_document(copy.document)
+    assert (client.client_id, client.name) == (copy.client_id, copy.name)
+    assert "authorization_code" in client.grant_types
+    assert client.client_type == "public" and copy.read_on <= timezone.localdate()
+
+
+def migrated(**changed: Any) -> None:
+    document_copies.add_shipped_copies(
+        None, **{"apps": apps, "using": "default", **changed}
+    )
+
+
+def test_migrate_renews_shipped_copies_but_not_the_switch() -> None:
+    DocumentCopy.objects.filter(name="Codex").update(
+        enabled=False, read_on=date(2026, 1, 1), document={}
+    )
+    DocumentCopy.objects.filter(name="Goose").update(
+        source="pasted", read_on=date(2026, 1, 1), document={"mine": 1}
+    )
+    DocumentCopy.objects.filter(name="Claude").delete()
+    migrated()
+    assert shipped("Codex").document["client_name"] == "Codex"
+    assert not shipped("Codex").enabled
+    assert shipped("Goose").document == {"mine": 1} and shipped("Claude").enabled
+    assert DocumentCopy.objects.count() == len(shipped_copies())
+
+
+def test_a_migration_backwards_ends_without_the_table() -> None:
+    class Before:
+        def get_model(self, *names: str) -> None:
+            raise LookupError
+
+    DocumentCopy.objects.all().delete()
+    migrated(apps=Before())
+    assert not DocumentCopy.objects.exists()
+
+
+# A pasted document
+
+BROKEN: list[Any] = [
+    [],
+    "text",
+    {},
+    {**DOCUMENT, "client_id": "http://c.example/x"},
+    {**DOCUMENT, "client_id": "https://c.example"},
+    {**DOCUMENT, "client_id": "https://c.example/a/../b"},
+    {**DOCUMENT, "client_secret": "x"},
+    {**DOCUMENT, "token_endpoint_auth_method": "client_secret_post"},
+    {**DOCUMENT, "redirect_uris": ["http://evil.example/cb"]},
+    {**DOCUMENT, "redirect_uris": []},
+    {**DOCUMENT, "client_name": ""},
+    {**DOCUMENT, "x": "x" * 17_000},
+    {**DOCUMENT, "client_id": f"{URL}?{'x' * 300}"},
+]
+
+
+@pytest.mark.parametrize("document", BROKEN, ids=lambda d: str(d)[:60])
+def test_a_pasted_document_meets_the_rules_of_fetched_ones(document: Any) -> None:
+    with pytest.raises(ValidationError, match="The document is not valid: "):
+        check_document(document)
+
+
+def test_the_url_of_an_administrators_client_cannot_be_taken() -> None:
+    OAuthClient.objects.create(client_id=URL, registration_source="manual")
+    with pytest.raises(ValidationError, match="client of an administrator"):
+        check_document(DOCUMENT)
+
+
+# When a copy is used
+
+
+@pytest.fixture
+def user() -> User:
+    return account("alice", "User")
+
+
+@pytest.fixture
+def copy() -> DocumentCopy:
+    DocumentCopy.objects.all().delete()
+    row: DocumentCopy = DocumentCopy.objects.create(
+        client_id=URL, name="Tester", document=DOCUMENT
+    )
+    return row
+
+
+@pytest.fixture
+def answers(monkeypatch: Any) -> list[Any]:
+    """What the host answers next: failures or documents; the last one repeats."""
+    found: list[Any] = [TIMEOUT]
+
+    class Fetcher:
+        def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+            answer = found.pop(0) if len(found) > 1 else found[0]
+            if isinstance(answer, DocumentFailure):
+                raise FetchFailed(answer)
+            return answer, 300
+
+    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
+    cache.clear()
+    return found
+
+
+def ask(user: User) -> DocumentFailure | None:
+    return metadata_documents.refresh(URL, request_of(user))
+
+
+def client() -> OAuthClient:
+    row: OAuthClient = OAuthClient.objects.get(client_id=URL)
+    return row
+
+
+def test_a_copy_is_used_while_the_host_does_not_answer(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    assert ask(user) is None and client().is_usable(None)
+    assert client().document_copy == copy and not client().verified
+    assert client().redirect_uris == "http://127.0.0.1/callback"
+    left = client().cimd_expires_at - timezone.now()
+    assert timedelta(minutes=59) < left < timedelta(minutes=61)
+    copy.refresh_from_db()
+    assert copy.last_used_at is not None
+    [event] = recorded("client.document_failed")
+    assert (event.actor, event.client_id) == ("alice", URL)
+    assert event.reason == "timeout: c.example did not answer" and event.address
+    assert event.via == f"copy of {copy.read_on}"
+
+
+def test_the_hosts_own_document_replaces_the_copy(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    ask(user)
+    OAuthClient.objects.update(cimd_expires_at=timezone.now() - timedelta(seconds=1))
+    answers[:] = [{**DOCUMENT, "client_name": "Newer"}]
+    cache.clear()
+    assert ask(user) is None
+    assert client().name == "Newer" and client().document_copy is None
+
+
+@pytest.mark.parametrize("status", [404, 410, 301])
+def test_a_copy_is_not_used_against_the_hosts_answer(
+    user: User, copy: DocumentCopy, answers: list[Any], status: int
+) -> None:
+    answers[:] = [DocumentFailure("status", "c.example", "", status)]
+    failure = ask(user)
+    assert failure is not None and failure.status == status
+    assert not OAuthClient.objects.exists()
+
+
+def test_a_copy_is_not_used_for_a_document_that_breaks_a_rule(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    answers[:] = [{**DOCUMENT, "client_secret": "x"}]
+    failure = ask(user)
+    assert failure is not None and failure.kind == "invalid"
+    assert not OAuthClient.objects.exists()
+
+
+def test_a_fetched_document_is_kept_instead_of_a_copy(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    store_client(URL, {**DOCUMENT, "client_name": "Fetched"}, -1)
+    assert ask(user) is None
+    assert client().name == "Fetched" and client().document_copy is None
+
+
+def test_a_blocked_host_has_no_copy(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    DocumentHost.objects.create(host="c.example", trusted=False)
+    failure = ask(user)
+    assert failure is not None and failure.kind == "host_blocked"
+    assert not OAuthClient.objects.exists()
+    DocumentHost.objects.update(trusted=True)
+    assert ask(user) is None and client().verified
+    DocumentHost.objects.update(trusted=False)
+    failure = ask(user)
+    assert failure is not None and failure.kind == "host_blocked"
+
+
+def test_a_blocked_client_is_told_so(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    ask(user)
+    OAuthClient.objects.update(blocked=True)
+    failure = ask(user)
+    assert failure is not None and failure.kind == "client_blocked"
+
+
+def test_a_copy_that_is_switched_off_is_not_used(
+    user: User, copy: DocumentCopy, answers: list[Any]
+) -> None:
+    assert ask(user) is None
+    DocumentCopy.objects.filter(pk=copy.pk).switch_off(actor="carol", reason="why")
+    assert not client().is_usable(None)
+    failure = ask(user)
+    assert failure is not None and failure.copy_off and failure.kind == "timeout"
+    DocumentCopy.objects.update(enabled=True)
+    assert ask(user) is None and client().is_usable(None)
+
+
+def test_no_document_is_fetched_with_fetches_switched_off(
+    user: User, copy: DocumentCopy, answers: list[Any], settings: Any
+) -> None:
+    settings.FETCH_CLIENT_DOCUMENTS = False
+    answers[:] = [RuntimeError("fetched")]
+    assert ask(user) is None and client().document_copy == copy
+    DocumentCopy.objects.all().delete()
+    failure = ask(user)
+    assert failure is not None and failure.kind == "off"
+
+
+def test_a_failure_is_remembered_and_recorded_once_a_minute(
+    user: User, answers: list[Any], monkeypatch: Any
+) -> None:
+    answers[:] = [TIMEOUT, GONE]
+    assert ask(user) == TIMEOUT and ask(user) == TIMEOUT
+    assert len(recorded("client.document_failed")) == 1
+    assert recorded("client.document_failed")[0].via == ""
+    later = timezone.now() + timedelta(seconds=61)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    cache.clear()
+    assert ask(user) == GONE
+    assert len(recorded("client.document_failed")) == 2
+
+
+def test_no_document_causes_an_unhandled_error(
+    user: User, answers: list[Any], caplog: Any
+) -> None:
+    answers[:] = [None]
+    failure = ask(user)
+    assert failure is not None and failure.kind == "unexpected"
+    assert "cannot be read" in caplog.text
+
+
+def test_two_requests_store_one_client(
+    user: User, copy: DocumentCopy, monkeypatch: Any, caplog: Any
+) -> None:
+    caplog.set_level("INFO")
+    store_client(URL, DOCUMENT, 300)
+    monkeypatch.setattr(
+        OAuthClient.objects, "filter", lambda **k: OAuthClient.objects.none()
+    )
+    store_client(URL, {**DOCUMENT, "client_name": "Loser"}, 300)
+    assert client().name == "Tester" and "stored at the same time" in caplog.text
+
+
+def test_a_block_during_a_fetch_stays(copy: DocumentCopy, monkeypatch: Any) -> None:
+    store_client(URL, DOCUMENT, 300)
+    clean = OAuthClient.full_clean
+
+    def blocks(self: OAuthClient, **options: Any) -> None:
+        clean(self, **options)
+        OAuthClient.objects.update(blocked=True)
+
+    monkeypatch.setattr(OAuthClient, "full_clean", blocks)
+    store_client(URL, {**DOCUMENT, "client_name": "Newer"}, 300)
+    assert client().blocked and client().name == "Newer"
+
+
+# Fetched by an administrator
+
+
+def test_a_copy_is_fetched_again(copy: DocumentCopy, answers: list[Any]) -> None:
+    store_client(URL, DOCUMENT, 300, copy)
+    copy.read_on = date(2026, 1, 1)
+    copy.save()
+    changed = {**DOCUMENT, "client_name": "Newer"}
+    answers[:] = [TIMEOUT, {**changed, "client_id": f"{URL}x"}, changed]
+    assert document_copies.fetch_copy(copy) == TIMEOUT
+    wrong = document_copies.fetch_copy(copy)
+    assert wrong is not None and wrong.kind == "invalid"
+    copy.refresh_from_db()
+    assert (copy.name, copy.source) == ("Tester", "pasted")
+    assert document_copies.fetch_copy(copy) is None
+    copy.refresh_from_db()
+    assert (copy.name, copy.source, copy.document) == ("Newer", "fetched", changed)
+    assert copy.read_on == timezone.localdate() and client().name == "Newer"

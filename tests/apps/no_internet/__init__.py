@@ -1,0 +1,1 @@
+"""A server in a network without internet access: only loopback names resolve."""
