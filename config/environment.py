@@ -672,5 +672,6 @@ def refuse(lines: list[str]) -> Any:
     """Print what is wrong with the settings and exit."""
     problems = "\n".join(f"  {line}" for line in lines)
     sys.exit(
-        f"Portico cannot start with these settings:\n{problems}\nSee docs/settings.md."
+        f"Portico cannot start with these settings:\n{problems}\n"
+        "See docs/settings.md and docs/troubleshooting.md."
     )

@@ -14,6 +14,7 @@ from django.views.i18n import set_language
 from accounts.authentication.oidc import adapter, provider
 from accounts.authentication.views import SecondStepView, SignInView, SignOutView
 from config.views.health import healthz
+from config.views.help import help_page
 from config.views.openapi import schema_view
 from config.views.readiness import readyz
 
@@ -40,6 +41,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz),
     path("readyz", readyz),
     path("api/schema/", schema_view, name="schema"),
+    path("help/", help_page, name="help"),
     path("admin/", admin.site.urls),
     path("accounts/login/", SignInView.as_view(), name="account_login"),
     path("accounts/logout/", SignOutView.as_view(), name="sign-out"),

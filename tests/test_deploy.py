@@ -165,6 +165,7 @@ def test_the_images_steps_work(tmp_path: Path) -> None:
     application.mkdir()
     for name in copied:
         if name not in ("requirements.txt", "deploy/healthcheck.py"):
+            (application / name).parent.mkdir(exist_ok=True)
             (application / name).symlink_to(ROOT / name)
     env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data")}
     command = [sys.executable, "manage.py", "collectstatic", "--noinput", "-v", "0"]

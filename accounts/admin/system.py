@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site import system_status
 from accounts.admin_site.site import Section, SitePage, site_page
+from accounts.http.help.links import help_url
 
 
 @site_page
@@ -24,7 +25,12 @@ class SystemPage(SitePage):
             {
                 "closing": system_status.closing_line(results),
                 "messages_found": [
-                    (m.level >= ERROR, system_status.severity_label(m), m)
+                    (
+                        m.level >= ERROR,
+                        system_status.severity_label(m),
+                        m,
+                        help_url(str(m.msg)),
+                    )
                     for m in results
                 ],
                 "versions": system_status.versions(),

@@ -12,6 +12,8 @@ from django.core import checks
 from django.db import connection
 from django.utils.translation import gettext as _
 
+from accounts.http.help.links import help_url
+
 VERSIONS = (
     "django",
     "mcp",
@@ -67,6 +69,8 @@ def report_lines(results: list[checks.CheckMessage]) -> Iterator[str]:
         yield f"{severity_label(message)}: {message.msg}  [{message.id}]"
         if message.hint:
             yield f"  fix: {message.hint}"
+        if link := help_url(str(message.msg)):
+            yield f"  see: {link}"
     if closing_line(results):
         yield closing_line(results)
 

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
+from accounts.http.help.links import help_url
 from accounts.http.language import reader_language
 
 
@@ -27,6 +28,13 @@ def error_page(
     return response
 
 
+def error_body(error: str, text: str) -> dict[str, str]:
+    """The members of RFC 6749 5.2; `error_uri` if a page explains the text."""
+    body = {"error": error, "error_description": text}
+    link = help_url(text)
+    return {**body, "error_uri": link} if link else body
+
+
 def page_or_json(
     request: HttpRequest,
     status: int,
@@ -40,11 +48,10 @@ def page_or_json(
     """
     if "text/html" in request.headers.get("Accept", ""):
         template, context = page
-        response = error_page(request, status, template, context)
+        link = help_url(str(context.get("text", "")) or error[1])
+        response = error_page(request, status, template, {"help": link, **context})
     else:
-        code, text = error
-        body = {"error": code, "error_description": text}
-        response = JsonResponse(body, status=status)
+        response = JsonResponse(error_body(*error), status=status)
     for name, value in {"Cache-Control": "no-store", **headers}.items():
         response[name] = value
     return response

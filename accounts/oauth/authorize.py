@@ -35,6 +35,7 @@ from accounts.audit.record import record
 from accounts.authorization.role_grants import current_grants
 from accounts.errors import InvalidGrant, InvalidRedirectURI
 from accounts.http.content_security_policy import csp_origin, override_policy
+from accounts.http.help.links import help_url
 from accounts.http.language import in_english
 from accounts.models import Consent, OAuthClient, Scope, User
 from accounts.models.roles import ACT_WITHIN_ROLES
@@ -310,7 +311,9 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         self, request: HttpRequest, error: str, text: str, back: str = "", **more: str
     ) -> HttpResponse:
         """The error page, status 400; `back` is a link to the client or empty."""
-        context = {"error": error, "text": text, "back": back, **more}
+        known = [help_url(words) for words in (more.get("lead", ""), text)]
+        link = next((url for url in known if url), "")
+        context = {"error": error, "text": text, "back": back, "help": link, **more}
         return with_page_policy(
             render(request, "oauth/error.html", context, status=400)
         )

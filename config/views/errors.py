@@ -15,7 +15,7 @@ from django.db import (
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.crypto.encryption import KeyUnreadable
-from accounts.http.responses import error_page, page_or_json
+from accounts.http.responses import error_body, error_page, page_or_json
 from config.views.health import UNFIT, undeclared_lookup
 from mcp_bridge.http.request_id import request_id
 
@@ -56,7 +56,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         return undeclared_lookup(request, exception)
     texts = [text for kind, text in REFUSED.items() if isinstance(exception, kind)]
     text = texts[0] if texts else "The request is malformed."
-    body = {"error": "invalid_request", "error_description": text}
+    body = error_body("invalid_request", text)
     return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
 
 

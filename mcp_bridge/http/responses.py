@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from starlette.types import Send
 
+from accounts.http.responses import error_body
 from accounts.models.roles import ACT_WITHIN_ROLES
 
 
@@ -51,11 +52,12 @@ def unauthorized(token_sent: bool) -> Response:
     metadata = {"resource_metadata": metadata_url(), "scope": ACT_WITHIN_ROLES}
     if not token_sent:
         text = "Send an access token in the Authorization header."
-        body = {"error": "unauthorized", "error_description": text}
+        body = error_body("unauthorized", text)
         return Response(401, body, _challenge(**metadata))
     text = "The access token is invalid, expired or revoked."
     problem = {"error": "invalid_token", "error_description": text}
-    return Response(401, problem, _challenge(**problem, **metadata))
+    body = error_body("invalid_token", text)
+    return Response(401, body, _challenge(**problem, **metadata))
 
 
 def insufficient_scope(scopes: Iterable[str]) -> Response:
@@ -71,7 +73,8 @@ def insufficient_scope(scopes: Iterable[str]) -> Response:
         resource_metadata=metadata_url(),
         error_description=problem["error_description"],
     )
-    return Response(403, {**problem, "scope": required}, challenge)
+    body = error_body("insufficient_scope", problem["error_description"])
+    return Response(403, {**body, "scope": required}, challenge)
 
 
 def protocol_error(status: int, code: int, text: str) -> Response:
@@ -82,7 +85,7 @@ def protocol_error(status: int, code: int, text: str) -> Response:
 
 def json_error(status: int, error: str, text: str, **headers: str) -> Response:
     """An error outside JSON-RPC, in the form of RFC 6749 5.2."""
-    return Response(status, {"error": error, "error_description": text}, headers)
+    return Response(status, error_body(error, text), headers)
 
 
 def unavailable() -> Response:

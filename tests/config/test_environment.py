@@ -599,7 +599,7 @@ def test_every_wrong_variable_is_printed_without_its_value(
     told = settings_error(monkeypatch, PORT="hunter2", ISSUER_URL="x")
     assert told.startswith("Portico cannot start with these settings:\n  ")
     assert "  PORT: " in told and "  ISSUER_URL: " in told and "hunter2" not in told
-    assert told.endswith("\nSee docs/settings.md.")
+    assert told.endswith("\nSee docs/settings.md and docs/troubleshooting.md.")
 
 
 def test_unsafe_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from accounts.authentication.views import SecondStepView, SignInView
 from accounts.models import User
 from config import urls
 from config.views.health import healthz
+from config.views.help import help_page
 from config.views.openapi import schema_view
 from config.views.readiness import readyz
 from tests.support.model_rows import person
@@ -27,6 +28,7 @@ PLAIN: dict[str, Any] = {
     "/healthz": healthz,
     "/readyz": readyz,
     "/api/schema/": schema_view,
+    "/help/": help_page,
     "/accounts/social/": social.connections,
     "/accounts/social/login/cancelled/": social.login_cancelled,
     "/accounts/social/login/error/": social.login_error,

@@ -49,6 +49,7 @@ PUBLIC_PAGES = {
     "/accounts/social/login/error/",
     "/admin/jsi18n/",
     "/healthz",
+    "/help/",
     "/readyz",
     *READ_ONLY_WITHOUT_CSRF,
 }
@@ -63,7 +64,7 @@ SECRET_PAGES = {
     "/portal/tokens/",
 }
 HASHERS = "django.contrib.auth.hashers"
-MAY_BE_STORED = {"/admin/jsi18n/", "/healthz", *READ_ONLY_WITHOUT_CSRF}
+MAY_BE_STORED = {"/admin/jsi18n/", "/healthz", "/help/", *READ_ONLY_WITHOUT_CSRF}
 
 
 def refused_by_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:

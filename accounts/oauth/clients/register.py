@@ -21,6 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 from accounts.audit.record import record
 from accounts.authentication.lockout import REGISTRATION_PREFIX, limit_attempts
 from accounts.errors import InvalidClientMetadata, InvalidRedirectURI
+from accounts.http.responses import error_body
 from accounts.models import OAuthClient
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.redirect_uris import validate_redirect_uri
@@ -146,16 +147,14 @@ def check_registration_allowed(request: HttpRequest) -> JsonResponse | None:
     """The error response if registration is off or needs a token, else None."""
     if settings.CLIENT_REGISTRATION == "open":
         return None
-    body = {"error": "access_denied"}
     if settings.CLIENT_REGISTRATION == "off":
-        body["error_description"] = "Registration is off; ask the administrator."
-        return JsonResponse(body, status=403)
+        text = "Registration is off; ask the administrator."
+        return JsonResponse(error_body("access_denied", text), status=403)
     scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and is_registration_token(request, raw):
         return None
-    body["error"] = "invalid_token"
-    body["error_description"] = "Registration needs an initial access token."
-    response = JsonResponse(body, status=401)
+    text = "Registration needs an initial access token."
+    response = JsonResponse(error_body("invalid_token", text), status=401)
     response["WWW-Authenticate"] = "Bearer"
     return response
 

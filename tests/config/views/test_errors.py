@@ -27,6 +27,7 @@ from django.utils.translation import gettext
 
 from accounts.admin_site.declared_lookups import LookupRefused
 from accounts.crypto.encryption import KeyUnreadable
+from accounts.http.responses import error_body
 from accounts.models import Role, Scope
 from config.views.errors import (
     REFUSED,
@@ -242,10 +243,9 @@ def test_what_django_refuses_is_400(rf: Any, error: type[Exception], text: str) 
     for accept in ("*/*", "text/html"):
         response = bad_request(rf.get("/", headers={"accept": accept}), error("x"))
         assert response.status_code == 400 and response["Cache-Control"] == "no-store"
-        assert json.loads(response.content) == {
-            "error": "invalid_request",
-            "error_description": text,
-        }
+        body = error_body("invalid_request", text)
+        assert json.loads(response.content) == body
+        assert ("error_uri" in body) is (error is DisallowedHost)
 
 
 def test_a_refused_lookup_is_explained(rf: Any) -> None:

@@ -119,6 +119,7 @@ def test_an_origin_that_only_resembles_an_allowed_one_is_403(origin: str) -> Non
     assert reply.json == {
         "error": "invalid_origin",
         "error_description": "This origin is not in ALLOWED_ORIGINS.",
+        "error_uri": "https://portico.example/help/#an-origin-is-not-allowed",
     }
     assert reply.headers["cache-control"] == "no-store"
 
@@ -135,6 +136,7 @@ def test_a_host_that_only_resembles_an_allowed_one_is_421(host: str) -> None:
     assert reply.json == {
         "error": "invalid_host",
         "error_description": "This host is not in ALLOWED_HOSTS.",
+        "error_uri": "https://portico.example/help/#a-host-is-not-allowed",
     }
 
 
@@ -165,6 +167,7 @@ def test_a_body_is_refused_by_its_declared_size(declared: str, status: int) -> N
         assert reply.json == {
             "error": "invalid_request",
             "error_description": "The body is larger than 100 bytes.",
+            "error_uri": "https://portico.example/help/#a-body-is-too-large",
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from accounts.http.responses import error_body
 from mcp_bridge.http.request_body import (
     BodyLimitMiddleware,
     BodyTimeout,
@@ -76,10 +77,8 @@ def test_a_refusal_of_a_large_body_closes_the_connection() -> None:
     """The rest of the body is unread."""
     for reply in (limited([chunk(b"x" * 11)]), limited([], "11")):
         assert (reply.status, reply.headers["connection"]) == (413, "close")
-        assert reply.json == {
-            "error": "invalid_request",
-            "error_description": "The body is larger than 10 bytes.",
-        }
+        text = "The body is larger than 10 bytes."
+        assert reply.json == error_body("invalid_request", text)
 
 
 @pytest.mark.parametrize("events", [[], [chunk(b"a", more=True)]])

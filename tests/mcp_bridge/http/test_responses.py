@@ -13,6 +13,7 @@ from tests.support.asgi import Client, run
 
 pytestmark = pytest.mark.once
 METADATA = "https://portico.example/.well-known/oauth-protected-resource/mcp"
+HELP = "https://portico.example/help/"
 SETTINGS = {
     "ISSUER_URL": "https://portico.example",
     "MAX_BODY_SIZE": 100,
@@ -65,7 +66,11 @@ def test_with_a_token_the_challenge_says_invalid_token() -> None:
     reply = sent(responses.unauthorized, True)
     text = "The access token is invalid, expired or revoked."
     assert reply.status == 401
-    assert reply.json == {"error": "invalid_token", "error_description": text}
+    assert reply.json == {
+        "error": "invalid_token",
+        "error_description": text,
+        "error_uri": f"{HELP}#a-token-is-refused",
+    }
     assert reply.headers["www-authenticate"] == (
         f'Bearer error="invalid_token", error_description="{text}", '
         f'resource_metadata="{METADATA}", scope="mcp"'
@@ -79,6 +84,7 @@ def test_a_narrow_token_is_told_every_scope_to_ask_for() -> None:
     assert reply.json == {
         "error": "insufficient_scope",
         "error_description": text,
+        "error_uri": f"{HELP}#a-token-lacks-a-scope",
         "scope": "mcp tool:a tool:b",
     }
     assert reply.headers["www-authenticate"] == (
@@ -100,6 +106,7 @@ def test_without_a_database_the_client_may_retry_in_five_seconds() -> None:
     assert reply.json == {
         "error": "temporarily_unavailable",
         "error_description": "The database cannot be reached; nothing was decided.",
+        "error_uri": f"{HELP}#the-database-does-not-answer",
     }
 
 
@@ -109,6 +116,7 @@ def test_a_large_body_is_413() -> None:
     assert reply.json == {
         "error": "invalid_request",
         "error_description": "The body is larger than 100 bytes.",
+        "error_uri": f"{HELP}#a-body-is-too-large",
     }
 
 

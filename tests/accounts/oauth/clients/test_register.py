@@ -327,6 +327,7 @@ def test_registration_that_is_off_says_so(settings: Any) -> None:
     assert response.json() == {
         "error": "access_denied",
         "error_description": "Registration is off; ask the administrator.",
+        "error_uri": f"{settings.ISSUER_URL}/help/#a-client-cannot-register",
     }
     assert not OAuthClient.objects.exists()
 

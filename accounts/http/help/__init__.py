@@ -1,0 +1,1 @@
+"""Links from errors to the page that explains them."""
