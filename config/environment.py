@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 import tomllib
@@ -35,6 +36,13 @@ ODD_DATABASE_URL = (
     "the password as %XX; several hosts as postgres://user:password@/name?host=a,b"
 )
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,99}", re.ASCII)
+"""RFC 3986 3.1; pages show at most 100 characters."""
+BROWSER_SCHEMES = frozenset(
+    "about blob chrome data devtools edge file filesystem ftp http https intent "
+    "javascript mailto sms tel vbscript view-source ws wss".split()
+)
+"""Schemes that browsers serve themselves, or that belong to no single program."""
 
 
 def importable_module(module: str) -> bool:
@@ -138,6 +146,14 @@ class Environment(BaseSettings):
         le=300,
         description="Seconds in which a repeated use of a refresh token returns "
         "the same successor. A later use revokes its whole family.",
+    )
+    CLOCK_LEEWAY: int = Field(
+        30,
+        ge=0,
+        le=300,
+        description="Seconds by which clocks of other hosts may differ: for `iat` and "
+        "`nbf` of all tokens, and `exp` of client assertions and ID tokens. Portico's "
+        "own tokens expire on time.",
     )
     LOCKOUT_AFTER: int = Field(
         5,
@@ -252,6 +268,12 @@ class Environment(BaseSettings):
         ge=1,
         description="Days after which `manage.py purge` deletes clients that "
         "registered themselves and have no active token.",
+    )
+    REDIRECT_SCHEMES: Names = Field(
+        "cursor kiro vscode vscode-insiders vscodium warp windsurf zed".split(),
+        description="Private-use schemes without a dot that redirect URIs may have, "
+        "such as `zed` (RFC 8252 7.1). Any program on a computer can register for "
+        "such a scheme. Schemes with a dot are always allowed.",
     )
     CLIENT_METADATA_DOCUMENTS: bool = Field(
         True,
@@ -401,6 +423,7 @@ class Environment(BaseSettings):
         "ALLOWED_HOSTS",
         "ALLOWED_ORIGINS",
         "EXTRA_APPS",
+        "REDIRECT_SCHEMES",
         "TRUSTED_PROXIES",
         mode="before",
     )
@@ -478,6 +501,18 @@ class Environment(BaseSettings):
             ):
                 raise ValueError(f"no module {name}; put its folder on PYTHONPATH")
         return value
+
+    @field_validator("REDIRECT_SCHEMES")
+    @classmethod
+    def private_schemes(cls, value: list[str]) -> list[str]:
+        """Refuse schemes that a browser opens itself, and text that is no scheme."""
+        schemes = [name.lower().removesuffix("://").removesuffix(":") for name in value]
+        for scheme in schemes:
+            if not SCHEME.fullmatch(scheme) or scheme in BROWSER_SCHEMES:
+                raise ValueError(
+                    f"{scheme!r} is not a private-use scheme; write names such as zed"
+                )
+        return schemes
 
     @field_validator("TRUSTED_PROXIES")
     @classmethod

@@ -33,6 +33,7 @@ ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.ACCESS_TOKEN_LIFETIME)
 REFRESH_TOKEN_LIFETIME = timedelta(seconds=env.REFRESH_TOKEN_LIFETIME)
 TOKEN_MAX_IDLE = env.TOKEN_MAX_IDLE
 REFRESH_TOKEN_GRACE = timedelta(seconds=env.REFRESH_TOKEN_GRACE)
+CLOCK_LEEWAY = timedelta(seconds=env.CLOCK_LEEWAY)
 SIGNING_ALGORITHM = env.SIGNING_ALGORITHM
 EXTRA_APPS = env.EXTRA_APPS
 MAX_BODY_SIZE = env.MAX_BODY_SIZE
@@ -78,6 +79,7 @@ INSTALLED_APPS = [
     *EXTRA_APPS,
 ]
 MIDDLEWARE = [
+    "accounts.http.trailing_slash.TrailingSlashMiddleware",
     "accounts.http.issuer_urls.IssuerMiddleware",
     "accounts.audit.request_origin.RequestOriginMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -308,6 +310,7 @@ OAUTH2_PROVIDER = {
 }
 CLIENT_REGISTRATION = env.CLIENT_REGISTRATION
 FETCH_CLIENT_DOCUMENTS = env.FETCH_CLIENT_DOCUMENTS
+REDIRECT_SCHEMES = env.REDIRECT_SCHEMES
 REGISTRATION_TOKEN = env.REGISTRATION_TOKEN.get_secret_value()
 UNUSED_CLIENTS_AFTER = timedelta(days=env.UNUSED_CLIENTS_AFTER)
 
@@ -337,6 +340,9 @@ if HTTPS:
     # Browsers accept such cookies only with https, for this host and all paths.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
 SESSION_ENGINE = "accounts.http.session_store"
+# A proxy may drop the port of the Host header, but the browser's Origin has it.
+CSRF_TRUSTED_ORIGINS = [ISSUER_URL]
+CSRF_FAILURE_VIEW = "config.views.errors.csrf_failure"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_SSL_HOST = urlsplit(ISSUER_URL).netloc

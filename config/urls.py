@@ -12,7 +12,7 @@ from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from accounts.authentication.oidc import adapter, provider
-from accounts.authentication.views import SecondStepView, SignInView, SignOutView
+from accounts.authentication.views import SecondStepView, SignOutView
 from config.views.health import healthz
 from config.views.help import help_page
 from config.views.openapi import schema_view
@@ -43,7 +43,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/schema/", schema_view, name="schema"),
     path("help/", help_page, name="help"),
     path("admin/", admin.site.urls),
-    path("accounts/login/", SignInView.as_view(), name="account_login"),
+    path("accounts/login/", account.login, name="account_login"),
     path("accounts/logout/", SignOutView.as_view(), name="sign-out"),
     path("accounts/logout/", SignOutView.as_view(), name="account_logout"),
     path(

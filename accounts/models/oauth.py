@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from django.conf import settings
@@ -25,6 +24,7 @@ from accounts.models.audit.events import AuditEvent
 from accounts.models.batches import Progress, delete_in_batches, unreported
 from accounts.models.issued_tokens import IssuedToken, key_batches
 from accounts.parsing.host_names import HostField, host_of_document, is_document_at
+from accounts.parsing.urls import split_url
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -229,7 +229,8 @@ class OAuthClient(toolkit.AbstractApplication):
 
     def get_allowed_schemes(self) -> list[str]:
         """Return the schemes of its registered redirect URIs."""
-        return sorted({urlsplit(uri).scheme for uri in self.redirect_uris.split()})
+        uris = map(split_url, self.redirect_uris.split())
+        return sorted({parts.scheme for parts in uris if parts is not None})
 
     @property
     def verified(self) -> bool:

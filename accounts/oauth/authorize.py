@@ -33,8 +33,9 @@ from oauthlib.oauth2.rfc6749.errors import (
 
 from accounts.audit.record import record
 from accounts.authorization.role_grants import current_grants
+from accounts.crypto.secrets import secret_hash
 from accounts.errors import InvalidGrant, InvalidRedirectURI
-from accounts.http.content_security_policy import csp_origin, override_policy
+from accounts.http.content_security_policy import override_policy
 from accounts.http.help.links import help_url
 from accounts.http.language import in_english
 from accounts.models import Consent, OAuthClient, Scope, User
@@ -42,11 +43,12 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.clients import metadata_documents
 from accounts.oauth.clients.document_failures import DocumentFailure
 from accounts.oauth.redirect_uris import (
+    added_parameters,
     host_of,
     is_interceptable,
     is_loopback,
+    response_uri,
     validate_redirect_uri,
-    with_issuer,
 )
 from accounts.oauth.request_parameters import normalized_form, resource_objection
 from accounts.parsing.text import one_line
@@ -56,7 +58,9 @@ CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """The form of an S256 challenge (RFC 7636 4.2)."""
 
 STORED_QUERY = "oauth_question"
-"""Parameter and session key of an authorization request too long for a URL."""
+"""Parameter and session key of authorization requests too long for a URL."""
+MAX_STORED_QUERIES = 4
+"""Each tab of a browser may have its own; the oldest is dropped."""
 
 
 class InteractionRequired(OAuth2Error):
@@ -84,7 +88,11 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         """Normalize the parameters before the toolkit reads them; require sign-in."""
         raw_query = request.GET
         if STORED_QUERY in raw_query:
-            raw_query = QueryDict(request.session.get(STORED_QUERY, ""))
+            stored = stored_queries(request).get(raw_query[STORED_QUERY])
+            if stored is None:
+                text = _("This request has expired. Start again in the application.")
+                return self.error_page(request, "invalid_request", text)
+            raw_query = QueryDict(stored)
         try:
             query = normalized_form(raw_query)
         except ValueError as error:
@@ -106,9 +114,18 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         """Redirect to the sign-in page; store a long query in the session."""
         return_url = f"{self.request.path}?{query.urlencode()}"
         if len(return_url) > MAX_URL_LENGTH:
-            self.request.session[STORED_QUERY] = query.urlencode()
-            return_url = f"{self.request.path}?{STORED_QUERY}=1"
+            return_url = f"{self.request.path}?{STORED_QUERY}={self.store(query)}"
         return redirect_to_login(return_url)
+
+    def store(self, query: QueryDict) -> str:
+        """Store a query in the session; returns its key."""
+        text = query.urlencode()
+        key = secret_hash(text)[:16]
+        queries = stored_queries(self.request)
+        queries.pop(key, None)
+        kept = list(queries.items())[1 - MAX_STORED_QUERIES :]
+        self.request.session[STORED_QUERY] = dict([*kept, (key, text)])
+        return key
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """The consent page, or a redirect if an earlier consent suffices."""
@@ -148,7 +165,8 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         error = InteractionRequired(text, state=credentials.get("state"))
         error.redirect_uri = credentials["redirect_uri"]
         if has_consent:
-            return self.redirect_to_client(error.in_uri(error.redirect_uri), client)
+            uri = response_uri(error.redirect_uri, error.twotuples)
+            return self.redirect_to_client(uri, client)
         return self.error_response(request, OAuthToolkitError(error))
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -159,7 +177,8 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         self.record_decision(request, "consent.denied", client, scopes)
         denied = AccessDeniedError(state=credentials.get("state"))
         denied.redirect_uri = credentials["redirect_uri"]
-        return self.redirect_to_client(denied.in_uri(denied.redirect_uri), client)
+        uri = response_uri(denied.redirect_uri, denied.twotuples)
+        return self.redirect_to_client(uri, client)
 
     def validated_request(
         self, request: HttpRequest
@@ -204,7 +223,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         try:
             with transaction.atomic():
                 lock_unchanged(cast(User, request.user), client.client_id)
-                uri, *_rest = self.create_authorization_response(
+                made, *_rest = self.create_authorization_response(
                     request=request,
                     scopes=" ".join(scopes),
                     credentials={**credentials, "resource": []},
@@ -213,7 +232,10 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
                 self.store_consent(request, client, scopes, credentials)
         except InvalidGrant:
             return self.redirect_to_sign_in(request.GET)
-        return self.redirect_to_client(uri, client)
+        uri = credentials["redirect_uri"]
+        return self.redirect_to_client(
+            response_uri(uri, added_parameters(uri, made)), client
+        )
 
     def store_consent(
         self,
@@ -250,9 +272,9 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         )
 
     def redirect_to_client(self, uri: str, client: OAuthClient) -> HttpResponse:
-        """Redirect to the client with `iss`; allows its custom URL schemes."""
+        """Redirect to the client; allows its custom URL schemes."""
         response: HttpResponse = OAuth2ResponseRedirect(
-            with_issuer(uri), client.get_allowed_schemes()
+            uri, client.get_allowed_schemes()
         )
         response["Cache-Control"] = "no-store"
         return response
@@ -270,7 +292,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             "action": request.get_full_path(),
         }
         response = render(request, "oauth/authorize.html", context)
-        return with_page_policy(response, csp_origin(uri))
+        return without_scripts(response)
 
     def error_response(
         self, request: HttpRequest, error: OAuthToolkitError
@@ -283,7 +305,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         inner = error.oauthlib_error
         uri = ""
         if not isinstance(error, FatalClientError) and inner.redirect_uri:
-            uri = with_issuer(inner.in_uri(inner.redirect_uri))
+            uri = response_uri(inner.redirect_uri, inner.twotuples)
         description = str(inner.description or "")
         text = _(description) if description else self.describe_error(request, inner)
         return self.error_page(request, str(inner.error), text, uri)
@@ -314,9 +336,7 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
         known = [help_url(words) for words in (more.get("lead", ""), text)]
         link = next((url for url in known if url), "")
         context = {"error": error, "text": text, "back": back, "help": link, **more}
-        return with_page_policy(
-            render(request, "oauth/error.html", context, status=400)
-        )
+        return without_scripts(render(request, "oauth/error.html", context, status=400))
 
 
 def already_consented(
@@ -376,6 +396,12 @@ def group_scopes(
     return [(headings[kind], items) for kind, items in groups.items() if items]
 
 
+def stored_queries(request: HttpRequest) -> dict[str, str]:
+    """Key -> query string of the stored requests, the oldest first."""
+    stored = request.session.get(STORED_QUERY)
+    return dict(stored) if isinstance(stored, dict) else {}
+
+
 def consent_of(request: HttpRequest, client: OAuthClient) -> Consent | None:
     """The signed-in user's consent for this client."""
     rows = Consent.objects.filter(user_id=signed_in_user_id(request), client=client)
@@ -388,11 +414,8 @@ def signed_in_user_id(request: HttpRequest) -> int:
     return int(request.user.pk or 0)
 
 
-def with_page_policy(response: HttpResponse, form_target: str = "") -> HttpResponse:
-    """Set a CSP without scripts whose form-action includes the client.
-
-    Chromium applies form-action to the redirect after the form too.
-    """
-    targets = ["'self'", *form_target.split()]
-    policy = {"script-src": ["'none'"], "connect-src": ["'none'"]}
-    return override_policy(response, {**policy, "form-action": targets})
+def without_scripts(response: HttpResponse) -> HttpResponse:
+    """Set a CSP that allows no scripts at all."""
+    return override_policy(
+        response, {"script-src": ["'none'"], "connect-src": ["'none'"]}
+    )

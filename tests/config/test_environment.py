@@ -243,6 +243,7 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "ACCESS_TOKEN_LIFETIME": (1, 86400),
     "REFRESH_TOKEN_LIFETIME": (60, 365 * 86400),
     "REFRESH_TOKEN_GRACE": (0, 300),
+    "CLOCK_LEEWAY": (0, 300),
     "LOCKOUT_AFTER": (1, None),
     "LOCKOUT_SECONDS": (1, 86400),
     "EMAIL_PORT": (1, 65535),
@@ -616,3 +617,14 @@ def test_safe_settings_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_variable_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "")
     assert environment().PORT == 8000
+
+
+@pytest.mark.parametrize(
+    "scheme", ["javascript", "https", "data", "file:", "Blob", "a b", "1a", "é", "a/b"]
+)
+def test_redirects_go_to_no_scheme_of_the_browser(scheme: str) -> None:
+    """RFC 8252 7.1; such a redirect would run code or open a file."""
+    with pytest.raises(ValidationError, match="is not a private-use scheme"):
+        environment(REDIRECT_SCHEMES=f"zed,{scheme}")
+    found = environment(REDIRECT_SCHEMES="Zed://, my-app").REDIRECT_SCHEMES
+    assert found == ["zed", "my-app"]

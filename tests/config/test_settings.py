@@ -45,7 +45,11 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "WORKERS": (3, {"WORKERS": 3, "MCP_SESSIONS": False}),
     "ISSUER_URL": (
         "https://h.example",
-        {"ISSUER_URL": "https://h.example", "RESOURCE_URL": "https://h.example/mcp"},
+        {
+            "ISSUER_URL": "https://h.example",
+            "RESOURCE_URL": "https://h.example/mcp",
+            "CSRF_TRUSTED_ORIGINS": ["https://h.example"],
+        },
     ),
     "ALLOWED_HOSTS": (
         "a.example, b.example",
@@ -64,6 +68,8 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "REFRESH_TOKEN_LIFETIME": (70, {"REFRESH_TOKEN_LIFETIME": 70 * SECONDS}),
     "TOKEN_MAX_IDLE": (301, {}),
     "REFRESH_TOKEN_GRACE": (7, {"REFRESH_TOKEN_GRACE": 7 * SECONDS}),
+    "CLOCK_LEEWAY": (7, {"CLOCK_LEEWAY": 7 * SECONDS}),
+    "REDIRECT_SCHEMES": ("zed:, Mine", {"REDIRECT_SCHEMES": ["zed", "mine"]}),
     "LOCKOUT_AFTER": (7, {"LOCKOUT_AFTER": 7, "AXES_FAILURE_LIMIT": 7}),
     "LOCKOUT_SECONDS": (7, {"AXES_COOLOFF_TIME": 7 * SECONDS}),
     "STAFF_SECOND_FACTOR": ("on", {"STAFF_SECOND_FACTOR": True}),
@@ -184,6 +190,7 @@ def test_with_https_everything_requires_it(settings_for: Any) -> None:
     assert all(found[name] is True for name in [*switched, "SECURE_HSTS_PRELOAD"])
     assert found["SECURE_HSTS_SECONDS"] == 365 * 86400
     assert found["SECURE_SSL_HOST"] == "h.example:8443"
+    assert found["CSRF_TRUSTED_ORIGINS"] == ["https://h.example:8443"]
     assert found["SECURE_PROXY_SSL_HEADER"] is None
     assert found["SESSION_COOKIE_NAME"] == "__Host-session"
     assert found["CSRF_COOKIE_NAME"] == "__Host-csrf"
@@ -239,6 +246,7 @@ FIXED: dict[str, Any] = {
 }
 """Settings that protect, and do not depend on the environment."""
 PROTECTING_MIDDLEWARE = (
+    "accounts.http.trailing_slash.TrailingSlashMiddleware "
     "accounts.http.issuer_urls.IssuerMiddleware "
     "django.middleware.security.SecurityMiddleware "
     "accounts.http.permissions_policy.PermissionsPolicyMiddleware "

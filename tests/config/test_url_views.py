@@ -13,7 +13,7 @@ from django.urls import resolve, reverse
 from django.views.i18n import set_language
 
 from accounts.authentication.oidc import adapter, provider
-from accounts.authentication.views import SecondStepView, SignInView
+from accounts.authentication.views import SecondStepView
 from accounts.models import User
 from config import urls
 from config.views.health import healthz
@@ -42,7 +42,7 @@ PLAIN: dict[str, Any] = {
     "/accounts/language/": set_language,
 }
 CLASSES = {
-    "/accounts/login/": SignInView,
+    "/accounts/login/": account.LoginView,
     "/accounts/2fa/authenticate/": SecondStepView,
 }
 

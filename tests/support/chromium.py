@@ -64,9 +64,14 @@ class BrowserUser:
         self.window = chromium.new_context(
             color_scheme=scheme, viewport=size, reduced_motion="reduce"
         )
+        self.errors: list[str] = []
+        self.open_tab()
+
+    def open_tab(self) -> None:
+        """Go on in a new tab of the window, as somebody who has not signed in."""
+        self.window.clear_cookies()
         self.page = self.window.new_page()
         self.page.set_default_timeout(8_000)
-        self.errors: list[str] = []
         self.page.on("console", self.heard)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 

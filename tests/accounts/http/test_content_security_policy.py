@@ -11,18 +11,17 @@ from django.test import RequestFactory, override_settings
 from accounts.http.content_security_policy import (
     HEADER,
     ContentSecurityPolicyMiddleware,
-    csp_origin,
     override_policy,
 )
 
 SITE = {"default-src": ["'none'"], "form-action": ["'self'"], "upgrade": []}
 
 
-def policy_of(response: HttpResponse) -> str:
+def policy_of(response: HttpResponse, path: str = "/portal/") -> str:
     """The policy that the middleware adds to `response`."""
     with override_settings(SECURE_CSP=SITE):
         middleware = ContentSecurityPolicyMiddleware(lambda request: response)
-        answer: Any = middleware(RequestFactory().get("/"))
+        answer: Any = middleware(RequestFactory().get(path))
     return str(answer[HEADER])
 
 
@@ -33,13 +32,12 @@ def test_every_response_carries_the_sites_policy() -> None:
 
 
 def test_a_view_replaces_single_directives() -> None:
-    """The consent page allows its form to redirect to the client."""
     with override_settings(SECURE_CSP=SITE):
         response = override_policy(
-            HttpResponse(), {"form-action": ["'self'", "https://c"]}
+            HttpResponse(), {"script-src": ["'none'"], "upgrade": ["x"]}
         )
-    assert "form-action 'self' https://c" in policy_of(response)
-    assert "default-src 'none'" in policy_of(response)
+    policy = "default-src 'none'; form-action 'self'; upgrade x; script-src 'none'"
+    assert policy_of(response) == policy
 
 
 def test_a_header_set_by_a_view_stays() -> None:
@@ -47,16 +45,30 @@ def test_a_header_set_by_a_view_stays() -> None:
     assert policy_of(response) == "sandbox"
 
 
+@pytest.mark.parametrize("status", [200, 302, 403])
 @pytest.mark.parametrize(
-    ("uri", "source"),
+    ("path", "limited"),
     [
-        ("http://127.0.0.1:43117/callback", "http://127.0.0.1:43117"),
-        ("http://[::1]:5/callback", "http://[::1]:5"),
-        ("app.example:/callback", "app.example:"),
-        ("http://127.0.0.1:1; script-src */x", ""),
-        ("http://127.0.0.1:1 https://evil.example/x", ""),
+        ("/accounts/2fa/authenticate/", False),
+        ("/accounts/login/", False),
+        ("/accounts/oidc/corp/login/", False),
+        ("/accounts/reauthenticate/", False),
+        ("/device", False),
+        ("/oauth/authorize", False),
+        ("/admin/login/", True),
+        ("/oauth/jwks.json", True),
+        ("/portal/accounts/login/", True),
+        ("/", True),
     ],
 )
-def test_an_outside_address_adds_at_most_one_source(uri: str, source: str) -> None:
-    """A redirect URI's port cannot add a second directive."""
-    assert csp_origin(uri) == source
+def test_forms_that_may_lead_to_a_client_may_lead_anywhere(
+    path: str, limited: bool, status: int
+) -> None:
+    """Chromium applies form-action to all redirects of a client, too."""
+    with override_settings(SECURE_CSP=SITE):
+        changed = override_policy(HttpResponse(status=status), {"upgrade": []})
+    for response in (HttpResponse(status=status), changed):
+        policy = policy_of(response, path)
+        assert ("form-action 'self'" in policy) == limited
+        assert "default-src 'none'" in policy
+    assert SITE["form-action"]

@@ -7,18 +7,21 @@ from urllib.parse import quote
 
 import pytest
 from django.conf import settings
+from django.test import override_settings
+from oauth2_provider.oauth2_backends import _add_iss_to_redirect
+from oauthlib.common import add_params_to_uri
 
 from accounts.errors import InvalidRedirectURI
 from accounts.oauth.redirect_uris import (
-    PRIVATE_SCHEMES,
+    added_parameters,
     host_of,
     is_interceptable,
     is_loopback,
+    response_uri,
     validate_redirect_uri,
-    with_issuer,
 )
 
-SCHEMES = ["cursor", "vscode", "vscode-insiders", "windsurf"]
+SCHEMES = "cursor kiro vscode vscode-insiders vscodium warp windsurf zed".split()
 
 
 def of_length(length: int) -> str:
@@ -89,12 +92,19 @@ BAD: list[tuple[Any, str]] = [
     ("http://128.0.0.1/cb", "use https"),
     ("http://[::2]/cb", "use https"),
     ("http://0.0.0.0/cb", "use https"),
+    ("https://app.example/%zz", "is not a URI"),
+    ("https://app.example/<x>", "is not a URI"),
+    ("https://app.example/[", "is not a URI"),
+    ("https://app.example/{tenant}", "is not a URI"),
+    ("https://[v1.x]/cb", "is not a URI"),
+    ("http://[::1%25lo]/cb", "is not a URI"),
+    ("http://[127.0.0.1]/cb", "is not a URI"),
     ("javascript:alert(1)", "use https"),
     ("data:text/html,x", "use https"),
     ("custom:/cb", "use https"),
     ("cursors://any/cb", "use https"),
-    ("vscode-/cb", "use https"),
-    ("/cb", "use https"),
+    ("vscode-/cb", "is not a URI"),
+    ("/cb", "is not a URI"),
     (f"{'a' * 99}.b:/cb", "use https"),
 ]
 
@@ -113,8 +123,15 @@ def test_the_reason_shows_80_characters_of_the_uri() -> None:
     assert str(refused.value).startswith(f"{uri[:80]}: use https")
 
 
-def test_the_schemes_without_a_dot_are_known() -> None:
-    assert sorted(PRIVATE_SCHEMES) == SCHEMES
+def test_a_setting_lists_the_schemes_without_a_dot() -> None:
+    """RFC 8252 7.1"""
+    assert settings.REDIRECT_SCHEMES == SCHEMES
+    with override_settings(REDIRECT_SCHEMES=["mine"]):
+        assert validate_redirect_uri("mine://cb") and validate_redirect_uri("MINE:/cb")
+        for scheme in (*SCHEMES, "mines", "min"):
+            with pytest.raises(InvalidRedirectURI, match="use https"):
+                validate_redirect_uri(f"{scheme}://cb")
+        assert validate_redirect_uri("com.example.app:/cb")
 
 
 @pytest.mark.spec("RFC 8252 7.3")
@@ -199,4 +216,24 @@ def test_redirects_that_any_local_program_may_receive(uri: str, shared: bool) ->
 def test_a_redirect_carries_one_issuer(uri: str, query: str) -> None:
     base = uri.partition("?")[0]
     issuer = quote(settings.ISSUER_URL, safe="")
-    assert with_issuer(uri) == f"{base}?{query}iss={issuer}"
+    assert response_uri(uri, []) == f"{base}?{query}iss={issuer}"
+
+
+@pytest.mark.spec("RFC 6749 3.1.2: the client's own query is kept")
+@pytest.mark.parametrize(
+    "own",
+    ["a=%20b", "a=+b", "a=%2B&b", "a&&b=", "a=1&", "a=%c3%A9", "a=/?:@", "x=1;y=2"],
+)
+def test_the_clients_own_query_is_not_encoded_again(own: str) -> None:
+    uri = f"https://app.example/cb?{own}"
+    found = response_uri(uri, [("code", "a b"), ("state", "&="), ("iss", "other")])
+    issuer = quote(settings.ISSUER_URL, safe="")
+    assert found == f"{uri}&code=a+b&state=%26%3D&iss={issuer}"
+
+
+@pytest.mark.parametrize("own", ["", "?", "?a=%20b&c", "?iss=x&a", "?code=own&&"])
+def test_the_parameters_of_the_libraries_are_told_from_the_clients(own: str) -> None:
+    uri = f"https://app.example/cb{own}"
+    params = [("code", "c"), ("state", "s=&"), ("empty", "")]
+    made = _add_iss_to_redirect(add_params_to_uri(uri, params), "https://issuer")
+    assert added_parameters(uri, made) == params

@@ -167,7 +167,7 @@ def test_the_pages_cannot_be_framed_and_run_no_scripts(server: Portico) -> None:
         assert shown.headers["x-frame-options"] == "DENY"
     policy = page.headers["content-security-policy"]
     assert "script-src 'none'" in policy
-    assert "form-action 'self' http://127.0.0.1:43117" in policy
+    assert "form-action" not in policy
     assert "<script>" not in page.text and "&lt;script&gt;" in page.text
 
 
