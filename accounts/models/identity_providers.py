@@ -21,6 +21,8 @@ from accounts.crypto.encrypted_columns import SIGN_IN_PROVIDERS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from accounts.models.audit.events import AuditEvent
 from accounts.models.roles import Role, RoleAssignment
+from accounts.parsing.host_names import is_host
+from accounts.parsing.urls import split_url
 
 if TYPE_CHECKING:
     from accounts.models.users import User
@@ -28,11 +30,19 @@ if TYPE_CHECKING:
 PURPOSE = SIGN_IN_PROVIDERS.purpose
 
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
 def https_or_loopback(value: str) -> None:
     """Raises ValidationError unless the URL is https or loopback: it gets secrets."""
-    near = ("http://127.0.0.1:", "http://localhost:")
-    if not value.startswith(("https://", *near)):
+    parts = split_url(value)
+    near = parts is not None and parts.hostname in LOOPBACK and parts.port
+    schemes = ("https://", "http://") if near else ("https://",)
+    if not value.startswith(schemes):
         raise ValidationError(_("The issuer must start with https://."))
+    if parts is None or not is_host(parts.hostname or "") or "@" in parts.netloc:
+        text = _("%s is not a URL such as https://login.example.com/tenant.")
+        raise ValidationError(text % value[:80])
 
 
 class SignInProvider(models.Model):

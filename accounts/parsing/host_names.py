@@ -50,6 +50,14 @@ def _ipv6(text: str) -> str:
     return str(address.ipv4_mapped or address)
 
 
+def is_host(text: str) -> bool:
+    """Whether `canonical_host` accepts it."""
+    try:
+        return bool(canonical_host(text))
+    except ValueError:
+        return False
+
+
 def host_of_document(client_id: str) -> str:
     """Return the host of a client id that is a URL. Raises ValueError."""
     return canonical_host(urlsplit(client_id).hostname or "")

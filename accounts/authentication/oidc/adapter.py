@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from allauth.account.models import EmailAddress
 from allauth.account.signals import user_logged_in
@@ -29,6 +29,7 @@ from accounts.authentication.oidc.account_linking import (
     unlink,
 )
 from accounts.authentication.oidc.provider import OIDCProvider
+from accounts.crypto.encryption import KeyUnreadable
 from accounts.http import outbound_calls
 from accounts.http.issuer_urls import is_other_host
 from accounts.models import SignInProvider
@@ -36,8 +37,15 @@ from accounts.parsing.text import one_line
 
 logger = logging.getLogger(__name__)
 
-PROVIDER_ERRORS = (RequestException, OAuth2Error, KeyError, TypeError, ValueError)
-"""Exceptions of allauth for an unreachable provider or an invalid response."""
+PROVIDER_ERRORS = (
+    RequestException,
+    OAuth2Error,
+    KeyUnreadable,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""Exceptions for an unreachable provider, an invalid response or a lost secret."""
 
 SLOTS = outbound_calls.Slots(together=16, per_host=8, wait=2.0)
 """Limits concurrent calls to providers; a call waits up to 2 seconds, then 503."""
@@ -51,13 +59,17 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def list_apps(
         self, request: HttpRequest, provider: Any = None, client_id: Any = None
     ) -> list[Any]:
-        """The enabled providers as unsaved SocialApp objects."""
+        """The enabled providers as unsaved SocialApp objects.
+
+        Raises KeyUnreadable for a named provider. The sign-in page lists all, needs no
+        secret, and must not fail for one that cannot be decrypted.
+        """
         rows = SignInProvider.objects.filter(enabled=True)
         if provider and provider != "openid_connect":
             rows = rows.filter(slug=provider)
         if client_id:
             rows = rows.filter(client_id=client_id)
-        return [social_app_of(row) for row in rows]
+        return [social_app_of(row, needs_secret=bool(provider)) for row in rows]
 
     def get_provider(
         self, request: HttpRequest, provider: Any, client_id: Any = None
@@ -131,14 +143,20 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         record("user.sign_in_failed", request=request, object=str(name), denied="oidc")
 
 
-def social_app_of(row: SignInProvider) -> SocialApp:
-    """The provider's row as an unsaved allauth app."""
+def social_app_of(row: SignInProvider, *, needs_secret: bool) -> SocialApp:
+    """The provider's row as an unsaved allauth app. Raises KeyUnreadable."""
+    try:
+        secret = row.secret
+    except KeyUnreadable:
+        if needs_secret:
+            raise
+        secret = ""
     return SocialApp(
         provider="openid_connect",
         provider_id=row.slug,
         name=row.name,
         client_id=row.client_id,
-        secret=row.secret,
+        secret=secret,
         settings={
             "server_url": row.issuer.rstrip("/"),
             "oauth_pkce_enabled": True,
@@ -163,13 +181,6 @@ def provider_of(sociallogin: Any) -> SignInProvider | None:
     """The enabled provider of this sign-in; None if it is disabled or deleted."""
     rows = SignInProvider.objects.filter(enabled=True)
     return rows.filter(slug=sociallogin.account.provider).first()
-
-
-def provider_origins() -> list[str]:
-    """Origins of the enabled providers, for the CSP directive form-action."""
-    rows = SignInProvider.objects.filter(enabled=True)
-    parts = [urlsplit(url) for url in rows.values_list("issuer", flat=True)]
-    return sorted({f"{part.scheme}://{part.netloc}" for part in parts})
 
 
 def unavailable_as_503(view: Any) -> Any:

@@ -68,6 +68,26 @@ ISSUERS = {
     "x https://login.example": False,
     "https:/login.example": False,
     "": False,
+    "http://[::1]:9000/realm": True,
+    "https://login.example:8443/a/v2.0": True,
+    "https://[2001:db8::1]/a": True,
+    "https://login.example/.well-known/openid-configuration?p=b2c": True,
+    "https://[tenant].example.com": False,
+    "https://{tenant}.example.com": False,
+    "https://login.example/{tenant}/v2.0": False,
+    "https://<tenant>.example": False,
+    "https://login.example:99999": False,
+    "https://login.example:x": False,
+    "https://[::1": False,
+    "https://": False,
+    "https:///realm": False,
+    "https://a..b": False,
+    "https://login\u2100.example": False,
+    "https://a:b@login.example": False,
+    "https://login.example/#x": False,
+    "https://login.example\n": False,
+    "http://127.0.0.1:1@evil.example/": False,
+    "http://localhost:x/": False,
 }
 
 
@@ -85,6 +105,8 @@ def test_secrets_are_sent_only_by_https_or_to_this_machine(issuer: str) -> None:
 def test_the_refusal_of_an_issuer_says_what_is_needed() -> None:
     with pytest.raises(ValidationError, match="must start with https://"):
         https_or_loopback("http://login.example")
+    with pytest.raises(ValidationError, match="tenant].example is not a URL such as"):
+        https_or_loopback("https://[tenant].example")
 
 
 def test_the_secret_is_stored_encrypted(corp: SignInProvider) -> None:

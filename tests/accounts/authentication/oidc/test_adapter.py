@@ -15,7 +15,7 @@ from allauth.socialaccount.models import SocialAccount, SocialApp
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from django.contrib.auth.models import AnonymousUser
 from django.http import Http404, HttpResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
 from accounts.authentication.oidc import adapter
 from accounts.authentication.oidc.account_linking import LinkRefused
@@ -90,7 +90,34 @@ def test_enabled_rows_are_allauths_apps(corp: SignInProvider) -> None:
     for unknown in ("off", "nowhere"):
         with pytest.raises(SocialApp.DoesNotExist):
             apps.get_provider(asked(), unknown)
-    assert adapter.provider_origins() == ["https://corp.example"]
+
+
+BROKEN: list[dict[str, str]] = [
+    {"issuer": "https://[tenant].example.com"},
+    {"issuer": "http://[x"},
+    {"issuer": ""},
+    {"issuer": "https://x:99999"},
+    {"secret_encrypted": "not sealed"},
+    {"secret_encrypted": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQQ=="},
+    {"client_id": ""},
+]
+
+
+@pytest.mark.parametrize("columns", BROKEN, ids=str)
+def test_a_broken_provider_disables_itself_only(
+    corp: SignInProvider, columns: dict[str, str]
+) -> None:
+    """Rows of an older release, of SQL, or of another KEY_ENCRYPTION_KEY."""
+    broken = SignInProvider(slug="broken", name="Broken", client_id="b", issuer="x")
+    broken.save()
+    SignInProvider.objects.filter(pk=broken.pk).update(**columns)
+    browser = Client(headers={"host": "portico.example"})
+    for path in ("/accounts/login/", "/accounts/login/?next=/portal/"):
+        page = browser.get(path, secure=True)
+        assert page.status_code == 200 and "Corp" in page.content.decode()
+    answer = browser.post("/accounts/oidc/broken/login/", secure=True)
+    assert answer.status_code == 503 and answer["Retry-After"] == "30"
+    assert adapter.provider_of(sign_in()) == corp
 
 
 @pytest.mark.parametrize("sign_up", [False, True])
