@@ -70,7 +70,7 @@ class Endpoint(OAuthLibMixin, View):
             form = normalized_form(request.POST)
         except ValueError as error:
             raise EndpointError("invalid_request", str(error)) from error
-        methods = ["authorization" in request.headers]
+        methods = [sends_basic(request)]
         methods += [name in form for name in ("client_secret", "client_assertion")]
         if sum(methods) > 1:
             text = _("Authenticate the client with one method only.")
@@ -113,6 +113,15 @@ class Endpoint(OAuthLibMixin, View):
         self, request: HttpRequest, form: QueryDict, client: OAuthClient
     ) -> HttpResponse:
         """Answer an authenticated client. Raises EndpointError, OAuthError."""
+
+
+def sends_basic(request: HttpRequest) -> bool:
+    """Whether the Authorization header authenticates a client.
+
+    Some clients send the headers that are configured for /mcp to every endpoint.
+    """
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    return scheme.lower() == "basic"
 
 
 def refuse_other_resource(form: QueryDict) -> None:

@@ -6,8 +6,12 @@ from django.conf import settings
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-IGNORED_SCOPES = {"offline_access"}
-"""Many clients request it; Portico issues refresh tokens without it."""
+from accounts.models import Scope
+
+IGNORED_SCOPES = frozenset({"openid", "offline_access"})
+"""Many clients request them; Portico issues no ID tokens, and refresh tokens anyway."""
+CLAIM_SCOPES = frozenset({"profile", "email", "address", "phone"})
+"""OpenID Connect Core 1.0 5.4; ignored unless an administrator added such a scope."""
 
 RESERVED_PARAMETERS = frozenset(
     "access_token claims client encoding expires_in extra_credentials grant id_token "
@@ -37,11 +41,21 @@ def normalized_form(query: QueryDict) -> QueryDict:
             raise ValueError(_("The parameter %s appears more than once.") % name[:40])
         if present:
             clean.setlist(name, present)
-    scopes = [s for s in clean.get("scope", "").split() if s not in IGNORED_SCOPES]
+    scopes = without_openid_scopes(clean.get("scope", "").split())
     clean.pop("scope", None)
     if scopes:
         clean["scope"] = " ".join(scopes)
     return clean
+
+
+def without_openid_scopes(names: list[str]) -> list[str]:
+    """The names without those of OpenID Connect that no row of Scope has."""
+    ignored = set(IGNORED_SCOPES)
+    claims = CLAIM_SCOPES.intersection(names)
+    if claims:
+        rows = Scope.objects.filter(name__in=claims)
+        ignored |= claims.difference(rows.values_list("name", flat=True))
+    return [name for name in names if name not in ignored]
 
 
 def resource_objection(query: QueryDict) -> str:

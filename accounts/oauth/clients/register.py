@@ -22,7 +22,7 @@ from accounts.audit.record import record
 from accounts.authentication.lockout import REGISTRATION_PREFIX, limit_attempts
 from accounts.errors import InvalidClientMetadata, InvalidRedirectURI
 from accounts.http.responses import error_body
-from accounts.models import OAuthClient
+from accounts.models import OAuthClient, Scope
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.oauth.redirect_uris import validate_redirect_uri
 from accounts.parsing.text import one_line
@@ -108,12 +108,25 @@ def registration_response(client: OAuthClient, secret: str) -> dict[str, Any]:
 
 def echoed_metadata(data: dict[str, Any]) -> dict[str, Any]:
     """Metadata to store and return unchanged; Portico does not use it."""
-    names = (*ECHOED_MEMBERS, "scope")
-    texts = {n: data[n] for n in names if isinstance(data.get(n), str) and data[n]}
+    texts = {
+        n: data[n] for n in ECHOED_MEMBERS if isinstance(data.get(n), str) and data[n]
+    }
+    texts |= registered_scope(data.get("scope"))
     contacts = data.get("contacts")
     if isinstance(contacts, list) and all(isinstance(c, str) for c in contacts):
         return {**texts, "contacts": contacts}
     return texts
+
+
+def registered_scope(requested: Any) -> dict[str, str]:
+    """`scope` with those of the requested names that exist; empty if none does.
+
+    It limits nothing: the user's roles and consent do.
+    """
+    names = requested.split() if isinstance(requested, str) else []
+    known = set(Scope.objects.filter(name__in=names).values_list("name", flat=True))
+    scope = " ".join(name for name in dict.fromkeys(names) if name in known)
+    return {"scope": scope} if scope else {}
 
 
 def register(data: dict[str, Any]) -> tuple[OAuthClient, str]:

@@ -111,6 +111,14 @@ def test_a_device_gets_two_codes(client: OAuthClient, monkeypatch: Any) -> None:
     assert (grant.polled_at, grant.auth_digest) == (None, "")
 
 
+@pytest.mark.parametrize("scope", ["openid profile email", "openid mcp phone"])
+def test_a_device_may_ask_for_scopes_of_openid_connect(
+    client: OAuthClient, scope: str
+) -> None:
+    assert start(scope=scope).status_code == 200
+    assert OAuthDeviceGrant.objects.get().scope == "mcp"
+
+
 def test_the_default_scope_of_a_device_is_mcp(client: OAuthClient) -> None:
     assert start().status_code == 200
     assert OAuthDeviceGrant.objects.get().scope == "mcp"
@@ -121,6 +129,7 @@ def test_the_default_scope_of_a_device_is_mcp(client: OAuthClient) -> None:
     [
         ({"client_id": "unknown"}, 401, "invalid_client"),
         ({"scope": "No.Such"}, 400, "invalid_scope"),
+        ({"scope": "openid No.Such"}, 400, "invalid_scope"),
         ({"scope": "mcp No.Such"}, 400, "invalid_scope"),
         ({"resource": "https://elsewhere.example"}, 400, "invalid_target"),
     ],

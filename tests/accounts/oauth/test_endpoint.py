@@ -127,6 +127,20 @@ def test_a_client_authenticates_in_one_way(
     assert not response.has_header("WWW-Authenticate")
 
 
+@each_path
+@pytest.mark.parametrize("header", ["Bearer x", "bearer", "Digest x", "Basicx y", ""])
+def test_another_header_does_not_authenticate_a_client(path: str, header: str) -> None:
+    """Some SDKs send the headers of /mcp to every endpoint."""
+    confidential_client(token_endpoint_auth_method="client_secret_post")
+    form = {**REFRESH, "client_id": "app", "client_secret": SECRET}
+    response = post_form(path, form, HTTP_AUTHORIZATION=header)
+    assert "one method" not in response.content.decode()
+    assert response.status_code == post_form(path, form).status_code != 401
+    form.pop("client_secret")
+    alone = post_form(path, form, HTTP_AUTHORIZATION=header)
+    assert error_of(alone) == (401, "invalid_client")
+
+
 def revoke(form: dict[str, Any], **headers: Any) -> Any:
     return post_form(REVOKE, {"token": "unknown", **form}, **headers)
 

@@ -6,6 +6,7 @@ import pytest
 from django.conf import settings
 from django.http import QueryDict
 
+from accounts.models import Scope
 from accounts.oauth.request_parameters import (
     RESERVED_PARAMETERS,
     normalized_form,
@@ -41,12 +42,27 @@ def test_the_table_of_reserved_parameters_is_complete() -> None:
         ("scope=a++b%09c", "scope=a+b+c"),
         ("scope=offline_access", ""),
         ("scope=a+offline_access+b", "scope=a+b"),
+        ("scope=openid", ""),
+        ("scope=openid+mcp+openid", "scope=mcp"),
+        ("scope=openid2+Openid", "scope=openid2+Openid"),
         ("scope=+", ""),
         ("", ""),
     ],
 )
 def test_a_form_is_normalized(query: str, expected: str) -> None:
     assert normalized_form(QueryDict(query)).urlencode() == expected
+
+
+@pytest.mark.django_db
+def test_scopes_of_openid_connect_are_ignored_unless_an_administrator_added_them() -> (
+    None
+):
+    """OpenID Connect Core 1.0 5.4, 11"""
+    query = QueryDict("scope=openid+profile+email+mcp+address+phone+offline_access")
+    assert normalized_form(query)["scope"] == "mcp"
+    Scope.objects.create(name="email")
+    assert normalized_form(query)["scope"] == "email mcp"
+    assert "scope" not in normalized_form(QueryDict("scope=profile+phone"))
 
 
 def test_the_form_as_sent_stays_as_it_was() -> None:

@@ -199,7 +199,7 @@ def test_a_public_client_gets_no_secret() -> None:
 
 ECHOED = (
     "application_type client_uri logo_uri policy_uri software_id software_version "
-    "tos_uri scope"
+    "tos_uri"
 ).split()
 
 
@@ -220,6 +220,26 @@ def test_contacts_are_a_list_of_texts(contacts: Any, kept: bool) -> None:
     body = post({**BODY, "contacts": contacts, "scope": "mcp"}).json()
     assert (body.get("contacts") == contacts) is kept
     assert body["scope"] == "mcp" and "jwks_uri" not in body
+
+
+@pytest.mark.parametrize(
+    ("requested", "registered"),
+    [
+        ("admin superuser * mcp", "mcp"),
+        ("User.Read  mcp User.Read", "User.Read mcp"),
+        ("openid profile offline_access", None),
+        ("admin", None),
+        ("", None),
+        (["mcp"], None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_the_scope_that_is_returned_exists(requested: Any, registered: Any) -> None:
+    """RFC 7591 3.2.1"""
+    body = post({**BODY, "scope": requested}).json()
+    assert body.get("scope") == registered
+    assert OAuthClient.objects.get().registered.get("scope") == registered
 
 
 def test_an_unknown_member_is_not_returned() -> None:
