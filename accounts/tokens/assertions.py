@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import jwt
+from django.conf import settings
 
 from accounts.tokens.jwts import ALGORITHMS_OF, KEY_ERRORS, TokenRefused, is_printable
 
@@ -61,7 +62,9 @@ def verify_assertion(
         text = "The assertion's iss, sub or jti is not printable text."
         raise TokenRefused("assertion", text)
     end = claims["exp"]
-    if type(end) not in (int, float) or end > time.time() + MAX_ASSERTION_LIFETIME:
+    latest = time.time() + MAX_ASSERTION_LIFETIME
+    latest += settings.CLOCK_LEEWAY.total_seconds()
+    if type(end) not in (int, float) or end > latest:
         text = f"The assertion expires later than in {MAX_ASSERTION_LIFETIME} seconds."
         raise TokenRefused("assertion", text)
     return claims
@@ -82,6 +85,7 @@ def _decode_with_any_key(
                 key.key,
                 algorithms=ALGORITHMS_OF.get(key.key_type or "", []),
                 audience=audiences,
+                leeway=settings.CLOCK_LEEWAY,
                 options={"require": ["exp", "iss", "sub", "jti", "aud"]},
             )
         except jwt.PyJWTError as error:

@@ -40,8 +40,11 @@ def authenticate_assertion(request: Any) -> OAuthClient | None:
 
 
 def claim_assertion_id(client: OAuthClient, claims: dict[str, Any]) -> bool:
-    """Store the assertion's `jti`; False if it was used before."""
+    """Store the assertion's `jti`; False if it was used before.
+
+    The row lasts as long as the assertion would be accepted.
+    """
     key = secret_hash(f"{client.client_id} {claims['jti']}")
-    until = datetime.fromtimestamp(claims["exp"], UTC)
+    until = datetime.fromtimestamp(claims["exp"], UTC) + settings.CLOCK_LEEWAY
     _, new = UsedAssertion.objects.get_or_create(key=key, defaults={"until": until})
     return new

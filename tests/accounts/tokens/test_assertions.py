@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from django.conf import settings
 from django.utils import timezone
 
 from accounts.tokens.assertions import (
@@ -196,14 +197,44 @@ def test_an_assertion_lasts_ten_minutes_at_most(
     """RFC 7523 3."""
     assert MAX_ASSERTION_LIFETIME == 600
     now = stop_clock(monkeypatch, timezone.now().replace(microsecond=0))
-    latest = int((now + timedelta(seconds=600)).timestamp())
+    latest = int((now + timedelta(seconds=600) + settings.CLOCK_LEEWAY).timestamp())
     assert verify_assertion(assertion(exp=latest), KEYS, HERE)["exp"] == latest
     assert verify_assertion(assertion(exp=latest - 0.5), KEYS, HERE)
     refused(assertion(exp=latest + 1), match="later than in 600 seconds")
     refused(assertion(exp=str(latest - 5)), match="later than in 600 seconds")
 
 
-@pytest.mark.parametrize("end", [0, -60, float("inf"), float("nan"), [], "x"])
+@pytest.mark.parametrize(
+    ("changed", "seconds"),
+    [
+        ({"iat": 19}, 20),
+        ({"iat": 59.5, "nbf": 59}, 60),
+        ({"nbf": 20}, 20),
+        ({"exp": -19}, 20),
+        ({"iat": 3, "nbf": 3, "exp": 663}, 63),
+    ],
+    ids=str,
+)
+def test_the_clock_of_a_client_may_differ_by_the_leeway(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, changed: Any, seconds: int
+) -> None:
+    """RFC 7519 4.1.4, 4.1.5; the values are seconds from now."""
+    settings.CLOCK_LEEWAY = timedelta(seconds=seconds)
+    now = stop_clock(monkeypatch, timezone.now().replace(microsecond=0)).timestamp()
+    raw = assertion(**{name: now + value for name, value in changed.items()})
+    assert verify_assertion(raw, KEYS, HERE)["sub"] == "c"
+    settings.CLOCK_LEEWAY = timedelta(0)
+    refused(raw, match="is not valid|later than")
+
+
+@pytest.mark.parametrize("changed", [{"iat": 90}, {"nbf": 90}, {"exp": -30}], ids=str)
+def test_a_difference_beyond_the_leeway_is_refused(changed: dict[str, int]) -> None:
+    assert settings.CLOCK_LEEWAY == timedelta(seconds=30)
+    now = time.time()
+    refused(assertion(**{name: now + value for name, value in changed.items()}))
+
+
+@pytest.mark.parametrize("end", [-31, -60, float("inf"), float("nan"), [], "x"])
 def test_an_expired_or_odd_end_is_refused(end: Any) -> None:
     at = end if isinstance(end, str | list) else time.time() + end
     refused(assertion(exp=at))

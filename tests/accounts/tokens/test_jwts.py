@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -141,6 +142,21 @@ def test_an_expired_token_is_refused_or_accepted_on_request() -> None:
     assert isinstance(refused.value, TokenBackendExpiredToken)
     assert jwts.verify(raw, allow_expired=True)["jti"] == "j"
     assert jwts.verify(signed(exp=int(time.time()) + 5))["jti"] == "j"
+
+
+@pytest.mark.parametrize("kind", ["access", "refresh"])
+@pytest.mark.parametrize("name", ["iat", "nbf"])
+def test_the_clock_of_the_host_that_signed_may_be_ahead(
+    settings: Any, kind: str, name: str
+) -> None:
+    """RFC 7519 4.1.5; but no leeway makes a token last longer."""
+    later = int(time.time()) + 20
+    raw = signed(**{name: later, "exp": later + 60, "token_type": kind})
+    assert jwts.verify(raw)[name] == later
+    settings.CLOCK_LEEWAY = timedelta(seconds=5)
+    assert reason(raw) == "invalid"
+    settings.CLOCK_LEEWAY = timedelta(seconds=300)
+    assert reason(signed(exp=int(time.time()) - 1)) == "expired"
 
 
 @pytest.mark.parametrize("name", ["exp", "iat", "iss", "jti", "sub"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import jwt
 import pytest
-from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.models import SocialAccount, SocialApp
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from django.http import Http404
 from django.test import RequestFactory
@@ -14,6 +15,7 @@ from django.test import RequestFactory
 from accounts.authentication.oidc import provider
 from accounts.authentication.oidc.provider import (
     MAX_SUB_LENGTH,
+    OIDCAdapter,
     OIDCProvider,
     refuse_other_issuer,
     refuse_unsigned,
@@ -105,6 +107,48 @@ def test_issuers_are_compared(one: Any, other: str, same: bool) -> None:
 def test_an_id_token_is_required(token: Any) -> None:
     with pytest.raises(OAuth2Error, match="missing or malformed"):
         refuse_unsigned(token)
+
+
+def decoded(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> Any:
+    """The claims of an ID token that the provider has just sent."""
+    now = time.time()
+    claims = {"iss": "https://corp", "aud": "portico", "sub": "1", "iat": now}
+    claims |= {"exp": now + 60, **changed}
+    raw = jwt.encode(claims, "k" * 32, "HS256")
+    config = property(lambda self: {"issuer": "https://corp"})
+    monkeypatch.setattr(OIDCAdapter, "openid_config", config)
+    adapter = OIDCAdapter(RequestFactory().get("/"), "corp")
+    return adapter._decode_id_token(SocialApp(client_id="portico"), raw)
+
+
+@pytest.mark.parametrize(
+    "times", [{"exp": -20}, {"iat": 20}, {"nbf": 20, "iat": 20}], ids=str
+)
+def test_the_clock_of_a_provider_may_differ(
+    monkeypatch: pytest.MonkeyPatch, times: dict[str, int]
+) -> None:
+    """RFC 7519 4.1.4; the values are seconds from now."""
+    changed = {name: time.time() + value for name, value in times.items()}
+    assert decoded(monkeypatch, **changed)["sub"] == "1"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"exp": 1_000_000_000},
+        {"exp": None},
+        {"exp": float("inf")},
+        {"iss": "https://other"},
+        {"aud": "other"},
+    ],
+    ids=str,
+)
+def test_an_id_token_of_another_time_or_place_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    """OpenID Connect Core 3.1.3.7"""
+    with pytest.raises(OAuth2Error, match="Invalid id_token"):
+        decoded(monkeypatch, **changed)
 
 
 def test_an_id_token_is_signed() -> None:
