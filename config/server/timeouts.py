@@ -17,6 +17,7 @@ from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from config.server.unread_bodies import Refused, UnreadBodyProtocol
+from config.server.upgrades import BodyParser, UpgradeParser
 
 PIECE = 8192
 """Bytes parsed at a time, so that a limit is detected before much is stored."""
@@ -30,15 +31,14 @@ LARGE_HEAD = (
 )
 
 
-NO_UPGRADE = "This server changes to no other protocol: leave out Upgrade."
-
-
 class TimeoutProtocol(UnreadBodyProtocol):
     """Closes connections whose request is too slow or too large."""
 
     begun = awaited = fresh = False
     """Whether a head has begun, whether its timer runs, and whether it began in the
     current piece."""
+    upgrading: BodyParser | None = None
+    """Parses the body after a head with `Upgrade`; the connection then ends."""
     unused = 0
     """Bytes since the parser last began a message or returned a part of a body."""
     waiting: asyncio.TimerHandle | None = None
@@ -46,6 +46,7 @@ class TimeoutProtocol(UnreadBodyProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.parser = UpgradeParser(self)  # type: ignore[assignment]
         self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
@@ -100,10 +101,8 @@ class TimeoutProtocol(UnreadBodyProtocol):
         if len(self.pipeline) >= MOST_PIPELINED:
             self.refuse(429, "Too many requests wait on this connection.")
             raise Refused
-        last = self.parser.should_upgrade() and not self._should_upgrade()
-        if last and self.announces_body():
-            self.refuse(400, NO_UPGRADE)
-            raise Refused
+        upgrade = self.parser.should_upgrade() and not self._should_upgrade()
+        headers = self.headers
         self.begun = False
         self.unused = 0
         self._stop_head_timer()
@@ -112,16 +111,23 @@ class TimeoutProtocol(UnreadBodyProtocol):
         if self.cycle is not before:  # otherwise the request is a WebSocket
             # The parser adds trailers here, but they are not headers (RFC 9110 6.5.1).
             self.headers = []
-        if last:
-            # The parser treats the following data as another protocol's or, in the next
-            # piece, as a request. So a client could smuggle a request past a proxy.
-            self.deaf, self.cycle.keep_alive = True, False
+        if upgrade:
+            self.cycle.keep_alive = False
+            self.upgrading = BodyParser(self, self.scope["http_version"], headers)
 
-    def announces_body(self) -> bool:
-        """Whether the head declares a body."""
-        fields = dict(self.headers)
-        length = fields.get(b"content-length", b"0").strip(b" \t")
-        return b"transfer-encoding" in fields or length.strip(b"0") != b""
+    def on_message_complete(self) -> None:
+        """Ignore the parser's end of a message with `Upgrade`: it ends too early."""
+        if not self.parser.should_upgrade() or self._should_upgrade():
+            super().on_message_complete()
+
+    def on_body_complete(self) -> None:
+        """The end of a message with `Upgrade`; parse nothing after it.
+
+        The parser would take it for another protocol's data or, in the next piece, for
+        a request. So a client could smuggle a request past a proxy.
+        """
+        self.deaf = True
+        super().on_message_complete()
 
     def large_head(self) -> bool:
         """Whether the head is too large; counts its fields only if that is possible."""

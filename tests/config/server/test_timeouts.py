@@ -502,23 +502,63 @@ def test_nothing_is_read_behind_a_request_to_upgrade(
     run(story)
 
 
+FRAMED = [
+    (b"content-length: 5\r\n", b"hello"),
+    (b"Content-Length: 5\r\n", b"hello"),
+    (b"transfer-encoding: chunked\r\n", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
+    (b"content-length: 0\r\n", b""),
+    (b"", b""),
+]
+
+
+@pytest.mark.spec("RFC 9110 7.8: an Upgrade may be ignored")
+@pytest.mark.parametrize("name", [b"h2c", b"websocket", b"TLS/1.0, any"])
+@pytest.mark.parametrize(("fields", "sent"), FRAMED)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_an_upgrade_is_ignored_and_its_body_served(
+    name: bytes, fields: bytes, sent: bytes, size: int
+) -> None:
+    """In one piece and in many; bytes after it are not parsed."""
+
+    async def story(it: Connection) -> None:
+        asks = POST + UPGRADE % name + fields + b"\r\n" + sent + GET
+        await it.send(*(asks[i : i + size] for i in range(0, len(asks), size)))
+        assert it.body == (b"hello" if sent else b"")
+        assert len(it.scopes) == 1 and it.statuses == ["204"]
+        assert (b"upgrade", name) in it.scopes[0]["headers"]
+        assert b"connection: close" in it.line.sent and it.line.ended == ["close"]
+        assert it.clock.waiting == []
+
+    run(story)
+
+
+def test_the_body_of_an_upgrade_is_awaited() -> None:
+    """The application reads what has arrived, and answers only when it is complete."""
+
+    async def story(it: Connection) -> None:
+        await it.send(POST + UPGRADE % b"h2c" + b"content-length: 5\r\n\r\n", b"he")
+        assert it.body == b"he" and it.statuses == []
+        await it.send(b"llo" + GET)
+        assert it.body == b"hello" and it.statuses == ["204"]
+
+    run(story)
+
+
 @pytest.mark.parametrize(
-    ("fields", "status"),
+    "fields",
     [
-        (b"content-length: 5\r\n", "400"),
-        (b"content-length: 10\r\n", "400"),
-        (b"transfer-encoding: chunked\r\n", "400"),
-        (b"content-length: 0\r\n", "204"),
-        (b"content-length: \t00 \r\n", "204"),
-        (b"", "204"),
+        b"content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        b"content-length: 5\r\ncontent-length: 6\r\n",
+        b"content-length: x\r\n",
+        b"transfer-encoding: gzip\r\n",
     ],
 )
-def test_an_upgrade_with_a_body_is_400(fields: bytes, status: str) -> None:
+def test_a_body_without_a_clear_end_is_400_with_upgrade_too(fields: bytes) -> None:
+    """RFC 9112 6.3"""
+
     async def story(it: Connection) -> None:
-        await it.send(POST + UPGRADE % b"h2c" + fields + b"\r\nGET /")
-        assert it.statuses == [status]
-        assert (timeouts.NO_UPGRADE.encode() in it.line.sent) == (status == "400")
-        assert len(it.scopes) == (status == "204")
+        await it.send(POST + UPGRADE % b"h2c" + fields + b"\r\nhello" + GET)
+        assert it.statuses == ["400"] and it.body == b""
 
     run(story)
 
