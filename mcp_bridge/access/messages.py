@@ -100,6 +100,9 @@ def _with_target(content: Mapping[str, Any]) -> Message:
     method, params = content.get("method"), content.get("params")
     if not isinstance(method, str):
         raise BadMessage(INVALID_REQUEST, "`method` must be a string.")
+    if "id" in content and type(content["id"]) not in (str, int):
+        # The SDK would take it for a notification: 202, and nothing runs.
+        raise BadMessage(INVALID_REQUEST, "`id` must be a string or an integer.")
     fields: Mapping[str, Any] = params if isinstance(params, dict) else {}
     streams = method == "subscriptions/listen" or _opted_in(fields.get("_meta"))
     target = TARGETS.get(method)

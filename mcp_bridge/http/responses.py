@@ -94,6 +94,12 @@ def unavailable() -> Response:
     return json_error(503, "temporarily_unavailable", text, **{"retry-after": "5"})
 
 
+def method_not_allowed() -> Response:
+    """405: without sessions there is no stream to open and no session to end."""
+    text = "Without sessions, only POST is served here."
+    return json_error(405, "invalid_request", text, allow="POST")
+
+
 def too_large() -> Response:
     text = f"The body is larger than {settings.MAX_BODY_SIZE} bytes."
     return json_error(413, "invalid_request", text)

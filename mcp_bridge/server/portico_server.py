@@ -269,11 +269,16 @@ class PorticoServer(MCPServer[Any]):
 async def require_decision(
     ctx: ServerRequestContext[Any, Any], call_next: CallNext
 ) -> HandlerResult:
-    """Refuse a message without a decision: the last check, inside the SDK."""
+    """Refuse a message without a decision: the last check, inside the SDK.
+
+    An unknown notification has no effect and no error (JSON-RPC 2.0 4.1).
+    """
     call = current_call()
     if call is None or call.message.method != ctx.method:
         raise MCPError(INVALID_REQUEST, "Portico made no decision on this message.")
     if call.decision.reason is Reason.UNKNOWN_METHOD:
+        if ctx.request_id is None:
+            return None
         raise MCPError(METHOD_NOT_FOUND, "Method not found", data=ctx.method)
     return await call_next(ctx)
 

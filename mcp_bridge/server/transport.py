@@ -17,9 +17,10 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_bridge.access.messages import Message
+from mcp_bridge.http import responses
 from mcp_bridge.http.headers import header
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
@@ -57,10 +58,19 @@ class Transport:
             stateless=True,
             security_settings=unprotected,
         )
-        self.streaming: ASGIApp = self.sessions.handle_request
+        self.streaming: ASGIApp = (
+            self.sessions.handle_request if settings.MCP_SESSIONS else self.serve_posts
+        )
         # Without the SDK's own body limit: the body has been read already.
         sdk: ASGIApp = self.single.asgi_app.app
         self.direct = DirectDispatcher(server._lowlevel_server, sdk)
+
+    async def serve_posts(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Without sessions a GET would open a stream that can carry nothing."""
+        if scope["method"] in ("GET", "DELETE"):
+            await responses.method_not_allowed().send(send)
+            return
+        await self.sessions.handle_request(scope, receive, send)
 
     def wants_json(self, scope: Scope, message: Message) -> bool:
         """Whether the request asked for no stream and no handler could use one."""

@@ -183,20 +183,27 @@ def test_a_response_to_no_request_is_taken_or_refused(
 
 
 @pytest.mark.parametrize("event", ["1", "x" * 200])
-def test_no_stream_is_resumed(server: Portico, workers: Portico, event: str) -> None:
+def test_no_stream_is_resumed(server: Portico, event: str) -> None:
     """Events are not stored: Last-Event-ID opens the stream that has no such id."""
     last = {"last-event-id": event}
-    for running in (server, workers):
-        client = mcp_client(running, "alice", LEGACY)
-        headers = client.headers("", {}) | last
-        with HTTP.stream("GET", running.mcp_url, headers=headers) as stream:
-            assert stream.status_code == 200
-            assert "text/event-stream" in stream.headers["content-type"]
-            assert client.post("tools/call", LOOK, last).status_code == 200
-        strange = {**headers, "mcp-session-id": "x" * 32}
-        if client.session:
-            answer = HTTP.get(running.mcp_url, headers=strange)
-            assert answer.status_code == 404
-            assert HTTP.delete(running.mcp_url, headers=headers).status_code == 200
+    client = mcp_client(server, "alice", LEGACY)
+    headers = client.headers("", {}) | last
+    with HTTP.stream("GET", server.mcp_url, headers=headers) as stream:
+        assert stream.status_code == 200
+        assert "text/event-stream" in stream.headers["content-type"]
+        assert client.post("tools/call", LOOK, last).status_code == 200
+    strange = {**headers, "mcp-session-id": "x" * 32}
+    assert HTTP.get(server.mcp_url, headers=strange).status_code == 404
+    assert HTTP.delete(server.mcp_url, headers=headers).status_code == 200
     newer = {**mcp_client(server, "alice").headers("", {}), **last}
     assert HTTP.get(server.mcp_url, headers=newer).status_code == 405
+
+
+def test_several_workers_serve_post_only(workers: Portico) -> None:
+    """Without sessions a stream would carry nothing (MCP 2025-11-25 transports)."""
+    client = mcp_client(workers, "alice", LEGACY)
+    headers = client.headers("", {}) | {"last-event-id": "1"}
+    for method in ("GET", "DELETE"):
+        answer = HTTP.request(method, workers.mcp_url, headers=headers)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert client.post("tools/call", LOOK, {"last-event-id": "1"}).status_code == 200

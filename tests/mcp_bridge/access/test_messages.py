@@ -81,6 +81,26 @@ def test_a_call_without_a_name_is_malformed(params: Any) -> None:
     assert parsed(method="tools/call", params=params).target is None
 
 
+@pytest.mark.parametrize(
+    "id_", ["null", "1.0", "1e0", "-1.5", "true", "false", "[]", "[1]", "{}"]
+)
+@pytest.mark.parametrize(
+    "method", ["tools/call", "ping", "initialize", "notifications/initialized", "x/y"]
+)
+def test_an_id_is_a_string_or_an_integer(method: str, id_: str) -> None:
+    """MCP basic/messages; otherwise the SDK takes the request for a notification."""
+    body = f'{{"jsonrpc": "2.0", "method": "{method}", "id": {id_}}}'
+    with pytest.raises(BadMessage, match="id") as refused:
+        parse(body.encode())
+    assert refused.value.code == INVALID_REQUEST
+
+
+@pytest.mark.parametrize("id_", ["", "a", "1.0", 0, -3, 2**60])
+def test_every_string_and_integer_is_an_id(id_: Any) -> None:
+    assert parsed(method="ping", id=id_) == Message("ping")
+    assert parse(b'{"jsonrpc": "2.0", "method": "ping"}') == Message("ping")
+
+
 @pytest.mark.parametrize("extra", ["result", "error"])
 @pytest.mark.parametrize("method", ["tools/call", "resources/read"])
 def test_a_request_with_the_keys_of_a_response_is_a_request(

@@ -590,6 +590,19 @@ def test_a_get_request_opens_a_stream(mcp: McpInProcess, settings: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_without_sessions_only_post_is_served(
+    mcp: McpInProcess, settings: Any, method: str
+) -> None:
+    """A stream could carry nothing; whoever has no token gets the challenge first."""
+    settings.MCP_SESSIONS = False
+    reply = mcp.post("alice", method=method)
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+    assert mcp.post("nobody", method=method).status == 401
+    assert mcp.post("alice", called("look")).status == 200
+    assert open_amounts() == (0, 0, 0)
+
+
 def test_refusals_of_limits_map_to_their_status() -> None:
     problems = RateLimited("a", 1.2), ConcurrencyExceeded("b", 3)
     found = [rate_limits.too_many_requests(problem) for problem in problems]

@@ -373,7 +373,7 @@ def test_the_sdk_serves_only_the_message_that_was_decided(
     async def call_next(ctx: Any) -> str:
         return "served"
 
-    ctx: Any = SimpleNamespace(method="tools/call")
+    ctx: Any = SimpleNamespace(method="tools/call", request_id=1)
 
     async def story() -> None:
         if code is None:
@@ -390,6 +390,17 @@ def test_the_sdk_serves_only_the_message_that_was_decided(
         return
     with within(server, Message(decided), Decision(False, reason)):
         run(story())
+
+
+def test_an_unknown_notification_is_ignored(server: PorticoServer) -> None:
+    """JSON-RPC 2.0 4.1: no error, and no traceback in the log."""
+    ctx: Any = SimpleNamespace(method="notifications/odd", request_id=None)
+
+    async def call_next(ctx: Any) -> None:
+        raise AssertionError("no handler may run")
+
+    with within(server, Message(ctx.method), Decision(False, Reason.UNKNOWN_METHOD)):
+        run(require_decision(ctx, call_next))
 
 
 def test_porticos_own_server_has_the_last_check() -> None:
