@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models.roles import Role, RoleAssignment
+from accounts.parsing.ends import EndField
 
 if TYPE_CHECKING:
     from accounts.models.users import User
@@ -73,7 +74,7 @@ class AccessRequest(models.Model):
         verbose_name=gettext_lazy("role"),
     )
     reason = models.CharField(gettext_lazy("reason"), max_length=255)
-    until = models.DateTimeField(gettext_lazy("requested until"), null=True, blank=True)
+    until = EndField(gettext_lazy("requested until"), null=True, blank=True)
     state = models.CharField(
         gettext_lazy("state"),
         max_length=9,
@@ -91,7 +92,7 @@ class AccessRequest(models.Model):
         related_name="+",
         verbose_name=gettext_lazy("decided by"),
     )
-    given_until = models.DateTimeField(
+    given_until = EndField(
         gettext_lazy("granted until"),
         null=True,
         blank=True,

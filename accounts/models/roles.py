@@ -15,6 +15,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.http.ip_networks import network_field_options
+from accounts.parsing.ends import LAST_END, EndField
+from accounts.parsing.moments import too_late
 
 if TYPE_CHECKING:
     from accounts.models.users import User
@@ -140,7 +142,7 @@ class RoleAssignment(models.Model):
     granted_at = models.DateTimeField(
         _("granted at"), default=timezone.now, editable=False
     )
-    expires_at = models.DateTimeField(
+    expires_at = EndField(
         _("expires at"),
         null=True,
         blank=True,
@@ -170,7 +172,7 @@ class RoleAssignment(models.Model):
 
     @property
     def expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        return bool(self.expires_at is not None and self.expires_at <= timezone.now())
 
     def lasts_until(self, moment: datetime | None) -> bool:
         """Whether it is valid at least until `moment`; None means without expiry."""
@@ -183,7 +185,8 @@ class RoleAssignment(models.Model):
     def extend(self, by: timedelta) -> None:
         """Postpone the expiry, from now if it has passed; None stays None."""
         if self.expires_at is not None:
-            self.expires_at = max(self.expires_at, timezone.now()) + by
+            extended = max(self.expires_at, timezone.now()) + by
+            self.expires_at = LAST_END if too_late(extended) else extended
             self.save(update_fields=["expires_at"])
 
     def end(self, *, actor: Any, reason: str = "role ended", keep: Any = None) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import MAXYEAR, datetime, time
+from datetime import MAXYEAR, datetime
 from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.forms.utils import from_current_timezone
 from django.utils.translation import gettext as _
+
+from accounts.parsing.moments import SkippedTime, end_of_day, local_moment
 
 
 class EndOfDayField(forms.SplitDateTimeField):
@@ -27,10 +28,12 @@ class EndOfDayField(forms.SplitDateTimeField):
             raise ValidationError(
                 _("This date is too late. Leave it empty for no end date.")
             )
-        moment: datetime = from_current_timezone(
-            datetime.combine(day, time.max if clock is None else clock)
-        )
-        return moment
+        if clock is None:
+            return end_of_day(day)
+        try:
+            return local_moment(datetime.combine(day, clock))
+        except SkippedTime as error:
+            raise ValidationError(str(error), "invalid_time") from error
 
 
 END_OF_DAY: dict[Any, dict[str, Any]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time
 from typing import Any
 
 from django import forms
@@ -17,6 +16,8 @@ from accounts.audit.record import record
 from accounts.authentication.pages import Page
 from accounts.models import AccessRequest, Role, User
 from accounts.models.access_requests import RequestNotPossible
+from accounts.parsing.ends import refuse_late_end
+from accounts.parsing.moments import end_of_day
 from accounts.parsing.row_ids import row_id
 
 
@@ -51,7 +52,9 @@ class AccessForm(forms.Form):
             raise forms.ValidationError(
                 _("This date is in the past. Choose a later one.")
             )
-        return timezone.make_aware(datetime.combine(day, time.max))
+        end = end_of_day(day)
+        refuse_late_end(end)
+        return end
 
 
 class AccessView(Page):

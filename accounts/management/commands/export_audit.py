@@ -7,13 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
-from django.utils import timezone
-from django.utils.dateparse import parse_date
 
 from accounts.audit.export import FORMATS, export_events
 from accounts.audit.record import record
 from accounts.management.arguments import ACTOR
 from accounts.models import AuditEvent
+from accounts.parsing.moments import day_or_moment
 
 
 class Command(BaseCommand):
@@ -47,11 +46,11 @@ class Command(BaseCommand):
 
 
 def day(text: str) -> datetime:
-    """Start of the day. Raises CommandError."""
+    """Start of the day, or the moment. Raises CommandError."""
     try:
-        date = parse_date(text)
+        moment = day_or_moment(text, end=False)
     except ValueError as error:
         raise CommandError(f"{text} is not a date: {error}") from error
-    if date is None:
+    if moment is None:
         raise CommandError(f"{text!r} is not a day; write it as 2026-12-31.")
-    return timezone.make_aware(datetime.combine(date, datetime.min.time()))
+    return moment

@@ -340,3 +340,15 @@ def test_the_list_marks_ends_that_are_near(
     assert PAGE.end(RoleAssignment(expires_at=end)) == f"{local} {mark}".strip()
     assert PAGE.end(RoleAssignment(expires_at=None)) == "no end date"
     assert module.SOON == 7 * DAY
+
+
+def test_a_date_without_a_time_is_the_end_of_that_day(root: AdminBrowser) -> None:
+    account("alice")
+    fields = {"user": "alice", "role": key_of("User"), "expires_at_0": "2038-12-31"}
+    root.save(ADD, **fields)
+    given = RoleAssignment.objects.get()
+    assert given.expires_at is not None
+    local = timezone.localtime(given.expires_at)
+    assert f"{local:%Y-%m-%d %H:%M:%S}" == "2038-12-31 23:59:59"
+    text = root.refused_save(ADD, **{**fields, "expires_at_0": "9999-12-31"})
+    assert "This date is too late." in text

@@ -9,7 +9,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.utils import timezone
 
-from accounts.parsing.moments import day_or_moment, parse_future_moment
+from accounts.parsing.moments import (
+    CALENDAR_END,
+    CALENDAR_START,
+    SkippedTime,
+    day_or_moment,
+    parse_future_moment,
+)
 from tests.support.accounts import stop_clock
 
 pytestmark = pytest.mark.once
@@ -104,3 +110,51 @@ def test_the_last_year_of_the_calendar_is_refused() -> None:
     for text in ("9999-01-01", "9999-12-31", "9999-12-31T23:59:59-12:00"):
         with pytest.raises(ValueError, match=f"{text} is too late"):
             parse_future_moment(text)
+
+
+SKIPPED = [
+    ("Europe/Berlin", "2027-03-28 02:30"),
+    ("Europe/Berlin", "2027-03-28T02:00"),
+    ("America/New_York", "2027-03-14 02:59:59"),
+    ("Africa/Cairo", "2027-04-30 00:30"),
+]
+
+
+@pytest.mark.parametrize(("zone", "text"), SKIPPED)
+def test_a_local_time_that_clocks_skip_is_refused(zone: str, text: str) -> None:
+    with timezone.override(ZoneInfo(zone)):
+        for parse in (parse_future_moment, lambda t: day_or_moment(t, end=True)):
+            with pytest.raises(SkippedTime, match=f"does not exist in .* {zone}"):
+                parse(text)
+        assert day_or_moment(f"{text}+00:00", end=False) is not None
+        assert day_or_moment(text[:10], end=False) is not None
+
+
+def test_a_day_ends_after_clocks_were_set_back() -> None:
+    """In Cuba and Egypt an hour near midnight comes twice."""
+    for zone, day in (("America/Havana", "2027-11-07"), ("Africa/Cairo", "2027-10-28")):
+        with timezone.override(ZoneInfo(zone)):
+            end = day_or_moment(day, end=True)
+            following = day_or_moment(day[:8] + f"{int(day[8:]) + 1:02}", end=False)
+        assert end is not None and following is not None
+        assert following - end == timedelta(microseconds=1)
+
+
+def test_a_time_that_comes_twice_is_the_first() -> None:
+    with timezone.override(ZoneInfo("Europe/Berlin")):
+        moment = day_or_moment("2027-10-31 02:30", end=True)
+    assert moment is not None
+    assert moment.astimezone(UTC) == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Seoul", "America/Havana", "UTC"])
+@pytest.mark.parametrize("end", [True, False])
+def test_moments_at_the_ends_of_the_calendar_do_not_overflow(
+    zone: str, end: bool
+) -> None:
+    first, last = "0001-01-01", "9999-12-31"
+    with timezone.override(ZoneInfo(zone)):
+        for text in (first, f"{first} 00:00", f"{first}T00:00+14:00"):
+            assert day_or_moment(text, end=end) == CALENDAR_START
+        for text in (last, f"{last} 23:59:59", f"{last}T23:59-12:00"):
+            assert day_or_moment(text, end=end) == CALENDAR_END

@@ -55,7 +55,15 @@ def test_the_last_day_counts_to_its_end(browser: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"role": "0"}, {"role": ""}, {"reason": ""}, {"reason": "x" * 256}]
+    "wrong",
+    [
+        {"role": "0"},
+        {"role": ""},
+        {"reason": ""},
+        {"reason": "x" * 256},
+        {"until": "9999-12-31"},
+        {"until": "2027-02-30"},
+    ],
 )
 def test_an_invalid_request_is_shown_again(
     browser: Client, wrong: dict[str, Any]
