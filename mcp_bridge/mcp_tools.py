@@ -79,7 +79,7 @@ def _actor() -> User:
 
 
 def _user(username: str) -> User:
-    user: User | None = User.objects.filter(username=username).first()
+    user: User | None = User.objects.all().named(username)
     if user is None:
         raise ToolError(f"There is no user named {username}.")
     return user

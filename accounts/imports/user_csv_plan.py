@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import MAXYEAR, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -19,8 +19,8 @@ from django.utils.translation import gettext as _
 
 from accounts.imports.problems import ImportProblem, decode_upload, fingerprint
 from accounts.models import Role, RoleAssignment, User
-from accounts.models.users import LastSuperuser
-from accounts.parsing.moments import day_or_moment
+from accounts.models.users import LastSuperuser, fold_name
+from accounts.parsing.moments import SkippedTime, day_or_moment, too_late
 
 TEXT_COLUMNS = ("email", "first_name", "last_name")
 FLAG_COLUMNS = {"active": "is_active", "service_account": "is_service_account"}
@@ -105,6 +105,7 @@ def plan_rows(rows: list[CsvRow], problems: list[ImportProblem], actor: Any) -> 
     plan = Plan(list(steps(rows)), list(problems))
     plan.problems += self_deactivation_problems(plan.steps, actor)
     plan.problems += last_superuser_problems(plan.steps)
+    plan.problems += look_alike_problems(plan.steps)
     return plan
 
 
@@ -179,12 +180,13 @@ class CsvParser:
 
     def name(self, line: int, name: str) -> str:
         """Return the user name; add a problem if an earlier line has it too."""
-        if name in self.line_of:
+        folded = fold_name(name)
+        if folded in self.line_of:
             text = _("%(name)s is a duplicate of line %(line)d")
-            first = {"name": name, "line": self.line_of[name]}
+            first = {"name": name, "line": self.line_of[folded]}
             self.add_problem(line, "username", text % first)
-        self.line_of.setdefault(name, line)
-        return name
+        self.line_of.setdefault(folded, line)
+        return User.normalize_username(name)
 
     def parse_roles(self, line: int, cell: str) -> RoleExpiries:
         """Parse `User; Guest@2026-12-31`: role names with an optional expiry."""
@@ -202,12 +204,15 @@ class CsvParser:
         """Parse a future date and time; a date alone means the end of that day."""
         try:
             moment = day_or_moment(text, end=True)
+        except SkippedTime as error:
+            self.add_problem(line, "roles", str(error))
+            return None
         except ValueError:
             moment = None
         if moment is None:
             message = _("%r is not a date or time; write 2026-12-31")
             self.add_problem(line, "roles", message % text)
-        elif moment.year == MAXYEAR:
+        elif too_late(moment):
             message = _("%s is too late; for no end date, write the role alone")
             self.add_problem(line, "roles", message % text)
         elif moment <= timezone.now():
@@ -260,6 +265,19 @@ def format_expiry(end: datetime | None) -> str:
     if end is None:
         return _("no end date")
     return _("until %s") % f"{timezone.localtime(end):%Y-%m-%d %H:%M %Z}"
+
+
+def look_alike_problems(planned: list[Step]) -> Iterator[ImportProblem]:
+    """A problem for each new name that differs from an account's in case only."""
+    new = [step for step in planned if step.what == "add"]
+    for start in range(0, len(new), LOOKUP_BATCH):
+        batch = new[start : start + LOOKUP_BATCH]
+        similar = User.objects.all().look_alikes(step.username for step in batch)
+        for step in batch:
+            other = similar.get(fold_name(step.username))
+            if other is not None:
+                text = _("a user %s exists already; write that name, or another one")
+                yield ImportProblem(step.line, "username", text % other)
 
 
 def self_deactivation_problems(

@@ -18,7 +18,7 @@ ACTOR = COMMAND_LINE
 
 def user_named(name: str) -> User:
     """The account. Raises CommandError."""
-    user: User | None = User.objects.filter(username=name).first()
+    user: User | None = User.objects.all().named(name)
     if user is None:
         raise CommandError(
             f"There is no user {name}; to add one: manage.py add_user {name}"

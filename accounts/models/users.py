@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib.auth import update_session_auth_hash
@@ -13,6 +14,7 @@ from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F
+from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -22,6 +24,14 @@ from accounts.models.audit.origins import current_actor
 from accounts.models.browser_sessions import end_sessions, sessions_of
 from accounts.models.issued_tokens import IssuedToken, key_batches
 from accounts.models.oauth import Consent, end_pending
+
+NOT_ASCII = "[^ -~]"
+"""A regular expression that both databases understand."""
+
+
+def fold_name(name: str) -> str:
+    """A user name without case and width: equal for names that people confuse."""
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 class AddressField(models.EmailField):  # type: ignore[type-arg]
@@ -72,6 +82,27 @@ class UserQuerySet(models.QuerySet["User"]):
         losing = self.order_by().filter(pk__in=everyone)
         if everyone and everyone == set(losing.values_list("pk", flat=True)):
             raise LastSuperuser
+
+    def named(self, name: str) -> User | None:
+        """The account with this name; its characters may have another width."""
+        if "\x00" in name:
+            return None
+        return self.filter(username=User.normalize_username(name)).first()
+
+    def look_alikes(self, names: Iterable[str]) -> dict[str, str]:
+        """Folded name -> the name that an account with it has.
+
+        The databases fold ASCII only, or depend on their locale, so Python folds the
+        names that are not ASCII.
+        """
+        wanted = {fold_name(name) for name in names}
+        lower = self.annotate(lower=Lower("username")).filter(lower__in=wanted)
+        found = list(lower.values_list("username", flat=True))
+        if not all(name.isascii() for name in wanted):
+            others = self.filter(username__regex=NOT_ASCII)
+            found += others.values_list("username", flat=True)
+        folded = {fold_name(name): name for name in found}
+        return {name: folded[name] for name in wanted if name in folded}
 
     def deactivate(self, *, actor: Any, reason: str = "account deactivated") -> int:
         """Deactivate the active accounts and end their access; return their number.
@@ -173,6 +204,13 @@ class UserQuerySet(models.QuerySet["User"]):
 class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # type: ignore[misc]
     """Django's manager with UserQuerySet's methods."""
 
+    def get_by_natural_key(self, username: str | None) -> User:
+        """The account that signs in. Raises User.DoesNotExist."""
+        user: User | None = self.get_queryset().named(username or "")
+        if user is None:
+            raise User.DoesNotExist
+        return user
+
     def create_superuser(
         self,
         username: str,
@@ -180,7 +218,11 @@ class UserManager(DjangoUserManager["User"].from_queryset(UserQuerySet)):  # typ
         password: str | None = None,
         **fields: Any,
     ) -> User:
-        """Create a superuser and an audit event; `createsuperuser` writes none."""
+        """Create a superuser and an audit event; `createsuperuser` writes none.
+
+        Raises ValidationError if another account has a similar name.
+        """
+        User(username=username).clean()
         # Hashing is slow and may queue, so it runs before the transaction.
         encoded = make_password(password)
         with transaction.atomic(using=self.db):
@@ -242,11 +284,26 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         )
 
     def clean(self) -> None:
-        """Raise LastSuperuser if these columns would leave nobody to administer."""
+        """Raise LastSuperuser if these columns would leave nobody to administer.
+
+        Raises ValidationError for a new name that differs from another user's in case
+        only. Every way to add or rename an account calls this.
+        """
         super().clean()
+        self.refuse_look_alike()
         administers = self.is_superuser and self.is_active and self.is_staff
         if self.pk is not None and not self._state.adding and not administers:
             User.objects.filter(pk=self.pk).refuse_last_superuser()
+
+    def refuse_look_alike(self) -> None:
+        """Raises ValidationError; a name that the account has already stays valid."""
+        others = User.objects.exclude(pk=self.pk)
+        mine = User.objects.filter(pk=self.pk, username=self.username)
+        similar = others.look_alikes([self.username])
+        if similar and not mine.exists():
+            (other,) = similar.values()
+            text = _("A user %s exists already. Choose a name that differs more.")
+            raise ValidationError({"username": text % other})
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the account. Raises LastSuperuser."""

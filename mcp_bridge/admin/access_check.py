@@ -47,7 +47,7 @@ class CheckForm(forms.Form):
 
     def clean_user(self) -> User | None:
         name = self.cleaned_data["user"].strip()
-        user = User.objects.filter(username=name).first() if name else None
+        user = User.objects.all().named(name) if name else None
         if name and user is None:
             raise forms.ValidationError(
                 _("There is no user called %s. Check the username.") % name

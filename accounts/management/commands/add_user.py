@@ -51,10 +51,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Validate everything, then add user and roles in one transaction."""
-        name = options["username"]
         roles = [role_named(role) for role in dict.fromkeys(options["role"])]
         user = User(
-            username=name,
+            username=options["username"],
             email=options["email"],
             is_staff=options["staff"] or options["superuser"],
             is_superuser=options["superuser"],
@@ -65,6 +64,7 @@ class Command(BaseCommand):
             user.full_clean(exclude=["password"])
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
+        name = user.username
         with transaction.atomic():
             user.save()
             record("user.added", actor=ACTOR, object=user)

@@ -13,6 +13,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
+from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
@@ -54,6 +55,8 @@ class Command(BaseCommand):
             self.prepare()
         except OperationalError as error:
             raise CommandError(database_remedy(error)) from error
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
         if not options["prepare_only"]:
             self.serve(reload=options["reload"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -138,6 +139,7 @@ def test_the_models_own_limits_apply(db: None, column: str) -> None:
 
 def test_a_duplicate_names_the_first_line(db: None) -> None:
     assert problems_of("username\nd\nD\nd\nd\n") == [
+        "line 3, username: D is a duplicate of line 2",
         "line 4, username: d is a duplicate of line 2",
         "line 5, username: d is a duplicate of line 2",
     ]
@@ -236,7 +238,7 @@ def test_accounts_are_read_in_batches(
         account(f"u{number}", "User", first_name=f"n{number}")
     text = "username,first_name\n" + "".join(f"u{n},n{n}\n" for n in range(6))
     lines, problems = user_csv_plan.parse_csv(text.encode())
-    with django_assert_num_queries(3 * 3):
+    with django_assert_num_queries(3 * 3 + 1):
         plan = user_csv_plan.plan_rows(lines, problems, "test")
     assert [s.what for s in plan.steps] == ["same"] * 5 + ["add"]
 
@@ -322,3 +324,32 @@ def test_drafts_are_deleted_after_a_day(alice: User) -> None:
     ImportDraft.objects.filter(pk=draft.pk).update(made_at=old)
     assert ImportDraft.objects.all().purge(timezone.now()) == 1
     assert str(draft) == "users draft of alice"
+
+
+@pytest.mark.parametrize(
+    ("existing", "name"), [("bob", "BOB"), ("Bob", "bob"), ("émile", "ÉMILE")]
+)
+def test_a_new_name_may_not_look_like_an_accounts(existing: str, name: str) -> None:
+    person(existing)
+    text = f"a user {existing} exists already; write that name, or another one"
+    assert problems_of(f"{HEAD}ann,,,,\n{name},,,,\n") == [f"line 3, username: {text}"]
+
+
+def test_names_of_a_file_differ_in_more_than_case() -> None:
+    assert problems_of(f"{HEAD}dora,,,,\nDORA,,,,\nｄora,,,,\n") == [
+        "line 3, username: DORA is a duplicate of line 2",
+        "line 4, username: ｄora is a duplicate of line 2",
+    ]
+
+
+def test_a_wide_name_is_the_name_that_the_form_would_store() -> None:
+    person("dora")
+    (step,) = plan_users(f"{HEAD}ｄora,d@h.example,,,\n".encode(), "test").steps
+    assert (step.username, step.what) == ("dora", "change")
+
+
+def test_a_local_time_that_clocks_skip_is_a_problem() -> None:
+    with timezone.override(ZoneInfo("Europe/Berlin")):
+        (problem,) = problems_of(f"{HEAD}dora,,,,User@2038-03-28 02:30\n")
+    start = "line 2, roles: 2038-03-28 02:30 does not exist in the time zone"
+    assert problem.startswith(f"{start} Europe/Berlin")

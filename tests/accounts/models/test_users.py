@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import models
 from django.http import HttpRequest
@@ -22,7 +23,7 @@ from accounts.models import (
     User,
     issued_tokens,
 )
-from accounts.models.users import EpochField, UserQuerySet
+from accounts.models.users import EpochField, UserQuerySet, fold_name
 from tests.support.model_rows import (
     client_row,
     code_row,
@@ -437,3 +438,62 @@ def test_an_address_is_stored_and_looked_up_in_lower_case() -> None:
     field = User._meta.get_field("email")
     for convert in (field.get_prep_value, field.to_python):
         assert convert("Boss@Corp.Example") == "boss@corp.example"
+
+
+@pytest.mark.parametrize(
+    ("name", "folded"),
+    [("Bob", "bob"), ("ＢＯＢ", "bob"), ("Straße", "strasse"), ("É", "é"), ("", "")],
+)
+def test_a_folded_name_has_no_case_and_no_width(name: str, folded: str) -> None:
+    assert fold_name(name) == folded
+
+
+LOOK_ALIKES = [
+    ("bob", "BOB"),
+    ("BOB", "bob"),
+    ("bob", "Ｂob"),
+    ("émile", "ÉMILE"),
+    ("STRASSE", "straße"),
+    ("김", "김"),
+    ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+]
+"""(existing name, refused name)"""
+
+
+@pytest.mark.parametrize(("existing", "name"), LOOK_ALIKES)
+def test_a_new_name_differs_from_all_others_in_more_than_case(
+    existing: str, name: str
+) -> None:
+    person("annika"), person(existing)
+    assert User.objects.all().look_alikes([name, "x"]) == {fold_name(name): existing}
+    with pytest.raises(ValidationError, match=existing) as refused:
+        User(username=name, password="!").full_clean()
+    assert set(refused.value.message_dict) == {"username"}
+    with pytest.raises(ValidationError):
+        User.objects.create_superuser(name, "", None)
+    User(username=f"{name}2", password="!").full_clean()
+
+
+def test_an_account_may_keep_its_name() -> None:
+    """Also one that an older release let in; a new name is checked."""
+    first, second = person("bob"), person("BOB")
+    for user in (first, second):
+        user.full_clean(exclude=["password"])
+    second.username = "Bob"
+    with pytest.raises(ValidationError):
+        second.full_clean(exclude=["password"])
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("bob", True), ("ｂｏｂ", True), ("BOB", False), ("b\x00ob", False), ("", False)],
+)
+def test_an_account_is_found_by_its_name(name: str, found: bool) -> None:
+    """With wide characters, as an input method may send them; NUL finds nothing."""
+    bob = person("bob")
+    assert User.objects.all().named(name) == (bob if found else None)
+    if found:
+        assert User.objects.get_by_natural_key(name) == bob
+        return
+    with pytest.raises(User.DoesNotExist):
+        User.objects.get_by_natural_key(name)

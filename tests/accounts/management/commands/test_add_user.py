@@ -74,3 +74,14 @@ def test_nothing_is_added_when_something_is_wrong(
     monkeypatch.setattr("sys.stdin", io.StringIO(line))
     assert told in refusal("add_user", "zoezoezoe", *arguments)
     assert not User.objects.filter(username="zoezoezoe").exists()
+
+
+@pytest.mark.parametrize("name", ["ZOE", "Zoe", "ｚoe", "zoe"])
+def test_a_name_that_looks_like_another_is_refused(name: str) -> None:
+    run_command("add_user", "zoe")
+    assert "already exists" in (told := refusal("add_user", name)) or "zoe" in told
+    assert User.objects.filter(username__iexact="zoe").count() == 1
+
+
+def test_a_name_of_wide_characters_is_stored_in_the_usual_ones() -> None:
+    assert run_command("add_user", "ｚoe") == "Added zoe with no role.\n"
