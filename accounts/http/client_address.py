@@ -128,8 +128,8 @@ def apply_forwarded(scope: MutableMapping[str, Any]) -> dict[str, Any]:
         forwarded["headers"] = [p for p in scope["headers"] if p[0] not in HOP_HEADERS]
     schemes = [v for name, v in claims if name == FORWARDED_PROTO] if trusted else []
     if schemes:
-        last = schemes[-1].rpartition(b",")[2].strip().lower()
-        forwarded["scheme"] = "https" if last == b"https" else "http"
+        first = schemes[0].partition(b",")[0].strip().lower()
+        forwarded["scheme"] = "https" if first == b"https" else "http"
     return forwarded
 
 

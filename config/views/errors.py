@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import DisallowedHost, RequestDataTooBig, TooManyFieldsSent
 from django.db import (
     IntegrityError,
@@ -13,6 +14,8 @@ from django.db import (
     OperationalError,
 )
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.views import csrf
 
 from accounts.crypto.encryption import KeyUnreadable
 from accounts.http.responses import error_body, error_page, page_or_json
@@ -68,6 +71,21 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
     return error_page(request, 404, "404.html", {})
+
+
+SIGN_IN_FORMS = ("/accounts/login/", "/accounts/oidc/", "/accounts/2fa/authenticate/")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's CSRF_FAILURE_VIEW: 403, or continue if the user is signed in already.
+
+    A sign-in changes the token, so a sign-in form in another tab no longer fits.
+    """
+    if request.user.is_authenticated and request.path.startswith(SIGN_IN_FORMS):
+        target = request.POST.get("next") or request.GET.get("next", "")
+        # The page checks the target and redirects there.
+        return redirect_to_login(target) if target else redirect("account_login")
+    return csrf.csrf_failure(request, reason)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -113,7 +113,7 @@ def nginx_site(folder: Path, port: int, backends: list[Backend]) -> str:
     ):
         assert old in text, old
         text = text.replace(old, new)
-    return text.replace("Host $host", "Host $http_host")
+    return text
 
 
 def with_ports(text: str, backends: list[Backend]) -> str:

@@ -93,17 +93,22 @@ def scope(peer: str, **headers: str) -> dict[str, Any]:
     [
         ("10.0.0.1", "https", "https"),
         ("10.0.0.1", "HTTPS", "https"),
-        ("10.0.0.1", "https, http", "http"),
+        ("10.0.0.1", "https, http", "https"),
+        ("10.0.0.1", "https,http", "https"),
+        ("10.0.0.1", "HTTPS ,http,http", "https"),
+        ("10.0.0.1", "http, https", "http"),
+        ("10.0.0.1", ",https", "http"),
         ("10.0.0.1", "http", "http"),
         ("10.0.0.1", "javascript", "http"),
         ("203.0.113.7", "https", "http"),
+        ("203.0.113.7", "https, http", "http"),
     ],
 )
 @override_settings(TRUSTED_PROXIES=OURS)
 def test_the_scheme_is_taken_from_a_trusted_proxy_only(
     peer: str, proto: str, scheme: str
 ) -> None:
-    """The last value is the nearest proxy's."""
+    """The first value is the browser's; a second proxy may append plain http."""
     assert apply_forwarded(_with(peer, proto))["scheme"] == scheme
 
 
@@ -146,12 +151,12 @@ def test_every_line_of_the_header_counts(
 
 
 @override_settings(TRUSTED_PROXIES=OURS)
-def test_the_last_line_of_the_scheme_counts() -> None:
+def test_the_first_line_of_the_scheme_counts() -> None:
     made = scope("10.0.0.1")
     made["headers"] = [(b"x-forwarded-proto", v) for v in (b"https", b"http")]
-    assert apply_forwarded(made)["scheme"] == "http"
-    made["headers"].reverse()
     assert apply_forwarded(made)["scheme"] == "https"
+    made["headers"].reverse()
+    assert apply_forwarded(made)["scheme"] == "http"
     made["headers"] = [(b"x-forwarded-for", b"203.0.113.7")]
     made["scheme"] = "https"
     assert apply_forwarded(made)["scheme"] == "https"

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import (
     DisallowedHost,
     RequestDataTooBig,
@@ -40,6 +41,7 @@ from config.views.errors import (
 )
 from mcp_bridge.http.request_id import request_id
 from tests.support.static_files import UNCOLLECTED
+from tests.support.users import account, browser_of
 
 pytestmark = pytest.mark.django_db
 
@@ -251,3 +253,65 @@ def test_what_django_refuses_is_400(rf: Any, error: type[Exception], text: str) 
 def test_a_refused_lookup_is_explained(rf: Any) -> None:
     response = bad_request(rf.get("/admin/x/"), LookupRefused("a__b"))
     assert "cannot be filtered by 'a__b'" in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "target"),
+    [
+        ("/accounts/login/?next=/oauth/authorize%3Fa=b", {}, "/oauth/authorize?a=b"),
+        ("/accounts/login/", {"next": "/device"}, "/device"),
+        ("/accounts/login/", {}, ""),
+        ("/accounts/oidc/corp/login/?next=/portal/", {}, "/portal/"),
+        ("/accounts/2fa/authenticate/", {}, ""),
+    ],
+)
+@override_settings(STORAGES=UNCOLLECTED)
+def test_a_sign_in_form_of_another_tab_continues(
+    path: str, form: dict[str, str], target: str
+) -> None:
+    """A sign-in changes the CSRF token; the user is where they wanted to be."""
+    browser = browser_of(account("alice"), enforce_csrf_checks=True)
+    browser.get("/accounts/reauthenticate/")
+    sent = {"login": "x", "password": "y", "csrfmiddlewaretoken": "a" * 64, **form}
+    answer = browser.post(path, sent)
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/accounts/login/")
+    followed = browser.get(answer["Location"])
+    assert (followed.status_code, followed["Location"]) == (
+        302,
+        target or settings.LOGIN_REDIRECT_URL,
+    )
+
+
+@pytest.mark.parametrize("path", ["/accounts/login/", "/oauth/authorize", "/device"])
+@override_settings(STORAGES=UNCOLLECTED)
+def test_other_forms_without_a_valid_token_are_403(path: str) -> None:
+    stranger = Client(enforce_csrf_checks=True)
+    assert stranger.post(path, {"next": "/portal/"}).status_code == 403
+    if path != "/accounts/login/":
+        browser = browser_of(account("alice"), enforce_csrf_checks=True)
+        assert browser.post(path, {"next": "/portal/"}).status_code == 403
+
+
+@override_settings(STORAGES=UNCOLLECTED)
+def test_a_foreign_target_is_not_followed() -> None:
+    browser = browser_of(account("alice"), enforce_csrf_checks=True)
+    answer = browser.post("/accounts/login/", {"next": "https://evil.example/"})
+    followed = browser.get(answer["Location"])
+    assert followed["Location"] == settings.LOGIN_REDIRECT_URL
+
+
+@pytest.mark.parametrize("host", ["p.example", "p.example:8443"])
+@override_settings(STORAGES=UNCOLLECTED)
+def test_forms_work_if_a_proxy_drops_the_port(host: str) -> None:
+    """The browser's Origin has the port of ISSUER_URL; another origin is refused."""
+    issuer = "https://p.example:8443"
+    with override_settings(CSRF_TRUSTED_ORIGINS=[issuer], ALLOWED_HOSTS=["p.example"]):
+        browser = Client(enforce_csrf_checks=True, headers={"host": host})
+        page = browser.get("/accounts/login/", secure=True).content.decode()
+        token = page.partition('name="csrfmiddlewaretoken" value="')[2][:64]
+        form = {"login": "", "password": "", "csrfmiddlewaretoken": token}
+        for origin, status in ((issuer, 200), ("https://p.example:1", 403)):
+            sent = {"headers": {"origin": origin}, "secure": True}
+            answer = browser.post("/accounts/login/", form, **sent)  # type: ignore[arg-type]
+            assert answer.status_code == status
