@@ -28,6 +28,8 @@ from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens import jwts
 
+MAX_ROLES_CLAIM = 1_000
+"""Characters of all role names together."""
 TokenDetails = tuple[str, str, str, str]
 """(issued_via, scope, client_id, address) of a token to issue."""
 
@@ -228,8 +230,18 @@ def claims_of(row: IssuedToken, user: User) -> dict[str, Any]:
     }
     if row.kind == TokenKind.ACCESS:
         claims["aud"] = settings.RESOURCE_URL
-        claims["roles"] = sorted(current_grants(user.pk)[0])
+        claims |= roles_claim(user)
     return claims
+
+
+def roles_claim(user: User) -> dict[str, list[str]]:
+    """`roles` (RFC 9068 2.2.3.1), or nothing if the names are too long for a header.
+
+    For logs and proxies. Portico itself reads the roles from the database.
+    """
+    roles = sorted(current_grants(user.pk)[0])
+    short = sum(map(len, roles)) <= MAX_ROLES_CLAIM
+    return {"roles": roles} if short else {}
 
 
 def issue_personal_token(

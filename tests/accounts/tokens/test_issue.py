@@ -374,3 +374,22 @@ def test_a_pair_tells_its_lifetime_in_whole_seconds() -> None:
     now = timezone.now()
     row = IssuedToken(issued_at=now, expires_at=now + timedelta(seconds=90.9))
     assert TokenPair("raw", row).expires_in == 90
+
+
+def test_many_roles_do_not_make_the_token_too_long_for_a_header(user: User) -> None:
+    """Nothing reads the names; they are left out together, never in part."""
+    token = jwts.verify(issue_tokens(user, issued_via="command").access)
+    assert token["roles"] == ["User"]
+    for number in range(300):
+        role = Role.objects.create(name=f"{number:03} {'long name ' * 9}")
+        RoleAssignment.objects.grant(user, role)
+    raw = issue_tokens(user, issued_via="command").access
+    assert "roles" not in jwts.verify(raw) and len(raw) < 2_000
+
+
+def test_a_thousand_characters_of_role_names_are_listed(user: User) -> None:
+    for name in [*(f"{number}{'x' * 98}" for number in range(10)), "y" * 6]:
+        RoleAssignment.objects.grant(user, Role.objects.create(name=name))
+    assert sum(map(len, issue.roles_claim(user)["roles"])) == 1_000
+    RoleAssignment.objects.grant(user, Role.objects.create(name="z"))
+    assert issue.roles_claim(user) == {}
