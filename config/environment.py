@@ -18,6 +18,8 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config import database_urls
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 Names = Annotated[list[str], NoDecode]
 """A comma-separated list."""
@@ -30,11 +32,6 @@ LIMIT_FORM = "Written as `60/minute` (second, hour, day) or `off`, like those be
 PROTOCOL = "Needs `uvicorn --http config.server.timeouts:TimeoutProtocol`."
 
 STORES = ("redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix")
-DATABASES = ("postgres", "postgresql", "sqlite")
-ODD_DATABASE_URL = (
-    "write it as postgres://user:password@host:port/name, with special characters of "
-    "the password as %XX; several hosts as postgres://user:password@/name?host=a,b"
-)
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,99}", re.ASCII)
 """RFC 3986 3.1; pages show at most 100 characters."""
@@ -75,7 +72,20 @@ class Environment(BaseSettings):
     )
     DATABASE_URL: str = Field(
         "",
-        description="`postgres://user:password@host/name`. Empty: SQLite in DATA_DIR.",
+        description="`postgres://user:password@host/name`, or several hosts as "
+        "`host1:5432,host2:5432`. Empty: SQLite in DATA_DIR.",
+    )
+    DATABASE_CONNECTIONS: int = Field(
+        5,
+        ge=3,
+        le=100,
+        description="Connections to PostgreSQL that one process opens at most. One "
+        "reads the change number, and one writes the audit.",
+    )
+    DATABASE_POOLER: bool = Field(
+        False,
+        description="Whether DATABASE_URL leads to a pooler that lends a connection "
+        "for one transaction, such as PgBouncer (`docs/production.md`).",
     )
     SECRET_KEY: SecretStr = Field(
         SecretStr(""),
@@ -293,6 +303,12 @@ class Environment(BaseSettings):
         ge=16 * 1024,
         description="Largest request body at all other paths, in bytes.",
     )
+    MAX_UPLOAD_SIZE: int = Field(
+        20 * 1024 * 1024,
+        ge=16 * 1024,
+        description="Largest file that a superuser may upload to import users or the "
+        "access policy, in bytes. The proxies in front must allow 64 KiB more.",
+    )
     BODY_TIMEOUT: float = Field(
         30.0,
         gt=0,
@@ -466,18 +482,8 @@ class Environment(BaseSettings):
     @field_validator("DATABASE_URL")
     @classmethod
     def known_database(cls, value: str) -> str:
-        if not value:
-            return value
-        try:
-            parts = urlsplit(value)
-            _ = parts.scheme.startswith("postgres") and parts.port
-        except ValueError as error:
-            # The error of the URL parser may repeat the password.
-            raise ValueError(ODD_DATABASE_URL) from error
-        if parts.scheme not in DATABASES:
-            raise ValueError(f"write it as one of {', '.join(DATABASES)} and ://...")
-        if "," in (parts.hostname or ""):
-            raise ValueError(ODD_DATABASE_URL)
+        if value:
+            database_urls.parse(value)
         return value
 
     @field_validator("PYTHONPATH")

@@ -6,9 +6,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import dj_database_url
-
-from config import environment, sqlite
+from config import database_urls, environment, sqlite
 from config.environment import split_secrets
 
 env = environment.read()
@@ -37,7 +35,7 @@ CLOCK_LEEWAY = timedelta(seconds=env.CLOCK_LEEWAY)
 SIGNING_ALGORITHM = env.SIGNING_ALGORITHM
 EXTRA_APPS = env.EXTRA_APPS
 MAX_BODY_SIZE = env.MAX_BODY_SIZE
-MAX_FORM_SIZE = env.MAX_FORM_SIZE
+MAX_FORM_SIZE, MAX_UPLOAD_SIZE = env.MAX_FORM_SIZE, env.MAX_UPLOAD_SIZE
 BODY_TIMEOUT, HEAD_TIMEOUT = env.BODY_TIMEOUT, env.HEAD_TIMEOUT
 SEND_TIMEOUT = env.SEND_TIMEOUT
 MAX_HEAD_SIZE, MAX_HEADERS = env.MAX_HEAD_SIZE, env.MAX_HEADERS
@@ -89,6 +87,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "accounts.http.language.PageLanguageMiddleware",
     "accounts.http.time_zone.ReaderTimeZoneMiddleware",
+    "accounts.http.refused_bodies.RefusedBodyMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -129,8 +128,9 @@ KEEPALIVES = {
 
 def database(url: str) -> dict[str, Any]:
     """PostgreSQL with a pool, or SQLite with a 20-second lock timeout."""
+    config: dict[str, Any]
     if url:
-        config: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
+        config = database_urls.parse(url)
     else:
         name = DATA_DIR / "portico.sqlite3"
         config = {"ENGINE": "django.db.backends.sqlite3", "NAME": name}
@@ -147,7 +147,11 @@ def database(url: str) -> dict[str, Any]:
         config["CONN_HEALTH_CHECKS"] = True
         # Long reconnect attempts would delay requests after PostgreSQL is back.
         timeouts = {"timeout": 5, "reconnect_timeout": 2}
-        options.setdefault("pool", {"min_size": 1, "max_size": 12, **timeouts})
+        # The reader of change numbers (mcp_bridge/cache/readers) has another one.
+        size = env.DATABASE_CONNECTIONS - 1
+        options.setdefault("pool", {"min_size": 1, "max_size": size, **timeouts})
+        # A cursor of the server outlives the transaction that a pooler lends.
+        config["DISABLE_SERVER_SIDE_CURSORS"] = env.DATABASE_POOLER
         # Detect a lost network within 10 seconds. The default is two hours.
         for option, value in KEEPALIVES.items():
             options.setdefault(option, value)
@@ -155,6 +159,8 @@ def database(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": database(env.DATABASE_URL)}
+DATABASE_POOLER = env.DATABASE_POOLER
+DATABASE_FROM_URL = database
 # For PostgreSQL, of processes that serve: config/server/workers.py sets them.
 SERVING_OPTIONS = (
     "-c statement_timeout=8s -c lock_timeout=4s "

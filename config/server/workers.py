@@ -31,8 +31,9 @@ def refuse_uncounted_workers() -> None:
 def bound_statements() -> None:
     """Set PostgreSQL timeouts, so that a caller of a slow statement gets 503.
 
-    Commands such as migrate and purge have no timeouts.
+    Commands such as migrate and purge have no timeouts. A pooler would refuse the
+    options, or give them to others: there the role has the timeouts.
     """
     database = settings.DATABASES["default"]
-    if "postgresql" in database["ENGINE"]:
+    if "postgresql" in database["ENGINE"] and not settings.DATABASE_POOLER:
         database["OPTIONS"].setdefault("options", settings.SERVING_OPTIONS)

@@ -33,6 +33,8 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "ENVIRONMENT": ("production", {}),
     "DATA_DIR": ("/tmp/portico-test", {"DATA_DIR": Path("/tmp/portico-test")}),  # noqa: S108
     "DATABASE_URL": ("postgres://u:p@h:7/n", {}),
+    "DATABASE_CONNECTIONS": (7, {}),
+    "DATABASE_POOLER": (True, {}),
     "SECRET_KEY": ("one secret", {}),
     "KEY_ENCRYPTION_KEY": ("other secret", {}),
     "SECRET_KEY_FALLBACKS": ("a,b", {"SECRET_KEY_FALLBACKS": ["a", "b"]}),
@@ -108,6 +110,7 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
         20_000,
         {"MAX_FORM_SIZE": 20_000, "DATA_UPLOAD_MAX_MEMORY_SIZE": 20_000},
     ),
+    "MAX_UPLOAD_SIZE": (20_000, {}),
     "BODY_TIMEOUT": (7.5, {}),
     "HEAD_TIMEOUT": (7.5, {}),
     "MAX_HEAD_SIZE": (8193, {}),
@@ -135,7 +138,13 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "PAGE_LANGUAGE": ("ko", {}),
 }
 """Variable -> its value, and the settings that follow; default: the same name."""
-ELSEWHERE = {"DATABASE_URL", "CLIENT_METADATA_DOCUMENTS", "LOG_LEVEL", "LOG_FORMAT"}
+ELSEWHERE = {
+    "DATABASE_URL",
+    "DATABASE_CONNECTIONS",
+    "CLIENT_METADATA_DOCUMENTS",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+}
 """Variables that are a part of another setting, below."""
 
 
@@ -254,6 +263,7 @@ PROTECTING_MIDDLEWARE = (
     "accounts.http.content_security_policy.ContentSecurityPolicyMiddleware "
     "django.contrib.sessions.middleware.SessionMiddleware "
     "accounts.http.language.PageLanguageMiddleware "
+    "accounts.http.refused_bodies.RefusedBodyMiddleware "
     "django.middleware.common.CommonMiddleware "
     "django.middleware.csrf.CsrfViewMiddleware "
     "django.contrib.auth.middleware.AuthenticationMiddleware "
@@ -337,10 +347,14 @@ def test_sqlite_waits_for_locks_and_survives_a_crash(
     assert name == tmp_path / "portico.sqlite3"
 
 
-def test_postgres_has_a_pool_and_notices_a_lost_network(settings_for: Any) -> None:
+def test_postgres_has_a_pool_and_notices_a_lost_network(
+    settings_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_CONNECTIONS", raising=False)
     database = settings_for(DATABASE_URL="postgres://h/d")["DATABASES"]["default"]
     assert database["CONN_HEALTH_CHECKS"] is True and database["CONN_MAX_AGE"] == 0
-    pool = {"min_size": 1, "max_size": 12, "timeout": 5, "reconnect_timeout": 2}
+    pool = {"min_size": 1, "max_size": 4, "timeout": 5, "reconnect_timeout": 2}
+    assert database["DISABLE_SERVER_SIDE_CURSORS"] is False
     assert database["OPTIONS"] == {
         "pool": pool,
         "keepalives_idle": 5,
@@ -348,6 +362,20 @@ def test_postgres_has_a_pool_and_notices_a_lost_network(settings_for: Any) -> No
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
     }
+
+
+@pytest.mark.parametrize("most", [3, 20])
+def test_a_process_has_a_bounded_number_of_connections(
+    settings_for: Any, most: int
+) -> None:
+    """The reader of change numbers has one beside the pool."""
+    found = settings_for(DATABASE_URL="postgres://h/d", DATABASE_CONNECTIONS=most)
+    assert found["DATABASES"]["default"]["OPTIONS"]["pool"]["max_size"] == most - 1
+
+
+def test_behind_a_pooler_no_cursor_outlives_its_transaction(settings_for: Any) -> None:
+    found = settings_for(DATABASE_URL="postgres://h/d", DATABASE_POOLER=True)
+    assert found["DATABASES"]["default"]["DISABLE_SERVER_SIDE_CURSORS"] is True
 
 
 def test_options_of_the_url_win(settings_for: Any) -> None:

@@ -177,6 +177,7 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
     return {
         "DATA_DIR": str(folder),
         "DATABASE_URL": database_url(),
+        "DATABASE_CONNECTIONS": "5",
         "SECRET_KEY": settings.SECRET_KEY,
         "KEY_ENCRYPTION_KEY": settings.KEY_ENCRYPTION_KEY,
         "PORT": str(port),

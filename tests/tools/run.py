@@ -81,6 +81,8 @@ class Run:
         self.log = folder / "out"
         env = {k: v for k, v in os.environ.items() if k not in CLEARED}
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
+        # Threads of tests use the ORM, too; servers have their default of five.
+        env["DATABASE_CONNECTIONS"] = "20"
         env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
         command = [sys.executable, *self.tracer, "-m", "pytest"]
         command += ["-m", self.marks, *self.paths]

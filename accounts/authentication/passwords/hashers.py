@@ -17,6 +17,7 @@ from django.contrib.auth.hashers import (
 )
 from django.utils.translation import gettext_lazy as _
 
+from accounts.http.outbound_calls import release_connections
 from accounts.rate_limits.errors import RateLimited
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def hashing_slot() -> Iterator[None]:
     if getattr(_local, "has_slot", False):
         yield
         return
-    if not _slots().acquire(timeout=settings.HASHING_WAIT):
+    if not _acquire_slot():
         raise RateLimited(
             _("Too many people are signing in. Try again in a moment."), 1
         )
@@ -48,6 +49,14 @@ def hashing_slot() -> Iterator[None]:
     finally:
         _local.has_slot = False
         _slots().release()
+
+
+def _acquire_slot() -> bool:
+    """Wait HASHING_WAIT seconds, without a database connection that others need."""
+    if _slots().acquire(blocking=False):
+        return True
+    release_connections()
+    return _slots().acquire(timeout=settings.HASHING_WAIT)
 
 
 @cache

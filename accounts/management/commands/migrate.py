@@ -6,11 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
+from django.core.management import CommandError
 from django.core.management.commands import migrate
 from django.db import connections
 
 LOCK = 0x706F7274
 """`port` in ASCII; no other advisory lock of this database may use it."""
+
+POOLED = (
+    "migrate needs its own connection: run it with DATABASE_POOLER=false, and with the "
+    "address of PostgreSQL instead of the pooler's in DATABASE_URL."
+)
 
 
 class Command(migrate.Command):
@@ -24,7 +31,12 @@ class Command(migrate.Command):
         super().check(*args, **{**options, "databases": None})
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Wait for the lock; the next process then finds nothing left to migrate."""
+        """Wait for the lock; the next process then finds nothing left to migrate.
+
+        Raises CommandError behind a pooler, which would lend the lock to others.
+        """
+        if settings.DATABASE_POOLER:
+            raise CommandError(POOLED)
         with migration_lock(options["database"]):
             super().handle(*args, **options)
 

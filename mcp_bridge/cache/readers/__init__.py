@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from django.conf import settings
 from django.db import connection
 
 from mcp_bridge.cache.readers.base import ChangeReader
@@ -27,4 +28,6 @@ def open_reader() -> ChangeReader:
     excluded = {"context", "cursor_factory", "prepare_threshold", "pool"}
     options = connection.get_connection_params().items()
     parameters = {name: value for name, value in options if name not in excluded}
-    return PostgresReader({"connect_timeout": READ_TIMEOUT, **parameters})
+    reader = PostgresReader({"connect_timeout": READ_TIMEOUT, **parameters})
+    reader.prepares = not settings.DATABASE_POOLER
+    return reader

@@ -57,6 +57,7 @@ def test_statements_of_servers_have_a_time_limit(
 ) -> None:
     """Options of DATABASE_URL win."""
     database = {"ENGINE": engine, "OPTIONS": before}
-    set_up(monkeypatch, DATABASES={"default": database}, SERVING_OPTIONS="-c x")
+    known = {"DATABASES": {"default": database}, "SERVING_OPTIONS": "-c x"}
+    set_up(monkeypatch, DATABASE_POOLER=False, **known)
     workers.bound_statements()
     assert database["OPTIONS"] == after

@@ -413,8 +413,12 @@ def test_a_connection_is_prepared_or_closed(
     assert opened.closed is bool(error is not None and prepares)
 
 
-def test_the_reader_connects_as_django_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pooler", [True, False])
+def test_the_reader_connects_as_django_does(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, pooler: bool
+) -> None:
     """Without Django's own options, and for a bounded time."""
+    settings.DATABASE_POOLER = pooler
     parameters = {"host": "h", "dbname": "d", "password": "p"}
     own = dict.fromkeys(("context", "cursor_factory", "prepare_threshold", "pool"))
     fake = SimpleNamespace(
@@ -424,6 +428,7 @@ def test_the_reader_connects_as_django_does(monkeypatch: pytest.MonkeyPatch) -> 
     reader = readers.open_reader()
     assert isinstance(reader, PostgresReader)
     assert reader.parameters == {**parameters, "connect_timeout": 5}
+    assert reader.prepares is not pooler
     fake.get_connection_params = lambda: {"connect_timeout": 2}
     reader = readers.open_reader()
     assert isinstance(reader, PostgresReader)
