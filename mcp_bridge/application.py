@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from accounts.admin_site.uploads import largest_upload, upload_paths
 from accounts.authentication.mail import MAILER
 from accounts.http.client_address import apply_forwarded
 from accounts.models import SigningKey
@@ -23,6 +24,7 @@ from mcp_bridge.audit.writer import writing_audit
 from mcp_bridge.cache.decision_cache import caching_decisions
 from mcp_bridge.db import in_database
 from mcp_bridge.http.descriptors import watching_descriptors
+from mcp_bridge.http.headers import header
 from mcp_bridge.http.host_origin import HostOriginMiddleware, origin_pattern
 from mcp_bridge.http.request_body import BodyLimitMiddleware
 from mcp_bridge.http.request_id import with_request_id
@@ -32,6 +34,7 @@ from mcp_bridge.http.unread_body import discarding_unread
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
 from mcp_bridge.middleware.database_timeout import DatabaseTimeoutMiddleware
 from mcp_bridge.server.discovery import autodiscover, sync
+from mcp_bridge.server.sampling import sampling
 from mcp_bridge.server.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -47,7 +50,7 @@ class Application:
     def __init__(self, django: ASGIApp) -> None:
         self.server = autodiscover()
         self.django = BodyLimitMiddleware(
-            DatabaseTimeoutMiddleware(django), settings.MAX_FORM_SIZE
+            DatabaseTimeoutMiddleware(django), largest_body
         )
         self.public = CORSMiddleware(
             self.django,
@@ -103,11 +106,21 @@ class Application:
             await stack.enter_async_context(writing_audit())
             await stack.enter_async_context(caching_decisions())
             await stack.enter_async_context(self.transport.running())
+            await stack.enter_async_context(sampling())
             self.server.running = True
             await send({"type": "lifespan.startup.complete"})
             await receive()
             self.server.running = False
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def largest_body(scope: Scope) -> int:
+    """The largest body that Django reads from this request, in bytes."""
+    least: int = settings.MAX_FORM_SIZE
+    if scope["path"] not in upload_paths():
+        return least
+    cookies = header(scope, b"cookie") or ""
+    return max(least, await in_database(largest_upload, cookies))
 
 
 def startup_remedy(error: DatabaseError) -> str:

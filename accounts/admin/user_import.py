@@ -41,19 +41,21 @@ class UserImportPage(SuperusersPage):
     template = "admin/import_users.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.page({"columns": COLUMNS})
+        return self.page({})
+
+    def page(self, context: dict[str, Any], status: int = 200) -> HttpResponse:
+        return super().page({"columns": COLUMNS, **context}, status)
 
     def post(self, request: HttpRequest) -> Any:
         if "apply" in request.POST:
             return self.apply(request)
         raw, error = uploaded_file(request)
         if error:
-            return self.page({"columns": COLUMNS, "told": error}, status=400)
+            return self.page({"told": error}, status=400)
         plan = plan_users(raw, request.user)
         if not plan.problems:
             store_draft(request, "users", raw)
         context = {
-            "columns": COLUMNS,
             "plan": plan,
             "problems": plan.problems[:MAX_ROWS],
             "steps": [s for s in plan.steps if s.what != "same"][:MAX_ROWS],
@@ -68,7 +70,7 @@ class UserImportPage(SuperusersPage):
         draft = ImportDraft.objects.filter(owner=request.user, kind="users").first()
         if draft is None:
             error = _("Nothing to apply. Choose the file again.")
-            return self.page({"columns": COLUMNS, "told": error}, status=400)
+            return self.page({"told": error}, status=400)
         context = {**admin.site.each_context(request), "title": self.title}
         whole = render_to_string("admin/progress.html", context, request)
         before, after = whole.split(PROGRESS_PLACE)

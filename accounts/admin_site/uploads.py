@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from django.http import HttpRequest
+from django.conf import settings
+from django.contrib import admin, auth
+from django.http import HttpRequest, HttpResponse, parse_cookie
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.admin_site.site import SitePage
+from accounts.admin_site.site import PorticoSite, SitePage
+from accounts.http.session_store import SessionStore
 from accounts.models import ImportDraft
 
-MAX_UPLOAD_SIZE = 20 * 1024 * 1024
+FORM_SIZE = 64 * 1024
+"""Bytes of an upload besides the file: other fields, and the heads of the parts."""
 
 
 class SuperusersPage(SitePage):
-    """A page that can grant rights."""
+    """A page that takes a file and can grant rights."""
 
     superusers_only = True
+
+    def page(self, context: dict[str, Any], status: int = 200) -> HttpResponse:
+        """Show how large a file may be."""
+        return super().page({"largest": settings.MAX_UPLOAD_SIZE, **context}, status)
+
+
+@cache
+def upload_paths() -> frozenset[str]:
+    """Paths of the pages that take a file."""
+    pages = cast(PorticoSite, admin.site).pages.values()
+    names = [page.name for page in pages if issubclass(page, SuperusersPage)]
+    return frozenset(reverse(f"admin:{name}") for name in names)
+
+
+def largest_upload(cookies: str) -> int:
+    """The largest body that the owner of these cookies may upload, in bytes.
+
+    It is 0 unless the session is a superuser's: anybody else could fill the disk.
+    """
+    key = parse_cookie(cookies).get(settings.SESSION_COOKIE_NAME)
+    request = HttpRequest()
+    request.session = SessionStore(key)
+    user: Any = auth.get_user(request)
+    return settings.MAX_UPLOAD_SIZE + FORM_SIZE if user.is_superuser else 0
 
 
 def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
@@ -24,8 +55,10 @@ def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
     sent: Any = request.FILES.get("file")
     if sent is None:
         return b"", _("Choose a file.")
-    if sent.size > MAX_UPLOAD_SIZE:
-        return b"", _("The file is larger than 20 MB. Choose a smaller file.")
+    if sent.size > settings.MAX_UPLOAD_SIZE:
+        size = filesizeformat(settings.MAX_UPLOAD_SIZE)
+        text = _("The file is larger than %(size)s. Choose a smaller file.")
+        return b"", text % {"size": size}
     return sent.read(), ""
 
 

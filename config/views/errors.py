@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from django.conf import settings
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import DisallowedHost, RequestDataTooBig, TooManyFieldsSent
@@ -54,11 +55,17 @@ REFUSED: dict[type[Exception], str] = {
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400, for requests that Django refuses before a view runs."""
+    """Django's handler400, for requests that Django refuses before a view runs.
+
+    People who sent too much get a page.
+    """
     if isinstance(exception, DisallowedModelAdminLookup):
         return undeclared_lookup(request, exception)
     texts = [text for kind, text in REFUSED.items() if isinstance(exception, kind)]
     text = texts[0] if texts else "The request is malformed."
+    if isinstance(exception, RequestDataTooBig):
+        page = ("413.html", {"largest": settings.DATA_UPLOAD_MAX_MEMORY_SIZE})
+        return page_or_json(request, 413, page, ("invalid_request", text))
     body = error_body("invalid_request", text)
     return JsonResponse(body, status=400, headers={"Cache-Control": "no-store"})
 

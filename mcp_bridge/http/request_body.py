@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import TypeVar, cast
 
@@ -16,28 +16,48 @@ import anyio
 from django.conf import settings
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from accounts.http.refused_bodies import SCOPE_KEY, RefusedBody
 from mcp_bridge.http.headers import header
 from mcp_bridge.http.responses import Response, body_timeout, json_error
 
+LimitOf = Callable[[Scope], Awaitable[int]]
+"""The largest body of a request, in bytes."""
+
 
 class BodyLimitMiddleware:
-    """Pure ASGI: 413 for a body over `largest` bytes, 408 for a slow one."""
+    """Pure ASGI: 413 for a body over its limit, 408 for a slow one.
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
-        self.app, self.largest = app, largest
+    A browser gets the page that Django makes of a RefusedBody.
+    """
+
+    def __init__(self, app: ASGIApp, limit: LimitOf) -> None:
+        self.app, self.limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve; a response that has begun is not replaced."""
+        largest = await self.limit(scope)
         declared = header(scope, b"content-length") or "0"
-        if declared.isdigit() and int(declared) > self.largest:
-            await body_too_large(self.largest).send(send)
+        if declared.isdigit() and int(declared) > largest:
+            await self.refuse(RefusedBody(413, largest), scope, send)
             return
-        body, sender = LimitedReceive(receive, self.largest), TrackedSend(send)
+        body, sender = LimitedReceive(receive, largest), TrackedSend(send)
         try:
             await self.app(scope, body, sender)
         except (BodyTooLarge, BodyTimeout) as problem:
             if not sender.begun:
-                await body_refused(problem, self.largest).send(send)
+                status = 413 if isinstance(problem, BodyTooLarge) else 408
+                await self.refuse(RefusedBody(status, largest), scope, send)
+
+    async def refuse(self, refused: RefusedBody, scope: Scope, send: Send) -> None:
+        """A page for a browser, JSON for a program."""
+        if "text/html" in (header(scope, b"accept") or ""):
+            await self.app({**scope, SCOPE_KEY: refused}, without_body, send)
+        else:
+            await body_refused(refused).send(send)
+
+
+async def without_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 class LimitedReceive:
@@ -80,9 +100,9 @@ def body_too_large(largest: int) -> Response:
     return json_error(413, "invalid_request", text, connection="close")
 
 
-def body_refused(problem: BodyTooLarge | BodyTimeout, largest: int) -> Response:
-    if isinstance(problem, BodyTooLarge):
-        return body_too_large(largest)
+def body_refused(refused: RefusedBody) -> Response:
+    if refused.status == 413:
+        return body_too_large(refused.largest)
     return body_timeout()
 
 

@@ -144,6 +144,23 @@ def test_django_has_limits_of_its_own(app: Application) -> None:
     assert asked(app, "/oauth/token", content_length="11").status == 413
 
 
+def test_a_file_may_be_larger_than_other_bodies(
+    app: Application, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the pages that take files, for a session that may send one."""
+    sessions = {"s=root": 50, "": 0}
+    monkeypatch.setattr(application, "largest_upload", sessions.__getitem__)
+
+    def status(path: str, size: int, cookie: str) -> int:
+        return asked(app, path, content_length=str(size), cookie=cookie).status
+
+    for path in ("/admin/users/import/", "/admin/policy/"):
+        assert status(path, 50, "s=root") == 218
+        assert status(path, 51, "s=root") == status(path, 11, "") == 413
+        assert status(path, 10, "") == 218
+    assert status("/admin/users/", 11, "s=root") == 413
+
+
 def test_every_response_has_a_request_id(app: Application) -> None:
     for path in ("/", "/mcp", "/oauth/token"):
         assert asked(app, path, x_request_id="abcd-1234").headers["x-request-id"] == (

@@ -9,6 +9,7 @@ import pytest
 
 from accounts.admin_site import uploads
 from accounts.models import ImportDraft, User
+from tests.support.users import browser_of
 
 pytestmark = pytest.mark.django_db
 
@@ -28,10 +29,11 @@ def uploaded(file: Any) -> tuple[bytes, str]:
     return uploads.uploaded_file(request)
 
 
-def test_a_file_of_at_most_twenty_megabytes_is_read() -> None:
-    most = 20 * 1024 * 1024
+@pytest.mark.parametrize("megabytes", [2, 20])
+def test_a_file_up_to_the_limit_is_read(settings: Any, megabytes: int) -> None:
+    settings.MAX_UPLOAD_SIZE = most = megabytes * 1024 * 1024
     assert uploaded(Sent(most)) == (b"content", "")
-    told = "The file is larger than 20 MB. Choose a smaller file."
+    told = f"The file is larger than {megabytes}.0\xa0MB. Choose a smaller file."
     assert uploaded(Sent(most + 1)) == (b"", told)
     assert uploaded(None) == (b"", "Choose a file.")
 
@@ -56,3 +58,26 @@ def test_a_new_draft_replaces_ones_own_of_the_kind(alice: User, bob: User) -> No
 
 def test_imports_are_for_superusers() -> None:
     assert uploads.SuperusersPage.superusers_only is True
+
+
+def test_the_pages_that_take_files_are_known() -> None:
+    assert uploads.upload_paths() == {"/admin/users/import/", "/admin/policy/"}
+
+
+def cookies(user: User) -> str:
+    jar = browser_of(user).cookies
+    return "; ".join(f"{name}={morsel.value}" for name, morsel in jar.items())
+
+
+def test_only_a_superuser_may_send_a_large_body(
+    carol: User, alice: User, settings: Any
+) -> None:
+    """A page of the admin is also reached by people without rights."""
+    settings.MAX_UPLOAD_SIZE = 1000
+    name = settings.SESSION_COOKIE_NAME
+    assert uploads.largest_upload(cookies(carol)) == 1000 + 64 * 1024
+    for text in (cookies(alice), "", f"{name}=x", f"{name}=\x00", "a=b; ;=", name):
+        assert uploads.largest_upload(text) == 0
+    kept = cookies(carol)
+    User.objects.filter(pk=carol.pk).update(is_active=False)
+    assert uploads.largest_upload(kept) == 0

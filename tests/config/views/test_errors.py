@@ -236,7 +236,7 @@ def test_the_known_exceptions_are_these() -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        *REFUSED.items(),
+        *((k, text) for k, text in REFUSED.items() if k is not RequestDataTooBig),
         (SuspiciousOperation, "The request is malformed."),
     ],
 )
@@ -248,6 +248,18 @@ def test_what_django_refuses_is_400(rf: Any, error: type[Exception], text: str) 
         body = error_body("invalid_request", text)
         assert json.loads(response.content) == body
         assert ("error_uri" in body) is (error is DisallowedHost)
+
+
+@override_settings(STORAGES=UNCOLLECTED, DATA_UPLOAD_MAX_MEMORY_SIZE=3 * 1024 * 1024)
+def test_too_much_data_is_413(rf: Any) -> None:
+    """RFC 9110 15.5.14."""
+    request = rf.get("/admin/", headers={"accept": "application/json"})
+    response = bad_request(request, RequestDataTooBig("x"))
+    assert response.status_code == 413
+    assert json.loads(response.content)["error"] == "invalid_request"
+    request = rf.get("/admin/", headers={"accept": "text/html"})
+    page = bad_request(request, RequestDataTooBig("x"))
+    assert page.status_code == 413 and "larger than 3.0" in page.content.decode()
 
 
 def test_a_refused_lookup_is_explained(rf: Any) -> None:

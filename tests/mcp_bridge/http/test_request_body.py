@@ -9,6 +9,7 @@ import pytest
 from django.test import override_settings
 
 from accounts.http.responses import error_body
+from accounts.http.refused_bodies import SCOPE_KEY, RefusedBody
 from mcp_bridge.http.request_body import (
     BodyLimitMiddleware,
     BodyTimeout,
@@ -45,13 +46,22 @@ class Echo:
             await asyncio.wait_for(receive(), 0.001)
 
 
+async def ten(scope: Any) -> int:
+    return 10
+
+
 def limited(
-    events: list[Any], declared: str | None = None, app: Any = None, wait: float = 5
+    events: list[Any],
+    declared: str | None = None,
+    app: Any = None,
+    wait: float = 5,
+    accept: str = "*/*",
 ) -> Client:
     """A request to an application that takes ten bytes."""
     headers = {} if declared is None else {"content-length": declared}
+    headers |= {"accept": accept}
     with override_settings(BODY_TIMEOUT=wait):
-        middleware = BodyLimitMiddleware(app or Echo(), 10)
+        middleware = BodyLimitMiddleware(app or Echo(), ten)
         return ask(middleware, http_scope(headers=headers), events)
 
 
@@ -81,6 +91,32 @@ def test_a_refusal_of_a_large_body_closes_the_connection() -> None:
         assert reply.json == error_body("invalid_request", text)
 
 
+class Pages:
+    """Reads the body of a request, or notes why it was refused."""
+
+    refused: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.refused = scope.get(SCOPE_KEY)
+        while (await receive())["more_body"]:
+            pass
+        await send(START)
+        await send({"type": "http.response.body", "body": b"page"})
+
+
+@pytest.mark.parametrize(
+    ("events", "declared", "status"),
+    [([], "11", 413), ([chunk(b"x" * 11)], None, 413), ([], None, 408)],
+)
+def test_a_browser_gets_a_page_of_the_application(
+    events: list[Any], declared: str | None, status: int
+) -> None:
+    """The application gets no body, so that it answers at once."""
+    app = Pages()
+    reply = limited(events, declared, app, 0.05, accept="text/html,*/*;q=0.8")
+    assert app.refused == RefusedBody(status, 10) and reply.body == b"page"
+
+
 @pytest.mark.parametrize("events", [[], [chunk(b"a", more=True)]])
 def test_a_slow_body_is_408(events: list[Any]) -> None:
     reply = limited(events, wait=0.01)
@@ -97,7 +133,7 @@ def test_the_time_is_limited_in_total_not_for_each_part() -> None:
             return chunk(b"", more=True)
 
         client = Client()
-        app = BodyLimitMiddleware(Echo(), 10)
+        app = BodyLimitMiddleware(Echo(), ten)
         await app(http_scope(), receive, client.send)
         assert client.status == 408
 
