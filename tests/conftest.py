@@ -98,6 +98,7 @@ BOTH_DATABASES = (
     "tests/mcp_bridge/cache/",
     "tests/mcp_bridge/models/",
     "tests/mcp_bridge/test_db.py",
+    "tests/mcp_bridge/transfer/",
 )
 """Tests whose SQL or locks differ by database. The other unit tests run once."""
 

@@ -45,11 +45,12 @@ LAYERS = {
         "models",
         "db",
         "access",
-        "cache",
         "metrics",
+        "cache",
         "audit",
         "server",
         "middleware",
+        "transfer",
         "application",
     ),
 }

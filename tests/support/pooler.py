@@ -53,7 +53,8 @@ def running_pooler(folder: Path) -> Iterator[str]:
             folder=folder,
         )
     )
-    command = [str(program), str(config), *unprivileged(folder)]
+    account = unprivileged(folder, str(known.get("host") or ""))
+    command = [str(program), str(config), *account]
     with (folder / "pgbouncer.out").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
@@ -64,18 +65,18 @@ def running_pooler(folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
-def unprivileged(folder: Path) -> list[str]:
-    """PgBouncer refuses to run as root."""
+def unprivileged(folder: Path, host: str) -> list[str]:
+    """PgBouncer refuses to run as root, and must reach the socket of PostgreSQL."""
     if os.geteuid():
         return []
-    nobody = pwd.getpwnam("nobody")
+    owner = os.stat(host).st_uid if host.startswith("/") else 0
+    account = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
     for parent in (folder, *folder.parents):
         if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):  # noqa: S108
             parent.chmod(parent.stat().st_mode | 0o011)
-    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    for file in folder.iterdir():
-        os.chown(file, nobody.pw_uid, nobody.pw_gid)
-    return ["-u", "nobody"]
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, account.pw_uid, account.pw_gid)
+    return ["-u", account.pw_name]
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
