@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from accounts.parsing.text import counted
 from mcp_bridge.audit import bulk_insert
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.db import in_database
-from mcp_bridge.metrics import prometheus
+from mcp_bridge.metrics import prometheus, service
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class AuditWriter:
         size = min(len(self.queue), BATCH_SIZE)
         batch = [self.queue.popleft() for _ in range(size)]
         events = [queued.event for queued in batch]
+        self.began = time.perf_counter()
         loop = asyncio.get_running_loop()
         self.alarm = loop.call_later(COMMIT_TIMEOUT, self._time_out, batch)
         job = loop.run_in_executor(self.thread, insert_or_isolate, events)
@@ -122,6 +124,8 @@ class AuditWriter:
         self.busy = False
         self.alarm.cancel()
         error = job.exception()
+        lost = len(batch) if self.durable else 0
+        service.observe_commit(self.began, lost if error else len(job.result()))
         if error is None:
             self._resolve_batch(batch, job.result())
         elif self.durable:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from django.db import DatabaseError
@@ -36,6 +37,7 @@ from mcp_bridge.cache.readers.base import (
 )
 from mcp_bridge.cache.triggers.install import TriggerState, state
 from mcp_bridge.db import in_database
+from mcp_bridge.metrics import service
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +91,10 @@ class DecisionCache:
 
     async def check_for_changes(self) -> None:
         """Evict what has changed since the last check. Raises DatabaseUnavailable."""
+        began = perf_counter()
         try:
             now = await self.reader.current_position()
+            service.observe_change_read(began)
             if now != self.position:
                 await self.catch_up(now)
         except DatabaseUnavailable:

@@ -16,7 +16,8 @@ from django.conf import settings
 logger = logging.getLogger(__name__)
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-KINDS = ("counter", "histogram", "gauge_livesum")
+GAUGES = ("gauge_livesum", "gauge_livemax", "gauge_livemin")
+KINDS = ("counter", "histogram", *GAUGES)
 """A worker's files, as prometheus_client names them for prometheus.py."""
 FILE_SIZE = 256 * 1024
 """Bytes of each file: more series than the few labels can make."""

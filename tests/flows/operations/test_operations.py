@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,27 @@ def test_metrics_cover_all_workers(observed_server: Portico) -> None:
     assert found == expected
     assert after["portico_http_requests_in_flight"] == 0
     assert after["portico_audit_queue"] == 0
+
+
+def test_metrics_show_the_state_of_all_workers(observed_server: Portico) -> None:
+    """Each of them measures itself."""
+    for _ in range(50):
+        found = metrics(observed_server)
+        if found["portico_workers"] == 2:
+            break
+        time.sleep(0.1)
+    assert found["portico_workers"] == 2 and found["portico_caching"] == 1
+    assert found['portico_rate_limit_store_up{kind="valkey"}'] == 1
+    memory = found["portico_process_resident_memory_bytes"]
+    largest = found["portico_process_largest_resident_memory_bytes"]
+    assert memory / 2 <= largest < memory
+    assert 0 < found["portico_process_open_descriptors"]
+    assert found["portico_process_cpu_seconds_total"] > 0
+    before = found["portico_change_read_seconds_count"]
+    assert mcp_client(observed_server, "alice").text("look") == "alice looks at shelf"
+    after = metrics(observed_server)
+    assert after["portico_change_read_seconds_count"] > before
+    assert after["portico_audit_commit_seconds_count"] > 0
 
 
 @pytest.mark.once

@@ -107,7 +107,8 @@ def test_a_worker_reserves_its_files_once(tmp_path: Path) -> None:
     assert multiprocess.FILE_SIZE == 256 * 1024
     own = os.getpid()
     multiprocess.reserve(tmp_path)
-    kinds = ("counter", "gauge_livesum", "histogram")
+    kinds = ["counter", "histogram"]
+    kinds += ["gauge_livesum", "gauge_livemax", "gauge_livemin"]
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert sizes == {f"{kind}_{own}.db": 256 * 1024 for kind in kinds}
     for path in tmp_path.iterdir():
