@@ -87,7 +87,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "accounts.http.language.PageLanguageMiddleware",
     "accounts.http.time_zone.ReaderTimeZoneMiddleware",
-    "accounts.http.refused_bodies.RefusedBodyMiddleware",
+    "accounts.http.responses.RefusedBodyMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
@@ -71,3 +72,34 @@ class NotAllowedPageMiddleware:
         page = render(request, "405.html", status=405)
         page["Allow"] = response["Allow"]
         return page
+
+
+SCOPE_KEY = "portico.refused_body"
+"""mcp_bridge/http/request_body.py sets it: a browser's request goes on without body."""
+
+
+class RefusedBody(NamedTuple):
+    """Why the body was refused: 413 (too large) or 408 (too slow)."""
+
+    status: int
+    largest: int
+    """The limit in bytes."""
+
+
+class RefusedBodyMiddleware:
+    """Answer a request that has a RefusedBody in its ASGI scope."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        refused = getattr(request, "scope", {}).get(SCOPE_KEY)
+        return refusal_page(request, refused) if refused else self.get_response(request)
+
+
+def refusal_page(request: HttpRequest, refused: RefusedBody) -> HttpResponse:
+    """The page; it closes the connection, because the rest of the body may come."""
+    context = {"largest": refused.largest}
+    response = error_page(request, refused.status, f"{refused.status}.html", context)
+    response["Connection"], response["Cache-Control"] = "close", "no-store"
+    return response

@@ -16,7 +16,7 @@ import anyio
 from django.conf import settings
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from accounts.http.refused_bodies import SCOPE_KEY, RefusedBody
+from accounts.http.responses import SCOPE_KEY, RefusedBody
 from mcp_bridge.http.headers import header
 from mcp_bridge.http.responses import Response, body_timeout, json_error
 

@@ -60,10 +60,10 @@ class Digest:
 
 def row_bytes(row: Row) -> bytes:
     """The same bytes for equal rows on both databases."""
-    return json.dumps(row, sort_keys=True, default=value_text).encode()
+    return json.dumps(row, sort_keys=True, default=plain_value).encode()
 
 
-def value_text(value: Any) -> str:
+def plain_value(value: Any) -> str:
     """A value that JSON lacks: a time in UTC with its microseconds, bytes as hex."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()

@@ -263,7 +263,7 @@ PROTECTING_MIDDLEWARE = (
     "accounts.http.content_security_policy.ContentSecurityPolicyMiddleware "
     "django.contrib.sessions.middleware.SessionMiddleware "
     "accounts.http.language.PageLanguageMiddleware "
-    "accounts.http.refused_bodies.RefusedBodyMiddleware "
+    "accounts.http.responses.RefusedBodyMiddleware "
     "django.middleware.common.CommonMiddleware "
     "django.middleware.csrf.CsrfViewMiddleware "
     "django.contrib.auth.middleware.AuthenticationMiddleware "

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from accounts.http.responses import error_body
-from accounts.http.refused_bodies import SCOPE_KEY, RefusedBody
+from accounts.http.responses import SCOPE_KEY, RefusedBody, error_body
 from mcp_bridge.http.request_body import (
     BodyLimitMiddleware,
     BodyTimeout,

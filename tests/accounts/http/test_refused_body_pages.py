@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 
-from accounts.http.refused_bodies import SCOPE_KEY, RefusedBody, RefusedBodyMiddleware
+from accounts.http.responses import SCOPE_KEY, RefusedBody, RefusedBodyMiddleware
 from tests.support.static_files import UNCOLLECTED
 
 pytestmark = pytest.mark.once
