@@ -17,7 +17,8 @@ from accounts.oauth.clients import document_copies, metadata_documents
 from accounts.oauth.clients.document_clients import store_client
 from accounts.oauth.clients.document_copies import check_document, shipped_copies
 from accounts.oauth.clients.document_failures import DocumentFailure, FetchFailed
-from tests.support.oauth_requests import recorded, request_of
+from tests.support.model_rows import events_of
+from tests.support.oauth_requests import request_of
 from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
@@ -173,7 +174,7 @@ def test_a_copy_is_used_while_the_host_does_not_answer(
     assert timedelta(minutes=59) < left < timedelta(minutes=61)
     copy.refresh_from_db()
     assert copy.last_used_at is not None
-    [event] = recorded("client.document_failed")
+    [event] = events_of("client.document_failed")
     assert (event.actor, event.client_id) == ("alice", URL)
     assert event.reason == "timeout: c.example did not answer" and event.address
     assert event.via == f"copy of {copy.read_on}"
@@ -268,13 +269,13 @@ def test_a_failure_is_remembered_and_recorded_once_a_minute(
 ) -> None:
     answers[:] = [TIMEOUT, GONE]
     assert ask(user) == TIMEOUT and ask(user) == TIMEOUT
-    assert len(recorded("client.document_failed")) == 1
-    assert recorded("client.document_failed")[0].via == ""
+    assert len(events_of("client.document_failed")) == 1
+    assert events_of("client.document_failed")[0].via == ""
     later = timezone.now() + timedelta(seconds=61)
     monkeypatch.setattr(timezone, "now", lambda: later)
     cache.clear()
     assert ask(user) == GONE
-    assert len(recorded("client.document_failed")) == 2
+    assert len(events_of("client.document_failed")) == 2
 
 
 def test_no_document_causes_an_unhandled_error(

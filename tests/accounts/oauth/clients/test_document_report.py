@@ -58,16 +58,16 @@ def test_each_copy_has_a_line_with_reach_and_age() -> None:
     used = DocumentCopy.objects.get(name="silent")
     OAuthClient.objects.create(client_id=used.client_id, document_copy=used)
     found = lines()
-    day = lambda number: TODAY - timedelta(days=number)  # noqa: E731
+    day = [TODAY - timedelta(days=number) for number in range(4)]
     assert found == {
         "equal": "Its document can be fetched; the copy is equal."
-        f" The copy of {day(0)} (0 days old) is not used.",
+        f" The copy of {day[0]} (0 days old) is not used.",
         "differs": "Its document can be fetched and differs: fetch the copy again."
-        f" The copy of {day(1)} (1 days old) is switched off.",
+        f" The copy of {day[1]} (1 days old) is switched off.",
         "silent": "silent.example did not answer this server in time."
-        f" The copy of {day(2)} (2 days old) is used.",
+        f" The copy of {day[2]} (2 days old) is used.",
         "broken": "The client's document is not valid: it is not JSON."
-        f" The copy of {day(3)} (3 days old) is not used.",
+        f" The copy of {day[3]} (3 days old) is not used.",
     }
 
 

@@ -68,7 +68,9 @@ def resolved_client(client_id: str) -> OAuthClient | None:
     cache.clear()
     if metadata_documents.refresh(client_id, request_of(None)) is not None:
         return None
-    return OAuthClient.objects.filter(client_id=client_id).first()
+    rows = OAuthClient.objects.filter(client_id=client_id)
+    found: OAuthClient | None = rows.first()
+    return found
 
 
 def client_of_document(
@@ -156,7 +158,7 @@ def client_of_response(
     monkeypatch.setattr(
         urllib3.HTTPSConnectionPool, "urlopen", lambda *a, **k: response
     )
-    return resolved_client(CLAUDE["client_id"])
+    return resolved_client(str(CLAUDE["client_id"]))
 
 
 @pytest.mark.spec("CIMD 4: 200 and JSON only, no redirects, small")
