@@ -77,7 +77,7 @@ INSTALLED_APPS = [
     *EXTRA_APPS,
 ]
 MIDDLEWARE = [
-    "accounts.http.trailing_slash.TrailingSlashMiddleware",
+    "accounts.api.trailing_slash.TrailingSlashMiddleware",
     "accounts.http.issuer_urls.IssuerMiddleware",
     "accounts.audit.request_origin.RequestOriginMiddleware",
     "django.middleware.security.SecurityMiddleware",

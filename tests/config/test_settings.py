@@ -255,7 +255,7 @@ FIXED: dict[str, Any] = {
 }
 """Settings that protect, and do not depend on the environment."""
 PROTECTING_MIDDLEWARE = (
-    "accounts.http.trailing_slash.TrailingSlashMiddleware "
+    "accounts.api.trailing_slash.TrailingSlashMiddleware "
     "accounts.http.issuer_urls.IssuerMiddleware "
     "django.middleware.security.SecurityMiddleware "
     "accounts.http.permissions_policy.PermissionsPolicyMiddleware "

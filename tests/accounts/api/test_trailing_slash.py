@@ -8,7 +8,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 
-from accounts.http.trailing_slash import TrailingSlashMiddleware
+from accounts.api.trailing_slash import TrailingSlashMiddleware
 from accounts.models import User
 from tests.support.password import PASSWORD
 
