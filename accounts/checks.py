@@ -205,13 +205,19 @@ def audit_end_is_sealed() -> Iterable[checks.CheckMessage]:
         )
 
 
+def pooled() -> bool:
+    """Whether servers send no options, because a pooler refuses them."""
+    return bool(getattr(settings, "DATABASE_POOLER", False))
+
+
 def statement_timeout() -> str:
     """What PostgreSQL says on a connection that is opened as a server opens it.
 
     A command's own connection has no timeouts, and a server's may be a pool.
     """
     serving = connection.copy()
-    options = {"options": settings.SERVING_OPTIONS, **serving.settings_dict["OPTIONS"]}
+    sent = {} if pooled() else {"options": settings.SERVING_OPTIONS}
+    options = {**sent, **serving.settings_dict["OPTIONS"]}
     options.pop("pool", None)
     serving.settings_dict["OPTIONS"] = options
     try:
