@@ -6,7 +6,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 
-from accounts.http.caching import NoStoreMiddleware
+from accounts.http.headers.caching import NoStoreMiddleware
 
 pytestmark = pytest.mark.once
 

@@ -6,7 +6,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 
-from accounts.http.permissions_policy import PermissionsPolicyMiddleware
+from accounts.http.headers.permissions_policy import PermissionsPolicyMiddleware
 
 pytestmark = pytest.mark.once
 HEADER = "Permissions-Policy"

@@ -1,0 +1,1 @@
+"""Headers of every response: caching and the permissions policy."""
