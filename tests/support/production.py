@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
 from accounts.models import SigningKey
 from tests.support import fork_server
 from tests.support.ports import free_port
-from tests.support.proxy_files import HTTP_BLOCK, certificates, served
+from tests.support.proxy_files import HTTP_BLOCK, caddyfile, certificates, served
 from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import ROOT, Portico, environment_of
 
@@ -179,14 +181,11 @@ class Nginx:
             time.sleep(0.02)
 
 
-CADDY_ALONE = """
-{
-    admin off
-    auto_https disable_redirects
-    skip_install_trust
-}
-"""
-"""Touches nothing of this machine: no port 80, no authority in the trust store."""
+def beside_others(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without port 80 and the admin's port, which others may use."""
+    server = settings["apps"]["http"]["servers"]["srv0"]
+    server["automatic_https"] = {"disable_redirects": True}
+    return {**settings, "admin": {"disabled": True}}
 
 
 @contextmanager
@@ -197,8 +196,7 @@ def caddy(front: ProductionSetup) -> Iterator[ProductionSetup]:
         skip_or_fail("caddy", "apt-get install caddy")
     home = front.authority.parent / "caddy"
     home.mkdir()
-    site = home / "Caddyfile"
-    site.write_text(CADDY_ALONE + (ROOT / "deploy/Caddyfile").read_text())
+    site = home / "caddy.json"
     upstreams = " ".join(f"127.0.0.1:{backend.port}" for backend in front.backends)
     env = {
         "HOME": str(home),
@@ -207,7 +205,8 @@ def caddy(front: ProductionSetup) -> Iterator[ProductionSetup]:
         "PORTICO_HOST": f"localhost:{front.port}",
         "PORTICO_UPSTREAMS": upstreams,
     }
-    command = [str(program), "run", "--config", str(site), "--adapter", "caddyfile"]
+    site.write_text(json.dumps(beside_others(caddyfile(env))))
+    command = [str(program), "run", "--config", str(site)]
     front.proxy.stop()
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
 import re
+import subprocess
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -60,3 +64,20 @@ def certificates(folder: Path, host: str = "localhost") -> tuple[Path, Path]:
     (folder / "tls.crt").write_bytes(paths.public_bytes(pem))
     (folder / "tls.key").write_bytes(key.private_bytes(pem, pkcs8, plain))
     return folder / "tls.crt", folder / "tls.key"
+
+
+def caddyfile(env: dict[str, str]) -> dict[str, Any]:
+    """deploy/Caddyfile as Caddy reads it, without a change of the trust store."""
+    path = {"PATH": os.environ["PATH"], **env}
+    command = ["caddy", "adapt", "--adapter", "caddyfile", "--config"]
+    done = subprocess.run(
+        [*command, "deploy/Caddyfile"],
+        cwd=ROOT,
+        env=path,
+        check=True,
+        capture_output=True,
+    )
+    settings: dict[str, Any] = json.loads(done.stdout)
+    authorities = {"local": {"install_trust": False}}
+    settings["apps"]["pki"] = {"certificate_authorities": authorities}
+    return settings

@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from tests.support.proxy_files import HTTP_BLOCK, certificates, served
+from tests.support.proxy_files import HTTP_BLOCK, caddyfile, certificates, served
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIOCSIFFLAGS, UP = 0x8914, 0x41
@@ -85,21 +85,14 @@ def start_nginx(stack: ExitStack, folder: Path) -> None:
 
 
 def start_caddy(stack: ExitStack, folder: Path) -> None:
-    """deploy/Caddyfile; only the trust store of this machine is left alone."""
+    """deploy/Caddyfile, with Caddy's own authority."""
     env = {
         "PATH": os.environ["PATH"],
         **dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder)),
         "PORTICO_HOST": HOSTS["caddy"],
         "PORTICO_UPSTREAMS": " ".join(f"127.0.0.1:{port}" for port in PORTS),
     }
-    adapt = ["caddy", "adapt", "--adapter", "caddyfile", "--config"]
-    done = subprocess.run(
-        [*adapt, "deploy/Caddyfile"], cwd=ROOT, env=env, check=True, capture_output=True
-    )
-    whole = json.loads(done.stdout)
-    authorities = {"local": {"install_trust": False}}
-    whole["apps"]["pki"] = {"certificate_authorities": authorities}
-    (folder / "caddy.json").write_text(json.dumps(whole))
+    (folder / "caddy.json").write_text(json.dumps(caddyfile(env)))
     command = ["caddy", "run", "--config", str(folder / "caddy.json")]
     start_process(stack, command, folder / "proxy.log", **env)
 
