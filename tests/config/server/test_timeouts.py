@@ -565,8 +565,8 @@ def test_a_body_without_a_clear_end_is_400_with_upgrade_too(fields: bytes) -> No
 
 @pytest.mark.parametrize(
     "whole",
-    [b"NOT HTTP\r\n\r\n", POST + UPGRADE % b"h2c" + b"content-length: 5\r\n\r\n"],
-    ids=["garbage", "an upgrade with a body"],
+    [b"NOT HTTP\r\n\r\n", POST + b"content-length: x\r\n\r\n"],
+    ids=["garbage", "a body without a length"],
 )
 @pytest.mark.parametrize("first", [b"", GET])
 def test_a_request_refused_in_one_piece_closes_a_little_later(
