@@ -181,7 +181,7 @@ class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  #
         if not self.leaves_superuser(request, queryset):
             return None
         own = queryset.filter(pk=request.user.pk).exists()
-        page = delete_selected(self, request, queryset)
+        page: Any = delete_selected(self, request, queryset)
         if page is not None:
             page.context_data["own_account"] = own
             return page

@@ -120,7 +120,8 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         """
         obj = self.get_object(request, unquote(object_id))
         if obj is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            admin: Any = self
+            return admin._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         if not self.has_view_or_change_permission(request, obj):
             raise PermissionDenied
         if not may(request, "accounts.view_auditevent"):

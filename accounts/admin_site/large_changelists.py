@@ -80,8 +80,9 @@ class LargeChangeList(ChangeList):
         keys = counted.keys if whole else counted.keys_of(self.page_num)
         found = self.model_admin.get_queryset(request).filter(pk__in=keys)
         rows = list(found.order_by(*self.queryset.query.order_by))
-        self.model_admin.prepare_rows(rows)
-        self.result_list = rows  # type: ignore[assignment]
+        owner: Any = self.model_admin
+        owner.prepare_rows(rows)
+        self.result_list = rows
 
 
 class LargeChangelistMixin:

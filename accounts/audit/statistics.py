@@ -91,7 +91,7 @@ class Slot:
             self.counts.update(calls=allowed, succeeded=allowed)
         else:
             self.counts.update(failed=allowed)
-            self.counts.subtract(succeeded=allowed)
+            self.counts["succeeded"] -= allowed
 
 
 @dataclass(frozen=True, slots=True)

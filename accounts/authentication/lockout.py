@@ -336,7 +336,7 @@ def lockout_response(
 def failures_of(username: str) -> bool:
     """Whether failed sign-ins are counted for this name, which may be nobody's."""
     name = normalize_username(username)
-    return AccessAttempt.objects.filter(username=name).exists()
+    return bool(AccessAttempt.objects.filter(username=name).exists())
 
 
 def unlock(
@@ -377,7 +377,7 @@ def on_lock_out(request: Any, username: str, ip_address: str, **kwargs: Any) -> 
         record("user.locked_out", request=request, denied="attempts", **about)
 
 
-def attempted(name: str) -> dict[str, str]:
+def attempted(name: str) -> dict[str, Any]:
     """Columns of an event about a counted name; a client is named, not numbered."""
     if not name.startswith(CLIENT_PREFIX):
         return {"object": name}

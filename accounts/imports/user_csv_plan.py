@@ -303,4 +303,4 @@ def last_superuser_problems(planned: list[Step]) -> Iterator[ImportProblem]:
     names = set(administrators.values_list("username", flat=True))
     if names and names <= closing.keys():
         for name in sorted(names, key=closing.__getitem__):
-            yield ImportProblem(closing[name], "active", LastSuperuser().message)
+            yield ImportProblem(closing[name], "active", str(LastSuperuser().message))

@@ -180,7 +180,7 @@ class RoleAssignment(models.Model):
             return False
         if self.expires_at is None or moment is None:
             return self.expires_at is None
-        return self.expires_at >= moment
+        return bool(self.expires_at >= moment)
 
     def extend(self, by: timedelta) -> None:
         """Postpone the expiry, from now if it has passed; None stays None."""

@@ -109,7 +109,8 @@ class AuditTrail:
         """The origin of events about changes that a tool makes."""
 
         def user() -> User | None:
-            return User.objects.filter(pk=principal.user_id).first()
+            found: User | None = User.objects.filter(pk=principal.user_id).first()
+            return found
 
         return RequestOrigin(self.address, self.request_id, user)
 

@@ -64,7 +64,7 @@ class PeriodFilter(TypedFilter):
 
     def period(self) -> dict[str, datetime]:
         """Lookup -> moment, for the ends that are given; sets `errors`."""
-        found = {}
+        found: dict[str, datetime] = {}
         for name in self.ends:
             try:
                 moment = end_of_period(self.used_parameters, name)
@@ -83,7 +83,9 @@ class PeriodFilter(TypedFilter):
         names, used = self.expected_parameters(), self.used_parameters
         chosen, others = used.get(self.ends[0], ""), [*names, "p", "e"]
         custom = any(used.get(name) for name in names)
-        presets = [(_("Any time"), changelist.get_query_string({}, others), not custom)]
+        presets: list[tuple[Any, Any, bool]] = [
+            (_("Any time"), changelist.get_query_string({}, others), not custom)
+        ]
         for key, label in PRESETS:
             url = changelist.get_query_string({self.ends[0]: key}, others)
             presets.append((label, url, chosen == key))
@@ -108,8 +110,8 @@ class PeriodFilter(TypedFilter):
         A browser shows nothing in a date input whose value is no date, so such a value
         is shown as text.
         """
-        day, clock = self.used_parameters.get(name, ""), ""
-        at = self.used_parameters.get(name + TIME, "")
+        day, clock = str(self.used_parameters.get(name, "")), ""
+        at = str(self.used_parameters.get(name + TIME, ""))
         if name not in self.errors and day and not is_plain(day, parse_date):
             day, clock = self.local_parts(day, name)
         kind = "date" if is_plain(day, parse_date) else "text"

@@ -588,7 +588,7 @@ def buttons_on(page: str, text: str) -> Iterator[tuple[str, Form, Any]]:
 
 def pressed(browser: Client, page: str, form: Form, button: Any) -> int:
     """The status after this button; nothing is kept, and the reader stays signed in."""
-    cookies = browser.cookies.copy()
+    cookies: Any = browser.cookies.copy()
     sent = {name: value for name, value in form.fields.items() if value is not None}
     with transaction.atomic():
         target = urljoin(page, form.action)

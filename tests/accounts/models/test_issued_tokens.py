@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import IssuedToken, RevokedToken, User, issued_tokens
-from accounts.models.issued_tokens import BATCH_ROWS, STATES, key_batches
+from accounts.models.batches import BATCH_ROWS
+from accounts.models.issued_tokens import STATES, key_batches
 from accounts.tokens.issue import issue_tokens
 from accounts.tokens.principal import Unauthenticated, authenticate
 from tests.support.model_rows import (

@@ -68,7 +68,7 @@ def test_a_role_is_given_extended_and_ended(carol: Browser, server: Portico) -> 
     assignment = role_of("olga")
     assert assignment.granted_by == User.objects.get(username="carol")
     carol.act(GRANTS, "extend_week", assignment.pk)
-    assert role_of("olga").expires_at == assignment.expires_at + timedelta(days=7)  # type: ignore[operator]
+    assert role_of("olga").expires_at == assignment.expires_at + timedelta(days=7)
     carol.act(GRANTS, "end_now", assignment.pk)
     assert "Unknown tool: look" in client.call("look").text
     carol.act(f"{GRANTS}?end=expired", "extend_day", assignment.pk)

@@ -142,7 +142,7 @@ def test_each_list_with_a_period_shows_the_error(
 ) -> None:
     name = url.replace("accounts_", "")
     page = root.open(f"/admin/accounts/{name}/?{shown}").page
-    assert page.status_code == 200 and page.url.endswith(shown)
+    assert page.status_code == 200 and str(page.url).endswith(shown)
     assert "is not a date or time" in page.text and 'aria-invalid="true"' in page.text
     assert "No rows are shown until you correct it." in page.text
     assert '<tr><td class="action-checkbox">' not in page.text
