@@ -297,6 +297,8 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
 
     def refuse_look_alike(self) -> None:
         """Raises ValidationError; a name that the account has already stays valid."""
+        if not self.username:
+            return  # the field's own validation refuses it
         others = User.objects.exclude(pk=self.pk)
         mine = User.objects.filter(pk=self.pk, username=self.username)
         similar = others.look_alikes([self.username])

@@ -497,3 +497,11 @@ def test_an_account_is_found_by_its_name(name: str, found: bool) -> None:
         return
     with pytest.raises(User.DoesNotExist):
         User.objects.get_by_natural_key(name)
+
+
+@pytest.mark.parametrize("name", [None, ""], ids=["none", "empty"])
+def test_an_account_without_a_name_is_invalid(name: Any) -> None:
+    """A form without a name gives None, which is no name that can be folded."""
+    with pytest.raises(ValidationError) as refused:
+        User(username=name, password="!").full_clean()
+    assert "username" in refused.value.message_dict

@@ -133,6 +133,7 @@ PATHS: dict[str, tuple[dict[str, Any], ...]] = {
     "oauth/jwks.json": NOTHING,
     ".well-known/oauth-authorization-server": NOTHING,
     ".well-known/oauth-authorization-server/mcp": NOTHING,
+    "help/": NOTHING,
     ".well-known/oauth-protected-resource": NOTHING,
     ".well-known/oauth-protected-resource/mcp": NOTHING,
     ".well-known/oauth-protected-resource/mcp/": NOTHING,

@@ -123,14 +123,15 @@ def test_the_connect_page_sees_the_first_call(
     server: Portico, visitor: BrowserUser, request: Any
 ) -> None:
     """ "waiting" becomes "connected" when a real client calls."""
-    make_user("nora", "User")
+    name = f"nora-{request.node.callspec.id}"
+    make_user(name, "User")
     visitor.page.goto(f"{server.url}/portal/connect/")
-    visitor.sign_in("nora")
+    visitor.sign_in(name)
     visitor.page.wait_for_selector("text=Waiting for your client")
     visitor.page.wait_for_selector("button.copy")
     shot(visitor, "connect", request)
     assert visitor.page.locator("button.copy").count() >= 6 and visitor.fits()
-    mcp_client(server, "nora").call("look")
+    mcp_client(server, name).call("look")
     visitor.page.wait_for_selector("text=Connected:", timeout=10_000)
     for path in ("/portal/", "/portal/apps/", "/portal/tokens/"):
         visitor.page.goto(f"{server.url}{path}")
