@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -51,9 +52,9 @@ def new_token(browser: Browser, **fields: object) -> str:
     given |= fields
     browser.submit(form, **given)
     assert browser.page.status_code == 200, browser.page.text
-    raw = browser.page.text.split('id="new-token">')[1].split("<")[0]
-    assert raw.startswith("portico_pat_")
-    return raw
+    raw = re.search(r'id="new-token"[^>]*>(portico_pat_[^<]+)<', browser.page.text)
+    assert raw is not None
+    return raw[1]
 
 
 @pytest.mark.parametrize(

@@ -483,6 +483,8 @@ ENDS_LESS = {
 COMMANDS = {
     "add_client": "adds",
     "add_user": "adds",
+    "backup": "reads",
+    "copy_database": "reads, and writes to another database",
     "demo": "adds people to look around with",
     "doctor": "looks",
     "export_audit": "reads",
@@ -492,6 +494,8 @@ COMMANDS = {
     "issue_token": "gives",
     "migrate": "Django's own",
     "purge": "forgets what is over; unused clients have no live token",
+    "restore": "replaces the database, and ends all access: its own tests",
+    "rotate_secrets": "re-encrypts",
     "rotate_signing_key": "changes keys",
     "seal_audit": "writes the audit's digests",
     "unlock": "gives back",

@@ -157,8 +157,8 @@ def test_allowing_a_client_works_through_a_provider(
     client_id = register_client(server)["client_id"]
     with Browser(server.url) as browser:
         browser.open(authorize_url(server, client_id)[0].removeprefix(server.url))
-        policy = browser.page.headers["content-security-policy"]
-        assert corporate.url in policy
+        # Chromium would stop at the provider's redirects to hosts that are not listed.
+        assert "form-action" not in browser.page.headers["content-security-policy"]
         form = next(f for f in browser.forms if "/oidc/" in f.action)
         browser.submit(form)
         assert "asks for access" in browser.page.text
