@@ -28,6 +28,7 @@ FIELDS = (
     "outcome",
     "duration_ms",
     "request_id",
+    "subject",
     "changes",
 )
 

@@ -149,7 +149,7 @@ def fixed_clock(now: datetime) -> Any:
 
 @pytest.mark.parametrize(
     ("since_the_hour", "most"),
-    [(timedelta(minutes=30), 38), (timedelta(seconds=1), 40)],
+    [(timedelta(minutes=30), 39), (timedelta(seconds=1), 41)],
 )
 def test_the_dashboard_asks_a_bounded_number_of_queries(
     history: None,

@@ -298,7 +298,7 @@ def test_a_wrong_secret_is_recorded_under_its_kind(three: None) -> None:
     ]
     assert events == [
         ("user.sign_in_failed", "alice", "second_factor", ADDRESS, "denied"),
-        ("secret.refused", "client:one", "credentials", ADDRESS, "denied"),
+        ("secret.refused", "client one", "credentials", ADDRESS, "denied"),
     ]
 
 

@@ -34,7 +34,7 @@ def test_a_deleted_account_loses_its_tokens(delete: Callable[[User], object]) ->
     kept = issue_tokens(other, issued_via="command", refresh=False).row
     delete(user)
     assert RevokedToken.objects.get(jti=row.jti).reason == "account deleted"
-    assert reasons(row.jti) == [":account deleted"]
+    assert reasons(row.jti) == ["command line:account deleted"]
     assert kept.state == "active"
     other.refresh_from_db()
     assert other.session_epoch == 0
@@ -59,5 +59,5 @@ def test_a_deleted_client_loses_its_tokens(
             user, issued_via="device", client_id=client_id, refresh=False
         ).row
     delete(OAuthClient.objects.get(client_id="one"))
-    assert reasons(rows["one"].jti) == [":client deleted"]
+    assert reasons(rows["one"].jti) == ["command line:client deleted"]
     assert rows["one"].state == "revoked" and rows["two"].state == "active"

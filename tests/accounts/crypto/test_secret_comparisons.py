@@ -57,6 +57,7 @@ PLACES = {
     "accounts/tokens/issue.py add_refresh_token": MAKES,
     "accounts/tokens/lookup.py find_token": RANDOM,
     "accounts/tokens/issue.py issue_personal_token": MAKES,
+    "accounts/oauth/authorize.py AuthorizeView.store": "names a query; no secret",
     "mcp_bridge/cache/decision_cache.py read_uncached": f"{SIGNED}, or {RANDOM}",
     "mcp_bridge/metrics/prometheus.py MetricsMiddleware.page": CHOSEN,
 }
@@ -111,6 +112,7 @@ PLAIN = (
     "oauth/jwks.json",
     ".well-known/",
     "healthz",
+    "help/",
     "readyz",
 )
 """Prefixes of routes that take no credentials except a session's."""

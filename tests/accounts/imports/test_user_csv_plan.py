@@ -238,7 +238,7 @@ def test_accounts_are_read_in_batches(
         account(f"u{number}", "User", first_name=f"n{number}")
     text = "username,first_name\n" + "".join(f"u{n},n{n}\n" for n in range(6))
     lines, problems = user_csv_plan.parse_csv(text.encode())
-    with django_assert_num_queries(3 * 3 + 1):
+    with django_assert_num_queries(3 * 3 + 2):
         plan = user_csv_plan.plan_rows(lines, problems, "test")
     assert [s.what for s in plan.steps] == ["same"] * 5 + ["add"]
 

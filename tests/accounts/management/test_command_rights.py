@@ -42,6 +42,7 @@ CHANGING: dict[str, tuple[list[str], str]] = {
 """Command -> its arguments, and the event that it records."""
 READING = {
     "backup",
+    "copy_database",
     "doctor",
     "export_audit",
     "export_policy",

@@ -70,7 +70,7 @@ def test_add_user_with_roles(monkeypatch: Any) -> None:
         (["zed", "--role", "Nope"], "", "there are: Admin, Guest, User"),
         (["zed", "--password-stdin"], "", "No password"),
         (["zed", "--password-stdin"], "short\n", "too short"),
-        (["alice"], "", "already exists"),
+        (["alice"], "", "exists already"),
         (["bad name!"], "", "valid username"),
     ],
 )

@@ -37,6 +37,7 @@ from tests.support.model_rows import (
     session_row,
     token_row,
 )
+from tests.support.static_files import UNCOLLECTED
 
 pytestmark = pytest.mark.django_db
 NAMES = ("ann", "bea", "cleo", "dora", "emma")
@@ -413,6 +414,7 @@ def test_a_new_secret_key_with_the_old_one_ends_nothing(
     alice: User, settings: Any
 ) -> None:
     """SECRET_KEY_FALLBACKS: sessions, unfinished sign-ins and codes go on."""
+    settings.STORAGES = {**settings.STORAGES, **UNCOLLECTED}
     browser = Client()
     browser.force_login(alice)
     old, digest = settings.SECRET_KEY, alice.auth_digest

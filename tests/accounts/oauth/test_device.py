@@ -406,7 +406,7 @@ def test_a_user_allows_a_device(client: OAuthClient, user: User) -> None:
     assert (other.status, other.user) == (PENDING, None)
     [event] = events_of("consent.given")
     assert (event.actor, event.actor_id) == ("alice", user.pk)
-    assert (event.object, event.client_id) == ("device of client app", "app")
+    assert (event.object, event.client_id) == ("device of client App", "app")
     assert (event.via, event.address) == ("mcp User.Read", "127.0.0.1")
     assert not events_of("consent.denied")
 
@@ -423,7 +423,7 @@ def test_any_other_decision_denies(
     grant.refresh_from_db()
     assert (grant.status, grant.user) == (DENIED, user)
     [event] = events_of("consent.denied")
-    assert (event.actor, event.object) == ("alice", "device of client app")
+    assert (event.actor, event.object) == ("alice", "device of client App")
     assert (event.client_id, event.via) == ("app", "mcp")
     assert not events_of("consent.given")
 
@@ -466,7 +466,7 @@ def test_long_names_fit_into_the_record(user: User) -> None:
     device_grant(client, scope=" ".join(names))
     assert decide(browser_of(user), "allow").status_code == 200
     [event] = events_of("consent.given")
-    assert event.object == f"device of client {'c' * 255}"[:255]
+    assert event.object == f"device of client {client.name}"[:255]
     assert event.via == " ".join(names)[:255]
 
 

@@ -244,7 +244,7 @@ def test_wrong_secrets_lock_the_client_at_this_address_only(settings: Any) -> No
     assert (locked.status_code, locked.json()["error"]) == (429, "too_many_requests")
     assert revoke({}, **basic("other"), **here).status_code == 200
     assert revoke({}, **basic("app"), REMOTE_ADDR="192.0.2.2").status_code == 200
-    assert [e.object for e in events_of("secret.refused")] == [" client:app"] * 2
+    assert [e.object for e in events_of("secret.refused")] == ["client App"] * 2
 
 
 def test_an_empty_secret_is_no_guess() -> None:

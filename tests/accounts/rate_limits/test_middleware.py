@@ -69,6 +69,7 @@ UNCOUNTED = {
     "/accounts/email/",
     "/accounts/inactive/",
     "/accounts/language/",
+    "/help/",
     "/accounts/login/code/confirm/",
     "/accounts/logout/",
     "/accounts/password/reset/done/",

@@ -408,10 +408,10 @@ def test_a_change_that_fails_undoes_the_others(
     mark, before = policy_diff(FILE).mark, AuditEvent.objects.count()
     apply_one = policy_file.apply_policy_change
 
-    def failing(change: PolicyChange) -> None:
+    def failing(change: PolicyChange) -> Any:
         if change.section == "roles":
             raise DatabaseError("full")
-        apply_one(change)
+        return apply_one(change)
 
     monkeypatch.setattr(policy_file, "apply_policy_change", failing)
     with pytest.raises(DatabaseError):

@@ -354,7 +354,7 @@ def test_a_client_of_a_user_above_stays_unchanged(
     token = add_token(account("bert", "Guest"), client_id="robot")
     before = OAuthClient.objects.filter(pk=acting.pk).values().get()
     page = mallory.run(OAuthClient, action, acting, plain)
-    assert "Robot: The client acts as carol, who has more permissions than you" in page
+    assert "robot: The client acts as carol, who has more permissions than you" in page
     assert OAuthClient.objects.filter(pk=acting.pk).values().get() == before
     assert is_live(token)
     named = {event[1] for event in events_by(mallory.user)}

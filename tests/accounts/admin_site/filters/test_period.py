@@ -104,7 +104,8 @@ def test_what_is_no_time_is_an_error_at_its_input(text: str) -> None:
     (name, kind, _label, value), _time = one.parts(
         "at__gte", dict.fromkeys(["at__gte", "at__gte_time"])
     )
-    assert (name, kind, value) == ("at__gte", "text", text)
+    written = "date" if text in ("0001-01-01", "9999-12-31") else "text"
+    assert (name, kind, value) == ("at__gte", written, text)
     with pytest.raises(IncorrectLookupParameters, match="is not a date"):
         exporting: Any = SimpleNamespace(exporting=True)
         period(at__gte=text).queryset(exporting, AuditEvent.objects.all())
