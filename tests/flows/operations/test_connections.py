@@ -1,15 +1,22 @@
-"""Connections to PostgreSQL: few for each process."""
+"""Connections to PostgreSQL: few for each process, and through a pooler."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
 
+from accounts.models import IssuedToken
 from tests.support.mcp_client import HTTP, McpClient, mcp_client
-from tests.support.server import Portico, database_url, running_server
+from tests.support.pooler import running_pooler
+from tests.support.server import ROOT, Portico, database_url, running_server
 from tests.support.users import PASSWORD
 
 pytestmark = [
@@ -62,3 +69,45 @@ def test_a_process_opens_at_most_five_connections(rows: None, folder: Path) -> N
                 seen.append(open_connections())
         assert set(work.result()) == {200}
         assert 2 <= max(seen) <= 5, seen
+
+
+@pytest.fixture(scope="module")
+def pooled(
+    rows: None, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Portico]:
+    place = tmp_path_factory.mktemp("pooler")
+    with running_pooler(place) as url:
+        options = {"DATABASE_URL": url, "DATABASE_POOLER": "true"}
+        with running_server(folder, **options) as server:
+            yield server
+
+
+def test_behind_a_pooler_changes_apply_to_the_next_message(pooled: Portico) -> None:
+    """PgBouncer in transaction mode runs each statement where it likes."""
+    assert set(mixed_load(pooled, 60)) <= {200, 429}
+    for _ in range(5):
+        client = mcp_client(pooled, "alice")
+        assert client.text("look") == "alice looks at shelf"
+        IssuedToken.objects.filter(username="alice").revoke(actor=None, reason="test")
+        assert client.call("look").status_code == 401
+    assert "ERROR" not in pooled.log.read_text()
+
+
+def command(server: Portico, *arguments: str) -> subprocess.CompletedProcess[Any]:
+    environment = {**os.environ, **server.environment}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_commands_work_behind_a_pooler_except_migrate(pooled: Portico) -> None:
+    for name in ("purge", "seal_audit", "verify_audit", "export_audit"):
+        done = command(pooled, name)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+    refused = command(pooled, "migrate")
+    assert refused.returncode == 1 and "DATABASE_POOLER=false" in refused.stderr
+    assert "portico.W009" in command(pooled, "doctor").stdout
