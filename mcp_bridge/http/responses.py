@@ -107,5 +107,5 @@ def too_large() -> Response:
 
 def body_timeout() -> Response:
     """408; it closes the connection, because the rest of the body may still come."""
-    text = f"The body did not arrive within {settings.BODY_TIMEOUT:g} seconds."
+    text = f"The body did not arrive within {settings.BODY_TIMEOUT:g} s."
     return json_error(408, "request_timeout", text, connection="close")

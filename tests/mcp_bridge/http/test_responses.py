@@ -125,5 +125,5 @@ def test_a_late_body_is_408_and_closes_the_connection() -> None:
     assert (reply.status, reply.headers["connection"]) == (408, "close")
     assert reply.json == {
         "error": "request_timeout",
-        "error_description": "The body did not arrive within 2.5 seconds.",
+        "error_description": "The body did not arrive within 2.5 s.",
     }
