@@ -273,8 +273,8 @@ STEPS: dict[str, tuple[Step, frozenset[int]]] = {
     "Valkey stopped": (store_stopped, frozenset()),
     "PostgreSQL restarted": (database_restarted, frozenset({503})),
     "large bodies of strangers": (large_bodies, frozenset()),
-    "backup": (backup, frozenset()),
     "KEY_ENCRYPTION_KEY changed": (secrets_rotated, frozenset()),
+    "backup": (backup, frozenset()),
     "restore": (restored, frozenset({401, 502, 503})),
 }
 """Step -> what it does, and the statuses besides 200 that clients may see."""
