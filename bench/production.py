@@ -229,9 +229,10 @@ def large_bodies(front: Setup, server: Installation) -> str:
 
 
 def backup(front: Setup, server: Installation) -> str:
+    manage(front, "seal_audit")
     manage(front, "backup", str(server.folder / "copy"))
     size = (server.folder / "copy").stat().st_size / 1e6
-    return f"`manage.py backup`, {size:.1f} MB"
+    return f"`manage.py seal_audit`, `backup`, {size:.1f} MB"
 
 
 def secrets_rotated(front: Setup, server: Installation) -> str:
@@ -317,7 +318,10 @@ def manage(front: Setup, *arguments: str) -> None:
     env["PATH"] = ":".join([*programs, env["PATH"]])
     command = [sys.executable, "manage.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    require(not done.returncode, f"{' '.join(arguments)}: {done.stderr[-2000:]}")
+    require(
+        not done.returncode,
+        f"{' '.join(arguments)}: {done.stdout[-1500:]} {done.stderr[-500:]}",
+    )
 
 
 def measure(front: Setup, server: Installation, name: str) -> list[str]:
