@@ -190,8 +190,11 @@ def store_stopped(front: Setup, server: Installation) -> str:
 
 
 def database_restarted(front: Setup, server: Installation) -> str:
+    from django.db import connections
+
     with database_stopped(server):
         time.sleep(2)
+    connections.close_all()
     return "PostgreSQL away for 2 s"
 
 
