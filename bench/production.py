@@ -240,6 +240,8 @@ def backup(front: Setup, server: Installation) -> str:
 
 def secrets_rotated(front: Setup, server: Installation) -> str:
     """docs/runbooks.md, *Change KEY_ENCRYPTION_KEY*: two rolls, then re-encrypt."""
+    from django.conf import settings
+
     old, new = front.backends[0].environment["KEY_ENCRYPTION_KEY"], secrets.token_hex()
     steps = (
         {"KEY_ENCRYPTION_KEY_FALLBACKS": new},
@@ -253,6 +255,8 @@ def secrets_rotated(front: Setup, server: Installation) -> str:
         for backend in front.backends:
             backend.environment |= changed
         rolling_restart(front, server)
+    # This process issues tokens with the servers' keys, too.
+    settings.KEY_ENCRYPTION_KEY = new
     return "three rolling restarts, `manage.py rotate_secrets`"
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from tempfile import TemporaryFile
 from typing import Any
 
 from bench.host_info import stamp
@@ -128,7 +129,7 @@ def purge() -> str:
     )
     reset_ids(IssuedToken)
     began = time.monotonic()
-    with (ROOT / ".cache" / "purge.out").open("w+") as out:
+    with TemporaryFile("w+") as out:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "purge"],
             cwd=ROOT,
