@@ -141,4 +141,17 @@ REFRESH_SUCCESSORS = EncryptedColumn(
     purpose=b"portico refresh successors v1",
     about="jti",
 )
-ENCRYPTED = (SIGNING_KEYS, SIGN_IN_PROVIDERS, SECOND_FACTORS, REFRESH_SUCCESSORS)
+UPSTREAM_CREDENTIALS = EncryptedColumn(
+    label="credentials of upstream servers",
+    model="mcp_bridge.UpstreamCredential",
+    column="secret_encrypted",
+    purpose=b"portico upstream credentials v1",
+    about="upstream_id",
+)
+ENCRYPTED = (
+    SIGNING_KEYS,
+    SIGN_IN_PROVIDERS,
+    SECOND_FACTORS,
+    REFRESH_SUCCESSORS,
+    UPSTREAM_CREDENTIALS,
+)

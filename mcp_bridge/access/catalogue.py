@@ -4,30 +4,130 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import (
+    ArgumentRule,
+    DefinitionState,
+    Primitive,
+    UpstreamCredential,
+    UpstreamServer,
+)
 
 
 def read_catalogue() -> Catalogue:
-    """Read all rules in two queries; equal scope sets share memory."""
+    """Read all rules in five queries; equal scope sets share memory."""
     required: dict[int, set[str]] = defaultdict(set)
     links = Primitive.required_scopes.through.objects
     for row, scope in links.values_list("primitive_id", "scope__name"):
         required[row].add(scope)
     shared: dict[frozenset[str], frozenset[str]] = {}
+    servers = read_upstreams()
+    conditions = read_conditions()
+    rows = list(Primitive.objects.order_by("pk").values_list(*COLUMNS))
+    definitions = read_definitions((row[0], row[8]) for row in rows if row[6])
     rules = []
-    columns = ("pk", "kind", "name", "enabled", "sensitive")
-    rows = Primitive.objects.order_by("pk").values_list(*columns)
-    for pk, kind, name, enabled, sensitive in rows:
+    for pk, kind, name, enabled, sensitive, state, server, own_name, _, refused in rows:
         scopes = frozenset(required[pk])
         scopes = shared.setdefault(scopes, scopes)
-        rules.append(Rule(kind, name, enabled, sensitive, scopes))
+        upstream = servers.get(server)
+        served = state in SERVED and (upstream is None or upstream.enabled)
+        rules.append(
+            Rule(
+                kind,
+                name,
+                enabled,
+                sensitive,
+                scopes,
+                blocked="" if served else ("upstream" if state in SERVED else state),
+                calls_refused=refused,
+                conditions=conditions.get(pk, ()),
+                upstream=upstream,
+                upstream_name=own_name,
+                definition=definitions.get(pk),
+            )
+        )
     return Catalogue(rules)
+
+
+COLUMNS = (
+    "pk",
+    "kind",
+    "name",
+    "enabled",
+    "sensitive",
+    "state",
+    "upstream_id",
+    "upstream_name",
+    "accepted_hash",
+    "calls_refused",
+)
+SERVED = (DefinitionState.ACCEPTED, DefinitionState.CHANGED)
+_parsed: dict[int, tuple[str, Mapping[str, Any]]] = {}
+"""Row -> hash and accepted definition, so that a read parses only what changed."""
+
+
+def read_definitions(
+    wanted: Iterable[tuple[int, str]],
+) -> dict[int, Mapping[str, Any]]:
+    """The accepted definitions of upstream primitives by row."""
+    hashes = dict(wanted)
+    missing = [pk for pk, text in hashes.items() if _parsed.get(pk, ("",))[0] != text]
+    for start in range(0, len(missing), 500):
+        part = missing[start : start + 500]
+        rows = Primitive.objects.filter(pk__in=part)
+        for pk, text, shown in rows.values_list("pk", "accepted_hash", "accepted"):
+            _parsed[pk] = text, shown or {}
+    for pk in _parsed.keys() - hashes.keys():
+        _parsed.pop(pk, None)
+    return {pk: _parsed[pk][1] for pk in hashes if pk in _parsed}
+
+
+def read_upstreams() -> dict[int, Upstream]:
+    """Every upstream server with its shared credential."""
+    shared = {
+        row.upstream_id: row
+        for row in UpstreamCredential.objects.filter(user=None).defer("state")
+    }
+    return {
+        row.pk: Upstream(row.pk, row.name, row.enabled, row, shared.get(row.pk))
+        for row in UpstreamServer.objects.all()
+    }
+
+
+def read_conditions() -> dict[int, tuple[Condition, ...]]:
+    """The argument rules by primitive."""
+    found: dict[int, list[Condition]] = defaultdict(list)
+    columns = ("primitive_id", "role__name", "pointer", "operator", "value")
+    for pk, role, *rest in ArgumentRule.objects.values_list(*columns).order_by("pk"):
+        found[pk].append(Condition(role or "", *rest))
+    return {pk: tuple(conditions) for pk, conditions in found.items()}
 
 
 Key = tuple[str, str]
 """(kind, name) of a primitive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """An upstream server and its shared credential, as of one read."""
+
+    pk: int
+    name: str
+    enabled: bool
+    row: UpstreamServer = field(compare=False, repr=False)
+    credential: UpstreamCredential | None = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An ArgumentRule row; `role` is empty if it applies to every role."""
+
+    role: str
+    pointer: str
+    operator: str
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +139,17 @@ class Rule:
     enabled: bool
     sensitive: bool
     required: frozenset[str]
+    blocked: str = ""
+    """The state for which nobody can use it, or `upstream` if that is disabled."""
+    calls_refused: bool = False
+    """Its definition changed in a way that matters to calls."""
+    conditions: tuple[Condition, ...] = ()
+    upstream: Upstream | None = None
+    upstream_name: str = ""
+    definition: Mapping[str, Any] | None = field(
+        default=None, compare=False, repr=False
+    )
+    """The accepted definition of an upstream primitive; None for code."""
 
     @property
     def key(self) -> Key:

@@ -25,6 +25,9 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNKNOWN_PRIMITIVE = "unknown_primitive"
     DISABLED = "disabled"
+    NOT_SERVED = "not_served"
+    DEFINITION_CHANGED = "definition_changed"
+    ARGUMENT_REFUSED = "argument_refused"
     ROLE_LACKS_SCOPE = "role_lacks_scope"
     TOKEN_LACKS_SCOPE = "token_lacks_scope"  # noqa: S105
 
@@ -50,7 +53,11 @@ def decide(principal: Principal, message: Message, catalogue: Catalogue) -> Deci
     if message.malformed:
         return Decision(False, Reason.MALFORMED, "the message has no target")
     if message.target is not None:
-        return judge(principal, catalogue.get(message.target))
+        rule = catalogue.get(message.target)
+        decision = judge(principal, rule)
+        if rule is None or not decision.allowed:
+            return decision
+        return judge_content(principal, message, rule) or decision
     if message.always_open or message.method in OPEN_METHODS:
         return Decision(
             True, Reason.OPEN_METHOD, f"{message.method} is open to everyone"
@@ -66,6 +73,8 @@ def judge(principal: Principal, rule: Rule | None) -> Decision:
         )
     if not rule.enabled:
         return Decision(False, Reason.DISABLED, f"{rule.kind} {rule.name} is disabled")
+    if rule.blocked:
+        return Decision(False, Reason.NOT_SERVED, _why_blocked(rule))
     granted = rule.required & principal.grants.keys()
     if not granted:
         return Decision(False, Reason.ROLE_LACKS_SCOPE, _no_role(principal, rule))
@@ -78,6 +87,16 @@ def judge(principal: Principal, rule: Rule | None) -> Decision:
     return Decision(
         False, Reason.TOKEN_LACKS_SCOPE, _too_narrow(rule, granted), granted
     )
+
+
+def judge_content(
+    principal: Principal, message: Message, rule: Rule
+) -> Decision | None:
+    """Refuse a use for its changed definition or its arguments; None if it may run."""
+    if rule.calls_refused:
+        text = f"the definition of {rule.kind} {rule.name} changed and is not accepted"
+        return Decision(False, Reason.DEFINITION_CHANGED, text)
+    return None
 
 
 def visible(principal: Principal, rule: Rule | None) -> bool:
@@ -99,6 +118,12 @@ def scopes_to_ask(principal: Principal, decision: Decision) -> frozenset[str]:
     """Scopes for a challenge: the token's own and the narrowest that suffices."""
     own = [scope for scope in decision.missing if ":" in scope]
     return principal.token_scopes | {min(own or decision.missing)}
+
+
+def _why_blocked(rule: Rule) -> str:
+    if rule.blocked == "upstream" and rule.upstream is not None:
+        return f"the upstream server {rule.upstream.name} is disabled"
+    return f"the definition of {rule.kind} {rule.name} is {rule.blocked}"
 
 
 def _granting(principal: Principal, granted: frozenset[str], carried: str) -> str:

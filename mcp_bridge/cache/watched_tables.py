@@ -22,7 +22,12 @@ from accounts.models import (
     SigningKey,
     User,
 )
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import (
+    ArgumentRule,
+    Primitive,
+    UpstreamCredential,
+    UpstreamServer,
+)
 
 LOG_LENGTH = 10_000
 """Rows in the change log; a worker that is further behind clears its cache."""
@@ -116,9 +121,13 @@ def watched_tables() -> Iterator[WatchedTable]:
     )
     yield WatchedTable(Role.scopes.through, ChangeScope.ALL_USERS)
     yield WatchedTable(Scope, ChangeScope.ALL, ignored=("description",), insert=False)
-    texts = ("title", "description", "definition")
+    texts = ("title", "description", "definition", "offered", "problem")
     times = ("first_seen_at", "last_seen_at", "changed_at", "vanished_at")
+    # `accepted_hash` changes with `accepted`.
     yield WatchedTable(
-        Primitive, ChangeScope.CATALOGUE, ignored=(*texts, *times, "enabled_before")
+        Primitive, ChangeScope.CATALOGUE, ignored=(*texts, *times, "accepted")
     )
     yield WatchedTable(Primitive.required_scopes.through, ChangeScope.CATALOGUE)
+    yield WatchedTable(UpstreamServer, ChangeScope.CATALOGUE)
+    yield WatchedTable(UpstreamCredential, ChangeScope.CATALOGUE, ignored=("state",))
+    yield WatchedTable(ArgumentRule, ChangeScope.CATALOGUE)

@@ -1,8 +1,10 @@
 """Primitives, and the log of changes that decisions depend on."""
 
+from mcp_bridge.models.argument_rules import ArgumentOperator, ArgumentRule
 from mcp_bridge.models.change_log import ChangeCounter, LoggedChange
 from mcp_bridge.models.primitives import (
     SCOPE_PREFIX,
+    DefinitionState,
     Offer,
     Primitive,
     PrimitiveKind,
@@ -10,10 +12,27 @@ from mcp_bridge.models.primitives import (
     own_scope,
     summary,
 )
+from mcp_bridge.models.upstream_servers import (
+    CredentialMode,
+    NewDefinitions,
+    Protocol,
+    UpstreamCredential,
+    UpstreamServer,
+    UpstreamStatus,
+)
 
 __all__ = [
     "SCOPE_PREFIX",
+    "ArgumentOperator",
+    "ArgumentRule",
+    "CredentialMode",
+    "DefinitionState",
     "LoggedChange",
+    "NewDefinitions",
+    "Protocol",
+    "UpstreamCredential",
+    "UpstreamServer",
+    "UpstreamStatus",
     "ChangeCounter",
     "Offer",
     "Primitive",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import models, transaction
@@ -11,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Scope
+from mcp_bridge.models.upstream_servers import UpstreamServer
 
 
 class PrimitiveKind(models.TextChoices):
@@ -30,6 +32,20 @@ SCOPE_PREFIX = {
 }
 
 
+class DefinitionState(models.TextChoices):
+    """What an administrator has to know about a definition."""
+
+    ACCEPTED = "accepted", _("accepted")
+    HELD = "held", _("held")
+    """New; nobody sees it until it is accepted."""
+    CHANGED = "changed", _("changed")
+    """Clients see the accepted definition; the source offers another one."""
+    GONE = "gone", _("gone")
+    REJECTED = "rejected", _("rejected")
+    UNUSABLE = "unusable", _("unusable")
+    """The source offers something that cannot be served; `problem` says why."""
+
+
 def own_scope(kind: str, name: str) -> str:
     """The scope for one primitive alone, such as `tool:whoami`."""
     return f"{SCOPE_PREFIX[PrimitiveKind(kind)]}:{name}"
@@ -37,7 +53,7 @@ def own_scope(kind: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A primitive as registered in code, with the scopes its author proposes."""
+    """A primitive that a source offers: the code, or an upstream server."""
 
     kind: str
     name: str
@@ -47,49 +63,109 @@ class Offer:
     sensitive: bool
     definition: str
     """SHA-256 (hex) of everything that clients see of it."""
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    """What clients see of it, in the wire form of the MCP specification."""
+    upstream_name: str = ""
+    """The upstream server's own name or URI; empty for code."""
+    problem: str = ""
+    """Why it cannot be served; empty if it can."""
 
     @property
     def own_scope(self) -> str:
         return own_scope(self.kind, self.name)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, self.name
+
+    def unusable(self, problem: str) -> Offer:
+        """The same offer with the reason why it cannot be served, and a free name."""
+        mark = hashlib.sha256(
+            f"{problem} {self.upstream_name} {self.definition}".encode()
+        ).hexdigest()[:8]
+        return replace(self, name=f"{self.name[:240]}#{mark}", problem=problem)
+
 
 class PrimitiveQuerySet(models.QuerySet["Primitive"]):
-    """Sync with the primitives in code."""
+    """Sync with what one source offers: the code, or one upstream server."""
 
-    def sync(self, offers: Iterable[Offer]) -> dict[str, int]:
-        """Add new offers, mark changed ones, disable vanished ones; count each.
+    def sync(
+        self,
+        offers: Iterable[Offer],
+        upstream: UpstreamServer | None = None,
+        *,
+        hold: bool = False,
+    ) -> dict[str, int]:
+        """Add new offers, mark changed ones and those that are gone; count each.
 
-        An admin's access settings are never overwritten. Commits in one transaction.
+        Only rows of this source are touched. An admin's access settings are never
+        overwritten. With `hold`, new definitions wait until they are accepted. Commits
+        in one transaction.
         """
         counts = dict.fromkeys(("added", "changed", "vanished", "returned"), 0)
-        offered = {(offer.kind, offer.name): offer for offer in offers}
         with transaction.atomic():
-            rows = {(row.kind, row.name): row for row in self.all().select_for_update()}
+            mine = self.filter(upstream=upstream).select_for_update()
+            rows = {(row.kind, row.name): row for row in mine}
+            offered = {offer.key: offer for offer in self._named(offers, upstream)}
             for key, offer in offered.items():
                 row = rows.get(key)
-                outcome = row.update_from(offer) if row else self._add(offer)
+                outcome = (
+                    row.update_from(offer)
+                    if row
+                    else self._add(offer, upstream, hold=hold)
+                )
                 if outcome:
                     counts[outcome] += 1
             for key, row in rows.items():
-                if key not in offered and row.vanished_at is None:
+                if key not in offered and row.state != DefinitionState.GONE:
                     row.mark_vanished()
                     counts["vanished"] += 1
         return counts
 
-    def _add(self, offer: Offer) -> str:
-        row = self.create(
+    def _named(
+        self, offers: Iterable[Offer], upstream: UpstreamServer | None
+    ) -> Iterator[Offer]:
+        """The offers; one whose name is taken gets another name and the reason."""
+        others = self.exclude(upstream=upstream) if upstream else self.none()
+        taken = {(row.kind, row.name): row for row in others.select_related("upstream")}
+        seen: set[tuple[str, str]] = set()
+        for offer in offers:
+            other = taken.get(offer.key)
+            if other is not None:
+                source = str(other.upstream) if other.upstream else "Portico"
+                yield offer.unusable(f"{source} already provides {offer.name}.")
+            elif offer.key in seen:
+                yield offer.unusable(f"It is offered twice as {offer.name}.")
+            else:
+                seen.add(offer.key)
+                yield offer
+
+    def _add(self, offer: Offer, upstream: UpstreamServer | None, *, hold: bool) -> str:
+        row = self.model(
             kind=offer.kind,
             name=offer.name,
-            title=offer.title,
-            description=offer.description,
+            upstream=upstream,
             sensitive=offer.sensitive,
-            definition=offer.definition,
         )
+        row.offer(offer)
+        row.state = DefinitionState.HELD if hold else DefinitionState.ACCEPTED
+        if offer.problem:
+            row.state = DefinitionState.UNUSABLE
+        elif not hold:
+            row.accepted, row.accepted_hash = row.offered, row.definition
+        row.save()
         scopes = [offer.own_scope, *offer.scopes]
         row.required_scopes.set(
             [Scope.objects.get_or_create(name=name)[0] for name in scopes]
         )
         return "added"
+
+    def servable(self) -> PrimitiveQuerySet:
+        """Those that exist for the roles that grant them: enabled and accepted."""
+        states = (DefinitionState.ACCEPTED, DefinitionState.CHANGED)
+        return self.filter(enabled=True, state__in=states).exclude(
+            upstream__enabled=False
+        )
 
 
 class Primitive(models.Model):
@@ -125,7 +201,40 @@ class Primitive(models.Model):
         ),
         verbose_name=_("required scopes"),
     )
+    upstream = models.ForeignKey(
+        UpstreamServer,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="primitives",
+        verbose_name=_("upstream server"),
+    )
+    upstream_name = models.CharField(
+        _("name at the upstream server"), max_length=2048, blank=True, editable=False
+    )
+    state = models.CharField(
+        _("state"),
+        max_length=8,
+        choices=DefinitionState,
+        default=DefinitionState.ACCEPTED,
+        editable=False,
+    )
+    problem = models.CharField(_("reason"), max_length=500, blank=True, editable=False)
+    accepted = models.JSONField(
+        _("accepted definition"), null=True, blank=True, editable=False
+    )
+    offered = models.JSONField(
+        _("offered definition"), null=True, blank=True, editable=False
+    )
+    calls_refused = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text=_("The change concerns what a call may contain."),
+    )
     definition = models.CharField(max_length=64, editable=False)
+    """SHA-256 (hex) of the offered definition."""
+    accepted_hash = models.CharField(max_length=64, blank=True, editable=False)
     changed_at = models.DateTimeField(
         _("definition changed"),
         null=True,
@@ -144,7 +253,6 @@ class Primitive(models.Model):
     vanished_at = models.DateTimeField(
         _("removed at"), null=True, blank=True, editable=False
     )
-    enabled_before = models.BooleanField(default=True, editable=False)
 
     objects = PrimitiveQuerySet.as_manager()
 
@@ -166,29 +274,99 @@ class Primitive(models.Model):
         return own_scope(self.kind, self.name)
 
     def update_from(self, offer: Offer) -> str:
-        """Update from the code. Returns `changed`, `returned` or an empty string."""
-        now, outcome = timezone.now(), ""
-        self.last_seen_at = now
-        self.title, self.description = offer.title, offer.description
-        if self.vanished_at is not None:
-            self.vanished_at, self.enabled = None, self.enabled_before
-            outcome = "returned"
-        if self.definition != offer.definition:
-            self.definition, self.changed_at = offer.definition, now
-            outcome = "changed"
+        """Update from its source. Returns `changed`, `returned` or an empty string."""
+        before, last_hash = self.state, self.definition
+        self.last_seen_at = timezone.now()
+        self.offer(offer)
+        if self.upstream_id is None and self.accepted is None and self.accepted_hash:
+            # A database of before definitions were stored.
+            self.accepted, self.accepted_hash = self.offered, self.definition
+        self.state, self.calls_refused = self._next_state(offer, before, last_hash)
+        if self.state == DefinitionState.CHANGED:
+            if last_hash != self.definition or self.changed_at is None:
+                self.changed_at = self.last_seen_at
+        else:
+            self.changed_at = None
+        self.vanished_at = None
         self.save()
-        return outcome
+        if self.state == DefinitionState.CHANGED and (
+            before != DefinitionState.CHANGED or last_hash != self.definition
+        ):
+            return "changed"
+        return "returned" if before == DefinitionState.GONE else ""
+
+    def offer(self, offer: Offer) -> None:
+        """Take over what the source offers, without a decision about it."""
+        self.title, self.description = offer.title[:255], offer.description
+        self.definition, self.offered = offer.definition, dict(offer.shown)
+        self.upstream_name, self.problem = offer.upstream_name, offer.problem[:500]
+
+    def _next_state(
+        self, offer: Offer, before: str, last_hash: str
+    ) -> tuple[str, bool]:
+        """The state after an offer, and whether calls are refused."""
+        if not self.accepted_hash:
+            if offer.problem:
+                return DefinitionState.UNUSABLE, False
+            rejected = before == DefinitionState.REJECTED
+            if rejected and last_hash == offer.definition:
+                return DefinitionState.REJECTED, False
+            return DefinitionState.HELD, False
+        if offer.problem:
+            return DefinitionState.CHANGED, True
+        if offer.definition == self.accepted_hash:
+            return DefinitionState.ACCEPTED, False
+        if before == DefinitionState.REJECTED and last_hash == offer.definition:
+            return DefinitionState.REJECTED, False
+        if self.upstream_id is None:
+            # The code runs as it is. A tool that was gone waits for a decision.
+            waits = before == DefinitionState.GONE or (
+                before == DefinitionState.CHANGED and self.calls_refused
+            )
+            return DefinitionState.CHANGED, waits
+        refused = before == DefinitionState.GONE or concerns_calls(
+            self.kind, self.accepted or {}, offer.shown
+        )
+        return DefinitionState.CHANGED, refused or self.calls_refused
 
     def mark_vanished(self) -> None:
-        """Disable a primitive that the code no longer offers."""
-        self.enabled_before, self.enabled = self.enabled, False
-        self.vanished_at = timezone.now()
+        """Its source no longer offers it, so nobody can use it."""
+        self.state, self.vanished_at = DefinitionState.GONE, timezone.now()
         self.save()
 
     def accept_definition(self) -> None:
-        """Record that an admin has accepted the changed definition."""
+        """Record that an admin has accepted the offered definition.
+
+        Raises ValueError if it cannot be served, or if its source no longer offers it.
+        """
+        if self.problem or self.state == DefinitionState.GONE:
+            raise ValueError(self.problem or "Its source no longer offers it.")
+        self.accepted, self.accepted_hash = self.offered, self.definition
+        self.state, self.calls_refused = DefinitionState.ACCEPTED, False
         self.changed_at = None
-        self.save(update_fields=["changed_at"])
+        self.save()
+
+    def reject_definition(self, reason: str) -> None:
+        """Record that an admin has rejected what is offered; nobody can use it."""
+        self.state, self.problem = DefinitionState.REJECTED, reason[:500]
+        self.save()
+
+
+CALL_KEYS = {
+    PrimitiveKind.TOOL: ("inputSchema", "annotations"),
+    PrimitiveKind.RESOURCE: ("uri", "mimeType", "annotations"),
+    PrimitiveKind.RESOURCE_TEMPLATE: ("uriTemplate", "mimeType", "annotations"),
+    PrimitiveKind.PROMPT: ("arguments",),
+}
+"""Kind -> the members of a definition that say what a call may contain or do."""
+
+
+def concerns_calls(
+    kind: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> bool:
+    """Whether a changed definition changes what a call may contain or do."""
+    keys = CALL_KEYS[PrimitiveKind(kind)]
+    return any(before.get(key) != after.get(key) for key in keys)
 
 
 def summary(counts: dict[str, int]) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def _offer(
         scopes=scopes,
         sensitive=sensitive,
         definition=hashlib.sha256(text.encode()).hexdigest(),
+        shown=json.loads(text),
     )
 
 
