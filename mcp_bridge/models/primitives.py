@@ -149,6 +149,7 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
         )
         row.offer(offer)
         row.state = DefinitionState.HELD if hold else DefinitionState.ACCEPTED
+        row.problem = offer.problem[:500]
         if offer.problem:
             row.state = DefinitionState.UNUSABLE
         elif not hold:
@@ -277,10 +278,12 @@ class Primitive(models.Model):
         """Update from its source. Returns `changed`, `returned` or an empty string."""
         before, last_hash = self.state, self.definition
         self.last_seen_at = timezone.now()
+        if self.upstream_id is None and before == DefinitionState.ACCEPTED:
+            # A row of before definitions were stored has only the hash.
+            self.accepted_hash = self.accepted_hash or last_hash
         self.offer(offer)
-        if self.upstream_id is None and self.accepted is None and self.accepted_hash:
-            # A database of before definitions were stored.
-            self.accepted, self.accepted_hash = self.offered, self.definition
+        if self.definition == self.accepted_hash:
+            self.accepted = self.offered
         self.state, self.calls_refused = self._next_state(offer, before, last_hash)
         if self.state == DefinitionState.CHANGED:
             if last_hash != self.definition or self.changed_at is None:
@@ -288,6 +291,8 @@ class Primitive(models.Model):
         else:
             self.changed_at = None
         self.vanished_at = None
+        if self.state != DefinitionState.REJECTED:
+            self.problem = offer.problem[:500]
         self.save()
         if self.state == DefinitionState.CHANGED and (
             before != DefinitionState.CHANGED or last_hash != self.definition
@@ -299,7 +304,7 @@ class Primitive(models.Model):
         """Take over what the source offers, without a decision about it."""
         self.title, self.description = offer.title[:255], offer.description
         self.definition, self.offered = offer.definition, dict(offer.shown)
-        self.upstream_name, self.problem = offer.upstream_name, offer.problem[:500]
+        self.upstream_name = offer.upstream_name
 
     def _next_state(
         self, offer: Offer, before: str, last_hash: str
@@ -324,10 +329,11 @@ class Primitive(models.Model):
                 before == DefinitionState.CHANGED and self.calls_refused
             )
             return DefinitionState.CHANGED, waits
-        refused = before == DefinitionState.GONE or concerns_calls(
-            self.kind, self.accepted or {}, offer.shown
+        waits = before == DefinitionState.GONE or (
+            self.calls_refused and last_hash == offer.definition
         )
-        return DefinitionState.CHANGED, refused or self.calls_refused
+        differs = concerns_calls(self.kind, self.accepted or {}, offer.shown)
+        return DefinitionState.CHANGED, waits or differs
 
     def mark_vanished(self) -> None:
         """Its source no longer offers it, so nobody can use it."""
@@ -344,12 +350,13 @@ class Primitive(models.Model):
         self.accepted, self.accepted_hash = self.offered, self.definition
         self.state, self.calls_refused = DefinitionState.ACCEPTED, False
         self.changed_at = None
-        self.save()
+        decided = ("accepted", "accepted_hash", "state", "calls_refused", "changed_at")
+        self.save(update_fields=decided)
 
     def reject_definition(self, reason: str) -> None:
         """Record that an admin has rejected what is offered; nobody can use it."""
         self.state, self.problem = DefinitionState.REJECTED, reason[:500]
-        self.save()
+        self.save(update_fields=["state", "problem"])
 
 
 CALL_KEYS = {

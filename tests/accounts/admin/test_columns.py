@@ -66,7 +66,8 @@ HIDDEN = {
     "accounts.SigningKey": "private_encrypted",
     "accounts.User": "session_epoch",
     "axes.AccessAttempt": "get_data http_accept post_data user_agent",
-    "mcp_bridge.Primitive": "definition enabled_before",
+    "mcp_bridge.Primitive": "accepted accepted_hash calls_refused definition offered"
+    " problem state upstream upstream_name",
     "mfa.Authenticator": "data",
     "socialaccount.SocialAccount": "extra_data",
     "usersessions.UserSession": "data session_key",

@@ -157,7 +157,7 @@ def test_sync_adds_marks_disables_and_restores(db: None) -> None:
     a.accept_definition()
     Primitive.objects.filter(name="b").update(enabled=False)
     assert sync([])["vanished"] == 2
-    assert not Primitive.objects.filter(enabled=True).exists()
+    assert not Primitive.objects.servable().exists()
     assert sync([])["vanished"] == 0
     assert sync([define_tool("a", "changed"), define_tool("b")])["returned"] == 2
     states = dict(Primitive.objects.values_list("name", "enabled"))

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from accounts.models import Scope
-from mcp_bridge.access.catalogue import Catalogue, Rule, read_catalogue
-from mcp_bridge.models import Offer, Primitive
+from accounts.models import Role, Scope
+from mcp_bridge.access.catalogue import Catalogue, Condition, Rule, read_catalogue
+from mcp_bridge.models import (
+    ArgumentRule,
+    Offer,
+    Primitive,
+    UpstreamCredential,
+    UpstreamServer,
+)
 
 
 @pytest.fixture
@@ -44,10 +50,10 @@ def test_equal_scope_sets_share_memory(tools: list[Primitive]) -> None:
     assert catalogue["tool", "zip"].required is catalogue["prompt", "zip"].required
 
 
-def test_the_rules_take_two_queries(
+def test_the_rules_take_five_queries(
     tools: list[Primitive], django_assert_num_queries: object
 ) -> None:
-    with django_assert_num_queries(2):  # type: ignore[operator]
+    with django_assert_num_queries(5):  # type: ignore[operator]
         read_catalogue()
 
 
@@ -59,3 +65,62 @@ def test_a_rule_that_needs_two_of_the_scopes_is_listed_once() -> None:
     assert catalogue.requiring("prompt", ["s"]) == [other]
     assert catalogue.requiring("resource", ["s"]) == []
     assert catalogue.requiring("tool", []) == []
+
+
+@pytest.fixture
+def acme(db: None) -> UpstreamServer:
+    return UpstreamServer.objects.create(name="acme", url="https://acme.example/mcp")
+
+
+def offered(definition: str, **shown: str) -> Offer:
+    shown = {"name": "acme__find", **shown}
+    return Offer("tool", "acme__find", "", "", (), False, definition, shown, "find")
+
+
+def rule() -> Rule:
+    return read_catalogue()["tool", "acme__find"]
+
+
+def test_a_rule_knows_its_upstream_server_and_accepted_definition(
+    acme: UpstreamServer,
+) -> None:
+    Primitive.objects.sync([offered("1", title="old")], acme)
+    Primitive.objects.sync([offered("2", title="new")], acme)
+    found = rule()
+    assert found.upstream is not None and found.upstream.name == "acme"
+    assert found.upstream.row == acme and found.upstream.credential is None
+    assert found.upstream_name == "find" and not found.blocked
+    assert found.definition == {"name": "acme__find", "title": "old"}
+    assert rule().definition is found.definition, "parsed once"
+    Primitive.objects.get(name="acme__find").accept_definition()
+    assert rule().definition == {"name": "acme__find", "title": "new"}
+    credential = UpstreamCredential.objects.create(upstream=acme)
+    shared = rule().upstream
+    assert shared is not None and shared.credential == credential
+
+
+@pytest.mark.parametrize("state", ["held", "gone", "rejected", "unusable"])
+def test_a_rule_is_blocked_by_its_state(acme: UpstreamServer, state: str) -> None:
+    Primitive.objects.sync([offered("1")], acme)
+    Primitive.objects.filter(name="acme__find").update(state=state)
+    assert rule().blocked == state
+
+
+def test_a_rule_is_blocked_by_its_disabled_upstream(acme: UpstreamServer) -> None:
+    Primitive.objects.sync([offered("1")], acme)
+    UpstreamServer.objects.update(enabled=False)
+    assert rule().blocked == "upstream"
+
+
+def test_a_rule_has_its_conditions(tools: list[Primitive]) -> None:
+    role = Role.objects.create(name="Support")
+    ArgumentRule.objects.create(
+        primitive=tools[0], role=role, pointer="/a", operator="at_most", value=3
+    )
+    ArgumentRule.objects.create(primitive=tools[0], pointer="/b", operator="absent")
+    catalogue = read_catalogue()
+    assert catalogue["tool", "zip"].conditions == (
+        Condition("Support", "/a", "at_most", 3),
+        Condition("", "/b", "absent"),
+    )
+    assert catalogue["tool", "axe"].conditions == ()

@@ -37,7 +37,15 @@ from mcp_bridge.cache.triggers.install import (
     suspend_tracking,
 )
 from mcp_bridge.cache.watched_tables import LOG_LENGTH, watched_tables
-from mcp_bridge.models import ChangeCounter, LoggedChange, Primitive, PrimitiveKind
+from mcp_bridge.models import (
+    ArgumentRule,
+    ChangeCounter,
+    LoggedChange,
+    Primitive,
+    PrimitiveKind,
+    UpstreamCredential,
+    UpstreamServer,
+)
 
 Concerned = set[tuple[str, str]]
 
@@ -353,9 +361,12 @@ IGNORED: dict[str, set[str]] = {
     "accounts_scope": {"description"},
     "mcp_bridge_primitive": {
         *("title", "description", "definition", "first_seen_at", "last_seen_at"),
-        *("changed_at", "vanished_at", "enabled_before"),
+        *("changed_at", "vanished_at", "offered", "problem", "accepted"),
     },
     "mcp_bridge_primitive_required_scopes": set(),
+    "mcp_bridge_upstreamserver": set(),
+    "mcp_bridge_upstreamcredential": {"state"},
+    "mcp_bridge_argumentrule": set(),
 }
 """Table -> columns that no decision depends on; every other column is watched."""
 KEYS = {
@@ -370,6 +381,9 @@ KEYS = {
     "accounts_scope": ("all", ""),
     "mcp_bridge_primitive": ("catalogue", ""),
     "mcp_bridge_primitive_required_scopes": ("catalogue", ""),
+    "mcp_bridge_upstreamserver": ("catalogue", ""),
+    "mcp_bridge_upstreamcredential": ("catalogue", ""),
+    "mcp_bridge_argumentrule": ("catalogue", ""),
 }
 """Table -> what a change concerns, and the column that names it."""
 NO_INSERT = {
@@ -425,15 +439,23 @@ def sample(tool: Primitive) -> dict[str, models.Model]:
         SigningKey.objects.create(kid=f"k{n}", state="retired")
         RoleAssignment.objects.create(user=users[n], role=roles[n])
         roles[n].scopes.add(scopes[n])
-        Primitive.objects.create(kind="tool", name=f"p{n}")
+        primitive = Primitive.objects.create(kind="tool", name=f"p{n}")
+        url = f"https://{n}.example/mcp"
+        server = UpstreamServer.objects.create(name=f"up{n}", url=url)
+        UpstreamCredential.objects.create(upstream=server)
+        ArgumentRule.objects.create(
+            primitive=primitive, role=roles[n], pointer="/a", operator="absent"
+        )
     axe = Primitive.objects.create(kind="tool", name="axe")
     axe.required_scopes.add(scopes[0])
+    Primitive.objects.create(kind="tool", name="alone")
     last: dict[str, models.Model] = {
         "accounts_user": users[2],
         "accounts_role": roles[2],
         "accounts_scope": scopes[2],
     }
-    last["mcp_bridge_primitive"] = Primitive.objects.get(name="p1")
+    last["mcp_bridge_upstreamserver"] = UpstreamServer.objects.create(name="up2")
+    last["mcp_bridge_primitive"] = Primitive.objects.get(name="alone")
     return {
         name: last.get(name) or table.model._default_manager.order_by("-pk")[0]
         for name, table in TABLES.items()
