@@ -135,6 +135,12 @@ class Environment(BaseSettings):
         "only from these. No client may have an address in these networks. Run "
         "uvicorn with `--no-proxy-headers`.",
     )
+    UPSTREAM_PRIVATE_NETWORKS: Names = Field(
+        [],
+        description="Private addresses or networks (CIDR) where upstream MCP servers "
+        "may be. Public addresses need no entry; loopback needs none while ISSUER_URL "
+        "is there.",
+    )
     ACCESS_TOKEN_LIFETIME: int = Field(
         1800, ge=1, le=86400, description="Lifetime of an access token, in seconds."
     )
@@ -441,6 +447,7 @@ class Environment(BaseSettings):
         "EXTRA_APPS",
         "REDIRECT_SCHEMES",
         "TRUSTED_PROXIES",
+        "UPSTREAM_PRIVATE_NETWORKS",
         mode="before",
     )
     @classmethod
@@ -531,6 +538,19 @@ class Environment(BaseSettings):
                 raise ValueError(
                     f"write {network!r} as the address or the network of your proxies, "
                     "such as 10.0.0.5 or 10.0.0.4/30"
+                ) from error
+        return value
+
+    @field_validator("UPSTREAM_PRIVATE_NETWORKS")
+    @classmethod
+    def private_networks(cls, value: list[str]) -> list[str]:
+        """Require an address or a network."""
+        for network in value:
+            try:
+                ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"write {network!r} as an address or a network, such as 10.0.0.0/8"
                 ) from error
         return value
 

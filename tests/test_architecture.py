@@ -48,6 +48,7 @@ LAYERS = {
         "metrics",
         "cache",
         "audit",
+        "upstreams",
         "server",
         "middleware",
         "transfer",
@@ -74,6 +75,7 @@ WALLS: dict[str, tuple[str, ...]] = {
         "mcp_bridge/cache/readers/postgresql.py",
         "accounts/management/postgresql_programs.py",
     ),
+    "aiohttp": ("mcp_bridge/upstreams/",),
     "asgiref": ("mcp_bridge/db.py",),
     "structlog": ("config/",),
 }

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
+
+from mcp.shared.uri_template import UriTemplate
 
 from mcp_bridge.models import (
     ArgumentRule,
     DefinitionState,
     Primitive,
+    PrimitiveKind,
     UpstreamCredential,
     UpstreamServer,
 )
@@ -28,7 +32,18 @@ def read_catalogue() -> Catalogue:
     rows = list(Primitive.objects.order_by("pk").values_list(*COLUMNS))
     definitions = read_definitions((row[0], row[8]) for row in rows if row[6])
     rules = []
-    for pk, kind, name, enabled, sensitive, state, server, own_name, _, refused in rows:
+    for (
+        pk,
+        kind,
+        name,
+        enabled,
+        sensitive,
+        state,
+        server,
+        own_name,
+        accepted,
+        refused,
+    ) in rows:
         scopes = frozenset(required[pk])
         scopes = shared.setdefault(scopes, scopes)
         upstream = servers.get(server)
@@ -45,6 +60,7 @@ def read_catalogue() -> Catalogue:
                 conditions=conditions.get(pk, ()),
                 upstream=upstream,
                 upstream_name=own_name,
+                accepted_hash=accepted,
                 definition=definitions.get(pk),
             )
         )
@@ -105,6 +121,15 @@ def read_conditions() -> dict[int, tuple[Condition, ...]]:
     return {pk: tuple(conditions) for pk, conditions in found.items()}
 
 
+@lru_cache(maxsize=4096)
+def parsed_template(text: str) -> UriTemplate | None:
+    """The parsed template (RFC 6570); None if it is not one."""
+    try:
+        return UriTemplate.parse(text)
+    except ValueError:
+        return None
+
+
 Key = tuple[str, str]
 """(kind, name) of a primitive."""
 
@@ -146,6 +171,7 @@ class Rule:
     conditions: tuple[Condition, ...] = ()
     upstream: Upstream | None = None
     upstream_name: str = ""
+    accepted_hash: str = field(default="", compare=False, repr=False)
     definition: Mapping[str, Any] | None = field(
         default=None, compare=False, repr=False
     )
@@ -161,10 +187,32 @@ class Catalogue(Mapping[Key, Rule]):
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules = {rule.key: rule for rule in rules}
+        self._templates = [
+            rule
+            for rule in self._rules.values()
+            if rule.kind == PrimitiveKind.RESOURCE_TEMPLATE
+            and rule.upstream is not None
+            and not rule.blocked
+        ]
         self._by_scope: dict[tuple[str, str], list[tuple[int, Rule]]] = {}
         for place, rule in enumerate(self._rules.values()):
             for scope in rule.required:
                 self._by_scope.setdefault((rule.kind, scope), []).append((place, rule))
+
+    def serving(self, uri: str) -> Rule | None:
+        """What serves a URI at an upstream server: a resource, else a template.
+
+        Of several matching templates the oldest row serves it, so that a server that
+        is added later cannot take over what another one serves.
+        """
+        rule = self._rules.get((str(PrimitiveKind.RESOURCE), uri))
+        if rule is not None:
+            return rule
+        for rule in self._templates:
+            template = parsed_template(rule.name)
+            if template is not None and template.match(uri) is not None:
+                return rule
+        return None
 
     def requiring(self, kind: str, scopes: Iterable[str]) -> list[Rule]:
         """Rules of a kind that require one of `scopes`, in the catalogue's order."""

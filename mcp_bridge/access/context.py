@@ -20,6 +20,9 @@ class Call:
     catalogue: Catalogue
     decision: Decision
     outcome: str = ""
+    upstream: str = ""
+    """The upstream server that served it; empty for code."""
+    upstream_ms: float = 0.0
 
 
 call_var: ContextVar[Call | None] = ContextVar("portico_call", default=None)

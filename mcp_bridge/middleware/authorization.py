@@ -45,6 +45,7 @@ from mcp_bridge.middleware.recorded_response import (
     RecordedStream,
 )
 from mcp_bridge.middleware.revocable_stream import RevocableStream
+from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import LARGE_BODY, STREAM_METHODS, Reservation
 from mcp_bridge.server.transport import Transport
 
@@ -109,7 +110,7 @@ class AuthorizationMiddleware:
                 # The principal may have changed during the wait.
                 read_at = time.perf_counter()
                 principal, catalogue = await resolve_caller(raw, trail)
-            message = self.message(scope, body)
+            message = located(self.message(scope, body), catalogue)
             if message.method in STREAM_METHODS:
                 reservation.count_as_stream(principal.jti)
             verdict = decide(principal, message, catalogue)
@@ -260,6 +261,15 @@ class AuthorizationMiddleware:
             logger.exception("The refusal could not be recorded")
             answer = responses.unavailable()
         await answer.send(send)
+
+
+def located(message: Message, catalogue: Catalogue) -> Message:
+    """Set the target of a resource message to the upstream primitive that serves it."""
+    target = message.target
+    if target is None or target[0] != PrimitiveKind.RESOURCE or target in catalogue:
+        return message
+    rule = catalogue.serving(target[1])
+    return message if rule is None else message.with_target(*rule.key)
 
 
 async def resolve_caller(raw: str, trail: AuditTrail) -> tuple[Principal, Catalogue]:

@@ -18,7 +18,7 @@ from mcp_bridge.http import responses
 
 logger = logging.getLogger(__name__)
 
-WATCH_AFTER = 1.0
+WATCH_AFTER = 0.4
 """Seconds after which a call is watched for a disconnect."""
 RECHECK_EVERY = 0.5
 """Seconds between two checks that a slow call or a stream is still allowed."""
@@ -100,7 +100,7 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
 
     A disconnect cancels the call, and so does a lost permission (`end` has the error).
     A slow answer becomes a stream with pings. None of this costs anything in the first
-    second.
+    0.4 seconds.
     """
 
     def __init__(

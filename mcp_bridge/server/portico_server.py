@@ -28,6 +28,7 @@ from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import x_mcp_header_map
 from mcp_types import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -51,6 +52,7 @@ from mcp_bridge.db import closing_connections, with_orm_thread
 from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import THREAD_SLOTS
 from mcp_bridge.server.subscriptions import CallerBus
+from mcp_bridge.server.upstream_calls import PORTICO, relay_upstream
 from mcp_bridge.server.visibility import (
     VisiblePrompts,
     VisibleResources,
@@ -234,7 +236,7 @@ class PorticoServer(MCPServer[Any]):
         """The schema that headers are compared with; None if it names no header."""
         tool = self.tools.get_tool(name)
         if tool is None:
-            return None
+            return upstream_schema(name)
         if name not in self.mirrored:
             self.mirrored[name] = MIRROR in json.dumps(tool.parameters)
         return tool.parameters if self.mirrored[name] else None
@@ -264,6 +266,16 @@ class PorticoServer(MCPServer[Any]):
         if self.prompts.get_prompt(name) is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
         return await with_outcome(super().get_prompt(name, arguments, context))
+
+
+def upstream_schema(name: str) -> dict[str, Any] | None:
+    """The accepted input schema of an upstream tool, if it names a header."""
+    call = current_call()
+    rule = None if call is None else call.catalogue.get((PrimitiveKind.TOOL, name))
+    schema = None if rule is None else (rule.definition or {}).get("inputSchema")
+    if not isinstance(schema, dict) or not x_mcp_header_map(schema):
+        return None
+    return schema if is_usable(PrimitiveKind.TOOL, name) else None
 
 
 async def require_decision(
@@ -373,7 +385,7 @@ mcp = PorticoServer(
     title="Portico",
     version=settings.VERSION,
     instructions=INSTRUCTIONS,
-    middleware=[require_decision],
+    middleware=[require_decision, relay_upstream],
     request_state_security=RequestStateSecurity(
         keys=[
             f"portico request state {secret}"
@@ -381,5 +393,7 @@ mcp = PorticoServer(
         ]
     ),
 )
+
+PORTICO.update(mcp._lowlevel_server.server_info_stamp)
 
 __all__ = ["PorticoServer", "mcp", "is_usable"]

@@ -19,12 +19,14 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_bridge.access.context import current_call
 from mcp_bridge.access.messages import Message
 from mcp_bridge.http import responses
 from mcp_bridge.http.headers import header
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
 from mcp_bridge.server.sessions import BoundedSessions
+from mcp_bridge.upstreams.relay import relayed_rule
 
 RESULT_ONLY_METHODS = frozenset(
     {
@@ -88,6 +90,10 @@ class Transport:
         """
         if message.method != "tools/call" or message.target is None:
             return message.method in RESULT_ONLY_METHODS
+        call = current_call()
+        if call is not None and relayed_rule(call) is not None:
+            # Without a session a server can ask nobody, and nobody wants progress.
+            return True
         tool = self.server.tools.get_tool(message.target[1])
         return tool is None or not (tool.context_kwarg or tool.resolved_params)
 

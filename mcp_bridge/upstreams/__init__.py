@@ -1,0 +1,1 @@
+"""Other people's MCP servers: discovery, credentials, and the path of a call."""

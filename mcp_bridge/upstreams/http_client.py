@@ -1,0 +1,161 @@
+"""One pooled HTTP client for each upstream server; requests carry their own headers.
+
+aiohttp instead of the SDK's httpx2: the cost of a call through httpx2 is several times
+as high (docs/upstreams.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.upstreams.addresses import (
+    AddressRefused,
+    GuardedResolver,
+    check_url,
+    private_address,
+)
+from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem, after_sending
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of one response, or of one event of a stream."""
+CONNECT_SECONDS = 5.0
+REDIRECTS = (307, 308)
+"""The redirects that repeat the method and the body."""
+MAX_REDIRECTS = 3
+
+_clients: dict[tuple[int | None, str], aiohttp.ClientSession] = {}
+"""By server and URL, so a changed URL never uses an old connection."""
+
+
+def client_for(upstream: Upstream) -> aiohttp.ClientSession:
+    """The client of this upstream server, in this event loop."""
+    key = upstream.pk, upstream.row.url
+    client = _clients.get(key)
+    if (
+        client is None
+        or client.closed
+        or client._loop is not asyncio.get_running_loop()
+    ):
+        client = _clients[key] = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=GuardedResolver(), limit=upstream.row.max_concurrency + 8
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            auto_decompress=True,
+            read_bufsize=256 * 1024,
+        )
+    return client
+
+
+async def close_clients() -> None:
+    """Close every connection; for the end of the server."""
+    for client in list(_clients.values()):
+        await client.close()
+    _clients.clear()
+
+
+async def close_client_of(pk: int | None) -> None:
+    """Close the connections of one server, for example after a look."""
+    for key in [key for key in _clients if key[0] == pk]:
+        await _clients.pop(key).close()
+
+
+@asynccontextmanager
+async def post(
+    upstream: Upstream, body: Mapping[str, Any], headers: Mapping[str, str]
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """POST a JSON-RPC message; leaving the context early closes the connection.
+
+    Raises UpstreamProblem if the server cannot be reached or breaks off.
+    """
+    name, url = upstream.name, upstream.row.url
+    check_url(name, url)
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
+    client = client_for(upstream)
+    try:
+        for _ in range(MAX_REDIRECTS):
+            async with client.post(
+                url, data=content, headers=headers, allow_redirects=False
+            ) as response:
+                if response.status not in REDIRECTS:
+                    yield response
+                    return
+                target = urljoin(url, response.headers.get("location", ""))
+                if urlsplit(target)[:2] != urlsplit(url)[:2]:
+                    yield response
+                    return
+                url = target
+        raise UpstreamProblem("redirect", f"{name} redirects in a circle.")
+    except aiohttp.ClientConnectorError as error:
+        raise unreachable(name, error) from error
+    except TimeoutError as error:
+        if not isinstance(error, aiohttp.ServerTimeoutError):
+            raise
+        text = f"The upstream server {name} accepted no connection in time."
+        raise UpstreamProblem("unreachable", text, breaks=True) from error
+    except (aiohttp.ClientError, OSError) as error:
+        text = f"The upstream server {name} closed the connection without an answer."
+        raise UpstreamProblem(
+            "broken", after_sending(text), Outcome.MAY_HAVE_RUN, breaks=True
+        ) from error
+
+
+def unreachable(name: str, error: aiohttp.ClientConnectorError) -> UpstreamProblem:
+    """Why no connection was made: nothing was sent."""
+    refused: BaseException | None = error
+    while refused is not None and not isinstance(refused, AddressRefused):
+        refused = refused.__cause__ or getattr(refused, "os_error", None)
+    if refused is not None:
+        return private_address(name, str(refused))
+    text = f"The upstream server {name} cannot be reached. Try again later."
+    return UpstreamProblem("unreachable", text, breaks=True)
+
+
+async def read_limited(response: aiohttp.ClientResponse, name: str) -> bytes:
+    """The whole body. Raises UpstreamProblem if it is larger than MAX_BODY."""
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY:
+            raise too_large(name)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def too_large(name: str) -> UpstreamProblem:
+    limit = MAX_BODY // (1024 * 1024)
+    text = f"The answer of the upstream server {name} is larger than {limit} MiB."
+    return UpstreamProblem("too_large", text, Outcome.ERROR)
+
+
+async def events(response: aiohttp.ClientResponse, name: str) -> AsyncIterator[bytes]:
+    """The data of each server-sent event, as it arrives (WHATWG HTML 9.2)."""
+    buffer, data, size = b"", [], 0
+    async for part in response.content.iter_any():
+        buffer += part
+        lines = buffer.splitlines(keepends=True)
+        # A CR at the end may be the first half of a CRLF.
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        buffer = rest
+        for raw in lines:
+            line = raw.rstrip(b"\r\n")
+            if line.startswith(b"data:"):
+                value = line[5:].removeprefix(b" ")
+                size += len(value)
+                data.append(value)
+            elif not line and data:
+                yield b"\n".join(data)
+                data, size = [], 0
+        if size + len(buffer) > MAX_BODY:
+            raise too_large(name)
