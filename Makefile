@@ -86,4 +86,4 @@ $(VENV)-served/.installed $(VENV)-bench/.installed: | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-served $(VENV)-bench .cache .mypy_cache .ruff_cache .pytest_cache mutants tests/clients/node_modules
+	rm -rf $(VENV) $(VENV)-served $(VENV)-bench .cache .mypy_cache .ruff_cache .pytest_cache mutants tests/clients/node_modules tests/clients/agents/node_modules

@@ -33,18 +33,30 @@ def one_at_a_time() -> Iterator[None]:
 @cache
 def node() -> str:
     """Node 22 from the npm package `node`, with the pinned packages beside it."""
+    return str(npm_programs(HERE) / "node")
+
+
+@cache
+def agents() -> Path:
+    """The folder with `claude` and `codex`; half a gigabyte, so apart from the rest."""
+    return npm_programs(HERE / "agents")
+
+
+def npm_programs(folder: Path) -> Path:
+    """The programs of the packages that the lock file in `folder` pins."""
     npm = shutil.which("npm")
     if npm is None:
         skip_or_fail("npm", "install Node.js: apt-get install npm")
-    stamp, lock = MODULES / ".installed", HERE / "package-lock.json"
+    modules, lock = folder / "node_modules", folder / "package-lock.json"
+    stamp = modules / ".installed"
     with one_at_a_time():
         if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
             command = [str(npm), "ci", "--no-audit", "--no-fund", "--silent"]
-            done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             if done.returncode:
                 skip_or_fail("the npm registry", f"npm ci failed: {done.stderr[-300:]}")
             stamp.write_bytes(lock.read_bytes())
-    return str(MODULES / ".bin" / "node")
+    return modules / ".bin"
 
 
 @cache
