@@ -172,6 +172,11 @@ def pattern(sentence: str) -> re.Pattern[str]:
 
 def decision_in_words(via: str) -> str:
     """`via` in the reader's language; unchanged if no sentence matches."""
+    via, separator, served = via.partition("; upstream ")
+    return _in_words(via) + separator + served
+
+
+def _in_words(via: str) -> str:
     for sentence in SENTENCES:
         match = pattern(sentence).fullmatch(via)
         if match is not None:

@@ -121,6 +121,10 @@ class AuditTrail:
     def message_event(self, call: Call) -> CallEvent:
         principal, message, decision = call.principal, call.message, call.decision
         name = " ".join(message.target) if message.target else message.method
+        via = decision.via
+        if call.upstream:
+            # The duration of the event is the whole: this is the server's share.
+            via = f"{via[:160]}; upstream {call.upstream}: {call.upstream_ms:.1f} ms"
         return CallEvent(
             at=time.time(),
             action=event_name(message, decision.allowed),
@@ -132,7 +136,7 @@ class AuditTrail:
             token_id=principal.jti,
             address=self.address,
             object=one_line(name),
-            via=one_line(decision.via),
+            via=one_line(via),
             outcome=call.outcome,
             duration_ms=self.duration_ms(),
             request_id=self.request_id,

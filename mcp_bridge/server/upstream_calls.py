@@ -115,6 +115,9 @@ def shaped(
     content = {key: result[key] for key in result if key not in OWN_KEYS or modern}
     if modern and content.get("resultType") is None:
         content["resultType"] = "complete"
+    if modern and method == "resources/read":
+        # What one person may read, a shared cache must not keep.
+        content = {"ttlMs": 0, **content, "cacheScope": "private"}
     try:
         shown = serialize_server_result(method, version, content)
     except (ValidationError, ValueError, RecursionError):
