@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts.authentication.pages import Page
 from accounts.authorization.role_grants import current_grants
-from accounts.models import AuditEvent, OAuthClient
+from accounts.models import AuditEvent, OAuthClient, User
 from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.principal import hypothetical_principal
@@ -35,7 +35,7 @@ class ConnectView(Page):
             "url": settings.RESOURCE_URL,
             "snippets": snippets(settings.RESOURCE_URL),
             "since": int(timezone.now().timestamp()),
-            "connected": connected_in_words(allowed_calls(self.me.pk).first()),
+            "connected": connected_in_words(allowed_calls(self.me).first()),
         }
         return render(request, "portal/connect.html", context)
 
@@ -46,16 +46,18 @@ class StatusView(Page):
     def get(self, request: HttpRequest) -> JsonResponse:
         text = request.GET.get("since", "")
         since = int(text) if re.fullmatch("[0-9]{1,11}", text) else 0
-        mine = allowed_calls(self.me.pk)
+        mine = allowed_calls(self.me)
         last = mine.filter(at__gte=datetime.fromtimestamp(since, UTC)).first()
         status = {"connected": last is not None, "what": last.object if last else ""}
         return JsonResponse(status)
 
 
-def allowed_calls(user_id: int) -> QuerySet[AuditEvent]:
+def allowed_calls(user: User) -> QuerySet[AuditEvent]:
     """The messages that this user was allowed, newest first."""
     allowed = AuditEvent.Verdict.ALLOWED
-    return AuditEvent.objects.filter(actor_id=user_id, decision=allowed)
+    # The name has an index; the index of the id has denials only.
+    mine = AuditEvent.objects.filter(actor=user.username, actor_id=user.pk)
+    return mine.filter(decision=allowed)
 
 
 def connected_in_words(last: AuditEvent | None) -> str:

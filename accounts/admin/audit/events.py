@@ -25,6 +25,7 @@ from accounts.admin.audit.seals import VERIFIED_AT_ONCE
 from accounts.admin.audit.window import (
     WindowedChangeList,
     bound,
+    is_frequent,
     window_start,
 )
 from accounts.admin_site.base import ReadOnlyAdmin, badge, may
@@ -301,7 +302,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             yield "address", normalize_address(word)
 
     def search_querysets(self, request: Any, queryset: Any, word: str) -> Iterator[Any]:
-        """Search prefixes among the newest events only: a prefix matches millions.
+        """Search prefixes and frequent values among the newest events only.
 
         Addresses have no index; a list that searches for one has a window.
         """
@@ -311,6 +312,8 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         for lookup, value in self.search_conditions(word):
             if lookup == "object__prefix" and since is not None:
                 yield newest.filter(unindexed__prefix=value)
+            elif is_frequent({lookup: value}):
+                yield newest.filter(**{lookup: value})
             else:
                 yield queryset.filter(**{lookup: value})
 

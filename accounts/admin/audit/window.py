@@ -6,10 +6,12 @@ list would scan the whole table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db import connection
 from django.http import HttpRequest, QueryDict
 
 from accounts.admin_site.filters.clients import client_ids
@@ -20,6 +22,10 @@ from accounts.models import AuditEvent
 
 WINDOW_SIZE = 200_000
 """Newest events before the end of the requested period."""
+FREQUENT = 20_000
+"""Events of one value that a list sorts."""
+BY_VALUE = ("actor", "client_id", "object", "action", "token_id")
+"""Filters whose index has no time on PostgreSQL (accounts/models/audit/indexes.py)."""
 NO_FILTERS = {"at__gte", "at__gte_time", "at__lt", "at__lt_time", "p", "o", "e"}
 
 
@@ -50,6 +56,26 @@ def lacks_index(parameters: QueryDict) -> bool:
     return bool(client) and client_ids(client) != [client]
 
 
+def sorts_matches() -> bool:
+    """Whether the indexes of BY_VALUE lack the time."""
+    return connection.vendor == "postgresql"
+
+
+def is_frequent(parameters: Mapping[str, str]) -> bool:
+    """Whether a filter's value has so many events that they cannot be sorted.
+
+    PostgreSQL then walks back in time, which could be far if the value was frequent
+    long ago only.
+    """
+    given = [(name, parameters.get(name)) for name in BY_VALUE]
+    events = AuditEvent.objects.order_by()
+    return sorts_matches() and any(
+        events.filter(**{name: value})[: FREQUENT + 1].count() > FREQUENT
+        for name, value in given
+        if value
+    )
+
+
 class WindowedChangeList(LargeChangeList):
     """Shows how far back the list searched, and links to the earlier period."""
 
@@ -59,8 +85,9 @@ class WindowedChangeList(LargeChangeList):
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Apply the window when several filters are set; exports have no window."""
         filters = {name for name, value in request.GET.items() if value} - NO_FILTERS
+        exporting = getattr(request, "exporting", False)
         many = len(filters) > 1 or lacks_index(request.GET)
-        if many and not getattr(request, "exporting", False):
+        if not exporting and (many or is_frequent(request.GET)):
             self.apply_window(request)
         return super().get_queryset(request, *args, **kwargs)
 

@@ -45,6 +45,21 @@ def test_one_filter_reaches_everything(events: list[AuditEvent]) -> None:
         assert rows == events and found.looked_since is None
 
 
+def test_a_frequent_value_is_searched_among_the_newest_events(
+    events: list[AuditEvent], monkeypatch: Any
+) -> None:
+    """PostgreSQL's index of a value lacks the time."""
+    monkeypatch.setattr(window, "sorts_matches", lambda: True)
+    for most, looked in ((6, False), (5, True)):
+        monkeypatch.setattr(window, "FREQUENT", most)
+        for query in ("actor=ana", "action=test.far"):
+            rows, found = list_rows(query)
+            assert (found.looked_since is not None) is looked
+            assert rows == (events[:4] if looked else events)
+        assert list_rows("q=ana")[0] == (events[:4] if looked else events)
+        assert list_rows("actor=nobody")[1].looked_since is None
+
+
 def test_several_filters_search_the_newest_events(events: list[AuditEvent]) -> None:
     """The page names the start of its window and links to older events."""
     rows, found = list_rows("actor=ana&action=test.far")
