@@ -26,7 +26,9 @@ def authenticate_assertion(request: Any) -> OAuthClient | None:
         client_id=assertions.issuer_of(raw), blocked=False
     )
     client: OAuthClient | None = rows.first()
-    if client is None or not client.uses_private_key_jwt:
+    if client is None or not (
+        client.uses_private_key_jwt and client.is_usable(request)
+    ):
         return None
     ours = [settings.ISSUER_URL, f"{settings.ISSUER_URL}/oauth/token"]
     try:

@@ -13,8 +13,10 @@ from oauth2_provider import cimd
 
 from accounts.errors import InvalidClientMetadata
 from accounts.models import DocumentCopy, OAuthClient
+from accounts.models.oauth import PRIVATE_KEY_JWT
 from accounts.oauth.clients.register import client_columns
 from accounts.parsing.text import one_line
+from accounts.tokens.assertions import public_keys
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +27,11 @@ COLUMNS = (
     "client_type",
     "authorization_grant_type",
     "grant_types",
+    "client_jwks",
 )
 """Columns that a document sets."""
+DOCUMENT_AUTH_METHODS = ("none", PRIVATE_KEY_JWT)
+"""Methods without a shared secret (CIMD 6.2)."""
 CIMD_COLUMNS = ("cimd_expires_at", "document_copy")
 
 
@@ -38,14 +43,25 @@ def document_columns(metadata: dict[str, Any]) -> dict[str, Any]:
     """
     if {"client_secret", "client_secret_expires_at"} & set(metadata):
         raise cimd.CIMDError("a document must not contain a secret")
-    if metadata.get("token_endpoint_auth_method", "none") != "none":
-        raise cimd.CIMDError("only token_endpoint_auth_method none is supported")
     if not metadata.get("client_name"):
         raise cimd.CIMDError("client_name is missing")
+    method = metadata.get("token_endpoint_auth_method") or DOCUMENT_AUTH_METHODS[0]
+    keys = document_keys(metadata) if method == PRIVATE_KEY_JWT else {}
+    named = {**metadata, "token_endpoint_auth_method": method}
     try:
-        return client_columns({**metadata, "token_endpoint_auth_method": "none"})
+        return client_columns(named, DOCUMENT_AUTH_METHODS, keys)
     except InvalidClientMetadata as error:
         raise cimd.CIMDError(str(error)) from error
+
+
+def document_keys(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The JWK Set in a document, public keys only. Raises cimd.CIMDError."""
+    if "jwks" not in metadata:
+        raise cimd.CIMDError("private_key_jwt needs keys in jwks; jwks_uri is not read")
+    try:
+        return public_keys(metadata["jwks"])
+    except ValueError as error:
+        raise cimd.CIMDError(f"jwks is not valid: {error}") from error
 
 
 def described_client(client_id: str, document: dict[str, Any]) -> OAuthClient:

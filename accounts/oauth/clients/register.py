@@ -10,6 +10,7 @@ import hmac
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -42,17 +43,24 @@ ECHOED_MEMBERS = (
 )
 
 
-def client_columns(data: dict[str, Any]) -> dict[str, Any]:
-    """Columns of the client that `data` describes. Raises InvalidClientMetadata."""
+def client_columns(
+    data: dict[str, Any],
+    methods: Sequence[str] = REGISTRABLE_AUTH_METHODS,
+    jwks: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Columns of the client that `data` describes. Raises InvalidClientMetadata.
+
+    `jwks` are its public keys, checked before.
+    """
     method = data.get("token_endpoint_auth_method") or "client_secret_basic"
-    if method not in REGISTRABLE_AUTH_METHODS:
-        known = ", ".join(REGISTRABLE_AUTH_METHODS)
+    if method not in methods:
+        known = ", ".join(methods)
         raise InvalidClientMetadata(f"token_endpoint_auth_method is one of {known}.")
     name = data.get("client_name") or ""
     if not isinstance(name, str) or len(name) > 255:
         raise InvalidClientMetadata("client_name is a text of at most 255 characters.")
     public = method == "none"
-    columns = {
+    columns: dict[str, Any] = {
         "name": one_line(name),
         "redirect_uris": " ".join(validated_redirect_uris(data.get("redirect_uris"))),
         "token_endpoint_auth_method": method,
@@ -60,6 +68,8 @@ def client_columns(data: dict[str, Any]) -> dict[str, Any]:
         "authorization_grant_type": OAuthClient.GRANT_AUTHORIZATION_CODE,
         "grant_types": grant_types(data),
     }
+    if jwks is not None:
+        columns["client_jwks"] = jwks
     problems = OAuthClient(**columns).problems()
     if problems:
         raise InvalidClientMetadata(" ".join(map(str, problems.values())))

@@ -7,19 +7,25 @@ import ssl
 import time
 from datetime import timedelta
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
+import jwt
 import pytest
 import urllib3
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.conf import settings
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from jwt.algorithms import ECAlgorithm
 from oauth2_provider import cimd
 from oauth2_provider.settings import oauth2_settings
 
 from accounts.http import outbound_calls
 from accounts.models import DocumentCopy, DocumentHost, OAuthClient
 from accounts.oauth.clients import document_clients, metadata_documents
+from accounts.oauth.clients.assertions import ASSERTION, authenticate_assertion
 from accounts.rate_limits.errors import RateLimited
 from tests.support.oauth_requests import oauth_client, request_of
 
@@ -108,6 +114,63 @@ def test_published_documents_are_accepted(
         assert client.redirect_uri_allowed("http://127.0.0.1:1/callback")
     assert not client.redirect_uri_allowed("http://localhost.evil.example/callback")
     assert not client.redirect_uri_allowed("http://127.0.0.1:1/other")
+
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+PUBLIC = ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
+SIGNING = {
+    **CLAUDE,
+    "token_endpoint_auth_method": "private_key_jwt",
+    "jwks": {"keys": [PUBLIC]},
+}
+
+
+@pytest.mark.spec("CIMD 6.2")
+def test_a_document_with_keys_is_a_client_that_signs(monkeypatch: Any) -> None:
+    """It authenticates with its key, and with nothing after its host is blocked."""
+    client = client_of_document(monkeypatch, SIGNING)
+    assert client is not None and client.uses_private_key_jwt
+    assert client.client_type == "confidential" and client.client_jwks["keys"]
+    name, end = client.client_id, int(time.time()) + 60
+    claims = {"iss": name, "sub": name, "aud": settings.ISSUER_URL, "exp": end}
+
+    def presented(jti: str) -> OAuthClient | None:
+        raw = jwt.encode({**claims, "jti": jti}, KEY, algorithm="ES256")
+        form = {"client_assertion_type": ASSERTION, "client_assertion": raw}
+        return authenticate_assertion(SimpleNamespace(**form, client_id=None))
+
+    assert presented("one") == client and presented("one") is None
+    DocumentHost.objects.create(host="claude.ai", trusted=False)
+    assert presented("two") is None
+
+
+def test_a_document_that_drops_its_keys_is_a_public_client(monkeypatch: Any) -> None:
+    client_of_document(monkeypatch, SIGNING)
+    OAuthClient.objects.update(cimd_expires_at=timezone.now() - timedelta(days=1))
+    client = client_of_document(monkeypatch, CLAUDE)
+    assert client is not None and client.client_type == "public"
+    assert client.client_jwks == {}
+
+
+@pytest.mark.parametrize(
+    "jwks",
+    [
+        None,
+        {},
+        {"keys": []},
+        {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]},
+        {"keys": [ECAlgorithm.to_jwk(KEY, as_dict=True)]},
+        {"keys": [{**PUBLIC, "crv": "P-1"}]},
+        "https://claude.ai/jwks.json",
+    ],
+    ids=str,
+)
+def test_documents_with_other_keys_are_refused(monkeypatch: Any, jwks: Any) -> None:
+    """Symmetric, private, unknown and missing keys."""
+    assert client_of_document(monkeypatch, {**SIGNING, "jwks": jwks}) is None
+    kept = {name: value for name, value in SIGNING.items() if name != "jwks"}
+    named = {**kept, "jwks_uri": "https://claude.ai/jwks.json"}
+    assert client_of_document(monkeypatch, named) is None
 
 
 BROKEN: list[dict[str, Any]] = [
@@ -300,6 +363,7 @@ def test_a_document_makes_a_public_client() -> None:
         "client_type": "public",
         "authorization_grant_type": "authorization-code",
         "grant_types": ["authorization_code", "refresh_token"],
+        "client_jwks": {},
     }
 
 
