@@ -7,13 +7,14 @@ the caller. The token can only narrow them (MCP 2026-07-28, basic/authorization)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.principal import Principal
+from mcp_bridge.access.argument_rules import judge_arguments
 from mcp_bridge.access.catalogue import Catalogue, Rule
-from mcp_bridge.access.messages import OPEN_METHODS, Message
+from mcp_bridge.access.messages import ARGUMENT_METHODS, OPEN_METHODS, Message
 
 
 class Reason(StrEnum):
@@ -57,7 +58,7 @@ def decide(principal: Principal, message: Message, catalogue: Catalogue) -> Deci
         decision = judge(principal, rule)
         if rule is None or not decision.allowed:
             return decision
-        return judge_content(principal, message, rule) or decision
+        return judge_content(principal, message, rule, decision)
     if message.always_open or message.method in OPEN_METHODS:
         return Decision(
             True, Reason.OPEN_METHOD, f"{message.method} is open to everyone"
@@ -90,13 +91,27 @@ def judge(principal: Principal, rule: Rule | None) -> Decision:
 
 
 def judge_content(
-    principal: Principal, message: Message, rule: Rule
-) -> Decision | None:
-    """Refuse a use for its changed definition or its arguments; None if it may run."""
+    principal: Principal, message: Message, rule: Rule, granted: Decision
+) -> Decision:
+    """Decide what the roles grant by its changed definition and its arguments."""
     if rule.calls_refused:
         text = f"the definition of {rule.kind} {rule.name} changed and is not accepted"
         return Decision(False, Reason.DEFINITION_CHANGED, text)
-    return None
+    if not rule.conditions or message.method not in ARGUMENT_METHODS:
+        return granted
+    roles = granting_roles(principal, rule)
+    verdict = judge_arguments(rule.conditions, roles, message.arguments)
+    if verdict.allowed:
+        via = f"{granted.via}; the argument rules of {verdict.by} allow it"
+        return replace(granted, via=via)
+    text = f"arguments refused: {verdict.limits}"
+    return Decision(False, Reason.ARGUMENT_REFUSED, text)
+
+
+def granting_roles(principal: Principal, rule: Rule) -> frozenset[str]:
+    """The caller's roles that grant the primitive."""
+    granted = rule.required & principal.grants.keys()
+    return frozenset(role for scope in granted for role in principal.grants[scope])
 
 
 def visible(principal: Principal, rule: Rule | None) -> bool:

@@ -6,8 +6,8 @@ This module decides nothing itself; it calls decide() on the current rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,10 +23,11 @@ from accounts.tokens.principal import (
     hypothetical_principal,
     load_principal,
 )
+from mcp_bridge.access.argument_rules import with_role
 from mcp_bridge.access.catalogue import Catalogue, Rule
-from mcp_bridge.access.decision import Decision, Reason, decide
+from mcp_bridge.access.decision import Decision, Reason, decide, granting_roles
 from mcp_bridge.access.messages import TARGETS, Message
-from mcp_bridge.models import Primitive, PrimitiveKind
+from mcp_bridge.models import DefinitionState, Primitive, PrimitiveKind
 
 METHODS = {
     kind: method for method, (kind, _name) in reversed(list(TARGETS.items()))
@@ -42,14 +43,32 @@ class Verdict:
     decision: Decision
 
 
-def usage_message(rule: Rule) -> Message:
+def usage_message(rule: Rule, arguments: Any = None) -> Message:
     """The message by which a client uses the primitive."""
-    return Message(METHODS[PrimitiveKind(rule.kind)], target=rule.key)
+    content = {"params": {"arguments": arguments}}
+    return Message(METHODS[PrimitiveKind(rule.kind)], rule.key, content=content)
 
 
-def verdict(principal: Principal, rule: Rule, catalogue: Catalogue) -> Verdict:
-    """The decision if `principal` sent that message now."""
-    return Verdict(rule, decide(principal, usage_message(rule), catalogue))
+def verdict(
+    principal: Principal, rule: Rule, catalogue: Catalogue, arguments: Any = None
+) -> Verdict:
+    """The decision if `principal` sent that message now.
+
+    Without `arguments`, the decision is that about arguments within all rules.
+    """
+    known = catalogue.get(rule.key)
+    if known is not None and known.conditions and arguments is None:
+        catalogue = Catalogue([replace(known, conditions=())])
+    message = usage_message(rule, arguments)
+    return Verdict(rule, decide(principal, message, catalogue))
+
+
+def limits_of(principal: Principal, rule: Rule) -> list[str]:
+    """The argument rules that apply to the principal, in the reader's language."""
+    roles = granting_roles(principal, rule) | {""}
+    return [
+        limits_in_words(with_role(one)) for one in rule.conditions if one.role in roles
+    ]
 
 
 def user_principal(user: User) -> Principal:
@@ -93,6 +112,13 @@ def remedy(decision: Decision, rule: Rule) -> str:
     scopes = ", ".join(sorted(rule.required))
     remedies = {
         Reason.DISABLED: _("Enable it. It is disabled for everyone."),
+        Reason.NOT_SERVED: not_served_remedy(rule),
+        Reason.DEFINITION_CHANGED: _(
+            "Review its changed definition, then accept or reject it."
+        ),
+        Reason.ARGUMENT_REFUSED: _(
+            "Send arguments within these limits, or change its argument rules."
+        ),
         Reason.ROLE_LACKS_SCOPE: _(
             "Assign a role that has one of its scopes (%s), or add one "
             "of these scopes to a role that the user has."
@@ -108,6 +134,17 @@ def remedy(decision: Decision, rule: Rule) -> str:
         % ", ".join(sorted(decision.missing)),
     }
     return remedies.get(decision.reason, "")
+
+
+def not_served_remedy(rule: Rule) -> str:
+    """What to change so that a blocked primitive is served."""
+    remedies = {
+        "upstream": _("Enable its upstream server."),
+        DefinitionState.GONE: _("Its source no longer offers it."),
+        DefinitionState.UNUSABLE: _("Correct its definition at its source."),
+    }
+    text = _("Review its definition and accept it.")
+    return remedies.get(rule.blocked, text)
 
 
 def refusal_text(why: Unauthenticated) -> str:
@@ -143,6 +180,11 @@ def rules(catalogue: Catalogue, key: tuple[str, str] | None) -> Iterator[Rule]:
 
 
 SENTENCES = (
+    gettext_noop("arguments refused: {limits}"),
+    gettext_noop("{decision}; the argument rules of {role} allow it"),
+    gettext_noop("the upstream server {upstream} is disabled"),
+    gettext_noop("the definition of {kind} {name} changed and is not accepted"),
+    gettext_noop("the definition of {kind} {name} is {state}"),
     gettext_noop("the message has no target"),
     gettext_noop("unknown tool, resource or prompt"),
     gettext_noop("{method} is open to everyone"),
@@ -155,8 +197,28 @@ SENTENCES = (
 )
 """Every sentence of mcp_bridge/access/decision.py; a test compares the two."""
 
-VALUES = (gettext_noop("none"), gettext_noop("(no scope)"))
+VALUES = (
+    gettext_noop("none"),
+    gettext_noop("(no scope)"),
+    gettext_noop("every role"),
+    gettext_noop("held"),
+    gettext_noop("gone"),
+    gettext_noop("rejected"),
+    gettext_noop("unusable"),
+)
 """Values in these sentences that are words, not names."""
+
+LIMITS = (
+    gettext_noop("or {limit}"),
+    gettext_noop("{limit} (role {role})"),
+    gettext_noop("{pointer} must be one of {value}"),
+    gettext_noop("{pointer} must match {value}"),
+    gettext_noop("{pointer} must be a number of at most {value}"),
+    gettext_noop("{pointer} must be a number of at least {value}"),
+    gettext_noop("{pointer} must start with {value}"),
+    gettext_noop("{pointer} must be left out"),
+)
+"""Every sentence of mcp_bridge/access/argument_rules.py."""
 
 
 @cache
@@ -173,14 +235,32 @@ def pattern(sentence: str) -> re.Pattern[str]:
 def decision_in_words(via: str) -> str:
     """`via` in the reader's language; unchanged if no sentence matches."""
     via, separator, served = via.partition("; upstream ")
-    return _in_words(via) + separator + served
+    return translated(via, SENTENCES) + separator + served
 
 
-def _in_words(via: str) -> str:
-    for sentence in SENTENCES:
-        match = pattern(sentence).fullmatch(via)
+def limits_in_words(limits: str) -> str:
+    """The limits of arguments in the reader's language."""
+    return "; ".join(translated(one, LIMITS) for one in limits.split("; "))
+
+
+def translated(text: str, sentences: Iterable[str]) -> str:
+    """The text in the reader's language; unchanged if no sentence matches."""
+    for sentence in sentences:
+        match = pattern(sentence).fullmatch(text)
         if match is not None:
             filled = match.groupdict().items()
-            words = {name: gettext(v) if v in VALUES else v for name, v in filled}
+            words = {name: value_in_words(name, value) for name, value in filled}
             return gettext(sentence).format(**words)
-    return via
+    return text
+
+
+def value_in_words(name: str, value: str) -> str:
+    """A value of a sentence: another sentence, a word, or a name."""
+    nested = {
+        "decision": decision_in_words,
+        "limits": limits_in_words,
+        "limit": limits_in_words,
+    }
+    if name in nested:
+        return nested[name](value)
+    return gettext(value) if value in VALUES else value

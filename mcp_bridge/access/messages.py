@@ -42,6 +42,9 @@ TARGETS = {
 }
 """Method -> kind of its primitive, and the parameter with its name."""
 
+ARGUMENT_METHODS = frozenset({"tools/call", "prompts/get"})
+"""Methods whose arguments the argument rules decide."""
+
 REFERENCES = {
     "ref/prompt": (PrimitiveKind.PROMPT, "name"),
     "ref/resource": (PrimitiveKind.RESOURCE_TEMPLATE, "uri"),
@@ -74,6 +77,13 @@ class Message:
     """The request asks for progress, log messages or subscription events."""
     content: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The decoded body."""
+
+    @property
+    def arguments(self) -> Any:
+        """The arguments of a call; an empty object if it has none."""
+        params = self.content.get("params")
+        found = params.get("arguments") if isinstance(params, dict) else None
+        return {} if found is None else found
 
     def with_target(self, kind: str, name: str) -> Message:
         """The same message with another target."""

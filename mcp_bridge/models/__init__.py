@@ -1,6 +1,11 @@
 """Primitives, and the log of changes that decisions depend on."""
 
-from mcp_bridge.models.argument_rules import ArgumentOperator, ArgumentRule
+from mcp_bridge.models.argument_rules import (
+    ArgumentOperator,
+    ArgumentRule,
+    rule_problem,
+    text_matches,
+)
 from mcp_bridge.models.change_log import ChangeCounter, LoggedChange
 from mcp_bridge.models.primitives import (
     SCOPE_PREFIX,
@@ -39,5 +44,7 @@ __all__ = [
     "PrimitiveKind",
     "PrimitiveQuerySet",
     "own_scope",
+    "rule_problem",
     "summary",
+    "text_matches",
 ]

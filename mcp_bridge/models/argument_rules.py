@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+from typing import Any
+
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from accounts.models import Role
-from mcp_bridge.models.primitives import Primitive
+from mcp_bridge.models.primitives import Primitive, PrimitiveKind
+
+MAX_RULES = 50
+"""Rules of one primitive: every call evaluates them."""
+MAX_VALUES = 200
+MAX_TEXT = 500
+"""Characters of a text or pattern in a rule."""
+MAX_MATCHED = 100_000
+"""Characters of an argument that a pattern is compared with; longer ones fail."""
 
 
 class ArgumentOperator(models.TextChoices):
@@ -19,6 +34,120 @@ class ArgumentOperator(models.TextChoices):
     AT_LEAST = "at_least", _("is at least")
     STARTS_WITH = "starts_with", _("starts with")
     ABSENT = "absent", _("is absent")
+
+
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL stores neither in JSON."""
+
+
+@lru_cache(maxsize=512)
+def whole_text(pattern: str) -> SchemaValidator:
+    """A validator of texts that `pattern` matches from start to end.
+
+    Rust's engine takes linear time for every pattern and text, so a rule cannot block a
+    worker. Raises ValueError for a pattern that it does not know.
+    """
+    try:
+        # Alone first: `a)|(?:b` is a pattern only inside the parentheses below.
+        for text in (pattern, rf"\A(?:{pattern})\z"):
+            schema = core_schema.str_schema(
+                pattern=text, regex_engine="rust-regex", strict=True
+            )
+            validator = SchemaValidator(schema)
+    except SchemaError as error:
+        reason = re.search(r"error: (.+)", str(error))
+        raise ValueError(reason[1] if reason else "too large") from error
+    return validator
+
+
+def text_matches(pattern: str, text: str) -> bool:
+    """Whether the pattern matches the whole text; a wrong pattern never does."""
+    if len(text) > MAX_MATCHED:
+        return False
+    try:
+        return whole_text(pattern).isinstance_python(text)
+    except ValueError:
+        return False
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a finite JSON number; in Python, true is a number too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < float("inf")
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a text that a rule can have."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+        return False
+    return not UNSTORABLE.search(value)
+
+
+def rule_problem(kind: str, operator: str, value: Any) -> str:
+    """Why a rule of a `kind` cannot have this value; empty if it can."""
+    if kind not in (PrimitiveKind.TOOL, PrimitiveKind.PROMPT):
+        return gettext("Only tools and prompts have arguments.")
+    problem = VALUE_PROBLEMS.get(operator)
+    if problem is None:
+        return gettext("Unknown condition; known: %s.") % ", ".join(
+            ArgumentOperator.values
+        )
+    numbers = operator in (ArgumentOperator.AT_MOST, ArgumentOperator.AT_LEAST)
+    if kind == PrimitiveKind.PROMPT and numbers:
+        return gettext("Arguments of prompts are texts. Use another condition.")
+    return problem(value)
+
+
+def _list_problem(value: Any) -> str:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_VALUES:
+        return (
+            gettext('Give a list of 1 to %d values, such as ["EUR", "USD"].')
+            % MAX_VALUES
+        )
+    for one in value:
+        if not (one is None or one == "" or isinstance(one, bool)):
+            if not is_finite(one) and not is_text(one):
+                text = gettext("Every value is a number, true, false, null or a text.")
+                return text
+    return ""
+
+
+def _pattern_problem(value: Any) -> str:
+    if problem := _text_problem(value):
+        return problem
+    try:
+        whole_text(value)
+    except ValueError as error:
+        return gettext("This regular expression cannot be used: %s.") % error
+    return ""
+
+
+def _text_problem(value: Any) -> str:
+    if is_text(value):
+        return ""
+    return gettext("Give a text of 1 to %d characters.") % MAX_TEXT
+
+
+def _number_problem(value: Any) -> str:
+    return "" if is_finite(value) else gettext("Give a number, such as 100.")
+
+
+def _absent_problem(value: Any) -> str:
+    return (
+        "" if value is None else gettext("This condition has no value. Leave it empty.")
+    )
+
+
+VALUE_PROBLEMS = {
+    ArgumentOperator.ONE_OF.value: _list_problem,
+    ArgumentOperator.MATCHES.value: _pattern_problem,
+    ArgumentOperator.AT_MOST.value: _number_problem,
+    ArgumentOperator.AT_LEAST.value: _number_problem,
+    ArgumentOperator.STARTS_WITH.value: _text_problem,
+    ArgumentOperator.ABSENT.value: _absent_problem,
+}
+"""Operator -> check of the rule's value."""
 
 
 class ArgumentRule(models.Model):
@@ -56,3 +185,9 @@ class ArgumentRule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pointer} {self.get_operator_display()} {self.value}".strip()
+
+    def clean(self) -> None:
+        """Raises ValidationError for a value that does not fit the condition."""
+        problem = rule_problem(self.primitive.kind, self.operator, self.value)
+        if problem:
+            raise ValidationError({"value": problem})

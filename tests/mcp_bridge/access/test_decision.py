@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.tokens.principal import Principal
-from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.catalogue import Catalogue, Condition, Rule
 from mcp_bridge.access.decision import (
     Decision,
     Reason,
     decide,
+    granting_roles,
     judge,
     scopes_to_ask,
     visible,
@@ -308,3 +309,77 @@ def test_a_list_reads_only_primitives_of_the_users_roles() -> None:
     assert opened == [*mine, both]
     who = principal(frozenset({"s", "t"}), frozenset({"mcp"}))
     assert list(visible_names(who, catalogue, "tool")) == ["mine0", "mine2", "both"]
+
+
+LIMIT = Condition("R", "/n", "at_most", 5)
+
+
+def call(method: str = "tools/call", **arguments: int) -> Message:
+    content = {"params": {"arguments": arguments}}
+    return Message(method, ("tool", "t"), content=content)
+
+
+@pytest.mark.parametrize(
+    ("condition", "n", "reason", "via"),
+    [
+        (LIMIT, 5, Reason.GRANTED, "the argument rules of R allow it"),
+        (
+            LIMIT,
+            6,
+            Reason.ARGUMENT_REFUSED,
+            "arguments refused: /n must be a number of at most 5 (role R)",
+        ),
+        (
+            replace(LIMIT, role=""),
+            6,
+            Reason.ARGUMENT_REFUSED,
+            "arguments refused: /n must be a number of at most 5",
+        ),
+        (replace(LIMIT, role=""), 5, Reason.GRANTED, "rules of every role allow it"),
+        (replace(LIMIT, role="S"), 6, Reason.GRANTED, "the argument rules of R"),
+    ],
+)
+def test_the_arguments_are_decided_after_the_roles(
+    condition: Condition, n: int, reason: Reason, via: str
+) -> None:
+    limited = Catalogue([replace(rule(READ), conditions=(condition,))])
+    verdict = decide(principal(READ, MCP), call(n=n), limited)
+    assert (verdict.allowed, verdict.reason) == (reason is Reason.GRANTED, reason)
+    assert via in verdict.via
+
+
+def test_who_lacks_the_role_learns_no_limit() -> None:
+    limited = Catalogue([replace(rule(READ), conditions=(LIMIT,))])
+    verdict = decide(principal(NONE, MCP), call(n=6), limited)
+    assert verdict.reason is Reason.ROLE_LACKS_SCOPE
+
+
+def test_a_completion_has_no_arguments_to_check() -> None:
+    limited = Catalogue([replace(rule(READ), conditions=(LIMIT,))])
+    assert decide(principal(READ, MCP), call("completion/complete"), limited).allowed
+
+
+def test_a_changed_definition_is_listed_and_not_called() -> None:
+    changed = replace(rule(READ), calls_refused=True)
+    who = principal(READ, MCP)
+    verdict = decide(who, call(), Catalogue([changed]))
+    assert verdict.reason is Reason.DEFINITION_CHANGED
+    assert verdict.via == "the definition of tool t changed and is not accepted"
+    assert visible(who, changed)
+
+
+@pytest.mark.parametrize("blocked", ["held", "gone", "rejected", "unusable"])
+def test_what_is_not_served_does_not_exist(blocked: str) -> None:
+    rules = Catalogue([replace(rule(READ), blocked=blocked)])
+    verdict = decide(principal(READ, MCP), call(), rules)
+    assert verdict.reason is Reason.NOT_SERVED
+    assert verdict.via == f"the definition of tool t is {blocked}"
+    assert not visible(principal(READ, MCP), rules["tool", "t"])
+
+
+def test_roles_that_grant_it_by_any_scope() -> None:
+    who = replace(
+        principal(NONE, MCP),
+        grants={"A.Read": ("A", "B"), "A.Write": ("C",), "Other": ("D",)},
+    )
+    assert granting_roles(who, rule(BOTH)) == {"A", "B", "C"}

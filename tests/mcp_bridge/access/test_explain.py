@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,13 +11,14 @@ from django.utils import timezone, translation
 from accounts.models import IssuedToken, Role, RoleAssignment, Scope, User
 from accounts.tokens.issue import issue_tokens
 from accounts.tokens.principal import Unauthenticated
-from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.catalogue import Catalogue, Condition, Rule, Upstream
 from mcp_bridge.access.decision import Decision, Reason, decide
 from mcp_bridge.access.explain import (
     SENTENCES,
     covering_roles,
     decision_in_words,
     holders,
+    limits_of,
     pattern,
     refusal_text,
     remedy,
@@ -27,23 +29,47 @@ from mcp_bridge.access.explain import (
     verdict,
 )
 from mcp_bridge.access.messages import Message
-from mcp_bridge.models import Offer, Primitive, PrimitiveKind
+from mcp_bridge.models import Offer, Primitive, PrimitiveKind, UpstreamServer
 from tests.mcp_bridge.access.test_decision import principal
+
+GIVEN = {"x": [1]}
+CONDITIONS = (
+    Condition("R", "/x", "one_of", ["a", "b"]),
+    Condition("R", "/x", "matches", "a+"),
+    Condition("", "/x", "at_most", 5),
+    Condition("R", "/x", "at_least", 5),
+    Condition("R", "/x", "starts_with", "/a"),
+    Condition("R", "/x", "absent"),
+)
 
 
 def all_reasons() -> list[str]:
     """The reasons of `decide()` in every kind of case."""
     open_rule = Rule("tool", "a", True, False, frozenset({"S"}))
+    far = Upstream(1, "acme", False, UpstreamServer(), None)
     catalogue = Catalogue(
         [
             open_rule,
             Rule("tool", "off", False, False, frozenset({"S"})),
             Rule("tool", "secret", True, True, frozenset({"S"})),
             Rule("tool", "other", True, False, frozenset()),
+            replace(open_rule, name="held", blocked="held"),
+            replace(open_rule, name="far", blocked="upstream", upstream=far),
+            replace(open_rule, name="changed", calls_refused=True),
+            replace(
+                open_rule, name="free", conditions=(Condition("T", "/x", "absent"),)
+            ),
+            *(
+                replace(open_rule, name=f"limit{i}", conditions=(one,))
+                for i, one in enumerate(CONDITIONS)
+            ),
         ]
     )
-    names = ("a", "off", "secret", "other", "nothing")
-    messages = [Message("tools/call", target=("tool", name)) for name in names]
+    names = [name for _kind, name in catalogue] + ["nothing"]
+    messages = [
+        Message("tools/call", ("tool", name), content={"params": {"arguments": GIVEN}})
+        for name in names
+    ]
     messages += [Message("ping"), Message("odd/method")]
     messages += [Message("tools/call", malformed=True)]
     scopes = frozenset({"S"})
@@ -102,7 +128,53 @@ REMEDIES = {
     Reason.DISABLED: "Enable it.",
     Reason.ROLE_LACKS_SCOPE: "has one of its scopes (A, B)",
     Reason.TOKEN_LACKS_SCOPE: "must include one of: C, D.",
+    Reason.NOT_SERVED: "Review its definition and accept it.",
+    Reason.DEFINITION_CHANGED: "Review its changed definition",
+    Reason.ARGUMENT_REFUSED: "Send arguments within these limits",
 }
+
+
+@pytest.mark.parametrize(
+    ("blocked", "words"),
+    [
+        ("held", "Review its definition and accept it."),
+        ("rejected", "Review its definition and accept it."),
+        ("gone", "no longer offers it"),
+        ("unusable", "Correct its definition"),
+        ("upstream", "Enable its upstream server."),
+    ],
+)
+def test_a_primitive_that_is_not_served_has_a_remedy(blocked: str, words: str) -> None:
+    rule = Rule("tool", "a", True, False, frozenset({"A"}), blocked=blocked)
+    assert words in remedy(Decision(False, Reason.NOT_SERVED), rule)
+
+
+def test_arguments_are_decided_only_if_they_are_given() -> None:
+    rule = Rule("tool", "a", True, False, frozenset({"S"}), conditions=CONDITIONS)
+    who, rows = principal(frozenset({"S"}), frozenset({"mcp"})), Catalogue([rule])
+    assert verdict(who, rule, rows).decision.allowed
+    refused = verdict(who, rule, rows, {"x": 6}).decision
+    assert refused.reason is Reason.ARGUMENT_REFUSED
+    assert "/x must be a number of at most 5" in refused.via
+
+
+def test_the_limits_of_a_person_are_those_of_their_roles() -> None:
+    other = Condition("Other", "/y", "absent")
+    conditions = (CONDITIONS[2], CONDITIONS[3], other)
+    rule = Rule("tool", "a", True, False, frozenset({"S"}), conditions=conditions)
+    assert limits_of(principal(frozenset({"S"}), frozenset({"mcp"})), rule) == [
+        "/x must be a number of at most 5",
+        "/x must be a number of at least 5 (role R)",
+    ]
+
+
+def test_several_limits_are_translated() -> None:
+    limits = "/a must be left out (role R); or /b must start with x (role S); other"
+    via = f"arguments refused: {limits}"
+    assert decision_in_words(via) == via
+    with translation.override("ko"):
+        found = decision_in_words(via)
+    assert "must" not in found and "role" not in found and "other" in found
 
 
 @pytest.mark.parametrize("reason", Reason)
