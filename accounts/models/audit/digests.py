@@ -11,28 +11,8 @@ from typing import Any
 from django.db import Error, models
 
 from accounts.crypto.encryption import accepted_keys
+from accounts.models.audit.columns import COLUMNS
 from accounts.models.audit.events import AuditEvent
-
-COLUMNS = (
-    "id",
-    "at",
-    "action",
-    "actor",
-    "actor_id",
-    "client_id",
-    "token_id",
-    "address",
-    "object",
-    "decision",
-    "reason",
-    "via",
-    "outcome",
-    "duration_ms",
-    "request_id",
-    "changes",
-    "subject",
-)
-"""Every column of an event, in the order of the digest."""
 
 ADDED = {"subject": None}
 """Columns of later versions, which are last in COLUMNS, with their defaults.

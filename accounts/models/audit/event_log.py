@@ -13,24 +13,10 @@ from typing import Any
 
 from django.conf import settings
 
+from accounts.models.audit.columns import COLUMNS
+
 logger = logging.getLogger("portico.audit")
-FIELDS = (
-    "action",
-    "actor",
-    "actor_id",
-    "client_id",
-    "token_id",
-    "address",
-    "object",
-    "decision",
-    "reason",
-    "via",
-    "outcome",
-    "duration_ms",
-    "request_id",
-    "subject",
-    "changes",
-)
+FIELDS = tuple(name for name in COLUMNS if name not in ("id", "at"))
 
 
 def log_events(events: Iterable[Any]) -> None:
