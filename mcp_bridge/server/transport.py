@@ -68,8 +68,11 @@ class Transport:
         self.direct = DirectDispatcher(server._lowlevel_server, sdk)
 
     async def serve_posts(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Without sessions a GET would open a stream that can carry nothing."""
-        if scope["method"] in ("GET", "DELETE"):
+        """Without sessions a GET would open a stream that can carry nothing.
+
+        The SDK would name GET and DELETE in the answer to other methods.
+        """
+        if scope["method"] != "POST":
             await responses.method_not_allowed().send(send)
             return
         await self.sessions.handle_request(scope, receive, send)

@@ -590,7 +590,7 @@ def test_a_get_request_opens_a_stream(mcp: McpInProcess, settings: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "PATCH"])
 def test_without_sessions_only_post_is_served(
     mcp: McpInProcess, settings: Any, method: str
 ) -> None:
