@@ -41,6 +41,11 @@ Step = tuple[str, Callable[[Progress], object]]
 """What is deleted, and the function that does it."""
 
 
+def in_words(count: int, plural: str) -> str:
+    """`1 token`, `2,000 tokens`."""
+    return f"{count:,} {plural.removesuffix('s') if count == 1 else plural}"
+
+
 class Command(BaseCommand):
     """Delete expired rows and events past AUDIT_RETENTION; safe to repeat.
 
@@ -59,7 +64,7 @@ class Command(BaseCommand):
             self.run(name, step, counts, failed)
         for name, step in self.upkeep(now):
             self.run(name, step, {name: 0}, failed)
-        summary = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        summary = ", ".join(in_words(count, what) for what, count in counts.items())
         if failed:
             self.report_failure(summary, failed)
         record("purge.done", actor=ACTOR, object=summary)
@@ -75,7 +80,7 @@ class Command(BaseCommand):
         yield "drafts", lambda told: ImportDraft.objects.all().purge(now, told)
         yield "sessions", lambda told: purge_sessions(now, told)
         yield "codes", lambda told: self.delete_codes(now, told)
-        yield "signing keys retired", lambda told: told(self.retire_keys(now))
+        yield "retired signing keys", lambda told: told(self.retire_keys(now))
 
     def upkeep(self, now: datetime) -> Iterator[Step]:
         """The other steps."""
@@ -99,7 +104,7 @@ class Command(BaseCommand):
             counts[name] += rows
             if time.monotonic() - reported >= REPORT_EVERY:
                 reported = time.monotonic()
-                self.stdout.write(f"{counts[name]:,} {name} so far ...")
+                self.stdout.write(f"{in_words(counts[name], name)} so far ...")
                 self.stdout.flush()
 
         if not connection.in_atomic_block:

@@ -43,7 +43,7 @@ def test_every_kind_is_counted_and_recorded(alice: User) -> None:
     found = new_events(lambda: told.append(run_command("purge")))
     summary = (
         "0 tokens, 0 revocations, 0 audit events, 0 unused clients, 0 drafts, "
-        "0 sessions, 0 codes, 0 signing keys retired"
+        "0 sessions, 0 codes, 0 retired signing keys"
     )
     assert told == [f"Purged {summary}.\n"]
     assert found[-1] == ("command line", "purge.done", summary, "")
@@ -105,7 +105,7 @@ def test_expired_rows_go_and_others_stay(alice: User, settings: Any) -> None:
     IssuedToken.objects.filter(family=old.family).update(expires_at=now - SECOND)
     RevokedToken.objects.filter(jti=old.jti).update(until=now - SECOND)
     told = run_command("purge")
-    assert "2 tokens, 1 revocations" in told
+    assert "2 tokens, 1 revocation," in told
     assert not IssuedToken.objects.filter(family=old.family).exists()
     assert IssuedToken.objects.filter(family=new.family).count() == 2
     assert not RevokedToken.objects.filter(jti=old.jti).exists()
@@ -118,7 +118,7 @@ def test_events_stay_for_the_retention(settings: Any) -> None:
     for days, name in ((11, "test.old"), (9, "test.new")):
         AuditEvent(action=name, at=timezone.now() - days * DAY).save()
         AuditSeal.objects.all().seal()
-    assert "1 audit events" in run_command("purge")
+    assert "1 audit event," in run_command("purge")
     left = AuditEvent.objects.filter(action__startswith="test.")
     assert [event.action for event in left] == ["test.new"]
 
@@ -130,7 +130,7 @@ def test_drafts_and_sessions_expire(alice: User) -> None:
         Session.objects.create(
             pk=name, session_data="", expire_date=timezone.now() + ends
         )
-    assert "1 drafts, 1 sessions" in run_command("purge")
+    assert "1 draft, 1 session," in run_command("purge")
     assert not ImportDraft.objects.exists()
     assert list(Session.objects.values_list("pk", flat=True)) == ["new"]
 
@@ -189,7 +189,7 @@ def test_expired_sessions_are_deleted_with_their_rows(alice: User) -> None:
     Session.objects.filter(pk=old.session_key).update(
         expire_date=timezone.now() - SECOND
     )
-    assert "1 sessions" in run_command("purge")
+    assert "1 session," in run_command("purge")
     assert list(UserSession.objects.all()) == [other]
     assert Session.objects.get().pk == other.session_key
 
@@ -230,7 +230,7 @@ def test_a_step_that_fails_stops_no_other(
     assert event[:2] == ("command line", "purge.failed") and event[3] == name
     assert not RevokedToken.objects.exists() and not UsedAssertion.objects.exists()
     remedy = "disk I/O error" if error is unable else "see the log"
-    assert "1 revocations" in told[0] and f"\n  {name}: " in told[0]
+    assert "1 revocation," in told[0] and f"\n  {name}: " in told[0]
     assert remedy in told[0] and "Traceback" not in told[0]
 
 
