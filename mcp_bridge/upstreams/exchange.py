@@ -46,7 +46,7 @@ from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.models import Protocol as ProtocolChoice
 from mcp_bridge.upstreams.credentials import credential_headers, forget_token
-from mcp_bridge.upstreams.http_client import events, post, read_limited
+from mcp_bridge.upstreams.http_client import delete, events, post, read_limited
 from mcp_bridge.upstreams.problems import (
     Outcome,
     UpstreamProblem,
@@ -61,6 +61,7 @@ NAMES = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 SESSION_HEADER = "mcp-session-id"
 IDLE_SECONDS = 600.0
 """Seconds after which an unused session is closed."""
+DETECT_SECONDS = 15.0
 LONGEST = 3600.0
 """Seconds after which a call ends, however often it reports progress."""
 
@@ -521,16 +522,47 @@ async def detect(upstream: Upstream, principal: Principal | None) -> str:
     return MODERN if known else LEGACY
 
 
-def server_info(upstream: Upstream) -> tuple[str, Json]:
-    """The protocol of the last request and what the server said of itself.
+async def detect_again(upstream: Upstream) -> str:
+    """Detect the protocol without the cached result, and cache the new one."""
+    if upstream.row.protocol != ProtocolChoice.AUTO:
+        return str(upstream.row.protocol)
+    async with asyncio.timeout(DETECT_SECONDS):
+        found = await detect(upstream, None)
+    _protocols[upstream.pk, upstream.row.url] = found
+    return found
 
-    The second is the result of `initialize`; empty for 2026-07-28.
-    """
-    key = upstream.pk, upstream.row.url
-    protocol = _protocols.get(key, str(upstream.row.protocol))
-    infos = [
-        session.info
-        for name, session in _sessions.items()
-        if name[:2] == key and session.info
-    ]
-    return protocol, infos[-1] if infos else {}
+
+def _sessions_of(upstream: Upstream, to: Downstream) -> list[tuple[Any, ...]]:
+    mine = upstream.pk, upstream.row.url
+    return [k for k in list(_sessions) if k[:2] == mine and k[-1] == to.session]
+
+
+def session_info(upstream: Upstream, to: Downstream) -> Json:
+    """The result of `initialize` in this client's session; empty without one."""
+    found = [_sessions[key].info for key in _sessions_of(upstream, to)]
+    return found[-1] if found else {}
+
+
+def end_session(upstream: Upstream, to: Downstream) -> None:
+    """Forget this client's sessions and tell the server."""
+    for key in _sessions_of(upstream, to):
+        session = _sessions.pop(key)
+        if session.id and session.version:
+            _in_background(_delete(upstream, session))
+
+
+async def _delete(upstream: Upstream, session: Session) -> None:
+    with suppress(UpstreamProblem, TimeoutError):
+        async with asyncio.timeout(1):
+            headers = await credential_headers(upstream, None)
+            headers |= {
+                SESSION_HEADER: session.id,
+                MCP_PROTOCOL_VERSION_HEADER: session.version,
+            }
+            await delete(upstream, headers)
+
+
+async def background_done() -> None:
+    """Wait for the notices that this event loop still sends."""
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(task for task in _background if task.get_loop() is loop))

@@ -31,19 +31,17 @@ REDIRECTS = (307, 308)
 """The redirects that repeat the method and the body."""
 MAX_REDIRECTS = 3
 
-_clients: dict[tuple[int | None, str], aiohttp.ClientSession] = {}
-"""By server and URL, so a changed URL never uses an old connection."""
+_clients: dict[
+    tuple[int | None, str, asyncio.AbstractEventLoop], aiohttp.ClientSession
+] = {}
+"""By server, URL and event loop: a changed URL never uses an old connection."""
 
 
 def client_for(upstream: Upstream) -> aiohttp.ClientSession:
     """The client of this upstream server, in this event loop."""
-    key = upstream.pk, upstream.row.url
+    key = upstream.pk, upstream.row.url, asyncio.get_running_loop()
     client = _clients.get(key)
-    if (
-        client is None
-        or client.closed
-        or client._loop is not asyncio.get_running_loop()
-    ):
+    if client is None or client.closed:
         client = _clients[key] = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=GuardedResolver(), limit=upstream.row.max_concurrency + 8
@@ -57,15 +55,16 @@ def client_for(upstream: Upstream) -> aiohttp.ClientSession:
 
 
 async def close_clients() -> None:
-    """Close every connection; for the end of the server."""
-    for client in list(_clients.values()):
-        await client.close()
-    _clients.clear()
+    """Close every connection of this event loop; for the end of the server."""
+    loop = asyncio.get_running_loop()
+    for key in [key for key in list(_clients) if key[2] is loop]:
+        await _clients.pop(key).close()
 
 
 async def close_client_of(pk: int | None) -> None:
     """Close the connections of one server, for example after a look."""
-    for key in [key for key in _clients if key[0] == pk]:
+    loop = asyncio.get_running_loop()
+    for key in [key for key in list(_clients) if key[0] == pk and key[2] is loop]:
         await _clients.pop(key).close()
 
 
@@ -109,6 +108,18 @@ async def post(
         raise UpstreamProblem(
             "broken", after_sending(text), Outcome.MAY_HAVE_RUN, breaks=True
         ) from error
+
+
+async def delete(upstream: Upstream, headers: Mapping[str, str]) -> None:
+    """DELETE the URL, which ends a session. Raises UpstreamProblem."""
+    check_url(upstream.name, upstream.row.url)
+    try:
+        async with client_for(upstream).delete(
+            upstream.row.url, headers=headers, allow_redirects=False
+        ):
+            pass
+    except (aiohttp.ClientError, OSError) as error:
+        raise UpstreamProblem("broken", f"{upstream.name} is not reachable.") from error
 
 
 def unreachable(name: str, error: aiohttp.ClientConnectorError) -> UpstreamProblem:

@@ -1,0 +1,130 @@
+"""Offers of upstream definitions: names, hashes, and reasons for what is unusable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcp_bridge.models import Offer, PrimitiveKind, UpstreamServer
+from mcp_bridge.upstreams.definitions import LARGEST, offer_of, shown_name
+
+TOOL: dict[str, Any] = {
+    "name": "add",
+    "description": "Add.",
+    "inputSchema": {"type": "object"},
+}
+
+
+def offered(kind: str = PrimitiveKind.TOOL, prefix: str = "git", **item: Any) -> Offer:
+    return offer_of(UpstreamServer(name="git", prefix=prefix), kind, item)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"not": schema}
+    return schema
+
+
+def test_a_tool_gets_the_prefix_and_keeps_its_own_name() -> None:
+    offer = offered(**TOOL)
+    assert (offer.name, offer.upstream_name) == ("git__add", "add")
+    assert offer.shown["name"] == "git__add"
+    assert offer.problem == ""
+
+
+def test_without_a_prefix_a_tool_keeps_its_name() -> None:
+    assert offered(prefix="", **TOOL).name == "add"
+
+
+@pytest.mark.parametrize("name", ["a" * 80, "get pets/{id}", "날씨", "a.b", "a__b"])
+def test_every_name_fits_the_clients_limits(name: str) -> None:
+    shown = shown_name("git", name)
+    assert len(shown) <= 64
+    assert all(c.isascii() and (c.isalnum() or c in "_-") for c in shown)
+
+
+def test_names_that_are_shortened_stay_different() -> None:
+    assert shown_name("git", "a" * 80) != shown_name("git", "a" * 81)
+    assert shown_name("git", "a.b") != shown_name("git", "a/b")
+
+
+def test_a_uri_stays_the_same() -> None:
+    resource = offered(PrimitiveKind.RESOURCE, uri="note://one", name="one")
+    assert resource.name == resource.upstream_name == "note://one"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"description": "Add!"},
+        {"title": "Adder"},
+        {"inputSchema": {"type": "object", "required": ["a"]}},
+        {"outputSchema": {"type": "object"}},
+        {"annotations": {"destructiveHint": True}},
+        {"icons": [{"src": "https://h.example/i.png"}]},
+        {"_meta": {"ui": "x"}},
+    ],
+)
+def test_the_hash_covers_everything_that_clients_see(change: dict[str, Any]) -> None:
+    assert offered(**TOOL).definition != offered(**{**TOOL, **change}).definition
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    other = dict(reversed(list(TOOL.items())))
+    assert offered(**TOOL).definition == offered(**other).definition
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({}, "no name"),
+        ({**TOOL, "name": 7}, "no name"),
+        ({**TOOL, "name": "a\u202eb"}, "cannot be shown"),
+        ({**TOOL, "name": "a\ud800"}, "cannot be shown"),
+        ({**TOOL, "description": "a\x00b"}, "cannot be stored"),
+        ({**TOOL, "description": "a\ud800"}, "cannot be stored"),
+        ({**TOOL, "inputSchema": nested(5_000)}, "nested too deeply"),
+        ({"name": "add"}, "inputSchema"),
+        ({**TOOL, "inputSchema": {"type": 7}}, "not a valid JSON Schema"),
+        ({**TOOL, "outputSchema": {"required": "a"}}, "outputSchema"),
+        ({**TOOL, "description": "x" * LARGEST}, "larger than 64 KB"),
+        (
+            {
+                **TOOL,
+                "inputSchema": {
+                    "type": "object",
+                    "properties": {"a": {"type": "string", "x-mcp-header": "a b"}},
+                },
+            },
+            "x-mcp-header",
+        ),
+    ],
+)
+def test_an_unusable_tool_keeps_a_row_with_its_reason(
+    item: dict[str, Any], reason: str
+) -> None:
+    offer = offered(**item)
+    assert reason in offer.problem
+    assert offer.name.rpartition("#")[1]
+    assert len(offer.name) <= 255
+
+    offer.name.encode()  # can be stored
+
+
+def test_a_description_may_explain_an_escape() -> None:
+    assert offered(**{**TOOL, "description": "Removes \\u0000."}).problem == ""
+
+
+@pytest.mark.parametrize("item", [None, 7, [], "add"])
+def test_an_item_that_is_no_object_is_unusable(item: Any) -> None:
+    offer = offer_of(UpstreamServer(name="git"), PrimitiveKind.TOOL, item)
+    assert offer.problem == "It has no name."
+
+
+def test_a_long_uri_is_unusable() -> None:
+    uri = "note://" + "a" * 300
+    offer = offered(PrimitiveKind.RESOURCE, uri=uri, name="a")
+    assert "longer than 255" in offer.problem
+    assert offer.upstream_name == uri

@@ -1,0 +1,169 @@
+"""Discovery against the SDK's own server, over HTTP, in both eras."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.http.outbound_calls import CallInTransaction
+from mcp_bridge.models import DefinitionState, Primitive, UpstreamServer, UpstreamStatus
+from mcp_bridge.upstreams import discovery
+from mcp_bridge.upstreams.discovery import (
+    Discovery,
+    Explorer,
+    as_upstream,
+    discover,
+    look,
+)
+from mcp_bridge.upstreams.problems import UpstreamProblem
+from tests.support.upstream import Upstream, sdk_upstream
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with sdk_upstream() as running:
+        yield running
+
+
+def server_at(url: str, **values: Any) -> UpstreamServer:
+    return UpstreamServer(name="other", prefix="other", url=url, **values)
+
+
+@pytest.mark.parametrize("protocol", ["auto", "2026-07-28", "legacy"])
+def test_both_eras_offer_the_same(upstream: Upstream, protocol: str) -> None:
+    seen = look(server_at(upstream.url, protocol=protocol), None)
+    names = {offer.name for offer in seen.offers}
+    assert {"other__add", "note://one", "note://by/{name}", "other__greet"} <= names
+    assert (seen.server_name, seen.server_version) == ("Other", "1.2.3")
+    assert (seen.protocol == "2026-07-28") == (protocol != "legacy")
+    assert not any(offer.problem for offer in seen.offers)
+
+
+def test_a_server_needs_no_row_to_be_looked_at(upstream: Upstream) -> None:
+    assert look(server_at(upstream.url), None).latency_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://127.0.0.1:1/mcp", "unreachable"),
+        ("http://10.1.2.3/mcp", "private_address"),
+        ("http://169.254.169.254/mcp", "private_address"),
+        ("http://[::ffff:10.0.0.1]/mcp", "private_address"),
+        ("http://no-such-host.invalid/mcp", "unreachable"),
+    ],
+)
+def test_an_unusable_address_is_a_problem_with_its_code(url: str, code: str) -> None:
+    with pytest.raises(UpstreamProblem) as problem:
+        look(server_at(url), None)
+    assert problem.value.code == code
+
+
+def test_the_error_of_a_private_address_names_the_setting() -> None:
+    with pytest.raises(UpstreamProblem, match="UPSTREAM_PRIVATE_NETWORKS"):
+        look(server_at("http://192.168.7.7/mcp"), None)
+
+
+@pytest.mark.django_db
+def test_nothing_is_asked_inside_a_transaction(upstream: Upstream) -> None:
+    with transaction.atomic(), pytest.raises(CallInTransaction):
+        look(server_at(upstream.url), None)
+
+
+@pytest.mark.django_db
+def test_discover_holds_new_definitions_and_stores_the_status(
+    upstream: Upstream,
+) -> None:
+    server = server_at(upstream.url)
+    server.save()
+    assert discover(server)["added"] >= 6
+    row = Primitive.objects.get(kind="tool", name="other__add")
+    assert (row.state, row.upstream_name) == (DefinitionState.HELD, "add")
+    status = UpstreamStatus.objects.get(upstream=server)
+    assert (status.server_name, status.error) == ("Other", "")
+    assert not any(discover(server).values())
+
+
+@pytest.mark.django_db
+def test_a_failed_discovery_stores_its_reason_and_keeps_the_rows(
+    upstream: Upstream,
+) -> None:
+    server = server_at(upstream.url)
+    server.save()
+    discover(server)
+    server.url = "http://127.0.0.1:1/mcp"
+    with pytest.raises(UpstreamProblem):
+        discover(server)
+    gone = Primitive.objects.filter(upstream=server, state=DefinitionState.GONE)
+    assert not gone.exists()
+    assert "cannot be reached" in UpstreamStatus.objects.get(upstream=server).error
+
+
+@pytest.mark.django_db
+def test_one_process_discovers_at_a_time(upstream: Upstream) -> None:
+    server = server_at(upstream.url)
+    server.save()
+    UpstreamStatus.objects.create(
+        upstream=server, discovering_until=timezone.now() + timedelta(seconds=9)
+    )
+    with pytest.raises(UpstreamProblem) as problem:
+        discover(server)
+    assert problem.value.code == "busy"
+
+
+class Scripted(Discovery):
+    """Answers with the given pages, or forever."""
+
+    left: list[dict[str, Any]]
+    asked = 0
+
+    def __init__(self, *pages: dict[str, Any]) -> None:
+        upstream = as_upstream(server_at("http://127.0.0.1:1/mcp"), None)
+        super().__init__(upstream, Explorer())
+        object.__setattr__(self, "left", list(pages))
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        if self.left:
+            return self.left.pop(0)
+        object.__setattr__(self, "asked", self.asked + 1)
+        return {"tools": [{}], "nextCursor": str(self.asked)}
+
+
+def read(*pages: dict[str, Any]) -> tuple[int, str]:
+    """(items, why cut) of a server that answers with these pages."""
+    work = Scripted(*pages).pages("tools/list", "tools")
+    items, cut = asyncio.run(work)
+    return len(items), cut
+
+
+def test_every_page_is_read() -> None:
+    first = {"tools": [{}, {}], "nextCursor": ""}
+    assert read(first, {"tools": [{}]}) == (3, "")
+
+
+def test_a_repeated_cursor_ends_the_reading() -> None:
+    page = {"tools": [{}], "nextCursor": "a"}
+    assert read(page, page) == (2, "tools/list repeats a cursor.")
+
+
+def test_endless_pages_end() -> None:
+    count, cut = read()
+    assert count == discovery.MAX_PAGES
+    assert "more than 100 pages" in cut
+
+
+def test_a_list_that_is_too_long_is_cut() -> None:
+    count, cut = read({"tools": [{}] * 5_000})
+    assert count == discovery.MAX_ITEMS
+    assert "more than 2000 entries" in cut
+
+
+def test_an_answer_without_a_list_is_a_problem() -> None:
+    with pytest.raises(UpstreamProblem, match="no list of tools"):
+        read({"tools": "none"})
