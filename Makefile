@@ -1,4 +1,4 @@
-# make serve | test | bench | lint | mutants | messages | lock | clean   (needs python3.11 or newer, and make)
+# make serve | test | coverage | bench | lint | mutants | messages | lock | clean   (needs python3.11 or newer, and make)
 .SILENT:
 .DEFAULT_GOAL := help
 PORT ?= 8000
@@ -10,11 +10,12 @@ FIND = for p in $(PYTHONS); do \
 	&& { echo $$p; break; }; done
 export PORT
 
-.PHONY: help serve test bench lint mutants messages lock clean
+.PHONY: help serve test coverage bench lint mutants messages lock clean
 
 help:
 	echo "make serve     start Portico on http://127.0.0.1:$(PORT) (RELOAD=1: restart when code changes)"
 	echo "make test      run every test"
+	echo "make coverage  print the lines that no unit test runs"
 	echo "make bench     measure Portico beside its peers (TABLES=..., BENCH_QUICK=1)"
 	echo "make lint      check style, types and settings"
 	echo "make mutants   plant small defects and see whether the unit tests notice them (MUTANTS='accounts.tokens.*')"
@@ -26,6 +27,9 @@ serve: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.tools.run
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m tests.tools.run --coverage
 
 bench: $(VENV)/.dev $(VENV)-served/.installed $(VENV)-bench/.installed
 	$(BIN)/python -m bench $(TABLES)

@@ -1,7 +1,8 @@
 """`make test`: every test on SQLite, and database tests on PostgreSQL too.
 
 The runs go two at a time: more would make servers on two cores miss their time limits.
-Failures of all runs are printed at the end.
+Failures of all runs are printed at the end. `--coverage` (`make coverage`) measures the
+unit tests instead, which doubles their time.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Run:
     paths: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     tracer: tuple[str, ...] = ()
-    """The command that runs its process; tracing doubles the time."""
+    """The command that runs its process."""
+    seconds = processor = 0.0
 
     def execute(self, folder: Path) -> int:
         """Run in `folder`, print the output, and return the exit code."""
@@ -86,18 +88,22 @@ class Run:
         env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
         command = [sys.executable, *self.tracer, "-m", "pytest"]
         command += ["-m", self.marks, *self.paths]
-        started = time.monotonic()
-        with self.log.open("wb") as out:
-            code = subprocess.call(
-                command,
-                cwd=ROOT,
-                env=env | self.environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-        self.seconds = time.monotonic() - started
+        code = self.timed(command, env | self.environment)
         print(f"\n===== {self.name} =====\n{self.printed()}", flush=True)
         return code
+
+    def timed(self, command: list[str], env: dict[str, str]) -> int:
+        """The exit code of the command, whose output goes to the log."""
+        started = time.monotonic()
+        with self.log.open("wb") as out:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT
+            )
+        _pid, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.seconds = time.monotonic() - started
+        self.processor = used.ru_utime + used.ru_stime
+        return process.returncode
 
     def printed(self) -> str:
         return self.log.read_text(errors="replace")
@@ -110,31 +116,45 @@ class Run:
             bad = lines[-LAST_WORDS:]
         word = ENDS.get(code, f"FAILED ({code})")
         head = f"{self.name}: {word} in {self.seconds:.0f} s"
+        head += f" ({self.processor:.0f} s of a processor)"
         return "\n  ".join([head, *bad])
+
+
+UNITS = ("tests", *(f"--ignore={path}" for path in ("tests/flows", *ADMIN)))
+MEASURED = Run("Unit tests", "", UNITS, tracer=TRACED)
+"""Without those of the admin, whose pages take minutes when traced."""
 
 
 def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
     """The runs that `url` (PostgreSQL) allows, the longest first.
 
-    Only unit tests are measured, those of the admin aside: tracing doubles the time of
-    a page. The last runs are short, so that both processors are busy until the end.
+    The last runs are short, so that both processors are busy until the end.
     """
-    units = [f"--ignore={path}" for path in ("tests/flows", *ADMIN)]
     others = [f"--ignore={path}" for path in PAGES]
     found = [
-        Run("Unit tests", "", ("tests", *units), tracer=TRACED),
-        Run("Flows of pages", "once", PAGES),
         Run("Other flows", "once", ("tests/flows", *others)),
+        Run("Flows of pages", "once", PAGES),
         Run("Flows on SQLite", "not once", ("tests/flows",)),
+        Run("Unit tests", "", UNITS),
         Run("Unit tests of the admin", "", ADMIN),
     ]
     if wanted:
-        found = [Run("SQLite", "", wanted, tracer=TRACED)]
+        found = [Run("SQLite", "", wanted)]
     if url:
         paths = wanted or ("tests",)
         there = Run("PostgreSQL", "not once", paths, {"DATABASE_URL": url})
-        found.insert(2, there)
+        found.insert(1, there)
     return found
+
+
+def coverage(folder: Path) -> int:
+    """Measure the unit tests and print the lines that they did not run."""
+    command = [sys.executable, "-m", "coverage"]
+    subprocess.call([*command, "erase"], cwd=ROOT)
+    code = MEASURED.execute(folder / "measured")
+    print(MEASURED.summary(code), flush=True)
+    subprocess.call([*command, "combine", "--quiet"], cwd=ROOT)
+    return subprocess.call([*command, "report"], cwd=ROOT) or code
 
 
 def all_of_it(folder: Path, wanted: tuple[str, ...]) -> bool:
@@ -150,16 +170,12 @@ def all_of_it(folder: Path, wanted: tuple[str, ...]) -> bool:
 
 
 def main() -> int:
-    """All runs, then the coverage report; non-zero if a run failed."""
+    """All runs, or only those tests that are named; non-zero if a run failed."""
     arguments = tuple(sys.argv[1:])
-    coverage = [sys.executable, "-m", "coverage"]
-    subprocess.call([*coverage, "erase"], cwd=ROOT)
     with tempfile.TemporaryDirectory(prefix="portico-") as name:
-        failed = all_of_it(Path(name), arguments)
-    subprocess.call([*coverage, "combine", "--quiet"], cwd=ROOT)
-    if arguments or failed:
-        return int(failed)
-    return subprocess.call([*coverage, "report"], cwd=ROOT)
+        if arguments == ("--coverage",):
+            return coverage(Path(name))
+        return int(all_of_it(Path(name), arguments))
 
 
 if __name__ == "__main__":
