@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,12 @@ def bob(db: None) -> User:
 def carol(db: None) -> User:
     """Runs the admin: superuser with role Admin."""
     return make_user("carol", "Admin", admin=True)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests live until the end: collecting garbage need not visit them."""
+    gc.collect()
+    gc.freeze()
 
 
 BOTH_DATABASES = (
