@@ -101,11 +101,15 @@ class FormReader(HTMLParser):
 class Browser:
     """A browser at one server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, transport: Any = None) -> None:
         # Reading the authorities takes 0.1 s, and most servers here have no TLS.
         tls = url.startswith("https:")
         self.http = httpx2.Client(
-            base_url=url, follow_redirects=True, timeout=20, verify=tls
+            base_url=url,
+            follow_redirects=True,
+            timeout=20,
+            verify=tls,
+            transport=transport,
         )
         self.page = httpx2.Response(200)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx2
 from django.conf import settings
+from django.core.wsgi import get_wsgi_application
 from django.db import connection
 from django.test import override_settings
 
@@ -26,7 +27,9 @@ from accounts.tokens.issue import TokenPair, issue_tokens
 from config.environment import Environment
 from tests.apps.wait_guard.waits import MARK
 from tests.support import fork_server, migrated_database
+from tests.support.html_browser import Browser
 from tests.support.ports import free_port
+from tests.support.static_files import UNCOLLECTED
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_WITHIN = 90.0
@@ -90,6 +93,19 @@ class Portico:
     def settings(self) -> Any:
         """This server's issuer as this process's settings."""
         return override_settings(ISSUER_URL=self.url, RESOURCE_URL=self.mcp_url)
+
+    @contextmanager
+    def in_process(self) -> Iterator[Browser]:
+        """A browser whose requests are answered in this process, at this address.
+
+        HTTP would double the time. There are no rate limits.
+        """
+        transport = httpx2.WSGITransport(app=get_wsgi_application())
+        here = {"STORAGES": UNCOLLECTED, "LOCKOUT_AFTER": 1000}
+        here |= dict.fromkeys(LIMITS, "100000/minute")
+        with self.settings(), override_settings(**here):
+            with Browser(self.url, transport) as browser:
+                yield browser
 
     @property
     def host(self) -> str:

@@ -86,7 +86,7 @@ def sample_rows(rows: None, server: Portico) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def mallory(server: Portico, sample_rows: None) -> Iterator[Browser]:
     """Has every Django permission but no superuser status; a Guest at /mcp."""
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.sign_in("mallory")
         # The list after each save would take half of the time.
         browser.http.follow_redirects = False
@@ -96,7 +96,7 @@ def mallory(server: Portico, sample_rows: None) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def auditor(server: Portico, sample_rows: None) -> Iterator[Browser]:
     staff("audrey", group="Auditors")
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.sign_in("audrey")
         yield browser
 
