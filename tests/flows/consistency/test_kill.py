@@ -18,7 +18,7 @@ from tests.support.raw_load import SERVED, RawConnection, request_of
 from tests.support.run_figures import write_figure
 from tests.support.server import Portico, running_server
 
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "2"))
 LINES = 8
 
 
