@@ -346,6 +346,12 @@ class Environment(BaseSettings):
         description="Seconds in which a client must read data that is ready for it; "
         "then the connection is reset. " + PROTOCOL,
     )
+    DEFINITIONS_FROM_CODE: Literal["apply", "hold"] = Field(
+        "apply",
+        description="New and changed tools, resources and prompts of your apps. "
+        "`apply`: usable at once, and marked for review. `hold`: refused until an "
+        "administrator accepts the definition.",
+    )
     MCP_SESSIONS: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Sessions of the 2025 protocols. A session lives in one "

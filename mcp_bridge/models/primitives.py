@@ -99,8 +99,8 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
         """Add new offers, mark changed ones and those that are gone; count each.
 
         Only rows of this source are touched. An admin's access settings are never
-        overwritten. With `hold`, new definitions wait until they are accepted. Commits
-        in one transaction.
+        overwritten. With `hold`, new definitions wait until they are accepted, and so
+        do changed ones of the code. Commits in one transaction.
         """
         counts = dict.fromkeys(("added", "changed", "vanished", "returned"), 0)
         with transaction.atomic():
@@ -110,7 +110,7 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
             for key, offer in offered.items():
                 row = rows.get(key)
                 outcome = (
-                    row.update_from(offer)
+                    row.update_from(offer, hold=hold)
                     if row
                     else self._add(offer, upstream, hold=hold)
                 )
@@ -274,17 +274,19 @@ class Primitive(models.Model):
     def own_scope(self) -> str:
         return own_scope(self.kind, self.name)
 
-    def update_from(self, offer: Offer) -> str:
+    def update_from(self, offer: Offer, *, hold: bool = False) -> str:
         """Update from its source. Returns `changed`, `returned` or an empty string."""
         before, last_hash = self.state, self.definition
         self.last_seen_at = timezone.now()
-        if self.upstream_id is None and before == DefinitionState.ACCEPTED:
-            # A row of before definitions were stored has only the hash.
-            self.accepted_hash = self.accepted_hash or last_hash
+        if before == DefinitionState.ACCEPTED and self.accepted is None:
+            # A row of before definitions were stored has only another form's hash.
+            self.accepted_hash = offer.definition
         self.offer(offer)
         if self.definition == self.accepted_hash:
             self.accepted = self.offered
-        self.state, self.calls_refused = self._next_state(offer, before, last_hash)
+        self.state, self.calls_refused = self._next_state(
+            offer, before, last_hash, hold
+        )
         if self.state == DefinitionState.CHANGED:
             if last_hash != self.definition or self.changed_at is None:
                 self.changed_at = self.last_seen_at
@@ -307,7 +309,7 @@ class Primitive(models.Model):
         self.upstream_name = offer.upstream_name
 
     def _next_state(
-        self, offer: Offer, before: str, last_hash: str
+        self, offer: Offer, before: str, last_hash: str, hold: bool
     ) -> tuple[str, bool]:
         """The state after an offer, and whether calls are refused."""
         if not self.accepted_hash:
@@ -324,11 +326,11 @@ class Primitive(models.Model):
         if before == DefinitionState.REJECTED and last_hash == offer.definition:
             return DefinitionState.REJECTED, False
         if self.upstream_id is None:
-            # The code runs as it is. A tool that was gone waits for a decision.
+            # The code runs at once. A tool that was gone waits for a decision.
             waits = before == DefinitionState.GONE or (
                 before == DefinitionState.CHANGED and self.calls_refused
             )
-            return DefinitionState.CHANGED, waits
+            return DefinitionState.CHANGED, waits or hold
         waits = before == DefinitionState.GONE or (
             self.calls_refused and last_hash == offer.definition
         )

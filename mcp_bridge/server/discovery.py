@@ -8,12 +8,15 @@ import logging
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
+import mcp_types
 from django.apps import apps
 from django.conf import settings
 from django.db import IntegrityError
 from django.utils.module_loading import autodiscover_modules
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.resources import Resource, ResourceTemplate
+from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel
 
 from accounts.management.errors import BrokenApp, app_remedy
@@ -63,51 +66,99 @@ def silent_apps() -> list[tuple[str, str]]:
 def offers(server: PorticoServer) -> Iterator[Offer]:
     """Everything registered with `server`, visible to the caller or not."""
     for tool in server.tools.all_tools():
-        shown = tool.model_dump(mode="json", exclude={"fn_metadata", "is_async"})
-        shown["output_schema"] = tool.output_schema
-        yield _offer(server, PrimitiveKind.TOOL, tool.name, tool, shown)
+        yield _offer(server, PrimitiveKind.TOOL, tool.name, shown_tool(tool))
     for resource in server.resources.all_resources():
-        shown = _shown(resource, "uri", "name", "mime_type")
-        kind = PrimitiveKind.RESOURCE
-        yield _offer(server, kind, str(resource.uri), resource, shown)
+        shown = shown_resource(resource)
+        yield _offer(server, PrimitiveKind.RESOURCE, str(resource.uri), shown)
     for template in server.resources.all_templates():
-        shown = _shown(template, "uri_template", "name", "mime_type", "parameters")
-        kind = PrimitiveKind.RESOURCE_TEMPLATE
-        yield _offer(server, kind, template.uri_template, template, shown)
+        kind, name = PrimitiveKind.RESOURCE_TEMPLATE, template.uri_template
+        yield _offer(server, kind, name, shown_template(template))
     for prompt in server.prompts.all_prompts():
-        shown = _shown(prompt, "name", "arguments")
-        yield _offer(server, PrimitiveKind.PROMPT, prompt.name, prompt, shown)
+        yield _offer(server, PrimitiveKind.PROMPT, prompt.name, shown_prompt(prompt))
 
 
-def _shown(primitive: BaseModel, *fields: str) -> dict[str, Any]:
-    included = {*fields, "title", "description", "annotations", "meta"}
-    return primitive.model_dump(mode="json", include=included)
+def shown_tool(tool: Tool) -> mcp_types.Tool:
+    """The tool in a list, as the SDK's list_tools() makes it."""
+    return mcp_types.Tool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.description,
+        input_schema=tool.parameters,
+        output_schema=tool.output_schema,
+        annotations=tool.annotations,
+        icons=tool.icons,
+        _meta=tool.meta,
+    )
 
 
-def _offer(
-    server: PorticoServer, kind: str, name: str, primitive: Any, shown: dict[str, Any]
-) -> Offer:
+def shown_resource(resource: Resource) -> mcp_types.Resource:
+    """The resource in a list, as the SDK's list_resources() makes it."""
+    return mcp_types.Resource(
+        uri=resource.uri,
+        name=resource.name or "",
+        title=resource.title,
+        description=resource.description,
+        mime_type=resource.mime_type,
+        icons=resource.icons,
+        annotations=resource.annotations,
+        _meta=resource.meta,
+    )
+
+
+def shown_template(template: ResourceTemplate) -> mcp_types.ResourceTemplate:
+    """The template in a list, as the SDK's list_resource_templates() makes it."""
+    return mcp_types.ResourceTemplate(
+        uri_template=template.uri_template,
+        name=template.name,
+        title=template.title,
+        description=template.description,
+        mime_type=template.mime_type,
+        icons=template.icons,
+        annotations=template.annotations,
+        _meta=template.meta,
+    )
+
+
+def shown_prompt(prompt: Prompt) -> mcp_types.Prompt:
+    """The prompt in a list, as the SDK's list_prompts() makes it."""
+    arguments = [
+        mcp_types.PromptArgument(
+            name=one.name, description=one.description, required=one.required
+        )
+        for one in prompt.arguments or []
+    ]
+    return mcp_types.Prompt(
+        name=prompt.name,
+        title=prompt.title,
+        description=prompt.description,
+        arguments=arguments,
+        icons=prompt.icons,
+    )
+
+
+def _offer(server: PorticoServer, kind: str, name: str, shown: BaseModel) -> Offer:
     scopes, sensitive = server.access.get((str(kind), name), ((), False))
-    text = json.dumps(shown, sort_keys=True, default=str)
+    wire = shown.model_dump(mode="json", by_alias=True, exclude_none=True)
+    text = json.dumps(wire, sort_keys=True)
     return Offer(
         kind=str(kind),
         name=name,
-        title=primitive.title or "",
-        description=(primitive.description or "").strip(),
+        title=wire.get("title", ""),
+        description=wire.get("description", "").strip(),
         scopes=scopes,
         sensitive=sensitive,
         definition=hashlib.sha256(text.encode()).hexdigest(),
-        shown=json.loads(text),
+        shown=wire,
     )
 
 
 def sync() -> dict[str, int]:
     """Update the Primitive rows from the code. Returns the non-zero counts."""
     offered = list(offers(autodiscover()))
-    attempts = 0
+    attempts, hold = 0, settings.DEFINITIONS_FROM_CODE == "hold"
     while True:
         try:
-            counts = summary(Primitive.objects.sync(offered))
+            counts = summary(Primitive.objects.sync(offered, hold=hold))
             break
         except IntegrityError:
             attempts += 1

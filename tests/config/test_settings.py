@@ -129,6 +129,11 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "MAX_BODIES": (50_000_000, {}),
     "SESSION_PREFIX": ("8001", {}),
     "AUDIT_RETENTION": (7, {"AUDIT_RETENTION": 7 * DAYS}),
+    "DEFINITIONS_FROM_CODE": ("hold", {}),
+    "UPSTREAM_PRIVATE_NETWORKS": (
+        "10.0.0.0/8",
+        {"UPSTREAM_PRIVATE_NETWORKS": ["10.0.0.0/8"]},
+    ),
     "AUDIT_DURABILITY": ("batch", {}),
     "AUDIT_LOG": (True, {}),
     "LOG_LEVEL": ("ERROR", {}),

@@ -329,3 +329,23 @@ def test_what_is_gone_cannot_be_accepted(acme: UpstreamServer) -> None:
     Primitive.objects.sync([], acme, hold=True)
     with pytest.raises(ValueError, match="no longer offers"):
         found().accept_definition()
+
+
+def test_a_changed_definition_of_the_code_can_be_held(saw: Primitive) -> None:
+    """By default the code runs at once, and the change is only marked."""
+    Primitive.objects.sync([tool(definition="b" * 64)])
+    assert not Primitive.objects.get().calls_refused
+    Primitive.objects.sync([tool(definition="c" * 64)], hold=True)
+    assert Primitive.objects.get().calls_refused
+    Primitive.objects.get().accept_definition()
+    assert Primitive.objects.sync([tool(definition="c" * 64)], hold=True) == NONE
+    assert Primitive.objects.get().state == "accepted"
+
+
+def test_a_row_without_a_stored_definition_takes_it_over(saw: Primitive) -> None:
+    """Its hash is that of another form, so nothing can be compared."""
+    Primitive.objects.update(accepted=None, definition="z" * 64, accepted_hash="z" * 64)
+    assert Primitive.objects.sync([tool(shown={"name": "saw"})]) == NONE
+    row = Primitive.objects.get()
+    assert (row.state, row.accepted) == ("accepted", {"name": "saw"})
+    assert row.accepted_hash == row.definition == "a" * 64

@@ -158,7 +158,7 @@ def test_a_worker_that_loses_a_race_syncs_again(
     """Workers that start together insert the same rows."""
     calls: list[int] = []
 
-    def once(found: list[Offer]) -> dict[str, int]:
+    def once(found: list[Offer], **options: Any) -> dict[str, int]:
         calls.append(len(found))
         if len(calls) <= failures:
             raise IntegrityError("taken")
@@ -232,3 +232,34 @@ def test_an_app_that_offers_nothing_is_named(
     monkeypatch.setattr(discovery, "apps", apps)
     settings.EXTRA_APPS = ["acme", "mcp_bridge"]
     assert discovery.silent_apps() == [("acme", similar)]
+
+
+@pytest.mark.once
+def test_a_definition_has_the_form_of_the_lists() -> None:
+    """MCP server/tools, resources, prompts: what clients get, key by key."""
+    found = {kind: offer.shown for kind, offer in offered(server_with()).items()}
+    texts = {"title": "Title", "description": "  What it does.\n"}
+    assert found["tool"].items() >= ({"name": "do"} | texts).items()
+    assert found["tool"]["inputSchema"]["properties"]["number"]["type"] == "integer"
+    assert found["resource"] == {
+        "uri": "a://one",
+        "name": "one",
+        "mimeType": "text/plain",
+        **texts,
+    }
+    assert found["resource_template"] == {
+        "uriTemplate": "a://{number}",
+        "name": "many",
+        "mimeType": "text/plain",
+        **texts,
+    }
+    arguments = [{"name": "number", "required": False}]
+    assert found["prompt"]["arguments"] == arguments
+
+
+@pytest.mark.django_db
+def test_definitions_of_the_code_can_be_held(settings: Any) -> None:
+    settings.DEFINITIONS_FROM_CODE = "hold"
+    Primitive.objects.all().delete()
+    sync()
+    assert {row.state for row in Primitive.objects.all()} == {"held"}
