@@ -21,9 +21,11 @@ from pydantic import AnyUrl
 from mcp_bridge.access.catalogue import Key
 from mcp_bridge.access.context import current_call
 from mcp_bridge.access.decision import judge, visible_names
+from mcp_bridge.access.narrowed_schemas import narrowed_schema
 from mcp_bridge.models import PrimitiveKind
 
 T = TypeVar("T")
+KIND_TOOL = str(PrimitiveKind.TOOL)
 
 
 def is_usable(kind: str, name: str) -> bool:
@@ -46,6 +48,16 @@ def visible_items(kind: str, offered: Mapping[str, T]) -> list[T]:
     return [offered[name] for name in names if name in offered]
 
 
+def narrowed_tool(tool: Tool) -> Tool:
+    """The tool with the limits of the caller's arguments in its input schema."""
+    call = current_call()
+    rule = call.catalogue.get((KIND_TOOL, tool.name)) if call else None
+    if call is None or rule is None or not rule.conditions:
+        return tool
+    schema = narrowed_schema(tool.parameters, call.principal, rule)
+    return tool.model_copy(update={"parameters": schema})
+
+
 class VisibleTools(ToolManager):
     """Tools that the caller may see."""
 
@@ -54,7 +66,7 @@ class VisibleTools(ToolManager):
         return super().get_tool(name) if is_usable(PrimitiveKind.TOOL, name) else None
 
     def list_tools(self) -> list[Tool]:
-        return visible_items(PrimitiveKind.TOOL, self._tools)
+        return [narrowed_tool(t) for t in visible_items(KIND_TOOL, self._tools)]
 
     def all_tools(self) -> list[Tool]:
         """All registered tools, for the catalogue."""

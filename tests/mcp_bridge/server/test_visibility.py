@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
-from mcp_bridge.access.catalogue import Catalogue, Rule
+from mcp_bridge.access.catalogue import Catalogue, Condition, Rule
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import decide
 from mcp_bridge.access.messages import Message
@@ -24,7 +25,7 @@ server = PorticoServer("visibility")
 
 
 @server.tool(scopes=["Use"])
-def look() -> str:
+def look(number: int = 0) -> str:
     """Visible."""
     return ""
 
@@ -121,6 +122,18 @@ def test_lists_show_what_the_caller_may_use() -> None:
         ]
     with message("ping", None, "Rule"):
         assert names() == [["rule"], ["decree"], ["a://vault"], ["a://safe/{number}"]]
+
+
+def test_a_tool_is_listed_with_the_limits_of_the_caller() -> None:
+    limit = Condition("Crew", "/number", "at_most", 5)
+    with message() as call:
+        rules = [replace(r, conditions=(limit,)) for r in call.catalogue.values()]
+        call.catalogue = Catalogue(rules)
+        (listed,) = server.tools.list_tools()
+        assert listed.parameters["properties"]["number"]["maximum"] == 5
+        call.principal = replace(call.principal, grants={"Use": ("Other",)})
+        (same,) = server.tools.list_tools()
+        assert "maximum" not in same.parameters["properties"]["number"]
 
 
 def test_a_list_names_nothing_that_no_code_offers() -> None:
