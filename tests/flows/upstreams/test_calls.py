@@ -126,7 +126,8 @@ def test_progress_reaches_the_client_under_its_own_token(
     if "stateless_http" not in upstream.options:  # that one can send only the result
         assert [p["progress"] for p in progress] == [1, 2, 3]
         assert {p["progressToken"] for p in progress} == {"mine"}
-    assert events[-1]["result"]["content"][0]["text"] == "counted to 3"
+    answer = message_in(response)
+    assert answer["result"]["content"][0]["text"] == "counted to 3"
 
 
 @pytest.mark.parametrize("era", ERAS)
