@@ -13,6 +13,7 @@ from bench import call_profile, host_info, tables
 from bench.databases import postgres
 from bench.report_page import write_section
 from bench.servers import PEERS, BenchServers
+from bench.upstream import upstream
 from bench.wrk import wrk_path
 
 Table = Callable[[BenchServers, int], str]
@@ -26,6 +27,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "memory": ("Memory", tables.memory),
     "parts": ("Where the time of a call goes", call_profile.parts),
     "metrics": ("What metrics cost", tables.metrics),
+    "upstream": ("Upstream servers", upstream),
     "issuing": ("Issuing and refreshing tokens", tables.issuing),
 }
 QUICK = ("calls", "memory")

@@ -97,7 +97,7 @@ async def post(
                 url = target
         raise UpstreamProblem("redirect", f"{name} redirects in a circle.")
     except aiohttp.ClientConnectorError as error:
-        raise unreachable(name, error) from error
+        raise no_connection(name, error) from error
     except TimeoutError as error:
         if not isinstance(error, aiohttp.ServerTimeoutError):
             raise
@@ -122,7 +122,7 @@ async def delete(upstream: Upstream, headers: Mapping[str, str]) -> None:
         raise UpstreamProblem("broken", f"{upstream.name} is not reachable.") from error
 
 
-def unreachable(name: str, error: aiohttp.ClientConnectorError) -> UpstreamProblem:
+def no_connection(name: str, error: aiohttp.ClientConnectorError) -> UpstreamProblem:
     """Why no connection was made: nothing was sent."""
     refused: BaseException | None = error
     while refused is not None and not isinstance(refused, AddressRefused):
@@ -139,12 +139,12 @@ async def read_limited(response: aiohttp.ClientResponse, name: str) -> bytes:
     async for part in response.content.iter_any():
         size += len(part)
         if size > MAX_BODY:
-            raise too_large(name)
+            raise answer_too_large(name)
         parts.append(part)
     return b"".join(parts)
 
 
-def too_large(name: str) -> UpstreamProblem:
+def answer_too_large(name: str) -> UpstreamProblem:
     limit = MAX_BODY // (1024 * 1024)
     text = f"The answer of the upstream server {name} is larger than {limit} MiB."
     return UpstreamProblem("too_large", text, Outcome.ERROR)
@@ -169,4 +169,4 @@ async def events(response: aiohttp.ClientResponse, name: str) -> AsyncIterator[b
                 yield b"\n".join(data)
                 data, size = [], 0
         if size + len(buffer) > MAX_BODY:
-            raise too_large(name)
+            raise answer_too_large(name)

@@ -49,7 +49,7 @@ def status_problem(name: str, status: int, retry_after: str = "") -> UpstreamPro
         text = f"The upstream server {name} does not allow this to Portico (403)."
         return UpstreamProblem("forbidden", text)
     if status == 429:
-        wait = f" after {retry_after} seconds" if retry_after.isdecimal() else " later"
+        wait = f" in {retry_after} s" if retry_after.isdecimal() else " later"
         text = f"The upstream server {name} is busy (429). Try again{wait}."
         return UpstreamProblem("busy", text)
     if status >= 500:

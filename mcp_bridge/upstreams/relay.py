@@ -130,12 +130,12 @@ async def serve(
             if not downstream.session:
                 # A client of 2026-07-28 answers in its next request.
                 return bound_state(rule, result)
-            params = {**params, **await answers(result, downstream)}
+            params = {**params, **await client_answers(result, downstream)}
     text = f"The upstream server {upstream.name} asked too many questions."
     raise UpstreamProblem("questions", text, Outcome.ERROR)
 
 
-async def answers(result: Json, downstream: Downstream) -> dict[str, Any]:
+async def client_answers(result: Json, downstream: Downstream) -> dict[str, Any]:
     """The parameters that continue a call after its questions were asked."""
     requests = result.get("inputRequests") or {}
     found = {}
