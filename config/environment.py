@@ -141,6 +141,13 @@ class Environment(BaseSettings):
         "may be. Public addresses need no entry; loopback needs none while ISSUER_URL "
         "is there.",
     )
+    UPSTREAM_DISCOVERY_INTERVAL: int = Field(
+        300,
+        ge=0,
+        le=86400,
+        description="Seconds after which Portico looks again at what an upstream MCP "
+        "server offers; 0: only on demand.",
+    )
     ACCESS_TOKEN_LIFETIME: int = Field(
         1800, ge=1, le=86400, description="Lifetime of an access token, in seconds."
     )

@@ -33,9 +33,12 @@ from mcp_bridge.http.shutdown import install_signal_handlers
 from mcp_bridge.http.unread_body import discarding_unread
 from mcp_bridge.middleware.authorization import AuthorizationMiddleware
 from mcp_bridge.middleware.database_timeout import DatabaseTimeoutMiddleware
+from mcp_bridge.middleware.rate_limits import count_message
 from mcp_bridge.server.discovery import autodiscover, sync
 from mcp_bridge.server.sampling import sampling
 from mcp_bridge.server.transport import Transport
+from mcp_bridge.upstreams.limits import COUNTING
+from mcp_bridge.upstreams.schedule import discovering
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Application:
             allow_headers=["*"],
         )
         self.transport = Transport(self.server)
+        COUNTING.count = count_message
         self.mcp = mcp_app(self.transport)
         if settings.SESSION_PREFIX:
             self.mcp = SessionAffinityMiddleware(self.mcp, settings.SESSION_PREFIX)
@@ -106,6 +110,7 @@ class Application:
             await stack.enter_async_context(writing_audit())
             await stack.enter_async_context(caching_decisions())
             await stack.enter_async_context(self.transport.running())
+            await stack.enter_async_context(discovering())
             await stack.enter_async_context(sampling())
             self.server.running = True
             await send({"type": "lifespan.startup.complete"})

@@ -20,7 +20,7 @@ from mcp_bridge.audit.last_used import LastUsedTracker
 from mcp_bridge.audit.writer import write_event
 from mcp_bridge.db import in_database
 from mcp_bridge.http.headers import header
-from mcp_bridge.metrics import prometheus
+from mcp_bridge.metrics import prometheus, service
 
 NAMES = {
     "tools/call": "tool.called",
@@ -104,6 +104,9 @@ class AuditTrail:
         last_used.track(call.principal.jti, self.address)
         await write_event(self.message_event(call))
         prometheus.count_decision(call.decision.allowed, call.decision.reason)
+        if call.upstream:
+            seconds = call.upstream_ms / 1000
+            service.count_upstream_call(call.upstream, call.outcome, seconds)
 
     def origin(self, principal: Principal) -> RequestOrigin:
         """The origin of events about changes that a tool makes."""

@@ -10,7 +10,7 @@ import resource
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from mcp_bridge.metrics.prometheus import ENABLED
 Mode = Literal["livesum", "livemax", "livemin"]
 READS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 COMMITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8)
+CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 STATUS, DESCRIPTORS = Path("/proc/self/statm"), Path("/proc/self/fd")
 
 
@@ -46,6 +47,12 @@ audit_events = Counter(
     "portico_audit_events",
     "Audit events of sign-ins, tokens and changes.",
     ("action",),
+)
+upstream_calls = Histogram(
+    "portico_upstream_seconds",
+    "Time that upstream MCP servers took for calls, with how they ended.",
+    ("upstream", "outcome"),
+    buckets=CALLS,
 )
 info = gauge(
     "info", "1, with what runs.", "livemax", "version", "database", "durability"
@@ -106,6 +113,17 @@ def observe_commit(began: float, failed: int) -> None:
 def count_audit_event(action: str) -> None:
     if ENABLED:
         event_series(action).inc()
+
+
+def count_upstream_call(upstream: str, outcome: str, seconds: float) -> None:
+    """Count one call at an upstream server."""
+    if ENABLED:
+        upstream_series(upstream, outcome).observe(seconds)
+
+
+@lru_cache(maxsize=4096)
+def upstream_series(upstream: str, outcome: str) -> Histogram:
+    return upstream_calls.labels(upstream, outcome)
 
 
 @cache

@@ -39,8 +39,12 @@ from mcp_types import (
     Completion,
     GetPromptResult,
     InputRequiredResult,
+    Resource,
+    ResourceTemplate,
     SubscriptionsListenRequestParams,
+    Tool,
 )
+from mcp_types import Prompt as WirePrompt
 from pydantic import AnyUrl, BaseModel
 
 from mcp_bridge.access.catalogue import Key
@@ -53,6 +57,7 @@ from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import THREAD_SLOTS
 from mcp_bridge.server.subscriptions import CallerBus
 from mcp_bridge.server.upstream_calls import PORTICO, relay_upstream
+from mcp_bridge.server.upstream_lists import upstream_items
 from mcp_bridge.server.visibility import (
     VisiblePrompts,
     VisibleResources,
@@ -240,6 +245,23 @@ class PorticoServer(MCPServer[Any]):
         if name not in self.mirrored:
             self.mirrored[name] = MIRROR in json.dumps(tool.parameters)
         return tool.parameters if self.mirrored[name] else None
+
+    async def list_tools(self) -> list[Tool]:
+        """The caller's tools: the code's, then those of upstream servers."""
+        return [*await super().list_tools(), *upstream_items(Tool)]
+
+    async def list_resources(self) -> list[Resource]:
+        """The caller's resources; see `list_tools`."""
+        return [*await super().list_resources(), *upstream_items(Resource)]
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        """The caller's resource templates; see `list_tools`."""
+        own = await super().list_resource_templates()
+        return [*own, *upstream_items(ResourceTemplate)]
+
+    async def list_prompts(self) -> list[WirePrompt]:
+        """The caller's prompts; see `list_tools`."""
+        return [*await super().list_prompts(), *upstream_items(WirePrompt)]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Any = None

@@ -498,6 +498,13 @@ async def protocol_of(upstream: Upstream, principal: Principal | None) -> str:
     return _protocols[key]
 
 
+def known_protocol(upstream: Upstream) -> str:
+    """The protocol as set in the row or found by this worker; empty if neither."""
+    if upstream.row.protocol != ProtocolChoice.AUTO:
+        return str(upstream.row.protocol)
+    return _protocols.get((upstream.pk, upstream.row.url), "")
+
+
 async def detect(upstream: Upstream, principal: Principal | None) -> str:
     """Ask `server/discover`. Only a clear answer decides; raises UpstreamProblem.
 

@@ -240,6 +240,7 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "PORT": (1, 65535),
     "WORKERS": (1, 64),
     "ACCESS_TOKEN_LIFETIME": (1, 86400),
+    "UPSTREAM_DISCOVERY_INTERVAL": (0, 86400),
     "REFRESH_TOKEN_LIFETIME": (60, 365 * 86400),
     "REFRESH_TOKEN_GRACE": (0, 300),
     "CLOCK_LEEWAY": (0, 300),

@@ -66,6 +66,7 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
         {"ALLOWED_ORIGINS": ["https://a.example"]},
     ),
     "TRUSTED_PROXIES": ("10.0.0.1,unix", {"TRUSTED_PROXIES": ["10.0.0.1", "unix"]}),
+    "UPSTREAM_DISCOVERY_INTERVAL": (60, {}),
     "ACCESS_TOKEN_LIFETIME": (7, {"ACCESS_TOKEN_LIFETIME": 7 * SECONDS}),
     "REFRESH_TOKEN_LIFETIME": (70, {"REFRESH_TOKEN_LIFETIME": 70 * SECONDS}),
     "TOKEN_MAX_IDLE": (301, {}),

@@ -1,0 +1,177 @@
+"""Places, rate and circuit breaker of one upstream server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from accounts.rate_limits.window import PROCESS_WINDOWS
+from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.models import UpstreamServer
+from mcp_bridge.upstreams import limits
+from mcp_bridge.upstreams.limits import FAILURES, admitted, usage_of
+from mcp_bridge.upstreams.problems import UpstreamProblem
+
+BROKEN = UpstreamProblem("failed", "It failed.", breaks=True)
+
+
+def upstream(**values: Any) -> Upstream:
+    url = f"http://127.0.0.1:1/{uuid4().hex}"
+    row = UpstreamServer(name="other", url=url, **values)
+    return Upstream(7, "other", True, row, None)
+
+
+async def call(server: Upstream, problem: UpstreamProblem | None = None) -> None:
+    async with admitted(server):
+        if problem is not None:
+            raise problem
+
+
+async def fail(server: Upstream, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(UpstreamProblem):
+            await call(server, BROKEN)
+
+
+async def refusal_of(server: Upstream) -> str:
+    with pytest.raises(UpstreamProblem) as refused:
+        await call(server)
+    return refused.value.code
+
+
+Probe = Callable[[Upstream], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception | None]]:
+    """The outcomes of the next probes."""
+    outcomes: list[Exception | None] = []
+
+    async def probe(server: Upstream) -> None:
+        await asyncio.sleep(0)
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    monkeypatch.setattr(limits, "probe", probe)
+    yield outcomes
+
+
+def test_a_call_more_than_the_places_is_refused() -> None:
+    async def run() -> str:
+        server = upstream(max_concurrency=1)
+        async with admitted(server):
+            code = await refusal_of(server)
+        await call(server)
+        return code
+
+    assert asyncio.run(run()) == "busy"
+
+
+def test_a_cancelled_call_frees_its_place() -> None:
+    async def run() -> int:
+        server = upstream(max_concurrency=1)
+
+        async def hang() -> None:
+            async with admitted(server):
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(hang())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return usage_of(server).running
+
+    assert asyncio.run(run()) == 0
+
+
+def test_calls_per_minute_are_counted_for_all_users() -> None:
+    async def run() -> None:
+        server = upstream(calls_per_minute=2)
+        await call(server)
+        await call(server)
+        with pytest.raises(UpstreamProblem, match="allows 2 calls per minute"):
+            await call(server)
+
+    PROCESS_WINDOWS.counts.pop("upstream 7", None)
+    asyncio.run(run())
+
+
+def test_failures_in_a_row_open_the_breaker() -> None:
+    async def run() -> str:
+        server = upstream()
+        await fail(server, FAILURES)
+        return await refusal_of(server)
+
+    assert asyncio.run(run()) == "paused"
+
+
+@pytest.mark.parametrize("between", [None, UpstreamProblem("forbidden", "No.")])
+def test_an_answer_between_failures_keeps_it_closed(
+    between: UpstreamProblem | None,
+) -> None:
+    async def run() -> None:
+        server = upstream()
+        await fail(server, FAILURES - 1)
+        await asyncio.gather(call(server, between), return_exceptions=True)
+        await fail(server, FAILURES - 1)
+        await call(server)
+
+    asyncio.run(run())
+
+
+def test_one_trial_closes_it_and_others_do_not_wait(
+    probes: list[Exception | None],
+) -> None:
+    async def run() -> list[Any]:
+        server = upstream()
+        await fail(server, FAILURES)
+        usage_of(server).breaker.open_until = 0.0
+        calls = [call(server) for _ in range(3)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    probes.append(None)
+    first, *others = asyncio.run(run())
+    assert first is None
+    assert [other.code for other in others] == ["paused", "paused"]
+
+
+def test_a_trial_that_fails_doubles_the_pause(probes: list[Exception | None]) -> None:
+    async def run() -> tuple[float, float]:
+        server = upstream()
+        await fail(server, FAILURES)
+        breaker = usage_of(server).breaker
+        before, breaker.open_until = breaker.pause, 0.0
+        assert await refusal_of(server) == "failed"
+        return before, breaker.pause
+
+    probes.append(BROKEN)
+    before, after = asyncio.run(run())
+    assert after == 2 * before
+
+
+def test_a_refused_probe_shows_that_the_server_works(
+    probes: list[Exception | None],
+) -> None:
+    async def run() -> None:
+        server = upstream()
+        await fail(server, FAILURES)
+        usage_of(server).breaker.open_until = 0.0
+        await call(server)
+
+    probes.append(UpstreamProblem("credential", "No."))
+    asyncio.run(run())
+
+
+def test_a_corrected_url_has_no_failures() -> None:
+    async def run() -> None:
+        server = upstream()
+        await fail(server, FAILURES)
+        server.row.url = "http://127.0.0.1:2/mcp"
+        await call(server)
+
+    asyncio.run(run())
