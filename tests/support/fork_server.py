@@ -7,6 +7,7 @@ Importing them takes three quarters of the time in which a server or a command s
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -25,6 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARIES = (
+    "aiohttp",
     "argon2",
     "cryptography.fernet",
     "cryptography.hazmat.primitives.asymmetric.ec",
@@ -36,6 +38,7 @@ LIBRARIES = (
     "django.db.backends.sqlite3.base",
     "fido2.server",
     "httpx2",
+    "jwcrypto.jwk",
     "jwt",
     "limits.storage",
     "mcp.server",
@@ -44,6 +47,7 @@ LIBRARIES = (
     "pydantic_settings",
     "redis.asyncio",
     "rest_framework.serializers",
+    "servestatic",
     "structlog",
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
@@ -175,6 +179,9 @@ def become(program: list[str], env: dict[str, str], files: list[str]) -> None:
 def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    # Collecting garbage must not visit, and copy, the libraries in each process.
+    gc.collect()
+    gc.freeze()
     with socket.socket(fileno=os.dup(0)) as line:
         request = requests(line)
     os.umask(request["umask"])
