@@ -1,6 +1,7 @@
 """`make test`: every test on SQLite, and database tests on PostgreSQL too.
 
-The runs go two at a time: more would make servers on two cores miss their time limits.
+Two runs of flows go at a time: more would make servers on two cores miss their time
+limits. The unit tests have none, so they take the time in which flows wait.
 Failures of all runs are printed at the end. `--coverage` (`make coverage`) measures the
 unit tests instead, which doubles their time.
 """
@@ -24,6 +25,7 @@ ENDS = {0: "passed", 5: "none of these tests"}
 FAST = ("fsync", "synchronous_commit", "full_page_writes")
 """Settings turned off for a test database."""
 TRACED = ("-m", "coverage", "run")
+NICE = ("nice", "-n", "5")
 AT_ONCE = 2
 ADMIN = ("tests/accounts/admin", "tests/accounts/admin_site")
 PAGES = ("tests/flows/admin", "tests/flows/browser")
@@ -75,6 +77,8 @@ class Run:
     environment: dict[str, str] = field(default_factory=dict)
     tracer: tuple[str, ...] = ()
     """The command that runs its process."""
+    patient: bool = False
+    """Whether it runs beside all others, with what they leave of the processors."""
     seconds = processor = 0.0
 
     def execute(self, folder: Path) -> int:
@@ -86,7 +90,8 @@ class Run:
         # Threads of tests use the ORM, too; servers have their default of five.
         env["DATABASE_CONNECTIONS"] = "20"
         env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
-        command = [sys.executable, *self.tracer, "-m", "pytest"]
+        command = [*NICE] if self.patient else []
+        command += [sys.executable, *self.tracer, "-m", "pytest"]
         command += ["-m", self.marks, *self.paths]
         code = self.timed(command, env | self.environment)
         print(f"\n===== {self.name} =====\n{self.printed()}", flush=True)
@@ -126,17 +131,14 @@ MEASURED = Run("Unit tests", "", UNITS, tracer=TRACED)
 
 
 def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
-    """The runs that `url` (PostgreSQL) allows, the longest first.
-
-    The last runs are short, so that both processors are busy until the end.
-    """
+    """The runs that `url` (PostgreSQL) allows, the longest first."""
     others = [f"--ignore={path}" for path in PAGES]
     found = [
         Run("Other flows", "once", ("tests/flows", *others)),
         Run("Flows of pages", "once", PAGES),
         Run("Flows on SQLite", "not once", ("tests/flows",)),
-        Run("Unit tests", "", UNITS),
-        Run("Unit tests of the admin", "", ADMIN),
+        Run("Unit tests", "", UNITS, patient=True),
+        Run("Unit tests of the admin", "", ADMIN, patient=True),
     ]
     if wanted:
         found = [Run("SQLite", "", wanted)]
@@ -159,10 +161,14 @@ def coverage(folder: Path) -> int:
 
 def all_of_it(folder: Path, wanted: tuple[str, ...]) -> bool:
     """Run all; returns whether a run failed."""
-    with postgres(folder) as url, ThreadPoolExecutor(AT_ONCE) as pool:
+    flows, units = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(1)
+    with postgres(folder) as url, flows, units:
         started = runs(url, wanted)
-        folders = [folder / str(number) for number in range(len(started))]
-        codes = list(pool.map(Run.execute, started, folders))
+        jobs = [
+            (units if run.patient else flows).submit(run.execute, folder / str(number))
+            for number, run in enumerate(started)
+        ]
+        codes = [job.result() for job in jobs]
     for run, code in zip(started, codes, strict=True):
         print(run.summary(code), flush=True)
     failed = not set(codes) <= ENDS.keys() or 0 not in codes
