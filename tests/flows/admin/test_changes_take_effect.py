@@ -343,7 +343,7 @@ def test_every_list_and_page_of_the_admin_opens(
     lists = {p for p in links if p.count("/") == 4 and p.endswith("/")}
     assert len(lists) >= 8
     for path in lists:
-        for query in ("", "?q=alice&o=1", "?e=1"):
+        for query in ("?q=alice&o=1", "?e=1"):
             assert carol.open(path + query).page.status_code == 200, path + query
     for query in ("state=active", "state=revoked", "state=expired", "kind=refresh"):
         assert carol.open(f"{TOKENS}?{query}").page.status_code == 200

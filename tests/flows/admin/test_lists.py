@@ -187,6 +187,7 @@ def test_a_change_is_shown_with_old_and_new_value(carol: Browser) -> None:
     )
 
 
+@pytest.mark.once
 def test_views_are_saved_for_one_user_or_shared(
     carol: Browser, audrey: Browser
 ) -> None:
@@ -213,6 +214,7 @@ def test_views_are_saved_for_one_user_or_shared(
     assert not SavedView.objects.filter(pk=mine.pk).exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_the_audit_export_is_audited(audrey: Browser, form: str) -> None:
     """Streams the rows of the filter, checks permission, and audits the export."""

@@ -153,29 +153,29 @@ def open_stream(
 
 @pytest.mark.spec("RFC 6585 4")
 @pytest.mark.parametrize("era", ERAS)
-def test_one_stream_too_many_is_429(small_server: Portico, era: str) -> None:
+def test_one_stream_too_many_is_429(empty_server: Portico, era: str) -> None:
     """Open streams continue, others may open streams, and a closed one makes room."""
-    before = refused_count(small_server, "streams")
-    alice = [mcp_client(small_server, "alice", era) for _ in range(3)]
-    bob = mcp_client(small_server, "bob", era)
+    before = refused_count(empty_server, "streams")
+    alice = [mcp_client(empty_server, "alice", era) for _ in range(3)]
+    bob = mcp_client(empty_server, "bob", era)
     with ExitStack() as stack:
-        first = open_stream(small_server, alice[0], stack)
+        first = open_stream(empty_server, alice[0], stack)
         assert (
             first.status_code
-            == open_stream(small_server, alice[1], stack).status_code
+            == open_stream(empty_server, alice[1], stack).status_code
             == 200
         )
-        refused = open_stream(small_server, alice[2], stack)
+        refused = open_stream(empty_server, alice[2], stack)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
-        assert open_stream(small_server, bob, stack).status_code == 200
-        full = open_stream(small_server, mcp_client(small_server, "carol", era), stack)
+        assert open_stream(empty_server, bob, stack).status_code == 200
+        full = open_stream(empty_server, mcp_client(empty_server, "carol", era), stack)
         assert full.status_code == 503 and int(full.headers["retry-after"]) > 0
         assert alice[0].text("look") == "alice looks at shelf"
-    assert refused_count(small_server, "streams") == before + 2
+    assert refused_count(empty_server, "streams") == before + 2
     end = time.monotonic() + 10
     while time.monotonic() < end:
         with ExitStack() as stack:
-            if open_stream(small_server, alice[2], stack).status_code == 200:
+            if open_stream(empty_server, alice[2], stack).status_code == 200:
                 return
         time.sleep(0.1)
     raise AssertionError("no room though the others have ended")

@@ -150,6 +150,7 @@ def test_a_slow_body_is_decided_when_it_is_complete(
     other.close()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("era", ERAS)
 def test_a_slow_body_uses_the_tools_current_state(server: Portico, era: str) -> None:
     """A disabled tool is hidden, a sensitive one needs a wider token."""
@@ -166,6 +167,7 @@ def test_a_slow_body_uses_the_tools_current_state(server: Portico, era: str) -> 
         line.close()
 
 
+@pytest.mark.once
 def test_a_head_alone_gets_its_401_without_a_body(server: Portico) -> None:
     """Without a valid token the server sends no 100 Continue and reads no body."""
     for expect in ({}, {"expect": "100-continue"}):
@@ -226,6 +228,7 @@ def test_the_answer_of_a_call_is_withheld_after_access_ends(
     ] * len(ENDS)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["ponder", "grind"])
 def test_a_long_call_ends_soon_after_access_ends(server: Portico, name: str) -> None:
     seconds = 8 if name == "grind" else 60
@@ -234,6 +237,7 @@ def test_a_long_call_ends_soon_after_access_ends(server: Portico, name: str) -> 
         assert answer.status_code == 401 or f"Unknown tool: {name}" in answer.text
 
 
+@pytest.mark.once
 @pytest.mark.spec("a streamed answer stops when access ends")
 @pytest.mark.parametrize(
     ("era", "name", "meta"),
@@ -254,6 +258,7 @@ def test_a_streamed_answer_ends_when_access_ends(
         assert answer.text.count("notifications/progress") < 20
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("era", ERAS)
 def test_a_call_waiting_for_a_thread_is_not_run_after_access_ends(
     server: Portico, era: str
@@ -281,6 +286,7 @@ def test_a_call_waiting_for_a_thread_is_not_run_after_access_ends(
     assert word not in crowd.text("stamps")
 
 
+@pytest.mark.once
 def test_subscribers_get_only_events_they_may_read_now(
     server: Portico,
 ) -> None:
@@ -325,6 +331,7 @@ def post(server: Portico, path: str, body: str, **headers: str) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n{body}".encode()
 
 
+@pytest.mark.once
 def test_a_slow_form_is_decided_when_it_is_complete(server: Portico) -> None:
     """Django reads the body before it authenticates the sender."""
     user = make_user("dora", "User")
@@ -335,6 +342,7 @@ def test_a_slow_form_is_decided_when_it_is_complete(server: Portico) -> None:
     assert status == "401"
 
 
+@pytest.mark.once
 def test_a_slow_form_of_an_ended_session_does_nothing(server: Portico) -> None:
     """Covers requests of a signed-in user."""
     user = make_user("dora", "User")
