@@ -36,7 +36,7 @@ def sent(content: bytes, then_wait: bool = False) -> Answer:
     """Sends these bytes; then closes, or sends nothing more."""
 
     async def answer(writer: asyncio.StreamWriter, body: dict[str, Any]) -> None:
-        writer.write(content.replace(b'"ID"', str(body.get("id")).encode()))
+        writer.write(content.replace(b'"ID"', b"%4d" % body["id"]))
         await writer.drain()
         if then_wait:
             await asyncio.sleep(30)
