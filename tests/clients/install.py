@@ -19,6 +19,7 @@ ROOT = HERE.parent.parent
 MODULES = HERE / "node_modules"
 OLDER = ROOT / ".cache" / "mcp1"
 """A virtual environment with the SDK before 2.0."""
+FASTMCP = ROOT / ".cache" / "fastmcp"
 
 
 @contextmanager
@@ -62,11 +63,21 @@ def npm_programs(folder: Path) -> Path:
 @cache
 def older_python() -> str:
     """A Python with `mcp<2` from its own hashed lock file."""
-    python = OLDER / "bin" / "python"
-    stamp, lock = OLDER / ".installed", HERE / "mcp1-requirements.txt"
+    return python_with(OLDER, HERE / "mcp1-requirements.txt")
+
+
+@cache
+def fastmcp_python() -> str:
+    """A Python with FastMCP from its own hashed lock file."""
+    return python_with(FASTMCP, HERE / "fastmcp-requirements.txt")
+
+
+def python_with(folder: Path, lock: Path) -> str:
+    """The Python of a virtual environment that has the packages of a lock file."""
+    python, stamp = folder / "bin" / "python", folder / ".installed"
     with one_at_a_time():
         if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
-            bare = ["-m", "venv", "--clear", "--without-pip", str(OLDER)]
+            bare = ["-m", "venv", "--clear", "--without-pip", str(folder)]
             subprocess.run([sys.executable, *bare], check=True)
             command = [sys.executable, "-m", "pip", "--python", str(python), "install"]
             command += ["--quiet", "--no-deps", "--no-compile"]
