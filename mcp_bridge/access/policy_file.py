@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from json.decoder import JSONObject  # type: ignore[attr-defined]
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
@@ -29,7 +29,8 @@ from accounts.imports.problems import (
 from accounts.models import AuditEvent, Role, Scope
 from accounts.models.roles import scope_name_validator
 from accounts.parsing.text import counted
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import ArgumentRule, Primitive, rule_problem
+from mcp_bridge.models.argument_rules import MAX_POINTER, MAX_RULES, pointer_validator
 
 FORMAT = "portico-policy-1"
 LINE = "\0line"
@@ -44,10 +45,13 @@ SECTIONS: dict[str, dict[str, type]] = {
         "enabled": bool,
         "sensitive": bool,
         "required_scopes": list,
+        "argument_rules": dict,
     },
 }
 """Section -> the fields of its items, with their types."""
 
+RULE_FIELDS = ("role", "pointer", "operator", "value")
+"""The members of an argument rule; without `role`, it applies to every role."""
 KEY_FIELDS = ("kind", "name")
 
 Item = dict[str, Any]
@@ -75,10 +79,31 @@ def export() -> dict[str, Any]:
                 "enabled": row.enabled,
                 "sensitive": row.sensitive,
                 "required_scopes": sorted(s.name for s in row.required_scopes.all()),
+                "argument_rules": canonical_rules(
+                    {
+                        "role": rule.role.name if rule.role else None,
+                        "pointer": rule.pointer,
+                        "operator": rule.operator,
+                        "value": rule.value,
+                    }
+                    for rule in row.argument_rules.all()
+                ),
             }
-            for row in Primitive.objects.prefetch_related("required_scopes")
+            for row in Primitive.objects.prefetch_related(
+                "required_scopes", "argument_rules__role"
+            )
         ],
     }
+
+
+def canonical_rules(rules: Iterable[Item]) -> list[Item]:
+    """The rules in a fixed order, once each, without members that say nothing."""
+    found = {}
+    for rule in rules:
+        said = {name: rule.get(name) for name in RULE_FIELDS}
+        short = {name: value for name, value in said.items() if value is not None}
+        found[json.dumps(short)] = short
+    return [found[text] for text in sorted(found)]
 
 
 def export_text() -> str:
@@ -167,6 +192,7 @@ class PolicyParser:
             known = ", ".join(SECTIONS)
             self.add_problem(1, name, _("unknown section; known sections: %s") % known)
         self.scopes = set(Scope.objects.values_list("name", flat=True))
+        self.roles = set(Role.objects.values_list("name", flat=True))
         self.known = set(Primitive.objects.values_list("kind", "name"))
         for section in SECTIONS:
             self.section(section, document.get(section, []))
@@ -215,6 +241,10 @@ class PolicyParser:
             except ValidationError as error:
                 self.add_problem(item[LINE], "scopes.name", " ".join(error.messages))
             self.scopes.add(item["name"])
+        if section == "roles":
+            self.roles.add(item["name"])
+        for rule in item.get("argument_rules", []):
+            self.check_rule(item, rule)
         if section == "primitives" and item_key(item) not in self.known:
             text = _("no app provides %s") % " ".join(item_key(item))
             self.add_problem(item[LINE], "primitives.name", text)
@@ -227,6 +257,35 @@ class PolicyParser:
                 text = _("is longer than %d characters") % longest
                 self.add_problem(item[LINE], f"{section}.{name}", text)
 
+    def check_rule(self, item: Item, rule: Any) -> None:
+        """Check one argument rule of a primitive."""
+        if not isinstance(rule, dict):
+            text = _("must be a list of objects")
+            self.add_problem(item[LINE], "primitives.argument_rules", text)
+            return
+        unknown = rule.keys() - {LINE, *RULE_FIELDS}
+        for name in unknown:
+            text = _("unknown field; known fields: %s") % ", ".join(RULE_FIELDS)
+            self.add_problem(rule[LINE], f"argument_rules.{name}", text)
+        for name, problem in rule_problems(item["kind"], rule, self.roles):
+            self.add_problem(rule[LINE], f"argument_rules.{name}", problem)
+
+
+def rule_problems(kind: str, rule: Item, roles: set[str]) -> Iterator[tuple[str, str]]:
+    """(field, problem) of an argument rule of the file."""
+    role, pointer = rule.get("role"), rule.get("pointer")
+    if role is not None and (not has_type(role, str) or role not in roles):
+        yield "role", _("unknown role %s; add it under roles") % role
+    if not has_type(pointer, str) or len(str(pointer)) > MAX_POINTER:
+        pointer = ""
+    try:
+        pointer_validator(pointer)
+    except ValidationError as error:
+        yield "pointer", " ".join(error.messages)
+    problem = rule_problem(kind, str(rule.get("operator")), rule.get("value"))
+    if problem:
+        yield "value", problem
+
 
 UNSTORABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and lone surrogates.
@@ -237,6 +296,7 @@ KINDS: dict[type, str] = {
     str: "a text without control characters",
     bool: "true or false",
     list: "a list of scope names",
+    dict: "a list of argument rules",
 }
 
 
@@ -244,6 +304,8 @@ def has_type(value: Any, kind: type) -> bool:
     """Whether a value has the type of its field."""
     if kind is list:
         return isinstance(value, list) and all(has_type(v, str) for v in value)
+    if kind is dict:
+        return isinstance(value, list) and len(value) <= MAX_RULES
     if kind is str:
         return isinstance(value, str) and not UNSTORABLE.search(value)
     return isinstance(value, kind)
@@ -261,19 +323,24 @@ def changes(document: Item) -> Iterator[PolicyChange]:
         known = {item_key(item): item for item in now[section]}
         for item in document.get(section, []):
             before = known.get(item_key(item))
-            differing = tuple(
-                (name, (before or {}).get(name), sorted_unique(item[name]))
+            values = {
+                name: canonical(name, item[name])
                 for name in fields
-                if name in item
-                and name not in KEY_FIELDS
-                and (before or {}).get(name) != sorted_unique(item[name])
+                if name in item and name not in KEY_FIELDS
+            }
+            differing = tuple(
+                (name, (before or {}).get(name), value)
+                for name, value in values.items()
+                if (before or {}).get(name) != value
             )
             if before is None or differing:
                 yield PolicyChange(section, item_key(item), before is None, differing)
 
 
-def sorted_unique(value: Any) -> Any:
-    """A list sorted and without duplicates; any other value unchanged."""
+def canonical(name: str, value: Any) -> Any:
+    """A list in a fixed order and without duplicates; any other value unchanged."""
+    if name == "argument_rules":
+        return canonical_rules(value)
     return sorted(set(value)) if isinstance(value, list) else value
 
 
@@ -318,10 +385,28 @@ def apply_policy_change(change: PolicyChange) -> Model:
         model: Any = Scope if change.section == "scopes" else Role
         row, _new = model.objects.get_or_create(name=change.name[0])
     for name, _before, after in change.fields:
-        if isinstance(after, list):
+        if name == "argument_rules":
+            replace_rules(row, after)
+        elif isinstance(after, list):
             getattr(row, name).set(Scope.objects.filter(name__in=after))
         else:
             setattr(row, name, after)
     row.save()
     changed: Model = row
     return changed
+
+
+def replace_rules(primitive: Primitive, rules: list[Item]) -> None:
+    """Give the primitive these argument rules instead of its present ones."""
+    roles = {role.name: role for role in Role.objects.all()}
+    primitive.argument_rules.all().delete()
+    ArgumentRule.objects.bulk_create(
+        ArgumentRule(
+            primitive=primitive,
+            role=roles.get(rule.get("role", "")),
+            pointer=rule["pointer"],
+            operator=rule["operator"],
+            value=rule.get("value"),
+        )
+        for rule in rules
+    )

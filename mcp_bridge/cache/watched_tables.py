@@ -116,9 +116,8 @@ def watched_tables() -> Iterator[WatchedTable]:
         ignored=("last_used_at", "updated"),
     )
     yield WatchedTable(SigningKey, ChangeScope.ALL, insert=False)
-    yield WatchedTable(
-        Role, ChangeScope.ALL_USERS, ignored=("description",), insert=False
-    )
+    # Argument rules name roles, so a new name concerns the catalogue too.
+    yield WatchedTable(Role, ChangeScope.ALL, ignored=("description",), insert=False)
     yield WatchedTable(Role.scopes.through, ChangeScope.ALL_USERS)
     yield WatchedTable(Scope, ChangeScope.ALL, ignored=("description",), insert=False)
     texts = ("title", "description", "definition", "offered", "problem")

@@ -18,11 +18,19 @@ from mcp_bridge.models.primitives import Primitive, PrimitiveKind
 
 MAX_RULES = 50
 """Rules of one primitive: every call evaluates them."""
+MAX_POINTER = 200
+"""Characters."""
 MAX_VALUES = 200
 MAX_TEXT = 500
 """Characters of a text or pattern in a rule."""
 MAX_MATCHED = 100_000
 """Characters of an argument that a pattern is compared with; longer ones fail."""
+
+
+pointer_validator = RegexValidator(
+    r"\A(?:/(?:[^~/]|~[01])*)+\Z",
+    _("Write a JSON pointer, for example /amount or /order/total."),
+)
 
 
 class ArgumentOperator(models.TextChoices):
@@ -161,13 +169,8 @@ class ArgumentRule(models.Model):
     )
     pointer = models.CharField(
         _("argument"),
-        max_length=200,
-        validators=[
-            RegexValidator(
-                r"\A(?:/(?:[^~/]|~[01])*)+\Z",
-                _("Write a JSON pointer, for example /amount or /order/total."),
-            )
-        ],
+        max_length=MAX_POINTER,
+        validators=[pointer_validator],
         help_text=_("A JSON pointer (RFC 6901) into the arguments, such as /amount."),
     )
     operator = models.CharField(_("condition"), max_length=12, choices=ArgumentOperator)

@@ -22,7 +22,7 @@ from mcp_bridge.access.policy_file import (
     export_text,
     policy_diff,
 )
-from mcp_bridge.models import Offer, Primitive
+from mcp_bridge.models import ArgumentRule, Offer, Primitive
 
 pytestmark = pytest.mark.django_db
 
@@ -39,6 +39,70 @@ def raw(**sections: Any) -> bytes:
     return json.dumps({"format": FORMAT, **sections}, indent=1).encode()
 
 
+def ruled(*rules: Any, kind: str = "tool", name: str = "paint") -> bytes:
+    """A file with argument rules of one primitive."""
+    item = {"kind": kind, "name": name, "argument_rules": list(rules)}
+    return raw(primitives=[item])
+
+
+LIMIT = {"role": "Guest", "pointer": "/n", "operator": "at_most", "value": 5}
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        (ruled(1), "line 4, primitives.argument_rules: must be a list of objects"),
+        (ruled(*[LIMIT] * 51), "line 4, primitives.argument_rules: must be a list of"),
+        (ruled(LIMIT | {"rule": 1}), "line 8, argument_rules.rule: unknown field"),
+        (ruled(LIMIT | {"role": "No"}), "line 8, argument_rules.role: unknown role"),
+        (ruled(LIMIT | {"role": [1]}), "line 8, argument_rules.role: unknown role"),
+        (ruled(LIMIT | {"pointer": "n"}), "line 8, argument_rules.pointer: Write"),
+        (ruled(LIMIT | {"pointer": 5}), "line 8, argument_rules.pointer: Write"),
+        (ruled(LIMIT | {"pointer": "/\0"}), "line 8, argument_rules.pointer: Write"),
+        (ruled(LIMIT | {"pointer": "/" * 201}), "line 8, argument_rules.pointer: Wr"),
+        (ruled(LIMIT | {"value": "5"}), "line 8, argument_rules.value: Give a number"),
+        (ruled(LIMIT | {"operator": "is"}), "line 8, argument_rules.value: Unknown"),
+        (ruled({}), "line 8, argument_rules.pointer: Write"),
+    ],
+    ids=lambda value: str(value)[-40:],
+)
+def test_a_problem_of_an_argument_rule_names_it(
+    tool: Primitive, file: bytes, problem: str
+) -> None:
+    assert problems_of(file).startswith(problem), problems_of(file)
+
+
+def test_argument_rules_are_compared_and_replaced(tool: Primitive) -> None:
+    absent = {"pointer": "/m", "operator": "absent"}
+    file = ruled(LIMIT, absent, LIMIT)
+    found = policy_diff(file)
+    (change,) = found.changes
+    assert change.fields == (("argument_rules", [], [absent, LIMIT]),)
+    apply_policy(file, found.mark, "test")
+    rules = ArgumentRule.objects.order_by("pointer")
+    assert [(r.role and r.role.name, r.pointer, r.value) for r in rules] == [
+        (None, "/m", None),
+        ("Guest", "/n", 5),
+    ]
+    assert (
+        policy_diff(file).changes == policy_diff(export_text().encode()).changes == []
+    )
+    event = AuditEvent.objects.get(action="primitive.changed")
+    assert event.changes == {"argument_rules": [[], [absent, LIMIT]]}
+    fewer = ruled(LIMIT | {"value": 6})
+    apply_policy(fewer, policy_diff(fewer).mark, "test")
+    assert [(r.pointer, r.value) for r in ArgumentRule.objects.all()] == [("/n", 6)]
+
+
+def test_a_role_of_the_same_file_can_have_rules(tool: Primitive) -> None:
+    rule = LIMIT | {"role": "New"}
+    item = {"kind": "tool", "name": "paint", "argument_rules": [rule]}
+    file = raw(roles=[{"name": "New"}], primitives=[item])
+    apply_policy(file, policy_diff(file).mark, "test")
+    role = ArgumentRule.objects.get().role
+    assert role is not None and role.name == "New"
+
+
 def problems_of(file: bytes) -> str:
     problems = policy_diff(file).problems
     return str(problems[0]) if problems else ""
@@ -48,8 +112,11 @@ def test_importing_an_export_changes_nothing(tool: Primitive) -> None:
     found = export()
     assert policy_diff(export_text().encode()).changes == []
     assert {"kind": "tool", "name": "paint", "enabled": True, "sensitive": False} == {
-        k: v for k, v in found["primitives"][0].items() if k != "required_scopes"
+        k: v
+        for k, v in found["primitives"][0].items()
+        if k not in ("required_scopes", "argument_rules")
     }
+    assert found["primitives"][0]["argument_rules"] == []
     assert found["primitives"][0]["required_scopes"] == ["User.Write", "tool:paint"]
 
 
@@ -202,6 +269,7 @@ def test_every_column_of_a_policy_is_exported(tool: Primitive) -> None:
                 "enabled": False,
                 "sensitive": True,
                 "required_scopes": ["tool:paint"],
+                "argument_rules": [],
             },
             {
                 "kind": "tool",
@@ -209,6 +277,7 @@ def test_every_column_of_a_policy_is_exported(tool: Primitive) -> None:
                 "enabled": True,
                 "sensitive": False,
                 "required_scopes": ["User.Write", "tool:paint"],
+                "argument_rules": [],
             },
         ],
     }

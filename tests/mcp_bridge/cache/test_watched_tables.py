@@ -155,7 +155,7 @@ def test_changes_to_roles_and_scopes_concern_every_user(tool: Primitive) -> None
     assert concerned_users(lambda: role.scopes.clear()) == {("people", "")}
     roles = Role.objects.filter(pk=role.pk)
     assert concerned_users(lambda: roles.update(description="words")) == set()
-    assert concerned_users(lambda: roles.update(name="Renamed")) == {("people", "")}
+    assert concerned_users(lambda: roles.update(name="Renamed")) == {("all", "")}
     scopes = Scope.objects.filter(pk=scope.pk)
     assert concerned_users(lambda: scopes.update(name="tool:axe")) == {("all", "")}
     SigningKey.objects.rotate(actor=None)
@@ -376,7 +376,7 @@ KEYS = {
     "accounts_revokedtoken": ("token", "jti"),
     "accounts_oauthclient": ("client", "client_id"),
     "accounts_signingkey": ("all", ""),
-    "accounts_role": ("people", ""),
+    "accounts_role": ("all", ""),
     "accounts_role_scopes": ("people", ""),
     "accounts_scope": ("all", ""),
     "mcp_bridge_primitive": ("catalogue", ""),
