@@ -36,8 +36,10 @@ CLEARED = (
     "EXTRA_APPS",
     "ISSUER_URL",
     "PORT",
-    # A server and a command start some hundred times: compile each module once.
+    # A server and a command start some hundred times: compile each module once, and
+    # the libraries not at all, because pip has compiled them.
     "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPYCACHEPREFIX",
     "WORKERS",
 )
 
@@ -89,7 +91,6 @@ class Run:
         env |= {"DATA_DIR": str(folder), "COVERAGE_FILE": str(ROOT / ".coverage")}
         # Threads of tests use the ORM, too; servers have their default of five.
         env["DATABASE_CONNECTIONS"] = "20"
-        env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
         command = [*NICE] if self.patient else []
         command += [sys.executable, *self.tracer, "-m", "pytest"]
         command += ["-m", self.marks, *self.paths]
