@@ -26,9 +26,9 @@ def changed_names() -> list[str]:
 
 
 def unreachable_names() -> list[str]:
-    """Names of enabled primitives that no role covers."""
+    """Names of primitives that are served and that no role covers."""
     covered = Primitive.objects.filter(required_scopes__roles__isnull=False)
-    alone = Primitive.objects.filter(enabled=True).exclude(pk__in=covered)
+    alone = Primitive.objects.all().servable().exclude(pk__in=covered)
     return list(alone.values_list("name", flat=True))
 
 

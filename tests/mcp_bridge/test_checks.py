@@ -85,7 +85,7 @@ def test_a_tool_without_scopes_is_unreachable_and_a_disabled_one_is_not_named() 
     Primitive.objects.create(kind="tool", name="bare")
     Primitive.objects.filter(name="alone").update(enabled=False)
     assert checks.unreachable_names() == ["bare"]
-    Primitive.objects.filter(name="bare").update(enabled=False)
+    Primitive.objects.filter(name="bare").update(state="held")
     assert found(checks.everything_is_reachable) == []
 
 
