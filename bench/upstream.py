@@ -23,17 +23,19 @@ from tests.support.ports import free_port
 CONNECTIONS = (1, 16, 64)
 GOALS = {"cpu_ms": 0.5, "p50_ms": 1.0, "p99_ms": 5.0, "rate": 1000.0, "times": 3.0}
 SCRIPT = """
-from mcp_bridge.models import Offer, Primitive, UpstreamServer
+from accounts.models import Scope
+from mcp_bridge.models import Primitive, UpstreamServer
+from mcp_bridge.upstreams.discovery import discover
 server, _ = UpstreamServer.objects.update_or_create(
     name="bench",
-    defaults={"url": URL, "prefix": "bench", "max_concurrency": 200},
+    defaults={
+        "url": URL, "prefix": "bench", "max_concurrency": 200,
+        "new_definitions": "accept",
+    },
 )
-schema = {"type": "object", "properties": {"name": {"type": "string"}}}
-shown = {"name": "bench__greet", "inputSchema": schema}
-offer = Offer(
-    "tool", "bench__greet", "", "", ("User.Read",), False, "1", shown, "greet"
-)
-Primitive.objects.sync([offer], server)
+discover(server)
+row = Primitive.objects.get(name="bench__greet")
+row.required_scopes.add(Scope.objects.get(name="User.Read"))
 """
 """Makes the bare server's tool an accepted upstream tool."""
 
@@ -51,7 +53,7 @@ def load(tool: str) -> Load:
 
 
 def add_upstream(portico: Server, bare: Server) -> None:
-    """Write the rows while no server uses the database."""
+    """Discover the bare server, which runs, and accept its tool."""
     env = {**os.environ, **portico.environment, "DATA_DIR": str(portico.folder)}
     script = f"URL = {f'{bare.url}/mcp'!r}\n{SCRIPT}"
     command = [str(PORTICO), "manage.py", "shell", "-v0", "-c", script]
@@ -64,23 +66,27 @@ def upstream(pool: BenchServers, rounds: int) -> str:
     """Direct calls, Portico with two databases and two kinds of audit, FastMCP."""
     bare = pool.bare()
     bare.port = free_port()
-    ours = []
-    for vendor in pool.vendors:
-        for audit in ("batch", "durable"):
-            server = pool.portico(vendor, audit)
-            server.name = f"Portico, {vendor}, audit {audit}"
-            add_upstream(server, bare)
-            ours.append(server)
+    ours = [
+        pool.portico(vendor, audit)
+        for vendor in pool.vendors
+        for audit in ("batch", "durable")
+    ]
     address = {"BENCH_UPSTREAM": f"{bare.url}/mcp"}
     app, folder = "bench.peers.fast_proxy:app", pool.folder / "fast_proxy"
     proxy = Server("FastMCP's proxy, no authorization", PEERS, app, folder, address)
-    with serving(bare, *ours, proxy):
-        base = Contender("direct", bare, load("greet"))
-        others = [
-            Contender(server.name, server, load("bench__greet")) for server in ours
-        ]
-        others.append(Contender(proxy.name, proxy, load("greet")))
-        results = compare(base, others, CONNECTIONS, rounds)
+    with serving(bare):
+        for server in ours:
+            add_upstream(server, bare)
+        with serving(*ours, proxy):
+            return measured(bare, ours, proxy, rounds)
+
+
+def measured(bare: Server, ours: list[Server], proxy: Server, rounds: int) -> str:
+    """The table of these servers, which run."""
+    base = Contender("direct", bare, load("greet"))
+    others = [Contender(server.name, server, load("bench__greet")) for server in ours]
+    others.append(Contender(proxy.name, proxy, load("greet")))
+    results = compare(base, others, CONNECTIONS, rounds)
     return f"{added(results, base, others)}\n\n{targets.wrong(results)}"
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.apps.conformance.proxy import proxy
 from tests.clients.install import MODULES, node
 from tests.support.ports import free_port
-from tests.support.server import Portico, sqlite_server
+from tests.support.server import Portico, manage, sqlite_server
 
 pytestmark = [pytest.mark.node, pytest.mark.once]
 SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
@@ -168,3 +168,56 @@ def test_a_wrong_token_passes_nothing(everything: Portico, tmp_path: Path) -> No
     """The suite prints "30 passed" (checks) to a server that only says 401."""
     found = results(everything, tmp_path, OLDER, token="wrong")
     assert scored_scenarios(OLDER) - {name for name in found if found[name]} == set()
+
+
+NOT_RELAYED = {"logging-set-level", "resources-subscribe", "resources-unsubscribe"}
+"""Of 2025-11-25: state of a session that Portico does not keep at upstream servers."""
+THROUGH = """
+from accounts.models import Scope
+from mcp_bridge.models import Primitive, UpstreamCredential, UpstreamServer
+from mcp_bridge.upstreams.credentials import set_secret
+from mcp_bridge.upstreams.discovery import discover
+server = UpstreamServer.objects.create(
+    name="suite", url=URL, credential_mode="static_header", new_definitions="accept"
+)
+set_secret(UpstreamCredential(upstream=server), f"Bearer {TOKEN}")
+discover(server)
+scope = Scope.objects.get(name="User.Read")
+for row in Primitive.objects.filter(upstream=server):
+    row.required_scopes.add(scope)
+"""
+"""The fixture's server becomes an upstream server without a prefix."""
+
+
+@pytest.fixture(scope="module")
+def through(everything: Portico, tmp_path_factory: Any) -> Iterator[Portico]:
+    """Without the fixture app; its primitives are those of an upstream server."""
+    folder = tmp_path_factory.mktemp("through")
+    with sqlite_server(folder, EXTRA_APPS="") as running:
+        raw = everything.signed_in("alice")
+        head = f"URL, TOKEN = {everything.mcp_url!r}, {raw!r}"
+        script = f"{head}\n{THROUGH}"
+        manage(folder, "shell", "-c", script, **local_settings(running))
+        yield running
+
+
+def local_settings(server: Portico) -> dict[str, str]:
+    """The settings of a command on the server's database."""
+    names = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "EXTRA_APPS")
+    return {name: server.environment[name] for name in names} | {
+        "ISSUER_URL": server.url
+    }
+
+
+@pytest.mark.parametrize("revision", [OLDER, NEWER])
+def test_the_required_scenarios_pass_through_an_upstream_server(
+    through: Portico, tmp_path: Path, revision: str
+) -> None:
+    """In the same revision on both sides: only the older one asks in a session."""
+    protocol = "legacy" if revision == OLDER else "auto"
+    rows = "from mcp_bridge.models import UpstreamServer as rows\n"
+    script = f"{rows}rows.objects.update(protocol={protocol!r})"
+    manage(through.log.parent, "shell", "-c", script, **local_settings(through))
+    found = results(through, tmp_path, revision)
+    failed = failed_scenarios(found, scored_scenarios(revision))
+    assert set(failed) == (NOT_RELAYED if revision == OLDER else set()), failed
