@@ -52,7 +52,7 @@ def judge_arguments(
     by_role = conditions_by_role(conditions)
     failed = unmet(by_role.pop("", []), arguments)
     if failed:
-        return ArgumentVerdict(False, limits="; ".join(map(in_words, failed)))
+        return ArgumentVerdict(False, limits="; ".join(map(condition_in_words, failed)))
     if not by_role:
         return ArgumentVerdict(True, EVERY_ROLE)
     limits = []
@@ -162,7 +162,7 @@ WORDS: dict[str, str] = {
 """Operator -> sentence; explain.py translates them."""
 
 
-def in_words(condition: Condition) -> str:
+def condition_in_words(condition: Condition) -> str:
     """What the argument must be, such as `/amount must be a number of at most 5`."""
     words = WORDS.get(condition.operator, "{pointer} has an unknown rule")
     value = condition.value
@@ -174,5 +174,5 @@ def in_words(condition: Condition) -> str:
 
 def with_role(condition: Condition) -> str:
     """The same, with the role whose rule it is."""
-    words = in_words(condition)
+    words = condition_in_words(condition)
     return f"{words} (role {condition.role})" if condition.role else words

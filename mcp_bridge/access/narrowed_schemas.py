@@ -91,7 +91,7 @@ WIDEST: dict[str, Callable[[list[Any]], Any]] = {
 
 def narrow(root: Schema, node: Any, path: list[str], condition: Condition) -> Any:
     """`node` with the condition at `path`; unchanged if it declares no such member."""
-    resolved = resolve(root, node)
+    resolved = referenced(root, node)
     properties = resolved.get("properties")
     if not isinstance(properties, Mapping) or path[0] not in properties:
         return node
@@ -102,7 +102,7 @@ def narrow(root: Schema, node: Any, path: list[str], condition: Condition) -> An
     if rest:
         narrowed = narrow(root, member, rest, condition)
     else:
-        narrowed = limited(resolve(root, member), condition)
+        narrowed = limited(referenced(root, member), condition)
     changed = {**resolved, "properties": {**properties, name: narrowed}}
     if condition.operator != ArgumentOperator.ABSENT:
         required = resolved.get("required")
@@ -111,7 +111,7 @@ def narrow(root: Schema, node: Any, path: list[str], condition: Condition) -> An
     return changed
 
 
-def resolve(root: Schema, node: Any) -> Schema:
+def referenced(root: Schema, node: Any) -> Schema:
     """The node, or what its local `$ref` names, once; empty if it is no object."""
     if not isinstance(node, Mapping):
         return {}

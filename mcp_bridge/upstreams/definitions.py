@@ -56,7 +56,7 @@ def offer_of(server: UpstreamServer, kind: str, item: Any) -> Offer:
     name = own_name
     if kind in (PrimitiveKind.TOOL, PrimitiveKind.PROMPT) and own_name:
         shown["name"] = name = shown_name(server.prefix, own_name)
-    text = canonical(shown)
+    text = canonical_bytes(shown)
     if not text or NUL.search(text):
         shown = {}
         problem = "It has characters that cannot be stored, or is nested too deeply."
@@ -77,7 +77,7 @@ def offer_of(server: UpstreamServer, kind: str, item: Any) -> Offer:
     return offer.unusable(problem) if problem else offer
 
 
-def canonical(shown: Mapping[str, Any]) -> bytes:
+def canonical_bytes(shown: Mapping[str, Any]) -> bytes:
     """JSON with sorted keys; empty if it is no JSON that can be stored."""
     try:
         text = json.dumps(shown, sort_keys=True, ensure_ascii=False, allow_nan=False)

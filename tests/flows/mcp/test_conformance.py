@@ -170,8 +170,14 @@ def test_a_wrong_token_passes_nothing(everything: Portico, tmp_path: Path) -> No
     assert scored_scenarios(OLDER) - {name for name in found if found[name]} == set()
 
 
-NOT_RELAYED = {"logging-set-level", "resources-subscribe", "resources-unsubscribe"}
-"""Of 2025-11-25: state of a session that Portico does not keep at upstream servers."""
+NOT_RELAYED = {
+    "logging-set-level",
+    "resources-subscribe",
+    "resources-unsubscribe",
+    "tools-call-with-logging",
+}
+"""Of 2025-11-25: log levels and subscriptions are state of a session, which Portico does
+not keep at upstream servers; log messages come on a stream that it does not open."""
 THROUGH = """
 from accounts.models import Scope
 from mcp_bridge.models import Primitive, UpstreamCredential, UpstreamServer

@@ -11,7 +11,7 @@ from mcp_bridge.access.argument_rules import (
     EVERY_ROLE,
     MISSING,
     OPAQUE,
-    in_words,
+    condition_in_words,
     is_met,
     judge_arguments,
     lookup,
@@ -197,6 +197,6 @@ def test_a_refusal_names_every_limit() -> None:
     ],
 )
 def test_a_limit_in_words(operator: str, value: Any, words: str) -> None:
-    assert in_words(Condition("", "/x", operator, value)) == words
+    assert condition_in_words(Condition("", "/x", operator, value)) == words
     assert with_role(Condition("R", "/x", operator, value)) == f"{words} (role R)"
     assert with_role(Condition("", "/x", operator, value)) == words
