@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from accounts.models.audit.digests import COLUMNS, Row
+from accounts.models.audit.columns import COLUMNS
+from accounts.models.audit.digests import Row
 
 BATCH_SIZE = 1000
 FORMULA_PREFIXES = (*"=+-@\t\r\n|%", *"＝＋－＠")

@@ -127,7 +127,7 @@ async def count_call(upstream: Upstream, most: int) -> None:
         prometheus.count_limit_exceeded("calls of an upstream server")
         text = (
             f"The upstream server {upstream.name} allows {most} calls per minute. "
-            f"Try again after {max(1, round(wait))} seconds."
+            f"Try again in {max(1, round(wait))} s."
         )
         raise UpstreamProblem("busy", text)
 
@@ -141,7 +141,7 @@ async def try_again(upstream: Upstream, breaker: Breaker) -> None:
     if left > 0 or breaker.trying:
         text = (
             f"The upstream server {upstream.name} failed {breaker.failures} times in a "
-            f"row. Try again after {max(1, round(left))} seconds."
+            f"row. Try again in {max(1, round(left))} s."
         )
         raise UpstreamProblem("paused", text)
     breaker.trying = True

@@ -21,9 +21,18 @@ from config.views.help import help_page
 from config.views.openapi import schema_view
 from config.views.readiness import readyz
 from tests.support.model_rows import person
+from tests.support.static_files import UNCOLLECTED
 from tests.support.users import browser_of
 
 pytestmark = pytest.mark.once
+
+
+@pytest.fixture(autouse=True)
+def without_collected_files(settings: Any) -> None:
+    """Pages name static files, which unit tests do not collect."""
+    settings.STORAGES = UNCOLLECTED
+
+
 PLAIN: dict[str, Any] = {
     "/healthz": healthz,
     "/readyz": readyz,

@@ -25,7 +25,7 @@ from accounts.audit.export import (
 )
 from accounts.audit.record import record
 from accounts.models import AuditEvent
-from accounts.models.audit.digests import COLUMNS
+from accounts.models.audit.columns import COLUMNS
 
 
 @pytest.mark.parametrize("start", FORMULA_PREFIXES)

@@ -176,8 +176,9 @@ NOT_RELAYED = {
     "resources-unsubscribe",
     "tools-call-with-logging",
 }
-"""Of 2025-11-25: log levels and subscriptions are state of a session, which Portico does
-not keep at upstream servers; log messages come on a stream that it does not open."""
+"""Of 2025-11-25: log levels and subscriptions are state of a session, which Portico
+does not keep at upstream servers; log messages come on a stream that it does not open.
+"""
 THROUGH = """
 from accounts.models import Scope
 from mcp_bridge.models import Primitive, UpstreamCredential, UpstreamServer

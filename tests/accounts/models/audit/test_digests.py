@@ -13,9 +13,9 @@ from django.db import OperationalError
 from accounts.crypto.encryption import derived_key
 from accounts.models import AuditEvent
 from accounts.models.audit import digests
+from accounts.models.audit.columns import COLUMNS
 from accounts.models.audit.digests import (
     ADDED,
-    COLUMNS,
     MARK,
     EventUnreadable,
     canonical_json,

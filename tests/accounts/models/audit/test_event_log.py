@@ -13,7 +13,7 @@ from django.db import transaction
 
 from accounts.audit.record import record
 from accounts.models import AuditEvent, User
-from accounts.models.audit.digests import COLUMNS
+from accounts.models.audit.columns import COLUMNS
 from accounts.models.audit.event_log import FIELDS
 from config.server.logs import AuditFormatter
 from mcp_bridge.audit.bulk_insert import CallEvent, insert_events

@@ -18,7 +18,8 @@ from accounts.checks import audit_is_sealed
 from accounts.management.commands import seal_audit
 from accounts.models import AuditEvent, AuditHead, AuditSeal
 from accounts.models.audit import seals
-from accounts.models.audit.digests import COLUMNS, compute_mac, event_hash
+from accounts.models.audit.columns import COLUMNS
+from accounts.models.audit.digests import compute_mac, event_hash
 from accounts.models.audit.seals import (
     EVENTS_PER_SEAL,
     LOCK_TIMEOUT,

@@ -15,7 +15,8 @@ from accounts.checks import audit_end_is_sealed
 from accounts.crypto.signing_keys import load_private_key
 from accounts.models import AuditEvent, AuditHead, AuditSeal, SigningKey
 from accounts.models.audit import seals
-from accounts.models.audit.digests import COLUMNS, rows_between
+from accounts.models.audit.columns import COLUMNS
+from accounts.models.audit.digests import rows_between
 from accounts.models.audit.events import APPEND_ONLY
 from accounts.models.audit.purges import ACTION
 from tests.support.database_prompt import empty_audit, first_problem, raw_events
