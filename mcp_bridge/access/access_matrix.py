@@ -21,7 +21,8 @@ from accounts.audit.record import record
 from accounts.authorization.delegation import NotAllowed, objection_to_scope
 from accounts.models import Role, Scope
 from accounts.parsing.row_ids import row_id
-from mcp_bridge.models import Primitive
+from mcp_bridge.access import definitions
+from mcp_bridge.models import DefinitionState, Primitive
 
 
 class CellState(StrEnum):
@@ -72,6 +73,11 @@ class MatrixChange:
     """Shared scopes that still cover it after the tick is removed."""
 
     @property
+    def accepts(self) -> bool:
+        """Whether the tick accepts a definition that is held."""
+        return self.give and self.primitive.state == DefinitionState.HELD
+
+    @property
     def code(self) -> str:
         """As the review form submits it: `+role-primitive`."""
         return f"{'+' if self.give else '-'}{self.role.pk}-{self.primitive.pk}"
@@ -111,7 +117,10 @@ class Matrix:
     def version(self) -> str:
         """A digest of the rows behind these cells; it differs after any change."""
         basis = [
-            [(p.pk, sorted(self.required.get(p.pk, ()))) for p in self.primitives],
+            [
+                (p.pk, p.state, p.definition, sorted(self.required.get(p.pk, ())))
+                for p in self.primitives
+            ],
             [(r.pk, sorted(self.granted.get(r.pk, ()))) for r in self.roles],
         ]
         return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:32]
@@ -163,7 +172,9 @@ def save_matrix(
     with transaction.atomic():
         locked = Role.objects.filter(pk__in=[r.pk for r in matrix.roles])
         list(locked.select_for_update().values_list("pk"))
-        now = Matrix(matrix.primitives, matrix.roles)
+        keys = [p.pk for p in matrix.primitives]
+        rows = {p.pk: p for p in Primitive.objects.filter(pk__in=keys)}
+        now = Matrix([rows[key] for key in keys if key in rows], matrix.roles)
         if now.version != version:
             raise StaleMatrix(
                 _("Someone changed roles or tools after you opened this page.")
@@ -172,6 +183,15 @@ def save_matrix(
         message = matrix_objection(actor, changes)
         if message:
             raise NotAllowed(message)
+        held = {c.primitive.pk: c.primitive for c in changes if c.accepts}
+        seen = {pk: row.definition for pk, row in held.items()}
+        definitions.accept(
+            held.values(),
+            actor=actor,
+            request=request,
+            reviewed=seen,
+            via="access matrix",
+        )
         for change in changes:
             apply_change(change, actor, request)
     return changes
@@ -181,6 +201,8 @@ def matrix_objection(actor: Any, changes: Iterable[MatrixChange]) -> str:
     """Why the actor may not make all of these changes; empty if allowed."""
     for change in changes:
         message = objection_to_scope(actor, change.role, change.primitive.own_scope)
+        if change.accepts and not message:
+            message = definitions.objection_to_accepting(actor, change.primitive)
         if message:
             return f"{change.role}, {change.primitive.name}: {message}"
     return ""

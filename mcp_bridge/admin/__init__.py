@@ -7,5 +7,14 @@ from mcp_bridge.admin import (
     policy_import,
     primitives,
 )
+from mcp_bridge.admin.upstreams import review, servers
 
-__all__ = ["access_check", "access_matrix", "notices", "policy_import", "primitives"]
+__all__ = [
+    "access_check",
+    "access_matrix",
+    "notices",
+    "policy_import",
+    "primitives",
+    "review",
+    "servers",
+]

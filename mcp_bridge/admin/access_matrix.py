@@ -29,7 +29,7 @@ from mcp_bridge.access.access_matrix import (
     StaleMatrix,
     save_matrix,
 )
-from mcp_bridge.models import Primitive, PrimitiveKind
+from mcp_bridge.models import Primitive, PrimitiveKind, UpstreamServer
 
 MAX_PAGE_ROWS = 100
 MAX_CELLS = 4000
@@ -56,6 +56,12 @@ class Filters(forms.Form):
             ("1", gettext_lazy("yes")),
             ("0", gettext_lazy("no")),
         ],
+    )
+    upstream = forms.ModelChoiceField(
+        UpstreamServer.objects.all(),
+        required=False,
+        label=gettext_lazy("Upstream server"),
+        empty_label=gettext_lazy("all"),
     )
     role = forms.ModelMultipleChoiceField(
         Role.objects.all(),
@@ -107,11 +113,12 @@ def parse_view(query: Any) -> MatrixView:
         rows = rows.filter(kind=data["kind"])
     if data.get("sensitive"):
         rows = rows.filter(sensitive=data["sensitive"] == "1")
+    if data.get("upstream"):
+        rows = rows.filter(upstream=data["upstream"])
     roles = list(data.get("role") or Role.objects.all())
     page = query.get("p", "")
-    parameters = {
-        n: query.getlist(n) for n in ("q", "kind", "sensitive", "role") if query.get(n)
-    }
+    names = ("q", "kind", "sensitive", "upstream", "role")
+    parameters = {n: query.getlist(n) for n in names if query.get(n)}
     number = int(page) if page.isdecimal() and 0 < len(page) < 6 else 1
     return MatrixView(filters, list(rows), roles, max(1, number), parameters)
 

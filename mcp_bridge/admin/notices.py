@@ -8,7 +8,12 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.admin_site.notices import Notice, notice_finder
+from mcp_bridge.admin.upstreams.figures import (
+    credential_missing,
+    has_rejected_credential,
+)
 from mcp_bridge.checks import changed_names, unreachable_names
+from mcp_bridge.models import DefinitionState, Primitive, UpstreamServer
 
 
 @notice_finder("mcp_bridge.view_primitive", instead_of="portico.W101")
@@ -17,8 +22,7 @@ def changed_definitions() -> Iterator[Notice]:
     names = changed_names()
     if names:
         message = _("Definition changed, needs review: %s") % first_few(names)
-        listing = reverse("admin:mcp_bridge_primitive_changelist")
-        yield Notice(message, f"{listing}?changed_at__isnull=False", urgent=True)
+        yield Notice(message, reverse("admin:definition_review"), urgent=True)
 
 
 @notice_finder("mcp_bridge.view_primitive", instead_of="portico.W102")
@@ -28,6 +32,43 @@ def unreachable() -> Iterator[Notice]:
     if names:
         message = _("No role gives access to: %s") % first_few(names)
         yield Notice(message, reverse("admin:access_matrix"))
+
+
+@notice_finder("mcp_bridge.view_primitive")
+def held_definitions() -> Iterator[Notice]:
+    """Definitions of upstream servers that nobody has accepted yet."""
+    held = Primitive.objects.filter(state=DefinitionState.HELD)
+    names = list(held.values_list("name", flat=True)[:MOST])
+    if names:
+        message = _("New definitions are held: %s") % first_few(names)
+        yield Notice(message, reverse("admin:definition_review"))
+
+
+@notice_finder("mcp_bridge.view_upstreamserver")
+def upstream_problems() -> Iterator[Notice]:
+    """Enabled upstream servers that do not work, each with its page."""
+    servers = UpstreamServer.objects.filter(enabled=True).select_related("status")
+    for server in servers.prefetch_related("credentials"):
+        text = server_problem(server)
+        if text:
+            url = reverse("admin:mcp_bridge_upstreamserver_change", args=(server.pk,))
+            yield Notice(text, url, urgent=True)
+
+
+def server_problem(server: UpstreamServer) -> str:
+    """Why the server does not work, with its name; empty if it does."""
+    if credential_missing(server):
+        return _("The credential for %s is missing.") % server
+    if has_rejected_credential(server):
+        return _("%s rejected its credential. Enter a new one.") % server
+    status = getattr(server, "status", None)
+    if status is not None and status.error:
+        return f"{server}: {status.error}"
+    return ""
+
+
+MOST = 6
+"""Names that a notice needs."""
 
 
 def first_few(names: list[str]) -> str:

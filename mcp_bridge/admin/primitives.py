@@ -13,9 +13,10 @@ from django.utils.translation import ngettext
 
 from accounts.admin_site.base import ActorFormMixin, AuditedAdmin
 from accounts.admin_site.site import Section
-from accounts.authorization.delegation import widens_access
+from accounts.authorization.delegation import NotAllowed, widens_access
 from accounts.models import User
-from mcp_bridge.models import Primitive
+from mcp_bridge.access import definitions
+from mcp_bridge.models import DefinitionState, Primitive
 
 
 class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -105,9 +106,11 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     )
     def accept(self, request: HttpRequest, queryset: QuerySet[Primitive]) -> None:
         """Confirm that staff reviewed the changed definition."""
-        for primitive in queryset.exclude(changed_at=None):
-            primitive.accept_definition()
-            self.record_change(request, "accepted", primitive)
+        rows = queryset.filter(state=DefinitionState.CHANGED)
+        try:
+            definitions.accept(rows, actor=request.user, request=request)
+        except (NotAllowed, ValueError) as error:
+            self.message_user(request, str(error), messages.ERROR)
 
     def switch(self, request: HttpRequest, rows: QuerySet[Primitive], on: bool) -> None:
         """Enable or disable; records each change."""
@@ -121,7 +124,9 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         self.message_user(request, message, messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Primitive]:
-        return super().get_queryset(request).prefetch_related("required_scopes")
+        # A search selects distinct rows, which compares every column it reads.
+        rows = super().get_queryset(request).prefetch_related("required_scopes")
+        return rows.defer("accepted", "accepted_hash", "offered")
 
     @admin.display(description=_("required scopes (any one)"))
     def scopes(self, obj: Primitive) -> str:

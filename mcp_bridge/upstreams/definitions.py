@@ -61,7 +61,7 @@ def offer_of(server: UpstreamServer, kind: str, item: Any) -> Offer:
         shown = {}
         problem = "It has characters that cannot be stored, or is nested too deeply."
     else:
-        problem = problem_of(kind, model, own_name, shown, len(text))
+        problem = definition_problem(kind, model, own_name, shown, len(text))
     description = shown.get("description")
     offer = Offer(
         kind=str(kind),
@@ -93,7 +93,7 @@ def title_of(shown: Mapping[str, Any]) -> str:
     return str(shown.get("title") or hint or "")
 
 
-def problem_of(
+def definition_problem(
     kind: str, model: type[BaseModel], name: str, shown: Mapping[str, Any], size: int
 ) -> str:
     """Why a definition cannot be served; empty if it can."""

@@ -241,16 +241,18 @@ def store(server: UpstreamServer, seen: Found) -> dict[str, int]:
     hold = server.new_definitions == NewDefinitions.HOLD
     counts = Primitive.objects.sync(seen.offers, server, hold=hold)
     now = timezone.now()
-    UpstreamStatus.objects.filter(upstream=server).update(
-        checked_at=now,
-        contacted_at=now,
-        error=seen.truncated,
-        server_name=seen.server_name,
-        server_version=seen.server_version,
-        protocol=seen.protocol,
-        latency_ms=seen.latency_ms,
-        discovering_until=None,
-    )
+    status = {
+        "checked_at": now,
+        "contacted_at": now,
+        "error": seen.truncated,
+        "server_name": seen.server_name,
+        "server_version": seen.server_version,
+        "protocol": seen.protocol,
+        "latency_ms": seen.latency_ms,
+        "discovering_until": None,
+    }
+    # A server that was just added has no row yet.
+    UpstreamStatus.objects.update_or_create(upstream=server, defaults=status)
     set_credential_state(server, UpstreamCredential.State.VALID)
     return counts
 

@@ -46,6 +46,7 @@ LISTED = {
     "accounts.User": "username email roles_held is_active is_staff",
     "axes.AccessAttempt": "username ip_address failures_since_start attempt_time",
     "mcp_bridge.Primitive": "name kind enabled sensitive scopes review",
+    "mcp_bridge.UpstreamServer": "shown_name state tools contact p50 calls",
     "mfa.Authenticator": "user type created_at last_used_at",
     "socialaccount.SocialAccount": "user provider uid date_joined last_login",
     "usersessions.UserSession": "user ip created_at last_seen_at user_agent",
@@ -68,6 +69,7 @@ HIDDEN = {
     "axes.AccessAttempt": "get_data http_accept post_data user_agent",
     "mcp_bridge.Primitive": "accepted accepted_hash calls_refused definition offered"
     " problem state upstream upstream_name",
+    "mcp_bridge.UpstreamServer": "created_at",
     "mfa.Authenticator": "data",
     "socialaccount.SocialAccount": "extra_data",
     "usersessions.UserSession": "data session_key",
@@ -90,6 +92,10 @@ CHANGED = {
     " user_permissions"
     " username",
     "mcp_bridge.Primitive": "enabled required_scopes sensitive",
+    "mcp_bridge.UpstreamServer": "audience call_timeout calls_per_minute"
+    " client_authentication client_id credential_mode enabled header kept"
+    " max_concurrency name new_definitions prefix protocol scope secret title"
+    " token_url url",
 }
 """List -> the fields that the form of a superuser changes."""
 ADDED = {
@@ -160,6 +166,7 @@ SEARCHED = {
     "accounts.User": "username email first_name last_name",
     "axes.AccessAttempt": "username ip_address",
     "mcp_bridge.Primitive": "name title description required_scopes__name",
+    "mcp_bridge.UpstreamServer": "name title url",
     "mfa.Authenticator": "user__username",
     "socialaccount.SocialAccount": "user__username uid",
     "usersessions.UserSession": "user__username ip",

@@ -47,7 +47,8 @@ from accounts.models import (
     SignInProvider,
     User,
 )
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import Primitive, UpstreamServer
+from mcp_bridge.upstreams import discovery
 from tests.support.admin_browser import (
     AdminBrowser,
     add_token,
@@ -131,7 +132,12 @@ def add_rows_of(carol: User) -> None:
         kind="tool", name="pay", enabled=False, sensitive=True
     )
     tool.required_scopes.set([scope])
-    Primitive.objects.create(kind="tool", name="open", changed_at=timezone.now())
+    Primitive.objects.create(
+        kind="tool", name="open", state="changed", changed_at=timezone.now()
+    )
+    for name, on in (("shop", True), ("closed", False)):
+        url = f"https://{name}.example/mcp"
+        UpstreamServer.objects.create(name=name, url=url, enabled=on)
     RoleAssignment.objects.filter(user=carol, role__name="Ruled").update(
         expires_at=timezone.now() + timedelta(days=1)
     )
@@ -162,6 +168,7 @@ ABOVE: dict[type, Callable[[], Any]] = {
     User: lambda: User.objects.filter(username="carol"),
     AccessAttempt: AccessAttempt.objects.all,
     Primitive: Primitive.objects.all,
+    UpstreamServer: UpstreamServer.objects.all,
     Authenticator: Authenticator.objects.all,
     SocialAccount: SocialAccount.objects.all,
     UserSession: lambda: UserSession.objects.filter(user__username="carol"),
@@ -179,6 +186,7 @@ ALLOWED_ABOVE = {
     "accounts.AccessRequest decline",
     "mcp_bridge.Primitive disable",
     "mcp_bridge.Primitive accept",
+    "mcp_bridge.UpstreamServer disable",
 }
 """Actions that need no rank: nobody gains a right, and no user loses one alone."""
 
@@ -265,6 +273,13 @@ def test_every_row_has_a_readable_title(scene: None) -> None:
             assert not UNREADABLE.search(listed), page.opts.label
 
 
+@pytest.fixture(autouse=True)
+def without_upstream_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here contacts a server: its transaction would be open meanwhile."""
+    found = {"added": 1, "changed": 0, "vanished": 0, "returned": 0}
+    monkeypatch.setattr(discovery, "discover", lambda server: found)
+
+
 EVENTS = {
     "accounts.AccessRequest approve": "access.approved role.granted",
     "accounts.AccessRequest decline": "access.declined",
@@ -318,6 +333,10 @@ EVENTS = {
     "mcp_bridge.Primitive delete_selected": "",
     "mcp_bridge.Primitive disable": "primitive.changed",
     "mcp_bridge.Primitive enable": "primitive.changed",
+    "mcp_bridge.UpstreamServer delete_selected": "upstream.deleted",
+    "mcp_bridge.UpstreamServer disable": "upstream.changed",
+    "mcp_bridge.UpstreamServer discover": "upstream.discovered",
+    "mcp_bridge.UpstreamServer enable": "upstream.changed",
     "mfa.Authenticator delete_selected": "",
     "socialaccount.SocialAccount delete_selected": "",
     "socialaccount.SocialAccount unlink": "user.unlinked",
@@ -404,6 +423,7 @@ RIGHTS = {
     "accounts.User": "own own own",
     "axes.AccessAttempt": "- - -",
     "mcp_bridge.Primitive": "- own superuser",
+    "mcp_bridge.UpstreamServer": "superuser superuser superuser",
     "mfa.Authenticator": "- - -",
     "socialaccount.SocialAccount": "- - -",
     "usersessions.UserSession": "- - -",
@@ -440,6 +460,9 @@ NEEDED = {
     "mcp_bridge.Primitive enable": "superuser",
     "mcp_bridge.Primitive disable": "change_primitive",
     "mcp_bridge.Primitive accept": "change_primitive",
+    "mcp_bridge.UpstreamServer discover": "superuser",
+    "mcp_bridge.UpstreamServer enable": "superuser",
+    "mcp_bridge.UpstreamServer disable": "change_primitive",
 }
 """List and action -> its permission; `delete_selected` needs that to delete."""
 VERBS = ("add", "change", "delete")
@@ -532,6 +555,7 @@ PAGE_RIGHTS = {
     "policy-export": "view_scope view_role view_primitive",
     "system": "view_system",
     "access_matrix": "view_role view_primitive",
+    "definition_review": "view_primitive",
     "access_check": "view_user view_role view_primitive",
 }
 """Page without a model -> the permissions that it needs together."""

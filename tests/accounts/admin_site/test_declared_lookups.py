@@ -98,6 +98,7 @@ DECLARED = {
     " sensitive sensitive__exact sensitive__in sensitive__isnull"
     " required_scopes required_scopes__exact required_scopes__in"
     " required_scopes__isnull required_scopes__id__exact required_scopes__id__in",
+    "mcp_bridge.UpstreamServer": "enabled enabled__exact enabled__in enabled__isnull",
     "mfa.Authenticator": "type type__exact type__in type__isnull",
     "socialaccount.SocialAccount": "",
     "usersessions.UserSession": "",
@@ -127,7 +128,10 @@ SENSITIVE = {
     "axes.AccessAttempt": "get_data ip_address post_data user_agent",
     "axes.AccessFailureLog": "ip_address user_agent",
     "axes.AccessLog": "ip_address session_hash user_agent",
+    "mcp_bridge.ArgumentRule": "value",
     "mcp_bridge.LoggedChange": "key",
+    "mcp_bridge.Primitive": "accepted accepted_hash offered",
+    "mcp_bridge.UpstreamCredential": "secret_encrypted token_url",
     "mfa.Authenticator": "data",
     "sessions.Session": "session_data session_key",
     "socialaccount.SocialAccount": "extra_data uid",

@@ -50,6 +50,15 @@ READING = {
     "seal_audit",
     "verify_audit",
 }
+UPSTREAM = {
+    "accept_definitions",
+    "add_upstream",
+    "discover",
+    "import_mcp_servers",
+    "list_upstreams",
+    "remove_upstream",
+}
+"""They contact a server: tests/flows/upstreams/test_commands.py tries them."""
 STARTING = {"demo", "migrate", "restore", "up"}
 """They fill or prepare an installation; `demo` and `restore` record what they do."""
 POLICY = '{"format": "portico-policy-1", "roles": [{"name": "New", "scopes": []}]}'
@@ -59,7 +68,7 @@ def test_every_command_says_whether_it_changes_rights() -> None:
     """A new command is added to one of the lists above."""
     apps = ("accounts", "mcp_bridge")
     ours = {name for name, app in get_commands().items() if app in apps}
-    assert ours == CHANGING.keys() | READING | STARTING
+    assert ours == CHANGING.keys() | READING | STARTING | UPSTREAM
 
 
 @pytest.mark.parametrize("name", sorted(CHANGING.keys() | READING | STARTING))

@@ -52,7 +52,7 @@ def test_problems_link_to_their_pages(carol: Browser, server: Portico) -> None:
     page = carol.open("/admin/").page.text
     look.update(changed_at=None)
     assert "Definition changed, needs review: look" in page
-    listing = "/admin/mcp_bridge/primitive/?changed_at__isnull=False"
+    listing = "/admin/definitions/"
     assert listing in page and carol.open(listing).page.status_code == 200
 
 

@@ -481,6 +481,12 @@ ENDS_LESS = {
 """Admin actions that do not end all access -> what they do."""
 
 COMMANDS = {
+    "accept_definitions": "gives",
+    "add_upstream": "adds",
+    "discover": "notes what upstream servers offer",
+    "import_mcp_servers": "adds",
+    "list_upstreams": "reads",
+    "remove_upstream": "removes tools, not the access of people",
     "add_client": "adds",
     "add_user": "adds",
     "backup": "reads",

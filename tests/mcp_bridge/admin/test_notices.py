@@ -10,8 +10,13 @@ from django.utils import timezone
 
 from accounts.admin_site.notices import Notice, covered_checks, notices
 from accounts.models import User
-from mcp_bridge.admin.notices import changed_definitions, first_few, unreachable
-from mcp_bridge.models import Primitive
+from mcp_bridge.admin.notices import (
+    changed_definitions,
+    first_few,
+    unreachable,
+    upstream_problems,
+)
+from mcp_bridge.models import Primitive, UpstreamServer, UpstreamStatus
 from tests.support.users import account
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +30,7 @@ def one_tool() -> None:
 
 CHANGED = Notice(
     "Definition changed, needs review: alone",
-    "/admin/mcp_bridge/primitive/?changed_at__isnull=False",
+    "/admin/definitions/",
     urgent=True,
 )
 UNREACHABLE = Notice("No role gives access to: alone", "/admin/access/matrix/")
@@ -56,3 +61,26 @@ def test_notices_are_for_those_who_may_view_tools(superuser: bool) -> None:
 )
 def test_five_names_are_shown(count: int, text: str) -> None:
     assert first_few([str(number) for number in range(count)]) == text
+
+
+@pytest.mark.parametrize(
+    ("columns", "status", "text"),
+    [
+        ({}, {}, ""),
+        (
+            {"credential_mode": "static_header"},
+            {},
+            "The credential for shop is missing.",
+        ),
+        ({"enabled": False}, {"error": "No answer."}, ""),
+        ({}, {"error": "No answer."}, "shop: No answer."),
+    ],
+)
+def test_an_upstream_server_that_does_not_work_is_named(
+    columns: dict[str, Any], status: dict[str, str], text: str
+) -> None:
+    server = UpstreamServer.objects.create(
+        name="shop", url="https://a.example/", **columns
+    )
+    UpstreamStatus.objects.create(upstream=server, **status)
+    assert [str(one.text) for one in upstream_problems()] == ([text] if text else [])

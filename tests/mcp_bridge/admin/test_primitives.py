@@ -103,17 +103,17 @@ def test_staff_disable_the_selected_items() -> None:
 
 def test_staff_accept_changed_definitions() -> None:
     when = timezone.now()
-    rows = [tool("changed", changed_at=when), tool("same")]
-    other = tool("other", changed_at=when)
+    rows = [tool("changed", changed_at=when, state="changed"), tool("same")]
+    other = tool("other", changed_at=when, state="changed")
     act(staff(), "accept", *rows)
     waiting = Primitive.objects.exclude(changed_at=None)
     assert list(waiting) == [other]
-    assert events() == [("primitive.accepted", "rita", "tool changed", {})]
+    assert [e[:3] for e in events()] == [("primitive.accepted", "rita", "tool changed")]
 
 
 @pytest.mark.parametrize("action", ["disable", "accept", "enable"])
 def test_who_only_views_changes_nothing(action: str) -> None:
-    row = tool("one", changed_at=timezone.now())
+    row = tool("one", changed_at=timezone.now(), state="changed")
     act(staff("viewer", "view_primitive"), action, row)
     row.refresh_from_db()
     assert row.enabled and row.changed_at is not None and events() == []

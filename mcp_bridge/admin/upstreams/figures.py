@@ -1,0 +1,105 @@
+"""What the list of upstream servers shows besides the rows: state, calls, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from statistics import median
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import AuditEvent
+from mcp_bridge.models import CredentialMode, UpstreamCredential, UpstreamServer
+
+MOST_CALLS = 10_000
+"""Newest calls of a server that are counted; the list shows "10,000+" for more."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Calls of the last 24 hours."""
+
+    calls: int
+    p50_ms: float | None
+
+    @property
+    def shown(self) -> str:
+        more = self.calls >= MOST_CALLS
+        return f"{MOST_CALLS:,}+" if more else f"{self.calls:,}"
+
+
+def figures_of(server: UpstreamServer) -> Figures:
+    """The calls of all of a server's primitives, in one indexed query."""
+    keys = server.primitives.values_list("kind", "name")
+    since = timezone.now() - timedelta(hours=24)
+    names = [f"{kind} {name}"[:255] for kind, name in keys]
+    calls = AuditEvent.objects.filter(
+        object__in=names,
+        at__gte=since,
+        decision=AuditEvent.Verdict.ALLOWED,
+        outcome__gt="",
+    )
+    newest = calls.order_by("-at").values_list("duration_ms", flat=True)[:MOST_CALLS]
+    return of_durations(list(newest))
+
+
+def of_durations(durations: Iterable[float | None]) -> Figures:
+    """Figures of calls; a duration is in ms, None if it is not known."""
+    rows = list(durations)
+    known = [value for value in rows if value is not None]
+    return Figures(len(rows), round(median(known), 1) if known else None)
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a server in words, with the look of its badge."""
+
+    text: str
+    look: str
+    detail: str = ""
+
+
+def state_of(server: UpstreamServer) -> State:
+    """The most important thing to know about a server."""
+    status: Any = getattr(server, "status", None)
+    if not server.enabled:
+        return State(_("disabled"), "")
+    if credential_missing(server):
+        return State(_("credential missing"), "bad", _("Enter it on this page."))
+    if has_rejected_credential(server):
+        return State(_("credential rejected"), "bad", _("Enter a new one."))
+    if status is None or status.checked_at is None:
+        return State(_("not contacted yet"), "warn", _("Use Discover now."))
+    if status.error:
+        whole = status.contacted_at is None or status.contacted_at < status.checked_at
+        return State(_("failing") if whole else _("incomplete"), "warn", status.error)
+    return State(_("working"), "good")
+
+
+def shared_credential(server: UpstreamServer) -> UpstreamCredential | None:
+    """The credential that all users share; uses prefetched rows."""
+    return next((row for row in server.credentials.all() if row.user_id is None), None)
+
+
+NEEDS_SECRET = (CredentialMode.STATIC_HEADER, CredentialMode.CLIENT_CREDENTIALS)
+
+
+def credential_missing(server: UpstreamServer) -> bool:
+    """Whether its mode needs a secret that is not there."""
+    row = shared_credential(server)
+    if server.credential_mode not in NEEDS_SECRET:
+        return False
+    kinds = UpstreamCredential.ClientAuthentication
+    if row is not None and server.credential_mode == CredentialMode.CLIENT_CREDENTIALS:
+        if row.client_authentication == kinds.PRIVATE_KEY_JWT:
+            return False
+    return row is None or not row.secret_encrypted
+
+
+def has_rejected_credential(server: UpstreamServer) -> bool:
+    row = shared_credential(server)
+    rejected = row is not None and row.state == UpstreamCredential.State.REJECTED
+    return rejected and server.credential_mode != CredentialMode.NONE

@@ -1,0 +1,1 @@
+"""Upstream servers are added, changed and removed: by forms, commands and files."""

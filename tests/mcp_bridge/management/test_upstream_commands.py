@@ -1,0 +1,118 @@
+"""The commands about upstream servers, with a server that is only pretended."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from accounts.models import AuditEvent, Role
+from mcp_bridge.models import Offer, Primitive, UpstreamCredential, UpstreamServer
+from mcp_bridge.upstreams import discovery
+from mcp_bridge.upstreams.credentials import secret_of
+from mcp_bridge.upstreams.problems import UpstreamProblem
+
+pytestmark = pytest.mark.django_db
+URL = "https://a.example/mcp"
+
+
+def look(server: UpstreamServer, credential: Any) -> discovery.Found:
+    """A server with two tools; one at another host is down."""
+    if "down" in server.url:
+        raise UpstreamProblem("timeout", "No answer.")
+    offers = tuple(
+        Offer("tool", f"{server.name}__{n}", "", "", (), False, n, {"name": n}, n)
+        for n in ("buy", "sell")
+    )
+    return discovery.Found("Shop", "1.0", "2025-11-25", "", offers, 1.0, "")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "look", look)
+
+
+def run(*arguments: str) -> Any:
+    """What the command prints with `--json`."""
+    out = io.StringIO()
+    call_command(*arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def states() -> list[str]:
+    rows = Primitive.objects.exclude(upstream=None).order_by("pk")
+    return list(rows.values_list("state", flat=True))
+
+
+def test_a_server_is_added_accepted_listed_and_removed() -> None:
+    assert run("add_upstream", "shop", URL)["held"] == 2
+    Role.objects.create(name="Buyers")
+    given = run("accept_definitions", "shop", "buy", "--role", "Buyers")
+    assert given == {"accepted": ["shop__buy"], "given": 1}
+    assert states() == ["accepted", "held"]
+    scopes = Role.objects.get(name="Buyers").scopes.values_list("name", flat=True)
+    assert list(scopes) == ["tool:shop__buy"]
+    run("accept_definitions", "shop", "--all")
+    assert states() == ["accepted", "accepted"]
+    (listed,) = run("list_upstreams")
+    assert (listed["name"], listed["accepted"]) == ("shop", 2)
+    assert run("discover")[0]["added"] == 0
+    assert run("remove_upstream", "shop") == {"removed": "shop", "definitions": 2}
+    assert states() == []
+    actions = set(AuditEvent.objects.values_list("action", flat=True))
+    assert actions >= {"upstream.added", "upstream.deleted", "primitive.accepted"}
+
+
+def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "s3cr3t")
+    shown = run("add_upstream", "shop", URL, "--header-from-env", "Authorization=KEY")
+    assert "s3cr3t" not in str(shown)
+    assert secret_of(UpstreamCredential.objects.get()) == "Bearer s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("shop", "https://down.example/mcp"), "No answer."),
+        (("shop", "ftp://a.example"), "is not a URL"),
+        (("a__b", URL), "Two underscores"),
+        (("shop", URL, "--header-from-env", "A=NONE"), "NONE is empty"),
+        (("shop", URL, "--client-credentials", "me"), "--token-url"),
+    ],
+)
+def test_nothing_is_saved_after_a_problem(
+    arguments: tuple[str, ...], problem: str
+) -> None:
+    with pytest.raises(CommandError, match=problem):
+        run("add_upstream", *arguments)
+    assert not UpstreamServer.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("shop",), ("shop", "buy", "--all"), ("shop", "steal"), ("x", "--all")],
+)
+def test_unclear_names_accept_nothing(arguments: tuple[str, ...]) -> None:
+    run("add_upstream", "shop", URL)
+    with pytest.raises(CommandError):
+        run("accept_definitions", *arguments)
+    assert states() == ["held", "held"]
+
+
+def test_a_file_is_imported_entry_by_entry(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    servers = {
+        "Shop": {"url": URL},
+        "Local": {"command": "npx"},
+        "Down": {"url": "https://down.example/"},
+    }
+    file.write_text(json.dumps({"mcpServers": servers}))
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="Not every server was added"):
+        call_command("import_mcp_servers", str(file), "--json", stdout=out)
+    results = [one["result"] for one in json.loads(out.getvalue())]
+    assert results == ["added", "skipped", "failed"] and states() == ["held", "held"]
