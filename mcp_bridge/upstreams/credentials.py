@@ -29,6 +29,7 @@ from mcp_bridge.upstreams.addresses import check_url
 from mcp_bridge.upstreams.http_client import client_for, read_limited
 from mcp_bridge.upstreams.problems import UpstreamProblem
 
+PURPOSE = UPSTREAM_CREDENTIALS.purpose
 ASSERTION_SECONDS = 120
 RENEW_BEFORE = 30.0
 """Seconds before the end of a token at which the next one is requested."""
@@ -42,7 +43,7 @@ def set_secret(credential: UpstreamCredential, secret: str) -> None:
     A new version ends the use of what was fetched with the old secret.
     """
     about = str(credential.upstream_id).encode()
-    sealed = seal(UPSTREAM_CREDENTIALS.purpose, secret.encode(), about)
+    sealed = seal(PURPOSE, secret.encode(), about)
     credential.secret_encrypted = base64.b64encode(sealed).decode()
     credential.version += 1
     credential.state = UpstreamCredential.State.VALID
@@ -52,7 +53,7 @@ def set_secret(credential: UpstreamCredential, secret: str) -> None:
 @lru_cache(maxsize=256)
 def _unsealed(text: str, about: bytes, key: str) -> str:
     raw = base64.b64decode(text)
-    return unseal(UPSTREAM_CREDENTIALS.purpose, raw, about).decode()
+    return unseal(PURPOSE, raw, about).decode()
 
 
 def secret_of(credential: UpstreamCredential) -> str:
