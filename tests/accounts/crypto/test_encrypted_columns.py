@@ -218,7 +218,10 @@ def test_every_purpose_is_registered() -> None:
         if isinstance(value, EncryptedColumn)
     }
     assert len(names) == len(ENCRYPTED) == len({one.purpose for one in ENCRYPTED})
-    macs = "accounts/models/audit/digests.py"
+    not_stored = {
+        "accounts/models/audit/digests.py",
+        "mcp_bridge/admin/upstreams/add_form.py",
+    }
     for app in ("accounts", "mcp_bridge", "config"):
         for path in sorted((ROOT / app).rglob("*.py")):
             where = str(path.relative_to(ROOT))
@@ -227,7 +230,7 @@ def test_every_purpose_is_registered() -> None:
             assert set(purposes_used(path)) == {"PURPOSE"}, where
             text = path.read_text(encoding="utf-8")
             known = any(f"PURPOSE = {name}.purpose" in text for name in names)
-            assert known or where == macs, where
+            assert known or where in not_stored, where
 
 
 def test_only_one_module_encrypts() -> None:

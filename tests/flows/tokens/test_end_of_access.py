@@ -475,6 +475,10 @@ ENDS_LESS = {
     "mcp_bridge.primitive delete_selected": "about a tool",
     "mcp_bridge.primitive disable": "about a tool",
     "mcp_bridge.primitive enable": "about a tool",
+    "mcp_bridge.upstreamserver delete_selected": "about its tools",
+    "mcp_bridge.upstreamserver disable": "about its tools",
+    "mcp_bridge.upstreamserver discover": "notes what it offers",
+    "mcp_bridge.upstreamserver enable": "about its tools",
     "socialaccount.socialaccount unlink": "applies no claims: as claims of a provider",
     "usersessions.usersession end": "the sessions that were selected",
 }
