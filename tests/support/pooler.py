@@ -63,7 +63,11 @@ def running_pooler(folder: Path) -> Iterator[str]:
         yield f"postgres://{user}@127.0.0.1:{own}/{connection.settings_dict['NAME']}"
     finally:
         process.send_signal(signal.SIGQUIT)
-        process.wait(10)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
         # PostgreSQL ends its sessions a moment later; only then it drops databases.
         time.sleep(1)
 
