@@ -199,6 +199,7 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
         "PORT": str(port),
         "WORKERS": "1",
         "LOCKOUT_AFTER": "1000",
+        "UPSTREAM_DISCOVERY_INTERVAL": "0",
         **dict.fromkeys(LIMITS, "100000/minute"),
         "EXTRA_APPS": "tests.apps.shop,tests.apps.wait_guard",
         "PYTHONWARNINGS": "default",
