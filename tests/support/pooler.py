@@ -56,6 +56,7 @@ def running_pooler(folder: Path) -> Iterator[str]:
     )
     account = unprivileged(folder, str(known.get("host") or ""))
     command = [str(program), str(config), *account]
+    before = sessions()
     with (folder / "pgbouncer.out").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
@@ -70,6 +71,18 @@ def running_pooler(folder: Path) -> Iterator[str]:
             process.wait(10)
         # PostgreSQL ends its sessions a moment later; only then it drops databases.
         time.sleep(1)
+        with connection.cursor() as cursor:
+            for pid in sessions() - before:
+                cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def sessions() -> set[int]:
+    """The sessions of PostgreSQL in this database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        )
+        return {pid for (pid,) in cursor.fetchall()} - {0}
 
 
 def unprivileged(folder: Path, host: str) -> list[str]:
