@@ -124,7 +124,9 @@ def shaped(
         logger.warning("An upstream server sent an invalid result of %s", method)
         text = "The upstream server sent an invalid result."
         return shaped(ctx, failed(call, text))
-    meta = {k: v for k, v in (shown.get("_meta") or {}).items() if k != SERVER_STAMP}
+    meta = {
+        k: v for k, v in (shown.get("_meta") or {}).items() if k != SERVER_INFO_META_KEY
+    }
     shown.pop("_meta", None)
     if modern:
         meta[SERVER_INFO_META_KEY] = PORTICO
@@ -142,6 +144,5 @@ def failed(call: Call | None, text: str) -> dict[str, Any]:
 
 OWN_KEYS = ("resultType", "ttlMs", "cacheScope")
 """What only 2026-07-28 has."""
-SERVER_STAMP = SERVER_INFO_META_KEY
 PORTICO: dict[str, Any] = {}
 """Portico's own stamp (`serverInfo`); mcp_bridge/server/portico_server.py fills it."""

@@ -34,7 +34,6 @@ ASSERTION_SECONDS = 120
 RENEW_BEFORE = 30.0
 """Seconds before the end of a token at which the next one is requested."""
 TOKEN_SECONDS = 10.0
-MODES_WITH_SECRET = (CredentialMode.STATIC_HEADER, CredentialMode.CLIENT_CREDENTIALS)
 
 
 def set_secret(credential: UpstreamCredential, secret: str) -> None:

@@ -44,6 +44,7 @@ from mcp_types.version import (
 
 from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.models import CredentialMode
 from mcp_bridge.models import Protocol as ProtocolChoice
 from mcp_bridge.upstreams.credentials import credential_headers, forget_token
 from mcp_bridge.upstreams.http_client import delete, events, post, read_limited
@@ -57,7 +58,7 @@ from mcp_bridge.upstreams.problems import (
 MODERN, LEGACY = ProtocolChoice.MODERN.value, ProtocolChoice.LEGACY.value
 CLIENT_INFO = {"name": "portico", "version": settings.VERSION}
 NAMES = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-"""Method -> the parameter that the Mcp-Name header repeats (2026-07-28)."""
+"""Method -> the parameter with the name, which the Mcp-Name header repeats."""
 SESSION_HEADER = "mcp-session-id"
 IDLE_SECONDS = 600.0
 """Seconds after which an unused session is closed."""
@@ -433,7 +434,9 @@ async def open_session(
     the server can ask nobody. A client's session gets its own.
     """
     user = "" if principal is None else str(principal.user_id)
-    by_user = upstream.row.credential_mode == "signed_assertion" or to.session
+    by_user = (
+        upstream.row.credential_mode == CredentialMode.SIGNED_ASSERTION or to.session
+    )
     version = upstream.credential.version if upstream.credential else 0
     url = upstream.row.url
     key = (upstream.pk, url, version, user if by_user else "", to.session)

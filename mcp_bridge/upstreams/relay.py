@@ -21,7 +21,7 @@ from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Reason
 from mcp_bridge.db import in_database
 from mcp_bridge.models import UpstreamCredential
-from mcp_bridge.upstreams.exchange import Downstream, request
+from mcp_bridge.upstreams.exchange import NAMES, Downstream, request
 from mcp_bridge.upstreams.limits import admitted
 from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
 
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 Json = Mapping[str, Any]
 
-TARGET = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-"""Method that is relayed -> the parameter with the primitive's name."""
 FORWARDED = {
     "tools/call": ("arguments", "inputResponses", "requestState"),
     "prompts/get": ("arguments", "inputResponses", "requestState"),
@@ -162,8 +160,8 @@ def upstream_params(rule: Rule, method: str, params: Json) -> dict[str, Any]:
         sent["ref"] = upstream_reference(rule, params)
     elif method == "resources/read":
         sent["uri"] = params["uri"]
-    elif method in TARGET:
-        sent[TARGET[method]] = rule.upstream_name
+    elif method in NAMES:
+        sent[NAMES[method]] = rule.upstream_name
     else:
         raise MCPError(METHOD_NOT_FOUND, f"{method} is not supported for {rule.name}.")
     if "requestState" in sent:
