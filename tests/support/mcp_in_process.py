@@ -147,7 +147,7 @@ def authorized(
     return http_scope(method, headers={**JSON_TYPES, **bearer, **identity, **named})
 
 
-async def until(condition: Callable[[], object], seconds: float = 5) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30) -> None:
     """Let other tasks run until the condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():

@@ -178,6 +178,7 @@ def test_a_stop_reports_what_was_not_sent(closed_rows: list[str]) -> None:
     mailer.close(0.01)
     assert sorted(closed_rows) == [f"mail {n}: the server stopped" for n in range(3)]
     go_on.set()
+    mailer.jobs.join()
 
 
 def test_a_full_queue_refuses_further_mails(closed_rows: list[str]) -> None:

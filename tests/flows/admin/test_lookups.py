@@ -368,8 +368,12 @@ OF_ALL_TABLES = {"system"}
 SHOWN_BESIDE = {
     "accounts_scope": ("accounts_role", "mcp_bridge_primitive"),
     "accounts_roleassignment": ("accounts_user",),
+    "mcp_bridge_upstreamserver": ("mcp_bridge_primitive",),
 }
-"""Tables whose rows other lists name: scopes of roles and tools, roles of users."""
+"""Tables whose rows other lists name: scopes of roles and tools, roles of users.
+
+A decision about a tool also needs its server: whether it is enabled.
+"""
 
 
 def tables_read(page: Any, request: Any) -> set[str]:

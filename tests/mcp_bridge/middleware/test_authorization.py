@@ -559,7 +559,11 @@ def test_a_stream_counts_as_a_stream_and_not_as_a_call(
     mcp: McpInProcess, settings: Any
 ) -> None:
     settings.MAX_STREAMS_PER_USER = 1
-    listen = [chunk(message("subscriptions/listen", notifications={}))]
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    listen = [chunk(message("subscriptions/listen", notifications={}, _meta=meta))]
 
     async def story(app: AuthorizationMiddleware) -> None:
         first, second = Client(list(listen)), Client(list(listen))
