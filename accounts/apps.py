@@ -26,7 +26,7 @@ class AccountsConfig(AppConfig):
         from accounts.authentication.oidc import adapter
         from accounts.authorization import deletions
         from accounts.http import session_store
-        from accounts.oauth.clients import document_copies, metadata_documents
+        from accounts.oauth.clients import document_copies, document_fetcher
         from accounts.tokens.jwts import SigningKeyBackend
 
         Token._token_backend = SigningKeyBackend()
@@ -36,7 +36,7 @@ class AccountsConfig(AppConfig):
         adapter.connect_claims()
         mail.connect_mail()
         deletions.connect_deletions()
-        metadata_documents.install_document_rules()
+        document_fetcher.install_document_rules()
         session_store.install_session_hashing()
         post_migrate.connect(fill_staff_groups, dispatch_uid="portico-groups")
         post_migrate.connect(

@@ -306,9 +306,9 @@ OAUTH2_PROVIDER = {
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "PKCE_REQUIRED": True,
     "CIMD_ENABLED": env.CLIENT_METADATA_DOCUMENTS,
-    "CIMD_METADATA_FETCHER": "accounts.oauth.clients.metadata_documents.DocumentFetcher",  # noqa: E501
+    "CIMD_METADATA_FETCHER": "accounts.oauth.clients.document_fetcher.DocumentFetcher",
     "CIMD_REGISTRATION_PERMISSION_CLASSES": (
-        "accounts.oauth.clients.metadata_documents.HostPolicy",
+        "accounts.oauth.clients.document_fetcher.HostPolicy",
     ),
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,

@@ -201,7 +201,8 @@ class OAuthClient(toolkit.AbstractApplication):
         grants, found = self.grant_types or (), dict[str, Any]()
         if "authorization_code" in grants and not self.redirect_uris:
             found["redirect_uris"] = _("authorization_code needs a redirect URI.")
-        if self.uses_private_key_jwt and not self.client_jwks:
+        has_keys = self.client_jwks or "jwks_uri" in self.registered
+        if self.uses_private_key_jwt and not has_keys:
             found["client_jwks"] = _("private_key_jwt needs public keys.")
         account = self.service_account_id is not None
         if account and CLIENT_CREDENTIALS not in grants:

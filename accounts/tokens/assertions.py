@@ -13,6 +13,12 @@ from accounts.tokens.jwts import ALGORITHMS_OF, KEY_ERRORS, TokenRefused, is_pri
 ASSERTION_ALGORITHMS = [name for names in ALGORITHMS_OF.values() for name in names]
 
 
+MAX_KEYS = 50
+"""Keys of one published set; an assertion without `kid` tries all of them."""
+
+PUBLISHED_MEMBERS = ("kty", "kid", "use", "alg", "crv", "x", "y", "n", "e")
+"""Members of a JWK that are kept; certificates are not used."""
+
 MAX_ASSERTION_LIFETIME = 600
 """Seconds. RFC 7523 3 lets the server limit how far in the future `exp` may be."""
 
@@ -25,6 +31,30 @@ def public_keys(jwks: Any) -> dict[str, Any]:
     if not all(isinstance(key, dict) and _is_public(key) for key in keys):
         raise ValueError("it has to contain public keys (RSA, EC, OKP) only.")
     return {"keys": keys}
+
+
+def published_keys(jwks: Any) -> dict[str, Any]:
+    """The signing keys of a set that a client publishes. Raises ValueError.
+
+    Keys of unknown kinds are left out (RFC 7517 5), but no key may contain a secret.
+    """
+    keys = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        raise ValueError("it has to have a list of `keys`.")
+    if len(keys) > MAX_KEYS:
+        raise ValueError(f"it has more than {MAX_KEYS} keys.")
+    if any(key.get("kty") == "oct" or "d" in key for key in keys):
+        raise ValueError("it has to contain public keys (RSA, EC, OKP) only.")
+    kept = [{name: k[name] for name in PUBLISHED_MEMBERS if name in k} for k in keys]
+    usable = [key for key in kept if _signs(key) and _is_public(key)]
+    if not usable:
+        raise ValueError("it has no public key (RSA, EC, OKP) for signatures.")
+    return {"keys": usable}
+
+
+def _signs(key: dict[str, Any]) -> bool:
+    """Whether it is for signatures and can be stored."""
+    return key.get("use", "sig") == "sig" and all(map(is_printable, key.values()))
 
 
 def _is_public(key: dict[str, Any]) -> bool:
@@ -46,6 +76,15 @@ def issuer_of(raw: str) -> str:
         return ""
     name = claims.get("iss")
     return name if is_printable(name) else ""
+
+
+def names_key(raw: str, jwks: dict[str, Any]) -> bool:
+    """Whether the assertion's `kid` is that of a key in the set."""
+    try:
+        kid = jwt.get_unverified_header(raw).get("kid")
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return True  # No other key can verify it either.
+    return kid in [key.get("kid") for key in jwks.get("keys", ()) if "kid" in key]
 
 
 def verify_assertion(

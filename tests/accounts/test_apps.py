@@ -16,7 +16,7 @@ from accounts.authentication import lockout, mail, mfa, signals
 from accounts.authentication.oidc import adapter
 from accounts.authorization import deletions
 from accounts.http import session_store
-from accounts.oauth.clients import metadata_documents
+from accounts.oauth.clients import document_fetcher
 from accounts.tokens.jwts import SigningKeyBackend
 
 pytestmark = pytest.mark.once
@@ -27,7 +27,7 @@ CONNECTED: list[tuple[Any, str]] = [
     (adapter, "connect_claims"),
     (mail, "connect_mail"),
     (deletions, "connect_deletions"),
-    (metadata_documents, "install_document_rules"),
+    (document_fetcher, "install_document_rules"),
     (session_store, "install_session_hashing"),
 ]
 

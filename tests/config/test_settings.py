@@ -327,7 +327,7 @@ def test_the_oauth_server_follows_the_best_practice(settings_for: Any) -> None:
     practices = {name: on for name, on in found.items() if "BCP_RFC9700" in name}
     assert len(practices) == 6 and all(on is True for on in practices.values())
     assert found["CIMD_REGISTRATION_PERMISSION_CLASSES"] == (
-        "accounts.oauth.clients.metadata_documents.HostPolicy",
+        "accounts.oauth.clients.document_fetcher.HostPolicy",
     )
 
 

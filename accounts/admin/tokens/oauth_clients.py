@@ -124,6 +124,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         """Its parts must agree; looser limits need the rights over its tokens."""
         data = super().clean() or self.cleaned_data
         client = OAuthClient(**{name: data.get(name) for name in AGREEING_FIELDS})
+        client.registered = self.instance.registered
         for name, text in client.problems().items():
             # A refused value is not missing, too.
             if name not in self.errors:

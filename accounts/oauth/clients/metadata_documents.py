@@ -1,8 +1,8 @@
-"""Client ID Metadata Documents, fetched with the toolkit's fetcher and our rules.
+"""Client ID Metadata Documents: when they are fetched, and what follows a failure.
 
 draft-ietf-oauth-client-id-metadata-document-00 3, 4, 6. Only the authorization endpoint
-fetches, for signed-in users and outside any transaction. At the other endpoints a
-client without a row has nothing to redeem.
+fetches documents, for signed-in users and outside any transaction. At the other
+endpoints a client without a row has nothing to redeem.
 
 While a host serves nothing, a copy of its document is used (document_copies.py).
 """
@@ -10,15 +10,10 @@ While a host serves nothing, a copy of its document is used (document_copies.py)
 from __future__ import annotations
 
 import logging
-import ssl
-import time
 from dataclasses import replace
 from datetime import timedelta
-from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
-import urllib3
 from django.conf import settings
 from django.core.cache import cache
 from django.utils import timezone
@@ -28,160 +23,25 @@ from oauth2_provider.settings import oauth2_settings
 
 from accounts.audit.record import record
 from accounts.http import outbound_calls
-from accounts.models import AuditEvent, DocumentCopy, DocumentHost, OAuthClient
-from accounts.oauth.clients.document_clients import store_client
+from accounts.models import AuditEvent, DocumentCopy, OAuthClient
+from accounts.oauth.clients.document_clients import described_client, store_client
 from accounts.oauth.clients.document_failures import (
     DocumentFailure,
-    FetchFailed,
     failure_of,
     name_only,
-    network_failure,
 )
-from accounts.parsing.host_names import host_of_document
+from accounts.oauth.clients.document_fetcher import SLOTS, host_and_port
+from accounts.oauth.clients.key_sets import KeySet, keys_of
 from accounts.parsing.text import one_line
 from accounts.rate_limits.errors import RateLimited
 
 logger = logging.getLogger(__name__)
 
-SLOTS = outbound_calls.Slots(together=8, per_host=2)
-"""Limits concurrent fetches; slow hosts occupy at most their own slots."""
-UNRESPONSIVE_SECONDS = 30.0
-"""Seconds without a new fetch after a host did not answer."""
-MAX_UNRESPONSIVE = 1_000
 COPY_SECONDS = 3600.0
 """Seconds until the host is asked again after a copy of its document was used."""
 EVENT_SECONDS = 60.0
 """At most one event per client and this time."""
 FAILED = "client.document_failed"
-
-
-class HostPolicy:
-    """The toolkit's permission class; reads the administrator's list of hosts."""
-
-    def has_permission(self, request: Any, client_id: str) -> bool:
-        """Whether the document of this URL may be fetched."""
-        try:
-            host = host_of_document(client_id)
-        except ValueError:
-            return False
-        return not DocumentHost.objects.filter(host=host, trusted=False).exists()
-
-
-class UnresponsiveHosts:
-    """Hosts that did not answer within the last UNRESPONSIVE_SECONDS; thread-safe."""
-
-    def __init__(self) -> None:
-        self.until: dict[str, float] = {}
-        self.lock = Lock()
-
-    def add(self, host: str) -> None:
-        """Add a host; drop the oldest beyond MAX_UNRESPONSIVE."""
-        with self.lock:
-            if len(self.until) >= MAX_UNRESPONSIVE:
-                del self.until[next(iter(self.until))]
-            self.until[host] = time.monotonic() + UNRESPONSIVE_SECONDS
-
-    def __contains__(self, host: str) -> bool:
-        return self.until.get(host, 0.0) > time.monotonic()
-
-
-UNRESPONSIVE = UnresponsiveHosts()
-
-
-class DocumentFetcher(cimd.SafeMetadataFetcher):
-    """The toolkit's fetcher with one deadline for DNS, connection and response.
-
-    The toolkit's timeout restarts with every byte, and does not cover DNS.
-    """
-
-    def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
-        """The document and its cache lifetime, seconds. Raises cimd.CIMDError."""
-        parts = cimd._validate_client_id_url(client_id)
-        try:
-            host = host_and_port(client_id)
-        except ValueError as error:
-            raise cimd.CIMDError("client_id URL has no host name") from error
-        if host in UNRESPONSIVE:
-            detail = f"{host} did not answer a moment ago"
-            raise FetchFailed(DocumentFailure("unreachable", name_only(host), detail))
-        seconds = oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS
-        try:
-            with outbound_calls.call(seconds) as call:
-                return self.fetch_from_any_address(parts, call)
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            UNRESPONSIVE.add(host)
-            raise network_failure(host, error) from error
-
-    def fetch_from_any_address(
-        self, parts: Any, call: outbound_calls.OutboundCall
-    ) -> tuple[dict[str, Any], int]:
-        """The response of the first address that answers.
-
-        The host is resolved once and the connection uses the checked address. A second
-        look-up could return another address (DNS rebinding).
-        """
-        port = parts.port or 443
-        failure: Exception = cimd.CIMDError("no address")
-        for address in cimd._resolve_and_validate(parts.hostname, port):
-            pool = outbound_calls.HTTPSPool(
-                host=address,
-                port=port,
-                timeout=call.left,
-                retries=False,
-                maxsize=1,
-                ssl_context=ssl.create_default_context(),
-                server_hostname=parts.hostname,
-            )
-            try:
-                return self.read(pool, parts)
-            except urllib3.exceptions.HTTPError as error:
-                failure = error
-            finally:
-                pool.close()
-        raise failure
-
-    def read(self, pool: Any, parts: Any) -> tuple[dict[str, Any], int]:
-        """Request the document and read it; follows no redirects."""
-        path = parts.path + (f"?{parts.query}" if parts.query else "")
-        accept = "application/json, application/*+json"
-        response = pool.urlopen(
-            "GET",
-            path,
-            headers={"Host": parts.netloc, "Accept": accept},
-            redirect=False,
-            preload_content=False,
-        )
-        try:
-            if response.status != 200:
-                raise FetchFailed(status_failure(parts.hostname, response.status))
-            document: tuple[dict[str, Any], int] = self._read_document(response)
-            return document
-        finally:
-            response.release_conn()
-
-
-def status_failure(host: str, status: int) -> DocumentFailure:
-    return DocumentFailure("status", host, f"HTTP status {status}", status)
-
-
-def resolve_public_addresses(hostname: str, port: int) -> list[str]:
-    """The public addresses of a host. Raises cimd.CIMDError, OSError.
-
-    Replaces the toolkit's function, which has no timeout for DNS.
-    """
-    seconds = outbound_calls.seconds_left(oauth2_settings.CIMD_FETCH_TIMEOUT_SECONDS)
-    infos = outbound_calls.resolve(hostname, port, seconds)
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-    private = [one for one in addresses if not cimd._ip_is_public(one)]
-    if private or not addresses:
-        detail = "client_id host resolves to no public address"
-        raise FetchFailed(DocumentFailure("private", hostname, detail))
-    return addresses
-
-
-def host_and_port(client_id: str) -> str:
-    """Canonical host:port of a document's URL. Raises ValueError."""
-    return f"{host_of_document(client_id)}:{urlsplit(client_id).port or 443}"
 
 
 def refresh(client_id: str, request: Any) -> DocumentFailure | None:
@@ -200,9 +60,13 @@ def refresh(client_id: str, request: Any) -> DocumentFailure | None:
     client = OAuthClient.objects.filter(client_id=client_id).first()
     if client is not None and not needs_document(client):
         return objection_to(client, host)
-    failure = attempt(client_id, host, request)
-    if failure is not None:
-        failure = after_failure(client_id, client, failure, request)
+    try:
+        failure = attempt(client_id, host, request)
+        if failure is not None:
+            failure = after_failure(client_id, client, failure, request)
+    except outbound_calls.TooManyOutboundCalls as error:
+        text = _("Too many client lookups are in progress. Try again.")
+        raise RateLimited(text, 5) from error
     if failure is not None:
         return failure
     stored = OAuthClient.objects.filter(client_id=client_id).first()
@@ -242,7 +106,7 @@ def objection_to(client: OAuthClient, host: str) -> DocumentFailure | None:
 def attempt(client_id: str, host: str, request: Any) -> DocumentFailure | None:
     """Fetch and store the document; a failure is remembered for a minute.
 
-    Raises RateLimited.
+    Raises TooManyOutboundCalls.
     """
     if not cimd._registration_permitted(request, client_id):
         return DocumentFailure("host_blocked", name_only(host))
@@ -251,21 +115,22 @@ def attempt(client_id: str, host: str, request: Any) -> DocumentFailure | None:
     remembered: DocumentFailure | None = cache.get(cimd._backoff_cache_key(client_id))
     if remembered is not None:
         return remembered
-    try:
-        with SLOTS.slot(host):
-            return fetch_and_store(client_id, host)
-    except outbound_calls.TooManyOutboundCalls as error:
-        raise RateLimited(
-            _("Too many client lookups are in progress. Try again."), 5
-        ) from (error)
+    return fetch_and_store(client_id, host)
 
 
 def fetch_and_store(client_id: str, host: str) -> DocumentFailure | None:
-    """One fetch. No document may cause a 500, whatever it contains."""
+    """Fetch the document and its keys. No document may cause a 500.
+
+    Raises TooManyOutboundCalls.
+    """
     try:
-        document, seconds = oauth2_settings.CIMD_METADATA_FETCHER().fetch(client_id)
-        store_client(client_id, document, seconds)
+        with SLOTS.slot(host):
+            document, seconds = oauth2_settings.CIMD_METADATA_FETCHER().fetch(client_id)
+        keys = checked_keys(client_id, document)
+        store_client(client_id, document, seconds, keys=keys)
         return None
+    except outbound_calls.TooManyOutboundCalls:
+        raise
     except cimd.CIMDError as error:
         failure = failure_of(error, host)
     except Exception:
@@ -278,19 +143,36 @@ def fetch_and_store(client_id: str, host: str) -> DocumentFailure | None:
     return failure
 
 
+def checked_keys(client_id: str, document: dict[str, Any]) -> KeySet | None:
+    """Fetch the keys at the document's `jwks_uri`, if it is valid and has one.
+
+    They take a slot after the document's, because they may be at another host. Raises
+    cimd.CIMDError, TooManyOutboundCalls.
+    """
+    described_client(client_id, document)
+    return keys_of(document)
+
+
 def stand_in(
     client_id: str, client: OAuthClient | None, failure: DocumentFailure
 ) -> DocumentCopy | None:
     """The copy of a document that its host did not serve; used if it is switched on.
 
-    A client with a document from its host keeps that one.
+    A client with a document from its host keeps that one. A copy whose keys cannot be
+    fetched is no help. Raises TooManyOutboundCalls.
     """
     fetched = client is not None and client.document_copy_id is None
     if fetched or not failure.unavailable:
         return None
     copy: DocumentCopy | None = DocumentCopy.objects.filter(client_id=client_id).first()
     if copy is not None and copy.enabled:
-        store_client(client_id, copy.document, COPY_SECONDS, copy)
+        try:
+            keys = checked_keys(client_id, copy.document)
+        except cimd.CIMDError as error:
+            text = "The copy of %s has no keys: %s"
+            logger.warning(text, one_line(client_id), one_line(str(error)))
+            return None
+        store_client(client_id, copy.document, COPY_SECONDS, copy, keys)
         DocumentCopy.objects.filter(pk=copy.pk).mark_used()
     return copy
 
@@ -322,11 +204,3 @@ def is_expired(client: OAuthClient) -> bool:
     if client.registration_source != source or client.cimd_expires_at is None:
         return False
     return bool(timezone.now() > client.cimd_expires_at)
-
-
-def install_document_rules() -> None:
-    """Replace a function of the toolkit, which has no setting for it.
-
-    A test fails if it is renamed.
-    """
-    cimd._resolve_and_validate = resolve_public_addresses

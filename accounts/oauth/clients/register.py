@@ -47,10 +47,11 @@ def client_columns(
     data: dict[str, Any],
     methods: Sequence[str] = REGISTRABLE_AUTH_METHODS,
     jwks: dict[str, Any] | None = None,
+    jwks_uri: str = "",
 ) -> dict[str, Any]:
     """Columns of the client that `data` describes. Raises InvalidClientMetadata.
 
-    `jwks` are its public keys, checked before.
+    `jwks` are its public keys and `jwks_uri` is their URL, checked before.
     """
     method = data.get("token_endpoint_auth_method") or "client_secret_basic"
     if method not in methods:
@@ -70,6 +71,7 @@ def client_columns(
     }
     if jwks is not None:
         columns["client_jwks"] = jwks
+        columns["registered"] = {"jwks_uri": jwks_uri} if jwks_uri else {}
     problems = OAuthClient(**columns).problems()
     if problems:
         raise InvalidClientMetadata(" ".join(map(str, problems.values())))

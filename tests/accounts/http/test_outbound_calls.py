@@ -16,7 +16,7 @@ from django.test import Client, override_settings
 from accounts.http import outbound_calls
 from accounts.http.streaming import run_on_thread
 from accounts.models import SigningKey, User
-from accounts.oauth.clients.metadata_documents import (
+from accounts.oauth.clients.document_fetcher import (
     UNRESPONSIVE_SECONDS,
     UnresponsiveHosts,
 )

@@ -24,7 +24,11 @@ from oauth2_provider.settings import oauth2_settings
 
 from accounts.http import outbound_calls
 from accounts.models import DocumentCopy, DocumentHost, OAuthClient
-from accounts.oauth.clients import document_clients, metadata_documents
+from accounts.oauth.clients import (
+    document_clients,
+    document_fetcher,
+    metadata_documents,
+)
 from accounts.oauth.clients.assertions import ASSERTION, authenticate_assertion
 from accounts.rate_limits.errors import RateLimited
 from tests.support.oauth_requests import oauth_client, request_of
@@ -94,7 +98,7 @@ def client_of_document(
 
 def test_the_validator_replaces_the_toolkits_rules() -> None:
     """Fails if a toolkit release moves the methods that Portico overrides."""
-    assert issubclass(metadata_documents.DocumentFetcher, cimd.SafeMetadataFetcher)
+    assert issubclass(document_fetcher.DocumentFetcher, cimd.SafeMetadataFetcher)
 
 
 @pytest.mark.spec("RFC 8252 7.3: any loopback port")
@@ -168,9 +172,14 @@ def test_a_document_that_drops_its_keys_is_a_public_client(monkeypatch: Any) -> 
 def test_documents_with_other_keys_are_refused(monkeypatch: Any, jwks: Any) -> None:
     """Symmetric, private, unknown and missing keys."""
     assert client_of_document(monkeypatch, {**SIGNING, "jwks": jwks}) is None
-    kept = {name: value for name, value in SIGNING.items() if name != "jwks"}
-    named = {**kept, "jwks_uri": "https://claude.ai/jwks.json"}
+
+
+def test_a_document_names_one_set_of_keys(monkeypatch: Any) -> None:
+    """RFC 7591 2: jwks and jwks_uri exclude each other; one of them is needed."""
+    named = {**SIGNING, "jwks_uri": "https://claude.ai/jwks.json"}
     assert client_of_document(monkeypatch, named) is None
+    neither = {name: value for name, value in SIGNING.items() if name != "jwks"}
+    assert client_of_document(monkeypatch, neither) is None
 
 
 BROKEN: list[dict[str, Any]] = [
@@ -364,6 +373,7 @@ def test_a_document_makes_a_public_client() -> None:
         "authorization_grant_type": "authorization-code",
         "grant_types": ["authorization_code", "refresh_token"],
         "client_jwks": {},
+        "registered": {},
     }
 
 
@@ -388,14 +398,14 @@ def test_documents_of_refused_hosts_are_not_fetched(
 ) -> None:
     DocumentHost.objects.create(host="refused.example", trusted=False)
     DocumentHost.objects.create(host="trusted.example", trusted=True)
-    policy = metadata_documents.HostPolicy()
+    policy = document_fetcher.HostPolicy()
     assert policy.has_permission(None, client_id) is allowed
 
 
 def test_a_host_that_did_not_answer_is_left_alone_for_30_seconds(
     monkeypatch: Any,
 ) -> None:
-    hosts, now = metadata_documents.UnresponsiveHosts(), [100.0]
+    hosts, now = document_fetcher.UnresponsiveHosts(), [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     hosts.add("a:443")
     assert "a:443" in hosts and "b:443" not in hosts and "a:444" not in hosts
@@ -406,9 +416,9 @@ def test_a_host_that_did_not_answer_is_left_alone_for_30_seconds(
 
 
 def test_the_oldest_unresponsive_host_is_forgotten(monkeypatch: Any) -> None:
-    assert metadata_documents.MAX_UNRESPONSIVE == 1_000
-    monkeypatch.setattr(metadata_documents, "MAX_UNRESPONSIVE", 2)
-    hosts = metadata_documents.UnresponsiveHosts()
+    assert document_fetcher.MAX_UNRESPONSIVE == 1_000
+    monkeypatch.setattr(document_fetcher, "MAX_UNRESPONSIVE", 2)
+    hosts = document_fetcher.UnresponsiveHosts()
     for name in "abc":
         hosts.add(name)
     assert [*hosts.until] == ["b", "c"]
@@ -417,13 +427,13 @@ def test_the_oldest_unresponsive_host_is_forgotten(monkeypatch: Any) -> None:
 @pytest.fixture
 def unresponsive(monkeypatch: Any) -> Any:
     """An empty list of hosts that did not answer."""
-    hosts = metadata_documents.UnresponsiveHosts()
-    monkeypatch.setattr(metadata_documents, "UNRESPONSIVE", hosts)
+    hosts = document_fetcher.UnresponsiveHosts()
+    monkeypatch.setattr(document_fetcher, "UNRESPONSIVE", hosts)
     return hosts
 
 
 def fetch(client_id: str = "https://c.example/doc") -> tuple[dict[str, Any], int]:
-    return metadata_documents.DocumentFetcher().fetch(client_id)
+    return document_fetcher.DocumentFetcher().fetch(client_id)
 
 
 FAILURES = [OSError("no route"), urllib3.exceptions.ReadTimeoutError(None, None, "t")]  # type: ignore[arg-type]
@@ -439,7 +449,7 @@ def test_a_host_that_does_not_answer_is_not_asked_again(
         asked.append(parts.netloc)
         raise failure
 
-    fetcher = metadata_documents.DocumentFetcher
+    fetcher = document_fetcher.DocumentFetcher
     monkeypatch.setattr(fetcher, "fetch_from_any_address", fails)
     with pytest.raises(cimd.CIMDError, match="c.example:443 did not answer: "):
         fetch()
@@ -457,7 +467,7 @@ def test_a_wrong_document_does_not_make_its_host_unresponsive(
     def wrong(self: Any, parts: Any, call: Any) -> Any:
         raise cimd.CIMDError("wrong")
 
-    fetcher = metadata_documents.DocumentFetcher
+    fetcher = document_fetcher.DocumentFetcher
     monkeypatch.setattr(fetcher, "fetch_from_any_address", wrong)
     with pytest.raises(cimd.CIMDError, match="wrong"):
         fetch()
@@ -499,7 +509,7 @@ def pools(monkeypatch: Any, unresponsive: Any) -> list[Any]:
     Pool.used = []
     monkeypatch.setattr(outbound_calls, "HTTPSPool", Pool)
     monkeypatch.setattr(
-        metadata_documents.DocumentFetcher,
+        document_fetcher.DocumentFetcher,
         "_read_document",
         lambda self, response: ({}, 60),
     )
@@ -580,14 +590,14 @@ def test_a_host_has_public_addresses_only(
 
     monkeypatch.setattr(outbound_calls, "resolve", resolve)
     if good is not None:
-        assert metadata_documents.resolve_public_addresses("c.example", 443) == good
+        assert document_fetcher.resolve_public_addresses("c.example", 443) == good
         return
     with pytest.raises(cimd.CIMDError, match="no public address"):
-        metadata_documents.resolve_public_addresses("c.example", 443)
+        document_fetcher.resolve_public_addresses("c.example", 443)
 
 
 def test_the_toolkit_resolves_with_these_rules() -> None:
-    rules = metadata_documents.resolve_public_addresses
+    rules = document_fetcher.resolve_public_addresses
     assert cimd._resolve_and_validate is rules
 
 
@@ -599,12 +609,15 @@ def resolved(monkeypatch: Any) -> list[str]:
     """The client ids whose documents were fetched; a slot was held for each."""
     found: list[str] = []
 
-    def fetch_and_store(client_id: str, host: str) -> None:
-        assert metadata_documents.SLOTS.in_use == {"c.example:443": 1}
-        assert host == "c.example:443"
-        found.append(client_id)
+    class Fetcher:
+        def fetch(self, client_id: str) -> Any:
+            assert document_fetcher.SLOTS.in_use == {"c.example:443": 1}
+            found.append(client_id)
+            return {}, 60
 
-    monkeypatch.setattr(metadata_documents, "fetch_and_store", fetch_and_store)
+    monkeypatch.setattr(metadata_documents, "checked_keys", lambda *a: None)
+    monkeypatch.setattr(metadata_documents, "store_client", lambda *a, **k: None)
+    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
     return found
 
 
@@ -666,7 +679,7 @@ def test_an_invalid_document_url_is_logged_and_not_fetched(
 
 
 def test_a_host_has_two_slots_of_eight(resolved: list[str]) -> None:
-    slots = metadata_documents.SLOTS
+    slots = document_fetcher.SLOTS
     assert (slots.together, slots.per_host, slots.wait) == (8, 2, 0.0)
     with slots.slot("c.example:443"), slots.slot("c.example:443"):
         with pytest.raises(RateLimited) as refused:
