@@ -162,12 +162,19 @@ class AuditedAdmin(SectionAdmin[M]):
         self, request: HttpRequest, form: Any, formsets: Any, change: bool
     ) -> None:
         """Record the change after the row and its relations are saved."""
+        before = self.audited_rows(form.instance)
         super().save_related(request, form, formsets, change)
+        after = self.audited_rows(form.instance)
         with in_english():
             changes = differences(form)
+        changes |= {n: [before[n], after[n]] for n in after if before[n] != after[n]}
         if changes or not change:
             verb = self.verbs[1 if change else 0]
             self.record_change(request, verb, form.instance, changes)
+
+    def audited_rows(self, obj: M) -> dict[str, Any]:
+        """Name -> JSON of rows that belong to this one, which a change records too."""
+        return {}
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
         self.record_change(request, self.verbs[2], obj)

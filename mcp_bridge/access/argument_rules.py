@@ -15,6 +15,7 @@ from typing import Any
 
 from mcp_bridge.access.catalogue import Condition
 from mcp_bridge.models import ArgumentOperator, text_matches
+from mcp_bridge.models.argument_rules import WORDS, shown_value
 
 EVERY_ROLE = "every role"
 LONGEST_VALUE = 80
@@ -151,22 +152,11 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 }
 """Operator -> comparison of the argument with the rule's value."""
 
-WORDS: dict[str, str] = {
-    ArgumentOperator.ONE_OF: "{pointer} must be one of {value}",
-    ArgumentOperator.MATCHES: "{pointer} must match {value}",
-    ArgumentOperator.AT_MOST: "{pointer} must be a number of at most {value}",
-    ArgumentOperator.AT_LEAST: "{pointer} must be a number of at least {value}",
-    ArgumentOperator.STARTS_WITH: "{pointer} must start with {value}",
-    ArgumentOperator.ABSENT: "{pointer} must be left out",
-}
-"""Operator -> sentence; explain.py translates them."""
-
 
 def condition_in_words(condition: Condition) -> str:
     """What the argument must be, such as `/amount must be a number of at most 5`."""
     words = WORDS.get(condition.operator, "{pointer} has an unknown rule")
-    value = condition.value
-    shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    shown = shown_value(condition.value)
     if len(shown) > LONGEST_VALUE:
         shown = f"{shown[: LONGEST_VALUE - 3]}..."
     return words.format(pointer=condition.pointer, value=shown)

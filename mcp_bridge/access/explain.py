@@ -28,6 +28,7 @@ from mcp_bridge.access.catalogue import Catalogue, Rule
 from mcp_bridge.access.decision import Decision, Reason, decide, granting_roles
 from mcp_bridge.access.messages import TARGETS, Message
 from mcp_bridge.models import DefinitionState, Primitive, PrimitiveKind
+from mcp_bridge.models.argument_rules import WORDS
 
 METHODS = {
     kind: method for method, (kind, _name) in reversed(list(TARGETS.items()))
@@ -211,12 +212,7 @@ VALUES = (
 LIMITS = (
     gettext_noop("or {limit}"),
     gettext_noop("{limit} (role {role})"),
-    gettext_noop("{pointer} must be one of {value}"),
-    gettext_noop("{pointer} must match {value}"),
-    gettext_noop("{pointer} must be a number of at most {value}"),
-    gettext_noop("{pointer} must be a number of at least {value}"),
-    gettext_noop("{pointer} must start with {value}"),
-    gettext_noop("{pointer} must be left out"),
+    *WORDS.values(),
 )
 """Every sentence of mcp_bridge/access/argument_rules.py."""
 

@@ -79,21 +79,26 @@ def export() -> dict[str, Any]:
                 "enabled": row.enabled,
                 "sensitive": row.sensitive,
                 "required_scopes": sorted(s.name for s in row.required_scopes.all()),
-                "argument_rules": canonical_rules(
-                    {
-                        "role": rule.role.name if rule.role else None,
-                        "pointer": rule.pointer,
-                        "operator": rule.operator,
-                        "value": rule.value,
-                    }
-                    for rule in row.argument_rules.all()
-                ),
+                "argument_rules": rules_of(row.argument_rules.all()),
             }
             for row in Primitive.objects.prefetch_related(
                 "required_scopes", "argument_rules__role"
             )
         ],
     }
+
+
+def rules_of(rules: Iterable[ArgumentRule]) -> list[Item]:
+    """Argument rules as the file and the audit have them."""
+    return canonical_rules(
+        {
+            "role": rule.role.name if rule.role else None,
+            "pointer": rule.pointer,
+            "operator": rule.operator,
+            "value": rule.value,
+        }
+        for rule in rules
+    )
 
 
 def canonical_rules(rules: Iterable[Item]) -> list[Item]:

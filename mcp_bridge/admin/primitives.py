@@ -8,6 +8,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -16,6 +18,12 @@ from accounts.admin_site.site import Section
 from accounts.authorization.delegation import NotAllowed, widens_access
 from accounts.models import User
 from mcp_bridge.access import definitions
+from mcp_bridge.access.policy_file import rules_of
+from mcp_bridge.admin.argument_rules import (
+    ArgumentRuleInline,
+    has_arguments,
+    rule_with_role,
+)
 from mcp_bridge.models import DefinitionState, Primitive
 
 
@@ -67,6 +75,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         "enabled",
         "sensitive",
         "required_scopes",
+        "limits",
         "first_seen_at",
         "last_seen_at",
         "changed_at",
@@ -77,11 +86,13 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         "name",
         "title",
         "description",
+        "limits",
         "first_seen_at",
         "last_seen_at",
         "changed_at",
         "vanished_at",
     )
+    inlines = (ArgumentRuleInline,)
     filter_horizontal = ("required_scopes",)
     actions = ("enable", "disable", "accept")
     form = PrimitiveForm
@@ -127,6 +138,21 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         # A search selects distinct rows, which compares every column it reads.
         rows = super().get_queryset(request).prefetch_related("required_scopes")
         return rows.defer("accepted", "accepted_hash", "offered")
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        """Resources have no arguments."""
+        return self.inlines if has_arguments(obj) else ()
+
+    def audited_rows(self, obj: Primitive) -> dict[str, Any]:
+        rules = obj.argument_rules.select_related("role")
+        return {"argument_rules": rules_of(rules)}
+
+    @admin.display(description=_("argument rules"))
+    def limits(self, obj: Primitive) -> Any:
+        """Each rule as a sentence; the role is named after it."""
+        rules = obj.argument_rules.select_related("role")
+        lines = [(rule_with_role(rule),) for rule in rules]
+        return format_html_join(mark_safe("<br>"), "{}", lines) or "-"
 
     @admin.display(description=_("required scopes (any one)"))
     def scopes(self, obj: Primitive) -> str:

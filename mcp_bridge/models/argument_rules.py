@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
@@ -43,6 +43,20 @@ class ArgumentOperator(models.TextChoices):
     STARTS_WITH = "starts_with", _("starts with")
     ABSENT = "absent", _("is absent")
 
+
+WORDS: dict[str, str] = {
+    ArgumentOperator.ONE_OF: gettext_noop("{pointer} must be one of {value}"),
+    ArgumentOperator.MATCHES: gettext_noop("{pointer} must match {value}"),
+    ArgumentOperator.AT_MOST: gettext_noop(
+        "{pointer} must be a number of at most {value}"
+    ),
+    ArgumentOperator.AT_LEAST: gettext_noop(
+        "{pointer} must be a number of at least {value}"
+    ),
+    ArgumentOperator.STARTS_WITH: gettext_noop("{pointer} must start with {value}"),
+    ArgumentOperator.ABSENT: gettext_noop("{pointer} must be left out"),
+}
+"""Operator -> sentence about the argument; English for clients."""
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """PostgreSQL stores neither in JSON."""
@@ -158,6 +172,11 @@ VALUE_PROBLEMS = {
 """Operator -> check of the rule's value."""
 
 
+def shown_value(value: Any) -> str:
+    """A rule's value in a sentence."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 class ArgumentRule(models.Model):
     """A condition on one argument; `role` is empty if it applies to every role."""
 
@@ -187,7 +206,9 @@ class ArgumentRule(models.Model):
         verbose_name_plural = _("argument rules")
 
     def __str__(self) -> str:
-        return f"{self.pointer} {self.get_operator_display()} {self.value}".strip()
+        """A sentence with the whole value, in the reader's language."""
+        words = gettext(WORDS.get(self.operator, "{pointer}"))
+        return words.format(pointer=self.pointer, value=shown_value(self.value))
 
     def clean(self) -> None:
         """Raises ValidationError for a value that does not fit the condition."""

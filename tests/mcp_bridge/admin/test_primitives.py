@@ -133,6 +133,8 @@ def save(user: User, row: Primitive, **changed: Any) -> Any:
         "enabled": "on" if row.enabled else "",
         "sensitive": "on" if row.sensitive else "",
         "required_scopes": [scope.pk for scope in row.required_scopes.all()],
+        "argument_rules-TOTAL_FORMS": "0",
+        "argument_rules-INITIAL_FORMS": "0",
     } | changed
     return browser_of(user).post(f"{LIST}{row.pk}/change/", data)
 

@@ -121,4 +121,4 @@ def test_no_pattern_takes_long() -> None:
 
 def test_a_rule_in_words() -> None:
     rule = ArgumentRule(pointer="/x", operator="at_most", value=5)
-    assert str(rule) == "/x is at most 5"
+    assert str(rule) == "/x must be a number of at most 5"
