@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class Call:
     upstream: str = ""
     """The upstream server that served it; empty for code."""
     upstream_ms: float = 0.0
+    stop: Callable[[], None] | None = None
+    """Stops work that the end of the HTTP request would not stop."""
 
 
 call_var: ContextVar[Call | None] = ContextVar("portico_call", default=None)

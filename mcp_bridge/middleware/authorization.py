@@ -48,6 +48,7 @@ from mcp_bridge.middleware.revocable_stream import RevocableStream
 from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.concurrency_limits import LARGE_BODY, STREAM_METHODS, Reservation
 from mcp_bridge.server.transport import Transport
+from mcp_bridge.upstreams.relay import relayed_rule
 
 logger = logging.getLogger(__name__)
 
@@ -190,25 +191,43 @@ class AuthorizationMiddleware:
                 send, trail, recheck.call, hold_head=scope["method"] == "POST"
             )
             guarded = RevocableStream(self.transport.streaming, recheck)
-            await guarded(scope, receive, reply)
+            try:
+                await guarded(scope, receive, reply)
+            finally:
+                if recheck.call.stop is not None:
+                    recheck.call.stop()
             end = guarded.end
+            if end is None and reply.has_result and not reply.recorded:
+                recheck.call.outcome = "cancelled"  # its client has gone
+                await reply.record()
         if end is not None:
             await self.withhold(scope, body, reply, end)
 
     async def answer(
         self, scope: Scope, receive: Receive, reply: RecordedResponse
     ) -> None:
-        """Serve a single response; a client that disconnects cancels the call."""
+        """Serve a single response; a client that disconnects cancels the call.
+
+        Not a tool of the code in a session: there only the client's notification does
+        (MCP 2025-11-25 basic/transports).
+        """
+        content, direct = reply.call.message.content, self.transport.direct
+        session = direct.session(scope)
         try:
-            content = reply.call.message.content
-            await self.transport.direct.serve(scope, receive, reply, content)
+            if session is None:
+                await direct.serve(scope, receive, reply, content)
+                return
+            reply.outlives_client = relayed_rule(reply.call) is None
+            reply.session_id = session.id
+            with session.in_use(content["id"], reply.cancel):
+                await direct.serve(scope, receive, reply, content)
         except asyncio.CancelledError:
-            if not reply.left and reply.end is None:
+            if not reply.interrupted:
                 raise
             reply.serving.uncancel()
-            if reply.left:
+            if reply.end is None:
                 reply.call.outcome = "cancelled"
-                await reply.record_disconnect()
+                await reply.settle()
         finally:
             reply.stop()
 

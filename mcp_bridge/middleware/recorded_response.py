@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any, cast
 
@@ -53,18 +54,21 @@ class RecordedSend:
         except DatabaseError:
             logger.exception("The call could not be recorded")
             self.failed = True
-            self.begun = True
-            await responses.unavailable().send(self.send)
+            if not self.begun:
+                self.begun = True
+                await responses.unavailable().send(self.send)
 
     async def close(self) -> None:
         """End an open stream; a response that has not begun needs nothing."""
 
 
 class RecordedStream(RecordedSend):
-    """A `send` for streams; it records before it sends the first byte.
+    """A `send` for streams; it records before it sends the answer.
 
-    `hold_head` delays the head until the first content, so a call that ends with
-    one event has its outcome recorded. If recording fails, the client gets 503.
+    `hold_head` delays the head until the first content. A call is recorded before its
+    result, so with its outcome; progress and questions may come first. Streams without
+    a result are recorded before their first byte. If recording fails, the client gets
+    503, or an open stream ends.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class RecordedStream(RecordedSend):
     ) -> None:
         super().__init__(send, trail, call)
         self.hold_head = hold_head
+        self.has_result = hold_head and call.message.target is not None
+        self.streaming = False
         self.lock = anyio.Lock()
 
     async def __call__(self, event: Event) -> None:
@@ -84,14 +90,17 @@ class RecordedStream(RecordedSend):
         if event["type"] == "http.response.start" and self.hold_head:
             self.head = event
             return
-        if not self.recorded:
+        if not self.recorded and not (self.has_result and comes_before(event)):
             await self.record()
+            if self.failed and self.streaming:
+                await self.send({"type": "http.response.body", "body": b""})
         if self.failed:
             return
         self.begun = True
         if self.head is not None:
             head, self.head = self.head, None
             await self.send(head)
+            self.streaming = True
         await self.send(event)
 
 
@@ -99,8 +108,8 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
     """A `send` for a single response that can become a stream.
 
     A disconnect cancels the call, and so does a lost permission (`end` has the error).
-    A slow answer becomes a stream with pings. None of this costs anything in the first
-    0.4 seconds.
+    A slow answer becomes a stream with pings, and so does one before which something
+    is pushed. None of this costs anything in the first 0.4 seconds.
     """
 
     def __init__(
@@ -110,7 +119,12 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         self.receive, self.recheck = receive, recheck
         # A server runs every request in a task.
         self.serving = cast("asyncio.Task[Any]", asyncio.current_task())
-        self.left = self.streaming = self.finishing = False
+        self.left = self.streaming = self.finishing = self.interrupted = False
+        self.outlives_client = False
+        """Whether the call continues after a disconnect."""
+        self.session_id = ""
+        self.instead: tuple[int, bytes] | None = None
+        """Status and body of the answer to a call that was cancelled."""
         self.end = None
         self.watching: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
@@ -123,6 +137,7 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
             self.head = event
         elif self.lock is None:
             self.alarm.cancel()
+            self.finishing = True
             await self.finish(event)
         else:
             async with self.lock:
@@ -135,15 +150,35 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
             return
         if not self.recorded:
             await self.record()
+        if self.failed:
+            await self.close()
+            return
         # Check again: the commit of the record may have taken long.
-        if self.failed or (self.recheck.due and not await self.still_allowed()):
+        if self.recheck.due and not await self.still_allowed():
             return
         if self.streaming:
             await self.send({**event, "body": sse_event(event["body"])})
+            self.streaming = False
         elif self.head is not None:
             self.begun = True
             await self.send(self.head)
             await self.send(event)
+
+    async def push(self, body: bytes) -> None:
+        """Send a message before the answer, which becomes a stream."""
+        if self.lock is None:
+            self.alarm.cancel()
+            self.start_watching()
+        if self.lock is None or self.finishing:
+            return
+        async with self.lock:
+            if self.recheck.due and not await self.still_allowed():
+                self.interrupt()
+                return
+            await self.open_stream()
+            if self.streaming and not self.left:
+                more = {"type": "http.response.body", "more_body": True}
+                await self.send({**more, "body": sse_event(body)})
 
     def start_watching(self) -> None:
         """Start to watch the client and the permission."""
@@ -155,18 +190,28 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
         step = min(RECHECK_EVERY, PING_EVERY)
         silent = 0.0
         while not self.end:
-            try:
-                event = await asyncio.wait_for(self.receive(), step)
-            except TimeoutError:
-                silent += step
-                async with lock:
-                    await self.recheck_or_ping(ping=silent >= PING_EVERY)
-                silent = 0.0 if silent >= PING_EVERY else silent
-                continue
-            if event["type"] == "http.disconnect":
+            if not self.left and await self.disconnected(step):
                 self.left = True
-                self.interrupt()
-                return
+                if not self.outlives_client:
+                    self.interrupt()
+                    return
+            elif self.left:
+                await asyncio.sleep(step)
+            silent += step
+            async with lock:
+                await self.recheck_or_ping(ping=silent >= PING_EVERY)
+            silent = 0.0 if silent >= PING_EVERY else silent
+
+    async def disconnected(self, seconds: float) -> bool:
+        """Whether the client disconnects in this time."""
+        end = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(end):
+                while (await self.receive())["type"] != "http.disconnect":
+                    continue
+        except TimeoutError:
+            return False
+        return True
 
     async def recheck_or_ping(self, *, ping: bool) -> None:
         """Cancel the call if it is no longer allowed; otherwise send a due ping.
@@ -180,33 +225,53 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
                 self.interrupt()
                 return
             self.end = None
-        if ping:
+        if ping and not self.left:
             await self.ping()
+
+    def cancel(self, status: int, body: bytes) -> None:
+        """Cancel the call and answer this, unless the answer is being sent."""
+        if not self.finishing and not self.interrupted:
+            self.instead = status, body
+            self.interrupt()
 
     def interrupt(self) -> None:
         """Cancel the task of the call."""
-        self.serving.cancel()
+        if not self.interrupted:
+            self.interrupted = True
+            self.serving.cancel()
+
+    async def settle(self) -> None:
+        """Answer a call that was cancelled; record one whose client has gone."""
+        if self.instead is not None and not self.left:
+            status, body = self.instead
+            headers = [(b"content-type", b"application/json")]
+            headers.append((b"content-length", str(len(body)).encode()))
+            head = {"type": "http.response.start", "status": status, "headers": headers}
+            await self(head)
+            await self({"type": "http.response.body", "body": body})
+        elif not self.recorded:
+            await self.record()
 
     async def ping(self) -> None:
         """Send an SSE comment; the first one opens the stream."""
-        if not self.recorded:
-            await self.record()
-            self.streaming = not self.failed
-            if self.streaming:
-                self.begun = True
-                await self.send(STREAM_HEAD)
+        await self.open_stream()
         if self.streaming:
             body = {"type": "http.response.body", "more_body": True}
             await self.send({**body, "body": b": ping\r\n\r\n"})
 
-    async def record_disconnect(self) -> None:
-        """Record the call of a client that disconnected."""
-        if not self.recorded:
-            await self.record()
+    async def open_stream(self) -> None:
+        """Send the head of a stream, once; the record waits for the answer."""
+        if self.begun or self.left:
+            return
+        self.begun = self.streaming = True
+        named = [(b"mcp-session-id", self.session_id.encode())]
+        headers = [*STREAM_HEAD["headers"], *(named if self.session_id else [])]
+        await self.send({**STREAM_HEAD, "headers": headers})
 
     async def close(self) -> None:
-        """End the stream that pings have opened."""
+        """End the stream that pings or messages have opened."""
         if self.streaming:
+            self.streaming = False
             body = {"type": "http.response.body", "body": b"", "more_body": False}
             await self.send(body)
 
@@ -220,3 +285,18 @@ class RecordedResponse(RecheckedMixin, RecordedSend):
 def sse_event(body: bytes) -> bytes:
     """A JSON body as an SSE event."""
     return b"event: message\r\ndata: " + body + b"\r\n\r\n"
+
+
+def comes_before(event: Event) -> bool:
+    """Whether a part of a stream of events is no answer: a notification, a comment."""
+    body = event.get("body", b"")
+    if event["type"] != "http.response.body" or not event.get("more_body", False):
+        return False
+    if b'"result":' not in body and b'"error":' not in body:
+        return True
+    # A request's parameters, or the text of a log, may have such a key, too.
+    data = body.partition(b"data: ")[2].splitlines()
+    try:
+        return bool(data) and "method" in json.loads(data[0])
+    except ValueError:
+        return False

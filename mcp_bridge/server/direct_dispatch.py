@@ -2,8 +2,8 @@
 
 MCP basic/transports. The middleware has parsed the body already. The SDK's entry parses
 it again and validates the result with one more model (2026-07-28: a fifth of a call).
-For older protocols without sessions it creates streams, a dispatcher and a task (two
-thirds of a call).
+For older protocols it creates streams, and without a session a dispatcher and a task
+(two thirds of a call).
 
 Well-formed requests go straight to the SDK's dispatch. Everything else goes to the
 SDK's entry, which has the error messages: contradicting or duplicate headers,
@@ -13,8 +13,9 @@ notifications, mirrored arguments.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,13 +33,24 @@ from mcp.shared.inbound import (
     InboundModernRoute,
     classify_inbound_request,
 )
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import DEFAULT_NEGOTIATED_VERSION, JSONRPCError, JSONRPCResponse
+from mcp_types import (
+    DEFAULT_NEGOTIATED_VERSION,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCResponse,
+)
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mcp_bridge.http.headers import header
+from mcp_bridge.server.sessions import BoundedSessions, LiveSession
+
+logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 MIRROR = MCP_PARAM_HEADER_PREFIX.lower()
@@ -75,11 +87,49 @@ class SingleResponseContext:
         """Drop the progress: the client opened no stream for it."""
 
 
-class DirectDispatcher:
-    """Serves requests without a session; `sdk` is the SDK's ASGI entry."""
+@dataclass(slots=True)
+class SessionContext(SingleResponseContext):
+    """The same within a session: a message before the result opens a stream."""
 
-    def __init__(self, server: Server[Any], sdk: ASGIApp) -> None:
-        self.server, self.sdk = server, sdk
+    session: LiveSession | None = None
+    push: Callable[[bytes], Awaitable[None]] | None = None
+    """Sends one message before the result."""
+    can_send_request: bool = True
+
+    async def send_raw_request(
+        self, method: str, params: Content | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """Ask the client. Raises MCPError with its error."""
+        if self.session is None:
+            raise NoBackChannelError(method)
+
+        async def ask(number: str) -> None:
+            await self.send(method, params, id=number)
+
+        return await self.session.answer_to(ask)
+
+    async def notify(
+        self, method: str, params: Content | None, opts: CallOptions | None = None
+    ) -> None:
+        """Send the notification before the result."""
+        await self.send(method, params)
+
+    async def send(self, method: str, params: Content | None, **head: str) -> None:
+        """Send a request or notification."""
+        message: dict[str, Any] = {"jsonrpc": "2.0", **head, "method": method}
+        if params:
+            message["params"] = params
+        if self.push is not None:
+            await self.push(to_json(message, inf_nan_mode="null"))
+
+
+class DirectDispatcher:
+    """Serves requests without the SDK's streams; `sdk` is the SDK's ASGI entry."""
+
+    def __init__(
+        self, server: Server[Any], sdk: ASGIApp, sessions: BoundedSessions | None = None
+    ) -> None:
+        self.server, self.sdk, self.sessions = server, sdk, sessions
         self.lifespan_state: Any = None
 
     async def serve(
@@ -90,37 +140,73 @@ class DirectDispatcher:
         if route is None:
             await self.sdk(scope, receive, send)
             return
-        identity = route.client_info, route.client_capabilities
-        connection = Connection.from_envelope(route.protocol_version, *identity)
-        request = Request(scope, receive)
-        context = SingleResponseContext(
-            TransportContext(
-                kind="streamable-http", can_send_request=False, headers=request.headers
-            ),
-            content["id"],
-            ServerMessageMetadata(request_context=request),
-        )
+        session = self.session(scope)
+        if session is not None:
+            context = self.session_context(scope, receive, send, content, session)
+            status, body = await self.run(session.connection, context, content)
+        else:
+            identity = route.client_info, route.client_capabilities
+            connection = Connection.from_envelope(route.protocol_version, *identity)
+            try:
+                context = single_context(scope, receive, content)
+                status, body = await self.run(connection, context, content)
+            finally:
+                # An empty stack needs no aclose_shielded(): its scope costs 8 us.
+                if getattr(connection.exit_stack, "_exit_callbacks", True):
+                    await aclose_shielded(connection)
+        head = response_head(status, len(body), session)
+        await send(head)
+        await send({"type": "http.response.body", "body": body})
+
+    async def run(
+        self, connection: Connection, context: SingleResponseContext, content: Content
+    ) -> tuple[int, bytes]:
+        """The HTTP status and the JSON-RPC response."""
         runner = ServerRunner(self.server, connection, self.lifespan_state)
-        status = 200
         try:
             method, params = content["method"], content.get("params")
             result = await runner.on_request(context, method, params)
-            body = encode_result(content["id"], result)
+            return 200, encode_result(content["id"], result)
         except Exception as problem:
-            error = modern_error_data(problem)
-            if route.protocol_version in MODERN_PROTOCOL_VERSIONS:
-                status = ERROR_CODE_HTTP_STATUS.get(error.code, 200)
+            modern = is_modern(connection.protocol_version)
+            error = (modern_error_data if modern else older_error_data)(problem)
             failed = JSONRPCError(jsonrpc="2.0", id=content["id"], error=error)
-            body = dump_message(failed)
-        finally:
-            # An empty stack needs no aclose_shielded(), whose cancel scope costs 8 us.
-            if getattr(connection.exit_stack, "_exit_callbacks", True):
-                await aclose_shielded(connection)
-        length = (b"content-length", str(len(body)).encode())
-        headers = [length, (b"content-type", JSON.encode())]
-        head = {"type": "http.response.start", "status": status, "headers": headers}
-        await send(head)
-        await send({"type": "http.response.body", "body": body})
+            status = ERROR_CODE_HTTP_STATUS.get(error.code, 200) if modern else 200
+            return status, dump_message(failed)
+
+    def session(self, scope: Scope) -> LiveSession | None:
+        """The session of an older request, if the caller has it."""
+        version = header(scope, b"mcp-protocol-version")
+        older = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+        return self.sessions.live(scope) if self.sessions and older else None
+
+    def session_context(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        content: Content,
+        session: LiveSession,
+    ) -> SingleResponseContext:
+        """The context of a request in a session; `send` may be able to push."""
+        single = single_context(scope, receive, content)
+        push = getattr(send, "push", None)
+        if push is None:
+            return single
+        return SessionContext(
+            replace(single.transport, can_send_request=True),
+            single.request_id,
+            single.message_metadata,
+            session=session,
+            push=push,
+        )
+
+    def serves_in_session(self, scope: Scope, content: Content) -> bool:
+        """Whether it is a well-formed request of a session that the caller has."""
+        accept = header(scope, b"accept") or ""
+        if self.session(scope) is None or not accepts_both(accept):
+            return False
+        return self.route(scope, content) is not None
 
     def route(self, scope: Scope, content: Content) -> InboundModernRoute | None:
         """The envelope of a well-formed request; None sends it to the SDK's entry."""
@@ -157,10 +243,58 @@ class DirectDispatcher:
         return bool(arguments) and schema_of(str(params.get("name"))) is not None
 
 
+def single_context(
+    scope: Scope, receive: Receive, content: Content
+) -> SingleResponseContext:
+    """The context of a request whose only answer is its result."""
+    request = Request(scope, receive)
+    return SingleResponseContext(
+        TransportContext(
+            kind="streamable-http", can_send_request=False, headers=request.headers
+        ),
+        content["id"],
+        ServerMessageMetadata(request_context=request),
+    )
+
+
+def response_head(
+    status: int, length: int, session: LiveSession | None
+) -> dict[str, Any]:
+    """The start of a JSON response; it names the session, as the SDK's does."""
+    headers = [
+        (b"content-length", str(length).encode()),
+        (b"content-type", JSON.encode()),
+    ]
+    if session is not None:
+        headers.append((b"mcp-session-id", session.id.encode()))
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def is_modern(version: str) -> bool:
+    """Whether the protocol version has no handshake."""
+    return version in MODERN_PROTOCOL_VERSIONS
+
+
+def older_error_data(problem: Exception) -> ErrorData:
+    """The error of the older protocols, as the SDK's dispatcher sends it."""
+    error = handler_exception_to_error_data(problem)
+    if error is None:
+        logger.error("A request failed", exc_info=problem)
+        error = ErrorData(code=0, message=str(problem))
+    return error
+
+
 def is_request(content: Content) -> bool:
     """Whether the message is a JSON-RPC 2.0 request; `parse` has checked the rest."""
     known = type(content.get("id")) in (str, int) and "method" in content
     return known and isinstance(content.get("params", {}), dict)
+
+
+@lru_cache(maxsize=256)
+def accepts_both(accept: str) -> bool:
+    """Whether the SDK accepts this Accept header within a session."""
+    headers = [(b"accept", accept.encode("latin-1"))]
+    return all(check_accept_headers(Request({"type": "http", "headers": headers})))
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ Authors write `mcp_tools.py` in an installed app:
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -390,9 +391,13 @@ def set_outcome(outcome: str) -> None:
 
 
 async def with_outcome(work: Awaitable[T]) -> T:
-    """The result of `work`; sets the outcome `ok`, or `error` if it raises."""
+    """The result of `work`; sets the outcome: `ok`, `error` or `cancelled`."""
     set_outcome("error")
-    result = await work
+    try:
+        result = await work
+    except asyncio.CancelledError:
+        set_outcome("cancelled")
+        raise
     set_outcome("ok")
     return result
 

@@ -3,7 +3,8 @@
 MCP 2026-07-28 basic/transports. A single JSON response costs far less than a stream, so
 requests that asked for no stream get one. In older protocols the server may send
 requests and notifications at any time. Their requests get streams, unless no handler of
-theirs could send anything but the result.
+theirs could send anything but the result. In a session, what an upstream server asks or
+tells meanwhile turns the response into a stream.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_bridge.access.catalogue import Key
 from mcp_bridge.access.context import current_call
 from mcp_bridge.access.messages import Message
 from mcp_bridge.http import responses
 from mcp_bridge.http.headers import header
+from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
 from mcp_bridge.server.sessions import BoundedSessions
@@ -35,9 +38,12 @@ RESULT_ONLY_METHODS = frozenset(
         "prompts/list",
         "resources/list",
         "resources/templates/list",
+        "completion/complete",
     }
 )
-"""Methods whose handlers, the SDK's own, send only the result."""
+"""Methods whose handlers, the SDK's own and completers, send only the result."""
+TARGETED_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Methods whose handler is the function of a primitive."""
 TRACING = "mcp.server._otel"
 """The SDK's module with the middleware that starts a span for every message."""
 
@@ -65,7 +71,7 @@ class Transport:
         )
         # Without the SDK's own body limit: the body has been read already.
         sdk: ASGIApp = self.single.asgi_app.app
-        self.direct = DirectDispatcher(server._lowlevel_server, sdk)
+        self.direct = DirectDispatcher(server._lowlevel_server, sdk, self.sessions)
 
     async def serve_posts(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Without sessions a GET would open a stream that can carry nothing.
@@ -84,21 +90,38 @@ class Transport:
         version = header(scope, b"mcp-protocol-version")
         if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
             return True
-        return not settings.MCP_SESSIONS and self.cannot_stream(message)
+        if not self.cannot_stream(message):
+            return False
+        sessions = settings.MCP_SESSIONS
+        return not sessions or self.direct.serves_in_session(scope, message.content)
 
     def cannot_stream(self, message: Message) -> bool:
         """Whether the handler can send nothing but its result.
 
-        A tool that is hidden from the caller counts as an unknown tool.
+        What is hidden from the caller counts as unknown. An upstream server can ask
+        nobody without a session; within one, a question opens a stream.
         """
-        if message.method != "tools/call" or message.target is None:
-            return message.method in RESULT_ONLY_METHODS
-        call = current_call()
-        if call is not None and relayed_rule(call) is not None:
-            # Without a session a server can ask nobody, and nobody wants progress.
+        if message.method in RESULT_ONLY_METHODS:
             return True
-        tool = self.server.tools.get_tool(message.target[1])
-        return tool is None or not (tool.context_kwarg or tool.resolved_params)
+        call = current_call()
+        if message.target is None or message.method not in TARGETED_METHODS:
+            return False
+        relayed = call is not None and relayed_rule(call) is not None
+        return relayed or not self.takes_context(message.target)
+
+    def takes_context(self, target: Key) -> bool:
+        """Whether a function of the code declares that it may ask, tell or log."""
+        kind, name = target
+        if kind == PrimitiveKind.TOOL:
+            tool = self.server.tools.get_tool(name)
+            return tool is not None and bool(tool.context_kwarg or tool.resolved_params)
+        if kind == PrimitiveKind.PROMPT:
+            prompt = self.server.prompts.get_prompt(name)
+            return prompt is not None and bool(prompt.context_kwarg)
+        if kind == PrimitiveKind.RESOURCE:
+            return False  # it has no parameters
+        templates = self.server.resources.all_templates()
+        return any(t.uri_template == name and bool(t.context_kwarg) for t in templates)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

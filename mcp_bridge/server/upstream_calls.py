@@ -6,10 +6,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
+    CONNECTION_CLOSED,
     INTERNAL_ERROR,
     LOG_LEVEL_META_KEY,
     METHOD_NOT_FOUND,
@@ -20,6 +22,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_bridge.access.context import Call, current_call
+from mcp_bridge.server.direct_dispatch import SingleResponseContext
 from mcp_bridge.upstreams.relay import refusal, relay, relayed_rule, tool_error
 
 logger = logging.getLogger(__name__)
@@ -96,9 +99,14 @@ async def relay_upstream(
     rule = relayed_rule(call)
     if rule is None:
         return await call_next(ctx)
-    params = ctx.params or {}
-    result = await relay(call, rule, params, SdkDownstream(ctx))
-    return shaped(ctx, result, call)
+    params, downstream = ctx.params or {}, SdkDownstream(ctx)
+    if isinstance(ctx.session._request_outbound, SingleResponseContext):
+        return shaped(ctx, await relay(call, rule, params, downstream), call)
+    # Within a session, the SDK runs it in a task that outlives the HTTP request.
+    with anyio.CancelScope() as scope:
+        call.stop = scope.cancel
+        return shaped(ctx, await relay(call, rule, params, downstream), call)
+    raise MCPError(CONNECTION_CLOSED, "The call was stopped.")
 
 
 def shaped(

@@ -7,13 +7,19 @@ sent again once its bytes have left.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    LOG_LEVEL_META_KEY,
+    METHOD_NOT_FOUND,
+)
 from mcp_types.methods import is_input_required
 
 from mcp_bridge.access.catalogue import Rule
@@ -36,7 +42,7 @@ FORWARDED = {
     "completion/complete": ("argument", "context"),
 }
 """Method -> the parameters that reach the upstream server, besides the target."""
-TRACE_KEYS = ("traceparent", "tracestate", "baggage")
+META_KEYS = ("traceparent", "tracestate", "baggage", LOG_LEVEL_META_KEY)
 """Keys of `_meta` that are forwarded; a client may keep secrets under others."""
 MAX_ROUNDS = 10
 """Rounds of questions that one call of an older client may cause."""
@@ -91,6 +97,9 @@ async def relay(
         failed = result.get("isError") is True
         call.outcome = Outcome.ERROR if failed else Outcome.OK
         return result
+    except asyncio.CancelledError:
+        call.outcome = "cancelled"
+        raise
     except UpstreamProblem as problem:
         call.outcome = problem.outcome
         logger.info("Upstream %s: %s", rule.upstream and rule.upstream.name, problem)
@@ -168,7 +177,7 @@ def upstream_params(rule: Rule, method: str, params: Json) -> dict[str, Any]:
         sent["requestState"] = own_state(rule, sent["requestState"])
     meta = params.get("_meta")
     meta = meta if isinstance(meta, dict) else {}
-    kept = {key: meta[key] for key in TRACE_KEYS if isinstance(meta.get(key), str)}
+    kept = {key: meta[key] for key in META_KEYS if isinstance(meta.get(key), str)}
     if meta.get("progressToken") is not None:
         # Its own name of the call: the client's token says nothing there.
         kept["progressToken"] = "portico"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support.asgi import Client, run
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"{}"}
+END = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class FakeTrail:
@@ -119,7 +121,6 @@ def test_a_quick_response_is_sent_once_audited() -> None:
 @pytest.mark.parametrize("app", [quick, slow])
 def test_a_failed_audit_is_503(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded_response, "WATCH_AFTER", 0.001)
-    monkeypatch.setattr(recorded_response, "PING_EVERY", 0.01)
     sent = serve(app, FakeTrail(OperationalError("gone")), [])
     assert sent[0]["status"] == 503 and len(sent) == 2
 
@@ -203,9 +204,12 @@ PING = {"type": "http.response.body", "body": b": ping", "more_body": True}
 EVENT = {"type": "http.response.body", "body": b"data: {}", "more_body": True}
 
 
-def recorded_stream(trail: Any, hold_head: bool) -> tuple[RecordedStream, Client]:
-    client = Client()
-    return RecordedStream(client.send, trail, a_call(), hold_head=hold_head), client
+def recorded_stream(
+    trail: Any, hold_head: bool, target: tuple[str, str] | None = None
+) -> tuple[RecordedStream, Client]:
+    client, call = Client(), a_call()
+    call.message = replace(call.message, target=target)
+    return RecordedStream(client.send, trail, call, hold_head=hold_head), client
 
 
 @pytest.mark.parametrize("hold_head", [False, True])
@@ -242,6 +246,54 @@ def test_a_held_head_waits_for_the_first_content() -> None:
         assert trail.outcomes == ["ok"]
         await stream.close()
         assert client.sent == [START, EVENT, PING]
+
+    run(story())
+
+
+RESULT = {
+    "type": "http.response.body",
+    "body": b'event: message\r\ndata: {"jsonrpc":"2.0","id":1,"result":{}}\r\n\r\n',
+    "more_body": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "recorded"),
+    [
+        (b'data: {"method":"notifications/progress","params":{}}\r\n\r\n', []),
+        (b'data: {"id":1,"method":"x","params":{"result":{}}}\r\n\r\n', []),
+        (b": ping\r\n\r\n", []),
+        (b'data: {"id":1,"result":{"structured":{"method":1}}}\r\n\r\n', ["began"]),
+        (b'data: {"id":1,"error":{}}\r\n\r\n', ["began"]),
+        (b'data: no JSON "result":\r\n\r\n', ["began"]),
+    ],
+)
+def test_a_call_is_recorded_with_the_outcome_of_its_result(
+    first: bytes, recorded: list[str]
+) -> None:
+    """Progress and questions come before it is known."""
+
+    async def story() -> None:
+        trail = FakeTrail()
+        stream, client = recorded_stream(trail, hold_head=True, target=("tool", "x"))
+        stream.call.outcome = "began"
+        await stream(START)
+        await stream({**RESULT, "body": first})
+        assert len(client.sent) == 2 and trail.outcomes == recorded
+        stream.call.outcome = "ok"
+        await stream(RESULT)
+        assert len(client.sent) == 3 and trail.outcomes == (recorded or ["ok"])
+
+    run(story())
+
+
+def test_a_stream_whose_result_cannot_be_recorded_ends_before_it() -> None:
+    async def story() -> None:
+        trail = FakeTrail(OperationalError("gone"))
+        stream, client = recorded_stream(trail, hold_head=True, target=("tool", "x"))
+        for event in (START, {**RESULT, "body": b": ping\r\n\r\n"}, RESULT, RESULT):
+            await stream(event)
+        assert client.sent[2:] == [{"type": "http.response.body", "body": b""}]
 
     run(story())
 
@@ -391,15 +443,18 @@ def test_a_check_cancels_a_call_that_is_no_longer_allowed() -> None:
     run(story())
 
 
-def test_pings_that_cannot_be_recorded_are_one_503() -> None:
+def test_a_stream_ends_without_the_answer_that_cannot_be_recorded() -> None:
     async def story() -> None:
         trail = FakeTrail(OperationalError("gone"))
         reply, client, _again = single(trail)
         await reply.ping()
         await reply.ping()
-        assert client.status == 503 and len(client.sent) == 2 and not reply.streaming
+        assert client.status == 200 and reply.streaming
+        await reply(START)
+        await reply(BODY)
+        assert client.sent[3:] == [END] and not reply.streaming
         await reply.close()
-        assert len(client.sent) == 2
+        assert len(client.sent) == 4
         reply.stop()
 
     run(story())
@@ -409,8 +464,9 @@ def test_a_disconnect_is_recorded_once() -> None:
     async def story() -> None:
         trail = FakeTrail()
         reply, _client, _again = single(trail)
-        await reply.record_disconnect()
-        await reply.record_disconnect()
+        reply.left = True
+        await reply.settle()
+        await reply.settle()
         assert trail.outcomes == [""]
         reply.stop()
 

@@ -45,9 +45,9 @@ def test_only_post_requests_get_json(method: str) -> None:
 
 
 def test_methods_with_a_result_only_are_open_lists() -> None:
-    """Their handlers are the SDK's own. Others may call an app's code."""
+    """Their handlers are the SDK's own, or get no Context."""
     lists = {method for method in OPEN_METHODS if method.endswith("/list")}
-    assert RESULT_ONLY_METHODS == lists | {"ping"}
+    assert RESULT_ONLY_METHODS == lists | {"ping", "completion/complete"}
 
 
 def test_the_managers_run_while_the_server_runs(
@@ -107,7 +107,10 @@ NEW_ERA, OLD_ERA = "2026-07-28", "2025-06-18"
         ("tools/call", '{"name":3}', OLD_ERA, False, False, False),
         ("tools/list", "{}", OLD_ERA, True, True, False),
         ("tools/list", '{"_meta":{"progressToken":1}}', OLD_ERA, True, False, False),
-        ("resources/read", '{"uri":"a://b"}', OLD_ERA, True, False, False),
+        ("resources/read", '{"uri":"a://b"}', OLD_ERA, True, True, False),
+        ("prompts/get", '{"name":"none"}', OLD_ERA, True, True, False),
+        ("completion/complete", "{}", OLD_ERA, True, True, False),
+        ("logging/setLevel", "{}", OLD_ERA, True, False, False),
         ("initialize", "{}", OLD_ERA, True, False, False),
         ("tools/call", CALL % "talking", NEW_ERA, True, True, True),
         ("subscriptions/listen", "{}", NEW_ERA, True, False, False),
