@@ -62,6 +62,7 @@ NEVER_ONE = {
     "Shows the first %(shown)s of %(todo)s lines with changes.",
     "Wait {} seconds between polls.",
     "The assertion expires later than in {} seconds.",
+    "it has more than {} keys.",
 }
 
 

@@ -69,6 +69,9 @@ class UsersRowAdmin(ReadOnlyAdmin[M]):
         owner: User = obj.user  # type: ignore[attr-defined]
         return {"subject": subject_of(owner)}
 
+    def history_name(self, obj: M) -> str:
+        return str(obj.user)  # type: ignore[attr-defined]
+
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(UsersRowAdmin[Authenticator]):

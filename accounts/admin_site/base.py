@@ -111,6 +111,10 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         """The filter of the audit for events about this row."""
         return {"subject": subject_of(obj)}
 
+    def history_name(self, obj: M) -> str:
+        """Names in the title whose history it is."""
+        return str(obj)
+
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None
     ) -> Any:
@@ -131,7 +135,7 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         listing = reverse("admin:accounts_auditevent_changelist")
         context = {
             **self.admin_site.each_context(request),
-            "title": _("History of %s") % obj,
+            "title": _("History of %s") % self.history_name(obj),
             "parent": (self.row_url(obj), str(obj)),
             "events": events,
             "all_events": f"{listing}?{urlencode(query)}",

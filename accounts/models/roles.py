@@ -84,6 +84,18 @@ class Role(models.Model):
         return self.name
 
 
+def name_through(table: Any, one: Any, many: Any) -> None:
+    """Name the rows of a many-to-many table, which delete pages list.
+
+    Django translates its own names once, when it starts.
+    """
+    meta = table._meta
+    meta.verbose_name, meta.verbose_name_plural = one, many
+
+
+name_through(Role.scopes.through, _("scope of a role"), _("scopes of roles"))
+
+
 class RoleAssignmentQuerySet(models.QuerySet["RoleAssignment"]):
     """Filters assignments by expiry and grants roles."""
 

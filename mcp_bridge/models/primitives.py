@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Scope
+from accounts.models.roles import name_through
 from mcp_bridge.models.upstream_servers import UpstreamServer
 
 
@@ -381,3 +382,8 @@ def concerns_calls(
 def summary(counts: dict[str, int]) -> dict[str, Any]:
     """The non-zero counts of a sync."""
     return {name: count for name, count in counts.items() if count}
+
+
+name_through(
+    Primitive.required_scopes.through, _("required scope"), _("required scopes")
+)

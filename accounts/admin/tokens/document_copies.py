@@ -21,6 +21,13 @@ from accounts.oauth.clients.document_copies import (
 from accounts.parsing.host_names import host_of_document
 
 
+class PastedJSONField(forms.JSONField):
+    """A field for JSON that is empty, not `null`, before anything is pasted."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 class DocumentCopyForm(forms.ModelForm):  # type: ignore[type-arg]
     """A pasted document meets the rules of a fetched one and names its own URL."""
 
@@ -29,6 +36,7 @@ class DocumentCopyForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = DocumentCopy
         fields = ("document", "origin", "read_on", "enabled")
+        field_classes = {"document": PastedJSONField}
 
     def clean_document(self) -> dict[str, Any]:
         """Set URL and name of the row from the document."""

@@ -144,3 +144,11 @@ def test_the_rows_can_be_viewed(root: AdminBrowser) -> None:
         assert root.open(f"{list_url(model)}?q=alice").page.status_code == 200
         assert root.open(row_url(model, row)).page.status_code == 200
         assert "alice" in root.page.text and "hush" not in root.page.text
+
+
+def test_the_history_of_a_session_is_named_after_its_user() -> None:
+    """The browser's name would fill the page, and its user has the events."""
+    boss = AdminBrowser(account("boss", is_staff=True, is_superuser=True))
+    session = session_of(account("dora"))
+    page = boss.open(row_url(UserSession, session, "history")).page
+    assert "<h1>History of dora</h1>" in page.text

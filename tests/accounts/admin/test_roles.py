@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib import admin
 
 from accounts.models import ClaimRule, Role, RoleAssignment, Scope, SignInProvider
@@ -142,3 +143,15 @@ def test_the_list_of_scopes_names_their_roles() -> None:
     assert rows["User.Read"] == "Admin, User"
     assert RoleAssignment.objects.count() == 0
     assert page.given_by(Scope.objects.create(name="unused")) == "-"
+
+
+@pytest.mark.parametrize(
+    ("language", "named"), [("en", "Scope of a role"), ("ko", "역할의 범위")]
+)
+def test_a_delete_page_names_the_rows_of_a_relation(language: str, named: str) -> None:
+    boss = AdminBrowser(account("boss", is_staff=True, is_superuser=True))
+    client: Any = boss.http.client  # type: ignore[attr-defined]
+    client.cookies[settings.LANGUAGE_COOKIE_NAME] = language
+    scope = Scope.objects.get(name="User.Read")
+    text = boss.open(row_url(Scope, scope, "delete")).page.text
+    assert f"{named}: " in text and "relationship" not in text

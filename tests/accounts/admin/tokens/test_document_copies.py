@@ -51,6 +51,12 @@ def paste(browser: AdminBrowser, document: Any, path: str = ADD, **more: Any) ->
     browser.submit(browser.form("_save"), "_save", document=text, **more)
 
 
+def test_an_empty_form_does_not_say_null(carol: AdminBrowser) -> None:
+    """`null` would be JSON to correct before the pasted text."""
+    form = carol.open(ADD).form("_save")
+    assert form.fields["document"].strip() == ""
+
+
 def errors(browser: AdminBrowser, document: Any, path: str = ADD) -> str:
     """The page of a refused document; it still shows the pasted text."""
     before = list(DocumentCopy.objects.values())
