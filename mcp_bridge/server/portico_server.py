@@ -29,7 +29,6 @@ from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
-from mcp.shared.inbound import x_mcp_header_map
 from mcp_types import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -65,6 +64,7 @@ from mcp_bridge.server.visibility import (
     VisibleTools,
     is_usable,
 )
+from mcp_bridge.upstreams.definitions import mirrored_arguments
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -295,10 +295,10 @@ def upstream_schema(name: str) -> dict[str, Any] | None:
     """The accepted input schema of an upstream tool, if it names a header."""
     call = current_call()
     rule = None if call is None else call.catalogue.get((PrimitiveKind.TOOL, name))
-    schema = None if rule is None else (rule.definition or {}).get("inputSchema")
-    if not isinstance(schema, dict) or not x_mcp_header_map(schema):
+    if rule is None or rule.definition is None or not mirrored_arguments(rule):
         return None
-    return schema if is_usable(PrimitiveKind.TOOL, name) else None
+    usable = is_usable(PrimitiveKind.TOOL, name)
+    return rule.definition["inputSchema"] if usable else None
 
 
 async def require_decision(

@@ -31,6 +31,7 @@ def private_networks() -> tuple[str, ...]:
     return configured + (LOOPBACK if _is_local(settings.ISSUER_URL) else ())
 
 
+@lru_cache(maxsize=16)
 def _is_local(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
@@ -57,13 +58,20 @@ def may_contact(address: str) -> bool:
 
 def check_url(name: str, url: str) -> None:
     """Raises UpstreamProblem for a URL whose host is a forbidden address."""
+    host = _address_in(url)
+    if host and not may_contact(host):
+        raise private_address(name, host)
+
+
+@lru_cache(maxsize=1024)
+def _address_in(url: str) -> str:
+    """The host of a URL if it is an address; empty if it is a name."""
     host = urlsplit(url).hostname or ""
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return
-    if not may_contact(host):
-        raise private_address(name, host)
+        return ""
+    return host
 
 
 def private_address(name: str, host: str) -> UpstreamProblem:

@@ -11,10 +11,11 @@ from typing import Any
 import mcp_types as types
 from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
 from jsonschema.validators import validator_for  # type: ignore[import-untyped]
-from mcp.shared.inbound import find_invalid_x_mcp_header
+from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 from pydantic import BaseModel, ValidationError
 
 from accounts.parsing.text import one_line
+from mcp_bridge.access.catalogue import Key, Rule
 from mcp_bridge.models import Offer, PrimitiveKind, UpstreamServer
 from mcp_bridge.models.upstream_servers import SEPARATOR
 
@@ -35,6 +36,28 @@ MODELS: Mapping[str, tuple[type[BaseModel], str]] = {
     PrimitiveKind.RESOURCE_TEMPLATE: (types.ResourceTemplate, "uriTemplate"),
 }
 """Kind -> the SDK's model, and the member that names the primitive."""
+
+Mirrored = Mapping[tuple[str, ...], str]
+"""Path of an argument -> the header that repeats it (SEP-2243)."""
+MAX_MIRRORED = 50_000
+
+_mirrored: dict[Key, tuple[Mapping[str, Any], Mirrored]] = {}
+"""(kind, name) -> the accepted definition and its headers: a schema is walked once."""
+
+
+def mirrored_arguments(rule: Rule) -> Mirrored:
+    """The arguments of an upstream tool that headers repeat; empty for most tools."""
+    definition = rule.definition
+    if definition is None:
+        return {}
+    known = _mirrored.get(rule.key)
+    if known is None or known[0] is not definition:
+        if len(_mirrored) >= MAX_MIRRORED:
+            _mirrored.clear()
+        schema = definition.get("inputSchema")
+        found = x_mcp_header_map(schema) if isinstance(schema, dict) else {}
+        known = _mirrored[rule.key] = definition, found
+    return known[1]
 
 
 def shown_name(prefix: str, name: str) -> str:

@@ -27,7 +27,6 @@ from mcp.shared.inbound import (
     MCP_PROTOCOL_VERSION_HEADER,
     encode_header_value,
     mcp_param_headers,
-    x_mcp_header_map,
 )
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
@@ -47,6 +46,7 @@ from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.models import CredentialMode
 from mcp_bridge.models import Protocol as ProtocolChoice
 from mcp_bridge.upstreams.credentials import credential_headers, forget_token
+from mcp_bridge.upstreams.definitions import Mirrored
 from mcp_bridge.upstreams.http_client import delete, events, post, read_limited
 from mcp_bridge.upstreams.problems import (
     Outcome,
@@ -124,13 +124,13 @@ async def request(
     *,
     principal: Principal | None = None,
     downstream: Downstream | None = None,
-    schema: Json | None = None,
+    mirrored: Mirrored | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
     """Send one request and return its result.
 
-    `schema` is the input schema of a tool, for arguments that headers repeat. Raises
-    UpstreamProblem, or MCPError with the error of the server.
+    `mirrored` names the arguments that headers repeat. Raises UpstreamProblem, or
+    MCPError with the error of the server.
     """
     to = downstream or Nobody()
     limit = seconds or float(upstream.row.call_timeout)
@@ -141,7 +141,7 @@ async def request(
             protocol = await protocol_of(upstream, principal)
             try:
                 return await _send(
-                    protocol, upstream, method, params, principal, to, schema, sent
+                    protocol, upstream, method, params, principal, to, mirrored, sent
                 )
             except MCPError as error:
                 if error.error.code != UNSUPPORTED_PROTOCOL_VERSION:
@@ -152,7 +152,7 @@ async def request(
                 if other == protocol:
                     raise
                 return await _send(
-                    other, upstream, method, params, principal, to, schema, sent
+                    other, upstream, method, params, principal, to, mirrored, sent
                 )
     except TimeoutError as error:
         text = f"The upstream server {upstream.name} did not answer in {limit:g} s."
@@ -185,12 +185,12 @@ async def _send(
     params: Json,
     principal: Principal | None,
     to: Downstream,
-    schema: Json | None,
+    mirrored: Mirrored | None,
     sent: Sent,
 ) -> dict[str, Any]:
     headers = await credential_headers(upstream, principal)
     if protocol == MODERN:
-        return await _send_modern(upstream, method, params, headers, to, schema, sent)
+        return await _send_modern(upstream, method, params, headers, to, mirrored, sent)
     session = await open_session(upstream, principal, headers, to)
     try:
         return await _send_legacy(upstream, session, method, params, headers, to, sent)
@@ -217,7 +217,7 @@ async def _send_modern(
     params: Json,
     credential: Json,
     to: Downstream,
-    schema: Json | None,
+    mirrored: Mirrored | None,
     sent: Sent,
 ) -> dict[str, Any]:
     version = MODERN_PROTOCOL_VERSIONS[-1]
@@ -236,8 +236,7 @@ async def _send_modern(
     name = params.get(NAMES.get(method, ""))
     if isinstance(name, str):
         headers[MCP_NAME_HEADER] = encode_header_value(name)
-    if schema is not None:
-        mirrored = x_mcp_header_map(schema)
+    if mirrored:
         headers |= mcp_param_headers(mirrored, params.get("arguments") or {})
     body = _body(method, {**params, "_meta": meta})
     return await _exchange(upstream, body, headers, to, sent, None)

@@ -30,6 +30,8 @@ CONNECT_SECONDS = 5.0
 REDIRECTS = (307, 308)
 """The redirects that repeat the method and the body."""
 MAX_REDIRECTS = 3
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+"""Kept: json.dumps() with options makes a new one for each call."""
 
 _clients: dict[
     tuple[int | None, str, asyncio.AbstractEventLoop], aiohttp.ClientSession
@@ -78,9 +80,7 @@ async def post(
     """
     name, url = upstream.name, upstream.row.url
     check_url(name, url)
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
+    content = ENCODER.encode(body).encode("utf-8", "surrogatepass")
     client = client_for(upstream)
     try:
         for _ in range(MAX_REDIRECTS):

@@ -27,6 +27,7 @@ from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Reason
 from mcp_bridge.db import in_database
 from mcp_bridge.models import UpstreamCredential
+from mcp_bridge.upstreams.definitions import mirrored_arguments
 from mcp_bridge.upstreams.exchange import NAMES, Downstream, request
 from mcp_bridge.upstreams.limits import admitted
 from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
@@ -121,7 +122,7 @@ async def serve(
     upstream = rule.upstream
     if upstream is None:
         raise LookupError(f"{rule.name} is not an upstream primitive")
-    schema = (rule.definition or {}).get("inputSchema")
+    mirrored = mirrored_arguments(rule)
     async with admitted(upstream):
         for _ in range(MAX_ROUNDS):
             result = await request(
@@ -130,7 +131,7 @@ async def serve(
                 params,
                 principal=call.principal,
                 downstream=downstream,
-                schema=schema if isinstance(schema, dict) else None,
+                mirrored=mirrored,
             )
             if not is_input_required(result):
                 return result

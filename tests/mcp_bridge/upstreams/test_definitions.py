@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
+from mcp_bridge.access.catalogue import Rule
 from mcp_bridge.models import Offer, PrimitiveKind, UpstreamServer
-from mcp_bridge.upstreams.definitions import LARGEST, offer_of, shown_name
+from mcp_bridge.upstreams import definitions
+from mcp_bridge.upstreams.definitions import (
+    LARGEST,
+    mirrored_arguments,
+    offer_of,
+    shown_name,
+)
 
 TOOL: dict[str, Any] = {
     "name": "add",
@@ -128,3 +135,34 @@ def test_a_long_uri_is_unusable() -> None:
     offer = offered(PrimitiveKind.RESOURCE, uri=uri, name="a")
     assert "longer than 255" in offer.problem
     assert offer.upstream_name == uri
+
+
+def mirroring(header: str) -> Rule:
+    """The rule of a tool whose argument `region` is repeated by a header."""
+    region = {"type": "string", "x-mcp-header": header}
+    schema = {"type": "object", "properties": {"region": region}}
+    shown = {"name": "git__sell", "inputSchema": schema}
+    scopes = frozenset({"User.Read"})
+    return Rule("tool", "git__sell", True, False, scopes, definition=shown)
+
+
+def test_mirrored_arguments_follow_the_accepted_definition() -> None:
+    assert mirrored_arguments(mirroring("Region")) == {("region",): "Region"}
+    assert mirrored_arguments(mirroring("Place")) == {("region",): "Place"}
+    code = Rule("tool", "look", True, False, frozenset())
+    assert mirrored_arguments(code) == {}
+
+
+def test_the_schema_of_a_tool_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each call: a schema may have 64 KB."""
+    walked: list[Any] = []
+
+    def walk(schema: Any) -> dict[tuple[str, ...], str]:
+        walked.append(schema)
+        return {}
+
+    monkeypatch.setattr(definitions, "x_mcp_header_map", walk)
+    rule = mirroring("Once")
+    for _ in range(3):
+        mirrored_arguments(rule)
+    assert len(walked) == 1
