@@ -100,7 +100,7 @@ def unprivileged(folder: Path, host: str) -> list[str]:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while time.monotonic() < end and process.poll() is None:
         if taken(port):
             return

@@ -46,7 +46,7 @@ def test_every_answered_call_is_audited_after_a_stop(rows: None, folder: Path) -
                 pool.submit(call_until_stopped, server, token, stop, number)
                 for number in range(4)
             ]
-            end = monotonic() + 15
+            end = monotonic() + 30
             mark = f"kill-{server.port}-"
             while monotonic() < end:
                 events = AuditEvent.objects.filter(request_id__startswith=mark)

@@ -72,7 +72,7 @@ def tool_answered(response: httpx2.Response) -> bool:
 
 def use_is_stored(rows: QuerySet[IssuedToken]) -> bool:
     """Whether this use is stored: uses are written in batches."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while time.monotonic() < end:
         if rows.exclude(last_used_at=None).exists():
             return True

@@ -226,7 +226,7 @@ def test_waiting_mails_are_sent_at_shutdown(
 
 def failed_since(last: int, number: int) -> list[AuditEvent]:
     """Wait for events of failed mails."""
-    ends = time.monotonic() + 15
+    ends = time.monotonic() + 30
     found: Any = AuditEvent.objects.filter(action="mail.failed", id__gt=last)
     while found.count() < number and time.monotonic() < ends:
         time.sleep(0.05)
