@@ -10,6 +10,7 @@ import atexit
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import signal
@@ -27,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARIES = (
     "aiohttp",
+    "anyio.from_thread",
     "argon2",
     "cryptography.fernet",
     "cryptography.hazmat.primitives.asymmetric.ec",
@@ -36,12 +38,18 @@ LIBRARIES = (
     "django.core.asgi",
     "django.core.management",
     "django.db.backends.sqlite3.base",
+    "django.db.migrations.loader",
+    "django.test.signals",
+    "drf_spectacular.utils",
     "fido2.server",
     "httpx2",
+    "jsonschema",
     "jwcrypto.jwk",
+    "jwcrypto.jwt",
     "jwt",
     "limits.storage",
     "mcp.server",
+    "oauth2_provider.validators",
     "oauthlib.oauth2",
     "psycopg_pool",
     "pydantic_settings",
@@ -179,6 +187,9 @@ def become(program: list[str], env: dict[str, str], files: list[str]) -> None:
 def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    # Workers of a server are forks, too.
+    workers = importlib.import_module("uvicorn._subprocess")
+    vars(workers)["spawn"] = multiprocessing.get_context("fork")
     # Collecting garbage must not visit, and copy, the libraries in each process.
     gc.collect()
     gc.freeze()
