@@ -175,11 +175,20 @@ def prepared_folder() -> Path:
     return folder
 
 
+@cache
+def filled_folder(extra_apps: str) -> Path:
+    """The same with these apps and the sample users; to be copied."""
+    folder = Path(mkdtemp(dir=os.environ.get("DATA_DIR")))
+    copytree(prepared_folder(), folder, dirs_exist_ok=True)
+    manage(folder, "shell", "-c", FILL, EXTRA_APPS=extra_apps)
+    return folder
+
+
 @contextmanager
 def sqlite_server(folder: Path, **environment: str) -> Iterator[Portico]:
     """A server with its own SQLite database, as `make serve` prepares it."""
-    copytree(prepared_folder(), folder, dirs_exist_ok=True)
-    manage(folder, "shell", "-c", FILL, **environment)
+    apps = environment.get("EXTRA_APPS", "")
+    copytree(filled_folder(apps), folder, dirs_exist_ok=True)
     secrets = {
         name.upper(): (folder / name).read_text()
         for name in ("secret_key", "key_encryption_key")
