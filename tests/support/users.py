@@ -15,8 +15,16 @@ from django.test import Client
 from accounts.http.session_store import current_key
 from accounts.models import OAuthClient, Role, RoleAssignment, User
 from tests.support.password import PASSWORD
+from tests.support.quick_hashing import shipped_cost
 
-__all__ = ["PASSWORD", "account", "browser_of", "make_user", "public_client"]
+__all__ = [
+    "PASSWORD",
+    "account",
+    "browser_of",
+    "hash_as_shipped",
+    "make_user",
+    "public_client",
+]
 
 
 def public_client(client_id: str) -> str:
@@ -27,8 +35,17 @@ def public_client(client_id: str) -> str:
 
 @cache
 def hashed_password(*_hashers: str) -> str:
-    """PASSWORD, hashed once by the first of these: hashing takes 0.06 s."""
+    """PASSWORD, hashed once by the first of these."""
     return make_password(PASSWORD)
+
+
+def hash_as_shipped(*names: str) -> None:
+    """Give these accounts the hash of PASSWORD that production would store.
+
+    For tests of what depends on its cost, at servers without `tests.apps.wait_guard`.
+    """
+    with shipped_cost():
+        User.objects.filter(username__in=names).update(password=make_password(PASSWORD))
 
 
 def make_user(name: str, *roles: str, admin: bool = False) -> User:

@@ -8,6 +8,8 @@ class GuardConfig(AppConfig):
 
     def ready(self) -> None:
         """Patch after all guarded modules are imported."""
-        from tests.apps.wait_guard.waits import plant
+        from tests.apps.wait_guard import waits
+        from tests.support import quick_hashing
 
-        plant()
+        waits.plant()
+        quick_hashing.plant()

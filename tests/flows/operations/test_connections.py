@@ -17,7 +17,7 @@ from accounts.models import IssuedToken
 from tests.support.mcp_client import HTTP, McpClient, mcp_client
 from tests.support.pooler import running_pooler
 from tests.support.server import ROOT, Portico, database_url, running_server
-from tests.support.users import PASSWORD
+from tests.support.users import PASSWORD, hash_as_shipped
 
 pytestmark = [
     pytest.mark.usefixtures("default_users"),
@@ -61,7 +61,9 @@ def mixed_load(server: Portico, rounds: int) -> list[int]:
 def test_a_process_opens_at_most_five_connections(rows: None, folder: Path) -> None:
     """Under load, with a slow password hash in the way; nothing fails for it."""
     url = with_option(database_url(), f"application_name={NAME}")
-    with running_server(folder, DATABASE_URL=url, HASHING_WAIT="20") as server:
+    hash_as_shipped("bob")
+    settings = {"HASHING_WAIT": "20", "EXTRA_APPS": "tests.apps.shop"}
+    with running_server(folder, DATABASE_URL=url, **settings) as server:
         with ThreadPoolExecutor(1) as background:
             work = background.submit(mixed_load, server, 160)
             seen = [open_connections()]

@@ -20,7 +20,7 @@ from accounts.authentication.lockout import WIDE_FACTOR
 from accounts.models import User
 from tests.support.html_browser import Browser
 from tests.support.server import Portico, running_server
-from tests.support.users import PASSWORD
+from tests.support.users import PASSWORD, hash_as_shipped
 
 pytestmark = [
     pytest.mark.once,
@@ -35,9 +35,12 @@ POST = partial(httpx2.post, timeout=60, verify=False)
 
 @pytest.fixture(scope="module")
 def two_servers(rows: None, folder: Path) -> Iterator[list[Portico]]:
-    """Two processes on one database; three wrong attempts lock out."""
+    """Two processes on one database; three wrong attempts lock out.
+
+    Hashing takes as long as in production: attempts overlap.
+    """
     settings = {"LOCKOUT_AFTER": str(MOST), "TRUSTED_PROXIES": "127.0.0.1"}
-    settings["HASHING_WAIT"] = "20"
+    settings |= {"HASHING_WAIT": "20", "EXTRA_APPS": "tests.apps.shop"}
     with (
         running_server(folder, **settings) as one,
         running_server(folder, **settings) as other,
@@ -48,6 +51,7 @@ def two_servers(rows: None, folder: Path) -> Iterator[list[Portico]]:
 @pytest.fixture
 def without_counts(rows: None) -> Iterator[None]:
     """Removes counts and second factors before and after."""
+    hash_as_shipped("alice")
     AccessAttempt.objects.all().delete()
     Authenticator.objects.all().delete()
     yield
