@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support import migrated_database
 from tests.support.ports import free_port
 from tests.support.server import ROOT
 
@@ -40,7 +41,10 @@ def matches(printed: str, shown: str) -> bool:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the tracked files, with the environment linked."""
+    """A copy of the tracked files and their times, with the environment linked.
+
+    `make` installs the packages again if a requirements file is newer than they are.
+    """
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT,
@@ -51,8 +55,11 @@ def checkout(tmp_path: Path) -> Path:
     for name in names:
         target = tmp_path / "portico" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, target)
+        shutil.copy2(ROOT / name, target)
     (tmp_path / "portico" / ".venv").symlink_to(ROOT / ".venv")
+    (tmp_path / "portico" / "var").mkdir(0o700)
+    # `make serve` still migrates the app of the tour.
+    migrated_database.restore(tmp_path / "portico" / "var" / "portico.sqlite3")
     return tmp_path / "portico"
 
 
