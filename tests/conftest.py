@@ -15,10 +15,12 @@ from django.test.utils import setup_databases, teardown_databases
 from accounts.models import User
 from accounts.rate_limits.window import PROCESS_WINDOWS
 from tests.apps.wait_guard.waits import plant
-from tests.support import migrated_database
+from tests.support import migrated_database, quick_hashing
 from tests.support.users import make_user
+from tests.tools.run import BOTH_DATABASES
 
 plant()
+quick_hashing.plant()
 
 
 if "MUTANT_UNDER_TEST" in os.environ:
@@ -91,23 +93,6 @@ def pytest_collection_finish() -> None:
     """Modules and tests live until the end: collecting garbage need not visit them."""
     gc.collect()
     gc.freeze()
-
-
-BOTH_DATABASES = (
-    "tests/accounts/admin_site/test_large_changelists.py",
-    "tests/accounts/audit/",
-    "tests/accounts/management/commands/test_purge.py",
-    "tests/accounts/models/",
-    "tests/accounts/test_checks.py",
-    "tests/accounts/tokens/test_refresh.py",
-    "tests/flows/",
-    "tests/mcp_bridge/audit/",
-    "tests/mcp_bridge/cache/",
-    "tests/mcp_bridge/models/",
-    "tests/mcp_bridge/test_db.py",
-    "tests/mcp_bridge/transfer/",
-)
-"""Tests whose SQL or locks differ by database. The other unit tests run once."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -29,6 +29,21 @@ NICE = ("nice", "-n", "5")
 AT_ONCE = 2
 ADMIN = ("tests/accounts/admin", "tests/accounts/admin_site")
 PAGES = ("tests/flows/admin", "tests/flows/browser")
+BOTH_DATABASES = (
+    "tests/accounts/admin_site/test_large_changelists.py",
+    "tests/accounts/audit/",
+    "tests/accounts/management/commands/test_purge.py",
+    "tests/accounts/models/",
+    "tests/accounts/test_checks.py",
+    "tests/accounts/tokens/test_refresh.py",
+    "tests/flows/",
+    "tests/mcp_bridge/audit/",
+    "tests/mcp_bridge/cache/",
+    "tests/mcp_bridge/models/",
+    "tests/mcp_bridge/test_db.py",
+    "tests/mcp_bridge/transfer/",
+)
+"""Tests whose SQL or locks differ by database. The other unit tests run once."""
 LAST_WORDS = 80
 """The number of last lines printed of a run without a failed test: one that hung."""
 CLEARED = (
@@ -144,7 +159,7 @@ def runs(url: str, wanted: tuple[str, ...]) -> list[Run]:
     if wanted:
         found = [Run("SQLite", "", wanted)]
     if url:
-        paths = wanted or ("tests",)
+        paths = wanted or BOTH_DATABASES
         there = Run("PostgreSQL", "not once", paths, {"DATABASE_URL": url})
         found.insert(1, there)
     return found
