@@ -15,6 +15,7 @@ class McpBridgeConfig(AppConfig):
         """Register checks and connect the triggers to migrate; models must exist."""
         from mcp_bridge import checks  # noqa: F401
         from mcp_bridge.cache.triggers.install import install_triggers, suspend_tracking
+        from mcp_bridge.upstreams.registration import checks as upstream  # noqa: F401
 
         pre_migrate.connect(suspend_tracking, sender=self)
         post_migrate.connect(install_triggers, sender=self)

@@ -11,8 +11,8 @@ from typing import Any
 from mcp.shared.uri_template import UriTemplate
 
 from mcp_bridge.models import (
+    SERVED_STATES,
     ArgumentRule,
-    DefinitionState,
     Primitive,
     PrimitiveKind,
     UpstreamCredential,
@@ -47,7 +47,9 @@ def read_catalogue() -> Catalogue:
         scopes = frozenset(required[pk])
         scopes = shared.setdefault(scopes, scopes)
         upstream = servers.get(server)
-        served = state in SERVED and (upstream is None or upstream.enabled)
+        blocked = "" if state in SERVED_STATES else state
+        if not blocked and upstream is not None and not upstream.enabled:
+            blocked = "upstream"
         rules.append(
             Rule(
                 kind,
@@ -55,7 +57,7 @@ def read_catalogue() -> Catalogue:
                 enabled,
                 sensitive,
                 scopes,
-                blocked="" if served else ("upstream" if state in SERVED else state),
+                blocked=blocked,
                 calls_refused=refused,
                 conditions=conditions.get(pk, ()),
                 upstream=upstream,
@@ -79,7 +81,6 @@ COLUMNS = (
     "accepted_hash",
     "calls_refused",
 )
-SERVED = (DefinitionState.ACCEPTED, DefinitionState.CHANGED)
 _parsed: dict[int, tuple[str, Mapping[str, Any]]] = {}
 """Row -> hash and accepted definition, so that a read parses only what changed."""
 

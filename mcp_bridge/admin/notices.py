@@ -8,12 +8,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.admin_site.notices import Notice, notice_finder
-from mcp_bridge.admin.upstreams.figures import (
-    credential_missing,
-    has_rejected_credential,
-)
 from mcp_bridge.checks import changed_names, unreachable_names
-from mcp_bridge.models import DefinitionState, Primitive, UpstreamServer
+from mcp_bridge.models import DefinitionState, Primitive
+from mcp_bridge.upstreams.registration.checks import enabled_servers, server_problem
 
 
 @notice_finder("mcp_bridge.view_primitive", instead_of="portico.W101")
@@ -34,7 +31,7 @@ def unreachable() -> Iterator[Notice]:
         yield Notice(message, reverse("admin:access_matrix"))
 
 
-@notice_finder("mcp_bridge.view_primitive")
+@notice_finder("mcp_bridge.view_primitive", instead_of="portico.W112")
 def held_definitions() -> Iterator[Notice]:
     """Definitions of upstream servers that nobody has accepted yet."""
     held = Primitive.objects.filter(state=DefinitionState.HELD)
@@ -44,27 +41,14 @@ def held_definitions() -> Iterator[Notice]:
         yield Notice(message, reverse("admin:definition_review"))
 
 
-@notice_finder("mcp_bridge.view_upstreamserver")
+@notice_finder("mcp_bridge.view_upstreamserver", instead_of="portico.W110")
 def upstream_problems() -> Iterator[Notice]:
     """Enabled upstream servers that do not work, each with its page."""
-    servers = UpstreamServer.objects.filter(enabled=True).select_related("status")
-    for server in servers.prefetch_related("credentials"):
+    for server in enabled_servers():
         text = server_problem(server)
         if text:
             url = reverse("admin:mcp_bridge_upstreamserver_change", args=(server.pk,))
             yield Notice(text, url, urgent=True)
-
-
-def server_problem(server: UpstreamServer) -> str:
-    """Why the server does not work, with its name; empty if it does."""
-    if credential_missing(server):
-        return _("The credential for %s is missing.") % server
-    if has_rejected_credential(server):
-        return _("%s rejected its credential. Enter a new one.") % server
-    status = getattr(server, "status", None)
-    if status is not None and status.error:
-        return f"{server}: {status.error}"
-    return ""
 
 
 MOST = 6

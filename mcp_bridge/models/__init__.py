@@ -9,6 +9,7 @@ from mcp_bridge.models.argument_rules import (
 from mcp_bridge.models.change_log import ChangeCounter, LoggedChange
 from mcp_bridge.models.primitives import (
     SCOPE_PREFIX,
+    SERVED_STATES,
     DefinitionState,
     Offer,
     Primitive,
@@ -28,6 +29,7 @@ from mcp_bridge.models.upstream_servers import (
 
 __all__ = [
     "SCOPE_PREFIX",
+    "SERVED_STATES",
     "ArgumentOperator",
     "ArgumentRule",
     "CredentialMode",

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Scope
@@ -45,6 +46,10 @@ class DefinitionState(models.TextChoices):
     REJECTED = "rejected", _("rejected")
     UNUSABLE = "unusable", _("unusable")
     """The source offers something that cannot be served; `problem` says why."""
+
+
+SERVED_STATES = (DefinitionState.ACCEPTED, DefinitionState.CHANGED)
+"""States in which clients see the accepted definition."""
 
 
 def own_scope(kind: str, name: str) -> str:
@@ -164,10 +169,8 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
 
     def servable(self) -> PrimitiveQuerySet:
         """Those that exist for the roles that grant them: enabled and accepted."""
-        states = (DefinitionState.ACCEPTED, DefinitionState.CHANGED)
-        return self.filter(enabled=True, state__in=states).exclude(
-            upstream__enabled=False
-        )
+        rows = self.filter(enabled=True, state__in=SERVED_STATES)
+        return rows.exclude(upstream__enabled=False)
 
 
 class Primitive(models.Model):
@@ -274,6 +277,17 @@ class Primitive(models.Model):
     @property
     def own_scope(self) -> str:
         return own_scope(self.kind, self.name)
+
+    @property
+    def obstacle(self) -> str:
+        """Why nobody can call it, whatever the roles grant; empty if they decide."""
+        if not self.enabled:
+            return gettext("disabled for everyone")
+        if self.state not in SERVED_STATES:
+            return str(self.get_state_display())
+        if self.upstream is not None and not self.upstream.enabled:
+            return gettext("its upstream server is disabled")
+        return gettext("calls are refused") if self.calls_refused else ""
 
     def update_from(self, offer: Offer, *, hold: bool = False) -> str:
         """Update from its source. Returns `changed`, `returned` or an empty string."""

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from mcp.shared.exceptions import MCPError
 from mcp_types import METHOD_NOT_FOUND, SERVER_INFO_META_KEY
 
@@ -123,22 +122,20 @@ class Discovery:
             result = await self.ask(method, params)
             page = result.get(member)
             if not isinstance(page, list):
-                text = _("The answer to %(method)s has no list of %(member)s.")
-                detail = {"method": method, "member": member}
-                raise UpstreamProblem("invalid", text % detail, Outcome.ERROR)
+                text = f"The answer to {method} has no list of {member}."
+                raise UpstreamProblem("invalid", text, Outcome.ERROR)
             items += page
             if len(items) > MAX_ITEMS:
-                text = _("%(method)s has more than %(most)d entries.")
-                return items[:MAX_ITEMS], text % {"method": method, "most": MAX_ITEMS}
+                text = f"{method} has more than {MAX_ITEMS} entries."
+                return items[:MAX_ITEMS], text
             cursor = result.get("nextCursor")
             if cursor is None:
                 return items, ""
             if not isinstance(cursor, str) or cursor in seen:
-                return items, _("%s repeats a cursor.") % method
+                return items, f"{method} repeats a cursor."
             seen.add(cursor)
             params = {"cursor": cursor}
-        text = _("%(method)s has more than %(most)d pages.")
-        return items, text % {"method": method, "most": MAX_PAGES}
+        return items, f"{method} has more than {MAX_PAGES} pages."
 
 
 async def explore(upstream: Upstream) -> Found:
@@ -151,13 +148,12 @@ async def explore(upstream: Upstream) -> Found:
             latency = (time.perf_counter() - began) * 1000
             offers, truncated = await discovery.offers(about)
     except TimeoutError as error:
-        text = _("The upstream server %(name)s did not answer within %(seconds)d s.")
-        detail = {"name": upstream.name, "seconds": SECONDS}
-        raise UpstreamProblem("timeout", text % detail, Outcome.TIMED_OUT) from error
+        text = f"The upstream server {upstream.name} did not answer in {SECONDS} s."
+        raise UpstreamProblem("timeout", text, Outcome.TIMED_OUT) from error
     except MCPError as error:
-        text = _("The upstream server %(name)s answered with an error: %(error)s")
-        detail = {"name": upstream.name, "error": one_line(error.error.message, 200)}
-        raise UpstreamProblem("error", text % detail, Outcome.ERROR) from error
+        detail = one_line(error.error.message, 200)
+        text = f"The upstream server {upstream.name} answered with an error: {detail}"
+        raise UpstreamProblem("error", text, Outcome.ERROR) from error
     finally:
         exchange.end_session(upstream, discovery.explorer)
     return found(protocol, about, offers, latency, truncated)
@@ -231,8 +227,9 @@ def begin(server: UpstreamServer) -> UpstreamCredential | None:
     free = Q(discovering_until=None) | Q(discovering_until__lt=now)
     rows = UpstreamStatus.objects.filter(free, upstream=server)
     if not rows.update(discovering_until=now + LEASE):
-        text = _("Another process is looking at %s now. Try again in a minute.")
-        raise UpstreamProblem("busy", text % server.name)
+        name = server.name
+        text = f"Another process is looking at {name} now. Try again in a minute."
+        raise UpstreamProblem("busy", text)
     return UpstreamCredential.objects.filter(upstream=server, user=None).first()
 
 

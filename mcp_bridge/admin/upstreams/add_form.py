@@ -16,7 +16,6 @@ from django.utils.translation import gettext_lazy
 
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
 from mcp_bridge.access.definition_review import as_text, suspicions
-from mcp_bridge.admin.upstreams.figures import shared_credential
 from mcp_bridge.models import (
     CredentialMode,
     Offer,
@@ -26,6 +25,8 @@ from mcp_bridge.models import (
 )
 from mcp_bridge.upstreams import discovery
 from mcp_bridge.upstreams.problems import UpstreamProblem
+from mcp_bridge.upstreams.registration.checks import shared_credential
+from mcp_bridge.upstreams.registration.problem_texts import problem_in_words
 from mcp_bridge.upstreams.registration.servers import (
     check_header,
     secret_goes_to,
@@ -196,6 +197,10 @@ class Seen:
         return as_text(self.offer.description)
 
     @property
+    def problem(self) -> str:
+        return problem_in_words(self.offer.problem)
+
+    @property
     def schema(self) -> str:
         return as_text(dict(self.offer.shown))
 
@@ -214,6 +219,11 @@ class Looked:
         offers = self.found.offers if self.found else ()
         text = " ".join(f"{o.kind} {o.name} {o.definition}" for o in offers)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def truncated(self) -> str:
+        """Why the lists were cut, in the reader's language."""
+        return problem_in_words(self.found.truncated) if self.found else ""
 
     @property
     def shown(self) -> list[Seen]:
@@ -235,5 +245,5 @@ def look_at(form: UpstreamForm) -> Looked:
     try:
         found = discovery.look(form.instance, credential)
     except UpstreamProblem as problem:
-        return Looked(None, problem.text, form.sealed())
+        return Looked(None, problem_in_words(problem.text), form.sealed())
     return Looked(found, "", form.sealed())

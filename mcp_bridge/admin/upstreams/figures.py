@@ -12,7 +12,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import AuditEvent
-from mcp_bridge.models import CredentialMode, UpstreamCredential, UpstreamServer
+from mcp_bridge.models import UpstreamServer
+from mcp_bridge.upstreams.registration.checks import (
+    credential_missing,
+    credential_unreadable,
+    has_rejected_credential,
+)
+from mcp_bridge.upstreams.registration.problem_texts import problem_in_words
 
 MOST_CALLS = 10_000
 """Newest calls of a server that are counted; the list shows "10,000+" for more."""
@@ -69,37 +75,17 @@ def state_of(server: UpstreamServer) -> State:
         return State(_("disabled"), "")
     if credential_missing(server):
         return State(_("credential missing"), "bad", _("Enter it on this page."))
+    if credential_unreadable(server):
+        return State(_("credential unreadable"), "bad", _("Enter it again."))
     if has_rejected_credential(server):
         return State(_("credential rejected"), "bad", _("Enter a new one."))
     if status is None or status.checked_at is None:
         return State(_("not contacted yet"), "warn", _("Use Discover now."))
     if status.error:
         whole = status.contacted_at is None or status.contacted_at < status.checked_at
-        return State(_("failing") if whole else _("incomplete"), "warn", status.error)
+        return State(
+            _("failing") if whole else _("incomplete"),
+            "warn",
+            problem_in_words(status.error),
+        )
     return State(_("working"), "good")
-
-
-def shared_credential(server: UpstreamServer) -> UpstreamCredential | None:
-    """The credential that all users share; uses prefetched rows."""
-    return next((row for row in server.credentials.all() if row.user_id is None), None)
-
-
-NEEDS_SECRET = (CredentialMode.STATIC_HEADER, CredentialMode.CLIENT_CREDENTIALS)
-
-
-def credential_missing(server: UpstreamServer) -> bool:
-    """Whether its mode needs a secret that is not there."""
-    row = shared_credential(server)
-    if server.credential_mode not in NEEDS_SECRET:
-        return False
-    kinds = UpstreamCredential.ClientAuthentication
-    if row is not None and server.credential_mode == CredentialMode.CLIENT_CREDENTIALS:
-        if row.client_authentication == kinds.PRIVATE_KEY_JWT:
-            return False
-    return row is None or not row.secret_encrypted
-
-
-def has_rejected_credential(server: UpstreamServer) -> bool:
-    row = shared_credential(server)
-    rejected = row is not None and row.state == UpstreamCredential.State.REJECTED
-    return rejected and server.credential_mode != CredentialMode.NONE
