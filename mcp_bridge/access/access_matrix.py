@@ -78,6 +78,11 @@ class MatrixChange:
         return self.give and self.primitive.state == DefinitionState.HELD
 
     @property
+    def unusable(self) -> str:
+        """Why a tick lets nobody use it yet; empty if it does."""
+        return self.primitive.obstacle if self.give and not self.accepts else ""
+
+    @property
     def code(self) -> str:
         """As the review form submits it: `+role-primitive`."""
         return f"{'+' if self.give else '-'}{self.role.pk}-{self.primitive.pk}"

@@ -23,7 +23,7 @@ from accounts.tokens.principal import (
     hypothetical_principal,
     load_principal,
 )
-from mcp_bridge.access.argument_rules import with_role
+from mcp_bridge.access.argument_rules import conditions_by_role, with_role
 from mcp_bridge.access.catalogue import Catalogue, Rule
 from mcp_bridge.access.decision import Decision, Reason, decide, granting_roles
 from mcp_bridge.access.messages import TARGETS, Message
@@ -65,11 +65,16 @@ def verdict(
 
 
 def limits_of(principal: Principal, rule: Rule) -> list[str]:
-    """The argument rules that apply to the principal, in the reader's language."""
-    roles = granting_roles(principal, rule) | {""}
-    return [
-        limits_in_words(with_role(one)) for one in rule.conditions if one.role in roles
-    ]
+    """The argument rules that apply to the principal, in the reader's language.
+
+    A role that grants the primitive and has no rules lifts those of other roles.
+    """
+    by_role = conditions_by_role(rule.conditions)
+    applying = by_role.pop("", [])
+    roles = sorted(granting_roles(principal, rule))
+    if all(role in by_role for role in roles):
+        applying += [one for role in roles for one in by_role[role]]
+    return [limits_in_words(with_role(one)) for one in applying]
 
 
 def user_principal(user: User) -> Principal:

@@ -17,16 +17,30 @@ from accounts.admin.tokens.revoked_tokens import find_pasted_token
 from accounts.admin_site.base import may
 from accounts.admin_site.site import Section, SitePage, row_cell, row_link, site_page
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
+from accounts.parsing.json_form_field import JSONFormField
 from accounts.parsing.row_ids import row_id
 from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access import explain
 from mcp_bridge.access.catalogue import read_catalogue
 from mcp_bridge.access.explain import decision_in_words
+from mcp_bridge.admin.argument_rules import has_arguments, rule_with_role
+from mcp_bridge.admin.upstreams.review import state_badges
 from mcp_bridge.models import Primitive, PrimitiveKind
 
 VIEW_TOKENS = "accounts.view_issuedtoken"
 MAX_HOLDERS = 100
 """Users listed for one primitive."""
+
+
+class PrimitiveField(forms.ModelChoiceField):  # type: ignore[type-arg]
+    """A primitive; the label says why nobody can use it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        rows = Primitive.objects.select_related("upstream")
+        super().__init__(rows.defer("accepted", "offered"), required=False, **kwargs)
+
+    def label_from_instance(self, obj: Any) -> str:
+        return f"{obj} ({obj.obstacle})" if obj.obstacle else str(obj)
 
 
 class CheckForm(forms.Form):
@@ -38,11 +52,8 @@ class CheckForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     jti = forms.CharField(required=False, widget=forms.HiddenInput)
-    primitive = forms.ModelChoiceField(
-        Primitive.objects.all(),
-        required=False,
-        empty_label=_("all"),
-        label=_("Tool, resource or prompt"),
+    primitive = PrimitiveField(
+        empty_label=_("all"), label=_("Tool, resource or prompt")
     )
 
     def clean_user(self) -> User | None:
@@ -60,6 +71,30 @@ class CheckForm(forms.Form):
         if jti and token is None:
             raise forms.ValidationError(_("No token has this ID. Check the ID."))
         return token
+
+
+class ArgumentsForm(CheckForm):
+    """The same with the arguments of a call, which never are in a URL."""
+
+    user = forms.CharField(required=False, widget=forms.HiddenInput)
+    primitive = PrimitiveField(widget=forms.HiddenInput)
+    arguments = JSONFormField(
+        required=False,
+        label=_("Arguments of a call (JSON)"),
+        widget=forms.Textarea(
+            attrs={"rows": 3, "autocomplete": "off", "placeholder": '{"amount": 100}'}
+        ),
+        error_messages={
+            "invalid": _('This is not JSON. Write it like {"amount": 100}.')
+        },
+    )
+
+    def clean_arguments(self) -> dict[str, Any] | None:
+        arguments = self.cleaned_data["arguments"]
+        if arguments is not None and not isinstance(arguments, dict):
+            text = _('Arguments are a JSON object, such as {"amount": 100}.')
+            raise forms.ValidationError(text)
+        return arguments
 
 
 class PasteForm(forms.Form):
@@ -88,7 +123,7 @@ class PasteForm(forms.Form):
 
 @site_page
 class AccessCheck(SitePage):
-    """GET checks a user, a token id or a primitive; POST accepts a pasted token."""
+    """GET checks a user, a token id or a primitive; POST a token or arguments."""
 
     path, name = "access/check/", "access_check"
     title = _("Access check")
@@ -114,13 +149,29 @@ class AccessCheck(SitePage):
         if row_id(event):
             return self.of_event(event)
         form = CheckForm(request.GET or None)
-        shown: dict[str, Any] = {"form": form, "paste": self.paste_form()}
+        shown: dict[str, Any] = {"form": form}
         if form.is_bound and form.is_valid():
             shown |= check_result(**form.cleaned_data)
-        if not may(request, "accounts.view_roleassignment"):
+            asked = {name: request.GET.get(name, "") for name in form.fields}
+            shown["arguments_form"] = ArgumentsForm(initial=asked)
+        return self.show(shown)
+
+    def show(self, shown: dict[str, Any], status: int = 200) -> HttpResponse:
+        """The page without what the user may not view."""
+        if not may(self.request, "accounts.view_roleassignment"):
             # Viewing users shows their roles, but neither expiry nor reasons.
             shown |= {"held": None, "holders": None}
-        return self.page(shown)
+        return self.page({"paste": self.paste_form(), **shown}, status)
+
+    def with_arguments(self, request: HttpRequest) -> HttpResponse:
+        """The decision about a call; mistakes keep what was entered."""
+        form = ArgumentsForm(request.POST)
+        valid = form.is_valid()
+        data = form.cleaned_data
+        names = ("user", "jti", "primitive", "arguments")
+        result = check_result(**{name: data.get(name) for name in names})
+        shown = {"form": CheckForm(request.POST), "arguments_form": form, **result}
+        return self.show(shown, 200 if valid else 400)
 
     def paste_form(self) -> PasteForm | None:
         """The form, if the user may view tokens."""
@@ -132,12 +183,15 @@ class AccessCheck(SitePage):
         links = of_event(self.request, event) if event is not None else []
         return HttpResponseRedirect(links[0][1] if links else self.request.path)
 
-    @method_decorator(sensitive_post_parameters("token"))
+    @method_decorator(sensitive_post_parameters("token", "arguments"))
     @method_decorator(sensitive_variables())
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Redirect to the page with the token's id."""
-        if not may(request, VIEW_TOKENS):
+        """Redirect to the page with the token's id, or check arguments."""
+        pasted = "arguments" not in request.POST
+        if (pasted or request.POST.get("jti")) and not may(request, VIEW_TOKENS):
             raise PermissionDenied
+        if not pasted:
+            return self.with_arguments(request)
         paste = PasteForm(request.POST)
         if not paste.is_valid():
             # Not the bound form: it would write the token into the page.
@@ -153,12 +207,22 @@ class AccessCheck(SitePage):
 
 
 def check_result(
-    user: User | None, jti: IssuedToken | None, primitive: Primitive | None
+    user: User | None,
+    jti: IssuedToken | None,
+    primitive: Primitive | None,
+    arguments: Any = None,
 ) -> dict[str, Any]:
     """Template context for the form's values."""
     shown: dict[str, Any] = {"primitive": primitive, "token": jti}
     if primitive is not None:
-        shown |= {"roles": explain.covering_roles(primitive)}
+        rules = primitive.argument_rules.select_related("role")
+        shown |= {
+            "badges": state_badges(primitive),
+            "roles": explain.covering_roles(primitive),
+            "argument_rules": [rule_with_role(rule) for rule in rules],
+            "has_arguments": has_arguments(primitive),
+            "with_arguments": arguments is not None,
+        }
     if user is None and jti is None:
         return shown | role_holders(primitive)
     shown["person"] = who = user or (jti.user if jti else None)
@@ -172,7 +236,10 @@ def check_result(
     assignments = (
         RoleAssignment.objects.unexpired().filter(user=who).select_related("role")
     )
-    return shown | {"held": assignments, "verdicts": verdicts(principal, primitive)}
+    return shown | {
+        "held": assignments,
+        "verdicts": verdicts(principal, primitive, arguments),
+    }
 
 
 def role_holders(primitive: Primitive | None) -> dict[str, Any]:
@@ -186,13 +253,17 @@ def role_holders(primitive: Primitive | None) -> dict[str, Any]:
     }
 
 
-def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str, Any]]:
+def verdicts(
+    principal: Principal, primitive: Primitive | None, arguments: Any = None
+) -> list[dict[str, Any]]:
     """Decisions with explanations, allowed ones first."""
     catalogue = read_catalogue()
     keys = {(p.kind, p.name): p.pk for p in Primitive.objects.only("kind", "name")}
     key = (primitive.kind, primitive.name) if primitive else None
+    sent = arguments if primitive else None
     results = [
-        explain.verdict(principal, r, catalogue) for r in explain.rules(catalogue, key)
+        explain.verdict(principal, rule, catalogue, sent)
+        for rule in explain.rules(catalogue, key)
     ]
     return [
         {
@@ -201,6 +272,7 @@ def verdicts(principal: Principal, primitive: Primitive | None) -> list[dict[str
             "pk": keys.get(one.rule.key),
             "decision": one.decision,
             "why": decision_in_words(one.decision.via),
+            "limits": explain.limits_of(principal, one.rule),
             "remedy": explain.remedy(one.decision, one.rule),
         }
         for one in sorted(results, key=lambda v: not v.decision.allowed)

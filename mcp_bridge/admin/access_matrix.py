@@ -29,7 +29,13 @@ from mcp_bridge.access.access_matrix import (
     StaleMatrix,
     save_matrix,
 )
-from mcp_bridge.models import Primitive, PrimitiveKind, UpstreamServer
+from mcp_bridge.admin.upstreams.review import state_badges
+from mcp_bridge.models import (
+    DefinitionState,
+    Primitive,
+    PrimitiveKind,
+    UpstreamServer,
+)
 
 MAX_PAGE_ROWS = 100
 MAX_CELLS = 4000
@@ -56,6 +62,11 @@ class Filters(forms.Form):
             ("1", gettext_lazy("yes")),
             ("0", gettext_lazy("no")),
         ],
+    )
+    state = forms.ChoiceField(
+        required=False,
+        label=gettext_lazy("State"),
+        choices=[("", gettext_lazy("all")), *DefinitionState.choices],
     )
     upstream = forms.ModelChoiceField(
         UpstreamServer.objects.all(),
@@ -107,17 +118,20 @@ def parse_view(query: Any) -> MatrixView:
     filters = Filters(query)
     data = filters.cleaned_data if filters.is_valid() else {}
     rows: QuerySet[Primitive] = Primitive.objects.order_by("kind", "name")
+    rows = rows.select_related("upstream").defer("accepted", "offered")
     if data.get("q"):
         rows = rows.filter(name__icontains=data["q"])
     if data.get("kind"):
         rows = rows.filter(kind=data["kind"])
     if data.get("sensitive"):
         rows = rows.filter(sensitive=data["sensitive"] == "1")
+    if data.get("state"):
+        rows = rows.filter(state=data["state"])
     if data.get("upstream"):
         rows = rows.filter(upstream=data["upstream"])
     roles = list(data.get("role") or Role.objects.all())
     page = query.get("p", "")
-    names = ("q", "kind", "sensitive", "upstream", "role")
+    names = ("q", "kind", "sensitive", "state", "upstream", "role")
     parameters = {n: query.getlist(n) for n in names if query.get(n)}
     number = int(page) if page.isdecimal() and 0 < len(page) < 6 else 1
     return MatrixView(filters, list(rows), roles, max(1, number), parameters)
@@ -143,7 +157,12 @@ class AccessMatrix(SitePage):
         matrix = Matrix(view.primitives, view.roles)
         may_change = self.request.user.has_perm("accounts.change_role")
         rows = [
-            (p, cells(matrix, p, view.roles, ticked, may_change)) for p in view.shown
+            (
+                row,
+                state_badges(row),
+                cells(matrix, row, view.roles, ticked, may_change),
+            )
+            for row in view.shown
         ]
         shown = {
             "view": view,

@@ -24,7 +24,9 @@ from mcp_bridge.admin.argument_rules import (
     has_arguments,
     rule_with_role,
 )
+from mcp_bridge.admin.upstreams.review import state_badges
 from mcp_bridge.models import DefinitionState, Primitive
+from mcp_bridge.upstreams.registration.problem_texts import problem_in_words
 
 
 class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -54,7 +56,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     noun = "primitive"
     place = (Section.TOOLS, 10)
     intro = _(
-        "Tools, resources and prompts that your apps provide. "
+        "Tools, resources and prompts of your apps and of upstream servers. "
         "Scopes decide who can use each one. Changes apply "
         "immediately."
     )
@@ -63,13 +65,23 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         "mcp_tools.py to EXTRA_APPS and restart the server."
     )
     list_display = ("name", "kind", "enabled", "sensitive", "scopes", "review")
-    list_filter = ("kind", "enabled", "sensitive", "required_scopes")
+    list_filter = (
+        "kind",
+        "state",
+        "upstream",
+        "enabled",
+        "sensitive",
+        "required_scopes",
+    )
     linked_lookups = ("changed_at__isnull",)
     show_facets = admin.ShowFacets.NEVER  # Facets count once per scope.
     search_fields = ("name", "title", "description", "required_scopes__name")
     fields = (
         "kind",
         "name",
+        "upstream",
+        "state",
+        "trouble",
         "title",
         "description",
         "enabled",
@@ -84,6 +96,9 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     readonly_fields = (
         "kind",
         "name",
+        "upstream",
+        "state",
+        "trouble",
         "title",
         "description",
         "limits",
@@ -137,6 +152,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Primitive]:
         # A search selects distinct rows, which compares every column it reads.
         rows = super().get_queryset(request).prefetch_related("required_scopes")
+        rows = rows.select_related("upstream")
         return rows.defer("accepted", "accepted_hash", "offered")
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
@@ -146,6 +162,10 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
     def audited_rows(self, obj: Primitive) -> dict[str, Any]:
         rules = obj.argument_rules.select_related("role")
         return {"argument_rules": rules_of(rules)}
+
+    @admin.display(description=_("reason"))
+    def trouble(self, obj: Primitive) -> str:
+        return problem_in_words(obj.problem) or "-"
 
     @admin.display(description=_("argument rules"))
     def limits(self, obj: Primitive) -> Any:
@@ -160,10 +180,8 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
 
     @admin.display(description=_("needs review"))
     def review(self, obj: Primitive) -> Any:
-        """The reason why staff should review it; empty if there is none."""
-        if obj.vanished_at is not None:
-            return _("no longer in code")
-        return _("definition changed") if obj.changed_at is not None else ""
+        """Why nobody can call it or staff should review it; empty if neither."""
+        return state_badges(obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -93,6 +93,9 @@ OUTCOMES = {
     "error": _("failed"),
     "cancelled": _("cancelled"),
     "withheld": _("withheld"),
+    "refused": _("refused by its server"),
+    "timed_out": _("timed out"),
+    "may_have_run": _("no answer, may have run"),
 }
 """Outcome of an allowed call -> label. An answer is withheld if access ended."""
 
@@ -156,7 +159,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         ActionFilter,
         SubjectFilter,
     )
-    linked_lookups = ("token_id", "request_id")
+    linked_lookups = ("object__in", "token_id", "request_id")
     sortable_by = ("moment",)
     search_fields = ("actor",)
     search_help_text = _(

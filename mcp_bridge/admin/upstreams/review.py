@@ -19,16 +19,19 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from accounts.admin_site.base import badge
 from accounts.admin_site.site import Section, SitePage, row_link, site_page
 from accounts.authorization.delegation import NotAllowed
 from accounts.parsing.row_ids import row_id
 from mcp_bridge.access import definitions
 from mcp_bridge.access.definition_review import Line, difference_lines, suspicions
 from mcp_bridge.models import (
+    DefinitionState,
     Primitive,
     PrimitiveQuerySet,
     UpstreamServer,
 )
+from mcp_bridge.upstreams.registration.problem_texts import problem_in_words
 
 CHANGE = "mcp_bridge.change_primitive"
 MAX_SHOWN = 50
@@ -49,6 +52,10 @@ class Entry:
     """Why this person cannot accept it; empty if allowed."""
 
     @property
+    def problem(self) -> str:
+        return problem_in_words(self.row.problem)
+
+    @property
     def new(self) -> bool:
         return not self.row.accepted_hash
 
@@ -61,7 +68,7 @@ class Entry:
 def review_entry(row: Primitive, actor: Any) -> Entry:
     """A primitive as the page shows it to `actor`."""
     lines = difference_lines(row.accepted, row.offered)
-    objection = definitions.acceptance_problem(row)
+    objection = problem_in_words(definitions.acceptance_problem(row))
     return Entry(
         row,
         [(line.path, *marked_words(line)) for line in lines],
@@ -223,6 +230,21 @@ def matrix_url(server: int | None) -> str:
 def review_url(**query: Any) -> str:
     """The page with `upstream` or `primitive`."""
     return f"{reverse('admin:definition_review')}?{urlencode(query)}"
+
+
+def state_badges(primitive: Primitive) -> SafeString:
+    """Why nobody can call it and what waits for a review; empty if nothing does."""
+    state = primitive.state
+    parts = []
+    if state != DefinitionState.ACCEPTED:
+        look = "warn" if state in definitions.WAITING else "bad"
+        text = badge(primitive.get_state_display(), look)
+        link = review_url(primitive=primitive.pk)
+        parts.append(format_html('<a href="{}">{}</a>', link, text))
+    obstacle = primitive.obstacle
+    if obstacle and obstacle != primitive.get_state_display():
+        parts.append(badge(obstacle, "bad"))
+    return format_html_join(" ", "{}", ((part,) for part in parts))
 
 
 @row_link(Primitive)

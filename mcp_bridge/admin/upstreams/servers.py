@@ -21,15 +21,27 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.admin_site.base import AuditedAdmin, badge, may
+from accounts.admin_site.declared_lookups import LONGEST_VALUE
 from accounts.admin_site.site import Section, row_link
 from accounts.parsing.text import one_line
 from mcp_bridge.access.definitions import WAITING
 from mcp_bridge.admin.upstreams import figures
 from mcp_bridge.admin.upstreams.add_form import Looked, UpstreamForm, look_at
-from mcp_bridge.admin.upstreams.review import DefinitionReview, matrix_url, review_url
-from mcp_bridge.models import DefinitionState, UpstreamServer
+from mcp_bridge.admin.upstreams.review import (
+    DefinitionReview,
+    matrix_url,
+    review_url,
+    state_badges,
+)
+from mcp_bridge.models import (
+    DefinitionState,
+    Primitive,
+    PrimitiveKind,
+    UpstreamServer,
+)
 from mcp_bridge.upstreams import discovery
 from mcp_bridge.upstreams.problems import UpstreamProblem
+from mcp_bridge.upstreams.registration.problem_texts import problem_in_words
 from mcp_bridge.upstreams.registration.servers import save_credential, save_new
 
 SERVER = ("name", "title", "url", "prefix", "enabled", "new_definitions")
@@ -175,7 +187,8 @@ class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
             try:
                 counts = discovery.discover(server)
             except UpstreamProblem as problem:
-                self.message_user(request, problem.text, messages.ERROR)
+                text = problem_in_words(problem.text)
+                self.message_user(request, text, messages.ERROR)
                 continue
             self.record_change(request, "discovered", server, counts_as_changes(counts))
             self.message_user(request, found_text(server, counts), messages.SUCCESS)
@@ -280,11 +293,15 @@ class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
 def page_context(server: UpstreamServer) -> dict[str, Any]:
     """What the page of a server shows besides its form."""
     numbers = figures.figures_of(server)
+    rows = server.primitives.order_by("kind", "name").defer("accepted", "offered")
+    shown = rows.select_related("upstream")[:200]
     return {
         "state": figures.state_of(server),
         "status": getattr(server, "status", None),
         "numbers": numbers,
-        "primitives": server.primitives.order_by("kind", "name")[:200],
+        "primitives": [
+            (row, state_badges(row), problem_in_words(row.problem)) for row in shown
+        ],
         "list_path": reverse("admin:mcp_bridge_upstreamserver_changelist"),
     }
 
@@ -316,12 +333,37 @@ def of_server(request: HttpRequest, server: UpstreamServer) -> list[tuple[Any, s
             (_("Review definitions"), review_url(upstream=server.pk)),
             (_("Access matrix"), matrix_url(server.pk)),
         ]
-    if may(request, "accounts.view_auditevent") and server.prefix:
-        events = reverse("admin:accounts_auditevent_changelist")
-        named = {"q": f"tool {server.prefix}__"}
-        denied = {**named, "decision__exact": "denied"}
-        links += [
-            (_("Calls"), f"{events}?{urlencode(named)}"),
-            (_("Denied calls"), f"{events}?{urlencode(denied)}"),
-        ]
-    return links
+    return links + links_to_calls(request, calls_query(server))
+
+
+def calls_query(server: UpstreamServer) -> dict[str, str]:
+    """The filter of the audit for calls of a server's tools; empty if there is none.
+
+    Without a prefix, the audit is asked for each name, as far as a URL can be that
+    long; the pages of the tools have links, too.
+    """
+    if server.prefix:
+        return {"q": f"tool {server.prefix}__"}
+    tools = server.primitives.filter(kind=PrimitiveKind.TOOL)
+    names = ",".join(f"tool {name}" for name in tools.values_list("name", flat=True))
+    return {"object__in": names} if 0 < len(names) <= LONGEST_VALUE else {}
+
+
+def links_to_calls(
+    request: HttpRequest, query: dict[str, str]
+) -> list[tuple[Any, str]]:
+    """Buttons to calls and denied calls in the audit."""
+    if not query or not may(request, "accounts.view_auditevent"):
+        return []
+    events = reverse("admin:accounts_auditevent_changelist")
+    denied = {**query, "decision__exact": "denied"}
+    return [
+        (_("Calls"), f"{events}?{urlencode(query)}"),
+        (_("Denied calls"), f"{events}?{urlencode(denied)}"),
+    ]
+
+
+@row_link(Primitive)
+def calls_of(request: HttpRequest, primitive: Primitive) -> list[tuple[Any, str]]:
+    name = f"{primitive.kind} {primitive.name}"[:255]
+    return links_to_calls(request, {"object": name})

@@ -63,7 +63,7 @@ ROLE = "role role__exact role__in role__isnull role__id__exact role__id__in"
 DECLARED = {
     "accounts.AccessRequest": f"{ROLE} state state__exact state__in state__isnull",
     "accounts.AuditEvent": "action actor at__gte at__gte_time at__lt at__lt_time"
-    " client_id object outcome reason request_id subject token_id"
+    " client_id object object__in outcome reason request_id subject token_id"
     " decision decision__exact decision__in decision__isnull",
     "accounts.AuditSeal": "",
     "accounts.Consent": "client__id__exact",
@@ -96,6 +96,9 @@ DECLARED = {
     " enabled enabled__exact enabled__in enabled__isnull"
     " kind kind__exact kind__in kind__isnull"
     " sensitive sensitive__exact sensitive__in sensitive__isnull"
+    " state state__exact state__in state__isnull"
+    " upstream upstream__exact upstream__id__exact upstream__id__in upstream__in"
+    " upstream__isnull"
     " required_scopes required_scopes__exact required_scopes__in"
     " required_scopes__isnull required_scopes__id__exact required_scopes__id__in",
     "mcp_bridge.UpstreamServer": "enabled enabled__exact enabled__in enabled__isnull",

@@ -21,7 +21,7 @@ from accounts.models import (
     User,
 )
 from mcp_bridge.admin import access_check
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import ArgumentRule, Primitive
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -276,7 +276,7 @@ def test_error_reports_hide_the_pasted_token() -> None:
     page = access_check.AccessCheck()
     page.setup(request)
     page.post(request)
-    assert request.sensitive_post_parameters == ("token",)
+    assert request.sensitive_post_parameters == ("token", "arguments")
 
 
 def test_a_form_of_another_site_is_refused(alice: User) -> None:
@@ -368,3 +368,98 @@ def test_refusals_of_a_token_are_explained_in_the_list(
     found = cells_of(request_of(staff(*EVERYTHING)), row)
     expected = [("why?", f"{CHECK}?event={row.pk}")] if linked else []
     assert [(str(label), url) for label, url in found] == expected
+
+
+# --------------------------------------------------------------------- arguments
+
+
+def with_limit(name: str, role: str | None, limit: int) -> Primitive:
+    row = tool(name)
+    holder = Role.objects.get(name=role) if role else None
+    ArgumentRule.objects.create(
+        primitive=row, role=holder, pointer="/amount", operator="at_most", value=limit
+    )
+    return row
+
+
+def checked(checker: User, **sent: Any) -> Any:
+    return browser_of(checker).post(CHECK, sent)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed", "reason"),
+    [
+        ('{"amount": 100}', True, "granted"),
+        ('{"amount": 101}', False, "argument_refused"),
+        ("{}", False, "argument_refused"),
+        ("", True, "granted"),
+    ],
+)
+def test_arguments_are_decided_by_the_rules(
+    alice: User, arguments: str, allowed: bool, reason: str
+) -> None:
+    row = with_limit("look", "User", 100)
+    page = checked(
+        staff(*EVERYTHING), user="alice", primitive=row.pk, arguments=arguments
+    )
+    (one,) = page.context["verdicts"]
+    assert (one["decision"].allowed, one["decision"].reason) == (allowed, reason)
+    text = page.content.decode()
+    assert "/amount must be a number of at most 100 (role User)" in text
+    assert page.context["arguments_form"]["arguments"].value() in (arguments, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ('{"amount": }', "This is not JSON."),
+        ("[" * 100_000, "This is not JSON."),
+        ("[1]", "Arguments are a JSON object"),
+        ('"text"', "Arguments are a JSON object"),
+        ('{"a": "\\ud800"}', "This is not JSON."),
+    ],
+)
+def test_bad_arguments_are_named_and_nothing_is_lost(
+    alice: User, arguments: str, problem: str
+) -> None:
+    row = with_limit("look", "User", 100)
+    page = checked(
+        staff(*EVERYTHING), user="alice", primitive=row.pk, arguments=arguments
+    )
+    assert page.status_code == 400 and problem in page.content.decode()
+    form = page.context["arguments_form"]
+    assert form["arguments"].value() == arguments
+    assert (form["user"].value(), form["primitive"].value()) == ("alice", str(row.pk))
+    assert page.context["verdicts"]
+
+
+def test_arguments_of_a_token_need_the_permission_to_view_tokens(alice: User) -> None:
+    row, issued = with_limit("look", None, 5), token(alice)
+    sent = {"jti": issued.jti, "primitive": row.pk, "arguments": '{"amount": 6}'}
+    user = staff(*PAGE)
+    assert checked(user, **sent).status_code == 403
+    view = Permission.objects.get(codename="view_issuedtoken")
+    user.user_permissions.add(view)
+    (one,) = checked(user, **sent).context["verdicts"]
+    assert one["decision"].reason == "argument_refused"
+
+
+def test_arguments_in_a_url_are_ignored(alice: User) -> None:
+    """Servers and browsers keep URLs."""
+    row = with_limit("look", "User", 100)
+    query: Any = {"user": "alice", "primitive": row.pk, "arguments": "{}"}
+    page = browser_of(staff(*EVERYTHING)).get(CHECK, query)
+    (one,) = page.context["verdicts"]
+    assert one["decision"].allowed
+    assert page.context["arguments_form"]["arguments"].value() in (None, "null")
+
+
+def test_a_role_without_limits_lifts_those_of_another(alice: User) -> None:
+    row, user = with_limit("look", "User", 100), staff(*EVERYTHING)
+    (one,) = shown(user, user="alice", primitive=row.pk)["verdicts"]
+    assert len(one["limits"]) == 1
+    free = Role.objects.create(name="Free")
+    free.scopes.add(Scope.objects.get(name="Use"))
+    RoleAssignment.objects.grant(alice, free)
+    (one,) = shown(user, user="alice", primitive=row.pk)["verdicts"]
+    assert one["limits"] == []

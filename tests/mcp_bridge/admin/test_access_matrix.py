@@ -255,7 +255,7 @@ def test_a_review_changes_nothing(carol: User) -> None:
     assert context["codes"].split() == [f"+{key}" for key in on]
     assert context["back"] == f"{MATRIX}?kind=tool&p=1"
     page = answer.content.decode()
-    assert "disabled: no one can use it yet" in page and "gains" in page
+    assert "no one can use it yet: disabled for everyone" in page and "gains" in page
 
 
 def test_a_saved_change_is_applied_and_recorded(carol: User) -> None:
@@ -353,7 +353,7 @@ def test_a_form_of_another_site_is_refused(carol: User) -> None:
 
 def test_the_page_shows_the_rows_that_match(carol: User) -> None:
     context: Any = browser_of(carol).get(f"{MATRIX}?q=a").context
-    assert context["total"] == 1 and [p.name for p, _c in context["rows"]] == ["a"]
+    assert context["total"] == 1 and [row[0].name for row in context["rows"]] == ["a"]
     assert (
         context["version"]
         == Matrix(Primitive.objects.filter(name="a"), Role.objects.all()).version

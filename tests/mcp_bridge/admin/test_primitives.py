@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, Scope, User
 from mcp_bridge.admin.primitives import PrimitiveAdmin
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import Primitive, UpstreamServer
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -235,22 +234,76 @@ def test_only_superusers_delete_and_only_what_code_no_longer_offers() -> None:
 # -------------------------------------------------------------------------- list
 
 
+def shop(**columns: Any) -> UpstreamServer:
+    return UpstreamServer.objects.create(
+        name="shop", url="https://a.example/mcp", **columns
+    )
+
+
 def test_the_list_says_why_a_row_needs_review() -> None:
+    """Each state has a link to the review; a row that cannot be called says why."""
     page: Any = admin.site.get_model_admin(Primitive)
-    when = datetime(2026, 1, 1, tzinfo=UTC)
-    rows = [
-        Primitive(),
-        Primitive(changed_at=when),
-        Primitive(vanished_at=when),
-        Primitive(changed_at=when, vanished_at=when),
+    off = shop(enabled=False)
+    rows: dict[str, dict[str, Any]] = {
+        "fine": {},
+        "off": {"enabled": False},
+        "held": {"state": "held", "upstream": off},
+        "changed": {"state": "changed"},
+        "refused": {"state": "changed", "calls_refused": True},
+        "gone": {"state": "gone"},
+        "elsewhere": {"upstream": off},
+    }
+    found = {name: str(page.review(tool(name, **rows[name]))) for name in rows}
+    links = {name: f"?primitive={tool_id(name)}" in found[name] for name in found}
+    assert [name for name in found if links[name]] == [
+        "held",
+        "changed",
+        "refused",
+        "gone",
     ]
-    assert [str(page.review(row)) for row in rows] == [
-        "",
-        "definition changed",
-        "no longer in code",
-        "no longer in code",
-    ]
+    assert found["fine"] == "" and "disabled for everyone" in found["off"]
+    assert "calls are refused" in found["refused"]
+    assert "calls are refused" not in found["changed"]
+    assert "its upstream server is disabled" in found["elsewhere"]
     assert [page.scopes(tool("a", "X", "Y")), page.scopes(tool("b"))] == ["X, Y", "-"]
+
+
+def tool_id(name: str) -> int:
+    return Primitive.objects.get(name=name).pk
+
+
+def test_the_list_is_filtered_by_server_and_by_state() -> None:
+    server = shop()
+    tool("own")
+    tool("sell", upstream=server)
+    tool("buy", upstream=server, state="held")
+    browser = browser_of(superuser())
+
+    def names(**query: Any) -> set[str]:
+        return {row.name for row in browser.get(LIST, query).context["cl"].result_list}
+
+    assert names(upstream__id__exact=server.pk) == {"sell", "buy"}
+    assert names(state__exact="held") == {"buy"}
+    assert names(upstream__isnull="True") == {"own"}
+
+
+def test_pages_link_to_calls_and_denied_calls() -> None:
+    """Without a prefix, the names of a server's tools say whose they are."""
+    bare, browser = shop(prefix=""), browser_of(superuser())
+    row = tool("sell", upstream=bare)
+    tool("buy", upstream=bare)
+    page = browser.get(f"{LIST}{row.pk}/change/").content.decode()
+    events = "/admin/accounts/auditevent/"
+    assert f"{events}?object=tool+sell&amp;decision__exact=denied" in page
+    assert "/admin/access/check/?primitive=" in page
+    server_page = f"/admin/mcp_bridge/upstreamserver/{bare.pk}/change/"
+    page = browser.get(server_page).content.decode()
+    query = "object__in=tool+buy%2Ctool+sell"
+    assert f"{events}?{query}" in page
+    for name in ("sell", "buy", "other"):
+        AuditEvent(action="tool.called", object=f"tool {name}").save()
+    found = browser.get(f"{events}?{query}").context["cl"].result_list
+    assert {event.object for event in found} == {"tool sell", "tool buy"}
 
 
 def test_descriptions_are_shown_as_text() -> None:
