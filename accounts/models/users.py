@@ -62,6 +62,10 @@ class LastSuperuser(ValidationError):
         )
 
 
+ADMINISTERING = frozenset({"is_active", "is_staff", "is_superuser"})
+"""A superuser who can enter the admin has all of them."""
+
+
 class UserQuerySet(models.QuerySet["User"]):
     """Finds accounts and ends their access."""
 
@@ -82,6 +86,31 @@ class UserQuerySet(models.QuerySet["User"]):
         losing = self.order_by().filter(pk__in=everyone)
         if everyone and everyone == set(losing.values_list("pk", flat=True)):
             raise LastSuperuser
+
+    def update(self, **columns: Any) -> int:
+        """Like Django's, but raises LastSuperuser; `bulk_update` calls it, too."""
+        if ADMINISTERING.isdisjoint(columns):
+            return super().update(**columns)
+        with transaction.atomic(using=self.db):
+            administrators = User.objects.using(self.db).administrators()
+            # Locked, as in refuse_last_superuser; a value may be an expression.
+            locked = administrators.order_by("pk").select_for_update(no_key=True)
+            before = list(locked.values_list("pk", flat=True))
+            changed = super().update(**columns)
+            if before and not administrators.exists():
+                raise LastSuperuser
+        return changed
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Like Django's, but raises LastSuperuser."""
+        with transaction.atomic(using=self.db):
+            self.refuse_last_superuser()
+            return super().delete()
+
+    delete.queryset_only = True  # type: ignore[attr-defined]
+    delete.alters_data = True  # type: ignore[attr-defined]
 
     def named(self, name: str) -> User | None:
         """The account with this name; its characters may have another width."""
@@ -291,9 +320,26 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]
         """
         super().clean()
         self.refuse_look_alike()
+        self.refuse_losing_administration()
+
+    def refuse_losing_administration(self) -> None:
+        """Raise LastSuperuser if nobody could administer once this is saved."""
         administers = self.is_superuser and self.is_active and self.is_staff
-        if self.pk is not None and not self._state.adding and not administers:
-            User.objects.filter(pk=self.pk).refuse_last_superuser()
+        if self.pk is None or self._state.adding or administers:
+            return
+        stored = User.objects.filter(pk=self.pk)
+        if stored.administrators().exists():
+            stored.refuse_last_superuser()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save. Raises LastSuperuser, also for callers that validate nothing."""
+        names = kwargs.get("update_fields")
+        if names is not None and ADMINISTERING.isdisjoint(names):
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic(using=kwargs.get("using")):
+            self.refuse_losing_administration()
+            super().save(*args, **kwargs)
 
     def refuse_look_alike(self) -> None:
         """Raises ValidationError; a name that the account has already stays valid."""

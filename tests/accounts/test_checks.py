@@ -27,6 +27,7 @@ from accounts.models import (
     User,
 )
 from tests.support.database_prompt import empty_audit
+from tests.support.users import unguarded_users
 
 
 @pytest.mark.django_db
@@ -150,7 +151,7 @@ def test_somebody_administers_and_somebody_has_a_role(
 ) -> None:
     """A role that has ended does not count."""
     RoleAssignment.objects.all().delete()
-    User.objects.filter(is_superuser=True).update(is_superuser=False)
+    unguarded_users().update(is_superuser=False)
     zoe = User.objects.create(username="zoe", **flags)
     ends = None if role else timezone.now() - timedelta(seconds=1)
     guest = Role.objects.get(name="Guest")

@@ -28,7 +28,7 @@ from accounts.models import (
 )
 from accounts.tokens.issue import TokenPair, issue_tokens
 from mcp_bridge.models import Primitive
-from tests.support.users import make_user
+from tests.support.users import make_user, unguarded_users
 
 PEOPLE = (
     ("alice", ("User",)),
@@ -172,7 +172,7 @@ def restore_access() -> Iterator[None]:
     for role in roles:
         role.save()
         role.scopes.set(role.scopes.all())
-    User.objects.exclude(pk__in=known).delete()
+    unguarded_users().exclude(pk__in=known).delete()
     RoleAssignment.objects.filter(role__name__in=ROLES).delete()
     AccessRequest.objects.filter(role__name__in=ROLES).delete()
     SignInProvider.objects.filter(slug="corp-of-scene").delete()

@@ -9,6 +9,7 @@ from allauth.account.internal.flows.login import record_authentication
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.test import Client
 
@@ -24,6 +25,7 @@ __all__ = [
     "hash_as_shipped",
     "make_user",
     "public_client",
+    "unguarded_users",
 ]
 
 
@@ -46,6 +48,11 @@ def hash_as_shipped(*names: str) -> None:
     """
     with shipped_cost():
         User.objects.filter(username__in=names).update(password=make_password(PASSWORD))
+
+
+def unguarded_users() -> QuerySet[User]:
+    """All accounts, for tests that remove the last superuser."""
+    return QuerySet(User)
 
 
 def make_user(name: str, *roles: str, admin: bool = False) -> User:

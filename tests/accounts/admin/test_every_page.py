@@ -59,7 +59,7 @@ from tests.support.admin_browser import (
 from tests.support.delegation_scene import HOST, PEOPLE, set_up
 from tests.support.html_browser import Form, FormReader
 from tests.support.rights_snapshot import everything
-from tests.support.users import account, browser_of
+from tests.support.users import account, browser_of, unguarded_users
 
 pytestmark = pytest.mark.django_db
 SITE: Any = admin.site
@@ -492,7 +492,7 @@ def requests_with(needed: str) -> Iterator[tuple[Any, bool]]:
         yield request_of(only), True
     yield request_of(rest), False
     yield request_of(boss), needed != "-"
-    User.objects.filter(username__in=("only", "rest", "boss")).delete()
+    unguarded_users().filter(username__in=("only", "rest", "boss")).delete()
 
 
 @every_page

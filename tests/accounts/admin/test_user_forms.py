@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F, Value
 
 from accounts.imports.user_csv_plan import plan_users
 from accounts.models import AuditEvent, User
@@ -130,7 +132,39 @@ def test_no_other_way_removes_the_last_superuser(root: AdminBrowser) -> None:
         setattr(user, column, False)
         with pytest.raises(ValidationError, match="last active superuser"):
             user.full_clean()
+        with pytest.raises(LastSuperuser):
+            user.save()
+        with pytest.raises(LastSuperuser):
+            user.save(update_fields=[column, "last_login"])
+        with pytest.raises(LastSuperuser), transaction.atomic():
+            User.objects.bulk_update([user], [column])
+        for value in (False, ~F(column), Value(False)):
+            with pytest.raises(LastSuperuser):
+                User.objects.filter(pk=me.pk).update(**{column: value})
+    with pytest.raises(LastSuperuser):
+        User.objects.filter(pk=me.pk).delete()
+    with pytest.raises(LastSuperuser):
+        User.objects.update(is_active=False, first_name="x")
     assert User.objects.all().administrators().get() == me
+
+
+def test_models_let_one_of_two_superusers_go(root: AdminBrowser) -> None:
+    """What is not about administration is saved without a question."""
+    carol = second()
+    with pytest.raises(LastSuperuser):
+        User.objects.all().delete()
+    User.objects.filter(pk=carol.pk).update(is_staff=False)
+    User.objects.filter(pk=carol.pk).update(is_staff=True)
+    root.user.is_superuser = False
+    root.user.save()
+    alice = account("alice")
+    alice.is_active = False
+    alice.save()
+    me = User.objects.get(pk=carol.pk)
+    me.first_name = "Carol"
+    me.save()
+    User.objects.exclude(pk=carol.pk).delete()
+    assert [*User.objects.values_list("first_name", flat=True)] == ["Carol"]
 
 
 def test_an_import_does_not_deactivate_the_last_superusers(root: AdminBrowser) -> None:

@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from accounts.admin import user_import as module
 from accounts.models import AuditEvent, ImportDraft, User
 from tests.support.admin_browser import AdminBrowser, events_by, staff_member
-from tests.support.users import account
+from tests.support.users import account, unguarded_users
 
 pytestmark = pytest.mark.django_db
 PATH = "/admin/users/import/"
@@ -120,7 +120,7 @@ def test_a_right_lost_after_the_preview_is_reported(
     draft = ImportDraft.objects.create(
         owner=root.user, kind="users", content="username\nnew\n"
     )
-    User.objects.filter(pk=root.user.pk).update(is_superuser=False)
+    unguarded_users().filter(pk=root.user.pk).update(is_superuser=False)
     (text,) = module.progress_paragraphs(draft, "x", root.user)
     assert "Only superusers can import users or a policy." in text
     assert "new" not in usernames()

@@ -20,7 +20,7 @@ from django.urls import resolve, reverse
 from accounts.admin_site import dashboard, site
 from accounts.admin_site.site import Section
 from accounts.models import Role, Scope, User
-from tests.support.users import make_user
+from tests.support.users import make_user, unguarded_users
 
 pytestmark = pytest.mark.django_db
 
@@ -42,8 +42,8 @@ def test_the_menu_is_grouped_by_section(carol: User) -> None:
 def test_the_menu_shows_only_pages_the_user_may_open() -> None:
     """A page checks its permission in the menu and when it is opened."""
     judy = make_user("judy", admin=True)
-    judy.is_superuser = False
-    judy.save()
+    unguarded_users().filter(pk=judy.pk).update(is_superuser=False)
+    judy.refresh_from_db()
     assert menu(judy) == {}
     permission = Permission.objects.get(codename="view_auditevent")
     judy.user_permissions.add(permission)

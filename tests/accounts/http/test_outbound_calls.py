@@ -21,7 +21,7 @@ from accounts.oauth.clients.document_fetcher import (
     UnresponsiveHosts,
 )
 from tests.support.static_files import UNCOLLECTED
-from tests.support.users import PASSWORD, make_user
+from tests.support.users import PASSWORD, make_user, unguarded_users
 
 
 @pytest.mark.django_db
@@ -122,9 +122,9 @@ def test_passwords_and_keys_are_hashed_before_the_transaction() -> None:
     with transaction.atomic():
         SigningKey.objects.ensure_active()
     SigningKey.objects.rotate(actor=None, algorithm="RS256")
-    User.objects.filter(is_superuser=True).delete()
+    unguarded_users().filter(is_superuser=True).delete()
     call_command("demo")
-    User.objects.filter(is_superuser=True).delete()
+    unguarded_users().filter(is_superuser=True).delete()
     call_command("up", "--prepare-only")
 
 

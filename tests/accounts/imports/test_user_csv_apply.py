@@ -18,7 +18,7 @@ from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
 from accounts.tokens.issue import issue_tokens
 from tests.support.accounts import HOUR, role_of, stop_clock
 from tests.support.model_rows import person
-from tests.support.users import account
+from tests.support.users import account, unguarded_users
 
 pytestmark = pytest.mark.django_db
 HEAD = "username,email,first_name,active,roles\n"
@@ -164,7 +164,7 @@ def test_only_superusers_and_commands_import(alice: User, carol: User) -> None:
     raw = b"username\nx\n"
     mark = plan_users(raw, "test").mark
     unchanged(raw, mark, alice, NotAllowed)
-    User.objects.filter(pk=carol.pk).update(is_superuser=False)
+    unguarded_users().filter(pk=carol.pk).update(is_superuser=False)
     unchanged(raw, mark, carol, NotAllowed)
     User.objects.filter(pk=carol.pk).update(is_superuser=True)
     assert list(apply_users(raw, mark, carol))[-1] == (1, 1)

@@ -20,7 +20,7 @@ from accounts.imports.user_csv_plan import plan_users
 from accounts.management.arguments import ACTOR
 from accounts.models import AuditEvent, IssuedToken, RoleAssignment, User
 from mcp_bridge.access import policy_file
-from tests.support.users import make_user
+from tests.support.users import make_user, unguarded_users
 
 CHANGING: dict[str, tuple[list[str], str]] = {
     "add_client": (
@@ -121,7 +121,7 @@ def test_createsuperuser_is_audited(
 
 def test_the_first_start_records_the_administrator_it_creates(alice: User) -> None:
     """`up` records the account and its role."""
-    User.objects.filter(is_superuser=True).delete()
+    unguarded_users().filter(is_superuser=True).delete()
     found = new_events(
         lambda: call_command("up", "--prepare-only", stdout=io.StringIO())
     )

@@ -29,7 +29,7 @@ from accounts.tokens.issue import issue_tokens
 from accounts.tokens.refresh import rotate_refresh_token
 from mcp_bridge.models import Offer, Primitive
 from tests.support.database_prompt import empty_audit
-from tests.support.users import make_user, public_client
+from tests.support.users import make_user, public_client, unguarded_users
 
 pytestmark = pytest.mark.django_db
 
@@ -202,7 +202,7 @@ def test_doctor_names_each_problem_and_its_fix(alice: User, settings: Any) -> No
     """The exit code is 1 if a check fails."""
     with pytest.raises(SystemExit):
         output = io.StringIO()
-        User.objects.filter(is_superuser=True).update(is_superuser=False)
+        unguarded_users().update(is_superuser=False)
         SigningKey.objects.update(state="retired")
         call_command("doctor", stdout=output)
     assert "portico.E003" in output.getvalue() and "portico.E005" in output.getvalue()
@@ -235,7 +235,7 @@ def test_doctor_reports_on_the_catalogue(carol: User) -> None:
 
 
 def test_demo_adds_its_users_once() -> None:
-    User.objects.filter(username__in=["alice", "bob", "carol"]).delete()
+    unguarded_users().filter(username__in=["alice", "bob", "carol"]).delete()
     assert "alice" in run("demo")
     assert "exist already" in run("demo")
     assert User.objects.get(username="carol").is_superuser

@@ -20,6 +20,7 @@ from accounts.management.commands import up
 from accounts.models import RoleAssignment, SigningKey, User
 from tests.support.commands import new_events, refusal, run_command
 from tests.support.ports import free_port
+from tests.support.users import unguarded_users
 
 pytestmark = pytest.mark.django_db
 
@@ -171,7 +172,7 @@ def test_stale_parts_are_prepared(
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch, started: list[Any]) -> None:
     """An installation without superusers."""
-    User.objects.filter(is_superuser=True).delete()
+    unguarded_users().filter(is_superuser=True).delete()
     for name in ("USERNAME", "PASSWORD", "EMAIL"):
         monkeypatch.delenv(f"DJANGO_SUPERUSER_{name}", raising=False)
 
