@@ -12,10 +12,14 @@ from accounts.authentication.lockout import clear_failures
 from accounts.authentication.mfa import check_otp
 from accounts.http.client_address import client_address
 from accounts.models import IssuedVia
-from accounts.tokens.issue import TokenPair, allowed_scope, issue_tokens
+from accounts.tokens.issue import (
+    MAX_TOKEN_LENGTH,
+    TokenPair,
+    allowed_scope,
+    issue_tokens,
+)
 from accounts.tokens.refresh import revoke_family, rotate_refresh_token, verify_token
 
-MAX_TOKEN_LENGTH = 16_384
 MAX_PASSWORD_LENGTH = 1_024
 
 
@@ -41,9 +45,7 @@ class TokenSerializer(serializers.Serializer[Any]):
 class ObtainSerializer(TokenObtainSerializer, TokenSerializer):
     """Takes username, password, optional otp and scope; returns a token pair."""
 
-    scope = serializers.CharField(
-        required=False, allow_blank=True, max_length=4_096, default=""
-    )
+    scope = serializers.CharField(required=False, allow_blank=True, default="")
 
     otp = serializers.CharField(
         required=False, allow_blank=True, max_length=32, default=""

@@ -52,7 +52,7 @@ from accounts.oauth.redirect_uris import (
 )
 from accounts.oauth.request_parameters import normalized_form, resource_objection
 from accounts.parsing.text import one_line
-from accounts.tokens.issue import lock_unchanged
+from accounts.tokens.issue import exceeds_one_token, lock_unchanged
 
 CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """The form of an S256 challenge (RFC 7636 4.2)."""
@@ -202,6 +202,14 @@ class AuthorizeView(LoginRequiredMixin, OAuthLibMixin, View):
             text = gettext_noop(
                 "Your roles include none of the requested scopes. Request "
                 "a role in the portal."
+            )
+            raise OAuthToolkitError(
+                InvalidScopeError(text, state=state), redirect_uri=uri
+            )
+        if exceeds_one_token(scopes):
+            text = gettext_noop(
+                "The requested scopes are too long for one token. Request fewer of "
+                "them, or only mcp."
             )
             raise OAuthToolkitError(
                 InvalidScopeError(text, state=state), redirect_uri=uri

@@ -26,7 +26,7 @@ from accounts.models import IssuedVia, OAuthClient, OAuthDeviceGrant, Scope
 from accounts.models.oauth import DEVICE_GRANT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.oauth.endpoint import Endpoint, refuse_other_resource
-from accounts.tokens.issue import TokenPair, issue_tokens, lock
+from accounts.tokens.issue import TokenPair, issue_tokens, lock, refuse_long_scope
 
 CODE_LIFETIME = timedelta(minutes=10)
 INTERVAL = 5
@@ -86,8 +86,12 @@ def require_device_grant(client: OAuthClient) -> None:
 
 
 def requested_scopes(form: QueryDict) -> list[str]:
-    """The known scopes of the request, by default `mcp`. Raises EndpointError."""
+    """The known scopes of the request, by default `mcp`.
+
+    Raises EndpointError, InvalidScope.
+    """
     names = form.get("scope", "").split() or [ACT_WITHIN_ROLES]
+    refuse_long_scope(names)
     rows = Scope.objects.filter(name__in=names)
     if set(names) - set(rows.values_list("name", flat=True)):
         raise EndpointError("invalid_scope", "There is no such scope.")

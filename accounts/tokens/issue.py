@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -29,7 +31,11 @@ from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens import jwts
 
 MAX_ROLES_CLAIM = 1_000
-"""Characters of all role names together."""
+"""Bytes of all role names together, as JSON."""
+MAX_SCOPE = 8_192
+"""Characters; with the other claims a token stays below MAX_TOKEN_LENGTH."""
+MAX_TOKEN_LENGTH = 16_384
+"""Characters of a token that Portico's API accepts."""
 TokenDetails = tuple[str, str, str, str]
 """(issued_via, scope, client_id, address) of a token to issue."""
 
@@ -69,9 +75,22 @@ class TokenPair:
         return int((self.row.expires_at - self.row.issued_at).total_seconds())
 
 
+def exceeds_one_token(names: Iterable[str]) -> bool:
+    """Whether a token with this scope would be too long for a header."""
+    return len(" ".join(dict.fromkeys(names))) > MAX_SCOPE
+
+
+def refuse_long_scope(names: Iterable[str]) -> None:
+    """Raises InvalidScope."""
+    if exceeds_one_token(names):
+        text = f"The scope is longer than {MAX_SCOPE} characters."
+        raise InvalidScope(f"{text} Request fewer names, or only {ACT_WITHIN_ROLES}.")
+
+
 def allowed_scope(user: User, requested: str) -> str:
     """The scope for a token: the requested one, or `mcp`. Raises InvalidScope."""
     names = requested.split()
+    refuse_long_scope(names)
     if not names:
         return ACT_WITHIN_ROLES
     granted = current_grants(user.pk)[1]
@@ -240,7 +259,7 @@ def roles_claim(user: User) -> dict[str, list[str]]:
     For logs and proxies. Portico itself reads the roles from the database.
     """
     roles = sorted(current_grants(user.pk)[0])
-    short = sum(map(len, roles)) <= MAX_ROLES_CLAIM
+    short = len(json.dumps(roles)) <= MAX_ROLES_CLAIM
     return {"roles": roles} if short else {}
 
 

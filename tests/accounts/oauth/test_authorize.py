@@ -396,6 +396,23 @@ def test_many_scopes_fit_into_the_record(client: OAuthClient, browser: Client) -
     assert events_of("consent.given")[0].via == " ".join(names)[:255]
 
 
+def test_more_scopes_than_one_token_holds_are_refused(
+    client: OAuthClient, browser: Client
+) -> None:
+    """Before the question, and only if the person's roles grant them."""
+    names = [f"{number:03}{'x' * 80}" for number in range(100)]
+    rows = Scope.objects.bulk_create(Scope(name=name) for name in names)
+    wanted = {"scope": " ".join(["mcp", *names])}
+    assert browser.get(address(**wanted)).status_code == 200
+    Role.objects.get(name="User").scopes.add(*rows)
+    response = browser.get(address(**wanted))
+    page = response.content.decode()
+    assert response.status_code == 400 and "too long for one token" in page
+    assert "error=invalid_scope" in link_of(page)
+    decide(browser, **wanted)
+    assert nothing_given()
+
+
 @pytest.mark.spec("MCP BP consent UI: CSRF")
 def test_a_decision_needs_the_forms_csrf_token(client: OAuthClient, user: User) -> None:
     strict = Client(enforce_csrf_checks=True)

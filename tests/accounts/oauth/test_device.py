@@ -111,6 +111,15 @@ def test_a_device_gets_two_codes(client: OAuthClient, monkeypatch: Any) -> None:
     assert (grant.polled_at, grant.auth_digest) == (None, "")
 
 
+def test_a_device_does_not_ask_for_more_than_a_token_holds(
+    client: OAuthClient,
+) -> None:
+    response = start(scope="x" * 9_000)
+    assert response.status_code == 400
+    assert response.json()["error"] == "invalid_scope"
+    assert "longer than" in response.json()["error_description"]
+
+
 @pytest.mark.parametrize("scope", ["openid profile email", "openid mcp phone"])
 def test_a_device_may_ask_for_scopes_of_openid_connect(
     client: OAuthClient, scope: str

@@ -541,6 +541,7 @@ def test_the_default_scope_of_a_service_account_is_mcp() -> None:
     [
         ({"scope": "Admin.Write"}, "invalid_scope"),
         ({"scope": "mcp Admin.Write"}, "invalid_scope"),
+        ({"scope": " ".join(map(str, range(5_000)))}, "invalid_scope"),
         ({"resource": ELSEWHERE}, "invalid_target"),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from accounts.models import (
     OAuthClient,
     Role,
     RoleAssignment,
+    Scope,
     SigningKey,
     User,
 )
@@ -387,9 +389,45 @@ def test_many_roles_do_not_make_the_token_too_long_for_a_header(user: User) -> N
     assert "roles" not in jwts.verify(raw) and len(raw) < 2_000
 
 
-def test_a_thousand_characters_of_role_names_are_listed(user: User) -> None:
-    for name in [*(f"{number}{'x' * 98}" for number in range(10)), "y" * 6]:
+def test_a_thousand_bytes_of_role_names_are_listed(user: User) -> None:
+    """As JSON, in which "User" and its quotes take eight with the brackets."""
+    for name in [*(f"{number}{'x' * 94}" for number in range(9)), "y" * 97]:
         RoleAssignment.objects.grant(user, Role.objects.create(name=name))
-    assert sum(map(len, issue.roles_claim(user)["roles"])) == 1_000
+    assert len(json.dumps(issue.roles_claim(user)["roles"])) == 1_000
     RoleAssignment.objects.grant(user, Role.objects.create(name="z"))
     assert issue.roles_claim(user) == {}
+
+
+def long_scope(user: User, length: int = issue.MAX_SCOPE) -> str:
+    """A scope of this many characters that the user's role grants."""
+    names = [f"{number:04}.{'x' * 75}" for number in range(length // 81)]
+    names.append("y" * (length - 81 * len(names)))
+    rows = Scope.objects.bulk_create(Scope(name=name) for name in names)
+    Role.objects.get(name="User").scopes.add(*rows)
+    return " ".join(names)
+
+
+def test_the_longest_scope_makes_a_token_that_the_api_accepts(user: User) -> None:
+    """With names of roles that JSON writes six times as long."""
+    scope = long_scope(user)
+    for number in range(3):
+        role = Role.objects.create(name=f"{number}{'역' * 50}")
+        RoleAssignment.objects.grant(user, role)
+    pair = issue_tokens(user, issued_via="password", scope=allowed_scope(user, scope))
+    assert pair.row.scope == scope and len(scope) == issue.MAX_SCOPE
+    assert "roles" in jwts.verify(pair.access)
+    assert max(len(pair.access), len(pair.refresh)) < issue.MAX_TOKEN_LENGTH - 1_000
+
+
+def test_a_longer_scope_is_refused(user: User) -> None:
+    """A repeated name counts once, as in the token."""
+    scope = long_scope(user)
+    longest = f"{scope} {scope}"
+    assert allowed_scope(user, longest) == scope
+    with pytest.raises(InvalidScope, match="longer than 8192 characters. Request f"):
+        allowed_scope(user, f"{longest} mcp")
+    with pytest.raises(InvalidScope):
+        issue_personal_token(
+            user, name="x", scope=f"{scope} mcp", lifetime=timedelta(days=1)
+        )
+    assert not IssuedToken.objects.exists()
