@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
 from operator import attrgetter
 
@@ -48,25 +48,23 @@ class Span:
         """Return the start of each slot and the end of the last, which contains `now`.
 
         Slots follow the reader's clock: days begin at midnight, also when the clock is
-        changed. Counts are hourly, so in zones such as Asia/Kolkata a day begins at the
-        first full hour (UTC) after midnight.
+        changed, and hours at its full hour, also in zones such as Asia/Kathmandu.
         """
-        if self.hours == 1:
-            end = floor_hour(now) + HOUR
-            return [end - HOUR * n for n in range(self.slots, -1, -1)]
         local = timezone.localtime(now)
+        if self.hours == 1:
+            end = now - (local - floor_hour(local)) + HOUR
+            return [end - HOUR * n for n in range(self.slots, -1, -1)]
         hour = local.hour - local.hour % self.hours
         latest = local.replace(
             hour=hour, minute=0, second=0, microsecond=0, tzinfo=None
         )
         before = [HOUR * self.hours * n for n in range(self.slots - 1, -2, -1)]
-        return [full_hour(latest - ago, local.tzinfo) for ago in before]
+        return [at_clock(latest - ago, local.tzinfo) for ago in before]
 
 
-def full_hour(wall: datetime, zone: tzinfo | None) -> datetime:
-    """Return the first full hour (UTC) at or after this time of a clock."""
-    moment = wall.replace(tzinfo=zone).astimezone(UTC)
-    return floor_hour(moment + HOUR - timedelta.resolution)
+def at_clock(wall: datetime, zone: tzinfo | None) -> datetime:
+    """Return the moment (UTC) of this time of a clock."""
+    return wall.replace(tzinfo=zone).astimezone(UTC)
 
 
 SPANS = {
@@ -147,10 +145,11 @@ def gather_statistics(span: Span, now: datetime) -> Statistics:
     slots = [Slot(start, end) for start, end in pairwise(bounds)]
     first_open = floor_hour(now - SETTLING_TIME)
     past = hours.filter(hour__gte=bounds[0], hour__lt=first_open)
-    fill_slots(slots, past)
+    counted = fill_slots(slots, past)
     current = [count_events(hour, hour + HOUR) for hour in hours_from(first_open, now)]
     for hour, counts in zip(hours_from(first_open, now), current, strict=True):
-        add_current_hour(slots, hour, counts)
+        add_counts(slot_of(slots, hour), counts)
+    split_hours(slots, {*counted, *hours_from(first_open, now)})
     return Statistics(
         span=span,
         slots=slots,
@@ -166,30 +165,54 @@ def hours_from(start: datetime, now: datetime) -> list[datetime]:
     return [start + HOUR * n for n in range(int((now - start) / HOUR) + 1)]
 
 
-def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> None:
+def fill_slots(slots: list[Slot], past: AuditHourQuerySet) -> set[datetime]:
+    """Add each hour to the slot in which it begins; return the counted hours."""
+    counted: set[datetime] = set()
     totals = (Facet.MESSAGES, Facet.CALLS, Facet.ERRORS)
     facets = Q(facet__in=totals) | Q(facet=Facet.ACTION, value__in=CHART_ACTIONS)
     for row in past.filter(facets):
         slot = slot_of(slots, row.hour)
+        counted.add(row.hour)
         if row.facet == Facet.ACTION:
             slot.counts[row.value] += row.allowed + row.denied
         else:
             slot.add(row.facet, row.allowed, row.denied)
+    return counted
 
 
 def slot_of(slots: list[Slot], moment: datetime) -> Slot:
     """Return the slot that contains `moment`, which must be in the span."""
-    return slots[bisect_right(slots, moment, key=attrgetter("start")) - 1]
+    later = bisect_right(slots, moment, key=attrgetter("start"))
+    return slots[max(later - 1, 0)]
 
 
-def add_current_hour(slots: list[Slot], hour: datetime, counts: EventCounts) -> None:
-    """Add the counts of an hour that is not final to its slot."""
-    slot = slot_of(slots, hour)
+def add_counts(slot: Slot, counts: EventCounts, sign: int = 1) -> None:
+    """Add counts of events to a slot, or subtract them."""
     for facet in (Facet.MESSAGES, Facet.CALLS, Facet.ERRORS):
-        slot.add(facet, counts[facet]["allowed"][""], counts[facet]["denied"][""])
+        verdicts = counts[facet]
+        slot.add(facet, sign * verdicts["allowed"][""], sign * verdicts["denied"][""])
     actions = counts[Facet.ACTION]
     for name in CHART_ACTIONS:
-        slot.counts[name] += actions["allowed"][name] + actions["denied"][name]
+        total = actions["allowed"][name] + actions["denied"][name]
+        slot.counts[name] += sign * total
+
+
+def split_hours(slots: list[Slot], counted: set[datetime]) -> None:
+    """Move the end of each hour in which a slot begins to that slot.
+
+    Counts are hours of UTC; in zones such as Asia/Kathmandu a day begins within one.
+    The first slot's hour is not counted before.
+    """
+    for before, slot in zip([None, *slots], slots, strict=False):
+        hour = floor_hour(slot.start)
+        if hour == slot.start or (before is not None and hour not in counted):
+            continue
+        counts = count_events(slot.start, hour + HOUR, durations=False)
+        add_counts(slot, counts)
+        if before is not None:
+            add_counts(before, counts, -1)
+            # An event that was written late is not in the hour's count.
+            before.counts = +before.counts
 
 
 TOP_FACETS = (Facet.OBJECT, Facet.ACTOR, Facet.CLIENT, Facet.REASON)

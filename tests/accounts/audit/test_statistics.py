@@ -43,7 +43,7 @@ from accounts.models.audit.rollups import (
 )
 from accounts.tokens.issue import issue_tokens
 from tests.support.database_prompt import empty_audit
-from tests.support.users import make_user
+from tests.support.users import make_user, unguarded_users
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 5, 10, 12, 30, tzinfo=UTC)
@@ -172,8 +172,8 @@ def test_the_dashboard_asks_a_bounded_number_of_queries(
 def test_without_the_audit_permission_there_are_no_figures(db: None) -> None:
     """Each part of the page checks its own permission."""
     judy = make_user("judy", admin=True)
-    judy.is_superuser = False
-    judy.save()
+    unguarded_users().filter(pk=judy.pk).update(is_superuser=False)
+    judy.refresh_from_db()
     assert "cards" not in dashboard.dashboard_context(dashboard_request(judy))
     permission = Permission.objects.get(codename="view_auditevent")
     judy.user_permissions.add(permission)
@@ -199,7 +199,8 @@ def test_the_last_slot_contains_now(
 
 @pytest.mark.parametrize(
     "zone",
-    ["Asia/Seoul", "America/Los_Angeles", "Europe/Berlin", "Pacific/Auckland", "UTC"],
+    ["Asia/Seoul", "America/Los_Angeles", "Europe/Berlin", "Pacific/Auckland", "UTC"]
+    + ["Asia/Kathmandu", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Chatham"],
 )
 @pytest.mark.parametrize("hour", [0, 6, 15, 16, 22, 23])
 def test_days_are_those_of_the_reader(zone: str, hour: int) -> None:
@@ -209,7 +210,7 @@ def test_days_are_those_of_the_reader(zone: str, hour: int) -> None:
         bounds = SPANS["30d"].boundaries(now)
         local = [timezone.localtime(bound) for bound in bounds]
         today = timezone.localtime(now).date()
-    assert [moment.hour for moment in local] == [0] * 31
+    assert {(moment.hour, moment.minute) for moment in local} == {(0, 0)}
     assert [moment.date() for moment in local] == [
         today + timedelta(days=n - 29) for n in range(31)
     ]
@@ -225,13 +226,74 @@ def test_a_day_of_23_hours_is_a_day() -> None:
     assert sorted(set(lengths)) == [HOUR * 23, HOUR * 24]
 
 
-def test_without_whole_hours_a_day_begins_at_the_next_one() -> None:
-    """Counts are hourly, and the label is that of the day."""
-    with timezone.override(ZoneInfo("Asia/Kolkata")):
-        bounds = SPANS["30d"].boundaries(datetime(2026, 4, 6, 20, tzinfo=UTC))
+@pytest.mark.parametrize(
+    "zone", ["Asia/Kathmandu", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"]
+)
+def test_hours_are_those_of_the_readers_clock(zone: str) -> None:
+    now = datetime(2026, 5, 10, 12, 20, 7, tzinfo=UTC)
+    with timezone.override(ZoneInfo(zone)):
+        bounds = SPANS["24h"].boundaries(now)
         local = [timezone.localtime(bound) for bound in bounds]
-    assert {(moment.hour, moment.minute) for moment in local} == {(0, 30)}
-    assert local[-2].day == 7
+        assert local[-2].hour == timezone.localtime(now).hour
+    assert {(moment.minute, moment.second) for moment in local} == {(0, 0)}
+    assert bounds[-2] <= now < bounds[-1] and len(bounds) == 25
+
+
+def test_half_an_hour_of_summer_time_keeps_the_days() -> None:
+    """Lord Howe Island goes from UTC+11 to UTC+10:30 on 5 April 2026."""
+    with timezone.override(ZoneInfo("Australia/Lord_Howe")):
+        bounds = SPANS["30d"].boundaries(datetime(2026, 4, 12, 12, tzinfo=UTC))
+        lengths = [after - before for before, after in pairwise(bounds)]
+        local = [timezone.localtime(bound) for bound in bounds]
+    assert lengths.count(HOUR * 24) == 29 and sum(lengths, HOUR * 0) == HOUR * 720.5
+    assert {(moment.hour, moment.minute) for moment in local} == {(0, 0)}
+
+
+KATHMANDU = [
+    (datetime(2026, 4, 10, 18, 14, tzinfo=UTC), None),
+    (datetime(2026, 4, 10, 18, 15, tzinfo=UTC), "11 Apr"),
+    (datetime(2026, 5, 7, 18, 5, tzinfo=UTC), "7 May"),
+    (datetime(2026, 5, 7, 18, 14, tzinfo=UTC), "7 May"),
+    (datetime(2026, 5, 7, 18, 15, tzinfo=UTC), "8 May"),
+    (datetime(2026, 5, 7, 18, 59, tzinfo=UTC), "8 May"),
+    (datetime(2026, 5, 9, 18, 14, tzinfo=UTC), "9 May"),
+    (datetime(2026, 5, 9, 18, 15, tzinfo=UTC), "10 May"),
+]
+"""(time of a call, its day at UTC+5:45); None is before the 30 days."""
+
+
+@pytest.mark.parametrize(("at", "day"), KATHMANDU, ids=str)
+@pytest.mark.parametrize("hour", [9, 18], ids=["later", "within the hour"])
+def test_an_hour_of_utc_is_split_at_midnight(
+    db: None, at: datetime, day: str | None, hour: int
+) -> None:
+    """Finished hours and the current one; sign-ins like calls."""
+    now = datetime(2026, 5, 9, 18, 59, 30, tzinfo=UTC)
+    now = now if hour == 18 else datetime(2026, 5, 10, 9, tzinfo=UTC)
+    empty_audit()
+    event(NOW - at)
+    AuditEvent.objects.create(action=SIGNED_IN, at=at)
+    AuditHour.objects.all().roll_up(now)
+    with timezone.override(ZoneInfo("Asia/Kathmandu")):
+        slots = gather_statistics(SPANS["30d"], now).slots
+        for name in ("calls", SIGNED_IN, "succeeded"):
+            days = [slot_label(s) for s in slots for _n in range(s.counts[name])]
+            assert days == ([day] if day else [])
+        assert all(n >= 0 for slot in slots for n in slot.counts.values())
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "Australia/Lord_Howe", "UTC"])
+def test_each_call_is_in_one_hour_of_the_reader(db: None, zone: str) -> None:
+    empty_audit()
+    times = [NOW - timedelta(minutes=7 * n) for n in range(180)]
+    for at in times:
+        event(NOW - at)
+    AuditHour.objects.all().roll_up(NOW)
+    with timezone.override(ZoneInfo(zone)):
+        slots = gather_statistics(SPANS["24h"], NOW).slots
+    found = [slot.counts["calls"] for slot in slots]
+    assert found == [sum(s.start <= at < s.end for at in times) for s in slots]
+    assert sum(found) == 180
 
 
 def test_events_are_in_the_readers_day(db: None) -> None:
