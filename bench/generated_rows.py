@@ -51,6 +51,8 @@ def insert(model: type[Model], count: int, **expressions: str) -> None:
     for field in model._meta.concrete_fields:
         if field.name in expressions:
             written = translate(connection.vendor, expressions[field.name])
+            if field.db_type(connection) == "bytea":
+                written = f"decode({written}, 'hex')"
             values.append(written.replace("%", "%%"))
         elif field.primary_key:
             continue

@@ -249,5 +249,5 @@ class IssuedToken(models.Model):
             client_id=self.client_id,
             token_id=self.jti,
             reason=reason[:255],
-            subject=f"user:{self.user_id}" if self.user_id else None,
+            subject=f"user:{self.user_id}" if self.user_id else "",
         ).acted_by(actor)

@@ -353,7 +353,7 @@ def withdrawal_event(
         object=f"{what} of {name or 'nobody yet'}"[:255],
         client_id=client_id,
         reason=reason[:255],
-        subject=f"user:{key}" if key else None,
+        subject=f"user:{key}" if key else "",
     )
 
 

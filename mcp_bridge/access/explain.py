@@ -197,6 +197,7 @@ SENTENCES = (
     gettext_noop("no rule for {method}"),
     gettext_noop("{kind} {name} is disabled"),
     gettext_noop("role {role} grants {scope}; the token includes {carried}"),
+    gettext_noop("role {role} grants {scope}"),
     gettext_noop("requires one of {scopes}; roles: {roles}"),
     gettext_noop("sensitive; the token includes none of {scopes}"),
     gettext_noop("the token includes none of {scopes} and not {scope}"),

@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import JSONField
 
 from accounts.models import AuditEvent, IssuedToken
+from accounts.models.audit.columns import id_bytes
 from accounts.models.audit.event_log import log_events
 
 MAX_ROWS = 500
@@ -121,11 +122,15 @@ def sqlite_statement(rows: int) -> str:
 def postgres_copy(events: Sequence[CallEvent]) -> None:
     """COPY in autocommit mode is its own transaction."""
     names, defaults = event_columns()
+    ids = [names.index(name) for name in ("token_id", "request_id")]
     columns = ", ".join(f'"{name}"' for name in names)
     statement = f'COPY "{AuditEvent._meta.db_table}" ({columns}) FROM STDIN'
     with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for event in events:
-            copy.write_row((database_time(event.at), *event[1:], *defaults))
+            row = [database_time(event.at), *event[1:], *defaults]
+            for index in ids:
+                row[index] = id_bytes(row[index])
+            copy.write_row(row)
 
 
 def update_last_used(uses: Sequence[Use]) -> None:

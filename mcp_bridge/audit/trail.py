@@ -14,6 +14,7 @@ from accounts.parsing.row_ids import row_id
 from accounts.parsing.text import one_line
 from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access.context import Call
+from mcp_bridge.access.decision import brief
 from mcp_bridge.access.messages import Message
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.audit.last_used import LastUsedTracker
@@ -124,7 +125,7 @@ class AuditTrail:
     def message_event(self, call: Call) -> CallEvent:
         principal, message, decision = call.principal, call.message, call.decision
         name = " ".join(message.target) if message.target else message.method
-        via = decision.via
+        via = brief(decision.via)
         if call.upstream:
             # The duration of the event is the whole: this is the server's share.
             via = f"{via[:160]}; upstream {call.upstream}: {call.upstream_ms:.1f} ms"

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -26,6 +27,7 @@ from accounts.admin.audit.window import (
     WindowedChangeList,
     bound,
     is_frequent,
+    is_frequent_prefix,
     window_start,
 )
 from accounts.admin_site.base import ReadOnlyAdmin, badge, may
@@ -164,8 +166,8 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     search_fields = ("actor",)
     search_help_text = _(
         "Enter a username, a tool, a client's name or ID, an address, an "
-        "action, a token ID or a request ID. Addresses and the start of a "
-        "name are searched in recent events only."
+        "action, a token ID or a request ID. Addresses, and "
+        "values of very many events, are searched in recent events only."
     )
     search_lookups = (
         "actor",
@@ -305,20 +307,23 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             yield "address", normalize_address(word)
 
     def search_querysets(self, request: Any, queryset: Any, word: str) -> Iterator[Any]:
-        """Search prefixes and frequent values among the newest events only.
+        """Search frequent values and prefixes among the newest events only.
 
-        Addresses have no index; a list that searches for one has a window.
+        One scan serves all frequent prefixes. Addresses have no index; a list that
+        searches for one has a window.
         """
         since = window_start(bound(request.GET, "at__lt"))
         newest = queryset if since is None else queryset.filter(at__gte=since)
-        newest = newest.alias(unindexed=WithoutIndex("object"))
+        frequent = Q()
         for lookup, value in self.search_conditions(word):
-            if lookup == "object__prefix" and since is not None:
-                yield newest.filter(unindexed__prefix=value)
+            if lookup == "object__prefix" and is_frequent_prefix(value):
+                frequent |= Q(unindexed__prefix=value)
             elif is_frequent({lookup: value}):
                 yield newest.filter(**{lookup: value})
             else:
                 yield queryset.filter(**{lookup: value})
+        if frequent:
+            yield newest.alias(unindexed=WithoutIndex("object")).filter(frequent)
 
     def history_query(self, obj: Any) -> dict[str, str]:
         """The other events of the same request."""

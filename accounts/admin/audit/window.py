@@ -76,6 +76,15 @@ def is_frequent(parameters: Mapping[str, str]) -> bool:
     )
 
 
+def is_frequent_prefix(prefix: str) -> bool:
+    """Whether the objects with this prefix have too many events to sort.
+
+    No index has the order of several objects.
+    """
+    events = AuditEvent.objects.order_by().filter(object__prefix=prefix)
+    return events[: FREQUENT + 1].count() > FREQUENT
+
+
 class WindowedChangeList(LargeChangeList):
     """Shows how far back the list searched, and links to the earlier period."""
 

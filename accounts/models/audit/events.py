@@ -10,6 +10,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models.audit.columns import IdField
 from accounts.models.audit.event_log import log_events
 from accounts.models.audit.indexes import ByValueIndex
 from accounts.models.audit.origins import origin_var
@@ -87,7 +88,7 @@ class AuditEvent(models.Model):
     actor = models.CharField(_("actor"), max_length=150, blank=True)
     actor_id = models.BigIntegerField(_("actor ID"), null=True, blank=True)
     client_id = models.CharField(_("client"), max_length=255, blank=True)
-    token_id = models.CharField(
+    token_id = IdField(
         _("token ID"),
         max_length=64,
         blank=True,
@@ -115,7 +116,7 @@ class AuditEvent(models.Model):
         help_text=_("The result of a call: ok or error."),
     )
     duration_ms = models.FloatField(_("duration (ms)"), null=True, blank=True)
-    request_id = models.CharField(_("request ID"), max_length=64, blank=True)
+    request_id = IdField(_("request ID"), max_length=64, blank=True)
     changes = models.JSONField(
         _("changes"),
         default=dict,
@@ -126,7 +127,8 @@ class AuditEvent(models.Model):
     subject = models.CharField(
         _("subject"),
         max_length=64,
-        null=True,
+        default="",
+        db_default="",
         editable=False,
         help_text=_("The changed row, as model:ID. Its history shows the event."),
     )
@@ -174,7 +176,7 @@ class AuditEvent(models.Model):
             # Calls change no row and are rarely errors: these cost them nothing.
             models.Index(
                 fields=["subject", "at"],
-                condition=models.Q(subject__isnull=False),
+                condition=models.Q(subject__gt=""),
                 name="audit_subject",
             ),
             models.Index(

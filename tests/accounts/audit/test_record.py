@@ -67,4 +67,4 @@ def test_the_subject_is_the_row_that_changed(alice: User) -> None:
     assert stored("test.done", object=assignment).subject == user
     role = assignment.role
     assert stored("test.done", object="text", subject=role).subject == f"role:{role.pk}"
-    assert stored("test.done", object="text").subject is None
+    assert stored("test.done", object="text").subject == ""

@@ -298,7 +298,7 @@ def test_long_names_are_cut_in_events() -> None:
     assert event.reason == "r" * 255
     assert event.subject == "user:7"
     consent = withdrawal_event("consent", (None, None), "a", "")
-    assert (consent.action, consent.subject) == ("consent.withdrawn", None)
+    assert (consent.action, consent.subject) == ("consent.withdrawn", "")
     assert consent.object == "consent of nobody yet"
 
 

@@ -345,7 +345,7 @@ def test_every_message_is_audited_with_its_reason(server: Portico) -> None:
     ]
     first = events[0]
     assert (first.actor, first.object) == ("alice", "tool look")
-    assert first.via == "role User grants User.Read; the token includes mcp"
+    assert first.via == "role User grants User.Read"
     assert first.address == "127.0.0.1" and first.request_id and first.token_id
 
 

@@ -13,6 +13,7 @@ from mcp_bridge.access.catalogue import Catalogue, Condition, Rule
 from mcp_bridge.access.decision import (
     Decision,
     Reason,
+    brief,
     decide,
     granting_roles,
     judge,
@@ -120,6 +121,30 @@ def test_every_kind_of_message_is_decided(
     verdict = decide(who, message, rules)
     assert (verdict.allowed, verdict.reason) == (allowed, reason)
     assert len(rules) == 1 and list(rules) == [("tool", "t")]
+
+
+@pytest.mark.parametrize(
+    ("via", "stored"),
+    [
+        ("role R grants A.Read; the token includes mcp", "role R grants A.Read"),
+        ("role R grants A.Read; the token includes A.Read", "role R grants A.Read"),
+        ("role a b grants X; the token includes X", "role a b grants X"),
+        (
+            "role R grants A; the token includes mcp; the argument rules of R allow it",
+            "role R grants A; the argument rules of R allow it",
+        ),
+        ("role R grants A.Read; the token includes A.Write", None),
+        ("role R grants A.Read; the token includes A.Reader", None),
+        ("role R grants A; the token includes mcpx", None),
+        ("the token includes none of A and not mcp", None),
+        ("ping is open to everyone", None),
+        ("", None),
+    ],
+)
+def test_an_event_names_the_tokens_scope_if_it_is_unusual(
+    via: str, stored: str | None
+) -> None:
+    assert brief(via) == (via if stored is None else stored)
 
 
 READ, BOTH = frozenset({"A.Read"}), frozenset({"A.Read", "A.Write"})

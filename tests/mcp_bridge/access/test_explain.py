@@ -12,7 +12,7 @@ from accounts.models import IssuedToken, Role, RoleAssignment, Scope, User
 from accounts.tokens.issue import issue_tokens
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.catalogue import Catalogue, Condition, Rule, Upstream
-from mcp_bridge.access.decision import Decision, Reason, decide
+from mcp_bridge.access.decision import Decision, Reason, brief, decide
 from mcp_bridge.access.explain import (
     SENTENCES,
     covering_roles,
@@ -75,7 +75,8 @@ def all_reasons() -> list[str]:
     scopes = frozenset({"S"})
     within = principal(scopes, frozenset({"mcp"}))
     narrow = principal(scopes, frozenset({"T"}))
-    return [decide(who, m, catalogue).via for who in (within, narrow) for m in messages]
+    said = [decide(who, m, catalogue).via for who in (within, narrow) for m in messages]
+    return [*said, *map(brief, said)]
 
 
 @pytest.mark.once

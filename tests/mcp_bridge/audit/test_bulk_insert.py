@@ -253,7 +253,9 @@ def test_both_databases_get_their_own_form_of_rows(
     assert [row[1] for row in copied] == ["0", "1", "2"]
     assert copied[0][0] == datetime.fromtimestamp(NOON, UTC)
     assert all(len(row) == len(names) for row in copied)
-    assert copied[0][len(CallEvent._fields) :] == defaults
+    assert tuple(copied[0][len(CallEvent._fields) :]) == defaults
+    ids = [names.index("token_id"), names.index("request_id")]
+    assert all(type(copied[0][index]) is bytes for index in ids)
     copied.clear()
     bulk_insert.update_last_used([Use(jti, NOON, f"::{jti}") for jti in "cab"])
     moment = datetime.fromtimestamp(NOON, UTC)

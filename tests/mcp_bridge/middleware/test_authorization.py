@@ -265,10 +265,7 @@ def test_an_allowed_call_runs_and_is_recorded(mcp: McpInProcess) -> None:
     assert (event.reason, event.outcome) == ("granted", "ok")
     assert (event.actor, event.actor_id) == ("alice", 1)
     assert (event.client_id, event.token_id) == ("the-client", "jti-alice")
-    assert (event.object, event.via) == (
-        "tool look",
-        "role Crew grants Use; the token includes mcp",
-    )
+    assert (event.object, event.via) == ("tool look", "role Crew grants Use")
     assert (event.address, event.request_id) == ("192.0.2.1", "request-1")
     assert mcp.reads == ["alice"]
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.db import connection
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.http import urlencode
 
@@ -78,15 +80,36 @@ def test_a_narrower_start_is_not_widened(events: list[AuditEvent]) -> None:
     assert rows == events[:4] and found.looked_since is None
 
 
-def test_prefixes_are_searched_among_the_newest_events(
-    events: list[AuditEvent],
+@pytest.mark.parametrize("most", [5, 6])
+def test_frequent_prefixes_are_searched_among_the_newest_events(
+    events: list[AuditEvent], monkeypatch: Any, most: int
 ) -> None:
-    """A prefix matches too many rows for any index."""
+    """No index has the order of several objects."""
+    monkeypatch.setattr(window, "FREQUENT", most)
     AuditEvent.objects.bulk_create(
         AuditEvent(action="test.far", object=f"thing {number}") for number in range(6)
     )
     rows, _found = list_rows("q=thing")
-    assert {row.object for row in rows} == {f"thing {n}" for n in range(2, 6)}
+    first = 2 if most == 5 else 0
+    assert {row.object for row in rows} == {f"thing {n}" for n in range(first, 6)}
+
+
+def test_one_scan_finds_all_frequent_prefixes(
+    events: list[AuditEvent], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(window, "FREQUENT", 1)
+    monkeypatch.setattr(window, "WINDOW_SIZE", 10)
+    kinds = ("", "tool ", "resource ", "prompt ")
+    AuditEvent.objects.bulk_create(
+        AuditEvent(action="test.far", object=f"{kind}thing {number}")
+        for kind in kinds
+        for number in range(2)
+    )
+    with CaptureQueriesContext(connection) as queries:
+        rows, _found = list_rows("q=thing")
+    assert len(rows) == 8
+    scans = [q["sql"] for q in queries if "tool thing" in q["sql"]]
+    assert len([sql for sql in scans if "resource thing" in sql]) == 1
 
 
 def test_few_events_are_all_searched(events: list[AuditEvent]) -> None:

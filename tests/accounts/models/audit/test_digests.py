@@ -54,7 +54,7 @@ def test_the_bytes_of_an_event_do_not_change() -> None:
 
 def test_a_column_of_a_later_version_keeps_old_bytes() -> None:
     """Only a value that differs from the default is digested, with its name."""
-    assert event_bytes((*ROW, None)) == BYTES
+    assert event_bytes((*ROW, "")) == BYTES
     assert event_bytes((*ROW, "role:5")) == BYTES[:-1] + b',["subject","role:5"]]'
 
 
