@@ -9,7 +9,7 @@ from itertools import count
 from statistics import median
 
 from bench.processes import Server
-from bench.wrk import Load, Slice, run
+from bench.wrk import PACED, SCRIPT, Load, Slice, run
 
 _folders = count()
 
@@ -32,7 +32,9 @@ class Contender:
         before = self.server.cpu_seconds()
         url = f"{self.server.url}{self.load.path}"
         skip = self.sent if self.load.once else 0
-        result = run(url, self.files, self.load.expected, connections, seconds, skip)
+        script = PACED if self.load.paced else SCRIPT
+        expected = self.load.expected
+        result = run(url, self.files, expected, connections, seconds, skip, script)
         self.sent += result.requests + connections
         used = self.server.cpu_seconds() - before
         return result, used * 1e6 / max(result.requests, 1)
@@ -65,6 +67,11 @@ class Figures:
     def cpu(self) -> float:
         """Median of CPU microseconds per request."""
         return median(self.cpu_us)
+
+    @property
+    def p50(self) -> float:
+        """Median of the slices' medians, ms."""
+        return median(s.p50_ms for s in self.slices)
 
     @property
     def p99(self) -> float:

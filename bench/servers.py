@@ -20,6 +20,9 @@ PEERS = ROOT / ".venv-bench" / "bin" / "python"
 USERS, CALLERS, REFRESHES = 100_000, 10_000, 12_000
 FEW, MANY = 1_000, 1_000_000
 TOOLS = 10_000
+LISTED = 500
+OFFERED = {"tools": TOOLS, "local": LISTED}
+"""Kind of database -> the number of tools that the code offers."""
 
 
 @contextmanager
@@ -116,7 +119,10 @@ class BenchServers:
         return self.postgres.create_database(name) if vendor != "SQLite" else ""
 
     def database(self, vendor: str, kind: str = "base") -> Portico:
-        """`base`, `large` (a million revoked tokens) or `tools` (10,000 tools)."""
+        """`base`, `large` (a million revoked tokens) or `tools` (10,000 tools).
+
+        `upstream` and `local` have few callers, and 500 tools each.
+        """
         name = f"{kind}-{vendor}"
         if name not in self.ready:
             print(f"  preparing {name} ...", file=sys.stderr, flush=True)
@@ -126,11 +132,14 @@ class BenchServers:
                 else ""
             )
             portico = Portico(self.folder / name, url)
-            if kind == "tools":
-                portico.options["BENCH_TOOLS"] = str(TOOLS)
+            if kind in OFFERED:
+                portico.options["BENCH_TOOLS"] = str(OFFERED[kind])
             count = MANY if kind == "large" else FEW
-            people = {"callers": CALLERS, "refresh": REFRESHES if kind == "base" else 0}
-            rows = {"users": USERS, "tokens": count, "revoked": count, "audit": 0}
+            few = kind in ("upstream", "local")
+            refreshes = REFRESHES if kind == "base" else 0
+            people = {"callers": 1 if few else CALLERS, "refresh": refreshes}
+            users = FEW if few else USERS
+            rows = {"users": users, "tokens": count, "revoked": count, "audit": 0}
             portico.prepare(**rows, **people)
             self.ready[name] = portico
         return self.ready[name]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SCRIPT = Path(__file__).with_name("call.lua")
+PACED = Path(__file__).with_name("paced.lua")
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 META = "io.modelcontextprotocol/"
 GREETING = "hello bench"
@@ -55,6 +56,8 @@ class Load:
     expected: str = GREETING
     once: bool = False
     """Whether each request can be sent only once (refresh tokens)."""
+    paced: bool = False
+    """Whether each connection pauses 50 to 150 ms before a request."""
 
     def write(self, folder: Path, tokens: list[str]) -> Path:
         """Write the files that call.lua reads; pairs tokens and bodies in turn."""
@@ -104,7 +107,13 @@ def listing(expected: str) -> Load:
 
 
 def run(
-    url: str, folder: Path, expected: str, connections: int, seconds: int, skip: int = 0
+    url: str,
+    folder: Path,
+    expected: str,
+    connections: int,
+    seconds: int,
+    skip: int = 0,
+    script: Path = SCRIPT,
 ) -> Slice:
     """Load `url` for some seconds."""
     command = [
@@ -115,7 +124,7 @@ def run(
         "--timeout",
         "20s",
     ]
-    command += ["-s", str(SCRIPT), url, "--", str(folder), expected, str(skip)]
+    command += ["-s", str(script), url, "--", str(folder), expected, str(skip)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = {line.split(" ")[0]: line for line in done.stdout.splitlines()}
     if "RESULT" not in lines:
