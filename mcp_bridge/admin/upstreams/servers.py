@@ -16,6 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
@@ -234,7 +235,7 @@ class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
             "media": self.media + form.media,
             "parent": (
                 reverse("admin:mcp_bridge_upstreamserver_changelist"),
-                self.opts.verbose_name_plural,
+                capfirst(self.opts.verbose_name_plural),
             ),
         }
         status = 400 if form.errors or (looked and looked.problem) else 200

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -139,10 +140,20 @@ def upstream_servers_were_contacted() -> Iterable[checks.CheckMessage]:
         yield checks.Warning(text, hint=hint % command, id="portico.W111")
 
 
+def counted(**states: Iterable[DefinitionState]) -> Any:
+    """The enabled servers, with the number of primitives in these states."""
+    return enabled_servers().annotate(
+        **{
+            name: Count("primitives", filter=Q(primitives__state__in=found))
+            for name, found in states.items()
+        }
+    )
+
+
 @database_check
 def new_definitions_are_decided() -> Iterable[checks.CheckMessage]:
-    for server in enabled_servers():
-        held = server.primitives.filter(state=DefinitionState.HELD).count()
+    for server in counted(held=(DefinitionState.HELD,)):
+        held = server.held
         if held:
             text = ngettext(
                 "%(n)d new definition of %(server)s is held.",
@@ -164,8 +175,8 @@ def review_hint(server: UpstreamServer) -> str:
 @database_check
 def upstream_servers_offer_something() -> Iterable[checks.CheckMessage]:
     """Nobody can use an enabled server of which nothing is accepted."""
-    for server in enabled_servers():
-        if not server.primitives.filter(state__in=SERVED_STATES).exists():
+    for server in counted(served=SERVED_STATES):
+        if not server.served:
             text = _("No definition of %s is accepted, so nobody can use it.")
             hint = review_hint(server)
             yield checks.Warning(text % server, hint=hint, id="portico.W114")
