@@ -85,7 +85,7 @@ WRONG: list[dict[str, Any]] = [
     {"aud": "https://elsewhere.example"},
     {"aud": settings.RESOURCE_URL},
     {"aud": None},
-    {"exp": int(time.time()) - 60},
+    {"exp": int(time.time()) - 3600},
     {"exp": int(time.time()) + 90_000},
     {"exp": None},
     {"jti": None},
