@@ -95,9 +95,9 @@ class Discovery:
         info = exchange.session_info(self.upstream, self.explorer)
         return str(info.get("protocolVersion", "")), dict(info)
 
-    async def offers(self, about: Json) -> tuple[list[Offer], str]:
-        """Every definition, and why the lists were cut. Raises as `ask` does."""
-        offers: list[Offer] = []
+    async def items(self, about: Json) -> tuple[list[tuple[str, Any]], str]:
+        """(kind, item) of every list, and why they were cut. Raises as `ask` does."""
+        found: list[tuple[str, Any]] = []
         truncated = ""
         capabilities = about.get("capabilities")
         for capability, kind, method, member in LISTS:
@@ -110,8 +110,8 @@ class Discovery:
                     raise
                 continue
             truncated = truncated or cut
-            offers += [offer_of(self.upstream.row, kind, item) for item in items]
-        return offers, truncated
+            found += [(kind, item) for item in items]
+        return found, truncated
 
     async def pages(self, method: str, member: str) -> tuple[list[Any], str]:
         """The items of all pages, and why reading stopped early."""
@@ -146,7 +146,7 @@ async def explore(upstream: Upstream) -> Found:
         async with asyncio.timeout(SECONDS):
             protocol, about = await discovery.about()
             latency = (time.perf_counter() - began) * 1000
-            offers, truncated = await discovery.offers(about)
+            items, truncated = await discovery.items(about)
     except TimeoutError as error:
         text = f"The upstream server {upstream.name} did not answer in {SECONDS} s."
         raise UpstreamProblem("timeout", text, Outcome.TIMED_OUT) from error
@@ -156,7 +156,14 @@ async def explore(upstream: Upstream) -> Found:
         raise UpstreamProblem("error", text, Outcome.ERROR) from error
     finally:
         exchange.end_session(upstream, discovery.explorer)
+    # A thread: checking hundreds of schemas takes seconds, and calls must not wait.
+    offers = await asyncio.to_thread(checked_offers, upstream.row, items)
     return found(protocol, about, offers, latency, truncated)
+
+
+def checked_offers(server: UpstreamServer, items: list[tuple[str, Any]]) -> list[Offer]:
+    """The offers of what was listed, as (kind, item)."""
+    return [offer_of(server, kind, item) for kind, item in items]
 
 
 def found(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,8 @@ from mcp.shared.exceptions import MCPError
 
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.models import UpstreamServer
-from mcp_bridge.upstreams import http_client
+from mcp_bridge.upstreams import discovery, http_client
+from mcp_bridge.upstreams.definitions import offer_of
 from mcp_bridge.upstreams.discovery import explore
 from mcp_bridge.upstreams.exchange import request
 from mcp_bridge.upstreams.http_client import close_clients
@@ -176,7 +178,9 @@ def test_a_slow_first_request_does_not_mean_an_older_protocol() -> None:
     assert seen == ["server/discover"]
 
 
-def test_a_server_that_changes_the_lists_between_pages_ends() -> None:
+def test_a_server_that_changes_the_lists_between_pages_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Endless pages: each has a new cursor."""
     count = 0
 
@@ -211,6 +215,14 @@ def test_a_server_that_changes_the_lists_between_pages_ends() -> None:
             await close_clients()
             server.close()
 
+    threads: set[int] = set()
+
+    def check(row: UpstreamServer, kind: str, item: Any) -> Any:
+        threads.add(threading.get_ident())
+        return offer_of(row, kind, item)
+
+    monkeypatch.setattr(discovery, "offer_of", check)
     seen = asyncio.run(explored())
     assert "more than 100 pages" in seen.truncated
     assert len(seen.offers) == 100
+    assert threading.get_ident() not in threads  # calls go on meanwhile

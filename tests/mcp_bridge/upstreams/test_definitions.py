@@ -166,3 +166,19 @@ def test_the_schema_of_a_tool_is_walked_once(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         mirrored_arguments(rule)
     assert len(walked) == 1
+
+
+def test_a_definition_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each discovery sees the same hundreds of tools again."""
+    checked: list[str] = []
+
+    def check(kind: str, model: Any, name: str, shown: Any, size: int) -> str:
+        checked.append(name)
+        return "It is too odd." if name == "odd" else ""
+
+    monkeypatch.setattr(definitions, "definition_problem", check)
+    for name in ("once", "odd", "once", "odd"):
+        problem = offered(**{**TOOL, "name": name}).problem
+        assert problem == ("It is too odd." if name == "odd" else "")
+    offered(**{**TOOL, "name": "once", "description": "Another."})
+    assert checked == ["once", "odd", "once"]
