@@ -422,6 +422,9 @@ class Environment(BaseSettings):
         description="Prefix of the session ids of this process (`8001-...`). A "
         "proxy routes by it (`deploy/`).",
     )
+    INVITATION_LIFETIME: int = Field(
+        7, ge=1, le=90, description="Days for which the link of an invitation works."
+    )
     AUDIT_RETENTION: int = Field(
         365, ge=1, description="Days for which `manage.py purge` keeps audit events."
     )

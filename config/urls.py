@@ -11,6 +11,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
+from accounts.authentication.invitations import InvitationLinkView, InvitationView
 from accounts.authentication.oidc import adapter, provider
 from accounts.authentication.views import SecondStepView, SignOutView
 from config.views.health import healthz
@@ -114,6 +115,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
         r"^accounts/password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
         account.password_reset_from_key,
         name="account_reset_password_from_key",
+    ),
+    path("accounts/invitation/", InvitationView.as_view(), name="invitation"),
+    path(
+        "accounts/invitation/<str:token>/",
+        InvitationLinkView.as_view(),
+        name="invitation-link",
     ),
     *(path(where, not_served, name=name) for name, where in NOT_SERVED.items()),
     path("accounts/language/", set_language, name="set-language"),

@@ -13,6 +13,7 @@ from accounts.admin import (
     users,
 )
 from accounts.admin.audit import events, seals
+from accounts.admin.people import invitations
 from accounts.admin.tokens import (
     document_copies,
     issued_tokens,
@@ -32,6 +33,7 @@ __all__ = [
     "signing_keys",
     "failed_logins",
     "identity_providers",
+    "invitations",
     "notices",
     "access_requests",
     "revoked_tokens",

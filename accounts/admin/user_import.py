@@ -13,14 +13,18 @@ from django.utils import timezone, translation
 from django.utils.html import format_html
 from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
 
+from accounts.admin.people.invitations import shown_links
 from accounts.admin_site.site import Section, site_page
 from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
+from accounts.authentication.invitations import mail_configured
 from accounts.authorization.delegation import NotAllowed
+from accounts.authorization.invitations import invite_imported
 from accounts.http.streaming import run_on_thread, stream_from_thread
 from accounts.imports.problems import StalePreview
 from accounts.imports.user_csv_apply import apply_users
-from accounts.imports.user_csv_plan import COLUMNS, plan_users
+from accounts.imports.user_csv_plan import COLUMNS, parse_csv, plan_users
 from accounts.models import ImportDraft
 from accounts.models.audit.origins import origin_var
 
@@ -62,6 +66,7 @@ class UserImportPage(SuperusersPage):
             "counts": [(w, plan.count(w)) for w in ("add", "change", "same")],
             "todo": plan.count("add") + plan.count("change"),
             "shown": MAX_ROWS,
+            "mail_configured": mail_configured(),
         }
         return self.page(context, status=400 if plan.problems else 200)
 
@@ -75,10 +80,13 @@ class UserImportPage(SuperusersPage):
         whole = render_to_string("admin/progress.html", context, request)
         before, after = whole.split(PROGRESS_PLACE)
         mark, reader = request.POST["apply"], Reader()
+        inviting = "invite" in request.POST
 
         def parts() -> Iterator[bytes]:
             yield before.encode()
-            for part in progress_paragraphs(draft, mark, request.user, reader):
+            for part in progress_paragraphs(
+                draft, mark, request.user, reader, inviting=inviting
+            ):
                 yield part.encode()
             yield after.encode()
 
@@ -106,15 +114,20 @@ class Reader:
 
 
 def progress_paragraphs(
-    draft: ImportDraft, mark: str, actor: Any, reader: Reader | None = None
+    draft: ImportDraft,
+    mark: str,
+    actor: Any,
+    reader: Reader | None = None,
+    *,
+    inviting: bool = False,
 ) -> Iterator[str]:
     """Paragraphs of progress; CSS shows only the last one, which becomes the result."""
-    total = 0
+    total, reader = 0, reader or Reader()
+    raw = draft.content.encode()
     try:
-        raw = draft.content.encode()
 
         def steps() -> Iterator[tuple[int, int]]:
-            return (reader or Reader()).run(apply_users(raw, mark, actor))
+            return reader.run(apply_users(raw, mark, actor))
 
         for count, total in run_on_thread(steps):
             line = '<p><progress max="{}" value="{}"></progress> {}</p>'
@@ -135,3 +148,18 @@ def progress_paragraphs(
             total,
         )
         yield format_html('<p class="effect" role="status">{}</p>', message % total)
+        if inviting:
+            yield links_of_import(raw, actor, reader)
+
+
+@sensitive_variables("links")
+def links_of_import(raw: bytes, actor: Any, reader: Reader) -> str:
+    """Invite the people of the file; a table of their links."""
+    people = [row.username for row in parse_csv(raw)[0]]
+
+    def work() -> Iterator[dict[str, Any]]:
+        issued = invite_imported(people, actor=actor)
+        return reader.run(link for one in issued for link in shown_links([one]))
+
+    links = list(run_on_thread(work))
+    return render_to_string("admin/invited.html", {"links": links})

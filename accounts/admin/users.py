@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin.failed_logins import show_unlock_count
+from accounts.admin.people.invitations import INVITE, invite_page_url
 from accounts.admin.role_assignments import RoleAssignmentInline
 from accounts.admin.user_forms import AccountForm
 from accounts.admin.user_summary import user_summary
@@ -117,6 +118,9 @@ class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  #
         "unlock",
         "reset_factors",
     )
+
+    def list_tools(self, request: HttpRequest) -> list[tuple[Any, str]]:
+        return [(_("Invite"), invite_page_url())] if may(request, INVITE) else []
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         """Ending all access needs the same permission as revoking one token."""

@@ -143,6 +143,10 @@ class SectionAdmin(DeclaredLookups, Base[M]):
         }
         return TemplateResponse(request, "admin/row_history.html", context)
 
+    def list_tools(self, request: HttpRequest) -> list[tuple[Any, str]]:
+        """Buttons (label, URL) above the list, beside the one that adds a row."""
+        return []
+
     def row_url(self, obj: M) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         return reverse(name, args=(quote(obj.pk),))
@@ -152,6 +156,7 @@ class SectionAdmin(DeclaredLookups, Base[M]):
             "title": self.list_title or capfirst(self.model._meta.verbose_name_plural),
             "intro": self.intro,
             "nothing_yet": self.nothing_yet,
+            "tools": self.list_tools(request),
         }
         return super().changelist_view(request, {**context, **(extra_context or {})})
 

@@ -58,9 +58,7 @@ class _PasskeyForm(forms.Form):
     credential = JSONFormField(required=True, widget=forms.HiddenInput)
 
 
-class AddForm(_PasskeyForm, allauth.AddWebAuthnForm):
-    """Register a passkey."""
-
+class _NewPasskeyForm(_PasskeyForm):
     # allauth gives no label, and Django's default is not translated.
     name = forms.CharField(required=False, label=gettext_lazy("Name"))
 
@@ -70,6 +68,17 @@ class AddForm(_PasskeyForm, allauth.AddWebAuthnForm):
             if credential := self.cleaned_data.get("credential"):
                 check_origin(auth.parse_registration_response(credential))
             return dict(super().clean() or {})
+
+
+class AddForm(_NewPasskeyForm, allauth.AddWebAuthnForm):
+    """Register a passkey."""
+
+
+class FirstPasskeyForm(_NewPasskeyForm, allauth.SignupWebAuthnForm):
+    """The passkey with which a new person will sign in, without a password.
+
+    The challenge requires that the authenticator verifies the user.
+    """
 
 
 class SecondStepForm(_PasskeyForm, allauth.AuthenticateWebAuthnForm):

@@ -21,6 +21,7 @@ from accounts.models.oauth import (
     OAuthRefreshToken,
     UsedAssertion,
 )
+from accounts.models.onboarding.invitations import Invitation
 from accounts.models.revoked_tokens import RevokedToken
 from accounts.models.roles import Role, RoleAssignment, Scope
 from accounts.models.signing_keys import SigningKey
@@ -38,6 +39,7 @@ __all__ = [
     "DocumentHost",
     "IssuedVia",
     "ImportDraft",
+    "Invitation",
     "IssuedToken",
     "OAuthAccessToken",
     "OAuthClient",

@@ -24,6 +24,7 @@ from accounts.models.audit.origins import current_actor
 from accounts.models.browser_sessions import end_sessions, sessions_of
 from accounts.models.issued_tokens import IssuedToken, key_batches
 from accounts.models.oauth import Consent, end_pending
+from accounts.models.onboarding.invitations import Invitation
 
 NOT_ASCII = "[^ -~]"
 """A regular expression that both databases understand."""
@@ -164,8 +165,9 @@ class UserQuerySet(models.QuerySet["User"]):
     ) -> tuple[int, int]:
         """End all access of these accounts; return (live tokens, browser sessions).
 
-        Revokes all tokens, pending codes, consents and browser sessions, except the
-        session of the request `keep`. Commits one transaction and locks the accounts.
+        Revokes all tokens, pending codes, consents, invitation links and browser
+        sessions, except the session of the request `keep`. Commits one transaction and
+        locks the accounts.
         """
         tokens = browsers = 0
         with transaction.atomic():
@@ -174,6 +176,8 @@ class UserQuerySet(models.QuerySet["User"]):
                 owners: dict[str, Any] = {"user_id__in": batch}
                 end_pending(actor=actor, reason=reason, **owners)
                 Consent.objects.filter(**owners).withdraw(actor=actor, reason=reason)
+                links = Invitation.objects.filter(**owners)
+                links.withdraw(actor=actor, reason=reason)
                 live = IssuedToken.objects.filter(**owners)
                 tokens += live.revoke(actor=actor, reason=reason)
             browsers = self._end_browser_sessions(ids, actor, reason, keep)

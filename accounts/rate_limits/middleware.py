@@ -135,6 +135,7 @@ RULES: list[tuple[str, str, str, RateKey]] = [
     ("POST", r"/accounts/password/(?:change|set)/", "password", by_address),
     ("GET|POST", r"/accounts/password/reset/key/.*", "password", by_address),
     ("POST", r"/accounts/password/reset/", "mail", by_address),
+    ("GET|POST", r"/accounts/invitation/.*", "password", by_address),
     ("GET|POST", r"/accounts/oidc/.*", "authorize", by_address),
     ("POST", r"/oauth/register", "register", by_address),
     ("POST", r"/oauth/(?:token|revoke)", "token", by_client),

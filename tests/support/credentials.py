@@ -25,8 +25,16 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.authentication.passwords.reset_links import ResetTokenGenerator
+from accounts.crypto.secrets import secret_hash
 from accounts.http.session_store import SessionStore
-from accounts.models import Consent, OAuthClient, OAuthDeviceGrant, User
+from accounts.models import (
+    Consent,
+    Invitation,
+    OAuthClient,
+    OAuthDeviceGrant,
+    User,
+)
+from accounts.models.audit.origins import COMMAND_LINE
 from accounts.tokens.issue import issue_personal_token
 from tests.flows.mcp.test_routing import listening
 from tests.support.html_browser import Browser
@@ -324,6 +332,23 @@ def reset_link(who: CredentialOwner) -> Works:
     return tried
 
 
+def invitation_link(who: CredentialOwner) -> Works:
+    """A link that was made before the account had a password."""
+    with who.server.settings():
+        _row, raw = Invitation.objects.issue(who.account, actor=COMMAND_LINE)
+    browser = Browser(who.server.url)
+    who.opened.append(browser.http)
+
+    def tried() -> bool:
+        """It would only be refused because of the password that the user has."""
+        browser.open(f"/accounts/invitation/{raw}/")
+        assert not any("password1" in form.fields for form in browser.forms)
+        hashed = secret_hash(raw)
+        return Invitation.objects.all().with_token_hash(hashed) is not None
+
+    return tried
+
+
 def consent(who: CredentialOwner) -> Works:
     """The stored consent: the client gets codes without a prompt."""
     url = authorize_url(who.server, who.client_id, prompt="none")[0]
@@ -387,6 +412,7 @@ KINDS: dict[str, Callable[[CredentialOwner], Works]] = {
     "unlisted session": unlisted_session,
     "cycled session": cycled_session,
     "reset link": reset_link,
+    "invitation link": invitation_link,
     "consent": consent,
     # Later sign-ins need the second factor.
     "half signed in": half_signed_in,

@@ -40,13 +40,16 @@ class Passkey:
     )
     credential_id: bytes = field(default_factory=lambda: os.urandom(32))
 
-    def register(self, challenge: str, origin: str = "") -> dict[str, Any]:
+    def register(
+        self, challenge: str, origin: str = "", verified: bool = False
+    ) -> dict[str, Any]:
         """The response to `navigator.credentials.create()`."""
         algorithm: Any = ES256
         public = algorithm.from_cryptography_key(self.key.public_key())
         cose = cbor.encode(dict(public))
         length = struct.pack(">H", len(self.credential_id))
-        data = self._authenticator_data(PRESENT | ATTESTED)
+        flags = PRESENT | ATTESTED | (VERIFIED if verified else 0)
+        data = self._authenticator_data(flags)
         data += bytes(16) + length + self.credential_id + cose
         attestation = {"fmt": "none", "attStmt": {}, "authData": data}
         client = self._client_data("webauthn.create", challenge, origin)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
+from accounts.authorization.invitations import invitation_url, invite_imported
 from accounts.imports.user_csv_apply import apply_users
 from accounts.imports.user_csv_plan import Plan, plan_users
 from accounts.management.arguments import ACTOR, file_named
@@ -20,6 +21,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("file", help="CSV with a header; see administration.md.")
         parser.add_argument("--dry-run", action="store_true", help="Change nothing.")
+        parser.add_argument(
+            "--invite",
+            action="store_true",
+            help="Print an invitation link for each person who cannot sign in yet.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         raw = file_named(options["file"])
@@ -32,6 +38,12 @@ class Command(BaseCommand):
         self.print_plan(plan)
         if not options["dry_run"]:
             self.apply(raw, plan)
+            if options["invite"]:
+                self.print_links([step.username for step in plan.steps])
+
+    def print_links(self, names: list[str]) -> None:
+        for row, token in invite_imported(names, actor=ACTOR):
+            self.stdout.write(f"{row.user}  {invitation_url(token)}")
 
     def print_plan(self, plan: Plan) -> None:
         """Print each changed line and the counts."""

@@ -32,6 +32,8 @@ LISTED = {
     "accounts.Consent": "user client scope redirect_host given_at",
     "accounts.DocumentCopy": "name client_id enabled source read_on last_used_at",
     "accounts.DocumentHost": "host trusted",
+    "accounts.Invitation": "user standing roles_to_use inviter sent_at expires_at"
+    " accepted_at accepted_from",
     "accounts.IssuedToken": "token username issued_via client state_shown"
     " last_used_at expires_at",
     "accounts.OAuthClient": "name standing registration_source returns_to people"
@@ -57,6 +59,7 @@ HIDDEN = {
     "accounts.AuditEvent": "actor actor_id address at changes client_id outcome"
     " request_id subject token_id",
     "accounts.AuditSeal": "mac marks",
+    "accounts.Invitation": "invited_by made_account token",
     "accounts.IssuedToken": "networks secret_hash successor successor_sealed",
     "accounts.OAuthClient": "algorithm allowed_origins authorization_grant_type"
     " cimd_expires_at client_secret client_type hash_client_secret"
@@ -156,6 +159,7 @@ SEARCHED = {
     "accounts.Consent": "user__username client__name client__client_id",
     "accounts.DocumentCopy": "name client_id",
     "accounts.DocumentHost": "host",
+    "accounts.Invitation": "user__username inviter",
     "accounts.IssuedToken": "jti__prefix username client_id",
     "accounts.OAuthClient": "name client_id redirect_uris",
     "accounts.OAuthGrant": "user__username application__name",
@@ -196,6 +200,7 @@ def test_pages_show_no_more_than_a_reader_reads(bound: int, value: int) -> None:
 
 
 UNCOUNTED = """accounts.AccessRequest accounts.AuditEvent accounts.AuditSeal
+    accounts.Invitation
     accounts.IssuedToken accounts.RevokedToken accounts.RoleAssignment mfa.Authenticator
     socialaccount.SocialAccount usersessions.UserSession"""
 """Lists that never count all rows of the table."""
@@ -203,6 +208,7 @@ ROWS = {"accounts.AuditEvent": 50, "accounts.OAuthClient": 50}
 """List -> rows of one page, if they are not 100."""
 JOINED = {
     "accounts.AccessRequest": "user role",
+    "accounts.Invitation": "user",
     "accounts.RoleAssignment": "user role granted_by",
     "mfa.Authenticator": "user",
     "socialaccount.SocialAccount": "user",

@@ -36,6 +36,7 @@ from accounts.models import (
     Consent,
     DocumentCopy,
     DocumentHost,
+    Invitation,
     IssuedToken,
     OAuthClient,
     OAuthGrant,
@@ -127,6 +128,7 @@ def add_rows_of(carol: User) -> None:
         username="carol", ip_address="192.0.2.7", failures_since_start=4
     )
     AuditSeal.objects.all().seal(most=1)
+    Invitation.objects.issue(account("ivan", "Admin"), actor=carol)
     scope, _new = Scope.objects.get_or_create(name="Payroll.Read")
     tool = Primitive.objects.create(
         kind="tool", name="pay", enabled=False, sensitive=True
@@ -154,6 +156,7 @@ ABOVE: dict[type, Callable[[], Any]] = {
     Consent: Consent.objects.all,
     DocumentCopy: lambda: DocumentCopy.objects.filter(name="Agent"),
     DocumentHost: lambda: DocumentHost.objects.filter(host=HOST),
+    Invitation: Invitation.objects.all,
     IssuedToken: lambda: IssuedToken.objects.filter(username="carol").live(),
     OAuthClient: lambda: OAuthClient.objects.filter(service_account__username="carol"),
     OAuthGrant: OAuthGrant.objects.all,
@@ -292,6 +295,9 @@ EVENTS = {
     "accounts.DocumentCopy switch_off": "document_copy.changed",
     "accounts.DocumentCopy switch_on": "",
     "accounts.DocumentHost delete_selected": "document_host.deleted",
+    "accounts.Invitation delete_selected": "",
+    "accounts.Invitation resend": "invitation.resent",
+    "accounts.Invitation withdraw": "invitation.withdrawn",
     "accounts.IssuedToken delete_selected": "",
     "accounts.IssuedToken revoke": "token.revoked",
     "accounts.IssuedToken revoke_clients": "code.revoked token.revoked",
@@ -411,6 +417,7 @@ RIGHTS = {
     "accounts.Consent": "- - -",
     "accounts.DocumentCopy": "own own own",
     "accounts.DocumentHost": "own own own",
+    "accounts.Invitation": "- - -",
     "accounts.IssuedToken": "- - -",
     "accounts.OAuthClient": "own own own",
     "accounts.OAuthGrant": "- - -",
@@ -441,6 +448,8 @@ NEEDED = {
     "accounts.RoleAssignment end_now": "change_roleassignment",
     "accounts.AccessRequest approve": "change_accessrequest",
     "accounts.AccessRequest decline": "change_accessrequest",
+    "accounts.Invitation resend": "add_user",
+    "accounts.Invitation withdraw": "add_user",
     "accounts.IssuedToken revoke": "change_issuedtoken",
     "accounts.IssuedToken revoke_families": "change_issuedtoken",
     "accounts.IssuedToken revoke_clients": "change_issuedtoken",
@@ -550,6 +559,7 @@ def test_an_auditor_reads_every_list_and_changes_nothing(
 
 
 PAGE_RIGHTS = {
+    "invite": "add_user",
     "import-users": "superuser",
     "policy-import": "superuser",
     "policy-export": "view_scope view_role view_primitive",

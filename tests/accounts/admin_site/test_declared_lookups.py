@@ -70,6 +70,7 @@ DECLARED = {
     "accounts.DocumentCopy": "enabled enabled__exact enabled__in enabled__isnull"
     " source source__exact source__in source__isnull",
     "accounts.DocumentHost": "",
+    "accounts.Invitation": "state",
     "accounts.IssuedToken": "client_id expiry issued_at__gte issued_at__gte_time"
     " issued_at__lte issued_at__lte_time state use username"
     " issued_via issued_via__exact issued_via__in issued_via__isnull"
@@ -116,6 +117,7 @@ SENSITIVE = {
     "accounts.AuditSeal": "content marks",
     "accounts.DocumentCopy": "document",
     "accounts.ImportDraft": "content",
+    "accounts.Invitation": "mailed_to token",
     "accounts.IssuedToken": "secret_hash successor_sealed",
     "accounts.OAuthAccessToken": "resource token token_checksum",
     "accounts.OAuthClient": "client_jwks client_secret grant_types registered"

@@ -42,6 +42,8 @@ VALIDATOR = "accounts/oauth/toolkit/validator.py PorticoValidator"
 PLACES = {
     "accounts/authentication/lockout.py PasswordBackend.authenticate": LOCKED,
     "accounts/authentication/mfa.py consume_code": LOCKED,
+    "accounts/authentication/invitations.py InvitationLinkView.get": RANDOM,
+    "accounts/models/onboarding/invitations.py InvitationQuerySet.issue": MAKES,
     "accounts/authentication/views.py OldPasswordForm.clean_oldpassword": LOCKED,
     f"{VALIDATOR}._check_secret.compare": LOCKED,
     f"{VALIDATOR}.authenticate_client": "is it empty?",
@@ -76,6 +78,7 @@ ROUTES = {
     "accounts/password/set/": "asks for no secret, but for a recent sign-in",
     "accounts/password/reset/": "asks for no secret",
     "accounts/password/reset/key/": RANDOM,
+    "accounts/invitation/": RANDOM,
     "accounts/2fa/authenticate/": LOCKED,
     "accounts/2fa/reauthenticate/": LOCKED,
     "accounts/2fa/totp/activate/": "a code of a secret that the person has just seen",

@@ -31,6 +31,7 @@ CHANGING: dict[str, tuple[list[str], str]] = {
     "grant_role": (["alice", "Guest", "--until", "8h"], "role.granted"),
     "import_policy": (["{policy}"], "policy.imported"),
     "import_users": (["{users}"], "role.granted"),
+    "invite": (["zoe", "--role", "User"], "invitation.created"),
     "issue_token": (["alice"], "token.issued"),
     "purge": ([], "purge.done"),
     "reset_second_factor": (["alice"], "second_factor.reset"),

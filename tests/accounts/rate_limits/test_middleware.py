@@ -46,6 +46,8 @@ COUNTED: list[tuple[str, str, str, Any]] = [
     ("GET", "/accounts/password/reset/key/1-1/", "password", by_address),
     ("POST", "/accounts/password/reset/key/1-1/", "password", by_address),
     ("POST", "/accounts/password/reset/", "mail", by_address),
+    ("GET", "/accounts/invitation/1/", "password", by_address),
+    ("POST", "/accounts/invitation/", "password", by_address),
     ("GET", "/accounts/oidc/1/login/", "authorize", by_address),
     ("POST", "/accounts/oidc/1/login/", "authorize", by_address),
     ("GET", "/accounts/oidc/1/login/callback/", "authorize", by_address),

@@ -457,6 +457,8 @@ ENDS_LESS = {
     "accounts.documentcopy fetch": "renews the copy",
     "accounts.documentcopy switch_on": "gives back",
     "accounts.documenthost delete_selected": "the host is as any other again",
+    "accounts.invitation resend": "the earlier link of that person",
+    "accounts.invitation withdraw": "the link, and an account that nobody used",
     "accounts.issuedtoken revoke": "the tokens that were selected",
     "accounts.issuedtoken revoke_families": "the sign-ins that were selected",
     "accounts.oauthclient approve": "shows the client as verified",
@@ -501,6 +503,7 @@ COMMANDS = {
     "export_policy": "reads",
     "grant_role": "gives",
     "import_policy": "changes what roles give",
+    "invite": "gives",
     "issue_token": "gives",
     "migrate": "Django's own",
     "purge": "forgets what is over; unused clients have no live token",
@@ -538,6 +541,8 @@ PAGES = {
     "account_signup": "closed",
     "device": "gives",
     "help": "reads",
+    "invitation": "gives a session",
+    "invitation-link": "leads to the page of the invitation",
     "oauth-authorize": "gives",
     "oauth-revoke": "ends the token it is sent, or its family",
     "portal-access": "asks for roles",
@@ -616,6 +621,7 @@ def test_every_page_is_listed() -> None:
 
 HELD_IN = {
     "accounts.Consent",
+    "accounts.Invitation",
     "accounts.IssuedToken",
     "accounts.OAuthDeviceGrant",
     "accounts.OAuthGrant",

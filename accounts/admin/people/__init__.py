@@ -1,0 +1,1 @@
+"""Admin pages of people: invitations and their roles."""
