@@ -13,7 +13,7 @@ from accounts.admin import (
     users,
 )
 from accounts.admin.audit import events, seals
-from accounts.admin.people import invitations
+from accounts.admin.people import end_access, invitations, role_changes
 from accounts.admin.tokens import (
     document_copies,
     issued_tokens,
@@ -33,7 +33,9 @@ __all__ = [
     "signing_keys",
     "failed_logins",
     "identity_providers",
+    "end_access",
     "invitations",
+    "role_changes",
     "notices",
     "access_requests",
     "revoked_tokens",

@@ -19,6 +19,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin.failed_logins import show_unlock_count
 from accounts.admin.people.invitations import INVITE, invite_page_url
+from accounts.admin.people.person_panels import person_panels
 from accounts.admin.role_assignments import RoleAssignmentInline
 from accounts.admin.user_forms import AccountForm
 from accounts.admin.user_summary import user_summary
@@ -314,6 +315,7 @@ class UserAdmin(ActorFormMixin[User], DelegatedAdmin[User], DjangoUserAdmin):  #
         context = dict(extra_context or {})
         if user is not None and self.has_view_permission(request, user):
             context["at_a_glance"] = user_summary(request, user)
+            context |= person_panels(request, user)
         return super().change_view(request, object_id, form_url, context)
 
     def user_change_password(

@@ -560,6 +560,8 @@ def test_an_auditor_reads_every_list_and_changes_nothing(
 
 PAGE_RIGHTS = {
     "invite": "add_user",
+    "change-role": "view_user",
+    "end-access": "change_issuedtoken view_user",
     "import-users": "superuser",
     "policy-import": "superuser",
     "policy-export": "view_scope view_role view_primitive",
