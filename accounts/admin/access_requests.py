@@ -19,11 +19,16 @@ from accounts.audit.record import record
 from accounts.authorization.delegation import objection_to_granting
 from accounts.models import AccessRequest, User
 from accounts.models.access_requests import RequestNotPossible, RequestState
+from accounts.parsing.end_choice_field import DURATIONS
 from accounts.parsing.end_of_day_field import END_OF_DAY
+from accounts.parsing.moments import parse_future_moment
+
+APPROVE_FOR = "_approve_for"
+"""Name of the buttons that approve for one of DURATIONS."""
 
 
 class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Decide on one request: an end date to approve it, and an answer to the user."""
+    """Decide on one request: an end or a duration to approve it, and an answer."""
 
     actor: User
 
@@ -42,6 +47,9 @@ class DecisionForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or {}
         if "_decline" in self.data:
             return cleaned
+        chip = str(self.data.get(APPROVE_FOR, ""))
+        if chip in dict(DURATIONS):
+            cleaned["given_until"] = parse_future_moment(chip)
         until = cleaned.get("given_until")
         if until is not None and until <= timezone.now():
             raise ValidationError(
@@ -98,6 +106,17 @@ class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequ
         """A decided request is read-only."""
         allowed = may(request, "accounts.change_accessrequest")
         return allowed and (obj is None or obj.state == RequestState.OPEN)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> Any:
+        """Offer buttons that approve for a time."""
+        context = {**(extra_context or {}), "durations": DURATIONS[:3]}
+        return super().change_view(request, object_id, form_url, context)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The request, with a form to decide while it is open, else the decision."""

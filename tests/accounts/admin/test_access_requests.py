@@ -254,3 +254,19 @@ def test_the_form_starts_with_the_requested_end() -> None:
     row.state = "approved"
     row.given_until = NOW
     assert DecisionForm(instance=row).initial["given_until"] == NOW
+
+
+def test_a_button_approves_for_a_time(root: AdminBrowser, frozen: datetime) -> None:
+    """Instead of the end that was asked for."""
+    row = ask(account("alice"), until=NOW + 30 * DAY)
+    assert "Approve for 2 days" in root.open(row_url(AccessRequest, row)).page.text
+    root.post(row_url(AccessRequest, row), _approve_for="2d", answer="")
+    assert state_of(row) == "approved" and row.given_until == NOW + 2 * DAY
+    assert RoleAssignment.objects.get(user=row.user).expires_at == NOW + 2 * DAY
+
+
+def test_a_duration_is_within_ones_own_rights(rita: AdminBrowser) -> None:
+    RoleAssignment.objects.filter(user=rita.user).update(expires_at=NOW + DAY)
+    row = ask(account("alice"))
+    page = rita.post(row_url(AccessRequest, row), _approve_for="2d", answer="")
+    assert "ends on" in page.text and state_of(row) == "open"
