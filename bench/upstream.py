@@ -127,10 +127,10 @@ def throughput(results: Results, base: Contender, others: list[Contender]) -> st
     head += ["times FastMCP's proxy"]
     rows = []
     for c in CONNECTIONS:
-        last = results[others[-1].label, c]
+        first, last = results[base.label, c], results[others[-1].label, c]
         for who in (base, *others):
             found = results[who.label, c]
-            cpu, more = found.cpu / 1000, over(found, last)
+            cpu, more = found.cpu / 1000, over(found, first, last)
             rows.append(
                 [
                     who.label,
@@ -143,8 +143,13 @@ def throughput(results: Results, base: Contender, others: list[Contender]) -> st
     return table(head, rows)
 
 
-def over(found: Figures, other: Figures) -> float:
-    """The quotient of two rates; 0 without one."""
+def over(found: Figures, base: Figures, other: Figures) -> float:
+    """How many times the rate of `other`; 0 if that answered nothing.
+
+    The base is measured more often than the others, which have their ratio to it.
+    """
+    if found is base:
+        return 1 / other.ratio if other.ratio else 0.0
     return median(found.over(other) or [0.0])
 
 
