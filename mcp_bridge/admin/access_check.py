@@ -13,15 +13,19 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
+from accounts.admin.people.invitations import grantable_roles
+from accounts.admin.people.role_changes import GIVE
 from accounts.admin.tokens.revoked_tokens import find_pasted_token
 from accounts.admin_site.base import may
 from accounts.admin_site.site import Section, SitePage, row_cell, row_link, site_page
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
+from accounts.parsing.end_choice_field import DURATIONS
 from accounts.parsing.json_form_field import JSONFormField
 from accounts.parsing.row_ids import row_id
 from accounts.tokens.principal import Principal, Unauthenticated
 from mcp_bridge.access import explain
 from mcp_bridge.access.catalogue import read_catalogue
+from mcp_bridge.access.decision import Reason
 from mcp_bridge.access.explain import decision_in_words
 from mcp_bridge.admin.argument_rules import has_arguments, rule_with_role
 from mcp_bridge.admin.upstreams.review import state_badges
@@ -158,6 +162,10 @@ class AccessCheck(SitePage):
 
     def show(self, shown: dict[str, Any], status: int = 200) -> HttpResponse:
         """The page without what the user may not view."""
+        shown |= {
+            "gifts": roles_to_give(self.request, shown),
+            "durations": DURATIONS[:3],
+        }
         if not may(self.request, "accounts.view_roleassignment"):
             # Viewing users shows their roles, but neither expiry nor reasons.
             shown |= {"held": None, "holders": None}
@@ -240,6 +248,18 @@ def check_result(
         "held": assignments,
         "verdicts": verdicts(principal, primitive, arguments),
     }
+
+
+def roles_to_give(request: Any, shown: dict[str, Any]) -> list[Role]:
+    """Roles that would lift the refusal, and that the reader may give to the person."""
+    person: Any = shown.get("person")
+    primitive: Any = shown.get("primitive")
+    reasons = {one["decision"].reason for one in shown.get("verdicts", ())}
+    lacking = primitive is not None and Reason.ROLE_LACKS_SCOPE in reasons
+    if person is None or not lacking or not may(request, GIVE):
+        return []
+    mine = set(grantable_roles(request.user, person))
+    return [role for role in explain.covering_roles(primitive) if role in mine]
 
 
 def role_holders(primitive: Primitive | None) -> dict[str, Any]:

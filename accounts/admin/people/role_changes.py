@@ -96,7 +96,7 @@ class RoleChanges(SitePage):
         actor: Any = request.user
         until = data["until"]
         held = RoleAssignment.objects.filter(user=user, role=role).first()
-        require(request, CHANGE if held else GIVE)
+        require(request, CHANGE if held and not held.expired else GIVE)
         if held and "extend" in request.POST and request.POST["until_0"] != TYPED:
             until = lengthened(held, until)
         refuse(objection_to_granting(actor, user, role, until))

@@ -463,3 +463,40 @@ def test_a_role_without_limits_lifts_those_of_another(alice: User) -> None:
     RoleAssignment.objects.grant(alice, free)
     (one,) = shown(user, user="alice", primitive=row.pk)["verdicts"]
     assert one["limits"] == []
+
+
+GRANTING = (*EVERYTHING, "add_roleassignment", "change_roleassignment")
+
+
+def test_a_refusal_is_lifted_where_it_shows() -> None:
+    """With a role that gives the tool and that the reader may give."""
+    rita, bob = staff(*GRANTING), account("bob")
+    RoleAssignment.objects.grant(rita, Role.objects.get(name="User"))
+    look = Primitive.objects.get(name="look")
+    path = f"{CHECK}?user=bob&primitive={look.pk}"
+    browser: Any = browser_of(rita)
+    (role,) = browser.get(path).context["gifts"]
+    sent = {"user": bob.pk, "role": role.pk, "next": path, "until_0": "8h"}
+    page = browser.post("/admin/users/role/", sent, follow=True)
+    assert role.name == "User" and page.redirect_chain[0][0] == path
+    assert page.context["gifts"] == [] and b"allowed" in page.content
+
+
+@pytest.mark.parametrize(
+    ("codenames", "reader", "tool"),
+    [
+        (EVERYTHING, "User", "look"),
+        (GRANTING, "Guest", "look"),
+        (GRANTING, "User", ""),
+        (GRANTING, "User", "rule"),
+    ],
+)
+def test_no_role_is_offered(codenames: tuple[str, ...], reader: str, tool: str) -> None:
+    """Without the permission or the scopes, for all tools at once, without a role."""
+    rita = staff(*codenames)
+    RoleAssignment.objects.grant(rita, Role.objects.get(name=reader))
+    account("bob")
+    row = Primitive.objects.filter(name=tool).first()
+    path = f"{CHECK}?user=bob&primitive={row.pk if row else ''}"
+    browser: Any = browser_of(rita)
+    assert browser.get(path).context["gifts"] == []
