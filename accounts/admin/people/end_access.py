@@ -46,7 +46,7 @@ def may_deactivate(request: HttpRequest, user: User) -> bool:
 
 @site_page
 class EndAccessPage(SitePage):
-    """GET `?user=ID`: what would end. POST: end it; `deactivate` closes the account."""
+    """GET `?person=ID`: what would end. POST: end it; `deactivate` closes it, too."""
 
     path = "users/end-access/"
     name = "end-access"
@@ -57,7 +57,7 @@ class EndAccessPage(SitePage):
     in_menu = False
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        key = request.POST.get("user", request.GET.get("user", ""))
+        key = request.POST.get("person", request.GET.get("person", ""))
         if not key:
             return redirect("admin:accounts_user_changelist")
         self.user: User = get_object_or_404(User, pk=row_id(key))
@@ -122,5 +122,5 @@ def end_access_button(request: Any, user: User) -> list[tuple[Any, str]]:
     """On the person's page, for those whose access the reader may end."""
     if not EndAccessPage.allowed(request) or objection_to_revoking(request.user, user):
         return []
-    url = reverse("admin:end-access", query={"user": user.pk})
+    url = reverse("admin:end-access", query={"person": user.pk})
     return [(_("End all access"), url)]

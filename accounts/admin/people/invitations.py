@@ -92,9 +92,10 @@ class InviteForm(forms.Form):
     def __init__(self, actor: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.actor, self.user = actor, User()
-        roles: Any = self.fields["roles"]
-        roles.queryset = grantable_roles(actor, self.user)
-        if not actor.has_perm(GRANT):
+        if actor.has_perm(GRANT):
+            roles: Any = self.fields["roles"]
+            roles.queryset = grantable_roles(actor, self.user)
+        else:
             del self.fields["roles"], self.fields["until"]
         if not mail_configured():
             del self.fields["mail"]
@@ -163,7 +164,7 @@ class InvitePage(SitePage):
 
     def get(self, request: Any) -> HttpResponse:
         name = request.GET.get("user", "") if may(request, CHANGE) else ""
-        known = User.objects.all().named(name)
+        known = User.objects.all().named(name) if name else None
         initial = {"username": known.username, "email": known.email} if known else {}
         return self.page({"form": InviteForm(request.user, initial=initial)})
 

@@ -26,15 +26,15 @@ def dana() -> User:
 
 
 def end(browser: AdminBrowser, user: User, **fields: str) -> str:
-    return str(browser.post(PATH, user=str(user.pk), **fields).text)
+    return str(browser.post(PATH, person=str(user.pk), **fields).text)
 
 
 def test_the_page_says_what_ends(root: AdminBrowser, dana: User) -> None:
     """From the person's page."""
     browser_of(dana)
     add_token(dana)
-    assert f"{PATH}?user={dana.pk}" in root.open(row_url(User, dana)).page.text
-    page = root.open(f"{PATH}?user={dana.pk}").page.text
+    assert f"{PATH}?person={dana.pk}" in root.open(row_url(User, dana)).page.text
+    page = root.open(f"{PATH}?person={dana.pk}").page.text
     assert "1 active token" in page and "1 browser" in page
     assert IssuedToken.objects.live().exists()
 
@@ -70,17 +70,17 @@ def test_more_privileged_people_are_kept(root: AdminBrowser) -> None:
     lead, token = AdminBrowser(staff), add_token(root.user)
     assert "more permissions than you" in end(lead, root.user, deactivate="yes")
     assert lead.page.status_code == 400 and is_live(token)
-    page = lead.open(f"{PATH}?user={root.user.pk}").page.text
+    page = lead.open(f"{PATH}?person={root.user.pk}").page.text
     assert 'name="reason"' not in page
 
 
 def test_deactivating_needs_the_permission_to_change(dana: User) -> None:
     helper = AdminBrowser(staff_member("helper", "view_user", "change_issuedtoken"))
-    assert "deactivate" not in helper.open(f"{PATH}?user={dana.pk}").page.text
+    assert "deactivate" not in helper.open(f"{PATH}?person={dana.pk}").page.text
     end(helper, dana, deactivate="yes")
     assert User.objects.get(pk=dana.pk).is_active
 
 
 @pytest.mark.parametrize("key", ["", "x", "999999999", "-1"])
 def test_an_unknown_person_is_no_error(root: AdminBrowser, key: str) -> None:
-    assert root.open(f"{PATH}?user={key}").page.status_code == (404 if key else 200)
+    assert root.open(f"{PATH}?person={key}").page.status_code == (404 if key else 200)
