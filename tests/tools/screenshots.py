@@ -21,6 +21,7 @@ django.setup()
 from tests.support.chromium import BrowserUser, launched  # noqa: E402
 from tests.support.mcp_client import HTTP, McpClient  # noqa: E402
 from tests.support.server import DEMO_PASSWORD, ROOT, Portico, sqlite_server  # noqa: E402
+from tests.support.upstream_servers import running_upstream  # noqa: E402
 
 FOLDER = ROOT / "docs" / "screenshots"
 SIZE = {"width": 1200, "height": 760}
@@ -33,6 +34,13 @@ PAGES: list[tuple[str, str, str]] = [
     ("audit", "/admin/accounts/auditevent/", ADMIN),
     ("user", "/admin/accounts/user/2/change/", ADMIN),
     ("system", "/admin/system/", ADMIN),
+    ("upstream-servers", "/admin/mcp_bridge/upstreamserver/", ADMIN),
+    ("upstream-review", "/admin/definitions/", ADMIN),
+    (
+        "argument-rules",
+        "/admin/mcp_bridge/primitive/13/change/#argument_rules-group",
+        ADMIN,
+    ),
     ("portal-connect", "/portal/connect/", "alice"),
     ("portal-tools", "/portal/", "alice"),
 ]
@@ -57,6 +65,31 @@ AuditEvent.objects.bulk_create(sorted(rows, key=lambda row: row.at))
 """Copies today's real calls to the day before, so that the charts show a day."""
 
 
+RULES = """
+from accounts.models import Role
+from mcp_bridge.models import ArgumentRule, Primitive
+row, role = Primitive.objects.get(name="shop__add"), Role.objects.get(name="User")
+for pointer, operator, value in (("/a", "at_most", 100), ("/b", "at_least", 0)):
+    ArgumentRule.objects.create(
+        primitive=row, role=role, pointer=pointer, operator=operator, value=value
+    )
+"""
+
+
+def run_manage(server: Portico, *words: str) -> None:
+    """Run a command of manage.py on the server's database."""
+    command = [sys.executable, "manage.py", *words]
+    subprocess.run(command, cwd=ROOT, env=server.environment, check=True)
+
+
+def add_upstream(server: Portico, url: str) -> None:
+    """An upstream server with an accepted tool, argument rules and held tools."""
+    run_manage(server, "add_upstream", "shop", url, "--title", "Shop")
+    run_manage(server, "accept_definitions", "shop", "add", "--role", "User")
+    run_manage(server, "shell", "-c", RULES)
+    McpClient(server, server.signed_in("alice")).call("shop__add", a=2, b=3)
+
+
 def calls(server: Portico) -> None:
     """Allowed and refused calls of all users."""
     for name in ("alice", "bob", "carol"):
@@ -68,8 +101,7 @@ def calls(server: Portico) -> None:
 
 
 def history(server: Portico) -> None:
-    manage = [sys.executable, "manage.py", "shell", "-c", YESTERDAY]
-    subprocess.run(manage, cwd=ROOT, env=server.environment, check=True)
+    run_manage(server, "shell", "-c", YESTERDAY)
 
 
 def sign_in(person: BrowserUser, server: Portico, name: str) -> None:
@@ -109,8 +141,10 @@ def take(person: BrowserUser, url: str, target: Path) -> None:
 def main(folder: Path = FOLDER, pages: list[tuple[str, str, str]] = PAGES) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="portico-") as name, HTTP:
-        with sqlite_server(Path(name), EXTRA_APPS="examples.products") as server:
+        extra = {"EXTRA_APPS": "examples.products"}
+        with sqlite_server(Path(name), **extra) as server, running_upstream() as other:
             calls(server)
+            add_upstream(server, other.url)
             history(server)
             with launched() as chromium:
                 pictures(chromium, server, folder, pages)
