@@ -6,6 +6,7 @@ they exist because its models have foreign keys to each other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
@@ -39,6 +40,9 @@ AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_ke
 
 PRIVATE_KEY_JWT = "private_key_jwt"
 CLIENT_CREDENTIALS = "client_credentials"
+
+
+LOOPBACK = re.compile(r"\Ahttp://(?:127\.0\.0\.1|\[::1\])(?=[:/])")
 
 
 class OAuthClientQuerySet(models.QuerySet["OAuthClient"]):
@@ -227,6 +231,18 @@ class OAuthClient(toolkit.AbstractApplication):
         """Treat blocked clients, and clients of refused hosts, as unknown."""
         trusted = self.host_trusted is not False
         return not self.blocked and trusted and not self.copy_switched_off
+
+    def redirect_uri_allowed(self, uri: str) -> bool:
+        """Also allow the loopback addresses if `localhost` is registered.
+
+        goose sends http://127.0.0.1, and its document names http://localhost. The
+        address never leaves the machine (RFC 8252 8.3).
+        """
+        named = LOOPBACK.sub("http://localhost", uri)
+        registered = self.redirect_uris.split()
+        if named != uri and toolkit.redirect_to_uri_allowed(named, registered):
+            return True
+        return bool(super().redirect_uri_allowed(uri))
 
     def get_allowed_schemes(self) -> list[str]:
         """Return the schemes of its registered redirect URIs."""

@@ -47,6 +47,35 @@ IDLE = timedelta(days=90)
 """UNUSED_CLIENTS_AFTER of these tests."""
 
 
+@pytest.mark.spec("RFC 8252 7.3: any loopback port")
+@pytest.mark.parametrize(
+    ("registered", "asked", "allowed"),
+    [
+        ("http://localhost/cb", "http://127.0.0.1:5000/cb", True),
+        ("http://localhost/cb", "http://[::1]:5000/cb", True),
+        ("http://localhost/cb", "http://127.0.0.1/cb", True),
+        ("http://localhost/cb", "http://localhost:5000/cb", True),
+        ("http://localhost/cb", "http://127.0.0.1:5000/other", False),
+        ("http://localhost/cb", "http://127.0.0.1:5000/cb?x=1", False),
+        ("http://localhost/cb", "https://127.0.0.1:5000/cb", False),
+        ("http://localhost/cb", "http://127.0.0.2:5000/cb", False),
+        ("http://localhost/cb", "http://127.0.0.1.example/cb", False),
+        ("http://localhost/cb", "http://127.0.0.1:5000@evil.example/cb", False),
+        ("http://localhost/cb", "http://u@127.0.0.1/cb", False),
+        ("http://127.0.0.1/cb", "http://localhost:5000/cb", False),
+        ("http://127.0.0.1/cb", "http://[::1]:5000/cb", False),
+        ("https://localhost/cb", "http://127.0.0.1/cb", False),
+        ("https://a.example/cb", "http://127.0.0.1/cb", False),
+    ],
+)
+def test_a_registered_localhost_is_any_loopback_address(
+    registered: str, asked: str, allowed: bool
+) -> None:
+    """As goose asks: its document names localhost only."""
+    client = OAuthClient(redirect_uris=f"https://b.example/x {registered}")
+    assert client.redirect_uri_allowed(asked) is allowed
+
+
 @pytest.fixture
 def ann() -> User:
     return person("ann")

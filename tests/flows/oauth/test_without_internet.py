@@ -27,7 +27,7 @@ CLIENTS = {
     ),
     "Goose": (
         "https://goose-docs.ai/oauth/client-metadata.json",
-        "http://localhost:53997/oauth_callback",
+        "http://127.0.0.1:53997/oauth_callback",
     ),
 }
 """Client -> (client id, redirect URI), as these programs send them."""
