@@ -14,6 +14,7 @@ from oauth2_provider.settings import oauth2_settings
 
 from accounts.models import DocumentCopy
 from accounts.oauth.clients.document_failures import DocumentFailure, failure_of
+from accounts.parsing.text import counted
 
 TOGETHER = 8
 """Documents fetched at the same time; each takes 5 seconds at most."""
@@ -58,4 +59,4 @@ def age(copy: DocumentCopy, used: bool) -> str:
     days = (timezone.localdate() - copy.read_on).days
     verb = "is used" if used else "is not used"
     verb = verb if copy.enabled else "is switched off"
-    return f"The copy of {copy.read_on} ({days} days old) {verb}."
+    return f"The copy of {copy.read_on} ({counted(days, 'day')} old) {verb}."

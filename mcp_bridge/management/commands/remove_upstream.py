@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accounts.management.arguments import ACTOR
+from accounts.parsing.text import counted
 from mcp_bridge.management.upstream_commands import UpstreamCommand, server_named
 from mcp_bridge.upstreams.registration.servers import remove
 
@@ -22,4 +23,6 @@ class Command(UpstreamCommand):
         name = options["name"]
         count = remove([server_named(name)], actor=ACTOR)
         shown = {"removed": name, "definitions": count}
-        self.report(options, shown, [f"{name} removed with {count} definitions."])
+        self.report(
+            options, shown, [f"{name} removed with {counted(count, 'definition')}."]
+        )

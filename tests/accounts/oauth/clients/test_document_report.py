@@ -63,7 +63,7 @@ def test_each_copy_has_a_line_with_reach_and_age() -> None:
         "equal": "Its document can be fetched; the copy is equal."
         f" The copy of {day[0]} (0 days old) is not used.",
         "differs": "Its document can be fetched and differs: fetch the copy again."
-        f" The copy of {day[1]} (1 days old) is switched off.",
+        f" The copy of {day[1]} (1 day old) is switched off.",
         "silent": "silent.example did not answer this server in time."
         f" The copy of {day[2]} (2 days old) is used.",
         "broken": "The client's document is not valid: it is not JSON."
