@@ -24,6 +24,8 @@ from bench.wrk import MODERN, Load, message, run
 PAGE = ROOT / "docs" / "sizing.md"
 PEOPLE, CONNECTIONS, SECONDS = 50, 16, 20
 EXPIRED, LIMIT_MB = 250_000, 512
+EVENTS, BATCH, PERIOD = 200_000, 20_000, 9 * 86_400
+"""Audit events to weigh, inserted like calls: in order of time, over nine days."""
 NAME = "portico-sizing"
 EVENT_TABLE = "accounts_auditevent"
 
@@ -86,10 +88,48 @@ def rate(server: Installation, load: Load, tokens: list[str], connections: int) 
     return f"{found.rate:,.0f} ({times})"
 
 
+def add_events() -> None:
+    """Events of 200 people: 17 of 20 are calls, one a denial.
+
+    Some thousand calls would not do: their indexes have no full pages yet.
+    """
+    from accounts.models import AuditEvent
+    from bench.generated_rows import insert
+
+    for first in range(0, EVENTS, BATCH):
+        number = f"(i + {first})"
+        insert(
+            AuditEvent,
+            BATCH,
+            at=f"AGO(({EVENTS} - {number}) * {PERIOD} / {EVENTS})",
+            action=f"CASE WHEN {number} % 20 < 17 THEN 'tool.called' "
+            f"WHEN {number} % 20 = 17 THEN 'tool.denied' "
+            f"WHEN {number} % 20 = 18 THEN 'message.allowed' "
+            "ELSE 'token.refreshed' END",
+            actor=f"'person' || ({number} * 7919 % 200)",
+            actor_id=f"1 + {number} * 7919 % 200",
+            client_id=f"CASE WHEN {number} % 5 = 0 THEN 'client-' || ({number} % 40) "
+            "ELSE 'portico' END",
+            token_id=f"HEX({number} * 7919 % 200)",
+            address=f"'10.0.' || ({number} % 250) || '.7'",
+            object=f"'tool greet_' || ({number} % 50)",
+            decision=f"CASE {number} % 20 WHEN 17 THEN 'denied' WHEN 19 THEN '' "
+            "ELSE 'allowed' END",
+            reason=f"CASE {number} % 20 WHEN 17 THEN 'role_lacks_scope' "
+            "WHEN 19 THEN '' ELSE 'granted' END",
+            via=f"CASE WHEN {number} % 20 = 19 THEN '' "
+            "ELSE 'role User grants User.Read' END",
+            outcome=f"CASE WHEN {number} % 20 < 17 THEN 'ok' ELSE '' END",
+            duration_ms=f"CASE WHEN {number} % 20 < 19 THEN {number} % 997 / 25.0 END",
+            request_id=f"HEX({number})",
+        )
+
+
 def event_bytes() -> tuple[list[list[str]], str]:
-    """Rows (part, bytes an event) of the audit that the calls have written; the sum."""
+    """Rows (part, bytes an event) of the audit; the sum."""
     from django.db import connection
 
+    add_events()
     with connection.cursor() as cursor:
         cursor.execute(f"VACUUM ANALYZE {EVENT_TABLE}")
         cursor.execute(f"SELECT count(*) FROM {EVENT_TABLE}")

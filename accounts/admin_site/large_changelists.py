@@ -107,9 +107,8 @@ class LargeChangelistMixin:
         if not word:
             return queryset, False
         keys: set[int] = set()
-        for found in self.search_querysets(request, queryset, word):
-            rows = found.order_by(*self.newest_first)
-            keys.update(rows.values_list("pk", flat=True)[:SEARCH_LIMIT])
+        for found in self.search_keys(request, queryset, word):
+            keys.update(found)
         return queryset.filter(pk__in=keys), False
 
     def search_conditions(self, word: str) -> Iterator[tuple[str, str]]:
@@ -120,10 +119,17 @@ class LargeChangelistMixin:
             for client_id in named_like(word):
                 yield "client_id", client_id
 
-    def search_querysets(self, request: Any, queryset: Any, word: str) -> Iterator[Any]:
-        """The matches of each condition."""
+    def search_keys(
+        self, request: Any, queryset: Any, word: str
+    ) -> Iterator[list[int]]:
+        """The keys of the newest matches of each condition."""
         for lookup, value in self.search_conditions(word):
-            yield queryset.filter(**{lookup: value})
+            yield self.newest_keys(queryset.filter(**{lookup: value}))
+
+    def newest_keys(self, rows: Any) -> list[int]:
+        """The keys of the newest SEARCH_LIMIT rows."""
+        newest = rows.order_by(*self.newest_first).values_list("pk", flat=True)
+        return list(newest[:SEARCH_LIMIT])
 
     def search_all(self, queryset: Any, term: str) -> Any:
         """Every match of a search, for exports."""

@@ -26,8 +26,8 @@ from accounts.admin.audit.seals import VERIFIED_AT_ONCE
 from accounts.admin.audit.window import (
     WindowedChangeList,
     bound,
-    is_frequent,
-    is_frequent_prefix,
+    has_ordered_index,
+    rare_keys,
     window_start,
 )
 from accounts.admin_site.base import ReadOnlyAdmin, badge, may
@@ -306,7 +306,9 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         if normalize_address(word):
             yield "address", normalize_address(word)
 
-    def search_querysets(self, request: Any, queryset: Any, word: str) -> Iterator[Any]:
+    def search_keys(
+        self, request: Any, queryset: Any, word: str
+    ) -> Iterator[list[int]]:
         """Search frequent values and prefixes among the newest events only.
 
         One scan serves all frequent prefixes. Addresses have no index; a list that
@@ -316,14 +318,20 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         newest = queryset if since is None else queryset.filter(at__gte=since)
         frequent = Q()
         for lookup, value in self.search_conditions(word):
-            if lookup == "object__prefix" and is_frequent_prefix(value):
+            matches = {lookup: value}
+            if has_ordered_index(lookup):
+                yield self.newest_keys(queryset.filter(**matches))
+                continue
+            keys = rare_keys(queryset.filter(**matches))
+            if keys is not None:
+                yield keys
+            elif lookup == "object__prefix":
                 frequent |= Q(unindexed__prefix=value)
-            elif is_frequent({lookup: value}):
-                yield newest.filter(**{lookup: value})
             else:
-                yield queryset.filter(**{lookup: value})
+                yield self.newest_keys(newest.filter(**matches))
         if frequent:
-            yield newest.alias(unindexed=WithoutIndex("object")).filter(frequent)
+            scanned = newest.alias(unindexed=WithoutIndex("object"))
+            yield self.newest_keys(scanned.filter(frequent))
 
     def history_query(self, obj: Any) -> dict[str, str]:
         """The other events of the same request."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from heapq import nlargest
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ from django.http import HttpRequest, QueryDict
 
 from accounts.admin_site.filters.clients import client_ids
 from accounts.admin_site.filters.period import end_of_period
-from accounts.admin_site.large_changelists import LargeChangeList
+from accounts.admin_site.large_changelists import SEARCH_LIMIT, LargeChangeList
 from accounts.http.client_address import normalize_address
 from accounts.models import AuditEvent
 
@@ -76,13 +77,22 @@ def is_frequent(parameters: Mapping[str, str]) -> bool:
     )
 
 
-def is_frequent_prefix(prefix: str) -> bool:
-    """Whether the objects with this prefix have too many events to sort.
+def has_ordered_index(lookup: str) -> bool:
+    """Whether an index has the matches of this lookup in the order of time."""
+    return not sorts_matches() and not lookup.endswith("__prefix")
 
-    No index has the order of several objects.
+
+def rare_keys(rows: Any) -> list[int] | None:
+    """The newest SEARCH_LIMIT keys of at most FREQUENT events; None if there are more.
+
+    The query has no order: PostgreSQL takes a value that it does not know for frequent,
+    and would walk back in time through the whole table. No index has the order of
+    several objects.
     """
-    events = AuditEvent.objects.order_by().filter(object__prefix=prefix)
-    return events[: FREQUENT + 1].count() > FREQUENT
+    found = list(rows.order_by().values_list("at", "pk")[: FREQUENT + 1])
+    if len(found) > FREQUENT:
+        return None
+    return [key for _at, key in nlargest(SEARCH_LIMIT, found)]
 
 
 class WindowedChangeList(LargeChangeList):
