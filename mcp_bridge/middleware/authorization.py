@@ -190,7 +190,8 @@ class AuthorizationMiddleware:
             reply = RecordedStream(
                 send, trail, recheck.call, hold_head=scope["method"] == "POST"
             )
-            guarded = RevocableStream(self.transport.streaming, recheck)
+            told = self.transport.list_changes(recheck, reply)
+            guarded = RevocableStream(self.transport.streaming, recheck, told)
             try:
                 await guarded(scope, receive, reply)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,15 +15,20 @@ from mcp_bridge.http.shutdown import shutting_down
 from mcp_bridge.metrics.prometheus import is_stream
 from mcp_bridge.middleware.recorded_response import RECHECK_EVERY, RecordedStream
 
+OnRecheck = Callable[[], Awaitable[None]]
+
 
 class RevocableStream(RecheckedMixin):
     """Pure ASGI: runs `app` and ends it when its message is no longer allowed.
 
-    `end` has the reason. If nothing was sent, the caller sends the refusal.
+    `end` has the reason. If nothing was sent, the caller sends the refusal. While the
+    stream is open, `on_recheck` runs after each check.
     """
 
-    def __init__(self, app: ASGIApp, recheck: Recheck) -> None:
-        self.app, self.recheck = app, recheck
+    def __init__(
+        self, app: ASGIApp, recheck: Recheck, on_recheck: OnRecheck | None = None
+    ) -> None:
+        self.app, self.recheck, self.on_recheck = app, recheck, on_recheck
         self.streaming = False
         self.end = None
 
@@ -61,5 +67,7 @@ class RevocableStream(RecheckedMixin):
     async def watch(self, tasks: TaskGroup) -> None:
         """Recheck until access ends, or the server stops during a stream."""
         while await self.still_allowed() and not (self.streaming and shutting_down()):
+            if self.streaming and self.on_recheck is not None:
+                await self.on_recheck()
             await anyio.sleep(RECHECK_EVERY)
         tasks.cancel_scope.cancel()

@@ -23,9 +23,11 @@ import anyio.to_thread
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.models import InitializationOptions
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
@@ -71,6 +73,8 @@ T = TypeVar("T")
 
 MIRROR = "x-mcp-header"
 """Key in a tool's schema: an HTTP header repeats this argument (SEP-2243)."""
+LIST_FLAGS = ("prompts_changed", "resources_changed", "tools_changed")
+"""What clients of the older protocols are told on the stream of their session."""
 EXTRA_METHODS = frozenset(
     {"logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
@@ -82,13 +86,14 @@ class PorticoServer(MCPServer[Any]):
 
     def __init__(self, name: str, **options: Any) -> None:
         self.resources = VisibleResources()
-        bus = CallerBus(self.resources)
+        bus = self.bus = CallerBus(self.resources)
         super().__init__(name, subscriptions=bus, **options)
         # The SDK's own limit is a constant, and its refusal no 429.
         listen = ListenHandler(bus, max_subscriptions=settings.MAX_STREAMS)
         self._lowlevel_server.add_request_handler(
             "subscriptions/listen", SubscriptionsListenRequestParams, listen
         )
+        tell_of_changed_lists(self._lowlevel_server)
         self._resource_manager = self.resources
         self._tool_manager = self.tools = VisibleTools()
         self._prompt_manager = self.prompts = VisiblePrompts()
@@ -289,6 +294,17 @@ class PorticoServer(MCPServer[Any]):
         if self.prompts.get_prompt(name) is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}")
         return await with_outcome(super().get_prompt(name, arguments, context))
+
+
+def tell_of_changed_lists(server: Server[Any]) -> None:
+    """Declare `listChanged` to clients of the older protocols that have sessions."""
+    create = server.create_initialization_options
+
+    def options(*_: Any, **more: Any) -> InitializationOptions:
+        flags = dict.fromkeys(LIST_FLAGS, settings.MCP_SESSIONS)
+        return create(NotificationOptions(**flags), **more)
+
+    server.create_initialization_options = options  # type: ignore[method-assign]
 
 
 def upstream_schema(name: str) -> dict[str, Any] | None:

@@ -1,18 +1,92 @@
-"""CallerBus: filters events of open subscriptions by caller (MCP 2026-07-28)."""
+"""Events of open streams, by caller: changed lists and updated resources.
+
+An open stream is rechecked twice a second, by rows that every worker reads. What its
+caller's lists show is compared then, so a changed role, rule or definition is noticed
+on every worker, and nobody learns of primitives that are hidden from them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from mcp.server.subscriptions import InMemorySubscriptionBus, ServerEvent
-from mcp.shared.subscriptions import ResourceUpdated
+from mcp.shared.subscriptions import (
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ToolsListChanged,
+)
+from pydantic_core import to_json
+from starlette.types import Send
 
+from accounts.tokens.principal import Principal
+from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call, current_call
-from mcp_bridge.access.decision import judge
+from mcp_bridge.access.decision import granting_roles, judge, visible
 from mcp_bridge.cache.recheck import Recheck, recheck_var
+from mcp_bridge.models import PrimitiveKind
 from mcp_bridge.server.visibility import VisibleResources
+
+EVENTS: Mapping[str, ServerEvent] = {
+    PrimitiveKind.TOOL: ToolsListChanged(),
+    PrimitiveKind.RESOURCE: ResourcesListChanged(),
+    PrimitiveKind.RESOURCE_TEMPLATE: ResourcesListChanged(),
+    PrimitiveKind.PROMPT: PromptsListChanged(),
+}
+METHODS: Mapping[ServerEvent, str] = {
+    ToolsListChanged(): "notifications/tools/list_changed",
+    ResourcesListChanged(): "notifications/resources/list_changed",
+    PromptsListChanged(): "notifications/prompts/list_changed",
+}
+
+
+def shown_lists(principal: Principal, catalogue: Catalogue) -> dict[str, int]:
+    """Kind -> a hash of all that the caller's list of this kind shows."""
+    found = {}
+    for kind in EVENTS:
+        rules = catalogue.requiring(kind, principal.grants)
+        found[kind] = hash(
+            tuple(
+                (
+                    rule.name,
+                    rule.accepted_hash,
+                    repr(rule.conditions),
+                    granting_roles(principal, rule) if rule.conditions else None,
+                )
+                for rule in rules
+                if visible(principal, rule)
+            )
+        )
+    return found
+
+
+class ListWatch:
+    """Compares what the lists of a stream's caller show."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.read = call.principal, call.catalogue
+        self.shown = shown_lists(*self.read)
+
+    def changes(self) -> list[ServerEvent]:
+        """An event for each kind of list that differs since the last look."""
+        principal, catalogue = self.call.principal, self.call.catalogue
+        if catalogue is self.read[1] and principal == self.read[0]:
+            return []
+        self.read, before = (principal, catalogue), self.shown
+        self.shown = shown_lists(principal, catalogue)
+        changed = [EVENTS[kind] for kind in EVENTS if self.shown[kind] != before[kind]]
+        return list(dict.fromkeys(changed))
+
+
+async def send_changes(watch: ListWatch, send: Send) -> None:
+    """Send what changed on the stream that a client of an older protocol opened."""
+    for event in watch.changes():
+        body = to_json({"jsonrpc": "2.0", "method": METHODS[event]})
+        data = b"event: message\r\ndata: " + body + b"\r\n\r\n"
+        await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 class CallerBus(InMemorySubscriptionBus):
@@ -22,6 +96,7 @@ class CallerBus(InMemorySubscriptionBus):
         super().__init__()
         self.resources = resources
         self.rechecks: list[Recheck] = []
+        self.listeners: dict[Recheck, Callable[[ServerEvent], None]] = {}
 
     async def publish(self, event: ServerEvent) -> None:
         """Deliver `event` by the subscribers' current permissions."""
@@ -43,13 +118,22 @@ class CallerBus(InMemorySubscriptionBus):
         if recheck is None:
             return leave
         self.rechecks.append(recheck)
+        self.listeners[recheck] = listener
 
         def unsubscribe() -> None:
             leave()
+            self.listeners.pop(recheck, None)
             with suppress(ValueError):
                 self.rechecks.remove(recheck)
 
         return unsubscribe
+
+    def tell_changes(self, watch: ListWatch, recheck: Recheck) -> None:
+        """Deliver what changed to the subscription of this recheck alone."""
+        listener = self.listeners.get(recheck)
+        for event in watch.changes():
+            if listener is not None:
+                listener(event)
 
     def concerns(self, call: Call, event: ServerEvent) -> bool:
         """Whether the caller may receive `event`; list changes go to every caller."""

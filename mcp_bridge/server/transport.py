@@ -10,7 +10,7 @@ tells meanwhile turns the response into a stream.
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from django.conf import settings
@@ -23,12 +23,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mcp_bridge.access.catalogue import Key
 from mcp_bridge.access.context import current_call
 from mcp_bridge.access.messages import Message
+from mcp_bridge.cache.recheck import Recheck
 from mcp_bridge.http import responses
 from mcp_bridge.http.headers import header
 from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.server.concurrency_limits import STREAM_METHODS
 from mcp_bridge.server.direct_dispatch import DirectDispatcher
 from mcp_bridge.server.portico_server import PorticoServer
 from mcp_bridge.server.sessions import BoundedSessions
+from mcp_bridge.server.subscriptions import ListWatch, send_changes
 from mcp_bridge.upstreams.relay import relayed_rule
 
 RESULT_ONLY_METHODS = frozenset(
@@ -94,6 +97,23 @@ class Transport:
             return False
         sessions = settings.MCP_SESSIONS
         return not sessions or self.direct.serves_in_session(scope, message.content)
+
+    def list_changes(
+        self, recheck: Recheck, send: Send
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Tells an open stream of changed lists; None if it is not for that."""
+        method = recheck.call.message.method
+        if method not in STREAM_METHODS:
+            return None
+        watch = ListWatch(recheck.call)
+
+        async def tell() -> None:
+            if method == "subscriptions/listen":
+                self.server.bus.tell_changes(watch, recheck)
+            else:
+                await send_changes(watch, send)
+
+        return tell
 
     def cannot_stream(self, message: Message) -> bool:
         """Whether the handler can send nothing but its result.

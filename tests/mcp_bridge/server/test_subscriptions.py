@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,10 +21,18 @@ from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import Recheck, recheck_var
-from mcp_bridge.server.portico_server import PorticoServer
+from mcp_bridge.middleware import revocable_stream
+from mcp_bridge.server.portico_server import PorticoServer, require_decision
 from mcp_bridge.server.subscriptions import CallerBus
-from tests.support.asgi import run
-from tests.support.mcp_in_process import McpInProcess, caller
+from tests.mcp_bridge.server.test_sessions import INITIALIZE
+from tests.support.asgi import Client, chunk, run
+from tests.support.mcp_in_process import (
+    McpInProcess,
+    authorized,
+    caller,
+    message,
+    until,
+)
 
 pytestmark = pytest.mark.once
 server = PorticoServer("subscriptions")
@@ -170,3 +180,86 @@ def test_outside_a_message_nobody_hears_anything(bus: CallerBus) -> None:
     assert heard == [] and bus.rechecks == []
     leave()
     assert not bus._listeners
+
+
+def event_methods(client: Client) -> list[str]:
+    """The methods of the events on a stream."""
+    lines = client.body.splitlines()
+    events = [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+    return [event["method"].removeprefix("notifications/") for event in events]
+
+
+FIRST = {"2026-07-28": ["subscriptions/acknowledged"], "2025-11-25": []}
+
+
+@pytest.mark.parametrize("era", FIRST)
+def test_an_open_stream_tells_of_changed_lists(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, era: str
+) -> None:
+    """Only of those that its caller sees, on the streams of both protocols."""
+    settings.MCP_SESSIONS = True
+    monkeypatch.setattr(revocable_stream, "RECHECK_EVERY", 0.01)
+    mcp = McpInProcess(monkeypatch, listed)
+    mcp.callers["alice"] = caller("alice", "Use")
+
+    async def story(app: Any) -> None:
+        client, headers = Client([chunk(b"")]), {"mcp-protocol-version": era}
+        if era == "2026-07-28":
+            headers["mcp-method"] = "subscriptions/listen"
+            wanted = dict.fromkeys(("toolsListChanged", "promptsListChanged"), True)
+            client.events = [chunk(listen(notifications=wanted))]
+            scope = authorized("alice", headers=headers)
+        else:
+            hello = Client([chunk(message("initialize", **INITIALIZE))])
+            await app(authorized("alice"), hello.receive, hello.send)
+            assert hello.body.count(b'"listChanged":true') == 3
+            headers["mcp-session-id"] = hello.headers["mcp-session-id"]
+            scope = authorized("alice", "GET", headers)
+        task = asyncio.create_task(app(scope, client.receive, client.send))
+        seen = list(FIRST[era])
+        await until(lambda: client.sent and event_methods(client) == seen)
+        changes: list[tuple[Callable[[], object], list[str]]] = [
+            (lambda: mcp.closed.add("look"), ["tools/list_changed"]),
+            (lambda: mcp.closed.add("rule"), []),
+            (lambda: mcp.closed.discard("look"), ["tools/list_changed"]),
+            (lambda: mcp.closed.discard("rule"), []),
+            (
+                lambda: mcp.callers.update(alice=caller("alice", "Use", "Rule")),
+                ["tools/list_changed", "prompts/list_changed"],
+            ),
+        ]
+        for change, expected in changes:
+            change()
+            reads = len(mcp.reads)
+            await until(lambda count=reads: len(mcp.reads) > count + 2)  # type: ignore[misc]
+            seen += expected
+            assert event_methods(client) == seen
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    mcp.story(story)
+
+
+listed = PorticoServer("listed", middleware=[require_decision])
+
+
+@listed.tool(scopes=["Use"])
+async def look() -> str:
+    return ""
+
+
+@listed.tool(scopes=["Rule"])
+async def rule() -> str:
+    return ""
+
+
+@listed.prompt(scopes=["Rule"])
+def order() -> str:
+    return ""
+
+
+def listen(**params: Any) -> bytes:
+    """A request of 2026-07-28 to listen."""
+    prefix = "io.modelcontextprotocol/"
+    meta = {f"{prefix}protocolVersion": "2026-07-28", f"{prefix}clientCapabilities": {}}
+    return message("subscriptions/listen", _meta=meta, **params)
