@@ -222,6 +222,9 @@ class UpstreamStatus(models.Model):
     discovering_until = models.DateTimeField(
         null=True, help_text=_("One process discovers at a time, until then.")
     )
+    listening_until = models.DateTimeField(
+        null=True, help_text=_("One process listens to its notices, until then.")
+    )
 
     class Meta:
         verbose_name = _("status of an upstream server")

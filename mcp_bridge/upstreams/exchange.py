@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ from mcp_bridge.models import CredentialMode
 from mcp_bridge.models import Protocol as ProtocolChoice
 from mcp_bridge.upstreams.credentials import credential_headers, forget_token
 from mcp_bridge.upstreams.definitions import Mirrored
-from mcp_bridge.upstreams.http_client import delete, events, post, read_limited
+from mcp_bridge.upstreams.http_client import delete, events, get, post, read_limited
 from mcp_bridge.upstreams.problems import (
     Outcome,
     UpstreamProblem,
@@ -62,6 +63,10 @@ NAMES = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 SESSION_HEADER = "mcp-session-id"
 IDLE_SECONDS = 600.0
 """Seconds after which an unused session is closed."""
+MAX_SESSIONS = 1_000
+"""Sessions that one worker has open; above it, the least recently used are closed."""
+CLOSING_SECONDS = 1.0
+"""Seconds that a server has to confirm the end of a session."""
 DETECT_SECONDS = 15.0
 LONGEST = 3600.0
 """Seconds after which a call ends, however often it reports progress."""
@@ -108,13 +113,19 @@ class Session:
     version: str = ""
     info: Json = field(default_factory=dict)
     used_at: float = 0.0
+    running: int = 0
+    """Requests that wait for their answer."""
+    upstream: Upstream | None = None
+    principal: Principal | None = None
+    """The last caller, whose credential ends it."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 _protocols: dict[tuple[int | None, str], str] = {}
 """(server, URL) -> the protocol that this worker found."""
 _detecting: dict[tuple[int | None, str], asyncio.Lock] = {}
-_sessions: dict[tuple[Any, ...], Session] = {}
+_sessions: OrderedDict[tuple[Any, ...], Session] = OrderedDict()
+"""The least recently used first."""
 
 
 async def request(
@@ -258,13 +269,16 @@ async def _send_legacy(
     }
     if session.id:
         headers[SESSION_HEADER] = session.id
-    session.used_at = time.monotonic()
     body = _body(method, params)
+    session.running += 1
     try:
         return await _exchange(upstream, body, headers, to, sent, session)
     except asyncio.CancelledError:
         _in_background(_cancel(upstream, headers, body["id"]))
         raise
+    finally:
+        session.running -= 1
+        session.used_at = time.monotonic()
 
 
 BASE_HEADERS = {
@@ -440,8 +454,11 @@ async def open_session(
     url = upstream.row.url
     key = (upstream.pk, url, version, user if by_user else "", to.session)
     session = _sessions.setdefault(key, Session())
+    _sessions.move_to_end(key)
+    session.upstream, session.principal = upstream, principal
     if session.version:
         return session
+    close_surplus_sessions()
     async with session.lock:
         if not session.version:
             await _initialize(upstream, session, credential, to)
@@ -480,11 +497,71 @@ async def _initialize(
 
 
 async def close_idle_sessions() -> None:
-    """Forget sessions that were not used for IDLE_SECONDS."""
+    """End sessions that were not used for IDLE_SECONDS, and tell their servers."""
     oldest = time.monotonic() - IDLE_SECONDS
     for key, session in list(_sessions.items()):
-        if session.version and session.used_at < oldest:
-            del _sessions[key]
+        if session.version and not session.running and session.used_at < oldest:
+            _close(key)
+
+
+def close_surplus_sessions() -> None:
+    """End the least recently used sessions above MAX_SESSIONS that are not in use."""
+    surplus = len(_sessions) - MAX_SESSIONS
+    for key, session in list(_sessions.items())[:-1] if surplus > 0 else ():
+        if surplus > 0 and session.version and not session.running:
+            _close(key)
+            surplus -= 1
+
+
+async def close_sessions() -> None:
+    """End every session and wait for the servers; for the end of the worker."""
+    for key in list(_sessions):
+        _close(key)
+    await background_done()
+
+
+def _close(key: tuple[Any, ...]) -> None:
+    """Forget a session; a DELETE to its server follows in the background."""
+    session = _sessions.pop(key)
+    if session.id and session.version:
+        _in_background(_delete(session))
+
+
+async def listen(
+    upstream: Upstream, wanted: Mapping[str, bool], to: Downstream
+) -> None:
+    """Forward what the server says of its lists until its stream ends.
+
+    Raises UpstreamProblem; MCPError, or the code `status`, if it offers no such stream.
+    """
+    if await protocol_of(upstream, None) == MODERN:
+        params = {"notifications": wanted}
+        await request(
+            upstream, "subscriptions/listen", params, downstream=to, seconds=LONGEST
+        )
+        return
+    headers = await credential_headers(upstream, None)
+    session = await open_session(upstream, None, headers, to)
+    headers |= {
+        "accept": "text/event-stream",
+        MCP_PROTOCOL_VERSION_HEADER: session.version,
+    }
+    if session.id:
+        headers[SESSION_HEADER] = session.id
+    session.running += 1
+    try:
+        async with get(upstream, headers) as response:
+            if response.status == 404:
+                session.version = ""
+            kind = response.content_type
+            if response.status != 200 or kind != "text/event-stream":
+                raise status_problem(upstream.name, response.status)
+            async for message in _messages(response, upstream.name):
+                if "id" not in message and isinstance(message.get("method"), str):
+                    await to.notify(message["method"], message.get("params") or {})
+    finally:
+        session.running -= 1
+        session.used_at = time.monotonic()
 
 
 async def protocol_of(upstream: Upstream, principal: Principal | None) -> str:
@@ -555,15 +632,16 @@ def session_info(upstream: Upstream, to: Downstream) -> Json:
 def end_session(upstream: Upstream, to: Downstream) -> None:
     """Forget this client's sessions and tell the server."""
     for key in _sessions_of(upstream, to):
-        session = _sessions.pop(key)
-        if session.id and session.version:
-            _in_background(_delete(upstream, session))
+        _close(key)
 
 
-async def _delete(upstream: Upstream, session: Session) -> None:
+async def _delete(session: Session) -> None:
+    upstream = session.upstream
+    if upstream is None:
+        return
     with suppress(UpstreamProblem, TimeoutError):
-        async with asyncio.timeout(1):
-            headers = await credential_headers(upstream, None)
+        async with asyncio.timeout(CLOSING_SECONDS):
+            headers = await credential_headers(upstream, session.principal)
             headers |= {
                 SESSION_HEADER: session.id,
                 MCP_PROTOCOL_VERSION_HEADER: session.version,

@@ -110,6 +110,21 @@ async def post(
         ) from error
 
 
+@asynccontextmanager
+async def get(
+    upstream: Upstream, headers: Mapping[str, str]
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """GET the stream of a session. Raises UpstreamProblem."""
+    check_url(upstream.name, upstream.row.url)
+    try:
+        async with client_for(upstream).get(
+            upstream.row.url, headers=headers, allow_redirects=False
+        ) as response:
+            yield response
+    except (aiohttp.ClientError, OSError) as error:
+        raise UpstreamProblem("broken", f"{upstream.name} is not reachable.") from error
+
+
 async def delete(upstream: Upstream, headers: Mapping[str, str]) -> None:
     """DELETE the URL, which ends a session. Raises UpstreamProblem."""
     check_url(upstream.name, upstream.row.url)

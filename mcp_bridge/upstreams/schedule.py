@@ -17,8 +17,9 @@ from django.utils import timezone
 from mcp_bridge.db import in_database
 from mcp_bridge.models import UpstreamServer
 from mcp_bridge.upstreams import discovery
-from mcp_bridge.upstreams.exchange import close_idle_sessions
+from mcp_bridge.upstreams.exchange import close_idle_sessions, close_sessions
 from mcp_bridge.upstreams.http_client import close_clients
+from mcp_bridge.upstreams.listening import Listeners
 from mcp_bridge.upstreams.problems import UpstreamProblem
 
 logger = logging.getLogger(__name__)
@@ -32,13 +33,18 @@ LONGEST_WAIT = 30.0
 @asynccontextmanager
 async def discovering() -> AsyncIterator[None]:
     """Discover servers that are due, until the block ends; then close connections."""
-    task = asyncio.create_task(keep_discovering())
+    tasks = [asyncio.create_task(keep_discovering())]
+    if settings.UPSTREAM_DISCOVERY_INTERVAL:
+        tasks.append(asyncio.create_task(Listeners(discover_one).run()))
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await close_sessions()
         await close_clients()
 
 

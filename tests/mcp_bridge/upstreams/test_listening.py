@@ -1,0 +1,204 @@
+"""Notices of upstream servers lead to few and early discoveries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+
+from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.models import UpstreamServer, UpstreamStatus
+from mcp_bridge.upstreams import exchange, listening
+from mcp_bridge.upstreams.http_client import close_clients
+from mcp_bridge.upstreams.listening import (
+    LIST_CHANGES,
+    WANTED,
+    Listener,
+    Listeners,
+    Notices,
+    take_leases,
+)
+from mcp_bridge.upstreams.problems import UpstreamProblem
+from tests.support.asgi import run
+
+STREAM = (
+    b"HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+)
+CHANGED = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
+OTHER = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{}}\n\n'
+
+
+@pytest.fixture(autouse=True)
+def no_sessions() -> Iterator[None]:
+    exchange._sessions.clear()
+    yield
+    exchange._sessions.clear()
+
+
+class Server:
+    """A server of one protocol that has one notice."""
+
+    def __init__(self, protocol: str, offers_stream: bool = True) -> None:
+        self.protocol, self.offers_stream = protocol, offers_stream
+        self.seen: list[str] = []
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        body: dict[str, Any] = {"method": "GET"}
+        if b"content-length:" in head:
+            size = int(head.partition(b"content-length:")[2].split()[0])
+            body = json.loads(await reader.readexactly(size))
+        self.seen.append(body["method"])
+        writer.write(self.answer(body))
+        await writer.drain()
+        writer.close()
+
+    def answer(self, body: dict[str, Any]) -> bytes:
+        method, number = body["method"], body.get("id")
+        if method in ("GET", "subscriptions/listen") and self.offers_stream:
+            return STREAM + OTHER + CHANGED
+        if method == "GET":
+            return b"HTTP/1.1 405 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        if method == "subscriptions/listen":
+            error = {"code": -32601, "message": "Method not found"}
+            return self.json({"jsonrpc": "2.0", "id": number, "error": error})
+        if method == "initialize":
+            about = {"protocolVersion": "2025-11-25", "capabilities": {}}
+            answer = {"jsonrpc": "2.0", "id": number, "result": about}
+            return self.json(answer, b"Mcp-Session-Id: s\r\n")
+        return b"HTTP/1.1 202 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    def json(self, answer: Any, more: bytes = b"") -> bytes:
+        body = json.dumps(answer).encode()
+        head = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\n" + more
+        head += b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        return head + body
+
+    def listen(self) -> tuple[bool, Exception | None]:
+        """Whether a notice arrived, and how the stream ended."""
+
+        async def told() -> tuple[bool, Exception | None]:
+            server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            url = f"http://127.0.0.1:{port}/{uuid4().hex}"
+            row = UpstreamServer(name="acme", url=url, protocol=self.protocol)
+            notices, end = Notices(), None
+            try:
+                upstream = Upstream(1, "acme", True, row, None)
+                await exchange.listen(upstream, WANTED, notices)
+            except Exception as error:
+                end = error
+            await close_clients()
+            server.close()
+            return notices.changed.is_set(), end
+
+        return run(told())
+
+
+def test_a_notice_of_a_new_server_arrives() -> None:
+    server = Server("2026-07-28")
+    changed, end = server.listen()
+    assert changed and isinstance(end, UpstreamProblem) and end.code == "broken"
+    assert server.seen == ["subscriptions/listen"]
+
+
+def test_a_notice_of_an_older_server_arrives() -> None:
+    server = Server("legacy")
+    assert server.listen() == (True, None)
+    assert server.seen == ["initialize", "notifications/initialized", "GET"]
+
+
+@pytest.mark.parametrize("protocol", ["legacy", "2026-07-28"])
+def test_a_server_that_offers_no_stream_is_left_alone(protocol: str) -> None:
+    changed, end = Server(protocol, offers_stream=False).listen()
+    assert not changed and end is not None
+    assert getattr(end, "code", "") == "status" or "not found" in str(end).lower()
+
+
+ACME = Upstream(1, "acme", True, UpstreamServer(name="acme"), None)
+
+
+def test_many_notices_cause_few_discoveries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "SETTLE", 0.01)
+    monkeypatch.setattr(listening, "QUIET", 0.2)
+    found: list[float] = []
+
+    async def listen(upstream: Upstream, wanted: Any, to: Notices) -> None:
+        while True:
+            await to.notify("notifications/message", {})
+            await to.notify(min(LIST_CHANGES), {})
+            await asyncio.sleep(0.005)
+
+    async def discover(server: UpstreamServer) -> None:
+        found.append(asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(exchange, "listen", listen)
+
+    async def story() -> None:
+        task = asyncio.create_task(Listener(ACME, discover).run())
+        while len(found) < 3:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(story())
+    assert all(b - a >= 0.19 for a, b in zip(found, found[1:], strict=False))
+
+
+def test_listeners_follow_their_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_streams: list[str] = []
+    rows = [UpstreamServer(name="a", url="https://a.example/mcp")]
+
+    async def listen(upstream: Upstream, wanted: Any, to: Notices) -> None:
+        open_streams.append(upstream.row.url)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            open_streams.remove(upstream.row.url)
+
+    async def leases(work: Any, held: Any) -> Any:
+        return [(Upstream(1, "a", True, row, None), timezone.now()) for row in rows]
+
+    monkeypatch.setattr(exchange, "listen", listen)
+    monkeypatch.setattr(listening, "in_database", leases)
+
+    async def story() -> None:
+        listeners = Listeners(lambda server: asyncio.sleep(0))
+        await listeners.renew()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert open_streams == ["https://a.example/mcp"]
+        rows[0] = UpstreamServer(name="a", url="https://b.example/mcp")
+        await listeners.renew()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert open_streams == ["https://b.example/mcp"]
+        rows.clear()
+        await listeners.renew()
+        assert open_streams == [] and listeners.tasks == {}
+
+    run(story())
+
+
+@pytest.mark.django_db
+def test_one_process_listens_to_a_server() -> None:
+    server = UpstreamServer.objects.create(name="acme", url="https://a.example/mcp")
+    assert take_leases({}) == [], "it was not discovered yet"
+    UpstreamStatus.objects.create(upstream=server)
+    ((upstream, until),) = take_leases({})
+    assert upstream.pk == server.pk and until > timezone.now()
+    assert take_leases({}) == [], "another process"
+    ((_, later),) = take_leases({server.pk: until})
+    assert later > until
+    UpstreamStatus.objects.update(listening_until=timezone.now() - timedelta(seconds=1))
+    assert len(take_leases({})) == 1, "the other process has ended"
+    UpstreamServer.objects.update(enabled=False)
+    assert take_leases({server.pk: until}) == []

@@ -1,0 +1,99 @@
+"""Sessions at upstream servers: bounded, and ended with a DELETE."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.models import UpstreamServer
+from mcp_bridge.upstreams import exchange
+from mcp_bridge.upstreams.exchange import Session
+
+URL = "https://up.example/mcp"
+ACME = Upstream(1, "acme", True, UpstreamServer(name="acme", url=URL), None)
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The ids of sessions that servers were told to end."""
+    found: list[str] = []
+
+    async def delete(upstream: Upstream, headers: Any) -> None:
+        found.append(headers["mcp-session-id"])
+
+    async def initialize(
+        upstream: Upstream, session: Session, credential: Any, to: Any
+    ) -> None:
+        session.id, session.version = to.session, "2025-11-25"
+        session.used_at = time.monotonic()
+
+    monkeypatch.setattr(exchange, "delete", delete)
+    monkeypatch.setattr(exchange, "_initialize", initialize)
+    exchange._sessions.clear()
+    yield found
+    exchange._sessions.clear()
+
+
+async def opened(name: str) -> Session:
+    """The session for the session `name` of a client."""
+    client = SimpleNamespace(session=name, capabilities={})
+    return await exchange.open_session(ACME, None, {}, cast(Any, client))
+
+
+def test_the_least_recently_used_session_is_ended_above_the_limit(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one that waits for an answer."""
+    monkeypatch.setattr(exchange, "MAX_SESSIONS", 3)
+
+    async def story() -> None:
+        for name in ("a", "b", "c"):
+            await opened(name)
+        (await opened("b")).running = 1
+        await opened("a")  # now b is the least recently used but one
+        await opened("d")
+        await exchange.background_done()
+        assert ended == ["c"]
+        await opened("e")
+        await exchange.background_done()
+        assert ended == ["c", "a"]
+
+    asyncio.run(story())
+
+
+def test_idle_sessions_are_ended_and_all_at_the_end(ended: list[str]) -> None:
+    async def story() -> None:
+        idle, busy = await opened("idle"), await opened("busy")
+        await opened("new")
+        idle.used_at = busy.used_at = time.monotonic() - exchange.IDLE_SECONDS - 1
+        busy.running = 1
+        await exchange.close_idle_sessions()
+        await exchange.background_done()
+        assert ended == ["idle"]
+        await exchange.close_sessions()
+        assert ended == ["idle", "busy", "new"] and not exchange._sessions
+
+    asyncio.run(story())
+
+
+def test_a_server_that_does_not_confirm_delays_the_end_shortly(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(upstream: Upstream, headers: Any) -> None:
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(exchange, "delete", hangs)
+    monkeypatch.setattr(exchange, "CLOSING_SECONDS", 0.01)
+
+    async def story() -> None:
+        await opened("a")
+        async with asyncio.timeout(5):
+            await exchange.close_sessions()
+
+    asyncio.run(story())
