@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,10 +101,12 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
         upstream: UpstreamServer | None = None,
         *,
         hold: bool = False,
+        cut: Collection[str] = (),
     ) -> dict[str, int]:
         """Add new offers, mark changed ones and those that are gone; count each.
 
-        Only rows of this source are touched. An admin's access settings are never
+        Only rows of this source are touched. Of the kinds in `cut` the source may offer
+        more, so none of them is gone. An admin's access settings are never
         overwritten. With `hold`, new definitions wait until they are accepted, and so
         do changed ones of the code. Commits in one transaction.
         """
@@ -123,7 +125,8 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
                 if outcome:
                     counts[outcome] += 1
             for key, row in rows.items():
-                if key not in offered and row.state != DefinitionState.GONE:
+                gone = key not in offered and key[0] not in cut
+                if gone and row.state != DefinitionState.GONE:
                     row.mark_vanished()
                     counts["vanished"] += 1
         return counts

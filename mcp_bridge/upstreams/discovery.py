@@ -64,6 +64,8 @@ class Found:
     latency_ms: float
     truncated: str
     """Why the lists were cut; empty if they are whole."""
+    cut: frozenset[str] = frozenset()
+    """The kinds whose lists were cut."""
 
 
 class Explorer(exchange.Nobody):
@@ -95,10 +97,13 @@ class Discovery:
         info = exchange.session_info(self.upstream, self.explorer)
         return str(info.get("protocolVersion", "")), dict(info)
 
-    async def items(self, about: Json) -> tuple[list[tuple[str, Any]], str]:
-        """(kind, item) of every list, and why they were cut. Raises as `ask` does."""
+    async def items(self, about: Json) -> tuple[list[tuple[str, Any]], dict[str, str]]:
+        """(kind, item) of every list; kind -> why its list was cut.
+
+        Raises as `ask` does.
+        """
         found: list[tuple[str, Any]] = []
-        truncated = ""
+        cuts: dict[str, str] = {}
         capabilities = about.get("capabilities")
         for capability, kind, method, member in LISTS:
             if not isinstance(capabilities, dict) or capability not in capabilities:
@@ -109,9 +114,10 @@ class Discovery:
                 if error.error.code != METHOD_NOT_FOUND:
                     raise
                 continue
-            truncated = truncated or cut
+            if cut:
+                cuts[str(kind)] = cut
             found += [(kind, item) for item in items]
-        return found, truncated
+        return found, cuts
 
     async def pages(self, method: str, member: str) -> tuple[list[Any], str]:
         """The items of all pages, and why reading stopped early."""
@@ -146,7 +152,7 @@ async def explore(upstream: Upstream) -> Found:
         async with asyncio.timeout(SECONDS):
             protocol, about = await discovery.about()
             latency = (time.perf_counter() - began) * 1000
-            items, truncated = await discovery.items(about)
+            items, cuts = await discovery.items(about)
     except TimeoutError as error:
         text = f"The upstream server {upstream.name} did not answer in {SECONDS} s."
         raise UpstreamProblem("timeout", text, Outcome.TIMED_OUT) from error
@@ -158,7 +164,7 @@ async def explore(upstream: Upstream) -> Found:
         exchange.end_session(upstream, discovery.explorer)
     # A thread: checking hundreds of schemas takes seconds, and calls must not wait.
     offers = await asyncio.to_thread(checked_offers, upstream.row, items)
-    return found(protocol, about, offers, latency, truncated)
+    return found(protocol, about, offers, latency, cuts)
 
 
 def checked_offers(server: UpstreamServer, items: list[tuple[str, Any]]) -> list[Offer]:
@@ -167,7 +173,11 @@ def checked_offers(server: UpstreamServer, items: list[tuple[str, Any]]) -> list
 
 
 def found(
-    protocol: str, about: Json, offers: list[Offer], latency: float, truncated: str
+    protocol: str,
+    about: Json,
+    offers: list[Offer],
+    latency: float,
+    cuts: dict[str, str],
 ) -> Found:
     """Found, of the result of `server/discover` or `initialize`."""
     info, meta = about.get("serverInfo"), about.get("_meta")
@@ -181,7 +191,8 @@ def found(
         instructions=str(about.get("instructions") or "")[:10_000],
         offers=tuple(offers),
         latency_ms=round(latency, 1),
-        truncated=truncated,
+        truncated=next(iter(cuts.values()), ""),
+        cut=frozenset(cuts),
     )
 
 
@@ -243,12 +254,12 @@ def begin(server: UpstreamServer) -> UpstreamCredential | None:
 def store(server: UpstreamServer, seen: Found) -> dict[str, int]:
     """Sync the rows with what was found; returns the counts. Ends the lease."""
     hold = server.new_definitions == NewDefinitions.HOLD
-    counts = Primitive.objects.sync(seen.offers, server, hold=hold)
+    counts = Primitive.objects.sync(seen.offers, server, hold=hold, cut=seen.cut)
     now = timezone.now()
     status = {
         "checked_at": now,
         "contacted_at": now,
-        "error": seen.truncated,
+        "error": seen.truncated[:500],
         "server_name": seen.server_name,
         "server_version": seen.server_version,
         "protocol": seen.protocol,

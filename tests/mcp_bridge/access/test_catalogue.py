@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from accounts.models import Role, Scope
-from mcp_bridge.access.catalogue import Catalogue, Condition, Rule, read_catalogue
+from mcp_bridge.access.catalogue import (
+    Catalogue,
+    Condition,
+    Rule,
+    Upstream,
+    read_catalogue,
+)
 from mcp_bridge.models import (
     ArgumentRule,
     Offer,
@@ -124,3 +130,21 @@ def test_a_rule_has_its_conditions(tools: list[Primitive]) -> None:
         Condition("", "/b", "absent"),
     )
     assert catalogue["tool", "axe"].conditions == ()
+
+
+def template(name: str, blocked: str = "") -> Rule:
+    server = Upstream(1, "acme", True, UpstreamServer(name="acme"), None)
+    kind = "resource_template"
+    return Rule(kind, name, True, False, frozenset(), blocked, upstream=server)
+
+
+@pytest.mark.parametrize("blocked", ["gone", "held", "rejected", "upstream"])
+def test_an_older_template_that_is_not_served_shadows_no_newer_one(
+    blocked: str,
+) -> None:
+    older, newer = "note://{name}", "note://{+path}"
+    catalogue = Catalogue([template(older, blocked), template(newer)])
+    found = catalogue.serving("note://one")
+    assert found is not None and found.name == newer
+    both = Catalogue([template(older), template(newer)]).serving("note://one")
+    assert both is not None and both.name == older

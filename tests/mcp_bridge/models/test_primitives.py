@@ -132,6 +132,13 @@ def test_a_vanished_primitive_is_gone_and_returns_as_it_was(
     assert Primitive.objects.servable().exists() is enabled
 
 
+def test_of_a_list_that_was_cut_nothing_is_gone(saw: Primitive) -> None:
+    """The source may still offer it on a page that was not read."""
+    assert Primitive.objects.sync([], cut={"prompt", "tool"}) == NONE
+    assert Primitive.objects.get().state == "accepted"
+    assert Primitive.objects.sync([], cut={"prompt"}) == NONE | {"vanished": 1}
+
+
 def test_a_primitive_that_returns_changed_waits_for_a_decision(saw: Primitive) -> None:
     Primitive.objects.sync([tool()])
     Primitive.objects.sync([])

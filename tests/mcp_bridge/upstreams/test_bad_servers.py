@@ -224,5 +224,5 @@ def test_a_server_that_changes_the_lists_between_pages_ends(
     monkeypatch.setattr(discovery, "offer_of", check)
     seen = asyncio.run(explored())
     assert "more than 100 pages" in seen.truncated
-    assert len(seen.offers) == 100
+    assert len(seen.offers) == 100 and seen.cut == {"tool"}
     assert threading.get_ident() not in threads  # calls go on meanwhile
