@@ -16,17 +16,23 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 from uuid import uuid4
 
+import aiohttp
 from django.conf import settings
 
 from accounts.crypto.encrypted_columns import UPSTREAM_CREDENTIALS
 from accounts.crypto.encryption import KeyUnreadable, seal, unseal
+from accounts.parsing.text import one_line
 from accounts.tokens import jwts
 from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.db import in_database
 from mcp_bridge.models import CredentialMode, UpstreamCredential
 from mcp_bridge.upstreams.addresses import check_url
-from mcp_bridge.upstreams.http_client import client_for, read_limited
+from mcp_bridge.upstreams.http_client import (
+    client_for,
+    no_connection,
+    read_limited,
+)
 from mcp_bridge.upstreams.problems import UpstreamProblem
 
 PURPOSE = UPSTREAM_CREDENTIALS.purpose
@@ -34,6 +40,8 @@ ASSERTION_SECONDS = 120
 RENEW_BEFORE = 30.0
 """Seconds before the end of a token at which the next one is requested."""
 TOKEN_SECONDS = 10.0
+LONGEST_TOKEN = 86_400.0
+"""Seconds after which a token is fetched again, whatever its end is."""
 
 
 def set_secret(credential: UpstreamCredential, secret: str) -> None:
@@ -204,20 +212,52 @@ async def request_token(
             ) as response,
         ):
             body, status = await read_limited(response, name), response.status
+    except aiohttp.ClientConnectorError as error:
+        raise no_connection(f"{name} (token endpoint)", error) from error
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise no_token(name, "does not answer") from error
+    return held_token(name, status, body)
+
+
+def held_token(name: str, status: int, body: bytes) -> Held:
+    """The token of an answer (RFC 6749 5.1). Raises UpstreamProblem.
+
+    Only a refusal of the client says something about the credential.
+    """
+    try:
         answer = json.loads(body)
-        token = answer["access_token"]
-        seconds = float(answer.get("expires_in", 300))
-    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
-        text = f"The token endpoint of the upstream server {name} gave no token."
-        raise UpstreamProblem("credential", text) from error
-    if status != 200 or not isinstance(token, str) or not token.isprintable():
-        reason = answer.get("error") if isinstance(answer, dict) else ""
+    except (ValueError, RecursionError):
+        answer = None
+    answer = answer if isinstance(answer, dict) else {}
+    if status in (400, 401, 403):
+        reason = one_line(str(answer.get("error") or ""), 60)
         text = (
             f"The token endpoint of the upstream server {name} refused Portico "
-            f"(HTTP {status} {str(reason)[:60]})."
+            f"(HTTP {status} {reason}). An administrator must check the credential."
         )
         raise UpstreamProblem("credential", text)
-    return Held(token, time.monotonic() + max(1.0, seconds - RENEW_BEFORE))
+    if status != 200:
+        raise no_token(name, f"failed (HTTP {status})")
+    token, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
+    usable = isinstance(token, str) and token.isascii() and token.isprintable()
+    if not usable or not token or str(kind).lower() != "bearer":
+        raise no_token(name, "gave no bearer token")
+    return Held(token, time.monotonic() + seconds_of(answer.get("expires_in", 300)))
+
+
+def no_token(name: str, why: str) -> UpstreamProblem:
+    """The problem of a token endpoint that does not work; nothing was sent."""
+    text = f"The token endpoint of the upstream server {name} {why}. Try again later."
+    return UpstreamProblem("token_endpoint", text, breaks=True)
+
+
+def seconds_of(expires_in: Any) -> float:
+    """Seconds for which a token is used; at least one, so that no loop begins."""
+    try:
+        seconds = float(expires_in)
+    except (TypeError, ValueError):
+        seconds = 300.0
+    return max(1.0, min(seconds, LONGEST_TOKEN) - RENEW_BEFORE)
 
 
 async def client_assertion(credential: UpstreamCredential) -> str:

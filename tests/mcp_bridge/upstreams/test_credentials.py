@@ -1,0 +1,209 @@
+"""Tokens by client credentials (RFC 6749 4.4), from an endpoint over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import uuid4
+
+import pytest
+
+from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.models import CredentialMode, UpstreamCredential, UpstreamServer
+from mcp_bridge.upstreams import credentials
+from mcp_bridge.upstreams.credentials import credential_headers, forget_token
+from mcp_bridge.upstreams.http_client import close_clients
+from mcp_bridge.upstreams.problems import UpstreamProblem
+
+Answer = tuple[int, bytes]
+GOOD = b'{"access_token":"first","token_type":"bearer","expires_in":300}'
+
+
+@pytest.fixture(autouse=True)
+def none_held() -> Iterator[None]:
+    credentials._tokens.clear()
+    yield
+    credentials._tokens.clear()
+
+
+class Endpoint:
+    """A token endpoint; it gives these answers in turn, the last one again."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[tuple[dict[str, str], dict[str, list[str]]]] = []
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+        headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        self.requests.append((headers, parse_qs(body.decode())))
+        status, content = self.answers.pop(0) if self.answers[1:] else self.answers[0]
+        try:
+            await asyncio.sleep(0.02 if status else 30)
+            head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\n"
+            writer.write(f"{head}Connection: close\r\n\r\n".encode() + content)
+        finally:
+            writer.close()
+
+    def tell(self, story: Callable[[Upstream], Awaitable[Any]], **fields: Any) -> Any:
+        """Run `story` with an upstream server whose tokens come from here."""
+
+        async def told() -> Any:
+            server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            try:
+                return await story(upstream(port, **fields))
+            finally:
+                await close_clients()
+                server.close()
+
+        return asyncio.run(told())
+
+
+def upstream(port: int, **fields: Any) -> Upstream:
+    row = UpstreamServer(
+        name="acme",
+        url=f"http://127.0.0.1:{port}/{uuid4().hex}",
+        credential_mode=CredentialMode.CLIENT_CREDENTIALS,
+    )
+    credential = UpstreamCredential(
+        token_url=f"http://127.0.0.1:{port}/token",
+        client_id="the client",
+        **{"scope": "read", "audience": "https://acme.example/mcp", **fields},
+    )
+    credential.secret = "s:cret"  # type: ignore[attr-defined]
+    return Upstream(3, "acme", True, row, credential)
+
+
+async def header(server: Upstream) -> str:
+    return (await credential_headers(server, None))["Authorization"]
+
+
+def test_one_request_for_all_who_wait_and_none_while_it_is_valid() -> None:
+    endpoint = Endpoint((200, GOOD))
+
+    async def story(server: Upstream) -> None:
+        found = await asyncio.gather(*(header(server) for _ in range(20)))
+        assert {*found, await header(server)} == {"Bearer first"}
+
+    endpoint.tell(story)
+    ((headers, form),) = endpoint.requests
+    pair = base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode()
+    assert pair == "the+client:s%3Acret"
+    assert form == {
+        "grant_type": ["client_credentials"],
+        "resource": ["https://acme.example/mcp"],
+        "scope": ["read"],
+    }
+
+
+def test_the_secret_can_be_in_the_body() -> None:
+    endpoint = Endpoint((200, GOOD))
+    endpoint.tell(header, client_authentication="client_secret_post", scope="")
+    ((headers, form),) = endpoint.requests
+    assert "authorization" not in headers and "scope" not in form
+    assert (form["client_id"], form["client_secret"]) == (["the client"], ["s:cret"])
+
+
+def test_portico_signs_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7523 2.2: `aud` is the token endpoint."""
+    seen: list[dict[str, Any]] = []
+
+    async def in_database(work: Any, claims: dict[str, Any]) -> tuple[str, str]:
+        seen.append(claims)
+        return "signed", "kid"
+
+    monkeypatch.setattr(credentials, "in_database", in_database)
+    endpoint = Endpoint((200, GOOD))
+    endpoint.tell(header, client_authentication="private_key_jwt")
+    ((headers, form),) = endpoint.requests
+    assert "authorization" not in headers and "client_secret" not in form
+    assert form["client_assertion"] == ["signed"]
+    assert seen[0]["iss"] == seen[0]["sub"] == "the client"
+    assert seen[0]["aud"].endswith("/token") and seen[0]["exp"] - seen[0]["iat"] == 120
+
+
+@pytest.mark.parametrize("ends", ["expired", "refused", "secret", "version"])
+def test_another_token_is_fetched_when_the_first_one_ended(ends: str) -> None:
+    endpoint = Endpoint((200, GOOD), (200, GOOD.replace(b"first", b"second")))
+
+    async def story(server: Upstream) -> None:
+        assert await header(server) == "Bearer first"
+        credential: Any = server.credential
+        if ends == "expired":
+            next(iter(credentials._tokens.values())).until = 0.0
+        elif ends == "refused":
+            forget_token(server)
+        elif ends == "secret":
+            credential.secret = "other"
+        else:
+            credential.version += 1
+        assert await header(server) == "Bearer second"
+
+    endpoint.tell(story)
+    assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        ((401, b'{"error":"invalid_client"}'), "credential", "401 invalid_client"),
+        ((400, b'{"error":"invalid_scope"}'), "credential", "400 invalid_scope"),
+        ((403, b"<html>"), "credential", "403"),
+        ((500, b'{"access_token":"x"}'), "token_endpoint", "HTTP 500"),
+        ((429, b""), "token_endpoint", "HTTP 429"),
+        ((302, b""), "token_endpoint", "HTTP 302"),
+        ((200, b"garbage"), "token_endpoint", "no bearer token"),
+        ((200, b"[" * 100_000), "token_endpoint", "no bearer token"),
+        ((200, b'["access_token"]'), "token_endpoint", "no bearer token"),
+        ((200, b'{"access_token":7}'), "token_endpoint", "no bearer token"),
+        ((200, b'{"access_token":""}'), "token_endpoint", "no bearer token"),
+        ((200, b'{"access_token":"a\\r\\nb"}'), "token_endpoint", "no bearer token"),
+        (
+            (200, b'{"access_token":"x","token_type":"DPoP"}'),
+            "token_endpoint",
+            "no bearer token",
+        ),
+        ((0, b""), "token_endpoint", "does not answer"),
+    ],
+)
+def test_an_endpoint_that_gives_no_token_is_a_clear_problem(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, code: str, says: str
+) -> None:
+    """Only a refused client marks the credential as rejected."""
+    monkeypatch.setattr(credentials, "TOKEN_SECONDS", 0.3)
+
+    async def story(server: Upstream) -> UpstreamProblem:
+        with pytest.raises(UpstreamProblem) as refused:
+            await header(server)
+        return refused.value
+
+    problem = Endpoint(answer).tell(story)
+    assert problem.code == code and says in problem.text and "acme" in problem.text
+    assert problem.breaks is (code == "token_endpoint")
+    assert "s:cret" not in problem.text and not credentials._tokens
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [
+        (300, 270.0),
+        ("300", 270.0),
+        (5, 1.0),
+        (-1, 1.0),
+        (1e30, 86_370.0),
+        (float("nan"), 1.0),
+        (None, 270.0),
+        ([], 270.0),
+    ],
+)
+def test_a_token_is_renewed_in_time(expires_in: Any, seconds: float) -> None:
+    assert credentials.seconds_of(expires_in) == seconds
+    assert json.dumps(expires_in)
