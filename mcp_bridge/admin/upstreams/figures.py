@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from statistics import median
 from typing import Any
@@ -30,6 +31,8 @@ class Figures:
 
     calls: int
     p50_ms: float | None
+    server_ms: float | None = None
+    """The median of the server's own share."""
 
     @property
     def shown(self) -> str:
@@ -48,8 +51,20 @@ def figures_of(server: UpstreamServer) -> Figures:
         decision=AuditEvent.Verdict.ALLOWED,
         outcome__gt="",
     )
-    newest = calls.order_by("-at").values_list("duration_ms", flat=True)[:MOST_CALLS]
-    return of_durations(list(newest))
+    newest = calls.order_by("-at").values_list("duration_ms", "via")[:MOST_CALLS]
+    rows = list(newest)
+    shares = [found for _whole, via in rows if (found := share_of(via)) is not None]
+    whole = of_durations(duration for duration, _via in rows)
+    return replace(whole, server_ms=round(median(shares), 1) if shares else None)
+
+
+SHARE = re.compile(r"; upstream [^;:]+: (\d+(?:\.\d+)?) ms")
+
+
+def share_of(via: str) -> float | None:
+    """The server's share of a call in ms, from the text of its audit event."""
+    found = SHARE.search(via)
+    return float(found[1]) if found else None
 
 
 def of_durations(durations: Iterable[float | None]) -> Figures:

@@ -254,3 +254,18 @@ def test_the_state_is_one_of_a_few_words(columns: dict[str, Any], text: str) -> 
 def test_calls_and_their_median() -> None:
     assert figures.of_durations([3.0, None, 1.0, 2.0]) == figures.Figures(4, 2.0)
     assert figures.of_durations([]) == figures.Figures(0, None)
+
+
+@pytest.mark.parametrize(
+    ("via", "share"),
+    [
+        ("role User grants x; upstream acme: 12.5 ms; Portico: 1.0 ms", 12.5),
+        ("role User grants x; upstream acme: 7 ms", 7.0),
+        ("role User grants x", None),
+        ("", None),
+    ],
+)
+def test_the_servers_share_is_read_from_the_event(
+    via: str, share: float | None
+) -> None:
+    assert figures.share_of(via) == share
