@@ -215,7 +215,8 @@ async def request_token(
     except aiohttp.ClientConnectorError as error:
         raise no_connection(f"{name} (token endpoint)", error) from error
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise no_token(name, "does not answer") from error
+        text = f"The token endpoint of the upstream server {name} does not answer."
+        raise no_token(text) from error
     return held_token(name, status, body)
 
 
@@ -237,17 +238,20 @@ def held_token(name: str, status: int, body: bytes) -> Held:
         )
         raise UpstreamProblem("credential", text)
     if status != 200:
-        raise no_token(name, f"failed (HTTP {status})")
+        text = (
+            f"The token endpoint of the upstream server {name} failed (HTTP {status})."
+        )
+        raise no_token(text)
     token, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
     usable = isinstance(token, str) and token.isascii() and token.isprintable()
     if not usable or not token or str(kind).lower() != "bearer":
-        raise no_token(name, "gave no bearer token")
+        text = f"The token endpoint of the upstream server {name} gave no bearer token."
+        raise no_token(text)
     return Held(token, time.monotonic() + seconds_of(answer.get("expires_in", 300)))
 
 
-def no_token(name: str, why: str) -> UpstreamProblem:
+def no_token(text: str) -> UpstreamProblem:
     """The problem of a token endpoint that does not work; nothing was sent."""
-    text = f"The token endpoint of the upstream server {name} {why}. Try again later."
     return UpstreamProblem("token_endpoint", text, breaks=True)
 
 

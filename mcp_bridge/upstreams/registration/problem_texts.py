@@ -24,9 +24,15 @@ SENTENCES = (
     ),
     gettext_noop(
         "The token endpoint of the upstream server {name} refused Portico "
-        "(HTTP {status} {reason})."
+        "(HTTP {status} {reason}). An administrator must check the credential."
     ),
-    gettext_noop("The token endpoint of the upstream server {name} gave no token."),
+    gettext_noop("The token endpoint of the upstream server {name} does not answer."),
+    gettext_noop(
+        "The token endpoint of the upstream server {name} failed (HTTP {status})."
+    ),
+    gettext_noop(
+        "The token endpoint of the upstream server {name} gave no bearer token."
+    ),
     gettext_noop("Another process is looking at {name} now. Try again in a minute."),
     gettext_noop("The answer to {method} has no list of {member}."),
     gettext_noop("{method} has more than {most} pages."),
