@@ -128,6 +128,12 @@ def shaped(
         content = {"ttlMs": 0, **content, "cacheScope": "private"}
     try:
         shown = serialize_server_result(method, version, content)
+        if not is_input_required(content) and CONTENT.get(method, "") not in {
+            "",
+            *shown,
+        }:
+            # The SDK takes an invalid result for a question without questions.
+            raise ValueError(f"no {CONTENT[method]}")
     except (ValidationError, ValueError, RecursionError):
         logger.warning("An upstream server sent an invalid result of %s", method)
         text = "The upstream server sent an invalid result."
@@ -150,6 +156,12 @@ def failed(call: Call | None, text: str) -> dict[str, Any]:
     return tool_error(text)
 
 
+CONTENT = {
+    "tools/call": "content",
+    "prompts/get": "messages",
+    "resources/read": "contents",
+}
+"""Method -> the member that every result has, unless it asks for input."""
 OWN_KEYS = ("resultType", "ttlMs", "cacheScope")
 """What only 2026-07-28 has."""
 PORTICO: dict[str, Any] = {}
