@@ -137,7 +137,9 @@ def throughput(results: Results, base: Contender, others: list[Contender]) -> st
                     str(c),
                     judged(f"{found.rate:,.0f}", found.rate >= RATE, who, c, RATE),
                     judged(f"{cpu:.2f}", cpu <= CPU_MS, who, c, CPU_MS),
-                    judged(f"{more:.1f}", more >= TIMES, who, c, TIMES),
+                    judged(
+                        f"{more:.1f}" if more else "-", more >= TIMES, who, c, TIMES
+                    ),
                 ]
             )
     return table(head, rows)
