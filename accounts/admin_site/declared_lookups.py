@@ -84,13 +84,22 @@ class DeclaredLookups(Base):
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
         """Allow declared lookups only, for superusers too."""
         model: Any = self.model
-        allowed = lookups_of(
-            model,
-            tuple(hashable(one) for one in self.get_list_filter(request)),
-            (*self.linked_lookups, *date_hierarchy_lookups(self.date_hierarchy)),
-            shown_columns(self, request),
-        )
+        allowed = self.allowed_lookups(request)
         return lookup in allowed or limits_a_widget(model, lookup, value)
+
+    def allowed_lookups(self, request: Any) -> frozenset[str]:
+        """Those for the user of this request, which asks for each parameter twice."""
+        kept: dict[Any, frozenset[str]] = {}
+        if request is not None:
+            kept = vars(request).setdefault("allowed_lookups", kept)
+        if self not in kept:
+            kept[self] = lookups_of(
+                self.model,
+                tuple(hashable(one) for one in self.get_list_filter(request)),
+                (*self.linked_lookups, *date_hierarchy_lookups(self.date_hierarchy)),
+                shown_columns(self, request),
+            )
+        return kept[self]
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """Every row of a popup shows this column, so it must not be secret."""

@@ -323,6 +323,9 @@ def test_a_popup_and_a_form_use_plain_columns_only(page: Any) -> None:
     client.force_login(request.user)
     path = f"/admin/{page.opts.app_label}/{page.opts.model_name}/"
     for name, where in product(taken | failing, ("", "add/", "1/change/")):
+        if where == "add/" and name in taken - {page.opts.pk.name}:
+            # The form repeats the name in a hidden field; it reads no column.
+            continue
         url = f"{path}{where}?_popup=1&_to_field={name}"
         shown = (200, 302, 403) if name in taken else (302, 400, 403)
         assert client.get(url).status_code in shown, url
