@@ -98,6 +98,10 @@ class FormReader(HTMLParser):
             self.textarea = ""
 
 
+CHEAP = "/admin/jsi18n/"
+"""A page of the admin that queries nothing; its index takes 0.2 s."""
+
+
 class Browser:
     """A browser at one server."""
 
@@ -154,8 +158,8 @@ class Browser:
         return self
 
     def sign_in(self, username: str, password: str = PASSWORD) -> Browser:
-        """On the sign-in page, to the admin."""
-        self.open("/admin/login/")
+        """On the sign-in page, to a page of the admin."""
+        self.open(f"/admin/login/?next={CHEAP}")
         self.submit(self.form("password"), login=username, password=password)
         return self
 

@@ -22,7 +22,7 @@ from accounts.models import (
     User,
 )
 from mcp_bridge.models import Primitive
-from tests.support.html_browser import Browser
+from tests.support.html_browser import CHEAP, Browser
 from tests.support.mcp_client import ERAS, McpClient, mcp_client
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user, public_client
@@ -33,13 +33,19 @@ TOKENS, REVOKED = "/admin/accounts/issuedtoken/", "/admin/accounts/revokedtoken/
 KEYS, PRIMITIVES = "/admin/accounts/signingkey/", "/admin/mcp_bridge/primitive/"
 
 
+@pytest.fixture(scope="module")
+def browser(server: Portico) -> Iterator[Browser]:
+    with Browser(server.url) as opened:
+        yield opened
+
+
 @pytest.fixture
-def carol(server: Portico, default_users: None) -> Iterator[Browser]:
-    """carol, signed in to the admin."""
-    with Browser(server.url) as browser:
+def carol(browser: Browser, default_users: None) -> Browser:
+    """carol, signed in to the admin; once, unless a test has signed her out."""
+    if "/login/" in str(browser.open(CHEAP).page.url):
         browser.sign_in("carol")
-        assert "Signing keys" in browser.page.text
-        yield browser
+        assert "Signing keys" in browser.open("/admin/").page.text
+    return browser
 
 
 @pytest.fixture(params=ERAS)
