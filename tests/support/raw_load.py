@@ -155,6 +155,10 @@ class Subject:
         return found
 
 
+PAUSE = 0.01
+"""Seconds between messages of one line: without it the load takes every processor."""
+
+
 @dataclass
 class BackgroundLoad:
     """Background load; every response is checked by the time of its message."""
@@ -184,7 +188,7 @@ class BackgroundLoad:
     def beat(self, server: Portico, number: int) -> None:
         """Send messages one after another until stopped."""
         line = RawConnection(server)
-        while not self.stop.is_set():
+        while not self.stop.wait(PAUSE):
             number = (number + 1) % len(self.subjects)
             subject = self.subjects[number]
             raw, started = subject.raw, time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 
 import httpx2
 import pytest
@@ -52,6 +52,7 @@ def test_every_answered_call_is_audited_after_a_stop(rows: None, folder: Path) -
                 events = AuditEvent.objects.filter(request_id__startswith=mark)
                 if events.count() >= 40:
                     break
+                sleep(0.05)
             server.stop()
             stop.set()
             answered = {name for job in jobs for name in job.result()}

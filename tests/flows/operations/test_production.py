@@ -134,6 +134,10 @@ def test_caddy_as_the_proxy(
     assert event is not None and event.address == "127.0.0.1"
 
 
+PAUSE = 0.01
+"""Seconds between the calls of one client, so that processes have time to start."""
+
+
 class CallingClients:
     """Clients that call continuously and never repeat an answered call."""
 
@@ -159,7 +163,7 @@ class CallingClients:
             client.http.close()
 
     def call(self, client: McpClient) -> None:
-        while not self.over.is_set():
+        while not self.over.wait(PAUSE):
             try:
                 answer = client.call("look")
             except httpx2.TransportError:
