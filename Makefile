@@ -78,7 +78,8 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: tests/requirements.txt requirements.txt | $(VENV)/bin/python
 	echo "Installing the locked packages for development ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r tests/requirements.txt
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	touch $@ $(VENV)/.runtime
 
 $(VENV)-served/.installed: requirements.txt
