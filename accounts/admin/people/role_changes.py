@@ -132,7 +132,8 @@ def lengthened(held: RoleAssignment, until: datetime | None) -> datetime | None:
     if until is None or held.expires_at is None:
         return None
     now = timezone.now()
-    return min(max(held.expires_at, now) + (until - now), LAST_END)
+    end: datetime = min(max(held.expires_at, now) + (until - now), LAST_END)
+    return end
 
 
 def require(request: HttpRequest, permission: str) -> None:
