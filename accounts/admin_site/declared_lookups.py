@@ -89,12 +89,13 @@ class DeclaredLookups(Base):
 
     def allowed_lookups(self, request: Any) -> frozenset[str]:
         """Those for the user of this request, which asks for each parameter twice."""
+        model: Any = self.model
         kept: dict[Any, frozenset[str]] = {}
         if request is not None:
             kept = vars(request).setdefault("allowed_lookups", kept)
         if self not in kept:
             kept[self] = lookups_of(
-                self.model,
+                model,
                 tuple(hashable(one) for one in self.get_list_filter(request)),
                 (*self.linked_lookups, *date_hierarchy_lookups(self.date_hierarchy)),
                 shown_columns(self, request),
