@@ -90,7 +90,8 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
         self.actor = actor
         for name in ("header", "client_authentication"):
             self.fields[name].required = False
-        for name in ("url", "token_url"):
+        # Whoever only reads has no field of the model here.
+        for name in self.fields.keys() & {"url", "token_url"}:
             self.fields[name].widget.attrs["class"] = "vURLField"
         self.row = shared_credential(self.instance) if self.instance.pk else None
         if self.row is not None:

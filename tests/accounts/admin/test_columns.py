@@ -71,7 +71,7 @@ HIDDEN = {
     "accounts.User": "session_epoch",
     "axes.AccessAttempt": "get_data http_accept post_data user_agent",
     "mcp_bridge.Primitive": "accepted accepted_hash calls_refused definition offered"
-    " problem state upstream upstream_name",
+    " problem upstream_name",
     "mcp_bridge.UpstreamServer": "created_at",
     "mfa.Authenticator": "data",
     "socialaccount.SocialAccount": "extra_data",
