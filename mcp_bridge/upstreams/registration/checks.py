@@ -140,7 +140,7 @@ def upstream_servers_were_contacted() -> Iterable[checks.CheckMessage]:
         yield checks.Warning(text, hint=hint % command, id="portico.W111")
 
 
-def counted(**states: Iterable[DefinitionState]) -> Any:
+def counts_of(**states: Iterable[DefinitionState]) -> Any:
     """The enabled servers, with the number of primitives in these states."""
     return enabled_servers().annotate(
         **{
@@ -152,7 +152,7 @@ def counted(**states: Iterable[DefinitionState]) -> Any:
 
 @database_check
 def new_definitions_are_decided() -> Iterable[checks.CheckMessage]:
-    for server in counted(held=(DefinitionState.HELD,)):
+    for server in counts_of(held=(DefinitionState.HELD,)):
         held = server.held
         if held:
             text = ngettext(
@@ -175,7 +175,7 @@ def review_hint(server: UpstreamServer) -> str:
 @database_check
 def upstream_servers_offer_something() -> Iterable[checks.CheckMessage]:
     """Nobody can use an enabled server of which nothing is accepted."""
-    for server in counted(served=SERVED_STATES):
+    for server in counts_of(served=SERVED_STATES):
         if not server.served:
             text = _("No definition of %s is accepted, so nobody can use it.")
             hint = review_hint(server)
