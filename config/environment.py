@@ -252,6 +252,10 @@ class Environment(BaseSettings):
         "60/minute",
         description="Device codes requested, entered, and allowed or denied.",
     )
+    LIMIT_API: Limit = Field(
+        "600/minute",
+        description="Requests to the administration API with one token.",
+    )
     LIMIT_MCP: Limit = Field(
         "12000/minute", description="Messages at /mcp with one token."
     )

@@ -14,6 +14,7 @@ from django.views.i18n import set_language
 from accounts.authentication.invitations import InvitationLinkView, InvitationView
 from accounts.authentication.oidc import adapter, provider
 from accounts.authentication.views import SecondStepView, SignOutView
+from config.views.api_docs import api_docs
 from config.views.health import healthz
 from config.views.help import help_page
 from config.views.openapi import schema_view
@@ -42,6 +43,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz),
     path("readyz", readyz),
     path("api/schema/", schema_view, name="schema"),
+    path("api/docs/", api_docs, name="api-docs"),
     path("help/", help_page, name="help"),
     path("admin/", admin.site.urls),
     path("accounts/login/", account.login, name="account_login"),
@@ -125,8 +127,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *(path(where, not_served, name=name) for name, where in NOT_SERVED.items()),
     path("accounts/language/", set_language, name="set-language"),
     path("", include("accounts.api.urls")),
+    path("", include("accounts.admin_api.urls")),
     path("", include("accounts.oauth.urls")),
     path("", include("accounts.portal.urls")),
+    path("", include("mcp_bridge.admin_api.urls")),
     path("", include("mcp_bridge.urls")),
 ]
 

@@ -39,6 +39,7 @@ LAYERS = {
         "portal",
         "admin_site",
         "admin",
+        "admin_api",
     ),
     "mcp_bridge": (
         "http",

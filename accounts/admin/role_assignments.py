@@ -24,6 +24,7 @@ from accounts.admin_site.base import (
 from accounts.admin_site.large_changelists import BoundedPaginator
 from accounts.admin_site.site import Section
 from accounts.authorization.delegation import (
+    NOT_YOURS,
     objection_to_granting,
     objection_to_removing,
 )
@@ -54,7 +55,7 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.actor, user, role, cleaned.get("expires_at")
             )
             if problem:
-                raise ValidationError(problem)
+                raise ValidationError(problem, NOT_YOURS)
         return cleaned
 
     def instance_value(self, name: str) -> Any:

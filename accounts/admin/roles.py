@@ -12,7 +12,11 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import ActorFormMixin, DelegatedAdmin
 from accounts.admin_site.site import Section
-from accounts.authorization.delegation import objection_to_role, scope_objection
+from accounts.authorization.delegation import (
+    NOT_YOURS,
+    objection_to_role,
+    scope_objection,
+)
 from accounts.models import ClaimRule, Role, Scope, User
 
 
@@ -27,7 +31,7 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
         scopes = [scope.name for scope in cleaned.get("scopes", ())]
         problem = scope_objection(self.actor, scopes, cleaned.get("networks", ""))
         if problem:
-            self.add_error("scopes", problem)
+            self.add_error("scopes", forms.ValidationError(problem, NOT_YOURS))
         return cleaned
 
 

@@ -35,7 +35,12 @@ def origin_of(request: HttpRequest) -> RequestOrigin:
         known = getattr(request, "user", None)
         return known if known is not None and known.is_authenticated else None
 
-    return RequestOrigin(client_address(request), request_id_of(request), user)
+    def token_id() -> str:
+        """Of the Principal that DRF sets for /api/v1/."""
+        return str(getattr(getattr(request, "auth", None), "jti", ""))
+
+    address, request_id = client_address(request), request_id_of(request)
+    return RequestOrigin(address, request_id, user, token_id)
 
 
 def request_id_of(request: HttpRequest) -> str:

@@ -41,6 +41,10 @@ REVOKE_PERMISSION, UNLOCK_PERMISSION = (
 """Django permissions that allow the action whatever scopes the actor's roles grant."""
 
 
+NOT_YOURS = "not_yours"
+"""Code of form errors that come from these rules: the value is valid for others."""
+
+
 class NotAllowed(Exception):
     """A delegation rule refuses an action; the message states why."""
 
@@ -251,8 +255,12 @@ def outranks(actor: User, user: User) -> bool:
 
 def has_admin_permission(actor: User, permission: str) -> bool:
     """Whether `actor` may enter the admin and has this Django permission there."""
-    may_enter = actor.is_active and actor.is_staff and not must_enroll_mfa(actor)
-    return may_enter and actor.has_perm(permission)
+    return may_enter_admin(actor) and actor.has_perm(permission)
+
+
+def may_enter_admin(actor: User) -> bool:
+    """Whether `actor` is staff and has the second factor that staff may need."""
+    return actor.is_active and actor.is_staff and not must_enroll_mfa(actor)
 
 
 def widens_access(changes: Mapping[str, tuple[Any, Any]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -29,6 +30,30 @@ def error_page(
     return response
 
 
+ADMIN_API_PATH = "/api/v1/"
+PROBLEM_TYPE = "application/problem+json"
+
+
+def problem_body(status: int, detail: str, **members: Any) -> dict[str, Any]:
+    """The members of RFC 9457 3.1; `type` is a page that explains the text, if any."""
+    link, title = help_url(detail) or "about:blank", HTTPStatus(status).phrase
+    return {
+        "type": link,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+
+
+def problem_response(status: int, detail: str, **members: Any) -> JsonResponse:
+    """An error of /api/v1/ that no view of it answers."""
+    body = problem_body(status, detail, **members)
+    response = JsonResponse(body, status=status, content_type=PROBLEM_TYPE)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
 def error_body(error: str, text: str) -> dict[str, str]:
     """The members of RFC 6749 5.2; `error_uri` if a page explains the text."""
     body = {"error": error, "error_description": text}
@@ -47,7 +72,10 @@ def page_or_json(
 
     `error` is (error, error_description) of RFC 6749 5.2. No cache may store either.
     """
-    if "text/html" in request.headers.get("Accept", ""):
+    response: HttpResponse
+    if request.path.startswith(ADMIN_API_PATH):
+        response = problem_response(status, error[1], error=error[0])
+    elif "text/html" in request.headers.get("Accept", ""):
         template, context = page
         link = help_url(str(context.get("text", "")) or error[1])
         response = error_page(request, status, template, {"help": link, **context})

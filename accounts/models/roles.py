@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ACT_WITHIN_ROLES = "mcp"
 """The scope of tokens that may use all roles of their user."""
 
+ADMIN_API = "portico:admin"
+"""The scope of personal tokens for /api/v1/. It stands alone: /mcp refuses them."""
+
 scope_name_validator = RegexValidator(
     r"\A[\x21\x23-\x5B\x5D-\x7E]+\Z",
     _(

@@ -14,12 +14,13 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.authentication.pages import Page
+from accounts.authorization.delegation import may_enter_admin
 from accounts.authorization.role_grants import current_grants
 from accounts.errors import OAuthError
 from accounts.http.client_address import client_address
 from accounts.http.ip_networks import HELP, validate_networks
 from accounts.models import IssuedToken, TokenKind, User
-from accounts.models.roles import ACT_WITHIN_ROLES, Scope
+from accounts.models.roles import ACT_WITHIN_ROLES, ADMIN_API, Scope
 from accounts.tokens.issue import issue_personal_token
 
 MAX_DAYS = 365
@@ -63,6 +64,21 @@ class TokenForm(forms.Form):
             (ACT_WITHIN_ROLES, _("use my tools, except sensitive ones")),
             *((name, scope_label(name, words[name])) for name in scopes),
         ]
+        if may_enter_admin(user):
+            text = _("administer Portico through /api/v1/, without any tool")
+            field.choices += [(ADMIN_API, scope_label(ADMIN_API, text))]
+
+    def clean_scopes(self) -> list[str]:
+        """The scope of the administration API stands alone."""
+        names: list[str] = self.cleaned_data["scopes"]
+        if ADMIN_API in names and len(names) > 1:
+            raise forms.ValidationError(
+                _(
+                    "A token for the administration API cannot use tools. "
+                    "Create a second token for them."
+                )
+            )
+        return names
 
 
 class PersonalTokensView(Page):

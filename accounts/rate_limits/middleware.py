@@ -20,6 +20,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 from limits.errors import StorageError
 
+from accounts.crypto.secrets import secret_hash
 from accounts.http.client_address import client_address, rate_limit_prefix
 from accounts.rate_limits.errors import (
     RateLimited,
@@ -52,6 +53,7 @@ POLICIES = {
     "authorize": RatePolicy("LIMIT_AUTHORIZE"),
     "introspect": RatePolicy("LIMIT_INTROSPECT"),
     "device": RatePolicy("LIMIT_DEVICE"),
+    "api": RatePolicy("LIMIT_API"),
 }
 
 
@@ -121,6 +123,11 @@ def by_user(request: HttpRequest) -> str:
     return str(request.user.pk or "")
 
 
+def by_token(request: HttpRequest) -> str:
+    """Return a hash of the bearer token: the store keeps keys."""
+    return secret_hash(request.headers.get("Authorization", ""))
+
+
 def by_address(request: HttpRequest) -> str:
     """Return nothing, so only the address counts."""
     return ""
@@ -143,6 +150,7 @@ RULES: list[tuple[str, str, str, RateKey]] = [
     ("POST", r"/oauth/device", "device", by_client),
     ("GET|POST", r"/device", "device", by_user),
     ("GET|POST", r"/oauth/authorize", "authorize", by_user),
+    ("GET|POST", r"/api/v1/.*", "api", by_token),
 ]
 """Method, path, policy, and the key that counts before the address."""
 

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 from rest_framework_simplejwt import tokens as simplejwt
 
+from accounts.authorization.delegation import may_enter_admin
 from accounts.authorization.role_grants import current_grants
 from accounts.crypto.secrets import PERSONAL_PREFIX, REFRESH_PREFIX, secret_hash
 from accounts.errors import InvalidGrant, InvalidScope
@@ -27,7 +28,7 @@ from accounts.models import (
     User,
 )
 from accounts.models.issued_tokens import OWN_CLIENT
-from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.models.roles import ACT_WITHIN_ROLES, ADMIN_API
 from accounts.tokens import jwts
 
 MAX_ROLES_CLAIM = 1_000
@@ -263,6 +264,21 @@ def roles_claim(user: User) -> dict[str, list[str]]:
     return {"roles": roles} if short else {}
 
 
+def personal_scope(user: User, requested: str) -> str:
+    """Like `allowed_scope`; staff may ask for the administration API alone.
+
+    Raises InvalidScope.
+    """
+    names = requested.split()
+    if ADMIN_API not in names:
+        return allowed_scope(user, requested)
+    if set(names) != {ADMIN_API}:
+        raise InvalidScope(f"A token with {ADMIN_API} carries no other scope.")
+    if not may_enter_admin(user):
+        raise InvalidScope(f"Only staff who may use the admin get {ADMIN_API}.")
+    return ADMIN_API
+
+
 def issue_personal_token(
     user: User,
     *,
@@ -276,7 +292,7 @@ def issue_personal_token(
 
     Raises InvalidScope, and InvalidGrant as `issue_tokens` does.
     """
-    about = (IssuedVia.PERSONAL.value, allowed_scope(user, scope), OWN_CLIENT, address)
+    about = (IssuedVia.PERSONAL.value, personal_scope(user, scope), OWN_CLIENT, address)
     raw = PERSONAL_PREFIX + secrets.token_urlsafe(32)
     with transaction.atomic():
         lock_unchanged(user)

@@ -31,7 +31,7 @@ from accounts.models import (
     User,
 )
 from accounts.models.issued_tokens import OWN_CLIENT
-from accounts.models.roles import ACT_WITHIN_ROLES
+from accounts.models.roles import ACT_WITHIN_ROLES, ADMIN_API
 from accounts.tokens.jwts import TokenRefused, verify
 
 SUBJECT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
@@ -113,13 +113,34 @@ def authenticate(raw: str) -> Principal:
     return load_principal(verify_access(raw))
 
 
+def authenticate_for_api(raw: str) -> Principal:
+    """The principal of a personal token for /api/v1/. Raises Unauthenticated.
+
+    Only the audience differs from `authenticate`.
+    """
+    if not raw.startswith(PERSONAL_PREFIX):
+        raise Unauthenticated("wrong_audience")
+    claims = personal_claims(raw)
+    if not is_for_api(claims["scope"]):
+        raise Unauthenticated("wrong_audience", claims)
+    return load_principal(claims)
+
+
+def is_for_api(scope: str) -> bool:
+    """Whether a personal token of this scope is for /api/v1/ instead of /mcp."""
+    return ADMIN_API in scopes_in(scope)
+
+
 def verify_access(raw: str) -> dict[str, Any]:
     """The claims after the checks that need no account. Raises Unauthenticated.
 
     Checks signature, expiry, issuer, kind, audience and the form of `sub`.
     """
     if raw.startswith(PERSONAL_PREFIX):
-        return personal_claims(raw)
+        personal = personal_claims(raw)
+        if is_for_api(personal["scope"]):
+            raise Unauthenticated("wrong_audience", personal)
+        return personal
     try:
         claims = verify(raw)
     except TokenRefused as error:

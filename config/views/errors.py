@@ -19,7 +19,13 @@ from django.shortcuts import redirect
 from django.views import csrf
 
 from accounts.crypto.encryption import KeyUnreadable
-from accounts.http.responses import error_body, error_page, page_or_json
+from accounts.http.responses import (
+    ADMIN_API_PATH,
+    error_body,
+    error_page,
+    page_or_json,
+    problem_response,
+)
 from config.views.health import UNFIT, undeclared_lookup
 from mcp_bridge.http.request_id import request_id
 
@@ -77,6 +83,8 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
+    if request.path.startswith(ADMIN_API_PATH):
+        return problem_response(404, "There is no such address; /api/docs/ lists all.")
     return error_page(request, 404, "404.html", {})
 
 

@@ -1,15 +1,21 @@
 """/api/schema/: the OpenAPI document of every endpoint for programs.
 
-drf-spectacular describes the token endpoints from their serializers. The others are
-not DRF views, so tables in this module describe them.
+drf-spectacular describes the token endpoints and the administration API from their
+serializers. The others are not DRF views, so tables in this module describe them.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from threading import Lock
 from typing import Any
 
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularJSONAPIView
+from rest_framework.response import Response
+
+from accounts.admin_api.views import documented
+from accounts.http.responses import ADMIN_API_PATH, PROBLEM_TYPE
 
 JSON_TYPE, FORM = "application/json", "application/x-www-form-urlencoded"
 Document = dict[str, Any]
@@ -22,6 +28,28 @@ ERROR = {
         "error_description": {"type": "string"},
     },
 }
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "detail"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+"""RFC 9457."""
 TOKEN_ANSWER = {
     "type": "object",
     "required": ["access", "refresh", "token_type", "expires_in", "scope"],
@@ -41,8 +69,10 @@ MEANINGS = {
     400: "The request is malformed.",
     401: "The credentials are not valid.",
     403: "Not allowed.",
-    404: "The session does not exist.",
+    404: "It does not exist.",
     405: "The method is not allowed.",
+    409: "Other rows, or a change at the same moment, prevent it.",
+    412: "The row has changed since it was read.",
     406: "Accept must name JSON and event streams.",
     413: "The body is too large.",
     415: "The media type is not supported.",
@@ -208,37 +238,67 @@ def mcp() -> Document:
     }
 
 
+def administration(operation: Document) -> None:
+    """Add the errors of the administration API, which all operations share."""
+    for status in (400, 401, 403, 404, 405, 409, 412, 415, 429, 503):
+        content = {PROBLEM_TYPE: {"schema": PROBLEM}}
+        described = {"description": MEANINGS[status], "content": content}
+        operation["responses"].setdefault(str(status), described)
+    operation["security"] = [{"personal": []}]
+
+
 def complete(result: Document, **known: Any) -> Document:
     """drf-spectacular's hook: add the paths and responses that it cannot find."""
     for path, operations in result["paths"].items():
         for operation in operations.values():
+            if path.startswith(ADMIN_API_PATH):
+                administration(operation)
+                continue
             success = TOKEN_ANSWER if path.endswith(("token/", "refresh/")) else None
             operation["responses"] = answers(200, 401, 415, success=success)
             operation["security"] = []
     result["paths"] |= by_hand()
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
+            if path.startswith(ADMIN_API_PATH):
+                continue
             name = "_".join(path.strip("/").replace(".", "_").split("/"))
             operation["operationId"] = f"{name}_{method}"
     result.setdefault("components", {})["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "personal": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A personal token with the scope portico:admin.",
+        },
         "session": {"type": "apiKey", "in": "cookie", "name": "sessionid"},
     }
     return result
 
 
+LOCK = Lock()
+"""drf-spectacular replaces names by classes when it first uses them. A second thread
+that reads them at that moment would fail."""
+
+
+@cache
+def built() -> Document:
+    found: Document = SchemaGenerator().get_schema(request=None, public=True)
+    return found
+
+
+def document() -> Document:
+    """The document. It depends on the code alone, so it is built once."""
+    with LOCK:
+        return built()
+
+
 class SchemaView(SpectacularJSONAPIView):
-    """Builds one document at a time.
+    """GET /api/schema/."""
 
-    drf-spectacular replaces names by classes when it first uses them. A second thread
-    that reads them at that moment would fail.
-    """
-
-    lock = Lock()
-
-    def dispatch(self, *args: Any, **kwargs: Any) -> Any:
-        with self.lock:
-            return super().dispatch(*args, **kwargs)
+    @documented(exclude=True)
+    def get(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        return Response(document())
 
 
 schema_view = SchemaView.as_view()

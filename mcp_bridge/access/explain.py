@@ -21,6 +21,7 @@ from accounts.tokens.principal import (
     Principal,
     Unauthenticated,
     hypothetical_principal,
+    is_for_api,
     load_principal,
 )
 from mcp_bridge.access.argument_rules import conditions_by_role, with_role
@@ -91,6 +92,8 @@ def token_principal(row: IssuedToken) -> Principal:
     """The principal of this token. Raises Unauthenticated as a request would."""
     if row.kind == "refresh":
         raise Unauthenticated("wrong_token_type")
+    if is_for_api(row.scope):
+        raise Unauthenticated("wrong_audience")
     if row.expires_at <= timezone.now():
         raise Unauthenticated("expired")
     claims: dict[str, Any] = {"jti": row.jti, "sub": str(row.user_id)}
@@ -167,6 +170,9 @@ def refusal_text(why: Unauthenticated) -> str:
         ),
         "blocked_client": _(
             "The token's client is blocked. All its requests are rejected."
+        ),
+        "wrong_audience": _(
+            "The token is for the administration API. /mcp rejects all its requests."
         ),
         "wrong_token_type": _(
             "This is a refresh token. It can only be exchanged for new tokens."

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin_site.base import ActorFormMixin, AuditedAdmin
 from accounts.admin_site.site import Section
-from accounts.authorization.delegation import NotAllowed, widens_access
+from accounts.authorization.delegation import NOT_YOURS, NotAllowed, widens_access
 from accounts.models import User
 from mcp_bridge.access import definitions
 from mcp_bridge.access.policy_file import rules_of
@@ -45,7 +45,7 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
             problem = _(
                 "Only superusers can give more people access. You can restrict access."
             )
-            raise forms.ValidationError(problem)
+            raise forms.ValidationError(problem, NOT_YOURS)
         return cleaned
 
 

@@ -95,7 +95,7 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     **{
         f"LIMIT_{name}": ("7/day", {})
         for name in (
-            "PASSWORD MAIL REGISTER TOKEN AUTHORIZE INTROSPECT DEVICE MCP MCP_USER "
+            "PASSWORD MAIL REGISTER TOKEN AUTHORIZE INTROSPECT DEVICE API MCP MCP_USER "
             "MCP_REFUSED"
         ).split()
     },

@@ -16,6 +16,7 @@ from accounts.authentication.oidc import adapter, provider
 from accounts.authentication.views import SecondStepView
 from accounts.models import User
 from config import urls
+from config.views.api_docs import api_docs
 from config.views.health import healthz
 from config.views.help import help_page
 from config.views.openapi import schema_view
@@ -37,6 +38,7 @@ PLAIN: dict[str, Any] = {
     "/healthz": healthz,
     "/readyz": readyz,
     "/api/schema/": schema_view,
+    "/api/docs/": api_docs,
     "/help/": help_page,
     "/accounts/social/": social.connections,
     "/accounts/social/login/cancelled/": social.login_cancelled,

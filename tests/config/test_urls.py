@@ -36,6 +36,7 @@ ENDPOINTS_OF_PROGRAMS = {
     "/oauth/register",
     "/oauth/revoke",
     "/oauth/token",
+    *(path for path in PATHS if path.startswith("/api/v1/")),
 }
 """These read no cookie: each request contains a secret or a token."""
 PUBLIC_PAGES = {
@@ -48,6 +49,7 @@ PUBLIC_PAGES = {
     "/accounts/social/login/cancelled/",
     "/accounts/social/login/error/",
     "/admin/jsi18n/",
+    "/api/docs/",
     "/healthz",
     "/help/",
     "/readyz",
@@ -64,7 +66,13 @@ SECRET_PAGES = {
     "/portal/tokens/",
 }
 HASHERS = "django.contrib.auth.hashers"
-MAY_BE_STORED = {"/admin/jsi18n/", "/healthz", "/help/", *READ_ONLY_WITHOUT_CSRF}
+MAY_BE_STORED = {
+    "/admin/jsi18n/",
+    "/api/docs/",
+    "/healthz",
+    "/help/",
+    *READ_ONLY_WITHOUT_CSRF,
+}
 
 
 def refused_by_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:

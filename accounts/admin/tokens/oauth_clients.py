@@ -30,6 +30,7 @@ from accounts.admin_site.base import (
 from accounts.admin_site.confirmation import revocable_tokens
 from accounts.admin_site.site import Section
 from accounts.authorization.delegation import (
+    NOT_YOURS,
     more_privileged_users,
     objection_to_client,
     objection_to_host,
@@ -132,7 +133,7 @@ class OAuthClientForm(forms.ModelForm):  # type: ignore[type-arg]
         for name in self.loosened_limits(data):
             problem = objection_to_tokens_of(self.actor, self.instance)
             if problem:
-                self.add_error(name, problem)
+                self.add_error(name, forms.ValidationError(problem, NOT_YOURS))
         return data
 
     def loosened_limits(self, data: dict[str, Any]) -> Iterator[str]:
@@ -309,13 +310,21 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
         """The old secret stops working at once; public clients have none."""
         secret = queryset.filter(client_type=OAuthClient.CLIENT_CONFIDENTIAL)
         for client in changeable_rows(self, request, secret, objection_to_client):
-            client.client_secret = self.issue_secret(request, client)
-            client.save(update_fields=["client_secret"])
-            self.record_change(request, "secret_rotated", client)
+            self.rotate(request, client)
+
+    def rotate(self, request: HttpRequest, client: OAuthClient) -> str:
+        """Replace the secret of a client; records the change, returns the secret."""
+        client.client_secret = secret = self.issue_secret(request, client)
+        client.save(update_fields=["client_secret"])
+        self.record_change(request, "secret_rotated", client)
+        return secret
 
     def issue_secret(self, request: HttpRequest, client: OAuthClient) -> str:
-        """A new secret, shown in a message of the next page only."""
-        secret = secrets.token_urlsafe(48)
+        """A new secret, shown in a message of the next page only.
+
+        The administration API shows `shown_once` in its response instead.
+        """
+        client.shown_once = secret = secrets.token_urlsafe(48)
         for label, value in (
             (gettext("Client ID of %s:"), client.client_id),
             (gettext("Secret of %s, shown only once:"), secret),

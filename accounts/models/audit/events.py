@@ -214,11 +214,12 @@ class AuditEvent(models.Model):
         raise TypeError(APPEND_ONLY)
 
     def add_origin(self) -> None:
-        """Set the address and request id of the request that is being served."""
+        """Set address, request id and token of the request that is being served."""
         origin = origin_var.get()
         if origin is not None:
             self.address = self.address or origin.address
             self.request_id = self.request_id or origin.request_id
+            self.token_id = self.token_id or origin.token_id()
 
     def about(self, row: models.Model) -> AuditEvent:
         """Set the subject: this row's history shows the event."""

@@ -15,6 +15,11 @@ def nobody() -> None:
     """The user of an anonymous request."""
 
 
+def no_token() -> str:
+    """The token of a request with a cookie, or with nothing."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
     """The columns that all events of one request share."""
@@ -23,6 +28,8 @@ class RequestOrigin:
     request_id: str = ""
     user: Callable[[], Any] = nobody
     """Returns the authenticated user, or None."""
+    token_id: Callable[[], str] = no_token
+    """Returns the jti of the token of the administration API, or nothing."""
 
 
 origin_var: ContextVar[RequestOrigin | None] = ContextVar(

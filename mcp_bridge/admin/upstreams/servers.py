@@ -248,20 +248,7 @@ class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
     ) -> HttpResponse:
         """Save the server with what it offered; go on to the review."""
         server = form.instance
-        with transaction.atomic():
-            save_new(
-                server,
-                form.credential(),
-                form.secret_value(),
-                actor=request.user,
-                request=request,
-            )
-            if looked.found is not None:
-                counts = discovery.store(server, looked.found)
-                text = found_text(server, counts)
-            else:
-                text = _("%s is saved. It has not been contacted yet.") % server
-        self.message_user(request, text, messages.SUCCESS)
+        self.message_user(request, save_looked(request, form, looked), messages.SUCCESS)
         if looked.found is None:
             return HttpResponseRedirect(self.row_url(server))
         waits = server.primitives.filter(state__in=WAITING).exists()
@@ -289,6 +276,23 @@ class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
         credential = form.credential()
         if credential is not None and form.credential_changed():
             save_credential(obj, credential, form.secret_value())
+
+
+def save_looked(request: HttpRequest, form: Any, looked: Looked) -> str:
+    """Save the server of a valid form with what it offered; says what was found."""
+    server = form.instance
+    with transaction.atomic():
+        save_new(
+            server,
+            form.credential(),
+            form.secret_value(),
+            actor=request.user,
+            request=request,
+        )
+        if looked.found is None:
+            text: str = _("%s is saved. It has not been contacted yet.") % server
+            return text
+        return found_text(server, discovery.store(server, looked.found))
 
 
 def page_context(server: UpstreamServer) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from accounts.rate_limits.middleware import (
     RateLimitMiddleware,
     by_address,
     by_client,
+    by_token,
     by_user,
     check_rate,
     rule_for,
@@ -60,6 +61,8 @@ COUNTED: list[tuple[str, str, str, Any]] = [
     ("POST", "/device", "device", by_user),
     ("GET", "/oauth/authorize", "authorize", by_user),
     ("POST", "/oauth/authorize", "authorize", by_user),
+    ("GET", "/api/v1/people/", "api", by_token),
+    ("POST", "/api/v1/people/", "api", by_token),
 ]
 """A request for every rule; a rule that is removed is missed here."""
 FAIL_CLOSED = {"password", "mail", "register"}
@@ -80,6 +83,7 @@ UNCOUNTED = {
     "/accounts/social/login/cancelled/",
     "/accounts/social/login/error/",
     "/accounts/social/signup/",
+    "/api/docs/",
     "/api/schema/",
     "/healthz",
     "/oauth/jwks.json",

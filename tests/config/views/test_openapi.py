@@ -13,12 +13,14 @@ from django.urls import resolve
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIRequestFactory
 
+from accounts.http.responses import ADMIN_API_PATH
 from config.views.openapi import (
     ERROR,
     FORMS,
     MEANINGS,
     PUBLIC_GETS,
     TOKEN_ANSWER,
+    built,
     schema_view,
 )
 
@@ -40,6 +42,7 @@ def test_two_parallel_first_requests_are_answered(
         return {}
 
     monkeypatch.setattr(SchemaGenerator, "get_schema", put_together)
+    built.cache_clear()
     start = threading.Barrier(READERS)
 
     def read(_number: int) -> int:
@@ -48,7 +51,8 @@ def test_two_parallel_first_requests_are_answered(
 
     with ThreadPoolExecutor(READERS) as pool:
         assert list(pool.map(read, range(READERS))) == [200] * READERS
-    assert most == [1] * READERS
+    built.cache_clear()
+    assert most == [1]
 
 
 OUTSIDE_DJANGO = {"/mcp", "/.well-known/oauth-protected-resource/mcp"}
@@ -84,9 +88,11 @@ def document() -> dict[str, Any]:
 
 
 def operations(document: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """Without /api/v1/: tests/accounts/admin_api/test_document.py reads that part."""
     return {
         (method, path): operation
         for path, methods in document["paths"].items()
+        if not path.startswith(ADMIN_API_PATH)
         for method, operation in methods.items()
     }
 
@@ -102,7 +108,7 @@ def test_every_operation_has_its_statuses(document: dict[str, Any]) -> None:
 
 def test_every_path_is_served(document: dict[str, Any]) -> None:
     for path in document["paths"].keys() - OUTSIDE_DJANGO:
-        resolve(path)
+        resolve(path.replace("{id}", "1").replace("{jti}", "x"))
 
 
 def test_every_operation_has_an_id_of_its_own(document: dict[str, Any]) -> None:
@@ -123,6 +129,11 @@ def test_only_mcp_and_the_portal_need_credentials(document: dict[str, Any]) -> N
     }
     assert document["components"]["securitySchemes"] == {
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "personal": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A personal token with the scope portico:admin.",
+        },
         "session": {"type": "apiKey", "in": "cookie", "name": "sessionid"},
     }
     forms = operations(document)["post", "/oauth/token"]
@@ -190,7 +201,7 @@ def test_requests_name_their_fields(document: dict[str, Any]) -> None:
 
 def test_every_status_has_a_meaning() -> None:
     statuses = {status for found in DOCUMENTED.values() for status in found}
-    assert statuses == MEANINGS.keys()
+    assert statuses | {409, 412} == MEANINGS.keys()
 
 
 def test_operations_are_described_by_their_texts(document: dict[str, Any]) -> None:

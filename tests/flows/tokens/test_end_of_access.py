@@ -492,6 +492,9 @@ COMMANDS = {
     "discover": "notes what upstream servers offer",
     "import_mcp_servers": "adds",
     "list_upstreams": "reads",
+    "list_users": "reads",
+    "list_tools": "reads",
+    "check_access": "reads",
     "remove_upstream": "removes tools, not the access of people",
     "add_client": "adds",
     "add_user": "adds",
@@ -572,8 +575,9 @@ MACHINES = (
 )
 """Endpoints that only read or issue."""
 
-FAMILIES = ("mfa_", "socialaccount_", "openid_connect_")
-"""allauth's pages of second factors (test_second_factor.py) and providers."""
+FAMILIES = ("mfa_", "socialaccount_", "openid_connect_", "api-")
+"""allauth's pages of second factors (test_second_factor.py) and providers; the
+administration API, which runs the admin's forms and actions."""
 
 
 def unlisted_names(found: set[str], prefix: str, known: Iterable[str]) -> set[str]:

@@ -1,0 +1,142 @@
+"""Fills the admin's own forms from JSON, and runs the admin's own actions.
+
+The rules of a change are in those forms and in the ModelAdmin that saves them. They
+write the audit events, too.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import Group
+from django.contrib.messages import WARNING
+from django.contrib.messages.storage.base import BaseStorage, Message
+from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.db import models
+from django.http import HttpRequest, QueryDict
+
+from accounts.admin_api.problems import FormRefused
+from accounts.authorization.delegation import NotAllowed
+from accounts.models import Role, Scope, User
+
+NAMED_BY: dict[type[models.Model], str] = {
+    Group: "name",
+    Role: "name",
+    Scope: "name",
+    User: "username",
+}
+"""Model -> the column by which JSON names its rows; others by their key."""
+
+
+class Messages(BaseStorage):
+    """Collects what an action says instead of showing it on the next page."""
+
+    def _get(self, *args: Any, **kwargs: Any) -> tuple[list[Message], bool]:
+        return [], True
+
+    def _store(self, messages: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        return []
+
+    @property
+    def collected(self) -> list[Message]:
+        queued: list[Message] = vars(self)["_queued_messages"]
+        return queued
+
+
+def admin_request(request: HttpRequest, actor: User) -> Any:
+    """The request as the admin sees it: confirmed, and without the cookie's session.
+
+    The session is kept nowhere: signing the actor out of it has no effect.
+    """
+    acting: Any = copy.copy(request)
+    acting.user, acting.session = actor, SessionStore()
+    acting.method, acting.GET = "POST", QueryDict()
+    acting.POST = QueryDict("confirmed=yes")
+    acting._messages = Messages(acting)
+    return acting
+
+
+class PlainWidget(forms.Widget):
+    """Passes a value of JSON to its field unchanged."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        return data.get(name)
+
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
+        return name not in data
+
+
+def filled_form(page: Any, request: Any, given: dict[str, Any], row: Any = None) -> Any:
+    """The admin's form of `row`, or of a new row, with the given values.
+
+    The other fields keep their values. Raises NotAllowed for fields that the form does
+    not have: it has those that this person may change.
+    """
+    form_class = page.get_form(request, row, change=row is not None)
+    form = form_class(data={}, instance=row)
+    unknown = sorted(set(given) - set(form.fields))
+    if unknown:
+        raise NotAllowed(f"You cannot change {', '.join(unknown)} here.")
+    form.data = values = {}
+    for name, field in list(form.fields.items()):
+        form.fields[name] = plain_field(field)
+        before = present_value(form, name)
+        form.initial[name] = before
+        values[name] = given.get(name, present_input(form.fields[name], before))
+    return form
+
+
+def plain_field(field: forms.Field) -> Any:
+    """The field with one input, that names rows by `NAMED_BY`."""
+    if isinstance(field, forms.SplitDateTimeField):
+        field = forms.DateTimeField(required=field.required, label=field.label)
+    if isinstance(field, forms.ModelChoiceField):
+        model = field.queryset.model  # type: ignore[union-attr]
+        field.to_field_name = NAMED_BY.get(model, field.to_field_name)
+    field.widget = PlainWidget()
+    return field
+
+
+def present_value(form: Any, name: str) -> Any:
+    """The present value; a row instead of its key."""
+    value = form.get_initial_for_field(form.fields[name], name)
+    field = form.fields[name]
+    many = isinstance(field, forms.ModelMultipleChoiceField)
+    if isinstance(field, forms.ModelChoiceField) and not many and value is not None:
+        return getattr(form.instance, name)
+    return value
+
+
+def present_input(field: Any, value: Any) -> Any:
+    """A present value in the form that the field takes as input."""
+    if isinstance(field, forms.ModelChoiceField):
+        return field.prepare_value(value)
+    return value
+
+
+def save(page: Any, request: Any, form: Any, *, change: bool) -> Any:
+    """Save as the admin does. Raises FormRefused. The caller opens the transaction."""
+    if not form.is_valid():
+        raise FormRefused(form)
+    row = page.save_form(request, form, change)
+    page.save_model(request, row, form, change)
+    page.save_related(request, form, [], change)
+    return row
+
+
+def run_action(page: Any, request: Any, name: str, rows: Any) -> list[str]:
+    """Run an action of the admin's list; returns what it says.
+
+    Raises NotAllowed if the person may not use it, or if it refuses a row.
+    """
+    actions = page.get_actions(request)
+    if name not in actions:
+        raise NotAllowed("You may view this, but not change it.")
+    actions[name][0](page, request, rows)
+    said = request._messages.collected
+    refusals = [str(one.message) for one in said if one.level >= WARNING]
+    if refusals:
+        raise NotAllowed(" ".join(refusals))
+    return [str(one.message) for one in said]

@@ -1,0 +1,1 @@
+"""Tools and upstream servers at /api/v1/."""

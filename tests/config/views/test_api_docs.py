@@ -1,0 +1,28 @@
+"""/api/docs/: every operation of the administration API, without scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.test import Client
+
+from config.views.api_docs import sections
+from config.views.openapi import document
+from tests.support.static_files import UNCOLLECTED
+
+
+def test_every_operation_is_on_the_page(settings: Any) -> None:
+    settings.STORAGES = UNCOLLECTED
+    answer = Client().get("/api/docs/")
+    page = answer.content.decode()
+    ours = {
+        f"{method.upper()} {path}"
+        for path, methods in document()["paths"].items()
+        for method in methods
+        if path.startswith("/api/v1/")
+    }
+    assert len(ours) > 35 and not {one for one in ours if one not in page}
+    assert set(sections()) >= {"people", "tools", "upstreams", "events"}
+    assert "default-src 'none'" in answer["Content-Security-Policy"]
+    for name in ("save_unreachable", "end_own_access", "expires_at", "cursor"):
+        assert f"<code>{name}</code>" in page, name

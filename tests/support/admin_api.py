@@ -1,0 +1,71 @@
+"""A caller of /api/v1/ with a personal token, in process."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.test import Client
+
+from accounts.models import User
+from accounts.models.roles import ADMIN_API
+from accounts.tokens.issue import issue_personal_token
+from tests.support.users import account
+
+BASE = "/api/v1/"
+
+
+def api_token(user: User, **fields: Any) -> str:
+    """A personal token of `user` for the administration API."""
+    _row, raw = issue_personal_token(
+        user, name="api", scope=ADMIN_API, lifetime=timedelta(days=1), **fields
+    )
+    return raw
+
+
+def member_of(group: str, name: str = "", **columns: Any) -> User:
+    """A member of a staff group; `superuser` and `nobody` are no groups."""
+    known = group not in ("superuser", "nobody")
+    user = account(
+        name or group.replace(" ", "-").lower(),
+        is_staff=True,
+        is_superuser=group == "superuser",
+        **columns,
+    )
+    if known:
+        user.groups.add(Group.objects.get(name=group))
+    return user
+
+
+class Caller:
+    """Sends JSON with a token; keeps no cookies."""
+
+    def __init__(self, user: User, raw: str = "") -> None:
+        self.user, self.raw = user, raw or api_token(user)
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """The response to `path` below /api/v1/."""
+        client = Client(headers={"authorization": f"Bearer {self.raw}", **headers})
+        target, kind = f"{BASE}{path}", "application/json"
+        return client.generic(method, target, json_of(body), content_type=kind)
+
+    def get(self, path: str) -> Any:
+        return self.send("GET", path)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self.send("POST", path, {} if body is None else body)
+
+    def patch(self, path: str, body: Any, **headers: str) -> Any:
+        return self.send("PATCH", path, body, **headers)
+
+    def delete(self, path: str) -> Any:
+        return self.send("DELETE", path)
+
+
+def json_of(body: Any) -> str:
+    """A body as JSON; text is sent unchanged."""
+    if body is None:
+        return ""
+    return body if isinstance(body, str) else json.dumps(body)
