@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management import BaseCommand, CommandError
+from django.core.management import CommandError
 from django.db import transaction
 
 from accounts.management.arguments import ACTOR
+from accounts.management.listing import ListingCommand
 from mcp_bridge.access import definitions
 from mcp_bridge.models import (
     CredentialMode,
@@ -28,16 +28,8 @@ from mcp_bridge.upstreams.registration.servers import (
 )
 
 
-class UpstreamCommand(BaseCommand):
-    """A command with `--json`."""
-
-    def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("--json", action="store_true", help="Print JSON.")
-
-    def report(self, options: dict[str, Any], data: Any, lines: list[str]) -> None:
-        """Print `data` as JSON, or the lines."""
-        text = json.dumps(data, ensure_ascii=False, default=str)
-        self.stdout.write(text if options["json"] else "\n".join(lines))
+class UpstreamCommand(ListingCommand):
+    """A command about upstream servers, with `--json`."""
 
 
 def server_named(name: str) -> UpstreamServer:

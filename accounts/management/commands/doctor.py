@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 from django.core import checks
-from django.core.management import BaseCommand
 
 from accounts.admin_site import system_status
+from accounts.management.listing import ListingCommand
 from accounts.oauth.clients.document_report import document_lines
 
 
-class Command(BaseCommand):
+class Command(ListingCommand):
     """Run every check, database checks included; exit code 1 on errors.
 
     Without errors, also fetch the documents of well-known clients.
@@ -23,6 +24,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         results = system_status.findings()
+        if options["json"]:
+            self.report(options, [as_data(message) for message in results], [])
+            if any(message.level >= checks.ERROR for message in results):
+                sys.exit(1)
+            return
         for line in system_status.report_lines(results):
             self.stdout.write(line)
         if any(message.level >= checks.ERROR for message in results):
@@ -30,3 +36,10 @@ class Command(BaseCommand):
         # Only here: the checks also run for pages, which must not wait for other hosts.
         for line in document_lines():
             self.stdout.write(line)
+
+
+def as_data(message: checks.CheckMessage) -> dict[str, str]:
+    """A finding as JSON, with its fix."""
+    level = logging.getLevelName(message.level).lower()
+    words = {"level": level, "problem": str(message.msg)}
+    return {"id": message.id or "", **words, "fix": str(message.hint or "")}

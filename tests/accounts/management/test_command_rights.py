@@ -43,10 +43,13 @@ CHANGING: dict[str, tuple[list[str], str]] = {
 """Command -> its arguments, and the event that it records."""
 READING = {
     "backup",
+    "check_access",
     "copy_database",
     "doctor",
     "export_audit",
     "export_policy",
+    "list_tools",
+    "list_users",
     "rotate_secrets",
     "seal_audit",
     "verify_audit",

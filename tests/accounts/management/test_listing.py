@@ -1,0 +1,111 @@
+"""Commands that list: the same content as lines and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from accounts.models import Role, RoleAssignment, Scope
+from mcp_bridge.models import Primitive
+from tests.support.users import account
+
+
+def printed(name: str, *arguments: str) -> str:
+    out = io.StringIO()
+    call_command(name, *arguments, stdout=out)
+    return out.getvalue()
+
+
+def data(name: str, *arguments: str) -> Any:
+    return json.loads(printed(name, *arguments, "--json"))
+
+
+@pytest.fixture
+def alice(db: None) -> Any:
+    """She may use `one`; `two` needs a scope that no role gives."""
+    for name, scope in (("one", "User.Read"), ("two", "tool:two")):
+        row = Primitive.objects.create(kind="tool", name=name)
+        row.required_scopes.set([Scope.objects.get_or_create(name=scope)[0]])
+    return account("alice", "User")
+
+
+def test_users_have_their_unexpired_roles(alice: Any) -> None:
+    soon = timezone.now() + timedelta(days=1)
+    guest, admin = (Role.objects.get(name=name) for name in ("Guest", "Admin"))
+    RoleAssignment.objects.grant(alice, guest, expires_at=soon)
+    past = timezone.now() - timedelta(days=1)
+    RoleAssignment.objects.grant(alice, admin, expires_at=past)
+    account("root", is_superuser=True, is_staff=True)
+    account("gone", is_active=False)
+    lines = printed("list_users").splitlines()
+    assert lines == [
+        f"alice: Guest until {soon:%Y-%m-%d %H:%M}, User",
+        "root: no role; superuser",
+    ]
+    (one,) = data("list_users", "--role", "User")
+    assert one["username"] == "alice" and set(one["roles"]) == {"Guest", "User"}
+    assert data("list_users", "--role", "Admin") == []
+    assert printed("list_users", "--inactive").strip() == "gone: no role; deactivated"
+    with pytest.raises(CommandError, match="there are: Admin, Guest, User"):
+        printed("list_users", "--role", "Boss")
+
+
+def test_tools_have_their_roles(alice: Any) -> None:
+    Primitive.objects.filter(name="two").update(enabled=False, sensitive=True)
+    lines = printed("list_tools", "--kind", "tool").splitlines()
+    assert lines == [
+        "tool one: Admin, User",
+        "tool two: no role; sensitive; disabled",
+    ]
+    assert [row["scopes"] for row in data("list_tools")] == [
+        ["User.Read"],
+        ["tool:two"],
+    ]
+    assert "Nothing is offered" in printed("list_tools", "--kind", "prompt")
+
+
+def test_a_check_names_the_decision_and_its_reason(alice: Any) -> None:
+    allowed = data("check_access", "alice", "one")
+    assert allowed["allowed"] and allowed["reason"] == "granted"
+    assert allowed["why"].startswith("role User grants User.Read")
+    denied = data("check_access", "alice", "two")
+    assert not denied["allowed"] and denied["reason"] == "role_lacks_scope"
+    text = printed("check_access", "alice", "two")
+    assert "denied (requires one of tool:two" in text and "Fix: Assign a role" in text
+
+
+def test_a_check_of_what_does_not_exist_names_the_next_command(alice: Any) -> None:
+    for arguments, text in (
+        (("nobody", "one"), "add_user nobody"),
+        (("alice", "three"), "list_tools"),
+    ):
+        with pytest.raises(CommandError, match=text):
+            printed("check_access", *arguments)
+    Primitive.objects.create(kind="prompt", name="one")
+    with pytest.raises(CommandError, match="add --kind"):
+        printed("check_access", "alice", "one")
+    assert data("check_access", "alice", "one", "--kind", "tool")["allowed"]
+
+
+def test_a_deactivated_person_is_denied(alice: Any) -> None:
+    alice.is_active = False
+    alice.save()
+    found = data("check_access", "alice", "one")
+    assert found["reason"] == "inactive_user" and "deactivated" in found["why"]
+
+
+def test_the_doctor_prints_its_findings_as_json(db: None, settings: Any) -> None:
+    settings.WORKERS, settings.VALKEY_URL = 3, ""
+    out = io.StringIO()
+    with suppress(SystemExit):
+        call_command("doctor", "--json", stdout=out)
+    found = {one["id"]: one for one in json.loads(out.getvalue())}
+    assert found["portico.W005"]["level"] == "warning"
+    assert "VALKEY_URL" in found["portico.W005"]["fix"]
