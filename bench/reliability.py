@@ -39,6 +39,7 @@ COLUMNS = {
     "flips": "changes",
     "messages": "messages after a change",
     "in_passing": "other messages",
+    "ended": "slowest end of a running call, s",
 }
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
@@ -56,13 +57,19 @@ def run(test: str, longer: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def shown(rows: list[dict[str, Any]]) -> str:
-    names = [name for name in rows[0] if name not in ("what", "database")]
+    every = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in every if name not in ("what", "database")]
     head = ["run", "database", *(COLUMNS.get(name, name) for name in names)]
     lines = [
-        [row["what"], NAMES[row["database"]], *(f"{row[name]:,}" for name in names)]
+        [row["what"], NAMES[row["database"]], *(cell(row, name) for name in names)]
         for row in rows
     ]
     return table(head, lines)
+
+
+def cell(row: dict[str, Any], name: str) -> str:
+    """A figure as text; empty if this run has none."""
+    return f"{row[name]:,}" if name in row else ""
 
 
 def main() -> None:

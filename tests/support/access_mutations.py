@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from accounts.models import IssuedToken, RevokedToken, Role, RoleAssignment, User
 from accounts.tokens.issue import issue_tokens
-from mcp_bridge.models import Primitive
+from mcp_bridge.models import ArgumentRule, Primitive, UpstreamServer
 from tests.support.html_browser import Browser
-from tests.support.raw_load import HIDDEN, REFUSED, TOOL, Subject
+from tests.support.raw_load import HIDDEN, LIMITED, REFUSED, TOOL, Subject
 from tests.support.server import database_url
 
 Act = Callable[[Subject], Any]
@@ -194,3 +194,92 @@ def by_admin(carol: Browser) -> list[Change]:
             True,
         ),
     ]
+
+
+@dataclass(frozen=True)
+class UpstreamTool:
+    """A tool of an upstream server that the role User may use, and its one rule.
+
+    The rule allows `/seconds` at most HIGH; LOW refuses every call.
+    """
+
+    server: UpstreamServer
+    primitive: Primitive
+    rule: ArgumentRule
+
+    def by_update(self) -> list[Change]:
+        """Through the ORM's bulk methods, in this process."""
+        role = Role.objects.get(name="User")
+        scope = self.primitive.required_scopes.get()
+        server = UpstreamServer.objects.filter(pk=self.server.pk)
+        rule = ArgumentRule.objects.filter(pk=self.rule.pk)
+        return [
+            Change(
+                "upstream server",
+                HIDDEN,
+                lambda s: server.update(enabled=False),
+                lambda s: server.update(enabled=True),
+                True,
+            ),
+            Change("token", REFUSED, revoke, renew),
+            Change(
+                "cell of the matrix",
+                HIDDEN,
+                lambda s: role.scopes.remove(scope),
+                lambda s: role.scopes.add(scope),
+                True,
+            ),
+            Change(
+                "argument rule",
+                LIMITED,
+                lambda s: rule.update(value=LOW),
+                lambda s: rule.update(value=HIGH),
+                True,
+            ),
+        ]
+
+    def by_admin(self, carol: Browser) -> list[Change]:
+        """The same four through the pages of the admin."""
+        pages = "/admin/mcp_bridge/"
+        server = f"{pages}upstreamserver/{self.server.pk}/change/"
+        tool = f"{pages}primitive/{self.primitive.pk}/change/"
+        listed, value = "/admin/accounts/issuedtoken/", "argument_rules-0-value"
+        matrix = f"/admin/access/matrix/?upstream={self.server.pk}"
+        carol.open(matrix)
+        ticked = carol.form("version").fields["on"]
+
+        def tick(boxes: Any) -> None:
+            carol.open(matrix)
+            carol.submit(carol.form("version"), on=boxes)
+            carol.submit(carol.form("changes"))
+
+        def end(subject: Subject) -> None:
+            carol.act(listed, "revoke", IssuedToken.objects.get(jti=subject.jti).pk)
+
+        return [
+            Change(
+                "upstream server",
+                HIDDEN,
+                lambda s: carol.save(server, enabled=None),
+                lambda s: carol.save(server, enabled="on"),
+                True,
+            ),
+            Change("token", REFUSED, end, renew),
+            Change(
+                "cell of the matrix",
+                HIDDEN,
+                lambda s: tick([]),
+                lambda s: tick(ticked),
+                True,
+            ),
+            Change(
+                "argument rule",
+                LIMITED,
+                lambda s: carol.save(tool, **{value: str(LOW)}),
+                lambda s: carol.save(tool, **{value: str(HIGH)}),
+                True,
+            ),
+        ]
+
+
+LOW, HIGH = -1, 100

@@ -10,18 +10,19 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.support.mcp_client import META, MODERN
 from tests.support.server import Portico
 
-SERVED, REFUSED, HIDDEN = "served", "refused", "hidden"
+SERVED, REFUSED, HIDDEN, LIMITED = "served", "refused", "hidden", "limited"
 TOOL = "look"
 
 
-def request_of(server: Portico, raw: str) -> bytes:
-    """The bytes of a `tools/call` of `look`."""
+def request_of(server: Portico, raw: str, tool: str = TOOL, **arguments: Any) -> bytes:
+    """The bytes of a `tools/call`, of `look` unless another tool is named."""
     meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
-    params = {"name": TOOL, "arguments": {}, "_meta": meta}
+    params = {"name": tool, "arguments": arguments, "_meta": meta}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     body = json.dumps(message).encode()
     head = (
@@ -29,7 +30,7 @@ def request_of(server: Portico, raw: str) -> bytes:
         f"authorization: Bearer {raw}\r\ncontent-type: application/json\r\n"
         "accept: application/json, text/event-stream\r\n"
         f"mcp-protocol-version: {MODERN}\r\nmcp-method: tools/call\r\n"
-        f"mcp-name: {TOOL}\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"mcp-name: {tool}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
@@ -72,7 +73,7 @@ class RawConnection:
         return not read
 
     def answer(self) -> str:
-        """The result: served, refused (401), hidden, or the raw response."""
+        """Served, refused (401), hidden, limited (arguments), or the raw response."""
         head = self.until(b"\r\n\r\n")
         fields = head.lower()
         self.request_id = value_of(fields, b"x-request-id")
@@ -85,10 +86,12 @@ class RawConnection:
             self.socket = self.server.connected()
         if head.startswith(b"HTTP/1.1 401"):
             return REFUSED
-        if b"looks at" in body:
+        if b"looks at" in body or b"waited" in body:
             return SERVED
         if b"Unknown tool" in body:
             return HIDDEN
+        if b"arguments refused" in body:
+            return LIMITED
         return f"{head[:12].decode()}: {body[:300].decode()}"
 
     def until(self, mark: bytes) -> bytes:
@@ -130,11 +133,17 @@ class Subject:
     raw: str
     jti: str
     user_id: int
+    tool: str = TOOL
+    arguments: dict[str, Any] = field(default_factory=dict)
     times: list[tuple[float, float, str]] = field(default_factory=list)
     """(before the change, after its commit, the state from then on)."""
 
     def __post_init__(self) -> None:
         self.times.append((0.0, 0.0, SERVED))
+
+    def request(self, server: Portico) -> bytes:
+        """The bytes of this user's call."""
+        return request_of(server, self.raw, self.tool, **self.arguments)
 
     def changing(self, state: str) -> None:
         """A change to `state` begins: until its commit both states are valid."""
@@ -192,7 +201,7 @@ class BackgroundLoad:
             number = (number + 1) % len(self.subjects)
             subject = self.subjects[number]
             raw, started = subject.raw, time.monotonic()
-            line.send(request_of(server, raw))
+            line.send(request_of(server, raw, subject.tool, **subject.arguments))
             result = line.answer()
             if raw == subject.raw:
                 self.judge(subject, started, time.monotonic(), result)
