@@ -216,7 +216,7 @@ async def request_token(
         raise no_connection(f"{name} (token endpoint)", error) from error
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
         text = f"The token endpoint of the upstream server {name} does not answer."
-        raise no_token(text) from error
+        raise token_problem(text) from error
     return held_token(name, status, body)
 
 
@@ -241,16 +241,16 @@ def held_token(name: str, status: int, body: bytes) -> Held:
         text = (
             f"The token endpoint of the upstream server {name} failed (HTTP {status})."
         )
-        raise no_token(text)
+        raise token_problem(text)
     token, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
     usable = isinstance(token, str) and token.isascii() and token.isprintable()
     if not usable or not token or str(kind).lower() != "bearer":
         text = f"The token endpoint of the upstream server {name} gave no bearer token."
-        raise no_token(text)
+        raise token_problem(text)
     return Held(token, time.monotonic() + seconds_of(answer.get("expires_in", 300)))
 
 
-def no_token(text: str) -> UpstreamProblem:
+def token_problem(text: str) -> UpstreamProblem:
     """The problem of a token endpoint that does not work; nothing was sent."""
     return UpstreamProblem("token_endpoint", text, breaks=True)
 

@@ -268,6 +268,7 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
         ).split(),
         (1, None),
     ),
+    "INVITATION_LIFETIME": (1, 90),
     "MAX_BODIES_PER_USER": (1024, None),
     "MAX_BODIES": (1024, None),
 }
