@@ -22,8 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENDS = {0: "passed", 5: "none of these tests"}
 """Exit codes of pytest that are not failures."""
-FAST = ("fsync", "synchronous_commit", "full_page_writes")
-"""Settings turned off for a test database."""
+FAST = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")
+"""Settings turned off for a test database.
+
+Autovacuum locks a table for longer than a seal waits for its lock.
+"""
 TRACED = ("-m", "coverage", "run")
 NICE = ("nice", "-n", "5")
 AT_ONCE = 2
