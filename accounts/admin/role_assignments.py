@@ -93,21 +93,8 @@ class GrantFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
                     raise ValidationError(problem)
 
 
-class RoleAssignmentInline(BoundedInline):
-    """The roles of a user; the box in the last column withdraws one."""
-
-    model = RoleAssignment
-    formfield_overrides = END_OF_DAY
-    form = GrantForm
-    formset = GrantFormSet
-    fk_name = "user"
-    extra = 0
-    # The panel above the form changes roles with fewer clicks.
-    classes = ("collapse",)
-    fields = ("role", "expires_at", "reason", "granted_by", "granted_at")
-    readonly_fields = ("granted_by", "granted_at")
-    verbose_name = _("role")
-    verbose_name_plural = _("roles")
+class RoleRowsInline(BoundedInline):
+    """Rows of an inline that name a role; their form knows the actor."""
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """Without the icons of the role itself: their red cross deletes the role."""
@@ -122,6 +109,23 @@ class RoleAssignmentInline(BoundedInline):
         formset: Any = super().get_formset(request, obj, **kwargs)
         formset.form.actor = request.user
         return formset
+
+
+class RoleAssignmentInline(RoleRowsInline):
+    """The roles of a user; the box in the last column withdraws one."""
+
+    model = RoleAssignment
+    formfield_overrides = END_OF_DAY
+    form = GrantForm
+    formset = GrantFormSet
+    fk_name = "user"
+    extra = 0
+    # The panel above the form changes roles with fewer clicks.
+    classes = ("collapse",)
+    fields = ("role", "expires_at", "reason", "granted_by", "granted_at")
+    readonly_fields = ("granted_by", "granted_at")
+    verbose_name = _("role")
+    verbose_name_plural = _("roles")
 
 
 def objection_to_withdrawing(actor: User, assignment: RoleAssignment) -> str:

@@ -13,7 +13,8 @@ from django.forms.models import BaseInlineFormSet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.admin_site.base import BoundedInline, may
+from accounts.admin.role_assignments import RoleRowsInline
+from accounts.admin_site.base import may
 from accounts.models import User
 from accounts.parsing.json_form_field import JSON_ERRORS
 from mcp_bridge.access.argument_rules import same
@@ -204,7 +205,7 @@ class RuleFormSet(BaseInlineFormSet):  # type: ignore[type-arg]
             seen.add(key)
 
 
-class ArgumentRuleInline(BoundedInline):
+class ArgumentRuleInline(RoleRowsInline):
     """Whoever may change the primitive adds and tightens; superusers widen."""
 
     model = ArgumentRule
@@ -216,20 +217,6 @@ class ArgumentRuleInline(BoundedInline):
 
     def get_queryset(self, request: Any) -> Any:
         return super().get_queryset(request).select_related("role", "primitive")
-
-    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """Without the icons of the role itself: their red cross deletes the role."""
-        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if db_field.name == "role" and field is not None:
-            widget = field.widget
-            widget.can_add_related = widget.can_change_related = False
-            widget.can_delete_related = widget.can_view_related = False
-        return field
-
-    def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
-        formset: Any = super().get_formset(request, obj, **kwargs)
-        formset.form.actor = request.user
-        return formset
 
     def has_view_permission(self, request: Any, obj: Any = None) -> bool:
         """Others read the rules in words, above the form."""
