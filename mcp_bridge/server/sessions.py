@@ -36,6 +36,7 @@ from mcp_bridge.access.context import current_call
 from mcp_bridge.access.messages import Message
 from mcp_bridge.http.headers import header
 from mcp_bridge.metrics import prometheus
+from mcp_bridge.upstreams.exchange import close_sessions_of_client
 
 RequestId = str | int
 Cancel = Callable[[int, bytes], None]
@@ -211,6 +212,7 @@ class BoundedSessions(StreamableHTTPSessionManager):
     def forget(self, session_id: str) -> None:
         """Stop counting the session, and end its requests outside the streams."""
         self.connections.pop(session_id, None)
+        close_sessions_of_client(session_id)
         for request_id, cancel in list(self.running.pop(session_id, {}).items()):
             text = "Session terminated before the request completed"
             cancel(404, failure(request_id, INTERNAL_ERROR, text))

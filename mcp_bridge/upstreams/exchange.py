@@ -520,6 +520,12 @@ async def close_sessions() -> None:
     await background_done()
 
 
+def close_sessions_of_client(session_id: str) -> None:
+    """End what was opened for a client's session; does nothing without its id."""
+    for key in [key for key in _sessions if session_id and key[-1] == session_id]:
+        _close(key)
+
+
 def _close(key: tuple[Any, ...]) -> None:
     """Forget a session; a DELETE to its server follows in the background."""
     session = _sessions.pop(key)

@@ -14,6 +14,7 @@ from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.metrics import prometheus
 from mcp_bridge.middleware.authorization import Caller
+from mcp_bridge.server import sessions as sessions_module
 from mcp_bridge.server.portico_server import PorticoServer, require_decision
 from mcp_bridge.server.sessions import BoundedSessions, owner_id
 from tests.support.asgi import Client, chunk, http_scope, run
@@ -38,7 +39,12 @@ class Sessions:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ended: list[str] = []
+        self.closed: list[str] = []
+        """Sessions whose sessions at upstream servers were closed."""
         self.open = 0
+        monkeypatch.setattr(
+            sessions_module, "close_sessions_of_client", self.closed.append
+        )
         monkeypatch.setattr(prometheus, "count_limit_exceeded", self.ended.append)
         monkeypatch.setattr(prometheus, "set_open_sessions", self.set_open)
 
@@ -104,7 +110,7 @@ def test_one_session_too_many_ends_the_users_least_recently_used(
         first, second = await s.opened(1), await s.opened(1)
         assert await s.exists(1, first), "now the second is the least recently used"
         third = await s.opened(1)
-        assert not await s.exists(1, second)
+        assert not await s.exists(1, second) and second in s.closed
         assert await s.exists(1, first) and await s.exists(1, third)
         assert await s.exists(2, other)
         assert s.counted() == {"1": [first, third], "2": [other]}
@@ -165,6 +171,7 @@ def test_a_session_that_its_client_ended_no_longer_counts(sessions: Sessions) ->
         assert s.counted() == {"1": [second]} and s.open == 1
         assert (await s.send(1, "session/end", second, http="DELETE")).status == 200
         assert (s.counted(), s.open, s.ended) == ({}, 0, [])
+        assert {first, second} == set(s.closed)
 
     sessions.story(tell)
 
@@ -177,7 +184,7 @@ def test_sessions_end_after_their_idle_time(sessions: Sessions, settings: Any) -
         async with asyncio.timeout(5):
             while s.manager._server_instances:
                 await asyncio.sleep(0.005)
-        assert (s.counted(), s.open) == ({}, 0)
+        assert (s.counted(), s.open) == ({}, 0) and s.closed
 
     sessions.story(tell)
 

@@ -82,6 +82,20 @@ def test_idle_sessions_are_ended_and_all_at_the_end(ended: list[str]) -> None:
     asyncio.run(story())
 
 
+def test_the_end_of_a_clients_session_ends_what_it_opened(ended: list[str]) -> None:
+    async def story() -> None:
+        for name in ("mine", "other", ""):
+            await opened(name)
+        exchange.close_sessions_of_client("mine")
+        exchange.close_sessions_of_client("")
+        exchange.close_sessions_of_client("mine")
+        await exchange.background_done()
+        assert ended == ["mine"]
+        assert [key[-1] for key in exchange._sessions] == ["other", ""]
+
+    asyncio.run(story())
+
+
 def test_a_server_that_does_not_confirm_delays_the_end_shortly(
     ended: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
