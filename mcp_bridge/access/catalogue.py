@@ -43,6 +43,7 @@ def read_catalogue() -> Catalogue:
         own_name,
         accepted,
         refused,
+        updates,
     ) in rows:
         scopes = frozenset(required[pk])
         scopes = shared.setdefault(scopes, scopes)
@@ -64,6 +65,7 @@ def read_catalogue() -> Catalogue:
                 upstream_name=own_name,
                 accepted_hash=accepted,
                 definition=definitions.get(pk),
+                updates=updates,
             )
         )
     return Catalogue(rules)
@@ -80,6 +82,7 @@ COLUMNS = (
     "upstream_name",
     "accepted_hash",
     "calls_refused",
+    "updates",
 )
 _parsed: dict[int, tuple[str, Mapping[str, Any]]] = {}
 """Row -> hash and accepted definition, so that a read parses only what changed."""
@@ -177,6 +180,8 @@ class Rule:
         default=None, compare=False, repr=False
     )
     """The accepted definition of an upstream primitive; None for code."""
+    updates: int = field(default=0, compare=False, repr=False)
+    """How often the content of an upstream resource was reported to have changed."""
 
     @property
     def key(self) -> Key:

@@ -122,7 +122,8 @@ def watched_tables() -> Iterator[WatchedTable]:
     yield WatchedTable(Scope, ChangeScope.ALL, ignored=("description",), insert=False)
     texts = ("title", "description", "definition", "offered", "problem")
     times = ("first_seen_at", "last_seen_at", "changed_at", "vanished_at")
-    # `accepted_hash` changes with `accepted`.
+    # `accepted_hash` changes with `accepted`. `updates` decides nothing: open streams
+    # of every worker learn by it that a resource was updated.
     yield WatchedTable(
         Primitive, ChangeScope.CATALOGUE, ignored=(*texts, *times, "accepted")
     )

@@ -170,6 +170,12 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
         )
         return "added"
 
+    def announce(self, upstream_id: int, uris: Collection[str]) -> int:
+        """Count an update of these resources of a server; open streams then tell."""
+        served = self.filter(upstream=upstream_id, kind=PrimitiveKind.RESOURCE)
+        rows = served.filter(state__in=SERVED_STATES, upstream_name__in=uris)
+        return rows.update(updates=models.F("updates") + 1)
+
     def servable(self) -> PrimitiveQuerySet:
         """Those that exist for the roles that grant them: enabled and accepted."""
         rows = self.filter(enabled=True, state__in=SERVED_STATES)
@@ -243,14 +249,17 @@ class Primitive(models.Model):
     definition = models.CharField(max_length=64, editable=False)
     """SHA-256 (hex) of the offered definition."""
     accepted_hash = models.CharField(max_length=64, blank=True, editable=False)
+    updates = models.PositiveIntegerField(
+        default=0,
+        editable=False,
+        help_text=_("How often its upstream server reported new content."),
+    )
     changed_at = models.DateTimeField(
         _("definition changed"),
         null=True,
         blank=True,
         editable=False,
-        help_text=_(
-            "Its definition changed in the code and has not been accepted yet."
-        ),
+        help_text=_("Its definition changed and has not been accepted yet."),
     )
     first_seen_at = models.DateTimeField(
         _("first seen at"), default=timezone.now, editable=False

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from django.conf import settings
 from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts.authentication.pages import Page
 from accounts.authorization.role_grants import current_grants
-from accounts.models import AuditEvent, OAuthClient, User
+from accounts.models import AuditEvent, IssuedToken, OAuthClient, User
 from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.principal import hypothetical_principal
@@ -23,7 +23,7 @@ from mcp_bridge.access.catalogue import read_catalogue
 from mcp_bridge.access.decision import Reason, judge
 from mcp_bridge.access.explain import decision_in_words
 from mcp_bridge.models import PrimitiveKind
-from mcp_bridge.portal.client_setup import snippets
+from mcp_bridge.portal.client_setup import Snippet, slug_of, snippets
 
 
 class ConnectView(Page):
@@ -31,9 +31,11 @@ class ConnectView(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """`since` is the time after which a call counts as the first."""
+        used, shown = last_use_by_slug(self.me), snippets(settings.RESOURCE_URL)
         context = {
             "url": settings.RESOURCE_URL,
-            "snippets": snippets(settings.RESOURCE_URL),
+            "snippets": [(snippet, used.get(snippet.slug)) for snippet in shown],
+            "opened": first_to_open(shown, used),
             "since": int(timezone.now().timestamp()),
             "connected": connected_in_words(allowed_calls(self.me).first()),
         }
@@ -50,6 +52,25 @@ class StatusView(Page):
         last = mine.filter(at__gte=datetime.fromtimestamp(since, UTC)).first()
         status = {"connected": last is not None, "what": last.object if last else ""}
         return JsonResponse(status)
+
+
+def last_use_by_slug(user: User) -> dict[str, datetime]:
+    """Slug -> when this user's client of that kind last used a token."""
+    tokens = IssuedToken.objects.filter(user=user, last_used_at__isnull=False)
+    rows = tokens.order_by().values_list("client_id").annotate(Max("last_used_at"))
+    times = dict(rows)
+    names = OAuthClient.objects.all().names_of(times)
+    found: dict[str, datetime] = {}
+    for client_id, name in names.items():
+        slug = slug_of(name)
+        if slug:
+            found[slug] = max(times[client_id], found.get(slug, times[client_id]))
+    return found
+
+
+def first_to_open(shown: list[Snippet], used: dict[str, datetime]) -> str:
+    """The slug of the client used last; the first client if none was used."""
+    return max(used, key=lambda slug: used[slug]) if used else shown[0].slug
 
 
 def allowed_calls(user: User) -> QuerySet[AuditEvent]:

@@ -62,28 +62,50 @@ def shown_lists(principal: Principal, catalogue: Catalogue) -> dict[str, int]:
     return found
 
 
+def shown_updates(principal: Principal, catalogue: Catalogue) -> dict[str, int]:
+    """URI of each upstream resource that the caller may read -> count of updates."""
+    rules = catalogue.requiring(PrimitiveKind.RESOURCE, principal.grants)
+    return {
+        rule.name: rule.updates
+        for rule in rules
+        if rule.upstream is not None and visible(principal, rule)
+    }
+
+
 class ListWatch:
-    """Compares what the lists of a stream's caller show."""
+    """Compares what the lists of a stream's caller show, and counts of updates."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.read = call.principal, call.catalogue
         self.shown = shown_lists(*self.read)
+        self.updates = shown_updates(*self.read)
 
     def changes(self) -> list[ServerEvent]:
-        """An event for each kind of list that differs since the last look."""
+        """Kinds of lists that differ since the last look, and updated resources."""
         principal, catalogue = self.call.principal, self.call.catalogue
         if catalogue is self.read[1] and principal == self.read[0]:
             return []
-        self.read, before = (principal, catalogue), self.shown
+        self.read, before, counts = (principal, catalogue), self.shown, self.updates
         self.shown = shown_lists(principal, catalogue)
+        self.updates = shown_updates(principal, catalogue)
         changed = [EVENTS[kind] for kind in EVENTS if self.shown[kind] != before[kind]]
-        return list(dict.fromkeys(changed))
+        updated = [
+            ResourceUpdated(uri)
+            for uri, count in self.updates.items()
+            if counts.get(uri, count) != count
+        ]
+        return [*dict.fromkeys(changed), *updated]
 
 
 async def send_changes(watch: ListWatch, send: Send) -> None:
-    """Send what changed on the stream that a client of an older protocol opened."""
+    """Send what changed on the stream that a client of an older protocol opened.
+
+    It cannot subscribe to resources of upstream servers.
+    """
     for event in watch.changes():
+        if event not in METHODS:
+            continue
         body = to_json({"jsonrpc": "2.0", "method": METHODS[event]})
         data = b"event: message\r\ndata: " + body + b"\r\n\r\n"
         await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -14,7 +14,7 @@ import itertools
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -533,11 +533,10 @@ def _close(key: tuple[Any, ...]) -> None:
         _in_background(_delete(session))
 
 
-async def listen(
-    upstream: Upstream, wanted: Mapping[str, bool], to: Downstream
-) -> None:
-    """Forward what the server says of its lists until its stream ends.
+async def listen(upstream: Upstream, wanted: Json, to: Downstream) -> None:
+    """Forward what the server says of its lists and resources until its stream ends.
 
+    `wanted` is the filter of subscriptions/listen (2026-07-28).
     Raises UpstreamProblem; MCPError, or the code `status`, if it offers no such stream.
     """
     if await protocol_of(upstream, None) == MODERN:
@@ -554,6 +553,7 @@ async def listen(
     }
     if session.id:
         headers[SESSION_HEADER] = session.id
+    await _subscribe(upstream, session, wanted.get("resourceSubscriptions", ()), to)
     session.running += 1
     try:
         async with get(upstream, headers) as response:
@@ -568,6 +568,23 @@ async def listen(
     finally:
         session.running -= 1
         session.used_at = time.monotonic()
+
+
+async def _subscribe(
+    upstream: Upstream, session: Session, uris: Iterable[str], to: Downstream
+) -> None:
+    """Subscribe to resources in a session, if its server offers that."""
+    capabilities = session.info.get("capabilities")
+    resources = capabilities.get("resources") if isinstance(capabilities, dict) else {}
+    if not isinstance(resources, dict) or resources.get("subscribe") is not True:
+        return
+    headers = await credential_headers(upstream, None)
+    for uri in uris:
+        with suppress(MCPError):
+            await _send_legacy(
+                *(upstream, session, "resources/subscribe", {"uri": uri}),
+                *(headers, to, Sent()),
+            )
 
 
 async def protocol_of(upstream: Upstream, principal: Principal | None) -> str:

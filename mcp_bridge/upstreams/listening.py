@@ -1,7 +1,8 @@
-"""Listens to what upstream servers say of their lists; a change leads to a discovery.
+"""Listens to what upstream servers say of their lists and resources.
 
-One process listens to a server (a lease in its status). A notice is only a reason to
-look: what clients see changes when somebody accepts it.
+One process listens to a server (a lease in its status). A changed list leads to a
+discovery: what clients see changes when somebody accepts it. An updated resource is
+counted in its row, from which every worker tells the clients that subscribed to it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +24,14 @@ from mcp.shared.exceptions import MCPError
 
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.db import in_database
-from mcp_bridge.models import UpstreamCredential, UpstreamServer, UpstreamStatus
+from mcp_bridge.models import (
+    SERVED_STATES,
+    Primitive,
+    PrimitiveKind,
+    UpstreamCredential,
+    UpstreamServer,
+    UpstreamStatus,
+)
 from mcp_bridge.upstreams import exchange
 from mcp_bridge.upstreams.discovery import as_upstream
 from mcp_bridge.upstreams.problems import UpstreamProblem
@@ -34,11 +43,15 @@ EVERY = 20.0
 LEASE = timedelta(seconds=4 * EVERY)
 QUIET = 60.0
 """Seconds between two discoveries that notices of one server cause."""
+COUNT_EVERY = 5.0
+"""Seconds between two counts of updates: each makes every worker read its rules."""
 SETTLE = 1.0
 """Seconds to wait for further notices."""
 AGAIN, UNSUPPORTED = 60.0, 3600.0
 """Seconds until the next try after a stream ended, or is not offered."""
 MAX_SERVERS = 200
+MAX_RESOURCES = 1000
+"""Resources of one server whose updates are relayed, the first by name."""
 
 LIST_CHANGES = frozenset(
     f"notifications/{kind}/list_changed" for kind in ("tools", "resources", "prompts")
@@ -47,41 +60,73 @@ WANTED = dict.fromkeys(
     ("toolsListChanged", "resourcesListChanged", "promptsListChanged"), True
 )
 
+UPDATED = "notifications/resources/updated"
+
 Discover = Callable[[UpstreamServer], Awaitable[None]]
 
 
 class Notices(exchange.Nobody):
-    """The downstream of a stream of notices."""
+    """The downstream of a stream of notices; `resources` are those to hear of."""
 
     session = "listening"
 
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()
+    def __init__(self, resources: Iterable[str] = ()) -> None:
+        self.changed, self.counted = asyncio.Event(), asyncio.Event()
+        self.resources = frozenset(resources)
+        self.updated: set[str] = set()
+        """URIs of resources that were updated since the last count."""
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Remember that a list changed."""
+        """Remember what changed."""
         if method in LIST_CHANGES:
             self.changed.set()
+        elif method == UPDATED and params.get("uri") in self.resources:
+            self.updated.add(params["uri"])
+            self.counted.set()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A server to listen to, and the URIs of the resources that clients can read."""
+
+    upstream: Upstream
+    resources: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a stream depends on."""
+        server = self.upstream
+        version = server.credential.version if server.credential else 0
+        return server.pk, server.row.url, version, self.resources
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """The filter of subscriptions/listen."""
+        more = {"resourceSubscriptions": list(self.resources)}
+        return {**WANTED, **(more if self.resources else {})}
 
 
 class Listener:
     """Listens to one server until it is cancelled."""
 
-    def __init__(self, upstream: Upstream, discover: Discover) -> None:
-        self.upstream, self.discover = upstream, discover
-        self.notices = Notices()
+    def __init__(self, heard: Heard, discover: Discover) -> None:
+        self.upstream, self.wanted = heard.upstream, heard.wanted
+        self.discover = discover
+        self.notices = Notices(heard.resources)
         self.discovered_at = -QUIET
 
     async def run(self) -> None:
-        """Listen and discover, until cancelled."""
-        await asyncio.gather(self.keep_listening(), self.keep_discovering())
+        """Listen, discover and count, until cancelled."""
+        await asyncio.gather(
+            self.keep_listening(), self.keep_discovering(), self.keep_counting()
+        )
 
     async def keep_listening(self) -> None:
         """Open the stream again whenever it ends."""
         while True:
             wait = AGAIN
             try:
-                await exchange.listen(self.upstream, WANTED, self.notices)
+                await exchange.listen(self.upstream, self.wanted, self.notices)
             except MCPError:
                 wait = UNSUPPORTED
             except UpstreamProblem as problem:
@@ -99,14 +144,29 @@ class Listener:
             self.discovered_at = time.monotonic()
             await self.discover(self.upstream.row)
 
+    async def keep_counting(self) -> None:
+        """Count updates of resources, several at once, and not too often."""
+        while True:
+            await self.notices.counted.wait()
+            await asyncio.sleep(SETTLE)
+            self.notices.counted.clear()
+            uris, self.notices.updated = self.notices.updated, set()
+            try:
+                await in_database(
+                    Primitive.objects.announce, self.upstream.pk, sorted(uris)
+                )
+            except DatabaseError as error:
+                logger.info("Updates of %s are lost: %s", self.upstream.name, error)
+            await asyncio.sleep(max(0.0, COUNT_EVERY - SETTLE))
+
 
 class Listeners:
-    """The listeners of this process, by server, URL and version of the credential."""
+    """The listeners of this process, by all that their streams depend on."""
 
     def __init__(self, discover: Discover) -> None:
         self.discover = discover
         self.leases: dict[int, datetime] = {}
-        self.tasks: dict[tuple[int, str, int], asyncio.Task[None]] = {}
+        self.tasks: dict[tuple[Any, ...], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Take leases and listen, until cancelled."""
@@ -123,15 +183,15 @@ class Listeners:
     async def renew(self) -> None:
         """Listen to the servers whose leases this process holds, and to no others."""
         found = await in_database(take_leases, self.leases)
-        self.leases = {upstream.pk: until for upstream, until in found}
-        wanted = {key_of(upstream): upstream for upstream, _until in found}
+        self.leases = {heard.upstream.pk: until for heard, until in found}
+        wanted = {heard.key: heard for heard, _until in found}
         ended = [key for key, task in self.tasks.items() if task.done()]
         await self.stop([*ended, *(self.tasks.keys() - wanted.keys() - set(ended))])
         for key in wanted.keys() - self.tasks.keys():
             listener = Listener(wanted[key], self.discover)
             self.tasks[key] = asyncio.create_task(listener.run())
 
-    async def stop(self, keys: list[tuple[int, str, int]]) -> None:
+    async def stop(self, keys: list[tuple[Any, ...]]) -> None:
         """Stop listening."""
         tasks = [self.tasks.pop(key) for key in keys]
         for task in tasks:
@@ -141,13 +201,16 @@ class Listeners:
                 await task
 
 
-def key_of(upstream: Upstream) -> tuple[int, str, int]:
-    """What a stream depends on."""
-    credential = upstream.credential
-    return upstream.pk, upstream.row.url, credential.version if credential else 0
+def resources_of(server: UpstreamServer) -> tuple[str, ...]:
+    """The URIs, at the server, of the resources that clients can read."""
+    rows = server.primitives.filter(
+        kind=PrimitiveKind.RESOURCE, state__in=SERVED_STATES, enabled=True
+    )
+    uris = rows.order_by("upstream_name").values_list("upstream_name", flat=True)
+    return tuple(uris[:MAX_RESOURCES])
 
 
-def take_leases(held: Mapping[int, datetime]) -> list[tuple[Upstream, datetime]]:
+def take_leases(held: Mapping[int, datetime]) -> list[tuple[Heard, datetime]]:
     """Take or renew the leases of enabled servers that were discovered once."""
     now = timezone.now()
     until = now + LEASE
@@ -162,5 +225,6 @@ def take_leases(held: Mapping[int, datetime]) -> list[tuple[Upstream, datetime]]
             free |= Q(listening_until=held[server.pk])
         rows = UpstreamStatus.objects.filter(free, upstream=server)
         if rows.update(listening_until=until):
-            found.append((as_upstream(server, shared.get(server.pk)), until))
+            upstream = as_upstream(server, shared.get(server.pk))
+            found.append((Heard(upstream, resources_of(server)), until))
     return found

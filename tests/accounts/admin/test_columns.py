@@ -70,7 +70,8 @@ HIDDEN = {
     "accounts.SigningKey": "private_encrypted",
     "accounts.User": "session_epoch",
     "axes.AccessAttempt": "get_data http_accept post_data user_agent",
-    "mcp_bridge.Primitive": "accepted accepted_hash calls_refused definition offered"
+    "mcp_bridge.Primitive": "accepted accepted_hash calls_refused definition offered "
+    "updates"
     " problem upstream_name",
     "mcp_bridge.UpstreamServer": "created_at",
     "mfa.Authenticator": "data",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_bridge.portal.client_setup import Snippet, snippets
+from mcp_bridge.portal.client_setup import NAMES, Snippet, slug_of, snippets
 
 pytestmark = pytest.mark.once
 URL = "https://portico.example/mcp"
@@ -27,11 +27,118 @@ def test_each_client_has_instructions(by_slug: dict[str, Snippet]) -> None:
         "vscode": ("VS Code", ".vscode/mcp.json"),
         "cursor": ("Cursor", "~/.cursor/mcp.json"),
         "codex": ("Codex", "~/.codex/config.toml, then: codex mcp login portico"),
+        "claude-desktop": (
+            "Claude Desktop and claude.ai",
+            "Settings > Connectors > Add custom connector. With a token: "
+            "claude_desktop_config.json",
+        ),
+        "chatgpt": (
+            "ChatGPT",
+            "Settings > Apps > Advanced settings > Developer mode, then Create app "
+            "with OAuth as the authentication",
+        ),
+        "gemini": ("Gemini CLI", "a terminal, then in Gemini CLI: /mcp auth portico"),
+        "windsurf": ("Windsurf", "~/.codeium/windsurf/mcp_config.json"),
+        "zed": ("Zed", "settings.json (command: zed: open settings file)"),
+        "jetbrains": (
+            "JetBrains",
+            "Settings > Tools > AI Assistant > Model Context Protocol (MCP) > Add",
+        ),
+        "goose": ("goose", "~/.config/goose/config.yaml"),
+        "opencode": (
+            "opencode",
+            "~/.config/opencode/opencode.json, then: opencode mcp auth portico",
+        ),
         "inspector": ("Inspector", "a terminal"),
         "curl": ("curl", "a terminal (token only)"),
     }
     assert [s.slug for s in by_slug.values() if s.link] == ["cursor"]
     assert [s.slug for s in by_slug.values() if not s.sign_in] == ["curl"]
+    assert [s.slug for s in by_slug.values() if not s.with_token] == ["chatgpt"]
+    assert [s.slug for s in by_slug.values() if s.note] == ["claude-desktop", "chatgpt"]
+
+
+HEADERS = {"Authorization": "Bearer YOUR_TOKEN"}
+SERVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "windsurf": ("mcpServers", {"serverUrl": URL}),
+    "zed": ("context_servers", {"url": URL}),
+    "jetbrains": ("mcpServers", {"url": URL}),
+}
+"""Slug -> the member of the JSON file, and the server without a token."""
+
+
+@pytest.mark.parametrize("slug", SERVERS)
+def test_clients_with_servers_by_name(by_slug: dict[str, Snippet], slug: str) -> None:
+    member, server = SERVERS[slug]
+    assert json.loads(by_slug[slug].sign_in) == {member: {"portico": server}}
+    secret = {member: {"portico": {**server, "headers": HEADERS}}}
+    assert json.loads(by_slug[slug].with_token) == secret
+
+
+def test_claude_desktop_sends_a_token_through_mcp_remote(
+    by_slug: dict[str, Snippet],
+) -> None:
+    """The header has no blank: some systems split arguments there."""
+    desktop = by_slug["claude-desktop"]
+    assert desktop.sign_in == URL
+    (server,) = json.loads(desktop.with_token)["mcpServers"].values()
+    header = ["--header", "Authorization:${AUTH}"]
+    assert server["args"] == ["-y", "mcp-remote", URL, *header]
+    assert server["env"] == {"AUTH": "Bearer YOUR_TOKEN"}
+
+
+@pytest.mark.parametrize(
+    ("url", "reachable"),
+    [
+        (URL, True),
+        ("http://127.0.0.1:8000/mcp", False),
+        ("http://localhost:8000/mcp", False),
+        ("http://[::1]:8000/mcp", False),
+    ],
+)
+def test_clients_of_the_vendors_servers_need_a_public_address(
+    url: str, reachable: bool
+) -> None:
+    notes = {s.note for s in snippets(url)} - {""}
+    assert [("cannot reach" in note) is not reachable for note in notes] == [True]
+
+
+def test_gemini_goose_and_opencode(by_slug: dict[str, Snippet]) -> None:
+    add = f"gemini mcp add --scope user --transport http portico {URL}"
+    assert by_slug["gemini"].sign_in == add
+    assert by_slug["gemini"].with_token == f'{add} --header "{BEARER}"'
+    goose = by_slug["goose"]
+    assert f"    type: streamable_http\n    name: portico\n    uri: {URL}\n" in (
+        goose.sign_in
+    )
+    assert goose.with_token.endswith(f"\n    headers:\n      {BEARER}")
+    plain = {"type": "remote", "url": URL, "enabled": True}
+    assert json.loads(by_slug["opencode"].sign_in) == {"mcp": {"portico": plain}}
+    secret = {**plain, "oauth": False, "headers": HEADERS}
+    assert json.loads(by_slug["opencode"].with_token) == {"mcp": {"portico": secret}}
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("Claude Code (portico)", "claude"),
+        ("Claude", "claude-desktop"),
+        ("Visual Studio Code", "vscode"),
+        ("codex-mcp-client", "codex"),
+        ("Gemini CLI MCP Client", "gemini"),
+        ("MCP Inspector", "inspector"),
+        ("goose", "goose"),
+        ("Mongoose tools", ""),
+        ("Zedboard", ""),
+        ("", ""),
+    ],
+)
+def test_a_client_is_known_by_the_name_it_registers(name: str, slug: str) -> None:
+    assert slug_of(name) == slug
+
+
+def test_every_name_belongs_to_a_client(by_slug: dict[str, Snippet]) -> None:
+    assert set(NAMES.values()) == by_slug.keys() - {"curl"}
 
 
 def test_claude_code(by_slug: dict[str, Snippet]) -> None:

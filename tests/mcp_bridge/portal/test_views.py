@@ -20,6 +20,7 @@ from accounts.models import (
 from mcp_bridge.access.decision import Reason
 from mcp_bridge.models import Primitive
 from mcp_bridge.portal.views import refusal_in_words
+from tests.support.model_rows import token_row
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -72,10 +73,36 @@ def test_the_set_up_names_the_endpoint_and_the_present(
     answer = browser_of(alice).get(CONNECT)
     context: Any = answer.context
     assert context["url"] == "https://portico.example/mcp"
-    assert len(context["snippets"]) == 6
-    assert all("portico.example/mcp" in s.with_token for s in context["snippets"])
+    shown = [snippet for snippet, _used in context["snippets"]]
+    assert len(shown) == 14
+    assert all("portico.example/mcp" in s.sign_in + s.with_token for s in shown)
     assert before <= context["since"] <= int(timezone.now().timestamp())
     assert 'id="claude" open' in answer.content.decode()
+
+
+def test_each_client_shows_when_it_was_last_used(alice: User, bob: User) -> None:
+    """The client used last is open; clients of others do not count."""
+    now = timezone.now()
+    for client_id, name in (("a", "Codex"), ("b", "goose"), ("c", "Other")):
+        OAuthClient.objects.create(client_id=client_id, name=name, client_type="public")
+    for user, client_id, minutes in (
+        (alice, "a", 90),
+        (alice, "a", 125),
+        (alice, "b", 3),
+        (alice, "c", 1),
+        (alice, "portico", 1),
+        (bob, "a", 1),
+    ):
+        used = now - timedelta(minutes=minutes, seconds=5)
+        token_row(user, client_id=client_id, last_used_at=used)
+    token_row(alice, client_id="a")
+    answer = browser_of(alice).get(CONNECT)
+    found = {s.slug: used for s, used in answer.context["snippets"] if used}
+    assert found.keys() == {"codex", "goose"}
+    assert found["codex"] == now - timedelta(minutes=90, seconds=5)
+    text = answer.content.decode().replace("\xa0", " ")
+    assert "last used 3 minutes ago" in text and "last used an hour ago" in text
+    assert 'id="goose" open' in text and 'id="claude" open' not in text
 
 
 def status(user: User, since: str | None = None) -> Any:

@@ -17,13 +17,15 @@ from mcp.shared.subscriptions import (
 )
 
 from accounts.tokens.principal import Unauthenticated
+from mcp_bridge.access.catalogue import Catalogue, Rule, Upstream
 from mcp_bridge.access.context import Call, call_var
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache.recheck import Recheck, recheck_var
 from mcp_bridge.middleware import revocable_stream
+from mcp_bridge.models import UpstreamServer
 from mcp_bridge.server.portico_server import PorticoServer, require_decision
-from mcp_bridge.server.subscriptions import CallerBus
+from mcp_bridge.server.subscriptions import CallerBus, ListWatch, send_changes
 from tests.mcp_bridge.server.test_sessions import INITIALIZE
 from tests.support.asgi import Client, chunk, run
 from tests.support.mcp_in_process import (
@@ -180,6 +182,47 @@ def test_outside_a_message_nobody_hears_anything(bus: CallerBus) -> None:
     assert heard == [] and bus.rechecks == []
     leave()
     assert not bus._listeners
+
+
+def upstream_rule(uri: str, updates: int, scope: str = "Use", **more: Any) -> Rule:
+    """A resource of an upstream server."""
+    row = UpstreamServer(name="acme")
+    far = Upstream(1, "acme", True, row, None)
+    wanted = frozenset({scope})
+    return Rule(
+        "resource", uri, True, False, wanted, upstream=far, updates=updates, **more
+    )
+
+
+def test_updates_of_upstream_resources_are_events_for_their_readers() -> None:
+    who, allowed = caller("alice", "Use"), Decision(True, Reason.OPEN_METHOD)
+
+    def rules(**updates: int) -> Catalogue:
+        hidden = upstream_rule("n://vault", updates["vault"], "Rule")
+        blocked = upstream_rule("n://held", updates["vault"], blocked="held")
+        shown = [upstream_rule(f"n://{name}", n) for name, n in updates.items()]
+        return Catalogue([*shown[1:], hidden, blocked])
+
+    message = Message("subscriptions/listen")
+    call = Call(who, message, rules(vault=1, a=1, b=5), allowed)
+    watch = ListWatch(call)
+    assert watch.changes() == []
+    call.catalogue = rules(vault=2, a=1, b=6)
+    assert watch.changes() == [ResourceUpdated("n://b")] and watch.changes() == []
+    call.catalogue = rules(vault=2, a=2, b=7, new=3)
+    assert watch.changes() == [
+        ResourcesListChanged(),
+        ResourceUpdated("n://a"),
+        ResourceUpdated("n://b"),
+    ], "a resource that is new to the caller was not updated"
+    call.catalogue = rules(vault=2, a=3, b=7, new=3)
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    run(send_changes(watch, send))
+    assert sent == [], "older clients cannot subscribe"
 
 
 def event_methods(client: Client) -> list[str]:

@@ -10,15 +10,19 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import DatabaseError
 from django.utils import timezone
 
-from mcp_bridge.access.catalogue import Upstream
-from mcp_bridge.models import UpstreamServer, UpstreamStatus
+from mcp_bridge.access.catalogue import Upstream, read_catalogue
+from mcp_bridge.models import Primitive, UpstreamServer, UpstreamStatus
 from mcp_bridge.upstreams import exchange, listening
 from mcp_bridge.upstreams.http_client import close_clients
 from mcp_bridge.upstreams.listening import (
     LIST_CHANGES,
+    MAX_RESOURCES,
+    UPDATED,
     WANTED,
+    Heard,
     Listener,
     Listeners,
     Notices,
@@ -47,6 +51,8 @@ class Server:
     def __init__(self, protocol: str, offers_stream: bool = True) -> None:
         self.protocol, self.offers_stream = protocol, offers_stream
         self.seen: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.capabilities: dict[str, Any] = {}
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -57,6 +63,7 @@ class Server:
             size = int(head.partition(b"content-length:")[2].split()[0])
             body = json.loads(await reader.readexactly(size))
         self.seen.append(body["method"])
+        self.bodies.append(body)
         writer.write(self.answer(body))
         await writer.drain()
         writer.close()
@@ -71,7 +78,7 @@ class Server:
             error = {"code": -32601, "message": "Method not found"}
             return self.json({"jsonrpc": "2.0", "id": number, "error": error})
         if method == "initialize":
-            about = {"protocolVersion": "2025-11-25", "capabilities": {}}
+            about = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities}
             answer = {"jsonrpc": "2.0", "id": number, "result": about}
             return self.json(answer, b"Mcp-Session-Id: s\r\n")
         return b"HTTP/1.1 202 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -82,7 +89,7 @@ class Server:
         head += b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
         return head + body
 
-    def listen(self) -> tuple[bool, Exception | None]:
+    def listen(self, wanted: Any = WANTED) -> tuple[bool, Exception | None]:
         """Whether a notice arrived, and how the stream ended."""
 
         async def told() -> tuple[bool, Exception | None]:
@@ -93,7 +100,7 @@ class Server:
             notices, end = Notices(), None
             try:
                 upstream = Upstream(1, "acme", True, row, None)
-                await exchange.listen(upstream, WANTED, notices)
+                await exchange.listen(upstream, wanted, notices)
             except Exception as error:
                 end = error
             await close_clients()
@@ -124,6 +131,115 @@ def test_a_server_that_offers_no_stream_is_left_alone(protocol: str) -> None:
 
 
 ACME = Upstream(1, "acme", True, UpstreamServer(name="acme"), None)
+HEARD = Heard(ACME, ("note://a", "note://b"))
+
+
+def test_a_new_server_is_asked_for_its_resources() -> None:
+    server = Server("2026-07-28")
+    server.listen(HEARD.wanted)
+    wanted = server.bodies[0]["params"]["notifications"]
+    assert wanted == {**WANTED, "resourceSubscriptions": ["note://a", "note://b"]}
+    assert Heard(ACME).wanted == WANTED, "an empty list asks for nothing"
+
+
+@pytest.mark.parametrize("offered", [{"resources": {"subscribe": True}}, {}, None])
+def test_resources_of_an_older_server_are_subscribed_if_it_offers_that(
+    offered: Any,
+) -> None:
+    server = Server("legacy")
+    server.capabilities = offered
+    server.listen(HEARD.wanted)
+    found = [b["params"] for b in server.bodies if b["method"] == "resources/subscribe"]
+    assert found == ([{"uri": uri} for uri in HEARD.resources] if offered else [])
+    assert server.seen[-1] == "GET"
+
+
+def test_updates_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only of resources that clients can read; a busy database loses no listener."""
+    monkeypatch.setattr(listening, "SETTLE", 0.01)
+    monkeypatch.setattr(listening, "COUNT_EVERY", 0.1)
+    counted: list[Any] = []
+    times: list[float] = []
+
+    async def listen(upstream: Upstream, wanted: Any, to: Notices) -> None:
+        while True:
+            for uri in ("note://b", "note://a", "note://other", ["note://a"], None):
+                await to.notify(UPDATED, {"uri": uri})
+            await asyncio.sleep(0.002)
+
+    async def database(work: Any, *args: Any) -> None:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 1:
+            raise DatabaseError("busy")
+        counted.append(args)
+
+    monkeypatch.setattr(exchange, "listen", listen)
+    monkeypatch.setattr(listening, "in_database", database)
+
+    async def story() -> None:
+        task = asyncio.create_task(
+            Listener(HEARD, lambda server: asyncio.sleep(0)).run()
+        )
+        while len(counted) < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(story())
+    assert counted[0] == (1, ["note://a", "note://b"])
+    assert all(b - a >= 0.09 for a, b in zip(times, times[1:], strict=False))
+
+
+@pytest.mark.django_db
+def test_an_update_is_counted_in_the_rows_of_its_server() -> None:
+    server, other = (
+        UpstreamServer.objects.create(name=name, url=f"https://{name}.example/mcp")
+        for name in ("a", "b")
+    )
+    rows = {
+        name: Primitive.objects.create(
+            kind=kind, name=name, upstream_name="n://1", upstream=of, state=state
+        )
+        for name, kind, of, state in (
+            ("n://1", "resource", server, "accepted"),
+            ("changed", "resource", server, "changed"),
+            ("held", "resource", server, "held"),
+            ("tool", "tool", server, "accepted"),
+            ("theirs", "resource", other, "accepted"),
+        )
+    }
+    assert Primitive.objects.announce(server.pk, ["n://1", "n://2"]) == 2
+    counts = {
+        name: Primitive.objects.get(pk=row.pk).updates for name, row in rows.items()
+    }
+    assert counts == {"n://1": 1, "changed": 1, "held": 0, "tool": 0, "theirs": 0}
+    rule = read_catalogue()["resource", "n://1"]
+    assert rule.updates == 1
+
+
+@pytest.mark.django_db
+def test_resources_that_clients_can_read_are_listened_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = UpstreamServer.objects.create(name="acme", url="https://a.example/mcp")
+    UpstreamStatus.objects.create(upstream=server)
+    for number, (state, enabled) in enumerate(
+        [("accepted", True), ("held", True), ("accepted", False), ("changed", True)]
+    ):
+        Primitive.objects.create(
+            kind="resource",
+            name=f"n://{number}",
+            upstream_name=f"n://{number}",
+            upstream=server,
+            state=state,
+            enabled=enabled,
+        )
+    ((heard, until),) = take_leases({})
+    assert heard.resources == ("n://0", "n://3")
+    monkeypatch.setattr(listening, "MAX_RESOURCES", 1)
+    ((first, _until),) = take_leases({server.pk: until})
+    assert first.resources == ("n://0",) and first.key != heard.key
+    assert MAX_RESOURCES > 1
 
 
 def test_many_notices_cause_few_discoveries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +259,7 @@ def test_many_notices_cause_few_discoveries(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(exchange, "listen", listen)
 
     async def story() -> None:
-        task = asyncio.create_task(Listener(ACME, discover).run())
+        task = asyncio.create_task(Listener(Heard(ACME), discover).run())
         while len(found) < 3:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -165,7 +281,8 @@ def test_listeners_follow_their_leases(monkeypatch: pytest.MonkeyPatch) -> None:
             open_streams.remove(upstream.row.url)
 
     async def leases(work: Any, held: Any) -> Any:
-        return [(Upstream(1, "a", True, row, None), timezone.now()) for row in rows]
+        heard = [Heard(Upstream(1, "a", True, row, None)) for row in rows]
+        return [(one, timezone.now()) for one in heard]
 
     monkeypatch.setattr(exchange, "listen", listen)
     monkeypatch.setattr(listening, "in_database", leases)
@@ -193,8 +310,8 @@ def test_one_process_listens_to_a_server() -> None:
     server = UpstreamServer.objects.create(name="acme", url="https://a.example/mcp")
     assert take_leases({}) == [], "it was not discovered yet"
     UpstreamStatus.objects.create(upstream=server)
-    ((upstream, until),) = take_leases({})
-    assert upstream.pk == server.pk and until > timezone.now()
+    ((heard, until),) = take_leases({})
+    assert heard.upstream.pk == server.pk and until > timezone.now()
     assert take_leases({}) == [], "another process"
     ((_, later),) = take_leases({server.pk: until})
     assert later > until
