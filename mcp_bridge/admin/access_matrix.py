@@ -21,11 +21,10 @@ from django.utils.translation import gettext_lazy, ngettext
 from accounts.admin_site.site import Section, SitePage, site_page
 from accounts.authorization.delegation import NotAllowed
 from accounts.models import Role
-from mcp_bridge.access.access_matrix import (
-    Cell,
-    CellState,
-    Matrix,
-    MatrixChange,
+from mcp_bridge.access.matrix.cells import Cell, CellState, Matrix, MatrixChange
+from mcp_bridge.access.matrix.replacement import count_users, outcomes
+from mcp_bridge.access.matrix.saving import (
+    CHANGE_PRIMITIVE,
     StaleMatrix,
     save_matrix,
 )
@@ -155,13 +154,11 @@ class AccessMatrix(SitePage):
     ) -> HttpResponse:
         """The page; `ticked` are unsaved ticks, None for the stored state."""
         matrix = Matrix(view.primitives, view.roles)
-        may_change = self.request.user.has_perm("accounts.change_role")
+        user = self.request.user
+        may_change = user.has_perm("accounts.change_role")
+        allowed = may_change, may_change and user.has_perm(CHANGE_PRIMITIVE)
         rows = [
-            (
-                row,
-                state_badges(row),
-                cells(matrix, row, view.roles, ticked, may_change),
-            )
+            (row, state_badges(row), cells(matrix, row, view.roles, ticked, *allowed))
             for row in view.shown
         ]
         shown = {
@@ -195,6 +192,8 @@ class AccessMatrix(SitePage):
     def review(
         self, view: MatrixView, matrix: Matrix, changes: list[MatrixChange]
     ) -> HttpResponse:
+        found = outcomes(matrix, changes)
+        count_users(found)
         by_role: dict[Role, list[MatrixChange]] = {}
         for change in changes:
             by_role.setdefault(change.role, []).append(change)
@@ -205,6 +204,7 @@ class AccessMatrix(SitePage):
             {
                 "title": _("Review changes"),
                 "by_role": list(by_role.items()),
+                "outcomes": found,
                 "count": len(changes),
                 "codes": " ".join(change.code for change in changes),
                 "version": matrix.version,
@@ -271,24 +271,27 @@ def cells(
     roles: list[Role],
     ticked: set[str] | None,
     may_change: bool,
+    may_replace: bool,
 ) -> Iterator[SafeString]:
-    """A row of cells as HTML; a template is too slow for thousands of cells."""
+    """A row of cells as HTML; a template is too slow for thousands of cells.
+
+    `may_replace`: whether the reader may take access by shared scopes away.
+    """
     for role, cell in zip(roles, matrix.row(primitive), strict=True):
         on = cell.ticked if ticked is None or not cell.tickable else cell.key in ticked
-        yield cell_html(cell, f"{primitive.name}, {role.name}", on, may_change)
+        may = may_replace if cell.through else may_change
+        yield cell_html(cell, f"{primitive.name}, {role.name}", on, may)
 
 
 def cell_html(cell: Cell, name: str, on: bool, may_change: bool) -> SafeString:
     """One cell: a checkbox, or the reason why there is none."""
     shared = ", ".join(cell.through)
-    if cell.state is CellState.SHARED:
-        text = _("allowed through %s") % shared
-        return format_html('<td class="shared">{}</td>', text)
     if cell.state is CellState.CLOSED:
         return format_html(
             '<td class="closed">{}</td>', _("no: it does not require its own scope")
         )
-    text = _("also through %s") % shared
+    text = _("through %s") if cell.state is CellState.SHARED else _("also through %s")
+    text %= shared
     also = format_html("<small>{}</small>", text) if shared else ""
     return format_html(
         '<td><label><input type="checkbox" name="on" value="{}" aria-label="{}"{}{}>'

@@ -20,7 +20,8 @@ from accounts.models import (
     SigningKey,
     User,
 )
-from mcp_bridge.access.access_matrix import Matrix, save_matrix
+from mcp_bridge.access.matrix.cells import Matrix
+from mcp_bridge.access.matrix.saving import save_matrix
 from mcp_bridge.access.policy_file import apply_policy, export_text, policy_diff
 from mcp_bridge.models import Primitive
 from tests.support.admin_browser import (

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission
 from django.http import QueryDict
 
 from accounts.models import AuditEvent, Role, RoleAssignment, Scope, User
-from mcp_bridge.access.access_matrix import Cell, CellState, Matrix
+from mcp_bridge.access.matrix.cells import Cell, CellState, Matrix
 from mcp_bridge.admin import access_matrix
 from mcp_bridge.admin.access_matrix import (
     MAX_CELLS,
@@ -207,9 +207,8 @@ def test_a_cell_is_a_checkbox_or_a_reason() -> None:
     assert " checked disabled>" in html(CellState.OWN, True, False)
     both = html(CellState.BOTH, True, True, "A", "<B>")
     assert "<small>also through A, &lt;B&gt;</small>" in both
-    assert html(CellState.SHARED, True, True, "A", "<B>") == (
-        '<td class="shared">allowed through A, &lt;B&gt;</td>'
-    )
+    shared = html(CellState.SHARED, True, True, "A", "<B>")
+    assert " checked>" in shared and "<small>through A, &lt;B&gt;</small>" in shared
     assert html(CellState.CLOSED) == (
         '<td class="closed">no: it does not require its own scope</td>'
     )
@@ -224,14 +223,19 @@ def test_unsaved_ticks_are_shown_where_a_tick_is_possible() -> None:
     found = Matrix([row], [first, second])
 
     def checked(ticked: set[str] | None) -> list[bool]:
-        made = cells(found, row, [first, second], ticked, True)
+        made = cells(found, row, [first, second], ticked, True, True)
         return [" checked" in text for text in made]
 
-    assert checked(None) == [False, False]
-    assert checked({cell("First", "a"), cell("Second", "a")}) == [True, False]
+    assert checked(None) == [False, True]
+    assert checked({cell("First", "a"), cell("Second", "a")}) == [True, True]
+    assert checked({cell("First", "a")}) == [True, False]
+    locked = [
+        " disabled" in t for t in cells(found, row, [first, second], None, True, False)
+    ]
+    assert locked == [False, True], "shared access only for those who may change tools"
     first.scopes.add(Scope.objects.get(name="tool:a"))
     found = Matrix([row], [first, second])
-    assert (checked(None), checked(set())) == ([True, False], [False, False])
+    assert (checked(None), checked(set())) == ([True, True], [False, False])
 
 
 # ------------------------------------------------------------- review and save
@@ -273,6 +277,31 @@ def test_a_saved_change_is_applied_and_recorded(carol: User) -> None:
     ) == {("127.0.0.1",)}
     page = answer.wsgi_request
     assert "2 changes saved. Changes apply immediately." in str(list(page._messages))
+
+
+def test_shared_access_of_one_role_is_taken_away_in_place(carol: User) -> None:
+    """The review says who gains or loses, and what other roles get instead."""
+    shared = Scope.objects.create(name="Shared")
+    Primitive.objects.get(name="a").required_scopes.add(shared)
+    for name, people in (("First", 3), ("Second", 2)):
+        role = Role.objects.get(name=name)
+        role.scopes.add(shared)
+        for number in range(people):
+            RoleAssignment.objects.grant(account(f"{name}{number}"), role)
+    on = [cell("Second", "a"), cell("First", "b")]
+    answer = post(carol, version=matrix().version, on=on)
+    page = " ".join(answer.content.decode().split())
+    assert "3 users lose access" in page and "3 users gain access" in page
+    assert "It no longer requires Shared." in page
+    assert "These roles keep it and get tool:a: Second." in page
+    codes = answer.context["codes"]
+    assert post(carol, version=matrix().version, changes=codes).status_code == 302
+    assert granted() == {"First": {"Shared", "tool:b"}, "Second": {"Shared", "tool:a"}}
+    row = Primitive.objects.get(name="a")
+    assert [scope.name for scope in row.required_scopes.all()] == ["tool:a"]
+    event = AuditEvent.objects.get(action="primitive.changed")
+    assert (event.object, event.via) == ("tool a", "access matrix")
+    assert event.changes == {"required_scopes": [["Shared", "tool:a"], ["tool:a"]]}
 
 
 def test_without_a_change_nothing_is_reviewed(carol: User) -> None:

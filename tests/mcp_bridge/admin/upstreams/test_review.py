@@ -8,8 +8,9 @@ import pytest
 from django.contrib.auth.models import Permission
 
 from accounts.models import AuditEvent, Role, Scope, User
-from mcp_bridge.access.access_matrix import Matrix, save_matrix
 from mcp_bridge.access.definition_review import Line
+from mcp_bridge.access.matrix.cells import Matrix
+from mcp_bridge.access.matrix.saving import save_matrix
 from mcp_bridge.admin.upstreams.review import marked_words
 from mcp_bridge.models import DefinitionState, Offer, Primitive, UpstreamServer
 from tests.support.static_files import UNCOLLECTED

@@ -7,14 +7,8 @@ from django.test import RequestFactory
 
 from accounts.authorization.delegation import NotAllowed
 from accounts.models import AuditEvent, Role, RoleAssignment, Scope, User
-from mcp_bridge.access.access_matrix import (
-    Cell,
-    CellState,
-    Matrix,
-    MatrixChange,
-    StaleMatrix,
-    save_matrix,
-)
+from mcp_bridge.access.matrix.cells import Cell, CellState, Matrix, MatrixChange
+from mcp_bridge.access.matrix.saving import StaleMatrix, save_matrix
 from mcp_bridge.models import Offer, Primitive
 
 pytestmark = pytest.mark.django_db
@@ -85,12 +79,12 @@ def test_invalid_codes_change_nothing(
 def test_cells_that_cannot_change_are_unchanged(
     tools: dict[str, Primitive], carol: User
 ) -> None:
-    """Shared and locked cells, and cells that already have the wanted state."""
+    """Locked cells, and cells that already have the wanted state."""
     admin, user = Role.objects.get(name="Admin"), Role.objects.get(name="User")
     now = matrix()
     codes = [
         f"+{user.pk}-{tools['closed'].pk}",
-        f"-{admin.pk}-{tools['shared'].pk}",
+        f"+{admin.pk}-{tools['shared'].pk}",
         f"-{user.pk}-{tools['alone'].pk}",
     ]
     assert save_matrix(now, now.version, codes, actor=carol, request=None) == []
@@ -111,7 +105,7 @@ def test_a_conflicting_change_refuses_the_whole_form(
 EFFECTS = {
     CellState.OWN: (True, True),
     CellState.BOTH: (True, True),
-    CellState.SHARED: (False, False),
+    CellState.SHARED: (True, True),
     CellState.NONE: (False, True),
     CellState.CLOSED: (False, False),
 }
@@ -152,14 +146,15 @@ def test_the_differences_from_the_submitted_ticks(tools: dict[str, Primitive]) -
     for state, row in rows.items():
         assert now.cell(row, role).state == state
     keys = {state: f"{role.pk}-{row.pk}" for state, row in rows.items()}
-    kept = {keys[CellState.OWN], keys[CellState.BOTH]}
+    kept = {keys[CellState.OWN], keys[CellState.BOTH], keys[CellState.SHARED]}
     assert now.changes(kept, rows.values()) == []
     everything = now.changes(set(keys.values()), rows.values())
     assert everything == [MatrixChange(role, rows[CellState.NONE], True)]
     taken = now.changes({f"{other.pk}-{rows[CellState.OWN].pk}"}, rows.values())
-    assert {(c.primitive.name, c.give, c.still_through) for c in taken} == {
+    assert {(c.primitive.name, c.give, c.through) for c in taken} == {
         ("own", False, ()),
         ("both", False, ("User.Read",)),
+        ("shared", False, ("User.Read",)),
     }
     assert now.changes(set(), [rows[CellState.NONE]]) == []
 
@@ -219,6 +214,10 @@ def test_the_version_changes_with_every_row_behind_the_matrix(
     assert matrix().version == before
     assert Matrix([tool], Role.objects.all()).version != before
     assert Matrix(Primitive.objects.all(), [role]).version != before
+    unseen = Role.objects.create(name="Unseen")
+    page = Matrix([tool], [role]).version
+    unseen.scopes.add(Scope.objects.get(name="User.Read"))
+    assert Matrix([tool], [role]).version != page, "it may keep a tool by its own scope"
 
 
 def test_a_page_is_saved_as_the_rows_are_now(

@@ -1,8 +1,9 @@
 """The access matrix: roles x primitives, computed from scopes, and its changes.
 
-A role covers a primitive by any of its required scopes. A tick gives the role the
-primitive's own scope (`tool:name`) only. Coverage by a shared scope, such as
-`User.Write`, cannot be unticked here.
+A role covers a primitive by any of its required scopes, and a cell is ticked if it
+does. A new tick gives the role the primitive's own scope (`tool:name`). Without its
+tick the role loses that scope, and the primitive stops requiring the shared scopes,
+such as `User.Write`, through which this role covers it (`replacement.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from django.db import transaction
-from django.utils.translation import gettext as _
-
-from accounts.audit.record import record
-from accounts.authorization.delegation import NotAllowed, objection_to_scope
-from accounts.models import Role, Scope
+from accounts.models import Role
 from accounts.parsing.row_ids import row_id
-from mcp_bridge.access import definitions
 from mcp_bridge.models import DefinitionState, Primitive
 
 
@@ -53,13 +48,13 @@ class Cell:
 
     @property
     def ticked(self) -> bool:
-        """Whether the role has the own scope, and the primitive requires it."""
-        return self.state in (CellState.OWN, CellState.BOTH)
+        """Whether the role covers the primitive."""
+        return self.state in (CellState.OWN, CellState.BOTH, CellState.SHARED)
 
     @property
     def tickable(self) -> bool:
         """Whether a tick would change what the role can do."""
-        return self.state in (CellState.OWN, CellState.NONE, CellState.BOTH)
+        return self.state is not CellState.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +64,8 @@ class MatrixChange:
     role: Role
     primitive: Primitive
     give: bool
-    still_through: tuple[str, ...] = ()
-    """Shared scopes that still cover it after the tick is removed."""
+    through: tuple[str, ...] = ()
+    """Shared scopes that cover it: without the tick they are no longer required."""
 
     @property
     def accepts(self) -> bool:
@@ -86,10 +81,6 @@ class MatrixChange:
     def code(self) -> str:
         """As the review form submits it: `+role-primitive`."""
         return f"{'+' if self.give else '-'}{self.role.pk}-{self.primitive.pk}"
-
-
-class StaleMatrix(Exception):
-    """The matrix changed between display and save."""
 
 
 class Matrix:
@@ -126,7 +117,9 @@ class Matrix:
                 (p.pk, p.state, p.definition, sorted(self.required.get(p.pk, ())))
                 for p in self.primitives
             ],
-            [(r.pk, sorted(self.granted.get(r.pk, ()))) for r in self.roles],
+            [role.pk for role in self.roles],
+            # Other roles, too: they may keep a primitive by its own scope.
+            [(pk, sorted(scopes)) for pk, scopes in sorted(self.granted.items())],
         ]
         return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:32]
 
@@ -165,67 +158,3 @@ def scopes_by_row(through: Any, owner: str) -> dict[int, frozenset[str]]:
     for key, name in through.objects.values_list(owner, "scope__name"):
         scopes.setdefault(key, set()).add(name)
     return {key: frozenset(names) for key, names in scopes.items()}
-
-
-def save_matrix(
-    matrix: Matrix, version: str, codes: Iterable[str], *, actor: Any, request: Any
-) -> list[MatrixChange]:
-    """Apply all changes in one transaction, with audit events, or none.
-
-    Raises StaleMatrix, NotAllowed.
-    """
-    with transaction.atomic():
-        locked = Role.objects.filter(pk__in=[r.pk for r in matrix.roles])
-        list(locked.select_for_update().values_list("pk"))
-        keys = [p.pk for p in matrix.primitives]
-        rows = {p.pk: p for p in Primitive.objects.filter(pk__in=keys)}
-        now = Matrix([rows[key] for key in keys if key in rows], matrix.roles)
-        if now.version != version:
-            raise StaleMatrix(
-                _("Someone changed roles or tools after you opened this page.")
-            )
-        changes = now.parse_changes(codes)
-        message = matrix_objection(actor, changes)
-        if message:
-            raise NotAllowed(message)
-        held = {c.primitive.pk: c.primitive for c in changes if c.accepts}
-        seen = {pk: row.definition for pk, row in held.items()}
-        definitions.accept(
-            held.values(),
-            actor=actor,
-            request=request,
-            reviewed=seen,
-            via="access matrix",
-        )
-        for change in changes:
-            apply_change(change, actor, request)
-    return changes
-
-
-def matrix_objection(actor: Any, changes: Iterable[MatrixChange]) -> str:
-    """Why the actor may not make all of these changes; empty if allowed."""
-    for change in changes:
-        message = objection_to_scope(actor, change.role, change.primitive.own_scope)
-        if change.accepts and not message:
-            message = definitions.objection_to_accepting(actor, change.primitive)
-        if message:
-            return f"{change.role}, {change.primitive.name}: {message}"
-    return ""
-
-
-def apply_change(change: MatrixChange, actor: Any, request: Any) -> None:
-    """Apply one change and record it."""
-    name = change.primitive.own_scope
-    scope = Scope.objects.get(name=name)
-    if change.give:
-        change.role.scopes.add(scope)
-    else:
-        change.role.scopes.remove(scope)
-    record(
-        "role.scope_given" if change.give else "role.scope_taken",
-        actor=actor,
-        request=request,
-        object=change.role,
-        changes={name: [not change.give, change.give]},
-        via="access matrix",
-    )
