@@ -580,7 +580,7 @@ async def _subscribe(
         return
     headers = await credential_headers(upstream, None)
     for uri in uris:
-        with suppress(MCPError):
+        with suppress(MCPError, UpstreamProblem, SessionLost):
             await _send_legacy(
                 *(upstream, session, "resources/subscribe", {"uri": uri}),
                 *(headers, to, Sent()),

@@ -80,8 +80,10 @@ class Notices(exchange.Nobody):
         """Remember what changed."""
         if method in LIST_CHANGES:
             self.changed.set()
-        elif method == UPDATED and params.get("uri") in self.resources:
-            self.updated.add(params["uri"])
+            return
+        uri = params.get("uri")
+        if method == UPDATED and isinstance(uri, str) and uri in self.resources:
+            self.updated.add(uri)
             self.counted.set()
 
 

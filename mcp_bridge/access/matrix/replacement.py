@@ -15,7 +15,7 @@ from mcp_bridge.models import Primitive
 
 
 @dataclass
-class Outcome:
+class MatrixOutcome:
     """What the changes of one primitive lead to."""
 
     primitive: Primitive
@@ -43,7 +43,7 @@ class Outcome:
         return (self.required - self.dropped) | own
 
 
-def outcomes(matrix: Matrix, changes: Iterable[MatrixChange]) -> list[Outcome]:
+def outcomes(matrix: Matrix, changes: Iterable[MatrixChange]) -> list[MatrixOutcome]:
     """What the changes lead to, for each primitive that they concern."""
     by_primitive: dict[int, list[MatrixChange]] = {}
     for change in changes:
@@ -54,7 +54,7 @@ def outcomes(matrix: Matrix, changes: Iterable[MatrixChange]) -> list[Outcome]:
 
 def outcome(
     matrix: Matrix, changes: list[MatrixChange], roles: dict[int, Role]
-) -> Outcome:
+) -> MatrixOutcome:
     """What the changes of one primitive lead to, without the numbers of users."""
     primitive = changes[0].primitive
     own, required = primitive.own_scope, matrix.required.get(primitive.pk, frozenset())
@@ -69,7 +69,7 @@ def outcome(
         granted[pk] = granted[pk] - {own}
     left = required - dropped
     keep = [pk for pk in before - taken if not granted[pk] & left]
-    found = Outcome(
+    found = MatrixOutcome(
         primitive, required, dropped, [roles[pk] for pk in sorted(keep)], before
     )
     for pk in keep:
@@ -79,7 +79,7 @@ def outcome(
     return found
 
 
-def count_users(found: Iterable[Outcome]) -> None:
+def count_users(found: Iterable[MatrixOutcome]) -> None:
     """Set the numbers of users that gain or lose; equal sets of roles count once."""
     known: dict[tuple[frozenset[int], frozenset[int]], int] = {}
 
@@ -100,4 +100,6 @@ def users_with(roles: frozenset[int], without: frozenset[int]) -> int:
     having = current.filter(role__in=roles).values("user_id")
     lacking = current.filter(role__in=without).values("user_id")
     users = User.objects.filter(is_active=True, pk__in=having)
-    return users.exclude(pk__in=lacking).count() if without else users.count()
+    if without:
+        users = users.exclude(pk__in=lacking)
+    return int(users.count())

@@ -13,7 +13,7 @@ from accounts.authorization.delegation import NotAllowed, objection_to_scope
 from accounts.models import Role, Scope
 from mcp_bridge.access import definitions
 from mcp_bridge.access.matrix.cells import Matrix, MatrixChange
-from mcp_bridge.access.matrix.replacement import Outcome, outcomes
+from mcp_bridge.access.matrix.replacement import MatrixOutcome, outcomes
 from mcp_bridge.models import Primitive
 
 CHANGE_PRIMITIVE = "mcp_bridge.change_primitive"
@@ -70,7 +70,7 @@ def objection_to_changes(actor: Any, changes: Iterable[MatrixChange]) -> str:
     return ""
 
 
-def objection_to_replacing(actor: Any, found: Iterable[Outcome]) -> str:
+def objection_to_replacing(actor: Any, found: Iterable[MatrixOutcome]) -> str:
     """Why the actor may not replace shared scopes; empty if allowed.
 
     Roles that hold an own scope without effect gain by its becoming a required one.
@@ -96,13 +96,13 @@ def apply_change(
     """Give or take the own scope and record it; a shared one is replaced elsewhere."""
     name = change.primitive.own_scope
     if change.give:
-        give(change.role, name, actor, request)
+        give_scope(change.role, name, actor, request)
     elif name in matrix.granted.get(change.role.pk, ()):
         change.role.scopes.remove(Scope.objects.get(name=name))
         record_scope(change.role, name, False, actor, request)
 
 
-def replace_scopes(one: Outcome, actor: Any, request: Any) -> None:
+def replace_scopes(one: MatrixOutcome, actor: Any, request: Any) -> None:
     """Stop requiring the shared scopes; their other roles get the own scope."""
     if not one.dropped:
         return
@@ -119,10 +119,10 @@ def replace_scopes(one: Outcome, actor: Any, request: Any) -> None:
         via=VIA,
     )
     for role in one.keepers:
-        give(role, own, actor, request)
+        give_scope(role, own, actor, request)
 
 
-def give(role: Role, name: str, actor: Any, request: Any) -> None:
+def give_scope(role: Role, name: str, actor: Any, request: Any) -> None:
     """Give a role a scope and record it."""
     role.scopes.add(Scope.objects.get(name=name))
     record_scope(role, name, True, actor, request)

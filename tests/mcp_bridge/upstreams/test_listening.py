@@ -77,6 +77,8 @@ class Server:
         if method == "subscriptions/listen":
             error = {"code": -32601, "message": "Method not found"}
             return self.json({"jsonrpc": "2.0", "id": number, "error": error})
+        if method == "resources/subscribe":
+            return self.json({"jsonrpc": "2.0", "id": number, "result": {}})
         if method == "initialize":
             about = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities}
             answer = {"jsonrpc": "2.0", "id": number, "result": about}
