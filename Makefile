@@ -49,7 +49,6 @@ messages: $(VENV)/.dev
 	$(BIN)/python -m tests.tools.messages
 
 lock: $(VENV)/.dev
-	$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.9"
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 		--generate-hashes --quiet --no-header --output-file requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
@@ -78,7 +77,7 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: tests/requirements.txt requirements.txt | $(VENV)/bin/python
 	echo "Installing the locked packages for development ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r tests/requirements.txt
+	$(BIN)/python -m tests.tools.install tests/requirements.txt
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	touch $@ $(VENV)/.runtime
 

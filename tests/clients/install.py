@@ -16,6 +16,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from tests.support.requirements_skip import skip_or_fail
+from tests.tools.install import install
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -91,13 +92,8 @@ def python_with(folder: Path, lock: Path) -> str:
             (own / "shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
             missing = folder / "missing.txt"
             missing.write_text(wanted)
-            command = [sys.executable, "-m", "pip", "--python", str(python), "install"]
-            command += ["--quiet", "--no-deps", "--no-compile"]
-            command += ["--require-hashes", "--disable-pip-version-check"]
-            command += ["-r", str(missing)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                skip_or_fail("the package index", f"pip failed: {done.stderr[-300:]}")
+            if install(missing, str(python)):
+                skip_or_fail("the package index", "its packages were not installed")
             stamp.write_text(wanted)
     return str(python)
 
