@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, changeable_rows, may
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.audit.record import record
 from accounts.authorization.delegation import objection_to_granting
 from accounts.models import AccessRequest, User
@@ -82,7 +82,7 @@ def objection_to_requested_end(actor: User, access_request: AccessRequest) -> st
 class AccessRequestAdmin(ActorFormMixin[AccessRequest], ReadOnlyAdmin[AccessRequest]):
     """Users request roles in the portal; staff decide here."""
 
-    place = (Section.PEOPLE, 16)
+    place = (Section.ACCESS, 30)
     intro = _(
         "Users request roles in the portal and give a reason. "
         "Approve or decline their requests here."

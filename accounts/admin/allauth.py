@@ -21,7 +21,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin_site.base import M, ReadOnlyAdmin, may
 from accounts.admin_site.confirmation import own_session
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.audit.record import record
 from accounts.authentication.oidc.account_linking import unlink
 from accounts.authorization.delegation import outranks, protected_users
@@ -93,7 +93,7 @@ class AuthenticatorAdmin(UsersRowAdmin[Authenticator]):
 
 @admin.register(UserSession)
 class UserSessionAdmin(UsersRowAdmin[UserSession]):
-    place, list_title = (Section.PEOPLE, 65), _("Browser sessions")
+    place, list_title = (Section.PEOPLE, 60), _("Browser sessions")
     intro = _("Browsers in which users are signed in to the admin and the portal.")
     list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
     search_fields = ("user__username", "ip")
@@ -140,7 +140,7 @@ class UserSessionAdmin(UsersRowAdmin[UserSession]):
 class SocialAccountAdmin(UsersRowAdmin[SocialAccount]):
     """Links between accounts here and accounts at sign-in providers."""
 
-    place, list_title = (Section.PEOPLE, 62), _("Linked identities")
+    place, list_title = (Section.PEOPLE, 80), _("Linked identities")
     intro = _("Accounts at sign-in providers that are linked to users.")
     nothing_yet = _(
         "No linked identities yet. One appears here when a user "

@@ -15,8 +15,8 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import ReadOnlyAdmin, may
+from accounts.admin_site.navigation.groups import Section
 from accounts.admin_site.notices import Notice, notice_finder
-from accounts.admin_site.site import Section
 from accounts.authentication.lockout import unlock
 from accounts.authorization.delegation import UNLOCK_PERMISSION, protected_users
 from accounts.models import User
@@ -35,7 +35,7 @@ AccessAttempt.__str__ = attempt_title
 class AccessAttemptAdmin(ReadOnlyAdmin[AccessAttempt]):
     """Names are as typed; an account with that name need not exist."""
 
-    place, list_title = (Section.SYSTEM, 20), _("Failed sign-ins")
+    place, list_title = (Section.PEOPLE, 50), _("Failed sign-ins")
     intro = _(
         "Failed sign-ins that count towards a lockout. Unlock to reset the counter."
     )

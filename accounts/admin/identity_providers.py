@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import AuditedAdmin, BoundedInline
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.models import ClaimRule, SignInProvider
 
 
@@ -49,7 +49,7 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
     """Claim rules grant roles, so only superusers change them; auditors read."""
 
     noun = "provider"
-    place = (Section.PEOPLE, 60)
+    place = (Section.SETTINGS, 20)
     form = ProviderForm
     list_display = ("name", "issuer", "enabled", "sign_up", "link_by_email")
     inlines = (ClaimRuleInline,)

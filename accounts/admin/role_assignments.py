@@ -22,7 +22,7 @@ from accounts.admin_site.base import (
     changeable_rows,
 )
 from accounts.admin_site.large_changelists import BoundedPaginator
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import (
     NOT_YOURS,
     objection_to_granting,
@@ -165,7 +165,7 @@ class RoleAssignmentAdmin(
 
     noun = "role"
     verbs = ("granted", "extended", "withdrawn")
-    place = (Section.PEOPLE, 15)
+    place = (Section.ACCESS, 20)
     intro = _("Who has each role, who granted it, why, and when it expires.")
     nothing_yet = _(
         "No role assignments match. Add one here; the end date is optional."

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import ActorFormMixin, DelegatedAdmin
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import (
     NOT_YOURS,
     objection_to_role,
@@ -38,7 +38,7 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Scope)
 class ScopeAdmin(DelegatedAdmin[Scope]):
     noun = "scope"
-    place = (Section.PEOPLE, 30)
+    place = (Section.ACCESS, 60)
     intro = _(
         "Tools require scopes and roles grant them. Every tool has "
         "its own scope, such as tool:whoami."
@@ -62,7 +62,7 @@ class ScopeAdmin(DelegatedAdmin[Scope]):
 @admin.register(Role)
 class RoleAdmin(ActorFormMixin[Role], DelegatedAdmin[Role]):
     noun = "role"
-    place = (Section.PEOPLE, 20)
+    place = (Section.ACCESS, 10)
     intro = _(
         "A role is a set of scopes. Its users can use every tool "
         "that requires one of them."

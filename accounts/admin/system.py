@@ -8,14 +8,15 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site import system_status
-from accounts.admin_site.site import Section, SitePage, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, site_page
 from accounts.http.help.links import help_url
 
 
 @site_page
 class SystemPage(SitePage):
     path, name, title = "system/", "system", _("System")
-    place = (Section.SYSTEM, 1)
+    place = (Section.SETTINGS, 10)
     permissions = ("accounts.view_system",)
     template = "admin/system.html"
 

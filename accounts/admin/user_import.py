@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.admin.people.invitations import shown_links
-from accounts.admin_site.site import Section, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import site_page
 from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
 from accounts.authentication.invitations import mail_configured
 from accounts.authorization.delegation import NotAllowed

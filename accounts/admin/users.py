@@ -35,7 +35,7 @@ from accounts.admin_site.confirmation import (
     own_session,
     signout_effect,
 )
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.audit.record import record
 from accounts.authentication.lockout import unlock
 from accounts.authentication.mfa import reset_mfa

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.declared_lookups import DeclaredLookups
-from accounts.admin_site.site import DEFAULT_PLACE, Place
+from accounts.admin_site.navigation.groups import DEFAULT_PLACE, Place
 from accounts.audit.record import record
 from accounts.http.language import in_english
 from accounts.models import AuditEvent

@@ -1,11 +1,11 @@
-"""The admin site, with a navigation by subject instead of by app.
+"""The admin site, with a navigation by task instead of by app.
 
 It is not in `accounts.admin`, whose modules register with the site at import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from django.contrib import admin
@@ -16,7 +16,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.views import shortcut
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.db.models import Model, TextChoices
+from django.db.models import Model
 from django.db.models.base import ModelBase
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -28,26 +28,17 @@ from django.views import View
 from accounts.admin_site import dashboard
 from accounts.admin_site.autocomplete import DeclaredAutocompleteView
 from accounts.admin_site.declared_lookups import DeclaredLookups
+from accounts.admin_site.navigation.groups import (
+    DEFAULT_PLACE,
+    Entry,
+    Group,
+    Place,
+    Section,
+    grouped,
+)
 from accounts.admin_site.notices import notices
 from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.parsing.row_ids import row_id
-
-
-class Section(TextChoices):
-    """Groups of the navigation, in their order."""
-
-    PEOPLE = "people", _("People and access")
-    TOOLS = "tools", _("Tools")
-    TOKENS = "tokens", _("Tokens and clients")
-    AUDIT = "audit", _("Audit")
-    SYSTEM = "system", _("System")
-
-
-Place = tuple[Section, int]
-"""Group in the navigation, and the rank in it (low first)."""
-
-DEFAULT_PLACE: Place = (Section.SYSTEM, 90)
-"""Default for models without a place, such as those of other apps."""
 
 
 class SitePage(View):
@@ -87,7 +78,7 @@ class PorticoSite(AdminSite):
     """Django's admin site with own pages, one navigation and the dashboard."""
 
     site_header = site_title = "Portico"
-    index_title = _("Dashboard")
+    index_title = _("Overview")
     site_url = "/portal/"
     empty_value_display = "-"
 
@@ -168,7 +159,7 @@ class PorticoSite(AdminSite):
         return cast(HttpResponse, view(request))
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """Show the dashboard above the list of pages."""
+        """Show the dashboard."""
         shown = {**dashboard.dashboard_context(request), **(extra_context or {})}
         return super().index(request, shown)
 
@@ -179,35 +170,31 @@ class PorticoSite(AdminSite):
         shown = {"notices": notices(request), **(extra_context or {})}
         return super().app_index(request, app_label, shown)
 
-    def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
-        """Pages and models by section; with `app_label`, Django's order."""
+    def get_app_list(self, request: Any, app_label: str | None = None) -> list[Group]:
+        """Pages and models by group; with `app_label`, Django's order."""
         if app_label is not None:
             return super().get_app_list(request, app_label)
-        entries: dict[str, list[tuple[int, dict[str, Any]]]] = {s: [] for s in Section}
+        return grouped(self.placed_entries(request))
+
+    def placed_entries(self, request: HttpRequest) -> Iterator[tuple[Place, Entry]]:
+        """Every page that this user may open, with its place."""
+        if self.has_permission(request):
+            yield (Section.OVERVIEW, 0), overview_entry()
         for page in self.pages.values():
             if page.in_menu and page.allowed(request):
-                section, rank = page.place
-                entries[section].append((rank, menu_entry(page)))
+                yield page.place, menu_entry(page)
         for app in super().get_app_list(request):
             for model in app["models"]:
                 model_admin = self._registry[model["model"]]
-                place = getattr(model_admin, "place", DEFAULT_PLACE)
                 model["name"] = getattr(model_admin, "list_title", "") or model["name"]
-                entries[place[0]].append((place[1], model))
-        return [
-            self.group(Section(key), entries[key]) for key in entries if entries[key]
-        ]
+                yield getattr(model_admin, "place", DEFAULT_PLACE), model
 
-    def group(self, section: Section, entries: list[Any]) -> dict[str, Any]:
-        """One section in the shape of Django's app list."""
-        ordered = sorted(entries, key=lambda entry: (entry[0], str(entry[1]["name"])))
-        return {
-            "name": section.label,
-            "app_label": section.value,
-            "app_url": "",
-            "has_module_perms": True,
-            "models": [model for _rank, model in ordered],
-        }
+    def section_at(self, path: str) -> Section | None:
+        """The group of the page without a model at this path."""
+        for page in self.pages.values():
+            if path == reverse(f"admin:{page.name}"):
+                return page.place[0]
+        return None
 
 
 def name_relation_rows(model: type[Model]) -> None:
@@ -226,14 +213,23 @@ def relation_title(*ends: str) -> Callable[[Any], str]:
     return lambda row: ": ".join(str(getattr(row, end)) for end in ends)
 
 
-def menu_entry(page: type[SitePage]) -> dict[str, Any]:
+def menu_entry(page: type[SitePage]) -> Entry:
+    return page_entry(page.name, page.title, reverse(f"admin:{page.name}"))
+
+
+def overview_entry() -> Entry:
+    """The dashboard in the navigation."""
+    return page_entry(Section.OVERVIEW, Section.OVERVIEW.label, reverse("admin:index"))
+
+
+def page_entry(name: str, title: Any, url: str) -> Entry:
     """A page in the shape of Django's model entries."""
     return {
         "model": None,
-        "name": page.title,
-        "object_name": page.name,
+        "name": title,
+        "object_name": name,
         "perms": {},
-        "admin_url": reverse(f"admin:{page.name}"),
+        "admin_url": url,
         "add_url": None,
         "view_only": True,
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import template
+from django.contrib import admin
 from django.utils.safestring import SafeString
 
-from accounts.admin_site.site import links_of
+from accounts.admin_site.navigation import breadcrumbs, groups
+from accounts.admin_site.site import PorticoSite, links_of
 
 register = template.Library()
 
@@ -32,3 +34,20 @@ def labelled(field: Any) -> SafeString:
 def links_of_row(context: Any, row: Any) -> list[tuple[Any, str]]:
     """Buttons that other modules registered for this row's page."""
     return links_of(context["request"], row) if row is not None else []
+
+
+@register.simple_tag(takes_context=True)
+def navigation(context: Any) -> list[groups.MenuGroup]:
+    """The groups of the navigation for this user, on this page."""
+    path = context["request"].path
+    section = cast(PorticoSite, admin.site).section_at(path)
+    return groups.menu(context.get("available_apps") or [], path, section or "")
+
+
+@register.simple_tag(takes_context=True)
+def breadcrumb_trail(context: Any) -> list[breadcrumbs.Crumb]:
+    """(text, URL) of the pages above this one, and of this one without URL."""
+    path = context["request"].path
+    section = cast(PorticoSite, admin.site).section_at(path)
+    label = str(section.label) if section else ""
+    return breadcrumbs.breadcrumbs(context.flatten(), path, label)

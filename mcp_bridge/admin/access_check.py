@@ -17,7 +17,8 @@ from accounts.admin.people.invitations import grantable_roles
 from accounts.admin.people.role_changes import GIVE
 from accounts.admin.tokens.revoked_tokens import find_pasted_token
 from accounts.admin_site.base import may
-from accounts.admin_site.site import Section, SitePage, row_cell, row_link, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, row_cell, row_link, site_page
 from accounts.models import AuditEvent, IssuedToken, Role, RoleAssignment, User
 from accounts.parsing.end_choice_field import DURATIONS
 from accounts.parsing.json_form_field import JSONFormField
@@ -131,7 +132,7 @@ class AccessCheck(SitePage):
 
     path, name = "access/check/", "access_check"
     title = _("Access check")
-    place = (Section.PEOPLE, 40)
+    place = (Section.ACCESS, 50)
     permissions = (
         "accounts.view_user",
         "accounts.view_role",

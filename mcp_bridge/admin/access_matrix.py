@@ -18,7 +18,8 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts.admin_site.site import Section, SitePage, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, site_page
 from accounts.authorization.delegation import NotAllowed
 from accounts.models import Role
 from mcp_bridge.access.matrix.cells import Cell, CellState, Matrix, MatrixChange
@@ -142,7 +143,7 @@ class AccessMatrix(SitePage):
 
     path, name = "access/matrix/", "access_matrix"
     title = gettext_lazy("Access matrix")
-    place = (Section.PEOPLE, 35)
+    place = (Section.ACCESS, 40)
     permissions = ("accounts.view_role", "mcp_bridge.view_primitive")
     template = "admin/access_matrix.html"
 

@@ -10,7 +10,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts.admin_site.site import Section, SitePage, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, site_page
 from accounts.admin_site.uploads import SuperusersPage, store_draft, uploaded_file
 from accounts.audit.record import record
 from accounts.authorization.delegation import NotAllowed
@@ -26,6 +27,7 @@ class PolicyExportPage(SitePage):
     path = "policy/export/"
     name = "policy-export"
     title = gettext_lazy("Export policy")
+    place = (Section.ACCESS, 71)
     permissions = (
         "accounts.view_scope",
         "accounts.view_role",
@@ -48,7 +50,7 @@ class PolicyImportPage(SuperusersPage):
     path = "policy/"
     name = "policy-import"
     title = gettext_lazy("Policy file")
-    place = (Section.PEOPLE, 50)
+    place = (Section.ACCESS, 70)
     template = "admin/policy.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:

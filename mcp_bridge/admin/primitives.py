@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin_site.base import ActorFormMixin, AuditedAdmin
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import NOT_YOURS, NotAllowed, widens_access
 from accounts.models import User
 from mcp_bridge.access import definitions

@@ -39,7 +39,8 @@ from accounts.admin_site.large_changelists import (
     WithoutIndex,
     distinct,
 )
-from accounts.admin_site.site import Section, cells_of
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import cells_of
 from accounts.audit.record import record
 from accounts.http.client_address import normalize_address
 from accounts.models import AuditEvent, AuditSeal, OAuthClient
@@ -137,7 +138,7 @@ class SubjectFilter(admin.SimpleListFilter):
 class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
     """Search and filter events; superusers cannot edit or delete them either."""
 
-    place = (Section.AUDIT, 10)
+    place = (Section.ACTIVITY, 10)
     intro = _(
         "All decisions and changes: what happened, who did it and "
         "why. Entries cannot be changed or deleted."

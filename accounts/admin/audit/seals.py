@@ -11,7 +11,7 @@ from accounts.admin_site.base import ReadOnlyAdmin
 from accounts.admin_site.large_changelists import (
     COUNT_LIMIT,
 )
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.models import AuditSeal
 
 VERIFIED_AT_ONCE = 100
@@ -20,7 +20,7 @@ VERIFIED_AT_ONCE = 100
 
 @admin.register(AuditSeal)
 class AuditSealAdmin(ReadOnlyAdmin[AuditSeal]):
-    place = (Section.AUDIT, 20)
+    place = (Section.ACTIVITY, 20)
     intro = _(
         "Each seal covers a range of events and the previous seal. "
         "Store the newest digest outside Portico and compare it "

@@ -14,7 +14,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.base import may
 from accounts.admin_site.confirmation import own_session, signout_effect
-from accounts.admin_site.site import Section, SitePage, row_link, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, row_link, site_page
 from accounts.audit.record import record
 from accounts.authorization.delegation import (
     REVOKE_PERMISSION,

@@ -19,7 +19,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.admin_site.base import ReadOnlyAdmin, badge, changeable_rows, may, names
-from accounts.admin_site.site import Section, SitePage, row_link, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, row_link, site_page
 from accounts.authentication.invitations import mail_configured, mail_invitation
 from accounts.authorization.delegation import (
     NotAllowed,
@@ -154,7 +155,7 @@ class InvitePage(SitePage):
     path = "users/invite/"
     name = "invite"
     title = gettext_lazy("Invite")
-    place = (Section.PEOPLE, 11)
+    place = (Section.PEOPLE, 20)
     permissions = (INVITE,)
     template = "admin/invite.html"
 
@@ -226,7 +227,7 @@ def objection_to_resending(actor: User, row: Invitation) -> str:
 class InvitationAdmin(ReadOnlyAdmin[Invitation]):
     """Who was invited, who invited them, and what became of it."""
 
-    place = (Section.PEOPLE, 11)
+    place = (Section.PEOPLE, 30)
     intro = gettext_lazy(
         "Links with which people set a password or a passkey. Each works once. "
         "A new link replaces the earlier one."

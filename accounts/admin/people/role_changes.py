@@ -19,7 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.admin_site.base import may
-from accounts.admin_site.site import Section, SitePage, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, site_page
 from accounts.audit.record import record
 from accounts.authorization.delegation import (
     objection_to_granting,
@@ -65,7 +66,7 @@ class RoleChanges(SitePage):
     path = "users/role/"
     name = "change-role"
     title = gettext_lazy("Change a role")
-    place = (Section.PEOPLE, 90)
+    place = (Section.PEOPLE, 91)
     permissions = ("accounts.view_user",)
     in_menu = False
 

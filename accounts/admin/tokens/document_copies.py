@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import ActorFormMixin, DelegatedAdmin, changeable_rows
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import objection_to_copy
 from accounts.models import DocumentCopy, DocumentHost, User
 from accounts.oauth.clients.document_copies import (
@@ -66,7 +66,7 @@ class DocumentCopyAdmin(ActorFormMixin[DocumentCopy], DelegatedAdmin[DocumentCop
     """Switching a copy off ends the access of the clients that stand on it."""
 
     noun = "document_copy"
-    place = (Section.TOKENS, 55)
+    place = (Section.CLIENTS, 70)
     intro = _(
         "Copies of the documents of well-known clients. A copy is used only while this "
         "server cannot fetch the document."

@@ -26,7 +26,7 @@ from accounts.admin_site.large_changelists import (
     UnsortedChoices,
     WithoutIndex,
 )
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.models import IssuedToken, OAuthClient, TokenKind, User
 from accounts.models.issued_tokens import STATES
 
@@ -134,7 +134,7 @@ class IssuedFilter(PeriodFilter):
 class IssuedTokenAdmin(LargeChangelistMixin, ReadOnlyAdmin[IssuedToken]):
     """Revoke one token, a selection, or all tokens that match the filter."""
 
-    place = (Section.TOKENS, 10)
+    place = (Section.CLIENTS, 20)
     intro = _("All tokens that Portico issued. The tokens themselves are not stored.")
     nothing_yet = _(
         "No tokens yet. The portal's Connect page shows how to sign in with a client."

@@ -28,7 +28,7 @@ from accounts.admin_site.base import (
     changeable_rows,
 )
 from accounts.admin_site.confirmation import revocable_tokens
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import (
     NOT_YOURS,
     more_privileged_users,
@@ -154,7 +154,7 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     """Client names come from outside; they are escaped and shown as text."""
 
     noun = "client"
-    place = (Section.TOKENS, 30)
+    place = (Section.CLIENTS, 10)
     intro = _(
         "Applications that sign users in. Self-registered clients "
         "are unverified until an administrator approves them."
@@ -402,7 +402,7 @@ class HostForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(DocumentHost)
 class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHost]):
     noun = "document_host"
-    place = (Section.TOKENS, 50)
+    place = (Section.CLIENTS, 60)
     intro = _("Hosts whose client metadata documents are trusted or blocked.")
     nothing_yet = _(
         "No hosts yet. Clients with a metadata document are "
@@ -429,7 +429,7 @@ class DocumentHostAdmin(ActorFormMixin[DocumentHost], DelegatedAdmin[DocumentHos
 class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
     """Authorization codes, pending and used; their hashes are not shown."""
 
-    place = (Section.TOKENS, 60)
+    place = (Section.CLIENTS, 50)
     intro = _(
         "Authorization codes of sign-ins in progress. Only their hashes are stored."
     )
@@ -443,7 +443,7 @@ class OAuthGrantAdmin(ReadOnlyAdmin[OAuthGrant]):
 
 @admin.register(Consent)
 class ConsentAdmin(ReadOnlyAdmin[Consent]):
-    place = (Section.TOKENS, 40)
+    place = (Section.CLIENTS, 40)
     intro = _("Apps that users have approved. Users can revoke them in the portal.")
     nothing_yet = _("No consents yet. One appears here when a user allows an app.")
     list_display = ("user", "client", "scope", "redirect_host", "given_at")

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import ActorFormMixin, ReadOnlyAdmin, may
 from accounts.admin_site.large_changelists import LargeChangelistMixin
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.authorization.delegation import objection_to_revoking
 from accounts.models import IssuedToken, RevokedToken, User
 from accounts.tokens.lookup import find_token
@@ -75,7 +75,7 @@ class RevokedTokenAdmin(
 ):
     """The revocation table; rows are added but never edited or deleted by hand."""
 
-    place = (Section.TOKENS, 20)
+    place = (Section.CLIENTS, 30)
     intro = _("Tokens that are rejected although they have not expired.")
     nothing_yet = _(
         "No revoked tokens. To revoke one, add it here by its ID or the token itself."

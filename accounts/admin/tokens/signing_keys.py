@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from accounts.admin_site.base import ReadOnlyAdmin, badge, may
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.audit.record import record
 from accounts.authorization.delegation import objection_to_retiring
 from accounts.models import SigningKey
@@ -33,7 +33,7 @@ LOOKS = {KeyState.ACTIVE: "good", KeyState.RETIRING: "warn"}
 class SigningKeyAdmin(ReadOnlyAdmin[SigningKey]):
     """Keys that sign tokens; private keys are never shown."""
 
-    place = (Section.SYSTEM, 10)
+    place = (Section.SETTINGS, 30)
     intro = gettext_lazy(
         "Keys that sign tokens. Private keys are encrypted and never shown."
     )

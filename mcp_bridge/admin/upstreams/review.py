@@ -20,7 +20,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin_site.base import badge
-from accounts.admin_site.site import Section, SitePage, row_link, site_page
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import SitePage, row_link, site_page
 from accounts.authorization.delegation import NotAllowed
 from accounts.parsing.row_ids import row_id
 from mcp_bridge.access import definitions

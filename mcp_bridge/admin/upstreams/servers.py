@@ -23,7 +23,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.admin_site.base import AuditedAdmin, badge, may
 from accounts.admin_site.declared_lookups import LONGEST_VALUE
-from accounts.admin_site.site import Section, row_link
+from accounts.admin_site.navigation.groups import Section
+from accounts.admin_site.site import row_link
 from accounts.parsing.text import one_line
 from mcp_bridge.access.definitions import WAITING
 from mcp_bridge.admin.upstreams import figures

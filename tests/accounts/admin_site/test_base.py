@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group, Permission
 from django.test import RequestFactory, override_settings
 
 from accounts.admin_site import base
-from accounts.admin_site.site import DEFAULT_PLACE
+from accounts.admin_site.navigation.groups import DEFAULT_PLACE
 from accounts.models import AuditEvent, Role, RoleAssignment, User
 from accounts.parsing.json_form_field import JSONFormField
 from tests.support.commands import new_events

@@ -18,7 +18,7 @@ from django.test import RequestFactory
 from django.urls import resolve, reverse
 
 from accounts.admin_site import dashboard, site
-from accounts.admin_site.site import Section
+from accounts.admin_site.navigation.groups import Section
 from accounts.models import Role, Scope, User
 from tests.support.users import make_user, unguarded_users
 
@@ -33,10 +33,13 @@ def menu(user: User) -> dict[str, list[str]]:
     return {g["app_label"]: [str(m["name"]) for m in g["models"]] for g in groups}
 
 
-def test_the_menu_is_grouped_by_section(carol: User) -> None:
+def test_the_menu_is_grouped_by_task(carol: User) -> None:
     found = menu(carol)
-    assert list(found) == list(Section)
-    assert found["people"][:1] == ["Users"] and "Tokens" in found["tokens"]
+    assert list(found) == list(Section) and len(found) == 7
+    assert found["overview"] == ["Overview"] and found["people"][0] == "Users"
+    assert found["access"][:2] == ["Roles", "Role assignments"]
+    assert found["clients"][:2] == ["OAuth clients", "Tokens"]
+    assert found["activity"] == ["Audit events", "Audit seals"]
 
 
 def test_the_menu_shows_only_pages_the_user_may_open() -> None:
@@ -44,10 +47,11 @@ def test_the_menu_shows_only_pages_the_user_may_open() -> None:
     judy = make_user("judy", admin=True)
     unguarded_users().filter(pk=judy.pk).update(is_superuser=False)
     judy.refresh_from_db()
-    assert menu(judy) == {}
+    assert menu(judy) == {"overview": ["Overview"]}
     permission = Permission.objects.get(codename="view_auditevent")
     judy.user_permissions.add(permission)
-    assert menu(User.objects.get(pk=judy.pk)) == {"audit": ["Audit events"]}
+    found = menu(User.objects.get(pk=judy.pk))
+    assert found == {"overview": ["Overview"], "activity": ["Audit events"]}
 
 
 def request_of(user: Any, **query: str) -> Any:
@@ -128,7 +132,7 @@ wrapped: Any = admin.site._wrapped  # type: ignore[attr-defined]
 class Open(site.SitePage):
     path, name, title = "open/", "open", "Open page"
     template, permissions = "admin/x.html", ("accounts.view_user", "accounts.view_role")
-    place, parent = (Section.AUDIT, 1), ("index", "Home")
+    place, parent = (Section.ACTIVITY, 1), ("index", "Home")
 
     def get(self, request: Any) -> Any:
         return self.page({"more": 1}, status=409)
@@ -183,7 +187,7 @@ def test_hidden_pages_are_not_in_the_menu(carol: User, monkeypatch: Any) -> None
     hidden = type("Hidden", (Open,), {"in_menu": False, "name": "hidden", "title": "H"})
     monkeypatch.setattr(site, "reverse", lambda name: f"/{name}")
     monkeypatch.setattr(wrapped, "pages", {"a": Open, "b": hidden})
-    found = menu(carol)["audit"]
+    found = menu(carol)["activity"]
     assert "Open page" in found and "H" not in found
 
 
@@ -194,27 +198,24 @@ def test_a_menu_entry_links_to_its_page(monkeypatch: Any) -> None:
     assert entry["view_only"] and entry["add_url"] is None and entry["perms"] == {}
 
 
-def test_a_section_is_ordered_by_rank_then_name() -> None:
-    entries = [(2, {"name": "a"}), (1, {"name": "c"}), (1, {"name": "b"})]
-    group = admin.site.group(Section.AUDIT, entries)  # type: ignore[attr-defined]
-    assert [entry["name"] for entry in group["models"]] == ["b", "c", "a"]
-    assert (group["name"], group["app_label"]) == (Section.AUDIT.label, "audit")
-
-
 def test_one_app_keeps_djangos_order(carol: User) -> None:
     (found,) = admin.site.get_app_list(request_of(carol), "axes")
     assert found["app_label"] == "axes"
 
 
-def test_models_without_a_place_are_last() -> None:
-    assert site.DEFAULT_PLACE == (Section.SYSTEM, 90)
+def test_the_group_of_a_page_without_a_model_is_known_by_its_path() -> None:
+    """Also of pages that are not in the navigation."""
+    found = wrapped.section_at("/admin/users/end-access/")
+    assert found == Section.PEOPLE
+    assert wrapped.section_at("/admin/policy/export/") == Section.ACCESS
+    assert wrapped.section_at("/admin/accounts/user/") is None
 
 
 def test_the_index_has_the_dashboard(carol: User, monkeypatch: Any) -> None:
     monkeypatch.setattr(dashboard, "dashboard_context", lambda request: {"a": 1})
     response = admin.site.index(request_of(carol), {"b": 2})
     shown: Any = response.context_data
-    assert (shown["a"], shown["b"], str(shown["title"])) == (1, 2, "Dashboard")
+    assert (shown["a"], shown["b"], str(shown["title"])) == (1, 2, "Overview")
 
 
 def buttons(number: str, _request: Any, _row: Any) -> list[tuple[Any, str]]:

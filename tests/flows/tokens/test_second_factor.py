@@ -165,7 +165,7 @@ def test_staff_must_set_up_a_second_factor(strict_server: Portico) -> None:
             assert str(carol.page.url).endswith("/portal/security/"), path
             assert "Set up an authenticator app" in carol.page.text
         with_app("carol")
-        assert "Dashboard" in carol.open("/admin/").page.text
+        assert "Overview" in carol.open("/admin/").page.text
     assert obtain_token(strict_server, "carol", otp=code()).status_code == 200
     assert obtain_token(strict_server, "alice").status_code == 200
 
