@@ -21,6 +21,12 @@ from tests.tools.run import BOTH_DATABASES
 
 plant()
 quick_hashing.plant()
+# Imports and collected tests are no garbage: until then, it is not worth searching.
+gc.disable()
+
+
+OBJECTS_PER_SEARCH = 20_000
+"""New objects between two searches for garbage; a page of the admin makes thousands."""
 
 
 if "MUTANT_UNDER_TEST" in os.environ:
@@ -93,6 +99,8 @@ def pytest_collection_finish() -> None:
     """Modules and tests live until the end: collecting garbage need not visit them."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(OBJECTS_PER_SEARCH)
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
