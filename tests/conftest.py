@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import setup_databases, teardown_databases
 
 from accounts.models import User
@@ -69,6 +69,20 @@ def migrated_databases() -> Any:
     databases = setup_databases(verbosity=0, interactive=False, keepdb=True)
     migrated_database.sign_audit_head()
     return databases
+
+
+@pytest.fixture(scope="module")
+def module_transaction(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Keeps the rows of a module's fixtures of this scope for all of its tests.
+
+    Each test returns to these rows. Its objects must be its own: return keys, not
+    objects that a test may change. Not for modules with transactional tests.
+    """
+    block: Any = transaction.atomic()
+    block._from_testcase = True
+    with django_db_blocker.unblock(), block:
+        yield
+        transaction.set_rollback(True)
 
 
 @pytest.fixture(autouse=True)

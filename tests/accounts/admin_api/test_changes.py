@@ -195,3 +195,30 @@ def test_a_client_keeps_what_a_change_leaves_out(caller: Caller) -> None:
     assert changed["redirect_uris"] == body["redirect_uris"]
     assert changed["networks"] == "192.0.2.0/24"
     assert changes_of("client.changed") == {"name": ["App", "New"]}
+
+
+def test_nobody_gives_or_takes_what_they_lack(db: None) -> None:
+    """Delegation: own roles, administrative scopes, people with more rights."""
+    actor, other = member_of("Role managers"), member_of("superuser", "root")
+    caller = Caller(actor)
+    for user, role in ((actor, "Guest"), (account("bob"), "Admin"), (other, "Guest")):
+        body = {"user": user.username, "role": role}
+        refused = caller.post("assignments/", body)
+        assert refused.status_code == 403, refused.content
+    assert not RoleAssignment.objects.exists()
+    text = caller.post("assignments/", {"user": "bob", "role": "User"}).json()["detail"]
+    assert text.startswith("You do not have")
+
+
+def test_a_superuser_keeps_the_last_superuser(db: None) -> None:
+    actor = member_of("superuser")
+    caller = Caller(actor)
+    for path, body in (
+        (f"people/{actor.pk}/", {"is_active": False}),
+        (f"people/{actor.pk}/", {"is_superuser": False}),
+        (f"people/{actor.pk}/deactivate/", None),
+    ):
+        answer = caller.patch(path, body) if body else caller.post(path)
+        assert 400 <= answer.status_code < 500, path
+        assert "last active superuser" in answer.json()["detail"]
+    assert User.objects.get(pk=actor.pk).is_active

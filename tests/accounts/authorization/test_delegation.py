@@ -36,8 +36,8 @@ HELD = "You have {} yourself. Ask another administrator to change it."
 SUPERUSER_HAS = "A superuser has {}. Only superusers can change it."
 
 
-@pytest.fixture(autouse=True)
-def roles(db: None) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def roles(module_transaction: None) -> None:
     """Roles of each kind beside Admin, User and Guest."""
     role_of("Payroll", "Payroll.Read")
     role_of("Office", "User.Read", networks=OFFICE)

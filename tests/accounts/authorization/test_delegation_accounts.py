@@ -54,8 +54,8 @@ EVERYBODY = {
 ABOVE_ALL = {"staff", "superuser"}
 
 
-@pytest.fixture(autouse=True)
-def everybody(db: None) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def everybody(module_transaction: None) -> None:
     role_of("Payroll", "Payroll.Read")
     role_of("Office", "User.Read", networks="10.0.0.0/8")
     role_of("Room", "User.Read", networks="10.1.0.0/16")

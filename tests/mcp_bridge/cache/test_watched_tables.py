@@ -75,6 +75,15 @@ def run_deferred_triggers() -> None:
         sql("SET CONSTRAINTS ALL DEFERRED")
 
 
+def transaction_time() -> Any:
+    """The time of triggers: on PostgreSQL, when the outermost transaction began."""
+    if connection.vendor == "sqlite":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        return cursor.fetchone()[0]
+
+
 @pytest.fixture
 def token(alice: User) -> IssuedToken:
     return issue_tokens(alice, issued_via="password", scope="mcp").row
@@ -109,7 +118,7 @@ def test_changes_to_users_and_their_roles_concern_one_user(alice: User) -> None:
 
 def test_irrelevant_changes_are_not_numbered(alice: User, token: IssuedToken) -> None:
     """Sign-ins and uses must not empty the cache of other users."""
-    now = timezone.now()
+    now = transaction_time()
     mine = IssuedToken.objects.filter(pk=token.pk)
     assert (
         concerned_users(lambda: mine.update(last_used_at=now, last_used_from="::1"))
@@ -141,9 +150,8 @@ def test_changes_to_tokens_concern_that_token(token: IssuedToken) -> None:
 
 def test_a_blocked_client_concerns_its_tokens(db: None) -> None:
     client = OAuthClient.objects.create(client_id="c1", client_type="public")
-    assert concerned_users(lambda: OAuthClient.objects.update(blocked=True)) == {
-        ("client", "c1")
-    }
+    mine = OAuthClient.objects.filter(pk=client.pk)
+    assert concerned_users(lambda: mine.update(blocked=True)) == {("client", "c1")}
     assert concerned_users(client.update_last_used) == set()
     assert concerned_users(client.delete) == {("client", "c1")}
 
@@ -418,10 +426,10 @@ def test_the_unique_columns_of_a_table() -> None:
     assert TABLES["accounts_role_scopes"].unique == ["id"]
 
 
-@pytest.fixture
-def sample(tool: Primitive) -> dict[str, models.Model]:
-    """Table -> a row without dependants; each has another row beside it."""
-    users = [User.objects.create(username=f"u{n}") for n in range(3)]
+@pytest.fixture(scope="module")
+def sample_keys(module_transaction: None) -> dict[str, Any]:
+    """Table -> the key of a row without dependants; each has another row beside it."""
+    users = [User.objects.create(username=f"sample-{n}") for n in range(3)]
     roles = [Role.objects.create(name=f"r{n}") for n in range(3)]
     scopes = [Scope.objects.create(name=f"s{n}") for n in range(3)]
     until = timezone.now() + timedelta(days=1)
@@ -435,31 +443,36 @@ def sample(tool: Primitive) -> dict[str, models.Model]:
             expires_at=until,
         )
         RevokedToken.objects.create(jti=f"jti-{n}", until=until)
-        OAuthClient.objects.create(client_id=f"c{n}", client_type="public")
+        OAuthClient.objects.create(client_id=f"sample-{n}", client_type="public")
         SigningKey.objects.create(kid=f"k{n}", state="retired")
         RoleAssignment.objects.create(user=users[n], role=roles[n])
         roles[n].scopes.add(scopes[n])
         primitive = Primitive.objects.create(kind="tool", name=f"p{n}")
+        primitive.required_scopes.add(scopes[n])
         url = f"https://{n}.example/mcp"
         server = UpstreamServer.objects.create(name=f"up{n}", url=url)
         UpstreamCredential.objects.create(upstream=server)
         ArgumentRule.objects.create(
             primitive=primitive, role=roles[n], pointer="/a", operator="absent"
         )
-    axe = Primitive.objects.create(kind="tool", name="axe")
-    axe.required_scopes.add(scopes[0])
-    Primitive.objects.create(kind="tool", name="alone")
     last: dict[str, models.Model] = {
         "accounts_user": users[2],
         "accounts_role": roles[2],
         "accounts_scope": scopes[2],
     }
     last["mcp_bridge_upstreamserver"] = UpstreamServer.objects.create(name="up2")
-    last["mcp_bridge_primitive"] = Primitive.objects.get(name="alone")
+    last["mcp_bridge_primitive"] = Primitive.objects.create(kind="tool", name="alone")
+    run_deferred_triggers()
     return {
-        name: last.get(name) or table.model._default_manager.order_by("-pk")[0]
+        name: (last.get(name) or table.model._default_manager.order_by("-pk")[0]).pk
         for name, table in TABLES.items()
     }
+
+
+@pytest.fixture
+def sample(sample_keys: dict[str, Any], db: None) -> Callable[[str], models.Model]:
+    """Table -> its row of `sample_keys`."""
+    return lambda name: TABLES[name].model._default_manager.get(pk=sample_keys[name])
 
 
 def another_value(row: models.Model, field: Any) -> Any:
@@ -502,9 +515,9 @@ COLUMNS = [
 @pytest.mark.spec("every change that a decision depends on is numbered")
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
 def test_a_change_of_each_column_is_numbered_if_decisions_read_it(
-    sample: dict[str, models.Model], table: str, column: str
+    sample: Callable[[str], models.Model], table: str, column: str
 ) -> None:
-    row, model = sample[table], TABLES[table].model
+    row, model = sample(table), TABLES[table].model
     value = another_value(row, model._meta.get_field(column))
     mine = model._default_manager.filter(pk=row.pk)
     found = concerned_users(lambda: mine.update(**{column: value}))
@@ -518,9 +531,9 @@ def test_a_change_of_each_column_is_numbered_if_decisions_read_it(
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_new_row_is_numbered_if_it_can_change_a_decision(
-    sample: dict[str, models.Model], table: str
+    sample: Callable[[str], models.Model], table: str
 ) -> None:
-    row = sample[table]
+    row = sample(table)
     old = type(row)._default_manager.get(pk=row.pk)
     concerned_users(lambda: type(row)._default_manager.filter(pk=row.pk).delete())
     found = concerned_users(lambda: old.save_base(force_insert=True, raw=True))
@@ -529,9 +542,9 @@ def test_a_new_row_is_numbered_if_it_can_change_a_decision(
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_deleted_row_is_numbered_if_it_can_change_a_decision(
-    sample: dict[str, models.Model], table: str
+    sample: Callable[[str], models.Model], table: str
 ) -> None:
-    row = sample[table]
+    row = sample(table)
     statement = f"DELETE FROM {table} WHERE {row._meta.pk.column} = %s"  # noqa: S608
     found = concerned_users(lambda: sql(statement, row.pk))
     assert found == (set() if table in NO_DELETE else named(table, row))
@@ -541,7 +554,7 @@ def test_a_deleted_row_is_numbered_if_it_can_change_a_decision(
 def test_only_the_deletion_of_a_living_token_is_numbered(
     token: IssuedToken, seconds: int, numbered: bool
 ) -> None:
-    ends = timezone.now() + timedelta(seconds=seconds)
+    ends = transaction_time() + timedelta(seconds=seconds)
     mine = IssuedToken.objects.filter(pk=token.pk)
     mine.update(expires_at=ends)
     found = concerned_users(

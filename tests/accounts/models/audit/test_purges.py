@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,17 +23,19 @@ from tests.support.model_rows import record_locks
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def history(monkeypatch: Any) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def history(module_transaction: None) -> Iterator[None]:
     """Two events a day for ten days, two in a seal."""
     empty_audit()
-    monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 2)
     for ago in range(10, 0, -1):
         for _twice in range(2):
             AuditEvent(
                 at=timezone.now() - timedelta(days=ago, minutes=1), action="test.day"
             ).save()
-    AuditSeal.objects.all().seal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seals, "EVENTS_PER_SEAL", 2)
+        AuditSeal.objects.all().seal()
+        yield
 
 
 def purge(settings: Any, days: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -26,24 +27,27 @@ OLD = timedelta(days=400)
 SQLITE = connection.vendor == "sqlite"
 
 
-@pytest.fixture(autouse=True)
-def events(monkeypatch: Any) -> list[AuditEvent]:
+@pytest.fixture(scope="module", autouse=True)
+def chain(module_transaction: None) -> Iterator[None]:
     """Nine events under three seals; those of the first two are over a year old."""
     empty_audit()
-    monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 3)
-    rows = []
     for number in range(9):
-        event = AuditEvent(
+        AuditEvent(
             at=timezone.now() - (OLD if number < 6 else timedelta()),
             action="test.happened",
             actor="ana",
             object=f"number {number}",
             changes={"role": ["", "User"]},
-        )
-        event.save()
-        rows.append(event)
-    assert AuditSeal.objects.all().seal() == 3 and first_problem() == ""
-    return rows
+        ).save()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seals, "EVENTS_PER_SEAL", 3)
+        assert AuditSeal.objects.all().seal() == 3 and first_problem() == ""
+        yield
+
+
+@pytest.fixture
+def events() -> list[AuditEvent]:
+    return list(AuditEvent.objects.order_by("pk"))
 
 
 def sql(statement: str, *given: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,18 +21,22 @@ DAYS = (400, 400, 399, 399, 398, 398, 1, 1)
 """The age of each event; two events are in a seal."""
 
 
-@pytest.fixture(autouse=True)
-def events(monkeypatch: pytest.MonkeyPatch) -> list[AuditEvent]:
+@pytest.fixture(scope="module", autouse=True)
+def chain(module_transaction: None) -> Iterator[None]:
     """Eight events under four seals."""
     empty_audit()
-    monkeypatch.setattr(seals, "EVENTS_PER_SEAL", 2)
-    rows = []
     for days in DAYS:
         at = timezone.now() - timedelta(days=days)
-        rows.append(AuditEvent(action="test.happened", actor="ann", at=at))
-        rows[-1].save()
-    assert AuditSeal.objects.all().seal() == 4
-    return rows
+        AuditEvent(action="test.happened", actor="ann", at=at).save()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seals, "EVENTS_PER_SEAL", 2)
+        assert AuditSeal.objects.all().seal() == 4
+        yield
+
+
+@pytest.fixture
+def events() -> list[AuditEvent]:
+    return list(AuditEvent.objects.order_by("pk"))
 
 
 def checked(newest: int | None = None) -> list[VerifiedRange]:
