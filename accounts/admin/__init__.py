@@ -13,7 +13,7 @@ from accounts.admin import (
     users,
 )
 from accounts.admin.audit import events, seals
-from accounts.admin.people import end_access, invitations, role_changes
+from accounts.admin.people import end_access, first_steps, invitations, role_changes
 from accounts.admin.tokens import (
     document_copies,
     issued_tokens,
@@ -34,6 +34,7 @@ __all__ = [
     "failed_logins",
     "identity_providers",
     "end_access",
+    "first_steps",
     "invitations",
     "role_changes",
     "notices",

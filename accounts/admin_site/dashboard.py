@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin_site.charts import Chart, Series, chart
 from accounts.admin_site.notices import notices
+from accounts.admin_site.overview.checklist import checklist
 from accounts.audit.statistics import (
     ISSUED,
     REVOKED,
@@ -66,7 +67,10 @@ LISTS: list[tuple[str, Any, str]] = [
 
 def dashboard_context(request: HttpRequest) -> dict[str, Any]:
     """Context of the admin's index page for this user."""
-    shown: dict[str, Any] = {"notices": notices(request)}
+    shown: dict[str, Any] = {
+        "notices": notices(request),
+        "steps": checklist(request),
+    }
     if request.user.has_perm("accounts.view_auditevent"):
         span = SPANS.get(request.GET.get("range", ""), SPANS["24h"])
         shown |= figures(gather_statistics(span, timezone.now()))

@@ -37,6 +37,7 @@ from accounts.admin_site.navigation.groups import (
     grouped,
 )
 from accounts.admin_site.notices import notices
+from accounts.admin_site.overview.checklist import HideChecklist
 from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.parsing.row_ids import row_id
 
@@ -128,12 +129,14 @@ class PorticoSite(AdminSite):
             path(page.path, self.admin_view(require_permission(page)), name=page.name)
             for page in self.pages.values()
         ]
+        hide = HideChecklist.as_view()
         urls += [
+            path("first-steps/", self.admin_view(hide), name="first-steps"),
             path(
                 "r/<path:content_type_id>/<path:object_id>/",
                 self.admin_view(self.view_on_site),
                 name="view_on_site",
-            )
+            ),
         ]
         return urls + super().get_urls()
 

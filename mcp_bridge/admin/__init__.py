@@ -3,6 +3,7 @@
 from mcp_bridge.admin import (
     access_check,
     access_matrix,
+    first_steps,
     notices,
     policy_import,
     primitives,
@@ -12,6 +13,7 @@ from mcp_bridge.admin.upstreams import review, servers
 __all__ = [
     "access_check",
     "access_matrix",
+    "first_steps",
     "notices",
     "policy_import",
     "primitives",

@@ -1,0 +1,1 @@
+"""Parts of the overview, the first page of the admin."""
