@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.overview.checklist import Step, checklist_step
+from accounts.admin_site.overview.checklist import FirstStep, checklist_step
 from accounts.models import AuditEvent
 from mcp_bridge.models import Primitive
 from mcp_bridge.server import mcp
@@ -28,8 +28,8 @@ def added_primitives() -> QuerySet[Primitive]:
 
 
 @checklist_step(rank=30, permission="mcp_bridge.add_upstreamserver")
-def add_tools(request: HttpRequest) -> Step:
-    return Step(
+def add_tools(request: HttpRequest) -> FirstStep:
+    return FirstStep(
         _("Add your tools"),
         _("Add the URL of an MCP server, or an app with an mcp_tools.py."),
         reverse("admin:mcp_bridge_upstreamserver_add"),
@@ -38,9 +38,9 @@ def add_tools(request: HttpRequest) -> Step:
 
 
 @checklist_step(rank=40, permission="accounts.change_role")
-def decide_who_uses_them(request: HttpRequest) -> Step:
+def decide_who_uses_them(request: HttpRequest) -> FirstStep:
     granted = Primitive.objects.servable().filter(required_scopes__roles__isnull=False)
-    return Step(
+    return FirstStep(
         _("Decide which roles can use your tools"),
         _("Tick the cells in the access matrix."),
         reverse("admin:access_matrix"),
@@ -49,8 +49,8 @@ def decide_who_uses_them(request: HttpRequest) -> Step:
 
 
 @checklist_step(rank=60, permission="accounts.view_auditevent")
-def connect_a_client(request: HttpRequest) -> Step:
-    return Step(
+def connect_a_client(request: HttpRequest) -> FirstStep:
+    return FirstStep(
         _("Connect an MCP client and call a tool"),
         _("The page shows the setup for each client and notices the first call."),
         reverse("portal-connect"),

@@ -10,15 +10,15 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.people.invitations import INVITE
-from accounts.admin_site.overview.checklist import Step, checklist_step
+from accounts.admin_site.overview.checklist import FirstStep, checklist_step
 from accounts.authorization.mfa_enrollment import without_mfa
 from accounts.models import RoleAssignment, User
 
 
 @checklist_step(rank=10, permission="accounts.view_user")
-def add_a_second_factor(request: HttpRequest) -> Step:
+def add_a_second_factor(request: HttpRequest) -> FirstStep:
     me: Any = request.user
-    return Step(
+    return FirstStep(
         _("Add a second factor to your account"),
         _("Your account can change who may use what."),
         reverse("portal-security"),
@@ -27,8 +27,8 @@ def add_a_second_factor(request: HttpRequest) -> Step:
 
 
 @checklist_step(rank=20, permission="accounts.view_system")
-def set_up_mail(request: HttpRequest) -> Step:
-    return Step(
+def set_up_mail(request: HttpRequest) -> FirstStep:
+    return FirstStep(
         _("Set up mail (EMAIL_HOST)"),
         _("Portico then sends invitations and links to reset a password."),
         reverse("admin:system"),
@@ -37,10 +37,10 @@ def set_up_mail(request: HttpRequest) -> Step:
 
 
 @checklist_step(rank=50, permission=INVITE)
-def invite_somebody(request: HttpRequest) -> Step:
+def invite_somebody(request: HttpRequest) -> FirstStep:
     me = cast(User, request.user)
     others = RoleAssignment.objects.exclude(user=me)
-    return Step(
+    return FirstStep(
         _("Invite a person and give them a role"),
         _("They get a link and choose their own password or passkey."),
         reverse("admin:invite"),

@@ -4,7 +4,7 @@ Any app registers steps. A step says whether it is done from the rows, so it sta
 whoever did it, by whatever way.
 
 @checklist_step(rank=20, permission="accounts.view_user")
-def invite_somebody(request: HttpRequest) -> Step: ...
+def invite_somebody(request: HttpRequest) -> FirstStep: ...
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ YEAR = 365 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FirstStep:
     """One line: what to do, why, where, and whether it is done."""
 
     title: str | Promise
@@ -34,7 +34,7 @@ class Step:
     done: bool
 
 
-Finder = Callable[[HttpRequest], Step]
+Finder = Callable[[HttpRequest], FirstStep]
 _finders: list[tuple[int, str, Finder]] = []
 
 
@@ -48,7 +48,7 @@ def checklist_step(rank: int, permission: str) -> Callable[[Finder], Finder]:
     return register
 
 
-def checklist(request: HttpRequest) -> list[Step]:
+def checklist(request: HttpRequest) -> list[FirstStep]:
     """The steps of this user; empty if all are done, or the user hid them."""
     if request.COOKIES.get(COOKIE) == HIDDEN:
         return []

@@ -82,6 +82,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(dashboard, "gather_statistics", gather)
     monkeypatch.setattr(dashboard, "notices", lambda request: [Notice("x")])
+    monkeypatch.setattr(dashboard, "checklist", lambda request: [])
     return spans
 
 
@@ -111,7 +112,8 @@ def test_the_range_chooses_the_span(
 
 
 def test_without_the_permission_nothing_is_counted(asked: list[Any]) -> None:
-    assert context("accounts.view_user") == {"notices": [Notice("x")]} and asked == []
+    shown = {"notices": [Notice("x")], "steps": []}
+    assert context("accounts.view_user") == shown and asked == []
 
 
 def test_every_card_has_its_number_and_its_link() -> None:
