@@ -1,4 +1,4 @@
-# make serve | test | coverage | bench | lint | mutants | messages | lock | clean   (needs python3.11 or newer, and make)
+# make serve | test | coverage | bench | lint | mutants | messages | docs | lock | clean   (needs python3.11 or newer, and make)
 .SILENT:
 .DEFAULT_GOAL := help
 PORT ?= 8000
@@ -12,7 +12,7 @@ FIND = for p in $(PYTHONS); do \
 UNUSED := /(pip|mypyc?|libcst|textual|setuptools|pkg_resources|graphql|valkey|lexers|gis|locale|tests)/
 export PORT
 
-.PHONY: help serve test coverage bench lint mutants messages lock clean
+.PHONY: help serve test coverage bench lint mutants messages docs lock clean
 
 help:
 	echo "make serve     start Portico on http://127.0.0.1:$(PORT) (RELOAD=1: restart when code changes)"
@@ -22,6 +22,7 @@ help:
 	echo "make lint      check style, types and settings"
 	echo "make mutants   plant small defects and see whether the unit tests notice them (MUTANTS='accounts.tokens.*')"
 	echo "make messages  collect and compile the translations (needs gettext)"
+	echo "make docs      build the documentation as a site in .cache/docs (LINKS=1: check outside links)"
 	echo "make lock      update the hashed locks"
 
 serve: $(VENV)/.runtime
@@ -49,6 +50,11 @@ mutants: $(VENV)/.dev
 
 messages: $(VENV)/.dev
 	$(BIN)/python -m tests.tools.messages
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -q -W -n -b html docs .cache/docs
+	$(if $(LINKS),$(BIN)/python -m sphinx -q -b linkcheck docs .cache/links)
+	echo ".cache/docs/index.html"
 
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
