@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
+from django.core.checks.registry import registry
 from django.db import connection
 from django.utils.translation import gettext as _
 
@@ -50,14 +52,24 @@ SECRET_SETTINGS = (
     "REGISTRATION_TOKEN",
 )
 
+CODE = frozenset({checks.Tags.admin, checks.Tags.models, checks.Tags.urls})
+"""Tags of Django's checks whose results stay the same while a process runs."""
+
 
 def findings() -> list[checks.CheckMessage]:
     """Results of all checks, database checks included, most severe first."""
     production = settings.ENVIRONMENT == "production"
-    results = checks.run_checks(
-        databases=["default"], include_deployment_checks=production
-    )
+    results = [*findings_in_code()]
+    for check in registry.get_checks(production):
+        if CODE.isdisjoint(check.tags):
+            results += check(app_configs=None, databases=["default"])
     return sorted(results, key=lambda message: -message.level)
+
+
+@cache
+def findings_in_code() -> tuple[checks.CheckMessage, ...]:
+    """Those of CODE: they take longer than all others, and the dashboard asks often."""
+    return tuple(checks.run_checks(tags=CODE, databases=["default"]))
 
 
 def severity_label(message: checks.CheckMessage) -> str:

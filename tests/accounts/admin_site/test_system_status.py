@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core import checks
+from django.core.checks.registry import CheckRegistry
 
 from accounts.admin_site import system_status
 from accounts.admin_site.system_status import closing_line, report_lines
@@ -21,17 +22,31 @@ def test_findings_are_sorted_by_severity(
 ) -> None:
     """In production with the checks for deployments."""
     settings.ENVIRONMENT = "production" if production else "development"
-    asked: list[Any] = []
+    ours = CheckRegistry()
+    ours.register(lambda **given: [WARNING, CRITICAL], "portico")
+    ours.register(lambda databases, **given: [INFO] if databases else [], "database")
+    ours.register(lambda **given: [ERROR], "security", deploy=True)
+    monkeypatch.setattr(system_status, "registry", ours)
+    monkeypatch.setattr(system_status, "findings_in_code", lambda: ())
+    error = [ERROR] if production else []
+    assert system_status.findings() == [CRITICAL, *error, WARNING, INFO]
 
-    def run_checks(**options: Any) -> list[Any]:
-        asked.append(options)
-        return [WARNING, CRITICAL, INFO, ERROR]
 
-    monkeypatch.setattr(checks, "run_checks", run_checks)
-    assert system_status.findings() == [CRITICAL, ERROR, WARNING, INFO]
-    assert asked == [
-        {"databases": ["default"], "include_deployment_checks": production}
-    ]
+def test_checks_of_code_run_once_and_all_others_each_time(monkeypatch: Any) -> None:
+    """Checks without a tag, such as those of other apps, are others."""
+    ran: list[str] = []
+    ours = CheckRegistry()
+    for name, tags in {"code": ["models"], "other": [], "both": ["x", "urls"]}.items():
+        work = lambda name=name, **given: ran.append(name) or [WARNING]  # noqa: E731
+        ours.register(work, *tags)
+    monkeypatch.setattr(system_status, "registry", ours)
+    monkeypatch.setattr(checks, "run_checks", ours.run_checks)
+    system_status.findings_in_code.cache_clear()
+    try:
+        assert [len(system_status.findings()) for _again in range(2)] == [3, 3]
+    finally:
+        system_status.findings_in_code.cache_clear()
+    assert sorted(ran) == ["both", "code", "other", "other"]
 
 
 def test_a_report_has_the_fix_of_each_finding() -> None:
