@@ -11,6 +11,13 @@ DJANGO = (
     _("users"),
     _("The password is too similar to the %(verbose_name)s."),
     _("View %s"),
+    _("0 of %(cnt)s selected"),
+    _("Password-based authentication"),
+    _(
+        "Whether the user will be able to authenticate using a password or not. If "
+        "disabled, they may still be able to authenticate using other backends, such "
+        "as Single Sign-On or LDAP."
+    ),
     _("Yes, I’m sure"),
     _("No, take me back"),
     _("Delete selected %(verbose_name_plural)s"),
@@ -55,6 +62,25 @@ ALLAUTH = (
         "authenticator code:"
     ),
     _("Use a security key"),
+    _("Security Keys"),
+    _("Add Security Key"),
+    _("Remove Security Key"),
+    _("Edit Security Key"),
+    _("Security key"),
+    _("No security keys have been added."),
+    _("Are you sure you want to remove this security key?"),
+    _("Security key added."),
+    _("Security key removed."),
+    _("A new security key has been added."),
+    _("Security Key Added"),
+    _("A security key has been removed."),
+    _("Security Key Removed"),
+    _("Master key"),
+    _("Backup key"),
+    _("TOTP Authenticator"),
+    _("WebAuthn"),
+    _("Confirm Access"),
+    _("Please reauthenticate to safeguard your account."),
     ngettext_lazy(
         "There is %(unused_count)s out of %(total_count)s recovery codes available.",
         "There are %(unused_count)s out of %(total_count)s recovery codes available.",

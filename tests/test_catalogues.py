@@ -5,9 +5,16 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import allauth
+import axes
+import django.contrib.auth
 import pytest
+from django.utils import translation
+from django.utils.translation import gettext
 
+from accounts.models import OAuthClient
 from tests.support.marked_strings import marks
 from tests.support.translations import APPS, FILE, ROOT, Entry, compiled, entries
 
@@ -102,3 +109,30 @@ def test_the_catalogue_has_exactly_the_marked_strings(app: str) -> None:
     known = {one.key for one in entries(ROOT / app / f"{FILE}.po")}
     assert {k: marked[k] for k in marked if k not in known} == {}
     assert known - marked.keys() == set()
+
+
+WORDS = "accounts/locale/en/LC_MESSAGES/django.po"
+CATALOGUE = "locale/de/LC_MESSAGES/django.po"
+
+
+def library_texts() -> set[str]:
+    """The texts of libraries; django-oauth-toolkit has most of them in no catalogue."""
+    libraries = (allauth, axes, django.contrib.auth)
+    folders = [Path(str(package.__file__)).parent for package in libraries]
+    found = {one.msgid for folder in folders for one in entries(folder / CATALOGUE)}
+    with translation.override(None):
+        return found | {str(field.help_text) for field in OAuthClient._meta.fields}
+
+
+def test_the_words_for_libraries_replace_texts_that_they_have() -> None:
+    """A text that a library no longer has would stay here unnoticed."""
+    words = entries(ROOT / WORDS)
+    assert {one.msgid for one in words} - library_texts() == set()
+    for one in words:
+        assert placeholders(one.texts[0]) == placeholders(one.msgid)
+
+
+def test_the_words_for_libraries_are_compiled() -> None:
+    with translation.override("en"):
+        shown = [one.texts for one in entries(ROOT / WORDS)]
+        assert [[gettext(one.msgid)] for one in entries(ROOT / WORDS)] == shown

@@ -14,7 +14,7 @@ COLLECT = (
     "makemessages --locale ko --no-obsolete --no-wrap --add-location file "
     "--ignore tests --ignore config --ignore bench --ignore deploy"
 )
-COMPILE = "compilemessages --locale ko --ignore .venv*"
+COMPILE = "compilemessages --locale ko --locale en --ignore .venv*"
 DATED = re.compile(r'^"(POT-Creation-Date|Report-Msgid-Bugs-To):.*\n', re.M)
 """Header lines that differ on every run."""
 

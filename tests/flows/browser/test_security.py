@@ -43,7 +43,7 @@ def localhost_url(server: Portico) -> str:
 
 def confirm(alice: BrowserUser) -> None:
     """Enter the password again before a sensitive page."""
-    if "Confirm Access" in alice.page.inner_text("main"):
+    if "Confirm your identity" in alice.page.inner_text("main"):
         alice.page.fill("input[type=password]", PASSWORD)
         with alice.page.expect_navigation():
             alice.page.click("main button[type=submit]")
@@ -87,7 +87,7 @@ def test_an_app_is_set_up_and_used_for_a_client(
     secret = page.input_value("#authenticator_secret")
     page.fill("input[name=code]", code(secret))
     page.click("main button[type=submit]")
-    page.wait_for_selector("text=Recovery Codes")
+    page.wait_for_selector("text=Recovery codes")
     check_layouts(alice)
     recovery = page.input_value("#recovery_codes").split()[0]
     page.goto(f"{server.url}/portal/security/")
@@ -122,7 +122,7 @@ def test_a_passkey_signs_in_without_a_password(
     page.fill("input[name=name]", "My laptop")
     page.check("input[name=passwordless]")
     page.click("#mfa_webauthn_add")
-    page.wait_for_selector("text=Recovery Codes")
+    page.wait_for_selector("text=Recovery codes")
     page.goto(f"{localhost_url(server)}/portal/security/")
     assert "My laptop" in page.inner_text("main")
     page.click("header button:has-text('Sign out')")

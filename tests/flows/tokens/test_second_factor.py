@@ -86,7 +86,7 @@ def test_an_app_is_set_up_and_required(strict_server: Portico) -> None:
         start = alice.page.text.index('id="authenticator_secret"')
         secret = alice.page.text[start:].split('value="')[1].split('"')[0]
         alice.submit(alice.form("code"), code=code(secret))
-        assert "Recovery Codes" in alice.page.text
+        assert "Recovery codes" in alice.page.text
         elsewhere.open("/portal/security/")
         assert "password" in elsewhere.page.text and "Sign in" in elsewhere.page.text
     stored = str(list(Authenticator.objects.values_list("data", flat=True)))
