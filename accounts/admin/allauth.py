@@ -28,6 +28,7 @@ from accounts.authorization.delegation import outranks, protected_users
 from accounts.models import User
 from accounts.models.audit.events import subject_of
 from accounts.models.browser_sessions import end_sessions
+from accounts.parsing.text import browser_in_words
 
 REPLACED_MODELS = (
     mfa_admin.Authenticator,
@@ -77,7 +78,7 @@ class UsersRowAdmin(ReadOnlyAdmin[M]):
 class AuthenticatorAdmin(UsersRowAdmin[Authenticator]):
     place, list_title = (Section.PEOPLE, 70), _("Second factors")
     intro = _(
-        "Authenticator apps, security keys and recovery codes. "
+        "Authenticator apps, passkeys and recovery codes. "
         "Reset them in the list of users."
     )
     nothing_yet = _(
@@ -95,7 +96,8 @@ class AuthenticatorAdmin(UsersRowAdmin[Authenticator]):
 class UserSessionAdmin(UsersRowAdmin[UserSession]):
     place, list_title = (Section.PEOPLE, 60), _("Browser sessions")
     intro = _("Browsers in which users are signed in to the admin and the portal.")
-    list_display = fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
+    list_display = ("user", "browser", "ip", "created_at", "last_seen_at")
+    fields = ("user", "ip", "created_at", "last_seen_at", "user_agent")
     search_fields = ("user__username", "ip")
     list_select_related = ("user",)
     show_full_result_count = False
@@ -104,6 +106,10 @@ class UserSessionAdmin(UsersRowAdmin[UserSession]):
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Ending a session needs the same permission as revoking a token."""
         return may(request, "accounts.change_issuedtoken")
+
+    @admin.display(description=_("browser"))
+    def browser(self, obj: UserSession) -> str:
+        return browser_in_words(obj.user_agent)
 
     @admin.action(description=_("End the selected sessions"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: Any) -> None:

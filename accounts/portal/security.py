@@ -16,7 +16,7 @@ from accounts.authentication.pages import Page
 from accounts.authorization.mfa_enrollment import must_enroll_mfa
 from accounts.models import SignInProvider, User
 from accounts.parsing.row_ids import row_id
-from accounts.parsing.text import counted
+from accounts.parsing.text import browser_in_words, counted
 
 
 class SecurityView(Page):
@@ -28,7 +28,10 @@ class SecurityView(Page):
         context = {
             "factors": {row.type: row for row in mine},
             "keys": [row for row in mine if row.type == Authenticator.Type.WEBAUTHN],
-            "sessions": UserSession.objects.purge_and_list(self.me),
+            "sessions": [
+                (row, browser_in_words(row.user_agent))
+                for row in UserSession.objects.purge_and_list(self.me)
+            ],
             "owes": must_enroll_mfa(self.me),
             "providers": SignInProvider.objects.filter(enabled=True).exists(),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from accounts.parsing.text import counted, one_line
+from accounts.parsing.text import browser_in_words, counted, one_line
 
 pytestmark = pytest.mark.once
 
@@ -42,3 +42,23 @@ def test_text_is_cut_at_the_limit() -> None:
 )
 def test_one_is_singular(count: int, words: list[str], text: str) -> None:
     assert counted(count, *words) == text
+
+
+WEBKIT = "(KHTML, like Gecko)"
+
+
+@pytest.mark.parametrize(
+    ("agent", "words"),
+    [
+        (f"Mozilla/5.0 (Windows NT 10.0) {WEBKIT} Chrome/1 Edg/1", "Edge on Windows"),
+        (f"Mozilla/5.0 (Linux; Android 15) {WEBKIT} Chrome/1", "Chrome on Android"),
+        (f"Mozilla/5.0 (iPhone; Mac OS X) {WEBKIT} CriOS/1", "Chrome on iPhone"),
+        ("Mozilla/5.0 (Macintosh; Mac OS X) Version/18 Safari/6", "Safari on macOS"),
+        ("Mozilla/5.0 (X11; Linux) Gecko Firefox/1", "Firefox on Linux"),
+        ("curl/8.5.0", "curl/8.5.0"),
+        ("x\n" * 50, "x " * 40),
+        ("", "unknown browser"),
+    ],
+)
+def test_a_user_agent_becomes_a_browser_and_a_system(agent: str, words: str) -> None:
+    assert browser_in_words(agent) == words

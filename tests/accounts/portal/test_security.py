@@ -60,6 +60,19 @@ def test_providers_are_offered_while_one_is_enabled(browser: Client) -> None:
     assert not context_of(browser)["providers"]
 
 
+def test_sessions_are_named_by_browser_and_times_by_zone(
+    browser: Client, alice: User
+) -> None:
+    """The whole header is a tooltip."""
+    agent = "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/150.0"
+    browser.get(PAGE)
+    UserSession.objects.filter(user=alice).update(user_agent=agent)
+    browser.cookies["portico_time_zone"] = "Asia/Seoul"
+    text = browser.get(PAGE).content.decode()
+    assert f'title="{agent}">Firefox on Linux' in text
+    assert "Times are in the time zone Asia/Seoul." in text
+
+
 def test_one_session_ends_and_the_others_stay(browser: Client, alice: User) -> None:
     there = browser_of(alice)
     listed = UserSession.objects.filter(user=alice).order_by("pk")
