@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site.base import AuditedAdmin, BoundedInline
@@ -51,8 +54,27 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
     noun = "provider"
     place = (Section.SETTINGS, 20)
     form = ProviderForm
+    intro = _("OpenID providers with which people sign in instead of a password.")
+    nothing_yet = _(
+        "No sign-in providers yet. Add one, then register its callback URL with the "
+        "provider. Its page shows the URL."
+    )
     list_display = ("name", "issuer", "enabled", "sign_up", "link_by_email")
+    readonly_fields = ("callback_url",)
     inlines = (ClaimRuleInline,)
+
+    @admin.display(description=_("callback URL"))
+    def callback_url(self, obj: SignInProvider) -> Any:
+        """The redirect URI to register at the provider."""
+        slug = obj.slug or "NAME"
+        path = reverse("openid_connect_callback", args=(slug,))
+        return format_html(
+            '<code data-copy="{}" data-copied="{}">{}{}</code>',
+            _("Copy"),
+            _("Copied"),
+            settings.ISSUER_URL,
+            path,
+        )
 
     def save_model(
         self, request: HttpRequest, obj: SignInProvider, form: Any, change: bool

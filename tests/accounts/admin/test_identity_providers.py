@@ -126,3 +126,12 @@ def test_a_deleted_provider_is_recorded(
     root.delete(SignInProvider, corp)
     assert not SignInProvider.objects.exists()
     assert events_by(root.user) == [("provider.deleted", "Corp", "")]
+
+
+def test_the_callback_url_to_register_is_shown(
+    root: AdminBrowser, corp: SignInProvider, settings: Any
+) -> None:
+    """Before the provider is saved, with NAME in place of its short name."""
+    url = f"{settings.ISSUER_URL}/accounts/oidc/{{}}/login/callback/"
+    assert url.format("NAME") in root.open(ADD).page.text
+    assert url.format("corp") in root.open(row_url(SignInProvider, corp)).page.text
