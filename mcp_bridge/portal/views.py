@@ -19,10 +19,10 @@ from accounts.models import AuditEvent, IssuedToken, OAuthClient, User
 from accounts.models.issued_tokens import OWN_CLIENT
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.principal import hypothetical_principal
-from mcp_bridge.access.catalogue import read_catalogue
+from mcp_bridge.access.catalogue import Rule, read_catalogue
 from mcp_bridge.access.decision import Reason, judge
 from mcp_bridge.access.explain import decision_in_words
-from mcp_bridge.models import PrimitiveKind
+from mcp_bridge.models import Primitive, PrimitiveKind
 from mcp_bridge.portal.client_setup import Snippet, slug_of, snippets
 
 
@@ -101,6 +101,21 @@ def refusal_in_words(event: AuditEvent) -> str:
     return _("Your roles do not include this. Request a role under My access.")
 
 
+def with_descriptions(rules: list[Rule]) -> list[tuple[Rule, str, str]]:
+    """(rule, kind, first paragraph of the description), by kind and name."""
+    rows = Primitive.objects.values_list("kind", "name", "description")
+    texts = {(kind, name): text for kind, name, text in rows}
+    kinds = PrimitiveKind.values
+    return [
+        (
+            rule,
+            PrimitiveKind(rule.kind).label,
+            texts.get((rule.kind, rule.name), "").strip().partition("\n\n")[0],
+        )
+        for rule in sorted(rules, key=lambda r: (kinds.index(r.kind), r.name))
+    ]
+
+
 class HomeView(Page):
     """Roles, available primitives and latest refusals of the user."""
 
@@ -109,14 +124,14 @@ class HomeView(Page):
         scopes = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
         me = hypothetical_principal(self.me, scopes)
         rules = read_catalogue().values()
-        mine = [
-            (PrimitiveKind(rule.kind).label, rule)
-            for rule in rules
-            if judge(me, rule).allowed
-        ]
+        mine = [rule for rule in rules if judge(me, rule).allowed]
         denied = AuditEvent.objects.filter(
             actor_id=self.me.pk, decision=AuditEvent.Verdict.DENIED
         )
         refusals = [(event, refusal_in_words(event)) for event in denied[:10]]
-        context = {"roles": me.roles, "rules": mine, "refusals": refusals}
+        context = {
+            "roles": me.roles,
+            "rules": with_descriptions(mine),
+            "refusals": refusals,
+        }
         return render(request, "portal/home.html", context)

@@ -171,7 +171,7 @@ def tools() -> None:
     scopes = {n: Scope.objects.create(name=n) for n in ("Use", "Hide", "tool:secret")}
     Role.objects.get(name="User").scopes.add(scopes["Use"], scopes["tool:secret"])
     for name, scope, columns in (
-        ("usable", "Use", {}),
+        ("usable", "Use", {"description": "Sells soap.\n\nNever twice."}),
         ("secret", "tool:secret", {"sensitive": True}),
         ("hidden", "Hide", {}),
         ("disabled", "Use", {"enabled": False}),
@@ -184,13 +184,25 @@ def tools() -> None:
 def test_the_list_shows_what_the_person_may_use(alice: User, bob: User) -> None:
     """A sensitive tool too: a client can ask for it."""
     context: Any = browser_of(alice).get(HOME).context
-    assert [(str(kind), rule.name) for kind, rule in context["rules"]] == [
-        ("tool", "usable"),
-        ("tool", "secret"),
+    assert [(rule.name, str(kind), text) for rule, kind, text in context["rules"]] == [
+        ("secret", "tool", ""),
+        ("usable", "tool", "Sells soap."),
     ]
     assert context["roles"] == ("User",)
     context = browser_of(bob).get(HOME).context
     assert (context["rules"], context["roles"]) == ([], ("Guest",))
+
+
+def test_the_list_is_by_kind_then_by_name(alice: User) -> None:
+    """Not in the order in which the apps were loaded."""
+    Primitive.objects.all().delete()
+    scope = Role.objects.get(name="User").scopes.first()
+    for kind, name in (("prompt", "a"), ("tool", "c"), ("resource", "a:x")):
+        Primitive.objects.create(kind=kind, name=name).required_scopes.add(scope)
+    Primitive.objects.create(kind="tool", name="b").required_scopes.add(scope)
+    context: Any = browser_of(alice).get(HOME).context
+    names = [rule.name for rule, _kind, _text in context["rules"]]
+    assert names == ["b", "c", "a:x", "a"]
 
 
 @pytest.mark.usefixtures("tools")
