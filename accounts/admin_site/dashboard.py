@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from accounts.admin_site.charts import Chart, Series, chart
 from accounts.admin_site.notices import notices
 from accounts.admin_site.overview.checklist import checklist
+from accounts.audit.reasons import REASONS
 from accounts.audit.statistics import (
     ISSUED,
     REVOKED,
@@ -85,7 +86,6 @@ def figures(statistics: Statistics) -> dict[str, Any]:
         "charts": charts(statistics),
         "lists": lists(statistics),
         "uncounted": statistics.uncounted,
-        "zone": timezone.get_current_timezone_name(),
     }
 
 
@@ -122,13 +122,17 @@ def cards(statistics: Statistics) -> list[tuple[Any, Any, str]]:
     span, tokens = whole_span(statistics), statistics.live_tokens
     calls, sign_ins = statistics.total("calls"), statistics.total(SIGNED_IN)
     return [
-        (ngettext("tool call", "tool calls", calls), calls, log({**CALLS, **span})),
+        (
+            ngettext("tool call", "tool calls", calls),
+            f"{calls:,}",
+            log({**CALLS, **span}),
+        ),
         (_("error rate"), percent(statistics.error_rate), log({**failed, **span})),
-        (_("denied"), statistics.total("refusals"), log({**denied, **span})),
-        (ngettext("active token", "active tokens", tokens), tokens, live),
+        (_("denied"), f"{statistics.total('refusals'):,}", log({**denied, **span})),
+        (ngettext("active token", "active tokens", tokens), f"{tokens:,}", live),
         (
             ngettext("sign-in", "sign-ins", sign_ins),
-            sign_ins,
+            f"{sign_ins:,}",
             log({"action": SIGNED_IN, **span}),
         ),
         (_("median response time (p50)"), milliseconds(statistics.percentile(0.5)), ""),
@@ -154,7 +158,10 @@ def lists(statistics: Statistics) -> list[tuple[Any, list[dict[str, Any]]]]:
     """(title, rows) of each list; rows have bar widths in percent and a URL."""
     span = whole_span(statistics)
     clients = [top.name for top in statistics.tops[Facet.CLIENT]]
-    names = {Facet.CLIENT: OAuthClient.objects.all().names_of(clients)}
+    names: dict[Any, dict[str, Any]] = {
+        Facet.CLIENT: OAuthClient.objects.all().names_of(clients),
+        Facet.REASON: REASONS,
+    }
     found = []
     for facet, title, column in LISTS:
         tops, known = statistics.tops[facet], names.get(Facet(facet), {})
@@ -172,8 +179,8 @@ def row(top: Top, among: list[Top], label: str | None, query: Query) -> dict[str
     return {
         "name": label or top.name or "-",
         "url": log(query),
-        "total": top.total,
-        "denied": top.denied,
+        "total": f"{top.total:,}",
+        "denied": f"{top.denied:,}",
         "allowed_width": round(100 * top.allowed / highest, 1),
         "denied_width": round(100 * top.denied / highest, 1),
         "total_width": round(100 * top.total / highest, 1),

@@ -41,6 +41,7 @@ from accounts.admin_site.large_changelists import (
 )
 from accounts.admin_site.navigation.groups import Section
 from accounts.admin_site.site import cells_of
+from accounts.audit.reasons import reason_cell
 from accounts.audit.record import record
 from accounts.http.client_address import normalize_address
 from accounts.models import AuditEvent, AuditSeal, OAuthClient
@@ -190,7 +191,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         "from_address",
         "object",
         "decision",
-        "reason",
+        "reason_shown",
         "via",
         "result",
         "duration_ms",
@@ -214,9 +215,15 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         look = looks.get(obj.decision)
         return badge(obj.get_decision_display(), look) if look else "-"
 
+    @admin.display(description=_("reason"))
+    def reason_shown(self, obj: AuditEvent) -> str:
+        return reason_cell(obj.reason)
+
     @admin.display(description=_("outcome"))
     def result(self, obj: AuditEvent) -> str:
-        """The result of an allowed call."""
+        """The result of an allowed call; a denied one did not run."""
+        if obj.decision == obj.Verdict.DENIED:
+            return "-"
         label = OUTCOMES.get(obj.outcome, obj.outcome)
         if obj.outcome == "ok" or not obj.outcome:
             return str(label or "-")
@@ -287,7 +294,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         def reason(obj: AuditEvent) -> str:
             links = cells_of(request, obj)
             why = format_html_join(" ", '<a class="why" href="{1}">{0}</a>', links)
-            return format_html("{} {}", obj.reason or "-", why)
+            return format_html("{} {}", reason_cell(obj.reason), why)
 
         columns = super().get_list_display(request)
         return [reason if column == "reason" else column for column in columns]

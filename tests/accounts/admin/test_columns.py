@@ -51,13 +51,13 @@ LISTED = {
     "mcp_bridge.UpstreamServer": "shown_name state tools contact p50 calls",
     "mfa.Authenticator": "user type created_at last_used_at",
     "socialaccount.SocialAccount": "user provider uid date_joined last_login",
-    "usersessions.UserSession": "user ip created_at last_seen_at user_agent",
+    "usersessions.UserSession": "user browser ip created_at last_seen_at",
 }
 """List -> its columns, in their order."""
 HIDDEN = {
     "accounts.AccessRequest": "decided_at decided_by",
     "accounts.AuditEvent": "actor actor_id address at changes client_id outcome"
-    " request_id subject token_id",
+    " reason request_id subject token_id",
     "accounts.AuditSeal": "mac marks",
     "accounts.Invitation": "invited_by made_account token",
     "accounts.IssuedToken": "networks secret_hash successor successor_sealed",
