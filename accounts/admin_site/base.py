@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.widgets import FilteredSelectMultiple
 from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest
@@ -105,6 +106,15 @@ class SectionAdmin(DeclaredLookups, Base[M]):
             getattr(getattr(field, "widget", None), "widgets", []), PARTS, strict=False
         ):
             part.attrs.setdefault("aria-label", f"{capfirst(field.label)}, {word}")
+        return field
+
+    def formfield_for_manytomany(
+        self, db_field: Any, request: Any, **kwargs: Any
+    ) -> Any:
+        """Without the advice to hold down Control, which a picker does not need."""
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if isinstance(getattr(field, "widget", None), FilteredSelectMultiple):
+            field.help_text = db_field.help_text
         return field
 
     def history_query(self, obj: M) -> dict[str, str]:

@@ -59,6 +59,8 @@ def signout_effect(users: Any, keep: str) -> str:
     """The effect of signing these accounts out, as text with counts."""
     tokens = revocation_effect(IssuedToken.objects.filter(user__in=users))
     count = sessions_of(users, keep).count()
+    if not count:
+        return tokens
     message = ngettext(
         "This signs out %d browser.", "This signs out %d browsers.", count
     )
@@ -74,7 +76,7 @@ def revocation_effect(tokens: Any) -> str:
     """The effect of revoking these tokens, such as "12 live tokens of 3 people ..."."""
     counts = tokens.effect()
     if not counts["tokens"]:
-        return _("None of these tokens is active, so nothing is revoked.")
+        return _("No token is active, so none is revoked.")
     parts = {
         "tokens": ngettext("%d active token", "%d active tokens", counts["tokens"]),
         "people": ngettext("%d person", "%d people", counts["people"]),

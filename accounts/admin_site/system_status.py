@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -106,9 +107,20 @@ def database_version() -> str:
     return ".".join(map(str, version))
 
 
+def setting_text(value: Any) -> str:
+    """A list without brackets, a duration without zeros, a switch as on or off."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, timedelta):
+        return str(value).removesuffix(", 0:00:00")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or _("(empty)")
+    return str(value)
+
+
 def settings_shown() -> list[tuple[str, str]]:
     """(setting, value); for secrets only whether they are set."""
-    shown = [(name, str(getattr(settings, name))) for name in SHOWN_SETTINGS]
+    shown = [(name, setting_text(getattr(settings, name))) for name in SHOWN_SETTINGS]
     return shown + [
         (name, _("(set)") if getattr(settings, name) else _("(empty)"))
         for name in SECRET_SETTINGS

@@ -61,11 +61,11 @@ class TokenForm(forms.Form):
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)  # noqa: S101
         field.choices = [
-            (ACT_WITHIN_ROLES, _("use my tools, except sensitive ones")),
+            (ACT_WITHIN_ROLES, _("Use my tools, except sensitive ones.")),
             *((name, scope_label(name, words[name])) for name in scopes),
         ]
         if may_enter_admin(user):
-            text = _("administer Portico through /api/v1/, without any tool")
+            text = _("Administer Portico through /api/v1/, without any tool.")
             field.choices += [(ADMIN_API, scope_label(ADMIN_API, text))]
 
     def clean_scopes(self) -> list[str]:

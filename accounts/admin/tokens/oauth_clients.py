@@ -236,9 +236,11 @@ class OAuthClientAdmin(ActorFormMixin[OAuthClient], DelegatedAdmin[OAuthClient])
     @admin.display(description=_("status"))
     def standing(self, obj: OAuthClient) -> SafeString:
         """The verification status that the consent page shows."""
+        if obj.pk is None:
+            return mark_safe("-")
         if obj.blocked:
             return badge(_("blocked"), "bad")
-        verified = obj.pk is not None and obj.verified
+        verified = obj.verified
         return badge(_("verified"), "good") if verified else badge(UNVERIFIED, "warn")
 
     @admin.display(description=_("redirects to"))

@@ -21,7 +21,7 @@ class RevokeOnPasswordChange:
         """Accept every password; other validators check its strength."""
 
     def get_help_text(self) -> str:
-        return _("Changing the password signs you out of every client.")
+        return _("A new password signs the account out of every client.")
 
     def password_changed(
         self, password: str, user: AbstractBaseUser | None = None

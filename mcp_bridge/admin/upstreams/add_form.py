@@ -138,7 +138,7 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.row is None or not self.row.secret_encrypted:
             self.add_error("secret", _("Enter the secret."))
         elif secret_goes_to(self.instance, self.unsaved()) != self.before:
-            text = _("It would be sent to another place now. Enter the secret again.")
+            text = _("The secret would go to another URL now. Enter it again.")
             self.add_error("secret", text)
 
     def unsaved(self) -> UpstreamCredential:

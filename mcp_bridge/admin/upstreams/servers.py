@@ -77,7 +77,7 @@ class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
         "Portico, by the same roles and rules. Changes apply immediately."
     )
     nothing_yet = gettext_lazy(
-        "No upstream servers yet. Add one: enter its URL and look at what it offers."
+        "No upstream servers yet. Add one: enter its URL and check what it offers."
     )
     change_form_template = "admin/upstream_server.html"
     list_display = ("shown_name", "state", "tools", "contact", "p50", "calls")

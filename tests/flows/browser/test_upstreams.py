@@ -58,7 +58,7 @@ def add_server(lead: Lead, url: str) -> None:
     lead.seen()
     for field, value in (("name", "shop"), ("url", url), ("prefix", "shop")):
         lead.page.fill(f"#id_{field}", value)
-    lead.press("Look")
+    lead.press("Check server")
     assert "shop__add" in lead.page.inner_text("#found")
     lead.seen()
     lead.press("Save")

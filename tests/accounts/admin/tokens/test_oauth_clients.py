@@ -452,7 +452,7 @@ def test_the_status_is_that_of_the_consent_page(
     look, text = shown.split(" ", 1)
     badge = PAGE.standing(client(**columns))
     assert badge == f'<span class="badge {look}">{text}</span>'
-    assert "unverified" in PAGE.standing(OAuthClient(approved=True))
+    assert PAGE.standing(OAuthClient(approved=True)) == "-"
 
 
 def test_names_and_addresses_of_clients_are_escaped(root: AdminBrowser) -> None:
