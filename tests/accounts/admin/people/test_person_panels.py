@@ -22,7 +22,7 @@ PANELS = {
     "view_issuedtoken": "Active tokens",
     "view_consent": "Connected apps",
     "view_usersession": "Browser sessions",
-    "view_auditevent": "Last calls and refusals",
+    "view_auditevent": "Last calls and denials",
 }
 
 
@@ -58,7 +58,7 @@ def test_the_page_shows_everything_a_person_has(root: AdminBrowser, dana: User) 
     assert "User" in shown["Roles"] and "Agent" in shown["Active tokens"]
     assert "Agent" in shown["Connected apps"]
     assert "192.0.2.1" in shown["Browser sessions"]
-    calls = shown["Last calls and refusals"]
+    calls = shown["Last calls and denials"]
     assert "tool whoami" in calls and "denied" in calls and "initialize" not in calls
 
 
