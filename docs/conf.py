@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
+from pygments.lexers.special import TextLexer  # type: ignore[import-untyped]
 from sphinx.highlighting import lexers
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from mcp_bridge.portal import views
+from mcp_bridge.portal.try_tool import TryToolView
 from mcp_bridge.protected_resource import protected_resource
 
 METADATA = ".well-known/oauth-protected-resource"
@@ -13,5 +14,6 @@ urlpatterns = [
     path(f"{METADATA}/mcp/", protected_resource),
     path("portal/", views.HomeView.as_view(), name="portal-home"),
     path("portal/connect/", views.ConnectView.as_view(), name="portal-connect"),
+    path("portal/tools/", TryToolView.as_view(), name="portal-try"),
     path("portal/connect/status", views.StatusView.as_view(), name="portal-status"),
 ]

@@ -45,6 +45,7 @@ class IssuedVia(models.TextChoices):
     CLIENT_CREDENTIALS = "client_credentials", _("client credentials")
     PERSONAL = "personal", _("personal access token")
     COMMAND = "command", _("command line")
+    PORTAL = "portal", _("portal (try a tool)")
 
 
 STATES = {"active": _("active"), "expired": _("expired"), "revoked": _("revoked")}

@@ -163,6 +163,7 @@ PATHS: dict[str, tuple[dict[str, Any], ...]] = {
     "portal/security/": ({"end": "x"},),
     "portal/apps/": ({"revoke": "x"},),
     "portal/tokens/": (ADMIN, {"revoke": "x"}),
+    "portal/tools/": ({"tool": "rule"}, {"tool": "x"}),
 }
 """Path -> bodies to post there, with carol's values in place of an `x`."""
 THEIRS = "accounts/"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from accounts.models import IssuedToken, Role, User
+from accounts.models import AuditEvent, IssuedToken, Role, User
 from mcp_bridge.models import Primitive
 from tests.support.chromium import BrowserUser
 from tests.support.mcp_client import mcp_client
@@ -40,6 +40,7 @@ HELPERS = {
 """User -> group, colour scheme, width, whether axe reads the pages of rows (it reads
 the lists in test_admin.py), and some pages they may not open."""
 PORTAL = ["", "connect/", "access/", "tokens/", "apps/", "security/"]
+PORTAL += ["tools/?name=whoami"]
 MATRIX = "/admin/access/matrix/?q=lonely"
 
 
@@ -146,3 +147,37 @@ def test_a_filter_opens_and_closes(server: Portico, chromium: Any) -> None:
     window.page.wait_for_url("**state=active**")
     assert "active" in summary.nth(1).inner_text() and window.errors == []
     window.window.close()
+
+
+TRIES = [
+    ("look", {"what": "Straße"}, "carol looks at Straße"),
+    ("look", {}, "carol looks at shelf"),
+    ("rule", {"region": "서울"}, "carol rules 서울"),
+    ("ponder", {"seconds": "0.1"}, "pondered"),
+    ("fail", {}, "Error executing tool fail"),
+    ("erase", {}, "erased"),
+]
+"""Tool, its arguments as typed, and a part of what the page shows."""
+
+
+def test_tools_are_tried_in_the_portal(server: Portico, chromium: Any) -> None:
+    """With arguments that a header repeats, errors, and a sensitive tool."""
+    window = BrowserUser(chromium, "light", 1366)
+    window.page.goto(f"{server.url}/accounts/login/?next=/portal/")
+    window.sign_in("carol")
+    for tool, typed, shown in TRIES:
+        window.page.goto(f"{server.url}/portal/tools/?name={tool}")
+        for name, value in typed.items():
+            window.page.fill(f"[name={name}]", value)
+        window.page.click("#try button")
+        window.page.wait_for_selector(f"#result pre:has-text('{shown}')")
+        failed = window.page.locator("#result.failed").count() > 0
+        assert failed is (tool == "fail"), tool
+    window.page.goto(f"{server.url}/portal/tools/?name=ponder")
+    window.page.click("#try button")
+    assert window.page.locator("#result").is_hidden(), "an argument is missing"
+    assert window.errors == []
+    window.window.close()
+    row = IssuedToken.objects.filter(issued_via="portal").latest("pk")
+    assert (row.username, row.scope) == ("carol", "User.Write")
+    assert AuditEvent.objects.filter(object="tool rule", token_id__gt="").exists()

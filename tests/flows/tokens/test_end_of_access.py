@@ -552,6 +552,7 @@ PAGES = {
     "portal-connect": "reads",
     "portal-home": "reads",
     "portal-status": "reads",
+    "portal-try": "issues a token for one tool and five minutes",
     "portal-tokens": "ends the personal token that was chosen",
     "set-language": "about words",
     "sign-out": "ends its own session",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import Permission
 from django.test import Client
 
@@ -80,7 +81,7 @@ def test_each_step_is_done_by_its_rows(carol: User, settings: Any) -> None:
     now_done(TITLES[4])
     AuditEvent(actor="bob", action="tool.called", object="tool whoami").save()
     now_done(TITLES[5])
-    carol.authenticator_set.create(type="totp", data={"secret": "x"})
+    Authenticator.objects.create(user=carol, type="totp", data={"secret": "x"})
     assert steps(browser) == {}, "all are done"
     assert "First steps" not in browser.get(INDEX).content.decode()
 
