@@ -109,7 +109,7 @@ def with_descriptions(rules: list[Rule]) -> list[tuple[Rule, str, str]]:
     return [
         (
             rule,
-            PrimitiveKind(rule.kind).label,
+            str(PrimitiveKind(rule.kind).label),
             texts.get((rule.kind, rule.name), "").strip().partition("\n\n")[0],
         )
         for rule in sorted(rules, key=lambda r: (kinds.index(r.kind), r.name))

@@ -68,7 +68,7 @@ def test_a_schema_without_properties_has_no_fields(schema: Any) -> None:
 
 
 def test_the_number_of_fields_is_bounded() -> None:
-    many = {f"x{number}": {} for number in range(MAX_FIELDS + 1)}
+    many: dict[str, Any] = {f"x{number}": {} for number in range(MAX_FIELDS + 1)}
     assert len(fields(**many)) == MAX_FIELDS
     assert (
         schema_fields({"properties": {"a": {}}, "required": "a"})[0].required is False

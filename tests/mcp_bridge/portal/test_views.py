@@ -196,7 +196,7 @@ def test_the_list_shows_what_the_person_may_use(alice: User, bob: User) -> None:
 def test_the_list_is_by_kind_then_by_name(alice: User) -> None:
     """Not in the order in which the apps were loaded."""
     Primitive.objects.all().delete()
-    scope = Role.objects.get(name="User").scopes.first()
+    scope = Role.objects.get(name="User").scopes.all()[0]
     for kind, name in (("prompt", "a"), ("tool", "c"), ("resource", "a:x")):
         Primitive.objects.create(kind=kind, name=name).required_scopes.add(scope)
     Primitive.objects.create(kind="tool", name="b").required_scopes.add(scope)
