@@ -14,6 +14,7 @@ from accounts.admin import (
 )
 from accounts.admin.audit import events, seals
 from accounts.admin.people import end_access, first_steps, invitations, role_changes
+from accounts.admin.search import kinds_of_rows
 from accounts.admin.tokens import (
     document_copies,
     issued_tokens,
@@ -22,6 +23,7 @@ from accounts.admin.tokens import (
     signing_keys,
 )
 from accounts.admin_site import uploads
+from accounts.admin_site.search import pages, view
 
 __all__ = [
     "allauth",
@@ -44,6 +46,9 @@ __all__ = [
     "system",
     "issued_tokens",
     "user_import",
+    "kinds_of_rows",
+    "pages",
     "uploads",
+    "view",
     "users",
 ]

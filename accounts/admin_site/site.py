@@ -53,6 +53,8 @@ class SitePage(View):
     """Django permissions. Without them the page is 403 and not in the menu."""
     superusers_only = False
     """Whether only superusers may open it, whatever permissions others have."""
+    for_all_staff = False
+    """Whether it needs no permission, because it shows only what each may view."""
     template = ""
     parent: tuple[str, Any] | None = None
     """(URL name, title) of the parent page, for the breadcrumbs."""
@@ -298,9 +300,9 @@ def site_page(page: type[SitePage]) -> type[SitePage]:
     """Class decorator: register the page with the site.
 
     Raises ImproperlyConfigured if the page declares neither permissions nor
-    `superusers_only`.
+    `superusers_only` nor `for_all_staff`.
     """
-    if not page.permissions and not page.superusers_only:
+    if not (page.permissions or page.superusers_only or page.for_all_staff):
         raise ImproperlyConfigured(f"{page.__name__} declares no permissions")
     cast(PorticoSite, admin.site).pages[page.name] = page
     return page

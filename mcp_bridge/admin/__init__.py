@@ -7,6 +7,7 @@ from mcp_bridge.admin import (
     notices,
     policy_import,
     primitives,
+    search,
 )
 from mcp_bridge.admin.upstreams import review, servers
 
@@ -18,5 +19,6 @@ __all__ = [
     "policy_import",
     "primitives",
     "review",
+    "search",
     "servers",
 ]

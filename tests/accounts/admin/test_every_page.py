@@ -569,6 +569,7 @@ PAGE_RIGHTS = {
     "access_matrix": "view_role view_primitive",
     "definition_review": "view_primitive",
     "access_check": "view_user view_role view_primitive",
+    "search": "",
 }
 """Page without a model -> the permissions that it needs together."""
 

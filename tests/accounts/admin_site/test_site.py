@@ -129,6 +129,9 @@ wrapped: Any = admin.site._wrapped  # type: ignore[attr-defined]
 """`admin.site` passes attributes on to it; a patch of the outside would not end."""
 
 
+SITE_PAGES = dict(wrapped.pages)
+
+
 class Open(site.SitePage):
     path, name, title = "open/", "open", "Open page"
     template, permissions = "admin/x.html", ("accounts.view_user", "accounts.view_role")
@@ -166,7 +169,10 @@ def test_a_view_checks_the_permission_too(carol: User) -> None:
     assert "available_apps" in response.context_data
 
 
-@pytest.mark.parametrize("page", list(wrapped.pages.values()), ids=lambda p: p.name)
+RESTRICTED = [page for page in wrapped.pages.values() if not page.for_all_staff]
+
+
+@pytest.mark.parametrize("page", RESTRICTED, ids=lambda page: page.name)
 def test_every_page_of_the_site_refuses_staff_without_permissions(page: Any) -> None:
     """Through its URL, as the site registers it."""
     view = resolve(reverse(f"admin:{page.name}")).func
@@ -178,6 +184,7 @@ def test_pages_are_registered_by_their_name(monkeypatch: Any) -> None:
     monkeypatch.setattr(wrapped, "pages", {})
     assert site.site_page(Open) is Open and site.site_page(Highest) is Highest
     assert wrapped.pages == {"open": Open, "highest": Highest}
+    assert {name for name in SITE_PAGES if SITE_PAGES[name].for_all_staff} == {"search"}
     nameless = type("None", (site.SitePage,), {})
     with pytest.raises(ImproperlyConfigured, match="declares no permissions"):
         site.site_page(nameless)

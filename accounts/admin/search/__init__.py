@@ -1,0 +1,1 @@
+"""What the search of the admin finds in the tables of accounts."""

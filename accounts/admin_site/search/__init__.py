@@ -1,0 +1,1 @@
+"""The search of the admin: one box for people, tools, clients, tokens and pages."""
