@@ -2,6 +2,7 @@
 
 Importing them takes three quarters of the time in which a server or a command starts.
 `config`, `accounts` and `mcp_bridge` are not among them: they read the environment.
+`quick_python()` is for tests whose shell, script or program starts Python itself.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import json
 import multiprocessing
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
@@ -64,6 +67,20 @@ LIBRARIES = (
 )
 """What can be imported before the settings are known, and does not depend on them."""
 PAUSE = 0.01
+WRITING = os.O_WRONLY | os.O_APPEND
+QUICK = """#!{python} -ISE
+# Runs `NAME.py ...` or `-m NAME ...` in a fork, with these files and environment.
+import json, os, socket, sys
+line = socket.socket(socket.AF_UNIX)
+line.connect({path!r})
+mask = os.umask(0)
+program = sys.argv[2:] if sys.argv[1] == "-m" else sys.argv[1:]
+asked = {{"program": program, "env": dict(os.environ), "umask": mask}}
+asked["folder"] = os.getcwd()
+socket.send_fds(line, [json.dumps(asked).encode() + b"\\n"], [0, 1, 2])
+sys.exit(int(line.makefile().read() or 1))
+"""
+"""The text of a program that asks the process at `path`."""
 
 
 class ForkServer:
@@ -71,7 +88,12 @@ class ForkServer:
 
     def __init__(self) -> None:
         self.line, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "tests.support.fork_server"]
+        self.folder = tempfile.TemporaryDirectory(prefix="fork-")
+        path = f"{self.folder.name}/socket"
+        self.python = Path(self.folder.name) / "python"
+        self.python.write_text(QUICK.format(python=sys.executable, path=path))
+        self.python.chmod(0o700)
+        command = [sys.executable, "-m", "tests.support.fork_server", path]
         with theirs:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdin=theirs.fileno(), stdout=subprocess.DEVNULL
@@ -89,6 +111,7 @@ class ForkServer:
         self.answers.close()
         self.line.close()
         self.process.wait(10)
+        self.folder.cleanup()
 
 
 @cache
@@ -99,6 +122,14 @@ def fork_server_of(pid: int) -> ForkServer:
 
 def fork_server() -> ForkServer:
     return fork_server_of(os.getpid())
+
+
+def quick_python() -> str:
+    """A program that does what this Python does with a file or a module."""
+    server = fork_server()
+    while not server.python.with_name("socket").exists():
+        time.sleep(PAUSE)
+    return str(server.python)
 
 
 @dataclass
@@ -149,38 +180,102 @@ def start(
     return Forked(pid)
 
 
-def requests(line: socket.socket) -> dict[str, Any]:
-    """Answer requests until the end; in each new process return what it runs."""
-    for text in line.makefile():
+class Requests:
+    """Requests of the tests by line, and of programs by their own connections."""
+
+    def __init__(self, line: socket.socket, path: str) -> None:
+        self.line, self.text = line, line.makefile()
+        self.programs = socket.socket(socket.AF_UNIX)
+        self.programs.bind(path)
+        self.programs.listen()
+        self.waiting: set[int] = set()
+        """The forks that wait for a program."""
+
+    def close(self) -> None:
+        self.text.close()
+        self.line.close()
+        self.programs.close()
+
+    def next_program(self) -> dict[str, Any]:
+        """Answer requests until the end; in each new process return what it runs."""
+        while True:
+            ready, _, _ = select.select([self.line, self.programs], [], [])
+            if self.programs in ready:
+                request = self.of_a_program()
+            else:
+                request = self.of_a_test()
+            if request:
+                return request
+
+    def of_a_test(self) -> dict[str, Any]:
+        text = self.text.readline()
+        if not text:
+            sys.exit()
         request: dict[str, Any] = json.loads(text)
         answer: int | None
         if "wait" in request:
-            pid, status = os.waitpid(request["wait"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
+            answer = exit_code(request["wait"], os.WNOHANG)
         else:
             answer = os.fork()
             if not answer:
+                files = request["files"]
+                request["files"] = [
+                    os.open(f, os.O_WRONLY | os.O_APPEND) for f in files
+                ]
+                request["files"].insert(0, os.open(os.devnull, os.O_RDONLY))
                 return request
-        line.sendall(json.dumps(answer).encode() + b"\n")
-    sys.exit()
+        self.line.sendall(json.dumps(answer).encode() + b"\n")
+        return {}
+
+    def of_a_program(self) -> dict[str, Any]:
+        """One fork waits for the other, and sends its exit code."""
+        asking = self.programs.accept()[0]
+        with asking:
+            text, files, _, _ = socket.recv_fds(asking, 1 << 20, 3)
+            while not text.endswith(b"\n"):
+                text += asking.recv(1 << 20)
+            if not (waiting := os.fork()):
+                if not (pid := os.fork()):
+                    return {**json.loads(text), "files": files}
+                asking.sendall(str(exit_code(pid)).encode())
+                os._exit(0)
+        self.waiting = {p for p in self.waiting if exit_code(p, os.WNOHANG) is None}
+        self.waiting.add(waiting)
+        for file in files:
+            os.close(file)
+        return {}
 
 
-def become(program: list[str], env: dict[str, str], files: list[str]) -> None:
-    """Run the program in this process, as if it had been started."""
+def exit_code(pid: int, options: int = 0) -> int | None:
+    """Of a child; None while it runs and `options` do not wait."""
+    ended, status = os.waitpid(pid, options)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def become(
+    program: list[str],
+    env: dict[str, str],
+    files: list[int],
+    umask: int,
+    folder: str = "",
+) -> None:
+    """Run the program in this process, as if it had been started there."""
+    os.umask(umask)
     os.environ.clear()
     os.environ.update(env)
     if env.get("PYTHONWARNINGS") == "default":
         warnings.simplefilter("default")
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
-    for number, file in enumerate(files, start=1):
-        written = os.open(file, os.O_WRONLY | os.O_APPEND)
-        os.dup2(written, number)
-        os.close(written)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    if folder:
+        os.chdir(folder)
     sys.argv = list(program)
     if program[0].endswith(".py"):
+        sys.path[0] = str(Path(program[0]).parent.absolute())
         runpy.run_path(program[0], run_name="__main__")
     else:
+        sys.path[0] = os.getcwd()
         runpy.run_module(program[0], run_name="__main__", alter_sys=True)
 
 
@@ -193,10 +288,10 @@ def main() -> None:
     # Collecting garbage must not visit, and copy, the libraries in each process.
     gc.collect()
     gc.freeze()
-    with socket.socket(fileno=os.dup(0)) as line:
-        request = requests(line)
-    os.umask(request["umask"])
-    become(request["program"], request["env"], request["files"])
+    asked = Requests(socket.socket(fileno=os.dup(0)), sys.argv[1])
+    request = asked.next_program()
+    asked.close()
+    become(**request)
 
 
 if __name__ == "__main__":

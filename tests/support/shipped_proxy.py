@@ -25,6 +25,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from tests.support import fork_server
 from tests.support.proxy_files import HTTP_BLOCK, caddyfile, certificates, served
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -206,8 +207,9 @@ def main(proxy: str, folder: Path) -> None:
     with ExitStack() as stack:
         for port in PORTS:
             env = {**os.environ, "PORT": str(port), "SESSION_PREFIX": str(port)}
-            command = [sys.executable, "-m", *served(port)]
-            start_process(stack, command, folder / f"{port}.log", **env)
+            process = fork_server.start(served(port), env, folder / f"{port}.log")
+            stack.callback(process.wait, 30)
+            stack.callback(process.terminate)
         START[proxy](stack, folder)
         client = Client(HOSTS[proxy], os.environ["TEST_TOKEN"])
         wait_until_served(client, folder)

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from accounts.models import DocumentCopy, OAuthClient
 from tests.clients.install import agents
+from tests.support.fork_server import quick_python
 from tests.support.server import ROOT, Portico, running_server
 
 pytestmark = [
@@ -45,7 +45,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     browser = tmp_path / "xdg-open"
     browser.write_text(
         f'#!/bin/sh\ncd "{ROOT}"\nVISITOR_RETURNS=1 '
-        f'"{sys.executable}" -m tests.support.visitor "$1" >>"{tmp_path}/log" 2>&1 &\n'
+        f'"{quick_python()}" -m tests.support.visitor "$1" >>"{tmp_path}/log" 2>&1 &\n'
     )
     browser.chmod(0o755)
     yield Agent(tmp_path)

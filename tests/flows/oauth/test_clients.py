@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from accounts.models import Consent, IssuedToken
 from tests.clients.install import HERE, MODULES, node, older_python, run
+from tests.support.fork_server import quick_python
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import McpClient
 from tests.support.oauth_client import command_line_client
@@ -36,7 +36,7 @@ def visitor(tmp_path: Path) -> Path:
     script = folder / "visitor"
     script.write_text(
         f'#!/bin/sh\ncd "{ROOT}"\n'
-        f'exec "{sys.executable}" -m tests.support.visitor "$1"\n'
+        f'exec "{quick_python()}" -m tests.support.visitor "$1"\n'
     )
     script.chmod(0o755)
     for name in ("xdg-open", "open", "www-browser"):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from config.environment import Environment
+from tests.support.fork_server import quick_python
 from tests.support.requirements_skip import skip_or_fail
 from tests.support.server import LIMITS, ROOT, manage, prepared_folder
 from tests.support.shipped_proxy import HOSTS
@@ -74,7 +75,7 @@ def test_large_refused_bodies_and_a_lost_store_disturb_nobody(
         skip_or_fail("unshare", "allow user namespaces")
     env = production(tmp_path / "data", proxy)
     manage(tmp_path / "data", "add_user", "dana", "--role", "User", **env)
-    arguments = [sys.executable, "manage.py", "issue_token", "dana"]
+    arguments = [quick_python(), "manage.py", "issue_token", "dana"]
     token = subprocess.run(
         arguments, cwd=ROOT, env=env, check=True, capture_output=True, text=True
     ).stdout.strip()

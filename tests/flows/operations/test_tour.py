@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.support import migrated_database
+from tests.support.fork_server import quick_python
 from tests.support.ports import free_port
 from tests.support.server import ROOT
 
@@ -56,11 +57,32 @@ def checkout(tmp_path: Path) -> Path:
         target = tmp_path / "portico" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
-    (tmp_path / "portico" / ".venv").symlink_to(ROOT / ".venv")
+    link_environment(tmp_path / "portico" / ".venv")
     (tmp_path / "portico" / "var").mkdir(0o700)
     # `make serve` still migrates the app of the tour.
     migrated_database.restore(tmp_path / "portico" / "var" / "portico.sqlite3")
     return tmp_path / "portico"
+
+
+PYTHON = """#!/bin/sh
+if [ "$2" = up ]; then exec "{own}" "$@"; fi
+exec "{quick}" "$@"
+"""
+"""Commands run in forks: each would import the libraries again. The server does not."""
+
+
+def link_environment(target: Path) -> None:
+    """The environment of the tests, with a Python that starts commands early."""
+    (target / "bin").mkdir(parents=True)
+    found = [*(ROOT / ".venv").iterdir(), *(ROOT / ".venv" / "bin").iterdir()]
+    for path in found:
+        if path.name not in ("bin", "python", ".runtime"):
+            (target / path.relative_to(ROOT / ".venv")).symlink_to(path)
+    (target / ".runtime").touch()
+    python = target / "bin" / "python"
+    own = ROOT / ".venv" / "bin" / "python"
+    python.write_text(PYTHON.format(own=own, quick=quick_python()))
+    python.chmod(0o755)
 
 
 @pytest.fixture
