@@ -46,7 +46,7 @@ from tests.support.oauth_client import (
     redeem,
     refresh,
 )
-from tests.support.server import Portico
+from tests.support.server import Portico, in_process_transport
 from tests.support.users import PASSWORD, make_user
 from tests.support.visitor import callback
 
@@ -127,7 +127,7 @@ def program(name: str, documented: bool) -> str:
 
 def signed_in(server: Portico, name: str) -> Browser:
     """A browser at the portal, by the sign-in page."""
-    browser = Browser(server.url)
+    browser = Browser(server.url, in_process_transport())
     browser.open("/accounts/login/?next=/portal/apps/")
     return browser.submit(browser.form("password"), login=name, password=PASSWORD)
 
@@ -139,7 +139,7 @@ def session_of(server: Portico, user: User) -> Browser:
     store[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
     store[HASH_SESSION_KEY] = user.get_session_auth_hash()
     store.save()
-    browser = Browser(server.url)
+    browser = Browser(server.url, in_process_transport())
     browser.http.cookies.set(COOKIE, str(store.session_key))
     return browser
 
@@ -322,7 +322,7 @@ def reset_link(who: CredentialOwner) -> Works:
     """The link of a password mail."""
     user = who.account
     key = f"{user_pk_to_url_str(user)}-{ResetTokenGenerator().make_token(user)}"
-    browser = Browser(who.server.url)
+    browser = Browser(who.server.url, in_process_transport())
     who.opened.append(browser.http)
 
     def tried() -> bool:
@@ -336,7 +336,7 @@ def invitation_link(who: CredentialOwner) -> Works:
     """A link that was made before the account had a password."""
     with who.server.settings():
         _row, raw = Invitation.objects.issue(who.account, actor=COMMAND_LINE)
-    browser = Browser(who.server.url)
+    browser = Browser(who.server.url, in_process_transport())
     who.opened.append(browser.http)
 
     def tried() -> bool:

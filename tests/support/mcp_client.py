@@ -8,11 +8,14 @@ from itertools import count
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.support.server import Portico
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 ERAS = [MODERN, LEGACY]
+ERAS_ONCE = [MODERN, pytest.param(LEGACY, marks=pytest.mark.once)]
+"""For tests of the database, on which the revision has no influence."""
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 META = "io.modelcontextprotocol/"
 HTTP = httpx2.Client(timeout=20)

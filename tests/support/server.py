@@ -57,6 +57,12 @@ def database_url() -> str:
     return f"postgres://{user}:{password}@{host}:{port}/{found['NAME']}"
 
 
+@cache
+def in_process_transport() -> httpx2.WSGITransport:
+    """Answers requests in this process, which has other settings than a server."""
+    return httpx2.WSGITransport(app=get_wsgi_application())
+
+
 @dataclass
 class Portico:
     """A running server and its addresses."""
@@ -100,7 +106,7 @@ class Portico:
 
         HTTP would double the time. There are no rate limits.
         """
-        transport = httpx2.WSGITransport(app=get_wsgi_application())
+        transport = in_process_transport()
         here = {"STORAGES": UNCOLLECTED, "LOCKOUT_AFTER": 1000}
         here |= dict.fromkeys(LIMITS, "100000/minute")
         with self.settings(), override_settings(**here):

@@ -23,7 +23,7 @@ from accounts.models import (
 )
 from mcp_bridge.models import Primitive
 from tests.support.html_browser import CHEAP, Browser
-from tests.support.mcp_client import ERAS, McpClient, mcp_client
+from tests.support.mcp_client import ERAS_ONCE, McpClient, mcp_client
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user, public_client
 
@@ -35,7 +35,7 @@ KEYS, PRIMITIVES = "/admin/accounts/signingkey/", "/admin/mcp_bridge/primitive/"
 
 @pytest.fixture(scope="module")
 def browser(server: Portico) -> Iterator[Browser]:
-    with Browser(server.url) as opened:
+    with server.in_process() as opened:
         yield opened
 
 
@@ -48,7 +48,7 @@ def carol(browser: Browser, default_users: None) -> Browser:
     return browser
 
 
-@pytest.fixture(params=ERAS)
+@pytest.fixture(params=ERAS_ONCE)
 def client(request: Any, server: Portico, default_users: None) -> McpClient:
     """alice's client, connected before the changes."""
     connected = mcp_client(server, "alice", request.param)

@@ -20,7 +20,7 @@ CLIENTS = "/admin/accounts/oauthclient/"
 @pytest.fixture
 def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         yield browser.sign_in("carol")
 
 

@@ -23,7 +23,7 @@ LOG = "/admin/accounts/auditevent/"
 @pytest.fixture
 def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.sign_in("carol")
         yield browser
 

@@ -28,7 +28,7 @@ REQUESTS = "/admin/accounts/accessrequest/"
 @pytest.fixture
 def carol(server: Portico, default_users: None) -> Iterator[Browser]:
     """carol, signed in to the admin."""
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         yield browser.sign_in("carol")
 
 
@@ -37,7 +37,7 @@ def nina(server: Portico) -> Iterator[Browser]:
     """nina, a guest, signed in to the portal."""
     make_user("nina", "Guest")
     AccessRequest.objects.filter(user__username="nina").delete()
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.open("/accounts/login/")
         browser.submit(browser.form("login"), login="nina", password=PASSWORD)
         yield browser

@@ -21,6 +21,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEvent, IssuedToken, RevokedToken, SavedView
 from mcp_bridge.models import Primitive
+from tests.flows.admin.test_lists import served
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import mcp_client
 from tests.support.server import Portico
@@ -47,7 +48,7 @@ def staff(server: Portico, rows: None) -> Iterator[dict[str, Browser]]:
                 user.is_staff = True
                 user.save()
                 user.groups.set(Group.objects.filter(name=GROUPS[name]))
-            browsers[name] = opened.enter_context(Browser(server.url)).sign_in(name)
+            browsers[name] = opened.enter_context(server.in_process()).sign_in(name)
         yield browsers
 
 
@@ -240,7 +241,7 @@ def test_every_link_of_every_page_is_accepted(
 
 @pytest.mark.once
 def test_an_export_needs_the_permissions_of_its_lists(
-    staff: dict[str, Browser],
+    staff: dict[str, Browser], server: Portico
 ) -> None:
     """The policy holds scopes, roles and primitives, the audit its events."""
     scopes, primitives = "/admin/accounts/scope/", "/admin/mcp_bridge/primitive/"
@@ -253,7 +254,8 @@ def test_an_export_needs_the_permissions_of_its_lists(
     for who, browser in staff.items():
         for path, listed in exports.items():
             may_list = all(browser.open(p).page.status_code == 200 for p in listed)
-            status = browser.open(path).page.status_code
+            with served(browser, server) as other:
+                status = other.open(path).page.status_code
             assert status == (200 if may_list else 403), (who, path)
             found[who, path] = status
     assert found["helen", "/admin/policy/export/"] == 403
@@ -311,7 +313,7 @@ def test_the_access_check_reads_only_permitted_lists(
     codes = ("view_user", "view_role", "view_primitive")
     judy.user_permissions.set(Permission.objects.filter(codename__in=codes))
     look = Primitive.objects.get(name="look").pk
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.sign_in("judy")
         for query, named in (
             (f"primitive={look}", "Who can use"),
@@ -349,7 +351,7 @@ def test_additional_addresses_of_lists_check_permissions(
     urls = [re.sub(r"<\w+(:\w+)?>", "1", path) for path in urls]
     assert f"{AUDIT}export/csv/" in urls and len(urls) > 4
     before = AuditEvent.objects.exclude(action__startswith="user.").count()
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.sign_in("nils")
         token = browser.http.cookies.get("csrftoken") or ""
         headers = {"referer": f"{server.url}/admin/", "x-csrftoken": token}

@@ -42,7 +42,7 @@ def portal_paths() -> list[str]:
 @pytest.fixture(scope="module")
 def somebody(server: Portico, rows: None) -> Iterator[Browser]:
     make_user("bob", "Guest")
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.open("/portal/")
         browser.submit(browser.form("password"), login="bob", password=PASSWORD)
         yield browser
@@ -109,7 +109,7 @@ FORMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("path", FORMS)
 def test_no_form_of_the_admin_breaks(server: Portico, path: str) -> None:
     """A browser cannot make the server load many rows."""
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.sign_in("carol")
         browser.open(path)
         start = time.monotonic()
@@ -121,7 +121,7 @@ def test_no_form_of_the_admin_breaks(server: Portico, path: str) -> None:
 
 def test_a_value_that_no_column_stores_is_a_400(server: Portico) -> None:
     """Users get a page and programs JSON."""
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.sign_in("carol")
         for kind in ("text/html", "application/json"):
             path = f"/admin/access/matrix/?role={HUGE}"
@@ -178,7 +178,7 @@ def post_passkeys(browser: Browser, path: str) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.once
 def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.open("/accounts/login/")
         sent = list(post_passkeys(browser, "/accounts/2fa/webauthn/login/"))
         assert [one for one in sent if one[1] >= 500] == []
@@ -188,7 +188,7 @@ def test_an_odd_passkey_is_refused_at_the_sign_in_page(server: Portico) -> None:
 def test_an_odd_passkey_is_not_registered(server: Portico) -> None:
     """The server does not ask again."""
     make_user("bob", "Guest")
-    with Browser(server.url) as browser:
+    with server.in_process() as browser:
         browser.open("/portal/")
         browser.submit(browser.form("password"), login="bob", password=PASSWORD)
         browser.open("/accounts/2fa/webauthn/add/")

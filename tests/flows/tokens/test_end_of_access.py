@@ -1,4 +1,6 @@
-"""Every way to end access ends everything: tried over real HTTP.
+"""Every way to end access ends everything: messages and streams over real HTTP.
+
+Pages and endpoints of tokens are answered in this process.
 
 Kinds of credentials are in tests/support/credentials.py, ways of ending below. A new
 table, grant, admin action, command, tool or page that neither list has
@@ -15,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from allauth.account.utils import user_pk_to_url_str
 from django.apps import apps
@@ -41,10 +44,11 @@ from accounts.models import (
 from accounts.models.issued_tokens import IssuedVia, TokenKind
 from mcp_bridge.server import mcp
 from mcp_bridge.server.discovery import autodiscover
+from tests.support import credentials, oauth_client
 from tests.support.credentials import KINDS, CredentialOwner, credential_owner
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import mcp_client
-from tests.support.server import Portico
+from tests.support.server import Portico, in_process_transport
 from tests.support.users import PASSWORD, make_user
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("rows")]
@@ -91,8 +95,22 @@ def untouched_user(server: Portico) -> Iterator[CredentialOwner]:
 @pytest.fixture(scope="module")
 def carol(server: Portico) -> Iterator[Browser]:
     make_user("carol", "Admin", admin=True)
-    with Browser(server.url) as browser:
+    with Browser(server.url, in_process_transport()) as browser:
         yield browser.sign_in("carol")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_process(server: Portico) -> Iterator[None]:
+    """The endpoints of tokens and devices, which the credentials are sent to."""
+    transport = in_process_transport()
+    with (
+        server.in_process(),
+        httpx2.Client(transport=transport) as http,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for module in (credentials, oauth_client):
+            patch.setattr(module, "HTTP", http)
+        yield
 
 
 Way = Callable[[CredentialOwner, Browser], Any]
@@ -163,7 +181,7 @@ def by_mail(who: CredentialOwner, carol: Browser) -> None:
     """With the link of a mail."""
     user = who.account
     key = f"{user_pk_to_url_str(user)}-{ResetTokenGenerator().make_token(user)}"
-    with Browser(who.server.url) as browser:
+    with Browser(who.server.url, in_process_transport()) as browser:
         browser.open(f"/accounts/password/reset/key/{key}/")
         browser.submit(browser.form("password1"), password1=NEW, password2=NEW)
     assert who.account.check_password(NEW)
