@@ -164,7 +164,7 @@ class Subject:
         return found
 
 
-PAUSE = 0.01
+PAUSE = 0.03
 """Seconds between messages of one line: without it the load takes every processor."""
 
 

@@ -257,11 +257,11 @@ def triggers_dropped() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("fault", "harmless"),
     [
-        ("slow", True),
+        pytest.param("slow", True, marks=pytest.mark.once),
         ("unverified", False),
         ("look", False),
-        ("load", False),
-        ("keyed", False),
+        pytest.param("load", False, marks=pytest.mark.once),
+        pytest.param("keyed", False, marks=pytest.mark.once),
     ],
 )
 def test_injected_faults_are_noticed(

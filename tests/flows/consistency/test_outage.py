@@ -15,7 +15,7 @@ import pytest
 from django.db import connection, connections
 
 from accounts.models import AuditEvent
-from tests.support.mcp_client import ERAS, HTTP, McpClient, mcp_client
+from tests.support.mcp_client import ERAS_ONCE, HTTP, McpClient, mcp_client
 from tests.support.server import Portico, running_server
 from tests.support.users import PASSWORD
 
@@ -76,7 +76,7 @@ def database_outage() -> Any:
 
 
 @pytest.mark.spec("access is refused when a dependency fails")
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("era", ERAS_ONCE)
 def test_without_a_database_every_message_is_refused(
     short_timeout_server: Portico, server: Portico, era: str
 ) -> None:

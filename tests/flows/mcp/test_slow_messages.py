@@ -19,7 +19,15 @@ from accounts.models import AuditEvent, IssuedToken, RoleAssignment, TokenKind, 
 from accounts.tokens.issue import TokenPair
 from mcp_bridge.models import Primitive
 from tests.support.html_browser import Browser
-from tests.support.mcp_client import ERAS, HTTP, LEGACY, META, MODERN, McpClient
+from tests.support.mcp_client import (
+    ERAS,
+    ERAS_ONCE,
+    HTTP,
+    LEGACY,
+    META,
+    MODERN,
+    McpClient,
+)
 from tests.support.raw_load import HIDDEN, REFUSED, SERVED, RawConnection
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
@@ -123,7 +131,7 @@ def partial_call(client: McpClient, framing: str) -> tuple[RawConnection, bytes]
 
 @pytest.mark.spec("a message is decided after its whole body arrived")
 @pytest.mark.parametrize("framing", ["length", "chunked", "expect"])
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("era", ERAS_ONCE)
 def test_a_slow_body_is_decided_when_it_is_complete(
     server: Portico, era: str, framing: str
 ) -> None:

@@ -26,7 +26,8 @@ from tests.support.server import Portico, running_server
 from tests.support.silent_hosts import SilentHost, silent_host
 from tests.support.users import PASSWORD, make_user
 
-pytestmark = pytest.mark.usefixtures("default_users")
+# wait_guard notices a transaction on any database; SQLite's lock stops all writers.
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("default_users")]
 HOLDS = 5.0
 """The most seconds that the server waits for another host."""
 QUICK = 0.1

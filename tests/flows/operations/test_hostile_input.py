@@ -381,8 +381,10 @@ def probe(operation: Any, server: Portico, session: requests.Session, raw: str) 
     if operation.path == "/mcp":
         headers = McpClient(server, raw).headers("ping", {})
     documented = {*operation.definition.raw["responses"], "405"}
+    # In process, tests/accounts/admin_api/test_document.py gets past a 401.
+    many = 1 if operation.path.startswith("/api/v1/") else 12
 
-    @settings(GENERATED, max_examples=12)
+    @settings(GENERATED, max_examples=many)
     @given(case=operation.as_strategy())
     def attempt(case: Any) -> None:
         answer = case.call(
