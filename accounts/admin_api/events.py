@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
 from accounts.admin_api.pages import Filters, text
@@ -12,6 +14,13 @@ DECISIONS = ("allowed", "denied")
 
 
 class EventSerializer(serializers.ModelSerializer[AuditEvent]):
+    arguments = serializers.DictField(
+        source="recorded",
+        read_only=True,
+        help_text="What the tool's policy records of the arguments of a call. Only "
+        "with the permission accounts.view_arguments.",
+    )
+
     class Meta:
         model = AuditEvent
         fields = (
@@ -31,8 +40,17 @@ class EventSerializer(serializers.ModelSerializer[AuditEvent]):
             "duration_ms",
             "request_id",
             "changes",
+            "arguments",
         )
         read_only_fields = fields
+
+    def to_representation(self, event: AuditEvent) -> Any:
+        """Leave the arguments out for callers who may not view them."""
+        shown = super().to_representation(event)
+        request = self.context["request"]
+        if not request.user.has_perm("accounts.view_arguments"):
+            del shown["arguments"]
+        return shown
 
 
 @documented(tags=["events"])

@@ -21,8 +21,8 @@ SECRET_WORDS = frozenset(
     "tokens verifier".split()
 )
 PRIVATE_WORDS = frozenset(
-    "address agent birth claims code codes content email emails ip key keys mail "
-    "mobile phone settings uid".split()
+    "address agent arguments birth claims code codes content email emails ip key keys "
+    "mail mobile phone settings uid".split()
 )
 """Personal data, and ambiguous words: `code` can be a secret or a product's number."""
 SECRET_TYPES = (models.BinaryField, models.JSONField)

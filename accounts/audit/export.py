@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from accounts.models.audit.columns import COLUMNS
+from accounts.models.audit.columns import COLUMNS, OPEN_COLUMNS
 from accounts.models.audit.digests import Row
 
 BATCH_SIZE = 1000
@@ -17,23 +17,31 @@ FORMULA_PREFIXES = (*"=+-@\t\r\n|%", *"＝＋－＠")
 """Spreadsheets read a cell that starts with one of these as a formula."""
 
 
-def export_events(queryset: Any, form: str) -> Iterator[bytes]:
-    """Yield the events of `queryset` by time; `form` is "csv" or "jsonl"."""
+def export_events(
+    queryset: Any, form: str, *, arguments: bool = False
+) -> Iterator[bytes]:
+    """Yield the events of `queryset` by time; `form` is "csv" or "jsonl".
+
+    With `arguments`, the recorded arguments of calls are the last column.
+    """
+    columns = COLUMNS if arguments else OPEN_COLUMNS
     if form == "csv":
-        yield csv_text([COLUMNS])
-    for batch in batches(queryset):
+        yield csv_text([columns])
+    for batch in batches(queryset, columns):
         yield FORMATS[form](batch)
 
 
-def batches(queryset: Any) -> Iterator[list[Row]]:
-    """Yield rows of COLUMNS; each batch is a query that starts after the last row.
+def batches(
+    queryset: Any, columns: tuple[str, ...] = OPEN_COLUMNS
+) -> Iterator[list[Row]]:
+    """Yield rows of these columns; each batch is a query after the last row.
 
     A server-side cursor would keep a transaction open while a slow client reads.
     """
     backwards = (queryset.query.order_by or ("-at",))[0].startswith("-")
     rows = queryset.order_by(*(("-at", "-id") if backwards else ("at", "id")))
     rest = rows
-    while batch := list(rest.values_list(*COLUMNS)[:BATCH_SIZE]):
+    while batch := list(rest.values_list(*columns)[:BATCH_SIZE]):
         yield batch
         key, at = batch[-1][:2]
         if backwards:
@@ -72,8 +80,8 @@ def json_lines(rows: list[Row]) -> bytes:
 
 
 def event_by_column(row: Row) -> dict[str, Any]:
-    """Return column -> value, with the time in UTC."""
-    named = dict(zip(COLUMNS, row, strict=True))
+    """Return column -> value, with the time in UTC; `arguments` may be missing."""
+    named = dict(zip(COLUMNS, row, strict=False))
     return {**named, "at": named["at"].astimezone(UTC).isoformat()}
 
 

@@ -40,7 +40,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Helpdesk": HELPDESK,
     "Role managers": ROLE_MANAGERS,
 }
-"""Group -> permission codenames. An empty tuple means every view permission."""
+"""Group -> permission codenames. An empty tuple means every view permission.
+
+Nobody gets `view_arguments` by a group: what people send to tools may be personal.
+"""
+EXPLICIT = ("view_arguments",)
 
 
 def fill_staff_groups(sender: Any, **kwargs: Any) -> None:
@@ -62,4 +66,5 @@ def fill_staff_groups(sender: Any, **kwargs: Any) -> None:
             permissions = permissions.filter(codename__in=codenames)
         else:
             permissions = permissions.filter(codename__startswith="view_")
+            permissions = permissions.exclude(codename__in=EXPLICIT)
         group.permissions.set(permissions)

@@ -44,6 +44,7 @@ def read_catalogue() -> Catalogue:
         accepted,
         refused,
         updates,
+        recorded,
     ) in rows:
         scopes = frozenset(required[pk])
         scopes = shared.setdefault(scopes, scopes)
@@ -66,6 +67,7 @@ def read_catalogue() -> Catalogue:
                 accepted_hash=accepted,
                 definition=definitions.get(pk),
                 updates=updates,
+                recorded=recorded,
             )
         )
     return Catalogue(rules)
@@ -83,6 +85,7 @@ COLUMNS = (
     "accepted_hash",
     "calls_refused",
     "updates",
+    "recorded_arguments",
 )
 _parsed: dict[int, tuple[str, Mapping[str, Any]]] = {}
 """Row -> hash and accepted definition, so that a read parses only what changed."""
@@ -182,6 +185,8 @@ class Rule:
     """The accepted definition of an upstream primitive; None for code."""
     updates: int = field(default=0, compare=False, repr=False)
     """How often the content of an upstream resource was reported to have changed."""
+    recorded: str = field(default="off", compare=False)
+    """What the audit records of the arguments of calls: a RecordedArguments."""
 
     @property
     def key(self) -> Key:

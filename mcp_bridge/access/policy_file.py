@@ -29,7 +29,13 @@ from accounts.imports.problems import (
 from accounts.models import AuditEvent, Role, Scope
 from accounts.models.roles import scope_name_validator
 from accounts.parsing.text import counted
-from mcp_bridge.models import ArgumentRule, Primitive, rule_problem
+from mcp_bridge.models import (
+    WITH_ARGUMENTS,
+    ArgumentRule,
+    Primitive,
+    RecordedArguments,
+    rule_problem,
+)
 from mcp_bridge.models.argument_rules import MAX_POINTER, MAX_RULES, pointer_validator
 
 FORMAT = "portico-policy-1"
@@ -44,6 +50,7 @@ SECTIONS: dict[str, dict[str, type]] = {
         "name": str,
         "enabled": bool,
         "sensitive": bool,
+        "recorded_arguments": str,
         "required_scopes": list,
         "argument_rules": dict,
     },
@@ -78,6 +85,7 @@ def export() -> dict[str, Any]:
                 "name": row.name,
                 "enabled": row.enabled,
                 "sensitive": row.sensitive,
+                "recorded_arguments": row.recorded_arguments,
                 "required_scopes": sorted(s.name for s in row.required_scopes.all()),
                 "argument_rules": rules_of(row.argument_rules.all()),
             }
@@ -250,9 +258,8 @@ class PolicyParser:
             self.roles.add(item["name"])
         for rule in item.get("argument_rules", []):
             self.check_rule(item, rule)
-        if section == "primitives" and item_key(item) not in self.known:
-            text = _("no app provides %s") % " ".join(item_key(item))
-            self.add_problem(item[LINE], "primitives.name", text)
+        if section == "primitives":
+            self.check_primitive(item)
         for name in ("scopes", "required_scopes"):
             for scope in set(item.get(name, [])) - self.scopes:
                 text = _("unknown scope %s; add it under scopes") % scope
@@ -261,6 +268,20 @@ class PolicyParser:
             if section != "primitives" and len(item.get(name, "")) > longest:
                 text = _("is longer than %d characters") % longest
                 self.add_problem(item[LINE], f"{section}.{name}", text)
+
+    def check_primitive(self, item: Item) -> None:
+        """Check that it exists, and what is recorded of its arguments."""
+        if item_key(item) not in self.known:
+            text = _("no app provides %s") % " ".join(item_key(item))
+            self.add_problem(item[LINE], "primitives.name", text)
+        recorded = item.get("recorded_arguments", RecordedArguments.OFF)
+        place = "primitives.recorded_arguments"
+        if recorded not in RecordedArguments.values:
+            known = ", ".join(RecordedArguments.values)
+            self.add_problem(item[LINE], place, _("must be one of %s") % known)
+        elif recorded != RecordedArguments.OFF and item["kind"] not in WITH_ARGUMENTS:
+            text = _("Only tools and prompts have arguments.")
+            self.add_problem(item[LINE], place, text)
 
     def check_rule(self, item: Item, rule: Any) -> None:
         """Check one argument rule of a primitive."""

@@ -25,6 +25,7 @@ from mcp_bridge.admin.declared_arguments import (
     types_of,
 )
 from mcp_bridge.models import (
+    WITH_ARGUMENTS,
     ArgumentOperator,
     ArgumentRule,
     Primitive,
@@ -234,8 +235,7 @@ class ArgumentRuleInline(RoleRowsInline):
 
 
 def has_arguments(primitive: Primitive | None) -> bool:
-    kinds = (PrimitiveKind.TOOL, PrimitiveKind.PROMPT)
-    return primitive is not None and primitive.kind in kinds
+    return primitive is not None and primitive.kind in WITH_ARGUMENTS
 
 
 def rule_with_role(rule: ArgumentRule) -> str:

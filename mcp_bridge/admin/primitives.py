@@ -34,6 +34,16 @@ class PrimitiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
     actor: User
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """A form that was sent without the policy of arguments keeps it."""
+        super().__init__(*args, **kwargs)
+        name = "recorded_arguments"
+        if self.data and name in self.fields and name not in self.data:
+            sent: Any = self.data
+            sent = sent.copy()
+            sent[name] = self.initial[name]
+            self.data = sent
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         changes = {
@@ -88,6 +98,7 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         "sensitive",
         "required_scopes",
         "limits",
+        "recorded_arguments",
         "first_seen_at",
         "last_seen_at",
         "changed_at",
@@ -154,6 +165,13 @@ class PrimitiveAdmin(ActorFormMixin[Primitive], AuditedAdmin[Primitive]):
         rows = super().get_queryset(request).prefetch_related("required_scopes")
         rows = rows.select_related("upstream")
         return rows.defer("accepted", "accepted_hash", "offered")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Resources have no arguments to record."""
+        fields = super().get_fields(request, obj)
+        if obj is None or not obj.kind or has_arguments(obj):
+            return fields
+        return [name for name in fields if name != "recorded_arguments"]
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         """Resources have no arguments."""

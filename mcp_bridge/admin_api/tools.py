@@ -32,6 +32,7 @@ class ToolSerializer(serializers.ModelSerializer[Primitive]):
             "enabled",
             "sensitive",
             "required_scopes",
+            "recorded_arguments",
             "state",
             "problem",
             "upstream",

@@ -42,6 +42,14 @@ class CallEvent(NamedTuple):
     outcome: str = ""
     duration_ms: float = 0.0
     request_id: str = ""
+    arguments: str = ""
+    """JSON of recorded_arguments.py; empty if the policy records nothing."""
+
+    def __repr__(self) -> str:
+        """As logs have it: without the arguments."""
+        shown = self._asdict()
+        del shown["arguments"]
+        return f"CallEvent({', '.join(f'{n}={v!r}' for n, v in shown.items())})"
 
 
 class Use(NamedTuple):

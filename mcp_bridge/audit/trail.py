@@ -18,6 +18,7 @@ from mcp_bridge.access.decision import brief
 from mcp_bridge.access.messages import Message
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.audit.last_used import LastUsedTracker
+from mcp_bridge.audit.recorded_arguments import arguments_of
 from mcp_bridge.audit.writer import write_event
 from mcp_bridge.db import in_database
 from mcp_bridge.http.headers import header
@@ -144,4 +145,5 @@ class AuditTrail:
             outcome=call.outcome,
             duration_ms=self.duration_ms(),
             request_id=self.request_id,
+            arguments=arguments_of(call),
         )

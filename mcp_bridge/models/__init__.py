@@ -10,11 +10,13 @@ from mcp_bridge.models.change_log import ChangeCounter, LoggedChange
 from mcp_bridge.models.primitives import (
     SCOPE_PREFIX,
     SERVED_STATES,
+    WITH_ARGUMENTS,
     DefinitionState,
     Offer,
     Primitive,
     PrimitiveKind,
     PrimitiveQuerySet,
+    RecordedArguments,
     own_scope,
     summary,
 )
@@ -30,6 +32,7 @@ from mcp_bridge.models.upstream_servers import (
 __all__ = [
     "SCOPE_PREFIX",
     "SERVED_STATES",
+    "WITH_ARGUMENTS",
     "ArgumentOperator",
     "ArgumentRule",
     "CredentialMode",
@@ -45,6 +48,7 @@ __all__ = [
     "Primitive",
     "PrimitiveKind",
     "PrimitiveQuerySet",
+    "RecordedArguments",
     "own_scope",
     "rule_problem",
     "summary",

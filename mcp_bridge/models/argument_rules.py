@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from accounts.models import Role
-from mcp_bridge.models.primitives import Primitive, PrimitiveKind
+from mcp_bridge.models.primitives import WITH_ARGUMENTS, Primitive, PrimitiveKind
 
 MAX_RULES = 50
 """Rules of one primitive: every call evaluates them."""
@@ -108,7 +108,7 @@ def is_text(value: Any) -> bool:
 
 def rule_problem(kind: str, operator: str, value: Any) -> str:
     """Why a rule of a `kind` cannot have this value; empty if it can."""
-    if kind not in (PrimitiveKind.TOOL, PrimitiveKind.PROMPT):
+    if kind not in WITH_ARGUMENTS:
         return gettext("Only tools and prompts have arguments.")
     problem = VALUE_PROBLEMS.get(operator)
     if problem is None:

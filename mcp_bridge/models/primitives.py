@@ -26,12 +26,24 @@ class PrimitiveKind(models.TextChoices):
     PROMPT = "prompt", _("prompt")
 
 
+WITH_ARGUMENTS = (PrimitiveKind.TOOL, PrimitiveKind.PROMPT)
+"""Kinds whose calls have arguments."""
+
 SCOPE_PREFIX = {
     PrimitiveKind.TOOL: "tool",
     PrimitiveKind.RESOURCE: "resource",
     PrimitiveKind.RESOURCE_TEMPLATE: "resource",
     PrimitiveKind.PROMPT: "prompt",
 }
+
+
+class RecordedArguments(models.TextChoices):
+    """What the audit records of the arguments of a call."""
+
+    OFF = "off", _("nothing")
+    NAMES = "names", _("names only")
+    MASKED = "masked", _("names, and types and lengths of values")
+    FULL = "full", _("names and values")
 
 
 class DefinitionState(models.TextChoices):
@@ -204,6 +216,16 @@ class Primitive(models.Model):
         help_text=_(
             "Clients must request its scope explicitly. The general "
             "mcp scope is not enough."
+        ),
+    )
+    recorded_arguments = models.CharField(
+        _("recorded arguments"),
+        max_length=6,
+        choices=RecordedArguments,
+        default=RecordedArguments.OFF,
+        help_text=_(
+            "What the audit records of the arguments of each call, allowed or denied. "
+            "Only users with the permission to view recorded arguments see it."
         ),
     )
     required_scopes = models.ManyToManyField(

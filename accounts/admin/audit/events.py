@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
-from accounts.admin.audit.export import export_response
+from accounts.admin.audit.export import VIEW_ARGUMENTS, export_response
 from accounts.admin.audit.saved_views import save_view, visible_views
 from accounts.admin.audit.seals import VERIFIED_AT_ONCE
 from accounts.admin.audit.window import (
@@ -46,6 +47,7 @@ from accounts.audit.record import record
 from accounts.http.client_address import normalize_address
 from accounts.models import AuditEvent, AuditSeal, OAuthClient
 from accounts.models.audit.digests import EventUnreadable
+from accounts.models.audit.events import value_text
 from accounts.parsing.row_ids import row_id
 
 logger = logging.getLogger(__name__)
@@ -197,6 +199,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         "duration_ms",
         "same_request",
         "before_and_after",
+        "arguments_recorded",
     )
 
     @admin.display(description=_("when"), ordering="at")
@@ -286,6 +289,30 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             *head,
             format_html_join("", line, obj.change_rows),
         )
+
+    @admin.display(description=_("recorded arguments"))
+    def arguments_recorded(self, obj: AuditEvent) -> str:
+        """The arguments as a table, with the policy that recorded them."""
+        recorded = obj.recorded
+        if not recorded:
+            return "-"
+        line = '<tr><th scope="row">{}</th><td>{}</td></tr>'
+        return format_html(
+            '<p>{}</p><table class="plain"><tbody>{}</tbody></table>',
+            recorded_in_words(recorded),
+            format_html_join("", line, argument_rows(recorded.get("arguments"))),
+        )
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Recorded arguments need a permission besides that of the audit."""
+        fields = super().get_fields(request, obj)
+        if may(request, VIEW_ARGUMENTS):
+            return fields
+        return [name for name in fields if name != "arguments_recorded"]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        rows = super().get_queryset(request)
+        return rows if may(request, VIEW_ARGUMENTS) else rows.defer("arguments")
 
     def get_list_display(self, request: Any) -> Any:
         """Link each reason to the access check, if the user may open it."""
@@ -419,6 +446,32 @@ def seal_ranges(most: int) -> None:
         AuditSeal.objects.all().seal(most=most)
     except EventUnreadable as error:
         logger.error("%s; events from there on cannot be sealed", error)
+
+
+def recorded_in_words(recorded: dict[str, Any]) -> str:
+    """By which policy the arguments were recorded, and whether they were cut."""
+    words = {
+        "names": gettext("The names of the arguments."),
+        "masked": gettext("The values are masked."),
+        "full": gettext("The values as they were sent."),
+    }
+    shown = [words.get(str(recorded.get("policy")), "")]
+    if recorded.get("cut"):
+        shown.append(gettext("Too long to be recorded whole, so they are cut."))
+    return " ".join(shown)
+
+
+def argument_rows(arguments: Any) -> list[tuple[str, str]]:
+    """(name, value as JSON) of recorded arguments."""
+    if isinstance(arguments, dict):
+        return [(name, value_as_json(value)) for name, value in arguments.items()]
+    if isinstance(arguments, list):
+        return [(value_text(name), "") for name in arguments]
+    return [("", value_as_json(arguments))]
+
+
+def value_as_json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def may_share(request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""`manage.py export_audit [--form csv|jsonl] [--since DAY]`: the audit as a file."""
+"""`manage.py export_audit [--form csv|jsonl] [--arguments]`: the audit as a file."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ class Command(BaseCommand):
             default="jsonl",
             help="Format of the lines. Default: jsonl.",
         )
+        parser.add_argument(
+            "--arguments",
+            action="store_true",
+            help="Include the recorded arguments of calls.",
+        )
         for name, what in (("since", "from"), ("until", "before")):
             parser.add_argument(
                 f"--{name}", help=f"Events {what} this day (2026-12-31)."
@@ -38,9 +43,12 @@ class Command(BaseCommand):
         events = events.filter(at__gte=day(since)) if since else events
         events = events.filter(at__lt=day(until)) if until else events
         period = f"{since or 'the beginning'} to {until or 'now'}"
+        arguments = options["arguments"]
         changes = {"filter": ["", period]}
-        record("audit.exported", actor=ACTOR, object=options["form"], changes=changes)
-        for piece in export_events(events, options["form"]):
+        via = "--arguments" if arguments else ""
+        form = options["form"]
+        record("audit.exported", actor=ACTOR, object=form, changes=changes, via=via)
+        for piece in export_events(events, form, arguments=arguments):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
 

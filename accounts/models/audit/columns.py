@@ -29,8 +29,11 @@ COLUMNS = (
     "request_id",
     "changes",
     "subject",
+    "arguments",
 )
 """Every column of an event, in the order of the digest."""
+OPEN_COLUMNS = tuple(name for name in COLUMNS if name != "arguments")
+"""Columns for everybody who may view the audit, and for the log."""
 
 
 class IdField(models.CharField):  # type: ignore[type-arg]

@@ -14,7 +14,7 @@ from accounts.crypto.encryption import accepted_keys
 from accounts.models.audit.columns import COLUMNS
 from accounts.models.audit.events import AuditEvent
 
-ADDED = {"subject": ""}
+ADDED = {"subject": "", "arguments": ""}
 """Columns of later versions, which are last in COLUMNS, with their defaults.
 
 They must not change the bytes of older rows: only a value that differs from the default

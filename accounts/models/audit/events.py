@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
@@ -132,12 +133,21 @@ class AuditEvent(models.Model):
         editable=False,
         help_text=_("The changed row, as model:ID. Its history shows the event."),
     )
+    # Not NULL, which costs eight bytes in each row of PostgreSQL.
+    arguments = models.TextField(
+        _("arguments"),
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("What the tool's policy records of the arguments, as JSON."),
+    )
 
     objects = AuditQuerySet.as_manager()
 
     class Meta:
         ordering = ("-at", "-id")
         base_manager_name = "objects"
+        permissions = (("view_arguments", _("Can view recorded arguments of calls")),)
         verbose_name = _("audit event")
         verbose_name_plural = _("audit events")
         # Half of an event's bytes were in indexes (bench/sizing.py measures them).
@@ -194,6 +204,18 @@ class AuditEvent(models.Model):
         """(field, before, after) of each change, as text."""
         changed = self.changes.items()
         return [(name, *before_and_after_text(value)) for name, value in changed]
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """`arguments` as an object (mcp_bridge/audit/recorded_arguments.py).
+
+        Empty if nothing is recorded, or if another program wrote the column.
+        """
+        try:
+            found = json.loads(self.arguments or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Insert. Raises TypeError for an event that has a row already."""

@@ -56,8 +56,8 @@ LISTED = {
 """List -> its columns, in their order."""
 HIDDEN = {
     "accounts.AccessRequest": "decided_at decided_by",
-    "accounts.AuditEvent": "actor actor_id address at changes client_id outcome"
-    " reason request_id subject token_id",
+    "accounts.AuditEvent": "actor actor_id address arguments at changes client_id"
+    " outcome reason request_id subject token_id",
     "accounts.AuditSeal": "mac marks",
     "accounts.Invitation": "invited_by made_account token",
     "accounts.IssuedToken": "networks secret_hash successor successor_sealed",
@@ -95,7 +95,7 @@ CHANGED = {
     " is_active is_service_account is_staff is_superuser last_name password"
     " user_permissions"
     " username",
-    "mcp_bridge.Primitive": "enabled required_scopes sensitive",
+    "mcp_bridge.Primitive": "enabled recorded_arguments required_scopes sensitive",
     "mcp_bridge.UpstreamServer": "audience call_timeout calls_per_minute"
     " client_authentication client_id credential_mode enabled header kept"
     " max_concurrency name new_definitions prefix protocol scope secret title"

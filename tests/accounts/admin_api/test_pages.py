@@ -77,6 +77,18 @@ def test_tokens_filter_by_state(caller: Caller) -> None:
     assert caller.raw not in json.dumps(row)
 
 
+def test_recorded_arguments_need_their_permission(caller: Caller) -> None:
+    sent = '{"policy":"full","arguments":{"id":7}}'
+    AuditEvent.objects.create(action="tool.called", arguments=sent)
+    AuditEvent.objects.create(action="tool.called")
+    path = "events/?action=tool.called"
+    plain, full = caller.get(path).json()["results"]
+    assert plain["arguments"] == {} and full["arguments"]["arguments"] == {"id": 7}
+    auditor = Caller(member_of("Auditors"))
+    rows = auditor.get(path).json()["results"]
+    assert len(rows) == 2 and all("arguments" not in row for row in rows)
+
+
 def test_events_filter_by_time_and_action(caller: Caller) -> None:
     answer = caller.get("events/?action=token.issued&since=2020-01-01T00:00:00Z")
     assert [row["actor"] for row in answer.json()["results"]] == ["superuser"]

@@ -113,7 +113,7 @@ its results reveal."""
 SENSITIVE = {
     "account.EmailAddress": "email",
     "account.EmailConfirmation": "key",
-    "accounts.AuditEvent": "address changes",
+    "accounts.AuditEvent": "address arguments changes",
     "accounts.AuditSeal": "content marks",
     "accounts.DocumentCopy": "document",
     "accounts.ImportDraft": "content",
@@ -135,7 +135,7 @@ SENSITIVE = {
     "axes.AccessLog": "ip_address session_hash user_agent",
     "mcp_bridge.ArgumentRule": "value",
     "mcp_bridge.LoggedChange": "key",
-    "mcp_bridge.Primitive": "accepted accepted_hash offered",
+    "mcp_bridge.Primitive": "accepted accepted_hash offered recorded_arguments",
     "mcp_bridge.UpstreamCredential": "secret_encrypted token_url",
     "mfa.Authenticator": "data",
     "sessions.Session": "session_data session_key",

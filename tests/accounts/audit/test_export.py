@@ -25,7 +25,7 @@ from accounts.audit.export import (
 )
 from accounts.audit.record import record
 from accounts.models import AuditEvent
-from accounts.models.audit.columns import COLUMNS
+from accounts.models.audit.columns import COLUMNS, OPEN_COLUMNS
 
 
 @pytest.mark.parametrize("start", FORMULA_PREFIXES)
@@ -49,11 +49,11 @@ def test_every_column_of_every_event_is_there(db: None, form: str) -> None:
     text = b"".join(islice(export_events(found, form), 20)).decode()
     if form == "csv":
         head, *rows = list(csv.reader(io.StringIO(text)))
-        assert tuple(head) == COLUMNS and len(rows) == 3
+        assert tuple(head) == OPEN_COLUMNS and len(rows) == 3
         assert rows[0][COLUMNS.index("actor")] == "'=cmd"
     else:
         lines = [json.loads(line) for line in text.splitlines()]
-        assert [tuple(line) for line in lines] == [COLUMNS] * 3
+        assert [tuple(line) for line in lines] == [OPEN_COLUMNS] * 3
         assert lines[2]["changes"] == {"name": ["=SUM(A1)", 2]}
         assert lines[0]["actor"] == "=cmd"
 
@@ -74,6 +74,19 @@ def test_the_command_writes_the_named_days(
         assert (b"of today" in capfdbinary.readouterr().out) == there
     event = AuditEvent.objects.filter(action="audit.exported").first()
     assert event is not None and "2020-01-01 to 2020-01-02" in str(event.changes)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_the_command_writes_arguments_only_if_asked(
+    db: None, capfdbinary: Any, form: str
+) -> None:
+    record("test.exported", arguments='{"policy":"full","arguments":{"n":12345}}')
+    call_command("export_audit", form=form)
+    assert b"12345" not in capfdbinary.readouterr().out
+    call_command("export_audit", form=form, arguments=True)
+    assert b"12345" in capfdbinary.readouterr().out
+    event = AuditEvent.objects.filter(action="audit.exported").first()
+    assert event is not None and event.via == "--arguments"
 
 
 @pytest.mark.parametrize("text", ["tomorrow", "2026-13-40"])
@@ -140,4 +153,4 @@ def test_an_empty_export_is_a_header_or_nothing(db: None) -> None:
     none = AuditEvent.objects.filter(action="test.never")
     assert b"".join(export_events(none, "jsonl")) == b""
     head = b"".join(export_events(none, "csv")).decode()
-    assert head == ",".join(COLUMNS) + "\r\n"
+    assert head == ",".join(OPEN_COLUMNS) + "\r\n"

@@ -51,6 +51,12 @@ def test_each_row_is_a_rule_in_the_order_of_the_rows(tools: list[Primitive]) -> 
     assert ("tool", "none") not in catalogue
 
 
+def test_a_rule_says_what_is_recorded_of_arguments(tools: list[Primitive]) -> None:
+    assert {rule.recorded for rule in read_catalogue().values()} == {"off"}
+    Primitive.objects.filter(name="axe").update(recorded_arguments="names")
+    assert read_catalogue()["tool", "axe"].recorded == "names"
+
+
 def test_equal_scope_sets_share_memory(tools: list[Primitive]) -> None:
     catalogue = read_catalogue()
     assert catalogue["tool", "zip"].required is catalogue["prompt", "zip"].required

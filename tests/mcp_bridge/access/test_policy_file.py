@@ -94,6 +94,37 @@ def test_argument_rules_are_compared_and_replaced(tool: Primitive) -> None:
     assert [(r.pointer, r.value) for r in ArgumentRule.objects.all()] == [("/n", 6)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "problem"),
+    [
+        ("tool", "all", "must be one of off, names, masked, full"),
+        ("tool", "", "must be one of off"),
+        ("tool", True, "must be a text"),
+        ("resource", "full", "Only tools and prompts have arguments."),
+    ],
+)
+def test_what_is_recorded_of_arguments_is_checked(
+    tool: Primitive, kind: str, value: Any, problem: str
+) -> None:
+    Primitive.objects.create(kind="resource", name="paint")
+    item = {"kind": kind, "name": "paint", "recorded_arguments": value}
+    found = problems_of(raw(primitives=[item]))
+    assert found.startswith(f"line 4, primitives.recorded_arguments: {problem}"), found
+    off = {"kind": kind, "name": "paint", "recorded_arguments": "off"}
+    assert problems_of(raw(primitives=[off])) == ""
+
+
+def test_a_policy_file_sets_what_is_recorded_of_arguments(tool: Primitive) -> None:
+    item = {"kind": "tool", "name": "paint", "recorded_arguments": "masked"}
+    file = raw(primitives=[item])
+    apply_policy(file, policy_diff(file).mark, "test")
+    tool.refresh_from_db()
+    assert tool.recorded_arguments == "masked" and policy_diff(file).changes == []
+    event = AuditEvent.objects.get(action="primitive.changed")
+    assert event.changes == {"recorded_arguments": ["off", "masked"]}
+    assert '"recorded_arguments": "masked"' in export_text()
+
+
 def test_a_role_of_the_same_file_can_have_rules(tool: Primitive) -> None:
     rule = LIMIT | {"role": "New"}
     item = {"kind": "tool", "name": "paint", "argument_rules": [rule]}
@@ -114,7 +145,7 @@ def test_importing_an_export_changes_nothing(tool: Primitive) -> None:
     assert {"kind": "tool", "name": "paint", "enabled": True, "sensitive": False} == {
         k: v
         for k, v in found["primitives"][0].items()
-        if k not in ("required_scopes", "argument_rules")
+        if k not in ("required_scopes", "argument_rules", "recorded_arguments")
     }
     assert found["primitives"][0]["argument_rules"] == []
     assert found["primitives"][0]["required_scopes"] == ["User.Write", "tool:paint"]
@@ -268,6 +299,7 @@ def test_every_column_of_a_policy_is_exported(tool: Primitive) -> None:
                 "name": "paint",
                 "enabled": False,
                 "sensitive": True,
+                "recorded_arguments": "off",
                 "required_scopes": ["tool:paint"],
                 "argument_rules": [],
             },
@@ -276,6 +308,7 @@ def test_every_column_of_a_policy_is_exported(tool: Primitive) -> None:
                 "name": "paint",
                 "enabled": True,
                 "sensitive": False,
+                "recorded_arguments": "off",
                 "required_scopes": ["User.Write", "tool:paint"],
                 "argument_rules": [],
             },

@@ -195,6 +195,33 @@ def test_staff_narrow_access(columns: dict[str, Any], changed: dict[str, Any]) -
     assert set(event[3]) == set(changed)
 
 
+@pytest.mark.parametrize("value", ["names", "masked", "full"])
+def test_who_may_change_a_tool_sets_what_is_recorded_of_arguments(value: str) -> None:
+    row = tool("one", "A")
+    assert save(staff(), row, recorded_arguments=value).status_code == 302
+    row.refresh_from_db()
+    assert row.recorded_arguments == value
+    changes = {"recorded_arguments": ["off", value]}
+    assert events() == [("primitive.changed", "rita", "tool one", changes)]
+    assert save(staff("vic", "view_primitive"), row).status_code == 403
+    carol = superuser()
+    assert save(carol, row, sensitive="on").status_code == 302
+    row.refresh_from_db()
+    assert row.recorded_arguments == value, "a form without the field keeps it"
+    assert events()[1][3] == {"sensitive": [False, True]}
+    assert save(carol, row, recorded_arguments="all").status_code == 200
+
+
+def test_a_resource_has_no_arguments_to_record() -> None:
+    row = Primitive.objects.create(kind="resource", name="a://b")
+    carol = superuser()
+    page = browser_of(carol).get(f"{LIST}{row.pk}/change/").content.decode()
+    assert "recorded_arguments" not in page
+    save(carol, row, recorded_arguments="full")
+    row.refresh_from_db()
+    assert row.recorded_arguments == "off"
+
+
 def test_what_code_says_cannot_be_edited() -> None:
     row = tool("one", title="Title", description="Text")
     save(superuser(), row, name="x", title="x", description="x", kind="prompt")

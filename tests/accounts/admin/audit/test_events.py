@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -332,6 +333,60 @@ def test_an_event_is_shown_with_every_field(root: AdminBrowser) -> None:
     assert all(word in text for word in ("ana", "192.0.2.7", "rule 9", "r9"))
     assert root.post(row_url(AuditEvent, row), actor="x").status_code == 403
     assert root.delete(AuditEvent, row).status_code == 403
+
+
+SENT = json.dumps({"policy": "full", "arguments": {"id": 7, "to": "<b>ana</b>"}})
+
+
+def test_recorded_arguments_need_their_permission(same_thread: None) -> None:
+    """On the page of the event, and in exports."""
+    row = event(arguments=SENT)
+    reader = staff_member("vera", "view_auditevent", "view_arguments")
+    text = AdminBrowser(reader).open(row_url(AuditEvent, row)).page.text
+    assert "&lt;b&gt;ana&lt;/b&gt;" in text and "as they were sent" in text
+    other = AdminBrowser(staff_member("olga", "view_auditevent"))
+    text = other.open(row_url(AuditEvent, row)).page.text
+    assert "ana" not in text and "ecorded arguments" not in text
+    for form in ("csv", "jsonl"):
+        path = f"{LIST}export/{form}/"
+        assert "ana" in AdminBrowser(reader).open(path).page.text
+        assert "ana" not in other.open(path).page.text
+        recorded = AuditEvent.objects.filter(action="audit.exported", object=form)
+        vias = recorded.order_by("pk").values_list("via", flat=True)
+        assert list(vias) == ["accounts.view_arguments", ""]
+
+
+@pytest.mark.parametrize("query", ["q=ana", "q=%3Cb%3Eana", "arguments=x"])
+def test_nobody_searches_or_filters_by_recorded_arguments(query: str) -> None:
+    event(object="tool mail", arguments=SENT)
+    reader = staff_member("vera", "view_auditevent", "view_arguments")
+    page = AdminBrowser(reader).open(f"{LIST}?{query}").page
+    assert page.status_code != 200 or "tool mail" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("recorded", "rows"),
+    [
+        ({"a": 1, "b": None, "c": "x"}, [("a", "1"), ("b", "null"), ("c", "x")]),
+        ({"a": {"b": ["\u00e9"]}}, [("a", '{"b": ["\u00e9"]}')]),
+        (["a", 5], [("a", ""), ("5", "")]),
+        ("string of 3 characters", [("", "string of 3 characters")]),
+        (None, [("", "null")]),
+    ],
+)
+def test_recorded_arguments_are_rows(recorded: Any, rows: Any) -> None:
+    assert module.argument_rows(recorded) == rows
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "[" * 100_000])
+def test_what_is_no_record_of_arguments_is_none(text: str) -> None:
+    assert AuditEvent(arguments=text).recorded == {}
+    assert PAGE.arguments_recorded(AuditEvent(arguments=text)) == "-"
+
+
+def test_cut_arguments_say_so() -> None:
+    text = PAGE.arguments_recorded(AuditEvent(arguments='{"policy":"x","cut":true}'))
+    assert "they are cut" in text
 
 
 def test_the_list_links_the_views_of_its_user(root: AdminBrowser) -> None:

@@ -55,7 +55,10 @@ def test_the_bytes_of_an_event_do_not_change() -> None:
 def test_a_column_of_a_later_version_keeps_old_bytes() -> None:
     """Only a value that differs from the default is digested, with its name."""
     assert event_bytes((*ROW, "")) == BYTES
+    assert event_bytes((*ROW, "", "")) == BYTES
     assert event_bytes((*ROW, "role:5")) == BYTES[:-1] + b',["subject","role:5"]]'
+    recorded = b',["arguments","{}"]]'
+    assert event_bytes((*ROW, "", "{}")) == BYTES[:-1] + recorded
 
 
 @pytest.mark.parametrize("index", range(len(COLUMNS)), ids=COLUMNS)

@@ -43,7 +43,8 @@ def log(settings: Any) -> Iterator[Kept]:
 
 
 def test_every_column_of_an_event_is_logged() -> None:
-    assert set(FIELDS) == set(COLUMNS) - {"id", "at"}
+    """But recorded arguments, which need a permission of their own."""
+    assert set(FIELDS) == set(COLUMNS) - {"id", "at", "arguments"}
 
 
 @pytest.mark.django_db
@@ -83,10 +84,12 @@ def test_only_committed_events_are_logged(
 @pytest.mark.django_db
 def test_calls_are_logged(log: Kept) -> None:
     at = time.time()
-    insert_events([CallEvent(at, "tool.called", "allowed", "granted", actor="bob")])
+    call = CallEvent(at, "tool.called", "allowed", "granted", actor="bob")
+    insert_events([call._replace(arguments='{"policy":"full"}')])
     (line,) = map(json.loads, log.lines)
     assert (line["action"], line["actor"]) == ("tool.called", "bob")
     assert line["decision"] == "allowed" and line["duration_ms"] == 0.0
+    assert "arguments" not in line and "policy" not in "".join(log.lines)
 
 
 @pytest.mark.django_db
