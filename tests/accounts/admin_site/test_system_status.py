@@ -36,9 +36,16 @@ def test_checks_of_code_run_once_and_all_others_each_time(monkeypatch: Any) -> N
     """Checks without a tag, such as those of other apps, are others."""
     ran: list[str] = []
     ours = CheckRegistry()
+
+    def check(name: str) -> Any:
+        def run(**given: Any) -> list[Any]:
+            ran.append(name)
+            return [WARNING]
+
+        return run
+
     for name, tags in {"code": ["models"], "other": [], "both": ["x", "urls"]}.items():
-        work = lambda name=name, **given: ran.append(name) or [WARNING]  # noqa: E731
-        ours.register(work, *tags)
+        ours.register(check(name), *tags)
     monkeypatch.setattr(system_status, "registry", ours)
     monkeypatch.setattr(checks, "run_checks", ours.run_checks)
     system_status.findings_in_code.cache_clear()
