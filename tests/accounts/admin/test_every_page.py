@@ -60,7 +60,7 @@ from tests.support.admin_browser import (
 from tests.support.delegation_scene import HOST, PEOPLE, set_up
 from tests.support.html_browser import Form, FormReader
 from tests.support.rights_snapshot import everything
-from tests.support.users import account, browser_of, unguarded_users
+from tests.support.users import account, browser_of
 
 pytestmark = pytest.mark.django_db
 SITE: Any = admin.site
@@ -489,24 +489,35 @@ def request_of(user: User) -> Any:
     return request
 
 
+@pytest.fixture(scope="module")
+def colleagues(module_transaction: None) -> None:
+    """Staff with no permission, staff with all of them, and a superuser."""
+    _holder, others, chief = (
+        account(name, is_staff=True) for name in ("holder", "others", "chief")
+    )
+    others.user_permissions.set(Permission.objects.all())
+    User.objects.filter(pk=chief.pk).update(is_superuser=True)
+
+
 def requests_with(needed: str) -> Iterator[tuple[Any, bool]]:
     """(request, whether it may): with the permission only, with all others, root."""
-    all_of_them = Permission.objects.all()
-    only, rest, boss = (account(n, is_staff=True) for n in ("only", "rest", "boss"))
-    User.objects.filter(pk=boss.pk).update(is_superuser=True)
-    rest.user_permissions.set(all_of_them.exclude(codename=needed))
+    holder, others, chief = (
+        User.objects.get(username=name) for name in ("holder", "others", "chief")
+    )
+    permissions = Permission.objects.filter(codename=needed)
+    others.user_permissions.remove(*permissions)
     if needed not in ("superuser", "-"):
-        only.user_permissions.set(all_of_them.filter(codename=needed))
-        assert only.user_permissions.count() == 1, needed
-        yield request_of(only), True
-    yield request_of(rest), False
-    yield request_of(boss), needed != "-"
-    unguarded_users().filter(username__in=("only", "rest", "boss")).delete()
+        holder.user_permissions.set(permissions)
+        assert holder.user_permissions.count() == 1, needed
+        yield request_of(holder), True
+    yield request_of(others), False
+    yield request_of(chief), needed != "-"
+    others.user_permissions.add(*permissions)
 
 
 @every_page
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_needs_its_permission(page: Any, verb: str) -> None:
+def test_each_verb_needs_its_permission(colleagues: None, page: Any, verb: str) -> None:
     for request, may in requests_with(codename(page, verb)):
         assert getattr(page, f"has_{verb}_permission")(request) == may, request.user
 
@@ -520,7 +531,7 @@ def test_each_list_needs_a_permission_to_view_or_change_it(page: Any) -> None:
 
 
 @every_page
-def test_each_action_needs_its_permission(page: Any) -> None:
+def test_each_action_needs_its_permission(colleagues: None, page: Any) -> None:
     for action in actions_of(page):
         if action == "delete_selected":
             needed = codename(page, "delete")
