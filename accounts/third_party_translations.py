@@ -11,6 +11,10 @@ DJANGO = (
     _("users"),
     _("The password is too similar to the %(verbose_name)s."),
     _("View %s"),
+    _("History"),
+    _("Delete multiple objects"),
+    _("Save and add another"),
+    _("Save and continue editing"),
     _("0 of %(cnt)s selected"),
     _("Password-based authentication"),
     _(

@@ -58,7 +58,7 @@ class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
     widget = forms.CheckboxSelectMultiple
 
     def label_from_instance(self, obj: Any) -> str:
-        return f"{obj} - {obj.description}" if obj.description else str(obj)
+        return f"{obj} - {_(obj.description)}" if obj.description else str(obj)
 
 
 def grantable_roles(actor: User, user: User) -> QuerySet[Role]:
