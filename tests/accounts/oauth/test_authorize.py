@@ -285,6 +285,7 @@ def test_the_page_shows_the_redirect_and_its_form_may_lead_there(
     rules = response["Content-Security-Policy"].split("; ")
     policy = dict(rule.partition(" ")[::2] for rule in rules)
     assert policy["script-src"] == policy["connect-src"] == "'none'"
+    assert "<script" not in response.content.decode()
     assert set(settings.SECURE_CSP) - set(policy) == {"form-action"}
     assert "no-store" in response["Cache-Control"]
 
@@ -826,6 +827,7 @@ def test_the_page_names_the_failed_fetch(browser: Client, monkeypatch: Any) -> N
     assert "This server does not trust the certificate of c.example." in page
     assert "An administrator can allow this server to reach c.example" in page
     assert "invalid_client" in page and "script-src 'none'" in str(response.headers)
+    assert "<script" not in page
 
 
 def test_a_decision_without_a_document_is_refused_too(
