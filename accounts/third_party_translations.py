@@ -66,6 +66,9 @@ ALLAUTH = (
         "authenticator code:"
     ),
     _("Use a security key"),
+    _("Account Connections"),
+    _("You currently have no third-party accounts connected to this account."),
+    _("Add a Third-Party Account"),
     _("Security Keys"),
     _("Add Security Key"),
     _("Remove Security Key"),
