@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 from django.db import connection
 
 from accounts.models import IssuedToken
+from tests.support.fork_server import quick_python
 from tests.support.mcp_client import HTTP, McpClient, mcp_client
 from tests.support.pooler import running_pooler
 from tests.support.server import ROOT, Portico, database_url, running_server
@@ -100,7 +100,7 @@ def test_behind_a_pooler_changes_apply_to_the_next_message(pooled: Portico) -> N
 def command(server: Portico, *arguments: str) -> subprocess.CompletedProcess[Any]:
     environment = {**os.environ, **server.environment}
     return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
+        [quick_python(), "manage.py", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
