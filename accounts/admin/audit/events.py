@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from accounts.admin.audit.export import VIEW_ARGUMENTS, export_response
+from accounts.admin.audit.presets import PresetFilter
 from accounts.admin.audit.saved_views import save_view, visible_views
 from accounts.admin.audit.seals import VERIFIED_AT_ONCE
 from accounts.admin.audit.window import (
@@ -158,6 +159,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         "address",
     )
     list_filter = (
+        PresetFilter,
         WhenFilter,
         "decision",
         OutcomeFilter,

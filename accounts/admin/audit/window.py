@@ -52,7 +52,9 @@ def bound(parameters: QueryDict, name: str) -> datetime | None:
 def lacks_index(parameters: QueryDict) -> bool:
     """Whether one filter alone could scan or sort the whole table."""
     client, outcome = parameters.get("client_id", ""), parameters.get("outcome", "")
-    if normalize_address(parameters.get("q", "")) or outcome not in ("", "error"):
+    if parameters.get("show") or outcome not in ("", "error"):
+        return True
+    if normalize_address(parameters.get("q", "")):
         return True
     return bool(client) and client_ids(client) != [client]
 

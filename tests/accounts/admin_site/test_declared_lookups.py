@@ -63,7 +63,7 @@ ROLE = "role role__exact role__in role__isnull role__id__exact role__id__in"
 DECLARED = {
     "accounts.AccessRequest": f"{ROLE} state state__exact state__in state__isnull",
     "accounts.AuditEvent": "action actor at__gte at__gte_time at__lt at__lt_time"
-    " client_id object object__in outcome reason request_id subject token_id"
+    " client_id object object__in outcome reason request_id show subject token_id"
     " decision decision__exact decision__in decision__isnull",
     "accounts.AuditSeal": "",
     "accounts.Consent": "client__id__exact",
