@@ -20,6 +20,8 @@ import urllib3
 from django.db import connections
 from requests.adapters import HTTPAdapter
 
+from accounts.http.private_addresses import AddressRefused, may_contact
+
 MAX_LOOKUPS = 16
 """Names resolved at the same time. The system's resolver has no deadline, so a thread
 may outlive its call."""
@@ -95,8 +97,9 @@ class OutboundCall:
     A socket timeout restarts with every byte, so it cannot bound a call.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, guarded: bool = False) -> None:
         self.deadline = time.monotonic() + seconds
+        self.guarded = guarded
         self.sockets: list[socket.socket] = []
         self.lock = threading.Lock()
         self.expired = False
@@ -142,9 +145,15 @@ class OutboundCall:
             self.sockets.clear()
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Connect to the first address that accepts. Raises OSError."""
+        """Connect to the first address that accepts. Raises OSError.
+
+        A guarded call raises AddressRefused if one address is forbidden.
+        """
         failure: OSError = OSError(f"{host} has no address")
-        for family, kind, proto, _name, address in resolve(host, port, self.left):
+        found = resolve(host, port, self.left)
+        if self.guarded:
+            refuse_private_addresses(found)
+        for family, kind, proto, _name, address in found:
             opened = socket.socket(family, kind, proto)
             try:
                 opened.settimeout(self.left)
@@ -158,12 +167,23 @@ class OutboundCall:
         raise failure
 
 
+def refuse_private_addresses(found: list[Any]) -> None:
+    """Raises AddressRefused if one of these results of getaddrinfo is forbidden."""
+    for *_kind, address in found:
+        if not may_contact(address[0]):
+            raise AddressRefused(address[0])
+
+
 @contextmanager
-def call(seconds: float) -> Iterator[OutboundCall]:
-    """Bound an exchange with another host. Raises CallInTransaction, TimeoutError."""
+def call(seconds: float, *, guarded: bool = False) -> Iterator[OutboundCall]:
+    """Bound an exchange with another host. Raises CallInTransaction, TimeoutError.
+
+    A guarded call reaches public addresses and UPSTREAM_PRIVATE_NETWORKS only.
+    """
     refuse_in_transaction()
     release_connections()
-    outer, current = getattr(_current, "call", None), OutboundCall(seconds)
+    outer = getattr(_current, "call", None)
+    current = OutboundCall(seconds, guarded=guarded)
     _current.call = current
     current.alarm.start()
     try:

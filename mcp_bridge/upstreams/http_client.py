@@ -15,9 +15,9 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
+from accounts.http.private_addresses import AddressRefused
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.upstreams.addresses import (
-    AddressRefused,
     GuardedResolver,
     check_url,
     private_address,

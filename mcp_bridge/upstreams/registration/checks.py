@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from django.utils.translation import ngettext
 
 from accounts.checks import database_check
 from accounts.crypto.encryption import KeyUnreadable
+from accounts.http.private_addresses import is_inside
 from mcp_bridge.models import (
     SERVED_STATES,
     CredentialMode,
@@ -28,8 +28,6 @@ from mcp_bridge.upstreams.credentials import secret_of
 from mcp_bridge.upstreams.registration.problem_texts import problem_in_words
 
 NEEDS_SECRET = (CredentialMode.STATIC_HEADER, CredentialMode.CLIENT_CREDENTIALS)
-PRIVATE_NAMES = (".local", ".internal", ".lan", ".home.arpa", ".localhost")
-"""Ends of names that are resolved inside a network (RFC 6762, RFC 8375, RFC 6761)."""
 OVERDUE = 4
 """Missed looks after which the last contact is old."""
 LEAST_OVERDUE = timedelta(minutes=15)
@@ -180,14 +178,6 @@ def upstream_servers_offer_something() -> Iterable[checks.CheckMessage]:
             text = _("No definition of %s is accepted, so nobody can use it.")
             hint = review_hint(server)
             yield checks.Warning(text % server, hint=hint, id="portico.W114")
-
-
-def is_inside(host: str) -> bool:
-    """Whether a host is in a private network, as far as its name tells."""
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." not in host or host.endswith(PRIVATE_NAMES)
 
 
 def unencrypted(server: UpstreamServer) -> Iterator[str]:
