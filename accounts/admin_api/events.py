@@ -1,16 +1,21 @@
-"""/api/v1/events/: the audit."""
+"""/api/v1/events/: the audit, newest first, and as a stream in sealing order."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.response import Response
 
-from accounts.admin_api.pages import Filters, text
+from accounts.admin_api.pages import DEFAULT_LIMIT, Filters, text
 from accounts.admin_api.views import ListView, documented
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, AuditSeal
 
 DECISIONS = ("allowed", "denied")
+MOST_STREAMED = 1000
+LARGEST_ID = 2**63 - 1
 
 
 class EventSerializer(serializers.ModelSerializer[AuditEvent]):
@@ -53,6 +58,45 @@ class EventSerializer(serializers.ModelSerializer[AuditEvent]):
         return shown
 
 
+class StreamQuery(serializers.Serializer[Any]):
+    """Parameters of the stream."""
+
+    cursor = serializers.IntegerField(
+        min_value=0,
+        max_value=LARGEST_ID,
+        default=0,
+        help_text="The cursor of the previous page; 0 or none starts at the oldest.",
+    )
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MOST_STREAMED, default=DEFAULT_LIMIT
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse unknown parameters by name."""
+        unknown = sorted(set(self.initial_data) - set(self.fields))
+        if unknown:
+            known = "There is no such parameter; there are: cursor, limit."
+            raise ValidationError({name: [known] for name in unknown})
+        return attrs
+
+
+class StreamSerializer(serializers.Serializer[Any]):
+    """A page of the stream."""
+
+    results = EventSerializer(many=True)
+    cursor = serializers.IntegerField(help_text="Send it to get the next page.")
+    more = serializers.BooleanField(help_text="Whether the next page has events now.")
+    missed = serializers.BooleanField(
+        help_text="Whether retention deleted events after the cursor that was sent."
+    )
+
+
+def missed_since(cursor: int) -> bool:
+    """Whether sealed events after this id were purged; not for a first page."""
+    purged = AuditSeal.objects.exclude(purged_at=None).order_by("-number").first()
+    return bool(cursor and purged is not None and purged.last_id > cursor)
+
+
 @documented(tags=["events"])
 class EventsView(ListView):
     """Audit events, the newest first."""
@@ -72,3 +116,29 @@ class EventsView(ListView):
         "since": ("at__gte", serializers.DateTimeField()),
         "until": ("at__lt", serializers.DateTimeField()),
     }
+
+    @documented(parameters=[StreamQuery], responses=StreamSerializer, filters=False)
+    @action(detail=False, pagination_class=None)
+    def stream(self, request: Any) -> Response:
+        """Sealed events in the order of the seals, the oldest first.
+
+        Store the cursor after the events: then each event arrives at least once. No
+        event can appear before a cursor, because only sealed events are shown.
+        """
+        query = StreamQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        cursor, limit = (query.validated_data[name] for name in ("cursor", "limit"))
+        head = AuditSeal.objects.all().head()
+        sealed = self.get_queryset().filter(
+            id__gt=cursor, id__lte=head.last_id if head else 0
+        )
+        rows = list(sealed.order_by("id")[: limit + 1])
+        page = rows[:limit]
+        return Response(
+            {
+                "results": self.get_serializer(page, many=True).data,
+                "cursor": page[-1].pk if page else cursor,
+                "more": len(rows) > limit,
+                "missed": missed_since(cursor),
+            }
+        )
