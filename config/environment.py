@@ -138,8 +138,8 @@ class Environment(BaseSettings):
     UPSTREAM_PRIVATE_NETWORKS: Names = Field(
         [],
         description="Private addresses or networks (CIDR) where upstream MCP servers "
-        "may be. Public addresses need no entry; loopback needs none while ISSUER_URL "
-        "is there.",
+        "and webhooks may be. Public addresses need no entry; loopback needs none "
+        "while ISSUER_URL is there.",
     )
     UPSTREAM_DISCOVERY_INTERVAL: int = Field(
         300,
@@ -428,6 +428,13 @@ class Environment(BaseSettings):
     )
     INVITATION_LIFETIME: int = Field(
         7, ge=1, le=90, description="Days for which the link of an invitation works."
+    )
+    ROLE_ENDING_NOTICE: int = Field(
+        7,
+        ge=0,
+        le=60,
+        description="Days before the end of a role when notification channels learn "
+        "of it; 0: never. Roles given for a shorter time are left out.",
     )
     AUDIT_RETENTION: int = Field(
         365, ge=1, description="Days for which `manage.py purge` keeps audit events."

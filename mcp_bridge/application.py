@@ -19,6 +19,7 @@ from accounts.admin_site.uploads import largest_upload, upload_paths
 from accounts.authentication.mail import MAILER
 from accounts.http.client_address import apply_forwarded
 from accounts.models import SigningKey
+from accounts.notifications.worker import WORKER
 from mcp_bridge.audit.trail import last_used
 from mcp_bridge.audit.writer import writing_audit
 from mcp_bridge.cache.decision_cache import caching_decisions
@@ -105,6 +106,8 @@ class Application:
             install_signal_handlers()
             MAILER.start()
             stack.push_async_callback(in_database, MAILER.close)
+            WORKER.start()
+            stack.push_async_callback(in_database, WORKER.close)
             stack.push_async_callback(last_used.close)
             await stack.enter_async_context(watching_descriptors())
             await stack.enter_async_context(writing_audit())

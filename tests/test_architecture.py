@@ -38,6 +38,7 @@ LAYERS = {
         "api",
         "portal",
         "admin_site",
+        "notifications",
         "admin",
         "admin_api",
     ),

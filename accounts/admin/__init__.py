@@ -13,6 +13,7 @@ from accounts.admin import (
     users,
 )
 from accounts.admin.audit import events, seals
+from accounts.admin.notifications import channels, deliveries
 from accounts.admin.people import end_access, first_steps, invitations, role_changes
 from accounts.admin.search import kinds_of_rows
 from accounts.admin.tokens import (
@@ -29,6 +30,8 @@ __all__ = [
     "allauth",
     "events",
     "seals",
+    "channels",
+    "deliveries",
     "document_copies",
     "oauth_clients",
     "role_assignments",

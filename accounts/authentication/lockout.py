@@ -153,18 +153,19 @@ class LockoutHandler(AxesDatabaseHandler):
             # A locked attempt must not prolong the lock.
             return
         self.clean_expired_user_attempts(request, credentials)
-        with transaction.atomic():
-            self.count(request, attempted_username(request, credentials))
-        worst = self.get_failures(request, credentials)
-        request.axes_failures_since_start = worst
-        if worst >= settings.LOCKOUT_AFTER:
-            request.axes_locked_out = True
-            user_locked_out.send(
-                "axes",
-                request=request,
-                username=attempted_username(request, credentials),
-                ip_address=request.axes_ip_address,
-            )
+        name = attempted_username(request, credentials)
+        with transaction.atomic():  # The count and the event of a lock-out.
+            self.count(request, name)
+            worst = self.get_failures(request, credentials)
+            request.axes_failures_since_start = worst
+            if worst >= settings.LOCKOUT_AFTER:
+                request.axes_locked_out = True
+                user_locked_out.send(
+                    "axes",
+                    request=request,
+                    username=name,
+                    ip_address=request.axes_ip_address,
+                )
 
     def count(self, request: Any, name: str) -> None:
         """Add one failure; it replaces the row of the attempt in flight."""

@@ -148,10 +148,18 @@ UPSTREAM_CREDENTIALS = EncryptedColumn(
     purpose=b"portico upstream credentials v1",
     about="upstream_id",
 )
+NOTIFICATION_CHANNELS = EncryptedColumn(
+    label="secrets of notification channels",
+    model="accounts.NotificationChannel",
+    column="secrets_encrypted",
+    purpose=b"portico notification channels v1",
+    about="row_key",
+)
 ENCRYPTED = (
     SIGNING_KEYS,
     SIGN_IN_PROVIDERS,
     SECOND_FACTORS,
     REFRESH_SUCCESSORS,
     UPSTREAM_CREDENTIALS,
+    NOTIFICATION_CHANNELS,
 )

@@ -10,6 +10,9 @@ from accounts.models.documents.copies import DocumentCopy
 from accounts.models.identity_providers import ClaimRule, SignInProvider
 from accounts.models.import_drafts import ImportDraft
 from accounts.models.issued_tokens import IssuedToken, IssuedVia, TokenKind
+from accounts.models.notifications.channels import NotificationChannel
+from accounts.models.notifications.deliveries import Delivery
+from accounts.models.notifications.failing_checks import FailingCheck
 from accounts.models.oauth import (
     Consent,
     DocumentHost,
@@ -35,12 +38,15 @@ __all__ = [
     "AuditSeal",
     "ClaimRule",
     "Consent",
+    "Delivery",
     "DocumentCopy",
     "DocumentHost",
     "IssuedVia",
+    "FailingCheck",
     "ImportDraft",
     "Invitation",
     "IssuedToken",
+    "NotificationChannel",
     "OAuthAccessToken",
     "OAuthClient",
     "OAuthDeviceGrant",

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -86,8 +87,9 @@ class AccessView(Page):
         return redirect("portal-access")
 
     def ask(self, data: dict[str, Any]) -> None:
-        access_request = AccessRequest.objects.all().ask(self.me, **data)
-        self.record_event("access.requested", access_request)
+        with transaction.atomic():
+            access_request = AccessRequest.objects.all().ask(self.me, **data)
+            self.record_event("access.requested", access_request)
         messages.success(
             self.request,
             _("Request for %s sent. Its status appears below.") % access_request.role,

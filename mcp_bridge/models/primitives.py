@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Scope
 from accounts.models.roles import name_through
+from mcp_bridge.models.definition_notices import notify_of_changes
 from mcp_bridge.models.upstream_servers import UpstreamServer
 
 
@@ -123,6 +124,7 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
         do changed ones of the code. Commits in one transaction.
         """
         counts = dict.fromkeys(("added", "changed", "vanished", "returned"), 0)
+        changed = []
         with transaction.atomic():
             mine = self.filter(upstream=upstream).select_for_update()
             rows = {(row.kind, row.name): row for row in mine}
@@ -136,11 +138,14 @@ class PrimitiveQuerySet(models.QuerySet["Primitive"]):
                 )
                 if outcome:
                     counts[outcome] += 1
+                if outcome == "changed":
+                    changed.append(offer.name)
             for key, row in rows.items():
                 gone = key not in offered and key[0] not in cut
                 if gone and row.state != DefinitionState.GONE:
                     row.mark_vanished()
                     counts["vanished"] += 1
+            notify_of_changes(changed, upstream)
         return counts
 
     def _named(

@@ -11,6 +11,7 @@ from django.db import OperationalError
 
 from accounts.authentication.mail import MAILER
 from accounts.models import SigningKey
+from accounts.notifications.worker import WORKER
 from mcp_bridge import application
 from mcp_bridge.application import (
     CORS_PATHS,
@@ -231,12 +232,17 @@ def steps(app: Application, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
     def mails_sent() -> None:
         """Replaces the end of the mail threads."""
 
+    def notifications_end() -> None:
+        """Replaces the end of the threads that send notifications."""
+
     key.__name__ = "key"
     monkeypatch.setattr(application, "in_database", in_database)
     monkeypatch.setattr(application, "sync", sync)
     monkeypatch.setattr(SigningKey.objects, "ensure_active", key)
     monkeypatch.setattr(MAILER, "start", lambda: done.append("mail starts"))
     monkeypatch.setattr(MAILER, "close", mails_sent)
+    monkeypatch.setattr(WORKER, "start", lambda: done.append("notifications start"))
+    monkeypatch.setattr(WORKER, "close", notifications_end)
     monkeypatch.setattr(last_used, "close", close)
     monkeypatch.setattr(
         application, "install_signal_handlers", lambda: done.append("signals")
@@ -264,6 +270,7 @@ def test_a_server_starts_and_stops_in_order(app: Application, steps: list[str]) 
         "key",
         "signals",
         "mail starts",
+        "notifications start",
         "audit starts",
         "cache starts",
         "transport starts",
@@ -272,6 +279,7 @@ def test_a_server_starts_and_stops_in_order(app: Application, steps: list[str]) 
         "cache ends",
         "audit ends",
         "last uses stored",
+        "notifications_end",
         "mails_sent",
     ]
     assert client.sent == [

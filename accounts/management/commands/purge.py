@@ -19,6 +19,7 @@ from accounts.management.errors import database_remedy
 from accounts.models import (
     AuditHour,
     AuditSeal,
+    Delivery,
     ImportDraft,
     IssuedToken,
     OAuthClient,
@@ -78,6 +79,7 @@ class Command(BaseCommand):
         yield "audit events", lambda told: AuditSeal.objects.all().purge(retained, told)
         yield "unused clients", lambda told: OAuthClient.objects.all().purge(now, told)
         yield "drafts", lambda told: ImportDraft.objects.all().purge(now, told)
+        yield "notifications", lambda told: Delivery.objects.all().purge(now, told)
         yield "sessions", lambda told: purge_sessions(now, told)
         yield "codes", lambda told: self.delete_codes(now, told)
         yield "retired signing keys", lambda told: told(self.retire_keys(now))

@@ -15,6 +15,8 @@ from accounts.models.audit.columns import IdField
 from accounts.models.audit.event_log import log_events
 from accounts.models.audit.indexes import ByValueIndex
 from accounts.models.audit.origins import origin_var
+from accounts.models.notifications.kinds import RECORDED
+from accounts.models.notifications.outbox import notify_of_event
 
 APPEND_ONLY = "Audit events are append-only: they can be added and purged, not changed."
 
@@ -228,7 +230,12 @@ class AuditEvent(models.Model):
         """Like `save`: Django offers this method to callers that bypass `save`."""
         if self.pk is not None:
             raise TypeError(APPEND_ONLY)
-        super().save_base(*args, **kwargs)
+        if self.action in RECORDED:
+            with transaction.atomic():
+                super().save_base(*args, **kwargs)
+                notify_of_event(self)
+        else:
+            super().save_base(*args, **kwargs)
         transaction.on_commit(partial(log_events, [self]), robust=True)
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:

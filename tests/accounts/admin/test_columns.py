@@ -30,12 +30,15 @@ LISTED = {
     " reason address",
     "accounts.AuditSeal": "number events first_at last_at short purged_at",
     "accounts.Consent": "user client scope redirect_host given_at",
+    "accounts.Delivery": "created_at channel event status attempts next_attempt_at"
+    " delivered_at",
     "accounts.DocumentCopy": "name client_id enabled source read_on last_used_at",
     "accounts.DocumentHost": "host trusted",
     "accounts.Invitation": "user standing roles_to_use inviter sent_at expires_at"
     " accepted_at accepted_from",
     "accounts.IssuedToken": "token username issued_via client state_shown"
     " last_used_at expires_at",
+    "accounts.NotificationChannel": "name kind target enabled last_result",
     "accounts.OAuthClient": "name standing registration_source returns_to people"
     " last_used_at",
     "accounts.OAuthGrant": "user application scope created expires redeemed_at",
@@ -59,8 +62,10 @@ HIDDEN = {
     "accounts.AuditEvent": "actor actor_id address arguments at changes client_id"
     " outcome reason request_id subject token_id",
     "accounts.AuditSeal": "mac marks",
+    "accounts.Delivery": "kind leased_until occasion payload result state",
     "accounts.Invitation": "invited_by made_account token",
     "accounts.IssuedToken": "networks secret_hash successor successor_sealed",
+    "accounts.NotificationChannel": "host mail_to row_key secrets_encrypted",
     "accounts.OAuthClient": "algorithm allowed_origins authorization_grant_type"
     " cimd_expires_at client_secret client_type hash_client_secret"
     " post_logout_redirect_uris registered skip_authorization updated user",
@@ -84,6 +89,7 @@ CHANGED = {
     "accounts.AccessRequest": "answer given_until",
     "accounts.DocumentCopy": "document enabled origin read_on",
     "accounts.DocumentHost": "host trusted",
+    "accounts.NotificationChannel": "enabled events name secret_url",
     "accounts.OAuthClient": "approved blocked client_jwks grant_types max_idle name"
     " networks redirect_uris service_account token_endpoint_auth_method",
     "accounts.Role": "description name networks scopes",
@@ -103,6 +109,7 @@ CHANGED = {
 }
 """List -> the fields that the form of a superuser changes."""
 ADDED = {
+    "accounts.NotificationChannel": "enabled events kind mail_to name secret_url",
     "accounts.RevokedToken": "reason token_or_id",
     "accounts.RoleAssignment": "expires_at reason role user",
     "accounts.User": "password1 password2 usable_password username",
@@ -201,7 +208,7 @@ def test_pages_show_no_more_than_a_reader_reads(bound: int, value: int) -> None:
 
 
 UNCOUNTED = """accounts.AccessRequest accounts.AuditEvent accounts.AuditSeal
-    accounts.Invitation
+    accounts.Delivery accounts.Invitation
     accounts.IssuedToken accounts.RevokedToken accounts.RoleAssignment mfa.Authenticator
     socialaccount.SocialAccount usersessions.UserSession"""
 """Lists that never count all rows of the table."""
@@ -209,6 +216,7 @@ ROWS = {"accounts.AuditEvent": 50, "accounts.OAuthClient": 50}
 """List -> rows of one page, if they are not 100."""
 JOINED = {
     "accounts.AccessRequest": "user role",
+    "accounts.Delivery": "channel",
     "accounts.Invitation": "user",
     "accounts.RoleAssignment": "user role granted_by",
     "mfa.Authenticator": "user",

@@ -28,16 +28,19 @@ from django.urls import resolve
 from django.utils import timezone
 from django.utils.html import escape
 
+from accounts.admin.notifications import channels
 from accounts.admin.tokens import document_copies
 from accounts.models import (
     AccessRequest,
     AuditEvent,
     AuditSeal,
     Consent,
+    Delivery,
     DocumentCopy,
     DocumentHost,
     Invitation,
     IssuedToken,
+    NotificationChannel,
     OAuthClient,
     OAuthGrant,
     RevokedToken,
@@ -59,6 +62,7 @@ from tests.support.admin_browser import (
 )
 from tests.support.delegation_scene import HOST, PEOPLE, set_up
 from tests.support.html_browser import Form, FormReader
+from tests.support.notification_rows import channel_row, delivery_row
 from tests.support.rights_snapshot import everything
 from tests.support.users import account, browser_of
 
@@ -84,8 +88,10 @@ def actions_of(page: Any) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_internet(monkeypatch: Any) -> None:
-    """Fetching a copy again always succeeds, without a call."""
+    """Fetching a copy and testing a channel always succeed, without a call."""
     monkeypatch.setattr(document_copies, "fetch_copy", lambda copy: None)
+    sent = Delivery(state="delivered", result="HTTP 200")
+    monkeypatch.setattr(channels, "send_test", lambda channel: sent)
 
 
 @pytest.fixture
@@ -129,6 +135,7 @@ def add_rows_of(carol: User) -> None:
     )
     AuditSeal.objects.all().seal(most=1)
     Invitation.objects.issue(account("ivan", "Admin"), actor=carol)
+    delivery_row(channel_row(), state="failed")
     scope, _new = Scope.objects.get_or_create(name="Payroll.Read")
     tool = Primitive.objects.create(
         kind="tool", name="pay", enabled=False, sensitive=True
@@ -154,10 +161,12 @@ ABOVE: dict[type, Callable[[], Any]] = {
     AuditEvent: AuditEvent.objects.all,
     AuditSeal: AuditSeal.objects.all,
     Consent: Consent.objects.all,
+    Delivery: Delivery.objects.all,
     DocumentCopy: lambda: DocumentCopy.objects.filter(name="Agent"),
     DocumentHost: lambda: DocumentHost.objects.filter(host=HOST),
     Invitation: Invitation.objects.all,
     IssuedToken: lambda: IssuedToken.objects.filter(username="carol").live(),
+    NotificationChannel: NotificationChannel.objects.all,
     OAuthClient: lambda: OAuthClient.objects.filter(service_account__username="carol"),
     OAuthGrant: OAuthGrant.objects.all,
     RevokedToken: RevokedToken.objects.all,
@@ -290,6 +299,8 @@ EVENTS = {
     "accounts.AuditEvent delete_selected": "",
     "accounts.AuditSeal delete_selected": "",
     "accounts.Consent delete_selected": "",
+    "accounts.Delivery delete_selected": "",
+    "accounts.Delivery send_again": "notification.resent",
     "accounts.DocumentCopy delete_selected": "document_copy.deleted",
     "accounts.DocumentCopy fetch": "document_copy.fetched",
     "accounts.DocumentCopy switch_off": "document_copy.changed",
@@ -304,6 +315,8 @@ EVENTS = {
     "accounts.IssuedToken revoke_families": "token.revoked",
     "accounts.IssuedToken revoke_users": "code.revoked consent.withdrawn"
     " session.ended token.revoked",
+    "accounts.NotificationChannel delete_selected": "notification_channel.deleted",
+    "accounts.NotificationChannel renew_secret": "notification_channel.secret_rotated",
     "accounts.OAuthClient approve": "client.approved",
     "accounts.OAuthClient block": "client.changed code.revoked token.revoked",
     "accounts.OAuthClient delete_selected": "client.deleted code.revoked token.revoked",
@@ -415,10 +428,12 @@ RIGHTS = {
     "accounts.AuditEvent": "- - -",
     "accounts.AuditSeal": "- - -",
     "accounts.Consent": "- - -",
+    "accounts.Delivery": "- - -",
     "accounts.DocumentCopy": "own own own",
     "accounts.DocumentHost": "own own own",
     "accounts.Invitation": "- - -",
     "accounts.IssuedToken": "- - -",
+    "accounts.NotificationChannel": "superuser superuser superuser",
     "accounts.OAuthClient": "own own own",
     "accounts.OAuthGrant": "- - -",
     "accounts.RevokedToken": "own - -",
@@ -454,6 +469,8 @@ NEEDED = {
     "accounts.IssuedToken revoke_families": "change_issuedtoken",
     "accounts.IssuedToken revoke_clients": "change_issuedtoken",
     "accounts.IssuedToken revoke_users": "change_issuedtoken",
+    "accounts.Delivery send_again": "superuser",
+    "accounts.NotificationChannel renew_secret": "superuser",
     "accounts.DocumentCopy fetch": "change_documentcopy",
     "accounts.DocumentCopy switch_off": "change_documentcopy",
     "accounts.DocumentCopy switch_on": "change_documentcopy",

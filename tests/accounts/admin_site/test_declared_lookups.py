@@ -67,6 +67,9 @@ DECLARED = {
     " decision decision__exact decision__in decision__isnull",
     "accounts.AuditSeal": "",
     "accounts.Consent": "client__id__exact",
+    "accounts.Delivery": "state state__exact state__in state__isnull"
+    " channel channel__exact channel__id__exact channel__id__in channel__in"
+    " channel__isnull",
     "accounts.DocumentCopy": "enabled enabled__exact enabled__in enabled__isnull"
     " source source__exact source__in source__isnull",
     "accounts.DocumentHost": "",
@@ -75,6 +78,7 @@ DECLARED = {
     " issued_at__lte issued_at__lte_time state use username"
     " issued_via issued_via__exact issued_via__in issued_via__isnull"
     " kind kind__exact kind__in kind__isnull",
+    "accounts.NotificationChannel": "",
     "accounts.OAuthClient": "blocked blocked__exact blocked__in blocked__isnull"
     " client_type client_type__exact client_type__in client_type__isnull"
     " registration_source registration_source__exact registration_source__in"
@@ -115,10 +119,12 @@ SENSITIVE = {
     "account.EmailConfirmation": "key",
     "accounts.AuditEvent": "address arguments changes",
     "accounts.AuditSeal": "content marks",
+    "accounts.Delivery": "payload",
     "accounts.DocumentCopy": "document",
     "accounts.ImportDraft": "content",
     "accounts.Invitation": "mailed_to token",
     "accounts.IssuedToken": "secret_hash successor_sealed",
+    "accounts.NotificationChannel": "events mail_to row_key secrets_encrypted",
     "accounts.OAuthAccessToken": "resource token token_checksum",
     "accounts.OAuthClient": "client_jwks client_secret grant_types registered"
     " token_endpoint_auth_method",

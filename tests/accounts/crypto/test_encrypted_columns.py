@@ -21,12 +21,20 @@ from accounts.crypto import encrypted_columns
 from accounts.crypto.encrypted_columns import ENCRYPTED, EncryptedColumn
 from accounts.crypto.encryption import KeyUnreadable, reseal, seal, unseal
 from accounts.crypto.signing_keys import can_decrypt, load_private_key
-from accounts.models import AuditEvent, AuditSeal, SigningKey, SignInProvider, User
+from accounts.models import (
+    AuditEvent,
+    AuditSeal,
+    NotificationChannel,
+    SigningKey,
+    SignInProvider,
+    User,
+)
 from accounts.models.audit.verification import Verification
 from accounts.tokens.issue import issue_tokens
 from accounts.tokens.refresh import rotate_refresh_token
 from tests.support.commands import new_events, run_command
 from tests.support.database_prompt import empty_audit
+from tests.support.notification_rows import channel_row
 from tests.support.users import public_client
 
 OLD, NEW = "an old key of the tests, long enough", "a new key of the tests, long too"
@@ -34,6 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent.parent
 NOT_ENCRYPTED = {"accounts.AuditSeal.marks", "accounts.AuditSeal.sealed_at"}
 """Columns that look encrypted and are not."""
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"
+URL = "https://hooks.example/of-the-channel"
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +84,7 @@ def secrets(alice: User) -> dict[str, Any]:
     provider = SignInProvider(slug="corp", name="Corp", issuer="https://i.example")
     provider.set_secret("of the provider")
     provider.save()
+    channel = channel_row(url=URL)
     totp = TOTP.activate(alice, TOTP_SECRET)
     codes = RecoveryCodes.activate(alice)
     pair = issue_tokens(
@@ -86,6 +96,7 @@ def secrets(alice: User) -> dict[str, Any]:
         AuditSeal.objects.all().seal()
     return {
         "totp": totp.instance.pk,
+        "channel": channel.secret,
         "codes": codes.generate_codes(),
         "refresh": (pair.refresh, next_pair.refresh),
     }
@@ -96,6 +107,8 @@ def all_readable(secrets: dict[str, Any]) -> bool:
     keys = SigningKey.objects.all().values_list("kid", "private_encrypted")
     try:
         provider = SignInProvider.objects.get(slug="corp").secret
+        channel = NotificationChannel.objects.get()
+        of_channel = (channel.secret, channel.url)
         row = Authenticator.objects.get(type=Authenticator.Type.RECOVERY_CODES)
         codes = RecoveryCodes(row).generate_codes()
         totp = unseal(
@@ -114,6 +127,7 @@ def all_readable(secrets: dict[str, Any]) -> bool:
         and totp == TOTP_SECRET
         and codes == secrets["codes"]
         and again == secrets["refresh"][1]
+        and of_channel == (secrets["channel"], URL)
         and not [r for r in AuditSeal.objects.all().verify() if r.problem]
         and Verification(AuditSeal.objects.all()).checks_macs
     )
@@ -130,12 +144,13 @@ def test_everything_moves_to_the_new_key(
     assert not all_readable(secrets)
     roll(settings, OLD)
     assert all_readable(secrets)
-    with pytest.raises(CommandError, match="older key: 9 values"):
+    with pytest.raises(CommandError, match="older key: 10 values"):
         run_command("rotate_secrets", "--check")
     events = new_events(lambda: run_command("rotate_secrets"))
     counts = (
         "2 signing keys, 1 secrets of sign-in providers, 2 second factors, "
-        "1 successors of refresh tokens, 3 seals of the audit"
+        "1 successors of refresh tokens, 1 secrets of notification channels, "
+        "3 seals of the audit"
     )
     assert events == [("command line", "secrets.rotated", counts, "")]
     assert new_events(lambda: run_command("rotate_secrets")) == []

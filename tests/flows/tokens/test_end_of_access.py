@@ -472,6 +472,7 @@ def test_a_token_of_an_unknown_client_is_refused(server: Portico) -> None:
 ENDS_LESS = {
     "accounts.accessrequest approve": "gives",
     "accounts.accessrequest decline": "answers a question",
+    "accounts.delivery send_again": "sends a notification",
     "accounts.documentcopy fetch": "renews the copy",
     "accounts.documentcopy switch_on": "gives back",
     "accounts.documenthost delete_selected": "the host is as any other again",
@@ -479,6 +480,8 @@ ENDS_LESS = {
     "accounts.invitation withdraw": "the link, and an account that nobody used",
     "accounts.issuedtoken revoke": "the tokens that were selected",
     "accounts.issuedtoken revoke_families": "the sign-ins that were selected",
+    "accounts.notificationchannel delete_selected": "sends no more notifications",
+    "accounts.notificationchannel renew_secret": "the secret of signatures",
     "accounts.oauthclient approve": "shows the client as verified",
     "accounts.oauthclient rotate_secret": "its next secret; tokens are people's",
     "accounts.oauthclient unblock": "gives back",

@@ -43,7 +43,7 @@ def test_every_kind_is_counted_and_recorded(alice: User) -> None:
     found = new_events(lambda: told.append(run_command("purge")))
     summary = (
         "0 tokens, 0 revocations, 0 audit events, 0 unused clients, 0 drafts, "
-        "0 sessions, 0 codes, 0 retired signing keys"
+        "0 notifications, 0 sessions, 0 codes, 0 retired signing keys"
     )
     assert told == [f"Purged {summary}.\n"]
     assert found[-1] == ("command line", "purge.done", summary, "")
@@ -130,7 +130,7 @@ def test_drafts_and_sessions_expire(alice: User) -> None:
         Session.objects.create(
             pk=name, session_data="", expire_date=timezone.now() + ends
         )
-    assert "1 draft, 1 session," in run_command("purge")
+    assert "1 draft, 0 notifications, 1 session," in run_command("purge")
     assert not ImportDraft.objects.exists()
     assert list(Session.objects.values_list("pk", flat=True)) == ["new"]
 

@@ -1,0 +1,1 @@
+"""Channels of notifications, and the log of their deliveries."""

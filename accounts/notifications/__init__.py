@@ -1,0 +1,1 @@
+"""Sending notifications: their content, webhooks, mail, and the worker."""

@@ -1,0 +1,129 @@
+"""One delivery for each kind of channel, and what is stored of the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import transaction
+
+from accounts.http.outbound_calls import CallInTransaction
+from accounts.models import Delivery
+from accounts.notifications import contents
+from accounts.notifications.sending import send_next, send_test
+from accounts.notifications.webhooks import signature
+from tests.support.notification_rows import channel_row, delivery_row
+from tests.support.webhook_receiver import receiving
+
+pytestmark = pytest.mark.django_db
+
+
+def state_of(row: Delivery) -> tuple[str, str]:
+    row.refresh_from_db()
+    return str(row.state), str(row.result)
+
+
+def test_a_signed_webhook_is_delivered() -> None:
+    with receiving() as receiver:
+        channel = channel_row(url=receiver.url)
+        row = delivery_row(channel)
+        assert send_next() and not send_next()
+    assert state_of(row) == ("delivered", "HTTP 200")
+    _path, headers, body = receiver.got[0]
+    assert headers["webhook-id"] == row.message_id
+    at = int(headers["webhook-timestamp"])
+    expected = signature(channel.secret, row.message_id, at, body)
+    assert headers["webhook-signature"] == expected
+    assert receiver.bodies[0]["data"]["reason"] == "work"
+
+
+def test_slack_gets_text_and_no_signature() -> None:
+    with receiving() as receiver:
+        row = delivery_row(channel_row("slack", receiver.url))
+        assert send_next()
+    assert state_of(row) == ("delivered", "HTTP 200")
+    assert receiver.bodies[0].keys() == {"text"}
+    assert "webhook-signature" not in receiver.got[0][1]
+
+
+def test_a_mail_goes_to_all_addresses() -> None:
+    to = "a@example.com\nb@example.com"
+    row = delivery_row(channel_row("mail", mail_to=to))
+    assert send_next()
+    assert state_of(row)[0] == "delivered"
+    sent = mail.outbox[0]
+    assert sent.to == ["a@example.com", "b@example.com"]
+    assert sent.subject.startswith("[Portico] Access request: alice requests Admin")
+    assert sent.extra_headers["Message-ID"].startswith(f"<{row.message_id}@")
+
+
+def test_a_repetition_has_the_same_id() -> None:
+    with receiving(500) as receiver:
+        row = delivery_row(channel_row(url=receiver.url))
+        send_next()
+        assert state_of(row) == ("waiting", "HTTP 500")
+        Delivery.objects.update(next_attempt_at=row.created_at)
+        send_next()
+    assert state_of(row) == ("delivered", "HTTP 200")
+    assert receiver.ids == [row.message_id] * 2
+
+
+class Broken(Exception):
+    pass
+
+
+def test_without_a_mail_server_the_setting_is_named(settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+    row = delivery_row(channel_row("mail", mail_to="a@example.com"))
+    send_next()
+    assert "EMAIL_HOST" in state_of(row)[1]
+
+
+def test_a_refusing_mail_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(self: Any) -> None:
+        raise OSError("connection refused")
+
+    monkeypatch.setattr(mail.EmailMessage, "send", refuses)
+    row = delivery_row(channel_row("mail", mail_to="a@example.com"))
+    send_next()
+    assert state_of(row) == ("waiting", "The mail server: connection refused")
+
+
+def test_an_unreadable_key_is_named() -> None:
+    channel = channel_row()
+    type(channel).objects.update(row_key="another")
+    row = delivery_row(channel)
+    send_next()
+    assert "KEY_ENCRYPTION_KEY" in state_of(row)[1]
+
+
+def test_a_defect_stops_no_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(delivery: Any) -> bytes:
+        raise Broken("a secret")
+
+    monkeypatch.setattr(contents, "event_body", fails)
+    row = delivery_row(channel_row())
+    assert send_next()
+    assert state_of(row) == ("waiting", "It could not be built: Broken")
+
+
+def test_a_test_is_sent_at_once_and_logged() -> None:
+    with receiving(200, 404) as receiver:
+        channel = channel_row(url=receiver.url, enabled=False, events=[])
+        first, second = send_test(channel), send_test(channel)
+    assert (first.state, first.result) == ("delivered", "HTTP 200")
+    assert (second.state, second.result) == ("waiting", "HTTP 404")
+    body = receiver.bodies[0]
+    assert body["type"] == "test" and channel.name in body["data"]["text"]
+    assert Delivery.objects.filter(kind="test", attempts=1).count() == 2
+
+
+def test_nothing_is_claimed_or_sent_in_a_transaction() -> None:
+    row = delivery_row(channel_row())
+    with transaction.atomic(), pytest.raises(CallInTransaction):
+        send_next()
+    row.refresh_from_db()
+    assert row.result == ""

@@ -1,0 +1,119 @@
+"""The threads: woken by new deliveries, stopped by no error, closed in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections
+
+from accounts.notifications import worker
+from accounts.notifications.worker import NotificationWorker
+
+Started = Callable[[], NotificationWorker]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    """Starts workers whose database is not used; closes them."""
+    made: list[NotificationWorker] = []
+    monkeypatch.setattr(worker, "POLL", 60.0)
+    monkeypatch.setattr(connections, "close_all", lambda: None)
+
+    def start() -> NotificationWorker:
+        made.append(NotificationWorker())
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+def test_a_wake_sends_until_nothing_is_due(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, sent = [1, 2, 3], []
+    lock = threading.Lock()
+
+    def send() -> bool:
+        with lock:
+            if waiting:
+                sent.append(waiting.pop())
+                return True
+            return False
+
+    monkeypatch.setattr(worker, "send_next", send)
+    running = started()
+    assert sent == []
+    running.wake()
+    until(lambda: len(sent) == 3)
+
+
+@pytest.mark.parametrize("error", [DatabaseError("gone"), ValueError("a defect")])
+def test_an_error_ends_no_thread(
+    started: Started, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    tried: list[int] = []
+
+    def send() -> bool:
+        tried.append(1)
+        raise error
+
+    monkeypatch.setattr(worker, "send_next", send)
+    running = started()
+    for number in range(1, 3):
+        running.wake()
+        until(lambda number=number: len(tried) >= worker.THREADS * number)  # type: ignore[misc]
+    assert all(thread.is_alive() for thread in running.threads)
+
+
+def test_one_thread_looks_for_occasions_from_time_to_time(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(worker, "look_around", lambda: looks.append(1))
+    monkeypatch.setattr(worker, "send_next", lambda: False)
+    monkeypatch.setattr(worker, "FIRST_LOOK", 0.0)
+    running = started()
+    running.wake()
+    until(lambda: bool(looks))
+    running.wake()
+    time.sleep(0.05)
+    assert looks == [1]
+
+
+def test_a_stop_waits_for_the_attempt_in_progress(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, done = threading.Event(), []
+
+    def send() -> bool:
+        began.set()
+        time.sleep(0.1)
+        done.append(1)
+        return True
+
+    monkeypatch.setattr(worker, "send_next", send)
+    running = started()
+    running.wake()
+    assert began.wait(10)
+    running.close()
+    assert done and not any(thread.is_alive() for thread in running.threads)
+
+
+def test_the_worker_of_this_process_is_woken_by_new_deliveries() -> None:
+    from accounts.models.notifications import outbox
+
+    listeners: list[Any] = outbox._listeners
+    assert worker.WORKER.wake in listeners
