@@ -24,6 +24,7 @@ from accounts.authorization.delegation import NotAllowed
 from accounts.authorization.invitations import invite_imported
 from accounts.http.streaming import run_on_thread, stream_from_thread
 from accounts.imports.problems import StalePreview
+from accounts.imports.spreadsheets import spreadsheet_text
 from accounts.imports.user_csv_apply import apply_users
 from accounts.imports.user_csv_plan import COLUMNS, parse_csv, plan_users
 from accounts.models import ImportDraft
@@ -59,7 +60,8 @@ class UserImportPage(SuperusersPage):
             return self.page({"told": error}, status=400)
         plan = plan_users(raw, request.user)
         if not plan.problems:
-            store_draft(request, "users", raw)
+            # The draft is UTF-8; the file may not be.
+            store_draft(request, "users", spreadsheet_text(raw)[0].encode())
         context = {
             "plan": plan,
             "problems": plan.problems[:MAX_ROWS],

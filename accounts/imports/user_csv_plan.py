@@ -1,7 +1,7 @@
 """Parses users and roles from CSV, and plans the changes.
 
-Empty cells and missing columns change nothing. An import deletes no account, removes no
-role, and refuses columns that make staff or superusers.
+Empty lines, empty cells and missing columns change nothing. An import deletes no
+account, removes no role, and refuses columns that make staff or superusers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.imports.problems import ImportProblem, decode_upload, fingerprint
+from accounts.imports.problems import ImportProblem, fingerprint
+from accounts.imports.spreadsheets import (
+    column_name,
+    separator_of,
+    spreadsheet_text,
+)
 from accounts.models import Role, RoleAssignment, User
 from accounts.models.users import LastSuperuser, fold_name
 from accounts.parsing.moments import SkippedTime, day_or_moment, too_late
@@ -95,7 +100,7 @@ def parse_csv(raw: bytes) -> tuple[list[CsvRow], list[ImportProblem]]:
 
     Takes long for large files: call it outside a transaction.
     """
-    text, problems = decode_upload(raw)
+    text, problems = spreadsheet_text(raw)
     lines = [] if problems else list(CsvParser(text, problems).rows())
     return lines, problems
 
@@ -113,7 +118,8 @@ class CsvParser:
     """Yields the valid lines of a CSV file and adds errors to `problems`."""
 
     def __init__(self, text: str, problems: list[ImportProblem]) -> None:
-        self.lines = csv.DictReader(io.StringIO(text), strict=True)
+        separator = separator_of(text)
+        self.lines = csv.DictReader(io.StringIO(text), strict=True, delimiter=separator)
         self.problems = problems
         self.line_of: dict[str, int] = {}
         self.roles = set(Role.objects.values_list("name", flat=True))
@@ -135,7 +141,8 @@ class CsvParser:
 
     def check_header(self) -> bool:
         """Whether the first line names known columns, each once; adds problems."""
-        names = list(self.lines.fieldnames or [])
+        names = [column_name(name) for name in self.lines.fieldnames or []]
+        self.lines.fieldnames = names
         if "username" not in names:
             self.add_problem(
                 1, "username", _("this column is missing from the first line")
@@ -147,16 +154,23 @@ class CsvParser:
                     name,
                     _("a file cannot set this; a superuser sets it in the admin"),
                 )
-            elif name not in COLUMNS:
+            elif name and name not in COLUMNS:
                 text = _("unknown column; known columns: %s")
-                self.add_problem(1, name or "?", text % ", ".join(COLUMNS))
-        if len(set(names)) < len(names):
+                self.add_problem(1, name, text % ", ".join(COLUMNS))
+        named = [name for name in names if name]
+        if len(set(named)) < len(named):
             self.add_problem(1, "", _("a column name appears twice"))
         return not self.problems
 
     def row(self, line: int, row: dict[Any, Any]) -> CsvRow | None:
         """The parsed line, or None if it has a problem."""
         before = len(self.problems)
+        filled = [cell for cell in row.values() if cell and cell != [""]]
+        if not any(str(cell).strip() for cell in filled):
+            return None
+        if row.get(""):
+            self.add_problem(line, "", _("a cell with a value has no column name"))
+            return None
         if None in row or None in row.values():
             self.add_problem(
                 line, "", _("this line has more or fewer cells than the first line")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.imports import user_csv_plan
+from accounts.imports.spreadsheets import column_name
 from accounts.imports.user_csv_plan import Plan, Step, plan_users
 from accounts.models import ImportDraft, Role, RoleAssignment, User
 from tests.support.accounts import role_of, stop_clock
@@ -44,7 +47,10 @@ def problems_of(text: str | bytes, actor: Any = "test") -> list[str]:
         ('username\n"x\n', "line 2: unexpected end of data"),
         (f"{HEAD}dora,nowhere,,,\n", "line 2, email: Enter a valid email address"),
         (f"{HEAD}do ra,,,,\n", "line 2, username: Enter a valid username"),
-        (f"{HEAD},,,,\n", "line 2, username: This field cannot be blank"),
+        (f"{HEAD},a@b.c,,,\n", "line 2, username: This field cannot be blank"),
+        ("username,\nx,y\n", "line 2: a cell with a value has no column name"),
+        (b"PK\x03\x04...", "line 1: this is an Excel workbook; in Excel choose"),
+        (b"\xff\xfeu", "line 1: the file is not valid UTF-16 text"),
         (f"{HEAD}dora,,,maybe,\n", "line 2, active: 'maybe' is neither yes nor no"),
         (f"{HEAD}dora,,,,Boss\n", "line 2, roles: unknown role 'Boss'; known roles"),
         (f"{HEAD}dora,,,,User@soon\n", "line 2, roles: 'soon' is not a date or time"),
@@ -60,7 +66,9 @@ def problems_of(text: str | bytes, actor: Any = "test") -> list[str]:
             f"{HEAD}d,,,,\ne,,,,\nd,,,,\n",
             "line 4, username: d is a duplicate of line 2",
         ),
-        (b"username\nd\xff\n", "line 2: the file is not UTF-8 text"),
+        (b"username\nd\x81\n", "line 2: the file is not UTF-8 text"),
+        ("username\né\n".encode() + b"\xff", "line 3: the file is not UTF-8 text"),
+        (b"username\n\0\xff\n", "line 2: the file is not UTF-8 text"),
     ],
     ids=str,
 )
@@ -87,12 +95,57 @@ def test_a_file_makes_nobody_staff(column: str) -> None:
 def test_an_unknown_column_is_told_the_known_ones() -> None:
     known = "username, email, first_name, last_name, active, service_account, roles"
     text = f"unknown column; known columns: {known}"
-    assert problems_of("username,colour,\nx,y,z\n") == [
-        f"line 1, colour: {text}",
-        f"line 1, ?: {text}",
-    ]
+    assert problems_of("username,colour\nx,y\n") == [f"line 1, colour: {text}"]
     everything = plan_users(f"{known.replace(' ', '')}\nx,,,,,,\n".encode(), "test")
     assert everything.problems == [] and everything.count("add") == 1
+
+
+PEOPLE = [
+    ("Username", "E-Mail", "First name", "Last Name", "Roles", ""),
+    ("zoe", "Zoe@example.org", "Zoë", "O'Neill, Dr.", "User; Guest", ""),
+    ("", "", "", "", "", ""),
+    (" ", "", "", "", "", ""),
+]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_is_read_as_a_spreadsheet_saves_it(
+    db: None, separator: str, encoding: str, end: str
+) -> None:
+    """Any separator and encoding, headers in words, empty lines and columns."""
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator, lineterminator=end).writerows(PEOPLE)
+    plan = plan_users(out.getvalue().encode(encoding), "test")
+    assert plan.problems == []
+    (step,) = plan.steps
+    assert step.values == {
+        "email": "zoe@example.org",
+        "first_name": "Zoë",
+        "last_name": "O'Neill, Dr.",
+    }
+    assert step.roles == {"User": None, "Guest": None}
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [
+        (" USERNAME ", "username"),
+        ("Login", "username"),
+        ("E-mail address", "email"),
+        ("mail", "email"),
+        ("Given Name", "first_name"),
+        ("Surname", "last_name"),
+        ("Service account", "service_account"),
+        ("Role", "roles"),
+        ("Colour", "colour"),
+        ("is_superuser", "is_superuser"),
+        ("Is Superuser", "is_superuser"),
+    ],
+)
+def test_a_header_is_a_column_in_other_words(header: str, column: str) -> None:
+    assert column_name(header) == column
 
 
 SPELLINGS = {

@@ -138,7 +138,7 @@ def test_people_of_an_excel_file_are_imported(task: Task, tmp_path: Path) -> Non
     task.page.set_input_files("input[type=file]", excel_file(tmp_path))
     task.click("input[type=submit][value='Preview changes']")
     task.click("button[name=apply]")
-    task.page.wait_for_selector("ul.messagelist")
+    task.page.wait_for_selector(f"text=Done: {PEOPLE} users")
     assert User.objects.filter(username__startswith="excel").count() == PEOPLE
     assert User.objects.get(username="excel7").first_name == "Zoë"
     task.done("import 200 people", 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -12,7 +11,7 @@ from accounts.audit.record import record
 from accounts.models import AuditEvent
 from accounts.models.audit.columns import id_bytes, id_text
 
-HEX = uuid4().hex
+HEX = "3f0c1e5a9b7d4826a1c4e07f5d2b9683"
 IDS = [
     HEX,
     HEX.upper(),
@@ -24,7 +23,7 @@ IDS = [
     "request-1",
     f"{HEX}0",
     HEX[:31],
-    str(uuid4()),
+    "3f0c1e5a-9b7d-4826-a1c4-e07f5d2b9683",
     "é" * 7 + "x",
     "x" * 64,
 ]

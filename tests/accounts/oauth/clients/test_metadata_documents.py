@@ -167,7 +167,7 @@ def test_a_document_that_drops_its_keys_is_a_public_client(monkeypatch: Any) -> 
         {"keys": [{**PUBLIC, "crv": "P-1"}]},
         "https://claude.ai/jwks.json",
     ],
-    ids=str,
+    ids=["null", "empty", "no keys", "symmetric", "private", "curve", "a URL"],
 )
 def test_documents_with_other_keys_are_refused(monkeypatch: Any, jwks: Any) -> None:
     """Symmetric, private, unknown and missing keys."""
