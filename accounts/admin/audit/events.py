@@ -184,6 +184,7 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         "object__prefix",
     )
     newest_first = ("-at", "-id")
+
     list_per_page = 50
     change_list_template = "admin/accounts/auditevent/change_list.html"
     fields = (
@@ -386,13 +387,18 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
             path("export/<slug:form>/", view(self.export), name="audit-export"),
             path("views/", view(self.views), name="audit-views"),
             path("verify/", view(self.verify), name="audit-verify"),
+            path("follow/", view(self.follow), name="audit-follow"),
         ]
         return urls + super().get_urls()
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
         """Add the saved views, and seal one range of events that are not sealed yet."""
         seal_ranges(1)
-        context = {"offered": visible_views(request), "may_share": may_share(request)}
+        context = {
+            "offered": visible_views(request),
+            "may_share": may_share(request),
+            **following(request),
+        }
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
@@ -407,6 +413,26 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         except IncorrectLookupParameters as error:
             return HttpResponse(f"{error}", status=400, content_type="text/plain")
         return export_response(request, rows, form)
+
+    def follow(self, request: HttpRequest) -> HttpResponseBase:
+        """The newest rows of the list with ids above `after`, as its table."""
+        if not self.has_view_permission(request):
+            return HttpResponse(
+                gettext("You do not have permission to view the audit."), status=403
+            )
+        asked: Any = request
+        asked.GET = given = request.GET.copy()
+        asked.following = row_id(str(given.pop("after", [""])[-1])) or 0
+        try:
+            changelist = self.get_changelist_instance(asked)
+        except IncorrectLookupParameters as error:
+            return HttpResponse(f"{error}", status=400, content_type="text/plain")
+        changelist.formset = None
+        context = {"cl": changelist, "opts": self.opts}
+        template = "admin/accounts/auditevent/rows.html"
+        answer = TemplateResponse(request, template, context)
+        answer["Cache-Control"] = "no-store"
+        return answer
 
     @method_decorator(require_POST)
     def views(self, request: HttpRequest) -> HttpResponseBase:
@@ -440,6 +466,14 @@ class AuditEventAdmin(LargeChangelistMixin, ReadOnlyAdmin[AuditEvent]):
         return TemplateResponse(
             request, "admin/accounts/auditevent/verify.html", context
         )
+
+
+def following(request: HttpRequest) -> dict[str, Any]:
+    """Where a list that shows the newest events gets more; nothing for other lists."""
+    if {"p", "o", "all", "at__lt", "at__lt_time"} & set(request.GET):
+        return {}
+    newest = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first()
+    return {"follow_url": reverse("admin:audit-follow"), "newest": newest or 0}
 
 
 def seal_ranges(most: int) -> None:

@@ -106,7 +106,11 @@ class WindowedChangeList(LargeChangeList):
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Apply the window when several filters are set; exports have no window."""
         filters = {name for name, value in request.GET.items() if value} - NO_FILTERS
-        exporting = getattr(request, "exporting", False)
+        following = getattr(request, "following", None)
+        if following is not None:
+            # New events are few, whatever the filters match.
+            self.root_queryset = self.root_queryset.filter(pk__gt=following)
+        exporting = getattr(request, "exporting", False) or following is not None
         many = len(filters) > 1 or lacks_index(request.GET)
         if not exporting and (many or is_frequent(request.GET)):
             self.apply_window(request)

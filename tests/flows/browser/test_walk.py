@@ -130,7 +130,10 @@ def test_the_matrix_by_keyboard(server: Portico, chromium: Any) -> None:
 
 
 def test_a_filter_opens_and_closes(server: Portico, chromium: Any) -> None:
-    """One filter is open at a time, by keyboard; its button shows the choice."""
+    """One filter is open at a time, by keyboard; its button shows the choice.
+
+    Then the same window follows the audit.
+    """
     IssuedToken.objects.filter(username="alice").exists() or server.issued("alice")
     window = BrowserUser(chromium, "light", 1200)
     window.enter(server.url, "carol")
@@ -146,6 +149,7 @@ def test_a_filter_opens_and_closes(server: Portico, chromium: Any) -> None:
     window.page.click("#changelist-filter details[open] a >> text=active")
     window.page.wait_for_url("**state=active**")
     assert "active" in summary.nth(1).inner_text() and window.errors == []
+    follow_live(server, window)
     window.window.close()
 
 
@@ -181,3 +185,18 @@ def test_tools_are_tried_in_the_portal(server: Portico, chromium: Any) -> None:
     row = IssuedToken.objects.filter(issued_via="portal").latest("pk")
     assert (row.username, row.scope) == ("carol", "User.Write")
     assert AuditEvent.objects.filter(object="tool rule", token_id__gt="").exists()
+
+
+def follow_live(server: Portico, window: BrowserUser) -> None:
+    """A call appears on top of the audit list without a reload."""
+    window.page.goto(f"{server.url}/admin/accounts/auditevent/?show=calls&actor=alice")
+    button = window.page.get_by_role("button", name="Follow live")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    before = window.page.locator("#result_list tbody tr").count()
+    mcp_client(server, "alice").call("rule")
+    rows = window.page.locator("#result_list tbody tr")
+    rows.nth(before).wait_for()
+    assert "rule" in rows.first.inner_text() and window.unfit() == []
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false" and window.errors == []

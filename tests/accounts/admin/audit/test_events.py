@@ -211,6 +211,32 @@ def test_each_preset_shows_its_events(show: str, expected: str) -> None:
     assert window.lacks_index(QueryDict(f"show={show}"))
 
 
+def test_who_follows_gets_new_rows_of_the_same_list(root: AdminBrowser) -> None:
+    old = event(object="tool old", actor="ana")
+    new = event(object="tool new", actor="ana", address="192.0.2.9")
+    event(object="tool bens", actor="ben")
+    path = f"{LIST}follow/?actor=ana"
+    text = root.open(f"{path}&after={old.pk}").page.text
+    assert "tool new" in text and f"auditevent/{new.pk}/" in text
+    assert "tool old" not in text and "tool bens" not in text
+    assert "tool old" in root.open(f"{path}&after=0").page.text
+    assert "tool new" in root.open(f"{LIST}follow/?q=192.0.2.9&after=x").page.text
+    assert "tool" not in root.open(f"{path}&after={new.pk}").page.text
+    assert root.open(f"{LIST}follow/?at__gte=zzz").page.status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    ("query", "offered"),
+    [("", True), ("actor=ana", True), ("p=2", False), ("at__lt=2026-01-01", False)],
+)
+def test_only_the_newest_events_can_be_followed(
+    root: AdminBrowser, query: str, offered: bool
+) -> None:
+    text = root.open(f"{LIST}?{query}").page.text
+    assert ('id="follow"' in text) is offered
+    assert not offered or f'data-url="{LIST}follow/"' in text
+
+
 def test_the_filter_offers_the_actions_that_occur(rows: None) -> None:
     narrow = ActionFilter(HttpRequest(), {}, AuditEvent, PAGE)
     assert narrow.lookups(None, PAGE) == [
@@ -239,7 +265,7 @@ def test_an_unreadable_event_is_logged_and_the_list_opens(
     assert root.open(LIST).page.status_code == 200
 
 
-@pytest.mark.parametrize("path", [EXPORT, VERIFY, VIEWS])
+@pytest.mark.parametrize("path", [EXPORT, VERIFY, VIEWS, f"{LIST}follow/"])
 def test_the_pages_of_the_audit_need_its_permission(path: str) -> None:
     nobody = AdminBrowser(staff_member("nobody"))
     before = AuditEvent.objects.count() + 1
