@@ -192,7 +192,7 @@ def test_a_changed_factor_is_recorded_and_ends_other_sessions(
     assert [b.get(path).status_code for b in (here, there, others)] == [200, 302, 200]
     assert IssuedToken.objects.filter(user=alice).live().count() == 2
     event = AuditEvent.objects.get(action=f"second_factor.{verb}")
-    assert (event.actor, event.object) == ("alice", "TOTP Authenticator of alice")
+    assert (event.actor, event.object) == ("alice", "authenticator app of alice")
     assert event.address == "192.0.2.7"
     ended = AuditEvent.objects.get(action="session.ended")
     assert (ended.actor, ended.reason) == ("alice", f"second factor {verb}")

@@ -59,6 +59,6 @@ def test_other_saves_end_nothing(db: None) -> None:
 def test_every_password_is_accepted_here(db: None) -> None:
     validator = RevokeOnPasswordChange()
     validator.validate("")
-    assert "signs you out" in str(validator.get_help_text())
+    assert "signs the account out" in str(validator.get_help_text())
     validator.password_changed("x", None)
     assert not AuditEvent.objects.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from accounts.models import Delivery
+from accounts.models import Delivery, NotificationChannel
 from accounts.models.notifications.deliveries import (
     KEPT,
     LEASE,
@@ -144,8 +145,15 @@ def test_the_last_attempt_of_each_enabled_channel_is_found() -> None:
     assert Delivery.objects.all().last_attempts() == [last]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_two_workers_claim_no_delivery_twice() -> None:
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Other connections see the rows. Not a transactional test: it empties tables."""
+    with django_db_blocker.unblock():
+        yield
+        NotificationChannel.objects.all().delete()
+
+
+def test_two_workers_claim_no_delivery_twice(committed: None) -> None:
     """They run at the same time, each on its own connection."""
     rows = [delivery_row(channel_row()).pk for _ in range(12)]
     start, claimed = threading.Barrier(2), []
