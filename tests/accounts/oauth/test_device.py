@@ -417,6 +417,7 @@ def test_a_user_allows_a_device(client: OAuthClient, user: User) -> None:
     assert (event.actor, event.actor_id) == ("alice", user.pk)
     assert (event.object, event.client_id) == ("device of client App", "app")
     assert (event.via, event.address) == ("mcp User.Read", "127.0.0.1")
+    assert event.subject == f"user:{user.pk}", "the history of the user shows it"
     assert not events_of("consent.denied")
 
 

@@ -148,6 +148,8 @@ OURS = "https://h.example/mcp"
         (["x", f"{OURS}/"], True),
         ("https://h.example", False),
         (f"{OURS}x", False),
+        (f"{OURS}X", False),
+        (f"{OURS}/X/", False),
         (["x"], False),
         ([], False),
         ([1], False),

@@ -58,7 +58,7 @@ def test_a_chosen_language_is_kept_and_returns_to_the_page(reader: Browser) -> N
     assert "Admin" in signed_in(reader, "carol").page.text
     assert 'lang="en"' in reader.open("/admin/").page.text
     reader.submit(reader.form("language"), "language")
-    assert 'lang="ko"' in reader.page.text and "대시보드" in reader.page.text
+    assert 'lang="ko"' in reader.page.text and "개요" in reader.page.text
 
 
 def test_a_language_choice_redirects_to_no_other_site(reader: Browser) -> None:

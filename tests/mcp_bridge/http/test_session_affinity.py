@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcp_bridge.http.session_affinity import SessionAffinityMiddleware
-from tests.support.asgi import ask, http_scope
+from tests.support.asgi import ask, chunk, http_scope
 
 pytestmark = pytest.mark.once
 
@@ -17,13 +17,14 @@ def exchanged(asked: str, answered: str) -> tuple[dict[str, str], dict[str, str]
     seen: dict[str, str] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.request"
         seen.update({k.decode(): v.decode() for k, v in scope["headers"]})
         pairs = [(b"Mcp-Session-Id", answered.encode()), (b"other", b"kept")]
         await send({"type": "http.response.start", "status": 200, "headers": pairs})
         await send({"type": "http.response.body", "body": b""})
 
     scope = http_scope(headers={"mcp-session-id": asked, "other": "one-abc"})
-    reply = ask(SessionAffinityMiddleware(app, "one"), scope)
+    reply = ask(SessionAffinityMiddleware(app, "one"), scope, [chunk(b"")])
     assert scope["headers"][0][1] == asked.encode(), "the scope is not changed"
     return seen, reply.headers
 

@@ -32,7 +32,8 @@ from accounts.oauth.clients import (
     metadata_documents,
 )
 from accounts.oauth.clients.assertions import ASSERTION, authenticate_assertion
-from accounts.oauth.clients.document_failures import DocumentFailure
+from accounts.oauth.clients.document_failures import DocumentFailure, FetchFailed
+from accounts.oauth.clients.key_sets import fetch_keys
 from tests.support.oauth_requests import request_of
 from tests.support.proxy_files import certificates
 
@@ -344,6 +345,15 @@ def test_keys_are_not_fetched_while_that_is_switched_off(
     settings.FETCH_CLIENT_DOCUMENTS = False
     make_old(host)
     assert signed_in(host, FIRST) and len(host.asked) == 2
+
+
+def test_the_failure_of_a_fetch_that_is_switched_off_names_the_host(
+    settings: Any,
+) -> None:
+    settings.FETCH_CLIENT_DOCUMENTS = False
+    with pytest.raises(FetchFailed) as caught:
+        fetch_keys("https://keys.example/jwks.json")
+    assert caught.value.failure == DocumentFailure("off", "keys.example")
 
 
 def copy_of(host: Host, **members: Any) -> DocumentCopy:
