@@ -30,12 +30,13 @@ from accounts.http.session_store import SessionStore
 from accounts.models import (
     Consent,
     Invitation,
+    IssuedVia,
     OAuthClient,
     OAuthDeviceGrant,
     User,
 )
 from accounts.models.audit.origins import COMMAND_LINE
-from accounts.tokens.issue import issue_personal_token
+from accounts.tokens.issue import issue_personal_token, issue_tokens
 from tests.flows.mcp.test_routing import listening
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import HTTP, McpClient
@@ -267,6 +268,17 @@ def personal(who: CredentialOwner) -> Works:
     return lambda: is_accepted(who, raw)
 
 
+def tried_tool(who: CredentialOwner) -> Works:
+    """The token with which the portal calls a tool."""
+    pair = issue_tokens(
+        who.account,
+        issued_via=IssuedVia.PORTAL,
+        refresh=False,
+        lifetime=timedelta(minutes=5),
+    )
+    return lambda: is_accepted(who, pair.access)
+
+
 def by_command(who: CredentialOwner) -> Works:
     out = io.StringIO()
     with who.server.settings():
@@ -407,6 +419,7 @@ KINDS: dict[str, Callable[[CredentialOwner], Works]] = {
     "pending device code": pending_device,
     "client credentials": client_credentials,
     "personal token": personal,
+    "token of a tried tool": tried_tool,
     "token by command": by_command,
     "listed session": listed_session,
     "unlisted session": unlisted_session,

@@ -82,7 +82,7 @@ def test_revoking_all_matches_states_counts_and_effect(
     assert f"{count} tokens revoked" in carol.page.text
     assert [c.call("look").status_code for c in clients] == [401] * 3
     carol.act(TOKENS, "revoke", one.pk, confirm=False)
-    assert "so nothing is revoked" in carol.page.text
+    assert "so none is revoked" in carol.page.text
 
 
 def test_tokens_are_found_by_their_filters(carol: Browser, server: Portico) -> None:

@@ -142,7 +142,7 @@ def test_tokens_of_users_above_stay(henry: AdminBrowser, action: str) -> None:
     assert "1 token revoked." in page
     assert all(is_live(row) for row in above) and not is_live(below)
     page = henry.run(IssuedToken, action, above[0], confirmed="no")
-    assert "so nothing is revoked" in page
+    assert "so none is revoked" in page
     assert {event[1] for event in events_by(henry.user)} <= {
         "access token of alice",
         "authorization code of carol",

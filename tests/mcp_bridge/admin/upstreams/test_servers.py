@@ -139,7 +139,7 @@ def test_a_stored_secret_goes_to_no_other_server(elsewhere: Elsewhere) -> None:
     server = UpstreamServer.objects.get()
     url = f"{LIST}{server.pk}/change/"
     moved = {**HEADER, "url": "https://evil.example/mcp"}
-    assert "to another place now" in browser.post(url, moved).content.decode()
+    assert "to another URL now" in browser.post(url, moved).content.decode()
     same = {**HEADER, "url": "https://mcp.example.com/other", "title": "Shop"}
     assert browser.post(url, same).status_code == 302
     server.refresh_from_db()
