@@ -269,6 +269,7 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
         (1, None),
     ),
     "INVITATION_LIFETIME": (1, 90),
+    "ROLE_ENDING_NOTICE": (0, 60),
     "MAX_BODIES_PER_USER": (1024, None),
     "MAX_BODIES": (1024, None),
 }

@@ -130,6 +130,7 @@ PASSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "MAX_BODIES": (50_000_000, {}),
     "SESSION_PREFIX": ("8001", {}),
     "INVITATION_LIFETIME": (3, {"INVITATION_LIFETIME": 3 * DAYS}),
+    "ROLE_ENDING_NOTICE": (3, {"ROLE_ENDING_NOTICE": 3 * DAYS}),
     "AUDIT_RETENTION": (7, {"AUDIT_RETENTION": 7 * DAYS}),
     "DEFINITIONS_FROM_CODE": ("hold", {}),
     "UPSTREAM_PRIVATE_NETWORKS": (

@@ -13,6 +13,7 @@ PATHS = {
     "protected-resource-mcp": "/.well-known/oauth-protected-resource/mcp",
     "portal-home": "/portal/",
     "portal-connect": "/portal/connect/",
+    "portal-try": "/portal/tools/",
     "portal-status": "/portal/connect/status",
 }
 
