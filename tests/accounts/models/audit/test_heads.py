@@ -69,6 +69,17 @@ def test_a_missing_row_is_not_made_again() -> None:
     assert not AuditHead.objects.exists()
 
 
+def test_a_renewed_mac_changes_no_other_column(settings: Any) -> None:
+    """Another process may have advanced the row meanwhile."""
+    row = AuditHead.objects.get()
+    settings.KEY_ENCRYPTION_KEY_FALLBACKS = [settings.KEY_ENCRYPTION_KEY]
+    settings.KEY_ENCRYPTION_KEY = "k" * 40
+    AuditHead.objects.update(number=9)
+    assert row.renew_mac(check=True) and row.renew_mac()
+    assert AuditHead.objects.get().number == 9
+    assert not row.renew_mac(), "it is of the current key now"
+
+
 def test_pointing_does_not_save() -> None:
     row = AuditHead.objects.get()
     row.point_to(FIRST)

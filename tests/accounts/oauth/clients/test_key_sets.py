@@ -347,6 +347,19 @@ def test_keys_are_not_fetched_while_that_is_switched_off(
     assert signed_in(host, FIRST) and len(host.asked) == 2
 
 
+def test_a_key_set_may_be_fetched_again_after_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The mark of a fetch lasts that long, and not as the cache's default."""
+    kept: list[Any] = []
+    monkeypatch.setattr(
+        key_sets.cache, "add", lambda *args, **more: kept.append((args, more))
+    )
+    client = OAuthClient(pk=7, registered={"jwks_uri": "https://keys.example/j"})
+    assert not key_sets.renew_keys(client)
+    assert kept == [(("client-keys:7", 1, key_sets.FETCH_SECONDS), {})]
+
+
 def test_the_failure_of_a_fetch_that_is_switched_off_names_the_host(
     settings: Any,
 ) -> None:
