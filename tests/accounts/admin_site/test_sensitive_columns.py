@@ -23,8 +23,8 @@ SECRET = (
     "tokens verifier"
 ).split()
 PRIVATE = (
-    "address agent birth claims code codes content email emails ip key keys mail "
-    "mobile phone settings uid"
+    "address agent arguments birth claims code codes content email emails ip key keys "
+    "mail mobile phone settings uid"
 ).split()
 
 
