@@ -352,9 +352,7 @@ def test_a_key_set_may_be_fetched_again_after_a_time(
 ) -> None:
     """The mark of a fetch lasts that long, and not as the cache's default."""
     kept: list[Any] = []
-    monkeypatch.setattr(
-        key_sets.cache, "add", lambda *args, **more: kept.append((args, more))
-    )
+    monkeypatch.setattr(cache, "add", lambda *args, **more: kept.append((args, more)))
     client = OAuthClient(pk=7, registered={"jwks_uri": "https://keys.example/j"})
     assert not key_sets.renew_keys(client)
     assert kept == [(("client-keys:7", 1, key_sets.FETCH_SECONDS), {})]
