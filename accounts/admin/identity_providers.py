@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_site.base import AuditedAdmin, BoundedInline
+from accounts.admin_site.base import BoundedInline, SuperusersChangeAdmin
 from accounts.admin_site.navigation.groups import Section
 from accounts.models import ClaimRule, SignInProvider
 
@@ -48,7 +48,7 @@ class ClaimRuleInline(BoundedInline):
 
 
 @admin.register(SignInProvider)
-class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
+class SignInProviderAdmin(SuperusersChangeAdmin[SignInProvider]):
     """Claim rules grant roles, so only superusers change them; auditors read."""
 
     noun = "provider"
@@ -97,12 +97,3 @@ class SignInProviderAdmin(AuditedAdmin[SignInProvider]):
         for rule in formset.deleted_objects:
             details = {"rule": [str(rule), None]}
             self.record_change(request, "rule_deleted", form.instance, details)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)

@@ -232,6 +232,19 @@ class AuditedAdmin(SectionAdmin[M]):
         )
 
 
+class SuperusersChangeAdmin(AuditedAdmin[M]):
+    """Only superusers add, change and delete rows; others may view them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+
 class ActorFormMixin(Base[M]):
     """Sets `actor` on the form class, for rules that depend on the signed-in user.
 

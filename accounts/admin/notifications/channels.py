@@ -19,7 +19,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
 from accounts.admin.tokens.oauth_clients import copyable
-from accounts.admin_site.base import AuditedAdmin, badge
+from accounts.admin_site.base import SuperusersChangeAdmin, badge
 from accounts.admin_site.navigation.groups import Section
 from accounts.admin_site.site import row_link
 from accounts.http.private_addresses import address_in, is_inside, may_contact
@@ -118,7 +118,7 @@ def check_webhook_url(url: str) -> None:
 
 
 @admin.register(NotificationChannel)
-class NotificationChannelAdmin(AuditedAdmin[NotificationChannel]):
+class NotificationChannelAdmin(SuperusersChangeAdmin[NotificationChannel]):
     noun = "notification_channel"
     place = (Section.SETTINGS, 12)
     form = ChannelForm
@@ -130,15 +130,6 @@ class NotificationChannelAdmin(AuditedAdmin[NotificationChannel]):
     list_display = ("name", "kind", "target", "enabled", "last_result")
     actions = ("renew_secret",)
     change_form_template = "admin/notification_channel.html"
-
-    def has_add_permission(self, request: Any) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
 
     def get_fields(self, request: Any, obj: Any = None) -> Any:
         """Only what the kind needs; a new channel has no kind yet."""

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 
-from accounts.admin_site.base import AuditedAdmin, badge, may
+from accounts.admin_site.base import SuperusersChangeAdmin, badge, may
 from accounts.admin_site.declared_lookups import LONGEST_VALUE
 from accounts.admin_site.navigation.groups import Section
 from accounts.admin_site.site import row_link
@@ -66,7 +66,7 @@ COUNTED = {
 
 
 @admin.register(UpstreamServer)
-class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
+class UpstreamServerAdmin(SuperusersChangeAdmin[UpstreamServer]):
     """Only superusers add or widen; others may disable a server."""
 
     noun = "upstream"
@@ -91,15 +91,6 @@ class UpstreamServerAdmin(AuditedAdmin[UpstreamServer]):
     actions = ("enable", "disable", "discover")
 
     # Permissions
-
-    def has_add_permission(self, request: Any) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
 
     def has_narrow_permission(self, request: Any) -> bool:
         """Whoever may change primitives may disable all of a server at once."""
