@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
+from accounts.authorization.role_grants import current_grants
 from accounts.models import IssuedToken, Role, RoleAssignment, User
 from accounts.models.roles import ACT_WITHIN_ROLES
 from accounts.tokens.principal import (
@@ -86,6 +87,12 @@ def user_principal(user: User) -> Principal:
     if not user.is_active:
         raise Unauthenticated("inactive_user")
     return hypothetical_principal(user, {ACT_WITHIN_ROLES})
+
+
+def with_every_scope(user: User) -> Principal:
+    """The user with a token that names every scope of their roles."""
+    scopes = {ACT_WITHIN_ROLES, *current_grants(user.pk)[1]}
+    return hypothetical_principal(user, scopes)
 
 
 def token_principal(row: IssuedToken) -> Principal:

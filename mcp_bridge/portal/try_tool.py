@@ -1,7 +1,8 @@
 """Try a tool: its documentation, a form for its arguments, and a real call.
 
-The page calls /mcp itself, with a token that is valid for five minutes and for this
-tool only. So the rules, limits and the audit are those of every other call.
+The page calls /mcp itself, with a token that is valid for five minutes and for one
+scope that gives access to the tool. So the rules, limits and the audit are those of
+every other call.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from accounts.tokens.issue import issue_tokens
 from accounts.tokens.principal import hypothetical_principal
 from mcp_bridge.access.catalogue import Rule, read_catalogue
 from mcp_bridge.access.decision import judge
+from mcp_bridge.access.explain import with_every_scope
 from mcp_bridge.access.narrowed_schemas import narrowed_schema
-from mcp_bridge.models import Primitive, PrimitiveKind
+from mcp_bridge.models import Primitive, PrimitiveKind, own_scope
 from mcp_bridge.portal.tool_form import schema_fields
 
 LIFETIME = timedelta(minutes=5)
@@ -34,8 +36,7 @@ LIFETIME = timedelta(minutes=5)
 def usable_rule(user: User, name: str) -> Rule:
     """The rule of a tool that this user may call. Raises Http404 for every other."""
     rule = read_catalogue().get((PrimitiveKind.TOOL, name))
-    scopes = {ACT_WITHIN_ROLES, *current_grants(user.pk)[1]}
-    me = hypothetical_principal(user, scopes)
+    me = with_every_scope(user)
     if rule is None or not judge(me, rule).allowed:
         raise Http404
     return rule
@@ -44,7 +45,7 @@ def usable_rule(user: User, name: str) -> Rule:
 def narrow_scope(user: User, rule: Rule) -> str:
     """The one scope for a token that calls only what the tool's scope covers."""
     granted = sorted(rule.required & current_grants(user.pk)[1].keys())
-    own = f"tool:{rule.name}"
+    own = own_scope(rule.kind, rule.name)
     return own if own in granted else granted[0]
 
 

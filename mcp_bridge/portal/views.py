@@ -14,14 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.authentication.pages import Page
-from accounts.authorization.role_grants import current_grants
 from accounts.models import AuditEvent, IssuedToken, OAuthClient, User
 from accounts.models.issued_tokens import OWN_CLIENT
-from accounts.models.roles import ACT_WITHIN_ROLES
-from accounts.tokens.principal import hypothetical_principal
 from mcp_bridge.access.catalogue import Rule, read_catalogue
 from mcp_bridge.access.decision import Reason, judge
-from mcp_bridge.access.explain import decision_in_words
+from mcp_bridge.access.explain import decision_in_words, with_every_scope
 from mcp_bridge.models import Primitive, PrimitiveKind
 from mcp_bridge.portal.client_setup import Snippet, slug_of, snippets
 
@@ -121,8 +118,7 @@ class HomeView(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Decide by the same rule as a message."""
-        scopes = {ACT_WITHIN_ROLES, *current_grants(self.me.pk)[1]}
-        me = hypothetical_principal(self.me, scopes)
+        me = with_every_scope(self.me)
         rules = read_catalogue().values()
         mine = [rule for rule in rules if judge(me, rule).allowed]
         denied = AuditEvent.objects.filter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -11,18 +11,17 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.people.invitations import INVITE
 from accounts.admin_site.overview.checklist import FirstStep, checklist_step
-from accounts.authorization.mfa_enrollment import without_mfa
+from accounts.authorization.mfa_enrollment import has_mfa
 from accounts.models import RoleAssignment, User
 
 
 @checklist_step(rank=10, permission="accounts.view_user")
 def add_a_second_factor(request: HttpRequest) -> FirstStep:
-    me: Any = request.user
     return FirstStep(
         _("Add a second factor to your account"),
         _("Your account can change who may use what."),
         reverse("portal-security"),
-        not without_mfa(User.objects.filter(pk=me.pk)).exists(),
+        has_mfa(request.user),
     )
 
 

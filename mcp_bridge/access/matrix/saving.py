@@ -107,9 +107,9 @@ def replace_scopes(one: MatrixOutcome, actor: Any, request: Any) -> None:
     if not one.dropped:
         return
     row, own = one.primitive, one.primitive.own_scope
-    row.required_scopes.set(Scope.objects.filter(name__in=one.required_after))
     if one.requires_own:
-        row.required_scopes.add(Scope.objects.get_or_create(name=own)[0])
+        Scope.objects.get_or_create(name=own)
+    row.required_scopes.set(Scope.objects.filter(name__in=one.required_after))
     record(
         "primitive.changed",
         actor=actor,
