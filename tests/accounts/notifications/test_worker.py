@@ -12,6 +12,7 @@ from django.db import DatabaseError, connections
 
 from accounts.notifications import worker
 from accounts.notifications.worker import NotificationWorker
+from tests.support.waiting import wait_until
 
 Started = Callable[[], NotificationWorker]
 
@@ -33,13 +34,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
         one.close()
 
 
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
-
-
 def test_a_wake_sends_until_nothing_is_due(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +51,7 @@ def test_a_wake_sends_until_nothing_is_due(
     running = started()
     assert sent == []
     running.wake()
-    until(lambda: len(sent) == 3)
+    wait_until(lambda: len(sent) == 3)
 
 
 @pytest.mark.parametrize("error", [DatabaseError("gone"), ValueError("a defect")])
@@ -74,7 +68,7 @@ def test_an_error_ends_no_thread(
     running = started()
     for number in range(1, 3):
         running.wake()
-        until(lambda number=number: len(tried) >= worker.THREADS * number)  # type: ignore[misc]
+        wait_until(lambda number=number: len(tried) >= worker.THREADS * number)  # type: ignore[misc]
     assert all(thread.is_alive() for thread in running.threads)
 
 
@@ -87,7 +81,7 @@ def test_one_thread_looks_for_occasions_from_time_to_time(
     monkeypatch.setattr(worker, "FIRST_LOOK", 0.0)
     running = started()
     running.wake()
-    until(lambda: bool(looks))
+    wait_until(lambda: bool(looks))
     running.wake()
     time.sleep(0.05)
     assert looks == [1]

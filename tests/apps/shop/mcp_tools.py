@@ -19,6 +19,7 @@ from pydantic import Field
 
 from accounts.models import User
 from mcp_bridge.server import current_principal, mcp
+from tests.apps.shop import STARTED
 
 
 @mcp.tool(scopes=["User.Read"])
@@ -77,6 +78,7 @@ async def slow(ctx: Context[Any, Any]) -> str:
 @mcp.tool(scopes=["User.Read"])
 async def ponder(seconds: float) -> str:
     """Think for a while and say nothing meanwhile."""
+    print(STARTED, flush=True)
     await anyio.sleep(seconds)
     return "pondered"
 
@@ -84,6 +86,7 @@ async def ponder(seconds: float) -> str:
 @mcp.tool(scopes=["User.Read"])
 def grind(seconds: float) -> str:
     """Keep a thread for a while."""
+    print(STARTED, flush=True)
     time.sleep(seconds)
     return "ground"
 
@@ -91,6 +94,7 @@ def grind(seconds: float) -> str:
 @mcp.tool(scopes=["User.Read"])
 async def climb(seconds: float, ctx: Context[Any, Any]) -> str:
     """Report progress every tenth of a second."""
+    print(STARTED, flush=True)
     for step in range(int(seconds * 10)):
         await ctx.report_progress(step, seconds * 10)
         await anyio.sleep(0.1)

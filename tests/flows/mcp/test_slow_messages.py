@@ -18,6 +18,8 @@ from django.contrib.sessions.models import Session
 from accounts.models import AuditEvent, IssuedToken, RoleAssignment, TokenKind, User
 from accounts.tokens.issue import TokenPair
 from mcp_bridge.models import Primitive
+from mcp_bridge.server.concurrency_limits import THREADS_PER_USER
+from tests.apps.shop import STARTED
 from tests.support.html_browser import Browser
 from tests.support.mcp_client import (
     ERAS,
@@ -31,6 +33,7 @@ from tests.support.mcp_client import (
 from tests.support.raw_load import HIDDEN, REFUSED, SERVED, RawConnection
 from tests.support.server import Portico
 from tests.support.users import PASSWORD, make_user
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("default_users")
 LOOK: dict[str, Any] = {"name": "look", "arguments": {}}
@@ -190,6 +193,11 @@ def test_a_head_alone_gets_its_401_without_a_body(server: Portico) -> None:
         line.close()
 
 
+def count_started(server: Portico) -> int:
+    """How many slow tools have started on this server."""
+    return server.log.read_text(errors="replace").count(STARTED)
+
+
 def responses_after_end(
     server: Portico,
     era: str,
@@ -207,9 +215,10 @@ def responses_after_end(
         return time.monotonic() - started, answer
 
     people = {end: holder(server, f"long-{end.__name__}", era) for end in ENDS}
+    before = count_started(server)
     with ThreadPoolExecutor(len(people)) as crowd:
         found = {end: crowd.submit(called, end) for end in people}
-        time.sleep(TAKEN)
+        wait_until(lambda: count_started(server) >= before + len(people))
         for end, (pair, _client) in people.items():
             end(pair)
     return {end.__name__: call.result() for end, call in found.items()}
@@ -222,7 +231,7 @@ def test_the_answer_of_a_call_is_withheld_after_access_ends(
 ) -> None:
     """The refusal is the one that a new message gets."""
     last = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True)[0]
-    found = responses_after_end(server, MODERN, name, 0.6)
+    found = responses_after_end(server, MODERN, name, 1.2)
     for end, expected in ENDS.items():
         answer = found[end.__name__][1]
         assert "ed" not in answer.text.partition('"text":"')[2][:8], answer.text
@@ -283,8 +292,9 @@ def test_a_call_waiting_for_a_thread_is_not_run_after_access_ends(
         ).status_code
 
     with ThreadPoolExecutor(60) as pool:
+        before = count_started(server)
         busy = [pool.submit(ground, number) for number in range(40)]
-        time.sleep(1.5)
+        wait_until(lambda: count_started(server) >= before + THREADS_PER_USER)
         headers, body = message(client, "stamp", {"word": word})
         late = pool.submit(HTTP.post, server.mcp_url, content=body, headers=headers)
         time.sleep(TAKEN)

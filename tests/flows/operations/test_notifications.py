@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -19,6 +19,7 @@ from accounts.notifications.webhooks import signature
 from accounts.notifications.worker import POLL
 from tests.support.notification_rows import channel_row
 from tests.support.server import Portico, running_server
+from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import Receiver, receiving
 
 
@@ -38,13 +39,6 @@ def lock_out(server: Portico, name: str) -> None:
     httpx2.post(f"{server.url}/api/token/", json=body)
 
 
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < ends, Delivery.objects.values_list()
-        time.sleep(0.05)
-
-
 def hurry() -> None:
     """Let a minute pass for what waits: for its next attempt, or for its lease."""
     now = timezone.now()
@@ -62,9 +56,9 @@ def test_each_lock_out_arrives_whatever_happens(
         running_server(folder, **settings) as two,
     ):
         lock_out(one, "first")
-        until(lambda: Delivery.objects.filter(result="HTTP 500").exists())
+        wait_until(lambda: Delivery.objects.filter(result="HTTP 500").exists())
         hurry()
-        until(lambda: Delivery.objects.filter(state="delivered").exists())
+        wait_until(lambda: Delivery.objects.filter(state="delivered").exists())
         time.sleep(POLL * 1.3)
         assert len(receiver.got) == 2, "two servers sent the same message"
         receiver.pause = 3.0
@@ -75,7 +69,7 @@ def test_each_lock_out_arrives_whatever_happens(
     receiver.pause = 0.0
     hurry()
     with running_server(folder, **settings):
-        until(lambda: Delivery.objects.filter(state="delivered").count() == 2)
+        wait_until(lambda: Delivery.objects.filter(state="delivered").count() == 2)
     assert receiver.ids[0] == receiver.ids[1] != receiver.ids[2] == receiver.ids[3]
     names = [body["data"]["object"] for body in receiver.bodies]
     assert names == ["first", "first", "second", "second"]
