@@ -62,6 +62,16 @@ def test_pages_follow_each_other(caller: Caller) -> None:
     assert seen == list("abcde")
 
 
+def test_the_last_page_says_so(caller: Caller) -> None:
+    """Also one that is full: the next one would be empty."""
+    write(*"abcd")
+    AuditSeal.objects.all().seal()
+    first = page(caller, "?limit=2")
+    last = page(caller, f"?cursor={first['cursor']}&limit=2")
+    assert (first["more"], last["more"]) == (True, False)
+    assert names(first) + names(last) == list("abcd")
+
+
 def test_the_same_cursor_gives_the_same_events(caller: Caller) -> None:
     """A reader that crashed before it stored the cursor repeats a page."""
     write(*"abc")

@@ -9,7 +9,11 @@ import pytest
 from django.core import mail
 from django.test import Client
 
-from accounts.authentication.invitations import mail_configured, mail_invitation
+from accounts.authentication.invitations import (
+    SESSION_KEY,
+    mail_configured,
+    mail_invitation,
+)
 from accounts.authorization.invitations import invite
 from accounts.models import AuditEvent, Invitation, User
 from tests.support.admin_browser import signed_in
@@ -51,6 +55,7 @@ def test_a_password_signs_in_and_leads_to_the_connect_page(visitor: Client) -> N
     assert b"dana" in visitor.get(PAGE).content
     answer = password(visitor)
     assert answer.headers["location"] == "/portal/connect/" and signed_in(visitor)
+    assert SESSION_KEY not in visitor.session
     assert User.objects.get(username="dana").check_password(GOOD)
     row = Invitation.objects.get()
     assert (row.state, row.accepted_from) == ("accepted", "192.0.2.7")

@@ -175,6 +175,14 @@ def test_withdrawing_keeps_an_older_account(root: User) -> None:
     assert User.objects.get(username="dana").is_active
 
 
+def test_withdrawing_keeps_an_account_that_was_used(root: User) -> None:
+    row, _raw = invite(User(username="dana"), [], None, actor=root)
+    User.objects.filter(username="dana").update(last_login=timezone.now())
+    row.refresh_from_db()
+    assert not withdraw_invitation(row, actor=root)
+    assert User.objects.get(username="dana").is_active
+
+
 def test_an_import_invites_who_cannot_sign_in_and_has_no_link(root: User) -> None:
     for name in ("new", "known", "robot", "waits"):
         account(name, is_service_account=name == "robot")

@@ -87,6 +87,12 @@ def test_a_mail_has_the_link_and_the_request() -> None:
     assert lines[-1] == "Request ID: r1"
 
 
+def test_a_subject_is_short_and_the_body_whole() -> None:
+    subject, body = for_mail(delivery(object="a" * 300))
+    assert len(subject) == len("[Portico] ") + 150
+    assert "a" * 300 in body
+
+
 def test_people_read_their_language_and_programs_english(settings: Any) -> None:
     settings.PAGE_LANGUAGE = "ko"
     assert TEXT not in for_mail(delivery())[1]

@@ -126,6 +126,17 @@ def test_the_list_shows_states_and_resends(root: AdminBrowser) -> None:
     assert "dana" not in root.open(f"{list_url(Invitation)}?state=expired").page.text
 
 
+@pytest.mark.parametrize("mailed", [False, True])
+def test_a_new_link_is_mailed_if_the_earlier_one_was(
+    root: AdminBrowser, mailed: bool
+) -> None:
+    user = User(username="dana", email="dana@example.org")
+    row, _raw = invite(user, [], None, actor=root.user)
+    Invitation.objects.update(mailed_to=user.email if mailed else "")
+    assert links_on(root.run(Invitation, "resend", row))
+    assert [one.to for one in mail.outbox] == ([[user.email]] if mailed else [])
+
+
 def test_withdrawing_ends_the_link_and_an_unused_account(root: AdminBrowser) -> None:
     row, _raw = invite(User(username="dana"), [], None, actor=root.user)
     page = root.run(Invitation, "withdraw", row)

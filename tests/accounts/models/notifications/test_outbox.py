@@ -85,8 +85,8 @@ def test_each_channel_gets_its_own_delivery() -> None:
 
 def test_an_occasion_is_notified_once_for_each_channel() -> None:
     channel_row()
-    for _ in range(2):
-        notify("role.ending", {}, occasion="7 2030-01-01")
+    added = [notify("role.ending", {}, occasion="7 2030-01-01") for _ in range(2)]
+    assert added == [1, 0]
     assert Delivery.objects.count() == 1
     channel_row()
     notify("role.ending", {}, occasion="7 2030-01-01")

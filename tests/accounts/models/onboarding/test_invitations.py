@@ -43,6 +43,14 @@ def test_a_new_link_ends_the_earlier_one(dana: User) -> None:
     assert Invitation.objects.all().with_token_hash(secret_hash(new)) == row
 
 
+def test_a_new_link_was_not_mailed(dana: User) -> None:
+    issue(dana)
+    Invitation.objects.update(mailed_to="dana@example.org")
+    row, _raw = issue(dana)
+    row.refresh_from_db()
+    assert row.mailed_to == ""
+
+
 def test_a_new_link_lasts_as_long_as_the_setting_says(
     dana: User, settings: Any
 ) -> None:
