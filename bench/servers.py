@@ -70,11 +70,13 @@ class BenchServers:
         server.tokens = [self.token_of(server, "keys")]
         return server
 
-    def naive(self, vendor: str, refresh: int = 0) -> Server:
+    def naive(self, vendor: str, refresh: int = 0, algorithm: str = "") -> Server:
+        """SimpleJWT alone; `refresh` is how many refresh tokens it makes."""
         server = self.django_peer(
             "SimpleJWT + ORM per request", PORTICO, "naive", vendor
         )
         server.environment["BENCH_REFRESH"] = str(refresh)
+        server.environment["BENCH_ALGORITHM"] = algorithm
         server.tokens = [self.token_of(server, "naive")]
         return server
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from axes.attempts import get_cool_off_threshold
 from axes.backends import AxesBackend
 from axes.handlers.database import AxesDatabaseHandler
 from axes.handlers.proxy import AxesProxyHandler
@@ -73,40 +76,53 @@ def attempt_address(request: HttpRequest) -> str | None:
     return rate_limit_prefix(client_address(request)) or None
 
 
+def counted_rows(request: Any, credentials: dict[str, Any] | None = None) -> list[Q]:
+    """Conditions for rows of the pair, of the account and of the address.
+
+    Names of NON_USER_PREFIXES have no count of the address.
+    """
+    name = attempted_username(request, credentials)
+    place = Q(ip_address=request.axes_ip_address)
+    own = Q(username=name)
+    pair = own & place
+    if name.startswith(NON_USER_PREFIXES):
+        return [pair, Q(pk__in=[]) if name.startswith(PAIR_ONLY_PREFIXES) else own]
+    others = reduce(or_, (Q(username__startswith=text) for text in NON_USER_PREFIXES))
+    return [pair, own, place & ~others]
+
+
+def failures_in(rows: Q) -> Sum:
+    return Sum("failures_since_start", filter=rows, default=0)
+
+
 class LockoutHandler(AxesDatabaseHandler):
     """Counts failures per pair of account and address, and per each alone."""
 
     def filter_user_attempts(
         self, request: Any, credentials: dict[str, Any] | None = None
     ) -> list[QuerySet[AccessAttempt]]:
-        """Rows of the pair, of the account and of the address, in this order."""
-        name, address = (
-            attempted_username(request, credentials),
-            request.axes_ip_address,
-        )
-        rows = AccessAttempt.objects.all()
-        own = rows.filter(username=name)
-        pair = own.filter(ip_address=address)
-        if name.startswith(NON_USER_PREFIXES):
-            return [pair, rows.none() if name.startswith(PAIR_ONLY_PREFIXES) else own]
-        others = Q()
-        for prefix in NON_USER_PREFIXES:
-            others |= Q(username__startswith=prefix)
-        return [pair, own, rows.filter(~others, ip_address=address)]
+        """Rows of each count (`counted_rows`)."""
+        counts = counted_rows(request, credentials)
+        return [AccessAttempt.objects.filter(rows) for rows in counts]
 
     def failure_counts(self, request: Any, credentials: Any = None) -> list[list[int]]:
         """[failures, failures and attempts in flight] for each of the querysets.
 
         Counts of the account and of the address are divided by WIDE_FACTOR.
         """
+        counts = counted_rows(request, credentials)
         in_flight = Q(user_agent__startswith=IN_FLIGHT)
-        count = Sum("failures_since_start", default=0)
-        open_ = Sum("failures_since_start", filter=in_flight, default=0)
-        sums = [
-            rows.aggregate(all=count, open=open_)
-            for rows in self.get_user_attempts(request, credentials)
+        sums = {}
+        for number, rows in enumerate(counts):
+            sums[f"all_{number}"] = failures_in(rows)
+            sums[f"open_{number}"] = failures_in(rows & in_flight)
+        recent = Q(attempt_time__gte=get_cool_off_threshold(request))
+        any_of = reduce(or_, counts)
+        found = AccessAttempt.objects.filter(recent, any_of).aggregate(**sums)
+        pairs = [
+            [found[f"all_{n}"] - found[f"open_{n}"], found[f"all_{n}"]]
+            for n in range(len(counts))
         ]
-        pairs = [[row["all"] - row["open"], row["all"]] for row in sums]
         return [pairs[0], *([n // WIDE_FACTOR for n in pair] for pair in pairs[1:])]
 
     def get_failures(self, request: Any, credentials: Any = None) -> int:
@@ -119,7 +135,9 @@ class LockoutHandler(AxesDatabaseHandler):
         Otherwise an attacker could reset the count by a sign-in to a second account.
         """
         pair: QuerySet[Any] = self.filter_user_attempts(request, credentials)[0]
-        return pair.exclude(user_agent__startswith=IN_FLIGHT).delete()[0]
+        failed = pair.exclude(user_agent__startswith=IN_FLIGHT)
+        # Most sign-ins have nothing to delete, and need no transaction.
+        return failed.delete()[0] if failed.exists() else 0
 
     def wait(self, request: Any, credentials: Any = None) -> float:
         """Seconds until the lock expires."""

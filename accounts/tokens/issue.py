@@ -24,6 +24,7 @@ from accounts.models import (
     IssuedToken,
     IssuedVia,
     OAuthClient,
+    SigningKey,
     TokenKind,
     User,
 )
@@ -76,6 +77,14 @@ class TokenPair:
         return int((self.row.expires_at - self.row.issued_at).total_seconds())
 
 
+@dataclass(frozen=True, slots=True)
+class NewRefresh:
+    """A refresh token to make: its scope, and the opaque token; "" means signed."""
+
+    scope: str
+    raw: str = ""
+
+
 def exceeds_one_token(names: Iterable[str]) -> bool:
     """Whether a token with this scope would be too long for a header."""
     return len(" ".join(dict.fromkeys(names))) > MAX_SCOPE
@@ -125,13 +134,15 @@ def issue_tokens(
     with transaction.atomic():
         lock_unchanged(user, client_id)
         about = (issued_via, scope, client_id, address)
+        new = NewRefresh(scope, new_opaque_token() if opaque else "")
         pair = issue_pair(
-            user, family or uuid4(), about, refresh=False, lifetime=lifetime
+            user,
+            family or uuid4(),
+            about,
+            refresh=new if refresh else None,
+            lifetime=lifetime,
+            networks=networks,
         )
-        if refresh:
-            raw = new_opaque_token() if opaque else ""
-            pair = add_refresh_token(pair, user, about, raw)
-        bind_networks(pair, networks)
         record_token("token.issued", pair.row, actor or user, address)
     return pair
 
@@ -141,21 +152,22 @@ def new_opaque_token() -> str:
     return REFRESH_PREFIX + secrets.token_urlsafe(32)
 
 
-def bind_networks(pair: TokenPair, networks: str) -> None:
-    """Limit both tokens of a pair to these networks."""
-    for row in (pair.row, pair.refresh_row):
-        if row is not None and networks:
-            row.networks = networks
-            row.save(update_fields=["networks"])
-
-
 def lock(user_id: int, client_id: str) -> User:
     """Lock the client's row, then the account's row, and return the account.
 
-    Revocation locks in the same order. It therefore either sees a token that is issued
-    at the same time, or this function refuses. Raises InvalidGrant if the client or the
-    account may not be used.
+    As `lock_both`.
     """
+    return lock_both(user_id, client_id)[0]
+
+
+def lock_both(user_id: int, client_id: str) -> tuple[User, OAuthClient | None]:
+    """Lock the client's row, then the account's row: (account, client).
+
+    Tokens that no OAuth client asked for have no client. Revocation locks in the same
+    order. It therefore either sees a token that is issued at the same time, or this
+    function refuses. Raises InvalidGrant if the client or the account may not be used.
+    """
+    client = None
     if client_id != OWN_CLIENT:
         clients = OAuthClient.objects.select_for_update(no_key=True)
         client = clients.filter(client_id=client_id).first()
@@ -165,7 +177,7 @@ def lock(user_id: int, client_id: str) -> User:
     user: User | None = users.filter(pk=user_id, is_active=True).first()
     if user is None:
         raise InvalidGrant("The account was closed.")
-    return user
+    return user, client
 
 
 def lock_unchanged(user: User, client_id: str = OWN_CLIENT) -> None:
@@ -179,26 +191,44 @@ def issue_pair(
     family: UUID,
     about: TokenDetails,
     *,
-    refresh: bool = True,
+    refresh: NewRefresh | None = None,
     lifetime: timedelta | None = None,
+    networks: str = "",
 ) -> TokenPair:
-    """Sign and store an access token, and a signed refresh token if `refresh`."""
+    """Sign an access token and, unless `refresh` is None, make a refresh token.
+
+    Looks the key up once and stores both rows with one statement.
+    """
+    key = SigningKey.objects.ensure_active()
     span = lifetime or settings.ACCESS_TOKEN_LIFETIME
     row = _new_row(user, TokenKind.ACCESS, family, about, span)
-    pair = TokenPair(sign_row(row, user), row)
-    return add_refresh_token(pair, user, about, "") if refresh else pair
+    pair = TokenPair(_sign_new(row, user, key), row)
+    rows = [row]
+    if refresh is not None:
+        pair = _with_refresh(pair, user, refresh, about, key)
+        rows += [pair.refresh_row] if pair.refresh_row else []
+    for one in rows:
+        one.networks = networks
+    IssuedToken.objects.bulk_create(rows)
+    return pair
 
 
-def add_refresh_token(
-    pair: TokenPair, user: User, about: TokenDetails, raw: str
+def _with_refresh(
+    pair: TokenPair, user: User, new: NewRefresh, about: TokenDetails, key: SigningKey
 ) -> TokenPair:
-    """Add a refresh token to the pair: `raw` if not empty, else a signed one."""
+    issued_via, _scope, client_id, address = about
+    whole = (issued_via, new.scope, client_id, address)
     span = settings.REFRESH_TOKEN_LIFETIME
-    row = _new_row(user, TokenKind.REFRESH, pair.row.family, about, span)
-    if raw:
-        row.secret_hash = secret_hash(raw)
-        row.save()
-    return replace(pair, refresh=raw or sign_row(row, user), refresh_row=row)
+    row = _new_row(user, TokenKind.REFRESH, pair.row.family, whole, span)
+    if new.raw:
+        row.secret_hash = secret_hash(new.raw)
+    raw = new.raw or _sign_new(row, user, key)
+    return replace(pair, refresh=raw, refresh_row=row)
+
+
+def _sign_new(row: IssuedToken, user: User, key: SigningKey) -> str:
+    row.kid = key.kid
+    return jwts.sign_with(key, claims_of(row, user))
 
 
 def _new_row(
@@ -226,14 +256,11 @@ def _new_row(
 
 
 def sign_row(row: IssuedToken, user: User) -> str:
-    """Sign the token of a row and store the row.
+    """Sign the token of a stored row again.
 
     Signatures are deterministic, so a row gives the same token each time.
     """
-    raw, row.kid = jwts.sign(claims_of(row, user), kid=row.kid)
-    if row.pk is None:
-        row.save()
-    return raw
+    return jwts.sign(claims_of(row, user), kid=row.kid)[0]
 
 
 def claims_of(row: IssuedToken, user: User) -> dict[str, Any]:

@@ -78,14 +78,18 @@ def sign(payload: dict[str, Any], *, kid: str = "") -> tuple[str, str]:
     key = keys.filter(kid=kid).first() if kid else keys.ensure_active()
     if key is None or not key.private_encrypted:
         raise TokenRefused("retired_key", "That signing key is retired.")
+    return sign_with(key, payload), key.kid
+
+
+def sign_with(key: SigningKey, payload: dict[str, Any]) -> str:
+    """Sign claims with a key that is not retired. Raises KeyUnreadable."""
     header = {"kid": key.kid, "typ": HEADER_TYPES.get(payload["token_type"], "JWT")}
-    raw = JWS.encode(
+    return JWS.encode(
         json.dumps(payload, separators=(",", ":")).encode(),
         load_private_key(key.kid, bytes(key.private_encrypted)),
         algorithm=key.algorithm,
         headers=header,
     )
-    return raw, key.kid
 
 
 def verify(raw: str, *, allow_expired: bool = False) -> dict[str, Any]:

@@ -30,12 +30,11 @@ from accounts.models import (
 from accounts.parsing.text import counted
 from accounts.tokens import jwts
 from accounts.tokens.issue import (
+    NewRefresh,
     TokenDetails,
     TokenPair,
-    add_refresh_token,
-    bind_networks,
     issue_pair,
-    lock,
+    lock_both,
     new_opaque_token,
     record_token,
     sign_row,
@@ -50,6 +49,14 @@ from accounts.tokens.principal import (
 )
 
 PURPOSE = REFRESH_SUCCESSORS.purpose
+REDEEMED = (
+    "redeemed_at",
+    "last_used_at",
+    "last_used_from",
+    "successor",
+    "successor_sealed",
+)
+"""Columns that the first use of a refresh token writes."""
 NO_LONGER_VALID = "The refresh token is no longer valid; sign in again."
 
 
@@ -92,9 +99,9 @@ def _record_refused(raw: str, address: str) -> None:
 def _rotate(raw: str, address: str, client_id: str, scope: str) -> TokenPair:
     claims = _claims(raw, client_id)
     with transaction.atomic():
-        row, user = _lock_token(claims)
+        row, user, client = _lock_token(claims)
         _check_network(row, address)
-        _check_idle(row)
+        _check_idle(row, client)
         about = (row.issued_via, _narrow_scope(row, scope), row.client_id, address)
         if row.redeemed_at is None:
             return _first_use(row, user, about)
@@ -129,15 +136,17 @@ def verify_refresh(raw: str) -> dict[str, Any]:
     return claims
 
 
-def _lock_token(claims: dict[str, Any]) -> tuple[IssuedToken, User]:
+def _lock_token(
+    claims: dict[str, Any],
+) -> tuple[IssuedToken, User, OAuthClient | None]:
     """Lock the client, the account and the token's row. Raises InvalidGrant."""
-    user = lock(int(claims["sub"]), claims["client_id"])
+    user, client = lock_both(int(claims["sub"]), claims["client_id"])
     rows = IssuedToken.objects.select_for_update(of=("self",))
     row = rows.filter(jti=claims["jti"], user=user).first()
     revoked = RevokedToken.objects.filter(jti=claims["jti"]).exists()
     if row is None or revoked:
         raise InvalidGrant(NO_LONGER_VALID)
-    return row, user
+    return row, user, client
 
 
 def verify_token(raw: str, address: str = "") -> None:
@@ -152,9 +161,9 @@ def verify_token(raw: str, address: str = "") -> None:
     except (jwts.TokenRefused, Unauthenticated) as error:
         raise InvalidGrant("The token is invalid, expired or revoked.") from error
     with transaction.atomic():
-        row, _ = _lock_token(verify_refresh(raw))
+        row, _user, client = _lock_token(verify_refresh(raw))
         _check_network(row, address)
-        _check_idle(row)
+        _check_idle(row, client)
     if row.redeemed_at is not None:
         raise InvalidGrant("The refresh token was used before.")
 
@@ -165,7 +174,7 @@ def revoke_family(raw: str, *, address: str = "") -> int:
     Raises InvalidGrant.
     """
     with transaction.atomic():
-        row, user = _lock_token(verify_refresh(raw))
+        row, user, _client = _lock_token(verify_refresh(raw))
         family = IssuedToken.objects.filter(family=row.family)
         place = address or "an unknown address"
         return family.revoke(actor=user, reason=f"signed out from {place}")
@@ -186,10 +195,11 @@ def _check_network(row: IssuedToken, address: str) -> None:
         raise InvalidGrant("The refresh token may not be used from this address.")
 
 
-def _check_idle(row: IssuedToken) -> None:
+def _check_idle(row: IssuedToken, client: OAuthClient | None) -> None:
     """Raise InvalidGrant if the family was unused for longer than the idle limit."""
-    clients = OAuthClient.objects.filter(client_id=row.client_id)
-    span = idle_lifetime(clients.values_list("max_idle", flat=True).first())
+    if client is None:  # A row may limit the tokens of /api/token/, too.
+        client = OAuthClient.objects.filter(client_id=row.client_id).first()
+    span = idle_lifetime(client.max_idle if client else None)
     if span is None:
         return
     family = IssuedToken.objects.filter(family=row.family)
@@ -200,20 +210,18 @@ def _check_idle(row: IssuedToken) -> None:
 
 
 def _first_use(row: IssuedToken, user: User, about: TokenDetails) -> TokenPair:
-    access = issue_pair(user, row.family, about, refresh=False)
-    issued_via, _, client_id, address = about
-    whole = (issued_via, row.scope, client_id, address)
-    pair = add_refresh_token(
-        access, user, whole, new_opaque_token() if row.secret_hash else ""
-    )
+    raw = new_opaque_token() if row.secret_hash else ""
+    new = NewRefresh(row.scope, raw)
+    networks = row.networks
+    pair = issue_pair(user, row.family, about, refresh=new, networks=networks)
     row.redeemed_at = row.last_used_at = timezone.now()
-    row.last_used_from = address
+    row.last_used_from = about[-1]
     row.successor = pair.refresh_row
     row.successor_sealed = _seal_successor(row, pair.refresh)
-    row.save()
-    _clear_old_successors(row)
-    bind_networks(pair, row.networks)
-    record_token("token.refreshed", pair.row, user, address)
+    row.save(update_fields=REDEEMED)
+    if row.secret_hash:
+        _clear_old_successors(row)
+    record_token("token.refreshed", pair.row, user, about[-1])
     return pair
 
 
@@ -241,9 +249,8 @@ def _repeat_successor(row: IssuedToken, user: User, about: TokenDetails) -> Toke
     if successor is None or successor.state != "active":
         raise InvalidGrant(NO_LONGER_VALID)
     refresh = _unseal_successor(row) if row.secret_hash else sign_row(successor, user)
-    pair = issue_pair(user, row.family, about, refresh=False)
+    pair = issue_pair(user, row.family, about, networks=row.networks)
     reason = "within the grace period"
-    bind_networks(pair, row.networks)
     record_token("token.refreshed", pair.row, user, about[-1], reason=reason)
     return replace(pair, refresh=refresh, refresh_row=successor)
 

@@ -1,7 +1,7 @@
 """The usual tutorial: SimpleJWT and the ORM on every request, before `MCPServer`.
 
 Reads user, blacklist and groups for each message, so that a revocation applies at
-once. Otherwise it uses SimpleJWT's defaults (HS256).
+once. Otherwise it uses SimpleJWT's defaults (HS256, or ES256 with BENCH_ALGORITHM).
 """
 
 from __future__ import annotations
@@ -12,11 +12,41 @@ from typing import Any
 
 import django
 from asgiref.sync import sync_to_async
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from django.conf import settings
 
 from bench.peers import plain_django
 
 LIBRARY = "rest_framework_simplejwt"
+
+
+def signing() -> dict[str, str]:
+    """SimpleJWT's settings for ES256, the algorithm of Portico; nothing for HS256."""
+    if os.getenv("BENCH_ALGORITHM") != "ES256":
+        return {}
+    file = plain_django.FOLDER / "signing.pem"
+    if not file.exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem, pkcs8 = Encoding.PEM, PrivateFormat.PKCS8
+        file.write_bytes(key.private_bytes(pem, pkcs8, NoEncryption()))
+    private = load_pem_private_key(file.read_bytes(), None)
+    public = private.public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+    return {
+        "ALGORITHM": "ES256",
+        "SIGNING_KEY": file.read_text(),
+        "VERIFYING_KEY": public.decode(),
+    }
+
+
 settings.configure(
     **plain_django.settings("naive", "rest_framework", f"{LIBRARY}.token_blacklist"),
     ROOT_URLCONF="bench.peers.naive",
@@ -25,6 +55,7 @@ settings.configure(
         "ACCESS_TOKEN_LIFETIME": timedelta(days=1),
         "ROTATE_REFRESH_TOKENS": True,
         "BLACKLIST_AFTER_ROTATION": True,
+        **signing(),
     },
 )
 django.setup()

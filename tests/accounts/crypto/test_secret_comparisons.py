@@ -57,7 +57,7 @@ PLACES = {
     "accounts/rate_limits/middleware.py by_token": "names a counter",
     "accounts/tokens/principal.py personal_claims": RANDOM,
     "accounts/tokens/refresh.py _claims": RANDOM,
-    "accounts/tokens/issue.py add_refresh_token": MAKES,
+    "accounts/tokens/issue.py _with_refresh": MAKES,
     "accounts/tokens/lookup.py find_token": RANDOM,
     "accounts/tokens/issue.py issue_personal_token": MAKES,
     "accounts/oauth/authorize.py AuthorizeView.store": "names a query; no secret",
