@@ -1,8 +1,10 @@
 """Python programs that start early: forks of a process that has imported the libraries.
 
 Importing them takes three quarters of the time in which a server or a command starts.
-`config`, `accounts` and `mcp_bridge` are not among them: they read the environment.
-`quick_python()` is for tests whose shell, script or program starts Python itself.
+`config`, `accounts` and `mcp_bridge` are not among them: they read the environment. The
+second and later starts with equal `ready_portico.imported_with` are forks of a process
+that has imported these, too. `quick_python()` is for tests whose shell, script or
+program starts Python itself.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from tests.support import ready_portico
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARIES = (
@@ -83,11 +87,29 @@ sys.exit(int(line.makefile().read() or 1))
 """The text of a program that asks the process at `path`."""
 
 
-class ForkServer:
+class Line:
+    """Requests to a process that forks, one at a time."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.line, self.answers = line, line.makefile()
+        self.lock = Lock()
+
+    def ask(self, **request: Any) -> Any:
+        with self.lock:
+            self.line.sendall(json.dumps(request).encode() + b"\n")
+            return json.loads(self.answers.readline())
+
+    def close(self) -> None:
+        self.answers.close()
+        self.line.close()
+
+
+class ForkServer(Line):
     """The process that has imported the libraries, and the connection to it."""
 
     def __init__(self) -> None:
-        self.line, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        super().__init__(ours)
         self.folder = tempfile.TemporaryDirectory(prefix="fork-")
         path = f"{self.folder.name}/socket"
         self.python = Path(self.folder.name) / "python"
@@ -98,18 +120,40 @@ class ForkServer:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdin=theirs.fileno(), stdout=subprocess.DEVNULL
             )
-        self.answers = self.line.makefile()
-        self.lock = Lock()
+        self.ready: dict[tuple[str, ...], Line | None] = {}
+        """None after the first start."""
+        self.deciding = Lock()
         atexit.register(self.close)
 
-    def ask(self, **request: Any) -> Any:
-        with self.lock:
-            self.line.sendall(json.dumps(request).encode() + b"\n")
-            return json.loads(self.answers.readline())
+    def for_program(self, program: list[str], env: dict[str, str]) -> Line:
+        """The process whose fork runs the program: this one, or a ready one."""
+        key = ready_portico.imported_with(program, env)
+        if key is None:
+            return self
+        with self.deciding:
+            if key not in self.ready:
+                self.ready[key] = None
+                return self
+            line = self.ready[key] = self.ready[key] or self.made_ready(env)
+        return line
+
+    def made_ready(self, env: dict[str, str]) -> Line:
+        """A new process; this one if these settings stop it."""
+        path = f"{self.folder.name}/{len(self.ready)}"
+        self.ask(prepare=path, env=env)
+        line = socket.socket(socket.AF_UNIX)
+        line.connect(path)
+        ready = Line(line)
+        if ready.answers.readline():
+            return ready
+        ready.close()
+        return self
 
     def close(self) -> None:
-        self.answers.close()
-        self.line.close()
+        for line in self.ready.values():
+            if line and line is not self:
+                line.close()
+        super().close()
         self.process.wait(10)
         self.folder.cleanup()
 
@@ -137,11 +181,12 @@ class Forked:
     """A process of the fork server, with the methods of `subprocess.Popen`."""
 
     pid: int
+    parent: Line
     returncode: int | None = None
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = fork_server().ask(wait=self.pid)
+            self.returncode = self.parent.ask(wait=self.pid)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -176,8 +221,16 @@ def start(
     files = [str(out), str(errors or out)]
     for file in files:
         Path(file).touch()
-    pid = fork_server().ask(program=program, env=env, files=files, umask=umask)
-    return Forked(pid)
+    parent = fork_server().for_program(program, env)
+    pid = parent.ask(program=program, env=env, files=files, umask=umask)
+    return Forked(pid, parent)
+
+
+def listening(path: str) -> socket.socket:
+    programs = socket.socket(socket.AF_UNIX)
+    programs.bind(path)
+    programs.listen()
+    return programs
 
 
 class Requests:
@@ -185,11 +238,11 @@ class Requests:
 
     def __init__(self, line: socket.socket, path: str) -> None:
         self.line, self.text = line, line.makefile()
-        self.programs = socket.socket(socket.AF_UNIX)
-        self.programs.bind(path)
-        self.programs.listen()
+        self.programs = listening(path)
         self.waiting: set[int] = set()
         """The forks that wait for a program."""
+        self.ready: list[int] = []
+        """The forks that have imported Portico."""
 
     def close(self) -> None:
         self.text.close()
@@ -210,11 +263,16 @@ class Requests:
     def of_a_test(self) -> dict[str, Any]:
         text = self.text.readline()
         if not text:
+            # Their time counts for the process that waits for them.
+            for pid in self.ready:
+                exit_code(pid)
             sys.exit()
         request: dict[str, Any] = json.loads(text)
         answer: int | None
         if "wait" in request:
             answer = exit_code(request["wait"], os.WNOHANG)
+        elif "prepare" in request:
+            answer = self.make_ready(request["prepare"], request["env"])
         else:
             answer = os.fork()
             if not answer:
@@ -226,6 +284,20 @@ class Requests:
                 return request
         self.line.sendall(json.dumps(answer).encode() + b"\n")
         return {}
+
+    def make_ready(self, path: str, env: dict[str, str]) -> int:
+        """In this process its id; 0 in the new one, which answers at `path`."""
+        programs = listening(path)
+        if pid := os.fork():
+            programs.close()
+            self.ready.append(pid)
+            return pid
+        self.close()
+        self.programs, self.ready, self.waiting = programs, [], set()
+        self.line = programs.accept()[0]
+        self.text = self.line.makefile()
+        ready_portico.load(env)
+        return 0
 
     def of_a_program(self) -> dict[str, Any]:
         """One fork waits for the other, and sends its exit code."""
@@ -270,6 +342,8 @@ def become(
         os.close(file)
     if folder:
         os.chdir(folder)
+    if ready_portico.is_loaded():
+        ready_portico.read_settings()
     sys.argv = list(program)
     if program[0].endswith(".py"):
         sys.path[0] = str(Path(program[0]).parent.absolute())
