@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, RevokedToken
 from tests.support.admin_api import Caller, member_of
+from tests.support.model_rows import token_row
 from tests.support.users import account
 
 
@@ -75,6 +78,21 @@ def test_tokens_filter_by_state(caller: Caller) -> None:
     assert row["state"] == "active" and row["scope"] == "portico:admin"
     assert caller.get("tokens/?state=revoked").json()["results"] == []
     assert caller.raw not in json.dumps(row)
+
+
+@pytest.mark.parametrize("state", ["active", "expired", "revoked"])
+def test_a_token_has_one_state(caller: Caller, state: str) -> None:
+    """One that was revoked stays so when it expires."""
+    now, mine = timezone.now(), timedelta(days=1)
+    owner = account("olga", "User")
+    ended = token_row(owner, expires_at=now - mine)
+    gone = token_row(owner, expires_at=now - mine)
+    token_row(owner, expires_at=now + mine)
+    RevokedToken.objects.create(jti=gone.jti, until=now)
+    rows = caller.get(f"tokens/?username=olga&state={state}").json()["results"]
+    assert [row["state"] for row in rows] == [state]
+    wanted = {"expired": ended.jti, "revoked": gone.jti}.get(state, rows[0]["jti"])
+    assert rows[0]["jti"] == wanted
 
 
 def test_recorded_arguments_need_their_permission(caller: Caller) -> None:

@@ -43,6 +43,13 @@ def test_a_server_that_does_not_answer_is_not_saved(caller: Caller) -> None:
     assert not AuditEvent.objects.filter(action="upstream.added").exists()
 
 
+def test_only_superusers_add_one(caller: Caller) -> None:
+    answer = Caller(member_of("Auditors")).post("upstreams/", SERVER)
+    assert answer.status_code == 403
+    assert answer.json()["detail"] == "Only superusers add upstream servers."
+    assert not UpstreamServer.objects.exists()
+
+
 def test_the_secret_is_never_shown(caller: Caller) -> None:
     answer = caller.post("upstreams/", {**SERVER, "save_unreachable": True})
     assert answer.status_code == 201, answer.content

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from accounts.errors import InvalidGrant
 from accounts.models import AuditEvent, IssuedToken, Role, Scope, User
 from accounts.tokens.principal import verify_access
 from mcp_bridge.models import ArgumentRule, Offer, Primitive
+from mcp_bridge.portal import try_tool
 from tests.support.static_files import UNCOLLECTED
 from tests.support.users import account, browser_of
 
@@ -98,9 +100,22 @@ def test_a_token_is_short_and_for_this_tool(alice: User, own: bool) -> None:
     wanted = "tool:refund" if own else "User.Write"
     assert (row.user, row.scope, row.issued_via) == (alice, wanted, "portal")
     assert row.expires_at - row.issued_at == timedelta(minutes=5)
+    assert row.issued_to == "127.0.0.1"
     assert verify_access(answer.json()["token"])["jti"] == row.jti
     event = AuditEvent.objects.get(action="token.issued")
     assert (event.actor, event.token_id) == ("alice", row.jti)
+
+
+def test_access_that_ends_meanwhile_is_explained(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_user: Any, **_more: Any) -> Any:
+        raise InvalidGrant("The account was closed.")
+
+    monkeypatch.setattr(try_tool, "issue_tokens", closed)
+    answer = token(alice, "refund")
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "The account was closed."}
 
 
 def test_a_sensitive_tool_gets_its_scope_by_name(alice: User) -> None:

@@ -46,9 +46,8 @@ def bob() -> User:
 
 def event(actor: User, decision: str = "allowed", **columns: Any) -> AuditEvent:
     values = {"action": "tool.called", "object": "tool look", "at": NOW} | columns
-    row = AuditEvent(
-        actor=actor.username, actor_id=actor.pk, decision=decision, **values
-    )
+    whose = {"actor": actor.username, "actor_id": actor.pk, "decision": decision}
+    row = AuditEvent(**whose | values)
     row.save()
     return row
 
@@ -147,6 +146,7 @@ def test_calls_before_or_of_others_or_denied_connect_nothing(
     event(alice, "denied")
     event(alice, "")
     event(bob)
+    event(alice, actor_id=alice.pk + 1000)  # of an earlier alice
     assert status(alice, STAMP) == NOTHING
 
 

@@ -220,6 +220,34 @@ def test_the_version_changes_with_every_row_behind_the_matrix(
     assert Matrix([tool], [role]).version != page, "it may keep a tool by its own scope"
 
 
+@pytest.mark.parametrize("changed", [{"definition": "x"}, {"state": "held"}])
+def test_a_definition_that_changed_makes_the_page_stale(
+    tools: dict[str, Primitive], carol: User, changed: dict[str, str]
+) -> None:
+    """A tick accepts what is held, so it must be what was shown."""
+    role, tool = Role.objects.get(name="Guest"), tools["alone"]
+    shown = matrix().version
+    Primitive.objects.filter(pk=tool.pk).update(**changed)
+    code = f"+{role.pk}-{tool.pk}"
+    with pytest.raises(StaleMatrix):
+        save_matrix(matrix(), shown, [code], actor=carol, request=None)
+    assert not role.scopes.filter(name="tool:alone").exists()
+
+
+def test_only_superusers_accept_by_a_tick(
+    tools: dict[str, Primitive], manager: User
+) -> None:
+    guest, tool = Role.objects.get(name="Guest"), tools["alone"]
+    guest.scopes.set([])
+    Primitive.objects.filter(pk=tool.pk).update(state="held")
+    now, code = matrix(), f"+{guest.pk}-{tool.pk}"
+    with pytest.raises(NotAllowed, match="^Guest, alone: Only superusers can accept"):
+        save_matrix(now, now.version, [code], actor=manager, request=None)
+    assert not guest.scopes.exists()
+    tool.refresh_from_db()
+    assert tool.state == "held"
+
+
 def test_a_page_is_saved_as_the_rows_are_now(
     tools: dict[str, Primitive], carol: User
 ) -> None:

@@ -133,6 +133,22 @@ def test_users_that_gain_and_lose_are_counted_once() -> None:
     assert numbers == {"look": (1, 1), "bare": (0, 1)}
 
 
+def test_who_loses_an_own_scope_is_counted() -> None:
+    row = Primitive.objects.create(kind="tool", name="own")
+    Scope.objects.get_or_create(name="tool:own")
+    row.required_scopes.set(named(["tool:own"]))
+    for name in ("reader", "owner"):
+        Role.objects.get(name=name).scopes.add(*named(["tool:own"]))
+        RoleAssignment.objects.grant(account(name), Role.objects.get(name=name))
+    now = matrix()
+    found = outcomes(now, now.parse_changes([code("-", "reader", "own")]))
+    count_users(found)
+    (one,) = found
+    owner, reader = (Role.objects.get(name=n).pk for n in ("owner", "reader"))
+    assert (one.before, one.after) == ({owner, reader}, {owner})
+    assert (one.gaining, one.losing) == (0, 1)
+
+
 def test_equal_changes_are_counted_in_one_query(
     django_assert_num_queries: object,
 ) -> None:
