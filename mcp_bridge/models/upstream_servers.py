@@ -28,15 +28,16 @@ name_validators = (
 
 def http_url(value: str) -> None:
     """Raises ValidationError unless it is an absolute http or https URL."""
+    # The grammar of `split_url` has neither of these two, and its error is less clear.
+    if "@" in value.partition("//")[2].partition("/")[0]:
+        text = _("Put the credential into its own fields, not into the URL.")
+        raise ValidationError(text)
+    if "#" in value:
+        raise ValidationError(_("The URL must have no #fragment."))
     parts = split_url(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         text = _("%s is not a URL such as https://mcp.example.com/mcp.")
         raise ValidationError(text % value[:80])
-    if "@" in parts.netloc:
-        text = _("Put the credential into its own fields, not into the URL.")
-        raise ValidationError(text)
-    if parts.fragment:
-        raise ValidationError(_("The URL must have no #fragment."))
 
 
 class Protocol(models.TextChoices):

@@ -1,0 +1,144 @@
+"""Decisions about definitions: who may accept, what can be, and all or none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from accounts.authorization.delegation import NotAllowed
+from accounts.models import AuditEvent, Role
+from mcp_bridge.access.definitions import (
+    StaleDefinition,
+    accept,
+    acceptance_problem,
+    give,
+    objection_to_accepting,
+    reject,
+    waiting,
+)
+from mcp_bridge.models import Primitive, UpstreamServer
+from tests.support.users import account
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def no_others() -> None:
+    Primitive.objects.all().delete()
+
+
+def row(name: str = "look", state: str = "held", **columns: Any) -> Primitive:
+    given = {"definition": f"{name} offered", "accepted_hash": "old", **columns}
+    found: Primitive = Primitive.objects.create(
+        kind="tool", name=name, state=state, **given
+    )
+    return found
+
+
+def events(action: str) -> list[AuditEvent]:
+    return list(AuditEvent.objects.filter(action=action).order_by("pk"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"state": "held"}, ""),
+        ({"state": "changed"}, ""),
+        ({"state": "held", "problem": "It has no name."}, "It has no name."),
+        ({"state": "rejected", "problem": "Not ours."}, ""),
+        ({"state": "gone"}, "Its source no longer offers it."),
+        ({"state": "gone", "problem": "x"}, "Its source no longer offers it."),
+        ({"state": "active"}, "Nothing waits for a decision."),
+        ({"state": "unusable", "problem": "Too large."}, "Too large."),
+    ],
+)
+def test_what_can_be_accepted(columns: dict[str, str], problem: str) -> None:
+    assert acceptance_problem(Primitive(**columns)) == problem
+
+
+@pytest.mark.parametrize(
+    ("columns", "harmless"),
+    [
+        ({"state": "changed"}, True),
+        ({"state": "changed", "calls_refused": True}, False),
+        ({"state": "changed", "upstream_id": 5}, False),
+        ({"state": "held"}, False),
+    ],
+)
+def test_staff_accept_only_what_the_code_serves_already(
+    columns: dict[str, Any], harmless: bool
+) -> None:
+    text = objection_to_accepting(account("s", is_staff=True), Primitive(**columns))
+    assert text == ("" if harmless else "Only superusers can accept this definition.")
+    root = account("root", is_superuser=True)
+    assert objection_to_accepting(root, Primitive(**columns)) == ""
+    assert objection_to_accepting("command line", Primitive(**columns)) == ""
+
+
+def test_accepting_is_recorded_and_forgets_the_reason() -> None:
+    held = row(state="rejected", problem="Not ours.")
+    assert accept([held], actor="command line", via="here") == [held]
+    held.refresh_from_db()
+    assert (held.accepted_hash, held.problem) == ("look offered", "")
+    assert held.state not in ("held", "rejected")
+    (event,) = events("primitive.accepted")
+    assert event.changes == {"definition": ["old", "look offered"]}
+    assert (event.actor, event.via) == ("command line", "here")
+
+
+@pytest.mark.parametrize("reviewed", ["", "another"])
+def test_only_what_was_reviewed_is_accepted(reviewed: str) -> None:
+    first, held = row("first"), row()
+    seen = {first.pk: "first offered"}
+    if reviewed:
+        seen[held.pk] = reviewed
+    with pytest.raises(StaleDefinition, match="look"):
+        accept([first, held], actor="command line", reviewed=seen)
+    assert waiting().count() == 2 and not events("primitive.accepted")
+
+
+def test_all_are_accepted_or_none() -> None:
+    first, gone = row("first"), row("gone", "gone")
+    with pytest.raises(ValueError, match="^gone: Its source no longer offers it"):
+        accept([first, gone], actor="command line")
+    with pytest.raises(NotAllowed, match="^first: Only superusers"):
+        accept([first], actor=account("s", is_staff=True))
+    assert list(waiting()) == [first] and not events("primitive.accepted")
+
+
+def test_what_waits_is_rejected_with_its_reason() -> None:
+    """What cannot be served keeps its own reason."""
+    held, broken = row(), row("broken", problem="Too large.")
+    active = row("active", "active")
+    assert reject([held, broken, active], "Not ours.", actor="command line") == [held]
+    held.refresh_from_db()
+    broken.refresh_from_db()
+    assert (held.state, held.problem) == ("rejected", "Not ours.")
+    assert (broken.state, broken.problem) == ("held", "Too large.")
+    (event,) = events("primitive.rejected")
+    assert event.changes["state"] == ["held", "rejected"]
+    assert event.changes["reason"] == [None, "Not ours."]
+
+
+def test_own_scopes_are_given_once() -> None:
+    one, two = row("one"), row("two")
+    guest, user = (Role.objects.get(name=name) for name in ("Guest", "User"))
+    assert give([one], [guest], actor="command line", via="here") == 1
+    assert give([one, two], [guest, user], actor="command line", via="here") == 3
+    for role in (guest, user):
+        given = role.scopes.filter(name__in=["tool:one", "tool:two"])
+        assert given.count() == 2
+    found = events("role.scope_given")
+    assert [event.changes for event in found[:2]] == [
+        {"tool:one": [False, True]},
+        {"tool:two": [False, True]},
+    ]
+    assert len(found) == 4 and {event.via for event in found} == {"here"}
+
+
+def test_waiting_ones_are_held_or_changed() -> None:
+    UpstreamServer.objects.create(name="acme", url="https://acme.example/mcp")
+    for state in ("held", "changed", "active", "gone", "rejected", "unusable"):
+        row(state, state)
+    assert {found.name for found in waiting()} == {"held", "changed"}

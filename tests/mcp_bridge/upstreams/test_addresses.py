@@ -1,0 +1,62 @@
+"""Forbidden addresses of upstream servers: in the URL, and of a name."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from accounts.http.private_addresses import AddressRefused
+from mcp_bridge.upstreams.addresses import GuardedResolver, check_url
+from mcp_bridge.upstreams.problems import UpstreamProblem
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture(autouse=True)
+def production(settings: Any) -> None:
+    settings.ISSUER_URL = "https://portico.example.com"
+    settings.UPSTREAM_PRIVATE_NETWORKS = []
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "169.254.169.254", "127.0.0.1"])
+def test_a_private_address_in_the_url_is_refused(host: str) -> None:
+    with pytest.raises(UpstreamProblem, match="UPSTREAM_PRIVATE_NETWORKS") as refused:
+        check_url("acme", f"https://{host}/mcp")
+    assert refused.value.code == "private_address"
+
+
+@pytest.mark.parametrize("host", ["1.1.1.1", "acme.example", "10.0.0.1.nip.io"])
+def test_a_name_is_judged_when_it_is_resolved(host: str) -> None:
+    check_url("acme", f"https://{host}/mcp")
+
+
+def resolved(*addresses: str) -> list[str]:
+    async def story() -> list[str]:
+        resolver = GuardedResolver()
+
+        async def found(*_asked: Any) -> Any:
+            return [{"host": address} for address in addresses]
+
+        resolver.inner.resolve = found  # type: ignore[method-assign]
+        try:
+            return [one["host"] for one in await resolver.resolve("acme.example", 443)]
+        finally:
+            await resolver.close()
+
+    return asyncio.run(story())
+
+
+def test_every_address_of_a_name_counts() -> None:
+    """The connection could take any of them."""
+    assert resolved("1.1.1.1", "8.8.8.8") == ["1.1.1.1", "8.8.8.8"]
+    for addresses in (("10.0.0.1",), ("1.1.1.1", "10.0.0.1"), ("1.1.1.1", "::1")):
+        with pytest.raises(AddressRefused, match="^acme.example is "):
+            resolved(*addresses)
+
+
+def test_an_allowed_network_is_contacted(settings: Any) -> None:
+    settings.UPSTREAM_PRIVATE_NETWORKS = ["10.0.0.0/8"]
+    assert resolved("10.0.0.1") == ["10.0.0.1"]
+    check_url("acme", "https://10.0.0.1/mcp")
