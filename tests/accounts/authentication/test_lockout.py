@@ -389,3 +389,18 @@ def test_spellings_of_a_name_share_a_count(typed: str, name: str) -> None:
     assert lockout.normalize_username(typed) == name
     assert lockout.attempted_username(None, {"username": typed}) == name
     assert lockout.attempted_username(None, None) == ""
+
+
+def test_only_the_attempt_that_locks_out_is_recorded(db: None, rf: Any) -> None:
+    """Later ones are failed sign-ins; axes sends its signal for them, too."""
+    request = rf.post("/admin/login/")
+    lockout.on_lock_out(request, "alice", "192.0.2.1")
+    assert not AuditEvent.objects.filter(action="user.locked_out").exists()
+    request.axes_failures_since_start = 5
+    lockout.on_lock_out(request, "alice", "192.0.2.1")
+    event = AuditEvent.objects.get(action="user.locked_out")
+    assert (event.object, event.decision, event.reason) == (
+        "alice",
+        "denied",
+        "attempts",
+    )

@@ -16,6 +16,7 @@ from accounts.authorization.delegation import (
     has_admin_permission,
     more_privileged_users,
     objection_to_client,
+    objection_to_copy,
     objection_to_host,
     objection_to_importing,
     objection_to_retiring,
@@ -26,8 +27,10 @@ from accounts.authorization.delegation import (
     roles_exceeding,
 )
 from accounts.models import (
+    DocumentCopy,
     DocumentHost,
     IssuedToken,
+    OAuthClient,
     RoleAssignment,
     SigningKey,
     User,
@@ -262,6 +265,20 @@ def test_a_host_is_changed_unless_one_of_its_clients_acts_as_somebody_above() ->
     )
     assert objection_to_host(actor, host).startswith("Robot: The client acts as user,")
     assert objection_to_host(target("superuser"), host) == ""
+
+
+def test_a_copy_is_changed_unless_its_clients_concern_somebody_above() -> None:
+    """Whom a client acts as, and who has tokens of it."""
+    actor = actor_with("Guest")
+    copy = DocumentCopy.objects.create(client_id="https://a.example/1", document={})
+    one = client_row("one", name="One", document_copy=copy)
+    tokens("guest", "one")
+    assert objection_to_copy(actor, copy) == ""
+    tokens("user", "one")
+    assert objection_to_copy(actor, copy).startswith("One: Users with more permissions")
+    assert objection_to_copy(target("superuser"), copy) == ""
+    OAuthClient.objects.filter(pk=one.pk).update(service_account=target("user"))
+    assert objection_to_copy(actor, copy).startswith("One: The client acts as user,")
 
 
 def test_a_key_is_kept_while_it_signs_for_people_above() -> None:

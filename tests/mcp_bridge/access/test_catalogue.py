@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from accounts.models import Role, Scope
@@ -154,3 +156,42 @@ def test_an_older_template_that_is_not_served_shadows_no_newer_one(
     assert found is not None and found.name == newer
     both = Catalogue([template(older), template(newer)]).serving("note://one")
     assert both is not None and both.name == older
+
+
+ACME = Upstream(1, "acme", True, UpstreamServer(name="acme"), None)
+
+
+def served(kind: str, name: str, **columns: Any) -> Rule:
+    given = {"upstream": ACME, **columns}
+    return Rule(kind, name, True, False, frozenset({"A"}), **given)
+
+
+TEMPLATE = "resource_template"
+
+
+def serving(uri: str, *rules: Rule) -> str:
+    """The name of what serves the URI."""
+    found = Catalogue(rules).serving(uri)
+    return "" if found is None else found.name
+
+
+def test_a_uri_is_served_by_a_resource_or_else_the_oldest_template() -> None:
+    first, second = served(TEMPLATE, "up://{a}"), served(TEMPLATE, "up://{b}")
+    assert serving("up://x", first, second) == "up://{a}"
+    assert serving("up://x", second, first) == "up://{b}"
+    assert serving("up://x", first, served("resource", "up://x")) == "up://x"
+    assert serving("down://x", first, second) == ""
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        served(TEMPLATE, "up://{a}", upstream=None),
+        served(TEMPLATE, "up://{a}", blocked="held"),
+        served(TEMPLATE, "up://{a"),
+        served("tool", "up://{a}"),
+    ],
+)
+def test_what_serves_no_uri(rule: Rule) -> None:
+    """Templates of the code, those nobody may use, and what is no template."""
+    assert serving("up://x", rule) == ""

@@ -15,6 +15,7 @@ from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.audit.recorded_arguments import (
+    MAX_DEPTH,
     MAX_LENGTH,
     arguments_of,
     recorded_arguments,
@@ -168,6 +169,18 @@ def test_nothing_is_longer_than_the_limit() -> None:
             text = recorded_arguments(policy, sent)
             assert len(text) <= MAX_LENGTH and text.isascii()
             json.loads(text, parse_constant=pytest.fail)
+
+
+def test_what_is_nested_deeply_is_masked() -> None:
+    """The arguments are the first level of eight."""
+    assert MAX_DEPTH == 8
+    whole = json.loads(recorded_arguments("full", {"a": nested(7)}))
+    assert whole["arguments"] == {"a": nested(7)} and "cut" not in whole
+    cut = json.loads(recorded_arguments("full", {"a": nested(8)}))
+    inner = cut["arguments"]["a"]
+    for _ in range(7):
+        (inner,) = inner
+    assert (inner, cut["cut"]) == ("array of 1 item", True)
 
 
 def test_what_a_database_cannot_store_is_replaced() -> None:

@@ -20,7 +20,7 @@ from mcp_bridge.access.messages import OPEN_METHODS, TARGETS, Message
 from mcp_bridge.audit import trail
 from mcp_bridge.audit.bulk_insert import CallEvent
 from mcp_bridge.audit.trail import AuditTrail, TokenOwner, event_name, token_owner
-from mcp_bridge.metrics import prometheus
+from mcp_bridge.metrics import prometheus, service
 from tests.mcp_bridge.access.test_decision import principal
 from tests.support.admin_browser import add_token
 from tests.support.users import account
@@ -231,3 +231,31 @@ def test_a_duration_is_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made.duration_ms() == 12.346
     event = made.message_event(replace(call(Decision(True, Reason.GRANTED))))
     assert event.duration_ms == 12.346
+
+
+def test_a_call_of_an_upstream_server_says_its_share(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`via` has room for it, however long the reason is."""
+    counted: list[Any] = []
+    monkeypatch.setattr(
+        service, "count_upstream_call", lambda *values: counted.append(values)
+    )
+    relayed = call(Decision(True, Reason.GRANTED, "x" * 300), outcome="ok")
+    relayed.upstream, relayed.upstream_ms = "acme", 1500.04
+    run(lambda made: made.record_decision(relayed))
+    assert sink.written[0].via == "x" * 160 + "; upstream acme: 1500.0 ms"
+    assert counted == [("acme", "ok", 1.50004)]
+    run(lambda made: made.record_decision(call(Decision(True, Reason.GRANTED, "y"))))
+    assert sink.written[1].via == "y" and len(counted) == 1
+
+
+@pytest.mark.django_db
+def test_changes_of_a_tool_have_the_origin_of_its_call() -> None:
+    alice = account("alice")
+    me = replace(WHO, user_id=alice.pk)
+    origin = AuditTrail(SCOPE).origin(me)
+    assert (origin.address, origin.request_id) == ("192.0.2.7", "r-1")
+    assert origin.user() == alice
+    alice.delete()
+    assert origin.user() is None

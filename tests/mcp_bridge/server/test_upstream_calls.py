@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from mcp.shared.exceptions import MCPError
+from mcp_types import ClientCapabilities, ElicitationCapability
 
 from mcp_bridge.access.catalogue import Catalogue
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
-from mcp_bridge.server.upstream_calls import shaped
+from mcp_bridge.server.upstream_calls import SdkDownstream, shaped
 from tests.support.mcp_in_process import caller
 
 pytestmark = pytest.mark.once
@@ -61,3 +63,102 @@ def test_a_question_needs_no_content() -> None:
     asks = {"resultType": "input_required", "requestState": "s"}
     found, outcome = result_of("tools/call", "2026-07-28", asks)
     assert (found["requestState"], outcome) == ("s", "ok")
+
+
+class Sent:
+    """What was sent to the client."""
+
+    def __init__(self) -> None:
+        self.notices: list[Any] = []
+        self.asked: list[Any] = []
+
+    async def notify(self, method: str, params: Any) -> None:
+        self.notices.append((method, params))
+
+    async def send_raw_request(self, method: str, params: Any) -> Any:
+        self.asked.append((method, params))
+        return {"action": "accept"}
+
+
+def client_of(
+    version: str, meta: Any = None, asks: bool = True, session: str = "s1"
+) -> tuple[SdkDownstream, Sent]:
+    """The downstream of a message, and what it sends."""
+    sent = Sent()
+    declared = ClientCapabilities(elicitation=ElicitationCapability())
+    ctx = SimpleNamespace(
+        params={"_meta": meta} if meta is not None else None,
+        protocol_version=version,
+        request=SimpleNamespace(headers={"mcp-session-id": session}),
+        session=SimpleNamespace(
+            can_send_request=asks, client_capabilities=declared, _request_outbound=sent
+        ),
+    )
+    return SdkDownstream(cast(Any, ctx)), sent
+
+
+OLD, NEW = "2025-11-25", "2026-07-28"
+CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
+LEVEL = "io.modelcontextprotocol/logLevel"
+
+
+def test_a_session_makes_a_client_that_can_be_asked() -> None:
+    client, sent = client_of(OLD)
+    assert client.session == "s1" and list(client.capabilities) == ["elicitation"]
+    answer = asyncio.run(client.ask("elicitation/create", {"a": 1}))
+    assert answer == {"action": "accept"}
+    assert sent.asked == [("elicitation/create", {"a": 1})]
+    with pytest.raises(MCPError, match="cannot answer sampling/createMessage"):
+        asyncio.run(client.ask("sampling/createMessage", {}))
+
+
+@pytest.mark.parametrize("method", ["elicitation/create", "roots/list", "x/y"])
+def test_others_cannot_be_asked(method: str) -> None:
+    """A client without a stream, without a session, and one of 2026-07-28."""
+    modern: dict[str, Any] = {
+        CAPABILITIES: {"elicitation": {}, "roots": {}, "tasks": {}}
+    }
+    for client, sent in (
+        client_of(OLD, asks=False),
+        client_of(OLD, session=""),
+        client_of(NEW, modern),
+    ):
+        assert client.session == ""
+        with pytest.raises(MCPError, match=f"cannot answer {method}"):
+            asyncio.run(client.ask(method, {}))
+        assert sent.asked == []
+    assert client.capabilities == {"elicitation": {}, "roots": {}}
+
+
+def notices(client: SdkDownstream, sent: Sent, *levels: str) -> list[Any]:
+    async def story() -> None:
+        await client.notify("notifications/progress", {"progressToken": "p", "a": 1})
+        for level in levels:
+            await client.notify("notifications/message", {"level": level})
+        await client.notify("notifications/tools/list_changed", {})
+
+    asyncio.run(story())
+    return sent.notices
+
+
+def test_progress_has_the_token_of_the_client() -> None:
+    found = notices(*client_of(NEW, {"progressToken": 0}))
+    assert found == [("notifications/progress", {"progressToken": 0, "a": 1})]
+    assert notices(*client_of(NEW, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "shown"),
+    [
+        (OLD, None, ["debug", "info", "error", "odd"]),
+        (NEW, None, []),
+        (NEW, "info", ["info", "error"]),
+        (NEW, "odd", []),
+    ],
+)
+def test_log_messages_are_those_that_were_asked_for(
+    version: str, asked: str | None, shown: list[str]
+) -> None:
+    meta = {} if asked is None else {LEVEL: asked}
+    found = notices(*client_of(version, meta), "debug", "info", "error", "odd")
+    assert [params["level"] for _method, params in found] == shown

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -39,11 +40,12 @@ def resolved(*addresses: str) -> list[str]:
         async def found(*_asked: Any) -> Any:
             return [{"host": address} for address in addresses]
 
-        resolver.inner.resolve = found  # type: ignore[method-assign]
-        try:
-            return [one["host"] for one in await resolver.resolve("acme.example", 443)]
-        finally:
-            await resolver.close()
+        async def closed() -> None: ...
+
+        resolver.inner = cast(Any, SimpleNamespace(resolve=found, close=closed))
+        answers = await resolver.resolve("acme.example", 443)
+        await resolver.close()
+        return [one["host"] for one in answers]
 
     return asyncio.run(story())
 

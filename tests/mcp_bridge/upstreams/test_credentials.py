@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -12,12 +13,14 @@ from uuid import uuid4
 
 import pytest
 
+from accounts.tokens.principal import Principal
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.models import CredentialMode, UpstreamCredential, UpstreamServer
 from mcp_bridge.upstreams import credentials
 from mcp_bridge.upstreams.credentials import credential_headers, forget_token
 from mcp_bridge.upstreams.http_client import close_clients
 from mcp_bridge.upstreams.problems import UpstreamProblem
+from tests.support.mcp_in_process import caller
 
 Answer = tuple[int, bytes]
 GOOD = b'{"access_token":"first","token_type":"bearer","expires_in":300}'
@@ -207,3 +210,110 @@ def test_an_endpoint_that_gives_no_token_is_a_clear_problem(
 def test_a_token_is_renewed_in_time(expires_in: Any, seconds: float) -> None:
     assert credentials.seconds_of(expires_in) == seconds
     assert json.dumps(expires_in)
+
+
+def of_mode(mode: str, credential: UpstreamCredential | None = None) -> Upstream:
+    row = UpstreamServer(name="acme", url="https://a.example/mcp", credential_mode=mode)
+    return Upstream(3, "acme", True, row, credential)
+
+
+def with_secret(secret: str, **columns: Any) -> UpstreamCredential:
+    found = UpstreamCredential(upstream_id=3, **columns)
+    found.secret = secret  # type: ignore[attr-defined]
+    return found
+
+
+def headers_of(server: Upstream, principal: Principal | None = None) -> Any:
+    return asyncio.run(credential_headers(server, principal))
+
+
+def test_a_static_header_is_sent_as_it_is() -> None:
+    assert headers_of(of_mode("none", with_secret("s"))) == {}
+    named = with_secret("key 1", header="X-API-Key")
+    assert headers_of(of_mode("static_header", named)) == {"X-API-Key": "key 1"}
+    plain = with_secret("Token t")
+    assert headers_of(of_mode("static_header", plain)) == {"Authorization": "Token t"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "credential"),
+    [
+        ("static_header", None),
+        ("client_credentials", None),
+        ("static_header", with_secret("")),
+        ("static_header", UpstreamCredential(upstream_id=3)),
+        ("static_header", UpstreamCredential(upstream_id=3, secret_encrypted="AAAA")),
+        ("a later mode", with_secret("s")),
+    ],
+)
+def test_without_a_usable_credential_nothing_is_sent(
+    mode: str, credential: UpstreamCredential | None
+) -> None:
+    with pytest.raises(UpstreamProblem, match="enter it again") as refused:
+        headers_of(of_mode(mode, credential))
+    assert refused.value.code == "credential"
+
+
+@pytest.fixture
+def signed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The claims that were signed."""
+    found: list[dict[str, Any]] = []
+
+    async def sign(_work: Any, claims: dict[str, Any]) -> tuple[str, str]:
+        found.append(claims)
+        return f"jwt-{len(found)}", "kid"
+
+    monkeypatch.setattr(credentials, "in_database", sign)
+    return found
+
+
+def test_an_assertion_is_about_its_user_and_for_its_server(
+    signed: list[dict[str, Any]], settings: Any
+) -> None:
+    server = of_mode("signed_assertion")
+    assert headers_of(server, caller("alice", user_id=7)) == {
+        "Authorization": "Bearer jwt-1"
+    }
+    (claims,) = signed
+    assert claims["exp"] - claims["iat"] == 120 and claims.pop("jti")
+    assert {name: claims[name] for name in claims if name not in ("iat", "exp")} == {
+        "iss": settings.ISSUER_URL,
+        "aud": "https://a.example/mcp",
+        "sub": "7",
+        "preferred_username": "alice",
+        "client_id": "the-client",
+        "token_type": "upstream",
+    }
+
+
+def test_an_assertion_is_used_again_by_the_same_user_only(
+    signed: list[dict[str, Any]],
+) -> None:
+    server = of_mode("signed_assertion")
+    alice, bob = caller("alice", user_id=7), caller("bob", user_id=8)
+    found = [
+        headers_of(server, who)["Authorization"] for who in (alice, alice, bob, None)
+    ]
+    assert found == ["Bearer jwt-1", "Bearer jwt-1", "Bearer jwt-2", "Bearer jwt-3"]
+    assert [claims["sub"] for claims in signed] == ["7", "8", "portico"]
+    for held in credentials._tokens.values():
+        assert held.until - time.monotonic() <= 60, "renewed before it ends"
+        held.until = 0.0
+    assert headers_of(server, alice) == {"Authorization": "Bearer jwt-4"}
+    other = of_mode("signed_assertion", UpstreamCredential(audience="urn:other"))
+    headers_of(other, alice)
+    assert signed[-1]["aud"] == "urn:other"
+
+
+def test_assertions_take_a_bounded_memory(signed: list[dict[str, Any]]) -> None:
+    held = credentials.Held("x", time.monotonic() + 60)
+    credentials._tokens.update({("assertion", n): held for n in range(10_001)})
+    headers_of(of_mode("signed_assertion"), caller())
+    assert len(credentials._tokens) == 1
+
+
+def test_a_forgotten_token_is_that_of_its_server() -> None:
+    held = credentials.Held("x", time.monotonic() + 60)
+    credentials._tokens.update({("client", 3, "a"): held, ("client", 4, "a"): held})
+    forget_token(of_mode("client_credentials"))
+    assert list(credentials._tokens) == [("client", 4, "a")]

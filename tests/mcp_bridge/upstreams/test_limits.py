@@ -8,11 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from mcp.shared.exceptions import MCPError
 
-from accounts.rate_limits.window import PROCESS_WINDOWS
+from accounts.rate_limits.window import PROCESS_WINDOWS, Limit
 from mcp_bridge.access.catalogue import Upstream
 from mcp_bridge.models import UpstreamServer
-from mcp_bridge.upstreams import limits
+from mcp_bridge.upstreams import exchange, limits
 from mcp_bridge.upstreams.limits import FAILURES, admitted, usage_of
 from mcp_bridge.upstreams.problems import UpstreamProblem
 
@@ -175,3 +176,48 @@ def test_a_corrected_url_has_no_failures() -> None:
         await call(server)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "method"),
+    [
+        ("2026-07-28", "server/discover"),
+        ("2025-11-25", "tools/list"),
+        ("", "tools/list"),
+    ],
+)
+def test_a_probe_is_a_request_that_every_server_answers(
+    monkeypatch: pytest.MonkeyPatch, protocol: str, method: str
+) -> None:
+    sent: list[tuple[str, float]] = []
+
+    async def request(
+        _server: Upstream, asked: str, _params: Any, seconds: float
+    ) -> Any:
+        sent.append((asked, seconds))
+        raise MCPError(-32601, "unknown")
+
+    monkeypatch.setattr(exchange, "MODERN", "2026-07-28")
+    monkeypatch.setattr(exchange, "known_protocol", lambda server: protocol)
+    monkeypatch.setattr(exchange, "request", request)
+    asyncio.run(limits.probe(upstream()))
+    assert sent == [(method, limits.PROBE_SECONDS)]
+
+
+def test_one_server_has_one_count_in_this_process() -> None:
+    async def run() -> list[float]:
+        key, limit = f"upstream {uuid4().hex}", Limit(1, 60)
+        return [await limits.count_here(key, limit) for _ in range(2)]
+
+    first, second = asyncio.run(run())
+    assert first == 0 and 0 < second <= 2 * 60
+
+
+def test_the_limit_is_told_with_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def count(_key: str, _limit: Limit) -> float:
+        return 0.2
+
+    monkeypatch.setattr(limits.COUNTING, "count", count)
+    text = "The upstream server other allows 5 calls per minute. Try again in 1 s."
+    with pytest.raises(UpstreamProblem, match=f"^{text}$"):
+        asyncio.run(call(upstream(calls_per_minute=5)))

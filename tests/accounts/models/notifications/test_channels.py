@@ -52,3 +52,18 @@ def test_only_enabled_channels_get_what_they_want() -> None:
 def test_addresses_are_separated_by_commas_or_blanks() -> None:
     text = "a@example.com, b@example.com\nc@example.com  a@example.com"
     assert split_addresses(text) == [f"{n}@example.com" for n in "abc"]
+
+
+def test_a_channel_is_set_up_again_after_its_key_was_lost(settings: Any) -> None:
+    row = channel_row("webhook", URL)
+    settings.KEY_ENCRYPTION_KEY = "another key of at least 32 characters"
+    settings.KEY_ENCRYPTION_KEY_FALLBACKS = []
+    with pytest.raises(KeyUnreadable):
+        row.url  # noqa: B018
+    row.set_url("https://b.example/new")
+    assert (row.url, row.secret, row.host) == ("https://b.example/new", "", "b.example")
+    assert row.renew_secret() == row.secret and row.url == "https://b.example/new"
+
+
+def test_a_channel_is_named_by_people() -> None:
+    assert str(channel_row(name="Team")) == "Team"

@@ -145,7 +145,7 @@ def test_who_loses_an_own_scope_is_counted() -> None:
     count_users(found)
     (one,) = found
     owner, reader = (Role.objects.get(name=n).pk for n in ("owner", "reader"))
-    assert (one.before, one.after) == ({owner, reader}, {owner})
+    assert one.before == {owner, reader} and one.after == {owner}
     assert (one.gaining, one.losing) == (0, 1)
 
 
