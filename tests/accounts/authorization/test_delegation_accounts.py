@@ -268,7 +268,7 @@ def test_a_host_is_changed_unless_one_of_its_clients_acts_as_somebody_above() ->
 
 
 def test_a_copy_is_changed_unless_its_clients_concern_somebody_above() -> None:
-    """Whom a client acts as, and who has tokens of it."""
+    """The account a client acts as, and the owners of its tokens."""
     actor = actor_with("Guest")
     copy = DocumentCopy.objects.create(client_id="https://a.example/1", document={})
     one = client_row("one", name="One", document_copy=copy)

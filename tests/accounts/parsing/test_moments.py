@@ -15,6 +15,7 @@ from accounts.parsing.moments import (
     SkippedTime,
     day_or_moment,
     parse_future_moment,
+    past_moment,
 )
 from tests.support.accounts import stop_clock
 
@@ -158,3 +159,30 @@ def test_moments_at_the_ends_of_the_calendar_do_not_overflow(
             assert day_or_moment(text, end=end) == CALENDAR_START
         for text in (last, f"{last} 23:59:59", f"{last}T23:59-12:00"):
             assert day_or_moment(text, end=end) == CALENDAR_END
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1h", NOW - timedelta(hours=1)),
+        ("7d", NOW - timedelta(days=7)),
+        ("90m", NOW - timedelta(minutes=90)),
+        ("2026-04-30", datetime(2026, 4, 30, tzinfo=UTC)),
+        ("2026-04-30T10:00Z", datetime(2026, 4, 30, 10, tzinfo=UTC)),
+        ("9999-01-01", None),
+        ("0001-01-01", None),
+        ("999999d", None),
+        ("2026-02-30", None),
+        ("0h", None),
+        ("1w", None),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_a_moment_of_the_past(text: str, moment: datetime | None) -> None:
+    assert past_moment(text, end=False) == moment
+
+
+def test_a_day_of_the_past_ends_with_its_last_moment() -> None:
+    last = datetime(2026, 4, 30, 23, 59, 59, 999999, tzinfo=UTC)
+    assert past_moment("2026-04-30", end=True) == last

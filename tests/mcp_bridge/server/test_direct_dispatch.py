@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -336,7 +336,8 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=40)
+# A busy machine generates them slowly.
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), values), st.integers() | st.text())
 def test_any_result_is_encoded_as_by_the_sdk(result: Any, number: int | str) -> None:
     theirs = JSONRPCResponse(jsonrpc="2.0", id=number, result=result)

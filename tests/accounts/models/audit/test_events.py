@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.models import AuditEvent
-from accounts.models.audit.events import APPEND_ONLY
+from accounts.models import AuditEvent, Consent, Invitation, Role, RoleAssignment
+from accounts.models.audit.events import (
+    APPEND_ONLY,
+    before_and_after_text,
+    subject_of,
+)
 from accounts.models.audit.origins import COMMAND_LINE
+from accounts.models.oauth import OAuthGrant
 from tests.support.model_rows import person
 
 pytestmark = pytest.mark.django_db
@@ -88,3 +93,34 @@ def test_the_newest_event_is_listed_first() -> None:
         AuditEvent(action=f"order.{name}", at=moment).save()
     found = AuditEvent.objects.filter(action__startswith="order.")
     assert [event.action[-1] for event in found] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("part", [Invitation, Consent, OAuthGrant, RoleAssignment])
+def test_a_part_of_a_user_is_in_the_history_of_the_user(part: Any) -> None:
+    row = part(pk=3, user_id=7)
+    assert subject_of(row) == AuditEvent().about(row).subject == "user:7"
+    assert subject_of(Role(pk=3)) == "role:3"
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        ([1, 2], ("1", "2")),
+        ([None, ""], ("-", "-")),
+        ([["a", "b"], []], ("a, b", "-")),
+        (5, ("", "5")),
+        ([1, 2, 3], ("", "1, 2, 3")),
+        (None, ("", "-")),
+    ],
+)
+def test_a_change_has_a_text_before_and_after(
+    value: Any, texts: tuple[str, str]
+) -> None:
+    assert before_and_after_text(value) == texts
+    assert AuditEvent(changes={"a": value}).change_rows == [("a", *texts)]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "null", "[" * 100_000])
+def test_a_column_of_another_program_records_nothing(text: str) -> None:
+    assert AuditEvent(arguments=text).recorded == {}
+    assert AuditEvent(arguments='{"policy":"full"}').recorded == {"policy": "full"}

@@ -1,0 +1,347 @@
+"""Requests in both protocol eras, to a server that follows a script over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
+
+from mcp_bridge.access.catalogue import Upstream
+from mcp_bridge.models import UpstreamServer
+from mcp_bridge.upstreams import credentials, exchange
+from mcp_bridge.upstreams.exchange import LEGACY, MODERN, Nobody, request
+from mcp_bridge.upstreams.http_client import close_clients
+from mcp_bridge.upstreams.problems import Outcome, UpstreamProblem
+
+pytestmark = pytest.mark.once
+DONE: dict[str, Any] = {"content": []}
+READY = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}}
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    yield
+    exchange._sessions.clear()
+    exchange._protocols.clear()
+
+
+class Seen(dict[str, Any]):
+    """A request: its HTTP method, its headers and its body."""
+
+    @property
+    def method(self) -> str:
+        return str(self["body"].get("method", "answer"))
+
+
+def answered(result: Any = DONE, **headers: str) -> bytes:
+    """A result as JSON; `ID` becomes the id of the request."""
+    return plain(200, {"jsonrpc": "2.0", "id": "ID", "result": result}, **headers)
+
+
+def failed(code: int, data: Any = None) -> bytes:
+    error = {"code": code, "message": "no", "data": data}
+    return plain(200, {"jsonrpc": "2.0", "id": "ID", "error": error})
+
+
+def plain(status: int, body: Any = None, **headers: str) -> bytes:
+    content = b"" if body is None else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} X", "Content-Type: application/json"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + content
+
+
+def stream(*messages: Any) -> bytes:
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
+    )
+    events = [b"data: " + json.dumps(one).encode() + b"\n\n" for one in messages]
+    return head + b"\r\n" + b"".join(events)
+
+
+Script = Callable[[Seen, list[Seen]], bytes | None]
+"""The answer to a request after earlier ones; None is no answer."""
+Story = Callable[[Upstream], Awaitable[Any]]
+
+
+def told(script: Script, story: Story, **values: Any) -> tuple[Any, list[Seen]]:
+    """(result or error of the story, what the server received)."""
+    seen: list[Seen] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {k.lower(): v for k, v in (x.split(": ", 1) for x in lines[1:-2])}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        got = Seen(
+            http=lines[0].split()[0], headers=headers, body=json.loads(body or b"{}")
+        )
+        before = list(seen)
+        seen.append(got)
+        answer = script(got, before)
+        try:
+            if answer is None:
+                await asyncio.sleep(30)
+            else:
+                writer.write(
+                    answer.replace(b'"ID"', json.dumps(got["body"].get("id")).encode())
+                )
+        finally:
+            writer.close()
+
+    async def run() -> Any:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/{uuid4().hex}"
+        row = UpstreamServer(name="acme", url=url, **{"protocol": LEGACY, **values})
+        try:
+            return await story(Upstream(9, "acme", True, row, None))
+        except (UpstreamProblem, MCPError) as problem:
+            return problem
+        finally:
+            await exchange.background_done()
+            await close_clients()
+            server.close()
+
+    return asyncio.run(run()), seen
+
+
+class Client(Nobody):
+    """A client with a session, that keeps the notices it gets."""
+
+    def __init__(self, session: str = "") -> None:
+        self.session = session
+        self.told: list[tuple[str, Any]] = []
+
+    async def notify(self, method: str, params: Any) -> None:
+        self.told.append((method, params))
+
+
+def legacy(got: Seen, before: list[Seen]) -> bytes | None:
+    """A server with sessions."""
+    match got.method:
+        case "initialize":
+            number = sum(one.method == "initialize" for one in before)
+            return answered(READY, Mcp_Session_Id=f"s{number}")
+        case "tools/call":
+            return answered()
+    return plain(202)
+
+
+async def call(server: Upstream, client: Client | None = None) -> Any:
+    params = {"name": "add", "arguments": {}}
+    return await request(server, "tools/call", params, downstream=client)
+
+
+def test_an_older_server_has_one_session_for_all_without_their_own() -> None:
+    async def story(server: Upstream) -> Any:
+        found = [await call(server), await call(server)]
+        exchange.end_session(server, Nobody())
+        return found
+
+    result, seen = told(legacy, story)
+    assert result == [DONE, DONE]
+    methods = [one.method for one in seen if one["http"] == "POST"]
+    assert methods == [
+        *("initialize", "notifications/initialized"),
+        *("tools/call", "tools/call"),
+    ]
+    for one in seen[1:]:
+        assert one["headers"]["mcp-session-id"] == "s0"
+        assert one["headers"]["mcp-protocol-version"] == "2025-11-25"
+    assert "mcp-session-id" not in seen[0]["headers"]
+    assert [one["http"] for one in seen].count("DELETE") == 1
+    assert seen[-1]["http"] == "DELETE" and not exchange._sessions
+
+
+def test_each_session_of_a_client_has_its_own() -> None:
+    async def story(server: Upstream) -> Any:
+        for client in (Client("a"), Client("b"), Client("a")):
+            await call(server, client)
+        exchange.close_sessions_of_client("")
+        exchange.close_sessions_of_client("a")
+        return [key[-1] for key in exchange._sessions]
+
+    left, seen = told(legacy, story)
+    used = [
+        one["headers"]["mcp-session-id"] for one in seen if one.method == "tools/call"
+    ]
+    assert (left, used) == (["b"], ["s0", "s1", "s0"])
+    assert seen[-1]["http"] == "DELETE"
+    assert seen[-1]["headers"]["mcp-session-id"] == "s0"
+
+
+def lost(times: int) -> Script:
+    """Forgets sessions as often."""
+
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        calls = sum(one.method == "tools/call" for one in before)
+        if got.method == "tools/call" and calls < times:
+            return plain(404)
+        return legacy(got, before)
+
+    return script
+
+
+def test_a_lost_session_is_opened_again_once() -> None:
+    """The server did not process the call, so it is sent again."""
+    result, seen = told(lost(1), call)
+    assert result == DONE
+    assert [one.method for one in seen].count("initialize") == 2
+    assert [
+        one["headers"]["mcp-session-id"] for one in seen if one.method == "tools/call"
+    ] == ["s0", "s1"]
+    problem, seen = told(lost(9), call)
+    assert (problem.code, problem.outcome) == ("status", Outcome.ERROR)
+    assert [one.method for one in seen].count("tools/call") == 2
+
+
+@pytest.mark.parametrize("version", ["1999-01-01", "2026-07-28", None])
+def test_a_session_needs_a_known_version(version: Any) -> None:
+    def script(got: Seen, before: list[Seen]) -> bytes:
+        return answered({**READY, "protocolVersion": version})
+
+    problem, seen = told(script, call)
+    assert problem.code == "invalid" and len(seen) == 1
+
+
+def test_a_cancelled_call_is_cancelled_at_the_server() -> None:
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        return None if got.method == "tools/call" else legacy(got, before)
+
+    async def story(server: Upstream) -> Any:
+        task = asyncio.create_task(call(server))
+        while not (exchange._sessions and list(exchange._sessions.values())[0].running):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return [one.running for one in exchange._sessions.values()]
+
+    running, seen = told(script, story)
+    number = next(one["body"]["id"] for one in seen if one.method == "tools/call")
+    notice = seen[-1]["body"]
+    assert running == [0] and notice["method"] == "notifications/cancelled"
+    assert notice["params"]["requestId"] == number
+    assert seen[-1]["headers"]["mcp-session-id"] == "s0"
+
+
+PROGRESS = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"a": 1}}
+
+
+def test_what_precedes_an_answer_is_forwarded_and_answered() -> None:
+    """A ping by Portico; what the client cannot answer by an error."""
+
+    def script(got: Seen, before: list[Seen]) -> bytes:
+        if got.method != "tools/call":
+            return plain(202)
+        ping = {"jsonrpc": "2.0", "id": "p", "method": "ping"}
+        ask = {"jsonrpc": "2.0", "id": 8, "method": "roots/list"}
+        other = {"jsonrpc": "2.0", "id": 10**9, "result": {"wrong": 1}}
+        mine = {"jsonrpc": "2.0", "id": got["body"]["id"], "result": DONE}
+        return stream(PROGRESS, ping, ask, other, mine)
+
+    client = Client()
+
+    async def story(server: Upstream) -> Any:
+        return await call(server, client)
+
+    result, seen = told(script, story, protocol=MODERN)
+    assert result == DONE
+    assert client.told == [("notifications/progress", {"a": 1})]
+    ping, refused = (one["body"] for one in seen[1:])
+    assert ping == {"jsonrpc": "2.0", "id": "p", "result": {}}
+    assert refused["id"] == 8 and refused["error"]["code"] == METHOD_NOT_FOUND
+
+
+def test_a_request_of_today_repeats_its_method_and_name_in_headers() -> None:
+    _result, (one,) = told(lambda *_: answered(), call, protocol=MODERN)
+    headers, meta = one["headers"], one["body"]["params"]["_meta"]
+    assert (headers["mcp-method"], headers["mcp-name"]) == ("tools/call", "add")
+    assert headers["mcp-protocol-version"] == "2026-07-28"
+    assert meta["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
+    assert meta["io.modelcontextprotocol/clientInfo"]["name"] == "portico"
+    assert meta["io.modelcontextprotocol/clientCapabilities"] == {}
+
+
+def test_a_server_that_was_replaced_is_asked_again() -> None:
+    """It said that it does not know the protocol, so it did not process the call."""
+
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        modern = "mcp-method" in got["headers"]
+        if got.method == "server/discover":
+            return failed(METHOD_NOT_FOUND)
+        if modern:
+            return failed(UNSUPPORTED_PROTOCOL_VERSION)
+        return legacy(got, before)
+
+    async def story(server: Upstream) -> Any:
+        exchange._protocols[server.pk, server.row.url] = MODERN
+        result = await call(server)
+        return result, exchange.known_protocol(server)
+
+    result, seen = told(script, story, protocol="auto")
+    assert result == (DONE, LEGACY)
+    assert [one.method for one in seen][:3] == [
+        *("tools/call", "server/discover", "initialize")
+    ]
+
+
+def test_a_server_that_stays_so_is_not_asked_again() -> None:
+    def script(got: Seen, before: list[Seen]) -> bytes | None:
+        if got.method == "server/discover":
+            return answered({"supportedVersions": ["2026-07-28"]})
+        return failed(UNSUPPORTED_PROTOCOL_VERSION)
+
+    problem, seen = told(script, call, protocol="auto")
+    assert problem.error.code == UNSUPPORTED_PROTOCOL_VERSION
+    assert [one.method for one in seen] == [
+        *("server/discover", "tools/call", "server/discover")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "protocol"),
+    [
+        (answered({"supportedVersions": ["2026-07-28", "x"]}), MODERN),
+        (answered({"supportedVersions": ["2025-11-25"]}), LEGACY),
+        (answered({}), LEGACY),
+        (failed(METHOD_NOT_FOUND), LEGACY),
+        (failed(UNSUPPORTED_PROTOCOL_VERSION, {"supported": ["2026-07-28"]}), MODERN),
+        (failed(UNSUPPORTED_PROTOCOL_VERSION, {"supported": []}), LEGACY),
+        (plain(400), LEGACY),
+        (plain(200, "text"), LEGACY),
+    ],
+)
+def test_the_answer_to_a_discovery_shows_the_protocol(
+    answer: bytes, protocol: str
+) -> None:
+    async def story(server: Upstream) -> Any:
+        asked = [exchange.protocol_of(server, None) for _ in range(3)]
+        return set(await asyncio.gather(*asked))
+
+    found, seen = told(lambda *_: answer, story, protocol="auto")
+    assert found == {protocol} and len(seen) == 1, "asked once for all who wait"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "credential"), (403, "forbidden"), (500, "failed")]
+)
+def test_a_refusal_shows_no_protocol(status: int, code: str) -> None:
+    async def story(server: Upstream) -> Any:
+        return await exchange.protocol_of(server, None)
+
+    problem, _seen = told(lambda *_: plain(status), story, protocol="auto")
+    assert problem.code == code and not exchange._protocols
+
+
+def test_a_rejected_token_is_forgotten() -> None:
+    credentials._tokens["client", 9, "a"] = credentials.Held("x", 1e12)
+    problem, _seen = told(lambda *_: plain(401), call, protocol=MODERN)
+    assert problem.code == "credential"
+    assert ("client", 9, "a") not in credentials._tokens
