@@ -51,6 +51,7 @@ class Endpoint:
         try:
             await asyncio.sleep(0.02 if status else 30)
             head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\n"
+            head += "Location: /elsewhere\r\n" if 300 <= status < 400 else ""
             writer.write(f"{head}Connection: close\r\n\r\n".encode() + content)
         finally:
             writer.close()
@@ -317,3 +318,34 @@ def test_a_forgotten_token_is_that_of_its_server() -> None:
     credentials._tokens.update({("client", 3, "a"): held, ("client", 4, "a"): held})
     forget_token(of_mode("client_credentials"))
     assert list(credentials._tokens) == [("client", 4, "a")]
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_a_secret_follows_no_redirect(status: int) -> None:
+    endpoint = Endpoint((status, b""), (200, GOOD))
+    with pytest.raises(UpstreamProblem, match=f"HTTP {status}") as refused:
+        endpoint.tell(header)
+    assert refused.value.code == "token_endpoint" and len(endpoint.requests) == 1
+
+
+def test_a_token_endpoint_at_a_private_address_gets_no_secret(settings: Any) -> None:
+    settings.ISSUER_URL = "https://portico.example.com"
+    settings.UPSTREAM_PRIVATE_NETWORKS = []
+    endpoint = Endpoint((200, GOOD))
+    with pytest.raises(UpstreamProblem) as refused:
+        endpoint.tell(header)
+    assert refused.value.code == "private_address" and endpoint.requests == []
+
+
+@pytest.mark.django_db
+def test_a_new_secret_ends_the_use_of_the_old_one() -> None:
+    """Tokens and sessions are kept by the version."""
+    server = UpstreamServer.objects.create(name="acme", url="https://a.example/mcp")
+    row = UpstreamCredential(upstream=server, state="rejected")
+    versions = []
+    for secret in ("first", "second"):
+        credentials.set_secret(row, secret)
+        kept = UpstreamCredential.objects.get()
+        assert credentials.secret_of(kept) == secret and kept.state == "valid"
+        versions.append(kept.version)
+    assert versions[1] == versions[0] + 1

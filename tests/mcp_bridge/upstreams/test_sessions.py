@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from mcp_bridge.access.catalogue import Upstream
-from mcp_bridge.models import UpstreamServer
+from mcp_bridge.models import CredentialMode, UpstreamCredential, UpstreamServer
 from mcp_bridge.upstreams import exchange
 from mcp_bridge.upstreams.exchange import Session
+from tests.support.mcp_in_process import caller
 
 URL = "https://up.example/mcp"
 ACME = Upstream(1, "acme", True, UpstreamServer(name="acme", url=URL), None)
@@ -109,5 +111,39 @@ def test_a_server_that_does_not_confirm_delays_the_end_shortly(
         await opened("a")
         async with asyncio.timeout(5):
             await exchange.close_sessions()
+
+    asyncio.run(story())
+
+
+async def key_of(
+    session: str, user: int | None, credential: UpstreamCredential | None = None
+) -> Session:
+    client = SimpleNamespace(session=session, capabilities={})
+    principal = None if user is None else caller(user_id=user)
+    server = replace(ACME, credential=credential)
+    return await exchange.open_session(server, principal, {}, cast(Any, client))
+
+
+def test_a_session_belongs_to_who_may_use_it(ended: list[str]) -> None:
+    """Without a client's session the capabilities are empty: it can be shared."""
+
+    async def story() -> None:
+        assert await key_of("a", 1) is await key_of("a", 1)
+        assert await key_of("a", 1) is not await key_of("a", 2)
+        assert await key_of("", 1) is await key_of("", 2)
+        renewed = UpstreamCredential(version=2)
+        assert await key_of("", 1) is not await key_of("", 1, renewed)
+
+    asyncio.run(story())
+
+
+def test_a_session_of_an_assertion_is_for_its_user(ended: list[str]) -> None:
+    async def story() -> None:
+        ACME.row.credential_mode = CredentialMode.SIGNED_ASSERTION
+        try:
+            assert await key_of("", 1) is not await key_of("", 2)
+            assert await key_of("", 1) is await key_of("", 1)
+        finally:
+            ACME.row.credential_mode = CredentialMode.NONE
 
     asyncio.run(story())

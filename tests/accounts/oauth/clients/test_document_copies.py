@@ -145,6 +145,7 @@ def answers(monkeypatch: Any) -> list[Any]:
 
     class Fetcher:
         def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+            assert client_id == URL
             answer = found.pop(0) if len(found) > 1 else found[0]
             if isinstance(answer, DocumentFailure):
                 raise FetchFailed(answer)
@@ -330,3 +331,17 @@ def test_a_copy_is_fetched_again(copy: DocumentCopy, answers: list[Any]) -> None
     copy.refresh_from_db()
     assert (copy.name, copy.source, copy.document) == ("Newer", "fetched", changed)
     assert copy.read_on == timezone.localdate() and client().name == "Newer"
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_copy_that_is_switched_off_changes_no_client(
+    copy: DocumentCopy, answers: list[Any], enabled: bool
+) -> None:
+    """Its clients get the new document when it is switched on again."""
+    store_client(URL, DOCUMENT, 60, copy)
+    copy.enabled = enabled
+    copy.save()
+    copy.refresh_from_db()
+    answers[:] = [{**DOCUMENT, "client_name": "Newer"}]
+    assert document_copies.fetch_copy(copy) is None
+    assert client().name == ("Newer" if enabled else "Tester")
