@@ -51,8 +51,8 @@ EVICT_EVERY = 300.0
 """Minimum seconds after which an unused principal is evicted."""
 
 
-class Load(NamedTuple):
-    """The log position and cache generation at which a load of rows began."""
+class Mark(NamedTuple):
+    """The log position and cache generation of a moment."""
 
     position: LogPosition
     generation: int
@@ -70,7 +70,7 @@ class DecisionCache:
         self.marks: tuple[Any, ...] = ()
         self.generation = 0
         self.recent: deque[ChangeRow] = deque(maxlen=MAX_CATCH_UP)
-        self.loads: dict[bytes, tuple[Load, asyncio.Task[Any]]] = {}
+        self.loads: dict[bytes, tuple[Mark, asyncio.Task[Any]]] = {}
 
     async def resolve(self, raw: str) -> tuple[Principal, Catalogue]:
         """The principal of the raw token and the rules, both as committed now.
@@ -78,7 +78,11 @@ class DecisionCache:
         Raises accounts.tokens.principal.Unauthenticated; database errors propagate.
         """
         await self.check_for_changes()
-        if not (self.trusted and self.position.epoch):
+        return await self.resolve_known(raw)
+
+    async def resolve_known(self, raw: str) -> tuple[Principal, Catalogue]:
+        """As `resolve`, as committed at the last check for changes."""
+        if not self.caches:
             return await in_database(read_uncached, raw)
         key = hashlib.sha256(raw.encode()).digest()
         principal = self.principals.get(key)
@@ -88,6 +92,19 @@ class DecisionCache:
         if catalogue is None:
             catalogue = await self.load_catalogue()
         return principal, catalogue
+
+    @property
+    def caches(self) -> bool:
+        """Whether the changes are tracked, so that rows may be cached."""
+        return self.trusted and bool(self.position.epoch)
+
+    async def mark(self) -> Mark | None:
+        """A value that differs as soon as anything has changed; None without cache.
+
+        Raises DatabaseUnavailable.
+        """
+        await self.check_for_changes()
+        return Mark(self.position, self.generation) if self.caches else None
 
     async def check_for_changes(self) -> None:
         """Evict what has changed since the last check. Raises DatabaseUnavailable."""
@@ -141,7 +158,7 @@ class DecisionCache:
     async def load_principal(self, key: bytes, raw: str) -> Principal:
         """Read a token's rows; requests at the same position share the load."""
 
-        async def work(load: Load) -> Principal:
+        async def work(load: Mark) -> Principal:
             principal = await in_database(authenticate, raw)
             if self.still_valid(load, lambda change: concerns(change, principal)):
                 self.principals.put(key, principal)
@@ -155,7 +172,7 @@ class DecisionCache:
     async def load_catalogue(self) -> Catalogue:
         """Read all rules; requests at the same position share the load."""
 
-        async def work(load: Load) -> Catalogue:
+        async def work(load: Mark) -> Catalogue:
             catalogue = await in_database(read_catalogue)
             if self.still_valid(load, concerns_catalogue):
                 self.catalogue = catalogue
@@ -164,7 +181,7 @@ class DecisionCache:
         catalogue: Catalogue = await self.single_flight(b"", work)
         return catalogue
 
-    async def single_flight(self, key: bytes, work: Callable[[Load], Any]) -> Any:
+    async def single_flight(self, key: bytes, work: Callable[[Mark], Any]) -> Any:
         """The result of `work`, single flight: joined only if nothing changed since."""
         load, task = self.loads.get(key, (None, None))
         if task is None or load != self.load_state():
@@ -174,9 +191,9 @@ class DecisionCache:
             task.add_done_callback(partial(self.finish_load, key))
         return await asyncio.shield(task)
 
-    def load_state(self) -> Load:
+    def load_state(self) -> Mark:
         """The position and generation of a load that starts now."""
-        return Load(self.position, self.generation)
+        return Mark(self.position, self.generation)
 
     def finish_load(self, key: bytes, task: asyncio.Task[Any]) -> None:
         """Remove the finished load.
@@ -188,7 +205,7 @@ class DecisionCache:
         if key in self.loads and self.loads[key][1] is task:
             del self.loads[key]
 
-    def still_valid(self, load: Load, concerned: Callable[[ChangeRow], bool]) -> bool:
+    def still_valid(self, load: Mark, concerned: Callable[[ChangeRow], bool]) -> bool:
         """Whether the load saw every change that concerns it."""
         missed = self.position.number - load.position.number
         if load.generation != self.generation or missed > MAX_CATCH_UP:
@@ -273,6 +290,18 @@ async def resolve_token(raw: str) -> tuple[Principal, Catalogue]:
     if decision_cache is None:
         return await in_database(read_uncached, raw)
     return await decision_cache.resolve(raw)
+
+
+async def resolve_known(raw: str) -> tuple[Principal, Catalogue]:
+    """As `resolve_token`, as committed at this worker's last check for changes."""
+    if decision_cache is None:
+        return await in_database(read_uncached, raw)
+    return await decision_cache.resolve_known(raw)
+
+
+async def change_mark() -> Mark | None:
+    """Check for changes: `DecisionCache.mark`. Raises DatabaseUnavailable."""
+    return None if decision_cache is None else await decision_cache.mark()
 
 
 def read_uncached(raw: str) -> tuple[Principal, Catalogue]:

@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 from accounts.tokens.principal import Unauthenticated
 from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, decide
-from mcp_bridge.cache.decision_cache import resolve_token
+from mcp_bridge.cache.decision_cache import Mark, resolve_known, resolve_token
 
 FRESH_FOR = 0.05
 """Seconds for which a read of the rows counts as current.
@@ -53,11 +53,11 @@ class Recheck:
         late = time.perf_counter() - self.read_at > FRESH_FOR
         return late or self.ended is not None
 
-    async def now(self) -> None:
+    async def now(self, *, looked: bool = False) -> None:
         """Decide by the current rows. Raises one of STOP_ERRORS."""
         if self.ended is not None:
             raise self.ended
-        await self.read()
+        await self.read(looked=looked)
 
     async def before_running(self) -> None:
         """Decide before a tool runs; a refusal here is final.
@@ -71,18 +71,28 @@ class Recheck:
             self.ended = error
             raise
 
-    async def problem(self) -> Exception | None:
-        """Why the message may not continue; None if it may."""
+    def unchanged_since(self, mark: Mark | None, now: Mark | None) -> bool:
+        """Whether nothing has changed and the token has not expired meanwhile."""
+        if self.ended is not None or now is None or now != mark:
+            return False
+        return time.time() < self.call.principal.valid_until
+
+    async def problem(self, *, looked: bool = False) -> Exception | None:
+        """Why the message may not continue; None if it may.
+
+        `looked` means that this worker has just checked for changes.
+        """
         try:
-            await self.now()
+            await self.now(looked=looked)
         except STOP_ERRORS as error:
             return error
         return None
 
-    async def read(self) -> None:
+    async def read(self, *, looked: bool = False) -> None:
         """Read and decide. Raises one of STOP_ERRORS."""
         call, began = self.call, time.perf_counter()
-        principal, catalogue = await resolve_token(self.raw)
+        resolve = resolve_known if looked else resolve_token
+        principal, catalogue = await resolve(self.raw)
         call.principal = principal.restricted_to(self.address)
         call.catalogue = catalogue
         if call.decision.allowed:
@@ -105,8 +115,8 @@ class RecheckedMixin:
     end: Exception | None
     """Why the response ends early, once it has to."""
 
-    async def still_allowed(self) -> bool:
+    async def still_allowed(self, *, looked: bool = False) -> bool:
         """Whether the message is still allowed; sets `end` if not."""
-        problem = await self.recheck.problem()
+        problem = await self.recheck.problem(looked=looked)
         self.end = self.end or problem
         return self.end is None

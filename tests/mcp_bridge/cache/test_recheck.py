@@ -33,7 +33,7 @@ class FlickeringReader(Recheck):
     reads = 0
     wrong: Exception = Unauthenticated("revoked")
 
-    async def read(self) -> None:
+    async def read(self, *, looked: bool = False) -> None:
         self.reads += 1
         if self.reads == 1:
             raise self.wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from mcp_bridge.access.context import Call
 from mcp_bridge.access.decision import Decision, Reason
 from mcp_bridge.access.messages import Message
 from mcp_bridge.cache import recheck
+from mcp_bridge.cache.decision_cache import Mark
+from mcp_bridge.cache.readers.base import LogPosition
 from mcp_bridge.cache.recheck import AccessWithdrawn, Recheck
 from mcp_bridge.middleware import revocable_stream
 from mcp_bridge.middleware.recorded_response import (
@@ -301,14 +303,161 @@ def test_the_watch_goes_on_while_access_lasts(
     assert stream.serve(app) == [STREAM, END] and stream.reads >= 4
 
 
-def test_an_exception_of_the_app_stops_the_timer(stream: Stream) -> None:
+def test_an_exception_of_the_app_ends_the_watch(stream: Stream) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("broken")
 
-    with pytest.raises(BaseExceptionGroup):
+    with pytest.raises(KeyError):
         stream.serve(app)
+    assert not revocable_stream.OPEN_STREAMS.streams
 
 
 def test_the_intervals_are_those_of_the_documentation() -> None:
     """docs/security.md: after 0.4 seconds, every half second, 15 seconds of silence."""
     assert (WATCH_AFTER, RECHECK_EVERY, PING_EVERY) == (0.4, 0.5, 15.0)
+
+
+class ManyStreams:
+    """Idle streams of alice on one cache whose checks are counted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        self.marks: list[Mark | Exception] = []
+        self.position = 1
+        self.broken: Exception | None = None
+        self.streams = [Stream(monkeypatch) for _ in range(count)]
+        self.told: list[int] = []
+        monkeypatch.setattr(revocable_stream, "RECHECK_EVERY", 0.001)
+        monkeypatch.setattr(revocable_stream, "change_mark", self.change_mark)
+        monkeypatch.setattr(recheck, "resolve_known", self.resolve_known)
+        self.known: list[str] = []
+        self.rows: dict[str, Principal | Exception] = {}
+
+    async def change_mark(self) -> Mark | None:
+        """Replaces the check for changes."""
+        if self.broken is not None:
+            raise self.broken
+        self.marks.append(Mark(LogPosition("e", self.position), 0))
+        return self.marks[-1]  # type: ignore[return-value]
+
+    async def resolve_known(self, raw: str) -> tuple[Principal, Catalogue]:
+        """Replaces the read of the cache."""
+        self.known.append(raw)
+        found = self.rows.get(raw, caller("alice", "Use"))
+        if isinstance(found, Exception):
+            raise found
+        rule = Rule("resource", "a://b", True, False, frozenset({"Use"}))
+        return found, Catalogue([rule])
+
+    def guard(self, number: int) -> RevocableStream:
+        """Stream `number`; it counts how often it may tell of changes."""
+
+        async def tell() -> None:
+            self.told.append(number)
+
+        stream = self.streams[number]
+        stream.recheck.raw = f"raw-{number}"
+        return RevocableStream(forever, stream.recheck, tell)
+
+    async def served(self, story: Callable[[], Awaitable[None]]) -> list[Any]:
+        """Open all streams, run the story, and return why each stream ended."""
+        guards = [self.guard(number) for number in range(len(self.streams))]
+        tasks = []
+        for stream, guard in zip(self.streams, guards, strict=True):
+            trail: Any = stream.trail
+            call, sent = stream.recheck.call, stream.client.send
+            send = RecordedStream(sent, trail, call, hold_head=False)
+            tasks.append(asyncio.ensure_future(guard({}, stream.client.receive, send)))
+        await self.looks(2)
+        await story()
+        ended = [guard.end for guard in guards]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not revocable_stream.OPEN_STREAMS.streams
+        return ended
+
+    async def looks(self, count: int) -> None:
+        """Wait for this many more checks."""
+        before = len(self.marks)
+        while len(self.marks) < before + count:
+            await asyncio.sleep(0.001)
+
+
+def test_all_streams_share_one_check_and_read_only_after_a_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = ManyStreams(monkeypatch, 30)
+
+    async def story() -> None:
+        assert sorted(many.known) == sorted(f"raw-{n}" for n in range(30)), "once each"
+        await many.looks(3)
+        assert len(many.known) == len(many.told) == 30, "nothing changed"
+        many.position += 1
+        await many.looks(2)
+        assert len(many.known) == len(many.told) == 60
+
+    assert run(many.served(story)) == [None] * 30
+
+
+def test_a_change_ends_only_the_streams_that_it_concerns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = ManyStreams(monkeypatch, 3)
+
+    async def story() -> None:
+        many.rows["raw-1"] = Unauthenticated("revoked")
+        await many.looks(2)
+        assert len(many.known) == 3, "no change is known yet"
+        many.position += 1
+        await many.looks(2)
+
+    ended = run(many.served(story))
+    assert [type(end) for end in ended] == [type(None), Unauthenticated, type(None)]
+
+
+def test_a_stream_ends_when_its_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any change of a row."""
+    many = ManyStreams(monkeypatch, 2)
+    many.rows["raw-0"] = caller("alice", "Use", valid_until=time.time() + 0.05)
+
+    async def story() -> None:
+        many.rows["raw-0"] = Unauthenticated("expired")
+        await asyncio.sleep(0.06)
+        await many.looks(2)
+
+    ended = run(many.served(story))
+    assert isinstance(ended[0], Unauthenticated) and ended[1] is None
+
+
+@pytest.mark.parametrize("error", [OperationalError("away"), ValueError("a defect")])
+def test_streams_that_cannot_be_checked_end(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """All if the change log cannot be read, one if its rows cannot."""
+    many = ManyStreams(monkeypatch, 2)
+
+    async def story() -> None:
+        many.rows["raw-1"] = error
+        many.position += 1
+        await many.looks(2)
+        assert [len(one.client.sent) for one in many.streams] == [1, 2]
+        many.broken = error
+        await asyncio.sleep(0.02)
+
+    assert run(many.served(story)) == [error, error]
+
+
+def test_the_watch_ends_with_the_last_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = ManyStreams(monkeypatch, 1)
+
+    async def story() -> None:
+        await many.served(nothing)
+        looks = len(many.marks)
+        await asyncio.sleep(0.02)
+        assert len(many.marks) <= looks + 1
+        assert revocable_stream.OPEN_STREAMS.watching.done()  # type: ignore[union-attr]
+
+    async def nothing() -> None:
+        return None
+
+    run(story())
