@@ -80,6 +80,7 @@ WALLS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("mcp_bridge/upstreams/",),
     "asgiref": ("mcp_bridge/db.py",),
     "structlog": ("config/",),
+    "openpyxl": ("accounts/imports/",),
 }
 """Library -> where it may be imported."""
 

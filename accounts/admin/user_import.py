@@ -26,7 +26,7 @@ from accounts.http.streaming import run_on_thread, stream_from_thread
 from accounts.imports.problems import StalePreview
 from accounts.imports.spreadsheets import spreadsheet_text
 from accounts.imports.user_csv_apply import apply_users
-from accounts.imports.user_csv_plan import COLUMNS, parse_csv, plan_users
+from accounts.imports.user_csv_plan import COLUMNS, parse_csv, plan_text
 from accounts.models import ImportDraft
 from accounts.models.audit.origins import origin_var
 
@@ -58,10 +58,10 @@ class UserImportPage(SuperusersPage):
         raw, error = uploaded_file(request)
         if error:
             return self.page({"told": error}, status=400)
-        plan = plan_users(raw, request.user)
+        text, problems = spreadsheet_text(raw)
+        plan = plan_text(text, problems, request.user)
         if not plan.problems:
-            # The draft is UTF-8; the file may not be.
-            store_draft(request, "users", spreadsheet_text(raw)[0].encode())
+            store_draft(request, "users", text)
         context = {
             "plan": plan,
             "problems": plan.problems[:MAX_ROWS],

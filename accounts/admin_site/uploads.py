@@ -62,8 +62,7 @@ def uploaded_file(request: HttpRequest) -> tuple[bytes, str]:
     return sent.read(), ""
 
 
-def store_draft(request: Any, kind: str, raw: bytes) -> None:
+def store_draft(request: Any, kind: str, text: str) -> None:
     """Store the file until it is applied; replaces the user's earlier draft."""
-    text = raw.decode("utf-8-sig", "replace")
     ImportDraft.objects.filter(owner=request.user, kind=kind).delete()
     ImportDraft.objects.create(owner=request.user, kind=kind, content=text)

@@ -1,4 +1,4 @@
-"""CSV files of spreadsheet programs: encoding, separator and headers."""
+"""Files of spreadsheet programs: encoding, separator and headers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import re
 from django.utils.translation import gettext as _
 
 from accounts.imports.problems import ImportProblem, decode_upload
+from accounts.imports.workbooks import workbook_text
 
-WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""First bytes of .xlsx and .xls."""
+WORKBOOK, OLD_WORKBOOK = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+"""First bytes of .xlsx, and of .xls and workbooks with a password."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 WINDOWS = "cp1252"
 """What Excel writes as "CSV" in Western Europe and America."""
@@ -33,15 +34,19 @@ OTHER_NAMES = {
 
 
 def spreadsheet_text(raw: bytes) -> tuple[str, list[ImportProblem]]:
-    """The text of a file in UTF-8, UTF-16 or Windows-1252; problems if it is none.
+    """The CSV text of an .xlsx, or of a file in UTF-8, UTF-16 or Windows-1252.
 
-    A file with valid UTF-8 beside wrong bytes is damaged, not Windows-1252.
+    Problems if it is none of them. A file with valid UTF-8 beside wrong bytes is
+    damaged, not Windows-1252.
     """
-    if raw.startswith(WORKBOOKS):
+    if raw.startswith(WORKBOOK):
+        return workbook_text(raw)
+    if raw.startswith(OLD_WORKBOOK):
         text = _(
-            "this is an Excel workbook; in Excel choose File > Save as > CSV UTF-8"
+            "this is an old Excel workbook, or one with a password; in Excel choose "
+            "File > Save as > Excel Workbook (.xlsx), without a password"
         )
-        return "", [ImportProblem(1, "", text)]
+        return "", [ImportProblem(0, "", text)]
     if raw.startswith(UTF_16):
         try:
             return raw.decode("utf-16").replace("\r\n", "\n"), []

@@ -92,7 +92,12 @@ class Plan:
 
 def plan_users(raw: bytes, actor: Any) -> Plan:
     """The dry run: all problems of the file, or all changes."""
-    return plan_rows(*parse_csv(raw), actor)
+    return plan_text(*spreadsheet_text(raw), actor)
+
+
+def plan_text(text: str, problems: list[ImportProblem], actor: Any) -> Plan:
+    """The same, of a file that `spreadsheet_text` has read."""
+    return plan_rows(*parse_text(text, problems), actor)
 
 
 def parse_csv(raw: bytes) -> tuple[list[CsvRow], list[ImportProblem]]:
@@ -100,7 +105,12 @@ def parse_csv(raw: bytes) -> tuple[list[CsvRow], list[ImportProblem]]:
 
     Takes long for large files: call it outside a transaction.
     """
-    text, problems = spreadsheet_text(raw)
+    return parse_text(*spreadsheet_text(raw))
+
+
+def parse_text(
+    text: str, problems: list[ImportProblem]
+) -> tuple[list[CsvRow], list[ImportProblem]]:
     lines = [] if problems else list(CsvParser(text, problems).rows())
     return lines, problems
 

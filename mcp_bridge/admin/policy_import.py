@@ -64,7 +64,7 @@ class PolicyImportPage(SuperusersPage):
             return self.page({"told": error}, status=400)
         diff = policy_diff(raw)
         if not diff.problems:
-            store_draft(request, "policy", raw)
+            store_draft(request, "policy", raw.decode("utf-8-sig"))
         context = {"diff": diff, "problems": diff.problems}
         return self.page(context, status=400 if diff.problems else 200)
 

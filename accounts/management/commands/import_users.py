@@ -1,4 +1,4 @@
-"""`manage.py import_users FILE [--dry-run]`: users and roles from CSV."""
+"""`manage.py import_users FILE [--dry-run]`: users and roles from a file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from accounts.parsing.text import counted
 class Command(BaseCommand):
     """Preview the changes of a file, or apply them in one transaction."""
 
-    help = "Add and change users and their roles from a CSV file."
+    help = "Add and change users and their roles from an .xlsx or CSV file."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("file", help="CSV with a header; see administration.md.")
+        parser.add_argument(
+            "file", help=".xlsx or CSV with a header; see administration.md."
+        )
         parser.add_argument("--dry-run", action="store_true", help="Change nothing.")
         parser.add_argument(
             "--invite",

@@ -1,0 +1,137 @@
+"""Excel workbooks: what cells mean, which sheet is read, and hostile files."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import openpyxl
+import pytest
+
+from accounts.imports import workbooks
+from accounts.imports.workbooks import column_letters, workbook_text
+
+HEADER = ["Username", "E-Mail", "First name", "Active", "Roles"]
+SHEET = (
+    '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+    "<sheetData>{}</sheetData></worksheet>"
+)
+CELL = '<row r="{}"><c r="{}" t="inlineStr"><is><t>x</t></is></c></row>'
+
+
+def workbook(*rows: Sequence[Any]) -> bytes:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    return saved(book)
+
+
+def saved(book: Any) -> bytes:
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def with_sheet(content: str | bytes) -> bytes:
+    """A workbook whose sheet has this content."""
+    before, file = zipfile.ZipFile(io.BytesIO(workbook(HEADER))), io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as after:
+        for name in before.namelist():
+            is_sheet = name == "xl/worksheets/sheet1.xml"
+            after.writestr(name, content if is_sheet else before.read(name))
+    return file.getvalue()
+
+
+def problems_of(raw: bytes) -> list[str]:
+    text, problems = workbook_text(raw)
+    assert text == "" and problems
+    return [str(problem) for problem in problems]
+
+
+def test_cells_are_text() -> None:
+    rows: list[list[Any]] = [
+        HEADER,
+        ["bob", "b@example.com", "Bob", True, "User; Guest@2099-01-01"],
+        [1234, None, 5.0, False, None],
+        [],
+        ["zoe", None, "two\nlines, one cell"],
+    ]
+    text, problems = workbook_text(workbook(*rows))
+    assert not problems
+    assert text.splitlines() == [
+        "Username,E-Mail,First name,Active,Roles",
+        "bob,b@example.com,Bob,yes,User; Guest@2099-01-01",
+        "1234,,5,no,",
+        "",
+        'zoe,,"two lines, one cell",,',
+    ]
+
+
+def test_what_cannot_be_read_is_named_by_row_and_column() -> None:
+    rows: list[list[Any]] = [
+        HEADER,
+        ["=A1", None, date(2026, 1, 2), "#N/A"],
+        [None] * 6 + [date.min],
+    ]
+    first, second, third, last = problems_of(workbook(*rows))
+    assert first.startswith("line 2, Username: this formula has no stored result")
+    assert second.startswith("line 2, First name: Excel made a date")
+    assert third.startswith("line 2, Active: this cell has the error #N/A")
+    assert last.startswith("line 3, G: ")
+
+
+def test_a_formula_is_its_stored_result() -> None:
+    cells = (
+        '<row r="1"><c r="A1" t="str"><f>"user"&amp;"name"</f><v>username</v></c></row>'
+        '<row r="2"><c r="A2"><f>1+1</f><v>2</v></c></row>'
+    )
+    assert workbook_text(with_sheet(SHEET.format(cells))) == ("username\n2\n", [])
+
+
+def test_hidden_sheets_are_not_read() -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["secret"])
+    book.active.sheet_state = "hidden"
+    book.create_sheet("People").append(["username"])
+    assert workbook_text(saved(book)) == ("username\n", [])
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"0" * 70_000_000, "too large"),
+        (SHEET.format(CELL.format(99_999_999_999, "A99999999999")), "more than"),
+        ("<a>", "cannot be read"),
+        (
+            '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+            + SHEET.format(CELL.format(1, "A1").replace("x", "&e;")),
+            "cannot be read",
+        ),
+    ],
+    ids=["bomb", "far-row", "no-xml", "entity"],
+)
+def test_hostile_sheets_are_refused(content: Any, text: str) -> None:
+    assert text in problems_of(with_sheet(content))[0]
+
+
+@pytest.mark.parametrize("raw", [b"PK\x03\x04abc", workbook(HEADER)[:2000]])
+def test_broken_files_are_refused(raw: bytes) -> None:
+    assert "cannot be read" in problems_of(raw)[0]
+
+
+def test_cells_far_to_the_right_are_left_out() -> None:
+    text, problems = workbook_text(with_sheet(SHEET.format(CELL.format(1, "XFD1"))))
+    assert (text, problems) == ("\n", [])
+
+
+def test_problems_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbooks, "MOST_PROBLEMS", 3)
+    rows = [[date(2026, 1, 2)]] * 10
+    assert len(problems_of(workbook(*rows))) == 3
+
+
+def test_columns_have_their_letters() -> None:
+    assert [column_letters(n) for n in (0, 25, 26, 701)] == ["A", "Z", "AA", "ZZ"]
